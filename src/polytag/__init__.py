@@ -1,0 +1,1 @@
+"""polytag: multi-label image classification. Train, judge, look, ship."""

@@ -1,0 +1,327 @@
+"""The values that rooms exchange: frozen, keyword-only, checked once when made. NumPy and the standard library only.
+
+Shapes: N pictures, C classes, K thresholds. A target is PRESENT (1), ABSENT (0) or UNKNOWN (-1): VOC's "difficult only" and
+every label nobody gave are UNKNOWN, and count in no numerator and no denominator anywhere.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from polytag.errors import DataError, PredictionsError, UsageError
+
+PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSet:
+    """Ordered, unique class names: the columns of every table.
+
+    Raises DataError for no class, an empty name or a name given twice.
+    """
+
+    names: tuple[str, ...]
+
+    def __post_init__(self):
+        if not self.names:
+            raise DataError("no class names", expected="at least one class")
+        seen: set[str] = set()
+        for name in self.names:
+            if not name.strip():
+                raise DataError("an empty class name", got=repr(self.names), expected="a name for every class")
+            if name in seen:
+                raise DataError("a class name is given twice", got=repr(name), expected="every class once")
+            seen.add(name)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with any name or with their order."""
+        return hashlib.sha256("\0".join(self.names).encode()).hexdigest()[:16]
+
+    def index(self, name: str) -> int:
+        """Column of a class; raises UsageError with the known names for an unknown one."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise UsageError(
+                "unknown class name", got=repr(name), expected="one of " + ", ".join(self.names)
+            ) from None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Pictures with their labels, whatever the annotation format was.
+
+    ids        N unique names, as the annotations give them
+    paths      N picture files (not opened here)
+    target_NC  int8 in {1, 0, -1}, read-only
+    split_N    N split names ("train", "val", "test", ...), or "" where the annotations name none
+    source     what was read, for people: "voc /path/to/VOC2012"
+
+    Raises DataError for shapes that disagree, a target outside {1, 0, -1} or an id given twice in one split.
+    The same id may stand in two splits: `polytag data check` reports it.
+    """
+
+    ids: tuple[str, ...]
+    paths: tuple[Path, ...]
+    target_NC: np.ndarray
+    split_N: tuple[str, ...]
+    label_set: LabelSet
+    source: str
+
+    def __post_init__(self):
+        target_NC = _checked_targets(self.target_NC, num_rows=len(self.ids), label_set=self.label_set, source=self.source)
+        object.__setattr__(self, "target_NC", target_NC)
+        assert len(self.paths) == len(self.split_N) == len(self.ids)
+        seen: set[tuple[str, str]] = set()
+        for key in zip(self.split_N, self.ids, strict=True):
+            if key in seen:
+                raise DataError(
+                    "a picture id is given twice in one split",
+                    where=self.source,
+                    got=f"{key[1]!r} in split {key[0]!r}",
+                    expected="every id once",
+                    next_step="remove the duplicate, or merge its labels",
+                )
+            seen.add(key)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        """The split names that occur, in order of first appearance."""
+        return tuple(dict.fromkeys(self.split_N))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over ids, splits, targets and class names: what a resume compares. Paths may move."""
+        digest = hashlib.sha256(self.label_set.fingerprint.encode())
+        for split, name in zip(self.split_N, self.ids, strict=True):
+            digest.update(f"{split}\0{name}\0".encode())
+        digest.update(self.target_NC.tobytes())
+        return digest.hexdigest()[:16]
+
+    def take(self, rows: np.ndarray | Sequence[int]) -> "Dataset":
+        """The data set of these rows, in this order (indices, or a boolean mask of length N)."""
+        rows = np.asarray(rows)
+        index = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(int)
+        return Dataset(
+            ids=tuple(self.ids[i] for i in index),
+            paths=tuple(self.paths[i] for i in index),
+            target_NC=self.target_NC[index],
+            split_N=tuple(self.split_N[i] for i in index),
+            label_set=self.label_set,
+            source=self.source,
+        )
+
+    def split(self, name: str) -> "Dataset":
+        """The pictures of one split; raises DataError, naming the splits there are, if it has none."""
+        rows = [i for i, split in enumerate(self.split_N) if split == name]
+        if not rows:
+            raise DataError(
+                f"the split {name!r} is missing",
+                where=self.source,
+                got=", ".join(repr(split) for split in self.splits) or "no pictures",
+                expected=f"pictures in split {name!r}",
+                next_step="add the split to the annotations; `polytag data check` shows what was read",
+            )
+        return self.take(np.asarray(rows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """From a decoded RGB picture to the numbers a backbone reads; the same in training, prediction and serving.
+
+    image_size_px   side of the square input
+    fit             "squash": the whole picture, aspect ratio given up (objects at the border count in multi-label work);
+                    "crop": shorter side to image_size_px / crop_fraction, then the centre
+    interpolation   "bilinear" or "bicubic", antialiased
+    mean, std       per channel of RGB in [0, 1]
+    crops           views a picture is scored with, their logits averaged: "center" (1), "flip" (2: the view and its mirror),
+                    "five" (centre and corners), "ten" (those and their mirrors)
+    """
+
+    image_size_px: int = 224
+    fit: str = "squash"
+    crop_fraction: float = 0.875
+    interpolation: str = "bicubic"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    crops: str = "center"
+
+    def __post_init__(self):
+        _one_of("fit", self.fit, ("squash", "crop"))
+        _one_of("interpolation", self.interpolation, ("bilinear", "bicubic"))
+        _one_of("crops", self.crops, ("center", "flip", "five", "ten"))
+        if not 8 <= self.image_size_px <= 4096:
+            raise UsageError("image size out of range", got=str(self.image_size_px), expected="8 to 4096 pixels")
+        if not 0.1 <= self.crop_fraction <= 1:
+            raise UsageError("crop fraction out of range", got=str(self.crop_fraction), expected="0.1 to 1")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """Scores of pictures for classes: where training, prediction and foreign scores end and all judging begins.
+
+    ids            N unique picture names
+    logit_NC       float32, finite; probability is sigmoid(logit), derived and never stored
+    target_NC      int8 in {1, 0, -1}; all -1 where no truth is known
+    picture_paths  N paths as text, "" where no picture is at hand
+    checkpoint_id  the first 16 digits of the weights' SHA-256, or "" for foreign scores
+    source         what was scored, for people
+
+    Raises PredictionsError for NaN or infinite logits, shapes that disagree or an id given twice.
+    """
+
+    ids: tuple[str, ...]
+    logit_NC: np.ndarray
+    target_NC: np.ndarray
+    label_set: LabelSet
+    picture_paths: tuple[str, ...] = ()
+    checkpoint_id: str = ""
+    source: str = ""
+
+    def __post_init__(self):
+        logit_NC = np.ascontiguousarray(self.logit_NC, dtype=np.float32)
+        shape = (len(self.ids), len(self.label_set))
+        if logit_NC.shape != shape:
+            raise PredictionsError(
+                "scores of the wrong shape", where=self.source, got=str(logit_NC.shape), expected=f"{shape} (pictures, classes)"
+            )
+        if not np.isfinite(logit_NC).all():
+            row, column = np.argwhere(~np.isfinite(logit_NC))[0]
+            raise PredictionsError(
+                "a score is not a finite number",
+                where=self.source,
+                got=f"{logit_NC[row, column]} for picture {self.ids[row]!r}, class {self.label_set.names[column]!r}",
+                expected="finite logits",
+            )
+        if len(set(self.ids)) != len(self.ids):
+            seen: set[str] = set()
+            twice = next(name for name in self.ids if name in seen or seen.add(name))
+            raise PredictionsError("a picture id is scored twice", where=self.source, got=repr(twice), expected="every id once")
+        logit_NC.setflags(write=False)
+        object.__setattr__(self, "logit_NC", logit_NC)
+        target_NC = _checked_targets(self.target_NC, num_rows=len(self.ids), label_set=self.label_set, source=self.source)
+        object.__setattr__(self, "target_NC", target_NC)
+        object.__setattr__(self, "picture_paths", self.picture_paths or ("",) * len(self.ids))
+        assert len(self.picture_paths) == len(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def probability_NC(self) -> np.ndarray:
+        """float64 in [0, 1]: the sigmoid of the logits."""
+        return 0.5 * (1.0 + np.tanh(0.5 * self.logit_NC.astype(np.float64)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """One number over several classes (or pictures), with how many it counted.
+
+    value      NaN where nothing could be counted
+    low, high  95% bootstrap interval over pictures; NaN where none was computed
+    count      how many classes (or pictures, for per-picture averages; or decisions, for micro averages) it is over
+    unit       what `count` counts: "classes", "pictures" or "decisions"
+    """
+
+    value: float
+    count: int
+    unit: str = "classes"
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TailAccuracy:
+    """Tail accuracy at K thresholds: of the pictures scored strictly above t, the share that truly has the class.
+
+    threshold_K       probability; K evenly spaced from the decision threshold to the largest score of any class
+    mean_K            mean over the classes that still have a picture above t; NaN where none has
+    num_classes_K     how many classes that mean counted
+    per_class_CK      NaN where a class has no picture above t
+    count_CK          how many pictures each class still has above t
+    """
+
+    threshold_K: np.ndarray
+    mean_K: np.ndarray
+    num_classes_K: np.ndarray
+    per_class_CK: np.ndarray
+    count_CK: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """Everything that is known of a model's quality on one set of pictures; NaN where undefined, never 0.
+
+    num_pictures        N
+    threshold_C         probability at which a class counts as predicted, for every decision-based number here
+    ap_C                average precision, scikit-learn's definition; ap_low_C, ap_high_C its 95% bootstrap interval
+    ap_voc07_C          VOC 2007's eleven points; ap_voc10_C VOC 2010's area under the monotone curve
+    precision_C, recall_C, f1_C, accuracy_C   at the threshold
+    support_C           positives; num_negative_C negatives; num_unknown_C pictures that count for neither
+    means               by name: mAP, mAP_voc07, mAP_voc10, micro_AP, weighted_AP, samples_AP, CP, CR, CF1, OP, OR, OF1,
+                        top3_CP, top3_CR, top3_CF1, top3_OP, top3_OR, top3_OF1, macro_F1, accuracy, ...
+    tail                the tail accuracy curves
+    """
+
+    label_set: LabelSet
+    num_pictures: int
+    threshold_C: np.ndarray
+    ap_C: np.ndarray
+    ap_low_C: np.ndarray
+    ap_high_C: np.ndarray
+    ap_voc07_C: np.ndarray
+    ap_voc10_C: np.ndarray
+    precision_C: np.ndarray
+    recall_C: np.ndarray
+    f1_C: np.ndarray
+    accuracy_C: np.ndarray
+    support_C: np.ndarray
+    num_negative_C: np.ndarray
+    num_unknown_C: np.ndarray
+    means: Mapping[str, Mean] = field(default_factory=dict)
+    tail: TailAccuracy
+
+    @property
+    def mean_ap(self) -> Mean:
+        """mAP: the unweighted mean of the classes' APs, over the classes that have a positive."""
+        return self.means["mAP"]
+
+
+def _checked_targets(target_NC: np.ndarray, *, num_rows: int, label_set: LabelSet, source: str) -> np.ndarray:
+    """A read-only int8 copy; raises DataError for a wrong shape or a value outside {1, 0, -1}."""
+    values = np.asarray(target_NC)
+    if values.shape != (num_rows, len(label_set)):
+        raise DataError(
+            "labels of the wrong shape", where=source, got=str(values.shape), expected=f"{(num_rows, len(label_set))} (pictures, classes)"
+        )
+    bad = ~np.isin(values, (PRESENT, ABSENT, UNKNOWN))
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise DataError(
+            "a label outside 1, 0, -1",
+            where=source,
+            got=f"{values[row, column]} in row {row}, class {label_set.names[column]!r}",
+            expected="1 (present), 0 (absent) or -1 (unknown)",
+        )
+    checked = np.array(values, dtype=np.int8)
+    checked.setflags(write=False)
+    return checked
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(allowed))
