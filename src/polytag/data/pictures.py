@@ -1,0 +1,288 @@
+"""One decoding policy for every use (training, prediction, serving): any picture in, an upright 8-bit RGB picture out.
+
+Six formats are read, told apart by their first bytes and never by the file's name: JPEG, PNG, WebP, BMP, GIF and TIFF, of the
+last three and of animated PNG and WebP the first frame. `docs/reference/pictures.md` states the policy for people.
+"""
+
+import os
+import stat
+import struct
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageCms
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from polytag.errors import PictureError
+
+MAX_PIXELS = 128_000_000
+"""More than the largest common cameras (108 megapixels) write; at Pillow's four bytes a pixel, half a gigabyte decoded."""
+
+READ_FORMATS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
+
+_WHITE = (255, 255, 255)
+_UPRIGHT = {  # EXIF's value: what turns the stored picture into the upright one
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 274, 258, 262, 339  # TIFF 6.0 and EXIF 2.3 tag numbers
+
+
+def read_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode one picture: 8-bit RGB, upright, every pixel of it.
+
+    `source` is a file or a file's content. Transparent parts show white. 16-bit grey is scaled by its range; 32-bit and float
+    grey, which have no natural range, from the picture's own minimum (black) to its maximum (white). Colour profiles are not
+    applied, except that CIELAB becomes sRGB. Safe to call from many threads; nothing is printed.
+
+    Raises PictureError, and nothing else, for a file that is missing, empty, unreadable, of another format, broken, cut short,
+    or whose header claims more than `max_pixels` pixels; the last is found before any of them is decoded.
+    """
+    where = "" if isinstance(source, bytes) else str(source)
+    with _opened(source, where) as file:
+        head = file.read(4096)
+        reader = _reader(head)
+        if reader is None:
+            raise PictureError(
+                "not a picture in a format that is read",
+                where=where,
+                got=_what_it_is(head),
+                expected=READ_FORMATS,
+                next_step="convert the picture, or remove it",
+            )
+        file.seek(0)
+        try:
+            with _quiet(reader, head):
+                picture = reader(file)
+            width_px, height_px = picture.size
+            if width_px * height_px > max_pixels:
+                raise _too_large(where, f"{width_px} x {height_px} pixels", max_pixels)
+            with _quiet(reader, head):
+                picture.load()
+            return _upright(_to_rgb(picture), picture)
+        except PictureError:
+            raise
+        except Image.DecompressionBombError as error:  # Pillow's own cap, which a larger max_pixels does not lift
+            raise _too_large(where, str(error), max_pixels) from error
+        except (
+            Exception
+        ) as error:  # a broken file makes Pillow's parsers raise a dozen kinds, SyntaxError and IndexError included
+            raise PictureError(
+                "the picture cannot be decoded",
+                where=where,
+                got=str(error) or type(error).__name__,
+                expected=f"a whole {_FORMAT_NAME[reader]} file",
+                next_step="fetch or export the picture again, or remove it",
+            ) from error
+
+
+class _Jpeg(JpegImageFile):
+    """A JPEG file whose EXIF block is not parsed on opening: all Pillow looks for there is the print density."""
+
+    def getexif(self) -> Image.Exif:
+        return Image.Exif()
+
+
+_FORMAT_NAME: dict[type[ImageFile], str] = {
+    _Jpeg: "JPEG",
+    PngImageFile: "PNG",
+    WebPImageFile: "WebP",
+    BmpImageFile: "BMP",
+    GifImageFile: "GIF",
+    TiffImageFile: "TIFF",
+}
+
+
+def _reader(head: bytes) -> type[ImageFile] | None:
+    """Who reads a file that begins like this.
+
+    Pillow's `Image.open` is passed by: it warns above a limit of its own, process-wide, where ours is an argument.
+    """
+    if head.startswith(b"\xff\xd8\xff"):
+        return _Jpeg
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImageFile
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return WebPImageFile
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return GifImageFile
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return TiffImageFile
+    if head.startswith(b"BM"):
+        return BmpImageFile
+    return None
+
+
+def _opened(source: Path | bytes, where: str) -> BinaryIO:
+    """The content as a file object; PictureError where there is none to read."""
+    expected = f"a {READ_FORMATS} file"
+    if isinstance(source, bytes):
+        if not source:
+            raise PictureError("the picture is empty", got="0 bytes", expected=expected)
+        return BytesIO(source)
+    try:
+        status = os.stat(source)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            got = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
+            raise PictureError("the picture is not a file", where=where, got=got, expected=expected)
+        if not status.st_size:
+            raise PictureError("the picture is empty", where=where, got="0 bytes", expected=expected)
+        return open(source, "rb")
+    except FileNotFoundError as error:
+        raise PictureError("the picture is missing", where=where, got="no such file", expected=expected) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise PictureError(
+            "the picture cannot be opened", where=where, got=reason, expected="a file that can be read"
+        ) from error
+
+
+@contextmanager
+def _quiet(reader: type[ImageFile], head: bytes) -> Generator[None]:
+    """Silence what Pillow says of odd tags in TIFF and animated PNG: what it cannot read raises, the rest concerns nobody.
+
+    `catch_warnings` swaps a list that all threads share, so only these two pay for it, and the filter names Pillow alone: should
+    two threads interleave and leave it behind, no other library's warning is lost.
+    """
+    if reader is TiffImageFile or (reader is PngImageFile and b"acTL" in head):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            yield
+    else:
+        yield
+
+
+def _to_rgb(picture: ImageFile) -> Image.Image:
+    """8-bit RGB from whatever mode the file held; the same object where it is RGB already."""
+    mode = picture.mode
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or ("transparency" in picture.info and mode in ("1", "L", "P", "RGB")):
+        return _over_white(picture)
+    if mode == "RGB":
+        return picture
+    if mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+        assert converted is not None
+        return converted
+    if mode == "F" or mode.startswith("I"):
+        return Image.fromarray(_grey_levels(picture)).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _over_white(picture: Image.Image) -> Image.Image:
+    """Composed over white, the page that cut-outs and drawings are made for; dropping alpha would show what was hidden."""
+    rgba = picture.convert("RGBA")
+    alpha = rgba.getchannel("A")
+    rgb = rgba.convert("RGB")
+    if alpha.getextrema() == (255, 255):
+        return rgb
+    canvas = Image.new("RGB", picture.size, _WHITE)
+    canvas.paste(rgb, mask=alpha)
+    return canvas
+
+
+def _grey_levels(picture: ImageFile) -> np.ndarray:
+    """Levels 0 to 255 of a grey picture with more than 8 bits, shape (height, width); Pillow's own conversion clips at 255."""
+    tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else {}
+    value_HW = np.asarray(picture)
+    if picture.mode.startswith("I;16"):
+        top = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1  # 12-bit TIFF arrives in 16 bits
+        level_HW = (value_HW.astype(np.uint32) * 255 + top // 2) // top
+    else:
+        if picture.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
+            value_HW = value_HW.view(np.uint32)
+        level_HW = _stretched(value_HW.astype(np.float64))
+    level_HW = level_HW.clip(0, 255).astype(np.uint8)
+    return 255 - level_HW if tags.get(_PHOTOMETRIC) == 0 else level_HW  # 0: white is zero
+
+
+def _stretched(value_HW: np.ndarray) -> np.ndarray:
+    """From the least finite value (0) to the greatest (255); NaN and a picture of one value are 0."""
+    finite = value_HW[np.isfinite(value_HW)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    if high == low:
+        return np.zeros_like(value_HW)
+    clipped = np.clip(np.nan_to_num(value_HW, nan=low, posinf=high, neginf=low), low, high)
+    return np.rint((clipped / 2 - low / 2) / (high / 2 - low / 2) * 255)  # halves: the difference of two float64 may overflow
+
+
+def _upright(rgb: Image.Image, picture: ImageFile) -> Image.Image:
+    """Turned as the camera said; the same object where it was upright."""
+    if isinstance(picture, TiffImageFile):  # recent Pillow turns TIFF itself and then drops the tag
+        orientation = picture.tag_v2.get(_ORIENTATION, 1)
+    else:
+        exif = picture.info.get("exif", b"")
+        orientation = _exif_orientation(exif) if isinstance(exif, bytes) else 1
+    transposition = _UPRIGHT.get(orientation)
+    return rgb if transposition is None else rgb.transpose(transposition)
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """Tag 274 of the first directory; 1 (upright) where it is absent or the block is broken, as viewers do."""
+    block = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(order + "I", block, 4)
+        (num_entries,) = struct.unpack_from(order + "H", block, start)
+        for entry in range(start + 2, start + 2 + 12 * num_entries, 12):
+            tag, kind = struct.unpack_from(order + "HH", block, entry)
+            if tag == _ORIENTATION:
+                return struct.unpack_from(order + ("I" if kind == 4 else "H"), block, entry + 8)[0]
+    except struct.error:  # an offset that points outside the block
+        pass
+    return 1
+
+
+def _too_large(where: str, got: str, max_pixels: int) -> PictureError:
+    return PictureError(
+        "the picture has too many pixels",
+        where=where,
+        got=got,
+        expected=f"at most {max_pixels:,} pixels",
+        next_step="make the picture smaller: models read a few hundred pixels a side",
+    )
+
+
+def _what_it_is(head: bytes) -> str:
+    """A name for the formats people try, for the message."""
+    if head[4:8] == b"ftyp":
+        return {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}.get(
+            head[8:12], "a video file"
+        )
+    for start, name in _OTHER_FORMATS.items():
+        if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(start):
+            return name
+    return f"a file that begins with {head[:8]!r}"
+
+
+_OTHER_FORMATS = {
+    b"<svg": "SVG, a vector drawing",
+    b"<?xml": "XML, perhaps an SVG drawing",
+    b"<!doctype html": "an HTML page, perhaps an error page saved by a download",
+    b"<html": "an HTML page, perhaps an error page saved by a download",
+    b"%!ps": "PostScript",
+    b"%pdf": "PDF",
+    b"8bps": "a Photoshop file",
+    b"\0\0\1\0": "an icon",
+    b"\0\0\0\x0cjp  ": "JPEG 2000",
+    b"\xff\x0a": "JPEG XL",
+    b"version https://git-lfs": "a Git LFS pointer instead of the file; `git lfs pull` fetches it",
+}
