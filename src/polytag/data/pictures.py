@@ -42,6 +42,7 @@ _UPRIGHT = {  # EXIF's value: what turns the stored picture into the upright one
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 274, 258, 262, 339  # TIFF 6.0 and EXIF 2.3 tag numbers
+_PIXEL_TAGS = {*range(256, 260), 262, 266, 273, 274, *range(277, 280), 284, 317, 320, *range(322, 326), 338, 339, 347, 530, 532}
 
 
 def read_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -49,7 +50,8 @@ def read_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image
 
     `source` is a file or a file's content. Transparent parts show white. 16-bit grey is scaled by its range; 32-bit and float
     grey, which have no natural range, from the picture's own minimum (black) to its maximum (white). Colour profiles are not
-    applied, except that CIELAB becomes sRGB. Safe to call from many threads; nothing is printed.
+    applied, except that CIELAB becomes sRGB. Safe to call from many threads. Nothing is printed, except that libtiff itself
+    writes a line to stderr for a broken compressed TIFF.
 
     Raises PictureError, and nothing else, for a file that is missing, empty, unreadable, of another format, broken, cut short,
     or whose header claims more than `max_pixels` pixels; the last is found before any of them is decoded.
@@ -73,6 +75,8 @@ def read_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image
             width_px, height_px = picture.size
             if width_px * height_px > max_pixels:
                 raise _too_large(where, f"{width_px} x {height_px} pixels", max_pixels)
+            if isinstance(picture, TiffImageFile):
+                _refuse_lost_tags(picture, file)
             with _quiet(reader, head):
                 picture.load()
             return _upright(_to_rgb(picture), picture)
@@ -80,9 +84,8 @@ def read_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image
             raise
         except Image.DecompressionBombError as error:  # Pillow's own cap, which a larger max_pixels does not lift
             raise _too_large(where, str(error), max_pixels) from error
-        except (
-            Exception
-        ) as error:  # a broken file makes Pillow's parsers raise a dozen kinds, SyntaxError and IndexError included
+        except Exception as error:
+            # A broken file makes Pillow's parsers raise a dozen kinds, SyntaxError and IndexError among them.
             raise PictureError(
                 "the picture cannot be decoded",
                 where=where,
@@ -157,8 +160,8 @@ def _opened(source: Path | bytes, where: str) -> BinaryIO:
 def _quiet(reader: type[ImageFile], head: bytes) -> Generator[None]:
     """Silence what Pillow says of odd tags in TIFF and animated PNG: what it cannot read raises, the rest concerns nobody.
 
-    `catch_warnings` swaps a list that all threads share, so only these two pay for it, and the filter names Pillow alone: should
-    two threads interleave and leave it behind, no other library's warning is lost.
+    `catch_warnings` swaps a list that all threads share, so only these two pay for it, and the filter names Pillow alone:
+    should two threads interleave and leave it behind, no other library's warning is lost.
     """
     if reader is TiffImageFile or (reader is PngImageFile and b"acTL" in head):
         with warnings.catch_warnings():
@@ -166,6 +169,22 @@ def _quiet(reader: type[ImageFile], head: bytes) -> Generator[None]:
             yield
     else:
         yield
+
+
+def _refuse_lost_tags(picture: TiffImageFile, file: BinaryIO) -> None:
+    """Raise OSError where Pillow skipped a tag that says how the pixels are stored: it goes on and guesses, in cut files too."""
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = b"+" in head[2:4]
+    (start,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
+    count_format, entry_bytes = (order + "Q", 20) if big else (order + "H", 12)
+    file.seek(start)
+    (num_entries,) = struct.unpack(count_format, file.read(struct.calcsize(count_format)))
+    for _ in range(num_entries):
+        (tag,) = struct.unpack_from(order + "H", file.read(entry_bytes))
+        if tag in _PIXEL_TAGS and tag not in picture.tag_v2:
+            raise OSError(f"the directory entry {tag} cannot be read")
 
 
 def _to_rgb(picture: ImageFile) -> Image.Image:
