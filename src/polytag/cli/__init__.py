@@ -1,0 +1,1 @@
+"""One file a verb: parse, call, print. Everything heavy is imported inside the verb that needs it."""

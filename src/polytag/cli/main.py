@@ -1,0 +1,46 @@
+"""The command `polytag`: mounts the verbs, and turns polytag's errors into a message and an exit status."""
+
+import sys
+
+import typer
+
+from polytag.cli import data, demo, evaluate, predict, train
+from polytag.errors import PolytagError
+
+app = typer.Typer(
+    name="polytag",
+    help="Multi-label image classification: train, judge, look, ship.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command("demo")(demo.demo)
+app.command("train")(train.train)
+app.command("predict")(predict.predict)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(data.app, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True)) -> None:
+    if version:
+        from polytag import __version__
+
+        print(f"polytag {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command; a PolytagError is printed to stderr, whole, without a traceback."""
+    try:
+        app()
+    except PolytagError as error:
+        print(f"polytag: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("polytag: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `polytag ... | head` closed the pipe
+        sys.stderr.close()
+        sys.exit(0)

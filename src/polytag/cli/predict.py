@@ -1,0 +1,90 @@
+"""`polytag predict`: a table on the console for one picture, a line a picture for several, a file for many."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polytag.errors import PictureError
+
+if TYPE_CHECKING:
+    from polytag.predict.pictures import PictureResult
+
+_BATCH = 256  # rows a write, so that memory stays the same for any number of pictures
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A run folder, or a checkpoint folder such as its best/.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders that hold some.")],
+    output: Annotated[Path | None, typer.Option(help="Write a .parquet, .csv or .jsonl file instead of printing.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+) -> None:
+    """Score pictures: every class's probability, and the classes above their thresholds.
+
+    A picture that cannot be read is told and does not stop the others; the exit status is then 1.
+    """
+    from rich.console import Console
+
+    from polytag.models.checkpoint import Checkpoint
+    from polytag.predict.pictures import list_pictures
+    from polytag.predict.pictures import predict as results_of
+
+    console, errors = Console(), Console(stderr=True)
+    checkpoint = Checkpoint.read(model)
+    paths = list_pictures(pictures)
+    results = results_of(checkpoint, paths, device=device, precision=precision)
+    num_failed = 0
+    if output is not None:
+        num_failed = _write(
+            results, output=output, checkpoint=checkpoint, num_pictures=len(paths), console=console, errors=errors
+        )
+    else:
+        for result in results:
+            if result.error:
+                num_failed += 1
+                _tell(errors, result)
+            elif len(paths) == 1:
+                _print_table(console, result)
+            else:
+                labels = ", ".join(f"{name} {result.probabilities[name]:.2f}" for name in result.labels) or "–"
+                console.print(f"{result.path}  {labels}", highlight=False, markup=False, soft_wrap=True)
+    if num_failed:
+        raise typer.Exit(PictureError.exit_status)
+
+
+def _write(results: "Any", *, output: Path, checkpoint: "Any", num_pictures: int, console: "Any", errors: "Any") -> int:
+    from rich.progress import track
+
+    from polytag.predict.table import PredictionsWriter
+
+    num_failed = 0
+    with PredictionsWriter(output, label_set=checkpoint.label_set, checkpoint_id=checkpoint.id) as writer:
+        for result in track(results, total=num_pictures, description="predicting", console=errors, transient=True):
+            name = result.path.as_posix()
+            if result.error:
+                num_failed += 1
+                writer.fail(name, str(result.path), result.error)
+                _tell(errors, result)
+            else:
+                writer.write([name], [str(result.path)], result.logit_C[None])
+    console.print(f"{num_pictures - num_failed} pictures scored: {output}", highlight=False, soft_wrap=True)
+    return num_failed
+
+
+def _tell(errors: "Any", result: "PictureResult") -> None:
+    errors.print(f"{result.path}: {result.error}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_table(console: "Any", result: "PictureResult") -> None:
+    from rich.table import Table
+
+    table = Table(title=result.path.name, title_justify="left", box=None, pad_edge=False)
+    table.add_column("class")
+    table.add_column("probability", justify="right")
+    table.add_column("")
+    present = set(result.labels)
+    for name, probability in list(result.probabilities.items())[:20]:
+        bar = "█" * round(24 * probability)
+        table.add_row(name, f"{probability:.3f}", bar, style="bold" if name in present else "dim")
+    console.print(table)

@@ -1,0 +1,115 @@
+"""`polytag train`: from a folder of labelled pictures to a judged model."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polytag.cli import reading
+from polytag.errors import UsageError
+
+if TYPE_CHECKING:
+    from polytag.training.train import TrainedRun
+
+
+def train(
+    data: Annotated[
+        Path | None, typer.Argument(help="Labelled pictures, in any format that `polytag data check` reads.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="finetune, probe or velocity.")] = "finetune",
+    backbone: Annotated[str | None, typer.Option(help="A model name of timm. [default: the recipe's]")] = None,
+    backbone_arg: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of timm's own.")] = None,
+    weights: Annotated[str | None, typer.Option(help="pretrained, random, or a safetensors file.")] = None,
+    image_size: Annotated[int | None, typer.Option(metavar="PX", help="Side of the square input.")] = None,
+    fit: Annotated[str | None, typer.Option(help="squash (the whole picture) or crop (the centre).")] = None,
+    crops: Annotated[str | None, typer.Option(help="Views scored and averaged: center, flip, five or ten.")] = None,
+    augment: Annotated[str | None, typer.Option(help="none, light, standard or strong.")] = None,
+    loss: Annotated[str | None, typer.Option(help="bce, focal or asl.")] = None,
+    class_weights: Annotated[str | None, typer.Option(help="none, or balanced: positives of rare classes count more.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2)] = None,
+    epochs: Annotated[int | None, typer.Option(min=0)] = None,
+    head_lr: Annotated[float | None, typer.Option(help="Peak learning rate of the classifier.")] = None,
+    backbone_lr: Annotated[float | None, typer.Option(help="Peak learning rate of the backbone.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    format: reading.Format = "auto",
+    difficult: Annotated[
+        str | None, typer.Option(help="VOC's difficult-only labels: ignore, positive or negative. [default: the recipe's]")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="[default: runs/<data>-<recipe>]")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with a run that was interrupted.")] = None,
+) -> None:
+    """Train, judge and report: from labelled pictures to a model and a page that shows what it can do."""
+    if (data is None) == (resume is None):
+        raise UsageError(
+            "give either DATA or --resume RUN_DIR",
+            got="neither" if data is None else "both",
+            next_step="`polytag train DATA`, or `polytag train --resume runs/NAME`",
+        )
+    from rich.console import Console
+
+    from polytag.cli.watch import ConsoleWatcher
+    from polytag.data.load import ReadOptions
+    from polytag.training import train as training
+    from polytag.training.loop import Interrupted
+    from polytag.training.recipes import recipe_named
+
+    console = Console()
+    changes: dict[str, Any] = {
+        "backbone": backbone, "weights": weights, "image_size_px": image_size, "fit": fit, "crops": crops, "augment": augment,
+        "loss": loss, "class_weights": class_weights, "batch_size": batch_size, "epochs": epochs, "head_lr": head_lr,
+        "backbone_lr": backbone_lr, "seed": seed, "device": device, "precision": precision, "difficult": difficult,
+        "backbone_args": parse_backbone_args(backbone_arg) if backbone_arg else None,
+    }  # fmt: skip
+    given = {name: value for name, value in changes.items() if value is not None}
+    if resume is not None and given:
+        raise UsageError(
+            "a resumed run keeps its recipe",
+            where="--resume",
+            got=", ".join("--" + name.replace("_px", "").replace("_", "-") for name in given),
+            next_step="leave those options out, or start a new run",
+        )
+    with ConsoleWatcher(console) as watcher:
+        try:
+            if resume is not None:
+                run = training.resume(resume, watcher=watcher)
+            else:
+                assert data is not None
+                chosen = replace(recipe_named(recipe), **given)
+                run = training.train(data, recipe=chosen, output=output, options=ReadOptions(format=format), watcher=watcher)
+        except Interrupted as stopped:
+            console.print(f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {stopped}", highlight=False)
+            raise typer.Exit(130) from None
+    print_result(console, run)
+
+
+def parse_backbone_args(pairs: list[str]) -> dict[str, object]:
+    """KEY=VALUE pairs, values read as YAML scalars (3, 0.1, true, same); raises UsageError for one without `=`."""
+    import yaml
+
+    parsed: dict[str, object] = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise UsageError("not a KEY=VALUE pair", where="--backbone-arg", got=repr(pair), expected="such as pad_type=same")
+        parsed[key] = yaml.safe_load(value)
+    return parsed
+
+
+def print_result(console: "Any", run: "TrainedRun") -> None:
+    """The last lines of a run: the number, where everything lies, and what to type next."""
+    mean = run.scores.mean_ap
+    console.print()
+    console.print(
+        f"[bold]validation mAP {mean.value:.4f}[/bold]  [{mean.low:.3f}, {mean.high:.3f}]  over {mean.count} classes, "
+        f"{run.scores.num_pictures} pictures (epoch {run.checkpoint.facts['epoch']})".replace("[0.", r"\[0."),
+        highlight=False,
+    )
+    path = run.folder.path
+    console.print(f"\n  report   {run.folder.report}", highlight=False, soft_wrap=True)
+    console.print(f"  model    {run.folder.best}", highlight=False, soft_wrap=True)
+    console.print("\nNext:", highlight=False)
+    console.print(f"  polytag predict {path} PICTURE...", highlight=False, soft_wrap=True)
+    console.print(f"  polytag evaluate {run.folder.predictions}", highlight=False, soft_wrap=True)

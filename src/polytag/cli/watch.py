@@ -1,0 +1,82 @@
+"""A training run on the console: one progress line while it works, one row an epoch that stays."""
+
+import math
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+_HEADINGS = ("epoch", "train loss", "val loss", "train mAP", "val mAP", "head lr", "pictures/s", "seconds")
+_WIDTHS = (6, 11, 9, 10, 8, 9, 11, 8)
+
+
+class ConsoleWatcher:
+    """Shows a run on a console; on one that is no terminal (a log file), only the rows and notes."""
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description:<20}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._started_rows = False
+        self._val_map = float("nan")
+
+    def __enter__(self) -> "ConsoleWatcher":
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        self._console.print(f"[dim]{text}[/dim]", highlight=False)
+
+    def phase(self, name: str, num_pictures: int) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(name, total=num_pictures or None, numbers="")
+
+    def progress(self, num_pictures: int, **numbers: float) -> None:
+        if self._task is None or self._progress.disable:
+            return
+        if not math.isnan(self._val_map):
+            numbers = {**numbers, "val mAP": self._val_map}
+        shown = [f"{name} {value:.4f}" for name, value in numbers.items()]
+        speed = self._progress.tasks[-1].speed
+        if speed:
+            shown.append(f"{speed:.0f} pictures/s")
+        self._progress.update(self._task, advance=num_pictures, numbers="  ".join(shown))
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        if not self._started_rows:
+            self._console.print(_line(_HEADINGS), style="bold", highlight=False)
+            self._started_rows = True
+        self._val_map = row["val_map"]
+        values = (
+            "probe" if row["epoch"] == 0 else f"{row['epoch']:.0f}",
+            _number(row["train_loss"], ".4f"),
+            _number(row["val_loss"], ".4f"),
+            _number(row["train_map"], ".4f"),
+            _number(row["val_map"], ".4f"),
+            _number(row["head_lr"], ".1e"),
+            _number(row["pictures_per_second"], ".0f"),
+            _number(row["seconds"], ".1f"),
+        )
+        self._console.print(_line(values), highlight=False)
+
+
+def _line(values: tuple[str, ...]) -> str:
+    return " ".join(f"{value:>{width}}" for value, width in zip(values, _WIDTHS, strict=True))
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)

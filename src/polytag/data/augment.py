@@ -1,0 +1,160 @@
+"""From an upright RGB picture to uint8 views of the input size: fitted for scoring, or augmented for training.
+
+Pillow does the pixels in C, outside Python's lock, so threads run in parallel. Every random choice comes from the generator that is
+passed in, so a picture's augmentation depends on (seed, epoch, picture) and on nothing else.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from polytag.contracts import Preprocessing
+from polytag.errors import UsageError
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What may happen to a picture in training.
+
+    min_area       smallest share of the picture that a random crop keeps; 1 keeps all of it
+    flip           mirror half of the pictures
+    jitter         brightness, contrast and saturation times a factor in [1 - jitter, 1 + jitter]
+    rotation_deg   turn by up to this, either way
+    grey           share of pictures made grey
+    erase          share of pictures that lose a random rectangle of up to a third of the area
+    """
+
+    min_area: float = 1.0
+    flip: bool = False
+    jitter: float = 0.0
+    rotation_deg: float = 0.0
+    grey: float = 0.0
+    erase: float = 0.0
+
+
+AUGMENTATIONS = {
+    "none": Augmentation(),
+    # position and size only: where a mirror image or another colour means something else (handwriting, X-rays, products)
+    "light": Augmentation(min_area=0.6),
+    "standard": Augmentation(min_area=0.4, flip=True, jitter=0.2),
+    "strong": Augmentation(min_area=0.25, flip=True, jitter=0.4, rotation_deg=15, grey=0.1, erase=0.25),
+}
+
+
+def augmentation(name: str) -> Augmentation:
+    """The preset of this name; raises UsageError with the known ones."""
+    if name not in AUGMENTATIONS:
+        raise UsageError(
+            "unknown augmentation", where="--augment", got=repr(name), expected="one of " + ", ".join(AUGMENTATIONS)
+        )
+    return AUGMENTATIONS[name]
+
+
+def views(picture: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """uint8 V x S x S x 3: the views that a picture is scored with (1, 2, 5 or 10, by `preprocessing.crops`)."""
+    size_px = preprocessing.image_size_px
+    many = preprocessing.crops in ("five", "ten")
+    if preprocessing.fit == "squash" and not many:
+        pictures = [_resize(picture, (size_px, size_px), preprocessing)]
+    else:
+        side_px = round(size_px / preprocessing.crop_fraction)
+        larger = _resize(picture, _fitted_size(picture.size, side_px=side_px, fit=preprocessing.fit), preprocessing)
+        spare = (larger.width - size_px, larger.height - size_px)
+        corners = [(0, 0), (spare[0], 0), (0, spare[1]), spare] if many else []
+        centre = (round(spare[0] / 2), round(spare[1] / 2))
+        pictures = [larger.crop((left, top, left + size_px, top + size_px)) for left, top in [centre, *corners]]
+    stacked = np.stack([np.asarray(view) for view in pictures])
+    if preprocessing.crops in ("flip", "ten"):
+        stacked = np.concatenate([stacked, stacked[:, :, ::-1]])
+    return stacked
+
+
+def augmented(picture: Image.Image, preset: Augmentation, preprocessing: Preprocessing, rng: np.random.Generator) -> np.ndarray:
+    """uint8 1 x S x S x 3: one random view of a picture, resized once."""
+    size_px = preprocessing.image_size_px
+    if preset.min_area == 1 and preset == AUGMENTATIONS["none"]:
+        return views(picture, _single_view(preprocessing))
+    box = _random_box(picture.size, preset=preset, preprocessing=preprocessing, rng=rng)
+    view = _resize(picture, (size_px, size_px), preprocessing, box=box)
+    if preset.rotation_deg:
+        view = view.rotate(rng.uniform(-preset.rotation_deg, preset.rotation_deg), resample=Image.Resampling.BILINEAR)
+    if preset.jitter or preset.grey:
+        brightness, contrast, saturation = rng.uniform(1 - preset.jitter, 1 + preset.jitter, size=3)
+        if rng.random() < preset.grey:
+            saturation = 0.0
+        view = _recoloured(view, brightness=brightness, contrast=contrast, saturation=saturation)
+    pixels = np.asarray(view)
+    if preset.flip and rng.random() < 0.5:
+        pixels = pixels[:, ::-1]
+    if rng.random() < preset.erase:
+        pixels = _erased(pixels, rng)
+    return np.ascontiguousarray(pixels)[None]
+
+
+def _single_view(preprocessing: Preprocessing) -> Preprocessing:
+    return Preprocessing(**{**vars(preprocessing), "crops": "center"})
+
+
+def _resize(
+    picture: Image.Image,
+    size: tuple[int, int],
+    preprocessing: Preprocessing,
+    *,
+    box: tuple[float, float, float, float] | None = None,
+) -> Image.Image:
+    return picture.resize(size, _FILTERS[preprocessing.interpolation], box=box)
+
+
+def _fitted_size(size: tuple[int, int], *, side_px: int, fit: str) -> tuple[int, int]:
+    """Width and height of the picture that crops are cut from: a square, or the shorter side at `side_px`."""
+    if fit == "squash":
+        return side_px, side_px
+    width, height = size
+    factor = side_px / min(width, height)
+    return max(side_px, round(width * factor)), max(side_px, round(height * factor))
+
+
+def _random_box(
+    size: tuple[int, int], *, preset: Augmentation, preprocessing: Preprocessing, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """Inception's random crop: an area and an aspect ratio, ten tries, else the whole picture.
+
+    Where the whole picture is squashed for scoring, crops keep the picture's own aspect ratio (times 3/4 to 4/3), so that training
+    sees objects as stretched as scoring does.
+    """
+    width, height = size
+    natural = width / height if preprocessing.fit == "squash" else 1.0
+    for _ in range(10):
+        area = width * height * rng.uniform(preset.min_area, 1)
+        ratio = natural * math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        crop_width, crop_height = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        if crop_width <= width and crop_height <= height:
+            left, top = rng.uniform(0, width - crop_width), rng.uniform(0, height - crop_height)
+            return left, top, left + crop_width, top + crop_height
+    return 0, 0, width, height
+
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's convert("L")
+
+
+def _recoloured(picture: Image.Image, *, brightness: float, contrast: float, saturation: float) -> Image.Image:
+    """Brightness, contrast and saturation are affine in RGB: one matrix, one pass over the pixels."""
+    mean_grey = float(np.asarray(picture.resize((8, 8), Image.Resampling.BOX)).reshape(-1, 3).mean(axis=0) @ _LUMA)
+    colour = saturation * np.eye(3) + (1 - saturation) * np.tile(_LUMA, (3, 1))
+    matrix = np.concatenate([brightness * contrast * colour, np.full((3, 1), brightness * (1 - contrast) * mean_grey)], axis=1)
+    return picture.convert("RGB", tuple(matrix.ravel()))
+
+
+def _erased(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random erasing (Zhong et al. 2017): a rectangle of the picture's mean colour."""
+    height, width = pixels.shape[:2]
+    area, ratio = height * width * rng.uniform(0.02, 1 / 3), math.exp(rng.uniform(math.log(0.3), math.log(1 / 0.3)))
+    erase_height, erase_width = min(height, round(math.sqrt(area / ratio))), min(width, round(math.sqrt(area * ratio)))
+    top, left = rng.integers(0, height - erase_height + 1), rng.integers(0, width - erase_width + 1)
+    pixels = pixels.copy()
+    pixels[top : top + erase_height, left : left + erase_width] = pixels.mean(axis=(0, 1)).astype(np.uint8)
+    return pixels

@@ -1,0 +1,80 @@
+"""Batches of decoded pictures, prepared ahead by threads while the arithmetic runs.
+
+Threads and not processes: Pillow decodes and resizes outside Python's lock, nothing is pickled, nothing is forked, and Ctrl-C or
+kill -9 leaves no orphan. What a batch holds depends on the rows and on `prepare` alone, never on the number of threads.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from polytag.data.pictures import read_picture
+from polytag.errors import PictureError
+
+Prepare = Callable[[Image.Image, int], np.ndarray]  # (picture, row) -> uint8 V x S x S x 3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Pictures that could be read, in the order asked for, and those that could not.
+
+    rows           indices into the paths, length n
+    pixels_NVHWC   uint8, n x V views x S x S x 3
+    failures       (row, error) of the pictures left out
+    """
+
+    rows: np.ndarray
+    pixels_NVHWC: np.ndarray
+    failures: tuple[tuple[int, PictureError], ...]
+
+
+def batches(
+    paths: Sequence[Path],
+    rows: Sequence[int] | np.ndarray,
+    *,
+    batch_size: int,
+    prepare: Prepare,
+    num_threads: int,
+    num_ahead: int = 3,
+) -> Iterator[Batch]:
+    """Yield the pictures of these rows, `batch_size` at a time, with `num_ahead` batches in preparation.
+
+    A picture that cannot be decoded is left out of its batch and told in `failures`; a batch may be smaller for it, or empty.
+    Memory is bounded by `num_ahead + 1` batches.
+    """
+    order = [int(row) for row in rows]
+    chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    pool = ThreadPoolExecutor(max_workers=max(1, num_threads), thread_name_prefix="polytag-picture")
+    pending: deque[tuple[list[int], list[Future[np.ndarray]]]] = deque()
+    try:
+        for chunk in chunks:
+            pending.append((chunk, [pool.submit(_read, paths[row], row, prepare) for row in chunk]))
+            if len(pending) > num_ahead:
+                yield _collect(*pending.popleft())
+        while pending:
+            yield _collect(*pending.popleft())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read(path: Path, row: int, prepare: Prepare) -> np.ndarray:
+    return prepare(read_picture(path), row)
+
+
+def _collect(chunk: list[int], futures: list[Future[np.ndarray]]) -> Batch:
+    rows: list[int] = []
+    pixels: list[np.ndarray] = []
+    failures: list[tuple[int, PictureError]] = []
+    for row, future in zip(chunk, futures, strict=True):
+        try:
+            pixels.append(future.result())
+            rows.append(row)
+        except PictureError as error:
+            failures.append((row, error))
+    stacked = np.stack(pixels) if pixels else np.zeros((0, 1, 0, 0, 3), np.uint8)
+    return Batch(rows=np.asarray(rows, dtype=np.int64), pixels_NVHWC=stacked, failures=tuple(failures))

@@ -1,0 +1,172 @@
+"""The Checkpoint folder: model.safetensors, config.json and README.md, everything that prediction needs."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from polytag import files
+from polytag.contracts import LabelSet, Preprocessing
+from polytag.errors import CheckpointError, PolytagError
+from polytag.models.backbone import check_tensors, create_backbone, read_tensors
+
+CONFIG_VERSION = 1
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained model on disk: what `config.json` says. The weights are read by `load_model`.
+
+    folder          where it lies
+    thresholds      C probabilities at which a class counts as present
+    weights_sha256  of model.safetensors, checked at every load: safetensors alone loads flipped bits silently
+    facts           what is worth knowing about how it was trained, for people
+    """
+
+    folder: Path
+    backbone: str
+    backbone_args: Mapping[str, object] = field(default_factory=dict)
+    preprocessing: Preprocessing
+    label_set: LabelSet
+    thresholds: tuple[float, ...]
+    weights_sha256: str
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The first 16 digits of the weights' SHA-256, which predictions carry."""
+        return self.weights_sha256[:16]
+
+    @classmethod
+    def read(cls, folder: Path | str) -> "Checkpoint":
+        """Read `config.json` of a checkpoint folder, or of a run folder's `best`; raises CheckpointError."""
+        folder = Path(folder)
+        if not (folder / CONFIG).is_file() and (folder / "best" / CONFIG).is_file():
+            folder = folder / "best"
+        path = folder / CONFIG
+        try:
+            config = json.loads(path.read_text())
+            version = config["version"]
+            if version == CONFIG_VERSION:
+                return cls(
+                    folder=folder,
+                    backbone=config["backbone"],
+                    backbone_args=config["backbone_args"],
+                    preprocessing=_preprocessing(config["preprocessing"]),
+                    label_set=LabelSet(names=tuple(config["classes"])),
+                    thresholds=tuple(config["thresholds"]),
+                    weights_sha256=config["weights_sha256"],
+                    facts=config["facts"],
+                )
+        except OSError as error:
+            raise CheckpointError(
+                "no checkpoint here",
+                where=str(folder),
+                got=error.strerror or str(error),
+                expected=f"a folder with {CONFIG} and {WEIGHTS}, or a run folder with best/",
+                next_step="`polytag train DATA` makes one",
+            ) from error
+        except (ValueError, KeyError, TypeError, PolytagError) as error:
+            raise CheckpointError(
+                f"{CONFIG} is not a checkpoint's",
+                where=str(path),
+                got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+                expected=f"a polytag checkpoint, version {CONFIG_VERSION}",
+            ) from error
+        raise CheckpointError(
+            "this checkpoint was made by another version of polytag",
+            where=str(path),
+            got=f"version {version}",
+            expected=f"version {CONFIG_VERSION}",
+            next_step="use the version of polytag that made it, or train again",
+        )
+
+    def load_model(self) -> nn.Module:
+        """The model with these weights, strictly loaded, in evaluation mode, channels last; raises CheckpointError."""
+        path = self.folder / WEIGHTS
+        if path.is_file() and (digest := _sha256(path.read_bytes())) != self.weights_sha256:
+            raise CheckpointError(
+                "the weights are damaged",
+                where=str(path),
+                got=f"SHA-256 {digest[:16]}",
+                expected=self.id,
+                next_step="copy the checkpoint again, or train again",
+            )
+        tensors = read_tensors(path)
+        model = create_backbone(self.backbone, num_classes=len(self.label_set), backbone_args=self.backbone_args)
+        check_tensors(tensors, model.state_dict(), where=str(path))
+        model.load_state_dict(tensors)
+        return model.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  the stub lacks it
+
+    def require_labels(self, label_set: LabelSet) -> None:
+        """Raises CheckpointError unless the model's classes are these, in this order."""
+        if self.label_set.fingerprint != label_set.fingerprint:
+            raise CheckpointError(
+                "the checkpoint is of another class list",
+                where=str(self.folder),
+                got=", ".join(self.label_set),
+                expected=", ".join(label_set),
+                next_step="use the data that the model was trained on, or train a model on these classes",
+            )
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    tensors: Mapping[str, Tensor],
+    backbone: str,
+    backbone_args: Mapping[str, object],
+    preprocessing: Preprocessing,
+    label_set: LabelSet,
+    thresholds: tuple[float, ...],
+    facts: Mapping[str, object],
+    card: Callable[[str], str],
+) -> Checkpoint:
+    """Write a whole Checkpoint folder, replacing one that is there; `card` makes README.md from the checkpoint's id.
+
+    Raises RunError where the disk is full; the folder that was there before is then untouched.
+    """
+    content = safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    checkpoint = Checkpoint(
+        folder=folder,
+        backbone=backbone,
+        backbone_args=dict(backbone_args),
+        preprocessing=preprocessing,
+        label_set=label_set,
+        thresholds=thresholds,
+        weights_sha256=_sha256(content),
+        facts=dict(facts),
+    )
+    config = {
+        "version": CONFIG_VERSION,
+        "backbone": backbone,
+        "backbone_args": checkpoint.backbone_args,
+        "preprocessing": asdict(preprocessing),
+        "classes": list(label_set),
+        "thresholds": list(thresholds),
+        "weights_sha256": checkpoint.weights_sha256,
+        "facts": checkpoint.facts,
+    }
+
+    def fill(fresh: Path) -> None:
+        files.write_bytes(fresh / WEIGHTS, content)
+        files.write_text(fresh / CONFIG, json.dumps(config, indent=2) + "\n")
+        files.write_text(fresh / CARD, card(checkpoint.id))
+
+    files.write_folder(folder, fill)
+    return checkpoint
+
+
+def _preprocessing(config: Mapping[str, object]) -> Preprocessing:
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    return Preprocessing(**values)  # pyright: ignore[reportArgumentType]  a wrong type is a ValueError or TypeError, told above
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,65 @@
+"""Where and in which precision the arithmetic runs; decided once, from what the processor can do."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from polytag.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic:
+    """A device and a precision that it has.
+
+    device     "cpu" or "cuda"
+    precision  "fp32" or "bf16" (autocast: weights stay float32, convolutions and products run in bfloat16)
+    """
+
+    device: str
+    precision: str
+
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Runs the block in this precision."""
+        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            yield
+
+
+def choose_arithmetic(device: str = "auto", precision: str = "auto") -> Arithmetic:
+    """The fastest that this machine has, or what was asked for; raises UsageError for what it does not have.
+
+    bfloat16 is chosen where the processor multiplies it natively (AVX512-BF16, AMX, or a GPU of compute capability 8 and up): it is
+    then about twice as fast, and mean average precision differs in the third decimal. Elsewhere it is emulated, and slower.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError("unknown device", where="--device", got=repr(device), expected="auto, cpu or cuda")
+    if precision not in ("auto", "fp32", "bf16"):
+        raise UsageError("unknown precision", where="--precision", got=repr(precision), expected="auto, fp32 or bf16")
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise UsageError(
+            "no CUDA device", where="--device", got="cuda", expected="a GPU that PyTorch sees", next_step="use --device cpu"
+        )
+    chosen = "cuda" if has_cuda and device != "cpu" else "cpu"
+    if precision == "auto":
+        precision = "bf16" if _has_native_bf16(chosen) else "fp32"
+    return Arithmetic(device=chosen, precision=precision)
+
+
+def _has_native_bf16(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.get_device_capability()[0] >= 8
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def num_cores() -> int:
+    """Processor cores this process may use (its affinity, not the machine's count)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,43 @@
+"""The end of a run: the saved best model is read back, judged, and everything that people look at is written."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from polytag import files
+from polytag.contracts import Dataset, Scores
+from polytag.metrics.evaluate import evaluate, scores_to_json
+from polytag.models.checkpoint import Checkpoint
+from polytag.predict.inference import Predictor
+from polytag.predict.table import write_predictions
+from polytag.report.grids import write_grids
+from polytag.report.page import write_report
+from polytag.report.plots import write_plots
+from polytag.training.loop import Watcher, validate
+from polytag.training.recipes import Recipe
+from polytag.training.run_folder import Row, RunFolder
+
+
+def judge(
+    run: RunFolder, *, val_set: Dataset, recipe: Recipe, rows: Sequence[Row], facts: Mapping[str, str], watcher: Watcher
+) -> Scores:
+    """Score the validation pictures with `best/` as it lies on disk, and write predictions, metrics, plots, grids and report.
+
+    What is recorded is thus what the saved file gives. metrics.json comes last: a run that has it is finished.
+    """
+    checkpoint = Checkpoint.read(run.best)
+    predictor = Predictor.load(checkpoint, device=recipe.device, precision=recipe.precision)
+    watcher.phase("judging best/", len(val_set))
+    predictions = validate(
+        predictor.model, val_set, recipe=recipe, arithmetic=predictor.arithmetic, watcher=watcher, checkpoint_id=checkpoint.id
+    )
+    write_predictions(predictions, run.predictions)
+    scores = evaluate(predictions)
+    thresholds = dict(zip(checkpoint.label_set, checkpoint.thresholds, strict=True))
+    files.write_text(run.path / "thresholds.json", json.dumps(thresholds, indent=2) + "\n")
+
+    watcher.phase("report", 0)
+    write_plots(run.path / "plots", scores=scores, predictions=predictions, history=rows)
+    write_grids(run.path / "grids", predictions=predictions)
+    write_report(run.report, scores=scores, predictions=predictions, history=rows, title=run.path.name, facts=facts)
+    files.write_text(run.metrics, json.dumps(scores_to_json(scores), indent=1, allow_nan=False) + "\n")
+    return scores

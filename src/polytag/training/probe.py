@@ -1,0 +1,162 @@
+"""The linear probe: frozen features in one pass, then one regularised logistic regression per class, all classes at once.
+
+Shapes: N pictures, D features, C classes, F folds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polytag.contracts import Dataset, Preprocessing
+from polytag.errors import PictureError
+from polytag.metrics.ap import mean_average_precision
+from polytag.models.backbone import features, linear_head
+from polytag.models.device import Arithmetic
+from polytag.predict.inference import run
+
+# L2 penalties beside a class's mean loss, for standardised features; from strong to weak, so that each solution starts the next.
+STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)
+NUM_FOLDS = 4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Probe:
+    """A linear head over features: logit_NC = feature_ND @ weight_CD.T + bias_C.
+
+    strength   the L2 penalty that was chosen; fold_map  held-out mAP of every strength that was tried
+    """
+
+    weight_CD: Tensor
+    bias_C: Tensor
+    strength: float
+    fold_map: dict[float, float]
+
+
+def extract_features(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    preprocessing: Preprocessing,
+    arithmetic: Arithmetic,
+    on_batch: Callable[[int], None] = lambda num_pictures: None,
+) -> tuple[np.ndarray, np.ndarray, tuple[tuple[int, PictureError], ...]]:
+    """Pooled features of every picture that can be read: feature_ND float32, its rows, and the (row, error) of the others."""
+    model.eval()
+    rows: list[np.ndarray] = []
+    outputs: list[np.ndarray] = []
+    failures: list[tuple[int, PictureError]] = []
+    for scored in run(
+        lambda pixels: features(model, pixels), dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic
+    ):
+        failures.extend(scored.failures)
+        on_batch(len(scored.rows) + len(scored.failures))
+        if len(scored.rows):
+            rows.append(scored.rows)
+            outputs.append(scored.output_ND)
+    index = np.concatenate(rows) if rows else np.zeros(0, np.int64)
+    return (np.concatenate(outputs) if outputs else np.zeros((0, 0), np.float32)), index, tuple(failures)
+
+
+def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -> Probe:
+    """Fit the head; every class leaves out its unknown pictures, and the strength is the one with the best held-out mAP.
+
+    One strength for all classes: a rare class has too few positives to choose its own. Features are standardised first, and the
+    standardisation is folded into the head. A class without a positive, or without a negative, keeps zero weights and the
+    log-odds of its share. Deterministic for a seed and a thread count.
+    """
+    feature = torch.from_numpy(feature_ND)
+    target = torch.from_numpy(np.array(target_NC))
+    mean_D = feature.mean(dim=0)
+    scale_D = feature.std(dim=0, correction=0).clamp(min=1e-6)
+    standard = (feature - mean_D) / scale_D
+
+    num_pictures, num_classes = target.shape
+    num_folds = min(NUM_FOLDS, num_pictures)
+    fold_N = torch.from_numpy(np.random.default_rng(seed).permutation(num_pictures) % num_folds)
+    # One regression per (class, fold) that leaves the fold out, and one per class on everything: C x (F + 1) columns at once.
+    known_NFC = torch.stack([(fold_N != fold)[:, None] & (target >= 0) for fold in range(num_folds + 1)], dim=1)
+    truth_NFC = target.clamp(min=0).float()[:, None].expand_as(known_NFC)
+
+    columns = known_NFC.shape[1] * num_classes
+    known_NK, truth_NK = known_NFC.reshape(num_pictures, columns), truth_NFC.reshape(num_pictures, columns)
+    share_K = ((truth_NK * known_NK).sum(0) + 0.5) / (known_NK.sum(0) + 1.0)
+    learnable_K = ((truth_NK * known_NK).sum(0) > 0) & (((1 - truth_NK) * known_NK).sum(0) > 0)
+    weight_DK = torch.zeros(standard.shape[1], columns, dtype=torch.float32)
+    bias_K = torch.logit(share_K)
+
+    heads: dict[float, tuple[Tensor, Tensor]] = {}
+    fold_maps: dict[float, np.ndarray] = {}
+    for strength in STRENGTHS:
+        weight_DK, bias_K = _minimise(
+            standard, truth_NK, known_NK, weight_DK=weight_DK, bias_K=bias_K, learnable_K=learnable_K, strength=strength
+        )
+        heads[strength] = weight_DK[:, -num_classes:], bias_K[-num_classes:]
+        logit_NFC = (standard @ weight_DK + bias_K).reshape(num_pictures, num_folds + 1, num_classes)
+        held_out_NC = logit_NFC[torch.arange(num_pictures), fold_N].numpy()
+        fold_maps[strength] = np.array(
+            [
+                mean_average_precision(target_NC[rows], held_out_NC[rows])
+                for rows in (fold_N.numpy() == fold for fold in range(num_folds))
+            ]
+        )
+    strength = _one_standard_error(fold_maps)
+    weight_DC, bias_C = heads[strength]
+    weight_CD = weight_DC.T / scale_D
+    return Probe(
+        weight_CD=weight_CD,
+        bias_C=bias_C - weight_CD @ mean_D,
+        strength=strength,
+        fold_map={key: float(np.mean(value)) for key, value in fold_maps.items()},
+    )
+
+
+def _one_standard_error(fold_maps: dict[float, np.ndarray]) -> float:
+    """The strongest penalty whose held-out mAP is within one standard error of the best (Hastie et al., ESL, 7.10)."""
+    mean = {strength: float(np.mean(value)) for strength, value in fold_maps.items()}
+    best = max(mean, key=lambda strength: (mean[strength], strength))
+    error = float(np.std(fold_maps[best], ddof=1) / np.sqrt(len(fold_maps[best]))) if len(fold_maps[best]) > 1 else 0.0
+    within = [strength for strength in fold_maps if mean[strength] >= mean[best] - error]
+    return max(within, default=max(fold_maps))  # nothing is within where no fold has a positive: the mean is NaN
+
+
+def _minimise(
+    standard: Tensor,
+    truth_NK: Tensor,
+    known_NK: Tensor,
+    *,
+    weight_DK: Tensor,
+    bias_K: Tensor,
+    learnable_K: Tensor,
+    strength: float,
+    max_iterations: int = 60,
+) -> tuple[Tensor, Tensor]:
+    """Minimise, for every column, mean known BCE + strength / 2 |w|^2 by L-BFGS; the columns share one line search."""
+    weight_NK = known_NK * learnable_K / known_NK.sum(0).clamp(min=1)
+    parameters = [weight_DK.clone().requires_grad_(), bias_K.clone().requires_grad_()]
+    solver = torch.optim.LBFGS(
+        parameters, lr=1.0, max_iter=max_iterations, history_size=20, line_search_fn="strong_wolfe", tolerance_grad=1e-7
+    )
+
+    def objective() -> Tensor:
+        solver.zero_grad()
+        logit_NK = standard @ parameters[0] + parameters[1]
+        loss_NK = F.binary_cross_entropy_with_logits(logit_NK, truth_NK, reduction="none")
+        total = (loss_NK * weight_NK).sum() + strength / 2 * parameters[0].square().sum()
+        total.backward()
+        return total
+
+    solver.step(objective)  # pyright: ignore[reportArgumentType]  the stub asks for a float; the solver takes a tensor
+    return parameters[0].detach(), parameters[1].detach()
+
+
+def install_probe(model: nn.Module, probe: Probe) -> None:
+    """Put the probe into the model's classifier; raises UsageError for a backbone without a single linear one."""
+    head = linear_head(model)
+    with torch.no_grad():
+        head.weight.copy_(probe.weight_CD)
+        if head.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]  nn.Linear(bias=False) has none
+            head.bias.copy_(probe.bias_C)

@@ -1,0 +1,282 @@
+"""`polytag train`: from a folder of labelled pictures to a judged model, in one function; and the same after an interruption."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from polytag.contracts import Dataset, Scores
+from polytag.data.load import ReadOptions, load_dataset
+from polytag.data.splits import require_trainable, with_validation_split
+from polytag.errors import RunError
+from polytag.metrics.evaluate import evaluate
+from polytag.models.backbone import build_model
+from polytag.models.checkpoint import Checkpoint, save_checkpoint
+from polytag.models.device import Arithmetic, choose_arithmetic
+from polytag.predict.table import read_predictions
+from polytag.training.judge import judge
+from polytag.training.loop import Interrupted, Silent, Sinks, Watcher, has_head_start, train_loop
+from polytag.training.probe import extract_features, fit_probe, install_probe
+from polytag.training.recipes import FINETUNE, Recipe
+from polytag.training.run_folder import (
+    RunFolder,
+    create_run_folder,
+    locked,
+    open_run_folder,
+    read_args,
+    write_args,
+    write_environment,
+    write_results,
+)
+from polytag.training.state import State, load_state, save_state
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """A finished run: its folder, the best model, and that model's scores on the validation pictures."""
+
+    folder: RunFolder
+    checkpoint: Checkpoint
+    scores: Scores
+
+
+def train(
+    data: str | Path,
+    *,
+    recipe: Recipe = FINETUNE,
+    output: str | Path | None = None,
+    options: ReadOptions | None = None,
+    watcher: Watcher | None = None,
+) -> TrainedRun:
+    """Train on a folder of labelled pictures, judge the best model, and write a run folder.
+
+    `data` is anything that `load_dataset` reads; annotations that name no split get a stratified validation split. `output` is the
+    run folder, by default `runs/<data>-<recipe>`; a name in use gets a number. Raises DataError for data that cannot be trained on,
+    CheckpointError for weights that cannot be had, RunError for a folder that cannot be written, and `Interrupted` after Ctrl-C.
+    """
+    watcher = watcher or Silent()
+    options = replace(options or ReadOptions(), difficult=recipe.difficult)
+    dataset = _load(Path(data), options=options, watcher=watcher)
+    arithmetic = choose_arithmetic(recipe.device, recipe.precision)
+    model = _fresh_model(recipe, dataset)  # weights that do not fit are told before a folder is made
+    run = create_run_folder(Path(output) if output else Path("runs") / f"{Path(data).resolve().stem}-{recipe.name}")
+    with locked(run):
+        write_args(run, recipe=recipe, data=Path(data), options=options)
+        return _run(run, model=model, dataset=dataset, recipe=recipe, arithmetic=arithmetic, state=None, watcher=watcher)
+
+
+def resume(run_folder: str | Path, *, watcher: Watcher | None = None) -> TrainedRun:
+    """Go on with a run that was killed or interrupted; at the same thread count its weights become, bit for bit, those of a run
+    that never was. A finished run is returned as it is.
+
+    Raises RunError for a folder without a run, one that another process is training in, or data that have changed.
+    """
+    watcher = watcher or Silent()
+    run = open_run_folder(Path(run_folder))
+    with locked(run):
+        if run.metrics.is_file():
+            watcher.note(f"{run.path} is finished; nothing to resume")
+            return TrainedRun(
+                folder=run, checkpoint=Checkpoint.read(run.best), scores=evaluate(read_predictions(run.predictions))
+            )
+        recipe, data, options = read_args(run)
+        dataset = _load(data, options=options, watcher=watcher)
+        state = load_state(run.state)
+        if state is not None:
+            _require_same_data(state, dataset, run=run)
+            if state.num_threads != torch.get_num_threads():
+                watcher.note(
+                    f"this run used {state.num_threads} threads and now has {torch.get_num_threads()}: "
+                    "the result will be as good, but not the same to the last bit"
+                )
+            watcher.note(f"going on at epoch {state.epoch}, step {state.step}")
+        arithmetic = choose_arithmetic(recipe.device, recipe.precision)
+        model = _fresh_model(recipe, dataset) if state is None else build_model(
+            recipe.backbone, num_classes=len(dataset.label_set), backbone_args=recipe.backbone_args
+        )  # fmt: skip
+        return _run(run, model=model, dataset=dataset, recipe=recipe, arithmetic=arithmetic, state=state, watcher=watcher)
+
+
+def _load(data: Path, *, options: ReadOptions, watcher: Watcher) -> Dataset:
+    dataset = load_dataset(data, options=options)
+    if dataset.splits == ("",):
+        dataset = with_validation_split(dataset)
+        watcher.note(
+            f"the annotations name no split: {len(dataset.split('val'))} of {len(dataset)} pictures, stratified by label, "
+            "are kept for validation"
+        )
+    require_trainable(dataset)
+    return dataset
+
+
+def _fresh_model(recipe: Recipe, dataset: Dataset) -> torch.nn.Module:
+    torch.manual_seed(recipe.seed)
+    return build_model(
+        recipe.backbone, num_classes=len(dataset.label_set), backbone_args=recipe.backbone_args, weights=recipe.weights
+    )
+
+
+def _run(
+    run: RunFolder,
+    *,
+    model: torch.nn.Module,
+    dataset: Dataset,
+    recipe: Recipe,
+    arithmetic: Arithmetic,
+    state: State | None,
+    watcher: Watcher,
+) -> TrainedRun:
+    """Probe, fine-tune, judge; each stage leaves its part of the run folder."""
+    train_set, val_set = dataset.split("train"), dataset.split("val")
+    write_environment(
+        run,
+        data_fingerprint=dataset.fingerprint,
+        arithmetic=f"{arithmetic.device} {arithmetic.precision}",
+        num_threads=torch.get_num_threads(),
+    )
+    model = model.to(arithmetic.device)
+    if state is None:
+        state = State(
+            data_fingerprint=dataset.fingerprint, classes=list(dataset.label_set), num_threads=torch.get_num_threads()
+        )
+        if has_head_start(recipe):
+            _start_from_probe(model, train_set, recipe=recipe, arithmetic=arithmetic, state=state, watcher=watcher)
+
+    def epoch_done(state: State) -> None:
+        save_state(run.state, state)
+        write_results(run, state.rows)
+        _save_model(run.last, state.average, epoch=state.epoch - 1, state=state, dataset=dataset, recipe=recipe)
+        if state.best_epoch == state.epoch - 1:
+            _save_model(run.best, state.best, epoch=state.best_epoch, state=state, dataset=dataset, recipe=recipe)
+
+    if state.model:  # a kill between the state and the folders that follow from it is mended here
+        write_results(run, state.rows)
+        if state.best:
+            _save_model(run.best, state.best, epoch=state.best_epoch, state=state, dataset=dataset, recipe=recipe)
+    try:
+        state = train_loop(
+            model,
+            train_set=train_set,
+            val_set=val_set,
+            recipe=recipe,
+            arithmetic=arithmetic,
+            state=state,
+            sinks=Sinks(save_state=lambda state: save_state(run.state, state), epoch_done=epoch_done),
+            watcher=watcher,
+        )
+    except Interrupted:
+        raise Interrupted(run.path) from None
+    if state.failures:
+        names = ", ".join(sorted(state.failures)[:5]) + (", ..." if len(state.failures) > 5 else "")
+        watcher.note(f"{len(state.failures)} training pictures could not be read and were skipped: {names}")
+    scores = judge(
+        run,
+        val_set=val_set,
+        recipe=recipe,
+        rows=state.rows,
+        facts=_facts(recipe, dataset=dataset, arithmetic=arithmetic, state=state),
+        watcher=watcher,
+    )
+    if scores.num_pictures < len(val_set):
+        watcher.note(f"{len(val_set) - scores.num_pictures} validation pictures could not be read and are in no number")
+    return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), scores=scores)
+
+
+def _start_from_probe(
+    model: torch.nn.Module, train_set: Dataset, *, recipe: Recipe, arithmetic: Arithmetic, state: State, watcher: Watcher
+) -> None:
+    started = time.monotonic()
+    watcher.phase("features", len(train_set))
+    feature_ND, rows, failures = extract_features(
+        model, train_set, preprocessing=recipe.preprocessing, arithmetic=arithmetic, on_batch=watcher.progress
+    )
+    watcher.phase("logistic regression", 0)
+    probe = fit_probe(feature_ND, train_set.target_NC[rows], seed=recipe.seed)
+    install_probe(model, probe)
+    state.failures.update({train_set.ids[row]: error.what for row, error in failures})
+    state.epoch_seconds = time.monotonic() - started
+    watcher.note(f"probe: L2 strength {probe.strength:g}, held-out mAP {probe.fold_map[probe.strength]:.3f} on training folds")
+
+
+def _save_model(
+    folder: Path, tensors: Mapping[str, torch.Tensor], *, epoch: int, state: State, dataset: Dataset, recipe: Recipe
+) -> None:
+    val_map = next((row["val_map"] for row in state.rows if row["epoch"] == epoch), float("nan"))
+    facts = {"recipe": recipe.name, "weights": recipe.weights, "epoch": epoch, "val_map": round(val_map, 6), "data": dataset.source,
+             "data_fingerprint": dataset.fingerprint}  # fmt: skip
+    save_checkpoint(
+        folder,
+        tensors=tensors,
+        backbone=recipe.backbone,
+        backbone_args=recipe.backbone_args,
+        preprocessing=recipe.preprocessing,
+        label_set=dataset.label_set,
+        thresholds=(0.5,) * len(dataset.label_set),
+        facts=facts,
+        card=lambda checkpoint_id: _card(checkpoint_id, facts=facts, recipe=recipe, dataset=dataset),
+    )
+
+
+def _card(checkpoint_id: str, *, facts: Mapping[str, object], recipe: Recipe, dataset: Dataset) -> str:
+    """README.md of a checkpoint: the model card."""
+    counts = {name: len(dataset.split(name)) for name in ("train", "val")}
+    return f"""# {recipe.backbone}, {len(dataset.label_set)} classes
+
+A multi-label image classifier made by polytag: one sigmoid per class.
+
+| | |
+| --- | --- |
+| checkpoint | `{checkpoint_id}` |
+| recipe | {recipe.name}, epoch {facts["epoch"]} |
+| starting weights | {recipe.weights} |
+| input | {recipe.image_size_px} px, {recipe.fit} |
+| data | {counts["train"]} training and {counts["val"]} validation pictures, fingerprint `{dataset.fingerprint}` |
+| validation mAP | {facts["val_map"]} (unweighted mean over the classes that have a positive) |
+
+Classes: {", ".join(dataset.label_set)}.
+
+Predict with `polytag predict {recipe.name}-folder PICTURES...`, or in Python:
+
+```python
+from polytag import Checkpoint, Predictor
+
+predictor = Predictor.load(Checkpoint.read("this/folder"))
+```
+
+The model knows what its training pictures showed. Judge it on pictures of your own before you rely on it.
+"""
+
+
+def _facts(recipe: Recipe, *, dataset: Dataset, arithmetic: Arithmetic, state: State) -> dict[str, str]:
+    """Lines for the head of the report."""
+    return {
+        "data": dataset.source,
+        "recipe": recipe.name,
+        "backbone": recipe.backbone,
+        "starting weights": Path(recipe.weights).name,
+        "input": f"{recipe.image_size_px} px, {recipe.fit}",
+        "best epoch": f"{state.best_epoch} of {recipe.epochs}",
+        "arithmetic": f"{arithmetic.device}, {arithmetic.precision}",
+        "training time": f"{sum(row['seconds'] for row in state.rows):.0f} s",
+    }
+
+
+def _require_same_data(state: State, dataset: Dataset, *, run: RunFolder) -> None:
+    if state.classes != list(dataset.label_set):
+        raise RunError(
+            "the data's classes are not those of this run",
+            where=str(run.path),
+            got=", ".join(dataset.label_set),
+            expected=", ".join(state.classes),
+            next_step="start a new run, or put the classes back",
+        )
+    if state.data_fingerprint != dataset.fingerprint:
+        raise RunError(
+            "the data have changed since this run began",
+            where=dataset.source,
+            got=f"fingerprint {dataset.fingerprint}",
+            expected=state.data_fingerprint,
+            next_step="start a new run, or put pictures, splits and labels back as they were",
+        )
