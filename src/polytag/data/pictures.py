@@ -172,7 +172,7 @@ def _quiet(reader: type[ImageFile], head: bytes) -> Generator[None]:
 
 
 def _refuse_lost_tags(picture: TiffImageFile, file: BinaryIO) -> None:
-    """Raise OSError where Pillow skipped a tag that says how the pixels are stored: it goes on and guesses, in cut files too."""
+    """Raise OSError where Pillow skipped a tag that says how the pixels are stored: it goes on and guesses, in cut files."""
     file.seek(0)
     head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"

@@ -1,0 +1,322 @@
+"""What a data set holds and what is wrong with it, before hours are spent on training.
+
+S splits, C classes. Reading every picture is the slow part: threads, since Pillow and SHA-256 work outside Python's lock.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
+from polytag.data.pictures import read_picture
+from polytag.errors import PictureError
+
+_NUM_NAMED = 5  # names shown in a sentence; the lists hold them all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One row of the data set, as the lists of a check name it."""
+
+    id: str
+    split: str
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnreadablePicture:
+    """A picture that training would skip, and why."""
+
+    picture: Picture
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DataCheck:
+    """What `check` found.
+
+    source                where the data came from, for people
+    classes               C names
+    splits                S names; "" where the annotations name none
+    num_pictures_S        rows of each split
+    present_SC, absent_SC, unknown_SC   how many pictures of a split have the class, lack it, or say nothing of it
+    labels_per_picture    number of present classes: number of pictures; every count from 0 to the largest
+    pictures_were_read    False where only the files' presence was looked at; then nothing is known of equal content
+    unreadable            pictures that cannot be decoded (or, unread, that do not exist)
+    duplicates            groups of different files with the same bytes (SHA-256)
+    in_two_splits         groups of rows that are one picture in more than one split: the same content, or unread the same id
+    problems              sentences; any of them stops training
+    warnings              sentences; training goes on
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+    num_pictures_S: tuple[int, ...]
+    present_SC: np.ndarray
+    absent_SC: np.ndarray
+    unknown_SC: np.ndarray
+    labels_per_picture: Mapping[int, int]
+    pictures_were_read: bool
+    unreadable: tuple[UnreadablePicture, ...]
+    duplicates: tuple[tuple[Picture, ...], ...]
+    in_two_splits: tuple[tuple[Picture, ...], ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def can_train(self) -> bool:
+        """Whether training can start."""
+        return not self.problems
+
+    @property
+    def num_pictures(self) -> int:
+        """Rows of all splits."""
+        return sum(self.num_pictures_S)
+
+    @property
+    def unknown_share(self) -> float:
+        """The share of (picture, class) pairs without a label, in [0, 1]; NaN without pictures."""
+        num_pairs = self.num_pictures * len(self.classes)
+        return float(self.unknown_SC.sum()) / num_pairs if num_pairs else float("nan")
+
+    @property
+    def mean_labels_per_picture(self) -> float:
+        """Present classes a picture; NaN without pictures."""
+        return float(self.present_SC.sum()) / self.num_pictures if self.num_pictures else float("nan")
+
+    def to_json(self) -> dict[str, object]:
+        """The same as a JSON object; `docs/reference/data-check.md` lists its keys. NaN becomes None."""
+        return {
+            "source": self.source,
+            "can_train": self.can_train,
+            "problems": list(self.problems),
+            "warnings": list(self.warnings),
+            "num_pictures": self.num_pictures,
+            "num_classes": len(self.classes),
+            "splits": dict(zip(self.splits, self.num_pictures_S, strict=True)),
+            "classes": {
+                name: {
+                    split: {
+                        "present": int(self.present_SC[s, c]),
+                        "absent": int(self.absent_SC[s, c]),
+                        "unknown": int(self.unknown_SC[s, c]),
+                    }
+                    for s, split in enumerate(self.splits)
+                }
+                for c, name in enumerate(self.classes)
+            },
+            "unknown_share": self.unknown_share if self.num_pictures else None,
+            "labels_per_picture": {
+                "mean": self.mean_labels_per_picture if self.num_pictures else None,
+                "num_pictures": {str(count): pictures for count, pictures in self.labels_per_picture.items()},
+            },
+            "pictures_were_read": self.pictures_were_read,
+            "unreadable": [_as_json(item.picture) | {"reason": item.reason} for item in self.unreadable],
+            "duplicates": [[_as_json(picture) for picture in group] for group in self.duplicates],
+            "in_two_splits": [[_as_json(picture) for picture in group] for group in self.in_two_splits],
+        }
+
+
+def check(
+    dataset: Dataset,
+    *,
+    read_pictures: bool = True,
+    num_threads: int = 0,
+    on_picture: Callable[[], None] | None = None,
+) -> DataCheck:
+    """Count the labels, decode and compare every picture, and say whether training can start.
+
+    `read_pictures=False` only looks whether the files exist. `num_threads` 0 means one a core. `on_picture` is called once for
+    each distinct file that was read, in order. Raises nothing of its own: what is wrong is in the answer.
+    """
+    splits, target_NC = dataset.splits, dataset.target_NC
+    rows_S = [np.flatnonzero([name == split for name in dataset.split_N]) for split in splits]
+    read = _read_all(dataset.paths, decode=read_pictures, num_threads=num_threads, on_picture=on_picture)
+    content_N = [read[path] for path in dataset.paths]
+    pictures = [
+        Picture(id=name, split=split, path=str(path))
+        for name, split, path in zip(dataset.ids, dataset.split_N, dataset.paths, strict=True)
+    ]
+    # Two splits may use one id for two pictures; the id tells only where the content is not known.
+    same_picture = _groups([content.sha256 or name for content, name in zip(content_N, dataset.ids, strict=True)])
+    in_two_splits = [rows for rows in same_picture if len({dataset.split_N[row] for row in rows}) > 1]
+    duplicates = [rows for rows in same_picture if content_N[rows[0]].sha256 and len({dataset.paths[row] for row in rows}) > 1]
+    present_SC, absent_SC, unknown_SC = (
+        np.array([(target_NC[rows] == value).sum(axis=0) for rows in rows_S], dtype=np.int64).reshape(
+            len(splits), len(dataset.label_set)
+        )
+        for value in (PRESENT, ABSENT, UNKNOWN)
+    )
+    counts = _Counts(
+        classes=dataset.label_set.names,
+        splits=splits,
+        num_pictures_S=tuple(len(rows) for rows in rows_S),
+        num_readable_S=tuple(sum(not content_N[row].reason for row in rows) for rows in rows_S),
+        present_SC=present_SC,
+        absent_SC=absent_SC,
+    )
+    warnings = [
+        *_picture_warnings(dataset, content_N, duplicates, in_two_splits),
+        *_class_warnings(counts),
+        *_label_warnings(dataset),
+    ]
+    return DataCheck(
+        source=dataset.source,
+        classes=counts.classes,
+        splits=splits,
+        num_pictures_S=counts.num_pictures_S,
+        present_SC=present_SC,
+        absent_SC=absent_SC,
+        unknown_SC=unknown_SC,
+        labels_per_picture=dict(enumerate(np.bincount((target_NC == PRESENT).sum(axis=1)).tolist())),
+        pictures_were_read=read_pictures,
+        unreadable=tuple(
+            UnreadablePicture(picture=picture, reason=content.reason)
+            for picture, content in zip(pictures, content_N, strict=True)
+            if content.reason
+        ),
+        duplicates=tuple(tuple(pictures[row] for row in rows) for rows in duplicates),
+        in_two_splits=tuple(tuple(pictures[row] for row in rows) for rows in in_two_splits),
+        problems=tuple(_problems(counts)),
+        warnings=tuple(warnings),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Content:
+    """What one file held: its digest ("" where it was not read) and why it cannot be decoded ("" where it can)."""
+
+    sha256: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Counts:
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+    num_pictures_S: tuple[int, ...]
+    num_readable_S: tuple[int, ...]
+    present_SC: np.ndarray
+    absent_SC: np.ndarray
+
+
+def _read_all(
+    paths: Sequence[Path], *, decode: bool, num_threads: int, on_picture: Callable[[], None] | None
+) -> dict[Path, _Content]:
+    """Every distinct file once, however many rows name it."""
+    distinct = list(dict.fromkeys(paths))
+    contents: dict[Path, _Content] = {}
+    pool = ThreadPoolExecutor(max_workers=num_threads or os.cpu_count() or 1)
+    try:
+        for path, content in zip(distinct, pool.map(_read if decode else _look, distinct), strict=True):
+            contents[path] = content
+            if on_picture:
+                on_picture()
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C ends after the pictures in hand, not after all of them
+    return contents
+
+
+def _read(path: Path) -> _Content:
+    try:
+        read_picture(path)
+        with open(path, "rb") as file:
+            return _Content(sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    except PictureError as error:
+        return _Content(reason=f"{error.what}: {error.got}")
+    except OSError as error:  # it was there a moment ago
+        return _Content(reason=f"the picture cannot be opened: {error.strerror}")
+
+
+def _look(path: Path) -> _Content:
+    return _Content() if path.is_file() else _Content(reason="the picture is missing: no such file")
+
+
+def _groups(key_N: Sequence[str]) -> list[tuple[int, ...]]:
+    """Rows that share a key, two or more."""
+    groups: dict[str, list[int]] = {}
+    for row, key in enumerate(key_N):
+        groups.setdefault(key, []).append(row)
+    return [tuple(rows) for rows in groups.values() if len(rows) > 1]
+
+
+def _problems(counts: _Counts) -> Iterator[str]:
+    """What stops training. Data that name no split at all get a validation split from `train`; other data must name both."""
+    if not sum(counts.num_pictures_S):
+        yield "there are no pictures"
+        return
+    needed = ("",) if counts.splits == ("",) else ("train", "val")
+    for split in needed:
+        if split not in counts.splits:
+            there_are = ", ".join(repr(name) for name in counts.splits)
+            yield f"the split {split!r} is missing; there are: {there_are}"
+            continue
+        s = counts.splits.index(split)
+        place = f" in split {split!r}" if split else ""
+        if not counts.present_SC[s].any():
+            yield f"no class has a positive{place}"
+        if not counts.num_readable_S[s]:
+            yield f"no picture can be read{place}"
+
+
+def _class_warnings(counts: _Counts) -> Iterator[str]:
+    for s, split in enumerate(counts.splits):
+        place = f" in split {split!r}" if split else ""
+        if not counts.present_SC[s].any():
+            continue  # a problem, told as one
+        for lacking, kind in ((counts.present_SC[s] == 0, "positive"), (counts.absent_SC[s] == 0, "negative")):
+            if lacking.any():
+                names = [name for name, lacks in zip(counts.classes, lacking, strict=True) if lacks]
+                yield f"{_number(len(names), 'class has', 'classes have')} no {kind}{place}: {_some(names)}"
+
+
+def _picture_warnings(
+    dataset: Dataset,
+    content_N: Sequence[_Content],
+    duplicates: Sequence[tuple[int, ...]],
+    in_two_splits: Sequence[tuple[int, ...]],
+) -> Iterator[str]:
+    unreadable = list(
+        dict.fromkeys(str(path) for path, content in zip(dataset.paths, content_N, strict=True) if content.reason)
+    )
+    if unreadable:
+        yield f"{_number(len(unreadable), 'picture', 'pictures')} cannot be read and will be skipped: {_some(unreadable)}"
+    if in_two_splits:
+        names = [dataset.ids[rows[0]] for rows in in_two_splits]
+        number = _number(len(names), "picture stands", "pictures stand")
+        yield f"{number} in more than one split, so validation is too kind: {_some(names)}"
+    if duplicates:
+        names = [" = ".join(dict.fromkeys(dataset.ids[row] for row in rows)) for rows in duplicates]
+        yield f"{_number(len(names), 'picture is', 'pictures are')} there under several names, byte for byte: {_some(names)}"
+    unlike = [
+        " = ".join(dataset.ids[row] for row in rows)
+        for rows in duplicates
+        if any({PRESENT, ABSENT} <= set(target_n.tolist()) for target_n in dataset.target_NC[list(rows)].T)
+    ]
+    if unlike:
+        yield f"{_number(len(unlike), 'of them has', 'of them have')} labels that contradict each other: {_some(unlike)}"
+
+
+def _label_warnings(dataset: Dataset) -> Iterator[str]:
+    num_silent = int((dataset.target_NC == UNKNOWN).all(axis=1).sum())
+    if num_silent:
+        yield f"{_number(num_silent, 'picture has', 'pictures have')} no known label at all and will teach nothing"
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NUM_NAMED
+    return ", ".join(names[:_NUM_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _as_json(picture: Picture) -> dict[str, str]:
+    return {"id": picture.id, "split": picture.split, "path": picture.path}
