@@ -55,7 +55,7 @@ class Silent:
     def epoch(self, row: Mapping[str, float]) -> None: ...
 
 
-class Interrupted(Exception):  # noqa: N818  not an error: the user asked for it
+class Interrupted(Exception):
     """Ctrl-C: the state is saved, and a resume goes on from this very step."""
 
 
@@ -65,6 +65,32 @@ class Sinks:
 
     save_state: Callable[[State], None]
     epoch_done: Callable[[State], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learner:
+    """What a step changes: the model, its moving average (the model itself where there is none) and the optimizer."""
+
+    model: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    @classmethod
+    def begin(cls, model: nn.Module, recipe: Recipe) -> "Learner":
+        """A learner around a model, its average a copy."""
+        average = copy.deepcopy(model) if recipe.ema_decay else model
+        return cls(model=model, average=average, optimizer=make_optimizer(model, recipe))
+
+    def restore(self, state: State) -> None:
+        """Take up what a state holds."""
+        self.model.load_state_dict(state.model)
+        self.average.load_state_dict(state.average)
+        self.optimizer.load_state_dict(state.optimizer)
+
+    def keep(self, state: State) -> None:
+        """Let the state refer to the present weights; saving it writes them."""
+        state.model, state.average = self.model.state_dict(), self.average.state_dict()
+        state.optimizer = self.optimizer.state_dict()
 
 
 def train_loop(
@@ -89,17 +115,21 @@ def train_loop(
     target_NC = torch.from_numpy(np.array(train_set.target_NC))
     num_steps = math.ceil(len(train_set) / recipe.batch_size)
 
-    optimizer = make_optimizer(model, recipe)
-    average = copy.deepcopy(model) if recipe.ema_decay else model
-    if state.model:
-        model.load_state_dict(state.model)
-        average.load_state_dict(state.average)
-        optimizer.load_state_dict(state.optimizer)
-    elif has_head_start(recipe):
+    learner = Learner.begin(model, recipe)
+    average, optimizer = learner.average, learner.optimizer
+
+    def end_epoch(epoch: int, num_pictures: int) -> None:
         watcher.phase("validation", len(val_set))
-        _end_epoch(state, model=model, average=average, optimizer=optimizer, val_set=val_set, recipe=recipe, arithmetic=arithmetic,
-                   watcher=watcher, epoch=0, num_pictures=0)  # fmt: skip
+        started = time.monotonic()
+        predictions = validate(average, val_set, recipe=recipe, arithmetic=arithmetic, watcher=watcher)
+        _end_epoch(state, learner, predictions, epoch=epoch, num_pictures=num_pictures, loss=recipe.loss, started=started)
+        watcher.epoch(state.rows[-1])
         sinks.epoch_done(state)
+
+    if state.model:
+        learner.restore(state)
+    elif has_head_start(recipe):
+        end_epoch(0, 0)
 
     with _stop_requested() as stop:
         last_save = time.monotonic()
@@ -108,7 +138,7 @@ def train_loop(
             order = np.random.default_rng((recipe.seed, epoch)).permutation(len(train_set))
             watcher.phase(f"epoch {epoch}/{recipe.epochs}", len(train_set) - state.step * recipe.batch_size)
 
-            def prepare(picture, row, *, epoch=epoch):  # noqa: ANN001  typed by batches.Prepare
+            def prepare(picture, row, *, epoch=epoch):
                 return augmented(picture, preset, preprocessing, np.random.default_rng((recipe.seed, epoch, row)))
 
             started = time.monotonic()
@@ -138,7 +168,8 @@ def train_loop(
                         num_done = (epoch - 1) * num_steps + state.step + 1
                         _update_average(average, model, decay=min(recipe.ema_decay, (1 + num_done) / (10 + num_done)))
 
-                    state.epoch_losses.append(float(loss.detach()))
+                    state.epoch_loss_sum += float(loss.detach()) * len(targets)
+                    state.epoch_num_pictures += len(targets)
                     state.epoch_logits.append(logit_NC.detach().float().cpu())
                     state.epoch_targets.append(targets.cpu())
                 state.step += 1
@@ -147,16 +178,13 @@ def train_loop(
                 if stop.is_set() or time.monotonic() - last_save > recipe.save_every_minutes * 60:
                     state.epoch_seconds += time.monotonic() - started
                     started = last_save = time.monotonic()
-                    _keep(state, model=model, average=average, optimizer=optimizer)
+                    learner.keep(state)
                     sinks.save_state(state)
                     if stop.is_set():
                         raise Interrupted
             state.epoch_seconds += time.monotonic() - started
 
-            watcher.phase("validation", len(val_set))
-            _end_epoch(state, model=model, average=average, optimizer=optimizer, val_set=val_set, recipe=recipe,
-                       arithmetic=arithmetic, watcher=watcher, epoch=epoch, num_pictures=len(train_set))  # fmt: skip
-            sinks.epoch_done(state)
+            end_epoch(epoch, len(train_set))
             last_save = time.monotonic()
             if stop.is_set() and state.epoch <= recipe.epochs:
                 raise Interrupted
@@ -169,31 +197,19 @@ def has_head_start(recipe: Recipe) -> bool:
 
 
 def _end_epoch(
-    state: State,
-    *,
-    model: nn.Module,
-    average: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    val_set: Dataset,
-    recipe: Recipe,
-    arithmetic: Arithmetic,
-    watcher: Watcher,
-    epoch: int,
-    num_pictures: int,
+    state: State, learner: Learner, predictions: Predictions, *, epoch: int, num_pictures: int, loss: str, started: float
 ) -> None:
-    """Validate the averaged weights, write the epoch's row, keep the best, and turn to the next epoch."""
-    started = time.monotonic()
-    predictions = validate(average, val_set, recipe=recipe, arithmetic=arithmetic, watcher=watcher)
+    """Write the epoch's row, keep the averaged weights if they are the best, and turn to the next epoch."""
     val_map = mean_average_precision(predictions.target_NC, predictions.logit_NC)
     train_map = float("nan")
     if state.epoch_logits:
         train_map = mean_average_precision(torch.cat(state.epoch_targets).numpy(), torch.cat(state.epoch_logits).numpy())
-    head_lr, backbone_lr = _current_rates(optimizer) if epoch else (float("nan"), float("nan"))
+    head_lr, backbone_lr = _current_rates(learner.optimizer) if epoch else (float("nan"), float("nan"))
     state.rows.append(
         {
             "epoch": epoch,
             "train_loss": _running_loss(state),
-            "val_loss": loss_of_predictions(predictions, recipe.loss),
+            "val_loss": loss_of_predictions(predictions, loss),
             "train_map": train_map,
             "val_map": val_map,
             "head_lr": head_lr,
@@ -203,12 +219,11 @@ def _end_epoch(
         }
     )
     state.epoch, state.step, state.epoch_seconds = epoch + 1, 0, 0.0
-    state.epoch_logits, state.epoch_targets, state.epoch_losses = [], [], []
-    _keep(state, model=model, average=average, optimizer=optimizer)
+    state.epoch_logits, state.epoch_targets, state.epoch_loss_sum, state.epoch_num_pictures = [], [], 0.0, 0
+    learner.keep(state)
     if state.best_epoch < 0 or val_map > state.best_map:
         state.best_map, state.best_epoch = val_map, epoch
-        state.best = {name: value.clone() for name, value in average.state_dict().items()}
-    watcher.epoch(state.rows[-1])
+        state.best = {name: value.clone() for name, value in learner.average.state_dict().items()}
 
 
 def validate(
@@ -293,15 +308,9 @@ def _update_average(average: nn.Module, model: nn.Module, *, decay: float) -> No
         kept[name].copy_(fresh[name])
 
 
-def _keep(state: State, *, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    state.model, state.average, state.optimizer = model.state_dict(), average.state_dict(), optimizer.state_dict()
-
-
 def _running_loss(state: State) -> float:
     """Mean of this epoch's batch losses so far, each weighted by its pictures."""
-    if not state.epoch_losses:
-        return float("nan")
-    return float(np.average(state.epoch_losses, weights=[len(targets) for targets in state.epoch_targets]))
+    return state.epoch_loss_sum / state.epoch_num_pictures if state.epoch_num_pictures else float("nan")
 
 
 @contextmanager
@@ -312,7 +321,7 @@ def _stop_requested() -> Iterator[threading.Event]:
         yield stop
         return
 
-    def ask(signum, frame):  # noqa: ANN001  the signal module's signature
+    def ask(signum, frame):
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()

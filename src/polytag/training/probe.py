@@ -49,9 +49,7 @@ def extract_features(
     rows: list[np.ndarray] = []
     outputs: list[np.ndarray] = []
     failures: list[tuple[int, PictureError]] = []
-    for scored in run(
-        lambda pixels: features(model, pixels), dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic
-    ):
+    for scored in run(lambda pixels: features(model, pixels), dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic):
         failures.extend(scored.failures)
         on_batch(len(scored.rows) + len(scored.failures))
         if len(scored.rows):

@@ -26,7 +26,7 @@ class State:
     optimizer              its state dict
     best, best_map, best_epoch   the averaged weights of the best epoch so far
     rows                   results.csv so far
-    epoch_logits, epoch_targets, epoch_losses   of the steps of this epoch that are done, for its training loss and mAP
+    epoch_logits, epoch_targets, epoch_loss_sum, epoch_num_pictures   of this epoch's steps so far, for its training loss and mAP
     seconds                of training so far; failures: pictures that could not be read, name -> reason
     """
 
@@ -43,7 +43,8 @@ class State:
     rows: list[dict[str, float]] = field(default_factory=list)
     epoch_logits: list[Tensor] = field(default_factory=list)
     epoch_targets: list[Tensor] = field(default_factory=list)
-    epoch_losses: list[float] = field(default_factory=list)
+    epoch_loss_sum: float = 0.0
+    epoch_num_pictures: int = 0
     epoch_seconds: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
     num_threads: int = 0

@@ -1,5 +1,6 @@
 """`polytag train`: from a folder of labelled pictures to a judged model, in one function; and the same after an interruption."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -78,9 +79,7 @@ def resume(run_folder: str | Path, *, watcher: Watcher | None = None) -> Trained
     with locked(run):
         if run.metrics.is_file():
             watcher.note(f"{run.path} is finished; nothing to resume")
-            return TrainedRun(
-                folder=run, checkpoint=Checkpoint.read(run.best), scores=evaluate(read_predictions(run.predictions))
-            )
+            return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), scores=evaluate(read_predictions(run.predictions)))
         recipe, data, options = read_args(run)
         dataset = _load(data, options=options, watcher=watcher)
         state = load_state(run.state)
@@ -138,9 +137,7 @@ def _run(
     )
     model = model.to(arithmetic.device)
     if state is None:
-        state = State(
-            data_fingerprint=dataset.fingerprint, classes=list(dataset.label_set), num_threads=torch.get_num_threads()
-        )
+        state = State(data_fingerprint=dataset.fingerprint, classes=list(dataset.label_set), num_threads=torch.get_num_threads())
         if has_head_start(recipe):
             _start_from_probe(model, train_set, recipe=recipe, arithmetic=arithmetic, state=state, watcher=watcher)
 
@@ -204,7 +201,7 @@ def _save_model(
     folder: Path, tensors: Mapping[str, torch.Tensor], *, epoch: int, state: State, dataset: Dataset, recipe: Recipe
 ) -> None:
     val_map = next((row["val_map"] for row in state.rows if row["epoch"] == epoch), float("nan"))
-    facts = {"recipe": recipe.name, "weights": recipe.weights, "epoch": epoch, "val_map": round(val_map, 6), "data": dataset.source,
+    facts = {"recipe": recipe.name, "weights": recipe.weights, "epoch": epoch, "val_map": None if math.isnan(val_map) else round(val_map, 6), "data": dataset.source,
              "data_fingerprint": dataset.fingerprint}  # fmt: skip
     save_checkpoint(
         folder,

@@ -1,0 +1,47 @@
+"""Settings of the whole suite: small data that are made on the spot, one thread count, no terminal colours."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ["NO_COLOR"] = "1"
+os.environ["COLUMNS"] = "120"
+
+CLASSES = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real photographs and weights beside the checkout; tests that need it are skipped where it is absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not (folder / "data" / "voc-mini").is_dir():
+        pytest.skip("real photographs are not beside this checkout (../shared); the generated twin of this test runs")
+    return folder
+
+
+def colour_pictures(folder: Path, *, num_train: int = 48, num_val: int = 24, size_px: int = 40, seed: int = 0) -> Path:
+    """A CSV data set whose labels can be learned in seconds: squares of red, green and blue on grey noise."""
+    rng = np.random.default_rng(seed)
+    (folder / "pictures").mkdir(parents=True)
+    lines = ["file_name,labels,split"]
+    for row in range(num_train + num_val):
+        present = rng.random(3) < 0.45
+        pixels = rng.integers(90, 150, (size_px, size_px, 3))
+        for column in np.flatnonzero(present):
+            top, left = rng.integers(0, size_px - 14, 2)
+            pixels[top : top + 14, left : left + 14] = 30
+            pixels[top : top + 14, left : left + 14, column] = 230
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / "pictures" / f"{row:03}.png")
+        labels = "|".join(name for name, here in zip(CLASSES, present, strict=True) if here)
+        lines.append(f"pictures/{row:03}.png,{labels},{'train' if row < num_train else 'val'}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder / "labels.csv"
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The path of a small CSV data set (48 train, 24 val, 3 classes); read-only by agreement."""
+    return colour_pictures(tmp_path_factory.mktemp("colours"))

@@ -1,0 +1,87 @@
+"""Views and augmentation: sizes, laws, and what the geometry must keep."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polytag.contracts import Preprocessing
+from polytag.data.augment import AUGMENTATIONS, Augmentation, augmentation, augmented, views
+from polytag.errors import UsageError
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    """A wide picture whose left edge is red, right edge blue, middle green."""
+    pixels = np.zeros((60, 120, 3), np.uint8)
+    pixels[:, :20, 0] = pixels[:, 20:100, 1] = pixels[:, 100:, 2] = 255
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(("crops", "num_views"), [("center", 1), ("flip", 2), ("five", 5), ("ten", 10)])
+@pytest.mark.parametrize("fit", ["squash", "crop"])
+def test_shape_of_views(picture, crops, num_views, fit):
+    shape = views(picture, Preprocessing(image_size_px=32, fit=fit, crops=crops)).shape
+    assert shape == (num_views, 32, 32, 3)
+
+
+def test_squash_keeps_the_borders_and_crop_loses_them(picture):
+    squashed = views(picture, Preprocessing(image_size_px=32, fit="squash"))[0]
+    cropped = views(picture, Preprocessing(image_size_px=32, fit="crop"))[0]
+    assert squashed[16, 0, 0] > 200
+    assert squashed[16, -1, 2] > 200
+    assert cropped[16, 0, 0] < 50
+    assert cropped[16, -1, 2] < 50
+
+
+def test_crop_is_torchvisions_resize_and_centre_crop():
+    from torchvision.transforms import v2
+
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (97, 131, 3), np.uint8))
+    theirs = v2.Compose([v2.Resize(64, v2.InterpolationMode.BILINEAR), v2.CenterCrop(56)])(noise)
+    ours = views(noise, Preprocessing(image_size_px=56, fit="crop", interpolation="bilinear"))[0]
+    assert np.abs(ours.astype(int) - np.asarray(theirs)).max() <= 1
+
+
+def test_mirrored_views_are_mirrors(picture):
+    ten = views(picture, Preprocessing(image_size_px=32, crops="ten"))
+    assert (ten[5:] == ten[:5, :, ::-1]).all()
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentation_is_a_function_of_its_generator(picture, name):
+    preprocessing = Preprocessing(image_size_px=32)
+    first, again, other = (
+        augmented(picture, AUGMENTATIONS[name], preprocessing, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    assert first.shape == (1, 32, 32, 3)
+    assert first.dtype == np.uint8
+    assert (first == again).all()
+    assert (name == "none") == bool((first == other).all())
+
+
+def test_none_is_the_single_view_of_scoring(picture):
+    seen = augmented(picture, AUGMENTATIONS["none"], Preprocessing(image_size_px=32, crops="ten"), np.random.default_rng(0))
+    assert (seen == views(picture, Preprocessing(image_size_px=32))).all()
+
+
+def test_light_never_mirrors(picture):
+    preset, preprocessing = AUGMENTATIONS["light"], Preprocessing(image_size_px=32)
+    for seed in range(50):
+        colours = augmented(picture, preset, preprocessing, np.random.default_rng(seed))[0, 16].argmax(axis=1)
+        assert (np.diff(colours) >= 0).all()  # red, then green, then blue, from the left
+
+
+def test_recolouring_by_nothing_changes_nothing():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8))
+    preset = Augmentation(jitter=1e-9)
+    seen = augmented(noise, preset, Preprocessing(image_size_px=32), np.random.default_rng(0))
+    # only the crop's aspect ratio was drawn; with min_area 1 no other box than the whole fits
+    assert np.abs(seen[0].astype(int) - np.asarray(noise)).max() <= 1
+
+
+def test_unknown_preset_names_the_known_ones():
+    with pytest.raises(UsageError) as error:
+        augmentation("wild")
+    assert str(error.value) == (
+        "unknown augmentation\n  where: --augment\n  got: 'wild'\n  expected: one of none, light, standard, strong"
+    )

@@ -1,0 +1,66 @@
+"""Batches: every picture once, in order, whatever the threads do; a broken one is left out and named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polytag.data.batches import batches
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    made = []
+    for row in range(11):
+        path = tmp_path / f"{row}.png"
+        Image.new("RGB", (8, 8), (row, row, row)).save(path)
+        made.append(path)
+    return made
+
+
+def prepare(picture: Image.Image, row: int) -> np.ndarray:
+    return np.asarray(picture)[None]
+
+
+@pytest.mark.parametrize("num_threads", [1, 4])
+@pytest.mark.parametrize("num_ahead", [1, 7])
+def test_order_and_content_do_not_depend_on_threads(paths, num_threads, num_ahead):
+    rows = [5, 3, 9, 0, 1, 10, 2]
+    out = list(batches(paths, rows, batch_size=3, prepare=prepare, num_threads=num_threads, num_ahead=num_ahead))
+    assert [batch.rows.tolist() for batch in out] == [[5, 3, 9], [0, 1, 10], [2]]
+    for batch in out:
+        assert batch.pixels_NVHWC.shape == (len(batch.rows), 1, 8, 8, 3)
+        assert batch.pixels_NVHWC[:, 0, 0, 0, 0].tolist() == batch.rows.tolist()
+
+
+def test_broken_and_missing_pictures_are_left_out_and_named(paths):
+    paths[1].write_bytes(paths[1].read_bytes()[:40])
+    paths[2].unlink()
+    (first, second) = batches(paths, range(4), batch_size=2, prepare=prepare, num_threads=2)
+    assert (first.rows.tolist(), second.rows.tolist()) == ([0], [3])
+    assert [(row, Path(error.where).name) for row, error in first.failures + second.failures] == [(1, "1.png"), (2, "2.png")]
+
+
+def test_a_batch_of_broken_pictures_is_empty_and_not_an_end(paths):
+    for path in paths[:2]:
+        path.write_bytes(b"")
+    sizes = [len(batch.rows) for batch in batches(paths, range(4), batch_size=2, prepare=prepare, num_threads=2)]
+    assert sizes == [0, 2]
+
+
+def test_an_error_of_ours_is_not_swallowed(paths):
+    def wrong(picture: Image.Image, row: int) -> np.ndarray:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(batches(paths, range(4), batch_size=2, prepare=wrong, num_threads=2))
+
+
+def test_leaving_early_stops_the_threads(paths):
+    import threading
+
+    iterator = batches(paths, range(11), batch_size=1, prepare=prepare, num_threads=3)
+    next(iterator)
+    iterator.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("polytag-picture")]

@@ -1,0 +1,104 @@
+"""The Checkpoint folder: what is saved is what is loaded, and damage is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from polytag.contracts import LabelSet, Preprocessing
+from polytag.errors import CheckpointError
+from polytag.models.backbone import build_model
+from polytag.models.checkpoint import Checkpoint, save_checkpoint
+
+LABELS = LabelSet(names=("a", "b", "c"))
+
+
+def saved(folder: Path, *, seed: int = 0) -> tuple[Checkpoint, torch.nn.Module]:
+    torch.manual_seed(seed)
+    model = build_model("test_resnet", num_classes=3, backbone_args={"drop_rate": 0.1}).eval()
+    checkpoint = save_checkpoint(
+        folder,
+        tensors=model.state_dict(),
+        backbone="test_resnet",
+        backbone_args={"drop_rate": 0.1},
+        preprocessing=Preprocessing(image_size_px=64, mean=(0.1, 0.2, 0.3)),
+        label_set=LABELS,
+        thresholds=(0.5, 0.4, 0.3),
+        facts={"recipe": "test"},
+        card=lambda checkpoint_id: f"# {checkpoint_id}\n",
+    )
+    return checkpoint, model
+
+
+def test_round_trip(tmp_path):
+    checkpoint, model = saved(tmp_path / "best")
+    again = Checkpoint.read(tmp_path / "best")
+    assert again == checkpoint
+    assert (tmp_path / "best" / "README.md").read_text() == f"# {checkpoint.id}\n"
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(again.load_model()(pixels), model(pixels))
+
+
+def test_a_run_folder_leads_to_its_best(tmp_path):
+    checkpoint, _ = saved(tmp_path / "best")
+    assert Checkpoint.read(tmp_path) == checkpoint
+
+
+def test_saving_again_replaces_the_whole_folder(tmp_path):
+    first, _ = saved(tmp_path / "best")
+    second, _ = saved(tmp_path / "best", seed=1)
+    assert Checkpoint.read(tmp_path / "best").id == second.id != first.id
+    assert [item.name for item in tmp_path.iterdir()] == ["best"]
+
+
+def test_one_flipped_bit_is_found(tmp_path):
+    checkpoint, _ = saved(tmp_path)
+    content = bytearray((tmp_path / "model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError) as error:
+        Checkpoint.read(tmp_path).load_model()
+    lines = str(error.value).splitlines()
+    assert lines[0] == "the weights are damaged"
+    assert lines[3] == f"  expected: {checkpoint.id}"
+
+
+def test_another_class_list_is_refused(tmp_path):
+    checkpoint, _ = saved(tmp_path)
+    with pytest.raises(CheckpointError) as error:
+        checkpoint.require_labels(LabelSet(names=("b", "a", "c")))
+    assert str(error.value) == (
+        f"the checkpoint is of another class list\n  where: {tmp_path}\n  got: a, b, c\n  expected: b, a, c\n"
+        "  next: use the data that the model was trained on, or train a model on these classes"
+    )
+
+
+def test_no_checkpoint_here(tmp_path):
+    with pytest.raises(CheckpointError) as error:
+        Checkpoint.read(tmp_path / "nothing")
+    assert str(error.value) == (
+        f"no checkpoint here\n  where: {tmp_path / 'nothing'}\n  got: No such file or directory\n"
+        "  expected: a folder with config.json and model.safetensors, or a run folder with best/\n"
+        "  next: `polytag train DATA` makes one"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}', '{"version": 1, "backbone": 3}'])
+def test_a_config_of_something_else(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.json is not a checkpoint's"):
+        Checkpoint.read(tmp_path)
+
+
+def test_a_newer_version_is_told(tmp_path):
+    saved(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"version": 99}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError) as error:
+        Checkpoint.read(tmp_path)
+    assert str(error.value) == (
+        f"this checkpoint was made by another version of polytag\n  where: {tmp_path / 'config.json'}\n  got: version 99\n"
+        "  expected: version 1\n  next: use the version of polytag that made it, or train again"
+    )

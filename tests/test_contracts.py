@@ -1,0 +1,119 @@
+"""The values refuse what would poison everything after them, and say why."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polytag.contracts import Dataset, LabelSet, Predictions, Preprocessing
+from polytag.errors import DataError, PictureError, PredictionsError, UsageError
+
+TWO = LabelSet(names=("cat", "dog"))
+
+
+def dataset(**changes: object) -> Dataset:
+    values = {
+        "ids": ("a", "b"),
+        "paths": (Path("a.jpg"), Path("b.jpg")),
+        "target_NC": np.array([[1, 0], [-1, 1]]),
+        "split_N": ("train", "val"),
+        "label_set": TWO,
+        "source": "test",
+    }
+    return Dataset(**(values | changes))
+
+
+def test_label_fingerprint_depends_on_names_and_order():
+    assert TWO.fingerprint == LabelSet(names=("cat", "dog")).fingerprint
+    assert len({TWO.fingerprint, LabelSet(names=("dog", "cat")).fingerprint, LabelSet(names=("catdog",)).fingerprint}) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), "no class names\n  expected: at least one class"),
+        (("cat", "cat"), "a class name is given twice\n  got: 'cat'\n  expected: every class once"),
+        (("cat", " "), "an empty class name\n  got: ('cat', ' ')\n  expected: a name for every class"),
+    ],
+)
+def test_label_set_refuses(names, message):
+    with pytest.raises(DataError) as error:
+        LabelSet(names=names)
+    assert str(error.value) == message
+
+
+def test_unknown_class_names_the_known_ones():
+    with pytest.raises(UsageError) as error:
+        TWO.index("horse")
+    assert str(error.value) == "unknown class name\n  got: 'horse'\n  expected: one of cat, dog"
+
+
+def test_a_label_outside_the_three_is_refused_with_its_place():
+    with pytest.raises(DataError) as error:
+        dataset(target_NC=np.array([[1, 0], [2, 1]]))
+    assert str(error.value) == (
+        "a label outside 1, 0, -1\n  where: test\n  got: 2 in row 1, class 'cat'\n"
+        "  expected: 1 (present), 0 (absent) or -1 (unknown)"
+    )
+
+
+def test_the_same_id_twice_in_a_split_is_refused_but_not_in_two_splits():
+    assert dataset(ids=("a", "a")).ids == ("a", "a")
+    with pytest.raises(DataError) as error:
+        dataset(ids=("a", "a"), split_N=("train", "train"))
+    assert str(error.value) == (
+        "a picture id is given twice in one split\n  where: test\n  got: 'a' in split 'train'\n  expected: every id once\n"
+        "  next: remove the duplicate, or merge its labels"
+    )
+
+
+def test_a_missing_split_is_told_with_those_there_are():
+    with pytest.raises(DataError) as error:
+        dataset().split("test")
+    assert str(error.value) == (
+        "the split 'test' is missing\n  where: test\n  got: 'train', 'val'\n  expected: pictures in split 'test'\n"
+        "  next: add the split to the annotations; `polytag data check` shows what was read"
+    )
+
+
+def test_targets_cannot_be_changed_behind_the_dataset():
+    with pytest.raises(ValueError, match="read-only"):
+        dataset().target_NC[0, 0] = 0
+
+
+def test_fingerprint_changes_with_labels_and_splits_but_not_with_the_place():
+    first = dataset().fingerprint
+    assert first == dataset(paths=(Path("/elsewhere/a.jpg"), Path("/elsewhere/b.jpg"))).fingerprint
+    assert first != dataset(target_NC=np.array([[1, 0], [0, 1]])).fingerprint
+    assert first != dataset(split_N=("train", "train")).fingerprint
+
+
+def test_take_keeps_rows_together():
+    taken = dataset().take(np.array([False, True]))
+    assert (taken.ids, taken.split_N, taken.target_NC.tolist()) == (("b",), ("val",), [[-1, 1]])
+
+
+def test_a_score_that_is_no_number_is_refused_with_its_place():
+    with pytest.raises(PredictionsError) as error:
+        Predictions(ids=("a",), logit_NC=np.array([[0.0, np.nan]]), target_NC=np.array([[1, 0]]), label_set=TWO, source="x.csv")
+    assert str(error.value) == (
+        "a score is not a finite number\n  where: x.csv\n  got: nan for picture 'a', class 'dog'\n  expected: finite logits"
+    )
+
+
+def test_probability_is_the_sigmoid_and_never_overflows():
+    logit = np.array([[-1000.0, 0.0], [1000.0, 2.0]])
+    predictions = Predictions(ids=("a", "b"), logit_NC=logit, target_NC=np.zeros((2, 2)), label_set=TWO)
+    np.testing.assert_allclose(predictions.probability_NC, [[0, 0.5], [1, 1 / (1 + np.exp(-2.0))]], rtol=1e-12)
+
+
+def test_preprocessing_refuses_what_no_backbone_reads():
+    with pytest.raises(UsageError) as error:
+        Preprocessing(crops="seven")
+    assert str(error.value) == "unknown crops\n  got: 'seven'\n  expected: one of center, flip, five, ten"
+
+
+def test_errors_cross_process_borders():
+    error = PictureError("broken", where="a.jpg", got="half", expected="whole", next_step="copy it again")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
