@@ -1,6 +1,7 @@
 """What `data check` counts and says, on small data sets whose every fault is planted here."""
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -129,9 +130,7 @@ def test_unread_pictures_are_only_looked_for(tmp_path):
     found = check(data, read_pictures=False)
     assert not found.pictures_were_read
     assert [item.picture.id for item in found.unreadable] == ["c"]
-    assert [[(picture.id, picture.split) for picture in group] for group in found.in_two_splits] == [
-        [("a", "train"), ("a", "val")]
-    ]
+    assert [[(picture.id, picture.split) for picture in group] for group in found.in_two_splits] == [[("a", "train"), ("a", "val")]]
     assert found.duplicates == ()
 
 
@@ -243,3 +242,9 @@ def test_an_interruption_ends_soon_and_leaves_no_thread(tmp_path):
         check(data, on_picture=stop)
     assert time.monotonic() - start < 5
     assert threading.active_count() == before
+
+
+def test_every_key_of_the_json_is_documented_and_every_documented_key_is_there(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "data-check.md").read_text()
+    documented = re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)
+    assert documented == list(check(dataset(tmp_path, SOUND)).to_json())

@@ -1,0 +1,182 @@
+"""`polytag data check|convert|fetch`: look at a data set, rewrite it, download VOC."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polytag.cli import reading
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from polytag.data.check import DataCheck
+
+_BAR_WIDTH = 30
+_SPLIT_WIDTH = 29  # columns of text that the counts of one split take
+
+app = typer.Typer(help="Check, convert and fetch data sets.", no_args_is_help=True, add_completion=False)
+
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder or file of labels, in any format polytag reads.")]
+
+
+@app.command()
+def check(
+    data: Data,
+    format: reading.Format = "auto",
+    difficult: reading.Difficult = "ignore",
+    pictures: Annotated[bool, typer.Option(help="Decode every picture, or only look whether the files exist.")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything found to this file.")] = None,
+) -> None:
+    """Count labels, read every picture, find duplicates. Exit status 0: training can start; 1: it cannot."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from polytag.data import check as checking
+    from polytag.data.load import ReadOptions, load_dataset
+    from polytag.files import write_text
+
+    console = Console()
+    dataset = load_dataset(data, options=ReadOptions(format=format, difficult=difficult))
+    columns = (TextColumn("reading pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(set(dataset.paths)))
+        found = checking.check(dataset, read_pictures=pictures, on_picture=lambda: progress.advance(task))
+    if json_file is not None:
+        write_text(json_file, json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    print_check(console, found)
+    if not found.can_train:
+        raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    data: Data,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder to write.")],
+    to: Annotated[str, typer.Option("--to", metavar="voc|csv|parquet", help="The format to write.")],
+    format: reading.Format = "auto",
+    difficult: reading.Difficult = "ignore",
+) -> None:
+    """Write the labels in another format."""
+    from rich.console import Console
+
+    from polytag.data import convert as converting
+    from polytag.data.load import ReadOptions, load_dataset
+
+    dataset = load_dataset(data, options=ReadOptions(format=format, difficult=difficult))
+    written = converting.convert(dataset, out, to=to)
+    Console().print(
+        f"{len(dataset):,} pictures, {len(dataset.label_set):,} classes -> {written}", highlight=False, markup=False, soft_wrap=True
+    )
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="voc2007|voc2012", help="The data set.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put it.")],
+    base_url: Annotated[str | None, typer.Option(metavar="URL", help="A mirror, with the paths of the official server.")] = None,
+) -> None:
+    """Download Pascal VOC: resumed where it broke off, checked, unpacked."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from polytag.data import fetch as fetching
+
+    console = Console()
+    tasks: dict[str, TaskID] = {}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, completed=done)
+                if not console.is_terminal:
+                    console.print(what, highlight=False, markup=False, soft_wrap=True)
+            progress.update(tasks[what], completed=done, total=total)
+
+        place = fetching.fetch(name, folder, base_url=base_url, on_progress=show)
+    console.print(f"{'fetched' if tasks else 'already there'}: {place}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\nNext:\n  polytag train {place}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_check(console: "Console", found: "DataCheck") -> None:
+    """What was found, most important last: the counts, the labels a picture has, the warnings, the verdict."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console.print(f"[bold]{found.num_pictures:,} pictures, {len(found.classes):,} classes[/bold]", highlight=False)
+    console.print(Text(found.source, style="dim"), soft_wrap=True)
+    console.print()
+    if found.num_pictures:
+        widest_name = max(len("pictures"), *(len(name) for name in found.classes))
+        num_side_by_side = max(1, (console.width - widest_name - 1) // _SPLIT_WIDTH)
+        for start in range(0, len(found.splits), num_side_by_side):
+            columns = range(start, min(start + num_side_by_side, len(found.splits)))
+            console.print(Padding(_class_table(found, columns), (0, 0, 1, 1)))
+        console.print(Padding(_labels_table(found, "-" if console.options.ascii_only else "━"), (0, 0, 1, 1)))
+        console.print(
+            f" {found.mean_labels_per_picture:.2f} labels a picture; {found.unknown_share:.1%} of all labels are unknown.\n"
+        )
+    for style, mark, sentences in (("yellow", "warning", found.warnings), ("red", "problem", found.problems)):
+        for sentence in sentences:
+            console.print(Text.assemble((f"{mark}: ", f"bold {style}"), sentence), soft_wrap=True)
+    if found.can_train:
+        console.print(
+            Text.assemble(("Training can start.", "bold green"), "" if found.pictures_were_read else " No picture was read.")
+        )
+    else:
+        console.print(Text("Training cannot start.", style="bold red"))
+
+
+def _class_table(found: "DataCheck", splits: Sequence[int]) -> "RenderableType":
+    """The counts of these splits, by their index, side by side."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("\nclass", no_wrap=True)
+    for s in splits:
+        table.add_column("")  # air between the splits
+        for heading in (f"{found.splits[s] or 'all'}\npresent", "\nabsent", "\nunknown"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    for c, name in enumerate(found.classes):
+        cells = [Text(name)]
+        for s in splits:
+            present, absent, unknown = (int(counts[s, c]) for counts in (found.present_SC, found.absent_SC, found.unknown_SC))
+            cells += [
+                Text(""),
+                Text(f"{present:,}", style="" if present else "bold yellow"),
+                Text(f"{absent:,}", style="" if absent else "bold yellow"),
+                Text(f"{unknown:,}", style="" if unknown else "dim"),
+            ]
+        table.add_row(*cells)
+    table.add_section()
+    totals = [Text("pictures", style="bold")]
+    for s in splits:
+        totals += [Text(""), Text(f"{found.num_pictures_S[s]:,}", style="bold"), Text(""), Text("")]
+    table.add_row(*totals)
+    return table
+
+
+def _labels_table(found: "DataCheck", bar: str) -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("labels", justify="right")
+    table.add_column("pictures", justify="right")
+    table.add_column("")
+    largest = max(found.labels_per_picture.values())
+    for num_labels, num_pictures in found.labels_per_picture.items():
+        length = math.ceil(_BAR_WIDTH * num_pictures / largest)
+        table.add_row(Text(str(num_labels)), Text(f"{num_pictures:,}"), Text(bar * length, style="cyan"))
+    return table

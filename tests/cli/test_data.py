@@ -1,0 +1,191 @@
+"""`polytag data check|convert|fetch`, from the command line to the exit status."""
+
+import functools
+import hashlib
+import json
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
+
+from polytag.cli import data as verbs
+from polytag.contracts import Dataset, LabelSet
+from polytag.data import fetch as fetching
+from polytag.data.check import check
+from polytag.errors import FetchError, UsageError
+
+CLASSES = ("cat", "dog")
+LABELS = {"train": {"a": (1, -1), "b": (-1, 1), "c": (1, 0)}, "val": {"d": (1, -1), "e": (-1, 1)}}
+
+
+@pytest.fixture
+def devkit(tmp_path: Path) -> Path:
+    """A VOC devkit of five pictures, one label of which is difficult only."""
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "JPEGImages").mkdir()
+    for split, rows in LABELS.items():
+        for column, name in enumerate(CLASSES):
+            lines = [f"{picture} {values[column]:2}" for picture, values in rows.items()]
+            (root / "ImageSets" / "Main" / f"{name}_{split}.txt").write_text("\n".join(lines) + "\n")
+        for number, picture in enumerate(rows):
+            Image.new("RGB", (16, 16), (number * 40, len(split) * 20, 0)).save(root / "JPEGImages" / f"{picture}.jpg")
+    return root
+
+
+def run(*arguments: object, status: int = 0) -> str:
+    result = CliRunner().invoke(verbs.app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def test_check_of_sound_data(devkit):
+    output = run("check", devkit)
+    lines = [line.rstrip() for line in output.splitlines()]
+    assert lines[0] == "5 pictures, 2 classes"
+    assert lines[3:] == [
+        "             train                         val",
+        " class     present  absent  unknown    present  absent  unknown",
+        " cat             2       1        0          1       1        0",
+        " dog             1       1        1          1       1        0",
+        " pictures        3                           2",
+        "",
+        " labels  pictures",
+        "      0         0",
+        "      1         5  " + "━" * 30,
+        "",
+        " 1.00 labels a picture; 10.0% of all labels are unknown.",
+        "",
+        "Training can start.",
+    ]
+
+
+def test_check_of_data_with_faults(devkit, tmp_path):
+    (devkit / "JPEGImages" / "a.jpg").write_bytes((devkit / "JPEGImages" / "d.jpg").read_bytes())
+    (devkit / "JPEGImages" / "b.jpg").write_bytes(b"not a picture")
+    lines = run("check", devkit, "--json", tmp_path / "found.json").splitlines()
+    assert lines[-4:] == [
+        f"warning: 1 picture cannot be read and will be skipped: {devkit}/JPEGImages/b.jpg",
+        "warning: 1 picture stands in more than one split, so validation is too kind: a",
+        "warning: 1 picture is there under several names, byte for byte: a = d",
+        "Training can start.",
+    ]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["can_train"] is True
+    assert [picture["id"] for picture in found["unreadable"]] == ["b"]
+    assert len(found["in_two_splits"]) == 1
+
+
+def test_check_of_data_that_cannot_train(devkit, tmp_path):
+    for picture in "de":
+        (devkit / "JPEGImages" / f"{picture}.jpg").write_bytes(b"not a picture")
+    output = run("check", devkit, "--json", tmp_path / "found.json", status=1)
+    assert output.splitlines()[-2:] == ["problem: no picture can be read in split 'val'", "Training cannot start."]
+    assert json.loads((tmp_path / "found.json").read_text())["can_train"] is False
+
+
+def test_check_without_reading_the_pictures(devkit):
+    (devkit / "JPEGImages" / "a.jpg").write_bytes(b"not a picture")
+    assert run("check", devkit, "--no-pictures").splitlines()[-1] == "Training can start. No picture was read."
+
+
+@pytest.mark.parametrize(("difficult", "counts"), [("ignore", "1 1 1"), ("positive", "2 1 0"), ("negative", "1 2 0")])
+def test_difficult_labels(devkit, difficult, counts):
+    dogs = next(line for line in run("check", devkit, "--difficult", difficult).splitlines() if line.startswith(" dog"))
+    assert dogs.split()[1:4] == counts.split()
+
+
+def test_options_that_cannot_be_used(devkit):
+    with pytest.raises(UsageError):
+        run("check", devkit, "--difficult", "sometimes")
+    with pytest.raises(UsageError):
+        run("check", devkit, "--format", "doc")
+
+
+@pytest.mark.parametrize("to", ["csv", "parquet", "voc"])
+def test_convert_and_check_again(devkit, tmp_path, to):
+    out = tmp_path / ("labels" if to == "voc" else f"labels.{to}")
+    output = run("convert", devkit, out, "--to", to)
+    assert output == f"5 pictures, 2 classes -> {out}\n"
+    first, second = (tmp_path / name for name in ("first.json", "second.json"))
+    run("check", devkit, "--json", first)
+    run("check", out, "--format", to, "--json", second)
+    before, after = (json.loads(path.read_text()) for path in (first, second))
+    assert after["classes"] == before["classes"]
+    assert after["splits"] == before["splits"]
+
+
+@pytest.mark.parametrize("width", [100, 60, 40])
+def test_no_number_is_cut_on_a_narrow_console(width):
+    data = Dataset(
+        ids=tuple(str(i) for i in range(1234)),
+        paths=(Path("none.jpg"),) * 1234,
+        target_NC=np.ones((1234, 1), int),
+        split_N=tuple(("train", "val", "test")[i % 3] for i in range(1234)),
+        label_set=LabelSet(names=("pottedplant",)),
+        source="",
+    )
+    console = Console(width=width)
+    with console.capture() as captured:
+        verbs.print_check(console, check(data, read_pictures=False))
+    rows = [line.split() for line in captured.get().splitlines() if line.startswith(" pottedplant")]
+    assert [number for row in rows for number in row[1:]] == ["412", "0", "0", "411", "0", "0", "411", "0", "0"]
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("no_proxy", "*")
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+def test_fetch_from_a_mirror(mirror, devkit, tmp_path, monkeypatch):
+    buffer = BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(devkit.parent, "VOCdevkit")
+    content = buffer.getvalue()
+    (tmp_path / "mirror" / "voc2012").mkdir()
+    (tmp_path / "mirror" / "voc2012" / "small.tar").write_bytes(content)
+    archive = fetching.Archive(path="voc2012/small.tar", num_bytes=len(content), md5=hashlib.md5(content).hexdigest())
+    small = fetching.Release(folder="VOCdevkit/VOC2012", base_urls=(), archives=(archive,))
+    monkeypatch.setitem(fetching.RELEASES, "voc2012", small)
+    folder = tmp_path / "data"
+    place = folder / "VOCdevkit" / "VOC2012"
+    assert run("fetch", "voc2012", folder, "--base-url", mirror).splitlines() == [
+        "downloading small.tar",
+        "checking small.tar",
+        "unpacking small.tar",
+        f"fetched: {place}",
+        "",
+        "Next:",
+        f"  polytag train {place}",
+    ]
+    assert run("fetch", "voc2012", folder, "--base-url", mirror).splitlines()[0] == f"already there: {place}"
+    run("check", place)
+
+
+def test_fetch_passes_errors_on(mirror, tmp_path):
+    with pytest.raises(UsageError, match="unknown data set"):
+        run("fetch", "voc1999", tmp_path)
+    with pytest.raises(FetchError, match="HTTP 404"):
+        run("fetch", "voc2007", tmp_path / "data", "--base-url", mirror)
