@@ -1,0 +1,259 @@
+"""COCO instances JSON: boxes become picture-level labels.
+
+Format: https://cocodataset.org/#format-data. `images`, `annotations` and `categories` are read; boxes, segmentations and
+key points matter only in that they name a category (and, by option, for their size).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
+from polytag.data.listing import TREATMENTS, FileIndex, child_names, note, read_text, relative_id, require_classes, split_of
+from polytag.errors import AnnotationError, DataError
+
+_ROOT_FILES = ("_annotations.coco.json", "labels.json", "annotations.json", "instances.json", "coco.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """One JSON file: its split, and the folders that its pictures may lie in."""
+
+    path: Path
+    split: str
+    picture_folders: tuple[str, ...]
+
+
+def is_coco(data: Path) -> bool:
+    """Whether a folder holds COCO JSON files in one of the places they are kept in."""
+    return bool(_files(data))
+
+
+def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, pictures: str) -> Dataset:
+    """Read one JSON file, or all of `annotations/instances_<split>.json`, `<split>/_annotations.coco.json` and the like.
+
+    Classes stand in the order of their category ids. `crowd` and `small` say what a class becomes of which a picture holds only
+    crowd regions, or only boxes of fewer than `min_box_area_px` square pixels; `pictures` is tried first as the pictures' folder.
+    Raises AnnotationError for what a file should not say, and where two files disagree about the categories.
+    """
+    files = [_single(data)] if data.is_file() else _files(data)
+    if not files:
+        raise DataError(
+            "no COCO annotations",
+            where=str(data),
+            got="no JSON file in annotations, in train, val or test, or in the folder itself",
+            expected="such as annotations/instances_train2017.json or train/_annotations.coco.json",
+        )
+    root = files[0].path.parent if data.is_file() else data
+    if root.name == "annotations":
+        root = root.parent
+    contents = [_content(file) for file in files]
+    names = _classes(contents)
+    index = FileIndex()
+    ids: list[str] = []
+    paths: list[Path] = []
+    split_N: list[str] = []
+    blocks: list[np.ndarray] = []
+    for content in contents:
+        folders = ([pictures] if pictures else []) + list(content.file.picture_folders)
+        rows: dict[object, int] = {}
+        listed: set[str] = set()
+        for number, image in enumerate(content.images):
+            where = f"{content.file.path}: images[{number}]"
+            image_id, file_name = _field(image, "id", where), str(_field(image, "file_name", where))
+            if image_id in rows or file_name in listed:
+                raise AnnotationError(
+                    "a picture is listed twice", where=where, got=f"id {image_id!r}, {file_name!r}", expected="every picture once"
+                )
+            rows[image_id] = len(rows)
+            listed.add(file_name)
+            paths.append(index.require(file_name, folders, where=where))
+            ids.append(relative_id(paths[-1], root))
+            split_N.append(content.file.split)
+        blocks.append(_targets(content, rows=rows, names=names, crowd=crowd, small=small, min_box_area_px=min_box_area_px))
+    return Dataset(
+        ids=tuple(ids),
+        paths=tuple(paths),
+        target_NC=np.concatenate(blocks),
+        split_N=tuple(split_N),
+        label_set=LabelSet(names=names),
+        source=f"coco {data}",
+    )
+
+
+# ---- files ----
+
+
+def _files(data: Path) -> list[_File]:
+    """The JSON files of a folder, by the first of COCO's places that has any."""
+    kept = [name for name in child_names(data / "annotations") if name.endswith(".json")]
+    if instances := [name for name in kept if name.startswith("instances_")]:
+        kept = instances  # captions and key points of the same pictures lie beside them
+    if kept:
+        return [_file(data, data / "annotations" / name) for name in kept]
+    names = child_names(data)
+    if inside := [data / name / "_annotations.coco.json" for name in names if split_of(name)]:
+        inside = [path for path in inside if path.is_file()]
+    if inside:
+        return [_File(path=path, split=split_of(path.parent.name) or "", picture_folders=(str(path.parent),)) for path in inside]
+    kept = [
+        name for name in names
+        if name in _ROOT_FILES or (name.endswith(".json") and (name.startswith("instances_") or split_of(name[:-5])))
+    ]  # fmt: skip
+    return [_file(data, data / name) for name in kept]
+
+
+def _single(path: Path) -> _File:
+    file = _file(path.parent.parent if path.parent.name == "annotations" else path.parent, path)
+    return _File(path=file.path, split="", picture_folders=(*file.picture_folders, str(path.parent)))
+
+
+def _file(root: Path, path: Path) -> _File:
+    """A file named after its split; pictures are looked for in `<name>/`, `images/<name>/`, `images/`, `data/` and the root."""
+    name = path.stem.removeprefix("instances_")
+    split = "" if path.name in _ROOT_FILES else split_of(name) or name
+    stems = dict.fromkeys((name, split)) if split else {}
+    folders = [root / stem for stem in stems] + [root / "images" / stem for stem in stems]
+    folders += [root / "images", root / "data", root]
+    return _File(path=path, split=split, picture_folders=tuple(str(folder) for folder in folders))
+
+
+# ---- contents ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Content:
+    """What one file holds, its three lists checked to be lists of objects."""
+
+    file: _File
+    images: Sequence[Mapping[str, object]]
+    annotations: Sequence[Mapping[str, object]]
+    categories: Mapping[object, Mapping[str, object]]
+
+
+def _content(file: _File) -> _Content:
+    values = read_json(read_text(file.path), where=str(file.path))
+    lists: dict[str, Sequence[Mapping[str, object]]] = {}
+    for key in ("images", "annotations", "categories"):
+        items = values.get(key) if isinstance(values, dict) else None
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise AnnotationError(
+                "not a COCO instances file",
+                where=str(file.path),
+                got=f"no list {key!r}",
+                expected="images, annotations, categories",
+            )
+        lists[key] = items
+    categories: dict[object, Mapping[str, object]] = {}
+    for number, category in enumerate(lists["categories"]):
+        where = f"{file.path}: categories[{number}]"
+        category_id, name = _field(category, "id", where), _field(category, "name", where)
+        if category_id in categories or any(other["name"] == name for other in categories.values()):
+            raise AnnotationError(
+                "a category is given twice", where=where, got=f"id {category_id!r}, {name!r}", expected="every category once"
+            )
+        categories[category_id] = category
+    return _Content(file=file, images=lists["images"], annotations=lists["annotations"], categories=categories)
+
+
+def read_json(text: str, *, where: str) -> object:
+    """Decode JSON; raises AnnotationError with the line for what is not."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise AnnotationError(
+            "malformed JSON", where=f"{where}:{error.lineno}", got=f"{error.msg}, at column {error.colno}", expected="JSON"
+        ) from error
+    except RecursionError as error:
+        raise AnnotationError("malformed JSON", where=where, got="lists nested too deep", expected="JSON") from error
+
+
+def _field(item: Mapping[str, object], key: str, where: str) -> object:
+    value = item.get(key)
+    if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+        raise AnnotationError(
+            f"no usable {key!r}", where=where, got=repr(value) if key in item else "nothing", expected="a number or a text"
+        )
+    return value
+
+
+def _classes(contents: Sequence[_Content]) -> tuple[str, ...]:
+    """Category names by id, the same in every file; raises AnnotationError for the first difference."""
+    first = contents[0]
+    for other in contents[1:]:
+        table, expected = ({key: item["name"] for key, item in content.categories.items()} for content in (other, first))
+        for key in dict.fromkeys((*expected, *table)):
+            if table.get(key) != expected.get(key):
+                raise AnnotationError(
+                    "two files disagree about the categories",
+                    where=str(other.file.path),
+                    got=f"category {key!r}: {table.get(key, 'nothing')!r}",
+                    expected=f"{expected.get(key, 'nothing')!r}, as in {first.file.path}",
+                )
+    groups = _unused_groups(contents)
+    in_order = sorted(first.categories, key=lambda key: (isinstance(key, str), key))
+    names = tuple(str(first.categories[key]["name"]) for key in in_order if key not in groups)
+    require_classes(names, where=first.file.path)
+    return names
+
+
+def _unused_groups(contents: Sequence[_Content]) -> set[object]:
+    """Ids of categories that only group others: named by another as its supercategory, and by no annotation (Roboflow's 0)."""
+    categories = contents[0].categories
+    groups = {
+        key
+        for key, item in categories.items()
+        if any(other.get("supercategory") == item["name"] for k, other in categories.items() if k != key)
+    }
+    for content in contents if groups else ():
+        groups -= {annotation.get("category_id") for annotation in content.annotations}
+    return groups
+
+
+def _targets(
+    content: _Content,
+    *,
+    rows: Mapping[object, int],
+    names: Sequence[str],
+    crowd: str,
+    small: str,
+    min_box_area_px: float,
+) -> np.ndarray:
+    column = {name: c for c, name in enumerate(names)}
+    column_of = {key: column.get(str(item["name"]), -1) for key, item in content.categories.items()}
+    target_NC = np.full((len(rows), len(names)), ABSENT, dtype=np.int8)
+    for number, annotation in enumerate(content.annotations):
+        where = f"{content.file.path}: annotations[{number}]"
+        image_id, category_id = _field(annotation, "image_id", where), _field(annotation, "category_id", where)
+        if image_id not in rows:
+            raise AnnotationError(
+                "an annotation of an unknown picture", where=where, got=f"image_id {image_id!r}", expected="an id from images"
+            )
+        if category_id not in column_of:
+            raise AnnotationError(
+                "an annotation of an unknown class",
+                where=where,
+                got=f"category_id {category_id!r}",
+                expected="an id from categories",
+            )
+        if annotation.get("iscrowd"):
+            value = TREATMENTS[crowd]
+        elif min_box_area_px and _area_px(annotation, where) < min_box_area_px:
+            value = TREATMENTS[small]
+        else:
+            value = PRESENT
+        note(target_NC[rows[image_id]], column_of[category_id], value)
+    return target_NC
+
+
+def _area_px(annotation: Mapping[str, object], where: str) -> float:
+    """Width times height of the box, in square pixels; infinite for an annotation without a box, which speaks of the picture."""
+    box = annotation.get("bbox")
+    if box is None or box == []:
+        return float("inf")
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, int | float) for value in box):
+        raise AnnotationError("a box that cannot be read", where=where, got=repr(box), expected="[x, y, width, height]")
+    return float(box[2]) * float(box[3])

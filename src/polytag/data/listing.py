@@ -1,0 +1,193 @@
+"""What the annotation formats share: text read as UTF-8, split names told, listed pictures found with one scan a folder."""
+
+import errno
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN
+from polytag.errors import AnnotationError, DataError
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+"""How a picture's file name may end, in capitals or not. What the file really is, its first bytes tell when it is decoded."""
+
+TREATMENTS: Mapping[str, int] = {"ignore": UNKNOWN, "positive": PRESENT, "negative": ABSENT}
+"""What a class becomes of which a picture holds only doubtful objects: difficult, crowd or small ones."""
+
+_SPLITS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_YEAR = re.compile(r"[-_ ]?(19|20)\d\d$")
+
+
+def split_of(name: str) -> str | None:
+    """ "train", "val" or "test" for the names that people give them, such as "Training", "valid" or "val2017"; else None."""
+    return _SPLITS.get(_YEAR.sub("", name.strip().lower()))
+
+
+def note(target_C: np.ndarray, column: int, value: int) -> None:
+    """Count one more object of a class into a row that began ABSENT: a sure one outweighs a doubtful one, in any order."""
+    if value == PRESENT or target_C[column] == ABSENT:
+        target_C[column] = value
+
+
+def read_text(path: Path) -> str:
+    """A whole annotation file, UTF-8 with or without a byte order mark, line ends as they are.
+
+    Raises AnnotationError, with the line, for a file that is not UTF-8, and for one that cannot be read.
+    """
+    content = read_bytes(path)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise AnnotationError(
+            "the file is not UTF-8 text",
+            where=f"{path}:{line}",
+            got=f"byte 0x{content[error.start]:02x}",
+            expected="UTF-8",
+            next_step=f"save it as UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8 {path.name}`",
+        ) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """A whole annotation file; raises AnnotationError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise AnnotationError(
+            "an annotation file cannot be read", where=str(path), got=error.strerror or str(error), expected="a readable file"
+        ) from error
+
+
+def child_names(folder: Path) -> list[str]:
+    """The names in a folder, sorted, hidden ones left out; none where there is no such folder."""
+    return sorted(name for name in _scan(str(folder), files_only=False) if not name.startswith("."))
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file name ends like a picture's."""
+    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+
+
+def pictures_below(folder: Path) -> list[str]:
+    """Paths, relative to the folder and with "/", of all pictures in it and in the folders below it, sorted."""
+    found: list[str] = []
+    seen: set[str] = set()  # links to folders are followed, but not round in circles
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = "" if place == str(folder) else Path(place).relative_to(folder).as_posix() + "/"
+        found += [inside + name for name in files if is_picture(name) and not name.startswith(".")]
+    return sorted(found)
+
+
+class FileIndex:
+    """Which files there are: each folder is scanned once, when first asked for, instead of one look a picture."""
+
+    def __init__(self):
+        self._files: dict[str, frozenset[str]] = {}
+        self._by_stem: dict[str, dict[str, list[str]]] = {}
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is such a file."""
+        return path.name in self._names(str(path.parent))
+
+    def find(self, name: str, folders: Sequence[str]) -> Path | None:
+        """The picture of this name (a path relative to one of the folders, or absolute) in the first folder that has it.
+
+        A name without a picture's ending stands for the one picture of that stem. Backslashes are read as "/" where the name
+        does not exist as it stands. Raises AnnotationError where a stem fits two pictures.
+        """
+        for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
+            for folder in folders:
+                path = os.path.join(folder, spelled)
+                place, file_name = os.path.split(path)
+                if file_name in self._names(place):
+                    return Path(os.path.normpath(path) if ".." in path else path)
+                if not is_picture(spelled) and (stem_match := self._one_of_stem(place, file_name)):
+                    return Path(place, stem_match)
+        return None
+
+    def require(self, name: str, folders: Sequence[str], *, where: str) -> Path:
+        """As `find`; raises AnnotationError, naming where the picture is listed, if no folder has it."""
+        path = self.find(name, folders)
+        if path is None:
+            raise AnnotationError(
+                "a listed picture does not exist",
+                where=where,
+                got=repr(name),
+                expected="a picture in " + " or ".join(dict.fromkeys(folders)),
+                next_step="put the picture there, or remove it from the list",
+            )
+        return path
+
+    def _names(self, folder: str) -> frozenset[str]:
+        if folder not in self._files:
+            self._files[folder] = frozenset(_scan(folder, files_only=True))
+        return self._files[folder]
+
+    def _one_of_stem(self, folder: str, stem: str) -> str | None:
+        if folder not in self._by_stem:
+            stems: dict[str, list[str]] = {}
+            for file_name in self._names(folder):
+                if is_picture(file_name):
+                    stems.setdefault(os.path.splitext(file_name)[0], []).append(file_name)
+            self._by_stem[folder] = stems
+        names = self._by_stem[folder].get(stem, [])
+        if len(names) > 1:
+            raise AnnotationError(
+                "one id fits two pictures",
+                where=folder,
+                got=", ".join(sorted(names)),
+                expected=f"one picture for the id {stem!r}",
+                next_step="remove or rename one of them",
+            )
+        return names[0] if names else None
+
+
+def relative_id(path: Path, root: Path) -> str:
+    """A picture's id: its path relative to the data folder, with "/"; the whole path where it lies elsewhere."""
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Sorted; by value where all are whole numbers, so that "10" comes after "9"."""
+    distinct = set(names)
+    if all(re.fullmatch(r"\d+", name) for name in distinct):
+        return tuple(sorted(distinct, key=lambda name: (int(name), name)))
+    return tuple(sorted(distinct))
+
+
+def require_classes(names: Sequence[str], *, where: Path) -> None:
+    """Raises DataError where the annotations hold no label at all, so that there is nothing to name the classes by."""
+    if not names:
+        raise DataError(
+            "no class was found", where=str(where), got="annotations without a single label", expected="at least one label"
+        )
+
+
+def _scan(folder: str, *, files_only: bool) -> list[str]:
+    if "\0" in folder:
+        return []
+    try:
+        with os.scandir(folder or ".") as entries:
+            return [entry.name for entry in entries if not files_only or entry.is_file()]
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return []
+        raise DataError(
+            "a folder cannot be read", where=folder, got=error.strerror or str(error), expected="a readable folder"
+        ) from error
