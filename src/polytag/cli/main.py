@@ -1,5 +1,6 @@
 """The command `polytag`: mounts the verbs, and turns polytag's errors into a message and an exit status."""
 
+import os
 import sys
 
 import typer
@@ -33,6 +34,8 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Run the command; a PolytagError is printed to stderr, whole, without a traceback."""
+    # PyTorch's threads would spin while they wait for each other and take the cores from the threads that decode pictures.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app()
     except PolytagError as error:

@@ -48,7 +48,7 @@ def run(
     `forward` maps n x 3 x S x S to n x D: a model's logits, or a backbone's features.
     """
 
-    def fit(picture, row):  # noqa: ANN001  typed by batches.Prepare
+    def fit(picture, row):
         return views(picture, preprocessing)
 
     ready = batches(paths, range(len(paths)), batch_size=batch_size, prepare=fit, num_threads=num_cores())
@@ -75,17 +75,17 @@ def score_dataset(
 ) -> Predictions:
     """Predictions of a model (in evaluation mode, on the device) over a data set; pictures that cannot be read are left out."""
     rows: list[np.ndarray] = []
-    logits: list[np.ndarray] = []
+    outputs: list[np.ndarray] = []
     for scored in run(lambda pixels: logits(model, pixels), dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic):
         on_batch(scored)
         if len(scored.rows):
             rows.append(scored.rows)
-            logits.append(scored.output_ND)
+            outputs.append(scored.output_ND)
     index = np.concatenate(rows) if rows else np.zeros(0, np.int64)
     kept = dataset.take(index)
     return Predictions(
         ids=kept.ids,
-        logit_NC=np.concatenate(logits) if logits else np.zeros((0, len(dataset.label_set)), np.float32),
+        logit_NC=np.concatenate(outputs) if outputs else np.zeros((0, len(dataset.label_set)), np.float32),
         target_NC=kept.target_NC,
         label_set=dataset.label_set,
         picture_paths=tuple(str(path) for path in kept.paths),

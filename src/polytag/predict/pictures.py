@@ -11,7 +11,6 @@ from polytag.errors import DataError
 from polytag.models.checkpoint import Checkpoint
 from polytag.predict.inference import Predictor
 
-
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # what a folder is searched for
 
 
