@@ -1,5 +1,6 @@
 """`polytag data check|convert|fetch`, from the command line to the exit status."""
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -12,14 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
 from polytag.cli import data as verbs
+from polytag.cli import reading
 from polytag.contracts import Dataset, LabelSet
 from polytag.data import fetch as fetching
 from polytag.data.check import check
+from polytag.data.load import ReadOptions
 from polytag.errors import FetchError, UsageError
 
 CLASSES = ("cat", "dog")
@@ -52,11 +56,11 @@ def test_check_of_sound_data(devkit):
     lines = [line.rstrip() for line in output.splitlines()]
     assert lines[0] == "5 pictures, 2 classes"
     assert lines[3:] == [
-        "             train                         val",
-        " class     present  absent  unknown    present  absent  unknown",
-        " cat             2       1        0          1       1        0",
-        " dog             1       1        1          1       1        0",
-        " pictures        3                           2",
+        "               train                         val",
+        " class       present  absent  unknown    present  absent  unknown",
+        " cat               2       1        0          1       1        0",
+        " dog               1       1        1          1       1        0",
+        " pictures          3                           2",
         "",
         " labels  pictures",
         "      0         0",
@@ -94,7 +98,7 @@ def test_check_of_data_that_cannot_train(devkit, tmp_path):
 
 def test_check_without_reading_the_pictures(devkit):
     (devkit / "JPEGImages" / "a.jpg").write_bytes(b"not a picture")
-    assert run("check", devkit, "--no-pictures").splitlines()[-1] == "Training can start. No picture was read."
+    assert run("check", devkit, "--no-read-pictures").splitlines()[-1] == "Training can start. No picture was read."
 
 
 @pytest.mark.parametrize(("difficult", "counts"), [("ignore", "1 1 1"), ("positive", "2 1 0"), ("negative", "1 2 0")])
@@ -189,3 +193,49 @@ def test_fetch_passes_errors_on(mirror, tmp_path):
         run("fetch", "voc1999", tmp_path)
     with pytest.raises(FetchError, match="HTTP 404"):
         run("fetch", "voc2007", tmp_path / "data", "--base-url", mirror)
+
+
+def test_every_way_of_reading_has_its_option_and_the_other_way_round():
+    """ReadOptions is the one list; the help names the defaults it has."""
+    fields = {field.name: field.default for field in dataclasses.fields(ReadOptions)}
+    assert list(reading.OPTIONS) == list(fields)
+    for name, annotation in reading.OPTIONS.items():
+        shown = annotation.__metadata__[0].show_default
+        assert (shown or "").partition(":")[0] == (f"{fields[name]:g}" if name == "min_box_area_px" else fields[name] or "")
+
+
+def test_every_option_reaches_the_reader():
+    given = {
+        "--format": "coco", "--difficult": "positive", "--crowd": "negative", "--small": "positive", "--min-box-area": "9",
+        "--separator": "|", "--picture-column": "p", "--labels-column": "l", "--split-column": "s", "--class-column": "c",
+        "--pictures": "d",
+    }  # fmt: skip
+    seen: list[object] = []
+    app = typer.Typer()
+
+    @app.command()
+    @reading.reads_annotations
+    def verb(data: Path, options: ReadOptions, loud: bool = False) -> None:
+        seen.append((data, options, loud))
+
+    arguments = ["x", "--loud", *(part for pair in given.items() for part in pair), "--class-column", "d"]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    assert CliRunner().invoke(app, ["y"], catch_exceptions=False).exit_code == 0
+    chosen = ReadOptions(
+        format="coco", difficult="positive", crowd="negative", small="positive", min_box_area_px=9.0, separator="|",
+        picture_column="p", labels_column="l", split_column="s", class_columns=("c", "d"), pictures="d",
+    )  # fmt: skip
+    assert seen == [(Path("x"), chosen, True), (Path("y"), ReadOptions(), False)]
+
+
+def test_an_option_of_the_verbs_own_stays_its_own():
+    seen: list[object] = []
+    app = typer.Typer()
+
+    @app.command()
+    @reading.reads_annotations
+    def verb(options: ReadOptions, difficult: str = "the recipe's") -> None:
+        seen.append((options.difficult, difficult))
+
+    assert CliRunner().invoke(app, ["--difficult", "positive"], catch_exceptions=False).exit_code == 0
+    assert seen == [("ignore", "positive")]

@@ -189,7 +189,11 @@ def test_two_archives_make_one_folder_and_another_year_beside_it_stays(server, t
 
 def test_a_connection_that_breaks_is_taken_up_where_it_stopped(server, tmp_path):
     server.break_after, server.num_breaks = 50_000, 2
-    assert_fetched(fetch("voc2012", tmp_path, releases=release(server, DEVKIT), patience=QUICK), tmp_path)
+    told: list[str] = []
+    releases = release(server, DEVKIT)
+    place = fetch("voc2012", tmp_path, releases=releases, patience=QUICK, on_progress=lambda what, *_: told.append(what))
+    assert_fetched(place, tmp_path)
+    assert list(dict.fromkeys(told))[:2] == ["downloading part0.tar", "trying again (the connection ended after 50,000 bytes)"]
     assert [(asked, condition) for _, asked, condition in server.requests] == [
         (None, None),
         ("bytes=50000-", '"v1"'),

@@ -462,9 +462,7 @@ def headers_only() -> dict[str, bytes]:
         + chunk(b"IEND", b""),
         "JPEG": jpeg[: start + 5] + struct.pack(">HH", side, side) + jpeg[start + 9 :],
         "GIF": gif[:6] + struct.pack("<HH", side, side) + gif[10:],
-        "BMP": b"BM"
-        + struct.pack("<IHHI", 54, 0, 0, 54)
-        + struct.pack("<IiiHHIIiiII", 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0),
+        "BMP": b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0),
         "TIFF": tiff_grey(np.zeros((1, 1), np.uint8), bits=8)
         .replace(struct.pack("<HHII", 256, 4, 1, 1), struct.pack("<HHII", 256, 4, 1, side))
         .replace(struct.pack("<HHII", 257, 4, 1, 1), struct.pack("<HHII", 257, 4, 1, side)),

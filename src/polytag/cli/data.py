@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polytag.cli import reading
+from polytag.cli.reading import reads_annotations
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from polytag.data.check import DataCheck
+    from polytag.data.load import ReadOptions
 
 _BAR_WIDTH = 30
 _SPLIT_WIDTH = 29  # columns of text that the counts of one split take
@@ -24,11 +25,11 @@ Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder or file of 
 
 
 @app.command()
+@reads_annotations
 def check(
     data: Data,
-    format: reading.Format = "auto",
-    difficult: reading.Difficult = "ignore",
-    pictures: Annotated[bool, typer.Option(help="Decode every picture, or only look whether the files exist.")] = True,
+    options: "ReadOptions",
+    read_pictures: Annotated[bool, typer.Option(help="Decode every picture, or only look whether the files exist.")] = True,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything found to this file.")] = None,
 ) -> None:
     """Count labels, read every picture, find duplicates. Exit status 0: training can start; 1: it cannot."""
@@ -36,15 +37,15 @@ def check(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from polytag.data import check as checking
-    from polytag.data.load import ReadOptions, load_dataset
+    from polytag.data.load import load_dataset
     from polytag.files import write_text
 
     console = Console()
-    dataset = load_dataset(data, options=ReadOptions(format=format, difficult=difficult))
+    dataset = load_dataset(data, options=options)
     columns = (TextColumn("reading pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=len(set(dataset.paths)))
-        found = checking.check(dataset, read_pictures=pictures, on_picture=lambda: progress.advance(task))
+        found = checking.check(dataset, read_pictures=read_pictures, on_picture=lambda: progress.advance(task))
     if json_file is not None:
         write_text(json_file, json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     print_check(console, found)
@@ -53,20 +54,20 @@ def check(
 
 
 @app.command()
+@reads_annotations
 def convert(
     data: Data,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder to write.")],
     to: Annotated[str, typer.Option("--to", metavar="voc|csv|parquet", help="The format to write.")],
-    format: reading.Format = "auto",
-    difficult: reading.Difficult = "ignore",
+    options: "ReadOptions",
 ) -> None:
     """Write the labels in another format."""
     from rich.console import Console
 
     from polytag.data import convert as converting
-    from polytag.data.load import ReadOptions, load_dataset
+    from polytag.data.load import load_dataset
 
-    dataset = load_dataset(data, options=ReadOptions(format=format, difficult=difficult))
+    dataset = load_dataset(data, options=options)
     written = converting.convert(dataset, out, to=to)
     Console().print(
         f"{len(dataset):,} pictures, {len(dataset.label_set):,} classes -> {written}", highlight=False, markup=False, soft_wrap=True

@@ -1,14 +1,76 @@
-"""Options for reading annotations, declared once and shared by every verb that takes DATA."""
+"""Options for reading annotations: one for each field of `ReadOptions`, declared once for every verb that takes DATA."""
 
-from typing import Annotated
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
+
+def _option(flag: str, help: str, *, default: str = "", metavar: str | None = None) -> Any:
+    return typer.Option(flag, help=help, metavar=metavar, show_default=default or False, rich_help_panel="Reading the labels")
+
+
+_TREATMENT = "ignore|positive|negative"
 Format = Annotated[
-    str,
-    typer.Option("--format", help="voc, coco, yolo, csv, parquet, folder or imagefolder; auto recognises it."),
+    str | None,
+    _option("--format", "voc, coco, yolo, csv, parquet, folder or imagefolder.", metavar="NAME", default="auto: recognised"),
 ]
-Difficult = Annotated[
-    str,
-    typer.Option("--difficult", help="VOC's difficult-only labels (0): ignore, positive or negative."),
-]
+OPTIONS: dict[str, Any] = {  # field of ReadOptions: the option
+    "format": Format,
+    "difficult": Annotated[
+        str | None, _option("--difficult", "VOC: classes with only difficult objects.", metavar=_TREATMENT, default="ignore")
+    ],
+    "crowd": Annotated[
+        str | None, _option("--crowd", "COCO: classes with only crowd regions.", metavar=_TREATMENT, default="positive")
+    ],
+    "small": Annotated[
+        str | None,
+        _option("--small", "COCO: classes with only boxes under --min-box-area.", metavar=_TREATMENT, default="ignore"),
+    ],
+    "min_box_area_px": Annotated[
+        float | None, _option("--min-box-area", "COCO: square pixels; smaller boxes count as small.", metavar="PX", default="0")
+    ],
+    "separator": Annotated[
+        str | None,
+        _option(
+            "--separator", "Tables: what parts the labels in one cell; none: one label a cell.", metavar="TEXT", default="auto"
+        ),
+    ],
+    "picture_column": Annotated[str | None, _option("--picture-column", "Tables: the column of pictures.", metavar="NAME")],
+    "labels_column": Annotated[str | None, _option("--labels-column", "Tables: the column of label lists.", metavar="NAME")],
+    "split_column": Annotated[str | None, _option("--split-column", "Tables: the column of splits.", metavar="NAME")],
+    "class_columns": Annotated[
+        list[str] | None, _option("--class-column", "Tables: a column that is a class; give it for each.", metavar="NAME")
+    ],
+    "pictures": Annotated[
+        str | None, _option("--pictures", "Tables and COCO: a folder to look for pictures in first.", metavar="DIR")
+    ],
+}
+
+
+def reads_annotations(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb these options in the place of its parameter `options`, which receives them as one ReadOptions.
+
+    An option that the verb declares itself, under the name of a field, stays the verb's. Raises UsageError as ReadOptions does.
+    """
+    own = inspect.signature(verb).parameters
+    assert "options" in own
+    added = {name: annotation for name, annotation in OPTIONS.items() if name not in own}
+
+    @functools.wraps(verb)
+    def with_options(**values: Any) -> None:
+        from polytag.data.load import ReadOptions
+
+        given = {name: values.pop(name) for name in added}
+        verb(options=ReadOptions(**{name: value for name, value in given.items() if value not in (None, [])}), **values)
+
+    kept = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, parameter in own.items() if name != "options"]
+    parameters = kept + [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in added.items()
+    ]
+    with_options.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue] - what typer reads
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options

@@ -282,9 +282,7 @@ def _picture_warnings(
     duplicates: Sequence[tuple[int, ...]],
     in_two_splits: Sequence[tuple[int, ...]],
 ) -> Iterator[str]:
-    unreadable = list(
-        dict.fromkeys(str(path) for path, content in zip(dataset.paths, content_N, strict=True) if content.reason)
-    )
+    unreadable = list(dict.fromkeys(str(path) for path, content in zip(dataset.paths, content_N, strict=True) if content.reason))
     if unreadable:
         yield f"{_number(len(unreadable), 'picture', 'pictures')} cannot be read and will be skipped: {_some(unreadable)}"
     if in_two_splits:

@@ -257,6 +257,7 @@ def _download(part: Path, archive: Archive, bases: tuple[str, ...], on_progress:
                     expected=f"{archive.num_bytes:,} bytes, of which {_num_bytes(part):,} have arrived",
                     next_step="look at the network and fetch again: it goes on where it stopped",
                 ) from error
+            on_progress(f"trying again ({error})", _num_bytes(part), archive.num_bytes)
             time.sleep(min(patience.pause_seconds * 2 ** max(0, num_failures - 1), _MAX_PAUSE_SECONDS))
 
 

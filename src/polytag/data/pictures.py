@@ -151,9 +151,7 @@ def _opened(source: Path | bytes, where: str) -> BinaryIO:
         raise PictureError("the picture is missing", where=where, got="no such file", expected=expected) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise PictureError(
-            "the picture cannot be opened", where=where, got=reason, expected="a file that can be read"
-        ) from error
+        raise PictureError("the picture cannot be opened", where=where, got=reason, expected="a file that can be read") from error
 
 
 @contextmanager
@@ -283,9 +281,7 @@ def _too_large(where: str, got: str, max_pixels: int) -> PictureError:
 def _what_it_is(head: bytes) -> str:
     """A name for the formats people try, for the message."""
     if head[4:8] == b"ftyp":
-        return {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}.get(
-            head[8:12], "a video file"
-        )
+        return {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}.get(head[8:12], "a video file")
     for start, name in _OTHER_FORMATS.items():
         if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(start):
             return name
