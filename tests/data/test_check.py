@@ -206,7 +206,14 @@ def test_pictures_of_which_nothing_is_known(tmp_path):
         ),
         ([("a", "train", [0, 0]), ("b", "val", [1, 1])], ("no class has a positive in split 'train'",)),
         ([("a", "train", [1, 1]), ("b", "val", [0, -1])], ("no class has a positive in split 'val'",)),
-        ([("a", "", [0, 0]), ("b", "", [-1, 0])], ("no class has a positive",)),
+        (
+            [("a", "", [0, 0]), ("b", "", [-1, 0])],
+            (
+                "no class has a positive in split 'train', which training would make",
+                "no class has a positive in split 'val', which training would make",
+            ),
+        ),
+        ([("a", "", [1, 0])], ("too few pictures to keep some for validation",)),
         ([("a", "", [1, 0]), ("b", "", [0, 1])], ()),
         ([], ("there are no pictures",)),
     ],

@@ -14,7 +14,8 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
 from polytag.data.pictures import read_picture
-from polytag.errors import PictureError
+from polytag.data.splits import with_validation_split
+from polytag.errors import DataError, PictureError
 
 _NUM_NAMED = 5  # names shown in a sentence; the lists hold them all
 
@@ -153,24 +154,16 @@ def check(
         )
         for value in (PRESENT, ABSENT, UNKNOWN)
     )
-    counts = _Counts(
-        classes=dataset.label_set.names,
-        splits=splits,
-        num_pictures_S=tuple(len(rows) for rows in rows_S),
-        num_readable_S=tuple(sum(not content_N[row].reason for row in rows) for rows in rows_S),
-        present_SC=present_SC,
-        absent_SC=absent_SC,
-    )
     warnings = [
         *_picture_warnings(dataset, content_N, duplicates, in_two_splits),
-        *_class_warnings(counts),
+        *_class_warnings(dataset, present_SC, absent_SC),
         *_label_warnings(dataset),
     ]
     return DataCheck(
         source=dataset.source,
-        classes=counts.classes,
+        classes=dataset.label_set.names,
         splits=splits,
-        num_pictures_S=counts.num_pictures_S,
+        num_pictures_S=tuple(len(rows) for rows in rows_S),
         present_SC=present_SC,
         absent_SC=absent_SC,
         unknown_SC=unknown_SC,
@@ -183,7 +176,7 @@ def check(
         ),
         duplicates=tuple(tuple(pictures[row] for row in rows) for rows in duplicates),
         in_two_splits=tuple(tuple(pictures[row] for row in rows) for rows in in_two_splits),
-        problems=tuple(_problems(counts)),
+        problems=tuple(_problems(dataset, content_N)),
         warnings=tuple(warnings),
     )
 
@@ -194,16 +187,6 @@ class _Content:
 
     sha256: str = ""
     reason: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Counts:
-    classes: tuple[str, ...]
-    splits: tuple[str, ...]
-    num_pictures_S: tuple[int, ...]
-    num_readable_S: tuple[int, ...]
-    present_SC: np.ndarray
-    absent_SC: np.ndarray
 
 
 def _read_all(
@@ -246,33 +229,37 @@ def _groups(key_N: Sequence[str]) -> list[tuple[int, ...]]:
     return [tuple(rows) for rows in groups.values() if len(rows) > 1]
 
 
-def _problems(counts: _Counts) -> Iterator[str]:
-    """What stops training. Data that name no split at all get a validation split from `train`; other data must name both."""
-    if not sum(counts.num_pictures_S):
+def _problems(dataset: Dataset, content_N: Sequence[_Content]) -> Iterator[str]:
+    """What stops training; data that name no split are judged with the validation split that training would give them."""
+    if not len(dataset):
         yield "there are no pictures"
         return
-    needed = ("",) if counts.splits == ("",) else ("train", "val")
-    for split in needed:
-        if split not in counts.splits:
-            there_are = ", ".join(repr(name) for name in counts.splits)
-            yield f"the split {split!r} is missing; there are: {there_are}"
+    split_N, made = dataset.split_N, ""
+    if dataset.splits == ("",):
+        try:
+            split_N, made = with_validation_split(dataset).split_N, ", which training would make"
+        except DataError as error:
+            yield error.what
+            return
+    for split in ("train", "val"):
+        rows = [row for row, name in enumerate(split_N) if name == split]
+        if not rows:
+            yield f"the split {split!r} is missing; there are: {', '.join(repr(name) for name in dataset.splits)}"
             continue
-        s = counts.splits.index(split)
-        place = f" in split {split!r}" if split else ""
-        if not counts.present_SC[s].any():
-            yield f"no class has a positive{place}"
-        if not counts.num_readable_S[s]:
-            yield f"no picture can be read{place}"
+        if not (dataset.target_NC[rows] == PRESENT).any():
+            yield f"no class has a positive in split {split!r}{made}"
+        if all(content_N[row].reason for row in rows):
+            yield f"no picture can be read in split {split!r}{made}"
 
 
-def _class_warnings(counts: _Counts) -> Iterator[str]:
-    for s, split in enumerate(counts.splits):
+def _class_warnings(dataset: Dataset, present_SC: np.ndarray, absent_SC: np.ndarray) -> Iterator[str]:
+    for split, present_C, absent_C in zip(dataset.splits, present_SC, absent_SC, strict=True):
         place = f" in split {split!r}" if split else ""
-        if not counts.present_SC[s].any():
+        if not present_C.any():
             continue  # a problem, told as one
-        for lacking, kind in ((counts.present_SC[s] == 0, "positive"), (counts.absent_SC[s] == 0, "negative")):
-            if lacking.any():
-                names = [name for name, lacks in zip(counts.classes, lacking, strict=True) if lacks]
+        for lacking_C, kind in ((present_C == 0, "positive"), (absent_C == 0, "negative")):
+            if lacking_C.any():
+                names = [name for name, lacks in zip(dataset.label_set, lacking_C, strict=True) if lacks]
                 yield f"{_number(len(names), 'class has', 'classes have')} no {kind}{place}: {_some(names)}"
 
 
