@@ -1,0 +1,195 @@
+"""From any data set to a VOC devkit, a CSV or a Parquet file, which other tools and `load_dataset` read."""
+
+import csv
+import io
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from polytag import files
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
+from polytag.data.listing import is_picture
+from polytag.data.rows import OWN_COLUMNS
+from polytag.errors import DataError, RunError, UsageError
+
+TARGETS = ("voc", "csv", "parquet")
+"""The formats that can be written."""
+
+_VOC_LABELS = {PRESENT: " 1", ABSENT: "-1", UNKNOWN: " 0"}  # as in the devkit: two characters, so that columns align
+_VOC_SPLITS = ({"train", "val", "test"}, {"trainval", "test"}, {""})
+
+
+def convert(dataset: Dataset, out: str | Path, *, to: str) -> Path:
+    """Write a data set as `to`; gives back the path that `load_dataset` takes.
+
+    `out` is the devkit folder to make ("voc"), or a file or folder ("csv" and "parquet", which write labels.csv or labels.parquet
+    into a folder). Boxes are not kept, since a Dataset has none. Nothing half-written is left behind.
+    Raises UsageError for another format, RunError where `out` is in use or cannot be written, DataError for what the format
+    cannot hold.
+    """
+    if to not in TARGETS:
+        raise UsageError("unknown format to convert to", got=repr(to), expected="one of " + ", ".join(TARGETS))
+    path = Path(os.path.abspath(out))
+    if to == "voc":
+        return write_voc(dataset, path)
+    if path.suffix.lower() != f".{to}":
+        path = path / f"labels.{to}"
+    return write_csv(dataset, path) if to == "csv" else write_parquet(dataset, path)
+
+
+def write_voc(dataset: Dataset, folder: Path) -> Path:
+    """Write `ImageSets/Main/<class>_<split>.txt` and `JPEGImages`; UNKNOWN becomes 0, which VOC reads as "only difficult".
+
+    Pictures are hard links where the file system allows, else copies; their names are the ids, made into words that a VOC list
+    can hold. Data without a split are written as `trainval`. Raises as `convert` does.
+    """
+    _refuse_existing(folder)
+    _require_voc_names(dataset)
+    voc_ids = _voc_ids(dataset)
+    for path in dataset.paths:
+        if not path.is_file():
+            raise DataError("a picture does not exist", where=str(path), expected="the file that was there when the data were read")
+
+    def fill(fresh: Path) -> None:
+        main, pictures = fresh / "ImageSets" / "Main", fresh / "JPEGImages"
+        main.mkdir(parents=True)
+        pictures.mkdir()
+        for path, voc_id in dict(zip(dataset.paths, voc_ids, strict=True)).items():
+            _place_picture(path, pictures / (voc_id + path.suffix.lower()))
+        rows = {split or "trainval": [i for i, name in enumerate(dataset.split_N) if name == split] for split in dataset.splits}
+        if "train" in rows and "val" in rows:
+            rows["trainval"] = sorted({voc_ids[i]: i for i in rows["train"] + rows["val"]}.values())
+        for split, indices in rows.items():
+            (main / f"{split}.txt").write_text("".join(f"{voc_ids[i]}\n" for i in indices), encoding="utf-8", newline="\n")
+            for c, name in enumerate(dataset.label_set):
+                lines = (
+                    f"{voc_ids[i]} {_VOC_LABELS[label]}\n" for i, label in zip(indices, _column(dataset, indices, c), strict=True)
+                )
+                (main / f"{name}_{split}.txt").write_text("".join(lines), encoding="utf-8", newline="\n")
+
+    files.write_folder(folder, fill)
+    return folder
+
+
+def write_csv(dataset: Dataset, path: Path) -> Path:
+    """Write columns id, file_name (relative to the table), split, and one per class: 1, 0, or nothing for UNKNOWN."""
+    _prepare_table(dataset, path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((*OWN_COLUMNS, *dataset.label_set))
+    texts = {PRESENT: "1", ABSENT: "0", UNKNOWN: ""}
+    for name, picture, split, target_C in zip(
+        dataset.ids, _relative(dataset, path), dataset.split_N, dataset.target_NC.tolist(), strict=True
+    ):
+        writer.writerow((name, picture, split, *(texts[label] for label in target_C)))
+    files.write_text(path, text.getvalue())
+    return path
+
+
+def write_parquet(dataset: Dataset, path: Path) -> Path:
+    """Write the same columns as `write_csv`, classes as int8, null for UNKNOWN."""
+    import pyarrow as pa  # 0.1 s that other formats need not pay
+    import pyarrow.parquet as pq
+
+    _prepare_table(dataset, path)
+    columns = [
+        pa.array(dataset.ids, pa.string()),
+        pa.array(_relative(dataset, path), pa.string()),
+        pa.array(dataset.split_N, pa.string()),
+        *(pa.array(target_N, pa.int8(), mask=target_N == UNKNOWN) for target_N in np.ascontiguousarray(dataset.target_NC.T)),
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, names=[*OWN_COLUMNS, *dataset.label_set]), sink)
+    files.write_bytes(path, memoryview(sink.getvalue()))
+    return path
+
+
+def _column(dataset: Dataset, rows: list[int], c: int) -> list[int]:
+    return dataset.target_NC[rows, c].tolist()
+
+
+# ---- tables ----
+
+
+def _prepare_table(dataset: Dataset, path: Path) -> None:
+    for name in dataset.label_set:
+        if name in OWN_COLUMNS:
+            raise DataError(
+                "a class is called like a column of the table",
+                where=dataset.source,
+                got=repr(name),
+                expected="classes called otherwise than " + ", ".join(OWN_COLUMNS),
+            )
+    _refuse_existing(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            "the output folder cannot be made", where=str(path.parent), got=error.strerror or str(error), expected="a folder"
+        ) from error
+
+
+def _relative(dataset: Dataset, path: Path) -> list[str]:
+    """Picture paths relative to the table's folder, with "/"."""
+    return [Path(os.path.relpath(picture, path.parent)).as_posix() for picture in dataset.paths]
+
+
+# ---- VOC ----
+
+
+def _require_voc_names(dataset: Dataset) -> None:
+    if not any(set(dataset.splits) <= allowed for allowed in _VOC_SPLITS):
+        raise DataError(
+            "VOC has no lists for these splits",
+            where=dataset.source,
+            got=", ".join(repr(split) for split in dataset.splits),
+            expected="train, val and test; or trainval and test; or no split at all",
+            next_step="convert to csv or parquet, which hold any split",
+        )
+    for name in dataset.label_set:
+        if "/" in name or "\\" in name or "\0" in name or name.startswith("."):
+            raise DataError(
+                "a class name that cannot be part of a file name, as VOC needs",
+                where=dataset.source,
+                got=repr(name),
+                expected="no slash, and no full stop at the start",
+                next_step="rename the class, or convert to csv or parquet",
+            )
+
+
+def _voc_ids(dataset: Dataset) -> list[str]:
+    """An id of its own for every picture file: its id without the ending, everything that VOC's lists cannot hold made "_"."""
+    id_of: dict[Path, str] = {}
+    used: set[str] = set()
+    for name, path in zip(dataset.ids, dataset.paths, strict=True):
+        if path in id_of:
+            continue
+        stem = os.path.splitext(name)[0] if is_picture(name) else name
+        word = wanted = re.sub(r"[\s/\\:\0]+", "_", stem).strip("._") or "picture"
+        number = 2
+        while word.lower() in used:  # some file systems take "A" and "a" for one name
+            word, number = f"{wanted}-{number}", number + 1
+        used.add(word.lower())
+        id_of[path] = word
+    return [id_of[path] for path in dataset.paths]
+
+
+def _place_picture(source: Path, target: Path) -> None:
+    real = os.path.realpath(source)  # a hard link to a symbolic link would break with it
+    try:
+        os.link(real, target)
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(real, target)
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise RunError(
+            "the output is there already",
+            where=str(path),
+            expected="a new name, or an empty folder",
+            next_step="choose another name, or remove it; nothing is overwritten",
+        )

@@ -1,0 +1,181 @@
+"""From annotations in any of seven formats to the one checked Dataset. `docs/reference/formats.md` shows every layout."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from polytag.contracts import Dataset
+from polytag.data.coco import is_coco, read_coco
+from polytag.data.folders import is_folder, is_imagefolder, read_folder, read_imagefolder
+from polytag.data.listing import TREATMENTS, child_names
+from polytag.data.rows import CSV_SUFFIXES, PARQUET_SUFFIXES
+from polytag.data.tables import Columns, find_tables, read_tables, table_file
+from polytag.data.voc import is_voc, read_voc
+from polytag.data.yolo import is_yolo, read_yolo
+from polytag.errors import DataError, UsageError
+
+FORMATS = ("voc", "coco", "yolo", "csv", "parquet", "folder", "imagefolder")
+"""The annotation formats that can be read."""
+
+_LOOKED_FOR = (
+    "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
+    "metadata.csv or .jsonl, a .csv or .parquet file, or a folder of pictures per label"
+)
+_FILE_FORMATS = {
+    ".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".jsonl": "imagefolder",
+    **dict.fromkeys(CSV_SUFFIXES, "csv"), **dict.fromkeys(PARQUET_SUFFIXES, "parquet"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """All that can be said about how annotations are read; every format takes from it what concerns it.
+
+    format            one of FORMATS, or "auto": recognised by the files that are there
+    difficult         VOC: what a class becomes of which a picture holds only difficult objects: "ignore" (unknown), "positive"
+                      or "negative"
+    crowd             COCO: the same for a class with only crowd regions
+    small             COCO: the same for a class with only boxes of fewer than `min_box_area_px`
+    min_box_area_px   COCO: width times height, in square pixels of the original picture; 0: no box is small
+    separator         tables: what parts the labels in one cell; "auto": the only one of | ; , that the column holds; "none":
+                      each cell is one label
+    picture_column, labels_column, split_column   tables: names of columns; "": the first of the documented names
+    class_columns     tables: names of the columns that are classes; (): all that are nothing else
+    pictures          tables and COCO: a folder that the pictures are looked for in first; "": only the documented places
+
+    Raises UsageError for a value outside these.
+    """
+
+    format: str = "auto"
+    difficult: str = "ignore"
+    crowd: str = "positive"
+    small: str = "ignore"
+    min_box_area_px: float = 0.0
+    separator: str = "auto"
+    picture_column: str = ""
+    labels_column: str = ""
+    split_column: str = ""
+    class_columns: tuple[str, ...] = ()
+    pictures: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "class_columns", tuple(self.class_columns))  # YAML gives a list back
+        for name, value, allowed in (
+            ("format", self.format, ("auto", *FORMATS)),
+            ("treatment of difficult objects", self.difficult, tuple(TREATMENTS)),
+            ("treatment of crowd regions", self.crowd, tuple(TREATMENTS)),
+            ("treatment of small boxes", self.small, tuple(TREATMENTS)),
+        ):
+            if value not in allowed:
+                raise UsageError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(allowed))
+        if not self.min_box_area_px >= 0:
+            raise UsageError("a box area below zero", got=str(self.min_box_area_px), expected="square pixels, 0 or more")
+        if not self.separator:
+            raise UsageError("an empty separator", got="''", expected="auto, none, or the characters between two labels")
+
+
+def recognise(data: str | Path) -> str:
+    """The format of a folder or file of annotations, by the names of what is in it.
+
+    Raises DataError, saying what was looked for, where it is none, several or nothing at all.
+    """
+    path = _existing(data)
+    if path.is_file():
+        return _format_of_file(path)
+    recognised = (
+        ("voc", is_voc), ("coco", is_coco), ("yolo", is_yolo), ("imagefolder", is_imagefolder),
+        ("csv", lambda folder: bool(find_tables(folder, CSV_SUFFIXES))),
+        ("parquet", lambda folder: bool(find_tables(folder, PARQUET_SUFFIXES))),
+    )  # fmt: skip
+    found = [name for name, is_it in recognised if is_it(path)] or (["folder"] if is_folder(path) else [])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(
+            "several annotation formats in one folder",
+            where=str(path),
+            got=", ".join(found),
+            expected="one of them",
+            next_step=f"say which one with the option format, such as --format {found[0]}",
+        )
+    names = child_names(path)
+    raise DataError(
+        "no annotations were recognised" if names else "the data folder is empty",
+        where=str(path),
+        got=", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else ""),
+        expected=_LOOKED_FOR,
+        next_step="docs/reference/formats.md shows every layout",
+    )
+
+
+def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> Dataset:
+    """Read annotations, whatever their format, into one checked Dataset with absolute picture paths.
+
+    `data` is a folder or a file; split names are made "train", "val" and "test" where they are usual names for these, and are ""
+    where the annotations name none. Every listed picture is known to exist; none has been opened.
+    Raises DataError where there is nothing to read or its format cannot be told; AnnotationError, with file and line, for what an
+    annotation should not say.
+    """
+    path = _existing(data)
+    format = recognise(path) if options.format == "auto" else options.format
+    dataset = _read(path, format=format, options=options)
+    if not len(dataset):
+        raise DataError("no pictures", where=dataset.source, got="annotations that list none", expected="at least one picture")
+    return dataset
+
+
+def _read(path: Path, *, format: str, options: ReadOptions) -> Dataset:
+    if path.is_file() and format in ("voc", "folder"):
+        raise DataError(f"the {format} format is a folder", where=str(path), got="a file", expected="a folder")
+    pictures = os.path.abspath(options.pictures) if options.pictures else ""
+    columns = Columns(
+        picture=options.picture_column,
+        labels=options.labels_column,
+        split=options.split_column,
+        classes=options.class_columns,
+        separator=options.separator,
+    )
+    match format:
+        case "voc":
+            return read_voc(path, difficult=options.difficult)
+        case "coco":
+            return read_coco(
+                path, crowd=options.crowd, small=options.small, min_box_area_px=options.min_box_area_px, pictures=pictures
+            )
+        case "yolo":
+            return read_yolo(path)
+        case "folder":
+            return read_folder(path)
+        case "imagefolder":
+            return read_imagefolder(path, columns=replace(columns, picture=columns.picture or "file_name"))
+        case _:
+            suffixes = CSV_SUFFIXES if format == "csv" else PARQUET_SUFFIXES
+            files = [table_file(path, split="")] if path.is_file() else find_tables(path, suffixes)
+            if not files:
+                raise DataError(f"no {format} file", where=str(path), got="none", expected=f"a file ending in {suffixes[0]}")
+            root = path.parent if path.is_file() else path
+            return read_tables(files, root=root, columns=columns, pictures=pictures, source=f"{format} {path}", ids_as_listed=True)
+
+
+def _existing(data: str | Path) -> Path:
+    path = Path(os.path.abspath(data))
+    if not path.exists():
+        raise DataError(
+            "the data folder does not exist",
+            where=str(path),
+            expected="a folder of pictures and annotations, or an annotation file",
+        )
+    return path
+
+
+def _format_of_file(path: Path) -> str:
+    try:
+        return _FILE_FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise DataError(
+            "no annotations were recognised",
+            where=str(path),
+            got=f"a file ending in {path.suffix!r}",
+            expected="a file ending in " + ", ".join(_FILE_FORMATS),
+            next_step="docs/reference/formats.md shows every layout",
+        ) from None
