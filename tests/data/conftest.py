@@ -25,7 +25,7 @@ def add_pictures() -> Callable[..., None]:
             number += 1
             content = BytesIO()
             kind = {".png": "PNG", ".webp": "WEBP"}.get(path.suffix.lower(), "JPEG")
-            Image.new("RGB", (8, 8), (number % 256, number // 256, 7)).save(content, kind)
+            Image.new("RGB", (7 + number, 8), (200, 100, 7)).save(content, kind)
             path.write_bytes(content.getvalue())
 
     return add

@@ -4,15 +4,24 @@ Format: https://cocodataset.org/#format-data. `images`, `annotations` and `categ
 key points matter only in that they name a category (and, by option, for their size).
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
-from polytag.data.listing import TREATMENTS, FileIndex, child_names, note, read_text, relative_id, require_classes, split_of
+from polytag.data.listing import (
+    TREATMENTS,
+    FileIndex,
+    child_names,
+    note,
+    read_json,
+    read_text,
+    relative_id,
+    require_classes,
+    split_of,
+)
 from polytag.errors import AnnotationError, DataError
 
 _ROOT_FILES = ("_annotations.coco.json", "labels.json", "annotations.json", "instances.json", "coco.json")
@@ -93,7 +102,7 @@ def _files(data: Path) -> list[_File]:
     if instances := [name for name in kept if name.startswith("instances_")]:
         kept = instances  # captions and key points of the same pictures lie beside them
     if kept:
-        return [_file(data, data / "annotations" / name) for name in kept]
+        return _named_files(data, [data / "annotations" / name for name in kept])
     names = child_names(data)
     if inside := [data / name / "_annotations.coco.json" for name in names if split_of(name)]:
         inside = [path for path in inside if path.is_file()]
@@ -103,12 +112,19 @@ def _files(data: Path) -> list[_File]:
         name for name in names
         if name in _ROOT_FILES or (name.endswith(".json") and (name.startswith("instances_") or split_of(name[:-5])))
     ]  # fmt: skip
-    return [_file(data, data / name) for name in kept]
+    return _named_files(data, [data / name for name in kept])
+
+
+def _named_files(data: Path, paths: Sequence[Path]) -> list[_File]:
+    files = [_file(data, path) for path in paths]
+    if len(files) == 1 and not split_of(files[0].split):  # one file for everything, such as CVAT's instances_default.json
+        return [replace(files[0], split="")]
+    return files
 
 
 def _single(path: Path) -> _File:
     file = _file(path.parent.parent if path.parent.name == "annotations" else path.parent, path)
-    return _File(path=file.path, split="", picture_folders=(*file.picture_folders, str(path.parent)))
+    return replace(file, split="", picture_folders=(*file.picture_folders, str(path.parent)))
 
 
 def _file(root: Path, path: Path) -> _File:
@@ -135,7 +151,7 @@ class _Content:
 
 
 def _content(file: _File) -> _Content:
-    values = read_json(read_text(file.path), where=str(file.path))
+    values = read_json(read_text(file.path), path=file.path)
     lists: dict[str, Sequence[Mapping[str, object]]] = {}
     for key in ("images", "annotations", "categories"):
         items = values.get(key) if isinstance(values, dict) else None
@@ -157,18 +173,6 @@ def _content(file: _File) -> _Content:
             )
         categories[category_id] = category
     return _Content(file=file, images=lists["images"], annotations=lists["annotations"], categories=categories)
-
-
-def read_json(text: str, *, where: str) -> object:
-    """Decode JSON; raises AnnotationError with the line for what is not."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise AnnotationError(
-            "malformed JSON", where=f"{where}:{error.lineno}", got=f"{error.msg}, at column {error.colno}", expected="JSON"
-        ) from error
-    except RecursionError as error:
-        raise AnnotationError("malformed JSON", where=where, got="lists nested too deep", expected="JSON") from error
 
 
 def _field(item: Mapping[str, object], key: str, where: str) -> object:

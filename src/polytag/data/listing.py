@@ -1,6 +1,7 @@
 """What the annotation formats share: text read as UTF-8, split names told, listed pictures found with one scan a folder."""
 
 import errno
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,6 +53,23 @@ def read_text(path: Path) -> str:
             got=f"byte 0x{content[error.start]:02x}",
             expected="UTF-8",
             next_step=f"save it as UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8 {path.name}`",
+        ) from error
+
+
+def read_json(text: str, *, path: Path, first_line: int = 1) -> object:
+    """Decode JSON that begins on a line of a file; raises AnnotationError with the line for what is not JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise AnnotationError(
+            "malformed JSON",
+            where=f"{path}:{first_line + error.lineno - 1}",
+            got=f"{error.msg}, at column {error.colno}",
+            expected="JSON",
+        ) from error
+    except (RecursionError, ValueError) as error:  # brackets without end; a number of thousands of digits
+        raise AnnotationError(
+            "malformed JSON", where=f"{path}:{first_line}", got=f"text that cannot be decoded: {error}", expected="JSON"
         ) from error
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polytag.data.coco import read_json
-from polytag.data.listing import read_text
+from polytag.data.listing import read_json, read_text
 from polytag.errors import AnnotationError
 
 CSV_SUFFIXES = (".csv", ".tsv")
@@ -92,7 +91,7 @@ def _read_jsonl(path: Path) -> Table:
     for line, text in enumerate(read_text(path).split("\n"), start=1):
         if not text.strip():
             continue
-        value = read_json(text, where=f"{path}:{line}")
+        value = read_json(text, path=path, first_line=line)
         if not isinstance(value, dict):
             raise AnnotationError(
                 "malformed JSON Lines", where=f"{path}:{line}", got=text.strip()[:80], expected="an object a line"

@@ -1,0 +1,303 @@
+"""COCO instances JSON, as the COCO site, Roboflow, FiftyOne and CVAT lay it out."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polytag.data.coco import read_coco
+from polytag.data.load import ReadOptions, load_dataset, recognise
+from polytag.errors import DataError
+
+CATEGORIES = [
+    {"supercategory": "animal", "id": 18, "name": "dog"},
+    {"supercategory": "person", "id": 1, "name": "person"},
+    {"supercategory": "indoor", "id": 90, "name": "toothbrush"},
+]
+
+
+def annotation(number, image_id, category_id, *, box=(10.0, 10.0, 50.0, 40.0), crowd=0):
+    """As COCO's own files hold it."""
+    segmentation = {"counts": [10, 20], "size": [480, 640]} if crowd else [[10.0, 10.0, 60.0, 10.0, 60.0, 50.0]]
+    return {
+        "segmentation": segmentation, "area": box[2] * box[3] * 0.7, "iscrowd": crowd, "image_id": image_id, "bbox": list(box),
+        "category_id": category_id, "id": number,
+    }  # fmt: skip
+
+
+def instances(images, annotations, categories=CATEGORIES):
+    """A file as COCO's are: info, licenses, images, annotations, categories."""
+    return {
+        "info": {"description": "COCO 2017 Dataset", "version": "1.0", "year": 2017},
+        "licenses": [{"id": 4, "name": "Attribution License", "url": "http://creativecommons.org/licenses/by/2.0/"}],
+        "images": [
+            {"license": 4, "file_name": name, "height": 480, "width": 640, "date_captured": "2013-11-14 17:02:52", "id": number}
+            for number, name in images.items()
+        ],
+        "annotations": annotations,
+        "categories": categories,
+    }
+
+
+TRAIN = instances(
+    {9: "000000000009.jpg", 25: "000000000025.jpg"}, [annotation(1, 9, 18), annotation(2, 9, 1), annotation(3, 9, 18)]
+)
+VAL = instances({139: "000000000139.jpg"}, [annotation(4, 139, 90)])
+
+
+@pytest.fixture
+def coco(tmp_path, write, add_pictures):
+    """COCO 2017 in small, with the captions and the key points that lie beside the instances."""
+    write(tmp_path / "annotations/instances_train2017.json", json.dumps(TRAIN))
+    write(tmp_path / "annotations/instances_val2017.json", json.dumps(VAL))
+    write(tmp_path / "annotations/captions_val2017.json", json.dumps({"images": [], "annotations": []}))
+    write(tmp_path / "annotations/person_keypoints_val2017.json", "{}")
+    add_pictures(tmp_path, "train2017/000000000009.jpg", "train2017/000000000025.jpg", "val2017/000000000139.jpg")
+    return tmp_path
+
+
+def test_the_layout_of_coco_2017(coco, labels):
+    assert recognise(coco) == "coco"
+    dataset = load_dataset(coco)
+    assert labels(dataset) == {
+        ("train", "train2017/000000000009.jpg"): "person dog",
+        ("train", "train2017/000000000025.jpg"): "",
+        ("val", "val2017/000000000139.jpg"): "toothbrush",
+    }
+    assert dataset.label_set.names == ("person", "dog", "toothbrush")  # by category id, as pycocotools lists them
+    assert dataset.paths[2] == coco / "val2017/000000000139.jpg"
+
+
+def test_one_file_of_it_alone_has_no_split(coco, labels):
+    dataset = load_dataset(coco / "annotations/instances_val2017.json")
+    assert labels(dataset) == {("", "val2017/000000000139.jpg"): "toothbrush"}
+
+
+@pytest.mark.parametrize("folder", ["images/train2017", "images/train", "images", "data", "."])
+def test_other_places_of_the_pictures(tmp_path, write, add_pictures, folder):
+    write(tmp_path / "annotations/instances_train2017.json", json.dumps(TRAIN))
+    add_pictures(tmp_path / folder, "000000000009.jpg", "000000000025.jpg")
+    assert load_dataset(tmp_path).paths[0] == tmp_path / folder / "000000000009.jpg"
+
+
+def test_a_chosen_folder_of_pictures(tmp_path, write, add_pictures):
+    write(tmp_path / "labels/train.json", json.dumps(TRAIN))
+    add_pictures(tmp_path / "elsewhere", "000000000009.jpg", "000000000025.jpg")
+    dataset = load_dataset(tmp_path / "labels/train.json", options=ReadOptions(pictures=str(tmp_path / "elsewhere")))
+    assert dataset.paths[1] == tmp_path / "elsewhere/000000000025.jpg"
+
+
+def test_roboflow_has_a_file_in_each_split_and_a_category_that_only_groups(tmp_path, write, add_pictures, labels):
+    categories = [
+        {"id": 0, "name": "hard-hats", "supercategory": "none"},
+        {"id": 1, "name": "head", "supercategory": "hard-hats"},
+        {"id": 2, "name": "helmet", "supercategory": "hard-hats"},
+    ]
+    for split, name, category in (("train", "a_jpg.rf.1f.jpg", 1), ("valid", "b_jpg.rf.2e.jpg", 2)):
+        content = instances({0: name}, [annotation(0, 0, category)], categories)
+        write(tmp_path / split / "_annotations.coco.json", json.dumps(content))
+        add_pictures(tmp_path / split, name)
+    dataset = load_dataset(tmp_path)
+    assert dataset.label_set.names == ("head", "helmet")
+    assert labels(dataset) == {("train", "train/a_jpg.rf.1f.jpg"): "head", ("val", "valid/b_jpg.rf.2e.jpg"): "helmet"}
+
+
+def test_fiftyone_writes_labels_json_beside_data(tmp_path, write, add_pictures, labels):
+    write(tmp_path / "labels.json", json.dumps(VAL))
+    add_pictures(tmp_path / "data", "000000000139.jpg")
+    assert labels(load_dataset(tmp_path)) == {("", "data/000000000139.jpg"): "toothbrush"}
+
+
+def test_file_names_with_folders_as_cvat_writes_them(tmp_path, write, add_pictures, labels):
+    write(tmp_path / "annotations/instances_default.json", json.dumps(instances({1: "job 1/a.jpg"}, [annotation(1, 1, 1)])))
+    add_pictures(tmp_path / "images", "job 1/a.jpg")
+    assert labels(load_dataset(tmp_path)) == {("", "images/job 1/a.jpg"): "person"}
+
+
+@pytest.mark.parametrize(("crowd", "expected"), [("positive", "person"), ("ignore", "?person"), ("negative", "")])
+def test_a_class_with_only_a_crowd_region(tmp_path, write, add_pictures, labels, crowd, expected):
+    write(tmp_path / "labels.json", json.dumps(instances({1: "a.jpg"}, [annotation(1, 1, 1, crowd=1)])))
+    add_pictures(tmp_path, "a.jpg")
+    assert labels(load_dataset(tmp_path, options=ReadOptions(crowd=crowd))) == {("", "a.jpg"): expected}
+
+
+@pytest.mark.parametrize(("small", "expected"), [("positive", "person dog"), ("ignore", "?person dog"), ("negative", "dog")])
+def test_a_class_with_only_small_boxes(tmp_path, write, add_pictures, labels, small, expected):
+    boxes = [
+        annotation(1, 1, 1, box=(0, 0, 9, 11)),
+        annotation(2, 1, 18, box=(0, 0, 3, 3)),
+        annotation(3, 1, 18, box=(0, 0, 10, 10)),
+    ]
+    write(tmp_path / "labels.json", json.dumps(instances({1: "a.jpg"}, boxes)))
+    add_pictures(tmp_path, "a.jpg")
+    options = ReadOptions(small=small, min_box_area_px=100)
+    assert labels(load_dataset(tmp_path, options=options)) == {("", "a.jpg"): expected}
+
+
+def test_an_annotation_without_a_box_speaks_of_the_picture(tmp_path, write, add_pictures, labels):
+    content = instances(
+        {1: "a.jpg"}, [{"id": 1, "image_id": 1, "category_id": 18}, {"id": 2, "image_id": 1, "category_id": 1, "bbox": []}]
+    )
+    write(tmp_path / "labels.json", json.dumps(content))
+    add_pictures(tmp_path, "a.jpg")
+    assert labels(load_dataset(tmp_path, options=ReadOptions(min_box_area_px=50))) == {("", "a.jpg"): "person dog"}
+
+
+boxes = st.tuples(st.integers(0, 5), st.sampled_from([1, 18, 90]), st.booleans(), st.integers(1, 20))
+
+
+@given(
+    objects=st.lists(boxes, max_size=25),
+    crowd=st.sampled_from(["ignore", "positive", "negative"]),
+    small=st.sampled_from(["ignore", "negative"]),
+)
+def test_against_a_plain_reading_picture_by_picture(tmp_path_factory, objects, crowd, small):
+    """The oracle asks each (picture, class) anew, as one would with pycocotools' getAnnIds: are there sure ones, doubtful ones?"""
+    folder = tmp_path_factory.mktemp("coco")
+    for number in range(6):
+        (folder / f"{number}.jpg").touch()
+    annotations = [annotation(n, i, c, crowd=int(k), box=(0, 0, side, side)) for n, (i, c, k, side) in enumerate(objects)]
+    content = instances({number: f"{number}.jpg" for number in range(6)}, annotations)
+    (folder / "labels.json").write_text(json.dumps(content))
+    dataset = read_coco(folder, crowd=crowd, small=small, min_box_area_px=100, pictures="")
+    outcome = {"ignore": -1, "positive": 1, "negative": 0}
+    for i in range(6):
+        for c, category in enumerate((1, 18, 90)):
+            mine = [a for a in content["annotations"] if a["image_id"] == i and a["category_id"] == category]
+            worth = {outcome[crowd] if a["iscrowd"] else 1 if a["bbox"][2] * a["bbox"][3] >= 100 else outcome[small] for a in mine}
+            assert dataset.target_NC[i, c] == (1 if 1 in worth else -1 if -1 in worth else 0)
+
+
+# ---- bad input ----
+
+
+def message(data, content=None):
+    if content is not None:
+        (data / "labels.json").write_text(content if isinstance(content, str) else json.dumps(content))
+        (data / "a.jpg").touch()
+    with pytest.raises(DataError) as error:
+        load_dataset(data, options=ReadOptions(min_box_area_px=1))
+    return str(error.value)
+
+
+def test_malformed_json(tmp_path):
+    assert message(tmp_path, '{"images": [],\n "annotations": [,]}') == (
+        f"malformed JSON\n  where: {tmp_path}/labels.json:2\n  got: Expecting value, at column 18\n  expected: JSON"
+    )
+
+
+def test_json_nested_too_deep(tmp_path):
+    assert message(tmp_path, "[" * 100_000) == (
+        f"malformed JSON\n  where: {tmp_path}/labels.json:1\n"
+        "  got: text that cannot be decoded: maximum recursion depth exceeded while decoding a JSON array from a unicode string\n"
+        "  expected: JSON"
+    )
+
+
+@pytest.mark.parametrize("content", [[], {}, {"images": {}}, {"images": [3]}])
+def test_json_of_another_kind(tmp_path, content):
+    assert message(tmp_path, content) == (
+        f"not a COCO instances file\n  where: {tmp_path}/labels.json\n  got: no list 'images'\n"
+        "  expected: images, annotations, categories"
+    )
+
+
+def test_an_unknown_class(tmp_path):
+    assert message(tmp_path, instances({1: "a.jpg"}, [annotation(1, 1, 1), annotation(2, 1, 99)])) == (
+        f"an annotation of an unknown class\n  where: {tmp_path}/labels.json: annotations[1]\n  got: category_id 99\n"
+        "  expected: an id from categories"
+    )
+
+
+def test_an_unknown_picture(tmp_path):
+    assert message(tmp_path, instances({1: "a.jpg"}, [annotation(1, 7, 1)])) == (
+        f"an annotation of an unknown picture\n  where: {tmp_path}/labels.json: annotations[0]\n  got: image_id 7\n"
+        "  expected: an id from images"
+    )
+
+
+def test_a_picture_that_does_not_exist(tmp_path):
+    assert message(tmp_path, instances({1: "a.jpg", 2: "b.jpg"}, [])) == (
+        f"a listed picture does not exist\n  where: {tmp_path}/labels.json: images[1]\n  got: 'b.jpg'\n"
+        f"  expected: a picture in {tmp_path}/images or {tmp_path}/data or {tmp_path}\n"
+        "  next: put the picture there, or remove it from the list"
+    )
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}],
+        [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.jpg"}],
+    ],
+)
+def test_a_picture_listed_twice(tmp_path, images):
+    last = images[1]
+    assert message(tmp_path, {"images": images, "annotations": [], "categories": CATEGORIES}) == (
+        f"a picture is listed twice\n  where: {tmp_path}/labels.json: images[1]\n"
+        f"  got: id {last['id']}, '{last['file_name']}'\n  expected: every picture once"
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "got"), [({"id": 1}, "nothing"), ({"id": 1, "file_name": None}, "None"), ({"id": 1, "file_name": ""}, "''")]
+)
+def test_a_picture_without_a_name(tmp_path, image, got):
+    assert message(tmp_path, {"images": [image], "annotations": [], "categories": CATEGORIES}) == (
+        f"no usable 'file_name'\n  where: {tmp_path}/labels.json: images[0]\n  got: {got}\n  expected: a number or a text"
+    )
+
+
+@pytest.mark.parametrize("twice", [{"id": 1, "name": "cat"}, {"id": 2, "name": "person"}])
+def test_a_category_given_twice(tmp_path, twice):
+    assert message(tmp_path, instances({1: "a.jpg"}, [], [{"id": 1, "name": "person"}, twice])) == (
+        f"a category is given twice\n  where: {tmp_path}/labels.json: categories[1]\n"
+        f"  got: id {twice['id']}, '{twice['name']}'\n  expected: every category once"
+    )
+
+
+def test_a_box_that_is_none(tmp_path):
+    content = instances({1: "a.jpg"}, [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, None, 4]}])
+    assert message(tmp_path, content) == (
+        f"a box that cannot be read\n  where: {tmp_path}/labels.json: annotations[0]\n  got: [1, 2, None, 4]\n"
+        "  expected: [x, y, width, height]"
+    )
+
+
+def test_no_category(tmp_path):
+    assert message(tmp_path, instances({1: "a.jpg"}, [], [])) == (
+        f"no class was found\n  where: {tmp_path}/labels.json\n  got: annotations without a single label\n"
+        "  expected: at least one label"
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "got", "expected"),
+    [
+        ([*CATEGORIES[:2], {"id": 90, "name": "teeth"}], "category 90: 'teeth'", "'toothbrush'"),
+        (CATEGORIES[:2], "category 90: 'nothing'", "'toothbrush'"),
+        ([*CATEGORIES, {"id": 91, "name": "comb"}], "category 91: 'comb'", "'nothing'"),
+    ],
+)
+def test_two_files_that_disagree(coco, write, other, got, expected):
+    path = write(coco / "annotations/instances_val2017.json", json.dumps(instances({139: "000000000139.jpg"}, [], other)))
+    assert message(coco) == (
+        f"two files disagree about the categories\n  where: {path}\n  got: {got}\n"
+        f"  expected: {expected}, as in {coco}/annotations/instances_train2017.json"
+    )
+
+
+def test_no_json_file(tmp_path):
+    with pytest.raises(DataError) as error:
+        load_dataset(tmp_path, options=ReadOptions(format="coco"))
+    assert str(error.value) == (
+        f"no COCO annotations\n  where: {tmp_path}\n"
+        "  got: no JSON file in annotations, in train, val or test, or in the folder itself\n"
+        "  expected: such as annotations/instances_train2017.json or train/_annotations.coco.json"
+    )
+
+
+def test_target_dtype_is_small(coco):
+    assert load_dataset(coco).target_NC.dtype == np.int8

@@ -1,0 +1,229 @@
+"""Round trips through every format that can be written, and what each cannot hold."""
+
+import csv
+import os
+import string
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polytag.contracts import Dataset, LabelSet
+from polytag.data.convert import TARGETS, convert
+from polytag.data.load import load_dataset
+from polytag.errors import DataError, RunError, UsageError
+
+
+def rows_of(dataset, by="path"):
+    """{(split, picture's bytes or id): {class: target}}: what must survive, whatever the order of rows and classes."""
+    keys = [path.read_bytes() for path in dataset.paths] if by == "content" else dataset.ids
+    return {
+        (split, key): dict(zip(dataset.label_set, target_C, strict=True))
+        for split, key, target_C in zip(dataset.split_N, keys, dataset.target_NC.tolist(), strict=True)
+    }
+
+
+def make(folder, *, names, splits, targets, ids=None):
+    """A data set of pictures that differ, lying in a folder beside the output."""
+    ids = ids or [f"pic {number}.JPG" for number in range(len(splits))]
+    paths = [folder / f"pictures/{number}.JPG" for number in range(len(splits))]
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    for number, path in enumerate(paths):
+        path.write_bytes(b"picture %d" % number)
+    return Dataset(
+        ids=tuple(ids),
+        paths=tuple(paths),
+        target_NC=np.array(targets).reshape(len(splits), len(names)),
+        split_N=tuple(splits),
+        label_set=LabelSet(names=tuple(names)),
+        source="a test",
+    )
+
+
+class_names = st.lists(
+    st.text(string.ascii_letters + string.digits + " _-,;|\"'é漢.()", min_size=1, max_size=12).filter(
+        lambda name: name.strip() and not name.startswith(".") and name not in ("id", "file_name", "split")
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=str.lower,
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), names=class_names, divided=st.booleans(), to=st.sampled_from(TARGETS))
+def test_round_trip(tmp_path_factory, data, names, divided, to):
+    """Ids (of tables), splits, classes and every target, unknown ones too, come back as they went."""
+    folder = tmp_path_factory.mktemp("round")
+    num = data.draw(st.integers(1, 8))
+    splits = data.draw(st.lists(st.sampled_from(["train", "val", "test"]), min_size=num, max_size=num)) if divided else [""] * num
+    targets = data.draw(st.lists(st.sampled_from([1, 0, -1]), min_size=num * len(names), max_size=num * len(names)))
+    before = make(folder, names=names, splits=splits, targets=targets)
+    after = load_dataset(convert(before, folder / "out", to=to))
+    by = "content" if to == "voc" else "id"
+    assert rows_of(after, by) == rows_of(before, by)
+    if to == "voc":
+        assert after.label_set.names == tuple(sorted(names))
+    else:
+        assert (after.ids, after.paths, after.fingerprint) == (before.ids, before.paths, before.fingerprint)
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_real_photographs_survive_conversion_and_back(real_voc, tmp_path, to):
+    before = load_dataset(real_voc)
+    after = load_dataset(convert(load_dataset(convert(before, tmp_path / "there", to=to)), tmp_path / "back", to="voc"))
+    assert rows_of(after, "id") == rows_of(before, "id")
+    assert [path.name for path in after.paths] == [path.name for path in before.paths]
+
+
+@pytest.fixture
+def small(tmp_path):
+    return make(tmp_path, names=["dog", "cat"], splits=["train", "train", "val"], targets=[[1, 0], [-1, 1], [0, 0]])
+
+
+def test_voc_lists_are_those_of_the_devkit(small, tmp_path):
+    out = convert(small, tmp_path / "VOC2012", to="voc")
+    main = out / "ImageSets/Main"
+    assert sorted(path.name for path in main.iterdir()) == [
+        "cat_train.txt", "cat_trainval.txt", "cat_val.txt", "dog_train.txt", "dog_trainval.txt", "dog_val.txt",
+        "train.txt", "trainval.txt", "val.txt",
+    ]  # fmt: skip
+    assert (main / "dog_train.txt").read_text() == "pic_0  1\npic_1  0\n"
+    assert (main / "dog_trainval.txt").read_text() == "pic_0  1\npic_1  0\npic_2 -1\n"
+    assert (main / "train.txt").read_text() == "pic_0\npic_1\n"
+    assert sorted(path.name for path in (out / "JPEGImages").iterdir()) == ["pic_0.jpg", "pic_1.jpg", "pic_2.jpg"]
+
+
+def test_pictures_are_linked_not_copied_where_the_disk_allows(small, tmp_path):
+    out = convert(small, tmp_path / "VOC2012", to="voc")
+    assert os.path.samefile(out / "JPEGImages/pic_0.jpg", small.paths[0])
+
+
+def test_pictures_behind_symbolic_links_arrive_whole(small, tmp_path):
+    real = small.paths[0].rename(tmp_path / "real.jpg")
+    small.paths[0].symlink_to("../real.jpg")
+    out = convert(small, tmp_path / "deep/er/VOC2012", to="voc")
+    assert (out / "JPEGImages/pic_0.jpg").read_bytes() == real.read_bytes()
+
+
+def test_ids_that_a_voc_list_cannot_hold_are_made_words_of_their_own(tmp_path):
+    ids = ["a/x 1.jpg", "a_x 1.jpg", "b\n2", "A/x 1.png", "..."]
+    before = make(tmp_path, names=["cat"], splits=["train"] * 5, targets=[1, 0, 1, 0, -1], ids=ids)
+    after = load_dataset(convert(before, tmp_path / "out", to="voc"))
+    assert after.ids == ("a_x_1", "a_x_1-2", "b_2", "A_x_1-3", "picture")
+    assert rows_of(after, "content") == rows_of(before, "content")
+
+
+def test_one_picture_in_two_splits_stays_one_picture(tmp_path):
+    before = make(tmp_path, names=["cat"], splits=["train", "val"], targets=[1, 1], ids=["a", "a"])
+    before = Dataset(
+        ids=before.ids, paths=before.paths[:1] * 2, target_NC=before.target_NC, split_N=before.split_N,
+        label_set=before.label_set, source="a test",
+    )  # fmt: skip
+    for to in TARGETS:
+        after = load_dataset(convert(before, tmp_path / to, to=to))
+        assert list(zip(after.split_N, after.ids, strict=True)) == [("train", "a"), ("val", "a")]
+    assert (tmp_path / "voc/ImageSets/Main/trainval.txt").read_text() == "a\n"
+
+
+def test_the_csv_is_what_any_reader_of_csv_expects(small, tmp_path):
+    out = convert(small, tmp_path / "tables", to="csv")
+    assert out == tmp_path / "tables/labels.csv"
+    with open(out, newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [
+            ["id", "file_name", "split", "dog", "cat"],
+            ["pic 0.JPG", "../pictures/0.JPG", "train", "1", "0"],
+            ["pic 1.JPG", "../pictures/1.JPG", "train", "", "1"],
+            ["pic 2.JPG", "../pictures/2.JPG", "val", "0", "0"],
+        ]
+
+
+def test_the_parquet_has_small_integers_and_nulls(small, tmp_path):
+    table = pq.read_table(convert(small, tmp_path / "mine.parquet", to="parquet"))
+    assert [str(field.type) for field in table.schema] == ["string", "string", "string", "int8", "int8"]
+    assert table.to_pydict()["dog"] == [1, None, 0]
+
+
+def test_classes_called_like_the_columns_that_are_looked_for(tmp_path):
+    """A table of ours is known by its first three columns: a class may be called "label" or "image"."""
+    before = make(tmp_path, names=["label", "image", "index", " tag "], splits=["train"], targets=[1, 0, -1, 1])
+    for to in ("csv", "parquet"):
+        after = load_dataset(convert(before, tmp_path / to, to=to))
+        assert after.fingerprint == before.fingerprint
+
+
+# ---- bad input ----
+
+
+def message(*args, kind=DataError, **named):
+    with pytest.raises(kind) as error:
+        convert(*args, **named)
+    return str(error.value)
+
+
+def test_an_unknown_target(small, tmp_path):
+    assert message(small, tmp_path / "out", to="coco", kind=UsageError) == (
+        "unknown format to convert to\n  got: 'coco'\n  expected: one of voc, csv, parquet"
+    )
+
+
+@pytest.mark.parametrize(("to", "name"), [("voc", "out"), ("csv", "out/labels.csv"), ("parquet", "out/labels.parquet")])
+def test_an_output_in_use(small, tmp_path, to, name):
+    convert(small, tmp_path / "out", to=to)
+    before = sorted(path for path in tmp_path.rglob("*"))
+    assert message(small, tmp_path / "out", to=to, kind=RunError) == (
+        f"the output is there already\n  where: {tmp_path}/{name}\n  expected: a new name, or an empty folder\n"
+        "  next: choose another name, or remove it; nothing is overwritten"
+    )
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_splits_that_voc_has_no_lists_for(tmp_path):
+    data = make(tmp_path, names=["cat"], splits=["train", "fold1"], targets=[1, 0])
+    assert message(data, tmp_path / "out", to="voc") == (
+        "VOC has no lists for these splits\n  where: a test\n  got: 'train', 'fold1'\n"
+        "  expected: train, val and test; or trainval and test; or no split at all\n"
+        "  next: convert to csv or parquet, which hold any split"
+    )
+
+
+@pytest.mark.parametrize("name", ["fish/seafood", ".hidden", "a\\b"])
+def test_class_names_that_no_file_can_have(tmp_path, name):
+    data = make(tmp_path, names=["cat", name], splits=["train"], targets=[1, 0])
+    assert message(data, tmp_path / "out", to="voc") == (
+        f"a class name that cannot be part of a file name, as VOC needs\n  where: a test\n  got: {name!r}\n"
+        "  expected: no slash, and no full stop at the start\n  next: rename the class, or convert to csv or parquet"
+    )
+    assert load_dataset(convert(data, tmp_path / "out.csv", to="csv")).label_set.names == ("cat", name)
+
+
+def test_a_picture_that_is_gone_leaves_nothing_behind(small, tmp_path):
+    small.paths[1].unlink()
+    assert message(small, tmp_path / "out", to="voc") == (
+        f"a picture does not exist\n  where: {small.paths[1]}\n  expected: the file that was there when the data were read"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
+
+
+@pytest.mark.parametrize("to", ["csv", "parquet"])
+def test_a_class_called_like_a_column(tmp_path, to):
+    data = make(tmp_path, names=["split"], splits=["train"], targets=[1])
+    assert message(data, tmp_path / "out", to=to) == (
+        "a class is called like a column of the table\n  where: a test\n  got: 'split'\n"
+        "  expected: classes called otherwise than id, file_name, split"
+    )
+
+
+def test_a_folder_that_cannot_be_made(small, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert message(small, tmp_path / "file" / "out", to="csv", kind=RunError) == (
+        f"the output folder cannot be made\n  where: {tmp_path}/file/out\n  got: Not a directory\n  expected: a folder"
+    )
+
+
+def test_a_relative_output(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert convert(small, Path("x.csv"), to="csv") == tmp_path / "x.csv"

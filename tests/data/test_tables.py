@@ -1,0 +1,372 @@
+"""CSV and Parquet, as pandas, fastai, Kaggle, Roboflow and spreadsheets write them."""
+
+import csv
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from polytag.contracts import UNKNOWN
+from polytag.data.load import ReadOptions, load_dataset, recognise
+from polytag.errors import DataError
+
+
+@pytest.fixture
+def table(tmp_path, write, add_pictures):
+    """A folder with one table in it and pictures a.jpg, b.jpg and c.jpg beside it."""
+    add_pictures(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    return lambda text, name="data.csv": write(tmp_path / name, text)
+
+
+# ---- a column of label lists ----
+
+
+@pytest.mark.parametrize("mark", ["|", ";", ","])
+def test_a_column_of_label_lists(table, tmp_path, labels, mark):
+    text = io.StringIO()
+    csv.writer(text).writerows(
+        [["file_name", "labels"], ["a.jpg", f"cat{mark}traffic light"], ["b.jpg", ""], ["c.jpg", f"cat{mark} "]]
+    )
+    table(text.getvalue())
+    assert recognise(tmp_path) == "csv"
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {("", "a.jpg"): "cat traffic light", ("", "b.jpg"): "", ("", "c.jpg"): "cat"}
+    assert dataset.paths == tuple(tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg"))
+
+
+def test_a_chosen_separator_as_in_fastai_and_its_is_valid(tmp_path, write, add_pictures, labels):
+    """fastai's PASCAL_2007 train.csv: labels parted by spaces, pictures in `train`, `is_valid`."""
+    write(
+        tmp_path / "train.csv", "fname,labels,is_valid\n000005.jpg,chair,True\n000007.jpg,car,True\n000009.jpg,horse person,False\n"
+    )
+    add_pictures(tmp_path / "train", "000005.jpg", "000007.jpg", "000009.jpg")
+    dataset = load_dataset(tmp_path, options=ReadOptions(separator=" "))
+    assert labels(dataset) == {
+        ("val", "000005.jpg"): "chair",
+        ("val", "000007.jpg"): "car",
+        ("train", "000009.jpg"): "horse person",
+    }
+    assert dataset.paths[0] == tmp_path / "train/000005.jpg"
+
+
+def test_kaggle_leaves_the_ending_out(tmp_path, write, add_pictures, labels):
+    """Planet: `image_name,tags`, with train_0 for train-jpg/train_0.jpg."""
+    write(tmp_path / "train_v2.csv", "image_name,tags\ntrain_0,haze primary\ntrain_1,clear\n")
+    add_pictures(tmp_path / "train-jpg", "train_0.jpg", "train_1.jpg")
+    options = ReadOptions(separator=" ", pictures=str(tmp_path / "train-jpg"))
+    assert labels(load_dataset(tmp_path, options=options)) == {("", "train_0"): "haze primary", ("", "train_1"): "clear"}
+
+
+@pytest.mark.parametrize("cell", ["['cat', 'sea lion']", '["cat", "sea lion"]', "[cat, 'sea lion']", "[ 'cat','sea lion', ]"])
+def test_lists_as_python_pandas_and_json_print_them(table, tmp_path, labels, cell):
+    text = io.StringIO()
+    csv.writer(text).writerows([["image", "labels"], ["a.jpg", cell], ["b.jpg", "[]"], ["c.jpg", "['it\\'s, a|dog']"]])
+    table(text.getvalue())
+    assert labels(load_dataset(tmp_path)) == {("", "a.jpg"): "cat sea lion", ("", "b.jpg"): "", ("", "c.jpg"): "it's, a|dog"}
+
+
+def test_separator_none_takes_a_cell_as_one_label(table, tmp_path):
+    table('image,label\na.jpg,"dog, small"\nb.jpg,cat|tom\n')
+    assert load_dataset(tmp_path, options=ReadOptions(separator="none")).label_set.names == ("cat|tom", "dog, small")
+
+
+def test_numbers_as_labels_are_sorted_by_value(table, tmp_path):
+    table("image,labels\na.jpg,10|9\nb.jpg,2\n")
+    assert load_dataset(tmp_path).label_set.names == ("2", "9", "10")
+
+
+def test_chosen_columns(table, tmp_path, labels):
+    table("What,Where,When,labels\ncat;dog,a.jpg,training,x\ncat,b.jpg,Validation,y\ndog,c.jpg,holdout,z\n")
+    options = ReadOptions(picture_column="Where", labels_column="What", split_column="When")
+    assert labels(load_dataset(tmp_path, options=options)) == {
+        ("train", "a.jpg"): "cat dog",
+        ("val", "b.jpg"): "cat",
+        ("holdout", "c.jpg"): "dog",
+    }
+
+
+# ---- a column per class ----
+
+
+def test_every_way_to_write_present_absent_and_unknown(table, tmp_path):
+    cells = ["1", "1.0", "True", "true", "TRUE", " 1", "0", "0.0", "False", "-1", "-1.0", "", "NaN", "nan", "null", "None", "<NA>"]
+    expected = [1] * 6 + [0] * 3 + [-1] * 8
+    table("image," + ",".join(f"c{n}" for n in range(len(cells))) + "\na.jpg," + ",".join(cells) + "\n")
+    dataset = load_dataset(tmp_path)
+    assert dataset.target_NC.tolist() == [expected]
+    assert dataset.label_set.names == tuple(f"c{n}" for n in range(len(cells)))  # in the order of the columns
+
+
+def test_what_pandas_writes_beside_the_data_is_no_class(table, tmp_path, labels):
+    """DataFrame.to_csv() with its index; a column with a missing value becomes float."""
+    table(",file_name,split,cat,dog\n0,a.jpg,train,1.0,0\n1,b.jpg,val,,1\n")
+    assert labels(load_dataset(tmp_path)) == {("train", "a.jpg"): "cat", ("val", "b.jpg"): "?cat dog"}
+
+
+def test_roboflow_writes_a_table_in_each_split_with_spaces_after_commas(tmp_path, write, add_pictures, labels):
+    write(tmp_path / "train/_classes.csv", "filename, cat, dog\na_jpg.rf.1f.jpg, 1, 0\n")
+    write(tmp_path / "valid/_classes.csv", "filename, dog, cat\nb_jpg.rf.2e.jpg, 1, 0\n")
+    add_pictures(tmp_path, "train/a_jpg.rf.1f.jpg", "valid/b_jpg.rf.2e.jpg")
+    assert labels(load_dataset(tmp_path)) == {("train", "a_jpg.rf.1f.jpg"): "cat", ("val", "b_jpg.rf.2e.jpg"): "dog"}
+
+
+def test_a_table_for_each_split(tmp_path, write, add_pictures, labels):
+    for split, name, cells in (("train", "a.jpg", "1,"), ("validation", "b.jpg", "0,1"), ("test", "c.jpg", "1,1")):
+        write(tmp_path / f"{split}.csv", f"path,cat,dog\n{name},{cells}\n")
+        add_pictures(tmp_path / "images", name)
+    assert labels(load_dataset(tmp_path)) == {
+        ("train", "a.jpg"): "cat ?dog",
+        ("val", "b.jpg"): "dog",
+        ("test", "c.jpg"): "cat dog",
+    }
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_spreadsheets_of_many_countries_with_a_byte_order_mark_and_crlf(tmp_path, add_pictures, labels, mark):
+    rows = ["Bild.jpg", "1", ""]
+    (tmp_path / "data.csv").write_bytes(
+        b"\xef\xbb\xbf" + mark.join(["Image", "Hund", "Bär"]).encode() + b"\r\n" + mark.join(rows).encode() + b"\r\n"
+    )
+    add_pictures(tmp_path, "Bild.jpg")
+    assert labels(load_dataset(tmp_path)) == {("", "Bild.jpg"): "Hund ?Bär"}
+
+
+def test_chosen_class_columns_leave_the_others_out(table, tmp_path):
+    table("image,width,tag,dog,caption\na.jpg,640,1,0,a fine day\n")
+    dataset = load_dataset(tmp_path, options=ReadOptions(class_columns=("dog", "tag")))
+    assert dataset.label_set.names == ("dog", "tag")
+    assert dataset.target_NC.tolist() == [[0, 1]]
+
+
+def test_pictures_by_relative_and_absolute_path_and_with_backslashes(tmp_path, write, add_pictures):
+    add_pictures(tmp_path, "photos/a.jpg", "photos/sub/b.jpg", "photos/c.jpg")
+    path = write(
+        tmp_path / "labels/data.csv", f"image,cat\n../photos/a.jpg,1\n..\\photos\\sub\\b.jpg,1\n{tmp_path}/photos/c.jpg,1\n"
+    )
+    dataset = load_dataset(path)
+    assert dataset.paths == tuple(tmp_path / "photos" / name for name in ("a.jpg", "sub/b.jpg", "c.jpg"))
+    assert dataset.ids == ("../photos/a.jpg", "../photos/sub/b.jpg", f"{tmp_path}/photos/c.jpg")
+
+
+def test_the_reader_agrees_with_pyarrows_csv_writer(table, tmp_path):
+    """Another program's idea of CSV: quotes, commas and line breaks inside cells."""
+    names = ['a,"1".jpg', "b\n2.jpg", "c 3.jpg"]
+    for name in names:
+        (tmp_path / name).touch()
+    pyarrow.csv.write_csv(pa.table({"image": names, "big, cat": [1, 0, None], "dog": [True, None, False]}), tmp_path / "data.csv")
+    dataset = load_dataset(tmp_path)
+    assert dataset.ids == tuple(names)
+    assert dataset.label_set.names == ("big, cat", "dog")
+    assert dataset.target_NC.tolist() == [[1, 1], [0, -1], [-1, 0]]
+
+
+# ---- Parquet ----
+
+
+def test_parquet_with_lists_tells_an_empty_list_from_none(tmp_path, add_pictures, labels):
+    add_pictures(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    pq.write_table(
+        pa.table({"image": ["a.jpg", "b.jpg", "c.jpg"], "labels": [["cat", "dog"], [], None]}), tmp_path / "data.parquet"
+    )
+    assert recognise(tmp_path) == "parquet"
+    assert labels(load_dataset(tmp_path)) == {("", "a.jpg"): "cat dog", ("", "b.jpg"): "", ("", "c.jpg"): "?cat ?dog"}
+
+
+@pytest.mark.parametrize("dtype", [pa.int8(), pa.int64(), pa.float32(), pa.float64()])
+def test_parquet_with_a_column_per_class(tmp_path, add_pictures, dtype):
+    add_pictures(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    cat = pa.array(np.array([1, 0, 1]), dtype, mask=np.array([False, False, True]))
+    pq.write_table(
+        pa.table({"image": ["a.jpg", "b.jpg", "c.jpg"], "cat": cat, "dog": [True, False, None]}), tmp_path / "data.parquet"
+    )
+    assert load_dataset(tmp_path / "data.parquet").target_NC.tolist() == [[1, 1], [0, 0], [-1, -1]]
+
+
+def test_parquet_with_nan_for_unknown(tmp_path, add_pictures):
+    add_pictures(tmp_path, "a.jpg")
+    pq.write_table(pa.table({"image": ["a.jpg"], "cat": [float("nan")], "dog": [1.0]}), tmp_path / "data.parquet")
+    assert load_dataset(tmp_path).target_NC.tolist() == [[UNKNOWN, 1]]
+
+
+# ---- bad input ----
+
+
+def message(data, **options):
+    with pytest.raises(DataError) as error:
+        load_dataset(data, options=ReadOptions(**options))
+    return str(error.value)
+
+
+@pytest.mark.parametrize("cell", ["2", "0.5", "x", "1 1"])
+def test_a_label_outside(table, tmp_path, cell):
+    path = table(f"image,cat,dog\na.jpg,1,0\nb.jpg,1,{cell}\n")
+    assert message(tmp_path) == (
+        f"a label outside 1, 0, -1\n  where: {path}:3\n  got: '{cell}' in column 'dog'\n"
+        "  expected: 1 (present), 0 (absent), -1 or nothing (unknown)\n"
+        "  next: if this column is no class, remove it, or name the class columns with the option class_columns"
+    )
+
+
+def test_the_line_counts_line_breaks_inside_cells_and_blank_lines(table, tmp_path):
+    (tmp_path / "a\nb.jpg").touch()
+    path = table('image,cat\n"a\nb.jpg",1\n\nb.jpg,7\n')
+    assert message(tmp_path).splitlines()[1] == f"  where: {path}:5"
+
+
+def test_a_row_of_another_length(table, tmp_path):
+    path = table("image,cat,dog\na.jpg,1,0\nb.jpg,1\n")
+    assert message(tmp_path) == (
+        f"a row does not fit the header\n  where: {path}:3\n  got: 2 fields\n  expected: 3, as in the first line"
+    )
+
+
+def test_a_quote_that_never_ends(table, tmp_path):
+    path = table('image,cat\na.jpg,1\n"b.jpg,1\nc.jpg,1\n')
+    assert message(tmp_path) == f"malformed CSV\n  where: {path}:3\n  got: unexpected end of data\n  expected: CSV"
+
+
+def test_a_picture_that_does_not_exist(table, tmp_path):
+    path = table("image,cat\na.jpg,1\nz.jpg,1\n")
+    assert message(tmp_path) == (
+        f"a listed picture does not exist\n  where: {path}:3\n  got: 'z.jpg'\n"
+        f"  expected: a picture in {tmp_path} or {tmp_path}/data or {tmp_path}/images or {tmp_path}/images/data\n"
+        "  next: put the picture there, or remove it from the list"
+    )
+
+
+def test_a_picture_listed_twice(table, tmp_path):
+    path = table("image,labels\na.jpg,cat\nb.jpg,cat\na.jpg,dog\n")
+    assert message(tmp_path) == (
+        f"a picture is listed twice\n  where: {path}:4\n  got: 'a.jpg', first in line 2\n  expected: every picture once\n"
+        "  next: join the labels of a picture into one row"
+    )
+
+
+def test_a_separator_that_cannot_be_told(table, tmp_path):
+    path = table('image,labels\na.jpg,cat|dog\nb.jpg,"cat, domestic|dog"\n')
+    assert message(tmp_path) == (
+        f"the separator of the labels cannot be told\n  where: {path}:3\n  got: '|' and ',' in column 'labels'\n"
+        "  expected: one of them\n  next: say which it is with the option separator, such as separator='|'"
+    )
+    assert load_dataset(tmp_path, options=ReadOptions(separator="|")).label_set.names == ("cat", "cat, domestic", "dog")
+
+
+@pytest.mark.parametrize("cell", ["['cat' 'dog']", "['cat", "[[cat]]"])
+def test_a_list_that_cannot_be_read(table, tmp_path, cell):
+    path = table(f'image,labels\na.jpg,"{cell}"\n')
+    if cell.endswith("]"):
+        assert message(tmp_path) == (
+            f"a list of labels cannot be read\n  where: {path}:2\n  got: {cell!r} in column 'labels'\n"
+            "  expected: texts parted by the separator, or a list of texts"
+        )
+    else:
+        assert load_dataset(tmp_path).label_set.names == (cell,)  # a class may be called anything
+
+
+def test_no_picture_column(table, tmp_path):
+    path = table("foto,labels\na.jpg,cat\n")
+    assert message(tmp_path) == (
+        f"no column of picture names\n  where: {path}:1\n  got: foto, labels\n"
+        "  expected: one of file_name, filename, file, fname, image, image_path, image_name, image_file, image_id, img, img_path, "
+        "picture, picture_path, path, file_path, filepath\n"
+        "  next: rename a column, or say which it is with the option picture_column"
+    )
+
+
+@pytest.mark.parametrize("option", ["picture_column", "labels_column", "split_column"])
+def test_a_chosen_column_that_is_not_there(table, tmp_path, option):
+    path = table("image,labels\na.jpg,cat\n")
+    assert message(tmp_path, **{option: "Foto"}) == (
+        f"a chosen column is not there\n  where: {path}:1\n  got: image, labels\n  expected: a column 'Foto'"
+    )
+
+
+def test_no_picture_name(table, tmp_path):
+    path = table("image,labels\na.jpg,cat\n,cat\n")
+    assert message(tmp_path) == (
+        f"no picture name\n  where: {path}:3\n  got: ''\n  expected: a file name\n"
+        "  next: write the pictures as files and name them here"
+    )
+
+
+def test_pictures_inside_parquet(tmp_path):
+    path = tmp_path / "data.parquet"
+    pq.write_table(pa.table({"image": [{"bytes": b"\xff\xd8", "path": "a.jpg"}], "labels": [["cat"]]}), path)
+    assert message(tmp_path) == (
+        f"no picture name\n  where: {path}:1\n  got: a picture inside the table\n  expected: a file name\n"
+        "  next: write the pictures as files and name them here"
+    )
+
+
+def test_a_column_given_twice(table, tmp_path):
+    path = table("image,cat,dog, cat\na.jpg,1,0,1\n")
+    assert message(tmp_path) == f"a column is given twice\n  where: {path}:1\n  got: 'cat'\n  expected: every column once"
+
+
+def test_an_empty_file(table, tmp_path):
+    path = table("\n")
+    assert message(tmp_path) == f"an empty table\n  where: {path}:1\n  got: no line\n  expected: a header and a row a picture"
+
+
+def test_a_header_alone(table, tmp_path):
+    table("image,cat\n")
+    assert message(tmp_path) == (
+        f"no pictures\n  where: csv {tmp_path}\n  got: annotations that list none\n  expected: at least one picture"
+    )
+
+
+def test_no_class(table, tmp_path):
+    path = table("image,labels\na.jpg,\n")
+    assert message(tmp_path) == (
+        f"no class was found\n  where: {path}\n  got: annotations without a single label\n  expected: at least one label"
+    )
+
+
+def test_a_table_that_is_not_utf8(table, tmp_path):
+    (tmp_path / "data.csv").write_bytes("image,labels\na.jpg,Bär\n".encode("latin-1"))
+    assert message(tmp_path) == (
+        f"the file is not UTF-8 text\n  where: {tmp_path}/data.csv:2\n  got: byte 0xe4\n  expected: UTF-8\n"
+        "  next: save it as UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8 data.csv`"
+    )
+
+
+def test_several_tables(table, tmp_path):
+    table("image,labels\na.jpg,cat\n", "one.csv")
+    table("image,labels\na.jpg,cat\n", "train.csv")
+    assert message(tmp_path) == (
+        f"several tables in one folder\n  where: {tmp_path}\n  got: one.csv, train.csv\n"
+        f"  expected: one table, or tables named train, val and test\n  next: give the file itself, such as {tmp_path}/one.csv"
+    )
+
+
+def test_two_tables_that_disagree(table, tmp_path):
+    table("image,cat,dog\na.jpg,1,0\n", "train.csv")
+    table("image,cat,cow\nb.jpg,1,0\n", "val.csv")
+    assert message(tmp_path) == (
+        f"two tables disagree about the classes\n  where: {tmp_path}/val.csv:1\n  got: cat, cow\n"
+        f"  expected: cat, dog, as in {tmp_path}/train.csv"
+    )
+
+
+def test_malformed_parquet(tmp_path):
+    (tmp_path / "data.parquet").write_bytes(b"PAR1 and no more")
+    lines = message(tmp_path).splitlines()
+    assert lines[:2] == ["malformed Parquet", f"  where: {tmp_path}/data.parquet"]
+    assert lines[3:] == ["  expected: a Parquet file"]
+
+
+def test_100_000_rows_are_read_in_seconds(tmp_path):
+    """The bound is five times what a slow machine needs."""
+    import time
+
+    (tmp_path / "images").mkdir()
+    for number in range(1000):
+        (tmp_path / "images" / f"{number}.jpg").touch()
+    rows = "".join(f"./{'./' * (number // 1000)}images/{number % 1000}.jpg,1,0,,1,0,0,0,0,0,0\n" for number in range(100_000))
+    (tmp_path / "data.csv").write_text("image," + ",".join("abcdefghij") + "\n" + rows)
+    started = time.monotonic()
+    assert len(load_dataset(tmp_path)) == 100_000
+    assert time.monotonic() - started < 10

@@ -1,0 +1,232 @@
+"""YOLO folders as Ultralytics' documentation, Roboflow, LabelImg and CVAT (Darknet) lay them out."""
+
+import pytest
+
+from polytag.data.load import ReadOptions, load_dataset, recognise
+from polytag.errors import DataError
+
+ULTRALYTICS = """# Train/val/test sets as 1) dir: path/to/imgs, 2) file: path/to/imgs.txt
+path: ../datasets/coco8 # dataset root dir
+train: images/train # train images (relative to 'path') 4 images
+val: images/val # val images (relative to 'path') 4 images
+test: # test images (optional)
+
+# Classes
+names:
+  0: person
+  1: bicycle
+  2: traffic light
+"""
+BOX, POLYGON = "0.5 0.5 0.25 0.4", "0.1 0.1 0.9 0.1 0.5 0.8"
+
+
+@pytest.fixture
+def coco8(tmp_path, write, add_pictures):
+    """`images/` mirrored by `labels/`: boxes, a polygon, an empty label file and a missing one."""
+    root = tmp_path / "datasets/coco8"
+    write(root / "data.yaml", ULTRALYTICS)
+    write(root / "labels/train/a.txt", f"0 {BOX}\n2 {BOX}\n0 {BOX}\n")
+    write(root / "labels/train/b.txt", f"1 {POLYGON}\n")
+    write(root / "labels/val/c.txt", "")
+    write(root / "labels/train.cache", "not a label file")
+    add_pictures(root / "images", "train/a.jpg", "train/b.png", "val/c.jpg", "val/deeper/d.JPG")
+    return root
+
+
+def test_the_layout_of_ultralytics(coco8, labels):
+    assert recognise(coco8) == "yolo"
+    expected = {
+        ("train", "images/train/a.jpg"): "person traffic light",
+        ("train", "images/train/b.png"): "bicycle",
+        ("val", "images/val/c.jpg"): "",
+        ("val", "images/val/deeper/d.JPG"): "",
+    }
+    for data in (coco8, coco8 / "data.yaml"):
+        dataset = load_dataset(data)
+        assert labels(dataset) == expected
+        assert dataset.label_set.names == ("person", "bicycle", "traffic light")
+
+
+def test_the_path_in_the_yaml_may_be_absolute_and_the_yaml_elsewhere(coco8, tmp_path, write):
+    (coco8 / "data.yaml").unlink()
+    path = write(tmp_path / "configs/mine.yml", ULTRALYTICS.replace("../datasets/coco8", str(coco8)))
+    assert load_dataset(path).paths[0] == coco8 / "images/train/a.jpg"
+    assert len(load_dataset(path)) == 4
+
+
+def test_roboflow_names_folders_one_level_too_high_and_a_test_folder_that_is_not_there(tmp_path, write, add_pictures, labels):
+    write(
+        tmp_path / "data.yaml",
+        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnc: 2\nnames: ['head', 'helmet']\n\n"
+        "roboflow:\n  workspace: someone\n  project: hard-hats\n  version: 1\n  license: CC BY 4.0\n",
+    )
+    write(tmp_path / "train/labels/a_jpg.rf.1f.txt", f"1 {BOX}")
+    write(tmp_path / "valid/labels/b_jpg.rf.2e.txt", f"0 {BOX}")
+    add_pictures(tmp_path, "train/images/a_jpg.rf.1f.jpg", "valid/images/b_jpg.rf.2e.jpg")
+    assert labels(load_dataset(tmp_path)) == {
+        ("train", "train/images/a_jpg.rf.1f.jpg"): "helmet",
+        ("val", "valid/images/b_jpg.rf.2e.jpg"): "head",
+    }
+
+
+def test_lists_of_pictures_and_lists_of_folders_in_the_yaml(coco8, write, labels):
+    write(coco8 / "data.yaml", "train: [images/train, images/val/deeper]\nval: val.txt\nnames: [a, b, c]\n")
+    write(coco8 / "val.txt", "./images/val/c.jpg\n\n")
+    assert labels(load_dataset(coco8)) == {
+        ("train", "images/train/a.jpg"): "a c",
+        ("train", "images/train/b.png"): "b",
+        ("train", "images/val/deeper/d.JPG"): "",
+        ("val", "images/val/c.jpg"): "",
+    }
+
+
+@pytest.mark.parametrize("names_file", ["classes.txt", "labels/classes.txt"])
+def test_labelimg_writes_classes_txt(tmp_path, write, add_pictures, labels, names_file):
+    write(tmp_path / names_file, "dog\nperson\n")
+    write(tmp_path / "labels/a.txt", f"1 {BOX}\n")
+    add_pictures(tmp_path / "images", "a.jpg", "b.jpg")
+    assert labels(load_dataset(tmp_path)) == {("", "images/a.jpg"): "person", ("", "images/b.jpg"): ""}
+
+
+def test_labelimg_with_labels_beside_the_pictures(tmp_path, write, add_pictures, labels):
+    write(tmp_path / "classes.txt", "dog\nperson\n")
+    write(tmp_path / "a.txt", f"0 {BOX}\n")
+    add_pictures(tmp_path, "a.jpg")
+    assert labels(load_dataset(tmp_path)) == {("", "a.jpg"): "dog"}
+
+
+@pytest.mark.parametrize(
+    ("picture", "label"), [("images/train/a.jpg", "labels/train/a.txt"), ("train/images/a.jpg", "train/labels/a.txt")]
+)
+def test_splits_by_folder_without_a_yaml(tmp_path, write, add_pictures, labels, picture, label):
+    write(tmp_path / "classes.txt", "dog\n")
+    write(tmp_path / label, f"0 {BOX}\n")
+    add_pictures(tmp_path, picture)
+    assert labels(load_dataset(tmp_path)) == {("train", picture): "dog"}
+
+
+def test_cvat_writes_darknet_lists(tmp_path, write, add_pictures, labels):
+    write(tmp_path / "obj.data", "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n")
+    write(tmp_path / "obj.names", "dog\nperson\n")
+    write(tmp_path / "train.txt", "data/obj_train_data/a.jpg\ndata/obj_train_data/sub/b.jpg\n")
+    write(tmp_path / "valid.txt", "data/obj_valid_data/c.jpg\n")
+    write(tmp_path / "obj_train_data/a.txt", f"0 {BOX}\n")
+    write(tmp_path / "obj_train_data/sub/b.txt", "")
+    write(tmp_path / "obj_valid_data/c.txt", f"1 {BOX}\n")
+    add_pictures(tmp_path, "obj_train_data/a.jpg", "obj_train_data/sub/b.jpg", "obj_valid_data/c.jpg")
+    assert labels(load_dataset(tmp_path)) == {
+        ("train", "obj_train_data/a.jpg"): "dog",
+        ("train", "obj_train_data/sub/b.jpg"): "",
+        ("val", "obj_valid_data/c.jpg"): "person",
+    }
+
+
+def test_class_numbers_written_as_floats_and_key_points(coco8, write, labels):
+    write(coco8 / "labels/train/a.txt", f"2.0 {BOX} 0.1 0.2 2\n")
+    assert labels(load_dataset(coco8))["train", "images/train/a.jpg"] == "traffic light"
+
+
+# ---- bad input ----
+
+
+def message(data, **options):
+    with pytest.raises(DataError) as error:
+        load_dataset(data, options=ReadOptions(**options))
+    return str(error.value)
+
+
+@pytest.mark.parametrize("number", ["3", "-1", "80"])
+def test_an_unknown_class_number(coco8, write, number):
+    path = write(coco8 / "labels/train/b.txt", f"0 {BOX}\n{number} {BOX}\n")
+    assert message(coco8) == (f"an unknown class number\n  where: {path}:2\n  got: {number}\n  expected: 0 to 2, for 3 class names")
+
+
+@pytest.mark.parametrize(
+    "line", ["dog 0.5 0.5 0.1 0.1", "0", "0 0.5 0.5 0.1", "0.5 0.5 0.5 0.1 0.1", "nan 0 0 0 0", "0,0.5,0.5,0.1,0.1"]
+)
+def test_a_line_that_cannot_be_read(coco8, write, line):
+    path = write(coco8 / "labels/val/c.txt", f"\n{line}\n")
+    assert message(coco8) == (
+        f"a line of a YOLO label file cannot be read\n  where: {path}:2\n  got: '{line}'\n"
+        "  expected: a class number and a box (x y width height) or a polygon, in numbers"
+    )
+
+
+def test_a_folder_of_pictures_that_is_not_there(coco8, write):
+    path = write(coco8 / "data.yaml", "train: images/train\nval: images/none\nnames: [a, b, c]\n")
+    assert message(coco8) == (
+        f"the pictures of split 'val' are not there\n  where: {path}\n  got: 'images/none'\n"
+        f"  expected: a folder or a list, relative to {coco8}\n  next: mend 'val' or 'path' in data.yaml"
+    )
+
+
+def test_a_listed_picture_that_does_not_exist(coco8, write):
+    write(coco8 / "data.yaml", "train: images/train\nval: val.txt\nnames: [a, b, c]\n")
+    path = write(coco8 / "val.txt", "images/val/c.jpg\nimages/val/z.jpg\n")
+    assert message(coco8) == (
+        f"a listed picture does not exist\n  where: {path}:2\n  got: 'images/val/z.jpg'\n  expected: a picture in {coco8}\n"
+        "  next: put the picture there, or remove it from the list"
+    )
+
+
+def test_a_picture_listed_twice(coco8, write):
+    write(coco8 / "data.yaml", "train: images/train\nval: val.txt\nnames: [a, b, c]\n")
+    path = write(coco8 / "val.txt", "images/val/c.jpg\n./images/val/c.jpg\n")
+    assert message(coco8) == (
+        f"a picture is listed twice\n  where: {path}:2\n  got: '{coco8}/images/val/c.jpg'\n  expected: every picture once"
+    )
+
+
+def test_malformed_yaml(coco8, write):
+    path = write(coco8 / "data.yaml", "train: images/train\nnames: [a, b\nval: c\n")
+    assert message(path) == (f"malformed YAML\n  where: {path}:3\n  got: expected ',' or ']', but got ':'\n  expected: YAML")
+
+
+@pytest.mark.parametrize(("names", "got"), [("3", "3"), ("[]", "[]"), ("{0: a, 2: b}", "{0: 'a', 2: 'b'}")])
+def test_names_that_cannot_be_read(coco8, write, names, got):
+    path = write(coco8 / "data.yaml", f"train: images/train\nval: images/val\nnames: {names}\n")
+    assert message(path) == (
+        f"the yaml's class names cannot be read\n  where: {path}\n  got: names: {got}\n"
+        "  expected: a list of names, or a name for each number from 0"
+    )
+
+
+def test_a_wrong_number_of_classes(coco8, write):
+    path = write(coco8 / "data.yaml", "train: images/train\nval: images/val\nnc: 4\nnames: [a, b, c]\n")
+    assert message(path) == f"the yaml's number of classes is wrong\n  where: {path}\n  got: nc: 4\n  expected: 3, as in names"
+
+
+def test_no_label_file_at_all(coco8):
+    for path in list(coco8.glob("labels/*/*.txt")):
+        path.unlink()
+    assert message(coco8) == (
+        f"no YOLO label file was found\n  where: {coco8}\n  got: 4 pictures, none with labels\n"
+        "  expected: labels/NAME.txt for images/NAME.jpg, or NAME.txt beside NAME.jpg"
+    )
+
+
+def test_two_yaml_files(coco8, write):
+    write(coco8 / "other.yaml", ULTRALYTICS)
+    assert message(coco8) == (
+        f"several YOLO yaml files in one folder\n  where: {coco8}\n  got: data.yaml, other.yaml\n  expected: one\n"
+        f"  next: give the file itself, such as {coco8}/data.yaml"
+    )
+
+
+def test_no_names_anywhere(tmp_path):
+    assert message(tmp_path, format="yolo") == (
+        f"no YOLO class names\n  where: {tmp_path}\n  got: no yaml with names, no classes.txt and no obj.names\n"
+        "  expected: one of them"
+    )
+
+
+def test_an_empty_names_file(tmp_path, write):
+    path = write(tmp_path / "obj.names", "\n")
+    assert message(tmp_path) == f"no YOLO class names\n  where: {path}\n  got: an empty file\n  expected: a class name a line"
+
+
+def test_a_yaml_without_pictures(tmp_path, write):
+    path = write(tmp_path / "data.yaml", "names: [a]\n")
+    assert message(path) == (
+        f"the yaml names no pictures\n  where: {path}\n  got: neither train, val nor test\n  expected: train and val"
+    )
