@@ -333,6 +333,14 @@ def test_a_table_that_is_not_utf8(table, tmp_path):
     )
 
 
+def test_the_unicode_text_of_spreadsheets(table, tmp_path):
+    (tmp_path / "data.csv").write_bytes("image\tlabels\na.jpg\tcat\n".encode("utf-16"))
+    assert message(tmp_path) == (
+        f"the file is not UTF-8 text\n  where: {tmp_path}/data.csv:1\n  got: UTF-16\n  expected: UTF-8\n"
+        "  next: save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8 data.csv`"
+    )
+
+
 def test_several_tables(table, tmp_path):
     table("image,labels\na.jpg,cat\n", "one.csv")
     table("image,labels\na.jpg,cat\n", "train.csv")
@@ -356,6 +364,14 @@ def test_malformed_parquet(tmp_path):
     lines = message(tmp_path).splitlines()
     assert lines[:2] == ["malformed Parquet", f"  where: {tmp_path}/data.parquet"]
     assert lines[3:] == ["  expected: a Parquet file"]
+
+
+def test_a_column_given_twice_in_parquet(tmp_path):
+    columns = [pa.array(["a.jpg"]), pa.array([1]), pa.array([0])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["image", "cat", "cat"]), tmp_path / "data.parquet")
+    assert message(tmp_path) == (
+        f"a column is given twice\n  where: {tmp_path}/data.parquet\n  got: image, cat, cat\n  expected: every column once"
+    )
 
 
 def test_100_000_rows_are_read_in_seconds(tmp_path):

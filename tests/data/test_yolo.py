@@ -182,7 +182,9 @@ def test_malformed_yaml(coco8, write):
     assert message(path) == (f"malformed YAML\n  where: {path}:3\n  got: expected ',' or ']', but got ':'\n  expected: YAML")
 
 
-@pytest.mark.parametrize(("names", "got"), [("3", "3"), ("[]", "[]"), ("{0: a, 2: b}", "{0: 'a', 2: 'b'}")])
+@pytest.mark.parametrize(
+    ("names", "got"), [("3", "3"), ("[]", "[]"), ("{0: a, 2: b}", "{0: 'a', 2: 'b'}"), ("[yes, no]", "[True, False]")]
+)
 def test_names_that_cannot_be_read(coco8, write, names, got):
     path = write(coco8 / "data.yaml", f"train: images/train\nval: images/val\nnames: {names}\n")
     assert message(path) == (
@@ -230,3 +232,8 @@ def test_a_yaml_without_pictures(tmp_path, write):
     assert message(path) == (
         f"the yaml names no pictures\n  where: {path}\n  got: neither train, val nor test\n  expected: train and val"
     )
+
+
+def test_a_class_name_given_twice(coco8, write):
+    path = write(coco8 / "data.yaml", "train: images/train\nval: images/val\nnames: [cat, dog, cat]\n")
+    assert message(path) == f"a class name is given twice\n  where: {path}\n  got: 'cat'\n  expected: every class once"

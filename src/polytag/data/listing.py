@@ -47,12 +47,14 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
+        is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # what spreadsheets call "Unicode text"
         raise AnnotationError(
             "the file is not UTF-8 text",
             where=f"{path}:{line}",
-            got=f"byte 0x{content[error.start]:02x}",
+            got="UTF-16" if is_utf16 else f"byte 0x{content[error.start]:02x}",
             expected="UTF-8",
-            next_step=f"save it as UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8 {path.name}`",
+            next_step="save it as UTF-8, for example with "
+            f"`iconv -f {'UTF-16' if is_utf16 else 'WINDOWS-1252'} -t UTF-8 {path.name}`",
         ) from error
 
 
@@ -67,10 +69,9 @@ def read_json(text: str, *, path: Path, first_line: int = 1) -> object:
             got=f"{error.msg}, at column {error.colno}",
             expected="JSON",
         ) from error
-    except (RecursionError, ValueError) as error:  # brackets without end; a number of thousands of digits
-        raise AnnotationError(
-            "malformed JSON", where=f"{path}:{first_line}", got=f"text that cannot be decoded: {error}", expected="JSON"
-        ) from error
+    except (RecursionError, ValueError) as error:
+        got = "brackets nested too deep" if isinstance(error, RecursionError) else "a number of too many digits"
+        raise AnnotationError("malformed JSON", where=f"{path}:{first_line}", got=got, expected="JSON") from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -143,7 +144,7 @@ class FileIndex:
             raise AnnotationError(
                 "a listed picture does not exist",
                 where=where,
-                got=repr(name),
+                got=repr(name if len(name) <= 200 else name[:200] + "..."),
                 expected="a picture in " + " or ".join(dict.fromkeys(folders)),
                 next_step="put the picture there, or remove it from the list",
             )
@@ -190,11 +191,14 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def require_classes(names: Sequence[str], *, where: Path) -> None:
-    """Raises DataError where the annotations hold no label at all, so that there is nothing to name the classes by."""
+    """Raises DataError where there is no label to name the classes by, or one name for two classes."""
     if not names:
         raise DataError(
             "no class was found", where=str(where), got="annotations without a single label", expected="at least one label"
         )
+    if len(set(names)) < len(names):
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        raise DataError("a class name is given twice", where=str(where), got=repr(twice), expected="every class once")
 
 
 def _scan(folder: str, *, files_only: bool) -> list[str]:

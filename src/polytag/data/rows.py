@@ -107,7 +107,7 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         raise AnnotationError(
             "malformed Parquet", where=str(path), got=str(error).splitlines()[0], expected="a Parquet file"

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
-from polytag.data.listing import FileIndex, child_names, pictures_below, read_text, relative_id, split_of
+from polytag.data.listing import FileIndex, child_names, pictures_below, read_text, relative_id, require_classes, split_of
 from polytag.errors import AnnotationError, DataError
 
 _NAMES_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "data/obj.names")
@@ -42,6 +42,7 @@ def read_yolo(data: Path) -> Dataset:
     """
     root = data.parent if data.is_file() else data
     layout = _yaml_layout(_one_yaml(data)) if data.is_file() or _yaml_files(data) else _plain_layout(data)
+    require_classes(layout.names, where=layout.source)
     label_index = FileIndex()
     ids: list[str] = []
     paths: list[Path] = []
@@ -190,7 +191,7 @@ def _yaml_names(content: Mapping[object, object], path: Path) -> tuple[str, ...]
     if isinstance(names, dict):
         by_number = {_number(key): name for key, name in names.items()}
         names = [by_number.get(number) for number in range(len(names))]
-    if not isinstance(names, list) or not names or None in names:
+    if not isinstance(names, list) or not names or not all(isinstance(n, str | int) and not isinstance(n, bool) for n in names):
         raise AnnotationError(
             "the yaml's class names cannot be read",
             where=str(path),
