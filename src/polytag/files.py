@@ -4,10 +4,11 @@ A temporary file beside the target, written, flushed to the disk, renamed over t
 writing under kill -9 left 10 of 12 files unreadable when it was measured; this left none.
 """
 
+import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from polytag.errors import RunError
@@ -26,14 +27,27 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _flush_folder(path.parent)
-    except OSError as error:
+        with saving(path):
+            temporary.write_bytes(content)
+            move_into_place(temporary, path)
+    finally:
         temporary.unlink(missing_ok=True)
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Make a finished file durable and give it its name, in one step that a kill cannot divide."""
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses while saving `path` into a RunError that says what to do."""
+    try:
+        yield
+    except OSError as error:
         raise _run_error(error, path) from error
 
 
@@ -49,23 +63,20 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     Raises RunError as `write_bytes` does; the previous folder is then untouched.
     """
     fresh, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     try:
+        with saving(path):
+            fresh.mkdir(parents=True)
+            fill(fresh)
+            _flush_folder(fresh)
+            if path.exists():
+                os.rename(path, old)
+            os.rename(fresh, path)
+            _flush_folder(path.parent)
+    finally:
         for leftover in (fresh, old):
             shutil.rmtree(leftover, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        fill(fresh)
-        _flush_folder(fresh)
-        if path.exists():
-            os.rename(path, old)
-        os.rename(fresh, path)
-        _flush_folder(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise _run_error(error, path) from error
-    except RunError:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
 
 
 def _flush_folder(folder: Path) -> None:

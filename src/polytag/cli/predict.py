@@ -8,7 +8,7 @@ import typer
 from polytag.errors import PictureError
 
 if TYPE_CHECKING:
-    from polytag.predict.pictures import PictureResult
+    from polytag.prediction.pictures import PictureResult
 
 _BATCH = 256  # rows a write, so that memory stays the same for any number of pictures
 
@@ -27,8 +27,8 @@ def predict(
     from rich.console import Console
 
     from polytag.models.checkpoint import Checkpoint
-    from polytag.predict.pictures import list_pictures
-    from polytag.predict.pictures import predict as results_of
+    from polytag.prediction.pictures import list_pictures
+    from polytag.prediction.pictures import predict as results_of
 
     console, errors = Console(), Console(stderr=True)
     checkpoint = Checkpoint.read(model)
@@ -36,9 +36,7 @@ def predict(
     results = results_of(checkpoint, paths, device=device, precision=precision)
     num_failed = 0
     if output is not None:
-        num_failed = _write(
-            results, output=output, checkpoint=checkpoint, num_pictures=len(paths), console=console, errors=errors
-        )
+        num_failed = _write(results, output=output, checkpoint=checkpoint, num_pictures=len(paths), console=console, errors=errors)
     else:
         for result in results:
             if result.error:
@@ -56,7 +54,7 @@ def predict(
 def _write(results: "Any", *, output: Path, checkpoint: "Any", num_pictures: int, console: "Any", errors: "Any") -> int:
     from rich.progress import track
 
-    from polytag.predict.table import PredictionsWriter
+    from polytag.prediction.table import PredictionsWriter
 
     num_failed = 0
     with PredictionsWriter(output, label_set=checkpoint.label_set, checkpoint_id=checkpoint.id) as writer:

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytag.cli import reading
+from polytag.cli.reading import reads_annotations
 from polytag.errors import UsageError
 
 if TYPE_CHECKING:
+    from polytag.data.load import ReadOptions
     from polytag.training.train import TrainedRun
 
 
+@reads_annotations
 def train(
-    data: Annotated[
-        Path | None, typer.Argument(help="Labelled pictures, in any format that `polytag data check` reads.")
-    ] = None,
+    options: "ReadOptions",
+    data: Annotated[Path | None, typer.Argument(help="Labelled pictures, in any format that `polytag data check` reads.")] = None,
     recipe: Annotated[str, typer.Option(help="finetune, probe or velocity.")] = "finetune",
     backbone: Annotated[str | None, typer.Option(help="A model name of timm. [default: the recipe's]")] = None,
     backbone_arg: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of timm's own.")] = None,
@@ -34,11 +35,10 @@ def train(
     seed: Annotated[int | None, typer.Option()] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
-    format: reading.Format = "auto",
     difficult: Annotated[
         str | None, typer.Option(help="VOC's difficult-only labels: ignore, positive or negative. [default: the recipe's]")
     ] = None,
-    output: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="[default: runs/<data>-<recipe>]")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="[default: runs/DATA-RECIPE]")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with a run that was interrupted.")] = None,
 ) -> None:
     """Train, judge and report: from labelled pictures to a model and a page that shows what it can do."""
@@ -51,7 +51,6 @@ def train(
     from rich.console import Console
 
     from polytag.cli.watch import ConsoleWatcher
-    from polytag.data.load import ReadOptions
     from polytag.training import train as training
     from polytag.training.loop import Interrupted
     from polytag.training.recipes import recipe_named
@@ -78,7 +77,7 @@ def train(
             else:
                 assert data is not None
                 chosen = replace(recipe_named(recipe), **given)
-                run = training.train(data, recipe=chosen, output=output, options=ReadOptions(format=format), watcher=watcher)
+                run = training.train(data, recipe=chosen, output=output, options=options, watcher=watcher)
         except Interrupted as stopped:
             console.print(f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {stopped}", highlight=False)
             raise typer.Exit(130) from None

@@ -7,8 +7,8 @@ from polytag import files
 from polytag.contracts import Dataset, Scores
 from polytag.metrics.evaluate import evaluate, scores_to_json
 from polytag.models.checkpoint import Checkpoint
-from polytag.predict.inference import Predictor
-from polytag.predict.table import write_predictions
+from polytag.prediction.inference import Predictor
+from polytag.prediction.table import write_predictions
 from polytag.report.grids import write_grids
 from polytag.report.page import write_report
 from polytag.report.plots import write_plots

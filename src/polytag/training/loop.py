@@ -24,7 +24,7 @@ from polytag.data.batches import batches
 from polytag.metrics.ap import mean_average_precision
 from polytag.models.backbone import head_parameters, logits
 from polytag.models.device import Arithmetic, num_cores
-from polytag.predict.inference import score_dataset, to_input
+from polytag.prediction.inference import score_dataset, to_input
 from polytag.training.losses import LOSSES
 from polytag.training.recipes import Recipe
 from polytag.training.state import State

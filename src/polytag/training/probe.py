@@ -16,7 +16,7 @@ from polytag.errors import PictureError
 from polytag.metrics.ap import mean_average_precision
 from polytag.models.backbone import features, linear_head
 from polytag.models.device import Arithmetic
-from polytag.predict.inference import run
+from polytag.prediction.inference import run
 
 # L2 penalties beside a class's mean loss, for standardised features; from strong to weak, so that each solution starts the next.
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)

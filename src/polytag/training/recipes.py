@@ -103,7 +103,7 @@ class Recipe:
 
 # Docstrings of values: a recipe says what it promises, on what data and machine, in how long.
 
-FINETUNE = Recipe(name="finetune")
+FINETUNE = Recipe(name="finetune", image_size_px=256, epochs=6, head_lr=2e-3, backbone_lr=3e-4)
 """The default: the probe as head start, then a few epochs of the whole network.
 
 AdamW, the head at ten times the backbone's learning rate, warm-up and cosine, no decay of norms and biases, averaged weights.
@@ -144,6 +144,21 @@ BCE with logits, SGD at learning rate 0.001 with momentum 0.9, batches of 16 shu
 standard deviation, difficult objects counted as negative; training and validation loss and mAP every epoch. The report leaves the
 crop open: here it is the usual one, a random crop to 224 px in training, the shorter side at 256 px and the centre in validation.
 """
+
+DEMO = Recipe(
+    name="demo",
+    backbone="resnet10t",
+    weights="random",
+    image_size_px=96,
+    augment="light",
+    epochs=12,
+    batch_size=32,
+    head_lr=3e-3,
+    weight_decay=0.05,
+    warmup_epochs=1.0,
+    ema_decay=0.99,
+)
+"""What `polytag demo` trains, from random weights, on its own pictures; see docs/experiments.md."""
 
 RECIPES = {recipe.name: recipe for recipe in (FINETUNE, PROBE, VELOCITY)}
 

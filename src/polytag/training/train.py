@@ -16,7 +16,7 @@ from polytag.metrics.evaluate import evaluate
 from polytag.models.backbone import build_model
 from polytag.models.checkpoint import Checkpoint, save_checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
-from polytag.predict.table import read_predictions
+from polytag.prediction.table import read_predictions
 from polytag.training.judge import judge
 from polytag.training.loop import Interrupted, Silent, Sinks, Watcher, has_head_start, train_loop
 from polytag.training.probe import extract_features, fit_probe, install_probe

@@ -9,7 +9,7 @@ import numpy as np
 from polytag.contracts import LabelSet
 from polytag.errors import DataError
 from polytag.models.checkpoint import Checkpoint
-from polytag.predict.inference import Predictor
+from polytag.prediction.inference import Predictor
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # what a folder is searched for
 

@@ -1,0 +1,12 @@
+"""Every measurement, one after the other; each writes its own file under benchmarks/results."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SCRIPTS = ("startup", "throughput", "voc_mini")
+
+for name in SCRIPTS:
+    print(f"== {name}", flush=True)
+    subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=True)

@@ -1,0 +1,68 @@
+"""What the recipes reach on voc-mini with ImageNet's MobileNetV2: mAP over 20 classes, over the 17 with 20 positives, and time.
+
+Each run is a whole `polytag train` process from a cold start: reading, training, judging, plots, grids and report.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from machine import RESULTS, VOC_MINI, WEIGHTS, write
+
+RUNS = {  # name: (recipe, seeds, further options)
+    "probe": ("probe", (0,), ()),
+    "finetune": ("finetune", (0, 1, 2), ()),
+    "velocity": ("velocity", (7,), ()),
+}
+
+
+def one(recipe: str, seed: int, options: tuple[str, ...]) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        command = [
+            str(Path(sys.executable).with_name("polytag")), "train", str(VOC_MINI), "--recipe", recipe, "--backbone", "mobilenetv2_100",
+            "--backbone-arg", "pad_type=same", "--weights", str(WEIGHTS), "--seed", str(seed), "--output", str(run), *options,
+        ]  # fmt: skip
+        started = time.perf_counter()
+        subprocess.run(command, check=True)
+        seconds = time.perf_counter() - started
+        metrics = json.loads((run / "metrics.json").read_text())
+        rows = [line.split(",") for line in (run / "results.csv").read_text().splitlines()]
+    common = [entry["ap"] for entry in metrics["per_class"].values() if entry["support"] >= 20]
+    column = rows[0].index("val_map")
+    return {
+        "mAP_20": metrics["mAP"]["value"],
+        "mAP_17": float(np.mean(common)),
+        "low": metrics["mAP"]["low"],
+        "high": metrics["mAP"]["high"],
+        "last_epoch_val_map": float(rows[-1][column]),
+        "seconds": seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(RUNS), help=f"of {', '.join(RUNS)}")
+    names = parser.parse_args().names
+    if not VOC_MINI.is_dir():
+        print("skipped: no voc-mini photographs beside this checkout (../shared)")
+        return
+    path = RESULTS / "voc_mini.json"
+    results = json.loads(path.read_text())["recipes"] if path.is_file() else {}
+    for name in names:
+        recipe, seeds, options = RUNS[name]
+        runs = [one(recipe, seed, options) for seed in seeds]
+        mean = {key: statistics.mean(run[key] for run in runs) for key in runs[0]}
+        spread = {key: max(run[key] for run in runs) - min(run[key] for run in runs) for key in ("mAP_20", "mAP_17", "seconds")}
+        results[name] = {"seeds": list(seeds), "mean": mean, "spread": spread, "runs": runs}
+        write("voc_mini", {"what": "voc-mini val, mobilenetv2_100 (ImageNet), whole process", "recipes": results})
+
+
+if __name__ == "__main__":
+    main()

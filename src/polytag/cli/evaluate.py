@@ -1,0 +1,126 @@
+"""`polytag evaluate`: judge a predictions file; no model and no picture needed."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polytag.cli.reading import reads_annotations
+
+if TYPE_CHECKING:
+    from polytag.contracts import Mean, Scores
+    from polytag.data.load import ReadOptions
+
+_MEANINGS = {  # the averages in the order they are shown: what each is, in a few words
+    "mAP": "mean of the classes' average precisions",
+    "mAP_voc10": "the same with VOC 2010's AP",
+    "mAP_voc07": "the same with VOC 2007's eleven-point AP",
+    "weighted_AP": "classes weighted by their positives; not mAP",
+    "micro_AP": "all labels in one ranking; not mAP",
+    "samples_AP": "mean over pictures; not mAP",
+    "CP": "precision, mean over classes",
+    "CR": "recall, mean over classes",
+    "CF1": "harmonic mean of CP and CR",
+    "OP": "precision of all decisions",
+    "OR": "recall of all decisions",
+    "OF1": "harmonic mean of OP and OR",
+    "top3_CF1": "CF1 of each picture's three highest above the threshold",
+    "top3_OF1": "OF1 of the same",
+    "macro_F1": "mean of the classes' F1",
+    "accuracy": "share of right decisions, mean over classes",
+}
+
+
+@reads_annotations
+def evaluate(
+    options: "ReadOptions",
+    predictions: Annotated[Path, typer.Argument(help="A Parquet file that `polytag train` or `polytag predict` wrote.")],
+    truth: Annotated[Path | None, typer.Option(metavar="DATA", help="Labels to judge against, where the file has none.")] = None,
+    threshold: Annotated[float, typer.Option(help="Probability above which a label counts as predicted.")] = 0.5,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every number as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the report page.")] = None,
+) -> None:
+    """Average precision per class with intervals, and every average under its own name, saying what it counted."""
+    from rich.console import Console
+
+    from polytag import files
+    from polytag.errors import PredictionsError
+    from polytag.metrics.evaluate import evaluate as scores_of
+    from polytag.metrics.evaluate import scores_to_json
+    from polytag.prediction.table import read_predictions, with_truth
+
+    table = read_predictions(predictions)
+    if truth is not None:
+        from polytag.data.load import load_dataset
+
+        table = with_truth(table, load_dataset(truth, options=options))
+    if not (table.target_NC >= 0).any():
+        raise PredictionsError(
+            "these predictions carry no truth to be judged against",
+            where=str(predictions),
+            expected="at least one known label",
+            next_step="give --truth DATA, the labelled data set that the pictures are from",
+        )
+    scores = scores_of(table, threshold=threshold)
+    print_scores(Console(), scores)
+    if json is not None:
+        import json as encoder
+
+        files.write_text(json, encoder.dumps(scores_to_json(scores), indent=1, allow_nan=False) + "\n")
+    if report is not None:
+        from polytag.report.page import write_report
+
+        write_report(report, scores=scores, predictions=table, title=predictions.stem)
+        print(f"\nreport: {report}")
+
+
+def print_scores(console: "Any", scores: "Scores") -> None:
+    """Two tables: a line a class, best first, and a line an average."""
+    import numpy as np
+    from rich.table import Table
+
+    classes = Table(box=None, pad_edge=False, header_style="bold")
+    classes.add_column("class", overflow="fold")
+    for heading in ("AP", "95% interval", "positives", "negatives", "unknown", "precision", "recall"):
+        classes.add_column(heading, justify="right")
+    for column in np.argsort(-np.nan_to_num(scores.ap_C, nan=-1), kind="stable"):
+        classes.add_row(
+            scores.label_set.names[column],
+            _number(scores.ap_C[column]),
+            _interval(scores.ap_low_C[column], scores.ap_high_C[column]),
+            str(scores.support_C[column]),
+            str(scores.num_negative_C[column]),
+            str(scores.num_unknown_C[column]),
+            _number(scores.precision_C[column]),
+            _number(scores.recall_C[column]),
+        )
+    console.print(classes)
+    console.print()
+
+    averages = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, justify in (("average", "left"), ("value", "right"), ("95% interval", "right"), ("over", "right"), ("", "left")):
+        averages.add_column(heading, justify=justify)  # pyright: ignore[reportArgumentType]  rich's literal type
+    for name, meaning in _MEANINGS.items():
+        mean = scores.means[name]
+        averages.add_row(name, _number(mean.value), _interval(mean.low, mean.high), _counted(mean), f"[dim]{meaning}[/dim]")
+    console.print(averages)
+    known = int(scores.support_C.sum() + scores.num_negative_C.sum())
+    absent = int(scores.num_negative_C.sum()) / known if known else math.nan
+    console.print(
+        f'\n{scores.num_pictures} pictures. {absent:.1%} of the known labels are absent: answering "absent" to everything would have '
+        "about that accuracy, so accuracy says little.",
+        highlight=False,
+    )
+
+
+def _counted(mean: "Mean") -> str:
+    return f"{mean.count:,} {mean.unit}"
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4f}"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{low:.3f} – {high:.3f}"

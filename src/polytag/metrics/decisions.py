@@ -1,0 +1,99 @@
+"""Numbers about decisions: counts at a threshold or among the top k, and the field's precision, recall and F1 made of them.
+
+A label is predicted where its probability is strictly above the threshold. Undefined ratios are NaN: precision of a class that is never
+predicted, recall of a class without a positive. A mean over classes counts the classes that are defined, and says how many.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from polytag.contracts import Mean
+from polytag.metrics.ap import mean_over_defined
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Counts:
+    """True and false positives and negatives of every class, over its known pictures."""
+
+    tp_C: np.ndarray
+    fp_C: np.ndarray
+    fn_C: np.ndarray
+    tn_C: np.ndarray
+
+    @property
+    def precision_C(self) -> np.ndarray:
+        """TP / predicted."""
+        return _ratio(self.tp_C, self.tp_C + self.fp_C)
+
+    @property
+    def recall_C(self) -> np.ndarray:
+        """TP / true."""
+        return _ratio(self.tp_C, self.tp_C + self.fn_C)
+
+    @property
+    def f1_C(self) -> np.ndarray:
+        """2 TP / (2 TP + FP + FN)."""
+        return _ratio(2 * self.tp_C, 2 * self.tp_C + self.fp_C + self.fn_C)
+
+    @property
+    def accuracy_C(self) -> np.ndarray:
+        """(TP + TN) / known."""
+        return _ratio(self.tp_C + self.tn_C, self.tp_C + self.fp_C + self.fn_C + self.tn_C)
+
+
+def count(target_NC: np.ndarray, predicted_NC: np.ndarray) -> Counts:
+    """Count decisions (boolean N x C) against targets; unknown labels count nowhere."""
+    present, absent = target_NC == 1, target_NC == 0
+    return Counts(
+        tp_C=(present & predicted_NC).sum(axis=0),
+        fp_C=(absent & predicted_NC).sum(axis=0),
+        fn_C=(present & ~predicted_NC).sum(axis=0),
+        tn_C=(absent & ~predicted_NC).sum(axis=0),
+    )
+
+
+def decide(probability_NC: np.ndarray, *, threshold_C: np.ndarray) -> np.ndarray:
+    """Boolean N x C: strictly above the threshold of the class."""
+    return probability_NC > threshold_C
+
+
+def decide_top(probability_NC: np.ndarray, *, threshold_C: np.ndarray, k: int = 3) -> np.ndarray:
+    """Boolean N x C: among the picture's k highest *and* above the threshold (ML-GCN's "top-3"). Ties go to the earlier class."""
+    highest = np.argsort(-probability_NC, axis=1, kind="stable")[:, :k]
+    chosen = np.zeros(probability_NC.shape, bool)
+    np.put_along_axis(chosen, highest, True, axis=1)
+    return chosen & decide(probability_NC, threshold_C=threshold_C)
+
+
+def averages_of(counts: Counts, *, prefix: str = "") -> dict[str, Mean]:
+    """CP, CR, CF1 and OP, OR, OF1 (Chen et al. 2019, ML-GCN, section 4.1), each saying what it counted.
+
+    CP and CR are means of the classes' ratios, CF1 the harmonic mean of those two means. OP, OR and OF1 are of summed counts.
+    """
+    precision_C, recall_C = counts.precision_C, counts.recall_C
+    cp, cr = mean_over_defined(precision_C), mean_over_defined(recall_C)
+    num_precision, num_recall = int((~np.isnan(precision_C)).sum()), int((~np.isnan(recall_C)).sum())
+    tp, fp, fn = int(counts.tp_C.sum()), int(counts.fp_C.sum()), int(counts.fn_C.sum())
+    op, recall = _scalar_ratio(tp, tp + fp), _scalar_ratio(tp, tp + fn)
+    return {
+        f"{prefix}CP": Mean(value=cp, count=num_precision),
+        f"{prefix}CR": Mean(value=cr, count=num_recall),
+        f"{prefix}CF1": Mean(value=harmonic_mean(cp, cr), count=min(num_precision, num_recall)),
+        f"{prefix}OP": Mean(value=op, count=tp + fp, unit="decisions"),
+        f"{prefix}OR": Mean(value=recall, count=tp + fn, unit="decisions"),
+        f"{prefix}OF1": Mean(value=harmonic_mean(op, recall), count=tp + fp + fn, unit="decisions"),
+    }
+
+
+def harmonic_mean(first: float, second: float) -> float:
+    """2ab / (a + b); 0 where both are 0, NaN where either is."""
+    return 2 * first * second / (first + second) if first + second else first + second
+
+
+def _ratio(part_C: np.ndarray, whole_C: np.ndarray) -> np.ndarray:
+    return np.divide(part_C, whole_C, out=np.full(len(whole_C), np.nan), where=whole_C > 0)
+
+
+def _scalar_ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")

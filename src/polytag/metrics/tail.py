@@ -1,0 +1,44 @@
+"""Tail accuracy: how right the most confident predictions are.
+
+Tailacc(t) = sum 1[f(x) = y] 1[f(x) > t] / sum 1[f(x) > t] over the known pictures of a class: of those scored strictly above t, the
+share whose decision "present" is right. t runs from the decision threshold up, so above t the decision is always "present".
+"""
+
+import numpy as np
+
+from polytag.contracts import TailAccuracy
+
+
+def tail_accuracy(target_NC: np.ndarray, probability_NC: np.ndarray, *, threshold_K: np.ndarray) -> TailAccuracy:
+    """Tail accuracy of every class at the thresholds, and the mean over the classes that still have a picture above each."""
+    num_classes, num_thresholds = target_NC.shape[1], len(threshold_K)
+    count_CK = np.zeros((num_classes, num_thresholds), np.int64)
+    right_CK = np.zeros((num_classes, num_thresholds), np.int64)
+    for column in range(num_classes):
+        target_N, probability_N = target_NC[:, column], probability_NC[:, column]
+        count_CK[column] = _num_above(probability_N[target_N >= 0], threshold_K)
+        right_CK[column] = _num_above(probability_N[target_N == 1], threshold_K)
+    per_class_CK = np.divide(right_CK, count_CK, out=np.full(count_CK.shape, np.nan), where=count_CK > 0)
+    num_classes_K = (count_CK > 0).sum(axis=0)
+    total_K = np.where(count_CK > 0, per_class_CK, 0.0).sum(axis=0)
+    mean_K = np.divide(total_K, num_classes_K, out=np.full(num_thresholds, np.nan), where=num_classes_K > 0)
+    return TailAccuracy(
+        threshold_K=threshold_K, mean_K=mean_K, num_classes_K=num_classes_K, per_class_CK=per_class_CK, count_CK=count_CK
+    )
+
+
+def tail_thresholds(
+    target_NC: np.ndarray, probability_NC: np.ndarray, *, threshold: float = 0.5, num_thresholds: int = 101
+) -> np.ndarray:
+    """K evenly spaced thresholds from the decision threshold to the largest score of any known label, both included.
+
+    Nothing lies strictly above the largest score, so the last point is always undefined. Where nothing exceeds the decision threshold,
+    all K are the decision threshold.
+    """
+    known = probability_NC[target_NC >= 0]
+    highest = max(threshold, float(known.max())) if known.size else threshold
+    return np.linspace(threshold, highest, num_thresholds)
+
+
+def _num_above(value_N: np.ndarray, threshold_K: np.ndarray) -> np.ndarray:
+    return len(value_N) - np.searchsorted(np.sort(value_N), threshold_K, side="right")

@@ -1,0 +1,265 @@
+"""Predictions <-> file: Parquet for programs, CSV and JSON Lines for people. Imports no torch.
+
+A Parquet file has a versioned header in its schema's metadata, and the columns id, picture, error, `logit/<class>` (float32) and
+`target/<class>` (int8: 1, 0, -1). CSV and JSON Lines hold a probability per class, the labels above their thresholds, and the error.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from polytag import files
+from polytag.contracts import Dataset, LabelSet, Predictions
+from polytag.errors import PredictionsError, UsageError
+
+VERSION = 1
+ROWS_AT_ONCE = 4096  # held in memory, and written as one row group
+HEADER = b"polytag.predictions"
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+
+
+class PredictionsWriter:
+    """Writes rows as they come, in constant memory; the file appears, whole, when the `with` block ends without an exception.
+
+    `path` ends in .parquet, .csv or .jsonl. `thresholds` decide which labels CSV and JSON Lines call present.
+    Raises UsageError for another ending, RunError where the disk is full.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        label_set: LabelSet,
+        checkpoint_id: str = "",
+        thresholds: Sequence[float] = (),
+        source: str = "",
+    ):
+        if path.suffix not in SUFFIXES:
+            raise UsageError(
+                "unknown kind of predictions file",
+                where=str(path),
+                got=path.suffix or "no ending",
+                expected="one of " + ", ".join(SUFFIXES),
+            )
+        self._path, self._label_set = path, label_set
+        self._threshold_C = np.asarray(thresholds or [0.5] * len(label_set))
+        self._header = {
+            "version": VERSION,
+            "classes": list(label_set),
+            "label_fingerprint": label_set.fingerprint,
+            "checkpoint_id": checkpoint_id,
+            "values": "logit",
+            "source": source,
+        }
+        self._temporary = path.with_name(f".{path.name}.part")
+        self._parquet: pq.ParquetWriter | None = None
+        self._text: IO[str] | None = None
+        self._rows: list[tuple[str, str, str, np.ndarray, np.ndarray]] = []
+
+    def __enter__(self) -> "PredictionsWriter":
+        with files.saving(self._path):
+            if self._path.suffix == ".parquet":
+                schema = parquet_schema(self._label_set).with_metadata({HEADER: json.dumps(self._header).encode()})
+                self._parquet = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+            else:
+                self._text = open(self._temporary, "w", newline="", encoding="utf-8")
+                if self._path.suffix == ".csv":
+                    csv.writer(self._text).writerow(["id", "picture", "error", "labels", *self._label_set])
+        return self
+
+    def write(
+        self, ids: Sequence[str], picture_paths: Sequence[str], logit_NC: np.ndarray, target_NC: np.ndarray | None = None
+    ) -> None:
+        """Add scored pictures; without targets, every label is unknown."""
+        if target_NC is None:
+            target_NC = np.full(logit_NC.shape, -1, np.int8)
+        for row in zip(ids, picture_paths, [""] * len(ids), np.asarray(logit_NC, np.float32), target_NC, strict=True):
+            self._add(*row)
+
+    def fail(self, name: str, picture_path: str, error: str) -> None:
+        """Add a picture that could not be read: its row has the error and no scores."""
+        num_classes = len(self._label_set)
+        self._add(name, picture_path, error, np.full(num_classes, np.nan, np.float32), np.full(num_classes, -1, np.int8))
+
+    def _add(self, name: str, picture_path: str, error: str, logit_C: np.ndarray, target_C: np.ndarray) -> None:
+        self._rows.append((name, picture_path, error, logit_C, target_C))
+        if len(self._rows) == ROWS_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        ids, picture_paths, errors, logits, targets = zip(*self._rows, strict=True)
+        self._rows.clear()
+        if self._parquet is not None:
+            columns: list[pa.Array] = [
+                pa.array(ids),
+                pa.array(picture_paths),
+                pa.array([error or None for error in errors], pa.string()),
+            ]
+            columns += [pa.array(logit_N, pa.float32(), from_pandas=True) for logit_N in np.stack(logits, axis=1)]
+            columns += [pa.array(target_N, pa.int8()) for target_N in np.stack(targets, axis=1).astype(np.int8)]
+            self._parquet.write_table(pa.Table.from_arrays(columns, schema=self._parquet.schema))
+            return
+        assert self._text is not None
+        probability_NC = 0.5 * (1 + np.tanh(0.5 * np.stack(logits).astype(np.float64)))
+        for name, picture, error, probability_C in zip(ids, picture_paths, errors, probability_NC, strict=True):
+            labels = [label for label, here in zip(self._label_set, probability_C > self._threshold_C, strict=True) if here]
+            if self._path.suffix == ".csv":
+                values = ["" if math.isnan(value) else repr(float(value)) for value in probability_C]
+                csv.writer(self._text).writerow([name, picture, error, "|".join(labels), *values])
+            else:
+                scores = None if error else dict(zip(self._label_set, map(float, probability_C), strict=True))
+                row = {"id": name, "picture": picture, "error": error or None, "labels": labels, "probability": scores}
+                self._text.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            with files.saving(self._path):
+                if kind is None:
+                    self._flush()
+                for writer in (self._parquet, self._text):
+                    if writer is not None:
+                        writer.close()
+                if kind is None:
+                    files.move_into_place(self._temporary, self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+def parquet_schema(label_set: LabelSet) -> pa.Schema:
+    """The columns of a predictions file."""
+    text = [pa.field(name, pa.string()) for name in ("id", "picture", "error")]
+    logits = [pa.field(f"logit/{name}", pa.float32()) for name in label_set]
+    return pa.schema([*text, *logits, *(pa.field(f"target/{name}", pa.int8()) for name in label_set)])
+
+
+def write_predictions(predictions: Predictions, path: Path | str) -> None:
+    """Write a whole table; see `PredictionsWriter` for the kinds of file."""
+    with PredictionsWriter(
+        Path(path), label_set=predictions.label_set, checkpoint_id=predictions.checkpoint_id, source=predictions.source
+    ) as writer:
+        writer.write(predictions.ids, predictions.picture_paths, predictions.logit_NC, predictions.target_NC)
+
+
+def read_predictions(path: Path | str) -> Predictions:
+    """Read a Parquet predictions file; rows of pictures that could not be read are left out.
+
+    Raises PredictionsError for a file that is missing, is not Parquet, has no polytag header, or was changed since.
+    """
+    path = Path(path)
+    try:
+        table = pq.read_table(path, memory_map=True)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise PredictionsError(
+            "the predictions file cannot be read",
+            where=str(path),
+            got="no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0],
+            expected="a Parquet file that `polytag train` or `polytag predict` wrote",
+        ) from error
+    header, label_set = _header(table, path)
+    missing = [name for name in parquet_schema(label_set).names if name not in table.column_names]
+    if missing:
+        raise PredictionsError(
+            "columns of the predictions file are missing",
+            where=str(path),
+            got=", ".join(table.column_names[:6]),
+            expected=", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else ""),
+        )
+    table = table.filter(table["error"].is_null())
+    if not len(table):
+        raise PredictionsError(
+            "no scored picture in the predictions file", where=str(path), expected="at least one row without an error"
+        )
+    return Predictions(
+        ids=tuple(table["id"].to_pylist()),
+        logit_NC=np.stack([_floats(table[f"logit/{name}"]) for name in label_set], axis=1),
+        target_NC=np.stack([_integers(table[f"target/{name}"], name, path) for name in label_set], axis=1),
+        label_set=label_set,
+        picture_paths=tuple(picture or "" for picture in table["picture"].to_pylist()),
+        checkpoint_id=str(header["checkpoint_id"]),
+        source=str(path),
+    )
+
+
+def _header(table: pa.Table, path: Path) -> tuple[dict[str, object], LabelSet]:
+    content = (table.schema.metadata or {}).get(HEADER)
+    if content is None:
+        raise PredictionsError(
+            "not a predictions file of polytag",
+            where=str(path),
+            got="a Parquet file without polytag's header",
+            expected="a file that `polytag train` or `polytag predict` wrote",
+        )
+    header = json.loads(content)
+    if header.get("version") != VERSION:
+        raise PredictionsError(
+            "the predictions were written by another version of polytag",
+            where=str(path),
+            got=f"version {header.get('version')}",
+            expected=f"version {VERSION}",
+            next_step="use the version of polytag that wrote it, or predict again",
+        )
+    label_set = LabelSet(names=tuple(header["classes"]))
+    if header["label_fingerprint"] != label_set.fingerprint:
+        raise PredictionsError(
+            "the class names of the predictions file were changed",
+            where=str(path),
+            got=f"fingerprint {label_set.fingerprint}",
+            expected=header["label_fingerprint"],
+            next_step="predict again",
+        )
+    return header, label_set
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray:
+    return np.asarray(column.to_numpy(), np.float32)
+
+
+def _integers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
+    if column.null_count:
+        raise PredictionsError(
+            "a target is empty", where=str(path), got=f"{column.null_count} empty in target/{name}", expected="1, 0 or -1 (unknown)"
+        )
+    return column.to_numpy()
+
+
+def with_truth(predictions: Predictions, dataset: Dataset) -> Predictions:
+    """The predictions with the targets of a data set, joined by id.
+
+    Raises PredictionsError where the classes differ or a scored picture is not in the data set, naming the first few.
+    """
+    if predictions.label_set.fingerprint != dataset.label_set.fingerprint:
+        raise PredictionsError(
+            "the truth has other classes than the predictions",
+            where=dataset.source,
+            got=", ".join(dataset.label_set),
+            expected=", ".join(predictions.label_set),
+        )
+    row_of = {name: row for row, name in enumerate(dataset.ids)}
+    lost = [name for name in predictions.ids if name not in row_of]
+    if lost:
+        raise PredictionsError(
+            f"{len(lost)} of {len(predictions)} scored pictures are not in the truth",
+            where=dataset.source,
+            got=", ".join(lost[:3]) + (", ..." if len(lost) > 3 else ""),
+            expected="ids such as " + ", ".join(dataset.ids[:3]),
+            next_step="give the data set that these pictures are from",
+        )
+    return Predictions(
+        ids=predictions.ids,
+        logit_NC=predictions.logit_NC,
+        target_NC=dataset.target_NC[[row_of[name] for name in predictions.ids]],
+        label_set=predictions.label_set,
+        picture_paths=predictions.picture_paths,
+        checkpoint_id=predictions.checkpoint_id,
+        source=predictions.source,
+    )
