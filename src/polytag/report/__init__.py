@@ -1,0 +1,1 @@
+"""Scores to charts, picture grids and one HTML file."""

@@ -1,0 +1,80 @@
+"""What each average of Scores is called and means, in the words of the field, grouped as the page shows them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from polytag.contracts import Mean, Scores
+
+GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "Average precision": {
+        "mAP": ("mAP", "unweighted mean of the classes’ average precisions: the number to quote"),
+        "mAP_voc10": ("mAP, VOC 2010–2012", "the same with precision made monotone first, as the VOC devkit does since 2010"),
+        "mAP_voc07": ("mAP, VOC 2007", "the same with eleven recall levels, as the VOC devkit did until 2009"),
+        "micro_AP": ("micro AP", "one ranking of all decisions of all classes together"),
+        "weighted_AP": ("weighted AP", "mean over classes weighted by their positives: large classes decide"),
+        "samples_AP": ("samples AP", "mean over pictures of how well each one’s labels are ranked; not comparable with mAP"),
+    },
+    "At the threshold": {
+        "CP": ("CP", "mean of the classes’ precisions"),
+        "CR": ("CR", "mean of the classes’ recalls"),
+        "CF1": ("CF1", "harmonic mean of CP and CR"),
+        "OP": ("OP", "precision of all decisions counted together"),
+        "OR": ("OR", "recall of all decisions counted together"),
+        "OF1": ("OF1", "harmonic mean of OP and OR"),
+        "macro_F1": ("macro F1", "mean of the classes’ F1; not the same as CF1"),
+    },
+    "The three highest scores of each picture, where above the threshold": {
+        "top3_CP": ("top-3 CP", "mean of the classes’ precisions"),
+        "top3_CR": ("top-3 CR", "mean of the classes’ recalls"),
+        "top3_CF1": ("top-3 CF1", "harmonic mean of the two"),
+        "top3_OP": ("top-3 OP", "precision of all decisions counted together"),
+        "top3_OR": ("top-3 OR", "recall of all decisions counted together"),
+        "top3_OF1": ("top-3 OF1", "harmonic mean of the two"),
+    },
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageRow:
+    """One line of the table of averages."""
+
+    name: str
+    meaning: str
+    mean: Mean
+
+
+def average_groups(scores: Scores) -> dict[str, list[AverageRow]]:
+    """Every mean of the scores under its heading, the unknown ones under their own names at the end."""
+    groups = {
+        heading: [
+            AverageRow(name=name, meaning=text, mean=scores.means[key]) for key, (name, text) in rows.items() if key in scores.means
+        ]
+        for heading, rows in GROUPS.items()
+    }
+    told = {key for rows in GROUPS.values() for key in rows}
+    rest = [
+        AverageRow(name="accuracy", meaning=_accuracy_says_little(scores), mean=mean)
+        if key == "accuracy"
+        else AverageRow(name=key, meaning="", mean=mean)
+        for key, mean in scores.means.items()
+        if key not in told
+    ]
+    return {heading: rows for heading, rows in (groups | {"Beside them": rest}).items() if rows}
+
+
+def _accuracy_says_little(scores: Scores) -> str:
+    """What a model that always answers "absent" would reach, in the same kind of mean."""
+    num_known_C = scores.num_negative_C + scores.support_C
+    if not num_known_C.sum():
+        return "share of right decisions"
+    if scores.means["accuracy"].unit == "classes":
+        known = num_known_C > 0
+        always_absent = float(np.mean(scores.num_negative_C[known] / num_known_C[known]))
+    else:
+        always_absent = float(scores.num_negative_C.sum() / num_known_C.sum())
+    return (
+        "share of right decisions; it says little where most labels are absent: "
+        f"a model that always answers “absent” would reach {always_absent:.3f}"
+    )

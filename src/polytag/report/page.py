@@ -1,0 +1,222 @@
+"""The report: one HTML file with everything in it, that needs no network, no script and no other file."""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from polytag import files
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions, Scores
+from polytag.report.averages import average_groups
+from polytag.report.charts import PAGE, history_chart, tail_charts, to_svg
+from polytag.report.curves import StepCurve, step_curve
+from polytag.report.ranking import (
+    MAX_CLASSES_IN_DETAIL,
+    RankedRow,
+    classes_by_ap,
+    classes_in_detail,
+    num_targets,
+    probability_text,
+    ranked_rows,
+)
+from polytag.report.thumbnails import Place, Sheets, pack_sheets
+
+TOP = 50
+_THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_PICTURES = 96, 64, 2500
+
+_TRUTH = {PRESENT: ("y", "labelled with it"), ABSENT: ("n", "labelled without it"), UNKNOWN: ("u", "label unknown")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """One end of a class's ranking, with how many of it are present, absent and unknown."""
+
+    lowest: bool
+    rows: tuple[RankedRow, ...]
+
+    @property
+    def num_present(self) -> int:
+        return num_targets(self.rows)[0]
+
+    @property
+    def num_absent(self) -> int:
+        return num_targets(self.rows)[1]
+
+    @property
+    def num_unknown(self) -> int:
+        return num_targets(self.rows)[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassView:
+    """A class as the page shows it; `curve` and `grids` only for a class shown in detail."""
+
+    number: int
+    name: str
+    ap: float
+    low: float
+    high: float
+    support: int
+    num_negative: int
+    num_unknown: int
+    precision: float
+    recall: float
+    threshold: float
+    curve: StepCurve | None = None
+    grids: tuple[Grid, ...] = ()
+
+
+def write_report(
+    path: Path,
+    *,
+    scores: Scores,
+    predictions: Predictions,
+    history: Sequence[Mapping[str, float]] = (),
+    title: str,
+    facts: Mapping[str, str] = {},
+) -> Path:
+    """Write the report of one model on one set of pictures; returns `path`.
+
+    `scores` judge `predictions`. `history` rows have the keys of results.csv (epoch, train_loss, val_loss, train_map,
+    val_map); any may be missing or NaN. `facts` are shown as they are: backbone, recipe, date.
+
+    The 50 highest and the 50 lowest scored pictures of each class are embedded as thumbnails of 96 pixels, each picture once,
+    or of 64 pixels where there are more than 2,500 of them. With more than 100 classes, pictures and curves are those of the 50
+    best and the 50 worst by average precision; the tables hold all. A picture that cannot be read is a grey tile with its id.
+    The same input gives the same bytes.
+
+    Raises RunError where the file cannot be written.
+    """
+    assert scores.label_set == predictions.label_set
+    assert scores.num_pictures == len(predictions)
+    detailed = set(classes_in_detail(scores.ap_C))
+    classes = [_class_view(scores, predictions, column, detailed=column in detailed) for column in classes_by_ap(scores.ap_C)]
+    shown = [row for view in classes for grid in view.grids for row in grid.rows]
+    num_shown = len({row.row for row in shown})
+    size_px = _THUMBNAIL_PX if num_shown <= _MANY_PICTURES else _MANY_THUMBNAIL_PX
+    sheets = pack_sheets([row.picture_path for row in shown], size_px=size_px)
+    missing = {row.row for row in shown if row.picture_path not in sheets.places}
+
+    html = (
+        _environment(sheets)
+        .get_template("report.html.j2")
+        .render(
+            title=title,
+            scores=scores,
+            predictions=predictions,
+            facts=facts,
+            classes=classes,
+            with_ap=[view for view in classes if not np.isnan(view.ap)],
+            without_ap=[view for view in classes if np.isnan(view.ap)],
+            detailed=[view for view in classes if view.grids],
+            max_detail=MAX_CLASSES_IN_DETAIL,
+            one_threshold=len(set(scores.threshold_C.tolist())) == 1,
+            history_charts=_history_charts(history),
+            tail_charts=_tail_charts(scores),
+            averages=average_groups(scores),
+            sheets=[Markup(base64.b64encode(jpeg).decode()) for jpeg in sheets.jpegs],
+            sheet_side_px=sheets.side_px,
+            num_shown=num_shown,
+            num_missing=len(missing),
+            truth=_TRUTH,
+        )
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(path, html.encode("utf-8", "replace"))  # a file name that is not Unicode may be an id
+    return path
+
+
+def _environment(sheets: Sheets) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("polytag.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    filters: dict[str, Any] = {
+        "number": _number,
+        "score": probability_text,
+        "percent": _percent,
+        "curve_path": _curve_path,
+        "crop": {path: _crop(place) for path, place in sheets.places.items()}.get,
+    }
+    environment.filters.update(filters)
+    environment.tests["undefined_number"] = _is_nan
+    return environment
+
+
+def _class_view(scores: Scores, predictions: Predictions, column: int, *, detailed: bool) -> ClassView:
+    name = scores.label_set.names[column]
+    grids: tuple[Grid, ...] = ()
+    if detailed:
+        grids = tuple(
+            Grid(lowest=lowest, rows=ranked_rows(predictions, class_name=name, top=TOP, lowest=lowest)) for lowest in (False, True)
+        )
+    return ClassView(
+        number=column,
+        name=name,
+        ap=float(scores.ap_C[column]),
+        low=float(scores.ap_low_C[column]),
+        high=float(scores.ap_high_C[column]),
+        support=int(scores.support_C[column]),
+        num_negative=int(scores.num_negative_C[column]),
+        num_unknown=int(scores.num_unknown_C[column]),
+        precision=float(scores.precision_C[column]),
+        recall=float(scores.recall_C[column]),
+        threshold=float(scores.threshold_C[column]),
+        curve=step_curve(predictions, class_name=name) if detailed else None,
+        grids=grids,
+    )
+
+
+def _history_charts(history: Sequence[Mapping[str, float]]) -> list[Markup]:
+    charts = (
+        history_chart(history, train_key="train_loss", val_key="val_loss", title="loss", palette=PAGE),
+        history_chart(history, train_key="train_map", val_key="val_map", title="mean average precision", palette=PAGE),
+    )
+    descriptions = (
+        "Loss of training and validation over the epochs",
+        "Mean average precision of training and validation over the epochs",
+    )
+    return [Markup(to_svg(chart, description=text)) for chart, text in zip(charts, descriptions, strict=True) if chart is not None]
+
+
+def _tail_charts(scores: Scores) -> list[Markup]:
+    charts = tail_charts(scores, palette=PAGE)
+    descriptions = ("Mean tail accuracy over the threshold", "Number of classes with a picture above the threshold")
+    return [Markup(to_svg(chart, description=text)) for chart, text in zip(charts or (), descriptions, strict=bool(charts))]
+
+
+def _is_nan(value: float) -> bool:
+    return math.isnan(value)
+
+
+def _number(value: float) -> str:
+    """Three decimals, or an en dash where undefined."""
+    return "–" if np.isnan(value) else f"{value:.3f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g}%"
+
+
+def _curve_path(curve: StepCurve) -> str:
+    """SVG path data in a box of 100 by 100, recall to the right and precision upward, as steps."""
+    parts = [f"M0,{100 - 100 * curve.precision_S[0]:.1f}"]
+    for recall, precision in zip(curve.recall_S, curve.precision_S, strict=True):
+        parts.append(f"V{100 - 100 * precision:.1f}H{100 * recall:.1f}")
+    return "".join(parts)
+
+
+def _crop(place: Place) -> Mapping[str, object]:
+    """Which sheet, the view box that shows one picture of it, and that picture's share of a square."""
+    longest_px = max(place.width_px, place.height_px)
+    return {
+        "sheet": place.sheet,
+        "box": f"{place.left_px} {place.top_px} {place.width_px} {place.height_px}",
+        "width": _percent(place.width_px / longest_px),
+        "height": _percent(place.height_px / longest_px),
+    }

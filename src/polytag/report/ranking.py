@@ -1,0 +1,95 @@
+"""Which pictures a model scores highest and lowest for a class, and which classes are shown in detail."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
+from polytag.errors import UsageError
+
+MAX_CLASSES_IN_DETAIL = 100
+"""With more classes than this, a report shows pictures and curves of the best and the worst half of this number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankedRow:
+    """One picture in a ranking.
+
+    rank          1 is the first of the ranking: the highest score, or the lowest where those were asked for
+    row           its row in the Predictions
+    probability   sigmoid of the logit
+    target        PRESENT (1), ABSENT (0) or UNKNOWN (-1)
+    picture_path  "" where no picture is at hand
+    """
+
+    rank: int
+    row: int
+    id: str
+    logit: float
+    probability: float
+    target: int
+    picture_path: str
+
+
+def ranked_rows(predictions: Predictions, *, class_name: str, top: int, lowest: bool = False) -> tuple[RankedRow, ...]:
+    """The `top` pictures with the highest scores for a class, best first; with `lowest`, those with the lowest, lowest first.
+
+    Equal scores are ordered by id, so the order depends on the scores alone and not on the order of the pictures. Fewer rows
+    come back where there are fewer pictures. Scores are compared as logits: probabilities near 0 and 1 run together.
+
+    Raises UsageError for an unknown class name or a negative `top`.
+    """
+    if top < 0:
+        raise UsageError("a negative number of pictures", got=str(top), expected="0 or more")
+    column = predictions.label_set.index(class_name)
+    logit_N = predictions.logit_NC[:, column]
+    first_N = logit_N if lowest else -logit_N  # ascending: what comes first is smallest
+    top = min(top, len(predictions))
+    if top == 0:
+        return ()
+    candidate_rows = np.flatnonzero(first_N <= np.partition(first_N, top - 1)[top - 1])
+    order = sorted(candidate_rows.tolist(), key=lambda row: (first_N[row], predictions.ids[row]))[:top]
+    probability = 0.5 * (1.0 + np.tanh(0.5 * logit_N[order].astype(np.float64)))
+    return tuple(
+        RankedRow(
+            rank=rank,
+            row=row,
+            id=predictions.ids[row],
+            logit=float(logit_N[row]),
+            probability=float(probability[rank - 1]),
+            target=int(predictions.target_NC[row, column]),
+            picture_path=predictions.picture_paths[row],
+        )
+        for rank, row in enumerate(order, start=1)
+    )
+
+
+def classes_by_ap(ap_C: np.ndarray) -> list[int]:
+    """Columns from the highest AP to the lowest; classes without one (NaN) last; equal ones in their own order."""
+    return np.argsort(np.where(np.isnan(ap_C), np.inf, -ap_C), kind="stable").tolist()
+
+
+def classes_in_detail(ap_C: np.ndarray) -> list[int]:
+    """The columns shown with pictures and curves: all, or the best and the worst MAX_CLASSES_IN_DETAIL / 2 by AP, best first."""
+    columns = classes_by_ap(ap_C)
+    if len(columns) <= MAX_CLASSES_IN_DETAIL:
+        return columns
+    defined = [column for column in columns if not np.isnan(ap_C[column])] or columns
+    half = MAX_CLASSES_IN_DETAIL // 2
+    return defined if len(defined) <= 2 * half else defined[:half] + defined[-half:]
+
+
+def num_targets(rows: Sequence[RankedRow]) -> tuple[int, int, int]:
+    """How many of the rows are present, absent, unknown."""
+    targets = [row.target for row in rows]
+    return targets.count(PRESENT), targets.count(ABSENT), targets.count(UNKNOWN)
+
+
+def probability_text(probability: float) -> str:
+    """Three decimals; "2e-5" and ">0.999" where those would read as a bare 0 or 1."""
+    if 0 < probability < 0.0005:
+        return f"{probability:.0e}".replace("e-0", "e-")
+    if 0.9995 <= probability < 1:
+        return ">0.999"
+    return f"{probability:.3f}"

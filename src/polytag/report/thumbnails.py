@@ -1,0 +1,88 @@
+"""Pictures made small: one at a time for grids, and packed into sheets for the page, each picture once."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+
+from PIL import Image
+
+from polytag.data.pictures import read_picture
+from polytag.errors import PictureError
+
+_SHEET_SIDE = 10  # thumbnails along a side of a sheet
+_JPEG_QUALITY = 70
+_GAP_COLOUR = (128, 128, 128)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a thumbnail lies: the number of its sheet, and its rectangle there in pixels."""
+
+    sheet: int
+    left_px: int
+    top_px: int
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheets:
+    """Thumbnails packed into JPEG pictures of `side_px` by `side_px`; `places` has no entry for a picture that cannot be read."""
+
+    jpegs: tuple[bytes, ...]
+    side_px: int
+    places: dict[str, Place]
+
+
+def read_thumbnail(path: str, *, size_px: int) -> Image.Image | None:
+    """The whole picture fitted into `size_px` by `size_px`, aspect ratio kept; None where it is not known, gone or unreadable."""
+    if not path:
+        return None
+    try:
+        picture = read_picture(Path(path))
+    except PictureError:
+        return None
+    scale = size_px / max(picture.size)
+    width_px, height_px = (max(1, round(side * scale)) for side in picture.size)
+    return picture.resize((width_px, height_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def pack_sheets(paths: Sequence[str], *, size_px: int) -> Sheets:
+    """Read every picture once and pack them, in this order, into sheets of 100; two threads or more decode.
+
+    A sheet shares one JPEG header among its pictures and costs about a fifth less than 100 files. `size_px` is a multiple
+    of 16, JPEG's block with chroma halved, so that no picture bleeds into its neighbour.
+    """
+    assert size_px % 16 == 0
+    jpegs: list[bytes] = []
+    places: dict[str, Place] = {}
+    side_px = _SHEET_SIDE * size_px
+    thumbnails = _thumbnails(paths, size_px=size_px)
+    while batch := list(islice(thumbnails, _SHEET_SIDE**2)):
+        sheet = Image.new("RGB", (side_px, side_px), _GAP_COLOUR)
+        for cell, (path, thumbnail) in enumerate(batch):
+            left_px, top_px = cell % _SHEET_SIDE * size_px, cell // _SHEET_SIDE * size_px
+            sheet.paste(thumbnail, (left_px, top_px))
+            width_px, height_px = thumbnail.size
+            places[path] = Place(sheet=len(jpegs), left_px=left_px, top_px=top_px, width_px=width_px, height_px=height_px)
+        file = BytesIO()
+        sheet.save(file, "JPEG", quality=_JPEG_QUALITY, optimize=True, subsampling="4:2:0")
+        jpegs.append(file.getvalue())
+    return Sheets(jpegs=tuple(jpegs), side_px=side_px, places=places)
+
+
+def num_threads() -> int:
+    """Pillow decodes outside Python's lock, so threads use every core."""
+    return max(2, os.cpu_count() or 2)
+
+
+def _thumbnails(paths: Sequence[str], *, size_px: int) -> Iterator[tuple[str, Image.Image]]:
+    distinct = [path for path in dict.fromkeys(paths) if path]
+    with ThreadPoolExecutor(num_threads()) as pool:
+        for path, thumbnail in zip(distinct, pool.map(lambda path: read_thumbnail(path, size_px=size_px), distinct), strict=True):
+            if thumbnail is not None:
+                yield path, thumbnail
