@@ -143,8 +143,10 @@ def precision_recall_chart(curves: Mapping[str, tuple[StepCurve, float]], *, pal
         y=alt.Y("precision:Q", scale=alt.Scale(domain=[0, 1]), axis=axis),
     )
     chance = base.mark_rule(color=palette.soft, strokeDash=[2, 3]).encode(y=alt.Y("min(chance):Q", title="precision"))
-    # The panels are numbered and named by an expression, for two long names may be cut to the same text.
-    header = alt.Header(title=None, labelExpr=f"{json.dumps(titles)}[datum.value]", labelFontSize=13, labelFontWeight=600)
+    # The panels are numbered and named by an expression, for two long names may be cut to the same text. Vega-Lite replaces
+    # "datum.value" even inside the strings of an expression, so no string holds a bare dot.
+    titles_expression = json.dumps(titles).replace(".", "\\u002e")
+    header = alt.Header(title=None, labelExpr=f"{titles_expression}[datum.value]", labelFontSize=13, labelFontWeight=600)
     num_columns = 5 if len(titles) <= 25 else 10
     return (
         alt.layer(chance, line)
@@ -211,7 +213,7 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 def _labels_apart(last_points: Mapping[str, Mapping[str, Any]], *, low: float, high: float) -> list[dict[str, Any]]:
     """The last point of each series, moved up or down until the two names do not overlap."""
     labels = sorted((dict(point) for point in last_points.values()), key=lambda point: point["value"])
-    gap = 17 / HEIGHT_PX * (high - low)
+    gap = 22 / HEIGHT_PX * (high - low)  # letters are 13 pixels high; rounding the axis to whole ticks shrinks the gap somewhat
     if len(labels) == 2 and labels[1]["value"] - labels[0]["value"] < gap:
         middle = (labels[0]["value"] + labels[1]["value"]) / 2
         middle = min(max(middle, low + gap / 2), high - gap / 2)

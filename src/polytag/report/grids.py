@@ -36,7 +36,8 @@ def write_grids(folder: Path, *, predictions: Predictions, top: int = 50, class_
 
     Raises UsageError for an unknown class name; RunError where the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with files.saving(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
     @lru_cache(_KEPT_PICTURES)
     def thumbnail(path: str) -> Image.Image | None:

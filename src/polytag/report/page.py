@@ -127,7 +127,8 @@ def write_report(
             truth=_TRUTH,
         )
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes(path, html.encode("utf-8", "replace"))  # a file name that is not Unicode may be an id
     return path
 
@@ -140,6 +141,7 @@ def _environment(sheets: Sheets) -> Environment:
         "number": _number,
         "score": probability_text,
         "percent": _percent,
+        "counted": _counted,
         "curve_path": _curve_path,
         "crop": {path: _crop(place) for path, place in sheets.places.items()}.get,
     }
@@ -197,6 +199,12 @@ def _is_nan(value: float) -> bool:
 def _number(value: float) -> str:
     """Three decimals, or an en dash where undefined."""
     return "–" if np.isnan(value) else f"{value:.3f}"
+
+
+def _counted(number: int, unit: str) -> str:
+    """ "1 class", "20 classes"."""
+    singular = {"classes": "class", "pictures": "picture", "decisions": "decision", "scores": "score"}
+    return f"{number:,} {singular.get(unit, unit) if number == 1 else unit}"
 
 
 def _percent(share: float) -> str:

@@ -23,7 +23,8 @@ def write_plots(
 
     Raises RunError where the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with files.saving(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     pngs = {
         "loss.png": _history_png(history, train_key="train_loss", val_key="val_loss", title="loss"),
         "mean-average-precision.png": _history_png(

@@ -1,0 +1,93 @@
+"""The report in a real browser: no error, no request, nothing wider than a phone, pictures drawn, with JavaScript off."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polytag.contracts import LabelSet, Predictions, Scores
+from polytag.metrics.evaluate import evaluate
+from polytag.report.page import write_report
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.browser
+
+_QUIET = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--no-first-run",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium here; on Debian: apt-get install chromium")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=chromium, args=list(_QUIET))
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, predictions: Predictions, scores: Scores, history) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    return write_report(path, scores=scores, predictions=predictions, history=history, title="run", facts={"backbone": "x" * 300})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width_px", [1280, 390])
+def test_it_opens_quietly_and_fits(browser, written: Path, width_px: int, scheme: str):
+    page = browser.new_page(viewport={"width": width_px, "height": 800}, color_scheme=scheme)
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(written.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") == width_px
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [written.as_uri()]
+    page.close()
+
+
+def test_hostile_names_fit_a_phone_and_run_nothing(browser, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    names = ("<img src=x onerror=document.title='broken'>", "w" * 200, "two words " * 20, "שלום")
+    predictions = Predictions(
+        ids=tuple(f"{row}" + "y" * 200 for row in range(20)),
+        logit_NC=rng.normal(0, 2, (20, 4)),
+        target_NC=rng.integers(0, 2, (20, 4)),
+        label_set=LabelSet(names=names),
+        source="z" * 500,
+    )
+    path = tmp_path / "report.html"
+    write_report(path, scores=evaluate(predictions, num_replicates=0), predictions=predictions, title="t" * 300)
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    assert page.title() == "t" * 300 + " · polytag report"
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.close()
+
+
+def test_without_javascript_a_class_opens_and_shows_its_pictures(browser, written: Path, predictions: Predictions):
+    from io import BytesIO
+
+    from PIL import Image
+
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(written.as_uri())
+    page.locator("summary").first.click()
+    name = page.locator("summary .name").first.inner_text()
+    logit_N = predictions.logit_NC[:, predictions.label_set.index(name)]
+    best = Path(predictions.picture_paths[int(logit_N.argmax())])
+    shown = Image.open(BytesIO(page.locator("ol.grid li > div").first.screenshot())).convert("RGB")
+    colour = Image.open(best).convert("RGB").getpixel((0, 0))
+    middle = shown.getpixel((shown.width // 2, shown.height // 2))
+    assert np.abs(np.subtract(middle, colour)).max() <= 6  # JPEG
+    context.close()

@@ -1,0 +1,121 @@
+"""Grid files: their size, the marks of the truth, names that every file system takes, pictures that cannot be read."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polytag.contracts import LabelSet, Predictions
+from polytag.errors import RunError, UsageError
+from polytag.report import grids
+from polytag.report.grids import draw_grid, file_stem, tile_corner, write_grids
+from polytag.report.ranking import ranked_rows
+
+
+def test_files_and_their_size(tmp_path: Path, predictions: Predictions):
+    written = write_grids(tmp_path / "grids", predictions=predictions)
+    assert [path.name for path in written] == [f"{name}-{end}.png" for name in ("dog", "cat", "boat") for end in ("top", "bottom")]
+    for path in written:
+        with Image.open(path) as grid:
+            assert grid.format == "PNG"
+            assert grid.size == (2 * 24 + 10 * 104 + 9 * 10, 76 + 5 * (104 + 20 + 10) + 24 - 10)  # ten tiles by five
+
+
+def test_only_the_named_classes(tmp_path: Path, predictions: Predictions):
+    assert [path.name for path in write_grids(tmp_path, predictions=predictions, class_names=["cat"], top=3)] == [
+        "cat-top.png",
+        "cat-bottom.png",
+    ]
+    with pytest.raises(UsageError, match="unknown class name"):
+        write_grids(tmp_path, predictions=predictions, class_names=["unicorn"])
+
+
+@pytest.mark.parametrize("lowest", [False, True])
+def test_border_and_sign_tell_the_truth(predictions: Predictions, lowest: bool):
+    grid = np.asarray(draw_grid(predictions, class_name="dog", lowest=lowest)).astype(int)
+    rows = ranked_rows(predictions, class_name="dog", top=50, lowest=lowest)
+    assert {row.target for row in rows} == {1, 0, -1}
+    sign_of: dict[int, np.ndarray] = {}
+    for row in rows:
+        left, top = tile_corner(row.rank)
+        fits = (row.target == 1) != lowest
+        colour = grids.UNLABELLED if row.target == -1 else grids.EXPECTED if fits else grids.SURPRISING
+        for y, x in ((50, 0), (50, 103), (103, 50), (0, 50)):
+            assert tuple(grid[top + y, left + x]) == colour
+        # The sign is what is paper-white in the badge, whatever its colour: it must tell the truth alone.
+        sign = (grid[top : top + 20, left : left + 20].min(axis=-1) > 235).astype(int)
+        sign_of.setdefault(row.target, sign)
+        assert np.abs(sign - sign_of[row.target]).sum() <= 8, "one truth, one sign"
+    for one, other in ((1, 0), (1, -1), (0, -1)):
+        assert np.abs(sign_of[one] - sign_of[other]).sum() > 20, "different truths, different signs"
+
+
+def test_the_picture_is_shown_whole(predictions: Predictions):
+    grid = np.asarray(draw_grid(predictions, class_name="dog", top=1))
+    (row,) = ranked_rows(predictions, class_name="dog", top=1)
+    colour = Image.open(row.picture_path).getpixel((0, 0))
+    left, top = tile_corner(1)
+    inside = (grid[top + 3 : top + 101, left + 3 : left + 101] == colour).all(-1)
+    wide = row.row % 2  # 80 x 50 or 50 x 80, fitted into 98 x 98
+    assert (inside.any(0).sum(), inside.any(1).sum()) == ((98, 61) if wide else (61, 98))
+
+
+def test_pictures_that_cannot_be_read_are_grey_tiles(tmp_path: Path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    predictions = Predictions(
+        ids=("none", "gone", "broken", "folder"),
+        logit_NC=np.arange(4, dtype=np.float32)[:, None],
+        target_NC=np.array([[1], [0], [-1], [1]]),
+        label_set=LabelSet(names=("dog",)),
+        picture_paths=("", str(tmp_path / "gone.jpg"), str(tmp_path / "broken.jpg"), str(tmp_path)),
+    )
+    grid = np.asarray(draw_grid(predictions, class_name="dog"))
+    for rank in range(1, 5):
+        left, top = tile_corner(rank)
+        assert tuple(grid[top + 80, left + 50]) == grids.MATTE
+
+
+def test_ordinary_names_stay():
+    names = ("diningtable", "traffic light", "T-shirt_2", "café", "猫")
+    label_set = LabelSet(names=names)
+    assert [file_stem(name, label_set) for name in names] == list(names)
+
+
+def test_hostile_names_become_safe_and_stay_apart(tmp_path: Path):
+    names = (
+        *(
+            "../../etc/passwd",
+            "a/b",
+            "a\\b",
+            "a:b",
+            "<script>",
+            'q"uote',
+            "nul\0",
+            "tab\t",
+            ".",
+            "..",
+            "dog.",
+            " dog",
+            "dog",
+            "DOG",
+        ),
+        *("x" * 300, "猫" * 300, "\u202egpj", "cafe\u0301", "caf\u00e9", "?", "*"),
+    )
+    label_set = LabelSet(names=names)
+    stems = [file_stem(name, label_set) for name in names]
+    assert len({stem.casefold() for stem in stems}) == len(names)
+    for stem in stems:
+        assert not set(stem) & set('/\\:*?"<>|\0\t\u202e')
+        assert not stem.startswith((".", " "))
+        (tmp_path / f"{stem}-bottom.png").touch()
+    assert len(list(tmp_path.iterdir())) == len(names)
+
+
+def test_a_folder_that_cannot_be_made_is_a_run_error(tmp_path: Path, predictions: Predictions):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError) as error:
+        write_grids(tmp_path / "file", predictions=predictions, top=1)
+    assert str(error.value) == (
+        f"could not save file\n  where: {tmp_path / 'file'}\n  got: File exists\n  expected: a folder that can be written"
+    )

@@ -1,0 +1,326 @@
+"""The report as HTML: whole, self-contained, escaped, and honest about what is undefined or missing."""
+
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polytag.contracts import LabelSet, Mean, Predictions, Scores
+from polytag.errors import RunError
+from polytag.metrics.evaluate import evaluate
+from polytag.report.curves import step_curve
+from polytag.report.page import _curve_path, write_report
+from polytag.report.ranking import probability_text, ranked_rows
+
+_VOID = {"meta", "link", "br", "hr", "img", "input"}
+_ADDRESS = ("src", "href", "xlink:href", "action", "data", "poster", "srcset", "formaction", "background")
+
+
+class Page(HTMLParser):
+    """A parsed page: elements in order, and the text of each region; fails on tags that do not match."""
+
+    def __init__(self, path: Path):
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.tiles = 0
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str):
+        if "style" in self.open:
+            return
+        self.text += data
+        if self.rows and ("td" in self.open or "th" in self.open):
+            self.rows[-1][-1] += data
+
+    def all(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
+        return [
+            found
+            for name, found in self.elements
+            if name == tag and all(found.get(key) == value for key, value in attributes.items())
+        ]
+
+    def row(self, first: str) -> list[str]:
+        """The cells of the table row that begins so."""
+        (row,) = [row for row in self.rows if row[0] == first]
+        return row
+
+
+def report(folder: Path, predictions: Predictions, scores: Scores | None = None, **options: object) -> Page:
+    scores = scores or evaluate(predictions, num_replicates=20)
+    path = write_report(folder / "report.html", scores=scores, predictions=predictions, **({"title": "run"} | options))
+    assert path == folder / "report.html"
+    return Page(path)
+
+
+def unpictured(target_NC: np.ndarray, *, names: tuple[str, ...], ids: tuple[str, ...] = (), seed: int = 0) -> Predictions:
+    logit_NC = np.random.default_rng(seed).normal(0, 2, target_NC.shape) + 2 * (target_NC == 1)
+    return Predictions(
+        ids=ids or tuple(f"{row:04}" for row in range(len(target_NC))),
+        logit_NC=logit_NC,
+        target_NC=target_NC,
+        label_set=LabelSet(names=names),
+    )
+
+
+def test_every_class_and_number_stands_in_the_page(tmp_path: Path, predictions, scores, history):
+    page = report(tmp_path, predictions, scores, history=history, title="my run", facts={"backbone": "resnet18"})
+    for column, name in enumerate(scores.label_set):
+        assert page.row(name) == [
+            name,
+            "",
+            f"{scores.ap_C[column]:.3f}",
+            f"{scores.ap_low_C[column]:.3f}–{scores.ap_high_C[column]:.3f}",
+            str(scores.support_C[column]),
+            str(scores.num_unknown_C[column]),
+            f"{scores.precision_C[column]:.3f}",
+            f"{scores.recall_C[column]:.3f}",
+        ]
+    for name, label in (("CF1", "CF1"), ("samples_AP", "samples AP"), ("macro_F1", "macro F1"), ("top3_OP", "top-3 OP")):
+        mean = scores.means[name]
+        assert page.row(label)[1:4] == [f"{mean.value:.3f}", "", f"{mean.count} {mean.unit}"]
+    mean = scores.mean_ap
+    assert page.row("mAP")[1:4] == [f"{mean.value:.3f}", f"{mean.low:.3f}–{mean.high:.3f}", "3 classes"]
+    for text in ("my run", "resnet18", "backbone", "generated val", "0123456789abcdef", "3 of 3", "60"):
+        assert text in page.text
+
+
+def test_classes_are_sorted_by_average_precision(tmp_path: Path, predictions, scores):
+    page = report(tmp_path, predictions, scores)
+    names = set(scores.label_set)
+    listed = [row[0] for row in page.rows if row[0] in names]
+    assert listed == sorted(names, key=lambda name: -scores.ap_C[scores.label_set.index(name)])
+
+
+def test_the_bars_are_the_numbers(tmp_path: Path, predictions, scores):
+    page = report(tmp_path, predictions, scores)
+    widths = [float(re.match(r"width:([\d.]+)%", bar["style"])[1]) for bar in page.all("i")]
+    assert widths == pytest.approx(sorted(100 * scores.ap_C, reverse=True), abs=0.01)
+
+
+def test_nothing_is_loaded_from_anywhere(tmp_path: Path, predictions, scores, history):
+    page = report(tmp_path, predictions, scores, history=history)
+    for tag, attributes in page.elements:
+        assert tag not in ("script", "iframe", "object", "embed", "base")
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in _ADDRESS:
+                assert value.startswith(("data:", "#")), (tag, name, value[:60])
+    html = (tmp_path / "report.html").read_text()
+    assert "//" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", html)
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_every_reference_has_its_target_once(tmp_path: Path, predictions, scores):
+    page = report(tmp_path, predictions, scores)
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    for _, attributes in page.elements:
+        if (attributes.get("href") or "").startswith("#"):
+            assert attributes["href"][1:] in ids
+
+
+def test_the_grids_show_the_ranking(tmp_path: Path, predictions, scores):
+    page = report(tmp_path, predictions, scores)
+    expected = [
+        f"{row.id}, {({1: 'labelled with it', 0: 'labelled without it', -1: 'label unknown'})[row.target]}, logit {row.logit:.3f}"
+        for column in np.argsort(-scores.ap_C)
+        for lowest in (False, True)
+        for row in ranked_rows(predictions, class_name=scores.label_set.names[column], top=50, lowest=lowest)
+    ]
+    assert [tile["title"] for tile in page.all("li")] == expected
+    (best,) = ranked_rows(predictions, class_name="dog", top=1)
+    assert probability_text(best.probability) in page.text
+
+
+def test_each_picture_is_embedded_once(tmp_path: Path, predictions, scores):
+    page = report(tmp_path, predictions, scores)
+    assert len(page.all("image")) == 1  # 60 pictures fit one sheet of 100
+    boxes = {tile["viewbox"] for tile in page.all("svg", role="img") if tile.get("aria-label") in predictions.ids}
+    assert len(boxes) == 60
+    assert (tmp_path / "report.html").stat().st_size < 300_000
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path, predictions, scores, history):
+    for name in ("a.html", "b.html"):
+        write_report(tmp_path / name, scores=scores, predictions=predictions, history=history, title="run")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror='alert(1)'>",
+    "{{ 7 * 7 }}",
+    "שלום\u202e",
+    "猫 & 🐈",
+    "</style></svg>",
+    "x" * 400,
+    "50%",
+)
+
+
+def test_hostile_names_are_text_and_nothing_else(tmp_path: Path, history):
+    rng = np.random.default_rng(0)
+    ids = (*(f"<b onclick=x>{number}</b>\"'" for number in range(39)), "caf\udce9.jpg")
+    predictions = unpictured(rng.integers(0, 2, (40, len(HOSTILE))), names=HOSTILE, ids=ids)
+    predictions = replace(predictions, source="</dd><script>", checkpoint_id="&amp;")
+    page = report(tmp_path, predictions, history=history, title="</title><script>", facts={"<i>": "<script>"})
+    for name in HOSTILE:
+        assert page.row(name)[0] == name
+    assert not page.all("script")
+    assert not page.all("img")
+    assert any(tile["title"].startswith("<b onclick=x>0</b>\"', ") for tile in page.all("li"))
+    assert any(tile["title"].startswith("caf?.jpg") for tile in page.all("li"))  # bytes that were no Unicode
+    for text in ("</title><script>", "</dd><script>", "&amp;", "<i>"):
+        assert text in page.text
+
+
+def test_an_undefined_number_is_a_dash_with_its_reason(tmp_path: Path):
+    target_NC = np.zeros((30, 3), int)
+    target_NC[:10, 0] = 1
+    target_NC[:, 2] = -1
+    page = report(tmp_path, unpictured(target_NC, names=("dog", "never", "unknown")))
+    assert page.row("never")[1:4] == ["no positive label", "–", "–"]
+    assert page.row("unknown")[1:6] == ["no positive label", "–", "–", "0", "30"]
+    assert {note["title"] for note in page.all("abbr")} >= {"no positive label"}
+    assert "1 of 3" in page.text
+    assert [row[0] for row in page.rows if row[0] in ("dog", "never", "unknown")] == ["dog", "never", "unknown"]
+    assert "nan" not in page.text.lower()
+
+
+def test_without_any_truth_the_rankings_remain(tmp_path: Path):
+    page = report(tmp_path, unpictured(np.full((12, 2), -1), names=("dog", "cat")))
+    assert "No class has a positive label, so no average precision is defined." in page.text
+    assert len(page.all("li")) == 2 * 2 * 12
+    assert "nan" not in page.text.lower()
+
+
+def test_no_picture_above_the_threshold(tmp_path: Path):
+    predictions = unpictured(np.arange(20)[:, None] % 2, names=("dog",))
+    predictions = replace(predictions, logit_NC=predictions.logit_NC - 40)
+    page = report(tmp_path, predictions)
+    assert "No picture is scored above the decision threshold" in page.text
+    assert page.row("dog")[6] == "–"
+
+
+@pytest.mark.parametrize("num_pictures", [0, 1, 2])
+def test_a_handful_of_pictures_and_one_class(tmp_path: Path, num_pictures: int):
+    page = report(tmp_path, unpictured(np.ones((num_pictures, 1), int), names=("dog",)))
+    assert len(page.all("li")) == 2 * num_pictures
+
+
+def test_without_history_there_is_no_training_section(tmp_path: Path, predictions, scores, history):
+    assert not report(tmp_path, predictions, scores).all("section", id="training")
+    assert report(tmp_path, predictions, scores, history=history).all("section", id="training")
+
+
+@pytest.mark.parametrize(
+    ("rows", "num_charts"),
+    [
+        ([{"epoch": 1, "train_loss": 0.5}], 1),
+        ([{"epoch": 1, "train_loss": math.nan, "val_map": 0.5}, {"epoch": 2, "train_loss": math.inf, "val_map": math.nan}], 1),
+        ([{"epoch": 0, "val_map": 0.5}, {"epoch": 1, "val_map": 0.5, "val_loss": 1e30}], 2),
+        ([{"train_loss": 0.5, "val_map": 0.3}], 0),
+    ],
+)
+def test_history_with_holes(tmp_path: Path, predictions, scores, rows: list[dict[str, float]], num_charts: int):
+    page = report(tmp_path, predictions, scores, history=rows)
+    of_history = [chart for chart in page.all("svg", **{"class": "chart"}) if "over the epochs" in chart["aria-label"]]
+    assert len(of_history) == num_charts
+
+
+def test_missing_pictures_are_counted_and_named(tmp_path: Path, predictions, scores):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    paths = ("", str(tmp_path / "gone.jpg"), str(tmp_path / "broken.jpg"), *predictions.picture_paths[3:])
+    page = report(tmp_path, replace(predictions, picture_paths=paths), scores)
+    assert "3 of 60 pictures could not be read and stand as grey tiles." in page.text
+    assert {"picture-000", "picture-001", "picture-002"} == set(re.findall(r"picture-\d+", page.text))
+    assert "could not be read" not in report(tmp_path, predictions, scores).text
+
+
+def test_accuracy_is_shown_with_what_saying_absent_would_reach(tmp_path: Path):
+    target_NC = np.zeros((40, 2), int)
+    target_NC[:8, 0], target_NC[:4, 1], target_NC[20:, 1] = 1, 1, -1
+    page = report(tmp_path, unpictured(target_NC, names=("dog", "cat")))
+    assert page.row("accuracy")[4].endswith("a model that always answers “absent” would reach 0.800")  # (32/40 + 16/20) / 2
+
+
+def test_means_of_other_tools_keep_their_names(tmp_path: Path, predictions, scores):
+    means = {
+        "mAP": scores.mean_ap,
+        "my <mean>": Mean(value=0.25, count=1, unit="classes"),
+        "nothing": Mean(value=math.nan, count=0),
+    }
+    page = report(tmp_path, predictions, replace(scores, means=means))
+    assert page.row("my <mean>") == ["my <mean>", "0.250", "", "1 class", ""]
+    assert page.row("nothing")[1] == "–"
+
+
+def test_thresholds_that_differ_get_a_column(tmp_path: Path, predictions, scores):
+    page = report(tmp_path, predictions, replace(scores, threshold_C=np.array([0.3, 0.5, 0.7])))
+    assert page.row("dog")[-1] == "0.300"
+    assert len(page.row("dog")) == 9
+
+
+def test_a_thousand_classes_make_a_sane_page(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    names = tuple(f"class {number}" for number in range(1000))
+    predictions = unpictured((rng.random((80, 1000)) < 0.2).astype(int), names=names)
+    page = report(tmp_path, predictions, evaluate(predictions, num_replicates=0))
+    assert len(page.all("details")) == 100
+    assert sum(row[0] in names for row in page.rows) == 1000
+    assert "With more than 100 classes only the best and the worst 50 by average precision are shown." in page.text
+    assert (tmp_path / "report.html").stat().st_size < 6_000_000
+
+
+@pytest.mark.parametrize("num_pictures", [40, 3000])
+def test_the_area_under_a_drawn_curve_is_the_average_precision(num_pictures: int):
+    rng = np.random.default_rng(1)
+    target_NC = rng.integers(-1, 2, (num_pictures, 1))
+    predictions = unpictured(target_NC, names=("dog",))
+    predictions = replace(predictions, logit_NC=predictions.logit_NC.round(1))  # ties
+    curve = step_curve(predictions, class_name="dog")
+    area = float(np.diff(curve.recall_S, prepend=0) @ curve.precision_S)
+    assert area == pytest.approx(evaluate(predictions, num_replicates=0).ap_C[0], abs=1e-9)
+    assert len(curve.recall_S) <= 120
+    steps = [(float(y), float(x)) for y, x in re.findall(r"V([\d.]+)H([\d.]+)", _curve_path(curve))]
+    drawn, before = 0.0, 0.0
+    for y, x in steps:
+        drawn, before = drawn + (x - before) * (100 - y), x
+    assert drawn / 1e4 == pytest.approx(area, abs=2e-3)
+    assert before == 100
+
+
+def test_a_report_that_cannot_be_written_is_a_run_error(tmp_path: Path, predictions, scores):
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "report.html"
+    with pytest.raises(RunError) as error:
+        write_report(path, scores=scores, predictions=predictions, title="run")
+    assert str(error.value) == (
+        f"could not save report.html\n  where: {path}\n  got: File exists\n  expected: a folder that can be written"
+    )
