@@ -1,8 +1,8 @@
 """Training throughput of ResNet-18 at 224 px: polytag's loop in turn with the plain PyTorch loop.
 
-The plain loop is what the tutorials show: a Dataset that opens each file with Pillow, torchvision's transforms, a DataLoader without
-workers, float32, batch 16, SGD. Both train ResNet-18 from random weights (the arithmetic is the same) on the same photographs, with a
-random crop to 224 px and a mirror; each turn is one pass over the same number of pictures.
+The plain loop is what the tutorials show: a Dataset that opens each file with Pillow, torchvision's transforms, a DataLoader
+without workers, float32, batch 16, SGD. Both train ResNet-18 from random weights (the arithmetic is the same) on the same
+photographs, with a random crop to 224 px and a mirror; each turn is one pass over the same number of pictures.
 """
 
 import argparse
@@ -18,11 +18,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command `polytag` 
 import numpy as np
 import timm
 import torch
-from machine import VOC_MINI, write
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
+from machine import VOC_MINI, write
 from polytag.contracts import Dataset
 from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.scenes import write_scenes

@@ -47,9 +47,7 @@ class LabelSet:
         try:
             return self.names.index(name)
         except ValueError:
-            raise UsageError(
-                "unknown class name", got=repr(name), expected="one of " + ", ".join(self.names)
-            ) from None
+            raise UsageError("unknown class name", got=repr(name), expected="one of " + ", ".join(self.names)) from None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -306,7 +304,10 @@ def _checked_targets(target_NC: np.ndarray, *, num_rows: int, label_set: LabelSe
     values = np.asarray(target_NC)
     if values.shape != (num_rows, len(label_set)):
         raise DataError(
-            "labels of the wrong shape", where=source, got=str(values.shape), expected=f"{(num_rows, len(label_set))} (pictures, classes)"
+            "labels of the wrong shape",
+            where=source,
+            got=str(values.shape),
+            expected=f"{(num_rows, len(label_set))} (pictures, classes)",
         )
     bad = ~np.isin(values, (PRESENT, ABSENT, UNKNOWN))
     if bad.any():

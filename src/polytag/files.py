@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from polytag.errors import RunError
@@ -43,7 +43,7 @@ def move_into_place(temporary: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def saving(path: Path) -> Iterator[None]:
+def saving(path: Path) -> Generator[None]:
     """Turn what the operating system refuses while saving `path` into a RunError that says what to do."""
     try:
         yield

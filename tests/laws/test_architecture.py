@@ -44,7 +44,8 @@ def test_imports_run_one_way(path: Path):
             continue
         allowed = LAYER_OF[parts[1]] < LAYER_OF[room] or (room in LAYERS[0] and parts[1] in LAYERS[0])
         assert allowed, (
-            f"{path.relative_to(SRC)} imports {name}: imports run one way, {' <- '.join('/'.join(sorted(rooms)) for rooms in LAYERS)}; "
+            f"{path.relative_to(SRC)} imports {name}: imports run one way, "
+            f"{' <- '.join('/'.join(sorted(rooms)) for rooms in LAYERS)}; "
             "rooms of one layer do not import each other. Move what is shared to the left, or the caller to the right."
         )
 
@@ -81,7 +82,10 @@ def test_judging_and_reporting_never_import_torch():
 
 
 def test_help_imports_nothing_heavy():
-    script = "import sys; sys.argv = ['polytag', '--help']\nfrom polytag.cli.main import main\ntry:\n    main()\nexcept SystemExit:\n    pass\nprint(*sys.modules)"
+    script = (
+        "import sys; sys.argv = ['polytag', '--help']\nfrom polytag.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\nprint(*sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "polytag.cli.main" in loaded
     assert not {"torch", "numpy", "pyarrow", "altair", "timm", "sklearn", "PIL"} & set(loaded)

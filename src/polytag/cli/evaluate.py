@@ -108,8 +108,8 @@ def print_scores(console: "Any", scores: "Scores") -> None:
     known = int(scores.support_C.sum() + scores.num_negative_C.sum())
     absent = int(scores.num_negative_C.sum()) / known if known else math.nan
     console.print(
-        f'\n{scores.num_pictures} pictures. {absent:.1%} of the known labels are absent: answering "absent" to everything would have '
-        "about that accuracy, so accuracy says little.",
+        f"\n{scores.num_pictures} pictures. {absent:.1%} of the known labels are absent: answering “absent” to everything would "
+        "have about that accuracy, so accuracy says little.",
         highlight=False,
     )
 
@@ -118,9 +118,9 @@ def _counted(mean: "Mean") -> str:
     return f"{mean.count:,} {mean.unit}"
 
 
-def _number(value: float) -> str:
+def _number(value: Any) -> str:
     return "–" if math.isnan(value) else f"{value:.4f}"
 
 
-def _interval(low: float, high: float) -> str:
+def _interval(low: Any, high: Any) -> str:
     return "" if math.isnan(low) else f"{low:.3f} – {high:.3f}"

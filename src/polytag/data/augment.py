@@ -5,7 +5,7 @@ passed in, so a picture's augmentation depends on (seed, epoch, picture) and on 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -48,9 +48,7 @@ AUGMENTATIONS = {
 def augmentation(name: str) -> Augmentation:
     """The preset of this name; raises UsageError with the known ones."""
     if name not in AUGMENTATIONS:
-        raise UsageError(
-            "unknown augmentation", where="--augment", got=repr(name), expected="one of " + ", ".join(AUGMENTATIONS)
-        )
+        raise UsageError("unknown augmentation", where="--augment", got=repr(name), expected="one of " + ", ".join(AUGMENTATIONS))
     return AUGMENTATIONS[name]
 
 
@@ -96,7 +94,7 @@ def augmented(picture: Image.Image, preset: Augmentation, preprocessing: Preproc
 
 
 def _single_view(preprocessing: Preprocessing) -> Preprocessing:
-    return Preprocessing(**{**vars(preprocessing), "crops": "center"})
+    return replace(preprocessing, crops="center")
 
 
 def _resize(

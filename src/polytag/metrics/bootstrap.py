@@ -1,7 +1,7 @@
 """Percentile bootstrap over pictures, of all class APs and their mean at once, without sorting again.
 
-A replicate draws N pictures with replacement, which is a weight for every picture. The order of the pictures by score is the same in
-every replicate, so weights are summed along the sorted order between the thresholds that matter.
+A replicate draws N pictures with replacement, which is a weight for every picture. The order of the pictures by score is the same
+in every replicate, so weights are summed along the sorted order between the thresholds that matter.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class Intervals:
 def bootstrap_ap(target_NC: np.ndarray, score_NC: np.ndarray, *, num_replicates: int = 1000, seed: int = 0) -> Intervals:
     """Intervals of AP and mAP over resampled pictures.
 
-    A replicate without a positive of a class is left out of that class's interval and of its own mean. NaN where there is no replicate
-    to count. Seeded: the same table gives the same interval.
+    A replicate without a positive of a class is left out of that class's interval and of its own mean. NaN where there is no
+    replicate to count. Seeded: the same table gives the same interval.
     """
     ap_BC = replicate_ap(target_NC, weights_of(len(target_NC), num_replicates=num_replicates, seed=seed), score_NC=score_NC)
     return intervals_of(ap_BC)

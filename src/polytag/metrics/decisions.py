@@ -1,7 +1,7 @@
 """Numbers about decisions: counts at a threshold or among the top k, and the field's precision, recall and F1 made of them.
 
-A label is predicted where its probability is strictly above the threshold. Undefined ratios are NaN: precision of a class that is never
-predicted, recall of a class without a positive. A mean over classes counts the classes that are defined, and says how many.
+A label is predicted where its probability is strictly above the threshold. Undefined ratios are NaN: precision of a class that is
+never predicted, recall of a class without a positive. A mean over classes counts the classes that are defined, and says how many.
 """
 
 from dataclasses import dataclass

@@ -22,8 +22,8 @@ def evaluate(
 ) -> Scores:
     """Judge predictions that carry their truth. Every number is defined in docs/reference/metrics.md.
 
-    `threshold` is the probability above which a label counts as predicted. `num_replicates` bootstrap replicates, drawn with `seed`, give
-    the 95% intervals; 0 leaves them NaN. Raises UsageError for a threshold outside (0, 1).
+    `threshold` is the probability above which a label counts as predicted. `num_replicates` bootstrap replicates, drawn with
+    `seed`, give the 95% intervals; 0 leaves them NaN. Raises UsageError for a threshold outside (0, 1).
     """
     if not 0 < threshold < 1:
         raise UsageError("threshold out of range", got=str(threshold), expected="a probability between 0 and 1")

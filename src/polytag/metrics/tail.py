@@ -32,8 +32,8 @@ def tail_thresholds(
 ) -> np.ndarray:
     """K evenly spaced thresholds from the decision threshold to the largest score of any known label, both included.
 
-    Nothing lies strictly above the largest score, so the last point is always undefined. Where nothing exceeds the decision threshold,
-    all K are the decision threshold.
+    Nothing lies strictly above the largest score, so the last point is always undefined. Where nothing exceeds the decision
+    threshold, all K are the decision threshold.
     """
     known = probability_NC[target_NC >= 0]
     highest = max(threshold, float(known.max())) if known.size else threshold

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import timm
@@ -22,7 +23,7 @@ def build_model(
     backbone: str,
     *,
     num_classes: int,
-    backbone_args: Mapping[str, object] | None = None,
+    backbone_args: Mapping[str, Any] | None = None,
     weights: str = "random",
 ) -> nn.Module:
     """A timm model whose classifier gives one logit per class, on the CPU, in training mode, channels last.
@@ -39,7 +40,7 @@ def build_model(
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  the stub lacks this overload
 
 
-def create_backbone(backbone: str, *, num_classes: int, backbone_args: Mapping[str, object] | None = None) -> nn.Module:
+def create_backbone(backbone: str, *, num_classes: int, backbone_args: Mapping[str, Any] | None = None) -> nn.Module:
     """The timm model with random weights; raises UsageError, with near names, for one that timm does not know."""
     if not timm.is_model(backbone):
         near = timm.list_models(f"*{backbone.split('.')[0]}*")[:5]
@@ -60,13 +61,11 @@ def create_backbone(backbone: str, *, num_classes: int, backbone_args: Mapping[s
         ) from error
 
 
-def _load_pretrained(backbone: str, *, num_classes: int, backbone_args: Mapping[str, object] | None) -> nn.Module:
+def _load_pretrained(backbone: str, *, num_classes: int, backbone_args: Mapping[str, Any] | None) -> nn.Module:
     _require_hub(backbone)
     try:
         return timm.create_model(backbone, pretrained=True, num_classes=num_classes, **dict(backbone_args or {}))
-    except (
-        Exception
-    ) as error:  # the hub client, its transport and timm raise kinds of their own; each means the same to the user
+    except Exception as error:  # the hub client, its transport and timm raise kinds of their own; each means the same to the user
         raise CheckpointError(
             f"no pretrained weights for {backbone}",
             got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
@@ -90,9 +89,7 @@ def _require_hub(backbone: str) -> None:
     if any(isinstance(try_to_load_from_cache(config.hf_hub_id, name), str) for name in names):
         return
     address = urlsplit(constants.ENDPOINT)
-    offline = constants.HF_HUB_OFFLINE or (
-        os.environ.get("HTTPS_PROXY") is None and not _answers(address.hostname, address.port)
-    )
+    offline = constants.HF_HUB_OFFLINE or (os.environ.get("HTTPS_PROXY") is None and not _answers(address.hostname, address.port))
     if offline:
         raise CheckpointError(
             f"no pretrained weights for {backbone}: the model hub cannot be reached",

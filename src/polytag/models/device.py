@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class Arithmetic:
     precision: str
 
     @contextlib.contextmanager
-    def autocast(self) -> Iterator[None]:
+    def autocast(self) -> Generator[None]:
         """Runs the block in this precision."""
         with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             yield

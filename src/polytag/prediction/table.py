@@ -1,7 +1,8 @@
 """Predictions <-> file: Parquet for programs, CSV and JSON Lines for people. Imports no torch.
 
 A Parquet file has a versioned header in its schema's metadata, and the columns id, picture, error, `logit/<class>` (float32) and
-`target/<class>` (int8: 1, 0, -1). CSV and JSON Lines hold a probability per class, the labels above their thresholds, and the error.
+`target/<class>` (int8: 1, 0, -1). CSV and JSON Lines hold a probability per class, the labels above their thresholds, and the
+error.
 """
 
 import csv

@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -302,10 +302,11 @@ def _seed_step(seed: int, epoch: int, step: int) -> None:
 def _update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
     """Exponential moving average of weights and of batch-normalisation statistics; counters are copied."""
     kept, fresh = average.state_dict(), model.state_dict()
-    floating = [name for name, value in kept.items() if value.is_floating_point()]
-    torch._foreach_lerp_([kept[name] for name in floating], [fresh[name] for name in floating], 1 - decay)
-    for name in kept.keys() - set(floating):
-        kept[name].copy_(fresh[name])
+    for name, value in kept.items():
+        if value.is_floating_point():
+            value.lerp_(fresh[name], 1 - decay)
+        else:
+            value.copy_(fresh[name])
 
 
 def _running_loss(state: State) -> float:
@@ -314,7 +315,7 @@ def _running_loss(state: State) -> float:
 
 
 @contextmanager
-def _stop_requested() -> Iterator[threading.Event]:
+def _stop_requested() -> Generator[threading.Event]:
     """An event that the first Ctrl-C sets, to be looked at between steps; a second one interrupts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -9,10 +9,11 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -78,7 +79,7 @@ def open_run_folder(path: Path) -> RunFolder:
 
 
 @contextlib.contextmanager
-def locked(run: RunFolder) -> Iterator[None]:
+def locked(run: RunFolder) -> Generator[None]:
     """Hold the run for this process; raises RunError while another process trains in it. The lock dies with the process."""
     with open(run.path / "state" / "lock", "a+") as file:
         try:
@@ -107,7 +108,9 @@ def read_args(run: RunFolder) -> tuple[Recipe, Path, ReadOptions]:
     """The recipe, data and reading options of a run; raises RunError where args.yaml has been changed beyond reading."""
     try:
         values = yaml.safe_load(run.args.read_text())
-        recipe = {name: tuple(value) if isinstance(value, list) else value for name, value in values["recipe"].items()}
+        recipe: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values["recipe"].items()
+        }
         return Recipe(**recipe), Path(values["data"]), ReadOptions(**values["reading"])
     except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
         raise RunError(

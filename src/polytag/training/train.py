@@ -201,8 +201,14 @@ def _save_model(
     folder: Path, tensors: Mapping[str, torch.Tensor], *, epoch: int, state: State, dataset: Dataset, recipe: Recipe
 ) -> None:
     val_map = next((row["val_map"] for row in state.rows if row["epoch"] == epoch), float("nan"))
-    facts = {"recipe": recipe.name, "weights": recipe.weights, "epoch": epoch, "val_map": None if math.isnan(val_map) else round(val_map, 6), "data": dataset.source,
-             "data_fingerprint": dataset.fingerprint}  # fmt: skip
+    facts = {
+        "recipe": recipe.name,
+        "weights": recipe.weights,
+        "epoch": epoch,
+        "val_map": None if math.isnan(val_map) else round(val_map, 6),
+        "data": dataset.source,
+        "data_fingerprint": dataset.fingerprint,
+    }
     save_checkpoint(
         folder,
         tensors=tensors,
