@@ -27,8 +27,9 @@ def one(recipe: str, seed: int, options: tuple[str, ...]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [
-            str(Path(sys.executable).with_name("polytag")), "train", str(VOC_MINI), "--recipe", recipe, "--backbone",
-            "mobilenetv2_100", "--backbone-arg", "pad_type=same", "--weights", str(WEIGHTS), "--seed", str(seed), "--output", str(run), *options,
+            str(Path(sys.executable).with_name("polytag")), "train", str(VOC_MINI), "--recipe", recipe,
+            "--backbone", "mobilenetv2_100", "--backbone-arg", "pad_type=same", "--weights", str(WEIGHTS),
+            "--seed", str(seed), "--output", str(run), *options,
         ]  # fmt: skip
         started = time.perf_counter()
         subprocess.run(command, check=True)

@@ -5,18 +5,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytag.errors import PictureError
+from polytag.cli.reading import reads_annotations
+from polytag.errors import PictureError, UsageError
 
 if TYPE_CHECKING:
+    from polytag.contracts import Dataset
+    from polytag.data.load import ReadOptions
     from polytag.prediction.pictures import PictureResult
 
-_BATCH = 256  # rows a write, so that memory stays the same for any number of pictures
 
-
+@reads_annotations
 def predict(
+    options: "ReadOptions",
     model: Annotated[Path, typer.Argument(help="A run folder, or a checkpoint folder such as its best/.")],
     pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders that hold some.")],
     output: Annotated[Path | None, typer.Option(help="Write a .parquet, .csv or .jsonl file instead of printing.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="PICTURES is a labelled data set: score this split of it, and keep its labels."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
 ) -> None:
@@ -32,11 +39,17 @@ def predict(
 
     console, errors = Console(), Console(stderr=True)
     checkpoint = Checkpoint.read(model)
-    paths = list_pictures(pictures)
+    dataset = None
+    if split is not None:
+        dataset = _split_of(pictures, split=split, options=options)
+        checkpoint.require_labels(dataset.label_set)
+    paths = list_pictures(pictures) if dataset is None else list(dataset.paths)
     results = results_of(checkpoint, paths, device=device, precision=precision)
     num_failed = 0
     if output is not None:
-        num_failed = _write(results, output=output, checkpoint=checkpoint, num_pictures=len(paths), console=console, errors=errors)
+        num_failed = _write(
+            results, output=output, checkpoint=checkpoint, paths=paths, dataset=dataset, console=console, errors=errors
+        )
     else:
         for result in results:
             if result.error:
@@ -51,23 +64,43 @@ def predict(
         raise typer.Exit(PictureError.exit_status)
 
 
-def _write(results: "Any", *, output: Path, checkpoint: "Any", num_pictures: int, console: "Any", errors: "Any") -> int:
+def _write(
+    results: "Any", *, output: Path, checkpoint: "Any", paths: list[Path], dataset: "Dataset | None", console: "Any", errors: "Any"
+) -> int:
     from rich.progress import track
 
     from polytag.prediction.table import PredictionsWriter
 
+    ids = [path.as_posix() for path in paths] if dataset is None else dataset.ids
     num_failed = 0
-    with PredictionsWriter(output, label_set=checkpoint.label_set, checkpoint_id=checkpoint.id) as writer:
-        for result in track(results, total=num_pictures, description="predicting", console=errors, transient=True):
-            name = result.path.as_posix()
+    with PredictionsWriter(
+        output,
+        label_set=checkpoint.label_set,
+        checkpoint_id=checkpoint.id,
+        thresholds=checkpoint.thresholds,
+        source=dataset.source if dataset else "",
+    ) as writer:
+        shown = track(results, total=len(paths), description="predicting", console=errors, transient=True)
+        for row, (name, result) in enumerate(zip(ids, shown, strict=True)):
             if result.error:
                 num_failed += 1
                 writer.fail(name, str(result.path), result.error)
                 _tell(errors, result)
             else:
-                writer.write([name], [str(result.path)], result.logit_C[None])
-    console.print(f"{num_pictures - num_failed} pictures scored: {output}", highlight=False, soft_wrap=True)
+                target_NC = dataset.target_NC[row : row + 1] if dataset else None
+                writer.write([name], [str(result.path)], result.logit_C[None], target_NC)
+    console.print(f"{len(paths) - num_failed} pictures scored: {output}", highlight=False, soft_wrap=True)
     return num_failed
+
+
+def _split_of(given: list[Path], *, split: str, options: "ReadOptions") -> "Dataset":
+    from polytag.data.load import load_dataset
+
+    if len(given) != 1:
+        raise UsageError(
+            "--split takes one data set", where="PICTURES", got=f"{len(given)} paths", expected="one folder or file of labels"
+        )
+    return load_dataset(given[0], options=options).split(split)
 
 
 def _tell(errors: "Any", result: "PictureResult") -> None:

@@ -8,6 +8,7 @@ error.
 import csv
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -234,7 +235,7 @@ def _integers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
 
 
 def with_truth(predictions: Predictions, dataset: Dataset) -> Predictions:
-    """The predictions with the targets of a data set, joined by id.
+    """The predictions with the targets of a data set, joined by id or, where an id is not the data set's, by the picture's path.
 
     Raises PredictionsError where the classes differ or a scored picture is not in the data set, naming the first few.
     """
@@ -245,8 +246,12 @@ def with_truth(predictions: Predictions, dataset: Dataset) -> Predictions:
             got=", ".join(dataset.label_set),
             expected=", ".join(predictions.label_set),
         )
-    row_of = {name: row for row, name in enumerate(dataset.ids)}
-    lost = [name for name in predictions.ids if name not in row_of]
+    row_of = {str(path): row for row, path in enumerate(dataset.paths)} | {name: row for row, name in enumerate(dataset.ids)}
+    keys = [
+        name if name in row_of else os.path.abspath(picture) if picture else name
+        for name, picture in zip(predictions.ids, predictions.picture_paths, strict=True)
+    ]
+    lost = [name for name, key in zip(predictions.ids, keys, strict=True) if key not in row_of]
     if lost:
         raise PredictionsError(
             f"{len(lost)} of {len(predictions)} scored pictures are not in the truth",
@@ -258,7 +263,7 @@ def with_truth(predictions: Predictions, dataset: Dataset) -> Predictions:
     return Predictions(
         ids=predictions.ids,
         logit_NC=predictions.logit_NC,
-        target_NC=dataset.target_NC[[row_of[name] for name in predictions.ids]],
+        target_NC=dataset.target_NC[[row_of[key] for key in keys]],
         label_set=predictions.label_set,
         picture_paths=predictions.picture_paths,
         checkpoint_id=predictions.checkpoint_id,
