@@ -101,6 +101,6 @@ def _run_error(error: OSError, path: Path) -> RunError:
     return RunError(
         f"could not save {path.name}",
         where=str(path),
-        got=error.strerror or str(error),
+        got=os.strerror(error.errno) if error.errno else str(error),
         expected="a folder that can be written",
     )

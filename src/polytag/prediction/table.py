@@ -94,7 +94,8 @@ class PredictionsWriter:
     def _add(self, name: str, picture_path: str, error: str, logit_C: np.ndarray, target_C: np.ndarray) -> None:
         self._rows.append((name, picture_path, error, logit_C, target_C))
         if len(self._rows) == ROWS_AT_ONCE:
-            self._flush()
+            with files.saving(self._path):
+                self._flush()
 
     def _flush(self) -> None:
         if not self._rows:
@@ -126,11 +127,13 @@ class PredictionsWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             with files.saving(self._path):
-                if kind is None:
-                    self._flush()
-                for writer in (self._parquet, self._text):
-                    if writer is not None:
-                        writer.close()
+                try:
+                    if kind is None:
+                        self._flush()
+                finally:
+                    for writer in (self._parquet, self._text):
+                        if writer is not None:
+                            writer.close()
                 if kind is None:
                     files.move_into_place(self._temporary, self._path)
         finally:
@@ -158,6 +161,14 @@ def read_predictions(path: Path | str) -> Predictions:
     Raises PredictionsError for a file that is missing, is not Parquet, has no polytag header, or was changed since.
     """
     path = Path(path)
+    if path.is_dir():  # pyarrow would read every file in it
+        raise PredictionsError(
+            "the predictions file cannot be read",
+            where=str(path),
+            got="a folder",
+            expected="a Parquet file that `polytag train` or `polytag predict` wrote",
+            next_step=f"give the file itself, such as {path / 'predictions-val.parquet'}",
+        )
     try:
         table = pq.read_table(path, memory_map=True)
     except (OSError, pa.ArrowInvalid) as error:

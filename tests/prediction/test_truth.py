@@ -1,0 +1,83 @@
+"""Truth from a data set joins predictions by id, or by the picture's path."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polytag.contracts import Dataset, LabelSet, Predictions
+from polytag.errors import PredictionsError
+from polytag.prediction.table import with_truth
+
+LABELS = LabelSet(names=("cat", "dog"))
+TRUTH = np.array([[1, 0], [0, 1], [-1, 1], [1, 1], [0, 0]])
+
+
+def dataset(folder: Path, *, label_set: LabelSet = LABELS) -> Dataset:
+    ids = ("a", "b", "c", "d", "e")
+    return Dataset(
+        ids=ids,
+        paths=tuple(folder / f"{name}.jpg" for name in ids),
+        target_NC=TRUTH,
+        split_N=("train",) * 3 + ("val",) * 2,
+        label_set=label_set,
+        source="csv labels.csv",
+    )
+
+
+def scored(*names: str, paths: tuple[str, ...] = ()) -> Predictions:
+    return Predictions(
+        ids=names,
+        logit_NC=np.arange(2.0 * len(names)).reshape(-1, 2),
+        target_NC=np.full((len(names), 2), -1),
+        label_set=LABELS,
+        picture_paths=paths,
+        checkpoint_id="0123",
+        source="p.parquet",
+    )
+
+
+def test_by_id_in_any_order_and_for_some_of_the_pictures(tmp_path: Path):
+    before = scored("e", "a", "c")
+    joined = with_truth(before, dataset(tmp_path))
+    assert joined.target_NC.tolist() == [[0, 0], [1, 0], [-1, 1]]
+    np.testing.assert_array_equal(joined.logit_NC, before.logit_NC)
+    for name in ("ids", "picture_paths", "checkpoint_id", "source", "label_set"):
+        assert getattr(joined, name) == getattr(before, name)
+
+
+def test_by_path_absolute_or_relative_where_an_id_is_not_the_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    predictions = scored("photos/b.jpg", "elsewhere", "d", paths=("photos/b.jpg", str(tmp_path / "photos" / "c.jpg"), "lost.jpg"))
+    assert with_truth(predictions, dataset(tmp_path / "photos")).target_NC.tolist() == [[0, 1], [-1, 1], [1, 1]]
+
+
+def test_an_id_speaks_before_a_path(tmp_path: Path):
+    predictions = scored("a", paths=(str(tmp_path / "b.jpg"),))
+    assert with_truth(predictions, dataset(tmp_path)).target_NC.tolist() == [[1, 0]]
+
+
+def test_truth_replaces_what_was_known_before(tmp_path: Path):
+    before = scored("a")
+    known = Predictions(ids=before.ids, logit_NC=before.logit_NC, target_NC=np.array([[0, 1]]), label_set=LABELS)
+    assert with_truth(known, dataset(tmp_path)).target_NC.tolist() == [[1, 0]]
+
+
+def test_other_classes_are_refused(tmp_path: Path):
+    with pytest.raises(PredictionsError) as error:
+        with_truth(scored("a"), dataset(tmp_path, label_set=LabelSet(names=("dog", "cat"))))
+    assert str(error.value) == (
+        "the truth has other classes than the predictions\n  where: csv labels.csv\n  got: dog, cat\n  expected: cat, dog"
+    )
+
+
+def test_pictures_that_are_not_in_the_truth_are_named(tmp_path: Path):
+    with pytest.raises(PredictionsError) as error:
+        with_truth(scored("a", "v", "w", "x", "y"), dataset(tmp_path))
+    assert str(error.value) == (
+        "4 of 5 scored pictures are not in the truth\n  where: csv labels.csv\n  got: v, w, x, ...\n"
+        "  expected: ids such as a, b, c\n  next: give the data set that these pictures are from"
+    )
+    with pytest.raises(PredictionsError, match=r"1 of 2 scored pictures are not in the truth\n.*\n  got: /no/z\.jpg\n"):
+        with_truth(scored("a", "/no/z.jpg", paths=("", "/no/z.jpg")), dataset(tmp_path))
