@@ -43,7 +43,7 @@ def predict(
     if split is not None:
         dataset = _split_of(pictures, split=split, options=options)
         checkpoint.require_labels(dataset.label_set)
-    paths = list_pictures(pictures) if dataset is None else list(dataset.paths)
+    paths = list(dict.fromkeys(list_pictures(pictures))) if dataset is None else list(dataset.paths)
     results = results_of(checkpoint, paths, device=device, precision=precision)
     num_failed = 0
     if output is not None:

@@ -1,5 +1,6 @@
 """`polytag train`: from a folder of labelled pictures to a judged model."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 @reads_annotations
 def train(
+    context: typer.Context,
     options: "ReadOptions",
     data: Annotated[Path | None, typer.Argument(help="Labelled pictures, in any format that `polytag data check` reads.")] = None,
     recipe: Annotated[str, typer.Option(help="finetune, probe or velocity.")] = "finetune",
@@ -48,6 +50,13 @@ def train(
             got="neither" if data is None else "both",
             next_step="`polytag train DATA`, or `polytag train --resume runs/NAME`",
         )
+    if resume is not None and (others := _options_given(context) - {"--resume"}):
+        raise UsageError(
+            "a resumed run keeps its recipe",
+            where="--resume",
+            got=", ".join(sorted(others)),
+            next_step="leave those options out, or start a new run",
+        )
     from rich.console import Console
 
     from polytag.cli.watch import ConsoleWatcher
@@ -63,13 +72,6 @@ def train(
         "backbone_args": parse_backbone_args(backbone_arg) if backbone_arg else None,
     }  # fmt: skip
     given = {name: value for name, value in changes.items() if value is not None}
-    if resume is not None and given:
-        raise UsageError(
-            "a resumed run keeps its recipe",
-            where="--resume",
-            got=", ".join("--" + name.replace("_px", "").replace("_", "-") for name in given),
-            next_step="leave those options out, or start a new run",
-        )
     with ConsoleWatcher(console) as watcher:
         try:
             if resume is not None:
@@ -82,6 +84,12 @@ def train(
             console.print(f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {stopped}", highlight=False)
             raise typer.Exit(130) from None
     print_result(console, run)
+
+
+def _options_given(context: typer.Context) -> set[str]:
+    """The options that stand on the command line, such as --epochs."""
+    sources = {option.opts[0]: context.get_parameter_source(option.name or "") for option in context.command.params}
+    return {flag for flag, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def parse_backbone_args(pairs: list[str]) -> dict[str, object]:
@@ -100,10 +108,11 @@ def parse_backbone_args(pairs: list[str]) -> dict[str, object]:
 def print_result(console: "Any", run: "TrainedRun") -> None:
     """The last lines of a run: the number, where everything lies, and what to type next."""
     mean = run.scores.mean_ap
+    interval = "" if math.isnan(mean.low) else f"  {mean.low:.3f} – {mean.high:.3f}"
     console.print()
     console.print(
-        f"[bold]validation mAP {mean.value:.4f}[/bold]  [{mean.low:.3f}, {mean.high:.3f}]  over {mean.count} classes, "
-        f"{run.scores.num_pictures} pictures (epoch {run.checkpoint.facts['epoch']})".replace("[0.", r"\[0."),
+        f"[bold]validation mAP {mean.value:.4f}[/bold]{interval}  over {mean.count} classes, {run.scores.num_pictures} pictures "
+        f"(epoch {run.checkpoint.facts['epoch']})",
         highlight=False,
     )
     path = run.folder.path

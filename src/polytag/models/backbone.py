@@ -24,23 +24,28 @@ def build_model(
     *,
     num_classes: int,
     backbone_args: Mapping[str, Any] | None = None,
+    image_size_px: int | None = None,
     weights: str = "random",
 ) -> nn.Module:
     """A timm model whose classifier gives one logit per class, on the CPU, in training mode, channels last.
 
+    `image_size_px` is told to backbones that are built for one input size, such as ViT; None leaves their own.
     `weights` is "pretrained" (timm's, from the hub or its cache), "random", or the path of a safetensors file whose tensors must be
     the backbone's, every one, by name and shape; a classifier in the file is left out, since its classes are not these.
     Raises UsageError for an unknown backbone or argument, CheckpointError for weights that cannot be had or do not fit.
     """
-    model = create_backbone(backbone, num_classes=num_classes, backbone_args=backbone_args)
+    model = create_backbone(backbone, num_classes=num_classes, backbone_args=backbone_args, image_size_px=image_size_px)
     if weights == "pretrained":
-        model = _load_pretrained(backbone, num_classes=num_classes, backbone_args=backbone_args)
+        arguments = _with_input_size(backbone, backbone_args, image_size_px)
+        model = _load_pretrained(backbone, num_classes=num_classes, backbone_args=arguments)
     elif weights != "random":
         load_backbone_weights(model, Path(weights))
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  the stub lacks this overload
 
 
-def create_backbone(backbone: str, *, num_classes: int, backbone_args: Mapping[str, Any] | None = None) -> nn.Module:
+def create_backbone(
+    backbone: str, *, num_classes: int, backbone_args: Mapping[str, Any] | None = None, image_size_px: int | None = None
+) -> nn.Module:
     """The timm model with random weights; raises UsageError, with near names, for one that timm does not know."""
     if not timm.is_model(backbone):
         near = timm.list_models(f"*{backbone.split('.')[0]}*")[:5]
@@ -51,7 +56,7 @@ def create_backbone(backbone: str, *, num_classes: int, backbone_args: Mapping[s
             next_step='`python -c "import timm; print(timm.list_models())"` lists them',
         )
     try:
-        return timm.create_model(backbone, num_classes=num_classes, **dict(backbone_args or {}))
+        return timm.create_model(backbone, num_classes=num_classes, **_with_input_size(backbone, backbone_args, image_size_px))
     except TypeError as error:
         raise UsageError(
             f"the backbone {backbone} does not take these arguments",
@@ -59,6 +64,37 @@ def create_backbone(backbone: str, *, num_classes: int, backbone_args: Mapping[s
             got=", ".join(f"{key}={value}" for key, value in (backbone_args or {}).items()),
             expected=str(error),
         ) from error
+
+
+def fixed_input_size_px(backbone: str) -> int | None:
+    """The side that a backbone is built for, where it takes no other without being told; None where any side will do."""
+    config = timm.get_pretrained_cfg(backbone)
+    return config.input_size[-1] if config is not None and config.fixed_input_size else None
+
+
+def require_input_size(model: nn.Module, *, backbone: str, image_size_px: int) -> None:
+    """Raises UsageError for a picture size that the model cannot read; costs one forward pass of one picture."""
+    training = model.training
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, image_size_px, image_size_px))
+    except (AssertionError, RuntimeError, ValueError) as error:  # what timm's models raise, each its own
+        config = timm.get_pretrained_cfg(backbone)
+        raise UsageError(
+            f"the backbone {backbone} cannot read pictures of {image_size_px} px",
+            where="--image-size",
+            got=str(error).splitlines()[0],
+            expected="a size that divides into its patches and stages",
+            next_step=f"try --image-size {config.input_size[-1] if config else 224}",
+        ) from error
+    model.train(training)
+
+
+def _with_input_size(backbone: str, backbone_args: Mapping[str, Any] | None, image_size_px: int | None) -> dict[str, Any]:
+    arguments = dict(backbone_args or {})
+    if image_size_px not in (None, fixed_input_size_px(backbone)) and fixed_input_size_px(backbone):
+        arguments.setdefault("img_size", image_size_px)
+    return arguments
 
 
 def _load_pretrained(backbone: str, *, num_classes: int, backbone_args: Mapping[str, Any] | None) -> nn.Module:

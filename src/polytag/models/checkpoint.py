@@ -99,7 +99,12 @@ class Checkpoint:
                 next_step="copy the checkpoint again, or train again",
             )
         tensors = read_tensors(path)
-        model = create_backbone(self.backbone, num_classes=len(self.label_set), backbone_args=self.backbone_args)
+        model = create_backbone(
+            self.backbone,
+            num_classes=len(self.label_set),
+            backbone_args=self.backbone_args,
+            image_size_px=self.preprocessing.image_size_px,
+        )
         check_tensors(tensors, model.state_dict(), where=str(path))
         model.load_state_dict(tensors)
         return model.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  the stub lacks it

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from polytag.contracts import Preprocessing
 from polytag.data.augment import augmentation
 from polytag.errors import UsageError
-from polytag.models.backbone import pretrained_normalisation
+from polytag.models.backbone import fixed_input_size_px, pretrained_normalisation
 from polytag.training.losses import LOSSES
+
+_IMAGE_SIZE_PX = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,8 @@ class Recipe:
 
     backbone, backbone_args   a timm model and timm's own arguments for it
     weights                   "pretrained", "random", or a safetensors file
-    image_size_px, fit, crops, mean, std   see contracts.Preprocessing; mean and std None: what the weights were trained with
+    image_size_px             side of the square input; None: 256, or the one size that a backbone such as ViT is built for
+    fit, crops, mean, std     see contracts.Preprocessing; mean and std None: what the weights were trained with
     augment                   a preset of data.augment
     loss                      a name of train.losses
     class_weights             "none", or "balanced": positives of a class count num_absent / num_present times, at most 20
@@ -38,7 +41,7 @@ class Recipe:
     backbone: str = "resnet18"
     backbone_args: Mapping[str, object] = field(default_factory=dict)
     weights: str = "pretrained"
-    image_size_px: int = 224
+    image_size_px: int | None = None
     fit: str = "squash"
     crops: str = "center"
     mean: tuple[float, float, float] | None = None
@@ -92,7 +95,7 @@ class Recipe:
         """How pictures reach the backbone."""
         mean, std = pretrained_normalisation(self.backbone)
         return Preprocessing(
-            image_size_px=self.image_size_px,
+            image_size_px=self.image_size_px or fixed_input_size_px(self.backbone) or _IMAGE_SIZE_PX,
             fit=self.fit,
             crops=self.crops,
             mean=self.mean or mean,
@@ -103,14 +106,14 @@ class Recipe:
 
 # Docstrings of values: a recipe says what it promises, on what data and machine, in how long.
 
-FINETUNE = Recipe(name="finetune", image_size_px=256, epochs=6, head_lr=2e-3, backbone_lr=3e-4)
+FINETUNE = Recipe(name="finetune", epochs=6, head_lr=2e-3, backbone_lr=3e-4)
 """The default: the probe as head start, then a few epochs of the whole network.
 
 AdamW, the head at ten times the backbone's learning rate, warm-up and cosine, no decay of norms and biases, averaged weights.
 The figures that it reached, with machine and spread, are in benchmarks/results/voc_mini.json and docs/experiments.md.
 """
 
-PROBE = Recipe(name="probe", epochs=0, image_size_px=256)
+PROBE = Recipe(name="probe", epochs=0)
 """The first answer: frozen features in one pass, then a regularised logistic regression per class.
 
 The strength is chosen on held-out folds of the training pictures. The figures are beside those of `finetune`.

@@ -1,8 +1,9 @@
 """`polytag train`: from a folder of labelled pictures to a judged model, in one function; and the same after an interruption."""
 
+import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.splits import require_trainable, with_validation_split
 from polytag.errors import RunError
 from polytag.metrics.evaluate import evaluate
-from polytag.models.backbone import build_model
+from polytag.models.backbone import build_model, require_input_size
 from polytag.models.checkpoint import Checkpoint, save_checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.prediction.table import read_predictions
@@ -63,7 +64,7 @@ def train(
     arithmetic = choose_arithmetic(recipe.device, recipe.precision)
     model = _fresh_model(recipe, dataset)  # weights that do not fit are told before a folder is made
     run = create_run_folder(Path(output) if output else Path("runs") / f"{Path(data).resolve().stem}-{recipe.name}")
-    with locked(run):
+    with locked(run), _interruptible(run):
         write_args(run, recipe=recipe, data=Path(data), options=options)
         return _run(run, model=model, dataset=dataset, recipe=recipe, arithmetic=arithmetic, state=None, watcher=watcher)
 
@@ -76,7 +77,7 @@ def resume(run_folder: str | Path, *, watcher: Watcher | None = None) -> Trained
     """
     watcher = watcher or Silent()
     run = open_run_folder(Path(run_folder))
-    with locked(run):
+    with locked(run), _interruptible(run):
         if run.metrics.is_file():
             watcher.note(f"{run.path} is finished; nothing to resume")
             return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), scores=evaluate(read_predictions(run.predictions)))
@@ -92,10 +93,17 @@ def resume(run_folder: str | Path, *, watcher: Watcher | None = None) -> Trained
                 )
             watcher.note(f"going on at epoch {state.epoch}, step {state.step}")
         arithmetic = choose_arithmetic(recipe.device, recipe.precision)
-        model = _fresh_model(recipe, dataset) if state is None else build_model(
-            recipe.backbone, num_classes=len(dataset.label_set), backbone_args=recipe.backbone_args
-        )  # fmt: skip
+        model = _fresh_model(recipe if state is None else replace(recipe, weights="random"), dataset)
         return _run(run, model=model, dataset=dataset, recipe=recipe, arithmetic=arithmetic, state=state, watcher=watcher)
+
+
+@contextlib.contextmanager
+def _interruptible(run: RunFolder) -> Generator[None]:
+    """Ctrl-C, in whatever phase, becomes an `Interrupted` that names the run to go on with."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        raise Interrupted(run.path) from None
 
 
 def _load(data: Path, *, options: ReadOptions, watcher: Watcher) -> Dataset:
@@ -112,9 +120,16 @@ def _load(data: Path, *, options: ReadOptions, watcher: Watcher) -> Dataset:
 
 def _fresh_model(recipe: Recipe, dataset: Dataset) -> torch.nn.Module:
     torch.manual_seed(recipe.seed)
-    return build_model(
-        recipe.backbone, num_classes=len(dataset.label_set), backbone_args=recipe.backbone_args, weights=recipe.weights
+    image_size_px = recipe.preprocessing.image_size_px
+    model = build_model(
+        recipe.backbone,
+        num_classes=len(dataset.label_set),
+        backbone_args=recipe.backbone_args,
+        image_size_px=image_size_px,
+        weights=recipe.weights,
     )
+    require_input_size(model, backbone=recipe.backbone, image_size_px=image_size_px)
+    return model
 
 
 def _run(
@@ -152,19 +167,16 @@ def _run(
         write_results(run, state.rows)
         if state.best:
             _save_model(run.best, state.best, epoch=state.best_epoch, state=state, dataset=dataset, recipe=recipe)
-    try:
-        state = train_loop(
-            model,
-            train_set=train_set,
-            val_set=val_set,
-            recipe=recipe,
-            arithmetic=arithmetic,
-            state=state,
-            sinks=Sinks(save_state=lambda state: save_state(run.state, state), epoch_done=epoch_done),
-            watcher=watcher,
-        )
-    except Interrupted:
-        raise Interrupted(run.path) from None
+    state = train_loop(
+        model,
+        train_set=train_set,
+        val_set=val_set,
+        recipe=recipe,
+        arithmetic=arithmetic,
+        state=state,
+        sinks=Sinks(save_state=lambda state: save_state(run.state, state), epoch_done=epoch_done),
+        watcher=watcher,
+    )
     if state.failures:
         names = ", ".join(sorted(state.failures)[:5]) + (", ..." if len(state.failures) > 5 else "")
         watcher.note(f"{len(state.failures)} training pictures could not be read and were skipped: {names}")
@@ -234,7 +246,7 @@ A multi-label image classifier made by polytag: one sigmoid per class.
 | checkpoint | `{checkpoint_id}` |
 | recipe | {recipe.name}, epoch {facts["epoch"]} |
 | starting weights | {recipe.weights} |
-| input | {recipe.image_size_px} px, {recipe.fit} |
+| input | {recipe.preprocessing.image_size_px} px, {recipe.fit} |
 | data | {counts["train"]} training and {counts["val"]} validation pictures, fingerprint `{dataset.fingerprint}` |
 | validation mAP | {facts["val_map"]} (unweighted mean over the classes that have a positive) |
 
@@ -259,7 +271,7 @@ def _facts(recipe: Recipe, *, dataset: Dataset, arithmetic: Arithmetic, state: S
         "recipe": recipe.name,
         "backbone": recipe.backbone,
         "starting weights": Path(recipe.weights).name,
-        "input": f"{recipe.image_size_px} px, {recipe.fit}",
+        "input": f"{recipe.preprocessing.image_size_px} px, {recipe.fit}",
         "best epoch": f"{state.best_epoch} of {recipe.epochs}",
         "arithmetic": f"{arithmetic.device}, {arithmetic.precision}",
         "training time": f"{sum(row['seconds'] for row in state.rows):.0f} s",
