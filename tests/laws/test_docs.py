@@ -1,37 +1,93 @@
-"""Documents that cannot drift: snippets run, commands exist, links lead somewhere, the map of the house is the house."""
+"""Documents that cannot drift: what they show runs, what they list is all there is, links lead somewhere, the map is the house.
 
+In a page, a block marked ```python is run and one marked ```console run is typed, top to bottom, in one folder and one namespace;
+```python norun is only compiled, and every `polytag ...` line of any block must name a verb and options that exist.
+"""
+
+import csv
+import json
 import re
 import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from polytag.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+REFERENCE = ROOT / "docs" / "reference"
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RUNS, COMPILES, SHOWS = ("python", "console run"), ("python norun",), ("", "bash", "console", "console run", "sh")
 
 
 def identify(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=identify)
-def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The blocks of a page share one namespace, top to bottom; a block marked ```python norun is only compiled."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def at_hand(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What a reader has: VOC2012 (small, generated) with train and val, VOC2007 with test, pictures of their own, finished runs.
+
+    One thread: the networks are so small that a second only waits for the first.
+    """
+    import torch
+
+    from polytag import FINETUNE, VELOCITY, convert, load_dataset, train
+    from polytag.data.scenes import write_scenes
+
+    folder = tmp_path_factory.mktemp("at-hand")
+    voc2012 = write_scenes(folder / "data", num_train=60, num_val=40, size_px=48)
+    val_set = load_dataset(voc2012).split("val")
+    convert(replace(val_set, split_N=("test",) * len(val_set)), voc2012.with_name("VOC2007"), to="voc")
+    (folder / "VOCdevkit").symlink_to("data/VOCdevkit")
+    shutil.copytree(colours.parent, folder / "my-pictures")
+    shutil.copytree(colours.parent / "pictures", folder / "new-pictures", ignore=shutil.ignore_patterns("0[0-5]*"))
+    shutil.copy(val_set.paths[0], folder / "photo.jpg")
+
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for data, recipe in ((voc2012, FINETUNE), (voc2012, VELOCITY), (folder / "my-pictures", FINETUNE)):
+        tiny = replace(recipe, backbone="test_resnet", weights="random", image_size_px=32, epochs=2)
+        train(data, recipe=tiny, output=folder / "runs" / f"{data.name}-{recipe.name}")
+    yield folder
+    torch.set_num_threads(num_threads)
+
+
+def blocks_in(page: Path, *kinds: str) -> list[tuple[str, str]]:
+    """The blocks of these kinds, from top to bottom: what stands behind the fence, and the text."""
+    return [(kind, text) for kind, text in FENCE.findall(page.read_text()) if kind in kinds]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_in(page, *RUNS, *COMPILES)], ids=identify)
+def test_blocks_run(page: Path, at_hand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "reader"
+    shutil.copytree(at_hand, folder, symlinks=True)
+    monkeypatch.chdir(folder)
     namespace: dict[str, object] = {"__name__": "snippet"}
-    for match in re.finditer(r"^```python( norun)?\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
-        code = compile(match[2], f"{identify(page)} block", "exec")
-        if not match[1]:
-            exec(code, namespace)
+    for kind, text in blocks_in(page, *RUNS, *COMPILES):
+        if kind == "console run":
+            for line in commands_of(text):
+                done = CliRunner().invoke(app, shlex.split(line, comments=True)[1:])
+                assert done.exit_code == 0, f"{identify(page)}: `{line}`: {done.exception!r}\n{done.output}"
+        else:
+            code = compile(text, f"{identify(page)} block", "exec")
+            if kind == "python":
+                exec(code, namespace)
+
+
+def commands_of(block: str) -> list[str]:
+    lines = block.replace("\\\n", " ").splitlines()
+    return [line.strip().removeprefix("$ ") for line in lines if re.match(r"\s*(\$ )?polytag ", line)]
 
 
 def commands_in(page: Path) -> list[str]:
-    blocks = re.findall(r"^```(?:bash|console|sh)?\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.strip().removeprefix("$ ") for line in lines if re.match(r"\s*(\$ )?polytag ", line)]
+    return [line for _, text in blocks_in(page, *SHOWS) for line in commands_of(text)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=identify)
@@ -47,34 +103,185 @@ def test_commands_shown_are_commands_there_are(page: Path):
                 break
             assert name in command.commands, f"{identify(page)}: `{line}` names no verb of polytag"
             command = command.commands[name]
-        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        known = options_of(command) | {"--help"}
         for word in words:
             if word.startswith("--"):
                 assert word.split("=")[0] in known, f"{identify(page)}: `{line}` has an option that does not exist: {word}"
 
 
+def options_of(command: "typer.core.TyperCommand") -> set[str]:
+    return {
+        option
+        for parameter in command.params
+        for option in [*parameter.opts, *parameter.secondary_opts]
+        if option.startswith("--") and option != "--help"
+    }
+
+
+def verbs(command: "typer.core.TyperCommand", path: str) -> Iterator[tuple[str, "typer.core.TyperCommand"]]:
+    for name, child in getattr(command, "commands", {}).items():
+        yield from verbs(child, f"{path} {name}")
+    if not hasattr(command, "commands"):
+        yield path, command
+
+
 def test_every_verb_is_in_the_reference():
-    text = (ROOT / "docs" / "reference" / "commands.md").read_text()
+    page = REFERENCE / "commands.md"
+    there_are = dict(verbs(typer.main.get_command(app), "polytag"))
+    assert set(re.findall(r"^## `(.*)`$", page.read_text(), re.MULTILINE)) == set(there_are), "commands.md: a heading for each verb"
+    for name, command in there_are.items():
+        # the options for reading labels stand once, in a section of their own, which the verbs that have them point to
+        listed = listed_in(page, f"`{name}`")
+        reading = listed_in(page, "Reading the labels")
+        own = {option for option in options_of(command) if option not in reading or option in listed}
+        assert listed == own, f"docs/reference/commands.md: the table of {name} lists {listed ^ own} too many or too few"
+        if options_of(command) & (reading - listed):
+            assert "#reading-the-labels" in section_of(page, f"`{name}`"), f"commands.md: {name} reads labels; point to how"
 
-    def verbs(command, path):
-        for name, child in getattr(command, "commands", {}).items():
-            yield from verbs(child, [*path, name])
-        if not hasattr(command, "commands"):
-            yield " ".join(path), command
 
-    for name, command in verbs(typer.main.get_command(app), ["polytag"]):
-        assert f"## `{name}`" in text, f"docs/reference/commands.md lacks {name}"
-        section = text.split(f"## `{name}`")[1].split("\n## ")[0]
-        for parameter in command.params:
-            if parameter.opts[0].startswith("--") and "--help" not in parameter.opts:
-                assert f"`{parameter.opts[0]}`" in section, f"docs/reference/commands.md: {name} lacks {parameter.opts[0]}"
+def test_the_options_for_reading_labels_are_in_the_reference():
+    convert = dict(verbs(typer.main.get_command(app), "polytag"))["polytag data convert"]
+    assert_lists(REFERENCE / "commands.md", "Reading the labels", options_of(convert) - {"--to"})
+
+
+# ---- what a reference page lists is all there is, and nothing else
+
+
+def section_of(page: Path, heading: str) -> str:
+    """The text under a heading, whatever its level, down to the next one of that level or above."""
+    match = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#{{1,6}} |\Z)", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert match, f"{identify(page)} has no heading {heading!r}"
+    return match[2]
+
+
+def listed_in(page: Path, heading: str) -> set[str]:
+    """The names in code style in the first column of the tables under a heading."""
+    cells = re.findall(r"^\| (.*?) \|", section_of(page, heading), re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def assert_lists(page: Path, heading: str, names: set[str]) -> None:
+    listed = listed_in(page, heading)
+    assert listed == names, f"{identify(page)}, {heading}: lacks {sorted(names - listed)}, lists too much {sorted(listed - names)}"
+
+
+def test_the_options_for_reading_are_all_listed():
+    from polytag import ReadOptions
+
+    assert_lists(REFERENCE / "formats.md", "Options", {field.name for field in fields(ReadOptions)})
+
+
+def test_the_fields_of_a_recipe_are_all_listed():
+    from polytag.data.augment import AUGMENTATIONS
+    from polytag.training.losses import LOSSES
+    from polytag.training.recipes import RECIPES, Recipe
+
+    page = REFERENCE / "recipes.md"
+    assert_lists(page, "Fields", {field.name for field in fields(Recipe)})
+    assert_lists(page, "Losses", set(LOSSES))
+    assert_lists(page, "Augmentation", set(AUGMENTATIONS))
+    assert_lists(page, "The recipes", set(RECIPES))
+
+
+def test_the_values_of_the_recipes_are_those_listed():
+    """A recipe that is changed changes its row here: the message is the row to write."""
+    from polytag.training.recipes import DEMO, FINETUNE, PROBE, VELOCITY
+
+    page = REFERENCE / "recipes.md"
+    lines = section_of(page, "Values").splitlines()
+    names = listed_in(page, "Values")
+    assert names >= {"backbone", "image_size_px", "epochs", "head_lr", "backbone_lr", "augment", "seed"}
+    for name in names:
+        values = [_shown(getattr(recipe, name)) for recipe in (FINETUNE, PROBE, VELOCITY, DEMO)]
+        assert f"| `{name}` | {' | '.join(values)} |" in lines
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def test_the_keys_of_metrics_json_are_all_listed(at_hand: Path):
+    page, metrics = REFERENCE / "metrics.md", json.loads((at_hand / "runs" / "VOC2012-finetune" / "metrics.json").read_text())
+    means = {name for name, value in metrics.items() if isinstance(value, dict) and "value" in value}
+    assert_lists(page, "Keys of metrics.json", set(metrics) - means)
+    assert_lists(page, "Averages", means)
+    assert_lists(page, "Keys of an average", {key for name in means for key in metrics[name]})
+    assert_lists(page, "Keys of a class", set(next(iter(metrics["per_class"].values()))))
+    assert_lists(page, "Keys of tail_accuracy", set(metrics["tail_accuracy"]))
+
+
+def test_the_files_of_a_run_are_all_listed(at_hand: Path):
+    page, run = REFERENCE / "run-folder.md", at_hand / "runs" / "VOC2012-finetune"
+    found = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    assert_lists(page, "Files", {re.sub(r"^grids/.*-(top|bottom)", r"grids/<class>-\1", name) for name in found})
+    assert_lists(page, "args.yaml", {"data", "reading", "recipe"})
+    with (run / "results.csv").open() as file:
+        assert_lists(page, "results.csv", set(next(csv.reader(file))))
+    assert_lists(page, "env.json", set(json.loads((run / "env.json").read_text())))
+    config = json.loads((run / "best" / "config.json").read_text())
+    assert_lists(page, "config.json", set(config))
+    assert_lists(page, "preprocessing", set(config["preprocessing"]))
+    assert_lists(page, "facts", set(config["facts"]))
+
+
+def test_the_columns_of_predictions_are_all_listed(at_hand: Path, tmp_path: Path):
+    import pyarrow.parquet as pq
+
+    from polytag import read_predictions, write_predictions
+
+    page = REFERENCE / "predictions.md"
+    predictions = read_predictions(at_hand / "runs" / "VOC2012-finetune" / "predictions-val.parquet")
+    classes = set(predictions.label_set)
+    for name in ("t.parquet", "t.csv", "t.jsonl"):
+        write_predictions(predictions, tmp_path / name)
+    schema = pq.read_schema(tmp_path / "t.parquet")
+    assert_lists(page, "Header", set(json.loads(schema.metadata[b"polytag.predictions"])))
+    assert_lists(page, "Parquet", {re.sub("/.*", "/<class>", name) for name in schema.names})
+    with (tmp_path / "t.csv").open() as file:
+        assert_lists(page, "CSV", {"<class>" if name in classes else name for name in next(csv.reader(file))})
+    assert_lists(page, "JSON Lines", set(json.loads((tmp_path / "t.jsonl").read_text().splitlines()[0])))
+
+
+def test_the_keys_of_a_data_check_are_all_listed(at_hand: Path):
+    from polytag import check, load_dataset
+
+    found = check(load_dataset(at_hand / "my-pictures"), read_pictures=False).to_json()
+    assert_lists(REFERENCE / "data-check.md", "The JSON file", set(found))
+
+
+def test_the_public_names_and_the_errors_are_all_listed():
+    import polytag
+    from polytag import errors
+
+    page = REFERENCE / "python.md"
+    assert_lists(page, "Names", set(polytag.__all__))
+    kinds = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, polytag.PolytagError)}
+    assert_lists(page, "Errors", set(kinds))
+    for name, kind in kinds.items():
+        assert re.search(rf"^\| `{name}` \| .* \| {kind.exit_status} \|$", page.read_text(), re.MULTILINE), (
+            f"python.md: exit status of {name}"
+        )
+    text = page.read_text()
+    for name in polytag.__all__:
+        used = re.search(rf"polytag\.{name}\b|import [\w, ()\n]*\b{name}\b", text)
+        assert used, f"python.md: {name} has a line, and no example that uses it"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=identify)
 def test_links_inside_lead_somewhere(page: Path):
-    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
-        if not re.match(r"https?:|mailto:", target):
-            assert (page.parent / target).exists(), f"{identify(page)} links to {target}, which is not there"
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text()):
+        if re.match(r"https?:|mailto:", target):
+            continue
+        path = page.parent / target if target else page
+        assert path.exists(), f"{identify(page)} links to {target}, which is not there"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in anchors, f"{identify(page)} links to {target}#{anchor}, which has no such heading"
 
 
 def test_the_map_in_the_readme_is_the_house():
@@ -84,3 +291,5 @@ def test_the_map_in_the_readme_is_the_house():
         name = path.name + ("/" if path.is_dir() else "")
         if not name.startswith("__"):
             assert f"  {name}" in text, f"README.md: the map lacks src/polytag/{name}"
+    for name in re.findall(r"^  ([\w.]+/?) ", text, re.MULTILINE):
+        assert any((folder / name).exists() for folder in (source, ROOT)), f"README.md: the map shows {name}, which is not there"
