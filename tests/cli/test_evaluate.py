@@ -1,0 +1,146 @@
+"""`polytag evaluate`: judge a predictions file, with the truth in it or beside it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polytag.contracts import LabelSet, Predictions
+from polytag.errors import PredictionsError, UsageError
+from polytag.metrics.evaluate import evaluate, scores_to_json
+from polytag.prediction.table import read_predictions, write_predictions
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four pictures and three classes: a good one, a bad one, and one without a positive."""
+    path = tmp_path_factory.mktemp("small") / "small.parquet"
+    target_NC = np.array([[1, 0, 0], [1, 1, -1], [0, 0, 0], [0, 1, -1]])
+    logit_NC = np.array([[3.0, 2, -1], [2, -1, 1], [1, 1, -2], [-1, -2, -1]])
+    write_predictions(
+        Predictions(
+            ids=("a", "b", "c", "d"), logit_NC=logit_NC, target_NC=target_NC, label_set=LabelSet(names=("cat", "dog", "elk"))
+        ),
+        path,
+    )
+    return path
+
+
+def test_the_tables(small: Path, polytag):
+    lines = [line.rstrip() for line in polytag("evaluate", small).stdout.splitlines()]
+    scores = evaluate(read_predictions(small))
+    low, high = scores.ap_low_C[1], scores.ap_high_C[1]
+    assert [line.split() for line in lines[:4]] == [
+        ["class", "AP", "95%", "interval", "positives", "negatives", "unknown", "precision", "recall"],
+        ["cat", "1.0000", "1.000", "–", "1.000", "2", "2", "0", "0.6667", "1.0000"],
+        ["dog", "0.4167", f"{low:.3f}", "–", f"{high:.3f}", "2", "2", "0", "0.0000", "0.0000"],
+        ["elk", "–", "0", "2", "2", "–", "–"],
+    ]
+    end = lines.index("", 5)
+    averages = {line.split()[0]: line.split() for line in lines[5:end]}
+    mean = scores.mean_ap
+    assert averages["mAP"][1:7] == [f"{17 / 24:.4f}", f"{mean.low:.3f}", "–", f"{mean.high:.3f}", "2", "classes"]
+    assert averages["samples_AP"][1:4] == [f"{scores.means['samples_AP'].value:.4f}", "3", "pictures"]
+    assert averages["OP"][1:4] == ["0.4000", "5", "decisions"]
+    assert averages["CP"][1:4] == ["0.3333", "2", "classes"]
+    assert list(averages) == [
+        "average", "mAP", "mAP_voc10", "mAP_voc07", "weighted_AP", "micro_AP", "samples_AP", "CP", "CR", "CF1", "OP", "OR", "OF1",
+        "top3_CF1", "top3_OF1", "macro_F1", "accuracy",
+    ]  # fmt: skip
+    assert " ".join(" ".join(lines[end:]).split()) == (
+        "4 pictures. 60.0% of the known labels are absent: answering “absent” to everything would have about that accuracy, "
+        "so accuracy says little."
+    )
+
+
+def test_json_is_every_number_and_that_of_a_run_is_its_metrics_json(run: Path, small: Path, tmp_path: Path, polytag):
+    polytag("evaluate", small, "--json", tmp_path / "small.json")
+    text = (tmp_path / "small.json").read_text()
+    assert json.loads(text) == scores_to_json(evaluate(read_predictions(small)))
+    assert "NaN" not in text
+    polytag("evaluate", run / "predictions-val.parquet", "--json", tmp_path / "run.json")
+    assert (tmp_path / "run.json").read_bytes() == (run / "metrics.json").read_bytes()
+
+
+def test_a_threshold_moves_decisions_and_not_ap(small: Path, tmp_path: Path, polytag):
+    polytag("evaluate", small, "--threshold", "0.8", "--json", tmp_path / "high.json")
+    values = json.loads((tmp_path / "high.json").read_text())
+    assert (values["per_class"]["cat"]["precision"], values["per_class"]["cat"]["threshold"]) == (1.0, 0.8)
+    assert values["mAP"]["value"] == pytest.approx(17 / 24)
+    with pytest.raises(UsageError) as error:
+        polytag("evaluate", small, "--threshold", "1")
+    assert str(error.value) == "threshold out of range\n  got: 1.0\n  expected: a probability between 0 and 1"
+
+
+def test_the_report_is_one_page(run: Path, tmp_path: Path, polytag):
+    output = polytag("evaluate", run / "predictions-val.parquet", "--report", tmp_path / "page.html").stdout
+    assert output.splitlines()[-1] == f"report: {tmp_path / 'page.html'}"
+    page = (tmp_path / "page.html").read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert "predictions-val" in page
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+# ---- truth ----
+
+
+@pytest.fixture(scope="module")
+def without_truth(run: Path, colours: Path, tmp_path_factory: pytest.TempPathFactory, polytag) -> Path:
+    """The validation pictures scored as files: ids are paths, no label is known."""
+    path = tmp_path_factory.mktemp("scored") / "p.parquet"
+    pictures = sorted((colours.parent / "pictures").iterdir())[48:]
+    polytag("predict", run, *pictures, "--device", "cpu", "--output", path)
+    return path
+
+
+def test_truth_from_a_data_set_gives_the_numbers_of_the_run(run: Path, colours: Path, without_truth: Path, tmp_path: Path, polytag):
+    polytag("evaluate", without_truth, "--truth", colours, "--json", tmp_path / "m.json")
+    assert (tmp_path / "m.json").read_bytes() == (run / "metrics.json").read_bytes()
+
+
+def test_truth_is_read_with_the_options_for_reading(colours: Path, without_truth: Path, tmp_path: Path, polytag):
+    lines = [line.replace("|", " ") for line in colours.read_text().splitlines()]
+    (tmp_path / "spaces.csv").write_text("\n".join(lines).replace("pictures/", f"{colours.parent}/pictures/") + "\n")
+    polytag("evaluate", without_truth, "--truth", tmp_path / "spaces.csv", "--separator", " ", "--json", tmp_path / "m.json")
+    assert json.loads((tmp_path / "m.json").read_text())["mAP"]["num_classes"] == 3
+
+
+def test_no_truth_is_told(without_truth: Path, polytag):
+    with pytest.raises(PredictionsError) as error:
+        polytag("evaluate", without_truth)
+    assert str(error.value) == (
+        f"these predictions carry no truth to be judged against\n  where: {without_truth}\n"
+        "  expected: at least one known label\n"
+        "  next: give --truth DATA, the labelled data set that the pictures are from"
+    )
+
+
+def test_a_truth_of_other_pictures_is_told(small: Path, without_truth: Path, colours: Path, tmp_path: Path, polytag):
+    lines = colours.read_text().splitlines()
+    (tmp_path / "pictures").symlink_to(colours.parent / "pictures")
+    (tmp_path / "part.csv").write_text("\n".join(lines[:-2]) + "\n")
+    with pytest.raises(PredictionsError) as error:
+        polytag("evaluate", without_truth, "--truth", tmp_path / "part.csv")
+    names = ", ".join(str(colours.parent / "pictures" / f"{number:03}.png") for number in (48, 49, 50))
+    assert str(error.value) == (
+        f"24 of 24 scored pictures are not in the truth\n  where: csv {tmp_path / 'part.csv'}\n  got: {names}, ...\n"
+        "  expected: ids such as pictures/000.png, pictures/001.png, pictures/002.png\n"
+        "  next: give the data set that these pictures are from"
+    )
+    with pytest.raises(PredictionsError) as error:
+        polytag("evaluate", small, "--truth", colours)
+    assert str(error.value) == (
+        f"the truth has other classes than the predictions\n  where: csv {colours}\n  got: blue, green, red\n"
+        "  expected: cat, dog, elk"
+    )
+
+
+def test_a_run_folder_in_place_of_its_file(run: Path, polytag):
+    with pytest.raises(PredictionsError) as error:
+        polytag("evaluate", run)
+    assert str(error.value) == (
+        f"the predictions file cannot be read\n  where: {run}\n  got: a folder\n"
+        "  expected: a Parquet file that `polytag train` or `polytag predict` wrote\n"
+        f"  next: give the file itself, such as {run / 'predictions-val.parquet'}"
+    )
