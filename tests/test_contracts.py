@@ -102,6 +102,25 @@ def test_a_score_that_is_no_number_is_refused_with_its_place():
     )
 
 
+def test_a_picture_that_is_scored_twice_is_refused():
+    with pytest.raises(PredictionsError) as error:
+        Predictions(ids=("a", "b", "a"), logit_NC=np.zeros((3, 2)), target_NC=np.zeros((3, 2)), label_set=TWO, source="x.csv")
+    assert str(error.value) == "a picture id is scored twice\n  where: x.csv\n  got: 'a'\n  expected: every id once"
+
+
+def test_tables_of_the_wrong_shape_are_refused():
+    with pytest.raises(PredictionsError) as wrong_scores:
+        Predictions(ids=("a",), logit_NC=np.zeros((1, 3)), target_NC=np.zeros((1, 2)), label_set=TWO, source="x.csv")
+    assert str(wrong_scores.value) == (
+        "scores of the wrong shape\n  where: x.csv\n  got: (1, 3)\n  expected: (1, 2) (pictures, classes)"
+    )
+    with pytest.raises(DataError) as wrong_labels:
+        dataset(target_NC=np.zeros((2, 3)))
+    assert str(wrong_labels.value) == (
+        "labels of the wrong shape\n  where: test\n  got: (2, 3)\n  expected: (2, 2) (pictures, classes)"
+    )
+
+
 def test_probability_is_the_sigmoid_and_never_overflows():
     logit = np.array([[-1000.0, 0.0], [1000.0, 2.0]])
     predictions = Predictions(ids=("a", "b"), logit_NC=logit, target_NC=np.zeros((2, 2)), label_set=TWO)

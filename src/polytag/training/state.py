@@ -5,6 +5,7 @@ the very numbers that it would have drawn.
 """
 
 import io
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,10 +60,19 @@ def save_state(path: Path, state: State) -> None:
 
 
 def load_state(path: Path) -> State | None:
-    """The state of a run, or None where the run was killed before its first; raises RunError for another version."""
+    """The state of a run, or None where the run was killed before its first; raises RunError for another version, or damage."""
     if not path.is_file():
         return None
-    values = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise RunError(
+            "the saved state of the run is damaged",
+            where=str(path),
+            got=f"{path.stat().st_size} bytes that are no state",
+            expected="the file that `polytag train` wrote",
+            next_step="copy the run folder again, or start a new run",
+        ) from error
     if values.pop("version") != VERSION:
         raise RunError(
             "the run was begun with another version of polytag", where=str(path), next_step="resume it with that version"
