@@ -64,11 +64,14 @@ def test_the_order_of_pictures_within_a_tie_does_not_matter():
         assert three(np.array(targets), np.full(4, 0.3)).tolist() == [0.5, 0.5, 0.5]
 
 
-def test_recall_of_three_tenths_reaches_the_point_three_tenths():
-    """Three of ten positives come first, then a negative: t = 0.3 is reached at precision 1, whatever 3 * 0.1 is in binary."""
-    targets = np.array([1] * 3 + [0] * 4 + [1] * 7)
-    expected = Fraction(4 * 1) + Fraction(7 * 10, 14)
-    assert ap_voc07_of(rank(targets, -np.arange(14.0))) == pytest.approx(float(expected / 11), abs=1e-15)
+@pytest.mark.parametrize("tenth", range(1, 10))
+def test_a_recall_of_exactly_some_tenths_reaches_that_point(tenth: int):
+    """So many tenths of the positives come first, then as many negatives as there are positives, then the rest."""
+    for count in range(10, 410, 10):
+        first = tenth * count // 10
+        targets = np.array([1] * first + [0] * count + [1] * (count - first))
+        expected = ((tenth + 1) * 1 + (10 - tenth) * 1 / 2) / 11  # whatever 3 * 0.1 is in binary
+        assert ap_voc07_of(rank(targets, -np.arange(2.0 * count))) == pytest.approx(expected, abs=1e-12)
 
 
 # ---- by other implementations ----

@@ -49,6 +49,14 @@ def test_more_replicates_than_a_block_agree_too():
     np.testing.assert_allclose(replicate_ap(target_NC, weight_NB, score_NC=score_NC), expected, atol=1e-12, rtol=0)
 
 
+def test_a_tie_of_thousands_is_counted_in_full():
+    target_NC, score_NC = table(4000)
+    score_NC = np.sign(score_NC)
+    weight_NB = weights_of(4000, num_replicates=3, seed=0)
+    expected = [naive(target_NC, score_NC, weight_N) for weight_N in weight_NB.T]
+    np.testing.assert_allclose(replicate_ap(target_NC, weight_NB, score_NC=score_NC), expected, atol=1e-12, rtol=0)
+
+
 def test_weights_of_one_give_the_value_itself():
     target_NC, score_NC = table(50)
     ones = np.ones((50, 1), np.uint8)
