@@ -96,7 +96,7 @@ def _run_error(error: OSError, path: Path) -> RunError:
             f"could not save {path.name}: {reason}",
             where=str(path),
             expected="free space",
-            next_step="free some space; what was saved before is whole, and `polytag train --resume` goes on from it",
+            next_step="free some space; what was saved before is whole, and a training run goes on with `polytag train --resume`",
         )
     return RunError(
         f"could not save {path.name}",

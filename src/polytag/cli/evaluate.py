@@ -31,6 +31,8 @@ _MEANINGS = {  # the averages in the order they are shown: what each is, in a fe
     "accuracy": "share of right decisions, mean over classes",
 }
 
+_SINGULAR = {"classes": "class", "pictures": "picture", "decisions": "decision"}
+
 
 @reads_annotations
 def evaluate(
@@ -115,7 +117,7 @@ def print_scores(console: "Any", scores: "Scores") -> None:
 
 
 def _counted(mean: "Mean") -> str:
-    return f"{mean.count:,} {mean.unit}"
+    return f"{mean.count:,} {mean.unit}" if mean.count != 1 else f"1 {_SINGULAR[mean.unit]}"
 
 
 def _number(value: Any) -> str:

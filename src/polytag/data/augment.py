@@ -39,7 +39,7 @@ class Augmentation:
 AUGMENTATIONS = {
     "none": Augmentation(),
     # position and size only: where a mirror image or another colour means something else (handwriting, X-rays, products)
-    "light": Augmentation(min_area=0.6),
+    "light": Augmentation(min_area=0.75),
     "standard": Augmentation(min_area=0.4, flip=True, jitter=0.2),
     "strong": Augmentation(min_area=0.25, flip=True, jitter=0.4, rotation_deg=15, grey=0.1, erase=0.25),
 }

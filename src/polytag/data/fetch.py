@@ -90,7 +90,7 @@ RELEASES: Mapping[str, Release] = {  # sizes as the server states them, MD5 as i
 
 def fetch(
     name: str,
-    folder: Path,
+    folder: Path | str,
     *,
     base_url: str | None = None,
     releases: Mapping[str, Release] = RELEASES,
@@ -107,6 +107,7 @@ def fetch(
     from arriving whole and true: no connection, a wrong size or checksum, an unsafe archive, too little space, a folder that
     another call is fetching into.
     """
+    folder = Path(folder)
     if name not in releases:
         raise UsageError("unknown data set", got=repr(name), expected="one of " + ", ".join(releases))
     release = releases[name]

@@ -20,8 +20,8 @@ from polytag.files import write_folder, write_text
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 # How often a digit is drawn, relative to the others: "zero" and "six" are rare, in about one picture in twenty.
-_FREQUENCY = np.array([0.2, 1.0, 1.0, 1.0, 1.0, 0.9, 0.2, 1.0, 0.9, 0.9])
-_NUM_DIGITS = np.array([0.18, 0.32, 0.28, 0.15, 0.07])  # of pictures with 1, 2, .. 5 digits
+_FREQUENCY = np.array([0.3, 1.0, 1.0, 1.0, 1.0, 0.9, 0.3, 1.0, 0.9, 0.9])
+_NUM_DIGITS = np.array([0.26, 0.36, 0.25, 0.13])  # of pictures with 1, 2, 3, 4 digits
 _DIFFICULT_SHARE = 0.06  # of digits: very faint, tiny, or half out of the picture
 _VAL_SHARE = 1 / 3  # of the handwriting; no digit of the one split is ever drawn in the other
 
@@ -178,8 +178,8 @@ def _write_digit(
     """Draw a digit where there is room; None where there is none."""
     size_px = canvas.shape[0]
     trouble = rng.choice(["faint", "tiny", "cut"]) if rng.random() < _DIFFICULT_SHARE else ""
-    largest = 0.60 - 0.05 * num_digits
-    size = size_px * (rng.uniform(0.09, 0.11) if trouble == "tiny" else rng.uniform(0.30, largest))
+    largest = 0.62 - 0.04 * num_digits
+    size = size_px * (rng.uniform(0.09, 0.11) if trouble == "tiny" else rng.uniform(0.36, largest))
     alpha = _stroke(height, size_px=size, rng=rng)
     for _ in range(40):
         place = _place(alpha.shape, size_px=size_px, cut=trouble == "cut", rng=rng)

@@ -212,7 +212,17 @@ def _header(table: pa.Table, path: Path) -> tuple[dict[str, object], LabelSet]:
             got="a Parquet file without polytag's header",
             expected="a file that `polytag train` or `polytag predict` wrote",
         )
-    header = json.loads(content)
+    try:
+        header = json.loads(content)
+        classes, fingerprint = tuple(header["classes"]), header["label_fingerprint"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PredictionsError(
+            "the header of the predictions file cannot be read",
+            where=str(path),
+            got=f"{type(error).__name__}: {error}",
+            expected="what `polytag train` or `polytag predict` wrote",
+            next_step="predict again",
+        ) from error
     if header.get("version") != VERSION:
         raise PredictionsError(
             "the predictions were written by another version of polytag",
@@ -221,13 +231,13 @@ def _header(table: pa.Table, path: Path) -> tuple[dict[str, object], LabelSet]:
             expected=f"version {VERSION}",
             next_step="use the version of polytag that wrote it, or predict again",
         )
-    label_set = LabelSet(names=tuple(header["classes"]))
-    if header["label_fingerprint"] != label_set.fingerprint:
+    label_set = LabelSet(names=classes)
+    if fingerprint != label_set.fingerprint:
         raise PredictionsError(
             "the class names of the predictions file were changed",
             where=str(path),
             got=f"fingerprint {label_set.fingerprint}",
-            expected=header["label_fingerprint"],
+            expected=fingerprint,
             next_step="predict again",
         )
     return header, label_set

@@ -105,7 +105,7 @@ def tail_charts(scores: Scores, *, palette: Palette) -> tuple[alt.Chart, alt.Cha
     )
     lowest = math.floor(min(point["mean"] for point in points) * 10 - 1e-9) / 10
     mean = base.mark_line(color=palette.accent, strokeWidth=2, strokeCap="round", point=len(points) == 1).encode(
-        y=alt.Y("mean:Q", scale=alt.Scale(domain=[max(0.0, lowest), 1]), title=None, axis=alt.Axis(tickCount=5, format=".1f"))
+        y=alt.Y("mean:Q", scale=alt.Scale(domain=[max(0.0, lowest), 1]), title=None, axis=alt.Axis(tickCount=5, format=".2f"))
     )
     num_classes = len(scores.label_set)
     count = base.mark_line(color=palette.soft, strokeWidth=2, interpolate="step-after", point=len(points) == 1).encode(

@@ -73,7 +73,7 @@ class ClassView:
 
 
 def write_report(
-    path: Path,
+    path: Path | str,
     *,
     scores: Scores,
     predictions: Predictions,
@@ -93,6 +93,7 @@ def write_report(
 
     Raises RunError where the file cannot be written.
     """
+    path = Path(path)
     assert scores.label_set == predictions.label_set
     assert scores.num_pictures == len(predictions)
     detailed = set(classes_in_detail(scores.ap_C))

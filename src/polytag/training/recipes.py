@@ -22,9 +22,9 @@ class Recipe:
     backbone, backbone_args   a timm model and timm's own arguments for it
     weights                   "pretrained", "random", or a safetensors file
     image_size_px             side of the square input; None: 256, or the one size that a backbone such as ViT is built for
-    fit, crops, mean, std     see contracts.Preprocessing; mean and std None: what the weights were trained with
+    fit, interpolation, crops, mean, std   see contracts.Preprocessing; mean and std None: what the weights were trained with
     augment                   a preset of data.augment
-    loss                      a name of train.losses
+    loss                      a name of training.losses
     class_weights             "none", or "balanced": positives of a class count num_absent / num_present times, at most 20
     head_start                "probe": the head starts from (or, with 0 epochs, is) a logistic regression on frozen features
     epochs                    of fine-tuning; 0 is the probe alone
@@ -43,6 +43,7 @@ class Recipe:
     weights: str = "pretrained"
     image_size_px: int | None = None
     fit: str = "squash"
+    interpolation: str = "bicubic"
     crops: str = "center"
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
@@ -100,7 +101,7 @@ class Recipe:
             crops=self.crops,
             mean=self.mean or mean,
             std=self.std or std,
-            interpolation="bilinear" if self.name == "velocity" else "bicubic",
+            interpolation=self.interpolation,
         )
 
 
@@ -125,6 +126,7 @@ VELOCITY = Recipe(
     weights="pretrained",
     image_size_px=224,
     fit="crop",
+    interpolation="bilinear",
     mean=(0.4589, 0.4355, 0.4032),
     std=(0.2239, 0.2186, 0.2206),
     augment="standard",
@@ -151,15 +153,14 @@ crop open: here it is the usual one, a random crop to 224 px in training, the sh
 DEMO = Recipe(
     name="demo",
     backbone="resnet10t",
+    backbone_args={"channels": (48, 96, 192, 256), "global_pool": "max"},
     weights="random",
-    image_size_px=96,
+    image_size_px=64,
     augment="light",
-    epochs=12,
+    epochs=16,
     batch_size=32,
-    head_lr=3e-3,
+    head_lr=5e-3,
     weight_decay=0.05,
-    warmup_epochs=1.0,
-    ema_decay=0.99,
 )
 """What `polytag demo` trains, from random weights, on its own pictures; see docs/experiments.md."""
 

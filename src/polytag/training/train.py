@@ -12,7 +12,7 @@ import torch
 from polytag.contracts import Dataset, Scores
 from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.splits import require_trainable, with_validation_split
-from polytag.errors import RunError
+from polytag.errors import RunError, UsageError
 from polytag.metrics.evaluate import evaluate
 from polytag.models.backbone import build_model, require_input_size
 from polytag.models.checkpoint import Checkpoint, save_checkpoint
@@ -59,11 +59,11 @@ def train(
     CheckpointError for weights that cannot be had, RunError for a folder that cannot be written, and `Interrupted` after Ctrl-C.
     """
     watcher = watcher or Silent()
-    options = replace(options or ReadOptions(), difficult=recipe.difficult)
+    options = _reading(options or ReadOptions(), recipe=recipe)
     dataset = _load(Path(data), options=options, watcher=watcher)
     arithmetic = choose_arithmetic(recipe.device, recipe.precision)
     model = _fresh_model(recipe, dataset)  # weights that do not fit are told before a folder is made
-    run = create_run_folder(Path(output) if output else Path("runs") / f"{Path(data).resolve().stem}-{recipe.name}")
+    run = create_run_folder(Path(output) if output else Path("runs") / f"{_name_of(Path(data))}-{recipe.name}")
     with locked(run), _interruptible(run):
         write_args(run, recipe=recipe, data=Path(data), options=options)
         return _run(run, model=model, dataset=dataset, recipe=recipe, arithmetic=arithmetic, state=None, watcher=watcher)
@@ -104,6 +104,22 @@ def _interruptible(run: RunFolder) -> Generator[None]:
         yield
     except (Interrupted, KeyboardInterrupt):
         raise Interrupted(run.path) from None
+
+
+def _name_of(data: Path) -> str:
+    """What a run is called after: the data folder's name, or the file's without its ending."""
+    return data.resolve().name if data.is_dir() else data.resolve().stem
+
+
+def _reading(options: ReadOptions, *, recipe: Recipe) -> ReadOptions:
+    """The recipe says how difficult labels are treated; raises UsageError where the options say otherwise."""
+    if options.difficult not in (ReadOptions().difficult, recipe.difficult):
+        raise UsageError(
+            "the recipe and the reading options treat difficult labels differently",
+            got=f"{options.difficult} in the options, {recipe.difficult} in the recipe {recipe.name}",
+            next_step="give it to the recipe alone: `dataclasses.replace(recipe, difficult=...)`",
+        )
+    return replace(options, difficult=recipe.difficult)
 
 
 def _load(data: Path, *, options: ReadOptions, watcher: Watcher) -> Dataset:
@@ -252,7 +268,7 @@ A multi-label image classifier made by polytag: one sigmoid per class.
 
 Classes: {", ".join(dataset.label_set)}.
 
-Predict with `polytag predict {recipe.name}-folder PICTURES...`, or in Python:
+Predict with `polytag predict FOLDER PICTURES...`, or in Python:
 
 ```python
 from polytag import Checkpoint, Predictor
