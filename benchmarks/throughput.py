@@ -8,12 +8,12 @@ photographs, with a random crop to 224 px and a mirror; each turn is one pass ov
 import argparse
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command `polytag` does; it favours the plain loop as well
 
 import numpy as np
 import timm
@@ -93,26 +93,43 @@ def polytag_seconds(dataset: Dataset, recipe: Recipe) -> float:
     return len(dataset) / clock.pictures_per_second
 
 
+def measure(side: str, dataset: Dataset) -> float:
+    """Pictures a second of one pass, after a short one to warm up; in this process."""
+    recipe = Recipe(**{**vars(VELOCITY), "weights": "random", "epochs": 1})
+    seconds = {"plain": plain_seconds, "polytag": lambda part: polytag_seconds(part, recipe)}[side]
+    seconds(dataset.take(range(32)))
+    return len(dataset) / seconds(dataset)
+
+
+def in_own_process(side: str, options: argparse.Namespace) -> float:
+    """Each measurement is a process of its own: what one side sets for its process must not help the other."""
+    command = [sys.executable, __file__, "--side", side, "--pictures", str(options.pictures), "--scenes", options.scenes]
+    environment = os.environ | ({"OMP_WAIT_POLICY": "passive"} if side == "polytag" else {})  # as the command `polytag` sets it
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return float(done.stdout.split()[-1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=320, help="a multiple of 16")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--side", choices=("plain", "polytag"), help="measure this side alone, and print its pictures a second")
+    parser.add_argument("--scenes", default="", help="a folder of generated scenes, where there are no photographs")
     options = parser.parse_args()
+    if options.side:
+        data = VOC_MINI if VOC_MINI.is_dir() else Path(options.scenes)
+        dataset = load_dataset(data, options=ReadOptions(difficult="negative")).split("train").take(range(options.pictures))
+        print(measure(options.side, dataset))
+        return
     with tempfile.TemporaryDirectory() as folder:
         source = "voc-mini photographs"
-        if VOC_MINI.is_dir():
-            dataset = load_dataset(VOC_MINI, options=ReadOptions(difficult="negative"))
-        else:
+        if not VOC_MINI.is_dir():
             source = "generated scenes (no photographs beside this checkout)"
-            dataset = load_dataset(write_scenes(Path(folder) / "scenes"), options=ReadOptions(difficult="negative"))
-        dataset = dataset.split("train").take(range(options.pictures))
-        recipe = Recipe(**{**vars(VELOCITY), "weights": "random", "epochs": 1})
-        for_warmth = dataset.take(range(32))
-        plain_seconds(for_warmth), polytag_seconds(for_warmth, recipe)
+            options.scenes = str(write_scenes(Path(folder) / "scenes"))
         plain, ours = [], []
         for turn in range(options.turns):
-            plain.append(options.pictures / plain_seconds(dataset))
-            ours.append(options.pictures / polytag_seconds(dataset, recipe))
+            plain.append(in_own_process("plain", options))
+            ours.append(in_own_process("polytag", options))
             print(
                 f"turn {turn + 1}: plain {plain[-1]:.1f}, polytag {ours[-1]:.1f} pictures/s, ratio {ours[-1] / plain[-1]:.2f}",
                 flush=True,
