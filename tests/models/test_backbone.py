@@ -9,7 +9,15 @@ import torch
 from safetensors.torch import save_file
 
 from polytag.errors import CheckpointError, UsageError
-from polytag.models.backbone import build_model, features, head_parameters, linear_head, logits
+from polytag.models.backbone import (
+    build_model,
+    features,
+    fixed_input_size_px,
+    head_parameters,
+    linear_head,
+    logits,
+    require_input_size,
+)
 
 TINY = "test_resnet"  # timm's own backbones for tests: half a million weights
 BACKBONES = ("test_resnet", "test_efficientnet", "test_vit", "test_convnext", "resnet10t", "mobilenetv3_small_050")
@@ -123,3 +131,30 @@ def test_the_shared_weights_are_imagenets(shared):
     path = shared / "weights" / "mobilenetv2_100.keras_in1k.imagenet-norm.fp16.safetensors"
     model = build_model("mobilenetv2_100", num_classes=20, backbone_args={"pad_type": "same"}, weights=str(path))
     assert sum(value.numel() for value in model.parameters()) == 2_223_872 + 20 * 1281
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "levit_128s"])
+def test_a_backbone_of_one_input_size_is_built_for_the_size_that_is_asked(backbone):
+    assert fixed_input_size_px(backbone)
+    model = build_model(backbone, num_classes=3, image_size_px=192).eval()
+    require_input_size(model, backbone=backbone, image_size_px=192)
+    with torch.inference_mode():
+        assert logits(model, torch.zeros(2, 3, 192, 192)).shape == (2, 3)
+
+
+def test_other_backbones_take_any_size_and_are_told_none():
+    assert fixed_input_size_px("resnet18") is None
+    model = build_model(TINY, num_classes=3, image_size_px=48)
+    require_input_size(model, backbone=TINY, image_size_px=48)
+    assert model.training
+
+
+def test_a_size_that_a_backbone_cannot_read_is_told_before_training():
+    model = build_model("swin_s3_tiny_224", num_classes=3)
+    with pytest.raises(UsageError) as error:
+        require_input_size(model, backbone="swin_s3_tiny_224", image_size_px=100)
+    assert str(error.value) == (
+        "the backbone swin_s3_tiny_224 cannot read pictures of 100 px\n  where: --image-size\n"
+        "  got: Input height (100) doesn't match model (224).\n"
+        "  expected: a size that divides into its patches and stages\n  next: try --image-size 224"
+    )

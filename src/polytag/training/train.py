@@ -283,7 +283,6 @@ The model knows what its training pictures showed. Judge it on pictures of your 
 def _facts(recipe: Recipe, *, dataset: Dataset, arithmetic: Arithmetic, state: State) -> dict[str, str]:
     """Lines for the head of the report."""
     return {
-        "data": dataset.source,
         "recipe": recipe.name,
         "backbone": recipe.backbone,
         "starting weights": Path(recipe.weights).name,
