@@ -34,8 +34,7 @@ def test_no_path_of_somebodys_machine(tracked):
 
 
 def test_tests_mirror_the_source(tracked):
-    rooms = {
-        path.parts[len(ROOT.parts) + 2] for path in tracked if "polytag" in path.parts and path.parent.parent.name == "polytag"
-    }
+    source = ROOT / "src" / "polytag"
+    rooms = {path.parent.name for path in tracked if path.parent.parent == source}
     for room in rooms:
         assert (ROOT / "tests" / room).is_dir(), f"tests/{room} is missing: tests mirror src"

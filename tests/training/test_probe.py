@@ -29,7 +29,7 @@ def test_it_is_scikit_learns_solution_at_the_chosen_strength(table):
         known = target_NC[:, column] >= 0
         oracle = LogisticRegression(C=1 / (probe.strength * known.sum()), max_iter=2000, tol=1e-8)
         oracle.fit(standard[known], target_NC[known, column])
-        np.testing.assert_allclose(logits(probe, feature_ND)[:, column], oracle.decision_function(standard), atol=2e-3)
+        np.testing.assert_allclose(logits(probe, feature_ND)[:, column], oracle.decision_function(standard), rtol=1e-3, atol=2e-3)
 
 
 def test_the_strength_is_within_one_standard_error_of_the_best(table):
