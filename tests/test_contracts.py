@@ -136,3 +136,52 @@ def test_preprocessing_refuses_what_no_backbone_reads():
 def test_errors_cross_process_borders():
     error = PictureError("broken", where="a.jpg", got="half", expected="whole", next_step="copy it again")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+# ---- what another program gave
+
+
+def test_float64_logits_are_kept_and_everything_else_becomes_float32():
+    wide = np.array([[1.0 + 2.0**-40]])
+    for given, dtype in ((wide, np.float64), (wide.astype(np.float32), np.float32), (wide.astype(np.float16), np.float32)):
+        made = Predictions(ids=("a",), logit_NC=given, target_NC=[[1]], label_set=LabelSet(names=("cat",)))
+        assert made.logit_NC.dtype == dtype
+        assert made.logit_NC[0, 0] == given[0, 0]
+
+
+def test_probabilities_that_were_given_are_not_computed_again():
+    made = Predictions(
+        ids=("a", "b"),
+        logit_NC=np.array([[-0.8473], [0.0]]),
+        given_probability_NC=np.array([[0.3], [0.5]]),
+        scale="probability",
+        target_NC=[[1], [0]],
+        label_set=LabelSet(names=("cat",)),
+    )
+    assert made.probability_NC.tolist() == [[0.3], [0.5]]
+    assert made.has_probabilities
+    assert made.take([1]).probability_NC.tolist() == [[0.5]]
+
+
+def test_a_rank_has_no_probability():
+    made = Predictions(ids=("a",), logit_NC=[[-7.5]], target_NC=[[1]], label_set=LabelSet(names=("cat",)), scale="rank")
+    assert not made.has_probabilities
+    assert np.isnan(made.probability_NC).all()
+
+
+def test_rows_are_taken_with_all_they_have():
+    made = Predictions(
+        ids=("a", "b", "c"),
+        logit_NC=[[1], [2], [3]],
+        target_NC=[[1], [0], [-1]],
+        label_set=LabelSet(names=("cat",)),
+        picture_paths=("a.jpg", "b.jpg", "c.jpg"),
+        checkpoint_id="0123",
+        source="here",
+    )
+    for rows in ([2, 0], np.array([2, 0])):
+        taken = made.take(rows)
+        assert (taken.ids, taken.picture_paths) == (("c", "a"), ("c.jpg", "a.jpg"))
+        assert (taken.logit_NC.tolist(), taken.target_NC.tolist()) == ([[3], [1]], [[-1], [1]])
+        assert (taken.checkpoint_id, taken.source, taken.label_set) == ("0123", "here", made.label_set)
+    assert made.take(np.array([True, False, True])).ids == ("a", "c")

@@ -6,7 +6,7 @@ every label nobody gave are UNKNOWN, and count in no numerator and no denominato
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -173,12 +173,15 @@ class Predictions:
     """Scores of pictures for classes: where training, prediction and foreign scores end and all judging begins.
 
     ids            N unique picture names
-    logit_NC       float32, finite; probability is sigmoid(logit), derived and never stored
+    logit_NC       finite; float32, or float64 where float64 was given; its order is the order that every ranking uses
     target_NC      int8 in {1, 0, -1}; all -1 where no truth is known
     picture_paths  N paths as text, "" where no picture is at hand
     checkpoint_id  the first 16 digits of the weights' SHA-256, or "" for foreign scores
     source         what was scored, for people
+    scale          what was given: "logit"; "probability", kept in `given_probability_NC` (float64 in [0, 1]) beside logits in
+                   exactly its order; or "rank": any real numbers, kept in `logit_NC`, of which only the order means something
 
+    Probability is sigmoid(logit), or what was given; of a rank it is NaN: then nothing that needs a threshold is defined.
     Raises PredictionsError for NaN or infinite logits, shapes that disagree or an id given twice.
     """
 
@@ -189,9 +192,12 @@ class Predictions:
     picture_paths: tuple[str, ...] = ()
     checkpoint_id: str = ""
     source: str = ""
+    scale: str = "logit"
+    given_probability_NC: np.ndarray | None = None
 
     def __post_init__(self):
-        logit_NC = np.ascontiguousarray(self.logit_NC, dtype=np.float32)
+        logit_NC = np.asarray(self.logit_NC)
+        logit_NC = np.ascontiguousarray(logit_NC, dtype=np.float64 if logit_NC.dtype == np.float64 else np.float32)
         shape = (len(self.ids), len(self.label_set))
         if logit_NC.shape != shape:
             raise PredictionsError(
@@ -215,13 +221,42 @@ class Predictions:
         object.__setattr__(self, "target_NC", target_NC)
         object.__setattr__(self, "picture_paths", self.picture_paths or ("",) * len(self.ids))
         assert len(self.picture_paths) == len(self.ids)
+        assert self.scale in ("logit", "probability", "rank")
+        assert (self.given_probability_NC is not None) == (self.scale == "probability")
+        if self.given_probability_NC is not None:
+            given_NC = np.ascontiguousarray(self.given_probability_NC, dtype=np.float64)
+            assert given_NC.shape == shape
+            given_NC.setflags(write=False)
+            object.__setattr__(self, "given_probability_NC", given_NC)
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, rows: np.ndarray | Sequence[int]) -> "Predictions":
+        """The predictions of these rows, in this order (indices, or a boolean mask of length N)."""
+        rows = np.asarray(rows)
+        index = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(int)
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in index),
+            logit_NC=self.logit_NC[index],
+            target_NC=self.target_NC[index],
+            picture_paths=tuple(self.picture_paths[i] for i in index),
+            given_probability_NC=None if self.given_probability_NC is None else self.given_probability_NC[index],
+        )
+
+    @property
+    def has_probabilities(self) -> bool:
+        """False for a rank: no threshold, decision or calibration means anything."""
+        return self.scale != "rank"
+
     @property
     def probability_NC(self) -> np.ndarray:
-        """float64 in [0, 1]: the sigmoid of the logits."""
+        """float64 in [0, 1]: what was given, or the sigmoid of the logits; NaN for a rank."""
+        if self.given_probability_NC is not None:
+            return self.given_probability_NC
+        if not self.has_probabilities:
+            return np.full(self.logit_NC.shape, np.nan)
         return 0.5 * (1.0 + np.tanh(0.5 * self.logit_NC.astype(np.float64)))
 
 
