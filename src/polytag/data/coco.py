@@ -41,7 +41,7 @@ def is_coco(data: Path) -> bool:
     return bool(_files(data))
 
 
-def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, pictures: str) -> Dataset:
+def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, pictures: str, need_pictures: bool = True) -> Dataset:
     """Read one JSON file, or all of `annotations/instances_<split>.json`, `<split>/_annotations.coco.json` and the like.
 
     Classes stand in the order of their category ids. `crowd` and `small` say what a class becomes of which a picture holds only
@@ -61,7 +61,7 @@ def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, pic
         root = root.parent
     contents = [_content(file) for file in files]
     names = _classes(contents)
-    index = FileIndex()
+    index = FileIndex(must_exist=need_pictures)
     ids: list[str] = []
     paths: list[Path] = []
     split_N: list[str] = []

@@ -111,9 +111,13 @@ def pictures_below(folder: Path) -> list[str]:
 
 
 class FileIndex:
-    """Which files there are: each folder is scanned once, when first asked for, instead of one look a picture."""
+    """Which files there are: each folder is scanned once, when first asked for, instead of one look a picture.
 
-    def __init__(self):
+    Labels that only judge scores need no pictures: then `must_exist` is False, and `require` never fails.
+    """
+
+    def __init__(self, *, must_exist: bool = True):
+        self._must_exist = must_exist
         self._files: dict[str, frozenset[str]] = {}
         self._by_stem: dict[str, dict[str, list[str]]] = {}
 
@@ -138,9 +142,14 @@ class FileIndex:
         return None
 
     def require(self, name: str, folders: Sequence[str], *, where: str) -> Path:
-        """As `find`; raises AnnotationError, naming where the picture is listed, if no folder has it."""
+        """As `find`; raises AnnotationError, naming where the picture is listed, if no folder has it.
+
+        Where pictures need not exist, that is the path it would have in the first folder.
+        """
         path = self.find(name, folders)
         if path is None:
+            if not self._must_exist:
+                return Path(os.path.normpath(os.path.join(folders[0], name.replace("\0", ""))))
             raise AnnotationError(
                 "a listed picture does not exist",
                 where=where,

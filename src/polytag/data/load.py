@@ -1,6 +1,7 @@
 """From annotations in any of seven formats to the one checked Dataset. `docs/reference/formats.md` shows every layout."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from polytag.contracts import Dataset
 from polytag.data.coco import is_coco, read_coco
 from polytag.data.folders import is_folder, is_imagefolder, read_folder, read_imagefolder
 from polytag.data.listing import TREATMENTS, child_names
-from polytag.data.rows import CSV_SUFFIXES, PARQUET_SUFFIXES
+from polytag.data.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
 from polytag.data.tables import Columns, find_tables, read_tables, table_file
 from polytag.data.voc import is_voc, read_voc
 from polytag.data.yolo import is_yolo, read_yolo
@@ -124,7 +125,19 @@ def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> D
     return dataset
 
 
-def _read(path: Path, *, format: str, options: ReadOptions) -> Dataset:
+def load_labels(data: str | Path, *, options: ReadOptions = ReadOptions(), classes: Sequence[str] = ()) -> Dataset:
+    """As `load_dataset`, to judge scores with: no listed picture needs to exist, and a table needs no more than ids.
+
+    `classes` are classes that are known otherwise: a table of label lists tells only those that occur. Raises as `load_dataset`.
+    """
+    path = _existing(data)
+    format = recognise(path) if options.format == "auto" else options.format
+    if options.format == "auto" and path.suffix.lower() in JSONL_SUFFIXES:
+        format = "csv"  # a table like any other: imagefolder's is found by its pictures
+    return _read(path, format=format, options=options, need_pictures=False, classes=classes)
+
+
+def _read(path: Path, *, format: str, options: ReadOptions, need_pictures: bool = True, classes: Sequence[str] = ()) -> Dataset:
     if path.is_file() and format in ("voc", "folder"):
         raise DataError(f"the {format} format is a folder", where=str(path), got="a file", expected="a folder")
     pictures = os.path.abspath(options.pictures) if options.pictures else ""
@@ -137,10 +150,15 @@ def _read(path: Path, *, format: str, options: ReadOptions) -> Dataset:
     )
     match format:
         case "voc":
-            return read_voc(path, difficult=options.difficult)
+            return read_voc(path, difficult=options.difficult, need_pictures=need_pictures)
         case "coco":
             return read_coco(
-                path, crowd=options.crowd, small=options.small, min_box_area_px=options.min_box_area_px, pictures=pictures
+                path,
+                crowd=options.crowd,
+                small=options.small,
+                min_box_area_px=options.min_box_area_px,
+                pictures=pictures,
+                need_pictures=need_pictures,
             )
         case "yolo":
             return read_yolo(path)
@@ -154,7 +172,16 @@ def _read(path: Path, *, format: str, options: ReadOptions) -> Dataset:
             if not files:
                 raise DataError(f"no {format} file", where=str(path), got="none", expected=f"a file ending in {suffixes[0]}")
             root = path.parent if path.is_file() else path
-            return read_tables(files, root=root, columns=columns, pictures=pictures, source=f"{format} {path}", ids_as_listed=True)
+            return read_tables(
+                files,
+                root=root,
+                columns=columns,
+                pictures=pictures,
+                source=f"{format} {path}",
+                ids_as_listed=True,
+                need_pictures=need_pictures,
+                classes=classes,
+            )
 
 
 def _existing(data: str | Path) -> Path:

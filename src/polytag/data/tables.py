@@ -24,7 +24,7 @@ PICTURE_COLUMNS = (
 LABELS_COLUMNS = ("labels", "label", "tags", "tag", "classes", "class", "categories", "category")
 SPLIT_COLUMNS = ("split", "subset", "partition", "is_valid")
 
-_PASSED_OVER = re.compile(r"|index|id|unnamed: \d+", re.IGNORECASE)  # what pandas and databases write beside the data
+PASSED_OVER = re.compile(r"|index|id|unnamed: \d+", re.IGNORECASE)  # what pandas and databases write beside the data
 _VALUES: Mapping[object, int] = {
     "1": PRESENT, "1.0": PRESENT, "true": PRESENT, "yes": PRESENT, 1: PRESENT,
     "0": ABSENT, "0.0": ABSENT, "false": ABSENT, "no": ABSENT, 0: ABSENT,
@@ -34,7 +34,8 @@ _VALUES: Mapping[object, int] = {
 _IN_BRACKETS = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'"\[\]]+"""
 _BRACKETED = re.compile(rf"\[\s*(?:(?:{_IN_BRACKETS})\s*(?:,\s*(?:{_IN_BRACKETS})\s*)*)?,?\s*\]")
 
-_Lists = list[tuple[str, ...] | None]  # the labels of each row; None where nothing is said
+LabelLists = list[tuple[str, ...] | None]
+"""The labels of each row; None where nothing is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,21 +90,32 @@ def _is_table(name: str, suffixes: Sequence[str]) -> bool:
 
 
 def read_tables(
-    files: Sequence[TableFile], *, root: Path, columns: Columns, pictures: str, source: str, ids_as_listed: bool
+    files: Sequence[TableFile],
+    *,
+    root: Path,
+    columns: Columns,
+    pictures: str,
+    source: str,
+    ids_as_listed: bool,
+    need_pictures: bool = True,
+    classes: Sequence[str] = (),
 ) -> Dataset:
     """Read tables into one data set; several must agree on their class columns.
+
+    Without `need_pictures`, a column `id`, or the unnamed one that pandas writes first, names the pictures before any other, and
+    none needs to exist. `classes` are there even where no list of labels names them.
 
     `pictures` is tried first as the pictures' folder. Ids are the pictures' names as the table gives them, or, unless
     `ids_as_listed`, their paths relative to `root`. Raises AnnotationError with file and line for a cell that cannot be read.
     """
     tables = [read_table(file.path) for file in files]
-    layouts = [_layout(table, columns) for table in tables]
+    layouts = [_layout(table, columns, need_pictures=need_pictures) for table in tables]
     lists = [
-        _label_lists(table, layout.labels, columns.separator) if layout.labels else None
+        label_lists(table, layout.labels, columns.separator) if layout.labels else None
         for table, layout in zip(tables, layouts, strict=True)
     ]
-    names = _class_names(tables, layouts, lists)
-    index = FileIndex()
+    names = _class_names(tables, layouts, lists, classes=classes)
+    index = FileIndex(must_exist=need_pictures)
     ids: list[str] = []
     paths: list[Path] = []
     split_N: list[str] = []
@@ -156,11 +168,13 @@ class _Layout:
     id: str = ""
 
 
-def _layout(table: Table, columns: Columns) -> _Layout:
+def _layout(table: Table, columns: Columns, *, need_pictures: bool) -> _Layout:
     there = list(table.columns)
     if tuple(there[:3]) == OWN_COLUMNS and columns == Columns():
         return _Layout(id="id", picture="file_name", labels="", split="split", classes=tuple(there[3:]))
-    picture = _chosen(table, columns.picture) or _first_of(there, PICTURE_COLUMNS)
+    picture = _chosen(table, columns.picture) or first_of(there, PICTURE_COLUMNS)
+    id = "" if need_pictures or columns.picture else id_column(there)
+    picture = picture or id
     if not picture:
         raise AnnotationError(
             "no column of picture names",
@@ -169,12 +183,18 @@ def _layout(table: Table, columns: Columns) -> _Layout:
             expected="one of " + ", ".join(PICTURE_COLUMNS),
             next_step="rename a column, or say which it is with the option picture_column",
         )
-    split = _chosen(table, columns.split) or _first_of(there, SPLIT_COLUMNS)
-    labels = "" if columns.classes else _chosen(table, columns.labels) or _first_of(there, LABELS_COLUMNS)
+    split = _chosen(table, columns.split) or first_of(there, SPLIT_COLUMNS)
+    labels = "" if columns.classes else _chosen(table, columns.labels) or first_of(there, LABELS_COLUMNS)
     for name in columns.classes:
         _chosen(table, name)
-    others = (name for name in there if name not in (picture, split) and not _PASSED_OVER.fullmatch(name))
-    return _Layout(picture=picture, labels=labels, split=split, classes=() if labels else columns.classes or tuple(others))
+    others = (name for name in there if name not in (id, picture, split) and not PASSED_OVER.fullmatch(name))
+    classes = () if labels else columns.classes or tuple(others)
+    return _Layout(id=id, picture=picture, labels=labels, split=split, classes=classes)
+
+
+def id_column(there: Sequence[str]) -> str:
+    """The column `id`, or the unnamed first one that pandas writes for its index; "" for neither."""
+    return first_of(there, ("id",)) or next((name for name in there[:1] if PASSED_OVER.fullmatch(name)), "")
 
 
 def _chosen(table: Table, name: str) -> str:
@@ -185,13 +205,15 @@ def _chosen(table: Table, name: str) -> str:
     return name
 
 
-def _first_of(there: Iterable[str], known: Sequence[str]) -> str:
+def first_of(there: Iterable[str], known: Sequence[str]) -> str:
     """The column whose name, in any letter case, comes first among the known names; "" for none."""
     by_name = {name.lower(): name for name in reversed(list(there))}
     return next((by_name[name] for name in known if name in by_name), "")
 
 
-def _class_names(tables: Sequence[Table], layouts: Sequence[_Layout], lists: Sequence[_Lists | None]) -> tuple[str, ...]:
+def _class_names(
+    tables: Sequence[Table], layouts: Sequence[_Layout], lists: Sequence[LabelLists | None], *, classes: Sequence[str]
+) -> tuple[str, ...]:
     first = layouts[0]
     for table, layout in zip(tables[1:], layouts[1:], strict=True):
         if bool(layout.labels) != bool(first.labels) or set(layout.classes) != set(first.classes):
@@ -201,14 +223,15 @@ def _class_names(tables: Sequence[Table], layouts: Sequence[_Layout], lists: Seq
                 got=", ".join(layout.classes) or f"label lists in {layout.labels!r}",
                 expected=(", ".join(first.classes) or f"label lists in {first.labels!r}") + f", as in {tables[0].path}",
             )
-    names = class_order(name for rows in lists for labels in rows or () for name in labels or ()) or first.classes
+    named = {name for rows in lists for labels in rows or () for name in labels or ()}
+    names = class_order(named | set(classes)) if first.labels else first.classes
     require_classes(names, where=tables[0].path)
     return names
 
 
-def _targets(table: Table, lists: _Lists | None, *, names: Sequence[str]) -> np.ndarray:
+def _targets(table: Table, lists: LabelLists | None, *, names: Sequence[str]) -> np.ndarray:
     if lists is None:
-        return np.array([_column(table, name) for name in names], dtype=np.int8).reshape(len(names), len(table)).T
+        return np.array([target_column(table, name) for name in names], dtype=np.int8).reshape(len(names), len(table)).T
     target_NC = np.full((len(table), len(names)), ABSENT, dtype=np.int8)
     column = {name: c for c, name in enumerate(names)}
     for target_C, labels in zip(target_NC, lists, strict=True):
@@ -222,8 +245,8 @@ def _targets(table: Table, lists: _Lists | None, *, names: Sequence[str]) -> np.
 # ---- cells ----
 
 
-def _column(table: Table, name: str) -> list[int]:
-    """The targets of a class column."""
+def target_column(table: Table, name: str) -> list[int]:
+    """The targets of a class column; raises AnnotationError, with the line, for a cell that is none."""
     known: dict[object, int] = {}  # a column has few distinct values
     values: list[int] = []
     for row, cell in enumerate(table.columns[name]):
@@ -258,18 +281,18 @@ def _picture_name(cell: object, *, where: str) -> str:
 def _splits(table: Table, name: str) -> list[str]:
     """Split names, the usual ones made train, val and test; fastai's `is_valid` is val or train."""
     if name.lower() == "is_valid":
-        return ["val" if value == PRESENT else "train" for value in _column(table, name)]
+        return ["val" if value == PRESENT else "train" for value in target_column(table, name)]
     texts = ["" if cell is None else str(cell).strip() for cell in table.columns[name]]
     known = {text: split_of(text) or text for text in set(texts)}
     return [known[text] for text in texts]
 
 
-def _label_lists(table: Table, name: str, separator: str) -> _Lists:
-    """The label list of each row, None where it is null."""
+def label_lists(table: Table, name: str, separator: str) -> LabelLists:
+    """The label list of each row, None where it is null; raises AnnotationError, with the line, for one that cannot be read."""
     cells = table.columns[name]
     if separator == "auto":
         separator = _separator(table, name)
-    lists: _Lists = []
+    lists: LabelLists = []
     for row, cell in enumerate(cells):
         if cell is None or (isinstance(cell, str) and separator == "none"):
             labels = None if cell is None else (cell,)

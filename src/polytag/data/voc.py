@@ -37,7 +37,7 @@ def is_voc(data: Path) -> bool:
     return bool(_devkits(data) or _xml_places(data))
 
 
-def read_voc(data: Path, *, difficult: str) -> Dataset:
+def read_voc(data: Path, *, difficult: str, need_pictures: bool = True) -> Dataset:
     """Read `VOCdevkit` with one year in it, `VOC2012` itself, or a folder of XML files; classes in alphabetical order.
 
     `difficult`: what a class becomes of which a picture holds only difficult objects. A picture that a class's list leaves out is
@@ -46,7 +46,10 @@ def read_voc(data: Path, *, difficult: str) -> Dataset:
     """
     folder = _one_devkit(data)
     lists = _class_lists(folder / "ImageSets" / "Main")
-    return _read_lists(folder, lists, difficult=difficult) if lists else _read_xml(folder, difficult=difficult)
+    index = FileIndex(must_exist=need_pictures)
+    if lists:
+        return _read_lists(folder, lists, difficult=difficult, index=index)
+    return _read_xml(folder, difficult=difficult, index=index)
 
 
 def _devkits(data: Path) -> list[Path]:
@@ -91,10 +94,10 @@ def _class_lists(main: Path) -> dict[str, dict[str, Path]]:
     return {split: found[split] for split in _SPLITS if split in found}
 
 
-def _read_lists(folder: Path, lists: Mapping[str, Mapping[str, Path]], *, difficult: str) -> Dataset:
+def _read_lists(folder: Path, lists: Mapping[str, Mapping[str, Path]], *, difficult: str, index: FileIndex) -> Dataset:
     names = tuple(sorted({name for files in lists.values() for name in files}))
     values = {"1": PRESENT, "-1": ABSENT, "0": TREATMENTS[difficult]}
-    index, picture_folders = FileIndex(), [str(folder / "JPEGImages")]
+    picture_folders = [str(folder / "JPEGImages")]
     ids: list[str] = []
     paths: list[Path] = []
     split_N: list[str] = []
@@ -214,7 +217,7 @@ def _has_xml(folder: Path) -> bool:
     return any(name.lower().endswith(".xml") for name in child_names(folder))
 
 
-def _read_xml(folder: Path, *, difficult: str) -> Dataset:
+def _read_xml(folder: Path, *, difficult: str, index: FileIndex) -> Dataset:
     places = _xml_places(folder)
     if not places:
         raise DataError(
@@ -223,7 +226,7 @@ def _read_xml(folder: Path, *, difficult: str) -> Dataset:
             got="no file such as ImageSets/Main/cat_train.txt, and no XML file in Annotations",
             expected="VOC's class lists, or XML annotations",
         )
-    index, value = FileIndex(), TREATMENTS[difficult]
+    value = TREATMENTS[difficult]
     ids: list[str] = []
     paths: list[Path] = []
     split_N: list[str] = []
