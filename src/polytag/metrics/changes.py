@@ -1,0 +1,116 @@
+"""Which pictures changed sides: right in one run and wrong in another, at the thresholds of each."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import bdtr
+
+from polytag.contracts import Predictions
+from polytag.metrics.decisions import decide
+from polytag.metrics.significance import holm
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangedPicture:
+    """A picture whose decision for a class is right in one run and wrong in the other.
+
+    gained                           right in the second run; otherwise right in the first
+    present                          whether the picture has the class
+    probability_first, probability_second   of the class
+    """
+
+    id: str
+    picture_path: str
+    gained: bool
+    present: bool
+    probability_first: float
+    probability_second: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """A class: how many pictures changed sides each way, and those whose probability changed most.
+
+    num_gained   wrong in the first run, right in the second; num_lost the other way round
+    p            two-sided, of McNemar's exact test; NaN where the class has no known label
+    p_holm       the same, corrected for looking at all classes
+    pictures     largest change of probability first; equal ones by id
+    """
+
+    num_gained: int
+    num_lost: int
+    p: float
+    p_holm: float
+    pictures: tuple[ChangedPicture, ...]
+
+    @property
+    def gained(self) -> tuple[ChangedPicture, ...]:
+        """Those listed that are right in the second run only."""
+        return tuple(picture for picture in self.pictures if picture.gained)
+
+    @property
+    def lost(self) -> tuple[ChangedPicture, ...]:
+        """Those listed that are right in the first run only."""
+        return tuple(picture for picture in self.pictures if not picture.gained)
+
+
+def changes_of(
+    first: Predictions, second: Predictions, threshold_first_C: np.ndarray, threshold_second_C: np.ndarray, *, num_listed: int = 50
+) -> tuple[Changes, ...]:
+    """The changes of every class between two paired tables; `num_listed` pictures of each class and way are kept.
+
+    A decision is right where "probability strictly above the threshold" agrees with the target; unknown targets count nowhere.
+    Empty where a table has ranks in place of probabilities.
+    """
+    if not (first.has_probabilities and second.has_probabilities):
+        return ()
+    target_NC = first.target_NC
+    probability_first_NC, probability_second_NC = first.probability_NC, second.probability_NC
+    right_first_NC = decide(probability_first_NC, threshold_C=threshold_first_C) == (target_NC == 1)
+    right_second_NC = decide(probability_second_NC, threshold_C=threshold_second_C) == (target_NC == 1)
+    change_NC = np.abs(probability_second_NC - probability_first_NC)
+    gained_NC = (target_NC >= 0) & right_second_NC & ~right_first_NC
+    lost_NC = (target_NC >= 0) & right_first_NC & ~right_second_NC
+    num_gained_C, num_lost_C = gained_NC.sum(axis=0), lost_NC.sum(axis=0)
+    p_C = np.array([mcnemar(int(gained), int(lost)) for gained, lost in zip(num_gained_C, num_lost_C, strict=True)])
+    p_C[~(target_NC >= 0).any(axis=0)] = np.nan
+    p_holm_C = holm(p_C)
+    found: list[Changes] = []
+    for column in range(target_NC.shape[1]):
+        listed = [
+            row
+            for changed_N in (gained_NC[:, column], lost_NC[:, column])
+            for row in sorted(np.flatnonzero(changed_N).tolist(), key=lambda row: (-change_NC[row, column], first.ids[row]))[
+                :num_listed
+            ]
+        ]
+        listed.sort(key=lambda row: (-change_NC[row, column], first.ids[row]))
+        found.append(
+            Changes(
+                num_gained=int(num_gained_C[column]),
+                num_lost=int(num_lost_C[column]),
+                p=float(p_C[column]),
+                p_holm=float(p_holm_C[column]),
+                pictures=tuple(
+                    ChangedPicture(
+                        id=first.ids[row],
+                        picture_path=first.picture_paths[row] or second.picture_paths[row],
+                        gained=bool(gained_NC[row, column]),
+                        present=bool(target_NC[row, column] == 1),
+                        probability_first=float(probability_first_NC[row, column]),
+                        probability_second=float(probability_second_NC[row, column]),
+                    )
+                    for row in listed
+                ),
+            )
+        )
+    return tuple(found)
+
+
+def mcnemar(num_gained: int, num_lost: int) -> float:
+    """Two-sided p-value of McNemar's exact test (1947): of the pictures that changed, each way is as likely as the other.
+
+    Twice the smaller tail of a binomial of `num_gained + num_lost` draws at one half, at most 1; 1 where nothing changed.
+    """
+    num_changed = num_gained + num_lost
+    return float(min(1.0, 2 * bdtr(min(num_gained, num_lost), num_changed, 0.5)))

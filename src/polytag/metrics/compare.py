@@ -1,0 +1,236 @@
+"""`polytag.compare`: which of two or more runs is better on the same pictures, by how much, and how sure that is.
+
+Shapes: R runs, N pictures, C classes, B replicates. A difference is a later run minus an earlier one: positive where the later is
+better. Everything is defined in docs/reference/metrics.md, section Comparing runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from polytag.contracts import LabelSet, Mean, Predictions
+from polytag.errors import UsageError
+from polytag.metrics.ap import average_precision, mean_over_defined
+from polytag.metrics.bootstrap import intervals_of, replicate_ap, weights_of
+from polytag.metrics.changes import Changes, changes_of
+from polytag.metrics.comparison_text import Line, comparison_lines, comparison_to_json
+from polytag.metrics.pairing import pair
+from polytag.metrics.significance import holm, swap_test
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanDifference:
+    """The difference in mAP of two runs, `second` minus `first`, which are positions in `Comparison.names`.
+
+    low, high  95% paired bootstrap interval
+    p          two-sided, of the paired permutation test
+    p_holm     the same, corrected for looking at all pairs of the comparison's runs
+    count      classes with a positive
+    """
+
+    first: int
+    second: int
+    value: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    count: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Difference:
+    """A later run minus the first: in mAP, and class by class. NaN for a class without a positive.
+
+    ap_C, low_C, high_C   difference in average precision, and its 95% paired bootstrap interval
+    p_C, p_holm_C         two-sided, of the paired permutation test; and corrected for looking at all classes
+    changes               per class, the pictures that are right in one and wrong in the other; empty where a run has ranks only
+    """
+
+    mean: MeanDifference
+    ap_C: np.ndarray
+    low_C: np.ndarray
+    high_C: np.ndarray
+    p_C: np.ndarray
+    p_holm_C: np.ndarray
+    changes: tuple[Changes, ...]
+
+    @property
+    def excludes_zero_C(self) -> np.ndarray:
+        """Whether the interval of each class lies on one side of 0."""
+        return (self.low_C > 0) | (self.high_C < 0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """R runs on the same N pictures and C classes; prints as a table.
+
+    names                    R names; the first is what the others are compared with
+    sources, checkpoint_ids  R; as the tables have them
+    support_C                positives; num_negative_C negatives; num_unknown_C labels that count nowhere
+    threshold_RC             probability above which a class counts as predicted, for `Difference.changes`
+    ap_RC, mean_aps          average precision of each run, and its mAP with interval
+    differences              R - 1: each later run minus the first
+    pairs                    the difference in mAP of every pair, later minus earlier
+    num_pictures_left_out, classes_left_out, num_labels_left_out   see `polytag.metrics.pairing.Paired`
+    """
+
+    names: tuple[str, ...]
+    sources: tuple[str, ...]
+    checkpoint_ids: tuple[str, ...]
+    label_set: LabelSet
+    num_pictures: int
+    support_C: np.ndarray
+    num_negative_C: np.ndarray
+    num_unknown_C: np.ndarray
+    threshold_RC: np.ndarray
+    ap_RC: np.ndarray
+    mean_aps: tuple[Mean, ...]
+    differences: tuple[Difference, ...]
+    pairs: tuple[MeanDifference, ...]
+    num_replicates: int
+    num_permutations: int
+    seed: int
+    num_pictures_left_out: tuple[int, ...]
+    classes_left_out: tuple[tuple[str, ...], ...]
+    num_labels_left_out: int
+
+    def lines(self) -> list[Line]:
+        """The tables line by line, each with what it is: a heading, a row or a note."""
+        return comparison_lines(self)
+
+    def __str__(self) -> str:
+        return "\n".join(line.text for line in self.lines())
+
+    def to_json(self) -> dict[str, object]:
+        """What `polytag compare --json` writes: plain values, NaN as None."""
+        return comparison_to_json(self)
+
+
+def compare(
+    first: Predictions,
+    *others: Predictions,
+    names: Sequence[str] = (),
+    thresholds: Sequence[Mapping[str, float]] = (),
+    intersect: bool = False,
+    num_changed: int = 50,
+    num_replicates: int = 1000,
+    num_permutations: int | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare runs that scored the same pictures; each later one with the first, and in mAP every pair.
+
+    `names` of the runs; "A", "B", ... where none are given. `thresholds` of each run by class name, 0.5 where none is given,
+    decide which pictures are right. `intersect` compares on the pictures and classes that all have. The `num_changed` pictures of
+    each class that changed sides with the largest change of probability are listed. `num_permutations` is 1,000 where it is not
+    given, or 50 for each class up to 5,000 where that is more, so that Holm's correction leaves room. Seeded: the same tables give
+    the same numbers.
+
+    The interval is the percentile bootstrap of the paired difference (Efron and Tibshirani 1993, chapter 13: both runs on the same
+    drawn pictures); the p-value that of the paired permutation test on ranks (`significance.swap_test`), corrected by Holm (1979).
+    Raises UsageError for fewer than two runs, names that are not one for each or not distinct, or a threshold outside (0, 1);
+    PredictionsError for tables that cannot be paired.
+    """
+    tables = (first, *others)
+    names = tuple(names) or tuple(chr(ord("A") + number) if number < 26 else f"run {number + 1}" for number in range(len(tables)))
+    _check(names, thresholds, num_runs=len(tables))
+    paired = pair(tables, names=names, intersect=intersect)
+    tables, label_set, target_NC = paired.tables, paired.tables[0].label_set, paired.tables[0].target_NC
+    threshold_RC = _thresholds(thresholds, label_set, num_runs=len(tables))
+    if num_permutations is None:
+        num_permutations = min(max(1000, 50 * len(label_set)), 5000)
+
+    ap_RC = np.array([average_precision(target_NC, table.logit_NC) for table in tables])
+    weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed)
+    replicate_RBC = [replicate_ap(target_NC, weight_NB, score_NC=table.logit_NC) for table in tables]
+    num_scored = int((target_NC == 1).any(axis=0).sum())
+
+    tests = {
+        (i, j): swap_test(target_NC, tables[i].logit_NC, tables[j].logit_NC, num_permutations=num_permutations, seed=seed)
+        for i, j in combinations(range(len(tables)), 2)
+    }
+    intervals = {(i, j): intervals_of(replicate_RBC[j] - replicate_RBC[i]) for i, j in tests}
+    p_holm = holm(np.array([test.p_mean for test in tests.values()]))
+    pairs = tuple(
+        MeanDifference(
+            first=i,
+            second=j,
+            value=mean_over_defined(ap_RC[j] - ap_RC[i]),
+            low=intervals[i, j].mean_low,
+            high=intervals[i, j].mean_high,
+            p=test.p_mean,
+            p_holm=float(adjusted),
+            count=num_scored,
+        )
+        for ((i, j), test), adjusted in zip(tests.items(), p_holm, strict=True)
+    )
+    differences = tuple(
+        Difference(
+            mean=mean,
+            ap_C=ap_RC[mean.second] - ap_RC[0],
+            low_C=intervals[0, mean.second].low_C,
+            high_C=intervals[0, mean.second].high_C,
+            p_C=tests[0, mean.second].p_C,
+            p_holm_C=holm(tests[0, mean.second].p_C),
+            changes=changes_of(tables[0], tables[mean.second], threshold_RC[0], threshold_RC[mean.second], num_listed=num_changed),
+        )
+        for mean in pairs
+        if mean.first == 0
+    )
+    means = [intervals_of(ap_BC) for ap_BC in replicate_RBC]
+    return Comparison(
+        names=names,
+        sources=tuple(table.source for table in tables),
+        checkpoint_ids=tuple(table.checkpoint_id for table in tables),
+        label_set=label_set,
+        num_pictures=len(target_NC),
+        support_C=(target_NC == 1).sum(axis=0),
+        num_negative_C=(target_NC == 0).sum(axis=0),
+        num_unknown_C=(target_NC < 0).sum(axis=0),
+        threshold_RC=threshold_RC,
+        ap_RC=ap_RC,
+        mean_aps=tuple(
+            Mean(value=mean_over_defined(ap_C), count=num_scored, low=interval.mean_low, high=interval.mean_high)
+            for ap_C, interval in zip(ap_RC, means, strict=True)
+        ),
+        differences=differences,
+        pairs=pairs,
+        num_replicates=num_replicates,
+        num_permutations=num_permutations,
+        seed=seed,
+        num_pictures_left_out=paired.num_pictures_left_out,
+        classes_left_out=paired.classes_left_out,
+        num_labels_left_out=paired.num_labels_left_out,
+    )
+
+
+def _check(names: Sequence[str], thresholds: Sequence[Mapping[str, float]], *, num_runs: int) -> None:
+    if num_runs < 2:
+        raise UsageError("one run alone cannot be compared", got="1 run", expected="two runs or more")
+    if len(names) != num_runs or len(set(names)) != num_runs:
+        raise UsageError("names of runs that do not fit", got=", ".join(map(repr, names)), expected=f"{num_runs} distinct names")
+    if thresholds and len(thresholds) != num_runs:
+        raise UsageError(
+            "thresholds that do not fit", got=f"those of {len(thresholds)} runs", expected=f"those of {num_runs} runs, or none"
+        )
+    for name, of_run in zip(names, thresholds, strict=False):
+        for class_name, threshold in of_run.items():
+            if not (0 < threshold < 1):
+                raise UsageError(
+                    "threshold out of range",
+                    where=f"{name}, class {class_name!r}",
+                    got=str(threshold),
+                    expected="a probability between 0 and 1",
+                )
+
+
+def _thresholds(thresholds: Sequence[Mapping[str, float]], label_set: LabelSet, *, num_runs: int) -> np.ndarray:
+    of_runs = thresholds or [{}] * num_runs
+    return np.array([[of_run.get(name, 0.5) for name in label_set] for of_run in of_runs])
