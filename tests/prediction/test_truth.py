@@ -66,10 +66,79 @@ def test_truth_replaces_what_was_known_before(tmp_path: Path):
 
 def test_other_classes_are_refused(tmp_path: Path):
     with pytest.raises(PredictionsError) as error:
-        with_truth(scored("a"), dataset(tmp_path, label_set=LabelSet(names=("dog", "cat"))))
+        with_truth(scored("a"), dataset(tmp_path, label_set=LabelSet(names=("cat", "dogs"))))
     assert str(error.value) == (
-        "the truth has other classes than the predictions\n  where: csv labels.csv\n  got: dog, cat\n  expected: cat, dog"
+        "the truth has other classes than the predictions\n  where: csv labels.csv\n"
+        "  got: only in the truth: dogs (did you mean 'dog'?)\n"
+        "  expected: the classes of the predictions; only in those: dog (did you mean 'dogs'?)\n"
+        "  next: spell the classes alike, or leave out of both what one of them does not know"
     )
+
+
+def test_classes_in_another_order_are_joined_by_name(tmp_path: Path):
+    joined = with_truth(scored("b", "c"), dataset(tmp_path, label_set=LabelSet(names=("dog", "cat"))))
+    assert joined.label_set == LABELS
+    assert joined.target_NC.tolist() == [[1, 0], [1, -1]]
+
+
+def test_what_was_given_is_kept(tmp_path: Path):
+    before = Predictions(
+        ids=("a",),
+        logit_NC=np.zeros((1, 2)),
+        given_probability_NC=np.full((1, 2), 0.5),
+        scale="probability",
+        target_NC=np.full((1, 2), -1),
+        label_set=LABELS,
+    )
+    after = with_truth(before, dataset(tmp_path))
+    assert (after.scale, after.probability_NC.tolist(), after.target_NC.tolist()) == ("probability", [[0.5, 0.5]], [[1, 0]])
+
+
+def in_two_splits(target_NC: list[list[int]]) -> Dataset:
+    return Dataset(
+        ids=("a", "b", "a"),
+        paths=(Path("a.jpg"), Path("b.jpg"), Path("a.jpg")),
+        target_NC=np.array(target_NC),
+        split_N=("train", "val", "val"),
+        label_set=LABELS,
+        source="csv labels.csv",
+    )
+
+
+def test_a_picture_in_two_splits_is_fine_with_the_same_labels_and_refused_with_others():
+    assert with_truth(scored("a"), in_two_splits([[1, 0], [0, 1], [1, 0]])).target_NC.tolist() == [[1, 0]]
+    contradiction = in_two_splits([[1, 0], [0, 1], [1, -1]])
+    assert with_truth(scored("b"), contradiction).target_NC.tolist() == [[0, 1]]  # not scored: no harm
+    with pytest.raises(PredictionsError) as error:
+        with_truth(scored("b", "a"), contradiction)
+    assert str(error.value) == (
+        "the truth says two things of one picture\n  where: csv labels.csv\n"
+        "  got: 'a' has other labels in split 'val' than in 'train': dog\n  expected: the same labels in both\n"
+        "  next: remove the picture from one of the splits; `polytag data check` lists all such"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scored_id", "true_id", "differ"),
+    [
+        ("x1", "x1.jpg", "the ending of the file name"),
+        ("photos/x1.jpg", "x1.jpg", "the folder"),
+        ("photos/x1.jpg", "x1", "folder and ending"),
+        ("X 1", "x1", "capital letters or spaces"),
+    ],
+)
+def test_ids_that_differ_only_in_spelling_are_told_so(scored_id: str, true_id: str, differ: str):
+    truth = Dataset(
+        ids=(true_id, "y"),
+        paths=(Path("x.jpg"), Path("y.jpg")),
+        target_NC=np.zeros((2, 2)),
+        split_N=("", ""),
+        label_set=LABELS,
+        source="csv labels.csv",
+    )
+    with pytest.raises(PredictionsError) as error:
+        with_truth(scored(scored_id), truth)
+    assert error.value.next_step == f"the ids differ only in {differ}: spell them alike"
 
 
 def test_pictures_that_are_not_in_the_truth_are_named(tmp_path: Path):
@@ -77,7 +146,7 @@ def test_pictures_that_are_not_in_the_truth_are_named(tmp_path: Path):
         with_truth(scored("a", "v", "w", "x", "y"), dataset(tmp_path))
     assert str(error.value) == (
         "4 of 5 scored pictures are not in the truth\n  where: csv labels.csv\n  got: v, w, x, ...\n"
-        "  expected: ids such as a, b, c\n  next: give the data set that these pictures are from"
+        "  expected: ids such as a, b, c (5 in all)\n  next: give the data set that these pictures are from"
     )
     with pytest.raises(PredictionsError, match=r"1 of 2 scored pictures are not in the truth\n.*\n  got: /no/z\.jpg\n"):
         with_truth(scored("a", "/no/z.jpg", paths=("", "/no/z.jpg")), dataset(tmp_path))

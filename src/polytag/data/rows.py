@@ -46,7 +46,7 @@ def read_table(path: Path) -> Table:
 
 def _read_csv(path: Path) -> Table:
     text = read_text(path)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)
     rows: list[list[str]] = []
     line_N: list[int] = []
     begins = 1
@@ -71,7 +71,7 @@ def _read_csv(path: Path) -> Table:
         raise AnnotationError("malformed CSV", where=f"{path}:{begins}", got=str(error), expected="CSV") from error
     if header is None:
         raise AnnotationError("an empty table", where=f"{path}:1", got="no line", expected="a header and a row a picture")
-    names = header if tuple(header[:3]) == OWN_COLUMNS else [name.strip() for name in header]
+    names = header if tuple(header[:3]) == OWN_COLUMNS else named_index([name.strip() for name in header])
     for number, name in enumerate(names):
         if name and name in names[:number]:
             raise AnnotationError("a column is given twice", where=f"{path}:1", got=repr(name), expected="every column once")
@@ -79,7 +79,12 @@ def _read_csv(path: Path) -> Table:
     return Table(path=path, columns=dict(zip(names, cells, strict=True)), line_N=line_N)
 
 
-def _delimiter(text: str) -> str:
+def named_index(names: list[str]) -> list[str]:
+    """The names of columns, where the first, which pandas leaves without one for its index, is called as pandas calls it then."""
+    return ["Unnamed: 0", *names[1:]] if names[:1] == [""] else names
+
+
+def delimiter_of(text: str) -> str:
     """Comma, semicolon (spreadsheets of many countries) or tab: what parts most fields of the header."""
     header = next((line for line in text.splitlines() if line.strip()), "")
     return max(",;\t", key=header.count)

@@ -8,8 +8,8 @@ error.
 import csv
 import json
 import math
-import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from polytag import files
 from polytag.contracts import Dataset, LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
+from polytag.prediction.joining import class_columns, truth_rows
 
 VERSION = 1
 ROWS_AT_ONCE = 4096  # held in memory, and written as one row group
@@ -256,37 +257,12 @@ def _integers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
 
 
 def with_truth(predictions: Predictions, dataset: Dataset) -> Predictions:
-    """The predictions with the targets of a data set, joined by id or, where an id is not the data set's, by the picture's path.
+    """The predictions with the targets of a data set: classes joined by name, pictures by id or, where an id is not the data set's,
+    by path.
 
-    Raises PredictionsError where the classes differ or a scored picture is not in the data set, naming the first few.
+    Raises PredictionsError where the classes differ, where a scored picture is not in the data set, naming the first few, and where
+    it stands in two splits with different labels.
     """
-    if predictions.label_set.fingerprint != dataset.label_set.fingerprint:
-        raise PredictionsError(
-            "the truth has other classes than the predictions",
-            where=dataset.source,
-            got=", ".join(dataset.label_set),
-            expected=", ".join(predictions.label_set),
-        )
-    row_of = {str(path): row for row, path in enumerate(dataset.paths)} | {name: row for row, name in enumerate(dataset.ids)}
-    keys = [
-        name if name in row_of else os.path.abspath(picture) if picture else name
-        for name, picture in zip(predictions.ids, predictions.picture_paths, strict=True)
-    ]
-    lost = [name for name, key in zip(predictions.ids, keys, strict=True) if key not in row_of]
-    if lost:
-        raise PredictionsError(
-            f"{len(lost)} of {len(predictions)} scored pictures are not in the truth",
-            where=dataset.source,
-            got=", ".join(lost[:3]) + (", ..." if len(lost) > 3 else ""),
-            expected="ids such as " + ", ".join(dataset.ids[:3]),
-            next_step="give the data set that these pictures are from",
-        )
-    return Predictions(
-        ids=predictions.ids,
-        logit_NC=predictions.logit_NC,
-        target_NC=dataset.target_NC[[row_of[key] for key in keys]],
-        label_set=predictions.label_set,
-        picture_paths=predictions.picture_paths,
-        checkpoint_id=predictions.checkpoint_id,
-        source=predictions.source,
-    )
+    columns = class_columns(predictions, dataset)
+    rows = truth_rows(predictions, dataset)
+    return replace(predictions, target_NC=dataset.target_NC[np.ix_(rows, columns)])

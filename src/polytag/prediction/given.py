@@ -1,0 +1,176 @@
+"""What another program gave, checked once and made Predictions: finite numbers, unique ids, and a scale that was said.
+
+Shapes: N pictures, C classes. No scale is ever guessed from the values: a file's header says it, or the reader does.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
+from polytag.errors import PredictionsError, UsageError
+from polytag.prediction.joining import nearest
+
+SCALES = ("logit", "probability", "rank")
+LIMIT = 54 * float(np.log(2))
+"""The logit of 1 − 2⁻⁵⁴, 37.4: half of float64's last step before 1. No logit made of a probability is farther from 0."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Given:
+    """Scores as a file holds them, not checked yet.
+
+    value_NC       float32 or float64
+    target_NC      1, 0, -1; None where the file has no truth
+    scale          what the file says of its numbers: one of SCALES, or "" where it says nothing
+    is_custom      the scale is only the custom of the format, which the reader may overrule
+    where          the place of a row, for errors
+    """
+
+    source: str
+    ids: Sequence[str]
+    classes: Sequence[str]
+    value_NC: np.ndarray
+    target_NC: np.ndarray | None
+    where: Callable[[int], str]
+    scale: str = ""
+    is_custom: bool = False
+    picture_paths: tuple[str, ...] = ()
+
+
+def to_predictions(given: Given, *, scale: str) -> Predictions:
+    """Checked Predictions; `scale` is what the reader said, "" for nothing.
+
+    Raises UsageError where nobody says what the numbers are, PredictionsError where what was said cannot be, for a NaN or infinite
+    score, a probability outside [0, 1], an id given twice and a file without a picture.
+    """
+    scale = _scale(given, scale)
+    if not len(given.ids):
+        raise PredictionsError("no scored picture in the file", where=given.source, expected="a row a picture")
+    _require_once(given)
+    _require(given, np.isfinite(given.value_NC), what="a score is not a finite number", expected="a finite number for every class")
+    value_NC, probability_NC = given.value_NC, None
+    if scale == "probability":
+        _require(
+            given,
+            (value_NC >= 0) & (value_NC <= 1),
+            what="a probability outside 0 to 1",
+            expected="numbers from 0 to 1",
+            next_step="if these are scores before the sigmoid, say --scores logit",
+        )
+        probability_NC = np.asarray(value_NC, np.float64)
+        value_NC = logits_of(probability_NC)
+    target_NC = np.full(value_NC.shape, UNKNOWN, np.int8) if given.target_NC is None else given.target_NC
+    return Predictions(
+        ids=tuple(given.ids),
+        logit_NC=value_NC,
+        target_NC=target_NC,
+        label_set=LabelSet(names=tuple(given.classes)),
+        picture_paths=given.picture_paths,
+        source=given.source,
+        scale=scale,
+        given_probability_NC=probability_NC,
+    )
+
+
+def logits_of(probability_NC: np.ndarray) -> np.ndarray:
+    """float64 logits of probabilities in [0, 1], finite, in exactly their order: equal ones stay equal, different ones different.
+
+    Logits lie within ± LIMIT; so do those of 0 and 1. Where that, or the rounding of the logarithm, would merge two different
+    probabilities, the higher one becomes the next number that float64 has: AP of the logits is AP of the probabilities.
+    """
+    distinct, inverse = np.unique(probability_NC, return_inverse=True)
+    with np.errstate(divide="ignore"):
+        logit = np.clip(np.log(distinct) - np.log1p(-distinct), -LIMIT, LIMIT)
+    if not (np.diff(logit) > 0).all():
+        steps = np.arange(len(logit))
+        logit = _float_of(np.maximum.accumulate(_number_of(logit) - steps) + steps)
+    return logit[inverse].reshape(probability_NC.shape)
+
+
+def targets_of_lists(lists: Sequence[Sequence[str] | None], *, classes: Sequence[str], where: Callable[[int], str]) -> np.ndarray:
+    """int8 N x C: named labels are PRESENT, others ABSENT; a null list leaves all UNKNOWN. PredictionsError for another name."""
+    target_NC = np.full((len(lists), len(classes)), ABSENT, np.int8)
+    column = {name: number for number, name in enumerate(classes)}
+    for row, labels in enumerate(lists):
+        if labels is None:
+            target_NC[row] = UNKNOWN
+            continue
+        for name in labels:
+            if name not in column:
+                raise PredictionsError(
+                    "a label of the truth is no class of the scores",
+                    where=where(row),
+                    got=repr(name) + nearest(name, classes),
+                    expected="one of " + ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else ""),
+                    next_step="spell it as the scores do; if another text parts the labels, say it with --separator",
+                )
+            target_NC[row, column[name]] = PRESENT
+    return target_NC
+
+
+def _scale(given: Given, said: str) -> str:
+    if said and said not in SCALES:
+        raise UsageError("unknown scale of scores", where="--scores", got=repr(said), expected="one of " + ", ".join(SCALES))
+    if not said and not given.scale:
+        finite = given.value_NC[np.isfinite(given.value_NC)]
+        raise UsageError(
+            "the file does not say what its scores are",
+            where=given.source,
+            got=f"numbers from {finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no number",
+            expected="--scores probability (0 to 1), --scores logit (before the sigmoid) "
+            "or --scores rank (anything of which only the order means something)",
+            next_step="ask whoever made the file; polytag does not guess it from the values",
+        )
+    if said and given.scale and not given.is_custom and said != given.scale:
+        raise UsageError(
+            "the file says otherwise of its scores",
+            where=given.source,
+            got=f"--scores {said}",
+            expected=given.scale,
+            next_step="leave --scores out",
+        )
+    return said or given.scale
+
+
+def _require(given: Given, good_NC: np.ndarray, *, what: str, expected: str, next_step: str = "") -> None:
+    if good_NC.all():
+        return
+    row, column = (int(index) for index in np.argwhere(~good_NC)[0])
+    num_bad = int((~good_NC).sum())
+    more = f", and {num_bad - 1:,} more" if num_bad > 1 else ""
+    raise PredictionsError(
+        what,
+        where=given.where(row),
+        got=f"{given.value_NC[row, column]:.9g} for picture {given.ids[row]!r}, class {given.classes[column]!r}{more}",
+        expected=expected,
+        next_step=next_step,
+    )
+
+
+def _require_once(given: Given) -> None:
+    if len(set(given.ids)) == len(given.ids):
+        return
+    seen: dict[str, int] = {}
+    for row, name in enumerate(given.ids):
+        first = seen.setdefault(name, row)
+        if first != row:
+            num_twice = len(given.ids) - len(set(given.ids))
+            more = f"; {num_twice:,} rows repeat an id" if num_twice > 1 else ""
+            raise PredictionsError(
+                "a picture id is scored twice",
+                where=given.where(row),
+                got=f"{name!r}, first at {given.where(first)}{more}",
+                expected="every id once",
+            )
+
+
+def _number_of(value: np.ndarray) -> np.ndarray:
+    """Whole numbers in the order of the floats: neighbours in float64 are neighbours here."""
+    bits = value.view(np.int64)
+    return np.where(bits < 0, -(bits & np.int64(2**63 - 1)), bits)
+
+
+def _float_of(number: np.ndarray) -> np.ndarray:
+    return np.where(number < 0, -np.abs(number).view(np.float64), np.abs(number).view(np.float64))

@@ -1,0 +1,107 @@
+"""Two tables that speak of the same pictures and classes: joined by name, and where they do not fit, how exactly."""
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import numpy as np
+
+from polytag.contracts import Dataset, Predictions
+from polytag.errors import PredictionsError
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """ " (did you mean 'aeroplane'?)" where one of the known names is spelled nearly so; else ""."""
+    folded = {_folded(other): other for other in known}
+    close = [folded[_folded(name)]] if _folded(name) in folded else difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def class_columns(predictions: Predictions, dataset: Dataset) -> np.ndarray:
+    """C columns of the data set, in the order of the predictions' classes.
+
+    Raises PredictionsError, naming what each side has alone and the nearest spellings, where the classes are not the same.
+    """
+    scored, true = predictions.label_set.names, dataset.label_set.names
+    column_of = {name: column for column, name in enumerate(true)}
+    only_scored = [name for name in scored if name not in column_of]
+    only_true = [name for name in true if name not in set(scored)]
+    if only_scored or only_true:
+        raise PredictionsError(
+            "the truth has other classes than the predictions",
+            where=dataset.source,
+            got=f"only in the truth: {_listed(only_true, only_scored)}",
+            expected=f"the classes of the predictions; only in those: {_listed(only_scored, only_true)}",
+            next_step="spell the classes alike, or leave out of both what one of them does not know",
+        )
+    return np.array([column_of[name] for name in scored])
+
+
+def truth_rows(predictions: Predictions, dataset: Dataset) -> np.ndarray:
+    """N rows of the data set: by id or, where an id is not the data set's, by the picture's path.
+
+    A picture that stands in several splits is its first row there. Raises PredictionsError where a scored picture is not in the
+    data set, and where two splits of it say different things of one.
+    """
+    by_path = {str(path): row for row, path in reversed(list(enumerate(dataset.paths)))}
+    by_id = {name: row for row, name in reversed(list(enumerate(dataset.ids)))}
+    row_of = by_path | by_id
+    keys = [
+        name if name in row_of else os.path.abspath(picture) if picture else name
+        for name, picture in zip(predictions.ids, predictions.picture_paths, strict=True)
+    ]
+    lost = [name for name, key in zip(predictions.ids, keys, strict=True) if key not in row_of]
+    if lost:
+        raise PredictionsError(
+            f"{len(lost):,} of {len(predictions):,} scored pictures are not in the truth",
+            where=dataset.source,
+            got=", ".join(lost[:3]) + (", ..." if len(lost) > 3 else ""),
+            expected=f"ids such as {', '.join(dataset.ids[:3])} ({len(by_id):,} in all)",
+            next_step=_how_they_differ(lost, dataset.ids) or "give the data set that these pictures are from",
+        )
+    rows = np.array([row_of[key] for key in keys], dtype=np.intp)
+    if len(by_id) < len(dataset):
+        _refuse_contradictions(dataset, rows, first_row=by_id)
+    return rows
+
+
+def _refuse_contradictions(dataset: Dataset, rows: np.ndarray, *, first_row: dict[str, int]) -> None:
+    scored = set(rows.tolist())
+    for row, name in enumerate(dataset.ids):
+        first = first_row[name]
+        if first == row or first not in scored:
+            continue
+        differ = np.flatnonzero(dataset.target_NC[first] != dataset.target_NC[row])
+        if len(differ):
+            names = [dataset.label_set.names[column] for column in differ]
+            raise PredictionsError(
+                "the truth says two things of one picture",
+                where=dataset.source,
+                got=f"{name!r} has other labels in split {dataset.split_N[row]!r} than in {dataset.split_N[first]!r}: "
+                + _listed(names, []),
+                expected="the same labels in both",
+                next_step="remove the picture from one of the splits; `polytag data check` lists all such",
+            )
+
+
+def _how_they_differ(lost: Sequence[str], known: Sequence[str]) -> str:
+    """A sentence where the ids would fit, were they spelled alike; else ""."""
+    for what, spelled in (
+        ("the ending of the file name", lambda name: os.path.splitext(name)[0]),
+        ("the folder", lambda name: PurePath(name).name),
+        ("folder and ending", lambda name: PurePath(name).stem),
+        ("capital letters or spaces", _folded),
+    ):
+        if {spelled(name) for name in lost} <= {spelled(name) for name in known}:
+            return f"the ids differ only in {what}: spell them alike"
+    return ""
+
+
+def _folded(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _listed(names: Sequence[str], others: Sequence[str]) -> str:
+    shown = [name + nearest(name, others) for name in names[:6]]
+    return (", ".join(shown) or "none") + (f" and {len(names) - 6} more" if len(names) > 6 else "")
