@@ -125,14 +125,15 @@ def test_a_truth_of_other_pictures_is_told(small: Path, without_truth: Path, col
     names = ", ".join(str(colours.parent / "pictures" / f"{number:03}.png") for number in (48, 49, 50))
     assert str(error.value) == (
         f"24 of 24 scored pictures are not in the truth\n  where: csv {tmp_path / 'part.csv'}\n  got: {names}, ...\n"
-        "  expected: ids such as pictures/000.png, pictures/001.png, pictures/002.png\n"
+        "  expected: ids such as pictures/000.png, pictures/001.png, pictures/002.png (70 in all)\n"
         "  next: give the data set that these pictures are from"
     )
     with pytest.raises(PredictionsError) as error:
         polytag("evaluate", small, "--truth", colours)
     assert str(error.value) == (
-        f"the truth has other classes than the predictions\n  where: csv {colours}\n  got: blue, green, red\n"
-        "  expected: cat, dog, elk"
+        f"the truth has other classes than the predictions\n  where: csv {colours}\n"
+        "  got: only in the truth: blue, green, red\n  expected: the same classes, in any order\n"
+        "  next: spell the classes alike, or leave out of both what one of them does not know"
     )
 
 
@@ -140,7 +141,7 @@ def test_a_run_folder_in_place_of_its_file(run: Path, polytag):
     with pytest.raises(PredictionsError) as error:
         polytag("evaluate", run)
     assert str(error.value) == (
-        f"the predictions file cannot be read\n  where: {run}\n  got: a folder\n"
-        "  expected: a Parquet file that `polytag train` or `polytag predict` wrote\n"
+        f"the predictions file cannot be read\n  where: {run}\n  got: a run folder\n"
+        "  expected: a file of scores\n"
         f"  next: give the file itself, such as {run / 'predictions-val.parquet'}"
     )

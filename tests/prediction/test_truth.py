@@ -69,8 +69,8 @@ def test_other_classes_are_refused(tmp_path: Path):
         with_truth(scored("a"), dataset(tmp_path, label_set=LabelSet(names=("cat", "dogs"))))
     assert str(error.value) == (
         "the truth has other classes than the predictions\n  where: csv labels.csv\n"
-        "  got: only in the truth: dogs (did you mean 'dog'?)\n"
-        "  expected: the classes of the predictions; only in those: dog (did you mean 'dogs'?)\n"
+        "  got: only in the truth: dogs (did you mean 'dog'?); only in the predictions: dog (did you mean 'dogs'?)\n"
+        "  expected: the same classes, in any order\n"
         "  next: spell the classes alike, or leave out of both what one of them does not know"
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytag.cli.reading import reads_annotations
+from polytag.cli.scores import Scale, Truth, read_judged_scores
 
 if TYPE_CHECKING:
     from polytag.contracts import Mean, Scores
@@ -37,8 +38,9 @@ _SINGULAR = {"classes": "class", "pictures": "picture", "decisions": "decision"}
 @reads_annotations
 def evaluate(
     options: "ReadOptions",
-    predictions: Annotated[Path, typer.Argument(help="A Parquet file that `polytag train` or `polytag predict` wrote.")],
-    truth: Annotated[Path | None, typer.Option(metavar="DATA", help="Labels to judge against, where the file has none.")] = None,
+    predictions: Annotated[Path, typer.Argument(help="Scores: what `train` or `predict` wrote, or any program's table of them.")],
+    truth: Truth = None,
+    scale: Scale = None,
     threshold: Annotated[float, typer.Option(help="Probability above which a label counts as predicted.")] = 0.5,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every number as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the report page.")] = None,
@@ -47,23 +49,11 @@ def evaluate(
     from rich.console import Console
 
     from polytag import files
-    from polytag.errors import PredictionsError
     from polytag.metrics.evaluate import evaluate as scores_of
     from polytag.metrics.evaluate import scores_to_json
-    from polytag.prediction.table import read_predictions, with_truth
 
-    table = read_predictions(predictions)
-    if truth is not None:
-        from polytag.data.load import load_dataset
-
-        table = with_truth(table, load_dataset(truth, options=options))
-    if not (table.target_NC >= 0).any():
-        raise PredictionsError(
-            "these predictions carry no truth to be judged against",
-            where=str(predictions),
-            expected="at least one known label",
-            next_step="give --truth DATA, the labelled data set that the pictures are from",
-        )
+    judged = read_judged_scores(predictions, scale=scale, truth=truth, options=options, errors=Console(stderr=True))
+    table = judged.predictions
     scores = scores_of(table, threshold=threshold)
     print_scores(Console(), scores)
     if json is not None:

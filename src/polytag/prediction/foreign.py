@@ -71,7 +71,7 @@ def read_judged(path: Path | str, *, scale: str = "", truth: Path | str | None =
 
 
 def _read(path: Path, *, scale: str, truth_is_beside: bool, options: ReadOptions) -> Predictions:
-    if _is_own(path):
+    if is_own(path):
         if scale not in ("", "logit"):
             raise UsageError(
                 "the file says otherwise of its scores",
@@ -97,7 +97,7 @@ def _read(path: Path, *, scale: str, truth_is_beside: bool, options: ReadOptions
     return to_predictions(given, scale=scale)
 
 
-def _is_own(path: Path) -> bool:
+def is_own(path: Path) -> bool:
     """Whether a Parquet file has polytag's header."""
     if path.suffix.lower() not in PARQUET_SUFFIXES:
         return False

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from polytag.data.load import ReadOptions
 from polytag.data.tables import LABELS_COLUMNS, PASSED_OVER, PICTURE_COLUMNS, SPLIT_COLUMNS, first_of, id_column
 from polytag.errors import PredictionsError
-from polytag.prediction.joining import nearest
+from polytag.prediction.joining import nearest, two_sides
 
 ID_COLUMNS = ("id", *PICTURE_COLUMNS)
 TRUTH_COLUMNS = ("truth", "y_true", "true_labels", "ground_truth", "gt", "target", "targets", *LABELS_COLUMNS)
@@ -110,8 +110,8 @@ def _by_prefix(names: Sequence[str], *, where: str) -> tuple[dict[str, str], dic
         raise PredictionsError(
             "the truth has other classes than the scores",
             where=where,
-            got="only in the truth: " + (", ".join(name + nearest(name, only_scored) for name in only_true) or "none"),
-            expected="only in the scores: " + (", ".join(name + nearest(name, only_true) for name in only_scored) or "none"),
+            got=two_sides(only_true, only_scored, scored_side="scores"),
+            expected="the same classes, in any order",
             next_step="spell the classes alike, or remove the columns that only one side has",
         )
     return scores, truths, SCALE_OF[prefix]

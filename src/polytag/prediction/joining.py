@@ -31,8 +31,8 @@ def class_columns(predictions: Predictions, dataset: Dataset) -> np.ndarray:
         raise PredictionsError(
             "the truth has other classes than the predictions",
             where=dataset.source,
-            got=f"only in the truth: {_listed(only_true, only_scored)}",
-            expected=f"the classes of the predictions; only in those: {_listed(only_scored, only_true)}",
+            got=two_sides(only_true, only_scored, scored_side="predictions"),
+            expected="the same classes, in any order",
             next_step="spell the classes alike, or leave out of both what one of them does not know",
         )
     return np.array([column_of[name] for name in scored])
@@ -64,6 +64,12 @@ def truth_rows(predictions: Predictions, dataset: Dataset) -> np.ndarray:
     if len(by_id) < len(dataset):
         _refuse_contradictions(dataset, rows, first_row=by_id)
     return rows
+
+
+def two_sides(only_true: Sequence[str], only_scored: Sequence[str], *, scored_side: str) -> str:
+    """What each side has alone, with the nearest spellings of the other."""
+    sides = (("truth", only_true, only_scored), (scored_side, only_scored, only_true))
+    return "; ".join(f"only in the {side}: {_listed(names, others)}" for side, names, others in sides if names)
 
 
 def _refuse_contradictions(dataset: Dataset, rows: np.ndarray, *, first_row: dict[str, int]) -> None:

@@ -1,0 +1,39 @@
+"""Options for reading scores, for every verb that judges them, and what they read."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from polytag.data.load import ReadOptions
+    from polytag.prediction.foreign import Judged
+
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        "--scores", metavar="logit|probability|rank", help="What the numbers are, where the file does not say: never guessed."
+    ),
+]
+Truth = Annotated[
+    Path | None,
+    typer.Option(metavar="DATA", help="Labels to judge against, where the file has none: a data set, or a table by id."),
+]
+
+
+def read_judged_scores(path: Path, *, scale: str | None, truth: Path | None, options: "ReadOptions", errors: "Any") -> "Judged":
+    """Scores with their truth; notes go to `errors`, a console. Raises PredictionsError where no label is known."""
+    from polytag.errors import PredictionsError
+    from polytag.prediction.foreign import read_judged
+
+    judged = read_judged(path, scale=scale or "", truth=truth, options=options)
+    for note in judged.notes:
+        errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    if not (judged.predictions.target_NC >= 0).any():
+        raise PredictionsError(
+            "these predictions carry no truth to be judged against",
+            where=str(path),
+            expected="at least one known label",
+            next_step="give --truth DATA, the labelled data set that the pictures are from",
+        )
+    return judged
