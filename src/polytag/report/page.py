@@ -1,14 +1,11 @@
 """The report: one HTML file with everything in it, that needs no network, no script and no other file."""
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from polytag import files
@@ -22,10 +19,10 @@ from polytag.report.ranking import (
     classes_by_ap,
     classes_in_detail,
     num_targets,
-    probability_text,
     ranked_rows,
 )
-from polytag.report.thumbnails import Place, Sheets, pack_sheets
+from polytag.report.rendering import environment_of
+from polytag.report.thumbnails import pack_sheets
 
 TOP = 50
 _THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_PICTURES = 96, 64, 2500
@@ -105,7 +102,7 @@ def write_report(
     missing = {row.row for row in shown if row.picture_path not in sheets.places}
 
     html = (
-        _environment(sheets)
+        environment_of(sheets, curve_path=_curve_path)
         .get_template("report.html.j2")
         .render(
             title=title,
@@ -132,23 +129,6 @@ def write_report(
         path.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes(path, html.encode("utf-8", "replace"))  # a file name that is not Unicode may be an id
     return path
-
-
-def _environment(sheets: Sheets) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("polytag.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    filters: dict[str, Any] = {
-        "number": _number,
-        "score": probability_text,
-        "percent": _percent,
-        "counted": _counted,
-        "curve_path": _curve_path,
-        "crop": {path: _crop(place) for path, place in sheets.places.items()}.get,
-    }
-    environment.filters.update(filters)
-    environment.tests["undefined_number"] = _is_nan
-    return environment
 
 
 def _class_view(scores: Scores, predictions: Predictions, column: int, *, detailed: bool) -> ClassView:
@@ -193,39 +173,9 @@ def _tail_charts(scores: Scores) -> list[Markup]:
     return [Markup(to_svg(chart, description=text)) for chart, text in zip(charts or (), descriptions, strict=bool(charts))]
 
 
-def _is_nan(value: float) -> bool:
-    return math.isnan(value)
-
-
-def _number(value: float) -> str:
-    """Three decimals, or an en dash where undefined."""
-    return "–" if np.isnan(value) else f"{value:.3f}"
-
-
-def _counted(number: int, unit: str) -> str:
-    """ "1 class", "20 classes"."""
-    singular = {"classes": "class", "pictures": "picture", "decisions": "decision", "scores": "score"}
-    return f"{number:,} {singular.get(unit, unit) if number == 1 else unit}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.4g}%"
-
-
 def _curve_path(curve: StepCurve) -> str:
     """SVG path data in a box of 100 by 100, recall to the right and precision upward, as steps."""
     parts = [f"M0,{100 - 100 * curve.precision_S[0]:.1f}"]
     for recall, precision in zip(curve.recall_S, curve.precision_S, strict=True):
         parts.append(f"V{100 - 100 * precision:.1f}H{100 * recall:.1f}")
     return "".join(parts)
-
-
-def _crop(place: Place) -> Mapping[str, object]:
-    """Which sheet, the view box that shows one picture of it, and that picture's share of a square."""
-    longest_px = max(place.width_px, place.height_px)
-    return {
-        "sheet": place.sheet,
-        "box": f"{place.left_px} {place.top_px} {place.width_px} {place.height_px}",
-        "width": _percent(place.width_px / longest_px),
-        "height": _percent(place.height_px / longest_px),
-    }
