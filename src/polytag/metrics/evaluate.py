@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from polytag.contracts import Mean, Predictions, Scores
+from polytag.contracts import UNKNOWN, Mean, Predictions, Scores
 from polytag.errors import UsageError
 from polytag.metrics.ap import ap_of, ap_voc07_of, ap_voc10_of, average_precision, mean_over_defined, rank
 from polytag.metrics.bootstrap import bootstrap_ap
@@ -39,8 +39,10 @@ def evaluate(
     support_C = np.array([ranking.num_positives for ranking in rankings])
     num_scored = int((support_C > 0).sum())
 
-    counts = count(target_NC, decide(probability_NC, threshold_C=threshold_C))
-    top = count(target_NC, decide_top(probability_NC, threshold_C=threshold_C))
+    # a rank has no probability and so no decision: nothing is decided of any label, and every number of decisions is undefined
+    decided_NC = target_NC if predictions.has_probabilities else np.full_like(target_NC, UNKNOWN)
+    counts = count(decided_NC, decide(probability_NC, threshold_C=threshold_C))
+    top = count(decided_NC, decide_top(probability_NC, threshold_C=threshold_C))
     means = {
         "mAP": Mean(value=mean_over_defined(ap_C), count=num_scored, low=intervals.mean_low, high=intervals.mean_high),
         "mAP_voc07": Mean(value=mean_over_defined(ap_voc07_C), count=num_scored),
@@ -71,9 +73,9 @@ def evaluate(
         num_unknown_C=(target_NC < 0).sum(axis=0),
         means=means,
         tail=tail_accuracy(
-            target_NC,
+            decided_NC,
             probability_NC,
-            threshold_K=tail_thresholds(target_NC, probability_NC, threshold=threshold, num_thresholds=num_tail_thresholds),
+            threshold_K=tail_thresholds(decided_NC, probability_NC, threshold=threshold, num_thresholds=num_tail_thresholds),
         ),
     )
 
