@@ -178,6 +178,7 @@ class Predictions:
     picture_paths  N paths as text, "" where no picture is at hand
     checkpoint_id  the first 16 digits of the weights' SHA-256, or "" for foreign scores
     source         what was scored, for people
+    calibration    the id of the Calibration that the logits have been through, or "" for none
     scale          what was given: "logit"; "probability", kept in `given_probability_NC` (float64 in [0, 1]) beside logits in
                    exactly its order; or "rank": any real numbers, kept in `logit_NC`, of which only the order means something
 
@@ -192,6 +193,7 @@ class Predictions:
     picture_paths: tuple[str, ...] = ()
     checkpoint_id: str = ""
     source: str = ""
+    calibration: str = ""
     scale: str = "logit"
     given_probability_NC: np.ndarray | None = None
 

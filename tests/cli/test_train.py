@@ -117,7 +117,10 @@ def test_what_is_recorded_is_what_the_saved_best_gives_again(run: Path, colours:
 
 
 def test_thresholds_are_named_by_class(run: Path):
-    assert json.loads((run / "thresholds.json").read_text()) == {"blue": 0.5, "green": 0.5, "red": 0.5}
+    written = json.loads((run / "thresholds.json").read_text())
+    assert written["thresholds"] == {"blue": 0.5, "green": 0.5, "red": 0.5}
+    assert (written["goal"], written["confidence"], written["calibration"]) == ("default", None, "")
+    assert written["checkpoint_id"] == Checkpoint.read(run).id
 
 
 @pytest.mark.slow

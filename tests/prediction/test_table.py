@@ -80,6 +80,7 @@ def test_any_parquet_reader_finds_the_documented_columns_and_header(tmp_path: Pa
         "label_fingerprint": LABELS.fingerprint,
         "checkpoint_id": "0123456789abcdef",
         "values": "logit",
+        "calibration": "",
         "source": "test",
     }
 

@@ -79,6 +79,7 @@ def _write(
         checkpoint_id=checkpoint.id,
         thresholds=checkpoint.thresholds,
         source=dataset.source if dataset else "",
+        calibration=checkpoint.calibration.id if checkpoint.calibration else "",
     ) as writer:
         shown = track(results, total=len(paths), description="predicting", console=errors, transient=True)
         for row, (name, result) in enumerate(zip(ids, shown, strict=True)):

@@ -1,6 +1,7 @@
 """`polytag.evaluate`: everything that is known of a model's quality, from its predictions alone."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,21 +16,22 @@ from polytag.metrics.tail import tail_accuracy, tail_thresholds
 def evaluate(
     predictions: Predictions,
     *,
-    threshold: float = 0.5,
+    threshold: float | Sequence[float] = 0.5,
     num_tail_thresholds: int = 101,
     num_replicates: int = 1000,
     seed: int = 0,
 ) -> Scores:
     """Judge predictions that carry their truth. Every number is defined in docs/reference/metrics.md.
 
-    `threshold` is the probability above which a label counts as predicted. `num_replicates` bootstrap replicates, drawn with
-    `seed`, give the 95% intervals; 0 leaves them NaN. Raises UsageError for a threshold outside (0, 1).
+    `threshold` is the probability above which a label counts as predicted: one in (0, 1), or one in [0, 1] for each class, where 1
+    is a class that is never predicted. `num_replicates` bootstrap replicates, drawn with `seed`, give the 95% intervals; 0 leaves
+    them NaN. Raises UsageError for a threshold out of range, or another number of them than classes.
     """
-    if not 0 < threshold < 1:
-        raise UsageError("threshold out of range", got=str(threshold), expected="a probability between 0 and 1")
     target_NC, logit_NC, probability_NC = predictions.target_NC, predictions.logit_NC, predictions.probability_NC
     num_classes = len(predictions.label_set)
-    threshold_C = np.full(num_classes, threshold)
+    threshold_C = _threshold_of_each_class(threshold, num_classes=num_classes)
+    # the curves of all classes share their thresholds: they begin at the one threshold there is, or at 0.5 where there are several
+    tail_start = float(threshold_C[0]) if (threshold_C == threshold_C[0]).all() and 0 < threshold_C[0] < 1 else 0.5
 
     rankings = [rank(target_N, logit_N) for target_N, logit_N in zip(target_NC.T, logit_NC.T, strict=True)]
     ap_C = np.array([ap_of(ranking) for ranking in rankings])
@@ -75,9 +77,23 @@ def evaluate(
         tail=tail_accuracy(
             decided_NC,
             probability_NC,
-            threshold_K=tail_thresholds(decided_NC, probability_NC, threshold=threshold, num_thresholds=num_tail_thresholds),
+            threshold_K=tail_thresholds(decided_NC, probability_NC, threshold=tail_start, num_thresholds=num_tail_thresholds),
         ),
     )
+
+
+def _threshold_of_each_class(threshold: float | Sequence[float], *, num_classes: int) -> np.ndarray:
+    if isinstance(threshold, int | float):
+        if not 0 < threshold < 1:
+            raise UsageError("threshold out of range", got=str(threshold), expected="a probability between 0 and 1")
+        return np.full(num_classes, float(threshold))
+    threshold_C = np.asarray(threshold, np.float64)
+    if threshold_C.shape != (num_classes,):
+        raise UsageError("not a threshold for each class", got=str(threshold_C.shape), expected=str((num_classes,)))
+    outside = ~((threshold_C >= 0) & (threshold_C <= 1))
+    if outside.any():
+        raise UsageError("threshold out of range", got=str(threshold_C[outside][0]), expected="probabilities from 0 to 1")
+    return threshold_C
 
 
 def micro_average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> Mean:

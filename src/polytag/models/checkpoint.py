@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from polytag import files
+from polytag.calibration import Calibration, carried
 from polytag.contracts import LabelSet, Preprocessing
 from polytag.errors import CheckpointError, PolytagError
 from polytag.models.backbone import check_tensors, create_backbone, read_tensors
@@ -24,7 +26,8 @@ class Checkpoint:
     """A trained model on disk: what `config.json` says. The weights are read by `load_model`.
 
     folder          where it lies
-    thresholds      C probabilities at which a class counts as present
+    thresholds      C probabilities, after calibration, above which a class counts as present
+    calibration     what mends the model's logits before anything is made of them, or None
     weights_sha256  of model.safetensors, checked at every load: safetensors alone loads flipped bits silently
     facts           what is worth knowing about how it was trained, for people
     """
@@ -37,6 +40,7 @@ class Checkpoint:
     thresholds: tuple[float, ...]
     weights_sha256: str
     facts: Mapping[str, object] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     @property
     def id(self) -> str:
@@ -54,15 +58,18 @@ class Checkpoint:
             config = json.loads(path.read_text())
             version = config["version"]
             if version == CONFIG_VERSION:
+                label_set = LabelSet(names=tuple(config["classes"]))
+                calibration, thresholds = _calibration(config, num_classes=len(label_set))
                 return cls(
                     folder=folder,
                     backbone=config["backbone"],
                     backbone_args=config["backbone_args"],
                     preprocessing=_preprocessing(config["preprocessing"]),
-                    label_set=LabelSet(names=tuple(config["classes"])),
-                    thresholds=tuple(config["thresholds"]),
+                    label_set=label_set,
+                    thresholds=thresholds,
                     weights_sha256=config["weights_sha256"],
                     facts=config["facts"],
+                    calibration=calibration,
                 )
         except OSError as error:
             raise CheckpointError(
@@ -155,6 +162,7 @@ def save_checkpoint(
         "preprocessing": asdict(preprocessing),
         "classes": list(label_set),
         "thresholds": list(thresholds),
+        "calibration": None,
         "weights_sha256": checkpoint.weights_sha256,
         "facts": checkpoint.facts,
     }
@@ -166,6 +174,34 @@ def save_checkpoint(
 
     files.write_folder(folder, fill)
     return checkpoint
+
+
+def update_checkpoint(checkpoint: Checkpoint, *, thresholds: Sequence[float], calibration: Calibration | None) -> Checkpoint:
+    """Write other thresholds and another calibration into config.json, whole or not at all; the weights and the id stay.
+
+    `thresholds` are probabilities after calibration. They are kept so, beside the calibration, and also carried back to what they
+    are before it, where version 0.1.0 looks for them: it knows no calibration, and so comes to the same decisions.
+    Raises RunError where the file cannot be written.
+    """
+    assert len(thresholds) == len(checkpoint.label_set)
+    path = checkpoint.folder / CONFIG
+    config = json.loads(path.read_text())
+    config["thresholds"] = list(carried(thresholds, undo=calibration))
+    config["calibration"] = None if calibration is None else {**calibration.to_json(), "thresholds": list(thresholds)}
+    files.write_text(path, json.dumps(config, indent=2) + "\n")
+    return replace(checkpoint, thresholds=tuple(thresholds), calibration=calibration)
+
+
+def _calibration(config: Mapping[str, Any], *, num_classes: int) -> tuple[Calibration | None, tuple[float, ...]]:
+    """The calibration, None in checkpoints of before there were any, and the thresholds after it."""
+    values = config.get("calibration")
+    calibration = None if values is None else Calibration.from_json(values)
+    thresholds = tuple(map(float, config["thresholds"] if values is None else values["thresholds"]))
+    if len(thresholds) != num_classes or not all(0 <= threshold <= 1 for threshold in thresholds):
+        raise ValueError(f"thresholds that are not {num_classes} probabilities")
+    if calibration is not None and len(calibration.maps) != num_classes:
+        raise ValueError(f"a calibration of {len(calibration.maps)} classes, not {num_classes}")
+    return calibration, thresholds
 
 
 def _preprocessing(config: Mapping[str, object]) -> Preprocessing:

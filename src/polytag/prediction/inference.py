@@ -1,13 +1,14 @@
 """The only inference loop: pictures -> logits. Training validates with it, `polytag predict` runs it, serving will."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from polytag.calibration import calibrated
 from polytag.contracts import Dataset, Predictions, Preprocessing
 from polytag.data.augment import views
 from polytag.data.batches import batches
@@ -109,21 +110,27 @@ class Predictor:
         return cls(checkpoint=checkpoint, model=checkpoint.load_model().to(arithmetic.device), arithmetic=arithmetic)
 
     def score(self, dataset: Dataset) -> Predictions:
-        """Predictions over a data set of the same classes; raises CheckpointError for another class list."""
+        """Predictions over a data set, calibrated if the checkpoint is; raises CheckpointError for another class list."""
         self.checkpoint.require_labels(dataset.label_set)
-        return score_dataset(
+        predictions = score_dataset(
             self.model,
             dataset,
             preprocessing=self.checkpoint.preprocessing,
             arithmetic=self.arithmetic,
             checkpoint_id=self.checkpoint.id,
         )
+        return calibrated(predictions, self.checkpoint.calibration)
 
     def score_files(self, paths: Sequence[Path]) -> Iterator[Scored]:
-        """Logits of pictures, batch by batch, in constant memory."""
-        return run(
+        """Logits of pictures, calibrated if the checkpoint is, batch by batch, in constant memory."""
+        calibration = self.checkpoint.calibration
+        for scored in run(
             lambda pixels: logits(self.model, pixels),
             paths,
             preprocessing=self.checkpoint.preprocessing,
             arithmetic=self.arithmetic,
-        )
+        ):
+            if calibration is None or not len(scored.rows):
+                yield scored
+            else:
+                yield replace(scored, output_ND=calibration.apply(scored.output_ND))

@@ -44,6 +44,7 @@ class PredictionsWriter:
         checkpoint_id: str = "",
         thresholds: Sequence[float] = (),
         source: str = "",
+        calibration: str = "",
     ):
         if path.suffix not in SUFFIXES:
             raise UsageError(
@@ -60,6 +61,7 @@ class PredictionsWriter:
             "label_fingerprint": label_set.fingerprint,
             "checkpoint_id": checkpoint_id,
             "values": "logit",
+            "calibration": calibration,
             "source": source,
         }
         self._temporary = path.with_name(f".{path.name}.part")
@@ -151,7 +153,11 @@ def parquet_schema(label_set: LabelSet) -> pa.Schema:
 def write_predictions(predictions: Predictions, path: Path | str) -> None:
     """Write a whole table; see `PredictionsWriter` for the kinds of file."""
     with PredictionsWriter(
-        Path(path), label_set=predictions.label_set, checkpoint_id=predictions.checkpoint_id, source=predictions.source
+        Path(path),
+        label_set=predictions.label_set,
+        checkpoint_id=predictions.checkpoint_id,
+        source=predictions.source,
+        calibration=predictions.calibration,
     ) as writer:
         writer.write(predictions.ids, predictions.picture_paths, predictions.logit_NC, predictions.target_NC)
 
@@ -201,6 +207,7 @@ def read_predictions(path: Path | str) -> Predictions:
         picture_paths=tuple(picture or "" for picture in table["picture"].to_pylist()),
         checkpoint_id=str(header["checkpoint_id"]),
         source=str(path),
+        calibration=str(header.get("calibration", "")),  # files of before there were calibrations have none
     )
 
 

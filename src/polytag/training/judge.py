@@ -3,12 +3,16 @@
 import json
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from polytag import files
 from polytag.contracts import Dataset, Scores
 from polytag.metrics.evaluate import evaluate, scores_to_json
+from polytag.metrics.operating_points import points_at
 from polytag.models.checkpoint import Checkpoint
 from polytag.prediction.inference import Predictor
 from polytag.prediction.table import write_predictions
+from polytag.prediction.thresholds import write_thresholds
 from polytag.report.grids import write_grids
 from polytag.report.page import write_report
 from polytag.report.plots import write_plots
@@ -32,8 +36,8 @@ def judge(
     )
     write_predictions(predictions, run.predictions)
     scores = evaluate(predictions)
-    thresholds = dict(zip(checkpoint.label_set, checkpoint.thresholds, strict=True))
-    files.write_text(run.path / "thresholds.json", json.dumps(thresholds, indent=2) + "\n")
+    points = points_at(predictions, threshold_C=np.asarray(checkpoint.thresholds))
+    write_thresholds(run.path / "thresholds.json", points, checkpoint_id=checkpoint.id)
 
     watcher.phase("report", 0)
     write_plots(run.path / "plots", scores=scores, predictions=predictions, history=rows)

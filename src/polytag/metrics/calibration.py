@@ -1,0 +1,239 @@
+"""Fitting calibrations on predictions with their truth, and measuring them on pictures that they were not fitted on.
+
+Shapes: N pictures, C classes. Unknown labels count nowhere. Methods, each a strictly increasing map of a class's logits:
+
+temperature  logit / T: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599, section 4.2, here one T a class
+platt        a · logit + b: Platt 1999, with his smoothed targets (N+ + 1) / (N+ + 2) and 1 / (N- + 2), fitted by Newton's method as
+             Lin, Lin, Weng 2007, *Machine Learning* 68, 267
+isotonic     the monotone step function of least squares (Zadrozny, Elkan 2002; pool adjacent violators), each step drawn to its
+             centre and joined to the next by a straight line (Oron, Flournoy 2017, arXiv:1701.05964), so that no scores become
+             tied; a step of k positives in n counts as (k + 1/2) / (n + 1), so that logits stay finite
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.isotonic import isotonic_regression
+
+from polytag.calibration import Calibration, ClassMap
+from polytag.contracts import Predictions
+from polytag.errors import PredictionsError, UsageError
+
+METHODS = ("platt", "temperature", "isotonic")
+FEWEST = {"temperature": 5, "platt": 10, "isotonic": 30}
+"""Known positives and known negatives that a class needs for a map of its own."""
+NUM_BINS = 15
+_SLOPES = (0.02, 50.0)  # beyond these the scores do not rank the class, or separate it so well that no slope is the right one
+_BEYOND = 0.25  # of the class's Platt slope: how an isotonic map goes on beyond its knots
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Quality:
+    """How far probabilities are from being right, per class; NaN where a class has no known label.
+
+    log_loss_C   mean of -log of the probability given to what was true (natural logarithm), 0 is best
+    brier_C      mean squared difference of probability and truth (Brier 1950), 0 is best
+    error_C      expected calibration error: over 15 bins of equally many pictures, the weighted mean distance of the mean
+                 probability from the share of positives
+    """
+
+    log_loss_C: np.ndarray
+    brier_C: np.ndarray
+    error_C: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CalibrationFit:
+    """A calibration of all pictures, and what it is worth on pictures it was not fitted on.
+
+    calibration       fitted on all pictures: the one to keep
+    notes             C texts: why a class has not the map that was asked for, or ""
+    before, after     quality of the logits as they were, and of cross-fitted ones: each fold mended by a map of the others
+    num_positives_C, num_known_C   what each class's map was fitted on
+    num_folds         pictures are divided at random, whole, so that all labels of a picture are in one fold
+    """
+
+    calibration: Calibration
+    notes: tuple[str, ...]
+    before: Quality
+    after: Quality
+    cross_fitted_logit_NC: np.ndarray
+    num_positives_C: np.ndarray
+    num_known_C: np.ndarray
+    num_folds: int
+
+
+def fit_calibration(predictions: Predictions, *, method: str = "platt", num_folds: int = 5, seed: int = 0) -> CalibrationFit:
+    """Fit the maps of all classes, cross-fitted over `num_folds` random folds of pictures for what is reported.
+
+    A class with fewer than FEWEST[method] positives or negatives gets the temperature of all classes pooled, and a note; so does
+    one whose scores do not rank it. Deterministic for a seed. Raises UsageError for an unknown method or fewer than 2 folds,
+    PredictionsError where the scores are ranks or there are fewer pictures than folds.
+    """
+    if method not in METHODS:
+        raise UsageError("unknown calibration method", got=repr(method), expected="one of " + ", ".join(METHODS))
+    if num_folds < 2:
+        raise UsageError("too few folds", got=str(num_folds), expected="2 or more")
+    if not predictions.has_probabilities:
+        raise PredictionsError(
+            "these scores are ranks: they cannot be calibrated", where=predictions.source, expected="logits or probabilities"
+        )
+    if len(predictions) < num_folds:
+        raise PredictionsError(
+            "too few pictures to calibrate on",
+            where=predictions.source,
+            got=str(len(predictions)),
+            expected=f"at least {num_folds}, one a fold",
+        )
+    target_NC, logit_NC = predictions.target_NC, predictions.logit_NC.astype(np.float64)
+    fold_N = np.random.default_rng(seed).permutation(len(predictions)) % num_folds
+    crossed_NC = np.empty(logit_NC.shape)
+    for fold in range(num_folds):
+        inside = fold_N == fold
+        maps, _ = _fit(target_NC[~inside], logit_NC[~inside], method=method)
+        crossed_NC[inside] = Calibration(method=method, maps=maps).apply(logit_NC[inside])
+    maps, notes = _fit(target_NC, logit_NC, method=method)
+    return CalibrationFit(
+        calibration=Calibration(method=method, maps=maps),
+        notes=notes,
+        before=quality(target_NC, logit_NC),
+        after=quality(target_NC, crossed_NC),
+        cross_fitted_logit_NC=crossed_NC,
+        num_positives_C=(target_NC == 1).sum(axis=0),
+        num_known_C=(target_NC >= 0).sum(axis=0),
+        num_folds=num_folds,
+    )
+
+
+def quality(target_NC: np.ndarray, logit_NC: np.ndarray) -> Quality:
+    """Log-loss, Brier score and calibration error of every class; logits, so that no probability is rounded to 0 or 1."""
+    values_C3 = np.full((target_NC.shape[1], 3), np.nan)
+    for column in range(target_NC.shape[1]):
+        known = target_NC[:, column] >= 0
+        if known.any():
+            target_N, logit_N = target_NC[known, column], logit_NC[known, column].astype(np.float64)
+            probability_N = _sigmoid(logit_N)
+            values_C3[column] = (
+                np.mean(np.logaddexp(0, np.where(target_N == 1, -logit_N, logit_N))),
+                np.mean((probability_N - target_N) ** 2),
+                calibration_error(target_N, probability_N),
+            )
+    return Quality(log_loss_C=values_C3[:, 0], brier_C=values_C3[:, 1], error_C=values_C3[:, 2])
+
+
+def calibration_error(target_N: np.ndarray, probability_N: np.ndarray, *, num_bins: int = NUM_BINS) -> float:
+    """Expected calibration error over bins of equally many pictures (Nguyen, O'Connor 2015, arXiv:1508.05154); known labels only.
+
+    Pictures are in bins by rank, and equal probabilities in one bin, so their order changes nothing. NaN without a picture.
+    """
+    known = target_N >= 0
+    mean_B, share_B, count_B = reliability(target_N[known], probability_N[known], num_bins=num_bins)
+    return float(np.sum(count_B * np.abs(mean_B - share_B)) / count_B.sum()) if len(count_B) else math.nan
+
+
+def reliability(
+    target_N: np.ndarray, probability_N: np.ndarray, *, num_bins: int = NUM_BINS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The reliability curve: mean probability, share of positives and number of pictures of each bin, ascending; known labels only.
+
+    At most `num_bins`, of equally many pictures as far as ties allow.
+    """
+    distinct_D, which_N = np.unique(probability_N, return_inverse=True)
+    count_D = np.bincount(which_N, minlength=len(distinct_D))
+    right_D = np.bincount(which_N, weights=target_N == 1, minlength=len(distinct_D))
+    if not len(distinct_D):
+        return np.zeros(0), np.zeros(0), np.zeros(0, np.int64)
+    middle_D = np.cumsum(count_D) - count_D / 2
+    bin_D = np.minimum((middle_D * num_bins / len(probability_N)).astype(np.int64), num_bins - 1)
+    count_B = np.bincount(bin_D, weights=count_D)
+    filled = count_B > 0
+    mean_B = np.bincount(bin_D, weights=count_D * distinct_D)[filled] / count_B[filled]
+    share_B = np.bincount(bin_D, weights=right_D)[filled] / count_B[filled]
+    return mean_B, share_B, count_B[filled].astype(np.int64)
+
+
+def _fit(target_NC: np.ndarray, logit_NC: np.ndarray, *, method: str) -> tuple[tuple[ClassMap, ...], tuple[str, ...]]:
+    known_NC = target_NC >= 0
+    slope, _ = _fit_line(target_NC[known_NC] == 1, logit_NC[known_NC], with_bias=False) if known_NC.any() else (1.0, 0.0)
+    pooled = ClassMap(kind="pooled", slope=float(np.clip(slope, *_SLOPES)))
+    maps: list[ClassMap] = []
+    notes: list[str] = []
+    for column in range(target_NC.shape[1]):
+        known = known_NC[:, column]
+        positive_N, logit_N = target_NC[known, column] == 1, logit_NC[known, column]
+        num_positives, num_negatives = int(positive_N.sum()), int((~positive_N).sum())
+        fewest, made = FEWEST[method], None
+        if num_positives < fewest:
+            note = f"{num_positives} of {fewest} positives needed: all classes’ temperature"
+        elif num_negatives < fewest:
+            note = f"{num_negatives} of {fewest} negatives needed: all classes’ temperature"
+        else:
+            made = _fit_isotonic(positive_N, logit_N) if method == "isotonic" else _line(positive_N, logit_N, kind=method)
+            note = "" if made else "the scores do not rank it: all classes’ temperature"
+        maps.append(made or pooled)
+        notes.append(note)
+    return tuple(maps), tuple(notes)
+
+
+def _line(positive_N: np.ndarray, logit_N: np.ndarray, *, kind: str) -> ClassMap | None:
+    slope, bias = _fit_line(positive_N, logit_N, with_bias=kind == "platt")
+    return ClassMap(kind=kind, slope=slope, bias=bias) if _SLOPES[0] <= slope <= _SLOPES[1] else None
+
+
+def _fit_line(positive_N: np.ndarray, logit_N: np.ndarray, *, with_bias: bool) -> tuple[float, float]:
+    """Slope and bias of least log-loss against Platt's smoothed targets: convex, by Newton's method with halved steps."""
+    num_positives = int(positive_N.sum())
+    high, low = (num_positives + 1) / (num_positives + 2), 1 / (len(positive_N) - num_positives + 2)
+    goal_N = np.where(positive_N, high, low)
+    scale = float(np.abs(logit_N).max()) or 1.0  # foreign scores may be of any size
+    column_NF = np.stack([logit_N / scale, np.ones(len(logit_N))][: 2 if with_bias else 1], axis=1)
+    weight_F = np.array([scale, 0.0])[: column_NF.shape[1]]
+
+    def loss_of(weight_F: np.ndarray) -> float:
+        value_N = column_NF @ weight_F
+        return float(np.mean(np.logaddexp(0, value_N) - goal_N * value_N))
+
+    loss = loss_of(weight_F)
+    for _ in range(100):
+        probability_N = _sigmoid(column_NF @ weight_F)
+        gradient_F = column_NF.T @ (probability_N - goal_N) / len(goal_N)
+        curvature_FF = (column_NF * (probability_N * (1 - probability_N))[:, None]).T @ column_NF / len(goal_N)
+        step_F = np.linalg.solve(curvature_FF + 1e-12 * np.eye(len(weight_F)), gradient_F)
+        length = 1.0
+        while (tried := loss_of(weight_F - length * step_F)) > loss and length > 1e-9:
+            length /= 2
+        weight_F, gained, loss = weight_F - length * step_F, loss - tried, tried
+        if gained < 1e-13:
+            break
+    return float(weight_F[0] / scale), float(weight_F[1]) if with_bias else 0.0
+
+
+def _fit_isotonic(positive_N: np.ndarray, logit_N: np.ndarray) -> ClassMap | None:
+    """Knots at the centres of the monotone steps; None where the scores do not rank the class."""
+    line = _line(positive_N, logit_N, kind="platt")
+    distinct_D, which_N = np.unique(logit_N, return_inverse=True)
+    count_D = np.bincount(which_N).astype(np.float64)
+    right_D = np.bincount(which_N, weights=positive_N)
+    start_S = _starts(isotonic_regression(right_D / count_D, sample_weight=count_D))
+    count_S, right_S = np.add.reduceat(count_D, start_S), np.add.reduceat(right_D, start_S)
+    centre_S = np.add.reduceat(count_D * distinct_D, start_S) / count_S
+    smoothed_S = isotonic_regression((right_S + 0.5) / (count_S + 1), sample_weight=count_S)  # small steps may be disordered
+    start_K = _starts(smoothed_S)
+    centre_K = np.add.reduceat(count_S * centre_S, start_K) / np.add.reduceat(count_S, start_K)
+    share_K = smoothed_S[start_K]
+    if line is None or len(start_K) < 2:
+        return None
+    calibrated_K = np.log(share_K) - np.log1p(-share_K)
+    return ClassMap(
+        kind="isotonic", slope=_BEYOND * line.slope, logit=tuple(centre_K.tolist()), calibrated=tuple(calibrated_K.tolist())
+    )
+
+
+def _starts(value_N: np.ndarray) -> np.ndarray:
+    """Where each run of equal values begins."""
+    return np.flatnonzero(np.diff(value_N, prepend=-np.inf))
+
+
+def _sigmoid(logit_N: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * logit_N))

@@ -1,0 +1,366 @@
+"""Per-class thresholds chosen for a goal, with a guarantee where one is asked for and the data can support it.
+
+A class counts as predicted where its probability is strictly above the threshold, so what matters are the gaps between
+neighbouring distinct scores. Without a confidence the best gap is taken as it looks: a choice that promises nothing. With one, the
+choice is proved (shapes: N known pictures of a class, K candidates):
+
+precision  Learn then Test (Angelopoulos, Bates, Candès, Jordan, Lei 2021, arXiv:2110.01052, section 3): the candidates are the k-th
+           highest scores for K ranks fixed by N and the goal alone. Given the score at rank k + 1, the pictures above it are a
+           sample of all pictures above it, so their positives are binomial with the true precision, and the Clopper-Pearson lower
+           bound at level risk / K is below it but with probability risk / K (Bonferroni). Ranks, not probabilities, so the scale of
+           the scores and any increasing calibration of them, even on the same pictures, leave the proof alone.
+recall     falls with the threshold, so one order statistic of the positives suffices, without correction: Wilks 1941, *Ann. Math.
+           Statist.* 12, 91 (the same as a risk-controlling set: Bates et al. 2021, arXiv:2101.02703).
+top        likewise, of all pictures' scores.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import betainc, betaincinv
+
+from polytag.contracts import Predictions
+from polytag.errors import PredictionsError, UsageError
+
+NUM_CANDIDATES = 20
+NEVER, ALWAYS, DEFAULT = 1.0, 0.0, 0.5
+"""Thresholds: no probability is above 1; every one that is not exactly 0 is above 0; where nothing was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What a threshold is chosen for: "f1", "precision", "recall" or "top" with their level, or "default" (0.5).
+
+    Raises UsageError for a level outside (0, 1).
+    """
+
+    kind: str
+    level: float = math.nan
+
+    def __post_init__(self):
+        assert self.kind in ("default", "f1", "precision", "recall", "top")
+        if self.kind not in ("default", "f1") and not 0 < self.level < 1:
+            raise UsageError("a goal out of range", got=f"{self.kind}={self.level:g}", expected="a share between 0 and 1")
+
+    @classmethod
+    def parse(cls, text: str) -> "Goal":
+        """ "f1", "precision=0.9", "recall=0.95", "top=0.05"; raises UsageError for anything else."""
+        kind, equals, level = text.partition("=")
+        try:
+            if kind == "f1" and not equals:
+                return cls(kind=kind)
+            if kind in ("precision", "recall", "top"):
+                return cls(kind=kind, level=float(level))
+        except ValueError:
+            pass
+        raise UsageError("unknown goal", got=repr(text), expected="f1, precision=P, recall=R or top=SHARE", where="--goal")
+
+    def __str__(self) -> str:
+        return self.kind if math.isnan(self.level) else f"{self.kind}={self.level:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """The threshold of one class, and what it gives on the pictures that it was chosen on.
+
+    threshold       probability in [0, 1]; NEVER or ALWAYS where the goal was not attainable
+    attainable      False where the data cannot support the goal; `reason` says why
+    num_known       pictures with a known label, of which num_positives have the class
+    num_predicted   known pictures above the threshold, of which num_right have the class
+    share           of all pictures, known or not: how many are above the threshold
+    precision, recall   NaN where nothing is predicted, or no positive is known
+    precision_low .. recall_high   95% Clopper-Pearson intervals of those proportions, not corrected for the choice
+    bound           what is guaranteed: precision or recall at least this, or share at most this; NaN without a guarantee
+    num_needed      the fewest positives (for "top": pictures) that could have attained the goal, at best; 0 without a guarantee
+    """
+
+    name: str
+    threshold: float
+    attainable: bool = True
+    reason: str = ""
+    num_known: int
+    num_positives: int
+    num_predicted: int
+    num_right: int
+    share: float
+    precision: float
+    precision_low: float
+    precision_high: float
+    recall: float
+    recall_low: float
+    recall_high: float
+    bound: float = math.nan
+    num_needed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoints:
+    """The thresholds of all classes and what they were chosen for.
+
+    confidence  None where nothing is guaranteed; else each class's guarantee holds with it, or, if `joint`, all of them together
+    """
+
+    goal: Goal
+    confidence: float | None
+    joint: bool
+    num_pictures: int
+    points: tuple[OperatingPoint, ...]
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """C probabilities."""
+        return tuple(point.threshold for point in self.points)
+
+
+def choose_thresholds(
+    predictions: Predictions, *, goal: Goal, confidence: float | None = None, joint: bool = False
+) -> OperatingPoints:
+    """Choose the threshold of every class on predictions with their truth.
+
+    With a `confidence`, a class's true precision (recall, share) on new pictures from the same source reaches the goal with that
+    probability over the pictures drawn here; `joint` makes that all classes at once, by giving each the C-th part of the risk.
+    The proof needs pictures that the model was not trained on, drawn as the new ones will be, and an N that did not depend on them.
+
+    Where the goal cannot be attained, the class is never predicted (precision, top) or always predicted (recall); for "f1" and
+    without a known positive it stays at 0.5. Raises UsageError for a confidence outside (0, 1), or one for a goal that has no
+    guarantee; PredictionsError where the scores are ranks.
+    """
+    if not predictions.has_probabilities:
+        raise PredictionsError(
+            "these scores are ranks: no threshold means anything",
+            where=predictions.source,
+            expected="logits or probabilities",
+        )
+    if confidence is not None and not 0 < confidence < 1:
+        raise UsageError("confidence out of range", got=str(confidence), expected="a probability between 0 and 1")
+    if confidence is not None and goal.kind in ("f1", "default"):
+        raise UsageError(
+            "there is no guarantee for this goal",
+            got=f"{goal} with a confidence",
+            expected="precision=P, recall=R or top=SHARE",
+            next_step="leave the confidence away: the threshold of the best F1 promises nothing",
+        )
+    if joint and confidence is None:
+        raise UsageError("a joint guarantee without a confidence", got="joint", expected="a confidence, such as 0.95")
+    num_classes = len(predictions.label_set)
+    risk = None if confidence is None else (1 - confidence) / (num_classes if joint else 1)
+    probability_NC = predictions.probability_NC
+    points = tuple(
+        _choose(name, predictions.target_NC[:, column], probability_NC[:, column], goal=goal, risk=risk)
+        for column, name in enumerate(predictions.label_set)
+    )
+    return OperatingPoints(goal=goal, confidence=confidence, joint=joint, num_pictures=len(predictions), points=points)
+
+
+def points_at(predictions: Predictions, *, threshold_C: np.ndarray) -> OperatingPoints:
+    """The operating points of given thresholds, chosen for nothing."""
+    probability_NC = predictions.probability_NC
+    points = tuple(
+        _point(name, predictions.target_NC[:, column], probability_NC[:, column], _Choice(threshold=float(threshold_C[column])))
+        for column, name in enumerate(predictions.label_set)
+    )
+    return OperatingPoints(goal=Goal(kind="default"), confidence=None, joint=False, num_pictures=len(predictions), points=points)
+
+
+def clopper_pearson(num_right: int, num_tried: int, *, risk: float) -> tuple[float, float]:
+    """The exact interval of a proportion (Clopper, Pearson 1934, *Biometrika* 26, 404): each end misses with at most `risk`.
+
+    NaN where nothing was tried. A two-sided 95% interval has risk 0.025.
+    """
+    if not num_tried:
+        return math.nan, math.nan
+    low = float(betaincinv(num_right, num_tried - num_right + 1, risk)) if num_right else 0.0
+    high = float(betaincinv(num_right + 1, num_tried - num_right, 1 - risk)) if num_right < num_tried else 1.0
+    return low, high
+
+
+def precision_ranks(num_known: int, *, level: float, risk: float) -> np.ndarray:
+    """The ranks that are looked at for a guaranteed precision: at most 20, evenly spaced in their logarithm, up to all pictures.
+
+    They depend on nothing that was seen. The first is the fewest predictions that could prove the level, if all were right; none
+    where there are not that many pictures.
+    """
+    first = _fewest(level, risk / NUM_CANDIDATES)
+    if first > num_known:
+        return np.zeros(0, np.int64)
+    return np.unique(np.round(np.geomspace(first, num_known, NUM_CANDIDATES)).astype(np.int64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    threshold: float
+    attainable: bool = True
+    reason: str = ""
+    bound: float = math.nan
+    num_needed: int = 0
+
+
+def _choose(name: str, target_N: np.ndarray, probability_N: np.ndarray, *, goal: Goal, risk: float | None) -> OperatingPoint:
+    known = target_N >= 0
+    positive_P = np.sort(probability_N[target_N == 1])[::-1]
+    known_N = np.sort(probability_N[known])[::-1]
+    if goal.kind == "top":
+        every_N = np.sort(probability_N)[::-1]
+        choice = _top(every_N, level=goal.level) if risk is None else _guaranteed_top(every_N, level=goal.level, risk=risk)
+    elif goal.kind == "default":
+        choice = _Choice(threshold=DEFAULT)
+    elif not len(positive_P):
+        threshold = {"f1": DEFAULT, "precision": NEVER, "recall": ALWAYS}[goal.kind]
+        needed = 0 if risk is None else _fewest(goal.level, risk / (NUM_CANDIDATES if goal.kind == "precision" else 1))
+        reason = "no positive" if len(known_N) else "no known label"
+        reason += f"; at least {needed} are needed" if needed else ""
+        choice = _Choice(threshold=threshold, attainable=False, reason=reason, num_needed=needed)
+    elif risk is None:
+        choice = _best(positive_P, known_N, goal=goal)
+    elif goal.kind == "precision":
+        choice = _guaranteed_precision(positive_P, known_N, level=goal.level, risk=risk)
+    else:
+        choice = _guaranteed_recall(positive_P, known_N, level=goal.level, risk=risk)
+    return _point(name, target_N, probability_N, choice)
+
+
+def _point(name: str, target_N: np.ndarray, probability_N: np.ndarray, choice: _Choice) -> OperatingPoint:
+    above_N = probability_N > choice.threshold
+    num_positives, num_known = int((target_N == 1).sum()), int((target_N >= 0).sum())
+    num_right, num_predicted = int((above_N & (target_N == 1)).sum()), int((above_N & (target_N >= 0)).sum())
+    precision_low, precision_high = clopper_pearson(num_right, num_predicted, risk=0.025)
+    recall_low, recall_high = clopper_pearson(num_right, num_positives, risk=0.025)
+    return OperatingPoint(
+        name=name,
+        threshold=choice.threshold,
+        attainable=choice.attainable,
+        reason=choice.reason,
+        num_known=num_known,
+        num_positives=num_positives,
+        num_predicted=num_predicted,
+        num_right=num_right,
+        share=float(above_N.mean()) if len(above_N) else math.nan,
+        precision=num_right / num_predicted if num_predicted else math.nan,
+        precision_low=precision_low,
+        precision_high=precision_high,
+        recall=num_right / num_positives if num_positives else math.nan,
+        recall_low=recall_low,
+        recall_high=recall_high,
+        bound=choice.bound,
+        num_needed=choice.num_needed,
+    )
+
+
+# ---- the plain choice: every gap between neighbouring distinct scores is a candidate; scores come highest first
+
+
+def _best(positive_P: np.ndarray, known_N: np.ndarray, *, goal: Goal) -> _Choice:
+    score_K, threshold_K = _gaps(known_N)
+    predicted_K, right_K = _num_at_least(known_N, score_K), _num_at_least(positive_P, score_K)
+    precision_K, recall_K = right_K / predicted_K, right_K / len(positive_P)
+    if goal.kind == "f1":  # equal ones: the fewest predictions
+        return _Choice(threshold=float(threshold_K[np.argmax(2 * right_K / (predicted_K + len(positive_P)))]))
+    meets_K = (precision_K if goal.kind == "precision" else recall_K) >= goal.level
+    if not meets_K.any():
+        if goal.kind == "precision":
+            reason = f"no threshold reaches it: {precision_K.max():.3f} at best"
+            return _Choice(threshold=NEVER, attainable=False, reason=reason)
+        return _Choice(threshold=ALWAYS, attainable=False, reason="positives are scored exactly 0")
+    if goal.kind == "recall":  # the first that finds enough
+        return _Choice(threshold=float(threshold_K[np.argmax(meets_K)]))
+    most = right_K[meets_K].max()  # finds the most; among those that find as many, the fewest predictions
+    return _Choice(threshold=float(threshold_K[np.argmax(meets_K & (right_K == most))]))
+
+
+def _top(every_N: np.ndarray, *, level: float) -> _Choice:
+    """At most this share of the pictures; a tie that would exceed it is left out whole."""
+    most = math.floor(level * len(every_N) + 1e-9)
+    if not most:
+        reason = f"{len(every_N)} pictures; at least {math.ceil(1 / level - 1e-9)} have one at the top"
+        return _Choice(threshold=NEVER, attainable=False, reason=reason)
+    score_K, threshold_K = _gaps(every_N)
+    fits_K = _num_at_least(every_N, score_K) <= most
+    if not fits_K.any():
+        return _Choice(threshold=NEVER, attainable=False, reason="more pictures than that are tied at the top")
+    return _Choice(threshold=float(threshold_K[fits_K][-1]))
+
+
+def _gaps(score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct scores, highest first, and below each the threshold midway to the next; the last lies midway to 0."""
+    distinct_K = np.unique(score_N)[::-1]
+    distinct_K = distinct_K[distinct_K > 0]  # a probability of exactly 0 is above no threshold
+    lower_K = np.append(distinct_K[1:], 0.0)
+    middle_K = (distinct_K + lower_K) / 2
+    return distinct_K, np.where(middle_K < distinct_K, middle_K, lower_K)  # between neighbouring floats there is no middle
+
+
+def _num_at_least(score_N: np.ndarray, score_K: np.ndarray) -> np.ndarray:
+    return np.searchsorted(-score_N, -score_K, side="right")
+
+
+# ---- the proved choice
+
+
+def _guaranteed_precision(positive_P: np.ndarray, known_N: np.ndarray, *, level: float, risk: float) -> _Choice:
+    """The lowest candidate whose lower bound, at the K-th part of the risk, reaches the level.
+
+    The threshold is the next score itself and not the middle of a gap: for that the binomial law is exact.
+    """
+    rank_K = precision_ranks(len(known_N), level=level, risk=risk)
+    needed = _fewest(level, risk / max(len(rank_K), 1)) if len(rank_K) else _fewest(level, risk / NUM_CANDIDATES)
+    if len(positive_P) < needed or not len(rank_K):
+        reason = f"{_counted(len(positive_P), 'positive')}; at least {needed} are needed, all above every negative"
+        return _Choice(threshold=NEVER, attainable=False, reason=reason, num_needed=needed)
+    threshold_K = np.append(known_N, ALWAYS)[rank_K]
+    predicted_K = np.searchsorted(-known_N, -threshold_K, side="left")
+    right_K = np.searchsorted(-positive_P, -threshold_K, side="left")
+    low_K = np.zeros(len(rank_K))
+    some_K = right_K > 0
+    low_K[some_K] = betaincinv(right_K[some_K], predicted_K[some_K] - right_K[some_K] + 1, risk / len(rank_K))
+    passing = np.flatnonzero(low_K >= level)
+    if not len(passing):
+        best = int(np.argmax(low_K))
+        reason = f"proves {low_K[best]:.3f} at best: {right_K[best]} of {predicted_K[best]} right"
+        return _Choice(threshold=NEVER, attainable=False, reason=reason, num_needed=needed)
+    chosen = passing[-1]
+    return _Choice(threshold=float(threshold_K[chosen]), bound=float(low_K[chosen]), num_needed=needed)
+
+
+def _guaranteed_recall(positive_P: np.ndarray, known_N: np.ndarray, *, level: float, risk: float) -> _Choice:
+    """Below the j-th lowest positive for the largest j whose true recall, Beta(P - j + 1, j) at the least, reaches the level."""
+    num_positives, needed = len(positive_P), _fewest(level, risk)
+    j_P = np.arange(1, num_positives + 1)
+    proved_P = betainc(num_positives - j_P + 1, j_P, level) <= risk
+    if not proved_P.any():
+        reason = f"{_counted(num_positives, 'positive')}; at least {needed} are needed"
+        return _Choice(threshold=ALWAYS, attainable=False, reason=reason, num_needed=needed)
+    j = int(j_P[proved_P][-1])
+    score = positive_P[num_positives - j]
+    if score <= 0:
+        return _Choice(threshold=ALWAYS, attainable=False, reason="positives are scored exactly 0", num_needed=needed)
+    score_K, threshold_K = _gaps(known_N)
+    threshold = float(threshold_K[np.flatnonzero(score_K == score)[0]])
+    return _Choice(threshold=threshold, bound=float(betaincinv(num_positives - j + 1, j, risk)), num_needed=needed)
+
+
+def _guaranteed_top(every_N: np.ndarray, *, level: float, risk: float) -> _Choice:
+    """Above the score at the largest rank k whose true share above it, Beta(k + 1, N - k) at the most, stays within the level."""
+    num_pictures, needed = len(every_N), _fewest(1 - level, risk)
+    k = _proved_top(num_pictures, level, risk)
+    if k < 0:
+        reason = f"{_counted(num_pictures, 'picture')}; at least {needed} are needed"
+        return _Choice(threshold=NEVER, attainable=False, reason=reason, num_needed=needed)
+    bound = float(betaincinv(k + 1, num_pictures - k, 1 - risk))
+    return _Choice(threshold=float(every_N[k]), bound=bound, num_needed=needed)
+
+
+@lru_cache(maxsize=16)  # the same for every class
+def _proved_top(num_pictures: int, level: float, risk: float) -> int:
+    k_N = np.arange(num_pictures)
+    return int((betainc(k_N + 1, num_pictures - k_N, level) >= 1 - risk).sum()) - 1  # falls with k
+
+
+def _fewest(level: float, risk: float) -> int:
+    """How many trials, all successes, prove at this risk that the chance of a success is at least the level: level^n <= risk."""
+    return max(1, math.ceil(math.log(risk) / math.log(level) - 1e-12))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,118 @@
+"""thresholds.json: the probability above which each class counts as predicted, and what was known when it was chosen. No torch."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from polytag import files
+from polytag.contracts import LabelSet, Predictions
+from polytag.errors import PredictionsError
+from polytag.metrics.operating_points import OperatingPoints
+
+VERSION = 1
+FILE = "thresholds.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdsFile:
+    """What evaluating needs of the file.
+
+    thresholds     C probabilities, in the order of the label set
+    goal           "default", "f1", "precision=0.9", ...; "" where the file does not say
+    checkpoint_id, calibration   which scores they are for; "" where the file does not say
+    """
+
+    thresholds: tuple[float, ...]
+    goal: str = ""
+    checkpoint_id: str = ""
+    calibration: str = ""
+
+
+def thresholds_to_json(points: OperatingPoints, *, checkpoint_id: str = "", calibration: str = "") -> dict[str, Any]:
+    """The content of thresholds.json: plain values, NaN written as null."""
+    per_class = {
+        point.name: {key: _plain(value) for key, value in asdict(point).items() if key != "name"} for point in points.points
+    }
+    return {
+        "version": VERSION,
+        "thresholds": {point.name: point.threshold for point in points.points},
+        "goal": str(points.goal),
+        "confidence": points.confidence,
+        "joint": points.joint,
+        "num_pictures": points.num_pictures,
+        "checkpoint_id": checkpoint_id,
+        "calibration": calibration,
+        "per_class": per_class,
+    }
+
+
+def write_thresholds(path: Path, points: OperatingPoints, *, checkpoint_id: str = "", calibration: str = "") -> None:
+    """Write thresholds.json, whole or not at all; raises RunError where it cannot be written."""
+    values = thresholds_to_json(points, checkpoint_id=checkpoint_id, calibration=calibration)
+    files.write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def read_thresholds(path: Path, *, label_set: LabelSet) -> ThresholdsFile:
+    """The thresholds of these classes, from a thresholds.json, or any JSON object of class name: probability.
+
+    Raises PredictionsError for a file that cannot be read, lacks a class, names another, or holds what is no probability.
+    """
+    where = str(path)
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise PredictionsError("the thresholds cannot be read", where=where, got=got, expected=f"a {FILE}") from error
+    except ValueError as error:
+        raise PredictionsError("the thresholds are not JSON", where=where, got=str(error), expected=f"a {FILE}") from error
+    nested = isinstance(values, Mapping) and isinstance(values.get("thresholds"), Mapping)
+    found = values["thresholds"] if nested else values
+    if not isinstance(found, Mapping):
+        raise PredictionsError("no thresholds in the file", where=where, expected="class names with a probability each")
+    if nested and values.get("version") != VERSION:
+        raise PredictionsError(
+            "the thresholds were written by another version of polytag",
+            where=where,
+            got=f"version {values.get('version')}",
+            expected=f"version {VERSION}",
+        )
+    missing, unknown = [name for name in label_set if name not in found], [name for name in found if name not in set(label_set)]
+    if missing or unknown:
+        raise PredictionsError(
+            "the thresholds are of other classes",
+            where=where,
+            got="lacks " + ", ".join(missing) if missing else "has " + ", ".join(map(str, unknown)),
+            expected=", ".join(label_set),
+        )
+    for name in label_set:
+        value = found[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise PredictionsError(
+                "a threshold is no probability", where=where, got=f"{value!r} for {name!r}", expected="a number from 0 to 1"
+            )
+    said = values if nested else {}
+    return ThresholdsFile(
+        thresholds=tuple(float(found[name]) for name in label_set),
+        goal=str(said.get("goal", "")),
+        checkpoint_id=str(said.get("checkpoint_id", "")),
+        calibration=str(said.get("calibration", "")),
+    )
+
+
+def require_fitting(thresholds: ThresholdsFile, predictions: Predictions, *, where: Path) -> None:
+    """Raises PredictionsError where the thresholds are for scores under another calibration than these are."""
+    if thresholds.checkpoint_id == predictions.checkpoint_id != "" and thresholds.calibration != predictions.calibration:
+        raise PredictionsError(
+            "the thresholds are for scores under another calibration",
+            where=str(where),
+            got=f"calibration {thresholds.calibration or 'none'}",
+            expected=f"{predictions.calibration or 'none'}, as the predictions say",
+            next_step="predict again with the model as it is now, or choose thresholds on these predictions",
+        )
+
+
+def _plain(value: object) -> object:
+    return None if isinstance(value, float) and math.isnan(value) else value
