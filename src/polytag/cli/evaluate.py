@@ -8,6 +8,7 @@ import typer
 
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_judged_scores
+from polytag.cli.slices import Columns, ColumnsFile, print_slices, slices_of
 
 if TYPE_CHECKING:
     from polytag.contracts import Mean, Scores
@@ -42,6 +43,8 @@ def evaluate(
     truth: Truth = None,
     scale: Scale = None,
     threshold: Annotated[float, typer.Option(help="Probability above which a label counts as predicted.")] = 0.5,
+    slice: Columns = None,
+    columns: ColumnsFile = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every number as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the report page.")] = None,
 ) -> None:
@@ -55,11 +58,19 @@ def evaluate(
     judged = read_judged_scores(predictions, scale=scale, truth=truth, options=options, errors=Console(stderr=True))
     table = judged.predictions
     scores = scores_of(table, threshold=threshold)
+    slices = slices_of(judged, slice or (), file=columns, truth=truth, threshold=threshold)
     print_scores(Console(), scores)
+    for part in slices:
+        print_slices(Console(), part)
     if json is not None:
         import json as encoder
 
-        files.write_text(json, encoder.dumps(scores_to_json(scores), indent=1, allow_nan=False) + "\n")
+        content = scores_to_json(scores)
+        if slices:
+            from polytag.metrics.slices import slices_to_json
+
+            content["slices"] = {part.column: slices_to_json(part) for part in slices}
+        files.write_text(json, encoder.dumps(content, indent=1, allow_nan=False) + "\n")
     if report is not None:
         from polytag.report.page import write_report
 

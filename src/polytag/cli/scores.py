@@ -29,6 +29,9 @@ def read_judged_scores(path: Path, *, scale: str | None, truth: Path | None, opt
     judged = read_judged(path, scale=scale or "", truth=truth, options=options)
     for note in judged.notes:
         errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    if not judged.predictions.has_probabilities:
+        note = "only the order of these scores means something: every number that needs a probability is undefined"
+        errors.print(f"note: {note}", highlight=False, soft_wrap=True)
     if not (judged.predictions.target_NC >= 0).any():
         raise PredictionsError(
             "these predictions carry no truth to be judged against",

@@ -95,6 +95,28 @@ def read_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image
             ) from error
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels as the header says, without decoding; a picture that is turned by EXIF may have them swapped.
+
+    Raises PictureError for a file that is missing, empty, unreadable or of another format.
+    """
+    with _opened(path, str(path)) as file:
+        head = file.read(4096)
+        reader = _reader(head)
+        if reader is None:
+            raise PictureError(
+                "not a picture in a format that is read", where=str(path), got=_what_it_is(head), expected=READ_FORMATS
+            )
+        file.seek(0)
+        try:
+            with _quiet(reader, head):
+                return reader(file).size
+        except Exception as error:  # as in read_picture
+            raise PictureError(
+                "the picture's header cannot be read", where=str(path), got=str(error) or type(error).__name__
+            ) from error
+
+
 class _Jpeg(JpegImageFile):
     """A JPEG file whose EXIF block is not parsed on opening: all Pillow looks for there is the print density."""
 

@@ -24,7 +24,9 @@ PICTURE_COLUMNS = (
 LABELS_COLUMNS = ("labels", "label", "tags", "tag", "classes", "class", "categories", "category")
 SPLIT_COLUMNS = ("split", "subset", "partition", "is_valid")
 
-PASSED_OVER = re.compile(r"|index|id|unnamed: \d+|__index_level_\d+__", re.IGNORECASE)  # what pandas and databases write beside the data
+PASSED_OVER = re.compile(
+    r"|index|id|unnamed: \d+|__index_level_\d+__", re.IGNORECASE
+)  # what pandas and databases write beside the data
 _VALUES: Mapping[object, int] = {
     "1": PRESENT, "1.0": PRESENT, "true": PRESENT, "yes": PRESENT, 1: PRESENT,
     "0": ABSENT, "0.0": ABSENT, "false": ABSENT, "no": ABSENT, 0: ABSENT,

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from polytag import files
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
-from polytag.report.ranking import RankedRow, num_targets, probability_text, ranked_rows
+from polytag.report.ranking import RankedRow, num_targets, ranked_rows
 from polytag.report.thumbnails import num_threads, read_thumbnail
 
 NUM_COLUMNS = 10
@@ -121,8 +121,7 @@ def _drawn(rows: Sequence[RankedRow], thumbnails: Sequence[Image.Image | None], 
         draw.rectangle((left, top, right, bottom), outline=colour, width=BORDER_PX)
         grid.paste(colour, (left, top), _badge(row.target))
         grid.paste(PAPER, (left, top), _sign(row.target))
-        score = probability_text(row.probability)
-        draw.text(((left + right) / 2, bottom + 11), score, fill=INK, font=caption_font, anchor="mm")
+        draw.text(((left + right) / 2, bottom + 11), row.text, fill=INK, font=caption_font, anchor="mm")
     return grid
 
 

@@ -18,7 +18,7 @@ class RankedRow:
 
     rank          1 is the first of the ranking: the highest score, or the lowest where those were asked for
     row           its row in the Predictions
-    probability   sigmoid of the logit
+    probability   sigmoid of the logit, or what was given; NaN where the scores are only a rank
     target        PRESENT (1), ABSENT (0) or UNKNOWN (-1)
     picture_path  "" where no picture is at hand
     """
@@ -30,6 +30,11 @@ class RankedRow:
     probability: float
     target: int
     picture_path: str
+
+    @property
+    def text(self) -> str:
+        """The probability as it is shown; where there is none, the score."""
+        return f"{self.logit:.4g}" if np.isnan(self.probability) else probability_text(self.probability)
 
 
 def ranked_rows(predictions: Predictions, *, class_name: str, top: int, lowest: bool = False) -> tuple[RankedRow, ...]:
@@ -50,7 +55,7 @@ def ranked_rows(predictions: Predictions, *, class_name: str, top: int, lowest: 
         return ()
     candidate_rows = np.flatnonzero(first_N <= np.partition(first_N, top - 1)[top - 1])
     order = sorted(candidate_rows.tolist(), key=lambda row: (first_N[row], predictions.ids[row]))[:top]
-    probability = 0.5 * (1.0 + np.tanh(0.5 * logit_N[order].astype(np.float64)))
+    probability = predictions.take(order).probability_NC[:, column]
     return tuple(
         RankedRow(
             rank=rank,

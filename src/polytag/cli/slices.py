@@ -1,0 +1,98 @@
+"""Slices on the console, and in JSON: `polytag evaluate --slice COLUMN`."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polytag.errors import UsageError
+
+if TYPE_CHECKING:
+    from polytag.contracts import Mean
+    from polytag.metrics.slices import Slices
+    from polytag.prediction.foreign import Judged
+
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slice",
+        metavar="COLUMN",
+        help="Also judge apart the pictures of each value: num_labels, size, source, split, or a column of --columns. Repeatable.",
+    ),
+]
+ColumnsFile = Annotated[Path | None, typer.Option("--columns", metavar="FILE.csv", help="A table by id, with columns to slice by.")]
+
+
+def slices_of(
+    judged: "Judged", columns: Sequence[str], *, file: Path | None, truth: Path | None, threshold: float
+) -> "list[Slices]":
+    """Slices by each column: of the file, else of the truth where that is a table and has it, else a built-in one."""
+    from polytag.metrics.slices import slice_scores
+    from polytag.prediction.columns import BUILT_IN, column_values, has_column, is_table
+
+    if file is not None and not columns:
+        raise UsageError("columns without a slice", got="--columns", expected="--slice COLUMN, naming one of them")
+    found: list[Slices] = []
+    for name in dict.fromkeys(columns):
+        table = file
+        if file is not None and name in BUILT_IN and not has_column(file, name):
+            table = None
+        elif file is None and truth is not None and is_table(truth) and name not in BUILT_IN and has_column(truth, name):
+            table = truth
+        value_N = column_values(judged, name, table=table)
+        found.append(slice_scores(judged.predictions, value_N, column=name, threshold=threshold))
+    return found
+
+
+def print_slices(console: "Any", slices: "Slices") -> None:
+    """A line a slice, and what must be known to compare them."""
+    from rich.table import Table
+
+    num_shared = len(slices.shared_classes)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(slices.column, overflow="fold")
+    for heading in ("pictures", "classes", "mAP", "95% interval"):
+        table.add_column(heading, justify="right")
+    if not slices.is_comparable:
+        table.add_column(f"mAP of {num_shared} shared", justify="right")
+        table.add_column("95% interval", justify="right")
+    for part in slices.slices:
+        mean = part.scores.mean_ap
+        shared = () if slices.is_comparable else (_number(part.shared_map), _interval(part.shared_map))
+        table.add_row(part.value, f"{part.num_pictures:,}", str(mean.count), _number(mean), _interval(mean), *shared)
+    console.print()
+    console.print(table)
+    for sentence in sentences(slices):
+        console.print(sentence, highlight=False)
+
+
+def sentences(slices: "Slices") -> list[str]:
+    """What a reader must know of a table of slices."""
+    said: list[str] = []
+    if slices.edges:
+        said.append(f"{slices.column} is cut at its quantiles; each slice is without its upper edge, but the last.")
+    if not slices.is_comparable:
+        num_shared = len(slices.shared_classes)
+        said.append(
+            "The slices' mAPs are over different classes and cannot be compared: a class without a positive in a slice is not "
+            + (
+                f"counted there. The mAP over the {num_shared} that all have can be compared."
+                if num_shared
+                else "counted there, and no class has one in every slice."
+            )
+        )
+    if len(slices.slices) == 1:
+        said.append(f"All pictures have the same value of {slices.column}.")
+    if slices.num_without:
+        said.append(f"{slices.num_without:,} pictures have no value of {slices.column} and are in no slice.")
+    return said
+
+
+def _number(mean: "Mean") -> str:
+    return "–" if math.isnan(mean.value) else f"{mean.value:.4f}"
+
+
+def _interval(mean: "Mean") -> str:
+    return "" if math.isnan(mean.low) else f"{mean.low:.3f} – {mean.high:.3f}"

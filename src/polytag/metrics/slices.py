@@ -1,0 +1,169 @@
+"""Every metric on parts of the pictures: by the values of a column, or by quantiles of it.
+
+Shapes: N pictures, C classes, S slices. A slice in which a class has no positive counts fewer classes, so the mAPs of two slices
+may be over different ones; the mAP over the classes that every slice has, but slices without any positive, is given beside each.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from polytag.contracts import Mean, Predictions, Scores
+from polytag.errors import UsageError
+from polytag.metrics.ap import mean_over_defined
+from polytag.metrics.bootstrap import bootstrap_ap
+from polytag.metrics.evaluate import evaluate, scores_to_json
+
+NUM_BINS = 4
+MAX_NUMBERS = 8
+"""A column of numbers with more different values than this is cut at its quantiles."""
+MAX_SLICES = 50
+
+Value = str | float | None
+"""What a picture has in a column: a text, a number, or nothing: None, "", NaN and infinity are nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slice:
+    """The pictures of one value, or of one bin, and every metric on them.
+
+    value       the text or number, or the bin's edges: "120 to <300", the last one "300 to 640"
+    shared_map  mAP over the shared classes, with its interval; NaN where the slice has no positive
+    """
+
+    value: str
+    num_pictures: int
+    scores: Scores
+    shared_map: Mean
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slices:
+    """S slices of one column.
+
+    edges           of the bins, S + 1 values, each bin without its upper edge but the last; () where every value is a slice
+    shared_classes  the classes with a positive in every slice that has a positive of any
+    num_without     pictures that have no value, and are in no slice
+    """
+
+    column: str
+    slices: tuple[Slice, ...]
+    edges: tuple[float, ...]
+    shared_classes: tuple[str, ...]
+    num_without: int
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether the slices' mAPs, where they are defined, are over the same classes."""
+        return all(part.scores.mean_ap.count in (0, len(self.shared_classes)) for part in self.slices)
+
+
+def slice_scores(
+    predictions: Predictions,
+    value_N: Sequence[Value],
+    *,
+    column: str,
+    num_bins: int = NUM_BINS,
+    threshold: float = 0.5,
+    num_replicates: int = 1000,
+    seed: int = 0,
+) -> Slices:
+    """Judge the pictures of every value apart; `value_N` has a text, a number or None (in no slice) for each picture.
+
+    Texts, and up to 8 different numbers, are a slice each. More numbers are cut at their quantiles (numpy's, linear) into
+    `num_bins`, fewer where values repeat so often that edges fall together. Intervals as `evaluate`, whose arguments the others
+    are. Raises UsageError where no picture has a value, and where texts would make more than 50 slices.
+    """
+    assert len(value_N) == len(predictions)
+    label_N, labels, edges = _labels(value_N, column=column, num_bins=num_bins)
+    rows_S = [np.flatnonzero(label_N == number) for number in range(len(labels))]
+    support_SC = np.array([(predictions.target_NC[rows] == 1).sum(axis=0) for rows in rows_S])
+    judged_S = (support_SC > 0).any(axis=1)
+    shared_C = np.atleast_1d((support_SC[judged_S] > 0).all(axis=0)) & judged_S.any()
+    slices: list[Slice] = []
+    for label, rows in zip(labels, rows_S, strict=True):
+        part = predictions.take(rows)
+        scores = evaluate(part, threshold=threshold, num_replicates=num_replicates, seed=seed)
+        shared = Mean(value=math.nan, count=0)
+        if shared_C.any() and scores.mean_ap.count:
+            target_NC, logit_NC = part.target_NC[:, shared_C], part.logit_NC[:, shared_C]
+            intervals = bootstrap_ap(target_NC, logit_NC, num_replicates=num_replicates, seed=seed)
+            shared = Mean(
+                value=mean_over_defined(scores.ap_C[shared_C]),
+                count=int(shared_C.sum()),
+                low=intervals.mean_low,
+                high=intervals.mean_high,
+            )
+        slices.append(Slice(value=label, num_pictures=len(rows), scores=scores, shared_map=shared))
+    return Slices(
+        column=column,
+        slices=tuple(slices),
+        edges=edges,
+        shared_classes=tuple(predictions.label_set.names[column] for column in np.flatnonzero(shared_C)),
+        num_without=int((label_N < 0).sum()),
+    )
+
+
+def slices_to_json(slices: Slices) -> dict[str, object]:
+    """Plain values, NaN written as null: what stands under "slices" and the column's name."""
+    values: dict[str, object] = {}
+    for part in slices.slices:
+        shared = part.shared_map
+        interval = {} if math.isnan(shared.low) else {"low": shared.low, "high": shared.high}
+        value = None if math.isnan(shared.value) else shared.value
+        values[part.value] = {
+            **scores_to_json(part.scores),
+            "mAP_shared_classes": {"value": value, "num_classes": shared.count, **interval},
+        }
+    return {
+        "edges": list(slices.edges),
+        "num_without": slices.num_without,
+        "shared_classes": list(slices.shared_classes),
+        "values": values,
+    }
+
+
+def _labels(value_N: Sequence[Value], *, column: str, num_bins: int) -> tuple[np.ndarray, list[str], tuple[float, ...]]:
+    """N slice numbers (-1: none), the slices' names, and the edges of bins."""
+    distinct = {value for value in value_N if not _is_missing(value)}
+    if not distinct:
+        raise UsageError("no picture has a value in the column", where=f"--slice {column}", expected="a value for some pictures")
+    numbers = not any(isinstance(value, str) for value in distinct)
+    if numbers and len(distinct) > MAX_NUMBERS:
+        number_N = np.array([math.nan if _is_missing(value) else float(value) for value in value_N])  # pyright: ignore[reportArgumentType]  no text here
+        edges = np.unique(np.quantile(number_N[~np.isnan(number_N)], np.linspace(0, 1, num_bins + 1)))
+        label_N = np.clip(np.searchsorted(edges, number_N, side="right") - 1, 0, len(edges) - 2)
+        label_N[np.isnan(number_N)] = -1
+        last = len(edges) - 2
+        names = [f"{_text(low)} to {'' if bin == last else '<'}{_text(high)}" for bin, (low, high) in enumerate(_pairs(edges))]
+        return label_N, names, tuple(edges.tolist())
+    if len(distinct) > MAX_SLICES:
+        raise UsageError(
+            "a column with too many values to slice by",
+            where=f"--slice {column}",
+            got=f"{len(distinct):,} different values, such as {', '.join(sorted(map(str, distinct))[:3])}",
+            expected=f"numbers, or at most {MAX_SLICES} different texts",
+        )
+    key: Any = float if numbers else str
+    ordered = sorted(distinct, key=key)
+    position = {value: number for number, value in enumerate(ordered)}
+    label_N = np.array([-1 if _is_missing(value) else position[value] for value in value_N])
+    return label_N, [_text(value) for value in ordered], ()
+
+
+def _pairs(edges: np.ndarray) -> list[tuple[float, float]]:
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+
+
+def _is_missing(value: Value) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and not math.isfinite(value))
+
+
+def _text(value: Value) -> str:
+    """A number in up to six digits, a whole one with all of its own."""
+    if isinstance(value, str) or value is None:
+        return str(value)
+    return f"{int(value)}" if float(value).is_integer() else f"{value:.6g}"
