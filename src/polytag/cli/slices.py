@@ -50,6 +50,8 @@ def print_slices(console: "Any", slices: "Slices") -> None:
     """A line a slice, and what must be known to compare them."""
     from rich.table import Table
 
+    from polytag.metrics.slices import caveats
+
     num_shared = len(slices.shared_classes)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(slices.column, overflow="fold")
@@ -64,30 +66,8 @@ def print_slices(console: "Any", slices: "Slices") -> None:
         table.add_row(part.value, f"{part.num_pictures:,}", str(mean.count), _number(mean), _interval(mean), *shared)
     console.print()
     console.print(table)
-    for sentence in sentences(slices):
+    for sentence in caveats(slices):
         console.print(sentence, highlight=False)
-
-
-def sentences(slices: "Slices") -> list[str]:
-    """What a reader must know of a table of slices."""
-    said: list[str] = []
-    if slices.edges:
-        said.append(f"{slices.column} is cut at its quantiles; each slice is without its upper edge, but the last.")
-    if not slices.is_comparable:
-        num_shared = len(slices.shared_classes)
-        said.append(
-            "The slices' mAPs are over different classes and cannot be compared: a class without a positive in a slice is not "
-            + (
-                f"counted there. The mAP over the {num_shared} that all have can be compared."
-                if num_shared
-                else "counted there, and no class has one in every slice."
-            )
-        )
-    if len(slices.slices) == 1:
-        said.append(f"All pictures have the same value of {slices.column}.")
-    if slices.num_without:
-        said.append(f"{slices.num_without:,} pictures have no value of {slices.column} and are in no slice.")
-    return said
 
 
 def _number(mean: "Mean") -> str:

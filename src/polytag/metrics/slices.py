@@ -126,6 +126,28 @@ def slices_to_json(slices: Slices) -> dict[str, object]:
     }
 
 
+def caveats(slices: Slices) -> list[str]:
+    """What a reader must know of a table of slices."""
+    said: list[str] = []
+    if slices.edges:
+        said.append(f"{slices.column} is cut at its quantiles; each slice is without its upper edge, but the last.")
+    if not slices.is_comparable:
+        num_shared = len(slices.shared_classes)
+        said.append(
+            "The slices' mAPs are over different classes and cannot be compared: a class without a positive in a slice is not "
+            + (
+                f"counted there. The mAP over the {num_shared} that all have can be compared."
+                if num_shared
+                else "counted there, and no class has one in every slice."
+            )
+        )
+    if len(slices.slices) == 1:
+        said.append(f"All pictures have the same value of {slices.column}.")
+    if slices.num_without:
+        said.append(f"{slices.num_without:,} pictures have no value of {slices.column} and are in no slice.")
+    return said
+
+
 def _labels(value_N: Sequence[Value], *, column: str, num_bins: int) -> tuple[np.ndarray, list[str], tuple[float, ...]]:
     """N slice numbers (-1: none), the slices' names, and the edges of bins."""
     distinct = {value for value in value_N if not _is_missing(value)}

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from polytag import files
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions, Scores
+from polytag.metrics.slices import Slices, caveats
 from polytag.report.averages import average_groups
 from polytag.report.charts import PAGE, history_chart, tail_charts, to_svg
 from polytag.report.curves import StepCurve, step_curve
@@ -77,11 +78,12 @@ def write_report(
     history: Sequence[Mapping[str, float]] = (),
     title: str,
     facts: Mapping[str, str] = {},
+    slices: Sequence[Slices] = (),
 ) -> Path:
     """Write the report of one model on one set of pictures; returns `path`.
 
     `scores` judge `predictions`. `history` rows have the keys of results.csv (epoch, train_loss, val_loss, train_map,
-    val_map); any may be missing or NaN. `facts` are shown as they are: backbone, recipe, date.
+    val_map); any may be missing or NaN. `facts` are shown as they are: backbone, recipe, date. Each of `slices` is a table.
 
     The 50 highest and the 50 lowest scored pictures of each class are embedded as thumbnails of 96 pixels, each picture once,
     or of 64 pixels where there are more than 2,500 of them. With more than 100 classes, pictures and curves are those of the 50
@@ -118,6 +120,7 @@ def write_report(
             history_charts=_history_charts(history),
             tail_charts=_tail_charts(scores),
             averages=average_groups(scores),
+            slices=[(part, caveats(part)) for part in slices],
             sheets=[Markup(base64.b64encode(jpeg).decode()) for jpeg in sheets.jpegs],
             sheet_side_px=sheets.side_px,
             num_shown=num_shown,
