@@ -20,6 +20,7 @@ RUNS = {  # name: (recipe, seeds, further options)
     "probe": ("probe", (0,), ()),
     "finetune": ("finetune", (0, 1, 2), ()),
     "velocity": ("velocity", (7,), ()),
+    "velocity-strong": ("velocity", (7,), ("--augment", "strong")),
 }
 
 
