@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from polytag.data.fetch import fetch
     from polytag.data.load import ReadOptions, load_dataset
     from polytag.errors import PolytagError
+    from polytag.metrics.compare import compare
     from polytag.metrics.evaluate import evaluate
     from polytag.models.checkpoint import Checkpoint
     from polytag.prediction.inference import Predictor
@@ -31,6 +32,7 @@ _HOMES = {
     "polytag.data.fetch": ("fetch",),
     "polytag.data.load": ("ReadOptions", "load_dataset"),
     "polytag.errors": ("PolytagError",),
+    "polytag.metrics.compare": ("compare",),
     "polytag.metrics.evaluate": ("evaluate",),
     "polytag.models.checkpoint": ("Checkpoint",),
     "polytag.prediction.inference": ("Predictor",),
@@ -44,8 +46,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "FINETUNE", "PROBE", "VELOCITY", "Checkpoint", "Dataset", "LabelSet", "PolytagError", "Predictions", "Predictor",
-    "Preprocessing", "ReadOptions", "Recipe", "Scores", "check", "convert", "evaluate", "fetch", "load_dataset", "predict",
-    "read_predictions", "resume", "train", "write_predictions", "write_report",
+    "Preprocessing", "ReadOptions", "Recipe", "Scores", "check", "compare", "convert", "evaluate", "fetch", "load_dataset",
+    "predict", "read_predictions", "resume", "train", "write_predictions", "write_report",
 ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from polytag.cli import data, demo, evaluate, predict, train
+from polytag.cli import calibrate, compare, data, demo, evaluate, predict, thresholds, train
 from polytag.errors import PolytagError
 
 app = typer.Typer(
@@ -20,6 +20,9 @@ app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.command("thresholds")(thresholds.thresholds)
+app.command("calibrate")(calibrate.calibrate)
 app.add_typer(data.app, name="data")
 
 

@@ -19,6 +19,8 @@ from polytag.metrics.comparison_text import Line, comparison_lines, comparison_t
 from polytag.metrics.pairing import pair
 from polytag.metrics.significance import holm, swap_test
 
+_WORK = 120_000_000  # labels times permutations that take about a second
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeanDifference:
@@ -129,13 +131,12 @@ def compare(
 
     `names` of the runs; "A", "B", ... where none are given. `thresholds` of each run by class name, 0.5 where none is given,
     decide which pictures are right. `intersect` compares on the pictures and classes that all have. The `num_changed` pictures of
-    each class that changed sides with the largest change of probability are listed. `num_permutations` is 1,000 where it is not
-    given, or 50 for each class up to 5,000 where that is more, so that Holm's correction leaves room. Seeded: the same tables give
-    the same numbers.
+    each class that changed sides with the largest change of probability are listed. `num_permutations` is
+    `default_permutations` of the table where it is not given. Seeded: the same tables give the same numbers.
 
     The interval is the percentile bootstrap of the paired difference (Efron and Tibshirani 1993, chapter 13: both runs on the same
     drawn pictures); the p-value that of the paired permutation test on ranks (`significance.swap_test`), corrected by Holm (1979).
-    Raises UsageError for fewer than two runs, names that are not one for each or not distinct, or a threshold outside (0, 1);
+    Raises UsageError for fewer than two runs, names that are not one for each or not distinct, or a threshold outside [0, 1];
     PredictionsError for tables that cannot be paired.
     """
     tables = (first, *others)
@@ -145,7 +146,7 @@ def compare(
     tables, label_set, target_NC = paired.tables, paired.tables[0].label_set, paired.tables[0].target_NC
     threshold_RC = _thresholds(thresholds, label_set, num_runs=len(tables))
     if num_permutations is None:
-        num_permutations = min(max(1000, 50 * len(label_set)), 5000)
+        num_permutations = default_permutations(*target_NC.shape)
 
     ap_RC = np.array([average_precision(target_NC, table.logit_NC) for table in tables])
     weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed)
@@ -211,6 +212,16 @@ def compare(
     )
 
 
+def default_permutations(num_pictures: int, num_classes: int) -> int:
+    """How many permutations a table of this size gets: 9,999 where that takes about a second, down to 999 where it takes more.
+
+    The smallest possible p is 1 / (1 + permutations), and Holm's correction multiplies it by the number of classes: 50 for each
+    class, up to 4,999 in all, leave it room whatever they take.
+    """
+    affordable = _WORK // (num_pictures * num_classes) // 1000 * 1000 - 1
+    return min(9_999, max(999, min(50 * num_classes, 5_000) - 1, affordable))
+
+
 def _check(names: Sequence[str], thresholds: Sequence[Mapping[str, float]], *, num_runs: int) -> None:
     if num_runs < 2:
         raise UsageError("one run alone cannot be compared", got="1 run", expected="two runs or more")
@@ -222,12 +233,12 @@ def _check(names: Sequence[str], thresholds: Sequence[Mapping[str, float]], *, n
         )
     for name, of_run in zip(names, thresholds, strict=False):
         for class_name, threshold in of_run.items():
-            if not (0 < threshold < 1):
+            if not 0 <= threshold <= 1:
                 raise UsageError(
                     "threshold out of range",
                     where=f"{name}, class {class_name!r}",
                     got=str(threshold),
-                    expected="a probability between 0 and 1",
+                    expected="a probability from 0 to 1",
                 )
 
 

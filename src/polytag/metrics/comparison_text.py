@@ -57,9 +57,11 @@ def comparison_notes(comparison: "Comparison") -> list[str]:
         f"{BETTER} {WORSE}: the 95% interval of the difference excludes 0 (paired bootstrap, {c.num_replicates:,} replicates)."
     )
     smallest = num_scored / (1 + c.num_permutations)  # that Holm's correction leaves of the smallest possible p
-    corrected = f"of a class corrected for {num_scored:,} by Holm" if num_scored > 1 else "of a class as it is"
-    corrected += f", of a pair for {len(c.pairs)}" if len(c.pairs) > 1 else ", of mAP as it is" if num_scored > 1 else ""
-    notes.append(f"p: two-sided paired permutation test, {c.num_permutations:,} permutations; {corrected}.")
+    p = f"p: two-sided paired permutation test, {c.num_permutations:,} permutations"
+    if num_scored > 1:
+        p += f"; Holm’s correction is for {num_scored:,} classes"
+        p += f", and for {len(c.pairs)} pairs; p of mAP beside classes has none" if len(c.pairs) > 1 else "; p of mAP has none"
+    notes.append(p + ".")
     if smallest > 0.05:
         notes.append(f"No p of a class can fall below {smallest:.2f} after {c.num_permutations:,} permutations: ask for more.")
     if any(difference.changes for difference in c.differences):
@@ -77,7 +79,7 @@ def classes_by_difference(difference: "Difference") -> list[int]:
 
 def _difference_lines(comparison: "Comparison", difference: "Difference") -> list[Line]:
     mean, ap_RC = difference.mean, comparison.ap_RC
-    first, second = (_shortened(comparison.names[run]) for run in (mean.first, mean.second))
+    first, second = (shortened(comparison.names[run]) for run in (mean.first, mean.second))
     headings = ["class", first, second, "difference", "95% interval", "", "p (Holm)"]
     rows = [
         [
@@ -115,7 +117,7 @@ def _pair_lines(comparison: "Comparison") -> list[Line]:
     names = comparison.names
     rows = [
         [
-            f"{_shortened(names[pair.second])} − {_shortened(names[pair.first])}",
+            f"{shortened(names[pair.second])} − {shortened(names[pair.first])}",
             *_judgement(pair.value, pair.low, pair.high, pair.p_holm),
         ]
         for pair in comparison.pairs
@@ -167,7 +169,7 @@ def _width(text: str) -> int:
     return sum(0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
     """The name of a run as a heading: a long one loses its middle, since runs of one kind differ at their ends."""
     if len(name) <= _NAME_WIDTH:
         return name

@@ -1,0 +1,114 @@
+"""`polytag compare`: two or more runs on the same pictures, class by class, with intervals and p-values."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polytag.cli.reading import reads_annotations
+from polytag.cli.scores import Scale, Truth
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from polytag.contracts import Predictions
+    from polytag.data.load import ReadOptions
+    from polytag.metrics.compare import Comparison
+
+_PREDICTIONS = "predictions-val.parquet"  # of a run folder
+
+
+@reads_annotations
+def compare(
+    options: "ReadOptions",
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="A B [C ...]", help="Run folders or files of scores; the others are compared with the first."),
+    ],
+    truth: Truth = None,
+    scale: Scale = None,
+    intersect: Annotated[
+        bool, typer.Option("--intersect", help="Compare on the pictures, classes and labels that all runs share.")
+    ] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Probability above which a label counts as predicted.", show_default="each run's thresholds, 0.5 for a file"
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every number and changed picture as JSON.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the comparison as a page.")] = None,
+) -> None:
+    """Which run is better on the same pictures, by how much, how sure that is, and which pictures changed sides."""
+    from rich.console import Console
+
+    from polytag import files
+    from polytag.metrics.compare import compare as comparison_of
+
+    tables = [_read(path, scale=scale, truth=truth, options=options) for path in runs]
+    comparison = comparison_of(
+        *tables,
+        names=run_names(runs),
+        thresholds=[_thresholds(path, table, threshold) for path, table in zip(runs, tables, strict=True)],
+        intersect=intersect,
+    )
+    print_comparison(Console(soft_wrap=True), comparison)
+    if json is not None:
+        import json as encoder
+
+        files.write_text(json, encoder.dumps(comparison.to_json(), indent=1, allow_nan=False) + "\n")
+    if report is not None:
+        from polytag.report.comparison import write_comparison
+
+        write_comparison(report, comparison)
+        print(f"\nreport: {report}")
+
+
+def print_comparison(console: "Console", comparison: "Comparison") -> None:
+    """The comparison's own table; headings bold, notes dim, the marks in colour."""
+    from rich.text import Text
+
+    from polytag.metrics.comparison_text import BETTER, WORSE
+
+    styles = {"heading": "bold", "row": "", "note": "dim", "": ""}
+    for line in comparison.lines():
+        text = Text(line.text, style=styles[line.kind])
+        if line.kind == "row":
+            text.highlight_words([BETTER], "blue")
+            text.highlight_words([WORSE], "dark_orange3")
+        console.print(text, highlight=False)
+
+
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """What each run is called: the name of its folder or file, with as much of the path before it as tells them apart."""
+    places = [path.parent if path.name == _PREDICTIONS and str(path.parent) not in ("", ".") else path for path in paths]
+    places = [place.resolve() if place.name in ("", "..") else place for place in places]
+    stems = [place if place.is_dir() else place.with_suffix("") for place in places]
+    for num_parts in range(1, max(len(stem.parts) for stem in stems) + 1):
+        names = [str(Path(*stem.parts[-num_parts:])) for stem in stems]
+        if len(set(names)) == len(names):
+            return names
+    names = [str(path) for path in paths]  # the same run twice, or two endings of one name
+    return [name if names.count(name) == 1 else f"{name} ({1 + names[:row].count(name)})" for row, name in enumerate(names)]
+
+
+def _read(path: Path, *, scale: str | None, truth: Path | None, options: "ReadOptions") -> "Predictions":
+    from polytag.prediction.foreign import is_own, read_scores
+
+    file = path / _PREDICTIONS if (path / _PREDICTIONS).is_file() else path
+    if file.is_file() and is_own(file):
+        scale = None  # it says itself, and --scores is for the others
+    return read_scores(file, scale=scale or "", truth=truth, options=options)
+
+
+def _thresholds(path: Path, table: "Predictions", threshold: float | None) -> Mapping[str, float]:
+    """By class name: the given one for all, a run folder's own, or 0.5."""
+    from polytag.prediction.thresholds import FILE, read_thresholds
+
+    if threshold is not None or not (path / _PREDICTIONS).is_file() or not (path / FILE).is_file():
+        return dict.fromkeys(table.label_set, 0.5 if threshold is None else threshold)
+    found = read_thresholds(path / FILE, label_set=table.label_set)
+    return dict(zip(table.label_set, found.thresholds, strict=True))

@@ -1,0 +1,185 @@
+"""The comparison of runs as one HTML file: differences with their intervals, and the pictures that changed sides."""
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+
+from polytag import files
+from polytag.metrics.changes import Changes
+from polytag.metrics.compare import Comparison, Difference, MeanDifference
+from polytag.metrics.comparison_text import classes_by_difference, comparison_notes, mark, p_text, shortened, signed
+from polytag.report.ranking import MAX_CLASSES_IN_DETAIL
+from polytag.report.rendering import environment_of
+from polytag.report.thumbnails import pack_sheets
+
+TOP = 20
+"""Pictures that changed sides are shown for each class and way up to this number."""
+
+_THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_PICTURES = 96, 64, 2500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a chart: what is compared, both values, their difference with its interval and p-value."""
+
+    name: str
+    first: float
+    second: float
+    value: float
+    low: float
+    high: float
+    p: float
+    number: int = -1
+    support: int = 0
+    changes: Changes | None = None
+
+    @property
+    def mark(self) -> str:
+        return mark(self.low, self.high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """The common scale of a chart: from `low` to `high`, which hold 0, with round ticks."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def place(self, value: float) -> str:
+        """Where a value stands along the axis, as a percentage."""
+        return f"{100 * (value - self.low) / (self.high - self.low):.2f}%"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A later run against the first; `detailed` are the classes whose pictures are shown, most changes first."""
+
+    number: int
+    first: str
+    second: str
+    mean: Row
+    rows: tuple[Row, ...]
+    axis: Axis
+    num_scored: int
+    num_better: int
+    num_worse: int
+    has_changes: bool
+    detailed: tuple[Row, ...]
+
+
+def write_comparison(path: Path | str, comparison: Comparison, *, title: str = "") -> Path:
+    """Write the page of a comparison; returns `path`.
+
+    For each class and way the 20 pictures that changed sides with the largest change of probability are embedded, as thumbnails of
+    96 pixels, or of 64 where there are more than 2,500. With more than 100 classes those of the 100 with most changes are shown;
+    the tables hold all. A picture that cannot be read is a grey tile with its id. The same input gives the same bytes.
+
+    Raises RunError where the file cannot be written.
+    """
+    path = Path(path)
+    sections = [_section(comparison, difference, number) for number, difference in enumerate(comparison.differences)]
+    shown = [
+        picture
+        for section in sections
+        for row in section.detailed
+        if row.changes
+        for picture in (*row.changes.gained[:TOP], *row.changes.lost[:TOP])
+    ]
+    paths = [picture.picture_path for picture in shown]
+    size_px = _THUMBNAIL_PX if len({picture.id for picture in shown}) <= _MANY_PICTURES else _MANY_THUMBNAIL_PX
+    sheets = pack_sheets(paths, size_px=size_px)
+    pairs = [_pair_row(comparison, pair) for pair in comparison.pairs]
+    html = (
+        environment_of(sheets, signed=signed, tick=_tick, p=p_text, short=shortened)
+        .get_template("comparison.html.j2")
+        .render(
+            title=title or _title(comparison.names),
+            comparison=comparison,
+            sections=sections,
+            pairs=pairs,
+            pairs_axis=_axis(pairs),
+            notes=comparison_notes(comparison),
+            sheets=[Markup(base64.b64encode(jpeg).decode()) for jpeg in sheets.jpegs],
+            sheet_side_px=sheets.side_px,
+            top=TOP,
+            max_detail=MAX_CLASSES_IN_DETAIL,
+        )
+    )
+    with files.saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(path, html.encode("utf-8", "replace"))  # a file name that is not Unicode may be an id
+    return path
+
+
+def _title(names: Sequence[str]) -> str:
+    return f"{names[1]} against {names[0]}" if len(names) == 2 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _section(comparison: Comparison, difference: Difference, number: int) -> Section:
+    mean = difference.mean
+    rows = tuple(
+        Row(
+            name=comparison.label_set.names[column],
+            first=float(comparison.ap_RC[mean.first, column]),
+            second=float(comparison.ap_RC[mean.second, column]),
+            value=float(difference.ap_C[column]),
+            low=float(difference.low_C[column]),
+            high=float(difference.high_C[column]),
+            p=float(difference.p_holm_C[column]),
+            number=column,
+            support=int(comparison.support_C[column]),
+            changes=difference.changes[column] if difference.changes else None,
+        )
+        for column in classes_by_difference(difference)
+    )
+    changed = [row for row in rows if row.changes and row.changes.pictures]
+    changed.sort(key=lambda row: -(row.changes.num_gained + row.changes.num_lost) if row.changes else 0)
+    mean_row = _pair_row(comparison, mean)
+    excludes_zero = difference.excludes_zero_C
+    return Section(
+        number=number,
+        first=comparison.names[mean.first],
+        second=comparison.names[mean.second],
+        mean=replace(mean_row, name="mAP", p=mean.p),
+        rows=rows,
+        axis=_axis((mean_row, *rows)),
+        num_scored=mean.count,
+        num_better=int((excludes_zero & (difference.ap_C > 0)).sum()),
+        num_worse=int((excludes_zero & (difference.ap_C < 0)).sum()),
+        has_changes=bool(difference.changes),
+        detailed=tuple(changed[:MAX_CLASSES_IN_DETAIL]),
+    )
+
+
+def _pair_row(comparison: Comparison, pair: MeanDifference) -> Row:
+    return Row(
+        name=f"{comparison.names[pair.second]} − {comparison.names[pair.first]}",
+        first=comparison.mean_aps[pair.first].value,
+        second=comparison.mean_aps[pair.second].value,
+        value=pair.value,
+        low=pair.low,
+        high=pair.high,
+        p=pair.p_holm,
+    )
+
+
+def _axis(rows: Sequence[Row]) -> Axis:
+    """An axis that holds 0 and every interval, with ticks a round number apart."""
+    values = np.array([value for row in rows for value in (row.value, row.low, row.high) if not math.isnan(value)] + [0.0])
+    low, high = float(values.min()), float(values.max())
+    span = max(high - low, 1e-3)
+    step = next(size for size in (s * 10.0**e for e in range(-5, 1) for s in (1, 2, 5)) if span / size <= 5)
+    low, high = low - 0.04 * span, high + 0.04 * span
+    ticks = tuple(round(step * number, 9) for number in range(math.ceil(low / step), math.floor(high / step) + 1))
+    return Axis(low=low, high=high, ticks=ticks)
+
+
+def _tick(value: float) -> str:
+    """As short as the value allows: "+0.1", "−0.05", "0"."""
+    return f"{value:+g}".replace("-", "−") if value else "0"
