@@ -11,7 +11,7 @@ from polytag.cli.scores import Scale, Truth, read_judged_scores
 from polytag.cli.slices import Columns, ColumnsFile, print_slices, slices_of
 
 if TYPE_CHECKING:
-    from polytag.contracts import Mean, Scores
+    from polytag.contracts import Mean, Predictions, Scores
     from polytag.data.load import ReadOptions
 
 _MEANINGS = {  # the averages in the order they are shown: what each is, in a few words
@@ -42,7 +42,13 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Scores: what `train` or `predict` wrote, or any program's table of them.")],
     truth: Truth = None,
     scale: Scale = None,
-    threshold: Annotated[float, typer.Option(help="Probability above which a label counts as predicted.")] = 0.5,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Probability above which a label counts as predicted.", show_default="the run's own, or 0.5"),
+    ] = None,
+    thresholds: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A thresholds.json, or any JSON of class name: probability.")
+    ] = None,
     slice: Columns = None,
     columns: ColumnsFile = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every number as JSON.")] = None,
@@ -57,9 +63,12 @@ def evaluate(
 
     judged = read_judged_scores(predictions, scale=scale, truth=truth, options=options, errors=Console(stderr=True))
     table = judged.predictions
-    scores = scores_of(table, threshold=threshold)
-    slices = slices_of(judged, slice or (), file=columns, truth=truth, threshold=threshold)
+    chosen, told = _thresholds(predictions, table, threshold=threshold, file=thresholds)
+    scores = scores_of(table, threshold=chosen)
+    slices = slices_of(judged, slice or (), file=columns, truth=truth, threshold=chosen)
     print_scores(Console(), scores)
+    if told:
+        print(told)
     for part in slices:
         print_slices(Console(), part)
     if json is not None:
@@ -74,8 +83,28 @@ def evaluate(
     if report is not None:
         from polytag.report.page import write_report
 
-        write_report(report, scores=scores, predictions=table, title=predictions.stem)
+        write_report(report, scores=scores, predictions=table, title=predictions.stem, slices=slices)
         print(f"\nreport: {report}")
+
+
+def _thresholds(
+    path: Path, table: "Predictions", *, threshold: float | None, file: Path | None
+) -> tuple[float | tuple[float, ...], str]:
+    """What decides, and a line that says so where it is not 0.5 or what was typed."""
+    from polytag.errors import UsageError
+    from polytag.prediction.thresholds import FILE, read_thresholds, require_fitting, thresholds_beside
+
+    if threshold is not None and file is not None:
+        raise UsageError("two kinds of thresholds", got="--threshold and --thresholds", expected="one of them")
+    if threshold is not None:
+        return threshold, ""
+    found = thresholds_beside(path, table) if file is None else read_thresholds(file, label_set=table.label_set)
+    if found is None:
+        return 0.5, ""
+    require_fitting(found, table, where=file or path)
+    goal = f", chosen for {found.goal}" if found.goal not in ("", "default") else ""
+    own = file is not None or set(found.thresholds) != {0.5}
+    return found.thresholds, f"Decisions by each class's own threshold, from {file or path.with_name(FILE)}{goal}." if own else ""
 
 
 def print_scores(console: "Any", scores: "Scores") -> None:
@@ -85,7 +114,9 @@ def print_scores(console: "Any", scores: "Scores") -> None:
 
     classes = Table(box=None, pad_edge=False, header_style="bold")
     classes.add_column("class", overflow="fold")
-    for heading in ("AP", "95% interval", "positives", "negatives", "unknown", "precision", "recall"):
+    several = len(set(scores.threshold_C.tolist())) > 1
+    headings = ("AP", "95% interval", "positives", "negatives", "unknown", "precision", "recall")
+    for heading in (*headings, "threshold") if several else headings:
         classes.add_column(heading, justify="right")
     for column in np.argsort(-np.nan_to_num(scores.ap_C, nan=-1), kind="stable"):
         classes.add_row(
@@ -97,6 +128,7 @@ def print_scores(console: "Any", scores: "Scores") -> None:
             str(scores.num_unknown_C[column]),
             _number(scores.precision_C[column]),
             _number(scores.recall_C[column]),
+            *([f"{scores.threshold_C[column]:.4g}"] if several else []),
         )
     console.print(classes)
     console.print()

@@ -11,6 +11,7 @@ isotonic     the monotone step function of least squares (Zadrozny, Elkan 2002; 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,6 +152,25 @@ def reliability(
     mean_B = np.bincount(bin_D, weights=count_D * distinct_D)[filled] / count_B[filled]
     share_B = np.bincount(bin_D, weights=right_D)[filled] / count_B[filled]
     return mean_B, share_B, count_B[filled].astype(np.int64)
+
+
+def keep_decisions(
+    before: Predictions, after: Predictions, *, thresholds: Sequence[float], moved: Sequence[float]
+) -> tuple[float, ...]:
+    """Thresholds for `after`, the same pictures under another calibration, that decide exactly as `thresholds` did on `before`.
+
+    `moved` are the same thresholds carried through the maps: right but for the rounding of float32 scores, which matters where a
+    threshold is the score of a picture.
+    """
+    found: list[float] = []
+    for column, (threshold, new) in enumerate(zip(thresholds, moved, strict=True)):
+        above_N = before.probability_NC[:, column] > threshold
+        probability_N = after.probability_NC[:, column]
+        highest_below = probability_N[~above_N].max(initial=0.0)
+        lowest_above = probability_N[above_N].min(initial=1.0)
+        wrong = not highest_below <= new < lowest_above and above_N.any() and not above_N.all()
+        found.append(float(highest_below) if wrong and highest_below < lowest_above else float(new))
+    return tuple(found)
 
 
 def _fit(target_NC: np.ndarray, logit_NC: np.ndarray, *, method: str) -> tuple[tuple[ClassMap, ...], tuple[str, ...]]:

@@ -211,6 +211,11 @@ def read_predictions(path: Path | str) -> Predictions:
     )
 
 
+def source_in(path: Path) -> str:
+    """What the header of a predictions file says was scored; the `source` of Predictions that are read is the file itself."""
+    return str(json.loads(pq.read_schema(path).metadata[HEADER])["source"])
+
+
 def _header(table: pa.Table, path: Path) -> tuple[dict[str, object], LabelSet]:
     content = (table.schema.metadata or {}).get(HEADER)
     if content is None:

@@ -114,5 +114,18 @@ def require_fitting(thresholds: ThresholdsFile, predictions: Predictions, *, whe
         )
 
 
+def thresholds_beside(path: Path, predictions: Predictions) -> ThresholdsFile | None:
+    """Those of the run folder that a predictions file lies in; None unless they are for this model under this calibration."""
+    beside = path.parent / FILE
+    if not predictions.checkpoint_id or not beside.is_file():
+        return None
+    try:
+        found = read_thresholds(beside, label_set=predictions.label_set)
+    except PredictionsError:  # a file of that name that is another program's
+        return None
+    same = (found.checkpoint_id, found.calibration) == (predictions.checkpoint_id, predictions.calibration)
+    return found if same else None
+
+
 def _plain(value: object) -> object:
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,208 @@
+"""`polytag calibrate`: probabilities that mean what they say, fitted on validation and kept in the run."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polytag.cli.reading import reads_annotations
+from polytag.cli.scores import Scale, Truth, read_judged_scores
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from polytag.calibration import Calibration
+    from polytag.cli.runs import Run
+    from polytag.contracts import LabelSet, Predictions
+    from polytag.data.load import ReadOptions
+    from polytag.metrics.calibration import CalibrationFit
+
+REPORT = "calibration.json"
+
+
+@reads_annotations
+def calibrate(
+    options: "ReadOptions",
+    run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores with their truth.")],
+    method: Annotated[str, typer.Option(help="platt, temperature or isotonic; none takes a calibration away.")] = "platt",
+    folds: Annotated[int, typer.Option(help="Parts of the pictures for the cross-fitted numbers.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print, and leave the run as it is.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the calibration to this file too.")] = None,
+    truth: Truth = None,
+    scale: Scale = None,
+) -> None:
+    """Fit an increasing map of each class's scores, so that of the pictures given 0.8, eight in ten have the class.
+
+    It is kept in best/, and everything downstream uses it. No ranking changes, and no decision of a threshold that was chosen.
+    """
+    from rich.console import Console
+
+    from polytag import files
+    from polytag.cli.runs import PREDICTIONS, UNCALIBRATED, open_run
+    from polytag.errors import PredictionsError, UsageError
+    from polytag.metrics.calibration import fit_calibration
+
+    console, found = Console(), open_run(run)
+    if method == "none" and found is None:
+        raise UsageError("no calibration to take away", where="--method", got="none, of a file of scores", expected="a run folder")
+    raw_path = run / UNCALIBRATED if (run / UNCALIBRATED).is_file() else run / PREDICTIONS
+    source = run if found is None else raw_path
+    predictions = read_judged_scores(source, scale=scale, truth=truth, options=options, errors=Console(stderr=True)).predictions
+    if predictions.calibration or (found is not None and predictions.checkpoint_id != found.checkpoint.id):
+        raise PredictionsError(
+            "these are not the scores as the run's model gives them",
+            where=str(source),
+            got=f"checkpoint {predictions.checkpoint_id or 'none'}, calibration {predictions.calibration or 'none'}",
+            expected=f"checkpoint {found.checkpoint.id}, calibration none" if found else "calibration none",
+            next_step="calibrate on scores that have not been calibrated",
+        )
+    if method == "none":
+        assert found is not None
+        if not dry_run:
+            _keep(found, predictions, None)
+        console.print("no calibration: probabilities are the model's own again.")
+        return
+    fit = fit_calibration(predictions, method=method, num_folds=folds, seed=seed)
+    print_fit(console, fit, predictions.label_set)
+    values = fit_to_json(fit, predictions.label_set, seed=seed)
+    if json is not None:
+        files.write_text(json, _encoded(values))
+    if found is None or dry_run:
+        return
+    goal = _keep(found, predictions, fit.calibration)
+    files.write_text(run / REPORT, _encoded(values))
+    fate = "stay 0.5, now of the calibrated probability" if goal == "default" else f"for {goal} moved along: no decision changes"
+    console.print(
+        f"\nkept in best/ and {run / REPORT}; {PREDICTIONS} holds calibrated scores now. Thresholds {fate}.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def print_fit(console: "Any", fit: "CalibrationFit", label_set: "LabelSet") -> None:
+    """A line a class and one of the means: before, and cross-fitted after."""
+    import numpy as np
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("class", overflow="fold")
+    for heading in ("positives", "log-loss", "", "Brier", "", "error", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    pairs = [(getattr(fit.before, name), getattr(fit.after, name)) for name in ("log_loss_C", "brier_C", "error_C")]
+    for column, name in enumerate(label_set):
+        cells = [cell for before_C, after_C in pairs for cell in _change(before_C[column], after_C[column])]
+        table.add_row(name, f"{fit.num_positives_C[column]:,}", *cells)
+    known = fit.num_known_C > 0
+    means = [cell for before_C, after_C in pairs for cell in _change(np.mean(before_C[known]), np.mean(after_C[known]))]
+    table.add_row(f"mean of {int(known.sum())}", "", *means, style="bold")
+    console.print(table)
+    noted = [f"  {name}: {note}" for name, note in zip(label_set, fit.notes, strict=True) if note]
+    if noted:
+        console.print("\n".join(["", "Not mended by a map of their own:", *noted]), highlight=False, markup=False)
+    worse = int((fit.after.log_loss_C > fit.before.log_loss_C).sum())
+    console.print(
+        f"\nBefore → after, by {fit.calibration.method}, cross-fitted: each of {fit.num_folds} parts of the pictures was mended by "
+        "a map fitted on the others. Log-loss, Brier score and expected calibration error: 0 is best. "
+        + (
+            f"{worse} of {len(label_set)} classes have a higher log-loss after."
+            if worse
+            else "No class has a higher log-loss after."
+        ),
+        highlight=False,
+        markup=False,
+    )
+
+
+def fit_to_json(fit: "CalibrationFit", label_set: "LabelSet", *, seed: int) -> dict[str, Any]:
+    """The content of calibration.json: plain values, NaN written as null."""
+    per_class = {
+        name: {
+            "num_positives": int(fit.num_positives_C[column]),
+            "num_known": int(fit.num_known_C[column]),
+            **{
+                f"{key}_{when}": _number(values_C[column])
+                for when, quality in (("before", fit.before), ("after", fit.after))
+                for key, values_C in (
+                    ("log_loss", quality.log_loss_C),
+                    ("brier", quality.brier_C),
+                    ("calibration_error", quality.error_C),
+                )
+            },
+            "note": fit.notes[column],
+        }
+        for column, name in enumerate(label_set)
+    }
+    return {
+        "version": 1,
+        "calibration": fit.calibration.to_json(),
+        "num_folds": fit.num_folds,
+        "seed": seed,
+        "per_class": per_class,
+    }
+
+
+def _keep(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> str:
+    """Write predictions, config.json and thresholds.json of the run under this calibration; returns the goal of the thresholds."""
+    import json
+    from dataclasses import replace
+
+    import numpy as np
+
+    from polytag import files
+    from polytag.calibration import calibrated, carried
+    from polytag.cli.runs import PREDICTIONS, UNCALIBRATED
+    from polytag.metrics.calibration import keep_decisions
+    from polytag.metrics.operating_points import points_at
+    from polytag.models.checkpoint import update_checkpoint
+    from polytag.prediction.table import source_in, write_predictions
+    from polytag.prediction.thresholds import FILE, read_thresholds, write_thresholds
+
+    checkpoint, path = run.checkpoint, run.folder / FILE
+    said = read_thresholds(path, label_set=checkpoint.label_set) if path.is_file() else None
+    chosen = said is not None and said.goal not in ("", "default") and said.checkpoint_id == checkpoint.id
+    chosen = chosen or any(threshold != 0.5 for threshold in checkpoint.thresholds)
+    before, after = calibrated(raw, checkpoint.calibration), calibrated(raw, calibration)
+    thresholds = checkpoint.thresholds
+    if chosen:
+        moved = carried(thresholds, undo=checkpoint.calibration, apply=calibration)
+        thresholds = keep_decisions(before, after, thresholds=thresholds, moved=moved)
+
+    kept, shown = run.folder / UNCALIBRATED, run.folder / PREDICTIONS
+    if not kept.is_file():
+        files.write_bytes(kept, shown.read_bytes())
+    if calibration is None:
+        files.write_bytes(shown, kept.read_bytes())
+    else:
+        write_predictions(replace(after, source=source_in(kept)), shown)
+    update_checkpoint(checkpoint, thresholds=thresholds, calibration=calibration)
+    if said is not None and said.goal not in ("", "default"):  # what was known when they were chosen stays
+        values = json.loads(path.read_text())
+        values["thresholds"] = dict(zip(checkpoint.label_set, thresholds, strict=True))
+        for name, threshold in values["thresholds"].items():
+            values["per_class"][name]["threshold"] = threshold
+        values["calibration"] = after.calibration
+        files.write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+    else:
+        points = points_at(after, threshold_C=np.asarray(thresholds))
+        write_thresholds(path, points, checkpoint_id=checkpoint.id, calibration=after.calibration)
+    if calibration is None:
+        for leftover in (run.folder / REPORT, kept):
+            leftover.unlink(missing_ok=True)
+    return "default" if not chosen else said.goal if said is not None and said.goal else "default"
+
+
+def _encoded(values: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(values, indent=2, allow_nan=False) + "\n"
+
+
+def _change(before: "np.floating | float", after: "np.floating | float") -> tuple[str, str]:
+    return ("–", "") if math.isnan(before) else (f"{before:.4f}", f"→ {after:.4f}")
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

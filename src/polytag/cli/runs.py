@@ -1,0 +1,75 @@
+"""A run or a bare file of scores, for the verbs that choose what a model decides: thresholds and calibration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polytag.contracts import Predictions
+    from polytag.models.checkpoint import Checkpoint
+
+PREDICTIONS = "predictions-val.parquet"
+UNCALIBRATED = "predictions-val-uncalibrated.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run folder with its best checkpoint."""
+
+    folder: Path
+    checkpoint: "Checkpoint"
+
+
+def open_run(path: Path) -> Run | None:
+    """The run in this folder, or None for a file, which can be judged and not changed.
+
+    Raises RunError for a folder that is no run's, CheckpointError where its best/ cannot be read.
+    """
+    from polytag.errors import RunError
+    from polytag.models.checkpoint import Checkpoint
+
+    if not path.is_dir() or _holds_results(path):
+        return None
+    if not (path / PREDICTIONS).is_file():
+        raise RunError(
+            "no finished run in this folder",
+            where=str(path),
+            got=f"no {PREDICTIONS}",
+            expected="a run folder that `polytag train` finished, or a file of scores",
+        )
+    return Run(folder=path, checkpoint=Checkpoint.read(path / "best"))
+
+
+def of_this_model(run: Run, predictions: "Predictions", *, where: Path) -> "Predictions":
+    """The predictions under the checkpoint's calibration: as they are, or mended now where they are not yet.
+
+    Raises PredictionsError where another model made them, or where they are under another calibration.
+    """
+    from polytag.calibration import calibrated
+    from polytag.errors import PredictionsError
+
+    if predictions.checkpoint_id != run.checkpoint.id:
+        raise PredictionsError(
+            "these scores are of another model",
+            where=str(where),
+            got=f"checkpoint {predictions.checkpoint_id or 'none'}",
+            expected=f"{run.checkpoint.id}, the run's best/",
+            next_step=f"score with this run: polytag predict {run.folder} DATA --split NAME --output FILE.parquet",
+        )
+    calibration = run.checkpoint.calibration
+    if not predictions.calibration:
+        return calibrated(predictions, calibration)
+    if calibration is None or predictions.calibration != calibration.id:
+        raise PredictionsError(
+            "these scores are under another calibration",
+            where=str(where),
+            got=predictions.calibration,
+            expected=f"{calibration.id if calibration else 'none'}, as the run's best/ has it",
+            next_step=f"predict again, or calibrate again: polytag calibrate {run.folder}",
+        )
+    return predictions
+
+
+def _holds_results(folder: Path) -> bool:
+    """A folder of VOC result files is a table of scores."""
+    return not (folder / "best").is_dir() and any(folder.glob("*_cls_*.txt"))

@@ -1,0 +1,171 @@
+"""`polytag thresholds`: per-class thresholds for a goal, with a guarantee where asked, kept in the run."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polytag.cli.reading import reads_annotations
+from polytag.cli.scores import Scale, Truth, read_judged_scores
+
+if TYPE_CHECKING:
+    from polytag.data.load import ReadOptions
+    from polytag.metrics.operating_points import OperatingPoint, OperatingPoints
+
+    _Columns = list[tuple[str, Callable[[OperatingPoint], str]]]
+
+
+@reads_annotations
+def thresholds(
+    options: "ReadOptions",
+    run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores with their truth.")],
+    goal: Annotated[str, typer.Option(metavar="f1|precision=P|recall=R|top=SHARE", help="What each threshold is for.")] = "f1",
+    confidence: Annotated[
+        float | None, typer.Option(help="Guarantee the goal on new pictures, with this probability; such as 0.95.")
+    ] = None,
+    joint: Annotated[bool, typer.Option("--joint", help="The guarantee is of all classes at once, not of each alone.")] = False,
+    on: Annotated[
+        Path | None, typer.Option(metavar="PREDICTIONS", help="Choose on these scores of the run's model, not on its validation.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print, and leave the run as it is.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the thresholds to this file too.")] = None,
+    truth: Truth = None,
+    scale: Scale = None,
+) -> None:
+    """Choose the probability above which each class counts as predicted, and keep it in the run and its best/ model.
+
+    Of a bare file of scores, the thresholds are printed, and written where --json says.
+    """
+    from rich.console import Console
+
+    from polytag.cli.runs import PREDICTIONS, of_this_model, open_run
+    from polytag.errors import UsageError
+    from polytag.metrics.operating_points import Goal, choose_thresholds
+    from polytag.prediction.thresholds import FILE, write_thresholds
+
+    chosen_goal = Goal.parse(goal)
+    found = open_run(run)
+    if on is not None and found is None:
+        raise UsageError("--on goes with a run", where="--on", got=str(run), expected="a run folder before it")
+    source = run if found is None else on or run / PREDICTIONS
+    predictions = read_judged_scores(source, scale=scale, truth=truth, options=options, errors=Console(stderr=True)).predictions
+    if found is not None:
+        predictions = of_this_model(found, predictions, where=source)
+    points = choose_thresholds(predictions, goal=chosen_goal, confidence=confidence, joint=joint)
+    console = Console()
+    print_points(console, points)
+    if found is not None and on is None and confidence is not None:
+        console.print(
+            "\nbest/ was picked among the epochs by its mAP on these very pictures, which the guarantee does not know of. "
+            "It holds as it stands for scores of other pictures: --on PREDICTIONS.",
+            highlight=False,
+            markup=False,
+        )
+    said = {"checkpoint_id": predictions.checkpoint_id, "calibration": predictions.calibration}
+    if json is not None:
+        write_thresholds(json, points, **said)
+    if found is None or dry_run:
+        return
+    from polytag.models.checkpoint import update_checkpoint
+
+    update_checkpoint(found.checkpoint, thresholds=points.thresholds, calibration=found.checkpoint.calibration)
+    write_thresholds(run / FILE, points, **said)
+    console.print(
+        f"\nkept in {run / FILE} and in best/: `polytag predict` and `polytag evaluate {run / PREDICTIONS}` use them.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def print_points(console: "Any", points: "OperatingPoints") -> None:
+    """A line a class, why some are not attainable, and what the table promises."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("class", overflow="fold")
+    columns = _columns(points)
+    for heading, _ in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for point in points.points:
+        table.add_row(point.name, *(cell_of(point) for _, cell_of in columns), style="" if point.attainable else "dim")
+    console.print(table)
+    failed = [point for point in points.points if not point.attainable]
+    if failed:
+        console.print("\nNot attainable:")
+    for point in failed:
+        console.print(f"  {point.name}: {point.reason}", highlight=False, markup=False)
+    console.print("\n" + _promise(points), highlight=False, markup=False)
+
+
+def _columns(points: "OperatingPoints") -> "_Columns":
+    """Headings and cells; a guarantee stands in the place of the interval of what it is about."""
+    guaranteed, kind = points.confidence is not None, points.goal.kind
+    bound: _Columns = [("at most" if kind == "top" else "at least", lambda point: _share(point.bound))]
+    precision: _Columns = [("95%", lambda point: _interval(point.precision_low, point.precision_high))]
+    recall: _Columns = [("95%", lambda point: _interval(point.recall_low, point.recall_high))]
+    share: _Columns = []
+    if kind == "top":
+        share = [("share", lambda point: _share(point.share)), *(bound if guaranteed else [])]
+        precision = recall = []
+    return [
+        ("threshold", _threshold),
+        *share,
+        ("precision", lambda point: _share(point.precision)),
+        *(bound if guaranteed and kind == "precision" else precision),
+        ("recall", lambda point: _share(point.recall)),
+        *(bound if guaranteed and kind == "recall" else recall),
+        ("predicted", lambda point: f"{point.num_predicted:,}"),
+        ("positives", lambda point: f"{point.num_positives:,}"),
+    ]
+
+
+def _promise(points: "OperatingPoints") -> str:
+    goal, num_classes = points.goal, len(points.points)
+    num_attained = sum(point.attainable for point in points.points)
+    wanted = {
+        "f1": "have a best F1",
+        "precision": f"reach a precision of {goal.level:g}",
+        "recall": f"reach a recall of {goal.level:g}",
+        "top": f"are predicted for at most {goal.level:g} of the pictures",
+    }[goal.kind]
+    text = f"{num_attained} of {num_classes} classes {wanted}, chosen on {points.num_pictures:,} pictures. "
+    if points.confidence is None:
+        text += (
+            "The thresholds are those that look best here; that promises nothing of new pictures, and the intervals do not know of "
+            "the choice."
+        )
+        text += "" if goal.kind == "f1" else " --confidence 0.95 asks for a guarantee."
+    else:
+        scope = "all classes at once" if points.joint else "each class by itself"
+        text += (
+            f"Guaranteed with {points.confidence:.4g} confidence, {scope}, on new pictures from the same source, if the model was "
+            "neither trained nor picked on these."
+        )
+    if num_attained < num_classes:
+        done = {
+            "precision": "never predicted",
+            "top": "never predicted",
+            "recall": "predicted for every picture",
+            "f1": "left at 0.5",
+        }
+        text += f" Where it is not attainable, the class is {done[goal.kind]}."
+    return text
+
+
+def _threshold(point: "OperatingPoint") -> str:
+    if point.threshold in (0.0, 1.0):
+        return "always" if point.threshold == 0 else "never"
+    if point.threshold < 0.0005:
+        return f"{point.threshold:.1e}"
+    return f"{point.threshold:.4f}" if point.threshold <= 0.9995 else f"{point.threshold:.6f}"
+
+
+def _share(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{low:.2f}–{high:.2f}"
