@@ -117,6 +117,8 @@ def _cannot_read(path: Path, error: Exception) -> PredictionsError:
 def _joined(predictions: Predictions, dataset: Dataset) -> Judged:
     judged = with_truth(predictions, dataset)
     row_N = truth_rows(judged, dataset)
+    known = [own or str(dataset.paths[row]) for own, row in zip(judged.picture_paths, row_N, strict=True)]
+    judged = replace(judged, picture_paths=tuple(known))
     return Judged(predictions=judged, dataset=dataset, row_N=row_N, notes=_notes(dataset, row_N))
 
 
