@@ -115,7 +115,10 @@ def test_numbers_are_read_to_the_last_bit(tmp_path: Path):
             "a score is not a finite number\n  where: {path}:2\n  got: nan for picture 'a', class 'cat'\n"
             "  expected: a finite number for every class",
         ),
-        ("id,cat\na,1\nb,2\na,3\n", "a picture id is scored twice\n  where: {path}:4\n  got: 'a', first at {path}:2\n  expected: every id once"),
+        (
+            "id,cat\na,1\nb,2\na,3\n",
+            "a picture id is scored twice\n  where: {path}:4\n  got: 'a', first at {path}:2\n  expected: every id once",
+        ),
         ("id,cat\n,3\n", "a row without a picture id\n  where: {path}:2\n  got: '' in column 'id'\n  expected: an id in every row"),
         ("id,cat,cat\n", "a column is given twice\n  where: {path}:1\n  got: 'cat'\n  expected: every column once"),
         ("id,cat\n", "no scored picture in the file\n  where: {path}\n  expected: a row a picture"),

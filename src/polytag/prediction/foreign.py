@@ -172,13 +172,14 @@ def _voc_predictions(results: VocResults, *, ids: tuple[str, ...], scale: str) -
             "the result files leave pictures out",
             where=results.source,
             got=f"no line for {number:,} of {len(ids):,} pictures in the file of class {name!r}",
-            expected=f"a line for every picture, if the confidences are {scale}s",
+            expected=f"a line for every picture, if the confidences are {'logits' if scale == 'logit' else 'probabilities'}",
             next_step="say --scores rank: pictures that are left out are then ranked last",
         )
     notes = ()
     if left_out:
+        which = "the result file of 1 class leaves" if len(left_out) == 1 else f"the result files of {len(left_out)} classes leave"
         notes = (
-            f"the result files of {len(left_out)} classes leave out up to {max(left_out.values()):,} of {len(ids):,} pictures: "
+            f"{which} out up to {max(left_out.values()):,} of {len(ids):,} pictures: "
             "those are ranked last, together, as VOC's devkit ranks them",
         )
     return to_predictions(given, scale=scale), notes

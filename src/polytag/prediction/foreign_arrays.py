@@ -1,6 +1,5 @@
 """Scores in arrays: NumPy's NPZ and PyTorch's own files. Neither is ever unpickled; PyTorch is imported only for its files."""
 
-import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,15 +20,20 @@ assert set(TRUTH_KEYS) <= set(TRUTH_COLUMNS)
 
 def read_npz_scores(path: Path, *, options: ReadOptions, truth_is_beside: bool) -> Given:
     """Arrays by their usual names; raises PredictionsError for arrays of objects, which only a pickle could hold."""
+    found: dict[str, object] = {}
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        objects = "allow_pickle" in str(error) or "Object arrays" in str(error)
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    found[name.removesuffix(".npy")] = np.lib.format.read_array(member, allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # a broken archive makes zipfile, zlib and NumPy raise half a dozen kinds
+        objects = "Object arrays" in str(error)
         raise PredictionsError(
             "an array of Python objects is not read" if objects else "the NPZ file cannot be read",
             where=str(path),
-            got="an array of dtype object, which may run any code when it is opened" if objects else str(error).splitlines()[0],
+            got="an array of dtype object, which may run any code when it is opened" if objects else _reason(error),
             expected="arrays of numbers and of text",
             next_step="save names as text, with np.array(names, dtype=str)" if objects else "",
         ) from error
@@ -42,12 +46,14 @@ def read_torch_scores(path: Path, *, options: ReadOptions, truth_is_beside: bool
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a broken pickle makes the unpickler raise a dozen kinds
         refused = "weights_only" in str(error) or "WeightsUnpickler" in str(error)
         raise PredictionsError(
             "the PyTorch file holds more than tensors" if refused else "the PyTorch file cannot be read",
             where=str(path),
-            got="Python objects, which may run any code when they are opened" if refused else str(error).splitlines()[0],
+            got="Python objects, which may run any code when they are opened" if refused else _reason(error),
             expected="tensors, and lists of text, in a dict or a tuple",
             next_step='save {"y_score": scores, "y_true": targets, "ids": list_of_text, "classes": list_of_text}',
         ) from error
@@ -75,6 +81,10 @@ def read_torch_scores(path: Path, *, options: ReadOptions, truth_is_beside: bool
             item = (item.float() if item.dtype in (torch.bfloat16, torch.float16) else item).numpy()
         found[str(name)] = item
     return _given(found, path, truth_is_beside=truth_is_beside)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _given(found: Mapping[str, object], path: Path, *, truth_is_beside: bool) -> Given:
