@@ -26,7 +26,7 @@ ColumnsFile = Annotated[Path | None, typer.Option("--columns", metavar="FILE.csv
 
 
 def slices_of(
-    judged: "Judged", columns: Sequence[str], *, file: Path | None, truth: Path | None, threshold: float
+    judged: "Judged", columns: Sequence[str], *, file: Path | None, truth: Path | None, threshold: float | Sequence[float]
 ) -> "list[Slices]":
     """Slices by each column: of the file, else of the truth where that is a table and has it, else a built-in one."""
     from polytag.metrics.slices import slice_scores

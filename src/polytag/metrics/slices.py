@@ -67,7 +67,7 @@ def slice_scores(
     *,
     column: str,
     num_bins: int = NUM_BINS,
-    threshold: float = 0.5,
+    threshold: float | Sequence[float] = 0.5,
     num_replicates: int = 1000,
     seed: int = 0,
 ) -> Slices:

@@ -106,11 +106,10 @@ def _by_prefix(names: Sequence[str], *, where: str) -> tuple[dict[str, str], dic
         )
     ((prefix, scores),) = kinds.items()
     if truths and set(truths) != set(scores):
-        only_scored, only_true = [name for name in scores if name not in truths], [name for name in truths if name not in scores]
         raise PredictionsError(
             "the truth has other classes than the scores",
             where=where,
-            got=two_sides(only_true, only_scored, scored_side="scores"),
+            got=two_sides(list(truths), list(scores), scored_side="scores"),
             expected="the same classes, in any order",
             next_step="spell the classes alike, or remove the columns that only one side has",
         )

@@ -25,13 +25,11 @@ def class_columns(predictions: Predictions, dataset: Dataset) -> np.ndarray:
     """
     scored, true = predictions.label_set.names, dataset.label_set.names
     column_of = {name: column for column, name in enumerate(true)}
-    only_scored = [name for name in scored if name not in column_of]
-    only_true = [name for name in true if name not in set(scored)]
-    if only_scored or only_true:
+    if set(scored) != set(true):
         raise PredictionsError(
             "the truth has other classes than the predictions",
             where=dataset.source,
-            got=two_sides(only_true, only_scored, scored_side="predictions"),
+            got=two_sides(true, scored, scored_side="predictions"),
             expected="the same classes, in any order",
             next_step="spell the classes alike, or leave out of both what one of them does not know",
         )
@@ -66,10 +64,11 @@ def truth_rows(predictions: Predictions, dataset: Dataset) -> np.ndarray:
     return rows
 
 
-def two_sides(only_true: Sequence[str], only_scored: Sequence[str], *, scored_side: str) -> str:
+def two_sides(true: Sequence[str], scored: Sequence[str], *, scored_side: str) -> str:
     """What each side has alone, with the nearest spellings of the other."""
-    sides = (("truth", only_true, only_scored), (scored_side, only_scored, only_true))
-    return "; ".join(f"only in the {side}: {_listed(names, others)}" for side, names, others in sides if names)
+    sides = (("truth", true, scored), (scored_side, scored, true))
+    alone = [(side, [name for name in names if name not in set(others)], others) for side, names, others in sides]
+    return "; ".join(f"only in the {side}: {_listed(names, others)}" for side, names, others in alone if names)
 
 
 def _refuse_contradictions(dataset: Dataset, rows: np.ndarray, *, first_row: dict[str, int]) -> None:

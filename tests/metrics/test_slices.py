@@ -1,0 +1,158 @@
+"""Every metric on parts of the pictures: by hand, against evaluate on the part alone, and by laws."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polytag.contracts import LabelSet, Predictions
+from polytag.errors import UsageError
+from polytag.metrics.evaluate import evaluate, scores_to_json
+from polytag.metrics.slices import caveats, slice_scores, slices_to_json
+
+LABELS = LabelSet(names=("cat", "dog"))
+
+
+def table(target_NC: object, logit_NC: object = None) -> Predictions:
+    target_NC = np.asarray(target_NC)
+    if logit_NC is None:
+        logit_NC = np.random.default_rng(0).normal(size=target_NC.shape)
+    return Predictions(
+        ids=tuple(map(str, range(len(target_NC)))), logit_NC=np.asarray(logit_NC), target_NC=target_NC, label_set=LABELS
+    )
+
+
+def test_by_hand():
+    """In x: cat 1 and dog 5/6. In y: cat 1/2, and no dog. The mAPs are 11/12 and 1/2; over cat alone, 1 and 1/2."""
+    predictions = table(
+        [[1, 1], [0, 0], [0, 1], [1, 0], [0, 0]],
+        [[3.0, 3], [2, 2], [1, 1], [0, 0], [5, 5]],
+    )
+    slices = slice_scores(predictions, ["x", "x", "x", "y", "y"], column="place", num_replicates=0)
+    x, y = slices.slices
+    assert (x.value, x.num_pictures, y.value, y.num_pictures) == ("x", 3, "y", 2)
+    assert (x.scores.mean_ap.value, x.scores.mean_ap.count) == (pytest.approx(11 / 12), 2)
+    assert (y.scores.mean_ap.value, y.scores.mean_ap.count) == (pytest.approx(1 / 2), 1)
+    assert slices.shared_classes == ("cat",)
+    assert (x.shared_map.value, x.shared_map.count, y.shared_map.value) == (1.0, 1, pytest.approx(1 / 2))
+    assert (slices.edges, slices.num_without, slices.is_comparable) == ((), 0, False)
+    assert caveats(slices) == [
+        "The slices' mAPs are over different classes and cannot be compared: a class without a positive in a slice is not counted "
+        "there. The mAP over the 1 that all have can be compared."
+    ]
+
+
+def test_a_slice_without_any_positive_takes_no_class_from_the_others():
+    slices = slice_scores(table([[1, 1], [1, 1], [0, 0]]), [1, 2, 0], column="num_labels", num_replicates=20)
+    assert [part.value for part in slices.slices] == ["0", "1", "2"]
+    empty = slices.slices[0]
+    assert np.isnan([empty.scores.mean_ap.value, empty.shared_map.value, empty.shared_map.low]).all()
+    assert (empty.scores.mean_ap.count, empty.shared_map.count) == (0, 0)
+    assert slices.shared_classes == ("cat", "dog")
+    assert slices.is_comparable
+    assert caveats(slices) == []
+
+
+def test_no_class_is_shared_and_no_label_is_known():
+    apart = slice_scores(table([[1, 0], [0, 1]]), ["x", "y"], column="place", num_replicates=0)
+    assert apart.shared_classes == ()
+    assert caveats(apart)[0].endswith("is not counted there, and no class has one in every slice.")
+    assert np.isnan([part.shared_map.value for part in apart.slices]).all()
+    unknown = slice_scores(table([[-1, -1], [-1, -1]]), ["x", "y"], column="place", num_replicates=0)
+    assert unknown.shared_classes == ()
+    assert np.isnan([part.scores.mean_ap.value for part in unknown.slices]).all()
+
+
+def test_numbers_are_cut_at_quartiles():
+    predictions = table([[1, 1]] * 12)
+    slices = slice_scores(predictions, [float(value) for value in range(11)] + [None], column="size", num_replicates=0)
+    assert slices.edges == (0, 2.5, 5, 7.5, 10)
+    assert [(part.value, part.num_pictures) for part in slices.slices] == [
+        ("0 to <2.5", 3), ("2.5 to <5", 2), ("5 to <7.5", 3), ("7.5 to 10", 3),
+    ]  # fmt: skip
+    assert slices.num_without == 1
+    assert caveats(slices) == [
+        "size is cut at its quantiles; each slice is without its upper edge, but the last.",
+        "1 pictures have no value of size and are in no slice.",
+    ]
+
+
+def test_edges_that_fall_together_are_one():
+    values = [5.0] * 90 + [float(value) for value in range(10)]
+    slices = slice_scores(table([[1, 0]] * 100), values, column="size", num_replicates=0)
+    assert slices.edges == (0, 5, 9)
+    assert [(part.value, part.num_pictures) for part in slices.slices] == [("0 to <5", 5), ("5 to 9", 95)]
+
+
+def test_a_few_numbers_are_a_slice_each_and_sorted_as_numbers():
+    slices = slice_scores(table([[1, 0]] * 4), [10.0, 9.0, 2.5, 10.0], column="n", num_replicates=0)
+    assert [(part.value, part.num_pictures) for part in slices.slices] == [("2.5", 1), ("9", 1), ("10", 2)]
+
+
+def test_one_value_for_all():
+    slices = slice_scores(table([[1, 0]] * 4), ["val"] * 4, column="split", num_replicates=0)
+    assert caveats(slices) == ["All pictures have the same value of split."]
+
+
+def test_no_value_and_too_many():
+    with pytest.raises(UsageError) as error:
+        slice_scores(table([[1, 0]] * 4), [None, "", float("nan"), float("inf")], column="place")
+    assert str(error.value) == (
+        "no picture has a value in the column\n  where: --slice place\n  expected: a value for some pictures"
+    )
+    with pytest.raises(UsageError) as error:
+        slice_scores(table([[1, 0]] * 51), [f"p{row:02}" for row in range(51)], column="place")
+    assert str(error.value) == (
+        "a column with too many values to slice by\n  where: --slice place\n"
+        "  got: 51 different values, such as p00, p01, p02\n  expected: numbers, or at most 50 different texts"
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 60), st.integers(0, 2**32 - 1))
+def test_a_slice_is_evaluate_on_its_pictures_and_slices_part_the_pictures(num_pictures: int, seed: int):
+    rng = np.random.default_rng(seed)
+    target_NC, logit_NC = rng.integers(-1, 2, (num_pictures, 2)), rng.integers(-3, 4, (num_pictures, 2)).astype(np.float32)
+    values = [[None, "x", "y", "z"][number] for number in rng.integers(0, 4, num_pictures)]
+    if not any(values):
+        return
+    predictions = table(target_NC, logit_NC)
+    slices = slice_scores(predictions, values, column="place", num_replicates=20)
+    assert sum(part.num_pictures for part in slices.slices) + slices.num_without == num_pictures
+    for part in slices.slices:
+        alone = evaluate(predictions.take([row for row, value in enumerate(values) if value == part.value]), num_replicates=20)
+        assert json.dumps(scores_to_json(part.scores)) == json.dumps(scores_to_json(alone))
+        assert set(np.array(LABELS.names)[part.scores.support_C > 0]) >= set(slices.shared_classes) or not part.scores.mean_ap.count
+        if part.scores.mean_ap.count == len(slices.shared_classes) > 0:
+            assert part.shared_map.value == pytest.approx(part.scores.mean_ap.value)
+            assert part.shared_map.low == pytest.approx(part.scores.mean_ap.low)
+    permuted = rng.permutation(num_pictures)
+    again = slice_scores(predictions.take(permuted), [values[row] for row in permuted], column="place", num_replicates=0)
+    for part, other in zip(slices.slices, again.slices, strict=True):
+        assert part.value == other.value
+        np.testing.assert_allclose(part.scores.ap_C, other.scores.ap_C, rtol=0, atol=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=9, max_size=60, unique=True))
+def test_no_bin_is_empty_and_every_value_lies_in_its_own(values: list[float]):
+    slices = slice_scores(table([[1, 0]] * len(values)), values, column="x", num_replicates=0)
+    assert 1 <= len(slices.slices) <= 4
+    assert sum(part.num_pictures for part in slices.slices) == len(values)
+    last = len(slices.slices) - 1
+    for number, part in enumerate(slices.slices):
+        low, high = slices.edges[number : number + 2]
+        inside = [value for value in values if low <= value < high or (number == last and value == high)]
+        assert part.num_pictures == len(inside) > 0
+
+
+def test_json_has_no_nan():
+    slices = slice_scores(table([[1, 0], [0, 0], [1, 1]]), ["x", "y", "z"], column="place", num_replicates=5)
+    content = json.loads(json.dumps(slices_to_json(slices), allow_nan=False))
+    assert set(content) == {"edges", "num_without", "shared_classes", "values"}
+    assert list(content["values"]) == ["x", "y", "z"]
+    assert content["values"]["y"]["mAP_shared_classes"] == {"value": None, "num_classes": 0}
+    assert set(content["values"]["x"]["mAP_shared_classes"]) == {"value", "num_classes", "low", "high"}
+    assert content["values"]["x"]["per_class"]["cat"]["ap"] == 1.0
