@@ -1,0 +1,254 @@
+"""Calibrations: known distortions are found again, other programs agree, and what is reported was not fitted on itself."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from polytag.contracts import LabelSet, Predictions
+from polytag.errors import PredictionsError, UsageError
+from polytag.metrics.ap import average_precision
+from polytag.metrics.calibration import (
+    METHODS,
+    calibration_error,
+    fit_calibration,
+    keep_decisions,
+    quality,
+    reliability,
+)
+
+
+def table(logit_NC, target_NC, **given) -> Predictions:
+    logit_NC = np.asarray(logit_NC)
+    return Predictions(
+        ids=tuple(map(str, range(len(logit_NC)))),
+        logit_NC=logit_NC,
+        target_NC=np.asarray(target_NC),
+        label_set=LabelSet(names=tuple(f"c{column}" for column in range(logit_NC.shape[1]))),
+        **given,
+    )
+
+
+def distorted(*, slope: float, bias: float, num_pictures: int = 4000, num_classes: int = 3, seed: int = 0) -> Predictions:
+    """Truth drawn from logits, of which the table holds (logit - bias) / slope: the right Platt map is slope and bias."""
+    rng = np.random.default_rng(seed)
+    logit_NC = rng.normal(-1, 2, (num_pictures, num_classes))
+    target_NC = rng.random(logit_NC.shape) < 1 / (1 + np.exp(-logit_NC))
+    return table((logit_NC - bias) / slope, target_NC.astype(int))
+
+
+def test_a_known_distortion_is_found_again():
+    fit = fit_calibration(distorted(slope=0.4, bias=-1.0), method="platt")
+    for each in fit.calibration.maps:
+        assert (each.slope, each.bias) == pytest.approx((0.4, -1.0), abs=0.1)
+    temperature = fit_calibration(distorted(slope=0.4, bias=0.0), method="temperature")
+    assert [each.slope for each in temperature.calibration.maps] == pytest.approx([0.4] * 3, abs=0.03)
+    assert {each.bias for each in temperature.calibration.maps} == {0.0}
+    for each in (fit, temperature):
+        assert (each.after.log_loss_C < each.before.log_loss_C).all()
+        assert (each.after.error_C < 0.03).all()
+        assert each.notes == ("", "", "")
+
+
+def test_an_honest_model_is_left_nearly_alone():
+    fit = fit_calibration(distorted(slope=1.0, bias=0.0), method="platt")
+    for each in fit.calibration.maps:
+        assert (each.slope, each.bias) == pytest.approx((1, 0), abs=0.12)
+    assert np.abs(fit.after.log_loss_C - fit.before.log_loss_C).max() < 0.002
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_bent_scale_is_straightened_by_isotonic_best(method: str):
+    predictions = distorted(slope=1.0, bias=0.0, num_pictures=6000)
+    bent = table(np.sign(predictions.logit_NC) * np.abs(predictions.logit_NC) ** 3, predictions.target_NC)
+    after = fit_calibration(bent, method=method).after.log_loss_C.mean()
+    isotonic = fit_calibration(bent, method="isotonic").after.log_loss_C.mean()
+    honest = quality(predictions.target_NC, predictions.logit_NC).log_loss_C.mean()
+    assert isotonic <= after
+    assert isotonic == pytest.approx(honest, abs=0.01)
+
+
+def test_platt_is_logistic_regression_on_smoothed_targets():
+    predictions = distorted(slope=0.7, bias=0.5, num_pictures=300, num_classes=1)
+    logit_N, positive_N = predictions.logit_NC[:, 0].astype(float), predictions.target_NC[:, 0] == 1
+    high, low = (positive_N.sum() + 1) / (positive_N.sum() + 2), 1 / ((~positive_N).sum() + 2)
+    share_N = np.where(positive_N, high, low)
+    oracle = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(
+        np.concatenate([logit_N, logit_N])[:, None],
+        np.repeat([1, 0], len(logit_N)),
+        sample_weight=np.concatenate([share_N, 1 - share_N]),
+    )
+    each = fit_calibration(predictions, method="platt").calibration.maps[0]
+    assert (each.slope, each.bias) == pytest.approx((oracle.coef_[0, 0], oracle.intercept_[0]), abs=1e-5)
+
+
+def test_isotonic_passes_through_the_steps_of_scikit_learn():
+    predictions = distorted(slope=0.5, bias=0.0, num_pictures=3000, num_classes=1)
+    logit_N, target_N = predictions.logit_NC[:, 0].astype(float), predictions.target_NC[:, 0]
+    step_N = IsotonicRegression().fit_transform(logit_N, target_N)
+    each = fit_calibration(predictions, method="isotonic").calibration.maps[0]
+    for value in np.unique(step_N):
+        inside = step_N == value
+        if inside.sum() >= 100:  # large steps are neither smoothed much nor merged
+            at_centre = 1 / (1 + np.exp(-each.apply(np.array([logit_N[inside].mean()]))[0]))
+            assert at_centre == pytest.approx(value, abs=0.01)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_ranking_changes(method: str):
+    predictions = distorted(slope=0.3, bias=-2.0, num_pictures=500, num_classes=4, seed=3)
+    mended_NC = fit_calibration(predictions, method=method).calibration.apply(predictions.logit_NC)
+    before_C = average_precision(predictions.target_NC, predictions.logit_NC)
+    assert average_precision(predictions.target_NC, mended_NC) == pytest.approx(before_C, abs=1e-12)
+    assert np.isfinite(mended_NC).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_too_few_of_a_class_take_the_temperature_of_all(method: str):
+    predictions = distorted(slope=0.4, bias=0.0, num_pictures=800, num_classes=5)
+    target_NC = np.array(predictions.target_NC)
+    target_NC[:, 1] = 0
+    target_NC[:3, 1] = 1  # three positives
+    target_NC[:, 2] = -1  # nothing known
+    target_NC[:, 3] = 1
+    target_NC[0, 3] = 0  # one negative
+    target_NC[:, 4] = predictions.logit_NC[:, 4] < -1  # ranked backwards
+    fit = fit_calibration(table(predictions.logit_NC, target_NC), method=method)
+    kinds = [each.kind for each in fit.calibration.maps]
+    assert kinds == [method, "pooled", "pooled", "pooled", "pooled"]
+    assert len({each.slope for each in fit.calibration.maps[1:]}) == 1
+    fewest = {"temperature": 5, "platt": 10, "isotonic": 30}[method]
+    assert fit.notes == (
+        "",
+        f"3 of {fewest} positives needed: all classes’ temperature",
+        f"0 of {fewest} positives needed: all classes’ temperature",
+        f"1 of {fewest} negatives needed: all classes’ temperature",
+        "the scores do not rank it: all classes’ temperature",
+    )
+    assert np.isnan(fit.before.log_loss_C[2])
+    assert np.isnan(fit.after.error_C[2])
+    assert np.isfinite(fit.after.log_loss_C[[0, 1, 3, 4]]).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_known_and_perfect_separation_stay_finite(method: str):
+    nothing = fit_calibration(table(np.zeros((20, 2)), np.full((20, 2), -1)), method=method)
+    assert [each.slope for each in nothing.calibration.maps] == [1.0, 1.0]
+    assert np.isnan(nothing.before.brier_C).all()
+    logit_NC = np.linspace(-3, 3, 200)[:, None]
+    apart = fit_calibration(table(logit_NC, (logit_NC > 0).astype(int)), method=method)
+    mended_NC = apart.calibration.apply(logit_NC)
+    assert np.isfinite(mended_NC).all()
+    assert (np.diff(mended_NC[:, 0]) > 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_unknown_labels_change_nothing(method: str):
+    predictions = distorted(slope=0.5, bias=0.0, num_pictures=600, num_classes=2)
+    target_NC = np.array(predictions.target_NC)
+    target_NC[::3] = -1
+    with_unknown = fit_calibration(table(predictions.logit_NC, target_NC), method=method)
+    known = np.arange(600) % 3 > 0
+    without = fit_calibration(table(predictions.logit_NC[known], target_NC[known]), method=method)
+    assert with_unknown.calibration == without.calibration
+    assert with_unknown.before.error_C == pytest.approx(without.before.error_C, abs=1e-12)
+
+
+def test_cross_fitted_numbers_are_of_pictures_a_map_has_not_seen():
+    """An honest model cannot be mended: on the pictures it was fitted on an isotonic map gains, and loses on others."""
+    predictions = distorted(slope=1, bias=0, num_pictures=200, num_classes=8)
+    fit = fit_calibration(predictions, method="isotonic")
+    itself = quality(predictions.target_NC, fit.calibration.apply(predictions.logit_NC))
+    assert itself.log_loss_C.mean() < fit.before.log_loss_C.mean() < fit.after.log_loss_C.mean()
+    assert fit.after.log_loss_C == pytest.approx(quality(predictions.target_NC, fit.cross_fitted_logit_NC).log_loss_C)
+
+
+def test_the_same_seed_gives_the_same_and_another_other_folds():
+    predictions = distorted(slope=0.5, bias=0.0, num_pictures=300)
+    one, two, other = (fit_calibration(predictions, seed=seed) for seed in (0, 0, 1))
+    assert one.cross_fitted_logit_NC.tobytes() == two.cross_fitted_logit_NC.tobytes()
+    assert one.calibration == other.calibration  # fitted on all pictures
+    assert not np.array_equal(one.cross_fitted_logit_NC, other.cross_fitted_logit_NC)
+
+
+# ---- how it is measured
+
+
+def test_quality_by_hand():
+    found = quality(np.array([[1], [0], [-1]]), np.array([[math.log(3)], [0.0], [9.0]]))  # probabilities 3/4 and 1/2
+    assert found.log_loss_C[0] == pytest.approx((-math.log(0.75) - math.log(0.5)) / 2)
+    assert found.brier_C[0] == pytest.approx((0.25**2 + 0.5**2) / 2)
+    assert found.error_C[0] == pytest.approx((0.25 + 0.5) / 2)
+
+
+def test_log_loss_of_far_logits_is_not_rounded_away():
+    found = quality(np.array([[0], [0]]), np.array([[800.0], [-800.0]]))
+    assert found.log_loss_C[0] == pytest.approx(400)
+
+
+def test_calibration_error_by_hand():
+    """Four pictures in two bins: 0.1 and 0.3 with no positive, 0.6 and 0.8 with one."""
+    target_N, probability_N = np.array([0, 0, 1, 0]), np.array([0.1, 0.3, 0.6, 0.8])
+    mean_B, share_B, count_B = reliability(target_N, probability_N, num_bins=2)
+    assert (mean_B.tolist(), share_B.tolist(), count_B.tolist()) == ([0.2, 0.7], [0.0, 0.5], [2, 2])
+    assert calibration_error(target_N, probability_N, num_bins=2) == pytest.approx((0.2 + 0.2) / 2)
+    assert np.isnan(calibration_error(np.array([-1]), np.array([0.5])))
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.sampled_from((0, 1))), min_size=1, max_size=60), st.randoms())
+def test_laws_of_the_reliability_curve(pairs, random):
+    shuffled = list(pairs)
+    random.shuffle(shuffled)
+    curves = [
+        reliability(np.array([t for _, t in each]), np.array([v / 8 for v, _ in each]), num_bins=5) for each in (pairs, shuffled)
+    ]
+    for one, two in zip(*curves, strict=True):
+        assert one == pytest.approx(two)
+    mean_B, share_B, count_B = curves[0]
+    assert count_B.sum() == len(pairs)
+    assert (np.diff(mean_B) > 0).all()
+    assert (count_B * share_B).sum() == pytest.approx(sum(t for _, t in pairs))
+    assert 0 <= calibration_error(np.array([t for _, t in pairs]), np.array([v / 8 for v, _ in pairs])) <= 1
+
+
+def test_bins_hold_equally_many():
+    *_, count_B = reliability(np.zeros(1500), np.linspace(0, 1, 1500))
+    assert count_B.tolist() == [100] * 15
+
+
+# ---- decisions and bad input
+
+
+def test_decisions_survive_the_rounding_of_float32():
+    logit_NC = np.array([[-1.0], [0.5], [2.0]], np.float32)
+    before = table(logit_NC, [[0], [1], [1]])
+    after = table(logit_NC * 3, [[0], [1], [1]])
+    at = float(before.probability_NC[1, 0])  # exactly a picture's score: that picture is not above it
+    exact = float(after.probability_NC[1, 0])
+    low = float(np.nextafter(exact, 0))
+    assert keep_decisions(before, after, thresholds=(at,), moved=(low,)) == (exact,)
+    assert keep_decisions(before, after, thresholds=(at,), moved=(exact,)) == (exact,)
+    assert keep_decisions(before, after, thresholds=(1.0,), moved=(1.0,)) == (1.0,)
+    assert keep_decisions(before, after, thresholds=(0.0,), moved=(0.0,)) == (0.0,)
+
+
+def test_what_cannot_be_calibrated():
+    good = distorted(slope=1, bias=0, num_pictures=20)
+    with pytest.raises(UsageError) as error:
+        fit_calibration(good, method="magic")
+    assert str(error.value) == ("unknown calibration method\n  got: 'magic'\n  expected: one of platt, temperature, isotonic")
+    with pytest.raises(UsageError) as error:
+        fit_calibration(good, num_folds=1)
+    assert str(error.value) == "too few folds\n  got: 1\n  expected: 2 or more"
+    with pytest.raises(PredictionsError) as error:
+        fit_calibration(good.take([0, 1, 2]))
+    assert str(error.value) == ("too few pictures to calibrate on\n  got: 3\n  expected: at least 5, one a fold")
+    with pytest.raises(PredictionsError) as error:
+        fit_calibration(table(np.zeros((9, 1)), np.zeros((9, 1), int), scale="rank", source="r.csv"))
+    assert str(error.value) == (
+        "these scores are ranks: they cannot be calibrated\n  where: r.csv\n  expected: logits or probabilities"
+    )
