@@ -80,13 +80,13 @@ def logits_of(probability_NC: np.ndarray) -> np.ndarray:
     Logits lie within ± LIMIT; so do those of 0 and 1. Where that, or the rounding of the logarithm, would merge two different
     probabilities, the higher one becomes the next number that float64 has: AP of the logits is AP of the probabilities.
     """
-    distinct, inverse = np.unique(probability_NC, return_inverse=True)
-    with np.errstate(divide="ignore"):
-        logit = np.clip(np.log(distinct) - np.log1p(-distinct), -LIMIT, LIMIT)
-    if not (np.diff(logit) > 0).all():
-        steps = np.arange(len(logit))
-        logit = _float_of(np.maximum.accumulate(_number_of(logit) - steps) + steps)
-    return logit[inverse].reshape(probability_NC.shape)
+    distinct = np.unique(probability_NC)
+    logit_NC, ladder = _clipped_logit(probability_NC), _clipped_logit(distinct)
+    if (np.diff(ladder) > 0).all() and np.array_equal(np.unique(logit_NC), ladder):
+        return logit_NC
+    steps = np.arange(len(ladder))
+    ladder = _float_of(np.maximum.accumulate(_number_of(ladder) - steps) + steps)
+    return ladder[np.searchsorted(distinct, probability_NC)]
 
 
 def targets_of_lists(lists: Sequence[Sequence[str] | None], *, classes: Sequence[str], where: Callable[[int], str]) -> np.ndarray:
@@ -164,6 +164,11 @@ def _require_once(given: Given) -> None:
                 got=f"{name!r}, first at {given.where(first)}{more}",
                 expected="every id once",
             )
+
+
+def _clipped_logit(probability: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.clip(np.log(probability) - np.log1p(-probability), -LIMIT, LIMIT)
 
 
 def _number_of(value: np.ndarray) -> np.ndarray:
