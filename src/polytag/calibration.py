@@ -134,7 +134,7 @@ def carried(thresholds: Sequence[float], *, undo: Calibration | None = None, app
     """Thresholds (probabilities) taken out of one calibration and into another: the same decisions. 0 and 1 stay."""
     found: list[float] = []
     for column, threshold in enumerate(thresholds):
-        if not 0 < threshold < 1:
+        if not 0 < threshold < 1 or undo is apply is None:
             found.append(float(threshold))
             continue
         logit = np.array([math.log(threshold) - math.log1p(-threshold)])

@@ -3,13 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from polytag.calibration import Calibration, ClassMap
 from polytag.contracts import LabelSet, Preprocessing
 from polytag.errors import CheckpointError
 from polytag.models.backbone import build_model
-from polytag.models.checkpoint import Checkpoint, save_checkpoint
+from polytag.models.checkpoint import Checkpoint, save_checkpoint, update_checkpoint
 
 LABELS = LabelSet(names=("a", "b", "c"))
 
@@ -102,3 +104,67 @@ def test_a_newer_version_is_told(tmp_path):
         f"this checkpoint was made by another version of polytag\n  where: {tmp_path / 'config.json'}\n  got: version 99\n"
         "  expected: version 1\n  next: use the version of polytag that made it, or train again"
     )
+
+
+# ---- thresholds and calibration
+
+CALIBRATION = Calibration(
+    method="platt",
+    maps=(
+        ClassMap(kind="platt", slope=2.0, bias=1.0),
+        ClassMap(kind="isotonic", slope=0.3, logit=(-1.0, 2.0), calibrated=(-2.0, 1.5)),
+        ClassMap(kind="pooled", slope=0.5),
+    ),
+)
+
+
+def test_thresholds_and_calibration_are_written_and_the_weights_stay(tmp_path):
+    checkpoint, _ = saved(tmp_path)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    changed = update_checkpoint(checkpoint, thresholds=(0.25, 1.0, 0.0), calibration=CALIBRATION)
+    again = Checkpoint.read(tmp_path)
+    assert again == changed
+    assert (again.thresholds, again.calibration, again.id) == ((0.25, 1.0, 0.0), CALIBRATION, checkpoint.id)
+    assert (tmp_path / "model.safetensors").read_bytes() == weights
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert update_checkpoint(again, thresholds=checkpoint.thresholds, calibration=None) == checkpoint == Checkpoint.read(tmp_path)
+
+
+def test_a_polytag_without_calibrations_comes_to_the_same_decisions(tmp_path):
+    """Version 0.1.0 reads `thresholds` and no `calibration`: they are the same cuts of the scores before calibration."""
+    checkpoint, _ = saved(tmp_path)
+    update_checkpoint(checkpoint, thresholds=(0.25, 0.6, 0.5), calibration=CALIBRATION)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["version"] == 1
+    logit_NC = np.random.default_rng(0).normal(0, 2, (500, 3))
+    mended_NC = CALIBRATION.apply(logit_NC)
+    assert np.array_equal(1 / (1 + np.exp(-logit_NC)) > config["thresholds"], 1 / (1 + np.exp(-mended_NC)) > (0.25, 0.6, 0.5))
+
+
+def test_a_checkpoint_of_before_there_were_calibrations_is_read(tmp_path):
+    saved(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["calibration"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    checkpoint = Checkpoint.read(tmp_path)
+    assert (checkpoint.calibration, checkpoint.thresholds) == (None, (0.5, 0.4, 0.3))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"thresholds": [0.5, 0.5]},
+        {"thresholds": [0.5, 0.5, 1.5]},
+        {"thresholds": [0.5, 0.5, None]},
+        {"calibration": {"method": "platt"}},
+        {"calibration": CALIBRATION.to_json()},
+        {"calibration": CALIBRATION.to_json() | {"id": "0" * 16, "thresholds": [0.5, 0.5, 0.5]}},
+        {"calibration": Calibration(method="platt", maps=CALIBRATION.maps[:2]).to_json() | {"thresholds": [0.5, 0.5, 0.5]}},
+    ],
+)
+def test_thresholds_or_a_calibration_that_do_not_fit_are_told(tmp_path, change):
+    saved(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"config\.json is not a checkpoint's"):
+        Checkpoint.read(tmp_path)

@@ -1,0 +1,152 @@
+"""`polytag thresholds`: chosen, printed, kept in the run, and used by what comes after."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polytag.contracts import LabelSet, Predictions
+from polytag.errors import PredictionsError, RunError, UsageError
+from polytag.models.checkpoint import Checkpoint
+from polytag.prediction.table import read_predictions, write_predictions
+
+
+@pytest.fixture
+def mine(run: Path, tmp_path: Path) -> Path:
+    """A copy of the run that a test may change."""
+    return Path(shutil.copytree(run, tmp_path / "mine"))
+
+
+def hand(folder: Path) -> Path:
+    """120 pictures: cat is ranked perfectly, dog by chance, elk is nowhere."""
+    rng = np.random.default_rng(0)
+    target_NC = np.stack([np.arange(120) < 80, rng.random(120) < 0.5, np.zeros(120)], axis=1).astype(int)
+    logit_NC = np.stack([np.linspace(4, -4, 120), rng.normal(size=120), rng.normal(size=120) - 5], axis=1)
+    labels = LabelSet(names=("cat", "dog", "elk"))
+    write_predictions(
+        Predictions(ids=tuple(map(str, range(120))), logit_NC=logit_NC, target_NC=target_NC, label_set=labels),
+        folder / "hand.parquet",
+    )
+    return folder / "hand.parquet"
+
+
+def lines_of(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+def test_the_table_of_a_plain_goal(tmp_path: Path, polytag: Callable):
+    lines = lines_of(polytag("thresholds", hand(tmp_path), "--goal", "precision=0.9").stdout)
+    assert lines[0] == ["class", "threshold", "precision", "95%", "recall", "95%", "predicted", "positives"]
+    assert lines[1][0] == "cat"
+    assert lines[1][2:] == ["1.000", "0.95–1.00", "1.000", "0.95–1.00", "80", "80"]  # 88 would do, and find no more
+    assert lines[3] == ["elk", "never", "–", "–", "0", "0"]
+    text = " ".join(" ".join(line) for line in lines)
+    assert "Not attainable: elk: no positive" in text
+    assert "promises nothing of new pictures" in text
+    assert text.endswith("Where it is not attainable, the class is never predicted.")
+
+
+def test_the_table_of_a_guarantee(tmp_path: Path, polytag: Callable):
+    result = polytag("thresholds", hand(tmp_path), "--goal", "precision=0.9", "--confidence", "0.95", "--json", tmp_path / "t.json")
+    lines = lines_of(result.stdout)
+    assert lines[0] == ["class", "threshold", "precision", "at", "least", "recall", "95%", "predicted", "positives"]
+    values = json.loads((tmp_path / "t.json").read_text())
+    assert lines[1][3] == f"{values['per_class']['cat']['bound']:.3f}"
+    assert 0.9 <= values["per_class"]["cat"]["bound"] <= values["per_class"]["cat"]["precision"]
+    assert [values["per_class"][name]["attainable"] for name in ("cat", "dog", "elk")] == [True, False, False]
+    text = " ".join(" ".join(line) for line in lines)
+    assert "1 of 3 classes reach a precision of 0.9, chosen on 120 pictures. Guaranteed with 0.95 confidence, each class" in text
+    assert "elk: no positive; at least 57 are needed" in text
+    joint = polytag("thresholds", hand(tmp_path), "--goal", "recall=0.9", "--confidence", "0.9", "--joint").stdout
+    assert "all classes at once" in " ".join(joint.split())
+    top = lines_of(polytag("thresholds", hand(tmp_path), "--goal", "top=0.1", "--confidence", "0.9").stdout)
+    assert top[0] == ["class", "threshold", "share", "at", "most", "precision", "recall", "predicted", "positives"]
+    assert float(top[1][2]) < float(top[1][3]) <= 0.1
+
+
+def test_they_are_kept_in_the_run_and_used(mine: Path, colours: Path, tmp_path: Path, polytag: Callable):
+    before = Checkpoint.read(mine)
+    stdout = polytag("thresholds", mine, "--goal", "recall=0.9").stdout
+    assert f"kept in {mine / 'thresholds.json'} and in best/" in stdout
+    values = json.loads((mine / "thresholds.json").read_text())
+    after = Checkpoint.read(mine)
+    assert after.thresholds == tuple(values["thresholds"].values()) != before.thresholds
+    assert (after.id, values["checkpoint_id"], values["goal"]) == (before.id, before.id, "recall=0.9")
+
+    # evaluate on the run's predictions decides by them, and says so
+    said = polytag("evaluate", mine / "predictions-val.parquet", "--json", tmp_path / "m.json", "--report", tmp_path / "r.html")
+    assert f"Decisions by each class's own threshold, from {mine / 'thresholds.json'}, chosen for recall=0.9." in said.stdout
+    judged = json.loads((tmp_path / "m.json").read_text())["per_class"]
+    for name, point in values["per_class"].items():
+        assert (judged[name]["threshold"], judged[name]["precision"]) == (point["threshold"], point["precision"])
+        assert judged[name]["recall"] == point["recall"] >= 0.9
+    page = (tmp_path / "r.html").read_text()
+    assert "each class’s own threshold" in page
+
+    # predict decides by them
+    pictures = sorted((colours.parent / "pictures").iterdir())[48:]
+    polytag("predict", mine, *pictures, "--device", "cpu", "--output", tmp_path / "p.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert set(row["labels"]) == {name for name, p in row["probability"].items() if p > values["thresholds"][name]}
+    num_labels = sum(len(row["labels"]) for row in rows)
+    assert num_labels == sum(point["num_predicted"] for point in values["per_class"].values())
+
+
+def test_a_dry_run_changes_nothing(mine: Path, tmp_path: Path, polytag: Callable):
+    before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
+    stdout = polytag("thresholds", mine, "--dry-run", "--json", tmp_path / "t.json").stdout
+    assert "kept" not in stdout
+    assert json.loads((tmp_path / "t.json").read_text())["goal"] == "f1"
+    assert {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()} == before
+
+
+def test_on_other_scores_of_the_same_model(mine: Path, tmp_path: Path, polytag: Callable):
+    predictions = read_predictions(mine / "predictions-val.parquet")
+    write_predictions(predictions.take(range(12)), tmp_path / "half.parquet")
+    stdout = polytag("thresholds", mine, "--on", tmp_path / "half.parquet", "--goal", "recall=0.2", "--confidence", "0.5").stdout
+    assert "best/ was picked" not in stdout
+    assert json.loads((mine / "thresholds.json").read_text())["num_pictures"] == 12
+    stdout = polytag("thresholds", mine, "--goal", "recall=0.2", "--confidence", "0.5").stdout
+    assert "best/ was picked among the epochs by its mAP on these very pictures" in " ".join(stdout.split())
+
+    other = tmp_path / "other.parquet"
+    write_predictions(replace(predictions, checkpoint_id="f" * 16), other)
+    with pytest.raises(PredictionsError) as error:
+        polytag("thresholds", mine, "--on", other)
+    assert str(error.value) == (
+        f"these scores are of another model\n  where: {other}\n  got: checkpoint {'f' * 16}\n"
+        f"  expected: {Checkpoint.read(mine).id}, the run's best/\n"
+        f"  next: score with this run: polytag predict {mine} DATA --split NAME --output FILE.parquet"
+    )
+    with pytest.raises(UsageError) as error:
+        polytag("thresholds", other, "--on", other)
+    assert str(error.value) == f"--on goes with a run\n  where: --on\n  got: {other}\n  expected: a run folder before it"
+
+
+def test_evaluate_takes_a_file_of_thresholds(tmp_path: Path, polytag: Callable):
+    scores = hand(tmp_path)
+    (tmp_path / "t.json").write_text('{"cat": 0.9, "dog": 0.5, "elk": 1}')
+    said = polytag("evaluate", scores, "--thresholds", tmp_path / "t.json", "--json", tmp_path / "m.json").stdout
+    assert f"Decisions by each class's own threshold, from {tmp_path / 't.json'}." in said
+    assert said.splitlines()[0].split()[-1] == "threshold"
+    judged = json.loads((tmp_path / "m.json").read_text())["per_class"]
+    assert [judged[name]["threshold"] for name in ("cat", "dog", "elk")] == [0.9, 0.5, 1.0]
+    assert judged["cat"]["precision"] == 1
+    assert judged["elk"]["precision"] is None
+    with pytest.raises(UsageError) as error:
+        polytag("evaluate", scores, "--thresholds", tmp_path / "t.json", "--threshold", "0.5")
+    assert str(error.value) == "two kinds of thresholds\n  got: --threshold and --thresholds\n  expected: one of them"
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path, polytag: Callable):
+    with pytest.raises(RunError) as error:
+        polytag("thresholds", tmp_path)
+    assert str(error.value) == (
+        f"no finished run in this folder\n  where: {tmp_path}\n  got: no predictions-val.parquet\n"
+        "  expected: a run folder that `polytag train` finished, or a file of scores"
+    )
