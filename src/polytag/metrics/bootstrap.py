@@ -4,13 +4,15 @@ A replicate draws N pictures with replacement, which is a weight for every pictu
 in every replicate, so weights are summed along the sorted order between the thresholds that matter.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
-from polytag.metrics.ap import rank
+from polytag.metrics.ap import num_cores, rank
 
-_BLOCK = 200  # replicates at a time: their weights, N bytes each, stay in the processor's cache for N up to a few thousand
+_BLOCK = 200  # replicates at a time: their weights take 800 N bytes, whatever the number of replicates
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,6 +23,14 @@ class Intervals:
     high_C: np.ndarray
     mean_low: float
     mean_high: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Replicates:
+    """What B replicates give: AP of each class (NaN where one drew no positive of it), and how many positives it drew."""
+
+    ap_BC: np.ndarray
+    support_BC: np.ndarray
 
 
 def bootstrap_ap(target_NC: np.ndarray, score_NC: np.ndarray, *, num_replicates: int = 1000, seed: int = 0) -> Intervals:
@@ -57,30 +67,69 @@ def weights_of(num_pictures: int, *, num_replicates: int, seed: int) -> np.ndarr
 
 def replicate_ap(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.ndarray) -> np.ndarray:
     """AP of every replicate and class, B x C; NaN where a replicate has no positive of a class."""
+    return replicates(target_NC, weight_NB, score_NC=score_NC).ap_BC
+
+
+def replicates(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.ndarray) -> Replicates:
+    """AP and positives of every replicate and class; the classes in parallel on all cores."""
     num_replicates, num_classes = weight_NB.shape[1], target_NC.shape[1]
     ap_BC = np.full((num_replicates, num_classes), np.nan)
-    for column in range(num_classes):
-        known = target_NC[:, column] >= 0
-        target_N, score_N = target_NC[known, column], score_NC[known, column]
-        ranking = rank(target_N, score_N)
-        if not ranking.num_positives:
-            continue
-        rows = np.flatnonzero(known)
-        order = rows[np.argsort(-score_N, kind="stable")][: ranking.predicted_P[-1]]
-        positives = rows[target_N == 1]
-        positives = positives[np.argsort(-score_NC[positives, column], kind="stable")]
-        starts_all = np.concatenate([[0], ranking.predicted_P[:-1]])
-        starts_tp = np.concatenate([[0], ranking.tp_P[:-1]])
+    support_BC = np.zeros((num_replicates, num_classes))
+    with ThreadPoolExecutor(num_cores()) as pool:
+        classes = list(pool.map(lambda column: _order(target_NC[:, column], score_NC[:, column]), range(num_classes)))
         for start in range(0, num_replicates, _BLOCK):
-            block = np.ascontiguousarray(weight_NB[:, start : start + _BLOCK])
-            gain_PB = np.add.reduceat(block[positives], starts_tp, axis=0, dtype=np.int32)
-            predicted_PB = np.cumsum(np.add.reduceat(block[order], starts_all, axis=0, dtype=np.int32), axis=0)
-            tp_PB = np.cumsum(gain_PB, axis=0)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                # before the first picture drawn there is nothing predicted and nothing gained: 0/0 counts as 0
-                precision_PB = np.where(predicted_PB > 0, tp_PB / predicted_PB, 0.0)
-                ap_BC[start : start + _BLOCK, column] = (gain_PB * precision_PB).sum(axis=0) / tp_PB[-1]
-    return ap_BC
+            block = slice(start, start + _BLOCK)
+            drawn_NB = weight_NB[:, block].astype(np.float32)  # whole numbers: exact, and so are their sums, up to 2^24
+
+            def one(column: int, *, block: slice = block, drawn_NB: np.ndarray = drawn_NB) -> None:
+                if (order := classes[column]) is not None:
+                    ap_BC[block, column], support_BC[block, column] = _weighted_ap(order, drawn_NB)
+
+            list(pool.map(one, range(num_classes)))
+    return Replicates(ap_BC=ap_BC, support_BC=support_BC)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Order:
+    """A class's pictures in the order of their scores, as two sparse tables that add up weights between thresholds.
+
+    predicted_PN   1 where the picture is scored under the threshold before and not under this one; true_PN the positives of these
+    """
+
+    predicted_PN: sparse.csr_array
+    true_PN: sparse.csr_array
+
+
+def _order(target_N: np.ndarray, score_N: np.ndarray) -> _Order | None:
+    ranking = rank(target_N, score_N)
+    if not ranking.num_positives:
+        return None
+    known = np.flatnonzero(target_N >= 0)
+    reached = known[score_N[known] >= ranking.threshold_P[-1]]  # pictures below every positive change nothing
+    descending = reached[np.argsort(-score_N[reached], kind="stable")]
+    positives = descending[target_N[descending] == 1]
+    return _Order(
+        predicted_PN=_sums(descending, ranking.predicted_P, num_pictures=len(target_N)),
+        true_PN=_sums(positives, ranking.tp_P, num_pictures=len(target_N)),
+    )
+
+
+def _sums(rows: np.ndarray, ends: np.ndarray, *, num_pictures: int) -> sparse.csr_array:
+    """The table whose p-th row has ones at `rows[ends[p - 1] : ends[p]]`."""
+    starts = np.concatenate([[0], ends]).astype(np.int32)
+    return sparse.csr_array((np.ones(len(rows), np.float32), rows.astype(np.int32), starts), shape=(len(ends), num_pictures))
+
+
+def _weighted_ap(order: _Order, weight_NB: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    gain_PB = order.true_PN @ weight_NB
+    predicted_PB = np.cumsum(order.predicted_PN @ weight_NB, axis=0)
+    tp_PB = np.cumsum(gain_PB, axis=0)
+    support_B = tp_PB[-1].astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # before the first picture drawn there is nothing predicted and nothing gained: 0/0 counts as 0
+        precision_PB = np.divide(tp_PB, predicted_PB, dtype=np.float64)
+        precision_PB[predicted_PB == 0] = 0.0
+        return np.einsum("pb,pb->b", gain_PB, precision_PB) / support_B, support_B
 
 
 def _percentiles(value_B: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,75 @@
+"""Numbers about each picture's own ranking of its classes, for all pictures in a few passes over blocks of rows.
+
+Tsoumakas, Katakis, Vlahavas (2010), "Mining multi-label data", section 7.2; scikit-learn's `coverage_error`,
+`label_ranking_loss` and `label_ranking_average_precision_score`. Unknown labels are in no ranking. A picture without a known
+positive has no ranking to judge and is NaN (scikit-learn counts it as 0, 0 and 1), as is, for the loss, one without a known
+negative.
+
+Shapes: N pictures, C classes.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from polytag.metrics.ap import num_cores
+
+_BLOCK = 500_000  # decisions at a time: about 20 MB a thread
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PictureRankings:
+    """One number a picture; NaN where it has none.
+
+    ap_N             average precision of the picture's labels, 0 to 1: the label-ranking average precision
+    coverage_N       how far down its ranking one goes to find every true label, 1 to C; ties count as passed
+    ranking_loss_N   share of its (true, absent) pairs in the wrong order, 0 to 1; a tie counts as wrong
+    """
+
+    ap_N: np.ndarray
+    coverage_N: np.ndarray
+    ranking_loss_N: np.ndarray
+
+
+def picture_rankings(target_NC: np.ndarray, score_NC: np.ndarray) -> PictureRankings:
+    """Judge every picture's ranking; targets in {1, 0, -1}, any finite scores."""
+    num_pictures, num_classes = target_NC.shape
+    num_rows = max(1, _BLOCK // max(1, num_classes))
+    starts = range(0, num_pictures, num_rows)
+    value_N3 = np.full((num_pictures, 3), np.nan)
+
+    def judge(start: int) -> None:
+        rows = slice(start, start + num_rows)
+        value_N3[rows] = _judged(target_NC[rows], score_NC[rows])
+
+    with ThreadPoolExecutor(num_cores()) as pool:
+        list(pool.map(judge, starts))
+    return PictureRankings(ap_N=value_N3[:, 0], coverage_N=value_N3[:, 1], ranking_loss_N=value_N3[:, 2])
+
+
+def _judged(target_NC: np.ndarray, score_NC: np.ndarray) -> np.ndarray:
+    order_NC = np.argsort(-score_NC, axis=1)  # the order among equal scores changes nothing: each tie is read at its end
+    target_NC = np.take_along_axis(target_NC, order_NC, axis=1)
+    score_NC = np.take_along_axis(score_NC, order_NC, axis=1)
+    positive_NC = target_NC == 1
+    num_true_NC = np.cumsum(positive_NC, axis=1, dtype=np.int32)
+    num_known_NC = np.cumsum(target_NC >= 0, axis=1, dtype=np.int32)
+    num_positives_N, num_known_N = num_true_NC[:, -1], num_known_NC[:, -1]
+
+    last_NC = np.full(score_NC.shape, score_NC.shape[1] - 1, np.int32)  # where each score's tie ends
+    is_end_NC = score_NC[:, :-1] != score_NC[:, 1:]
+    place_C = np.arange(score_NC.shape[1] - 1, dtype=np.int32)
+    last_NC[:, :-1] = np.where(is_end_NC, place_C, score_NC.shape[1] - 1)
+    last_NC = np.minimum.accumulate(last_NC[:, ::-1], axis=1)[:, ::-1]
+    num_true_NC = np.take_along_axis(num_true_NC, last_NC, axis=1)
+    num_known_NC = np.take_along_axis(num_known_NC, last_NC, axis=1)
+
+    with np.errstate(invalid="ignore", divide="ignore"):  # an unknown label at the top of a ranking: 0 / 0, and not counted
+        precision_NC = np.where(positive_NC, num_true_NC / num_known_NC, 0.0)
+        ap_N = precision_NC.sum(axis=1) / num_positives_N
+        wrong_N = np.where(positive_NC, num_known_NC - num_true_NC, 0).sum(axis=1)
+        loss_N = wrong_N / (num_positives_N * (num_known_N - num_positives_N).astype(np.int64))
+    coverage_N = np.where(num_positives_N > 0, np.where(positive_NC, num_known_NC, 0).max(axis=1), np.nan)
+    loss_N[(num_positives_N == 0) | (num_positives_N == num_known_N)] = np.nan
+    return np.stack([ap_N, coverage_N, loss_N], axis=1)
