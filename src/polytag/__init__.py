@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from polytag.metrics.compare import compare
     from polytag.metrics.evaluate import evaluate
     from polytag.models.checkpoint import Checkpoint
+    from polytag.prediction.foreign import read_scores
     from polytag.prediction.inference import Predictor
     from polytag.prediction.pictures import predict
     from polytag.prediction.table import read_predictions, write_predictions
@@ -35,6 +36,7 @@ _HOMES = {
     "polytag.metrics.compare": ("compare",),
     "polytag.metrics.evaluate": ("evaluate",),
     "polytag.models.checkpoint": ("Checkpoint",),
+    "polytag.prediction.foreign": ("read_scores",),
     "polytag.prediction.inference": ("Predictor",),
     "polytag.prediction.pictures": ("predict",),
     "polytag.prediction.table": ("read_predictions", "write_predictions"),
@@ -47,7 +49,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "FINETUNE", "PROBE", "VELOCITY", "Checkpoint", "Dataset", "LabelSet", "PolytagError", "Predictions", "Predictor",
     "Preprocessing", "ReadOptions", "Recipe", "Scores", "check", "compare", "convert", "evaluate", "fetch", "load_dataset",
-    "predict", "read_predictions", "resume", "train", "write_predictions", "write_report",
+    "predict", "read_predictions", "read_scores", "resume", "train", "write_predictions", "write_report",
 ]  # fmt: skip
 
 

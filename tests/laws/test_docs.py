@@ -246,6 +246,25 @@ def test_the_columns_of_predictions_are_all_listed(at_hand: Path, tmp_path: Path
     assert_lists(page, "JSON Lines", set(json.loads((tmp_path / "t.jsonl").read_text().splitlines()[0])))
 
 
+def test_the_names_that_foreign_files_may_use_are_all_listed():
+    from polytag.prediction.foreign_arrays import IDS_KEYS
+    from polytag.prediction.foreign_columns import ID_COLUMNS, SCALE_OF, TRUTH_COLUMNS
+    from polytag.prediction.given import SCALES
+
+    page = REFERENCE / "predictions.md"
+    assert_lists(page, "Names that are known", {*ID_COLUMNS, *TRUTH_COLUMNS, *SCALE_OF, *IDS_KEYS})
+    assert_lists(page, "What the numbers are", set(SCALES))
+
+
+def test_the_keys_of_slices_are_all_listed(at_hand: Path):
+    from polytag import read_predictions
+    from polytag.metrics.slices import slice_scores, slices_to_json
+
+    predictions = read_predictions(at_hand / "runs" / "VOC2012-finetune" / "predictions-val.parquet")
+    slices = slice_scores(predictions, ["x"] * len(predictions), column="place", num_replicates=0)
+    assert_lists(REFERENCE / "metrics.md", "Keys of a slice", set(slices_to_json(slices)))
+
+
 def test_the_keys_of_a_data_check_are_all_listed(at_hand: Path):
     from polytag import check, load_dataset
 

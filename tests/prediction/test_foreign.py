@@ -11,6 +11,7 @@ from polytag.data.load import ReadOptions
 from polytag.errors import AnnotationError, PredictionsError, UsageError
 from polytag.prediction.columns import column_values
 from polytag.prediction.foreign import Judged, read_judged, read_scores
+from polytag.prediction.table import write_predictions
 
 SCORES = "id,cat,dog,elk\na.jpg,0.9,0.2,0.1\nb.jpg,0.3,0.8,0.2\nc.jpg,0.4,0.1,0.1\n"
 TARGETS = [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
@@ -78,7 +79,8 @@ def test_another_spelling_is_suggested(tmp_path: Path):
         judged(tmp_path, "id,labels\na.jpg,Cat\nb.jpg,\nc.jpg,dgo\n")
     assert str(error.value) == (
         f"the truth has other classes than the predictions\n  where: csv {tmp_path / 'truth.csv'}\n"
-        "  got: only in the truth: Cat (did you mean 'cat'?), dgo (did you mean 'dog'?)\n  expected: the same classes, in any order\n"
+        "  got: only in the truth: Cat (did you mean 'cat'?), dgo (did you mean 'dog'?)\n"
+        "  expected: the same classes, in any order\n"
         "  next: spell the classes alike, or leave out of both what one of them does not know"
     )
 
@@ -105,6 +107,16 @@ def test_what_a_truth_should_not_say(tmp_path: Path):
         judged(tmp_path, "id,labels\na.jpg,cat\na.jpg,cat\n")
     with pytest.raises(AnnotationError, match=r"a label outside 1, 0, -1\n  where: .*truth\.csv:2\n"):
         judged(tmp_path, "id,cat,dog,elk\na.jpg,0.5,0,0\n")
+
+
+def test_a_rank_is_not_written(tmp_path: Path):
+    with pytest.raises(PredictionsError) as error:
+        write_predictions(read_scores(write(tmp_path / "s.csv", SCORES), scale="rank"), tmp_path / "p.parquet")
+    assert str(error.value) == (
+        f"a rank is neither logits nor probabilities\n  where: {tmp_path / 'p.parquet'}\n  got: {tmp_path / 's.csv'}\n"
+        "  expected: logits or probabilities\n  next: keep the file that the scores came from: `polytag evaluate` reads it"
+    )
+    assert not (tmp_path / "p.parquet").exists()
 
 
 # ---- columns to slice by

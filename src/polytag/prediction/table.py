@@ -151,7 +151,18 @@ def parquet_schema(label_set: LabelSet) -> pa.Schema:
 
 
 def write_predictions(predictions: Predictions, path: Path | str) -> None:
-    """Write a whole table; see `PredictionsWriter` for the kinds of file."""
+    """Write a whole table; see `PredictionsWriter` for the kinds of file.
+
+    Logits are kept as float32. Raises PredictionsError for a rank, of which nothing in such a file could be told.
+    """
+    if not predictions.has_probabilities:
+        raise PredictionsError(
+            "a rank is neither logits nor probabilities",
+            where=str(path),
+            got=predictions.source or "scores of which only the order means something",
+            expected="logits or probabilities",
+            next_step="keep the file that the scores came from: `polytag evaluate` reads it",
+        )
     with PredictionsWriter(
         Path(path),
         label_set=predictions.label_set,
