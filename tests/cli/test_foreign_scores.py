@@ -48,7 +48,8 @@ def test_the_same_scores_in_every_layout_give_the_same_numbers(run: Path, tmp_pa
         for key in ("mAP", "CF1", "OF1", "samples_AP"):
             assert found[key] == pytest.approx(expected[key], abs=1e-12), (name, options, key)
         for label in names:
-            assert found["per_class"][label] == pytest.approx(expected["per_class"][label], abs=1e-12)
+            for key, value in expected["per_class"][label].items():
+                assert found["per_class"][label][key] == pytest.approx(value, abs=1e-12), (name, options, label, key)
 
 
 def test_our_own_csv_and_jsonl_with_the_data_set_as_truth(run: Path, colours: Path, tmp_path: Path, polytag):

@@ -168,11 +168,12 @@ def test_text_that_is_not_utf8_and_quotes_that_do_not_end(tmp_path: Path):
 
 
 def test_a_missing_file_and_an_unknown_kind(tmp_path: Path):
-    with pytest.raises(PredictionsError) as error:
-        read_scores(tmp_path / "no.csv", scale="logit")
-    assert str(error.value) == (
-        f"the predictions file cannot be read\n  where: {tmp_path / 'no.csv'}\n  got: no such file\n  expected: a file of scores"
-    )
+    for name in ("no.csv", "no", "no.parquet", "no.pt", "comp1_cls_val_cat.txt"):
+        with pytest.raises(PredictionsError) as error:
+            read_scores(tmp_path / name, scale="logit")
+        assert str(error.value) == (
+            f"the predictions file cannot be read\n  where: {tmp_path / name}\n  got: no such file\n  expected: a file of scores"
+        )
     with pytest.raises(PredictionsError) as error:
         read_scores(written(tmp_path, "", "scores.xlsx"), scale="logit")
     assert str(error.value) == (

@@ -7,6 +7,7 @@ import pytest
 
 from polytag.contracts import Dataset, LabelSet, Predictions
 from polytag.errors import PredictionsError
+from polytag.prediction.joining import nearest
 from polytag.prediction.table import with_truth
 
 LABELS = LabelSet(names=("cat", "dog"))
@@ -150,3 +151,18 @@ def test_pictures_that_are_not_in_the_truth_are_named(tmp_path: Path):
     )
     with pytest.raises(PredictionsError, match=r"1 of 2 scored pictures are not in the truth\n.*\n  got: /no/z\.jpg\n"):
         with_truth(scored("a", "/no/z.jpg", paths=("", "/no/z.jpg")), dataset(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("airplane", ("aeroplane", "car"), "aeroplane"),
+        ("tvmonitor", ("tv", "car"), "tv"),
+        ("Dining Table", ("diningtable", "table"), "diningtable"),
+        ("potted_plant", ("pottedplant",), "pottedplant"),
+        ("gnu", ("cat", "dog"), ""),
+        ("a", ("b", "cat"), ""),
+    ],
+)
+def test_the_nearest_spelling(name: str, known: tuple[str, ...], expected: str):
+    assert nearest(name, known) == (f" (did you mean {expected!r}?)" if expected else "")

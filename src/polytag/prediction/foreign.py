@@ -1,5 +1,6 @@
 """Anyone's scores in: whatever wrote the file, checked Predictions come out. docs/reference/predictions.md shows the layouts."""
 
+import errno
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,6 +63,8 @@ def read_judged(path: Path | str, *, scale: str = "", truth: Path | str | None =
     path = Path(path)
     if scale and scale not in SCALES:
         raise UsageError("unknown scale of scores", where="--scores", got=repr(scale), expected="one of " + ", ".join(SCALES))
+    if not path.exists():
+        raise _cannot_read(path, FileNotFoundError(errno.ENOENT, "no such file"))
     if path.is_dir() or is_voc_result(path):
         return _judged_voc(path, scale=scale, truth=truth, options=options)
     predictions = _read(path, scale=scale, truth_is_beside=truth is not None, options=options)

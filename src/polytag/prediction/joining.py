@@ -15,6 +15,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """ " (did you mean 'aeroplane'?)" where one of the known names is spelled nearly so; else ""."""
     folded = {_folded(other): other for other in known}
     close = [folded[_folded(name)]] if _folded(name) in folded else difflib.get_close_matches(name, known, n=1)
+    close = close or [other for other in known if min(len(name), len(other)) > 1 and (name in other or other in name)][:1]
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
