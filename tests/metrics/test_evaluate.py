@@ -8,20 +8,22 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from polytag.contracts import LabelSet, Predictions, Scores
+from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import average_precision
 from polytag.metrics.bootstrap import bootstrap_ap
 from polytag.metrics.evaluate import evaluate, scores_to_json
 from polytag.metrics.tail import tail_accuracy, tail_thresholds
+from polytag.scores import Scores
 
 PER_CLASS = (
     "ap_C", "ap_low_C", "ap_high_C", "ap_voc07_C", "ap_voc10_C", "precision_C", "recall_C", "f1_C", "accuracy_C", "support_C",
     "num_negative_C", "num_unknown_C", "threshold_C",
 )  # fmt: skip
 AVERAGES = (
-    "mAP", "mAP_voc07", "mAP_voc10", "weighted_AP", "micro_AP", "samples_AP", "CP", "CR", "CF1", "OP", "OR", "OF1", "top3_CP",
-    "top3_CR", "top3_CF1", "top3_OP", "top3_OR", "top3_OF1", "macro_F1", "accuracy",
+    "mAP", "mAP_voc07", "mAP_voc10", "weighted_AP", "micro_AP", "samples_AP", "coverage", "ranking_loss", "ROC_AUC", "CP", "CR",
+    "CF1", "OP", "OR", "OF1", "top3_CP", "top3_CR", "top3_CF1", "top3_OP", "top3_OR", "top3_OF1", "macro_F1", "Brier",
+    "calibration_error", "accuracy",
 )  # fmt: skip
 
 
@@ -75,12 +77,15 @@ def test_every_mean_says_what_it_counted(scores: Scores):
     counted = {name: f"{mean.count} {mean.unit}" for name, mean in scores.means.items()}
     predicted_known = int(((logit_NC > 0) & (target_NC >= 0)).sum())
     missed = int(((logit_NC <= 0) & (target_NC == 1)).sum())
+    with_both = int(((target_NC == 1).any(axis=0) & (target_NC == 0).any(axis=0)).sum())
+    num_with_both = int(((target_NC == 1).any(axis=1) & (target_NC == 0).any(axis=1)).sum())
     assert {name: counted[name] for name in counted if not name.startswith("top3_")} == {
         "mAP": "4 classes", "mAP_voc07": "4 classes", "mAP_voc10": "4 classes", "weighted_AP": "4 classes",
         "micro_AP": f"{num_known} decisions", "samples_AP": f"{num_with_label} pictures",
         "CP": "5 classes", "CR": "4 classes", "CF1": "4 classes", "OP": f"{predicted_known} decisions",
         "OR": f"{num_true} decisions", "OF1": f"{predicted_known + missed} decisions",
-        "macro_F1": "5 classes", "accuracy": "5 classes",
+        "macro_F1": "5 classes", "accuracy": "5 classes", "Brier": "5 classes", "calibration_error": "5 classes",
+        "ROC_AUC": f"{with_both} classes", "coverage": f"{num_with_label} pictures", "ranking_loss": f"{num_with_both} pictures",
     }  # fmt: skip
     assert counted["top3_OR"] == f"{num_true} decisions"
 
@@ -213,16 +218,18 @@ def test_json_has_every_documented_key_and_no_nan(scores: Scores):
     assert set(values) == {"version", "num_pictures", "per_class", "tail_accuracy", *AVERAGES}
     assert (values["version"], values["num_pictures"]) == (1, 120)
     assert set(values["mAP"]) == {"value", "low", "high", "num_classes"}
-    assert set(values["samples_AP"]) == {"value", "num_pictures"}
+    assert set(values["samples_AP"]) == {"value", "low", "high", "num_pictures"}
+    assert set(values["ROC_AUC"]) == {"value", "num_classes"}
     assert set(values["OF1"]) == {"value", "num_decisions"}
     assert list(values["per_class"]) == list("abcdef")
     for row in values["per_class"].values():
         assert set(row) == {
             "ap", "ap_voc07", "ap_voc10", "low", "high", "support", "num_unknown", "num_negative", "precision", "recall", "f1",
-            "accuracy", "threshold",
+            "accuracy", "threshold", "roc_auc", "brier", "calibration_error", "precision_interval", "recall_interval",
+            "accuracy_interval",
         }  # fmt: skip
     tail = values["tail_accuracy"]
-    assert set(tail) == {"threshold", "mean", "num_classes", "per_class", "count"}
+    assert set(tail) == {"threshold", "mean", "num_classes", "per_class", "low", "high", "count"}
     assert {len(tail[name]) for name in ("threshold", "mean", "num_classes")} == {101}
     assert {len(tail[name][label]) for name in ("per_class", "count") for label in "abcdef"} == {101}
 

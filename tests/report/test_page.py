@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polytag.contracts import LabelSet, Mean, Predictions, Scores
+from polytag.contracts import LabelSet, Predictions
 from polytag.errors import RunError
 from polytag.metrics.evaluate import evaluate
 from polytag.report.curves import step_curve
 from polytag.report.page import _curve_path, write_report
 from polytag.report.ranking import probability_text, ranked_rows
+from polytag.scores import Mean, Scores
 
 _VOID = {"meta", "link", "br", "hr", "img", "input"}
 _ADDRESS = ("src", "href", "xlink:href", "action", "data", "poster", "srcset", "formaction", "background")
@@ -100,7 +101,7 @@ def test_every_class_and_number_stands_in_the_page(tmp_path: Path, predictions, 
             f"{scores.precision_C[column]:.3f}",
             f"{scores.recall_C[column]:.3f}",
         ]
-    for name, label in (("CF1", "CF1"), ("samples_AP", "samples AP"), ("macro_F1", "macro F1"), ("top3_OP", "top-3 OP")):
+    for name, label in (("CF1", "CF1"), ("ROC_AUC", "ROC AUC"), ("macro_F1", "macro F1"), ("top3_OP", "top-3 OP")):
         mean = scores.means[name]
         assert page.row(label)[1:4] == [f"{mean.value:.3f}", "", f"{mean.count} {mean.unit}"]
     mean = scores.mean_ap

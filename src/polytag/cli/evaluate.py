@@ -11,8 +11,9 @@ from polytag.cli.scores import Scale, Truth, read_judged_scores
 from polytag.cli.slices import Columns, ColumnsFile, print_slices, slices_of
 
 if TYPE_CHECKING:
-    from polytag.contracts import Mean, Predictions, Scores
+    from polytag.contracts import Predictions
     from polytag.data.load import ReadOptions
+    from polytag.scores import Mean, Scores
 
 _MEANINGS = {  # the averages in the order they are shown: what each is, in a few words
     "mAP": "mean of the classes' average precisions",
@@ -20,7 +21,10 @@ _MEANINGS = {  # the averages in the order they are shown: what each is, in a fe
     "mAP_voc07": "the same with VOC 2007's eleven-point AP",
     "weighted_AP": "classes weighted by their positives; not mAP",
     "micro_AP": "all labels in one ranking; not mAP",
-    "samples_AP": "mean over pictures; not mAP",
+    "samples_AP": "mean over pictures (LRAP); not mAP",
+    "ROC_AUC": "mean of the classes' areas under the ROC curve",
+    "coverage": "classes to go down a picture's ranking for all true ones",
+    "ranking_loss": "share of a picture's pairs in the wrong order",
     "CP": "precision, mean over classes",
     "CR": "recall, mean over classes",
     "CF1": "harmonic mean of CP and CR",
@@ -30,6 +34,8 @@ _MEANINGS = {  # the averages in the order they are shown: what each is, in a fe
     "top3_CF1": "CF1 of each picture's three highest above the threshold",
     "top3_OF1": "OF1 of the same",
     "macro_F1": "mean of the classes' F1",
+    "Brier": "squared error of the probabilities, mean over classes",
+    "calibration_error": "probability against share, 15 bins, mean over classes",
     "accuracy": "share of right decisions, mean over classes",
 }
 
@@ -135,7 +141,7 @@ def print_scores(console: "Any", scores: "Scores") -> None:
 
     averages = Table(box=None, pad_edge=False, header_style="bold")
     for heading, justify in (("average", "left"), ("value", "right"), ("95% interval", "right"), ("over", "right"), ("", "left")):
-        averages.add_column(heading, justify=justify)  # pyright: ignore[reportArgumentType]  rich's literal type
+        averages.add_column(heading, justify=justify, no_wrap=True)  # pyright: ignore[reportArgumentType]  rich's literal type
     for name, meaning in _MEANINGS.items():
         mean = scores.means[name]
         averages.add_row(name, _number(mean.value), _interval(mean.low, mean.high), _counted(mean), f"[dim]{meaning}[/dim]")

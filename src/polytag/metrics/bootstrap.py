@@ -48,10 +48,10 @@ def intervals_of(ap_BC: np.ndarray) -> Intervals:
     num_classes = ap_BC.shape[1]
     low_C, high_C = np.full(num_classes, np.nan), np.full(num_classes, np.nan)
     for column in range(num_classes):
-        low_C[column], high_C[column] = _percentiles(ap_BC[:, column])
+        low_C[column], high_C[column] = percentiles(ap_BC[:, column])
     counted_B = (~np.isnan(ap_BC)).sum(axis=1)
     mean_B = np.nansum(ap_BC, axis=1)[counted_B > 0] / counted_B[counted_B > 0]
-    mean_low, mean_high = _percentiles(mean_B)
+    mean_low, mean_high = percentiles(mean_B)
     return Intervals(low_C=low_C, high_C=high_C, mean_low=mean_low, mean_high=mean_high)
 
 
@@ -132,7 +132,8 @@ def _weighted_ap(order: _Order, weight_NB: np.ndarray) -> tuple[np.ndarray, np.n
         return np.einsum("pb,pb->b", gain_PB, precision_PB) / support_B, support_B
 
 
-def _percentiles(value_B: np.ndarray) -> tuple[float, float]:
+def percentiles(value_B: np.ndarray) -> tuple[float, float]:
+    """The 2.5 and 97.5 percent points of the replicates that are defined; NaN where none is."""
     defined = value_B[~np.isnan(value_B)]
     if not len(defined):
         return float("nan"), float("nan")

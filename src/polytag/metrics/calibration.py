@@ -10,7 +10,6 @@ isotonic     the monotone step function of least squares (Zadrozny, Elkan 2002; 
              tied; a step of k positives in n counts as (k + 1/2) / (n + 1), so that logits stay finite
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,11 +19,11 @@ from sklearn.isotonic import isotonic_regression
 from polytag.calibration import Calibration, ClassMap
 from polytag.contracts import Predictions
 from polytag.errors import PredictionsError, UsageError
+from polytag.metrics.reliability import calibration_error
 
 METHODS = ("platt", "temperature", "isotonic")
 FEWEST = {"temperature": 5, "platt": 10, "isotonic": 30}
 """Known positives and known negatives that a class needs for a map of its own."""
-NUM_BINS = 15
 _SLOPES = (0.02, 50.0)  # beyond these the scores do not rank the class, or separate it so well that no slope is the right one
 _BEYOND = 0.25  # of the class's Platt slope: how an isotonic map goes on beyond its knots
 
@@ -89,12 +88,12 @@ def fit_calibration(predictions: Predictions, *, method: str = "platt", num_fold
         )
     target_NC, logit_NC = predictions.target_NC, predictions.logit_NC.astype(np.float64)
     fold_N = np.random.default_rng(seed).permutation(len(predictions)) % num_folds
+    maps, notes = _fit(target_NC, logit_NC, method=method)
     crossed_NC = np.empty(logit_NC.shape)
     for fold in range(num_folds):
         inside = fold_N == fold
-        maps, _ = _fit(target_NC[~inside], logit_NC[~inside], method=method)
-        crossed_NC[inside] = Calibration(method=method, maps=maps).apply(logit_NC[inside])
-    maps, notes = _fit(target_NC, logit_NC, method=method)
+        others, _ = _fit(target_NC[~inside], logit_NC[~inside], method=method, near=maps)
+        crossed_NC[inside] = Calibration(method=method, maps=others).apply(logit_NC[inside])
     return CalibrationFit(
         calibration=Calibration(method=method, maps=maps),
         notes=notes,
@@ -123,37 +122,6 @@ def quality(target_NC: np.ndarray, logit_NC: np.ndarray) -> Quality:
     return Quality(log_loss_C=values_C3[:, 0], brier_C=values_C3[:, 1], error_C=values_C3[:, 2])
 
 
-def calibration_error(target_N: np.ndarray, probability_N: np.ndarray, *, num_bins: int = NUM_BINS) -> float:
-    """Expected calibration error over bins of equally many pictures (Nguyen, O'Connor 2015, arXiv:1508.05154); known labels only.
-
-    Pictures are in bins by rank, and equal probabilities in one bin, so their order changes nothing. NaN without a picture.
-    """
-    known = target_N >= 0
-    mean_B, share_B, count_B = reliability(target_N[known], probability_N[known], num_bins=num_bins)
-    return float(np.sum(count_B * np.abs(mean_B - share_B)) / count_B.sum()) if len(count_B) else math.nan
-
-
-def reliability(
-    target_N: np.ndarray, probability_N: np.ndarray, *, num_bins: int = NUM_BINS
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The reliability curve: mean probability, share of positives and number of pictures of each bin, ascending; known labels only.
-
-    At most `num_bins`, of equally many pictures as far as ties allow.
-    """
-    distinct_D, which_N = np.unique(probability_N, return_inverse=True)
-    count_D = np.bincount(which_N, minlength=len(distinct_D))
-    right_D = np.bincount(which_N, weights=target_N == 1, minlength=len(distinct_D))
-    if not len(distinct_D):
-        return np.zeros(0), np.zeros(0), np.zeros(0, np.int64)
-    middle_D = np.cumsum(count_D) - count_D / 2
-    bin_D = np.minimum((middle_D * num_bins / len(probability_N)).astype(np.int64), num_bins - 1)
-    count_B = np.bincount(bin_D, weights=count_D)
-    filled = count_B > 0
-    mean_B = np.bincount(bin_D, weights=count_D * distinct_D)[filled] / count_B[filled]
-    share_B = np.bincount(bin_D, weights=right_D)[filled] / count_B[filled]
-    return mean_B, share_B, count_B[filled].astype(np.int64)
-
-
 def keep_decisions(
     before: Predictions, after: Predictions, *, thresholds: Sequence[float], moved: Sequence[float]
 ) -> tuple[float, ...]:
@@ -173,7 +141,10 @@ def keep_decisions(
     return tuple(found)
 
 
-def _fit(target_NC: np.ndarray, logit_NC: np.ndarray, *, method: str) -> tuple[tuple[ClassMap, ...], tuple[str, ...]]:
+def _fit(
+    target_NC: np.ndarray, logit_NC: np.ndarray, *, method: str, near: Sequence[ClassMap] = ()
+) -> tuple[tuple[ClassMap, ...], tuple[str, ...]]:
+    """The maps and notes of all classes; lines are sought from those of `near`: that only saves time."""
     known_NC = target_NC >= 0
     slope, _ = _fit_line(target_NC[known_NC] == 1, logit_NC[known_NC], with_bias=False) if known_NC.any() else (1.0, 0.0)
     pooled = ClassMap(kind="pooled", slope=float(np.clip(slope, *_SLOPES)))
@@ -184,31 +155,36 @@ def _fit(target_NC: np.ndarray, logit_NC: np.ndarray, *, method: str) -> tuple[t
         positive_N, logit_N = target_NC[known, column] == 1, logit_NC[known, column]
         num_positives, num_negatives = int(positive_N.sum()), int((~positive_N).sum())
         fewest, made = FEWEST[method], None
+        start = (near[column].slope, near[column].bias) if near and near[column].kind == method != "isotonic" else (1.0, 0.0)
         if num_positives < fewest:
             note = f"{num_positives} of {fewest} positives needed: all classes’ temperature"
         elif num_negatives < fewest:
             note = f"{num_negatives} of {fewest} negatives needed: all classes’ temperature"
         else:
-            made = _fit_isotonic(positive_N, logit_N) if method == "isotonic" else _line(positive_N, logit_N, kind=method)
+            made = (
+                _fit_isotonic(positive_N, logit_N) if method == "isotonic" else _line(positive_N, logit_N, kind=method, start=start)
+            )
             note = "" if made else "the scores do not rank it: all classes’ temperature"
         maps.append(made or pooled)
         notes.append(note)
     return tuple(maps), tuple(notes)
 
 
-def _line(positive_N: np.ndarray, logit_N: np.ndarray, *, kind: str) -> ClassMap | None:
-    slope, bias = _fit_line(positive_N, logit_N, with_bias=kind == "platt")
+def _line(positive_N: np.ndarray, logit_N: np.ndarray, *, kind: str, start: tuple[float, float] = (1.0, 0.0)) -> ClassMap | None:
+    slope, bias = _fit_line(positive_N, logit_N, with_bias=kind == "platt", start=start)
     return ClassMap(kind=kind, slope=slope, bias=bias) if _SLOPES[0] <= slope <= _SLOPES[1] else None
 
 
-def _fit_line(positive_N: np.ndarray, logit_N: np.ndarray, *, with_bias: bool) -> tuple[float, float]:
+def _fit_line(
+    positive_N: np.ndarray, logit_N: np.ndarray, *, with_bias: bool, start: tuple[float, float] = (1.0, 0.0)
+) -> tuple[float, float]:
     """Slope and bias of least log-loss against Platt's smoothed targets: convex, by Newton's method with halved steps."""
     num_positives = int(positive_N.sum())
     high, low = (num_positives + 1) / (num_positives + 2), 1 / (len(positive_N) - num_positives + 2)
     goal_N = np.where(positive_N, high, low)
     scale = float(np.abs(logit_N).max()) or 1.0  # foreign scores may be of any size
     column_NF = np.stack([logit_N / scale, np.ones(len(logit_N))][: 2 if with_bias else 1], axis=1)
-    weight_F = np.array([scale, 0.0])[: column_NF.shape[1]]
+    weight_F = np.array([start[0] * scale, start[1]])[: column_NF.shape[1]]
 
     def loss_of(weight_F: np.ndarray) -> float:
         value_N = column_NF @ weight_F
@@ -224,7 +200,7 @@ def _fit_line(positive_N: np.ndarray, logit_N: np.ndarray, *, with_bias: bool) -
         while (tried := loss_of(weight_F - length * step_F)) > loss and length > 1e-9:
             length /= 2
         weight_F, gained, loss = weight_F - length * step_F, loss - tried, tried
-        if gained < 1e-13:
+        if gained < 1e-11:
             break
     return float(weight_F[0] / scale), float(weight_F[1]) if with_bias else 0.0
 

@@ -2,15 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from polytag.contracts import UNKNOWN, Mean, Predictions, Scores
+from polytag.contracts import UNKNOWN, Predictions
 from polytag.errors import UsageError
-from polytag.metrics.ap import ap_of, ap_voc07_of, ap_voc10_of, average_precision, mean_over_defined, rank
-from polytag.metrics.bootstrap import bootstrap_ap
+from polytag.metrics.ap import Ranking, ap_of, ap_voc07_of, ap_voc10_of, mean_over_defined, of_every_class, rank, roc_auc_of
+from polytag.metrics.bootstrap import intervals_of, percentiles, replicates, weights_of
 from polytag.metrics.decisions import averages_of, count, decide, decide_top
+from polytag.metrics.per_picture import PictureRankings, picture_rankings
+from polytag.metrics.proportions import wilson
+from polytag.metrics.reliability import brier_score, calibration_error
 from polytag.metrics.tail import tail_accuracy, tail_thresholds
+from polytag.scores import Mean, Scores
 
 
 def evaluate(
@@ -33,28 +38,31 @@ def evaluate(
     # the curves of all classes share their thresholds: they begin at the one threshold there is, or at 0.5 where there are several
     tail_start = float(threshold_C[0]) if (threshold_C == threshold_C[0]).all() and 0 < threshold_C[0] < 1 else 0.5
 
-    rankings = [rank(target_N, logit_N) for target_N, logit_N in zip(target_NC.T, logit_NC.T, strict=True)]
-    ap_C = np.array([ap_of(ranking) for ranking in rankings])
-    ap_voc07_C = np.array([ap_voc07_of(ranking) for ranking in rankings])
-    ap_voc10_C = np.array([ap_voc10_of(ranking) for ranking in rankings])
-    intervals = bootstrap_ap(target_NC, logit_NC, num_replicates=num_replicates, seed=seed)
-    support_C = np.array([ranking.num_positives for ranking in rankings])
-    num_scored = int((support_C > 0).sum())
+    ap_C, ap_voc10_C, ap_voc07_C, roc_auc_C = np.array(of_every_class(target_NC, logit_NC, _areas)).reshape(-1, 4).T
+    pictures = picture_rankings(target_NC, logit_NC)
+    intervals = _intervals(target_NC, logit_NC, pictures, num_replicates=num_replicates, seed=seed)
+    support_C = (target_NC == 1).sum(axis=0)
+    brier_C, calibration_error_C = _reliability(target_NC, probability_NC)
 
     # a rank has no probability and so no decision: nothing is decided of any label, and every number of decisions is undefined
     decided_NC = target_NC if predictions.has_probabilities else np.full_like(target_NC, UNKNOWN)
     counts = count(decided_NC, decide(probability_NC, threshold_C=threshold_C))
     top = count(decided_NC, decide_top(probability_NC, threshold_C=threshold_C))
     means = {
-        "mAP": Mean(value=mean_over_defined(ap_C), count=num_scored, low=intervals.mean_low, high=intervals.mean_high),
-        "mAP_voc07": Mean(value=mean_over_defined(ap_voc07_C), count=num_scored),
-        "mAP_voc10": Mean(value=mean_over_defined(ap_voc10_C), count=num_scored),
-        "weighted_AP": Mean(value=_weighted(ap_C, support_C), count=num_scored),
+        "mAP": _mean(ap_C, interval=intervals.mean),
+        "mAP_voc07": _mean(ap_voc07_C),
+        "mAP_voc10": _mean(ap_voc10_C),
+        "weighted_AP": replace(_mean(ap_C, interval=intervals.weighted), value=_weighted(ap_C, support_C)),
         "micro_AP": micro_average_precision(target_NC, logit_NC),
-        "samples_AP": samples_average_precision(target_NC, logit_NC),
+        "samples_AP": _mean(pictures.ap_N, unit="pictures", interval=intervals.samples),
+        "coverage": _mean(pictures.coverage_N, unit="pictures", interval=intervals.coverage),
+        "ranking_loss": _mean(pictures.ranking_loss_N, unit="pictures", interval=intervals.ranking_loss),
+        "ROC_AUC": _mean(roc_auc_C),
         **averages_of(counts),
         **averages_of(top, prefix="top3_"),
         "macro_F1": _mean(counts.f1_C),
+        "Brier": _mean(brier_C),
+        "calibration_error": _mean(calibration_error_C),
         "accuracy": _mean(counts.accuracy_C),
     }
     return Scores(
@@ -64,12 +72,18 @@ def evaluate(
         ap_C=ap_C,
         ap_low_C=intervals.low_C,
         ap_high_C=intervals.high_C,
+        roc_auc_C=roc_auc_C,
+        brier_C=brier_C,
+        calibration_error_C=calibration_error_C,
         ap_voc07_C=ap_voc07_C,
         ap_voc10_C=ap_voc10_C,
         precision_C=counts.precision_C,
+        precision_interval_C2=_wilson(counts.tp_C, counts.tp_C + counts.fp_C),
         recall_C=counts.recall_C,
+        recall_interval_C2=_wilson(counts.tp_C, counts.tp_C + counts.fn_C),
         f1_C=counts.f1_C,
         accuracy_C=counts.accuracy_C,
+        accuracy_interval_C2=_wilson(counts.tp_C + counts.tn_C, counts.tp_C + counts.fp_C + counts.fn_C + counts.tn_C),
         support_C=support_C,
         num_negative_C=(target_NC == 0).sum(axis=0),
         num_unknown_C=(target_NC < 0).sum(axis=0),
@@ -102,10 +116,64 @@ def micro_average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> Mean
     return Mean(value=value, count=int((target_NC >= 0).sum()), unit="decisions")
 
 
-def samples_average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> Mean:
-    """Mean over pictures of the AP of the picture's own ranking of classes; pictures without a positive are not counted."""
-    ap_N = average_precision(target_NC.T, score_NC.T)
-    return Mean(value=mean_over_defined(ap_N), count=int((~np.isnan(ap_N)).sum()), unit="pictures")
+def _areas(ranking: Ranking) -> tuple[float, float, float, float]:
+    return ap_of(ranking), ap_voc10_of(ranking), ap_voc07_of(ranking), roc_auc_of(ranking)
+
+
+def _reliability(target_NC: np.ndarray, probability_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Brier score and calibration error of every class; NaN where there are no probabilities or no known label."""
+    if np.isnan(probability_NC).any():
+        return np.full(target_NC.shape[1], np.nan), np.full(target_NC.shape[1], np.nan)
+    columns = [
+        (brier_score(target_N, probability_N), calibration_error(target_N, probability_N))
+        for target_N, probability_N in zip(target_NC.T, probability_NC.T, strict=True)
+    ]
+    brier_C, error_C = np.array(columns).reshape(-1, 2).T
+    return brier_C, error_C
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Intervals:
+    """95% bootstrap intervals over pictures: of each class's AP, and (low, high) of the averages made of whole pictures."""
+
+    low_C: np.ndarray
+    high_C: np.ndarray
+    mean: tuple[float, float]
+    weighted: tuple[float, float]
+    samples: tuple[float, float]
+    coverage: tuple[float, float]
+    ranking_loss: tuple[float, float]
+
+
+def _intervals(
+    target_NC: np.ndarray, logit_NC: np.ndarray, pictures: PictureRankings, *, num_replicates: int, seed: int
+) -> _Intervals:
+    """All from the same replicates: a class is weighted by the positives that a replicate drew, a picture by how often it was."""
+    weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed)
+    drawn = replicates(target_NC, weight_NB, score_NC=logit_NC)
+    of_classes = intervals_of(drawn.ap_BC)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        weighted_B = np.nansum(drawn.ap_BC * drawn.support_BC, axis=1) / drawn.support_BC.sum(axis=1)
+
+        def of_pictures(value_N: np.ndarray) -> tuple[float, float]:
+            counted = ~np.isnan(value_N)
+            counted_NB = weight_NB[counted]
+            total_B = counted_NB.sum(axis=0, dtype=np.float64)
+            return percentiles((value_N[counted] @ counted_NB) / total_B)
+
+        return _Intervals(
+            low_C=of_classes.low_C,
+            high_C=of_classes.high_C,
+            mean=(of_classes.mean_low, of_classes.mean_high),
+            weighted=percentiles(weighted_B),
+            samples=of_pictures(pictures.ap_N),
+            coverage=of_pictures(pictures.coverage_N),
+            ranking_loss=of_pictures(pictures.ranking_loss_N),
+        )
+
+
+def _wilson(num_right_C: np.ndarray, num_tried_C: np.ndarray) -> np.ndarray:
+    return np.stack(wilson(num_right_C, num_tried_C), axis=-1)
 
 
 def _weighted(ap_C: np.ndarray, support_C: np.ndarray) -> float:
@@ -114,8 +182,9 @@ def _weighted(ap_C: np.ndarray, support_C: np.ndarray) -> float:
     return float(np.average(ap_C[scored], weights=support_C[scored])) if scored.any() else float("nan")
 
 
-def _mean(value_C: np.ndarray) -> Mean:
-    return Mean(value=mean_over_defined(value_C), count=int((~np.isnan(value_C)).sum()))
+def _mean(value: np.ndarray, *, unit: str = "classes", interval: tuple[float, float] = (math.nan, math.nan)) -> Mean:
+    """The mean of what is defined, saying how many that is."""
+    return Mean(value=mean_over_defined(value), count=int((~np.isnan(value)).sum()), unit=unit, low=interval[0], high=interval[1])
 
 
 def scores_to_json(scores: Scores) -> dict[str, object]:
@@ -127,10 +196,16 @@ def scores_to_json(scores: Scores) -> dict[str, object]:
             "high": _number(scores.ap_high_C[column]),
             "ap_voc07": _number(scores.ap_voc07_C[column]),
             "ap_voc10": _number(scores.ap_voc10_C[column]),
+            "roc_auc": _number(scores.roc_auc_C[column]),
+            "brier": _number(scores.brier_C[column]),
+            "calibration_error": _number(scores.calibration_error_C[column]),
             "precision": _number(scores.precision_C[column]),
+            "precision_interval": _numbers(scores.precision_interval_C2[column]),
             "recall": _number(scores.recall_C[column]),
+            "recall_interval": _numbers(scores.recall_interval_C2[column]),
             "f1": _number(scores.f1_C[column]),
             "accuracy": _number(scores.accuracy_C[column]),
+            "accuracy_interval": _numbers(scores.accuracy_interval_C2[column]),
             "threshold": _number(scores.threshold_C[column]),
             "support": int(scores.support_C[column]),
             "num_negative": int(scores.num_negative_C[column]),
@@ -149,6 +224,8 @@ def scores_to_json(scores: Scores) -> dict[str, object]:
             "mean": _numbers(tail.mean_K),
             "num_classes": tail.num_classes_K.tolist(),
             "per_class": {name: _numbers(tail.per_class_CK[column]) for column, name in enumerate(scores.label_set)},
+            "low": {name: _numbers(tail.interval_CK2[column, :, 0]) for column, name in enumerate(scores.label_set)},
+            "high": {name: _numbers(tail.interval_CK2[column, :, 1]) for column, name in enumerate(scores.label_set)},
             "count": {name: tail.count_CK[column].tolist() for column, name in enumerate(scores.label_set)},
         },
     }

@@ -6,7 +6,8 @@ share whose decision "present" is right. t runs from the decision threshold up, 
 
 import numpy as np
 
-from polytag.contracts import TailAccuracy
+from polytag.metrics.proportions import wilson
+from polytag.scores import TailAccuracy
 
 
 def tail_accuracy(target_NC: np.ndarray, probability_NC: np.ndarray, *, threshold_K: np.ndarray) -> TailAccuracy:
@@ -23,7 +24,12 @@ def tail_accuracy(target_NC: np.ndarray, probability_NC: np.ndarray, *, threshol
     total_K = np.where(count_CK > 0, per_class_CK, 0.0).sum(axis=0)
     mean_K = np.divide(total_K, num_classes_K, out=np.full(num_thresholds, np.nan), where=num_classes_K > 0)
     return TailAccuracy(
-        threshold_K=threshold_K, mean_K=mean_K, num_classes_K=num_classes_K, per_class_CK=per_class_CK, count_CK=count_CK
+        threshold_K=threshold_K,
+        mean_K=mean_K,
+        num_classes_K=num_classes_K,
+        per_class_CK=per_class_CK,
+        interval_CK2=np.stack(wilson(right_CK, count_CK), axis=-1),
+        count_CK=count_CK,
     )
 
 

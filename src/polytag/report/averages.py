@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polytag.contracts import Mean, Scores
+from polytag.scores import Mean, Scores
 
 GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Average precision": {
@@ -14,7 +14,19 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "mAP_voc07": ("mAP, VOC 2007", "the same with eleven recall levels, as the VOC devkit did until 2009"),
         "micro_AP": ("micro AP", "one ranking of all decisions of all classes together"),
         "weighted_AP": ("weighted AP", "mean over classes weighted by their positives: large classes decide"),
-        "samples_AP": ("samples AP", "mean over pictures of how well each one’s labels are ranked; not comparable with mAP"),
+        "samples_AP": ("samples AP (LRAP)", "mean over pictures of how well each one’s labels are ranked; not comparable with mAP"),
+    },
+    "Other rankings": {
+        "ROC_AUC": ("ROC AUC", "mean of the classes’ areas under the ROC curve: high wherever absence is common"),
+        "coverage": ("coverage", "how many classes down a picture’s ranking all its true ones are found; lower is better"),
+        "ranking_loss": ("ranking loss", "share of a picture’s (true, absent) pairs in the wrong order; lower is better"),
+    },
+    "Probabilities": {
+        "Brier": ("Brier score", "mean over classes of the squared error of the probability; lower is better"),
+        "calibration_error": (
+            "calibration error",
+            "mean over classes of the distance of probabilities from true shares, in 15 bins of equal size; lower is better",
+        ),
     },
     "At the threshold": {
         "CP": ("CP", "mean of the classes’ precisions"),

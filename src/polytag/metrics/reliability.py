@@ -1,0 +1,44 @@
+"""Whether probabilities mean what they say: Brier score, calibration error and the reliability curve; known labels only."""
+
+import math
+
+import numpy as np
+
+NUM_BINS = 15
+
+
+def brier_score(target_N: np.ndarray, probability_N: np.ndarray) -> float:
+    """Mean squared difference of probability and truth, 0 to 1, lower is better (Brier 1950). NaN without a known label."""
+    known = target_N >= 0
+    return float(np.mean((probability_N[known] - target_N[known]) ** 2)) if known.any() else math.nan
+
+
+def calibration_error(target_N: np.ndarray, probability_N: np.ndarray, *, num_bins: int = NUM_BINS) -> float:
+    """Expected calibration error over bins of equally many pictures (Nguyen, O'Connor 2015, arXiv:1508.05154); known labels only.
+
+    Pictures are in bins by rank, and equal probabilities in one bin, so their order changes nothing. NaN without a picture.
+    """
+    known = target_N >= 0
+    mean_B, share_B, count_B = reliability(target_N[known], probability_N[known], num_bins=num_bins)
+    return float(np.sum(count_B * np.abs(mean_B - share_B)) / count_B.sum()) if len(count_B) else math.nan
+
+
+def reliability(
+    target_N: np.ndarray, probability_N: np.ndarray, *, num_bins: int = NUM_BINS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The reliability curve: mean probability, share of positives and number of pictures of each bin, ascending; known labels only.
+
+    At most `num_bins`, of equally many pictures as far as ties allow.
+    """
+    distinct_D, which_N = np.unique(probability_N, return_inverse=True)
+    count_D = np.bincount(which_N, minlength=len(distinct_D))
+    right_D = np.bincount(which_N, weights=target_N == 1, minlength=len(distinct_D))
+    if not len(distinct_D):
+        return np.zeros(0), np.zeros(0), np.zeros(0, np.int64)
+    middle_D = np.cumsum(count_D) - count_D / 2
+    bin_D = np.minimum((middle_D * num_bins / len(probability_N)).astype(np.int64), num_bins - 1)
+    count_B = np.bincount(bin_D, weights=count_D)
+    filled = count_B > 0
+    mean_B = np.bincount(bin_D, weights=count_D * distinct_D)[filled] / count_B[filled]
+    share_B = np.bincount(bin_D, weights=right_D)[filled] / count_B[filled]
+    return mean_B, share_B, count_B[filled].astype(np.int64)

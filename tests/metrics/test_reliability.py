@@ -1,0 +1,30 @@
+"""Brier score and calibration error of probabilities."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import brier_score_loss
+
+from polytag.metrics.reliability import brier_score, calibration_error
+
+
+def test_brier_is_scikit_learns_over_the_known():
+    rng = np.random.default_rng(0)
+    target_N, probability_N = rng.integers(-1, 2, 200), rng.random(200)
+    known = target_N >= 0
+    assert brier_score(target_N, probability_N) == pytest.approx(brier_score_loss(target_N[known], probability_N[known]), abs=1e-12)
+    assert np.isnan(brier_score(np.array([-1]), np.array([0.3])))
+
+
+def test_calibration_error_by_hand():
+    # one bin each: the mean probability of 0.2 against a share of 0.5, and of 0.9 against 1
+    target_N, probability_N = np.array([0, 1, 1, 1]), np.array([0.2, 0.2, 0.9, 0.9])
+    assert calibration_error(target_N, probability_N, num_bins=2) == pytest.approx(0.5 * 0.3 + 0.5 * 0.1)
+    assert calibration_error(np.array([0, 1]), np.array([0.0, 1.0])) == 0
+
+
+def test_probabilities_that_are_true_have_a_small_error_and_those_that_are_not_a_large_one():
+    rng = np.random.default_rng(0)
+    probability_N = rng.random(20_000)
+    target_N = (rng.random(20_000) < probability_N).astype(int)
+    assert calibration_error(target_N, probability_N) < 0.02
+    assert calibration_error(target_N, probability_N**3) > 0.2
