@@ -228,6 +228,27 @@ def test_the_files_of_a_run_are_all_listed(at_hand: Path):
     assert_lists(page, "facts", set(config["facts"]))
 
 
+def test_the_keys_of_thresholds_and_calibration_are_all_listed(at_hand: Path):
+    from polytag import read_predictions
+    from polytag.cli.calibrate import fit_to_json
+    from polytag.metrics.calibration import FEWEST, METHODS, fit_calibration
+
+    page, run = REFERENCE / "run-folder.md", at_hand / "runs" / "VOC2012-finetune"
+    thresholds = json.loads((run / "thresholds.json").read_text())
+    assert_lists(page, "thresholds.json", set(thresholds))
+    assert_lists(page, "Keys of a threshold", set(next(iter(thresholds["per_class"].values()))))
+    predictions = read_predictions(run / "predictions-val.parquet")
+    fits = [fit_calibration(predictions, method=method) for method in METHODS]
+    values = fit_to_json(fits[0], predictions.label_set, seed=0)
+    assert_lists(page, "calibration.json", set(values))
+    assert_lists(page, "Keys of a calibrated class", set(next(iter(values["per_class"].values()))))
+    assert_lists(page, "calibration", set(values["calibration"]) | {"thresholds"})
+    assert_lists(page, "maps", {"kind", "slope", "bias", "logit", "calibrated"})
+    assert {key for fit in fits for each in fit.calibration.maps for key in each.to_json()} >= {"kind", "slope", "bias"}
+    text = section_of(REFERENCE / "metrics.md", "Calibration")
+    assert "than {temperature} (temperature), {platt} (platt) or {isotonic} (isotonic)".format(**FEWEST) in " ".join(text.split())
+
+
 def test_the_columns_of_predictions_are_all_listed(at_hand: Path, tmp_path: Path):
     import pyarrow.parquet as pq
 

@@ -14,12 +14,11 @@ from polytag.errors import PredictionsError, UsageError
 from polytag.metrics.ap import average_precision
 from polytag.metrics.calibration import (
     METHODS,
-    calibration_error,
     fit_calibration,
     keep_decisions,
     quality,
-    reliability,
 )
+from polytag.metrics.reliability import calibration_error, reliability
 
 
 def table(logit_NC, target_NC, **given) -> Predictions:
