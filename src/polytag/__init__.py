@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from polytag.contracts import Dataset, LabelSet, Predictions, Preprocessing, Scores
+    from polytag.contracts import Dataset, LabelSet, Predictions, Preprocessing
     from polytag.data.check import check
     from polytag.data.convert import convert
     from polytag.data.fetch import fetch
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from polytag.prediction.pictures import predict
     from polytag.prediction.table import read_predictions, write_predictions
     from polytag.report.page import write_report
+    from polytag.scores import Scores
     from polytag.training.recipes import FINETUNE, PROBE, VELOCITY, Recipe
     from polytag.training.train import resume, train
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "polytag.contracts": ("Dataset", "LabelSet", "Predictions", "Preprocessing", "Scores"),
+    "polytag.contracts": ("Dataset", "LabelSet", "Predictions", "Preprocessing"),
     "polytag.data.check": ("check",),
     "polytag.data.convert": ("convert",),
     "polytag.data.fetch": ("fetch",),
@@ -41,6 +42,7 @@ _HOMES = {
     "polytag.prediction.pictures": ("predict",),
     "polytag.prediction.table": ("read_predictions", "write_predictions"),
     "polytag.report.page": ("write_report",),
+    "polytag.scores": ("Scores",),
     "polytag.training.recipes": ("FINETUNE", "PROBE", "VELOCITY", "Recipe"),
     "polytag.training.train": ("resume", "train"),
 }

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polytag.contracts import LabelSet, Predictions, Scores
+from polytag.contracts import LabelSet, Predictions
 from polytag.metrics.evaluate import evaluate
+from polytag.scores import Scores
 
 
 def predictions_with_pictures(folder: Path, *, num_pictures: int = 60, seed: int = 0) -> Predictions:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polytag.contracts import LabelSet, Predictions, Scores
+from polytag.contracts import LabelSet, Predictions
 from polytag.metrics.evaluate import evaluate
 from polytag.report.page import write_report
+from polytag.scores import Scores
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser

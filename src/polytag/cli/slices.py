@@ -10,9 +10,9 @@ import typer
 from polytag.errors import UsageError
 
 if TYPE_CHECKING:
-    from polytag.contracts import Mean
     from polytag.metrics.slices import Slices
     from polytag.prediction.foreign import Judged
+    from polytag.scores import Mean
 
 Columns = Annotated[
     list[str] | None,

@@ -10,7 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
-from polytag.contracts import LabelSet, Mean, Predictions
+from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import average_precision, mean_over_defined
 from polytag.metrics.bootstrap import intervals_of, replicate_ap, weights_of
@@ -18,6 +18,7 @@ from polytag.metrics.changes import Changes, changes_of
 from polytag.metrics.comparison_text import Line, comparison_lines, comparison_to_json
 from polytag.metrics.pairing import pair
 from polytag.metrics.significance import holm, swap_test
+from polytag.scores import Mean
 
 _WORK = 120_000_000  # labels times permutations that take about a second
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polytag.contracts import Mean
 from polytag.metrics.ap import mean_over_defined
+from polytag.scores import Mean
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from polytag.contracts import Mean, Predictions, Scores
+from polytag.contracts import Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import mean_over_defined
 from polytag.metrics.bootstrap import bootstrap_ap
 from polytag.metrics.evaluate import evaluate, scores_to_json
+from polytag.scores import Mean, Scores
 
 NUM_BINS = 4
 MAX_NUMBERS = 8

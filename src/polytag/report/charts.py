@@ -12,8 +12,8 @@ import numpy as np
 import vl_convert
 from markupsafe import escape
 
-from polytag.contracts import Scores
 from polytag.report.curves import StepCurve
+from polytag.scores import Scores
 
 Row = Mapping[str, float]
 

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from polytag import files
-from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions, Scores
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
 from polytag.metrics.slices import Slices, caveats
 from polytag.report.averages import average_groups
 from polytag.report.charts import PAGE, history_chart, tail_charts, to_svg
@@ -24,6 +24,7 @@ from polytag.report.ranking import (
 )
 from polytag.report.rendering import environment_of
 from polytag.report.thumbnails import pack_sheets
+from polytag.scores import Scores
 
 TOP = 50
 _THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_PICTURES = 96, 64, 2500

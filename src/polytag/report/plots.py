@@ -6,10 +6,11 @@ from pathlib import Path
 import altair as alt
 
 from polytag import files
-from polytag.contracts import Predictions, Scores
+from polytag.contracts import Predictions
 from polytag.report.charts import FILE, NAMES_PX, history_chart, precision_recall_chart, tail_charts, to_png
 from polytag.report.curves import StepCurve, step_curve
 from polytag.report.ranking import classes_in_detail
+from polytag.scores import Scores
 
 
 def write_plots(

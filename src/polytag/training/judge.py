@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from polytag import files
-from polytag.contracts import Dataset, Scores
+from polytag.contracts import Dataset
 from polytag.metrics.evaluate import evaluate, scores_to_json
 from polytag.metrics.operating_points import points_at
 from polytag.models.checkpoint import Checkpoint
@@ -16,6 +16,7 @@ from polytag.prediction.thresholds import write_thresholds
 from polytag.report.grids import write_grids
 from polytag.report.page import write_report
 from polytag.report.plots import write_plots
+from polytag.scores import Scores
 from polytag.training.loop import Watcher, validate
 from polytag.training.recipes import Recipe
 from polytag.training.run_folder import Row, RunFolder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from polytag.contracts import Dataset, Scores
+from polytag.contracts import Dataset
 from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.splits import require_trainable, with_validation_split
 from polytag.errors import RunError, UsageError
@@ -18,6 +18,7 @@ from polytag.models.backbone import build_model, require_input_size
 from polytag.models.checkpoint import Checkpoint, save_checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.prediction.table import read_predictions
+from polytag.scores import Scores
 from polytag.training.judge import judge
 from polytag.training.loop import Interrupted, Silent, Sinks, Watcher, has_head_start, train_loop
 from polytag.training.probe import extract_features, fit_probe, install_probe
