@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
-from polytag.metrics.evaluate import evaluate, scores_to_json
+from polytag.metrics.evaluate import judge_predictions
 from polytag.metrics.slices import caveats, slice_scores, slices_to_json
 
 LABELS = LabelSet(names=("cat", "dog"))
@@ -70,11 +70,11 @@ def test_numbers_are_cut_at_quartiles():
     slices = slice_scores(predictions, [float(value) for value in range(11)] + [None], column="size", num_replicates=0)
     assert slices.edges == (0, 2.5, 5, 7.5, 10)
     assert [(part.value, part.num_pictures) for part in slices.slices] == [
-        ("0 to <2.5", 3), ("2.5 to <5", 2), ("5 to <7.5", 3), ("7.5 to 10", 3),
+        ("0 to 2", 3), ("3 to 4", 2), ("5 to 7", 3), ("8 to 10", 3),
     ]  # fmt: skip
     assert slices.num_without == 1
     assert caveats(slices) == [
-        "size is cut at its quantiles; each slice is without its upper edge, but the last.",
+        "size is cut at its quantiles: 2.5, 5, 7.5.",
         "1 pictures have no value of size and are in no slice.",
     ]
 
@@ -83,7 +83,15 @@ def test_edges_that_fall_together_are_one():
     values = [5.0] * 90 + [float(value) for value in range(10)]
     slices = slice_scores(table([[1, 0]] * 100), values, column="size", num_replicates=0)
     assert slices.edges == (0, 5, 9)
-    assert [(part.value, part.num_pictures) for part in slices.slices] == [("0 to <5", 5), ("5 to 9", 95)]
+    assert [(part.value, part.num_pictures) for part in slices.slices] == [("0 to 4", 5), ("5 to 9", 95)]
+
+
+def test_a_bin_of_one_whole_number_is_that_number_and_others_have_their_edges():
+    slices = slice_scores(table([[1, 0]] * 40), [1.0] * 20 + [2.0 + row for row in range(20)], column="n", num_replicates=0)
+    assert [(part.value, part.num_pictures) for part in slices.slices] == [("1", 20), ("2 to 11", 10), ("12 to 21", 10)]
+    halves = slice_scores(table([[1, 0]] * 9), [row / 8 for row in range(9)], column="x", num_replicates=0)
+    assert [part.value for part in halves.slices] == ["0 to <0.25", "0.25 to <0.5", "0.5 to <0.75", "0.75 to 1"]
+    assert halves.edges == (0, 0.25, 0.5, 0.75, 1)
 
 
 def test_a_few_numbers_are_a_slice_each_and_sorted_as_numbers():
@@ -122,8 +130,8 @@ def test_a_slice_is_evaluate_on_its_pictures_and_slices_part_the_pictures(num_pi
     slices = slice_scores(predictions, values, column="place", num_replicates=20)
     assert sum(part.num_pictures for part in slices.slices) + slices.num_without == num_pictures
     for part in slices.slices:
-        alone = evaluate(predictions.take([row for row, value in enumerate(values) if value == part.value]), num_replicates=20)
-        assert json.dumps(scores_to_json(part.scores)) == json.dumps(scores_to_json(alone))
+        alone = judge_predictions(predictions.take([row for row, value in enumerate(values) if value == part.value]), num_replicates=20)
+        assert json.dumps(part.scores.to_json()) == json.dumps(alone.to_json())
         assert set(np.array(LABELS.names)[part.scores.support_C > 0]) >= set(slices.shared_classes) or not part.scores.mean_ap.count
         if part.scores.mean_ap.count == len(slices.shared_classes) > 0:
             assert part.shared_map.value == pytest.approx(part.scores.mean_ap.value)

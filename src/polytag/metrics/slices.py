@@ -15,7 +15,7 @@ from polytag.contracts import Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import mean_over_defined
 from polytag.metrics.bootstrap import bootstrap_ap
-from polytag.metrics.evaluate import evaluate, scores_to_json
+from polytag.metrics.evaluate import judge_predictions
 from polytag.scores import Mean, Scores
 
 NUM_BINS = 4
@@ -31,7 +31,7 @@ Value = str | float | None
 class Slice:
     """The pictures of one value, or of one bin, and every metric on them.
 
-    value       the text or number, or the bin's edges: "120 to <300", the last one "300 to 640"
+    value       the text or number; of a bin its edges, "0.25 to <0.5", or, of whole numbers, the first and last: "120 to 299"
     shared_map  mAP over the shared classes, with its interval; NaN where the slice has no positive
     """
 
@@ -87,7 +87,7 @@ def slice_scores(
     slices: list[Slice] = []
     for label, rows in zip(labels, rows_S, strict=True):
         part = predictions.take(rows)
-        scores = evaluate(part, threshold=threshold, num_replicates=num_replicates, seed=seed)
+        scores = judge_predictions(part, threshold=threshold, num_replicates=num_replicates, seed=seed)
         shared = Mean(value=math.nan, count=0)
         if shared_C.any() and scores.mean_ap.count:
             target_NC, logit_NC = part.target_NC[:, shared_C], part.logit_NC[:, shared_C]
@@ -116,7 +116,7 @@ def slices_to_json(slices: Slices) -> dict[str, object]:
         interval = {} if math.isnan(shared.low) else {"low": shared.low, "high": shared.high}
         value = None if math.isnan(shared.value) else shared.value
         values[part.value] = {
-            **scores_to_json(part.scores),
+            **part.scores.to_json(),
             "mAP_shared_classes": {"value": value, "num_classes": shared.count, **interval},
         }
     return {
@@ -131,7 +131,7 @@ def caveats(slices: Slices) -> list[str]:
     """What a reader must know of a table of slices."""
     said: list[str] = []
     if slices.edges:
-        said.append(f"{slices.column} is cut at its quantiles; each slice is without its upper edge, but the last.")
+        said.append(f"{slices.column} is cut at its quantiles: {', '.join(map(_text, slices.edges[1:-1]))}.")
     if not slices.is_comparable:
         num_shared = len(slices.shared_classes)
         said.append(
@@ -160,8 +160,7 @@ def _labels(value_N: Sequence[Value], *, column: str, num_bins: int) -> tuple[np
         edges = np.unique(np.quantile(number_N[~np.isnan(number_N)], np.linspace(0, 1, num_bins + 1)))
         label_N = np.clip(np.searchsorted(edges, number_N, side="right") - 1, 0, len(edges) - 2)
         label_N[np.isnan(number_N)] = -1
-        last = len(edges) - 2
-        names = [f"{_text(low)} to {'' if bin == last else '<'}{_text(high)}" for bin, (low, high) in enumerate(_pairs(edges))]
+        names = [_bin_name(number_N[label_N == bin], edges, bin=bin) for bin in range(len(edges) - 1)]
         return label_N, names, tuple(edges.tolist())
     if len(distinct) > MAX_SLICES:
         raise UsageError(
@@ -177,8 +176,12 @@ def _labels(value_N: Sequence[Value], *, column: str, num_bins: int) -> tuple[np
     return label_N, [_text(value) for value in ordered], ()
 
 
-def _pairs(edges: np.ndarray) -> list[tuple[float, float]]:
-    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+def _bin_name(inside: np.ndarray, edges: np.ndarray, *, bin: int) -> str:
+    """Of whole numbers the first and the last that are there; else the edges."""
+    low, high = float(inside.min()), float(inside.max())
+    if all(value.is_integer() for value in inside.tolist()):
+        return _text(low) if low == high else f"{_text(low)} to {_text(high)}"
+    return f"{_text(float(edges[bin]))} to {'' if bin == len(edges) - 2 else '<'}{_text(float(edges[bin + 1]))}"
 
 
 def _is_missing(value: Value) -> bool:
