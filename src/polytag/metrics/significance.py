@@ -1,10 +1,9 @@
 """Whether a difference in average precision could be chance: the paired permutation test, and Holm's correction.
 
-Shapes: N pictures, C classes, B permutations, S distinct ranks of positives.
+Shapes: N pictures, C classes, B permutations, S distinct scores of positives.
 """
 
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
@@ -13,7 +12,6 @@ import numpy as np
 from scipy.sparse import csr_array
 
 _AT_ONCE = 250  # permutations: S by this many float32 stay in the processor's cache for a class of a thousand positives
-_BYTES_OF_SWAPS = 64_000_000
 _ROUNDING = 1e-7  # differences in AP that are closer than this count as equal
 
 
@@ -32,29 +30,40 @@ def swap_test(
 
     Each permutation swaps the two runs' scores of every picture, of all its classes together, with probability one half, and takes
     the difference in AP again. p = (1 + permutations whose difference is at least as large, either way) / (1 + permutations), so
-    it is never 0 (Phipson and Smyth 2010; the test is Fisher's, for rankings in Smucker, Allan and Carterette 2007). Scores are
-    first replaced by their ranks in their own run, which changes no AP, so that runs on different scales can be swapped.
+    it is never 0 (Phipson and Smyth 2010; the test is Fisher's, for rankings in Smucker, Allan and Carterette 2007). Runs on
+    different scales can be swapped, for scores are first replaced by their ranks in their own run, which changes no AP; see
+    `common_scale`.
+
+    Measured where there is no difference: LEVELS
     """
     num_classes = target_NC.shape[1]
     columns = np.flatnonzero((target_NC == 1).any(axis=0))
     if not len(columns):
         return SwapTest(p_C=np.full(num_classes, np.nan), p_mean=float("nan"))
-    classes = [_swapped_class(target_NC[:, column], first_NC[:, column], second_NC[:, column]) for column in columns]
-    unswapped_N1 = np.ones((len(target_NC), 1), np.float32)
+    rng = np.random.default_rng([seed, 1])
+    tables = [(target_NC[:, column], first_NC[:, column], second_NC[:, column]) for column in columns]
+    as_large_C, as_large_mean = np.zeros(len(columns), np.int64), 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and SciPy release Python's lock
-        observed_C = _differences(classes, unswapped_N1, pool)[0]
-        rng = np.random.default_rng([seed, 1])
-        as_large_C, as_large_mean = np.zeros(len(columns), np.int64), 0
-        at_once = max(1, _BYTES_OF_SWAPS // (4 * len(target_NC)))
-        for start in range(0, num_permutations, at_once):
-            shape = (len(target_NC), min(at_once, num_permutations - start))
-            kept_NB = rng.integers(0, 2, shape, dtype=np.uint8).astype(np.float32)
-            difference_BC = _differences(classes, kept_NB, pool)
-            as_large_C += (np.abs(difference_BC) >= np.abs(observed_C) - _ROUNDING).sum(axis=0)
-            as_large_mean += int((np.abs(difference_BC.mean(axis=1)) >= abs(observed_C.mean()) - _ROUNDING).sum())
+        for start in range(0, num_permutations, _AT_ONCE):
+            kept_NB = np.ones((len(target_NC), 1 + min(_AT_ONCE, num_permutations - start)), np.float32)
+            kept_NB[:, 1:] = rng.integers(0, 2, (len(kept_NB), kept_NB.shape[1] - 1), dtype=np.uint8)  # the first swaps nothing
+            found = pool.map(_difference, tables, repeat(kept_NB), rng.spawn(len(columns)))
+            difference_BC = np.stack(list(found), axis=1)
+            as_large_C += _num_as_large(difference_BC)
+            as_large_mean += int(_num_as_large(difference_BC.mean(axis=1)))
     p_C = np.full(num_classes, np.nan)
     p_C[columns] = (1 + as_large_C) / (1 + num_permutations)
     return SwapTest(p_C=p_C, p_mean=(1 + as_large_mean) / (1 + num_permutations))
+
+
+def common_scale(first_K: np.ndarray, second_K: np.ndarray, *, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Two runs' scores of K pictures on one scale: whole ranks for the first, a quarter above or below them for the second.
+
+    Order and ties within a run stay as they are. Where a rank of one run meets the same rank of the other, a coin says which is
+    higher, for scores would not tie; `swap_test` tosses anew for every 250 permutations, so that no p hangs on one toss.
+    """
+    first, second = _places(first_K), _places(second_K)
+    return first.astype(np.float64), second + rng.choice(np.array([-0.25, 0.25]), len(second))[second]
 
 
 def holm(p_C: np.ndarray) -> np.ndarray:
@@ -72,7 +81,7 @@ def holm(p_C: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _SwappedClass:
-    """One class, both runs' ranks in one descending list cut at the S ranks where either run has a positive.
+    """One class, both runs' scores in one descending list cut at the S scores where either run has a positive.
 
     A picture adds 1 to the segment of the run that is kept and takes 1 from that of the other: `sign_SN` over the known pictures,
     `sign_of_positives_SN` over the positives. `second_S` and `both_S` count all entries of the second run and of both,
@@ -87,14 +96,14 @@ class _SwappedClass:
     both_positive_S: np.ndarray
 
 
-def _swapped_class(target_N: np.ndarray, first_N: np.ndarray, second_N: np.ndarray) -> _SwappedClass:
-    known, positive = np.flatnonzero(target_N >= 0), target_N[target_N >= 0] == 1
-    rank_first, rank_second = _ranks(first_N[known]), _ranks(second_N[known])
-    threshold_S = np.unique(np.concatenate([rank_first[positive], rank_second[positive]]))
+def _swapped_class(target_N: np.ndarray, known: np.ndarray, score_first: np.ndarray, score_second: np.ndarray) -> _SwappedClass:
+    """`known` are the rows with a known label, the scores those of these rows on a common scale."""
+    positive = target_N[known] == 1
+    threshold_S = np.unique(np.concatenate([score_first[positive], score_second[positive]]))
     num_segments = len(threshold_S)
     segment_first, segment_second = (
-        num_segments - np.searchsorted(threshold_S, rank, side="right") for rank in (rank_first, rank_second)
-    )  # the highest rank is in segment 0; what is below every positive is in none
+        num_segments - np.searchsorted(threshold_S, score, side="right") for score in (score_first, score_second)
+    )  # the highest score is in segment 0; what is below every positive is in none
 
     def signs(chosen: np.ndarray) -> csr_array:
         """+1 where the first run puts a picture, -1 where the second does."""
@@ -117,18 +126,16 @@ def _swapped_class(target_N: np.ndarray, first_N: np.ndarray, second_N: np.ndarr
     )
 
 
-def _differences(classes: Sequence[_SwappedClass], kept_NB: np.ndarray, pool: ThreadPoolExecutor) -> np.ndarray:
-    """Second minus first in AP, B x C, where each picture's scores are kept (1) or swapped (0)."""
-    difference_BC = np.empty((kept_NB.shape[1], len(classes)))
-    for start in range(0, kept_NB.shape[1], _AT_ONCE):
-        kept = np.ascontiguousarray(kept_NB[:, start : start + _AT_ONCE])
-        for column, difference_B in enumerate(pool.map(_difference, classes, repeat(kept))):
-            difference_BC[start : start + _AT_ONCE, column] = difference_B
-    return difference_BC
+def _difference(table: tuple[np.ndarray, np.ndarray, np.ndarray], kept_NB: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Second minus first in AP, of one class given by its targets and both runs' scores, after each of B permutations."""
+    target_N, first_N, second_N = table
+    known = np.flatnonzero(target_N >= 0)
+    first, second = common_scale(first_N[known], second_N[known], rng=rng)
+    return _after_swaps(_swapped_class(target_N, known, first, second), kept_NB)
 
 
-def _difference(swapped: _SwappedClass, kept_NB: np.ndarray) -> np.ndarray:
-    """Of one class. What the first of two permuted runs has is counted; the second has the rest."""
+def _after_swaps(swapped: _SwappedClass, kept_NB: np.ndarray) -> np.ndarray:
+    """The same, each picture's scores kept (1) or swapped (0). The first run's entries are counted; the second has the rest."""
     gain_SB = swapped.sign_of_positives_SN @ kept_NB + swapped.second_positive_S[:, None]
     predicted_SB = np.cumsum(swapped.sign_SN @ kept_NB + swapped.second_S[:, None], axis=0)
     tp_SB = np.cumsum(gain_SB, axis=0)
@@ -140,7 +147,12 @@ def _difference(swapped: _SwappedClass, kept_NB: np.ndarray) -> np.ndarray:
     return 2 * gained_SB.sum(axis=0, dtype=np.float64) / swapped.both_positive_S.sum(dtype=np.float64)
 
 
-def _ranks(score_K: np.ndarray) -> np.ndarray:
-    """Each score replaced by twice the middle rank of its equals."""
+def _num_as_large(difference_B: np.ndarray) -> np.ndarray:
+    """How many of the permuted differences, rows 1 and on, are at least as far from 0 as the first row."""
+    return (np.abs(difference_B[1:]) >= np.abs(difference_B[0]) - _ROUNDING).sum(axis=0)
+
+
+def _places(score_K: np.ndarray) -> np.ndarray:
+    """The rank of each score in ascending order, from 0; equals share the middle of theirs."""
     ascending = np.sort(score_K)
-    return np.searchsorted(ascending, score_K, "left") + np.searchsorted(ascending, score_K, "right")
+    return (np.searchsorted(ascending, score_K, "left") + np.searchsorted(ascending, score_K, "right")) // 2
