@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SCRIPTS = ("startup", "throughput", "metrics_speed", "voc_mini")
+SCRIPTS = ("startup", "throughput", "metrics_speed", "interval_coverage", "voc_mini")
 
 for name in SCRIPTS:
     print(f"== {name}", flush=True)
