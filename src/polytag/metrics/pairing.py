@@ -103,7 +103,7 @@ def _refuse_others(what: str, lists: Sequence[tuple[str, ...]], *, names: Sequen
     for name, items in zip(names[1:], lists[1:], strict=True):
         if set(items) == first:
             continue
-        other = set(items)
+        other, singular = set(items), {"classes": "class", "pictures": "picture"}[what]
         parts = [
             f"{len(only):,} only in {owner}: {_examples(only)}"
             for owner, only in (
@@ -117,7 +117,7 @@ def _refuse_others(what: str, lists: Sequence[tuple[str, ...]], *, names: Sequen
             where=_listed((names[0], name)),
             got="; ".join(parts),
             expected=f"the same {what}, in any order",
-            next_step=f"give --intersect to compare on the {num_shared:,} {what} that all have",
+            next_step=f"give --intersect to compare on the {num_shared:,} {what if num_shared != 1 else singular} that all have",
         )
 
 
