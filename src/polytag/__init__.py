@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from polytag.data.fetch import fetch
     from polytag.data.load import ReadOptions, load_dataset
     from polytag.errors import PolytagError
+    from polytag.metrics.arrays import evaluate, predictions_from_arrays
     from polytag.metrics.compare import compare
-    from polytag.metrics.evaluate import evaluate
+    from polytag.metrics.evaluate import judge_predictions
+    from polytag.metrics.stream import StreamingAP
     from polytag.models.checkpoint import Checkpoint
     from polytag.prediction.foreign import read_scores
     from polytag.prediction.inference import Predictor
@@ -34,8 +36,10 @@ _HOMES = {
     "polytag.data.fetch": ("fetch",),
     "polytag.data.load": ("ReadOptions", "load_dataset"),
     "polytag.errors": ("PolytagError",),
+    "polytag.metrics.arrays": ("evaluate", "predictions_from_arrays"),
     "polytag.metrics.compare": ("compare",),
-    "polytag.metrics.evaluate": ("evaluate",),
+    "polytag.metrics.evaluate": ("judge_predictions",),
+    "polytag.metrics.stream": ("StreamingAP",),
     "polytag.models.checkpoint": ("Checkpoint",),
     "polytag.prediction.foreign": ("read_scores",),
     "polytag.prediction.inference": ("Predictor",),
@@ -50,8 +54,9 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "FINETUNE", "PROBE", "VELOCITY", "Checkpoint", "Dataset", "LabelSet", "PolytagError", "Predictions", "Predictor",
-    "Preprocessing", "ReadOptions", "Recipe", "Scores", "check", "compare", "convert", "evaluate", "fetch", "load_dataset",
-    "predict", "read_predictions", "read_scores", "resume", "train", "write_predictions", "write_report",
+    "Preprocessing", "ReadOptions", "Recipe", "Scores", "StreamingAP", "check", "compare", "convert", "evaluate", "fetch",
+    "judge_predictions", "load_dataset", "predict", "predictions_from_arrays", "read_predictions", "read_scores", "resume",
+    "train", "write_predictions", "write_report",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from polytag.errors import DataError, PredictionsError, UsageError
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+SCALES = ("logit", "probability", "rank")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +224,7 @@ class Predictions:
         object.__setattr__(self, "target_NC", target_NC)
         object.__setattr__(self, "picture_paths", self.picture_paths or ("",) * len(self.ids))
         assert len(self.picture_paths) == len(self.ids)
-        assert self.scale in ("logit", "probability", "rank")
+        assert self.scale in SCALES
         assert (self.given_probability_NC is not None) == (self.scale == "probability")
         if self.given_probability_NC is not None:
             given_NC = np.ascontiguousarray(self.given_probability_NC, dtype=np.float64)

@@ -1,14 +1,20 @@
-"""What judging gives: every number known of a model's quality, as one frozen value. NumPy and the standard library only.
+"""What judging gives: every number known of a model's quality, as one frozen value that prints, shows and converts itself.
 
-Shapes: N pictures, C classes, K thresholds. What is undefined is NaN, never 0, and every mean says how many it counted.
+Shapes: N pictures, C classes, K thresholds. What is undefined is NaN, never 0, and every mean says how many it counted. NumPy and
+the standard library only; pandas where `to_frame` is called.
 """
 
-from collections.abc import Mapping
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
+from typing import Any
 
 import numpy as np
 
 from polytag.contracts import LabelSet
+from polytag.errors import MissingExtraError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,8 @@ class TailAccuracy:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
     """Everything that is known of a model's quality on one set of pictures; NaN where undefined, never 0.
+
+    `print` shows the averages, then the classes, best first; a notebook shows the same as HTML. `to_frame` and `to_json` convert.
 
     num_pictures        N
     threshold_C         probability at which a class counts as predicted, for every decision-based number here
@@ -94,3 +102,216 @@ class Scores:
     def mean_ap(self) -> Mean:
         """mAP: the unweighted mean of the classes' APs, over the classes that have a positive."""
         return self.means["mAP"]
+
+    @property
+    def best_first(self) -> np.ndarray:
+        """Columns of the classes, highest AP first, those without one last."""
+        return np.argsort(-np.nan_to_num(self.ap_C, nan=-1), kind="stable")
+
+    def __repr__(self) -> str:
+        return f"Scores({_in_a_line(self)})"
+
+    def __str__(self) -> str:
+        return "\n\n".join([_in_a_line(self), _aligned(_average_rows(self)), _aligned(_class_rows(self))])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: two tables, everything escaped, nothing fetched."""
+        return _html(self)
+
+    def to_json(self) -> dict[str, object]:
+        """The content of metrics.json: plain values, NaN written as null."""
+        return _json(self)
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame: a row a class, in the order of the classes; columns as the keys of metrics.json, two an interval.
+
+        Raises MissingExtraError where pandas is not installed.
+        """
+        try:
+            import pandas  # pyright: ignore[reportMissingImports]  optional, and not a part of the environment
+        except ImportError:
+            raise MissingExtraError(
+                "pandas is not installed", where="Scores.to_frame", expected="pandas", next_step="pip install pandas"
+            ) from None
+        return pandas.DataFrame(_columns(self), index=pandas.Index(self.label_set.names, name="class"))
+
+
+def _columns(scores: Scores) -> dict[str, np.ndarray]:
+    return {
+        "ap": scores.ap_C,
+        "low": scores.ap_low_C,
+        "high": scores.ap_high_C,
+        "ap_voc07": scores.ap_voc07_C,
+        "ap_voc10": scores.ap_voc10_C,
+        "roc_auc": scores.roc_auc_C,
+        "brier": scores.brier_C,
+        "calibration_error": scores.calibration_error_C,
+        "precision": scores.precision_C,
+        "precision_low": scores.precision_interval_C2[:, 0],
+        "precision_high": scores.precision_interval_C2[:, 1],
+        "recall": scores.recall_C,
+        "recall_low": scores.recall_interval_C2[:, 0],
+        "recall_high": scores.recall_interval_C2[:, 1],
+        "f1": scores.f1_C,
+        "accuracy": scores.accuracy_C,
+        "accuracy_low": scores.accuracy_interval_C2[:, 0],
+        "accuracy_high": scores.accuracy_interval_C2[:, 1],
+        "threshold": scores.threshold_C,
+        "support": scores.support_C,
+        "num_negative": scores.num_negative_C,
+        "num_unknown": scores.num_unknown_C,
+    }
+
+
+def _json(scores: Scores) -> dict[str, object]:
+    per_class = {
+        name: {
+            "ap": _number(scores.ap_C[column]),
+            "low": _number(scores.ap_low_C[column]),
+            "high": _number(scores.ap_high_C[column]),
+            "ap_voc07": _number(scores.ap_voc07_C[column]),
+            "ap_voc10": _number(scores.ap_voc10_C[column]),
+            "roc_auc": _number(scores.roc_auc_C[column]),
+            "brier": _number(scores.brier_C[column]),
+            "calibration_error": _number(scores.calibration_error_C[column]),
+            "precision": _number(scores.precision_C[column]),
+            "precision_interval": _numbers(scores.precision_interval_C2[column]),
+            "recall": _number(scores.recall_C[column]),
+            "recall_interval": _numbers(scores.recall_interval_C2[column]),
+            "f1": _number(scores.f1_C[column]),
+            "accuracy": _number(scores.accuracy_C[column]),
+            "accuracy_interval": _numbers(scores.accuracy_interval_C2[column]),
+            "threshold": _number(scores.threshold_C[column]),
+            "support": int(scores.support_C[column]),
+            "num_negative": int(scores.num_negative_C[column]),
+            "num_unknown": int(scores.num_unknown_C[column]),
+        }
+        for column, name in enumerate(scores.label_set)
+    }
+    tail = scores.tail
+    return {
+        "version": 1,
+        "num_pictures": scores.num_pictures,
+        **{name: _mean_to_json(mean) for name, mean in scores.means.items()},
+        "per_class": per_class,
+        "tail_accuracy": {
+            "threshold": _numbers(tail.threshold_K),
+            "mean": _numbers(tail.mean_K),
+            "num_classes": tail.num_classes_K.tolist(),
+            "per_class": {name: _numbers(tail.per_class_CK[column]) for column, name in enumerate(scores.label_set)},
+            "low": {name: _numbers(tail.interval_CK2[column, :, 0]) for column, name in enumerate(scores.label_set)},
+            "high": {name: _numbers(tail.interval_CK2[column, :, 1]) for column, name in enumerate(scores.label_set)},
+            "count": {name: tail.count_CK[column].tolist() for column, name in enumerate(scores.label_set)},
+        },
+    }
+
+
+def _mean_to_json(mean: Mean) -> dict[str, object]:
+    interval = {} if math.isnan(mean.low) else {"low": mean.low, "high": mean.high}
+    return {"value": _number(mean.value), f"num_{mean.unit}": mean.count, **interval}
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    return [_number(value) for value in values]
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+# ---- for people: text, and HTML
+
+_SINGULAR = {"classes": "class", "pictures": "picture", "decisions": "decision"}
+_TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums;margin:0 0 1em"
+_CELL = "padding:.15em .7em;text-align:{align};white-space:nowrap"
+_BAR = ";background:linear-gradient(90deg,rgba(70,130,180,.3) {share:.1f}%,transparent {share:.1f}%)"
+
+
+def _in_a_line(scores: Scores) -> str:
+    mean = scores.mean_ap
+    value = "undefined" if math.isnan(mean.value) else f"{mean.value:.3f}"
+    interval = "" if math.isnan(mean.low) else f" [{mean.low:.3f}, {mean.high:.3f}]"
+    return f"mAP {value}{interval} over {counted(mean.count, mean.unit)}, {counted(scores.num_pictures, 'pictures')}"
+
+
+def counted(count: int, unit: str) -> str:
+    """ "1 class", "1,234 pictures"."""
+    return f"{count:,} {_SINGULAR[unit] if count == 1 else unit}"
+
+
+def _average_rows(scores: Scores) -> list[list[str]]:
+    return [
+        ["average", "value", "95% interval", "over"],
+        *(
+            [name, _shown(mean.value), _interval(mean.low, mean.high), counted(mean.count, mean.unit)]
+            for name, mean in scores.means.items()
+        ),
+    ]
+
+
+def _class_rows(scores: Scores) -> list[list[str]]:
+    several = len(set(scores.threshold_C.tolist())) > 1
+    headings = ["class", "AP", "95% interval", "positives", "negatives", "unknown", "precision", "recall", "F1"]
+    rows = [headings + ["threshold"] * several]
+    for column in scores.best_first.tolist():
+        numbers = (scores.support_C[column], scores.num_negative_C[column], scores.num_unknown_C[column])
+        rates = (scores.precision_C[column], scores.recall_C[column], scores.f1_C[column])
+        rows.append(
+            [
+                scores.label_set.names[column],
+                _shown(float(scores.ap_C[column])),
+                _interval(float(scores.ap_low_C[column]), float(scores.ap_high_C[column])),
+                *(f"{number:,}" for number in numbers),
+                *(_shown(float(rate)) for rate in rates),
+                *([f"{scores.threshold_C[column]:.4g}"] * several),
+            ]
+        )
+    return rows
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text: the first to the left, the others to the right; wide characters take two places."""
+    rows = [["".join(letter if letter.isprintable() else "\ufffd" for letter in cell) for cell in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    lines: list[str] = []
+    for row in rows:
+        blanks = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = [row[0] + blanks[0], *(blank + cell for cell, blank in zip(row[1:], blanks[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _width(text: str) -> int:
+    places = (0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
+    return sum(places)
+
+
+def _html(scores: Scores) -> str:
+    shares = [float(scores.ap_C[column]) for column in scores.best_first]
+    tables = _html_table(_average_rows(scores)) + _html_table(_class_rows(scores), shares=shares)
+    return f'<div style="max-height:40em;overflow:auto"><p><b>{escape(_in_a_line(scores))}</b></p>{tables}</div>'
+
+
+def _html_table(rows: Sequence[Sequence[str]], *, shares: Sequence[float] = ()) -> str:
+    """`shares` in [0, 1] or NaN, one a row: bars behind the second column."""
+
+    def cells(row: Sequence[str], tag: str, share: float = math.nan) -> str:
+        written: list[str] = []
+        for number, text in enumerate(row):
+            style = _CELL.format(align="right" if number else "left")
+            if number == 1 and not math.isnan(share):
+                style += _BAR.format(share=100 * share)
+            written.append(f'<{tag} style="{style}">{escape(text)}</{tag}>')
+        return f"<tr>{''.join(written)}</tr>"
+
+    bars = shares or [math.nan] * (len(rows) - 1)
+    body = "".join(cells(row, "td", share) for row, share in zip(rows[1:], bars, strict=True))
+    return f'<table style="{_TABLE}"><thead>{cells(rows[0], "th")}</thead><tbody>{body}</tbody></table>'
+
+
+def _shown(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{low:.3f} – {high:.3f}"

@@ -8,7 +8,7 @@ import pytest
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
-from polytag.metrics.evaluate import evaluate, scores_to_json
+from polytag.metrics.evaluate import judge_predictions
 from polytag.prediction.table import read_predictions, write_predictions
 
 
@@ -29,7 +29,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_tables(small: Path, polytag):
     lines = [line.rstrip() for line in polytag("evaluate", small).stdout.splitlines()]
-    scores = evaluate(read_predictions(small))
+    scores = judge_predictions(read_predictions(small))
     low, high = scores.ap_low_C[1], scores.ap_high_C[1]
     assert [line.split() for line in lines[:4]] == [
         ["class", "AP", "95%", "interval", "positives", "negatives", "unknown", "precision", "recall"],
@@ -57,7 +57,7 @@ def test_the_tables(small: Path, polytag):
 def test_json_is_every_number_and_that_of_a_run_is_its_metrics_json(run: Path, small: Path, tmp_path: Path, polytag):
     polytag("evaluate", small, "--json", tmp_path / "small.json")
     text = (tmp_path / "small.json").read_text()
-    assert json.loads(text) == scores_to_json(evaluate(read_predictions(small)))
+    assert json.loads(text) == judge_predictions(read_predictions(small)).to_json()
     assert "NaN" not in text
     polytag("evaluate", run / "predictions-val.parquet", "--json", tmp_path / "run.json")
     assert (tmp_path / "run.json").read_bytes() == (run / "metrics.json").read_bytes()

@@ -12,7 +12,7 @@ from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import average_precision
 from polytag.metrics.bootstrap import bootstrap_ap
-from polytag.metrics.evaluate import evaluate, scores_to_json
+from polytag.metrics.evaluate import judge_predictions
 from polytag.metrics.tail import tail_accuracy, tail_thresholds
 from polytag.scores import Scores
 
@@ -47,7 +47,7 @@ def generated(num_pictures: int = 120, *, unknown: float = 0.1, seed: int = 0) -
 
 @pytest.fixture(scope="module")
 def scores() -> Scores:
-    return evaluate(predictions(*generated()), num_replicates=200)
+    return judge_predictions(predictions(*generated()), num_replicates=200)
 
 
 def test_the_parts_are_those_of_the_other_modules(scores: Scores):
@@ -102,7 +102,7 @@ def test_the_other_averages_are_scikit_learns_and_never_map():
     target_NC, logit_NC = generated(unknown=0.0)
     kept = (target_NC == 1).any(axis=1)  # scikit-learn calls a picture without a label 0, here it is not counted
     target_NC, logit_NC = target_NC[kept, :4], logit_NC[kept, :4]
-    means = evaluate(predictions(target_NC, logit_NC), num_replicates=0).means
+    means = judge_predictions(predictions(target_NC, logit_NC), num_replicates=0).means
     for name, average in (("mAP", "macro"), ("weighted_AP", "weighted"), ("micro_AP", "micro"), ("samples_AP", "samples")):
         assert means[name].value == pytest.approx(average_precision_score(target_NC, logit_NC, average=average), abs=1e-9)
     assert len({round(means[name].value, 4) for name in ("mAP", "weighted_AP", "micro_AP", "samples_AP")}) == 4
@@ -115,8 +115,8 @@ def test_permuting_pictures_changes_nothing():
     """Intervals aside: the bootstrap draws rows by their place, so they move within their own noise."""
     target_NC, logit_NC = generated()
     order = np.random.default_rng(1).permutation(len(target_NC))
-    one = evaluate(predictions(target_NC, logit_NC), num_replicates=0)
-    other = evaluate(predictions(target_NC[order], logit_NC[order]), num_replicates=0)
+    one = judge_predictions(predictions(target_NC, logit_NC), num_replicates=0)
+    other = judge_predictions(predictions(target_NC[order], logit_NC[order]), num_replicates=0)
     for name in PER_CLASS:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     for name in AVERAGES:
@@ -127,11 +127,11 @@ def test_permuting_pictures_changes_nothing():
 
 def test_removing_an_unknown_picture_of_a_class_changes_nothing_for_that_class():
     target_NC, logit_NC = generated()
-    whole = evaluate(predictions(target_NC, logit_NC), num_replicates=0)
+    whole = judge_predictions(predictions(target_NC, logit_NC), num_replicates=0)
     for column in range(6):
         kept = np.ones(len(target_NC), bool)
         kept[np.flatnonzero(target_NC[:, column] < 0)[:1]] = False
-        less = evaluate(predictions(target_NC[kept], logit_NC[kept]), num_replicates=0)
+        less = judge_predictions(predictions(target_NC[kept], logit_NC[kept]), num_replicates=0)
         for name in set(PER_CLASS) - {"num_unknown_C"}:
             np.testing.assert_array_equal(getattr(whole, name)[column], getattr(less, name)[column])
         assert whole.num_unknown_C[column] - less.num_unknown_C[column] == (~kept).sum()
@@ -139,8 +139,8 @@ def test_removing_an_unknown_picture_of_a_class_changes_nothing_for_that_class()
 
 def test_a_class_of_all_unknown_changes_no_average():
     target_NC, logit_NC = generated()
-    with_it = evaluate(predictions(target_NC, logit_NC), num_replicates=50)
-    without = evaluate(predictions(target_NC[:, :5], logit_NC[:, :5]), num_replicates=50)
+    with_it = judge_predictions(predictions(target_NC, logit_NC), num_replicates=50)
+    without = judge_predictions(predictions(target_NC[:, :5], logit_NC[:, :5]), num_replicates=50)
     assert [getattr(with_it, name)[5] for name in ("support_C", "num_negative_C", "num_unknown_C")] == [0, 0, 120]
     for name in ("ap_C", "ap_low_C", "ap_high_C", "ap_voc07_C", "ap_voc10_C", "precision_C", "recall_C", "f1_C", "accuracy_C"):
         assert math.isnan(getattr(with_it, name)[5])
@@ -154,7 +154,7 @@ def test_a_class_of_all_unknown_changes_no_average():
 
 def test_a_higher_threshold_predicts_less_and_leaves_rankings_alone():
     table = predictions(*generated())
-    low, high = (evaluate(table, threshold=threshold, num_replicates=0) for threshold in (0.2, 0.8))
+    low, high = (judge_predictions(table, threshold=threshold, num_replicates=0) for threshold in (0.2, 0.8))
     np.testing.assert_array_equal(low.ap_C, high.ap_C)
     assert (low.recall_C[:4] > high.recall_C[:4]).all()
     assert (low.tail.threshold_K[0], high.tail.threshold_K[0]) == (0.2, 0.8)
@@ -163,10 +163,10 @@ def test_a_higher_threshold_predicts_less_and_leaves_rankings_alone():
 
 def test_the_same_table_gives_the_same_intervals_and_zero_replicates_none():
     table = predictions(*generated())
-    one, same = evaluate(table, num_replicates=60), evaluate(table, num_replicates=60)
+    one, same = judge_predictions(table, num_replicates=60), judge_predictions(table, num_replicates=60)
     np.testing.assert_array_equal(one.ap_low_C, same.ap_low_C)
     assert one.mean_ap == same.mean_ap
-    none = evaluate(table, num_replicates=0)
+    none = judge_predictions(table, num_replicates=0)
     assert np.isnan(none.ap_low_C).all()
     assert math.isnan(none.mean_ap.low)
     assert none.mean_ap.value == one.mean_ap.value
@@ -178,12 +178,12 @@ def test_the_same_table_gives_the_same_intervals_and_zero_replicates_none():
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -0.5, 2.0, math.nan])
 def test_a_threshold_that_is_no_probability_is_refused(threshold: float):
     with pytest.raises(UsageError) as error:
-        evaluate(predictions(*generated()), threshold=threshold)
+        judge_predictions(predictions(*generated()), threshold=threshold)
     assert str(error.value) == f"threshold out of range\n  got: {threshold}\n  expected: a probability between 0 and 1"
 
 
 def test_a_single_picture():
-    scores = evaluate(predictions(np.array([[1, 0, -1]]), np.array([[2.0, -1.0, 1.0]])), num_replicates=20)
+    scores = judge_predictions(predictions(np.array([[1, 0, -1]]), np.array([[2.0, -1.0, 1.0]])), num_replicates=20)
     np.testing.assert_array_equal(scores.ap_C, [1, np.nan, np.nan])
     np.testing.assert_array_equal(scores.precision_C, [1, np.nan, np.nan])
     np.testing.assert_array_equal(scores.accuracy_C, [1, 1, np.nan])
@@ -193,7 +193,7 @@ def test_a_single_picture():
 
 def test_a_single_class():
     target_NC, logit_NC = generated()
-    scores = evaluate(predictions(target_NC[:, :1], logit_NC[:, :1]), num_replicates=50)
+    scores = judge_predictions(predictions(target_NC[:, :1], logit_NC[:, :1]), num_replicates=50)
     assert scores.mean_ap.value == scores.means["weighted_AP"].value == scores.means["micro_AP"].value == scores.ap_C[0]
     assert (scores.mean_ap.low, scores.mean_ap.high) == (scores.ap_low_C[0], scores.ap_high_C[0])
     assert scores.means["samples_AP"].value == 1  # a single class is always ranked first
@@ -202,9 +202,9 @@ def test_a_single_class():
 
 @pytest.mark.parametrize("num_pictures", [0, 3])
 def test_nothing_known_is_nan_everywhere_and_still_json(num_pictures: int):
-    scores = evaluate(predictions(np.full((num_pictures, 2), -1), np.ones((num_pictures, 2))), num_replicates=10)
+    scores = judge_predictions(predictions(np.full((num_pictures, 2), -1), np.ones((num_pictures, 2))), num_replicates=10)
     assert all(math.isnan(mean.value) and mean.count == 0 for mean in scores.means.values())
-    values = json.loads(json.dumps(scores_to_json(scores), allow_nan=False))
+    values = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert values["mAP"] == {"value": None, "num_classes": 0}
     assert values["per_class"]["a"]["ap"] is None
     assert set(values["tail_accuracy"]["mean"]) == {None}
@@ -214,7 +214,7 @@ def test_nothing_known_is_nan_everywhere_and_still_json(num_pictures: int):
 
 
 def test_json_has_every_documented_key_and_no_nan(scores: Scores):
-    values = json.loads(json.dumps(scores_to_json(scores), allow_nan=False))
+    values = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert set(values) == {"version", "num_pictures", "per_class", "tail_accuracy", *AVERAGES}
     assert (values["version"], values["num_pictures"]) == (1, 120)
     assert set(values["mAP"]) == {"value", "low", "high", "num_classes"}
@@ -235,7 +235,7 @@ def test_json_has_every_documented_key_and_no_nan(scores: Scores):
 
 
 def test_json_holds_the_very_numbers(scores: Scores):
-    values = json.loads(json.dumps(scores_to_json(scores), allow_nan=False))
+    values = json.loads(json.dumps(scores.to_json(), allow_nan=False))
 
     def number(value: object) -> float:
         return math.nan if value is None else float(str(value))

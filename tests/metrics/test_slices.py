@@ -130,7 +130,9 @@ def test_a_slice_is_evaluate_on_its_pictures_and_slices_part_the_pictures(num_pi
     slices = slice_scores(predictions, values, column="place", num_replicates=20)
     assert sum(part.num_pictures for part in slices.slices) + slices.num_without == num_pictures
     for part in slices.slices:
-        alone = judge_predictions(predictions.take([row for row, value in enumerate(values) if value == part.value]), num_replicates=20)
+        alone = judge_predictions(
+            predictions.take([row for row, value in enumerate(values) if value == part.value]), num_replicates=20
+        )
         assert json.dumps(part.scores.to_json()) == json.dumps(alone.to_json())
         assert set(np.array(LABELS.names)[part.scores.support_C > 0]) >= set(slices.shared_classes) or not part.scores.mean_ap.count
         if part.scores.mean_ap.count == len(slices.shared_classes) > 0:

@@ -9,7 +9,8 @@ from sklearn.metrics import average_precision_score
 
 from polytag.errors import DataError, PredictionsError, UsageError
 from polytag.metrics.ap import average_precision
-from polytag.prediction.given import LIMIT, Given, logits_of, targets_of_lists, to_predictions
+from polytag.metrics.logits import LIMIT, logits_of
+from polytag.prediction.given import Given, targets_of_lists, to_predictions
 
 
 def table(value_NC: object, *, scale: str = "", is_custom: bool = False, ids: tuple[str, ...] = ("a", "b")) -> Given:

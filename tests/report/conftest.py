@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
-from polytag.metrics.evaluate import evaluate
+from polytag.metrics.evaluate import judge_predictions
 from polytag.scores import Scores
 
 
@@ -43,7 +43,7 @@ def predictions(tmp_path_factory: pytest.TempPathFactory) -> Predictions:
 
 @pytest.fixture(scope="session")
 def scores(predictions: Predictions) -> Scores:
-    return evaluate(predictions, num_replicates=50)
+    return judge_predictions(predictions, num_replicates=50)
 
 
 @pytest.fixture(scope="session")

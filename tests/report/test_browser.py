@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from polytag.contracts import LabelSet, Predictions
-from polytag.metrics.evaluate import evaluate
+from polytag.metrics.evaluate import judge_predictions
 from polytag.report.page import write_report
 from polytag.scores import Scores
 
@@ -66,7 +66,7 @@ def test_hostile_names_fit_a_phone_and_run_nothing(browser, tmp_path: Path):
         source="z" * 500,
     )
     path = tmp_path / "report.html"
-    write_report(path, scores=evaluate(predictions, num_replicates=0), predictions=predictions, title="t" * 300)
+    write_report(path, scores=judge_predictions(predictions, num_replicates=0), predictions=predictions, title="t" * 300)
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.goto(path.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")

@@ -11,7 +11,7 @@ import pytest
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import RunError
-from polytag.metrics.evaluate import evaluate
+from polytag.metrics.evaluate import judge_predictions
 from polytag.report.curves import step_curve
 from polytag.report.page import _curve_path, write_report
 from polytag.report.ranking import probability_text, ranked_rows
@@ -72,7 +72,7 @@ class Page(HTMLParser):
 
 
 def report(folder: Path, predictions: Predictions, scores: Scores | None = None, **options: object) -> Page:
-    scores = scores or evaluate(predictions, num_replicates=20)
+    scores = scores or judge_predictions(predictions, num_replicates=20)
     path = write_report(folder / "report.html", scores=scores, predictions=predictions, **({"title": "run"} | options))
     assert path == folder / "report.html"
     return Page(path)
@@ -292,7 +292,7 @@ def test_a_thousand_classes_make_a_sane_page(tmp_path: Path):
     rng = np.random.default_rng(0)
     names = tuple(f"class {number}" for number in range(1000))
     predictions = unpictured((rng.random((80, 1000)) < 0.2).astype(int), names=names)
-    page = report(tmp_path, predictions, evaluate(predictions, num_replicates=0))
+    page = report(tmp_path, predictions, judge_predictions(predictions, num_replicates=0))
     assert len(page.all("details")) == 100
     assert sum(row[0] in names for row in page.rows) == 1000
     assert "With more than 100 classes only the best and the worst 50 by average precision are shown." in page.text
@@ -307,7 +307,7 @@ def test_the_area_under_a_drawn_curve_is_the_average_precision(num_pictures: int
     predictions = replace(predictions, logit_NC=predictions.logit_NC.round(1))  # ties
     curve = step_curve(predictions, class_name="dog")
     area = float(np.diff(curve.recall_S, prepend=0) @ curve.precision_S)
-    assert area == pytest.approx(evaluate(predictions, num_replicates=0).ap_C[0], abs=1e-9)
+    assert area == pytest.approx(judge_predictions(predictions, num_replicates=0).ap_C[0], abs=1e-9)
     assert len(curve.recall_S) <= 120
     steps = [(float(y), float(x)) for y, x in re.findall(r"V([\d.]+)H([\d.]+)", _curve_path(curve))]
     drawn, before = 0.0, 0.0

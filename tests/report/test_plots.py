@@ -14,7 +14,7 @@ from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import RunError
-from polytag.metrics.evaluate import evaluate
+from polytag.metrics.evaluate import judge_predictions
 from polytag.report.charts import FILE, PAGE, history_chart, precision_recall_chart, tail_charts, to_png, to_svg
 from polytag.report.curves import step_curve
 from polytag.report.plots import write_plots
@@ -41,7 +41,7 @@ def test_only_charts_with_something_to_show(tmp_path: Path):
     predictions = Predictions(
         ids=("a", "b"), logit_NC=np.full((2, 1), -5.0), target_NC=np.zeros((2, 1)), label_set=LabelSet(names=("dog",))
     )
-    scores = evaluate(predictions, num_replicates=0)
+    scores = judge_predictions(predictions, num_replicates=0)
     assert write_plots(tmp_path, scores=scores, predictions=predictions) == []
     history = [{"epoch": 1.0, "val_map": 0.5}]
     assert [path.name for path in write_plots(tmp_path, scores=scores, predictions=predictions, history=history)] == [
@@ -114,7 +114,7 @@ def test_many_classes_still_make_one_plot(tmp_path: Path):
         target_NC=rng.integers(0, 2, (50, num_classes)),
         label_set=LabelSet(names=tuple(f"class {number}" for number in range(num_classes))),
     )
-    scores = replace(evaluate(predictions, num_replicates=0))
+    scores = replace(judge_predictions(predictions, num_replicates=0))
     written = write_plots(tmp_path, scores=scores, predictions=predictions)
     with Image.open(written[-1]) as plot:
         assert written[-1].name == "precision-recall.png"

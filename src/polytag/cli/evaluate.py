@@ -64,13 +64,12 @@ def evaluate(
     from rich.console import Console
 
     from polytag import files
-    from polytag.metrics.evaluate import evaluate as scores_of
-    from polytag.metrics.evaluate import scores_to_json
+    from polytag.metrics.evaluate import judge_predictions
 
     judged = read_judged_scores(predictions, scale=scale, truth=truth, options=options, errors=Console(stderr=True))
     table = judged.predictions
     chosen, told = _thresholds(predictions, table, threshold=threshold, file=thresholds)
-    scores = scores_of(table, threshold=chosen)
+    scores = judge_predictions(table, threshold=chosen)
     slices = slices_of(judged, slice or (), file=columns, truth=truth, threshold=chosen)
     print_scores(Console(), scores)
     if told:
@@ -80,7 +79,7 @@ def evaluate(
     if json is not None:
         import json as encoder
 
-        content = scores_to_json(scores)
+        content = scores.to_json()
         if slices:
             from polytag.metrics.slices import slices_to_json
 

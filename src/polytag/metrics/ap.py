@@ -50,7 +50,7 @@ def rank(target_N: np.ndarray, score_N: np.ndarray) -> Ranking:
     scores, and looking the ones up in the others, is exact with ties and needs no order of indices. What is sorted are whole
     numbers in the order of the scores, which NumPy sorts with vector instructions.
     """
-    key_N = _ordered_integers(score_N)
+    key_N = ordered_integers(score_N)
     is_positive_N = target_N == 1
     is_known_N = target_N >= 0
     positive = np.sort(key_N[is_positive_N])
@@ -76,7 +76,7 @@ def rank(target_N: np.ndarray, score_N: np.ndarray) -> Ranking:
     )
 
 
-def _ordered_integers(score_N: np.ndarray) -> np.ndarray:
+def ordered_integers(score_N: np.ndarray) -> np.ndarray:
     """uint32 or uint64 in the order of the float32 or float64 scores, equal where they are equal: IEEE 754's bits, the sign bit
     turned and, of negative numbers, all bits."""
     score_N = np.ascontiguousarray(score_N)
@@ -91,7 +91,7 @@ def _ordered_integers(score_N: np.ndarray) -> np.ndarray:
 
 
 def _scores_of(key_P: np.ndarray, *, like: np.ndarray) -> np.ndarray:
-    """The scores that `_ordered_integers` made these of."""
+    """The scores that `ordered_integers` made these of."""
     unsigned, _, sign_bit = _INTEGERS[key_P.dtype.itemsize]
     turn_P = np.where(key_P >= unsigned(sign_bit), unsigned(sign_bit), ~unsigned(0))
     score_P = (key_P ^ turn_P).view(np.float32 if key_P.dtype.itemsize == 4 else np.float64)

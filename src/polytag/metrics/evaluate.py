@@ -1,4 +1,4 @@
-"""`polytag.evaluate`: everything that is known of a model's quality, from its predictions alone."""
+"""`polytag.judge_predictions`: everything that is known of a model's quality, from its predictions alone."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from polytag.metrics.tail import tail_accuracy, tail_thresholds
 from polytag.scores import Mean, Scores
 
 
-def evaluate(
+def judge_predictions(
     predictions: Predictions,
     *,
     threshold: float | Sequence[float] = 0.5,
@@ -185,60 +185,3 @@ def _weighted(ap_C: np.ndarray, support_C: np.ndarray) -> float:
 def _mean(value: np.ndarray, *, unit: str = "classes", interval: tuple[float, float] = (math.nan, math.nan)) -> Mean:
     """The mean of what is defined, saying how many that is."""
     return Mean(value=mean_over_defined(value), count=int((~np.isnan(value)).sum()), unit=unit, low=interval[0], high=interval[1])
-
-
-def scores_to_json(scores: Scores) -> dict[str, object]:
-    """The content of metrics.json: plain values, NaN written as null."""
-    per_class = {
-        name: {
-            "ap": _number(scores.ap_C[column]),
-            "low": _number(scores.ap_low_C[column]),
-            "high": _number(scores.ap_high_C[column]),
-            "ap_voc07": _number(scores.ap_voc07_C[column]),
-            "ap_voc10": _number(scores.ap_voc10_C[column]),
-            "roc_auc": _number(scores.roc_auc_C[column]),
-            "brier": _number(scores.brier_C[column]),
-            "calibration_error": _number(scores.calibration_error_C[column]),
-            "precision": _number(scores.precision_C[column]),
-            "precision_interval": _numbers(scores.precision_interval_C2[column]),
-            "recall": _number(scores.recall_C[column]),
-            "recall_interval": _numbers(scores.recall_interval_C2[column]),
-            "f1": _number(scores.f1_C[column]),
-            "accuracy": _number(scores.accuracy_C[column]),
-            "accuracy_interval": _numbers(scores.accuracy_interval_C2[column]),
-            "threshold": _number(scores.threshold_C[column]),
-            "support": int(scores.support_C[column]),
-            "num_negative": int(scores.num_negative_C[column]),
-            "num_unknown": int(scores.num_unknown_C[column]),
-        }
-        for column, name in enumerate(scores.label_set)
-    }
-    tail = scores.tail
-    return {
-        "version": 1,
-        "num_pictures": scores.num_pictures,
-        **{name: _mean_to_json(mean) for name, mean in scores.means.items()},
-        "per_class": per_class,
-        "tail_accuracy": {
-            "threshold": _numbers(tail.threshold_K),
-            "mean": _numbers(tail.mean_K),
-            "num_classes": tail.num_classes_K.tolist(),
-            "per_class": {name: _numbers(tail.per_class_CK[column]) for column, name in enumerate(scores.label_set)},
-            "low": {name: _numbers(tail.interval_CK2[column, :, 0]) for column, name in enumerate(scores.label_set)},
-            "high": {name: _numbers(tail.interval_CK2[column, :, 1]) for column, name in enumerate(scores.label_set)},
-            "count": {name: tail.count_CK[column].tolist() for column, name in enumerate(scores.label_set)},
-        },
-    }
-
-
-def _mean_to_json(mean: Mean) -> dict[str, object]:
-    interval = {} if math.isnan(mean.low) else {"low": mean.low, "high": mean.high}
-    return {"value": _number(mean.value), f"num_{mean.unit}": mean.count, **interval}
-
-
-def _numbers(values: np.ndarray) -> list[float | None]:
-    return [_number(value) for value in values]
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
+from polytag.contracts import ABSENT, PRESENT, SCALES, UNKNOWN, LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
+from polytag.metrics.logits import logits_of
 from polytag.prediction.joining import nearest
-
-SCALES = ("logit", "probability", "rank")
-LIMIT = 54 * float(np.log(2))
-"""The logit of 1 − 2⁻⁵⁴, 37.4: half of float64's last step before 1. No logit made of a probability is farther from 0."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,21 +69,6 @@ def to_predictions(given: Given, *, scale: str) -> Predictions:
         scale=scale,
         given_probability_NC=probability_NC,
     )
-
-
-def logits_of(probability_NC: np.ndarray) -> np.ndarray:
-    """float64 logits of probabilities in [0, 1], finite, in exactly their order: equal ones stay equal, different ones different.
-
-    Logits lie within ± LIMIT; so do those of 0 and 1. Where that, or the rounding of the logarithm, would merge two different
-    probabilities, the higher one becomes the next number that float64 has: AP of the logits is AP of the probabilities.
-    """
-    distinct = np.unique(probability_NC)
-    logit_NC, ladder = _clipped_logit(probability_NC), _clipped_logit(distinct)
-    if (np.diff(ladder) > 0).all() and np.array_equal(np.unique(logit_NC), ladder):
-        return logit_NC
-    steps = np.arange(len(ladder))
-    ladder = _float_of(np.maximum.accumulate(_number_of(ladder) - steps) + steps)
-    return ladder[np.searchsorted(distinct, probability_NC)]
 
 
 def targets_of_lists(lists: Sequence[Sequence[str] | None], *, classes: Sequence[str], where: Callable[[int], str]) -> np.ndarray:
@@ -164,18 +146,3 @@ def _require_once(given: Given) -> None:
                 got=f"{name!r}, first at {given.where(first)}{more}",
                 expected="every id once",
             )
-
-
-def _clipped_logit(probability: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore"):
-        return np.clip(np.log(probability) - np.log1p(-probability), -LIMIT, LIMIT)
-
-
-def _number_of(value: np.ndarray) -> np.ndarray:
-    """Whole numbers in the order of the floats: neighbours in float64 are neighbours here."""
-    bits = value.view(np.int64)
-    return np.where(bits < 0, -(bits & np.int64(2**63 - 1)), bits)
-
-
-def _float_of(number: np.ndarray) -> np.ndarray:
-    return np.where(number < 0, -np.abs(number).view(np.float64), np.abs(number).view(np.float64))

@@ -7,7 +7,7 @@ import numpy as np
 
 from polytag import files
 from polytag.contracts import Dataset
-from polytag.metrics.evaluate import evaluate, scores_to_json
+from polytag.metrics.evaluate import judge_predictions
 from polytag.metrics.operating_points import points_at
 from polytag.models.checkpoint import Checkpoint
 from polytag.prediction.inference import Predictor
@@ -36,7 +36,7 @@ def judge(
         predictor.model, val_set, recipe=recipe, arithmetic=predictor.arithmetic, watcher=watcher, checkpoint_id=checkpoint.id
     )
     write_predictions(predictions, run.predictions)
-    scores = evaluate(predictions)
+    scores = judge_predictions(predictions)
     points = points_at(predictions, threshold_C=np.asarray(checkpoint.thresholds))
     write_thresholds(run.path / "thresholds.json", points, checkpoint_id=checkpoint.id)
 
@@ -44,5 +44,5 @@ def judge(
     write_plots(run.path / "plots", scores=scores, predictions=predictions, history=rows)
     write_grids(run.path / "grids", predictions=predictions)
     write_report(run.report, scores=scores, predictions=predictions, history=rows, title=run.path.name, facts=facts)
-    files.write_text(run.metrics, json.dumps(scores_to_json(scores), indent=1, allow_nan=False) + "\n")
+    files.write_text(run.metrics, json.dumps(scores.to_json(), indent=1, allow_nan=False) + "\n")
     return scores

@@ -13,7 +13,7 @@ from polytag.contracts import Dataset
 from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.splits import require_trainable, with_validation_split
 from polytag.errors import RunError, UsageError
-from polytag.metrics.evaluate import evaluate
+from polytag.metrics.evaluate import judge_predictions
 from polytag.models.backbone import build_model, require_input_size
 from polytag.models.checkpoint import Checkpoint, save_checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
@@ -81,7 +81,9 @@ def resume(run_folder: str | Path, *, watcher: Watcher | None = None) -> Trained
     with locked(run), _interruptible(run):
         if run.metrics.is_file():
             watcher.note(f"{run.path} is finished; nothing to resume")
-            return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), scores=evaluate(read_predictions(run.predictions)))
+            return TrainedRun(
+                folder=run, checkpoint=Checkpoint.read(run.best), scores=judge_predictions(read_predictions(run.predictions))
+            )
         recipe, data, options = read_args(run)
         dataset = _load(data, options=options, watcher=watcher)
         state = load_state(run.state)

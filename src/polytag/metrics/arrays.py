@@ -1,0 +1,274 @@
+"""`polytag.evaluate`: truth and scores in arrays, lists, DataFrames or tensors, judged in scikit-learn's order of arguments.
+
+Shapes: N pictures, C classes. Whatever is wrong is told with the place where it stands, before anything is computed.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from polytag.contracts import SCALES, UNKNOWN, LabelSet, Predictions
+from polytag.errors import PolytagError, PredictionsError, UsageError
+from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.logits import logits_of
+from polytag.scores import Scores
+
+
+def evaluate(
+    y_true: Any,
+    y_score: Any,
+    *,
+    scores: str,
+    class_names: Iterable[str] | None = None,
+    threshold: float | Sequence[float] = 0.5,
+    num_replicates: int = 1000,
+    seed: int = 0,
+) -> Scores:
+    """Judge scores against the truth: every number of docs/reference/metrics.md.
+
+    y_true        N x C, or N of a single class: 1 or True present, 0 or False absent, -1 or NaN (None, pandas.NA) unknown
+    y_score       the same shape: finite numbers, higher for "more likely present"
+    scores        what they are, which is never guessed: "logit" (before the sigmoid), "probability" (0 to 1), or "rank" (anything
+                  of which only the order means something: then nothing that needs a threshold is defined)
+    class_names   C names; without them the columns of a DataFrame, or "class 0", "class 1", ...
+    threshold, num_replicates, seed   as in `judge_predictions`, which is the same for a Predictions table
+
+    Either may be anything array-like: nested lists, NumPy, pandas, SciPy's sparse matrices, tensors of PyTorch on any device.
+    Raises UsageError for what is no table, shapes that disagree and names that do not fit, PredictionsError for values that cannot
+    be: a label outside 1, 0, -1, a NaN or infinite score, a probability outside 0 to 1.
+    """
+    predictions = predictions_from_arrays(y_true, y_score, scores=scores, class_names=class_names)
+    return judge_predictions(predictions, threshold=threshold, num_replicates=num_replicates, seed=seed)
+
+
+def predictions_from_arrays(
+    y_true: Any, y_score: Any, *, scores: str, class_names: Iterable[str] | None = None, ids: Iterable[str] | None = None
+) -> Predictions:
+    """The Predictions table of arrays as `evaluate` takes them: what reports, comparisons and files are made of.
+
+    `ids` are N unique names of pictures, by which tables are compared; without them the rows are numbered from 0. Raises what
+    `evaluate` raises.
+    """
+    if scores not in SCALES:
+        raise UsageError("unknown scale of scores", where="scores", got=repr(scores), expected="one of " + ", ".join(SCALES))
+    target_NC = table_of(y_true, where="y_true")
+    score_NC = table_of(y_score, where="y_score")
+    if target_NC.shape != score_NC.shape:
+        raise _shapes_disagree(target_NC.shape, score_NC.shape)
+    if not len(score_NC):
+        raise PredictionsError("no picture to judge", where="y_score", got=f"shape {score_NC.shape}", expected="a row a picture")
+    label_set = _label_set(y_true, y_score, class_names, num_classes=score_NC.shape[1])
+    _require_same_rows(y_true, y_score)
+    target_NC = targets_of(target_NC, where="y_true")
+    require_numbers(score_NC, where="y_score")
+    probability_NC = None
+    if scores == "probability":
+        outside_NC = (score_NC < 0) | (score_NC > 1)
+        if outside_NC.any():
+            raise PredictionsError(
+                "a probability outside 0 to 1",
+                where=_first(outside_NC, "y_score"),
+                got=_value_and_more(score_NC, outside_NC),
+                expected="numbers from 0 to 1",
+                next_step='if these are scores before the sigmoid, say scores="logit"',
+            )
+        probability_NC = score_NC.astype(np.float64)
+        score_NC = logits_of(probability_NC)
+    names = tuple(map(str, range(len(score_NC)) if ids is None else ids))
+    if len(names) != len(score_NC):
+        raise UsageError(
+            "not a name for each picture", where="ids", got=f"{len(names):,} ids", expected=f"{len(score_NC):,}, one a row"
+        )
+    return Predictions(
+        ids=names,
+        logit_NC=score_NC,
+        target_NC=target_NC,
+        label_set=label_set,
+        source="arrays",
+        scale=scores,
+        given_probability_NC=probability_NC,
+    )
+
+
+def table_of(values: Any, *, where: str) -> np.ndarray:
+    """An N x C array of numbers (booleans, integers or floats) of anything array-like; a single axis is one class.
+
+    Raises UsageError, naming `where`, for what is no table of numbers.
+    """
+    array = array_of(values, where=where)
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or not array.shape[1]:
+        raise UsageError(
+            "not a table of pictures by classes",
+            where=where,
+            got=f"shape {array.shape}",
+            expected="two axes (pictures, classes), or one for a single class",
+        )
+    return array
+
+
+def array_of(values: Any, *, where: str) -> np.ndarray:
+    """Booleans, integers or floats, with None and pandas.NA as NaN; float16 becomes float32. Errors as `table_of`."""
+    if hasattr(values, "detach") and hasattr(values, "cpu"):  # a tensor, which may need gradients, or lie on a GPU
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":  # NumPy has no such numbers
+            values = values.float()
+    elif hasattr(values, "toarray"):  # one of SciPy's sparse matrices
+        values = values.toarray()
+    elif isinstance(values, np.ma.MaskedArray):
+        values = np.where(np.ma.getmaskarray(values), np.nan, values.data)
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _no_numbers(where, got=str(error).splitlines()[0]) from error
+    if array.dtype == object:
+        array = _floats_of_objects(array, where=where)
+    if array.dtype.kind not in "biuf":
+        raise _no_numbers(where, got=f"{array.dtype} ({array.flat[0]!r}, ...)" if array.size else str(array.dtype))
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def targets_of(value_NC: np.ndarray, *, where: str) -> np.ndarray:
+    """int8 targets in {1, 0, -1} of a table of numbers, NaN as -1; raises PredictionsError, with its place, for any other value."""
+    if value_NC.dtype.kind == "f":
+        value_NC = np.where(np.isnan(value_NC), UNKNOWN, value_NC)
+    if value_NC.dtype.kind == "b":
+        return value_NC.astype(np.int8)
+    target_NC = ((value_NC == 1).view(np.int8) - (value_NC == -1).view(np.int8)).astype(np.int8)
+    outside_NC = (target_NC == 0) & (value_NC != 0)
+    if outside_NC.any():
+        raise PredictionsError(
+            "a label outside 1, 0, -1",
+            where=_first(outside_NC, where),
+            got=_value_and_more(value_NC, outside_NC),
+            expected="1 or True (present), 0 or False (absent), -1 or NaN (unknown)",
+            next_step="the truth comes first, the scores second: are they exchanged?",
+        )
+    return target_NC
+
+
+def require_numbers(score_NC: np.ndarray, *, where: str) -> None:
+    """Raises PredictionsError, with its place, for NaN or infinity."""
+    bad_NC = ~np.isfinite(score_NC)
+    if bad_NC.any():
+        raise PredictionsError(
+            "a score is not a finite number",
+            where=_first(bad_NC, where),
+            got=_value_and_more(score_NC, bad_NC),
+            expected="a finite number for every picture and class",
+            next_step="a picture that was not scored is left out, in both; a model that gives NaN has diverged",
+        )
+
+
+def _floats_of_objects(array: np.ndarray, *, where: str) -> np.ndarray:
+    value_N = np.empty(array.size)
+    for row, value in enumerate(array.flat):
+        if value is None or type(value).__name__ == "NAType":
+            value_N[row] = np.nan
+        elif isinstance(value, str | bytes) or not hasattr(value, "__float__"):
+            raise _no_numbers(where, got=f"{value!r:.60}")
+        else:
+            value_N[row] = value
+    return value_N.reshape(array.shape)
+
+
+def _label_set(y_true: Any, y_score: Any, class_names: Iterable[str] | None, *, num_classes: int) -> LabelSet:
+    columns = {where: _labels(values, "columns") for where, values in (("y_true", y_true), ("y_score", y_score))}
+    if columns["y_true"] and columns["y_score"] and columns["y_true"] != columns["y_score"]:
+        raise UsageError(
+            "the columns of the two tables are not the same classes",
+            where="y_true and y_score",
+            got=_difference(columns["y_true"], columns["y_score"]),
+            expected="the same names in the same order",
+            next_step="y_true = y_true[list(y_score.columns)] puts them in order; .to_numpy() of both compares by position",
+        )
+    if isinstance(class_names, str):
+        raise UsageError(
+            "class names are a list",
+            where="class_names",
+            got=repr(class_names),
+            expected="a name for each class",
+            next_step="[name]",
+        )
+    if class_names is None:
+        given = columns["y_score"] or columns["y_true"] or [f"class {column}" for column in range(num_classes)]
+    else:
+        given = [str(name) for name in class_names]
+    if len(given) != num_classes:
+        raise UsageError(
+            "not a name for each class",
+            where="class_names",
+            got=f"{len(given)} names",
+            expected=f"{num_classes}, one a column of y_score",
+        )
+    try:
+        return LabelSet(names=tuple(given))
+    except PolytagError as error:
+        raise UsageError(error.what, where="class_names", got=error.got, expected=error.expected) from None
+
+
+def _require_same_rows(y_true: Any, y_score: Any) -> None:
+    """Two pandas tables of the same rows in another order would be compared by position: surely a mistake."""
+    rows_true, rows_score = _labels(y_true, "index"), _labels(y_score, "index")
+    if rows_true and rows_score and rows_true != rows_score and set(rows_true) == set(rows_score):
+        raise UsageError(
+            "the rows of the two tables are in different orders",
+            where="y_true and y_score",
+            got=_difference(rows_true, rows_score),
+            expected="the same index in the same order",
+            next_step="y_true = y_true.loc[y_score.index] puts them in order; .to_numpy() of both compares by position",
+        )
+
+
+def _labels(values: Any, axis: str) -> list[str]:
+    """Names along an axis of a DataFrame; none for anything else, whose `index` is a method."""
+    labels = getattr(values, axis, None)
+    return [] if labels is None or callable(labels) or isinstance(labels, str) else [str(label) for label in labels]
+
+
+def _difference(these: Sequence[str], those: Sequence[str]) -> str:
+    for place, (this, that) in enumerate(zip(these, those, strict=False)):
+        if this != that:
+            return f"at {place}: {this!r} and {that!r}"
+    return f"{len(these)} and {len(those)}"
+
+
+def _shapes_disagree(true: tuple[int, ...], score: tuple[int, ...]) -> UsageError:
+    if true[0] == score[0] and true[1] == 1:
+        next_step = (
+            "a multi-label truth has a column a class; sklearn.preprocessing.MultiLabelBinarizer makes one of lists of names"
+        )
+    elif true == score[::-1]:
+        next_step = "rows are pictures: transpose one of them"
+    else:
+        next_step = "rows are pictures, columns are classes, in both"
+    return UsageError(
+        "truth and scores of different shapes",
+        where="y_true and y_score",
+        got=f"{true} and {score}",
+        expected="the same (pictures, classes)",
+        next_step=next_step,
+    )
+
+
+def _no_numbers(where: str, *, got: str) -> UsageError:
+    return UsageError(
+        "not a table of numbers",
+        where=where,
+        got=got,
+        expected="numbers or booleans, a row a picture and a column a class, all rows of the same length",
+        next_step="sklearn.preprocessing.MultiLabelBinarizer makes such a table of lists of names" if where != "y_score" else "",
+    )
+
+
+def _first(bad_NC: np.ndarray, where: str) -> str:
+    row, column = np.argwhere(bad_NC)[0]
+    return f"{where}[{row}, {column}]"
+
+
+def _value_and_more(value_NC: np.ndarray, bad_NC: np.ndarray) -> str:
+    num_bad = int(bad_NC.sum())
+    value = value_NC[tuple(np.argwhere(bad_NC)[0])]
+    return f"{value:.9g}" + (f", and {num_bad - 1:,} more" if num_bad > 1 else "")
