@@ -182,7 +182,7 @@ def test_the_table():
         "lo…of",
         "a",
         "run",
-        *"difference 95% interval p (Holm) gained lost".split(),
+        *["difference", "95%", "interval", "p", "(Holm)", "gained", "lost"],
     ]
     assert lines[2] == ""
     order = [line.split()[0] for line in lines[3:7]]

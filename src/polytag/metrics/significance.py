@@ -34,8 +34,8 @@ def swap_test(
     different scales can be swapped, for scores are first replaced by their ranks in their own run, which changes no AP; see
     `common_scale`.
 
-    Measured where there is no difference, with 150 and 200 pictures: p is at most 0.05 in 4.5% to 5.8% of pairs of runs, for mAP and
-    for classes of 8 to 60 positives; in 1% to 4.5% for classes of 3 or 5, of which few differences are possible.
+    Measured where there is no difference, with 150 and 200 pictures: p is at most 0.05 in 4.5% to 5.8% of pairs of runs for mAP
+    and for classes of 8 to 60 positives; in 1% to 4.5% for classes of 3 or 5, of which few differences are possible.
     """
     num_classes = target_NC.shape[1]
     columns = np.flatnonzero((target_NC == 1).any(axis=0))
