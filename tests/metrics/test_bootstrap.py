@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from polytag.metrics.ap import average_precision, mean_average_precision
-from polytag.metrics.bootstrap import bootstrap_ap, intervals_of, replicate_ap, weights_of
+from polytag.metrics.bootstrap import bootstrap_ap, intervals_of, replicate_ap, replicate_means, weights_of
 
 Table = tuple[np.ndarray, np.ndarray]
 
@@ -141,3 +141,13 @@ def test_nothing_to_count_is_nan(num_replicates: int):
     target_NC = np.array([[0, -1], [0, -1]]) if num_replicates else np.array([[1, 0], [0, 1]])
     intervals = bootstrap_ap(target_NC, np.zeros((2, 2)), num_replicates=num_replicates)
     assert np.isnan([*intervals.low_C, *intervals.high_C, intervals.mean_low, intervals.mean_high]).all()
+
+
+def test_means_over_the_pictures_that_a_replicate_drew():
+    weight_NB = weights_of(50, num_replicates=230, seed=3)
+    value_N = np.random.default_rng(0).random(50)
+    value_N[:7] = np.nan
+    found = replicate_means([value_N, np.full(50, np.nan)], weight_NB)
+    expected = [np.nanmean(np.repeat(value_N, weight_N)) for weight_N in weight_NB.T]
+    np.testing.assert_allclose(found[0], expected, atol=1e-12)
+    assert np.isnan(found[1]).all()

@@ -4,6 +4,7 @@ A replicate draws N pictures with replacement, which is a weight for every pictu
 in every replicate, so weights are summed along the sorted order between the thresholds that matter.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -87,6 +88,20 @@ def replicates(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.nda
 
             list(pool.map(one, range(num_classes)))
     return Replicates(ap_BC=ap_BC, support_BC=support_BC)
+
+
+def replicate_means(values: Sequence[np.ndarray], weight_NB: np.ndarray) -> np.ndarray:
+    """Means over the pictures that each replicate drew, one row for each of the values (N numbers, NaN where not counted)."""
+    value_VN = np.stack(values)
+    counted_VN = (~np.isnan(value_VN)).astype(np.float64)
+    value_VN = np.nan_to_num(value_VN)
+    mean_VB = np.empty((len(value_VN), weight_NB.shape[1]))
+    for start in range(0, weight_NB.shape[1], _BLOCK):
+        block = slice(start, start + _BLOCK)
+        drawn_NB = weight_NB[:, block].astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):  # a replicate that drew no picture that counts: NaN
+            mean_VB[:, block] = (value_VN @ drawn_NB) / (counted_VN @ drawn_NB)
+    return mean_VB
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

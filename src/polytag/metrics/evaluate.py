@@ -9,7 +9,7 @@ import numpy as np
 from polytag.contracts import UNKNOWN, Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import Ranking, ap_of, ap_voc07_of, ap_voc10_of, mean_over_defined, of_every_class, rank, roc_auc_of
-from polytag.metrics.bootstrap import intervals_of, percentiles, replicates, weights_of
+from polytag.metrics.bootstrap import intervals_of, percentiles, replicate_means, replicates, weights_of
 from polytag.metrics.decisions import averages_of, count, decide, decide_top
 from polytag.metrics.per_picture import PictureRankings, picture_rankings
 from polytag.metrics.proportions import wilson
@@ -152,24 +152,18 @@ def _intervals(
     weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed)
     drawn = replicates(target_NC, weight_NB, score_NC=logit_NC)
     of_classes = intervals_of(drawn.ap_BC)
+    samples_B, coverage_B, loss_B = replicate_means([pictures.ap_N, pictures.coverage_N, pictures.ranking_loss_N], weight_NB)
     with np.errstate(invalid="ignore", divide="ignore"):
         weighted_B = np.nansum(drawn.ap_BC * drawn.support_BC, axis=1) / drawn.support_BC.sum(axis=1)
-
-        def of_pictures(value_N: np.ndarray) -> tuple[float, float]:
-            counted = ~np.isnan(value_N)
-            counted_NB = weight_NB[counted]
-            total_B = counted_NB.sum(axis=0, dtype=np.float64)
-            return percentiles((value_N[counted] @ counted_NB) / total_B)
-
-        return _Intervals(
-            low_C=of_classes.low_C,
-            high_C=of_classes.high_C,
-            mean=(of_classes.mean_low, of_classes.mean_high),
-            weighted=percentiles(weighted_B),
-            samples=of_pictures(pictures.ap_N),
-            coverage=of_pictures(pictures.coverage_N),
-            ranking_loss=of_pictures(pictures.ranking_loss_N),
-        )
+    return _Intervals(
+        low_C=of_classes.low_C,
+        high_C=of_classes.high_C,
+        mean=(of_classes.mean_low, of_classes.mean_high),
+        weighted=percentiles(weighted_B),
+        samples=percentiles(samples_B),
+        coverage=percentiles(coverage_B),
+        ranking_loss=percentiles(loss_B),
+    )
 
 
 def _wilson(num_right_C: np.ndarray, num_tried_C: np.ndarray) -> np.ndarray:
