@@ -91,7 +91,8 @@ def test_thresholds_are_each_runs_own_or_the_given_one(run: Path, other: Path, t
     copy = tmp_path / "mine"
     shutil.copytree(run, copy)
     classes = read_predictions(other).label_set.names
-    (copy / "thresholds.json").write_text(json.dumps(dict.fromkeys(classes, 0.25)))
+    values = json.loads((copy / "thresholds.json").read_text())
+    (copy / "thresholds.json").write_text(json.dumps({**values, "thresholds": dict.fromkeys(classes, 0.25)}))
     polytag("compare", copy, other, "--json", tmp_path / "c.json")
     one = json.loads((tmp_path / "c.json").read_text())["differences"][0]["per_class"][classes[0]]
     assert (one["threshold_minus"], one["threshold"]) == (0.25, 0.5)

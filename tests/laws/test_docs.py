@@ -286,6 +286,24 @@ def test_the_keys_of_slices_are_all_listed(at_hand: Path):
     assert_lists(REFERENCE / "metrics.md", "Keys of a slice", set(slices_to_json(slices)))
 
 
+def test_the_keys_of_a_comparison_are_all_listed(at_hand: Path):
+    from polytag import compare, read_predictions
+
+    page = REFERENCE / "metrics.md"
+    runs = [read_predictions(at_hand / "runs" / f"VOC2012-{name}" / "predictions-val.parquet") for name in ("finetune", "velocity")]
+    found = compare(*runs, intersect=True, num_permutations=19).to_json()
+    difference = found["differences"][0]
+    per_class = next(values for values in difference["per_class"].values() if values["changed"]["pictures"])
+    assert_lists(page, "Keys of a comparison", set(found))
+    assert_lists(page, "Keys of a compared run", set(found["runs"][0]))
+    assert_lists(page, "Keys of a difference", set(difference))
+    assert_lists(page, "Keys of a compared class", set(per_class))
+    assert_lists(page, "Keys of changed pictures", set(per_class["changed"]))
+    assert_lists(page, "Keys of a pair", set(found["pairs"][0]))
+    for key in (*difference["mAP"], *per_class["changed"]["pictures"][0]):
+        assert f"`{key}`" in page.read_text()
+
+
 def test_the_keys_of_a_data_check_are_all_listed(at_hand: Path):
     from polytag import check, load_dataset
 

@@ -95,20 +95,25 @@ def run_names(paths: Sequence[Path]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({1 + names[:row].count(name)})" for row, name in enumerate(names)]
 
 
+def _file(path: Path) -> Path:
+    """A run folder's predictions; any other path as it is."""
+    return path / _PREDICTIONS if (path / _PREDICTIONS).is_file() else path
+
+
 def _read(path: Path, *, scale: str | None, truth: Path | None, options: "ReadOptions") -> "Predictions":
     from polytag.prediction.foreign import is_own, read_scores
 
-    file = path / _PREDICTIONS if (path / _PREDICTIONS).is_file() else path
+    file = _file(path)
     if file.is_file() and is_own(file):
         scale = None  # it says itself, and --scores is for the others
     return read_scores(file, scale=scale or "", truth=truth, options=options)
 
 
 def _thresholds(path: Path, table: "Predictions", threshold: float | None) -> Mapping[str, float]:
-    """By class name: the given one for all, a run folder's own, or 0.5."""
-    from polytag.prediction.thresholds import FILE, read_thresholds
+    """By class name: the given one for all, those of the run that the predictions lie in, or 0.5."""
+    from polytag.prediction.thresholds import thresholds_beside
 
-    if threshold is not None or not (path / _PREDICTIONS).is_file() or not (path / FILE).is_file():
+    found = thresholds_beside(_file(path), table) if threshold is None else None
+    if found is None:
         return dict.fromkeys(table.label_set, 0.5 if threshold is None else threshold)
-    found = read_thresholds(path / FILE, label_set=table.label_set)
     return dict(zip(table.label_set, found.thresholds, strict=True))
