@@ -75,6 +75,8 @@ def predictions_from_arrays(
             )
         probability_NC = score_NC.astype(np.float64)
         score_NC = logits_of(probability_NC)
+    else:  # a copy, since a table of Predictions can no longer be written to
+        score_NC = np.array(score_NC, np.float32 if score_NC.dtype == np.float32 else np.float64)
     names = tuple(map(str, range(len(score_NC)) if ids is None else ids))
     if len(names) != len(score_NC):
         raise UsageError(

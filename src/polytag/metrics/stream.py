@@ -12,7 +12,7 @@ import numpy as np
 from polytag.errors import PredictionsError, UsageError
 from polytag.metrics.ap import average_precision, mean_over_defined, ordered_integers
 from polytag.metrics.arrays import require_numbers, table_of, targets_of
-from polytag.scores import Mean
+from polytag.scores import Mean, counted
 
 FEWEST_BITS, MOST_BITS = 10, 20
 
@@ -134,7 +134,7 @@ class StreamingAP:
 
     def __repr__(self) -> str:
         kept = "every score" if self.num_bits is None else f"2^{self.num_bits} bins a class"
-        return f"StreamingAP({self.num_classes} classes, {self.num_pictures:,} pictures, {kept})"
+        return f"StreamingAP({counted(self.num_classes, 'classes')}, {counted(self.num_pictures, 'pictures')}, {kept})"
 
 
 def _ap_of_counts(negative_B: np.ndarray, positive_B: np.ndarray) -> tuple[float, float]:

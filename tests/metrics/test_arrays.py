@@ -1,0 +1,298 @@
+"""Arrays in, everything out: any container gives the same numbers, probabilities are exact, every mistake is told where it is."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.metrics import average_precision_score
+
+import polytag
+from polytag import LabelSet, Predictions, judge_predictions, predictions_from_arrays
+from polytag.errors import PolytagError, PredictionsError, UsageError
+
+TRUE = np.array([[1, 0, -1], [0, 1, 1], [1, 1, 0], [0, 0, 1]])
+LOGIT = np.array([[2.5, -1.0, 0.25], [1.5, 3.0, -0.5], [-2.0, 0.5, -3.0], [0.5, 1.0, 2.0]])
+FEW = {"num_replicates": 20}
+
+
+def test_a_worked_example():
+    """Positives first and last of four, 1/2 (1 + 2/4); first and third, 1/2 (1 + 2/3); the first two of three known, 1."""
+    scores = polytag.evaluate(TRUE, LOGIT, scores="logit", class_names=["cat", "dog", "owl"], **FEW)
+    np.testing.assert_allclose(scores.ap_C, [(1 + 2 / 4) / 2, (1 + 2 / 3) / 2, 1], atol=1e-15)
+    assert scores.label_set.names == ("cat", "dog", "owl")
+    assert (scores.num_unknown_C.tolist(), scores.num_pictures) == ([0, 0, 1], 4)
+    assert repr(scores).startswith("Scores(mAP 0.861 [")
+    assert repr(scores).endswith("] over 3 classes, 4 pictures)")
+
+
+def test_it_is_judge_predictions_of_the_same_table():
+    table = Predictions(ids=("a", "b", "c", "d"), logit_NC=LOGIT.copy(), target_NC=TRUE, label_set=LabelSet(names=("x", "y", "z")))
+    options = {"threshold": [0.3, 0.5, 0.7], "num_replicates": 50, "seed": 3}
+    scores = polytag.evaluate(TRUE, LOGIT, scores="logit", class_names=("x", "y", "z"), **options)
+    assert scores.to_json() == judge_predictions(table, **options).to_json()
+
+
+def test_ids_make_tables_that_can_be_compared():
+    table = predictions_from_arrays(TRUE, LOGIT, scores="logit", ids=["a", "b", "c", "d"])
+    assert table.ids == ("a", "b", "c", "d")
+    assert table.label_set.names == ("class 0", "class 1", "class 2")
+    assert predictions_from_arrays(TRUE, LOGIT, scores="logit").ids == ("0", "1", "2", "3")
+
+
+# ---- whatever holds the numbers
+
+
+def frames(values: np.ndarray) -> Any:
+    return pytest.importorskip("pandas").DataFrame(values)
+
+
+def tensor(values: np.ndarray) -> Any:
+    import torch
+
+    made = torch.from_numpy(values.copy())
+    return made.requires_grad_() if made.is_floating_point() else made
+
+
+CONTAINERS: dict[str, Callable[[np.ndarray], Any]] = {
+    "lists": lambda values: values.tolist(),
+    "tuples": lambda values: tuple(map(tuple, values)),
+    "objects": lambda values: values.astype(object),
+    "another order of memory": np.asfortranarray,
+    "every other row": lambda values: np.repeat(values, 2, axis=0)[::2],
+    "tensors": tensor,
+    "pandas": frames,
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_any_container_gives_the_same(container: str):
+    make = CONTAINERS[container]
+    expected = polytag.evaluate(TRUE, LOGIT, scores="logit", **FEW).to_json()
+    names = ["class 0", "class 1", "class 2"]
+    assert polytag.evaluate(make(TRUE), make(LOGIT), scores="logit", class_names=names, **FEW).to_json() == expected
+
+
+def test_sparse_and_masked_truth():
+    from scipy import sparse
+
+    full = np.where(TRUE < 0, 0, TRUE)
+    expected = polytag.evaluate(full, LOGIT, scores="logit", **FEW).to_json()
+    assert polytag.evaluate(sparse.csr_matrix(full), LOGIT, scores="logit", **FEW).to_json() == expected
+    masked = np.ma.masked_array(full, mask=TRUE < 0)
+    expected = polytag.evaluate(TRUE, LOGIT, scores="logit", **FEW).to_json()
+    assert polytag.evaluate(masked, LOGIT, scores="logit", **FEW).to_json() == expected
+
+
+@pytest.mark.parametrize("missing", [float("nan"), None, -1, -1.0])
+def test_unknown_targets_of_any_spelling(missing: object):
+    truth = [[missing if value < 0 else bool(value) for value in row] for row in TRUE.tolist()]
+    expected = polytag.evaluate(TRUE, LOGIT, scores="logit", **FEW).to_json()
+    assert polytag.evaluate(truth, LOGIT, scores="logit", **FEW).to_json() == expected
+
+
+def test_booleans_and_a_single_class():
+    truth, score = [True, False, True], [0.9, 0.4, 0.1]
+    scores = polytag.evaluate(truth, score, scores="probability", **FEW)
+    assert scores.ap_C.tolist() == [pytest.approx((1 + 2 / 3) / 2)]
+    assert scores.label_set.names == ("class 0",)
+    column = polytag.evaluate(np.array(truth)[:, None], np.array(score), scores="probability", **FEW)
+    assert column.to_json() == scores.to_json()
+
+
+def test_a_single_picture():
+    scores = polytag.evaluate([[1, 0]], [[0.2, 0.9]], scores="probability", **FEW)
+    assert scores.ap_C[0] == 1
+    assert np.isnan(scores.ap_C[1])
+    assert scores.mean_ap.count == 1
+
+
+def test_torch_is_not_imported():
+    import subprocess
+
+    script = "import polytag, sys; polytag.evaluate([[1, 0]], [[2, 1]], scores='logit'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_bfloat16_and_half_tensors():
+    import torch
+
+    expected = polytag.evaluate(TRUE, LOGIT, scores="logit", **FEW).ap_C
+    for kind in (torch.bfloat16, torch.float16):
+        found = polytag.evaluate(torch.from_numpy(TRUE), torch.from_numpy(LOGIT).to(kind), scores="logit", **FEW)
+        np.testing.assert_array_equal(found.ap_C, expected)
+
+
+def test_what_was_given_is_left_as_it_was():
+    truth, score = TRUE.copy(), LOGIT.copy()
+    table = predictions_from_arrays(truth, score, scores="logit")
+    score[:], truth[:] = 0.0, 0  # still writable, and no longer the table's
+    np.testing.assert_array_equal(table.logit_NC, LOGIT)
+    np.testing.assert_array_equal(table.target_NC, TRUE)
+
+
+def test_whole_numbers_keep_their_order():
+    """float32 holds whole numbers up to 2^24."""
+    scores = polytag.evaluate([1, 0], [2**24 + 1, 2**24], scores="rank", **FEW)
+    assert scores.ap_C[0] == 1
+
+
+# ---- pandas: names come along, and are compared
+
+
+def test_names_of_pandas_columns():
+    pandas = pytest.importorskip("pandas")
+    score = pandas.DataFrame(LOGIT, columns=["cat", "dog", "owl"])
+    truth = pandas.DataFrame(TRUE, columns=["cat", "dog", "owl"]).astype("Int64").replace(-1, pandas.NA)
+    scores = polytag.evaluate(truth, score, scores="logit", **FEW)
+    assert scores.label_set.names == ("cat", "dog", "owl")
+    assert scores.num_unknown_C.tolist() == [0, 0, 1]
+    assert polytag.evaluate(truth["cat"], score["cat"], scores="logit", **FEW).ap_C[0] == scores.ap_C[0]
+    with pytest.raises(UsageError) as caught:
+        polytag.evaluate(truth[["dog", "cat", "owl"]], score, scores="logit")
+    assert str(caught.value) == (
+        "the columns of the two tables are not the same classes\n"
+        "  where: y_true and y_score\n"
+        "  got: at 0: 'dog' and 'cat'\n"
+        "  expected: the same names in the same order\n"
+        "  next: y_true = y_true[list(y_score.columns)] puts them in order; .to_numpy() of both compares by position"
+    )
+    with pytest.raises(UsageError) as caught:
+        polytag.evaluate(truth.loc[[1, 0, 2, 3]], score, scores="logit")
+    assert str(caught.value) == (
+        "the rows of the two tables are in different orders\n"
+        "  where: y_true and y_score\n"
+        "  got: at 0: '1' and '0'\n"
+        "  expected: the same index in the same order\n"
+        "  next: y_true = y_true.loc[y_score.index] puts them in order; .to_numpy() of both compares by position"
+    )
+
+
+# ---- by scikit-learn, and by laws
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    hnp.arrays(np.int8, (12, 2), elements=st.sampled_from([1, 0, -1])),
+    hnp.arrays(
+        np.float64,
+        (12, 2),
+        elements=st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1.0, 1 - 2**-53, 1 - 2**-52, 5e-324, 1e-300, 0.5])),
+    ),
+)
+def test_ap_of_probabilities_is_that_of_the_numbers_given(target_NC: np.ndarray, probability_NC: np.ndarray):
+    scores = polytag.evaluate(target_NC, probability_NC, scores="probability", num_replicates=0)
+    for column in range(2):
+        known = target_NC[:, column] >= 0
+        if (target_NC[:, column] == 1).any():
+            expected = average_precision_score(target_NC[known, column], probability_NC[known, column])
+            assert scores.ap_C[column] == pytest.approx(expected, abs=1e-12)
+        else:
+            assert np.isnan(scores.ap_C[column])
+    ranked = polytag.evaluate(target_NC, 7 * probability_NC - 3, scores="rank", num_replicates=0)
+    assert np.isnan(ranked.precision_C).all()  # of a rank nothing is decided
+
+
+# ---- mistakes
+
+
+def told(kind: type[PolytagError], *arguments: Any, **options: Any) -> str:
+    with pytest.raises(kind) as caught:
+        polytag.evaluate(*arguments, **{"scores": "logit", **options})
+    assert type(caught.value) is kind
+    return str(caught.value)
+
+
+def test_what_the_scores_are_is_never_guessed():
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'scores'"):
+        polytag.evaluate(TRUE, LOGIT)
+    assert told(UsageError, TRUE, LOGIT, scores="percent") == (
+        "unknown scale of scores\n  where: scores\n  got: 'percent'\n  expected: one of logit, probability, rank"
+    )
+
+
+def test_shapes_that_disagree():
+    assert told(UsageError, TRUE, LOGIT[:3]) == (
+        "truth and scores of different shapes\n"
+        "  where: y_true and y_score\n"
+        "  got: (4, 3) and (3, 3)\n"
+        "  expected: the same (pictures, classes)\n"
+        "  next: rows are pictures, columns are classes, in both"
+    )
+    assert told(UsageError, [0, 2, 1, 1], LOGIT).endswith(
+        "next: a multi-label truth has a column a class; sklearn.preprocessing.MultiLabelBinarizer makes one of lists of names"
+    )
+    assert told(UsageError, TRUE.T, LOGIT).endswith("next: rows are pictures: transpose one of them")
+    assert told(UsageError, TRUE, LOGIT[None]) == (
+        "not a table of pictures by classes\n"
+        "  where: y_score\n"
+        "  got: shape (1, 4, 3)\n"
+        "  expected: two axes (pictures, classes), or one for a single class"
+    )
+    assert told(PredictionsError, np.zeros((0, 2)), np.zeros((0, 2))) == (
+        "no picture to judge\n  where: y_score\n  got: shape (0, 2)\n  expected: a row a picture"
+    )
+
+
+def test_what_is_no_table_of_numbers():
+    assert told(UsageError, [["cat", "dog"], ["cat", "owl"]], LOGIT) == (
+        "not a table of numbers\n"
+        "  where: y_true\n"
+        "  got: <U3 (np.str_('cat'), ...)\n"
+        "  expected: numbers or booleans, a row a picture and a column a class, all rows of the same length\n"
+        "  next: sklearn.preprocessing.MultiLabelBinarizer makes such a table of lists of names"
+    )
+    assert "got: setting an array element with a sequence" in told(UsageError, [["cat"], ["cat", "owl"]], LOGIT)
+    assert "got: {'cat': 1}" in told(UsageError, {"cat": 1}, LOGIT)
+    assert "where: y_score\n  got: 'high'" in told(UsageError, TRUE, np.array([[1.0, "high"]], object))
+    assert "got: complex128" in told(UsageError, TRUE, LOGIT + 0j)
+
+
+def test_labels_and_scores_that_cannot_be():
+    assert told(PredictionsError, LOGIT, TRUE) == (
+        "a label outside 1, 0, -1\n"
+        "  where: y_true[0, 0]\n"
+        "  got: 2.5, and 9 more\n"
+        "  expected: 1 or True (present), 0 or False (absent), -1 or NaN (unknown)\n"
+        "  next: the truth comes first, the scores second: are they exchanged?"
+    )
+    bad = LOGIT.copy()
+    bad[2, 1] = np.nan
+    assert told(PredictionsError, TRUE, bad) == (
+        "a score is not a finite number\n"
+        "  where: y_score[2, 1]\n"
+        "  got: nan\n"
+        "  expected: a finite number for every picture and class\n"
+        "  next: a picture that was not scored is left out, in both; a model that gives NaN has diverged"
+    )
+    assert "where: y_score[3, 0]\n  got: inf" in told(PredictionsError, TRUE, [*LOGIT[:3], [np.inf, 0, 0]])
+    assert told(PredictionsError, TRUE, LOGIT, scores="probability") == (
+        "a probability outside 0 to 1\n"
+        "  where: y_score[0, 0]\n"
+        "  got: 2.5, and 7 more\n"
+        "  expected: numbers from 0 to 1\n"
+        '  next: if these are scores before the sigmoid, say scores="logit"'
+    )
+    assert "got: 255" in told(PredictionsError, np.array([[255]], np.uint8), [[1.0]])
+
+
+def test_names_that_do_not_fit():
+    assert told(UsageError, TRUE, LOGIT, class_names=["cat", "dog"]) == (
+        "not a name for each class\n  where: class_names\n  got: 2 names\n  expected: 3, one a column of y_score"
+    )
+    assert told(UsageError, TRUE, LOGIT, class_names=["cat", "dog", "cat"]) == (
+        "a class name is given twice\n  where: class_names\n  got: 'cat'\n  expected: every class once"
+    )
+    assert told(UsageError, TRUE, LOGIT, class_names="owl") == (
+        "class names are a list\n  where: class_names\n  got: 'owl'\n  expected: a name for each class\n  next: [name]"
+    )
+    with pytest.raises(UsageError) as caught:
+        predictions_from_arrays(TRUE, LOGIT, scores="logit", ids=["a"])
+    assert str(caught.value) == "not a name for each picture\n  where: ids\n  got: 1 ids\n  expected: 4, one a row"
+    with pytest.raises(PredictionsError, match="a picture id is scored twice"):
+        predictions_from_arrays(TRUE, LOGIT, scores="logit", ids=["a", "b", "c", "a"])
