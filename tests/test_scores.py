@@ -109,13 +109,13 @@ def test_html_is_escaped_and_fetches_nothing(scores: Scores):
     page = scores._repr_html_()
     read = Collected()
     read.feed(page)
-    assert set(read.tags) == {"div", "p", "b", "table", "thead", "tbody", "tr", "th", "td"}
+    assert set(read.tags) == {"div", "p", "b", "details", "summary", "table", "thead", "tbody", "tr", "th", "td"}
     assert read.attributes == {"style"}
     assert "url(" not in page
     assert "http" not in page
     assert [text for text in read.texts if text in NAMES] == [NAMES[column] for column in scores.best_first]
     assert read.texts[0] == str(scores).splitlines()[0]
-    assert read.tags.count("tr") == 2 + len(scores.means) + len(NAMES)
+    assert read.tags.count("tr") == 3 + len(scores.means) + len(NAMES)
     assert page.count("linear-gradient") == 3  # a bar for every AP that there is
 
 

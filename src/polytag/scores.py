@@ -222,9 +222,10 @@ def _number(value: float) -> float | None:
 # ---- for people: text, and HTML
 
 _SINGULAR = {"classes": "class", "pictures": "picture", "decisions": "decision"}
-_TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums;margin:0 0 1em"
+_MAIN = ("mAP", "mAP_voc10", "mAP_voc07", "micro_AP", "samples_AP", "ROC_AUC", "CF1", "OF1", "macro_F1")  # open in HTML
+_TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.5em 0 1em"
 _CELL = "padding:.15em .7em;text-align:{align};white-space:nowrap"
-_BAR = ";background:linear-gradient(90deg,rgba(70,130,180,.3) {share:.1f}%,transparent {share:.1f}%)"
+_BAR = ";min-width:8em;background:linear-gradient(90deg,rgba(70,130,180,.3) {share:.1f}%,transparent {share:.1f}%)"
 
 
 def _in_a_line(scores: Scores) -> str:
@@ -288,8 +289,13 @@ def _width(text: str) -> int:
 
 def _html(scores: Scores) -> str:
     shares = [float(scores.ap_C[column]) for column in scores.best_first]
-    tables = _html_table(_average_rows(scores)) + _html_table(_class_rows(scores), shares=shares)
-    return f'<div style="max-height:40em;overflow:auto"><p><b>{escape(_in_a_line(scores))}</b></p>{tables}</div>'
+    heading, *averages = _average_rows(scores)
+    main = _html_table([heading, *(row for row in averages if row[0] in _MAIN)])
+    rest = _html_table([heading, *(row for row in averages if row[0] not in _MAIN)])
+    return (
+        f'<div style="max-height:48em;overflow:auto"><p><b>{escape(_in_a_line(scores))}</b></p>{main}'
+        f"<details><summary>more averages</summary>{rest}</details>{_html_table(_class_rows(scores), shares=shares)}</div>"
+    )
 
 
 def _html_table(rows: Sequence[Sequence[str]], *, shares: Sequence[float] = ()) -> str:
