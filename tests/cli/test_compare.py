@@ -117,6 +117,13 @@ def test_one_run_alone_and_a_file_that_is_not_there(run: Path, shell):
     assert done.stderr.startswith("polytag: the predictions file cannot be read\n  where: nothing.parquet\n  got: no such file\n")
 
 
+def test_the_number_of_permutations(run: Path, other: Path, polytag):
+    assert "permutation test, 9,999 permutations" in polytag("compare", run, other).stdout
+    output = polytag("compare", run, other, "--permutations", "19").stdout
+    assert "permutation test, 19 permutations" in output
+    assert "No p of a class can fall below 0.15 after 19 permutations: ask for more." in output
+
+
 def test_names_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As short as tells them apart."""
     monkeypatch.chdir(tmp_path)

@@ -2,13 +2,16 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from polytag.contracts import LabelSet, Predictions
+from polytag.metrics.compare import compare
 from polytag.metrics.evaluate import judge_predictions
+from polytag.report.comparison import write_comparison
 from polytag.report.page import write_report
 from polytag.scores import Scores
 
@@ -72,6 +75,29 @@ def test_hostile_names_fit_a_phone_and_run_nothing(browser, tmp_path: Path):
     page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
     assert page.title() == "t" * 300 + " · polytag report"
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width_px", [1280, 390])
+def test_a_comparison_opens_quietly_and_fits(browser, tmp_path: Path, predictions: Predictions, width_px: int, scheme: str):
+    noisy = replace(predictions, logit_NC=predictions.logit_NC[::-1])
+    comparison = compare(predictions, noisy, noisy, names=("base", "w" * 200, "<img src=x>"), num_replicates=20, num_permutations=9)
+    path = write_comparison(tmp_path / "comparison.html", comparison)
+    page = browser.new_page(viewport={"width": width_px, "height": 800}, color_scheme=scheme)
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") == width_px
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    row = page.locator("table.differences tbody tr").first
+    zero, dot = (row.locator(f"svg {kind}").first.bounding_box() for kind in ("line.zero", "circle"))
+    middle = dot["x"] + dot["width"] / 2
+    assert (middle > zero["x"]) == (comparison.pairs[0].value > 0)
     page.close()
 
 

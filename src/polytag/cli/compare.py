@@ -37,6 +37,9 @@ def compare(
             help="Probability above which a label counts as predicted.", show_default="each run's thresholds, 0.5 for a file"
         ),
     ] = None,
+    permutations: Annotated[
+        int | None, typer.Option(min=1, help="Permutations of the test that gives p.", show_default="999 to 9999, by size")
+    ] = None,
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write every number and changed picture as JSON.")
     ] = None,
@@ -54,6 +57,7 @@ def compare(
         names=run_names(runs),
         thresholds=[_thresholds(path, table, threshold) for path, table in zip(runs, tables, strict=True)],
         intersect=intersect,
+        num_permutations=permutations,
     )
     print_comparison(Console(soft_wrap=True), comparison)
     if json is not None:

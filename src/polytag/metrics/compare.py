@@ -217,10 +217,11 @@ def default_permutations(num_pictures: int, num_classes: int) -> int:
     """How many permutations a table of this size gets: 9,999 where that takes about a second, down to 999 where it takes more.
 
     The smallest possible p is 1 / (1 + permutations), and Holm's correction multiplies it by the number of classes: 50 for each
-    class, up to 4,999 in all, leave it room whatever they take.
+    class, up to 4,999 in all, leave it room, where they take no more than half a minute.
     """
-    affordable = _WORK // (num_pictures * num_classes) // 1000 * 1000 - 1
-    return min(9_999, max(999, min(50 * num_classes, 5_000) - 1, affordable))
+    a_second = _WORK // (num_pictures * num_classes)
+    for_holm = min(50 * num_classes, 5_000, 30 * a_second)
+    return min(9_999, max(999, for_holm // 100 * 100 - 1, a_second // 1000 * 1000 - 1))
 
 
 def _check(names: Sequence[str], thresholds: Sequence[Mapping[str, float]], *, num_runs: int) -> None:
