@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from polytag.cli import calibrate, compare, data, demo, evaluate, predict, thresholds, train
+from polytag.cli import calibrate, compare, data, demo, evaluate, labels, predict, thresholds, train
 from polytag.errors import PolytagError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("compare")(compare.compare)
 app.command("thresholds")(thresholds.thresholds)
 app.command("calibrate")(calibrate.calibrate)
 app.add_typer(data.app, name="data")
+app.add_typer(labels.app, name="labels")
 
 
 @app.callback(invoke_without_command=True)

@@ -28,12 +28,14 @@ class Probe:
     """A linear head over features: logit_NC = feature_ND @ weight_CD.T + bias_C.
 
     strength   the L2 penalty that was chosen; fold_map  held-out mAP of every strength that was tried
+    held_out_logit_NC   float32: of each picture it was fitted on, the logits of the regression that left its fold out
     """
 
     weight_CD: Tensor
     bias_C: Tensor
     strength: float
     fold_map: dict[float, float]
+    held_out_logit_NC: np.ndarray
 
 
 def extract_features(
@@ -88,13 +90,14 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -
 
     heads: dict[float, tuple[Tensor, Tensor]] = {}
     fold_maps: dict[float, np.ndarray] = {}
+    held_out: dict[float, np.ndarray] = {}
     for strength in STRENGTHS:
         weight_DK, bias_K = _minimise(
             standard, truth_NK, known_NK, weight_DK=weight_DK, bias_K=bias_K, learnable_K=learnable_K, strength=strength
         )
         heads[strength] = weight_DK[:, -num_classes:], bias_K[-num_classes:]
         logit_NFC = (standard @ weight_DK + bias_K).reshape(num_pictures, num_folds + 1, num_classes)
-        held_out_NC = logit_NFC[torch.arange(num_pictures), fold_N].numpy()
+        held_out[strength] = held_out_NC = logit_NFC[torch.arange(num_pictures), fold_N].numpy()
         fold_maps[strength] = np.array(
             [
                 mean_average_precision(target_NC[rows], held_out_NC[rows])
@@ -109,6 +112,7 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -
         bias_C=bias_C - weight_CD @ mean_D,
         strength=strength,
         fold_map={key: float(np.mean(value)) for key, value in fold_maps.items()},
+        held_out_logit_NC=held_out[strength],
     )
 
 

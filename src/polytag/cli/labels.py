@@ -1,0 +1,183 @@
+"""`polytag labels suspects`: the labels that a model disbelieves, ranked, with an estimate of how many are wrong."""
+
+import csv as tables
+import io
+import json as encoder
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polytag.cli.reading import reads_annotations
+from polytag.cli.runs import PREDICTIONS
+from polytag.cli.scores import Scale, Truth
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from polytag.contracts import Predictions
+    from polytag.data.load import ReadOptions
+    from polytag.metrics.label_errors import ClassSuspects, LabelSuspects
+
+app = typer.Typer(help="Look for wrong labels.", no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def _labels() -> None:
+    """Without it typer would make the only verb of a group the group itself."""
+
+
+@app.command()
+@reads_annotations
+def suspects(
+    options: "ReadOptions",
+    run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or held-out scores with their labels.")],
+    class_names: Annotated[
+        list[str] | None, typer.Option("--class", metavar="NAME", help="Only this class; may be given several times.")
+    ] = None,
+    top: Annotated[int, typer.Option(metavar="K", help="How many of each class and kind are listed at most.")] = 20,
+    split: Annotated[
+        str, typer.Option(metavar="val|train", help="Of a run: its validation, or its training pictures, scored out-of-fold.")
+    ] = "val",
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write estimates and suspects as JSON.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the suspects, a line each.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with the pictures.")] = None,
+    cleanlab: Annotated[bool, typer.Option("--cleanlab", help="Say which suspects cleanlab finds too.")] = False,
+    truth: Truth = None,
+    scale: Scale = None,
+) -> None:
+    """The labels that held-out scores contradict most: given but absent, absent but there, and unknown ones to fill in."""
+    from rich.console import Console
+
+    from polytag import files
+    from polytag.metrics.label_errors import cleanlab_suspects, find_suspects
+
+    errors = Console(stderr=True)
+    predictions = _read(run, split=split, truth=truth, scale=scale, options=options, errors=errors)
+    found = find_suspects(predictions, top=top, classes=class_names or ())
+    seconded = None
+    if cleanlab:
+        rows = cleanlab_suspects(predictions)
+        seconded = {(name, row) for name, of_class in rows.items() for row in of_class.tolist()}
+    print_suspects(Console(), found, seconded=seconded)
+    if json is not None:
+        files.write_text(json, encoder.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
+    if csv is not None:
+        files.write_text(csv, suspects_to_csv(found))
+    if report is not None:
+        from polytag.report.label_errors import write_suspects
+
+        write_suspects(report, found, title=_title(run, split))
+        print(f"\nreport: {report}")
+
+
+def print_suspects(console: "Console", found: "LabelSuspects", *, seconded: "set[tuple[str, int]] | None" = None) -> None:
+    """A line a class with its estimates, the most suspect labels of all, and the unknown ones that are probably present."""
+    from rich.table import Table
+
+    from polytag.metrics.label_errors import MEANINGS
+    from polytag.report.ranking import probability_text
+
+    classes = Table(box=None, pad_edge=False, header_style="bold")
+    classes.add_column("\nclass", overflow="fold")
+    for heading in ("labelled\npresent", "look\nwrong", "labelled\nabsent", "look\nwrong", "\nunknown", "probably\npresent"):
+        classes.add_column(heading, justify="right", no_wrap=True)
+    for part in found.classes:
+        classes.add_row(part.name, *_counts(part))
+    console.print(classes)
+    unsaid = [part for part in found.classes if part.reason]
+    if unsaid:
+        console.print("\nNo estimate, and ranked all the same:")
+    for part in unsaid:
+        console.print(f"  {part.name}: {part.reason}", highlight=False, markup=False)
+    console.print(
+        "\nThe numbers that look wrong are those of confident learning. The model's own mistakes are counted with the wrong "
+        "labels: read them as “at most about”.",
+        highlight=False,
+        markup=False,
+    )
+    for heading, listed in (("Most suspect", found.suspects), ("Unknown, and probably present", found.fill_ins)):
+        if not listed:
+            continue
+        table = Table(box=None, pad_edge=False, header_style="bold", title=f"\n{heading}", title_justify="left")
+        for name in ("class", "given", "probability", "picture", *(["cleanlab"] if seconded is not None else [])):
+            table.add_column(name, overflow="fold", justify="right" if name == "probability" else "left")
+        for each in listed[: found.top]:
+            agreed = [] if seconded is None else ["yes" if (each.class_name, each.row) in seconded else "no"]
+            table.add_row(each.class_name, MEANINGS[each.given], probability_text(each.probability), each.id, *agreed)
+        console.print(table, highlight=False)
+        if len(listed) > found.top:
+            console.print(f"[dim]… and {len(listed) - found.top:,} more in --csv, --json and --report[/dim]", highlight=False)
+    if not found.suspects:
+        console.print("\nNo given label is disbelieved.", highlight=False)
+
+
+def suspects_to_csv(found: "LabelSuspects") -> str:
+    """class, given, probability, is_counted, id, picture_path: the suspects of all classes, then the labels to fill in."""
+    from polytag.metrics.label_errors import MEANINGS
+
+    text = io.StringIO()
+    writer = tables.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for each in (*found.suspects, *found.fill_ins):
+        counted = "yes" if each.is_counted else "no"
+        writer.writerow([each.class_name, MEANINGS[each.given], f"{each.probability:.6g}", counted, each.id, each.picture_path])
+    return text.getvalue()
+
+
+CSV_COLUMNS = ("class", "given", "probability", "is_counted", "id", "picture_path")
+
+
+def _read(
+    run: Path, *, split: str, truth: Path | None, scale: str | None, options: "ReadOptions", errors: "Console"
+) -> "Predictions":
+    """Held-out scores with labels: of a run's validation, of its training pictures out-of-fold, or of any file."""
+    from polytag.cli.scores import read_judged_scores
+    from polytag.errors import UsageError
+
+    if split not in ("val", "train"):
+        raise UsageError("unknown split", where="--split", got=repr(split), expected="val or train")
+    if split == "val":
+        file = run / PREDICTIONS if (run / PREDICTIONS).is_file() else run
+        return read_judged_scores(file, scale=scale, truth=truth, options=options, errors=errors).predictions
+    if not run.is_dir() or truth is not None or scale is not None:
+        raise UsageError(
+            "training pictures are scored out-of-fold by a run's own model",
+            where="--split train",
+            got=str(run) if not run.is_dir() else "--truth or --scores",
+            expected="a run folder alone",
+        )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from polytag.training.out_of_fold import out_of_fold_of_run
+
+    columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+        predictions, note = out_of_fold_of_run(run, on_batch=lambda num_pictures: progress.advance(task, num_pictures))
+    if note:
+        errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    return predictions
+
+
+def _title(run: Path, split: str) -> str:
+    name = run.resolve().name if run.is_dir() else run.stem
+    return f"{name}, training pictures" if split == "train" else name
+
+
+def _counts(part: "ClassSuspects") -> tuple[str, ...]:
+    unknown = f"{part.num_unknown:,}" if part.num_unknown else "[dim]0[/dim]"
+    fill_in = f"{part.num_fill_in:,}" if part.num_fill_in else "[dim]0[/dim]"
+    return (
+        f"{part.num_present:,}",
+        _estimate(part.wrong_present),
+        f"{part.num_absent:,}",
+        _estimate(part.wrong_absent),
+        unknown,
+        fill_in,
+    )
+
+
+def _estimate(value: float) -> str:
+    return "–" if math.isnan(value) else f"[bold]{value:,.0f}[/bold]" if value >= 0.5 else "0"

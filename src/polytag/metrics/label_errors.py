@@ -1,0 +1,296 @@
+"""Labels that a model disbelieves: ranked, counted and honest about what cannot be counted.
+
+Shapes: N pictures, C classes. Each class is a binary problem of its own. Scores must come from a model that did not learn from
+these labels: validation, or out-of-fold.
+
+A probability here is the model's, mended by Platt's map that was fitted on other pictures (`metrics/calibration.py`). Suspects are
+ranked by it alone: the lower the probability of the given label, the more suspect (self-confidence; with two answers the
+normalised margin has the same order). How many labels are wrong is estimated by confident learning: Northcutt, Jiang, Chuang 2021,
+"Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 1373, equations 1 to 3, arXiv:1911.00068.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
+from polytag.errors import MissingExtraError, UsageError
+from polytag.metrics.calibration import fit_calibration
+
+FEWEST_POSITIVES = 20
+"""With fewer known positives (or negatives) of a class, how many of its labels are wrong is not estimated."""
+
+FEWEST_CONFIRMED = 10
+"""Nor where fewer of its positives, or of its negatives, are confirmed by a confident model: such a model knows too little."""
+
+MEANINGS = {PRESENT: "present", ABSENT: "absent", UNKNOWN: "unknown"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspect:
+    """A label that the model takes for wrong, or an unknown one that it takes for present.
+
+    row             of the Predictions
+    given           PRESENT, ABSENT or UNKNOWN
+    probability     that the class is present, in [0, 1]
+    belief          log-odds of the given label, or of PRESENT where it is unknown: what the ranking goes by, lowest first, for an
+                    unknown label highest first
+    is_counted      the model is confident, by confident learning's threshold; False in a class without an estimate
+    """
+
+    row: int
+    id: str
+    class_name: str
+    given: int
+    probability: float
+    belief: float
+    is_counted: bool
+    picture_path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassSuspects:
+    """One class: how many labels there are, how many of them are estimated to be wrong, and which are suspect.
+
+    num_present, num_absent, num_unknown   labels given
+    wrong_present     estimated number of pictures labelled with the class that lack it; NaN where it cannot be told
+    wrong_absent      estimated number of pictures labelled without the class that have it; NaN where it cannot be told
+    num_fill_in       unknown labels that are more likely present than not
+    reason            why there is no estimate, or ""
+    present, absent   suspects among the pictures labelled with and without the class, most suspect first
+    unknown           unknown labels that are probably present, most probable first
+    """
+
+    name: str
+    num_present: int
+    num_absent: int
+    num_unknown: int
+    wrong_present: float
+    wrong_absent: float
+    num_fill_in: int
+    reason: str
+    present: tuple[Suspect, ...]
+    absent: tuple[Suspect, ...]
+    unknown: tuple[Suspect, ...]
+
+    @property
+    def suspects(self) -> tuple[Suspect, ...]:
+        """Those of a given label, the most suspect of both kinds first."""
+        return merged((*self.present, *self.absent))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSuspects:
+    """Every class of one set of predictions; `top` is how many of each class and kind are listed at most."""
+
+    label_set: LabelSet
+    source: str
+    num_pictures: int
+    top: int
+    classes: tuple[ClassSuspects, ...]
+
+    @property
+    def suspects(self) -> tuple[Suspect, ...]:
+        """Of all classes together, the most suspect first; unknown labels are not among them."""
+        return merged([suspect for part in self.classes for suspect in (*part.present, *part.absent)])
+
+    @property
+    def fill_ins(self) -> tuple[Suspect, ...]:
+        """Unknown labels of all classes that are probably present, the most probable first."""
+        return tuple(
+            sorted((suspect for part in self.classes for suspect in part.unknown), key=lambda each: (-each.belief, each.id))
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """The same as a JSON object; `docs/howto/label-errors.md` lists its keys. NaN becomes None."""
+        return {
+            "source": self.source,
+            "num_pictures": self.num_pictures,
+            "top": self.top,
+            "per_class": {part.name: _class_to_json(part) for part in self.classes},
+        }
+
+
+def find_suspects(
+    predictions: Predictions, *, top: int = 20, classes: Sequence[str] = (), num_folds: int = 5, seed: int = 0
+) -> LabelSuspects:
+    """The labels that held-out scores contradict, of these classes or of all.
+
+    At most `top` of each class and kind are listed, and only those that the model disbelieves: a given label with a probability
+    below 1/2, an unknown one with a probability of PRESENT above 1/2. Equal ones stand in the order of their ids. A class with
+    fewer than FEWEST_POSITIVES known positives or negatives, or that the scores do not rank, is listed without an estimate. The
+    model's own mistakes are counted as wrong labels too: no score can tell them apart, so read an estimate as "at most about".
+
+    Raises UsageError for an unknown class or a `top` below 1, PredictionsError for ranks and for fewer pictures than folds.
+    """
+    if top < 1:
+        raise UsageError("nothing to list", where="top", got=str(top), expected="1 or more")
+    columns = [predictions.label_set.index(name) for name in dict.fromkeys(classes)] or range(len(predictions.label_set))
+    fit = fit_calibration(predictions, method="platt", num_folds=num_folds, seed=seed)
+    return LabelSuspects(
+        label_set=predictions.label_set,
+        source=predictions.source,
+        num_pictures=len(predictions),
+        top=top,
+        classes=tuple(
+            _class_suspects(predictions, column, logit_N=fit.cross_fitted_logit_NC[:, column], note=fit.notes[column], top=top)
+            for column in columns
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfidentJoint:
+    """Counts of confident learning for one class, [given][believed] with 0 absent and 1 present, and the thresholds that made them.
+
+    counts_22   pictures whose given label is the row and whose confident label is the column; others are in no cell
+    threshold_2 mean probability of "absent" where absent was given, of "present" where present was, but 1/2 at least
+    """
+
+    counts_22: np.ndarray
+    threshold_2: tuple[float, float]
+
+    def wrong(self, *, given: int, num_given: int) -> float:
+        """Estimated number of wrong labels among the `num_given` of this kind: the joint, scaled to the labels that there are."""
+        total = int(self.counts_22[given].sum())
+        return num_given * float(self.counts_22[given, 1 - given]) / total if total else math.nan
+
+
+def confident_joint(target_N: np.ndarray, probability_N: np.ndarray) -> ConfidentJoint:
+    """Count the pictures whose given and confident labels differ; unknown labels (-1) count nowhere.
+
+    A label is confident where its probability reaches the mean that it has where it was given (Northcutt et al., equation 2). That
+    mean of a rare class may be 0.05: such a label would be "confident" where its opposite is nearly certain. Here no label is below
+    1/2, which with two answers also settles the paper's case of two confident labels. A threshold is 1/2 where nothing was given.
+    """
+    means = [
+        float(np.mean(np.where(given, probability_N, 1 - probability_N)[target_N == given])) if (target_N == given).any() else 0.5
+        for given in (ABSENT, PRESENT)
+    ]
+    threshold_2 = (max(0.5, means[ABSENT]), max(0.5, means[PRESENT]))
+    present_N = (probability_N >= threshold_2[PRESENT]) & (probability_N > 0.5)
+    absent_N = (1 - probability_N >= threshold_2[ABSENT]) & (probability_N <= 0.5)
+    counts_22 = np.array(
+        [[int(((target_N == given) & believed_N).sum()) for believed_N in (absent_N, present_N)] for given in (ABSENT, PRESENT)]
+    )
+    return ConfidentJoint(counts_22=counts_22, threshold_2=threshold_2)
+
+
+def merged(suspects: Sequence[Suspect]) -> tuple[Suspect, ...]:
+    """Most suspect first; equal ones by class and id."""
+    return tuple(sorted(suspects, key=lambda each: (each.belief, each.class_name, each.id)))
+
+
+def cleanlab_suspects(predictions: Predictions, *, num_folds: int = 5, seed: int = 0) -> Mapping[str, np.ndarray]:
+    """What cleanlab's `find_label_issues` (confident_learning) says of the same mended probabilities: by class, rows of N.
+
+    A second opinion from the method's authors; it has no floor of 1/2 and no fewest number of positives. Unknown labels are left
+    out. Raises MissingExtraError where cleanlab is not installed.
+    """
+    try:
+        from cleanlab.filter import find_label_issues  # pyright: ignore[reportMissingImports]  optional
+    except ImportError as error:
+        raise MissingExtraError(
+            "the cross-check needs cleanlab, which is not installed",
+            got=str(error),
+            next_step="pip install 'polytag[cleanlab]'",
+        ) from error
+    fit = fit_calibration(predictions, method="platt", num_folds=num_folds, seed=seed)
+    found: dict[str, np.ndarray] = {}
+    for column, name in enumerate(predictions.label_set):
+        rows = np.flatnonzero(predictions.target_NC[:, column] != UNKNOWN)
+        target_n = predictions.target_NC[rows, column].astype(np.int64)
+        probability_n = _sigmoid(fit.cross_fitted_logit_NC[rows, column])
+        if len(np.unique(target_n)) < 2:
+            found[name] = np.zeros(0, np.int64)
+            continue
+        issues = find_label_issues(
+            target_n, np.stack([1 - probability_n, probability_n], axis=1), filter_by="confident_learning", n_jobs=1
+        )
+        found[name] = rows[np.asarray(issues, bool)]
+    return found
+
+
+def _class_suspects(predictions: Predictions, column: int, *, logit_N: np.ndarray, note: str, top: int) -> ClassSuspects:
+    target_N = predictions.target_NC[:, column]
+    probability_N = _sigmoid(logit_N)
+    joint = confident_joint(target_N, probability_N)
+    num_present, num_absent = int((target_N == PRESENT).sum()), int((target_N == ABSENT).sum())
+    reason = _why_not(joint, num_present=num_present, num_absent=num_absent, note=note)
+
+    def ranked(given: int) -> tuple[Suspect, ...]:
+        belief_N = -logit_N if given == ABSENT else logit_N
+        doubt_N = -belief_N if given == UNKNOWN else belief_N
+        rows = np.flatnonzero((target_N == given) & (doubt_N < 0))
+        if len(rows) > top:
+            rows = rows[doubt_N[rows] <= np.partition(doubt_N[rows], top - 1)[top - 1]]
+        order = sorted(rows.tolist(), key=lambda row: (doubt_N[row], predictions.ids[row]))[:top]
+        limit = joint.threshold_2[ABSENT if given == PRESENT else PRESENT]
+        return tuple(
+            Suspect(
+                row=row,
+                id=predictions.ids[row],
+                class_name=predictions.label_set.names[column],
+                given=given,
+                probability=float(probability_N[row]),
+                belief=float(belief_N[row]),
+                is_counted=not reason and bool((1 - probability_N[row] if given == PRESENT else probability_N[row]) >= limit),
+                picture_path=predictions.picture_paths[row],
+            )
+            for row in order
+        )
+
+    return ClassSuspects(
+        name=predictions.label_set.names[column],
+        num_present=num_present,
+        num_absent=num_absent,
+        num_unknown=int((target_N == UNKNOWN).sum()),
+        wrong_present=math.nan if reason else joint.wrong(given=PRESENT, num_given=num_present),
+        wrong_absent=math.nan if reason else joint.wrong(given=ABSENT, num_given=num_absent),
+        num_fill_in=int(((target_N == UNKNOWN) & (logit_N > 0)).sum()),
+        reason=reason,
+        present=ranked(PRESENT),
+        absent=ranked(ABSENT),
+        unknown=ranked(UNKNOWN),
+    )
+
+
+def _why_not(joint: ConfidentJoint, *, num_present: int, num_absent: int, note: str) -> str:
+    """Why a class has no estimate; "" where it has one."""
+    for number, kind in ((num_present, "positives"), (num_absent, "negatives")):
+        if number < FEWEST_POSITIVES:
+            return f"{number} of {FEWEST_POSITIVES} {kind} needed"
+    if note:
+        return note.partition(":")[0]
+    for given, kind in ((PRESENT, "positives"), (ABSENT, "negatives")):
+        if (confirmed := int(joint.counts_22[given, given])) < FEWEST_CONFIRMED:
+            return f"the model is sure of {confirmed} of {FEWEST_CONFIRMED} {kind} needed"
+    return ""
+
+
+def _class_to_json(part: ClassSuspects) -> dict[str, object]:
+    return {
+        "num_present": part.num_present,
+        "num_absent": part.num_absent,
+        "num_unknown": part.num_unknown,
+        "wrong_present": None if math.isnan(part.wrong_present) else part.wrong_present,
+        "wrong_absent": None if math.isnan(part.wrong_absent) else part.wrong_absent,
+        "num_fill_in": part.num_fill_in,
+        "reason": part.reason,
+        "suspects": [
+            {
+                "id": suspect.id,
+                "given": MEANINGS[suspect.given],
+                "probability": suspect.probability,
+                "is_counted": suspect.is_counted,
+                "picture_path": suspect.picture_path,
+            }
+            for suspect in (*part.suspects, *part.unknown)
+        ],
+    }
+
+
+def _sigmoid(logit_N: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * logit_N))

@@ -1,0 +1,100 @@
+"""Suspect labels as one HTML file: how many look wrong in each class, and the pictures, most suspect first."""
+
+import base64
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from polytag import files
+from polytag.metrics.label_errors import ClassSuspects, LabelSuspects, Suspect
+from polytag.report.ranking import MAX_CLASSES_IN_DETAIL
+from polytag.report.rendering import environment_of
+from polytag.report.thumbnails import pack_sheets
+
+_THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_PICTURES = 96, 64, 2500
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A class as the page shows it; `number` is its place in the label set, `is_detailed` whether its pictures are shown."""
+
+    number: int
+    part: ClassSuspects
+    is_detailed: bool
+
+    @property
+    def groups(self) -> tuple[tuple[str, tuple[Suspect, ...], float], ...]:
+        """(kind, suspects, estimated number) of the kinds that have a suspect; the estimate of unknown labels is their count."""
+        part = self.part
+        kinds = (
+            ("present", part.present, part.wrong_present),
+            ("absent", part.absent, part.wrong_absent),
+            ("unknown", part.unknown, float(part.num_fill_in)),
+        )
+        return tuple(kind for kind in kinds if kind[1])
+
+
+def write_suspects(path: Path | str, found: LabelSuspects, *, title: str) -> Path:
+    """Write the page of suspect labels; returns `path`.
+
+    Every listed picture is embedded as a thumbnail of 96 pixels, or of 64 where there are more than 2,500, each picture once. With
+    more than 100 classes, pictures are shown of the 100 with the most suspect label; the table holds all. A picture that cannot be
+    read is a grey tile with its id. The same input gives the same bytes.
+
+    Raises RunError where the file cannot be written.
+    """
+    path = Path(path)
+    listed = [part for part in found.classes if part.present or part.absent or part.unknown]
+    listed.sort(key=lambda part: min((each.belief for each in part.suspects), default=math.inf))
+    detailed = {part.name for part in listed[:MAX_CLASSES_IN_DETAIL]}
+    views = [
+        View(number=found.label_set.index(part.name), part=part, is_detailed=part.name in detailed)
+        for part in sorted(found.classes, key=_most_wrong_first)
+    ]
+    shown = [each for view in views if view.is_detailed for _, suspects, _ in view.groups for each in suspects]
+    num_shown = len({each.row for each in shown})
+    sheets = pack_sheets(
+        [each.picture_path for each in shown], size_px=_THUMBNAIL_PX if num_shown <= _MANY_PICTURES else _MANY_THUMBNAIL_PX
+    )
+    html = (
+        environment_of(sheets, estimate=_estimate)
+        .get_template("label_errors.html.j2")
+        .render(
+            title=title,
+            found=found,
+            views=views,
+            wrong_present=_total([part.wrong_present for part in found.classes]),
+            wrong_absent=_total([part.wrong_absent for part in found.classes]),
+            num_estimated=sum(not part.reason for part in found.classes),
+            num_fill_in=sum(part.num_fill_in for part in found.classes),
+            without=[part for part in found.classes if part.reason],
+            max_detail=MAX_CLASSES_IN_DETAIL,
+            num_shown=num_shown,
+            num_missing=len({each.row for each in shown if each.picture_path not in sheets.places}),
+            sheets=[Markup(base64.b64encode(jpeg).decode()) for jpeg in sheets.jpegs],
+            sheet_side_px=sheets.side_px,
+        )
+    )
+    with files.saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(path, html.encode("utf-8", "replace"))  # a file name that is not Unicode may be an id
+    return path
+
+
+def _most_wrong_first(part: ClassSuspects) -> tuple[float, float]:
+    """Classes with an estimate by how many labels look wrong, then the others by their most suspect label."""
+    wrong = part.wrong_present + part.wrong_absent
+    most_suspect = min((each.belief for each in part.suspects), default=math.inf)
+    return (math.inf if math.isnan(wrong) else -wrong, most_suspect)
+
+
+def _total(values: list[float]) -> float:
+    """Sum of what could be estimated; NaN where nothing could."""
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) if defined else math.nan
+
+
+def _estimate(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:,.0f}"
