@@ -41,12 +41,21 @@ def test_the_tables(small: Path, polytag):
     averages = {line.split()[0]: line.split() for line in lines[5:end]}
     mean = scores.mean_ap
     assert averages["mAP"][1:7] == [f"{17 / 24:.4f}", f"{mean.low:.3f}", "–", f"{mean.high:.3f}", "2", "classes"]
-    assert averages["samples_AP"][1:4] == [f"{scores.means['samples_AP'].value:.4f}", "3", "pictures"]
+    samples = scores.means["samples_AP"]
+    assert averages["samples_AP"][1:7] == [
+        f"{samples.value:.4f}",
+        f"{samples.low:.3f}",
+        "–",
+        f"{samples.high:.3f}",
+        "3",
+        "pictures",
+    ]
     assert averages["OP"][1:4] == ["0.4000", "5", "decisions"]
     assert averages["CP"][1:4] == ["0.3333", "2", "classes"]
     assert list(averages) == [
-        "average", "mAP", "mAP_voc10", "mAP_voc07", "weighted_AP", "micro_AP", "samples_AP", "CP", "CR", "CF1", "OP", "OR", "OF1",
-        "top3_CF1", "top3_OF1", "macro_F1", "accuracy",
+        "average", "mAP", "mAP_voc10", "mAP_voc07", "weighted_AP", "micro_AP", "samples_AP", "ROC_AUC", "coverage",
+        "ranking_loss", "CP", "CR", "CF1", "OP", "OR", "OF1", "top3_CF1", "top3_OF1", "macro_F1", "Brier", "calibration_error",
+        "accuracy",
     ]  # fmt: skip
     assert " ".join(" ".join(lines[end:]).split()) == (
         "4 pictures. 60.0% of the known labels are absent: answering “absent” to everything would have about that accuracy, "
