@@ -185,3 +185,14 @@ def test_rows_are_taken_with_all_they_have():
         assert (taken.logit_NC.tolist(), taken.target_NC.tolist()) == ([[3], [1]], [[-1], [1]])
         assert (taken.checkpoint_id, taken.source, taken.label_set) == ("0123", "here", made.label_set)
     assert made.take(np.array([True, False, True])).ids == ("a", "c")
+
+
+def test_scores_keep_their_precision_and_the_callers_array_stays_writable():
+    given = np.array([[2**24], [2**24 + 1]])
+    table = Predictions(ids=("a", "b"), logit_NC=given, target_NC=np.array([[1], [0]]), label_set=LabelSet(names=("x",)))
+    assert table.logit_NC.dtype == np.float64
+    assert table.logit_NC[0, 0] < table.logit_NC[1, 0]
+    logit_NC = np.zeros((2, 1), np.float32)
+    table = Predictions(ids=("a", "b"), logit_NC=logit_NC, target_NC=np.array([[1], [0]]), label_set=LabelSet(names=("x",)))
+    logit_NC[0, 0] = 5
+    assert (table.logit_NC[0, 0], table.logit_NC.dtype) == (0, np.float32)

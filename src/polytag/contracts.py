@@ -200,7 +200,9 @@ class Predictions:
 
     def __post_init__(self):
         logit_NC = np.asarray(self.logit_NC)
-        logit_NC = np.ascontiguousarray(logit_NC, dtype=np.float64 if logit_NC.dtype == np.float64 else np.float32)
+        # whole numbers and long doubles keep what float64 can hold; a copy, for it is made read-only and the caller's is not
+        is_short = logit_NC.dtype in (np.float32, np.float16)
+        logit_NC = np.array(logit_NC, dtype=np.float32 if is_short else np.float64, order="C")
         shape = (len(self.ids), len(self.label_set))
         if logit_NC.shape != shape:
             raise PredictionsError(
@@ -227,7 +229,7 @@ class Predictions:
         assert self.scale in SCALES
         assert (self.given_probability_NC is not None) == (self.scale == "probability")
         if self.given_probability_NC is not None:
-            given_NC = np.ascontiguousarray(self.given_probability_NC, dtype=np.float64)
+            given_NC = np.array(self.given_probability_NC, dtype=np.float64, order="C")
             assert given_NC.shape == shape
             given_NC.setflags(write=False)
             object.__setattr__(self, "given_probability_NC", given_NC)

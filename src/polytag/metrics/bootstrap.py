@@ -76,6 +76,8 @@ def replicates(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.nda
     num_replicates, num_classes = weight_NB.shape[1], target_NC.shape[1]
     ap_BC = np.full((num_replicates, num_classes), np.nan)
     support_BC = np.zeros((num_replicates, num_classes))
+    if not num_replicates:
+        return Replicates(ap_BC=ap_BC, support_BC=support_BC)
     with ThreadPoolExecutor(num_cores()) as pool:
         classes = list(pool.map(lambda column: _order(target_NC[:, column], score_NC[:, column]), range(num_classes)))
         for start in range(0, num_replicates, _BLOCK):
