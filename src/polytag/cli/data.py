@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +13,14 @@ from polytag.cli.reading import reads_annotations
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from polytag.contracts import Dataset
     from polytag.data.check import DataCheck
     from polytag.data.load import ReadOptions
+    from polytag.data.near_groups import Features
 
 _BAR_WIDTH = 30
 _SPLIT_WIDTH = 29  # columns of text that the counts of one split take
+_NUM_GROUPS, _NUM_MEMBERS = 10, 5  # of near duplicates, that are printed; the JSON file has them all
 
 app = typer.Typer(help="Check, convert and fetch data sets.", no_args_is_help=True, add_completion=False)
 
@@ -30,6 +33,15 @@ def check(
     data: Data,
     options: "ReadOptions",
     read_pictures: Annotated[bool, typer.Option(help="Decode every picture, or only look whether the files exist.")] = True,
+    near: Annotated[
+        bool, typer.Option("--near", help="Also find pictures that are there in another version: saved anew, resized, mirrored.")
+    ] = False,
+    near_model: Annotated[
+        Path | None, typer.Option(metavar="RUN|MODEL", help="Also find pictures that this model takes for much the same.")
+    ] = None,
+    least_cosine: Annotated[
+        float, typer.Option(metavar="0..1", help="Of the model's features, from where pictures are alike.")
+    ] = 0.85,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything found to this file.")] = None,
 ) -> None:
     """Count labels, read every picture, find duplicates. Exit status 0: training can start; 1: it cannot."""
@@ -42,10 +54,16 @@ def check(
 
     console = Console()
     dataset = load_dataset(data, options=options)
-    columns = (TextColumn("reading pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=len(set(dataset.paths)))
-        found = checking.check(dataset, read_pictures=read_pictures, on_picture=lambda: progress.advance(task))
+        features = None
+        if near_model is not None:
+            seeing = progress.add_task("looking with the model", total=len(dataset))
+            features = _features(near_model, dataset, cosine=least_cosine, on_batch=lambda number: progress.advance(seeing, number))
+        task = progress.add_task("reading pictures", total=len(set(dataset.paths)))
+        found = checking.check(
+            dataset, read_pictures=read_pictures, near=near, features=features, on_picture=lambda: progress.advance(task)
+        )
     if json_file is not None:
         write_text(json_file, json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     print_check(console, found)
@@ -127,6 +145,7 @@ def print_check(console: "Console", found: "DataCheck") -> None:
         console.print(
             f" {found.mean_labels_per_picture:.2f} labels a picture; {found.unknown_share:.1%} of all labels are unknown.\n"
         )
+    _print_alike(console, found)
     for style, mark, sentences in (("yellow", "warning", found.warnings), ("red", "problem", found.problems)):
         for sentence in sentences:
             console.print(Text.assemble((f"{mark}: ", f"bold {style}"), sentence), soft_wrap=True)
@@ -136,6 +155,61 @@ def print_check(console: "Console", found: "DataCheck") -> None:
         )
     else:
         console.print(Text("Training cannot start.", style="bold red"))
+
+
+def _features(model: Path, dataset: "Dataset", *, cosine: float, on_batch: "Callable[[int], None]") -> "Features":
+    from polytag.data.near_groups import Features
+    from polytag.errors import UsageError
+    from polytag.models.checkpoint import Checkpoint
+    from polytag.prediction.inference import Predictor
+    from polytag.training.probe import extract_features
+
+    if not 0 < cosine <= 1:
+        raise UsageError("a cosine out of range", where="--least-cosine", got=str(cosine), expected="more than 0 and 1 at most")
+    predictor = Predictor.load(Checkpoint.read(model))
+    feature_ND, row_N, _ = extract_features(
+        predictor.model,
+        dataset,
+        preprocessing=predictor.checkpoint.preprocessing,
+        arithmetic=predictor.arithmetic,
+        on_batch=on_batch,
+    )
+    return Features(feature_ND=feature_ND, row_N=row_N, cosine=cosine)
+
+
+def _print_alike(console: "Console", found: "DataCheck") -> None:
+    """A line a group of near duplicates and of look-alikes, those in several splits first; nothing where none was looked for."""
+    from rich.text import Text
+
+    from polytag.data.near_groups import across_splits
+
+    near = [
+        (group.pictures, f"{group.bits} bits, detail {group.correlation:.2f}" + (", mirrored" if group.is_mirrored else ""))
+        for group in found.near_duplicates or ()
+    ]
+    told = [set(group.pictures) for group in found.near_duplicates or ()]
+    alike = [
+        (group.pictures, f"cosine {group.cosine:.2f}")
+        for group in found.look_alikes or ()
+        if not any(set(group.pictures) <= pictures for pictures in told)
+    ]
+    for heading, looked, groups in (
+        ("near duplicates", found.near_duplicates is not None, near),
+        ("look-alikes by the model, beside these" if told else "look-alikes by the model", found.look_alikes is not None, alike),
+    ):
+        if not looked:
+            continue
+        groups = sorted(groups, key=lambda group: not across_splits(group[0]))
+        num_across = sum(across_splits(pictures) for pictures, _ in groups)
+        number = f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}" if groups else "none"
+        console.print(Text(f" {heading}: {number}" + (f", {num_across:,} across splits" if groups else ""), style="bold"))
+        for pictures, how in groups[:_NUM_GROUPS]:
+            names = [f"{picture.id} ({picture.split})" if picture.split else picture.id for picture in pictures]
+            more = f" and {len(names) - _NUM_MEMBERS:,} more" if len(names) > _NUM_MEMBERS else ""
+            console.print(Text.assemble("   ", " ≈ ".join(names[:_NUM_MEMBERS]) + more, (f"  {how}", "dim")), soft_wrap=True)
+        if len(groups) > _NUM_GROUPS:
+            console.print(Text(f"   … and {len(groups) - _NUM_GROUPS:,} more in --json", style="dim"))
+        console.print()
 
 
 def _class_table(found: "DataCheck", splits: Sequence[int]) -> "RenderableType":

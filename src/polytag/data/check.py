@@ -13,20 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
+from polytag.data.near_duplicates import small_copy
+from polytag.data.near_groups import Features, LookAlikes, NearGroup, Picture, across_splits, look_alikes, near_groups
 from polytag.data.pictures import read_picture
 from polytag.data.splits import with_validation_split
-from polytag.errors import DataError, PictureError
+from polytag.errors import DataError, PictureError, UsageError
 
 _NUM_NAMED = 5  # names shown in a sentence; the lists hold them all
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One row of the data set, as the lists of a check name it."""
-
-    id: str
-    split: str
-    path: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +44,9 @@ class DataCheck:
     unreadable            pictures that cannot be decoded (or, unread, that do not exist)
     duplicates            groups of different files with the same bytes (SHA-256)
     in_two_splits         groups of rows that are one picture in more than one split: the same content, or unread the same id
+    near_duplicates       groups of different files that show one picture; None where they were not looked for
+    num_flat              distinct files too plain to be compared so (blank pages); None where they were not looked for
+    look_alikes           groups that a model takes for much the same; None without a model
     problems              sentences; any of them stops training
     warnings              sentences; training goes on
     """
@@ -69,6 +65,9 @@ class DataCheck:
     in_two_splits: tuple[tuple[Picture, ...], ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    near_duplicates: tuple[NearGroup, ...] | None = None
+    num_flat: int | None = None
+    look_alikes: tuple[LookAlikes, ...] | None = None
 
     @property
     def can_train(self) -> bool:
@@ -118,9 +117,12 @@ class DataCheck:
                 "num_pictures": {str(count): pictures for count, pictures in self.labels_per_picture.items()},
             },
             "pictures_were_read": self.pictures_were_read,
-            "unreadable": [_as_json(item.picture) | {"reason": item.reason} for item in self.unreadable],
-            "duplicates": [[_as_json(picture) for picture in group] for group in self.duplicates],
-            "in_two_splits": [[_as_json(picture) for picture in group] for group in self.in_two_splits],
+            "unreadable": [item.picture.to_json() | {"reason": item.reason} for item in self.unreadable],
+            "duplicates": [[picture.to_json() for picture in group] for group in self.duplicates],
+            "in_two_splits": [[picture.to_json() for picture in group] for group in self.in_two_splits],
+            "near_duplicates": None if self.near_duplicates is None else [group.to_json() for group in self.near_duplicates],
+            "num_flat": self.num_flat,
+            "look_alikes": None if self.look_alikes is None else [group.to_json() for group in self.look_alikes],
         }
 
 
@@ -128,17 +130,23 @@ def check(
     dataset: Dataset,
     *,
     read_pictures: bool = True,
+    near: bool = False,
+    features: Features | None = None,
     num_threads: int = 0,
     on_picture: Callable[[], None] | None = None,
 ) -> DataCheck:
     """Count the labels, decode and compare every picture, and say whether training can start.
 
-    `read_pictures=False` only looks whether the files exist. `num_threads` 0 means one a core. `on_picture` is called once for
-    each distinct file that was read, in order. Raises nothing of its own: what is wrong is in the answer.
+    `read_pictures=False` only looks whether the files exist. `near` also looks for near duplicates, in pictures that are read;
+    `features` for look-alikes. `num_threads` 0 means one a core. `on_picture` is called once for each distinct file that was read,
+    in order. Raises UsageError for `near` without reading; what is wrong with the data is in the answer.
     """
+    if near and not read_pictures:
+        raise UsageError("near duplicates are found by reading the pictures", got="near, and pictures that are not read")
     splits, target_NC = dataset.splits, dataset.target_NC
     rows_S = [np.flatnonzero([name == split for name in dataset.split_N]) for split in splits]
-    read = _read_all(dataset.paths, decode=read_pictures, num_threads=num_threads, on_picture=on_picture)
+    reader = _look if not read_pictures else _read_near if near else _read
+    read = _read_all(dataset.paths, reader=reader, num_threads=num_threads, on_picture=on_picture)
     content_N = [read[path] for path in dataset.paths]
     pictures = [
         Picture(id=name, split=split, path=str(path))
@@ -148,6 +156,9 @@ def check(
     same_picture = _groups([content.sha256 or name for content, name in zip(content_N, dataset.ids, strict=True)])
     in_two_splits = [rows for rows in same_picture if len({dataset.split_N[row] for row in rows}) > 1]
     duplicates = [rows for rows in same_picture if content_N[rows[0]].sha256 and len({dataset.paths[row] for row in rows}) > 1]
+    key_N = [content.sha256 or str(path) for content, path in zip(content_N, dataset.paths, strict=True)]
+    copies = {key: content.copy for key, content in zip(key_N, content_N, strict=True) if content.copy}
+    near_found, num_flat = near_groups(pictures, content_N=key_N, copies=copies) if near else (None, None)
     present_SC, absent_SC, unknown_SC = (
         np.array([(target_NC[rows] == value).sum(axis=0) for rows in rows_S], dtype=np.int64).reshape(
             len(splits), len(dataset.label_set)
@@ -156,6 +167,7 @@ def check(
     )
     warnings = [
         *_picture_warnings(dataset, content_N, duplicates, in_two_splits),
+        *_near_warnings(near_found or (), num_flat or 0),
         *_class_warnings(dataset, present_SC, absent_SC),
         *_label_warnings(dataset),
     ]
@@ -178,26 +190,30 @@ def check(
         in_two_splits=tuple(tuple(pictures[row] for row in rows) for rows in in_two_splits),
         problems=tuple(_problems(dataset, content_N)),
         warnings=tuple(warnings),
+        near_duplicates=near_found,
+        num_flat=num_flat,
+        look_alikes=look_alikes(pictures, content_N=key_N, features=features) if features else None,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Content:
-    """What one file held: its digest ("" where it was not read) and why it cannot be decoded ("" where it can)."""
+    """What one file held: its digest ("" where it was not read), why it cannot be decoded ("" where it can), its small copy."""
 
     sha256: str = ""
     reason: str = ""
+    copy: bytes = b""
 
 
 def _read_all(
-    paths: Sequence[Path], *, decode: bool, num_threads: int, on_picture: Callable[[], None] | None
+    paths: Sequence[Path], *, reader: Callable[[Path], _Content], num_threads: int, on_picture: Callable[[], None] | None
 ) -> dict[Path, _Content]:
     """Every distinct file once, however many rows name it."""
     distinct = list(dict.fromkeys(paths))
     contents: dict[Path, _Content] = {}
     pool = ThreadPoolExecutor(max_workers=num_threads or os.cpu_count() or 1)
     try:
-        for path, content in zip(distinct, pool.map(_read if decode else _look, distinct), strict=True):
+        for path, content in zip(distinct, pool.map(reader, distinct), strict=True):
             contents[path] = content
             if on_picture:
                 on_picture()
@@ -206,11 +222,15 @@ def _read_all(
     return contents
 
 
-def _read(path: Path) -> _Content:
+def _read_near(path: Path) -> _Content:
+    return _read(path, near=True)
+
+
+def _read(path: Path, *, near: bool = False) -> _Content:
     try:
-        read_picture(path)
+        picture = read_picture(path)
         with open(path, "rb") as file:
-            return _Content(sha256=hashlib.file_digest(file, "sha256").hexdigest())
+            return _Content(sha256=hashlib.file_digest(file, "sha256").hexdigest(), copy=small_copy(picture) if near else b"")
     except PictureError as error:
         return _Content(reason=f"{error.what}: {error.got}")
     except OSError as error:  # it was there a moment ago
@@ -288,6 +308,19 @@ def _picture_warnings(
         yield f"{_number(len(unlike), 'of them has', 'of them have')} labels that contradict each other: {_some(unlike)}"
 
 
+def _near_warnings(groups: Sequence[NearGroup], num_flat: int) -> Iterator[str]:
+    for several, place in (
+        (True, "in more than one split in another version, so validation is too kind"),
+        (False, "there in several versions"),
+    ):
+        chosen = [group for group in groups if across_splits(group.pictures) == several]
+        if chosen:
+            names = [" ≈ ".join(dict.fromkeys(picture.id for picture in group.pictures)) for group in chosen]
+            yield f"{_number(len(chosen), 'picture stands', 'pictures stand')} {place}: {_some(names)}"
+    if num_flat:
+        yield f"{_number(num_flat, 'picture is', 'pictures are')} too plain to be compared with others"
+
+
 def _label_warnings(dataset: Dataset) -> Iterator[str]:
     num_silent = int((dataset.target_NC == UNKNOWN).all(axis=1).sum())
     if num_silent:
@@ -301,7 +334,3 @@ def _number(count: int, one: str, many: str) -> str:
 def _some(names: Sequence[str]) -> str:
     more = len(names) - _NUM_NAMED
     return ", ".join(names[:_NUM_NAMED]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _as_json(picture: Picture) -> dict[str, str]:
-    return {"id": picture.id, "split": picture.split, "path": picture.path}

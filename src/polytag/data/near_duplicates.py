@@ -1,0 +1,349 @@
+"""The same picture twice: saved anew, made smaller, a little brighter, cropped at the border, or mirrored. NumPy only.
+
+Shapes: N pictures, P pairs, S = 32 pixels a side, D features. Two stages, since a short hash alone mistakes plain pictures for
+each other:
+
+1. A hash of 64 bits: the signs of the 64 lowest frequencies, without the mean, of the discrete cosine transform of a grey copy of
+   32 x 32 pixels ("pHash": Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1; there
+   the bits are against the median, here against 0, so that mirroring a picture flips the bits of the odd horizontal frequencies and
+   nothing else). Hashes within RADIUS bits are found by multi-index hashing (Norouzi, Punjani, Fleet 2014, "Fast Exact Search in
+   Hamming Space with Multi-Index Hashing", IEEE TPAMI 36, 1107, arXiv:1307.2982): of four 16-bit parts one differs in 2 at most.
+2. The copies themselves: correlation of their detail, what is left without the 4 x 4 lowest frequencies, after one is laid on the
+   other by shift and scale (Lucas, Kanade 1981, with Gauss-Newton steps), and the difference of their colours.
+
+A picture without detail, such as a blank page, is flat: it is like every other flat picture and is compared with none.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+RADIUS = 11
+"""Bits in which two hashes differ at most. Real photographs that were saved anew differ in 0 to 6, unrelated ones in 32."""
+
+SAME_DETAIL = 0.91
+"""Least correlation of detail of two copies of one picture; of unrelated photographs the highest that was seen is 0.78."""
+
+LEAST_DETAIL = 2.0
+"""Standard deviation of a picture's detail, in grey levels of 255, under which it is flat."""
+
+_SIDE, _COLOUR_SIDE, _LOW = 32, 8, 4
+_MOST_COLOUR, _GREY = 12.0, 2.0  # mean difference of the two colour channels; mean distance from grey of a picture without colour
+_MAX_SCALE, _MAX_SHIFT_PX, _NUM_STEPS = 0.15, 4.0, 10  # how far copies are moved to lie on each other
+_SURE = 0.97  # correlation above which copies need not be laid on each other
+_BLOCK = 8192  # pairs compared at a time
+_BUCKET = 32  # pictures with one and the same hash: each is compared with so many others of it
+_FREQUENCIES = sorted(((v, u) for v in range(16) for u in range(16) if u + v), key=lambda vu: (sum(vu), vu))[:64]
+_MIRROR = np.uint64(sum(1 << bit for bit, (_, u) in enumerate(_FREQUENCIES) if u % 2))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fingerprints:
+    """What is kept of N pictures: 1.2 kB each.
+
+    hash_N        uint64, the bits of the lowest frequencies
+    grey_NSS      uint8, 32 x 32; colour_NTT2 uint8, 8 x 8, the two colour channels of YCbCr
+    is_flat_N     without enough detail to be told apart
+    """
+
+    hash_N: np.ndarray
+    grey_NSS: np.ndarray
+    colour_NTT2: np.ndarray
+    is_flat_N: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.hash_N)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NearPairs:
+    """P pairs of rows that show one picture.
+
+    first_P, second_P   rows, first < second
+    bits_P              bits in which the hashes differ, 0 to RADIUS
+    correlation_P       of their detail, SAME_DETAIL to 1
+    is_mirrored_P       one is the other's mirror image
+    """
+
+    first_P: np.ndarray
+    second_P: np.ndarray
+    bits_P: np.ndarray
+    correlation_P: np.ndarray
+    is_mirrored_P: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.first_P)
+
+
+def small_copy(picture: Image.Image) -> bytes:
+    """The 1,152 bytes that fingerprints are made of: 32 x 32 grey, 8 x 8 of the two colour channels. `picture` is RGB."""
+    small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX).convert("YCbCr")
+    grey, blue, red = small.split()
+    colours = [channel.resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX).tobytes() for channel in (blue, red)]
+    return grey.tobytes() + b"".join(colours)
+
+
+def fingerprints_of(copies: Sequence[bytes]) -> Fingerprints:
+    """Fingerprints of small copies; about 10 microseconds each."""
+    flat_N = np.frombuffer(b"".join(copies), np.uint8).reshape(len(copies), -1)
+    grey_NSS = flat_N[:, : _SIDE**2].reshape(-1, _SIDE, _SIDE)
+    colour_NTT2 = flat_N[:, _SIDE**2 :].reshape(-1, 2, _COLOUR_SIDE, _COLOUR_SIDE).transpose(0, 2, 3, 1)
+    basis_FS = _cosines(_SIDE)[: 1 + max(max(pair) for pair in _FREQUENCIES)].astype(np.float32)
+    rows, columns = np.array(_FREQUENCIES).T
+    weight_B = np.uint64(1) << np.arange(len(_FREQUENCIES), dtype=np.uint64)
+    hash_N, is_flat_N = np.zeros(len(copies), np.uint64), np.zeros(len(copies), bool)
+    for start in range(0, len(copies), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        grey = grey_NSS[block].astype(np.float32)
+        low_NFF = basis_FS @ grey @ basis_FS.T
+        hash_N[block] = ((low_NFF[:, rows, columns] > 0) * weight_B).sum(axis=1, dtype=np.uint64)
+        is_flat_N[block] = _detail(grey).std(axis=(1, 2)) < LEAST_DETAIL
+    return Fingerprints(hash_N=hash_N, grey_NSS=grey_NSS, colour_NTT2=colour_NTT2, is_flat_N=is_flat_N)
+
+
+def near_pairs(fingerprints: Fingerprints, *, part_N: np.ndarray | None = None) -> NearPairs:
+    """The pairs of pictures that are one, by both stages; with `part_N` only pairs whose parts differ.
+
+    Without parts, a pair is left out where its two pictures are already joined by others that differ in fewer bits: what remains
+    holds every group together. Of more than 32 pictures with one and the same hash, not all pairs are tried. Sorted by the rows.
+    """
+    pair_P2, bits_P, mirrored_P = candidate_pairs(fingerprints.hash_N, is_left_out_N=fingerprints.is_flat_N)
+    if part_N is not None:
+        across = part_N[pair_P2[:, 0]] != part_N[pair_P2[:, 1]]
+        pair_P2, bits_P, mirrored_P = pair_P2[across], bits_P[across], mirrored_P[across]
+    group_N = np.arange(len(fingerprints))
+    kept: list[np.ndarray] = []
+    correlations: list[np.ndarray] = []
+    order = np.lexsort((pair_P2[:, 1], pair_P2[:, 0], mirrored_P, bits_P))
+    for start in range(0, len(order), _BLOCK):
+        block = order[start : start + _BLOCK]
+        if part_N is None:
+            block = block[group_N[pair_P2[block, 0]] != group_N[pair_P2[block, 1]]]
+        correlation_p = _compare(fingerprints, pair_P2[block], mirrored_P[block])
+        same = correlation_p >= SAME_DETAIL
+        kept.append(block[same])
+        correlations.append(correlation_p[same])
+        if part_N is None and same.any():
+            group_N = groups_of(pair_P2[np.concatenate(kept)], num_rows=len(fingerprints))
+    chosen = np.concatenate(kept) if kept else np.zeros(0, np.int64)
+    correlation_P = np.concatenate(correlations) if correlations else np.zeros(0)
+    by_rows = np.lexsort((pair_P2[chosen, 1], pair_P2[chosen, 0]))
+    chosen = chosen[by_rows]
+    return NearPairs(
+        first_P=pair_P2[chosen, 0],
+        second_P=pair_P2[chosen, 1],
+        bits_P=bits_P[chosen],
+        correlation_P=correlation_P[by_rows],
+        is_mirrored_P=mirrored_P[chosen],
+    )
+
+
+def candidate_pairs(
+    hash_N: np.ndarray, *, radius: int = RADIUS, is_left_out_N: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every pair of rows whose hashes, or one and the mirrored other, differ in `radius` bits at most.
+
+    Rows P x 2 with the lower first, bits P, whether mirrored P; a pair that is both near and near its mirror is given once, as it
+    is nearer. Of more than 32 rows with one hash, each is paired with 32. `radius` is 11 at most: what the search can promise.
+    """
+    assert 0 <= radius <= RADIUS
+    rows = np.arange(len(hash_N)) if is_left_out_N is None else np.flatnonzero(~is_left_out_N)
+    order = rows[np.argsort(hash_N[rows], kind="stable")]
+    distinct_U, start_U, count_U = np.unique(hash_N[order], return_index=True, return_counts=True)
+    tasks = [(query_U, part) for query_U in (distinct_U, distinct_U ^ _MIRROR) for part in range(4)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = list(pool.map(lambda task: _search(distinct_U, task[0], part=task[1], radius=radius), tasks))
+    found = [tuple(np.concatenate(each) for each in zip(*parts[start : start + 4], strict=True)) for start in (0, 4)]
+    pairs, bits, mirrored = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, bool)]
+    for is_mirrored, (first, second, distance) in enumerate(found):
+        for a, b, d in _members(first, second, distance, start_U=start_U, count_U=count_U):
+            pairs.append(np.sort(np.stack([order[a], order[b]], axis=1), axis=1))
+            bits.append(d)
+            mirrored.append(np.full(len(d), bool(is_mirrored)))
+    pair_P2, bits_P, mirrored_P = np.concatenate(pairs), np.concatenate(bits), np.concatenate(mirrored)
+    key_P = pair_P2[:, 0] * len(hash_N) + pair_P2[:, 1]
+    by_key = np.lexsort((mirrored_P, bits_P, key_P))
+    first_of_each = by_key[np.flatnonzero(np.diff(key_P[by_key], prepend=-1))]
+    return pair_P2[first_of_each], bits_P[first_of_each], mirrored_P[first_of_each]
+
+
+def groups_of(pair_P2: np.ndarray, *, num_rows: int) -> np.ndarray:
+    """The group of each row: the lowest row that pairs join it with, itself where it is alone."""
+    group_N = np.arange(num_rows)
+    while len(pair_P2):
+        lowest_P = group_N[pair_P2].min(axis=1)
+        before = group_N.copy()
+        np.minimum.at(group_N, group_N[pair_P2[:, 0]], lowest_P)
+        np.minimum.at(group_N, group_N[pair_P2[:, 1]], lowest_P)
+        while not np.array_equal(group_N, group_N[group_N]):
+            group_N = group_N[group_N]
+        if np.array_equal(before, group_N):
+            break
+    return group_N
+
+
+def feature_pairs(feature_ND: np.ndarray, *, cosine: float, block: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of rows whose features have at least this cosine: rows P x 2, lower first, and cosines P.
+
+    Features of length 0 have none. A blocked matrix product: N x N / 2 x D multiplications and `block` x N numbers at a time.
+    """
+    length_N = np.linalg.norm(feature_ND, axis=1)
+    unit_ND = feature_ND / np.where(length_N > 0, length_N, 1)[:, None]
+    pairs, cosines = [np.zeros((0, 2), np.int64)], [np.zeros(0)]
+    for start in range(0, len(unit_ND), block):
+        cosine_BN = unit_ND[start : start + block] @ unit_ND[start:].T
+        first, second = np.nonzero(np.triu(cosine_BN >= cosine, k=1))
+        pairs.append(np.stack([first + start, second + start], axis=1))
+        cosines.append(cosine_BN[first, second].astype(np.float64))
+    return np.concatenate(pairs), np.concatenate(cosines)
+
+
+# ---- finding hashes ----
+
+
+def _search(distinct_U: np.ndarray, query_U: np.ndarray, *, part: int, radius: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(first, second, bits), first <= second: hashes within `radius` bits that differ in few of this part's 16."""
+    most = radius // 4
+    flips = [0] + [1 << a for a in range(16)] * (most >= 1) + [1 << a | 1 << b for a in range(16) for b in range(a)] * (most >= 2)
+    shift, ones = np.uint64(16 * part), np.uint64(0xFFFF)
+    key_U, query_key_U = ((hashes >> shift & ones).astype(np.int64) for hashes in (distinct_U, query_U))
+    order = np.argsort(key_U, kind="stable")
+    start_K = np.concatenate([[0], np.cumsum(np.bincount(key_U, minlength=1 << 16))])
+    firsts, seconds, bits = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for flip in flips:
+        wanted_U = query_key_U ^ flip
+        low_U = start_K[wanted_U]
+        for first, within in _expand(start_K[wanted_U + 1] - low_U):
+            second = order[low_U[first] + within]
+            ahead = second >= first
+            first, second = first[ahead], second[ahead]
+            distance = np.bitwise_count(query_U[first] ^ distinct_U[second])
+            near = distance <= radius
+            firsts.append(first[near])
+            seconds.append(second[near])
+            bits.append(distance[near].astype(np.int64))
+    return np.concatenate(firsts), np.concatenate(seconds), np.concatenate(bits)
+
+
+def _expand(count_U: np.ndarray, *, at_once: int = 1 << 22) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(u, 0 .. count[u] - 1) for every u, in pieces of about `at_once`."""
+    total_U = np.cumsum(count_U)
+    start = 0
+    while start < len(count_U):
+        before = total_U[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(total_U, before + at_once, side="right")))
+        count = count_U[start:stop]
+        u = np.repeat(np.arange(start, stop), count)
+        yield u, np.arange(len(u)) - np.repeat(np.cumsum(count) - count, count)
+        start = stop
+
+
+def _members(
+    first: np.ndarray, second: np.ndarray, bits: np.ndarray, *, start_U: np.ndarray, count_U: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """From pairs of hashes to pairs of the rows that have them, given as places in the order of the hashes."""
+    key = first * len(start_U) + second
+    _, once = np.unique(key, return_index=True)
+    first, second, bits = first[once], second[once], bits[once]
+    alike = first == second
+    for step in range(1, _BUCKET + 1):  # rows with one hash: each with the next ones
+        few = alike & (count_U[first] > step)
+        for u, within in _expand(np.where(few, count_U[first] - step, 0)):
+            place = start_U[first[u]] + within
+            yield place, place + step, bits[u]
+    first, second, bits = first[~alike], second[~alike], bits[~alike]
+    width = np.minimum(count_U[second], _BUCKET)
+    for u, within in _expand(np.minimum(count_U[first], _BUCKET) * width):
+        yield start_U[first[u]] + within // width[u], start_U[second[u]] + within % width[u], bits[u]
+
+
+# ---- comparing copies ----
+
+
+def _compare(fingerprints: Fingerprints, pair_P2: np.ndarray, mirrored_P: np.ndarray) -> np.ndarray:
+    """Correlation of detail of each pair, the one laid on the other; 0 where their colours differ."""
+    if not len(pair_P2):
+        return np.zeros(0)
+    first, second = pair_P2.T
+    a_PSS = fingerprints.grey_NSS[first].astype(np.float32)
+    b_PSS = fingerprints.grey_NSS[second].astype(np.float32)
+    a_colour, b_colour = (fingerprints.colour_NTT2[rows].astype(np.float32) - 128 for rows in (first, second))
+    b_PSS[mirrored_P], b_colour[mirrored_P] = b_PSS[mirrored_P, :, ::-1], b_colour[mirrored_P, :, ::-1]
+    is_grey = np.minimum(np.abs(a_colour).mean(axis=(1, 2, 3)), np.abs(b_colour).mean(axis=(1, 2, 3))) < _GREY
+    alike = is_grey | (np.abs(a_colour - b_colour).mean(axis=(1, 2, 3)) <= _MOST_COLOUR)
+    correlation_P = np.zeros(len(first))
+    everywhere = np.ones((1, _SIDE, _SIDE), bool)
+    correlation_P[alike] = _correlation(_detail(a_PSS[alike]), _detail(b_PSS[alike]), everywhere)
+    again = np.flatnonzero(alike & (correlation_P < _SURE))
+    if len(again):
+        correlation_P[again] = np.maximum(correlation_P[again], _aligned(a_PSS[again], b_PSS[again]))
+    return correlation_P
+
+
+def _aligned(a_PSS: np.ndarray, b_PSS: np.ndarray) -> np.ndarray:
+    """Correlation of detail after `a` was shifted and scaled, each axis by itself, to lie on `b`; NaN becomes 0."""
+    place_S = np.arange(_SIDE, dtype=np.float32) - (_SIDE - 1) / 2
+    change_P4 = np.zeros((len(a_PSS), 4), np.float32)  # log-free: scale - 1 and shift of x, then of y
+    limit_4 = np.array([_MAX_SCALE, _MAX_SHIFT_PX] * 2, np.float32)
+    a_PSS, b_PSS = _standard(a_PSS), _standard(b_PSS)
+    for _ in range(_NUM_STEPS):
+        moved, inside = _moved(a_PSS, change_P4, place_S)
+        slope_y, slope_x = np.gradient(moved, axis=(1, 2))
+        error = np.where(inside, b_PSS - moved, 0)
+        x, y = place_S[None, None, :], place_S[None, :, None]
+        towards_P4SS = np.stack([slope_x * x, slope_x, slope_y * y, slope_y], axis=1) * inside[:, None]
+        flat = towards_P4SS.reshape(len(a_PSS), 4, -1)
+        curvature = flat @ flat.transpose(0, 2, 1)
+        damping = 1e-3 * np.einsum("pii->pi", curvature)[:, :, None] * np.eye(4, dtype=np.float32) + 1e-6 * np.eye(
+            4, dtype=np.float32
+        )
+        gradient = flat @ error.reshape(len(a_PSS), -1, 1)
+        change_P4 = np.clip(change_P4 + np.linalg.solve(curvature + damping, gradient)[..., 0], -limit_4, limit_4)
+    moved, inside = _moved(_detail(a_PSS), change_P4, place_S)
+    return np.nan_to_num(_correlation(moved, _detail(b_PSS), inside))
+
+
+def _moved(a_PSS: np.ndarray, change_P4: np.ndarray, place_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`a` read at the changed places, between its pixels by straight lines, and which of these places lie inside it."""
+    centre = (_SIDE - 1) / 2
+    x_PS = place_S * (1 + change_P4[:, 0:1]) + change_P4[:, 1:2] + centre
+    y_PS = place_S * (1 + change_P4[:, 2:3]) + change_P4[:, 3:4] + centre
+    inside = ((x_PS >= 0) & (x_PS <= _SIDE - 1))[:, None, :] & ((y_PS >= 0) & (y_PS <= _SIDE - 1))[:, :, None]
+    x0, y0 = (np.clip(np.floor(place).astype(np.int64), 0, _SIDE - 2) for place in (x_PS, y_PS))
+    x_part, y_part = np.clip(x_PS - x0, 0, 1), np.clip(y_PS - y0, 0, 1)
+    pair = np.arange(len(a_PSS))[:, None]
+    rows = a_PSS[pair, y0] * (1 - y_part)[..., None] + a_PSS[pair, y0 + 1] * y_part[..., None]
+    left = np.take_along_axis(rows, x0[:, None, :], axis=2)
+    right = np.take_along_axis(rows, x0[:, None, :] + 1, axis=2)
+    return left * (1 - x_part)[:, None, :] + right * x_part[:, None, :], inside
+
+
+def _detail(grey_NSS: np.ndarray) -> np.ndarray:
+    """Without the 4 x 4 lowest frequencies, the mean among them."""
+    low_LS = _cosines(_SIDE)[:_LOW].astype(np.float32)
+    return grey_NSS - low_LS.T @ (low_LS @ grey_NSS @ low_LS.T) @ low_LS
+
+
+def _correlation(a_PSS: np.ndarray, b_PSS: np.ndarray, inside_PSS: np.ndarray) -> np.ndarray:
+    """Pearson's, over the places inside; 0 where one of them is constant there."""
+    number = inside_PSS.sum(axis=(1, 2), keepdims=True)
+    a, b = ((part - (part * inside_PSS).sum(axis=(1, 2), keepdims=True) / number) * inside_PSS for part in (a_PSS, b_PSS))
+    size = np.sqrt((a * a).sum(axis=(1, 2)) * (b * b).sum(axis=(1, 2)))
+    return (a * b).sum(axis=(1, 2)) / np.where(size > 0, size, np.inf)
+
+
+def _standard(grey_PSS: np.ndarray) -> np.ndarray:
+    centred = grey_PSS - grey_PSS.mean(axis=(1, 2), keepdims=True)
+    return centred / np.maximum(centred.std(axis=(1, 2), keepdims=True), 1e-6)
+
+
+def _cosines(side: int) -> np.ndarray:
+    """The orthonormal basis of the discrete cosine transform (DCT-II): row f is frequency f."""
+    place = (np.arange(side) + 0.5) / side
+    basis = np.cos(np.pi * np.arange(side)[:, None] * place) * np.sqrt(2 / side)
+    basis[0] /= np.sqrt(2)
+    return basis
