@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polytag.cli.leaks import LeaksOption, leaks_of, leaks_to_json, print_leaks
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_judged_scores
 from polytag.cli.slices import Columns, ColumnsFile, print_slices, slices_of
@@ -57,6 +58,7 @@ def evaluate(
     ] = None,
     slice: Columns = None,
     columns: ColumnsFile = None,
+    leaks: LeaksOption = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every number as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the report page.")] = None,
 ) -> None:
@@ -76,6 +78,10 @@ def evaluate(
         print(told)
     for part in slices:
         print_slices(Console(), part)
+    leaked = None
+    if leaks is not None:
+        leaked = leaks_of(table, leaks, options=options, threshold=chosen, errors=Console(stderr=True))
+        print_leaks(Console(), *leaked, scores=scores, predictions=table)
     if json is not None:
         import json as encoder
 
@@ -84,6 +90,8 @@ def evaluate(
             from polytag.metrics.slices import slices_to_json
 
             content["slices"] = {part.column: slices_to_json(part) for part in slices}
+        if leaked:
+            content["leaks"] = leaks_to_json(*leaked, predictions=table)
         files.write_text(json, encoder.dumps(content, indent=1, allow_nan=False) + "\n")
     if report is not None:
         from polytag.report.page import write_report

@@ -1,0 +1,119 @@
+"""`polytag evaluate --leaks DATA`: which scored pictures the model has learned from, and what they change."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from polytag.contracts import Predictions
+    from polytag.data.leaks import Leaks
+    from polytag.data.load import ReadOptions
+    from polytag.metrics.leakage import WithoutSome
+    from polytag.scores import Scores
+
+LeaksOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--leaks", metavar="DATA", help="What the model was trained on: judge also without the pictures that stand in it too."
+    ),
+]
+_NUM_SHOWN = 5
+
+
+def leaks_of(
+    predictions: "Predictions", data: Path, *, options: "ReadOptions", threshold: "Any", errors: "Console"
+) -> "tuple[Leaks, WithoutSome | None]":
+    """Leaks and the scores without them; None where there are none. Raises PredictionsError where no picture can be read."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from polytag.data.leaks import find_leaks, training_paths
+    from polytag.data.load import load_dataset
+    from polytag.errors import PredictionsError
+    from polytag.metrics.leakage import leave_out
+
+    trained_on = training_paths(load_dataset(data, options=options), scored=predictions.picture_paths)
+    columns = (TextColumn("reading pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        number = len({str(path) for path in trained_on} | {path for path in predictions.picture_paths if path})
+        task = progress.add_task("", total=number)
+        found = find_leaks(predictions.picture_paths, trained_on, on_picture=lambda: progress.advance(task))
+    if found.num_not_compared == found.num_scored:
+        raise PredictionsError(
+            "no scored picture can be compared with the training pictures",
+            where=predictions.source,
+            got="no path" if not any(predictions.picture_paths) else f"such as {next(filter(None, predictions.picture_paths))}",
+            expected="a file at the path of each picture",
+            next_step="give --truth DATA, the data set that has the scored pictures",
+        )
+    without = leave_out(predictions, found.is_leaked_N, threshold=threshold) if found.leaks else None
+    return found, without
+
+
+def print_leaks(
+    console: "Console", found: "Leaks", without: "WithoutSome | None", *, scores: "Scores", predictions: "Predictions"
+) -> None:
+    """How many pictures leaked, both mAPs and their difference, and the first few of them."""
+    num_exact = sum(leak.is_exact for leak in found.leaks)
+    compared = f"{found.num_scored - found.num_not_compared:,} scored pictures against {found.num_trained_on:,} training pictures"
+    console.print()
+    if without is None:
+        console.print(f"Leaks: none; compared {compared}.", highlight=False)
+    else:
+        difference = without.difference
+        console.print(
+            f"Leaks: {len(found.leaks):,} of {found.num_scored:,} scored pictures stand in the training data too: "
+            f"{num_exact:,} byte for byte, {len(found.leaks) - num_exact:,} in another version.",
+            highlight=False,
+        )
+        for text, mean in (
+            ("mAP with them", scores.mean_ap),
+            ("mAP without them", without.scores.mean_ap),
+            ("difference", difference),
+        ):
+            sign = "+" if mean is difference else ""
+            low, high = ("", "") if math.isnan(mean.low) else (f"{mean.low:{sign}.3f}", f"{mean.high:{sign}.3f}")
+            value = "–" if math.isnan(mean.value) else f"{mean.value:{sign}.4f}"
+            interval = f"  {low} – {high}" if low else ""
+            console.print(f"  {text:<18}{value:>8}{interval}  over {mean.count} classes", highlight=False)
+        for leak in found.leaks[:_NUM_SHOWN]:
+            how = "byte for byte" if leak.is_exact else f"{leak.bits} bits" + (", mirrored" if leak.is_mirrored else "")
+            console.print(f"  {predictions.ids[leak.row]} ≈ {leak.path}  [dim]{how}[/dim]", highlight=False, soft_wrap=True)
+        if len(found.leaks) > _NUM_SHOWN:
+            console.print(f"  [dim]… and {len(found.leaks) - _NUM_SHOWN:,} more in --json[/dim]", highlight=False)
+    if found.num_not_compared:
+        console.print(
+            f"  {found.num_not_compared:,} scored pictures could not be compared: missing, broken or too plain.", highlight=False
+        )
+
+
+def leaks_to_json(found: "Leaks", without: "WithoutSome | None", *, predictions: "Predictions") -> dict[str, object]:
+    """The key `leaks` of evaluate's JSON; docs/howto/duplicates.md lists its keys."""
+    return {
+        "num_leaked": len(found.leaks),
+        "num_exact": sum(leak.is_exact for leak in found.leaks),
+        "num_scored": found.num_scored,
+        "num_trained_on": found.num_trained_on,
+        "num_not_compared": found.num_not_compared,
+        "mAP_difference": None if without is None else _mean_to_json(without.difference),
+        "without": None if without is None else without.scores.to_json(),
+        "pictures": [
+            {
+                "id": predictions.ids[leak.row],
+                "trained_on": leak.path,
+                "is_exact": leak.is_exact,
+                "bits": leak.bits,
+                "correlation": leak.correlation,
+                "is_mirrored": leak.is_mirrored,
+            }
+            for leak in found.leaks
+        ],
+    }
+
+
+def _mean_to_json(mean: "Any") -> dict[str, float | int | None]:
+    values = {"value": mean.value, "low": mean.low, "high": mean.high}
+    return {name: None if math.isnan(value) else value for name, value in values.items()} | {"num_classes": mean.count}

@@ -1,0 +1,122 @@
+"""Scored pictures that the model has learned from: the same file, the same bytes, or another version of the picture."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from polytag.contracts import Dataset
+from polytag.data.near_duplicates import fingerprints_of, near_pairs, small_copy
+from polytag.data.pictures import read_picture
+from polytag.errors import PictureError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leak:
+    """A scored picture, by its row, and the training picture that it is.
+
+    bits, correlation, is_mirrored   of the nearest version; 0, 1 and False for the same bytes
+    """
+
+    row: int
+    path: str
+    is_exact: bool
+    bits: int = 0
+    correlation: float = 1.0
+    is_mirrored: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaks:
+    """What `find_leaks` found, one for each leaked picture, in the order of the rows.
+
+    num_trained_on     distinct training files that could be read
+    num_not_compared   scored pictures that could not be: no path, no such file, broken, or too plain for a version to be known
+    """
+
+    leaks: tuple[Leak, ...]
+    num_scored: int
+    num_trained_on: int
+    num_not_compared: int
+
+    @property
+    def is_leaked_N(self) -> np.ndarray:
+        """bool, for each scored picture."""
+        leaked_N = np.zeros(self.num_scored, bool)
+        leaked_N[[leak.row for leak in self.leaks]] = True
+        return leaked_N
+
+
+def training_paths(dataset: Dataset, *, scored: Sequence[str]) -> list[Path]:
+    """What a model was trained on: the split `train`; without one, all pictures but the very files that were scored."""
+    if "train" in dataset.splits:
+        return list(dataset.split("train").paths)
+    own = {os.path.abspath(path) for path in scored if path}
+    return [path for path in dataset.paths if os.path.abspath(path) not in own]
+
+
+def find_leaks(
+    scored: Sequence[str], trained_on: Sequence[Path], *, on_picture: Callable[[], None] = lambda: None, num_threads: int = 0
+) -> Leaks:
+    """Compare every scored picture with every training picture: by SHA-256, then by fingerprint.
+
+    `scored` are paths, "" where none is known. `on_picture` is called for each distinct file read. Pictures that cannot be read are
+    compared with nothing and counted.
+    """
+    paths = [Path(os.path.abspath(path)) if path else None for path in scored]
+    distinct = list(dict.fromkeys([path for path in paths if path] + [Path(os.path.abspath(path)) for path in trained_on]))
+    contents: dict[Path, tuple[str, bytes]] = {}
+    with ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool:
+        for path, content in zip(distinct, pool.map(_read, distinct), strict=True):
+            on_picture()
+            if content:
+                contents[path] = content
+    train = {contents[path][0]: path for path in map(Path, map(os.path.abspath, reversed(trained_on))) if path in contents}
+    leaks: dict[int, Leak] = {}
+    open_rows: list[int] = []
+    for row, path in enumerate(paths):
+        if path not in contents:
+            continue
+        if (twin := train.get(contents[path][0])) is not None:
+            leaks[row] = Leak(row=row, path=str(twin), is_exact=True)
+        else:
+            open_rows.append(row)
+    train_paths = list(train.values())
+    copies = [contents[path][1] for path in train_paths] + [contents[path][1] for row in open_rows if (path := paths[row])]
+    fingerprints = fingerprints_of(copies)
+    pairs = near_pairs(fingerprints, part_N=np.arange(len(copies)) >= len(train_paths))
+    nearest_first = np.lexsort((-pairs.correlation_P, pairs.bits_P))
+    for pair in nearest_first.tolist():
+        row = open_rows[int(pairs.second_P[pair]) - len(train_paths)]
+        leaks.setdefault(
+            row,
+            Leak(
+                row=row,
+                path=str(train_paths[int(pairs.first_P[pair])]),
+                is_exact=False,
+                bits=int(pairs.bits_P[pair]),
+                correlation=float(pairs.correlation_P[pair]),
+                is_mirrored=bool(pairs.is_mirrored_P[pair]),
+            ),
+        )
+    num_read = len(leaks.keys() | set(open_rows))
+    return Leaks(
+        leaks=tuple(leaks[row] for row in sorted(leaks)),
+        num_scored=len(paths),
+        num_trained_on=len(train_paths),
+        num_not_compared=len(paths) - num_read + int(fingerprints.is_flat_N[len(train_paths) :].sum()),
+    )
+
+
+def _read(path: Path) -> tuple[str, bytes] | None:
+    """SHA-256 and small copy; None where the picture cannot be read."""
+    try:
+        copy = small_copy(read_picture(path))
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest(), copy
+    except (PictureError, OSError):
+        return None
