@@ -1,0 +1,148 @@
+"""How many planted wrong labels stand at the top of the list of suspects: voc-mini val, a linear probe's held-out scores.
+
+Known labels are flipped at random, class by class, and the list is made again from the same scores. Twice: 5% of the labels that say
+present and 5% of those that say absent ("both"); and, as real negatives are wrong far less often than 5%, 5% of those that say
+present and as many of the others ("equal"). At the number planted, precision and recall of a list are one number. The labels of
+voc-mini that were wrong before count against it.
+"""
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from machine import VOC_MINI, WEIGHTS, write
+from polytag import Predictions, read_predictions
+from polytag.contracts import ABSENT, PRESENT
+from polytag.metrics.label_errors import LabelSuspects, cleanlab_suspects, find_suspects
+
+SHARE, SEEDS = 0.05, range(5)
+DIRECTIONS = {"labelled present, in truth absent": PRESENT, "labelled absent, in truth present": ABSENT}
+
+
+def plant(predictions: Predictions, *, kind: str, seed: int) -> tuple[Predictions, np.ndarray]:
+    """Predictions with flipped labels, and which ones they are."""
+    rng = np.random.default_rng(seed)
+    target_NC, planted_NC = predictions.target_NC.copy(), np.zeros(predictions.target_NC.shape, bool)
+    for column in range(target_NC.shape[1]):
+        present, absent = (np.flatnonzero(predictions.target_NC[:, column] == value) for value in (PRESENT, ABSENT))
+        num_present = round(SHARE * len(present))
+        num_absent = num_present if kind == "equal" else round(SHARE * len(absent))
+        planted_NC[rng.choice(present, num_present, replace=False), column] = True
+        planted_NC[rng.choice(absent, num_absent, replace=False), column] = True
+    target_NC[planted_NC] = 1 - target_NC[planted_NC]
+    return replace(predictions, target_NC=target_NC), planted_NC
+
+
+def found_at_the_number_planted(found: LabelSuspects, planted_NC: np.ndarray, target_NC: np.ndarray) -> dict[str, dict[str, float]]:
+    """For each direction: of one list over all classes, and of a list a class, the share of planted ones among as many as there are."""
+    column_of = {name: column for column, name in enumerate(found.label_set)}
+    result: dict[str, dict[str, float]] = {}
+    for direction, given in DIRECTIONS.items():
+        number = int((planted_NC & (target_NC == given)).sum())
+        listed = [each for each in found.suspects if each.given == given][:number]
+        in_class = 0
+        for part in found.classes:
+            column = column_of[part.name]
+            of_class = int((planted_NC[:, column] & (target_NC[:, column] == given)).sum())
+            in_class += sum(planted_NC[each.row, column] for each in (part.present if given else part.absent)[:of_class])
+        counted = [each for each in found.suspects if each.given == given and each.is_counted]
+        hits = sum(planted_NC[each.row, column_of[each.class_name]] for each in counted)
+        estimated = [part.wrong_present if given else part.wrong_absent for part in found.classes if not part.reason]
+        columns = [column_of[part.name] for part in found.classes if not part.reason]
+        result[direction] = {
+            "planted": number,
+            "at_random": number / int((target_NC == given).sum()),
+            "one_list": sum(planted_NC[each.row, column_of[each.class_name]] for each in listed) / number,
+            "list_a_class": in_class / number,
+            "counted_precision": hits / max(len(counted), 1),
+            "counted_recall": hits / number,
+            "planted_where_estimated": int((planted_NC & (target_NC == given))[:, columns].sum()),
+            "estimated": float(sum(estimated)),
+            "num_classes_estimated": len(columns),
+        }
+    return result
+
+
+def cleanlab_at(flipped: Predictions, planted_NC: np.ndarray) -> dict[str, dict[str, float]]:
+    rows = cleanlab_suspects(flipped)
+    issue_NC = np.zeros(planted_NC.shape, bool)
+    for column, name in enumerate(flipped.label_set):
+        issue_NC[rows[name], column] = True
+    result: dict[str, dict[str, float]] = {}
+    for direction, given in DIRECTIONS.items():
+        of_this = flipped.target_NC == given
+        hits, number = int((issue_NC & planted_NC & of_this).sum()), int((issue_NC & of_this).sum())
+        result[direction] = {
+            "found": number,
+            "precision": hits / max(number, 1),
+            "recall": hits / int((planted_NC & of_this).sum()),
+        }
+    return result
+
+
+def over_seeds(runs: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
+    return {
+        direction: {
+            key: {
+                "mean": round(float(np.mean([run[direction][key] for run in runs])), 4),
+                "low": round(float(min(run[direction][key] for run in runs)), 4),
+                "high": round(float(max(run[direction][key] for run in runs)), 4),
+            }
+            for key in runs[0][direction]
+        }
+        for direction in DIRECTIONS
+    }
+
+
+def train_probe(folder: Path) -> Path:
+    command = [
+        str(Path(sys.executable).with_name("polytag")), "train", str(VOC_MINI), "--recipe", "probe", "--backbone", "mobilenetv2_100",
+        "--backbone-arg", "pad_type=same", "--weights", str(WEIGHTS), "--output", str(folder),
+    ]  # fmt: skip
+    subprocess.run(command, check=True)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, help="a finished probe run on voc-mini, in place of training one")
+    options = parser.parse_args()
+    if not VOC_MINI.is_dir():
+        print("skipped: no voc-mini photographs beside this checkout (../shared)")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        predictions = read_predictions((options.run or train_probe(Path(folder) / "run")) / "predictions-val.parquet")
+    before = find_suspects(predictions)
+    estimated = [part for part in before.classes if not part.reason]
+    result: dict[str, object] = {
+        "what": "voc-mini val (874 pictures, 20 classes), linear probe on mobilenetv2_100 (ImageNet)",
+        "share_flipped": SHARE,
+        "seeds": len(SEEDS),
+        "estimated_before_planting": {
+            "num_classes": len(estimated),
+            "wrong_present": round(sum(part.wrong_present for part in estimated), 1),
+            "wrong_absent": round(sum(part.wrong_absent for part in estimated), 1),
+        },
+    }
+    for kind in ("equal", "both"):
+        runs, peers = [], []
+        for seed in SEEDS:
+            flipped, planted_NC = plant(predictions, kind=kind, seed=seed)
+            found = find_suspects(flipped, top=len(flipped))
+            runs.append(found_at_the_number_planted(found, planted_NC, flipped.target_NC))
+            if importlib.util.find_spec("cleanlab"):
+                peers.append(cleanlab_at(flipped, planted_NC))
+        result[kind] = over_seeds(runs)
+        if peers:
+            result[f"{kind}, cleanlab"] = over_seeds(peers)
+    write("label_errors", result)
+
+
+if __name__ == "__main__":
+    main()
