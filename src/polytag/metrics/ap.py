@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 _SMALL = 20_000  # decisions: below this, starting threads takes longer than sorting
+_GROUP = 4_000_000  # decisions of neighbouring classes that a core takes at a time: 20 MB of scores and targets
 T = TypeVar("T")
 
 
@@ -142,16 +143,30 @@ def roc_auc_of(ranking: Ranking) -> float:
 
 
 def of_every_class(target_NC: np.ndarray, score_NC: np.ndarray, number_of: Callable[[Ranking], T]) -> list[T]:
-    """A number of each class's ranking, classes in parallel on all cores; memory is a few columns a core beside the tables."""
+    """A number of each class's ranking, classes in parallel on all cores; memory beside the tables is about 50 MB a core."""
+    num_pictures, num_classes = target_NC.shape
+    width = max(1, min(16, _GROUP // max(1, num_pictures)))
 
-    def one(column: int) -> T:
-        return number_of(rank(np.ascontiguousarray(target_NC[:, column]), score_NC[:, column]))
+    def some(start: int) -> list[T]:
+        columns = slice(start, start + width)
+        target_CN, score_CN = _turned(target_NC[:, columns]), _turned(score_NC[:, columns])
+        return [number_of(rank(target_N, score_N)) for target_N, score_N in zip(target_CN, score_CN, strict=True)]
 
-    columns = range(target_NC.shape[1])
+    starts = range(0, num_classes, width)
     if target_NC.size < _SMALL:
-        return [one(column) for column in columns]
-    with ThreadPoolExecutor(num_cores()) as pool:
-        return list(pool.map(one, columns))
+        groups = [some(start) for start in starts]
+    else:
+        with ThreadPoolExecutor(num_cores()) as pool:
+            groups = list(pool.map(some, starts))
+    return [number for group in groups for number in group]
+
+
+def _turned(table_NC: np.ndarray, *, num_rows: int = 4096) -> np.ndarray:
+    """The transposed table, copied in pieces that fit the processor's cache: columns of a wide table lie far apart in memory."""
+    turned_CN = np.empty(table_NC.shape[::-1], table_NC.dtype)
+    for start in range(0, len(table_NC), num_rows):
+        turned_CN[:, start : start + num_rows] = table_NC[start : start + num_rows].T
+    return turned_CN
 
 
 def num_cores() -> int:

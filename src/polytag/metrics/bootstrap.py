@@ -13,7 +13,7 @@ from scipy import sparse
 
 from polytag.metrics.ap import num_cores, rank
 
-_BLOCK = 200  # replicates at a time: their weights take 800 N bytes, whatever the number of replicates
+_BLOCK_BYTES = 6_400_000  # weights of the replicates that are taken at a time: what stays in a processor's cache
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,8 +80,7 @@ def replicates(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.nda
         return Replicates(ap_BC=ap_BC, support_BC=support_BC)
     with ThreadPoolExecutor(num_cores()) as pool:
         classes = list(pool.map(lambda column: _order(target_NC[:, column], score_NC[:, column]), range(num_classes)))
-        for start in range(0, num_replicates, _BLOCK):
-            block = slice(start, start + _BLOCK)
+        for block in _blocks(weight_NB):
             drawn_NB = weight_NB[:, block].astype(np.float32)  # whole numbers: exact, and so are their sums, up to 2^24
 
             def one(column: int, *, block: slice = block, drawn_NB: np.ndarray = drawn_NB) -> None:
@@ -98,12 +97,18 @@ def replicate_means(values: Sequence[np.ndarray], weight_NB: np.ndarray) -> np.n
     counted_VN = (~np.isnan(value_VN)).astype(np.float64)
     value_VN = np.nan_to_num(value_VN)
     mean_VB = np.empty((len(value_VN), weight_NB.shape[1]))
-    for start in range(0, weight_NB.shape[1], _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for block in _blocks(weight_NB):
         drawn_NB = weight_NB[:, block].astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):  # a replicate that drew no picture that counts: NaN
             mean_VB[:, block] = (value_VN @ drawn_NB) / (counted_VN @ drawn_NB)
     return mean_VB
+
+
+def _blocks(weight_NB: np.ndarray) -> list[slice]:
+    """Replicates in blocks of 16 to 200: few for many pictures, so that their weights stay in the cache."""
+    num_pictures, num_replicates = weight_NB.shape
+    width = min(200, max(16, _BLOCK_BYTES // (4 * max(1, num_pictures))))
+    return [slice(start, start + width) for start in range(0, num_replicates, width)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
