@@ -1,9 +1,9 @@
 """How many planted wrong labels stand at the top of the list of suspects: voc-mini val, a linear probe's held-out scores.
 
-Known labels are flipped at random, class by class, and the list is made again from the same scores. Twice: 5% of the labels that say
-present and 5% of those that say absent ("both"); and, as real negatives are wrong far less often than 5%, 5% of those that say
-present and as many of the others ("equal"). At the number planted, precision and recall of a list are one number. The labels of
-voc-mini that were wrong before count against it.
+Known labels are flipped at random, class by class, and the list is made again from the same scores. Twice: 5% of the labels that
+say present and 5% of those that say absent ("both"); and, as labels that say absent are seldom wrong that often, 5% of those that
+say present and as many of the others ("equal"). At the number planted, precision and recall of a list are one number. The labels
+of voc-mini that were wrong before count against it.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def plant(predictions: Predictions, *, kind: str, seed: int) -> tuple[Prediction
 
 
 def found_at_the_number_planted(found: LabelSuspects, planted_NC: np.ndarray, target_NC: np.ndarray) -> dict[str, dict[str, float]]:
-    """For each direction: of one list over all classes, and of a list a class, the share of planted ones among as many as there are."""
+    """For each direction: the share of planted ones among the first as many, of one list over all classes and of a list a class."""
     column_of = {name: column for column, name in enumerate(found.label_set)}
     result: dict[str, dict[str, float]] = {}
     for direction, given in DIRECTIONS.items():
@@ -102,8 +102,8 @@ def over_seeds(runs: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, d
 
 def train_probe(folder: Path) -> Path:
     command = [
-        str(Path(sys.executable).with_name("polytag")), "train", str(VOC_MINI), "--recipe", "probe", "--backbone", "mobilenetv2_100",
-        "--backbone-arg", "pad_type=same", "--weights", str(WEIGHTS), "--output", str(folder),
+        str(Path(sys.executable).with_name("polytag")), "train", str(VOC_MINI), "--recipe", "probe", "--backbone",
+        "mobilenetv2_100", "--backbone-arg", "pad_type=same", "--weights", str(WEIGHTS), "--output", str(folder),
     ]  # fmt: skip
     subprocess.run(command, check=True)
     return folder
