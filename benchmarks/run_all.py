@@ -5,7 +5,15 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SCRIPTS = ("startup", "throughput", "metrics_speed", "interval_coverage", "voc_mini")
+SCRIPTS = (
+    "startup",
+    "throughput",
+    "metrics_speed",
+    "interval_coverage",
+    "voc_mini",
+    "label_errors",
+    "near_duplicates",
+)
 
 for name in SCRIPTS:
     print(f"== {name}", flush=True)
