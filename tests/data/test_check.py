@@ -64,6 +64,9 @@ def test_sound_data(tmp_path):
         "unreadable": [],
         "duplicates": [],
         "in_two_splits": [],
+        "near_duplicates": None,
+        "num_flat": None,
+        "look_alikes": None,
     }
 
 

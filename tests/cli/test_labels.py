@@ -1,0 +1,193 @@
+"""`polytag labels suspects`, `data check --near` and `evaluate --leaks`, as a user types them."""
+
+import csv
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from polytag import load_dataset, read_predictions, write_predictions
+from polytag.cli.labels import CSV_COLUMNS
+from polytag.contracts import LabelSet, Predictions
+from polytag.errors import PredictionsError, UsageError
+
+
+@pytest.fixture(scope="module")
+def scores(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scores of 72 pictures in which red is known well, with three wrong labels and one unknown, and blue is rare."""
+    dataset = load_dataset(colours)
+    target_NC = np.array(dataset.target_NC)
+    rng = np.random.default_rng(0)
+    logit_NC = (5.0 * target_NC - 2.5 + rng.normal(0, 0.8, target_NC.shape)).astype(np.float32)
+    target_NC[[3, 11], 0] = 1 - target_NC[[3, 11], 0]
+    target_NC[np.flatnonzero(target_NC[:, 2] == 1)[4:], 2] = -1
+    path = tmp_path_factory.mktemp("scores") / "scores.parquet"
+    predictions = Predictions(
+        ids=dataset.ids,
+        logit_NC=logit_NC,
+        target_NC=target_NC,
+        label_set=LabelSet(names=("red", "green", "blue")),
+        picture_paths=tuple(map(str, dataset.paths)),
+        source="scores",
+    )
+    write_predictions(predictions, path)
+    return path
+
+
+def test_the_list_on_the_console_and_in_files(polytag, scores: Path, tmp_path: Path):
+    done = polytag(
+        "labels", "suspects", scores, "--json", tmp_path / "s.json", "--csv", tmp_path / "s.csv", "--report", tmp_path / "s.html"
+    )
+    assert "blue: 4 of 20 positives needed" in done.output
+    assert re.search(r"red +(present|absent) +\S+ +pictures/0(03|11)", done.output)
+    assert "Unknown, and probably present" in done.output
+    values = json.loads((tmp_path / "s.json").read_text())
+    assert values["per_class"]["blue"]["wrong_present"] is None
+    assert values["per_class"]["red"]["wrong_present"] + values["per_class"]["red"]["wrong_absent"] == pytest.approx(2, abs=1)
+    rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
+    assert tuple(rows[0]) == CSV_COLUMNS
+    assert {row["id"] for row in rows[:2]} == {"pictures/003.png", "pictures/011.png"}
+    assert len(rows) == sum(len(part["suspects"]) for part in values["per_class"].values())
+    page = (tmp_path / "s.html").read_text()
+    assert page.count("<details>") >= 2
+    assert "data:image/jpeg;base64," in page
+    assert "<script" not in page
+    assert "could not be read" not in page
+
+
+def test_one_class(polytag, scores: Path):
+    done = polytag("labels", "suspects", scores, "--class", "red", "--top", "1")
+    assert "green" not in done.output
+    assert len(re.findall(r"pictures/\d+", done.output)) == 1
+
+
+def test_a_page_without_pictures_and_with_names_that_are_markup(polytag, scores: Path, tmp_path: Path):
+    predictions = read_predictions(scores)
+    odd = replace(
+        predictions,
+        label_set=LabelSet(names=("<b>red</b>", "green", "blue")),
+        picture_paths=("",) * len(predictions),
+        ids=tuple(f"<i>{name}</i>" for name in predictions.ids),
+    )
+    write_predictions(odd, tmp_path / "odd.parquet")
+    polytag("labels", "suspects", tmp_path / "odd.parquet", "--report", tmp_path / "odd.html")
+    page = (tmp_path / "odd.html").read_text()
+    assert "<i>pictures" not in page
+    assert "&lt;b&gt;red&lt;/b&gt;" in page
+    assert "could not be read and stand as grey tiles" in page
+
+
+def test_of_a_run_its_validation_and_its_training_pictures(polytag, run: Path, tmp_path: Path):
+    assert "blue" in polytag("labels", "suspects", run).output
+    done = polytag("labels", "suspects", run, "--split", "train", "--json", tmp_path / "t.json")
+    values = json.loads((tmp_path / "t.json").read_text())
+    assert values["num_pictures"] == 48
+    assert values["source"].endswith(", out-of-fold")
+    assert "note: the backbone was fine-tuned on these very labels" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--split", "test"), "unknown split\n  where: --split\n  got: 'test'\n  expected: val or train"),
+        (("--top", "0"), "nothing to list\n  where: top\n  got: 0\n  expected: 1 or more"),
+    ],
+)
+def test_what_cannot_be_asked(polytag, scores: Path, arguments: tuple[str, ...], message: str):
+    with pytest.raises(UsageError) as caught:
+        polytag("labels", "suspects", scores, *arguments)
+    assert str(caught.value) == message
+
+
+def test_training_pictures_need_a_run(polytag, scores: Path):
+    with pytest.raises(UsageError) as caught:
+        polytag("labels", "suspects", scores, "--split", "train")
+    assert str(caught.value) == (
+        "training pictures are scored out-of-fold by a run's own model\n"
+        f"  where: --split train\n  got: {scores}\n  expected: a run folder alone"
+    )
+
+
+# ---- near duplicates and leaks
+
+
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise pictures: 12 to train on, 12 for validation, of which one has a twin in training, one a mirror image."""
+    folder = tmp_path_factory.mktemp("leaky")
+    rng = np.random.default_rng(0)
+    lines = ["file_name,labels,split"]
+    for row in range(24):
+        pixels = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((160, 120), Image.Resampling.BICUBIC).save(folder / f"{row:02}.jpg", quality=90)
+        lines.append(f"{row:02}.jpg,{'cat' if row % 2 else 'dog'},{'train' if row < 12 else 'val'}")
+    shutil.copy(folder / "12.jpg", folder / "00.jpg")
+    ImageOps.mirror(Image.open(folder / "13.jpg")).resize((80, 60)).save(folder / "01.jpg", quality=60)
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def leaky_scores(leaky: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    val = load_dataset(leaky).split("val")
+    path = tmp_path_factory.mktemp("scores") / "leaky.parquet"
+    predictions = Predictions(
+        ids=val.ids,
+        logit_NC=np.random.default_rng(0).normal(size=(12, 2)) + val.target_NC,
+        target_NC=val.target_NC,
+        label_set=val.label_set,
+        picture_paths=tuple(map(str, val.paths)),
+    )
+    write_predictions(predictions, path)
+    return path
+
+
+def test_check_near_on_the_console(polytag, leaky: Path, tmp_path: Path):
+    done = polytag("data", "check", leaky, "--near", "--json", tmp_path / "c.json")
+    assert "near duplicates: 1 group, 1 across splits" in done.output
+    assert re.search(r"01\.jpg \(train\) ≈ 13\.jpg \(val\) .* mirrored", done.output)
+    assert len(json.loads((tmp_path / "c.json").read_text())["near_duplicates"]) == 1
+    assert "near duplicates" not in polytag("data", "check", leaky).output
+
+
+def test_look_alikes_by_a_model(polytag, leaky: Path, run: Path):
+    done = polytag("data", "check", leaky, "--near-model", run, "--least-cosine", "0.5")
+    assert "look-alikes by the model: " in done.output
+    with pytest.raises(UsageError, match="a cosine out of range"):
+        polytag("data", "check", leaky, "--near-model", run, "--least-cosine", "1.5")
+
+
+def test_evaluate_with_and_without_leaks(polytag, leaky: Path, leaky_scores: Path, tmp_path: Path):
+    done = polytag("evaluate", leaky_scores, "--leaks", leaky, "--json", tmp_path / "m.json")
+    assert "Leaks: 2 of 12 scored pictures stand in the training data too: 1 byte for byte, 1 in another version." in " ".join(
+        done.output.split()
+    )
+    leaks = json.loads((tmp_path / "m.json").read_text())["leaks"]
+    assert (leaks["num_leaked"], leaks["num_exact"], leaks["num_trained_on"], leaks["num_not_compared"]) == (2, 1, 12, 0)
+    assert [picture["id"] for picture in leaks["pictures"]] == ["12.jpg", "13.jpg"]
+    assert leaks["without"]["num_pictures"] == 10
+    whole = json.loads((tmp_path / "m.json").read_text())["mAP"]["value"]
+    assert leaks["mAP_difference"]["value"] == pytest.approx(whole - leaks["without"]["mAP"]["value"])
+
+
+def test_no_leaks_is_said_too(polytag, colours: Path, run: Path):
+    done = polytag("evaluate", run / "predictions-val.parquet", "--leaks", colours)
+    assert "Leaks: none; compared 24 scored pictures against 48 training pictures." in done.output
+
+
+def test_scores_without_pictures_cannot_be_compared(polytag, leaky: Path, leaky_scores: Path, tmp_path: Path):
+    bare = replace(read_predictions(leaky_scores), picture_paths=("",) * 12)
+    write_predictions(bare, tmp_path / "bare.parquet")
+    with pytest.raises(PredictionsError) as caught:
+        polytag("evaluate", tmp_path / "bare.parquet", "--leaks", leaky)
+    assert str(caught.value) == (
+        f"no scored picture can be compared with the training pictures\n  where: {tmp_path / 'bare.parquet'}\n  got: no path\n"
+        "  expected: a file at the path of each picture\n"
+        "  next: give --truth DATA, the data set that has the scored pictures"
+    )
+    assert "Leaks: 2 of 12" in polytag("evaluate", tmp_path / "bare.parquet", "--truth", leaky, "--leaks", leaky).output

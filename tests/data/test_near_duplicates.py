@@ -1,0 +1,268 @@
+"""Near duplicates: planted ones found, plain and alike pictures kept apart, the search against counting all pairs."""
+
+from collections.abc import Callable
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from polytag.contracts import Dataset, LabelSet
+from polytag.data.check import check
+from polytag.data.leaks import find_leaks, training_paths
+from polytag.data.near_duplicates import (
+    RADIUS,
+    candidate_pairs,
+    feature_pairs,
+    fingerprints_of,
+    groups_of,
+    near_pairs,
+    small_copy,
+)
+from polytag.data.near_groups import Features
+from polytag.data.pictures import read_picture
+from polytag.errors import UsageError
+
+
+@cache
+def photograph(seed: int, *, width: int = 240, height: int = 180) -> Image.Image:
+    """Something with the spectrum of a photograph: coloured noise whose power falls with the frequency, and a few edges."""
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij"))
+    spectrum = rng.normal(size=(3, height, width)) + 1j * rng.normal(size=(3, height, width))
+    noise = np.fft.ifft2((0.8 * spectrum[:1] + 0.35 * spectrum) / np.maximum(frequency, 1 / width) ** 1.3).real
+    pixels = 128 + 50 * (noise - noise.mean()) / noise.std()
+    for _ in range(3):
+        x, y = rng.integers(0, width - 60), rng.integers(0, height - 60)
+        pixels[:, y : y + 50, x : x + 40] += rng.normal(0, 35, (3, 1, 1))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def saved(picture: Image.Image, *, kind: str = "JPEG", quality: int = 40) -> Image.Image:
+    file = BytesIO()
+    picture.save(file, kind, quality=quality)
+    return read_picture(file.getvalue())
+
+
+def cropped(picture: Image.Image, share: float) -> Image.Image:
+    width, height = picture.size
+    return picture.crop((round(share * width), 0, width, round((1 - share) * height)))
+
+
+VERSIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "jpeg": saved,
+    "webp": lambda picture: saved(picture, kind="WEBP"),
+    "half": lambda picture: saved(picture.resize((picture.width // 2, picture.height // 2))),
+    "twice": lambda picture: picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.BICUBIC),
+    "square": lambda picture: saved(picture.resize((224, 224))),
+    "brighter": lambda picture: saved(picture.point(lambda level: min(255, round(1.15 * level + 8)))),
+    "grey": lambda picture: picture.convert("L").convert("RGB"),
+    "mirror": lambda picture: saved(ImageOps.mirror(picture)),
+    "crop": lambda picture: saved(cropped(picture, 0.02)),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_another_version_is_found_and_no_other_picture(version: str):
+    pictures = [photograph(seed) for seed in range(40)]
+    copies = [small_copy(picture) for picture in pictures] + [small_copy(VERSIONS[version](picture)) for picture in pictures]
+    pairs = near_pairs(fingerprints_of(copies))
+    assert (pairs.second_P - pairs.first_P == 40).all()
+    assert len(pairs) >= (38 if version == "crop" else 40)
+    assert pairs.is_mirrored_P.all() == pairs.is_mirrored_P.any() == (version == "mirror")
+
+
+def test_real_photographs(shared: Path):
+    """The generated twin is above. Every version of 100 photographs is found among all 1,748, and no two of these are one."""
+    from polytag import load_dataset
+
+    dataset = load_dataset(shared / "data" / "voc-mini" / "VOCdevkit" / "VOC2012")
+    pictures = [read_picture(path) for path in dataset.paths]
+    copies = [small_copy(picture) for picture in pictures]
+    assert len(near_pairs(fingerprints_of(copies))) == 0
+    rows = range(0, 1700, 17)
+    for version in ("jpeg", "half", "mirror"):
+        pairs = near_pairs(fingerprints_of(copies + [small_copy(VERSIONS[version](pictures[row])) for row in rows]))
+        assert pairs.first_P.tolist() == list(rows)
+        assert pairs.second_P.tolist() == list(range(1748, 1748 + len(rows)))
+
+
+def test_plain_pictures_are_flat_and_like_nothing():
+    blanks = [Image.new("RGB", size, colour) for size, colour in (((90, 60), "white"), ((30, 30), "white"), ((50, 80), "red"))]
+    fingerprints = fingerprints_of([small_copy(saved(picture)) for picture in blanks])
+    assert fingerprints.is_flat_N.all()
+    assert len(near_pairs(fingerprints)) == 0
+
+
+def test_drawings_with_the_same_border_are_kept_apart():
+    """Black frames and white pages hash alike; what tells them apart is inside."""
+    rng = np.random.default_rng(0)
+    pages = []
+    for _ in range(60):
+        page = np.full((200, 160, 3), 20, np.uint8)
+        page[15:-15, 12:-12] = 245
+        for _ in range(12):
+            y, x = rng.integers(25, 165), rng.integers(20, 90)
+            page[y : y + 6, x : x + rng.integers(20, 50)] = 30
+        pages.append(Image.fromarray(page))
+    fingerprints = fingerprints_of([small_copy(page) for page in pages])
+    assert not fingerprints.is_flat_N.any()
+    assert len(near_pairs(fingerprints)) == 0
+    again = near_pairs(fingerprints_of([small_copy(page) for page in (*pages, *map(saved, pages))]))
+    assert (again.second_P - again.first_P == 60).all()
+    assert len(again) == 60
+
+
+def test_the_same_drawing_in_another_colour_is_another_picture():
+    white = np.full((120, 120, 3), 240, np.uint8)
+    shirts = []
+    for colour in ((200, 30, 30), (30, 30, 200)):
+        shirt = white.copy()
+        shirt[20:100, 40:80], shirt[25:50, 20:100] = colour, colour
+        shirts.append(small_copy(Image.fromarray(shirt)))
+    assert len(near_pairs(fingerprints_of(shirts))) == 0
+
+
+def hashes(seed: int, number: int, *, bits: int) -> np.ndarray:
+    """Hashes that differ from a few in few bits, mirrors among them."""
+    rng = np.random.default_rng(seed)
+    base = rng.integers(0, 2**64, 4, dtype=np.uint64)
+    hash_N = base[rng.integers(0, 4, number)]
+    for _ in range(bits):
+        hash_N = hash_N ^ (np.uint64(1) << rng.integers(0, 64, number, dtype=np.uint64)) * rng.integers(
+            0, 2, number, dtype=np.uint64
+        )
+    return hash_N
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), bits=st.integers(1, 16), radius=st.integers(0, RADIUS))
+def test_the_search_finds_what_counting_all_pairs_finds(seed: int, bits: int, radius: int):
+    from polytag.data.near_duplicates import _MIRROR
+
+    hash_N = hashes(seed, 60, bits=bits)
+    hash_N[::7] ^= _MIRROR
+    first, second = np.triu_indices(60, k=1)
+    plain, mirrored = (np.bitwise_count(hash_N[first] ^ hash_N[second] ^ flip).astype(int) for flip in (np.uint64(0), _MIRROR))
+    near = np.minimum(plain, mirrored) <= radius
+    pair_P2, bits_P, mirrored_P = candidate_pairs(hash_N, radius=radius)
+    assert pair_P2.tolist() == np.stack([first[near], second[near]], axis=1).tolist()
+    assert bits_P.tolist() == np.minimum(plain, mirrored)[near].tolist()
+    assert mirrored_P.tolist() == (mirrored < plain)[near].tolist()
+
+
+def test_many_pictures_with_one_hash_are_one_group_in_little_time():
+    copy = small_copy(photograph(0))
+    fingerprints = fingerprints_of([copy] * 2000)
+    pairs = near_pairs(fingerprints)
+    assert len(pairs) <= 33 * 2000
+    group_N = groups_of(np.stack([pairs.first_P, pairs.second_P], axis=1), num_rows=2000)
+    assert (group_N == 0).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), number=st.integers(0, 40))
+def test_groups_are_connected_components(seed: int, number: int):
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    pair_P2 = np.random.default_rng(seed).integers(0, 30, (number, 2))
+    group_N = groups_of(pair_P2, num_rows=30)
+    _, oracle_N = connected_components(coo_array((np.ones(number), (pair_P2[:, 0], pair_P2[:, 1])), shape=(30, 30)), directed=False)
+    assert (group_N <= np.arange(30)).all()
+    assert ((group_N[:, None] == group_N) == (oracle_N[:, None] == oracle_N)).all()
+
+
+def test_feature_pairs_are_those_of_the_whole_matrix():
+    feature_ND = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    feature_ND[4] = 0
+    unit = feature_ND / np.maximum(np.linalg.norm(feature_ND, axis=1, keepdims=True), 1e-9)
+    first, second = np.nonzero(np.triu(unit @ unit.T >= 0.9, k=1))
+    pair_P2, cosine_P = feature_pairs(feature_ND, cosine=0.9, block=7)
+    assert pair_P2.tolist() == np.stack([first, second], axis=1).tolist()
+    np.testing.assert_allclose(cosine_P, (unit @ unit.T)[first, second], rtol=1e-5)
+
+
+# ---- in a data set
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Dataset:
+    """train: a, b, its mirror b2, a blank; val: a saved anew, the bytes of b, c, another blank."""
+    a, b, c = (photograph(seed) for seed in (1, 2, 3))
+    a.save(tmp_path / "a.png")
+    b.save(tmp_path / "b.jpg", quality=90)
+    ImageOps.mirror(b).save(tmp_path / "b2.jpg", quality=60)
+    a.resize((120, 90)).save(tmp_path / "a-small.jpg", quality=70)
+    (tmp_path / "b-again.jpg").write_bytes((tmp_path / "b.jpg").read_bytes())
+    c.save(tmp_path / "c.jpg")
+    Image.new("RGB", (50, 50), "white").save(tmp_path / "blank.png")
+    Image.new("RGB", (60, 50), "white").save(tmp_path / "blank-2.png")
+    names = ("a.png", "b.jpg", "b2.jpg", "blank.png", "a-small.jpg", "b-again.jpg", "c.jpg", "blank-2.png")
+    return Dataset(
+        ids=tuple(Path(name).stem for name in names),
+        paths=tuple(tmp_path / name for name in names),
+        target_NC=np.array([[1, 0], [0, 1], [0, 1], [1, 1]] * 2),
+        split_N=("train",) * 4 + ("val",) * 4,
+        label_set=LabelSet(names=("x", "y")),
+        source="a test",
+    )
+
+
+def test_check_groups_versions_and_tells_what_stands_in_two_splits(versions: Dataset):
+    found = check(versions, near=True)
+    assert found.near_duplicates is not None
+    assert [[picture.id for picture in group.pictures] for group in found.near_duplicates] == [
+        ["a", "a-small"],
+        ["b", "b2", "b-again"],
+    ]
+    assert [group.is_mirrored for group in found.near_duplicates] == [False, True]
+    assert all(0 <= group.bits <= RADIUS and group.correlation > 0.95 for group in found.near_duplicates)
+    assert found.num_flat == 2
+    assert found.warnings[-2:] == (
+        "2 pictures stand in more than one split in another version, so validation is too kind: a ≈ a-small, b ≈ b2 ≈ b-again",
+        "2 pictures are too plain to be compared with others",
+    )
+    assert found.to_json()["near_duplicates"][0]["pictures"][0] == {"id": "a", "split": "train", "path": str(versions.paths[0])}
+    assert check(versions).near_duplicates is None
+
+
+def test_check_near_needs_the_pictures(versions: Dataset):
+    with pytest.raises(UsageError, match="near duplicates are found by reading the pictures"):
+        check(versions, near=True, read_pictures=False)
+
+
+def test_look_alikes_join_contents_and_leave_unread_rows_out(versions: Dataset):
+    feature_ND = np.array([[1, 0], [0, 1], [0.05, 1], [0, 1.0]], np.float32)
+    features = Features(feature_ND=feature_ND, row_N=np.array([0, 1, 2, 5]), cosine=0.99)  # row 5 has the bytes of row 1
+    found = check(versions, features=features)
+    assert found.look_alikes is not None
+    assert [[picture.id for picture in group.pictures] for group in found.look_alikes] == [["b", "b2", "b-again"]]
+    assert found.look_alikes[0].cosine == pytest.approx(1 / np.hypot(0.05, 1))
+
+
+def test_leaks_are_exact_or_near_and_what_cannot_be_compared_is_counted(versions: Dataset):
+    val = versions.split("val")
+    scored = [*map(str, val.paths), "", str(val.paths[0].with_name("gone.jpg"))]
+    leaks = find_leaks(scored, training_paths(versions, scored=scored))
+    assert [(leak.row, Path(leak.path).name, leak.is_exact) for leak in leaks.leaks] == [(0, "a.png", False), (1, "b.jpg", True)]
+    assert leaks.is_leaked_N.tolist() == [True, True, False, False, False, False]
+    assert (leaks.num_scored, leaks.num_trained_on, leaks.num_not_compared) == (6, 4, 3)
+
+
+def test_without_a_split_what_was_scored_is_not_what_was_trained_on(versions: Dataset):
+    from dataclasses import replace
+
+    unsplit = replace(versions, split_N=("",) * 8)
+    scored = [str(path) for path in versions.paths[4:]]
+    assert training_paths(unsplit, scored=scored) == list(versions.paths[:4])
+    assert training_paths(versions, scored=scored) == list(versions.paths[:4])
+
+
+def test_a_picture_that_stands_in_both_splits_is_a_leak(versions: Dataset):
+    leaks = find_leaks([str(versions.paths[0])], versions.paths)
+    assert [(leak.path, leak.is_exact) for leak in leaks.leaks] == [(str(versions.paths[0]), True)]
