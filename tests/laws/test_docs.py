@@ -306,9 +306,46 @@ def test_the_keys_of_a_comparison_are_all_listed(at_hand: Path):
 
 def test_the_keys_of_a_data_check_are_all_listed(at_hand: Path):
     from polytag import check, load_dataset
+    from polytag.data.near_groups import NearGroup
 
     found = check(load_dataset(at_hand / "my-pictures"), read_pictures=False).to_json()
     assert_lists(REFERENCE / "data-check.md", "The JSON file", set(found))
+    group = NearGroup(pictures=(), bits=0, correlation=1.0, is_mirrored=False)
+    assert_lists(REFERENCE / "data-check.md", "Keys of a group", set(group.to_json()))
+
+
+def test_the_limits_of_near_duplicates_are_those_told():
+    from polytag.data.near_duplicates import LEAST_DETAIL, RADIUS, SAME_DETAIL
+
+    text = " ".join(section_of(REFERENCE / "data-check.md", "Near duplicates").split())
+    assert f"differ in {RADIUS} bits at most" in text
+    assert f"at least {SAME_DETAIL} of their detail" in text
+    assert f"standard deviation under {LEAST_DETAIL:g} of 255" in text
+
+
+def test_the_keys_of_suspects_and_leaks_are_all_listed(at_hand: Path):
+    from polytag import read_predictions
+    from polytag.cli.labels import CSV_COLUMNS
+    from polytag.cli.leaks import leaks_to_json
+    from polytag.data.leaks import find_leaks
+    from polytag.metrics.label_errors import FEWEST_CONFIRMED, FEWEST_POSITIVES, find_suspects
+
+    page = ROOT / "docs" / "howto" / "label-errors.md"
+    predictions = read_predictions(at_hand / "runs" / "VOC2012-finetune" / "predictions-val.parquet")
+    found = find_suspects(predictions).to_json()
+    of_class = next(values for values in found["per_class"].values() if values["suspects"])
+    assert all(f"`{key}`" in page.read_text() for key in found)
+    assert_lists(page, "Keys of a suspect class", set(of_class))
+    assert_lists(page, "Keys of a suspect", set(of_class["suspects"][0]))
+    assert ", ".join(CSV_COLUMNS) in (REFERENCE / "commands.md").read_text()
+    for text in (page.read_text(), section_of(REFERENCE / "metrics.md", "Suspect labels")):
+        assert f"{FEWEST_POSITIVES} known positives" in text
+        assert re.search(rf"(at least|fewer than) {FEWEST_CONFIRMED} of", text)
+    page = ROOT / "docs" / "howto" / "duplicates.md"
+    leaked = find_leaks(predictions.picture_paths, [Path(predictions.picture_paths[0])])
+    values = leaks_to_json(leaked, None, predictions=predictions)
+    assert_lists(page, "Keys of leaks", set(values))
+    assert_lists(page, "Keys of a leak", set(values["pictures"][0]))
 
 
 def test_the_public_names_and_the_errors_are_all_listed():

@@ -209,7 +209,7 @@ def test_what_cannot_be_asked():
 
 
 def test_cleanlab_agrees_where_there_is_an_estimate():
-    pytest.importorskip("cleanlab", reason="the optional extra polytag[cleanlab] is not installed")
+    pytest.importorskip("cleanlab", reason="cleanlab, which is optional, is not installed")
     predictions, _ = planted()
     theirs = cleanlab_suspects(predictions)
     for part in find_suspects(predictions, top=10_000).classes[:2]:
@@ -223,4 +223,4 @@ def test_without_cleanlab_the_command_that_installs_it_is_told(monkeypatch: pyte
     with pytest.raises(MissingExtraError) as caught:
         cleanlab_suspects(planted(num_pictures=100)[0])
     assert caught.value.what == "the cross-check needs cleanlab, which is not installed"
-    assert caught.value.next_step == "pip install 'polytag[cleanlab]'"
+    assert caught.value.next_step == "pip install cleanlab"

@@ -195,7 +195,7 @@ def cleanlab_suspects(predictions: Predictions, *, num_folds: int = 5, seed: int
         raise MissingExtraError(
             "the cross-check needs cleanlab, which is not installed",
             got=str(error),
-            next_step="pip install 'polytag[cleanlab]'",
+            next_step="pip install cleanlab",
         ) from error
     fit = fit_calibration(predictions, method="platt", num_folds=num_folds, seed=seed)
     found: dict[str, np.ndarray] = {}
