@@ -201,7 +201,7 @@ class Predictions:
     def __post_init__(self):
         logit_NC = np.asarray(self.logit_NC)
         # whole numbers and long doubles keep what float64 can hold; a copy, for it is made read-only and the caller's is not
-        is_short = logit_NC.dtype in (np.float32, np.float16)
+        is_short = logit_NC.dtype.kind == "f" and logit_NC.dtype.itemsize <= 4
         logit_NC = np.array(logit_NC, dtype=np.float32 if is_short else np.float64, order="C")
         shape = (len(self.ids), len(self.label_set))
         if logit_NC.shape != shape:
