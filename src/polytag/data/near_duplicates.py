@@ -8,6 +8,7 @@ each other:
    the bits are against the median, here against 0, so that mirroring a picture flips the bits of the odd horizontal frequencies and
    nothing else). Hashes within RADIUS bits are found by multi-index hashing (Norouzi, Punjani, Fleet 2014, "Fast Exact Search in
    Hamming Space with Multi-Index Hashing", IEEE TPAMI 36, 1107, arXiv:1307.2982): of four 16-bit parts one differs in 2 at most.
+   A cropped picture hashes unlike the whole, so the hashes of five parts of each picture are looked up too, within PART_RADIUS.
 2. The copies themselves: correlation of their detail, what is left without the 4 x 4 lowest frequencies, after one is laid on the
    other by shift and scale (Lucas, Kanade 1981, with Gauss-Newton steps), and the difference of their colours.
 
@@ -18,12 +19,19 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import numpy as np
 from PIL import Image
 
+from polytag.data.alignment import SIDE, aligned, correlation, cosines, detail
+
 RADIUS = 11
 """Bits in which two hashes differ at most. Real photographs that were saved anew differ in 0 to 6, unrelated ones in 32."""
+
+PART_RADIUS = 7
+"""The same for the hash of a part of one picture and that of the whole other. It costs an eighth of what 11 bits cost."""
 
 SAME_DETAIL = 0.91
 """Least correlation of detail of two copies of one picture; of unrelated photographs the highest that was seen is 0.78."""
@@ -31,14 +39,21 @@ SAME_DETAIL = 0.91
 LEAST_DETAIL = 2.0
 """Standard deviation of a picture's detail, in grey levels of 255, under which it is flat."""
 
-_SIDE, _COLOUR_SIDE, _LOW = 32, 8, 4
+_SIDE, _COLOUR_SIDE = SIDE, 8
 _MOST_COLOUR, _GREY = 12.0, 2.0  # mean difference of the two colour channels; mean distance from grey of a picture without colour
-_MAX_SCALE, _MAX_SHIFT_PX, _NUM_STEPS = 0.15, 4.0, 10  # how far copies are moved to lie on each other
 _SURE = 0.97  # correlation above which copies need not be laid on each other
 _BLOCK = 8192  # pairs compared at a time
 _BUCKET = 32  # pictures with one and the same hash: each is compared with so many others of it
 _FREQUENCIES = sorted(((v, u) for v in range(16) for u in range(16) if u + v), key=lambda vu: (sum(vu), vu))[:64]
 _MIRROR = np.uint64(sum(1 << bit for bit, (_, u) in enumerate(_FREQUENCIES) if u % 2))
+_PARTS = (
+    (0.5, 0.5),
+    (0.15, 0.15),
+    (0.15, 0.85),
+    (0.85, 0.15),
+    (0.85, 0.85),
+)  # of what a part lacks of a side, how much lies before
+_PART_TRIM = 0.07  # what a part lacks of each side
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,7 +79,7 @@ class NearPairs:
     """P pairs of rows that show one picture.
 
     first_P, second_P   rows, first < second
-    bits_P              bits in which the hashes differ, 0 to RADIUS
+    bits_P              bits in which the hashes differ, or those of one and of a part of the other if fewer; RADIUS at most
     correlation_P       of their detail, SAME_DETAIL to 1
     is_mirrored_P       one is the other's mirror image
     """
@@ -92,16 +107,12 @@ def fingerprints_of(copies: Sequence[bytes]) -> Fingerprints:
     flat_N = np.frombuffer(b"".join(copies), np.uint8).reshape(len(copies), -1)
     grey_NSS = flat_N[:, : _SIDE**2].reshape(-1, _SIDE, _SIDE)
     colour_NTT2 = flat_N[:, _SIDE**2 :].reshape(-1, 2, _COLOUR_SIDE, _COLOUR_SIDE).transpose(0, 2, 3, 1)
-    basis_FS = _cosines(_SIDE)[: 1 + max(max(pair) for pair in _FREQUENCIES)].astype(np.float32)
-    rows, columns = np.array(_FREQUENCIES).T
-    weight_B = np.uint64(1) << np.arange(len(_FREQUENCIES), dtype=np.uint64)
     hash_N, is_flat_N = np.zeros(len(copies), np.uint64), np.zeros(len(copies), bool)
     for start in range(0, len(copies), _BLOCK):
         block = slice(start, start + _BLOCK)
         grey = grey_NSS[block].astype(np.float32)
-        low_NFF = basis_FS @ grey @ basis_FS.T
-        hash_N[block] = ((low_NFF[:, rows, columns] > 0) * weight_B).sum(axis=1, dtype=np.uint64)
-        is_flat_N[block] = _detail(grey).std(axis=(1, 2)) < LEAST_DETAIL
+        hash_N[block] = _hash(grey)
+        is_flat_N[block] = detail(grey).std(axis=(1, 2)) < LEAST_DETAIL
     return Fingerprints(hash_N=hash_N, grey_NSS=grey_NSS, colour_NTT2=colour_NTT2, is_flat_N=is_flat_N)
 
 
@@ -111,7 +122,9 @@ def near_pairs(fingerprints: Fingerprints, *, part_N: np.ndarray | None = None) 
     Without parts, a pair is left out where its two pictures are already joined by others that differ in fewer bits: what remains
     holds every group together. Of more than 32 pictures with one and the same hash, not all pairs are tried. Sorted by the rows.
     """
-    pair_P2, bits_P, mirrored_P = candidate_pairs(fingerprints.hash_N, is_left_out_N=fingerprints.is_flat_N)
+    pair_P2, bits_P, mirrored_P = candidate_pairs(
+        fingerprints.hash_N, part_hash_NW=part_hashes(fingerprints.grey_NSS), is_left_out_N=fingerprints.is_flat_N
+    )
     if part_N is not None:
         across = part_N[pair_P2[:, 0]] != part_N[pair_P2[:, 1]]
         pair_P2, bits_P, mirrored_P = pair_P2[across], bits_P[across], mirrored_P[across]
@@ -143,9 +156,11 @@ def near_pairs(fingerprints: Fingerprints, *, part_N: np.ndarray | None = None) 
 
 
 def candidate_pairs(
-    hash_N: np.ndarray, *, radius: int = RADIUS, is_left_out_N: np.ndarray | None = None
+    hash_N: np.ndarray, *, part_hash_NW: np.ndarray | None = None, radius: int = RADIUS, is_left_out_N: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every pair of rows whose hashes, or one and the mirrored other, differ in `radius` bits at most.
+
+    With `part_hash_NW`, also those where the hash of a part of one and that of the other differ in PART_RADIUS at most.
 
     Rows P x 2 with the lower first, bits P, whether mirrored P; a pair that is both near and near its mirror is given once, as it
     is nearer. Of more than 32 rows with one hash, each is paired with 32. `radius` is 11 at most: what the search can promise.
@@ -154,16 +169,16 @@ def candidate_pairs(
     rows = np.arange(len(hash_N)) if is_left_out_N is None else np.flatnonzero(~is_left_out_N)
     order = rows[np.argsort(hash_N[rows], kind="stable")]
     distinct_U, start_U, count_U = np.unique(hash_N[order], return_index=True, return_counts=True)
-    tasks = [(query_U, part) for query_U in (distinct_U, distinct_U ^ _MIRROR) for part in range(4)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = list(pool.map(lambda task: _search(distinct_U, task[0], part=task[1], radius=radius), tasks))
-    found = [tuple(np.concatenate(each) for each in zip(*parts[start : start + 4], strict=True)) for start in (0, 4)]
     pairs, bits, mirrored = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, bool)]
-    for is_mirrored, (first, second, distance) in enumerate(found):
-        for a, b, d in _members(first, second, distance, start_U=start_U, count_U=count_U):
+    for flip in (np.uint64(0), _MIRROR):
+        members = [_members(*_near(distinct_U, distinct_U ^ flip, radius=radius), start_U=start_U, count_U=count_U)]
+        for part_N in () if part_hash_NW is None else part_hash_NW.T:
+            found = _near(distinct_U, part_N[order] ^ flip, radius=min(radius, PART_RADIUS), both_ways=True)
+            members.append(_members_of_parts(*found, start_U=start_U, count_U=count_U))
+        for a, b, d in chain.from_iterable(members):
             pairs.append(np.sort(np.stack([order[a], order[b]], axis=1), axis=1))
             bits.append(d)
-            mirrored.append(np.full(len(d), bool(is_mirrored)))
+            mirrored.append(np.full(len(d), bool(flip)))
     pair_P2, bits_P, mirrored_P = np.concatenate(pairs), np.concatenate(bits), np.concatenate(mirrored)
     key_P = pair_P2[:, 0] * len(hash_N) + pair_P2[:, 1]
     by_key = np.lexsort((mirrored_P, bits_P, key_P))
@@ -202,11 +217,50 @@ def feature_pairs(feature_ND: np.ndarray, *, cosine: float, block: int = 1024) -
     return np.concatenate(pairs), np.concatenate(cosines)
 
 
-# ---- finding hashes ----
+# ---- making and finding hashes ----
 
 
-def _search(distinct_U: np.ndarray, query_U: np.ndarray, *, part: int, radius: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(first, second, bits), first <= second: hashes within `radius` bits that differ in few of this part's 16."""
+def part_hashes(grey_NSS: np.ndarray) -> np.ndarray:
+    """uint64, N x 5: hashes of the centre and of what lies towards each corner, 7% of each side trimmed off."""
+    hash_NW = np.zeros((len(grey_NSS), len(_PARTS)), np.uint64)
+    for start in range(0, len(grey_NSS), _BLOCK):
+        grey = grey_NSS[start : start + _BLOCK].astype(np.float32)
+        for part, (down, along) in enumerate(_PARTS):
+            hash_NW[start : start + _BLOCK, part] = _hash(grey, window_y=_window(down), window_x=_window(along))
+    return hash_NW
+
+
+def _hash(grey_NSS: np.ndarray, *, window_y: np.ndarray | None = None, window_x: np.ndarray | None = None) -> np.ndarray:
+    basis_FS = cosines(_SIDE)[: 1 + max(max(pair) for pair in _FREQUENCIES)].astype(np.float32)
+    y_FS, x_FS = (basis_FS if window is None else basis_FS @ window for window in (window_y, window_x))
+    rows, columns = np.array(_FREQUENCIES).T
+    weight_B = np.uint64(1) << np.arange(len(_FREQUENCIES), dtype=np.uint64)
+    return (((y_FS @ grey_NSS @ x_FS.T)[:, rows, columns] > 0) * weight_B).sum(axis=1, dtype=np.uint64)
+
+
+def _window(before: float) -> np.ndarray:
+    """S x S: a side of S pixels to the S pixels of its trimmed part, each the mean of what it covers."""
+    edge = _PART_TRIM * _SIDE * before + (1 - _PART_TRIM) * np.arange(_SIDE + 1)
+    place = np.arange(_SIDE)
+    covered = np.minimum(edge[1:, None], place + 1) - np.maximum(edge[:-1, None], place)
+    return (np.maximum(covered, 0) / (1 - _PART_TRIM)).astype(np.float32)
+
+
+def _near(
+    distinct_U: np.ndarray, query_Q: np.ndarray, *, radius: int, both_ways: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(query, hash, bits) of all within `radius` bits, some of them several times."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        search = partial(_search, distinct_U, query_Q, radius=radius, both_ways=both_ways)
+        parts = list(pool.map(lambda part: search(part=part), range(4)))
+    first, second, bits = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return first, second, bits
+
+
+def _search(
+    distinct_U: np.ndarray, query_U: np.ndarray, *, part: int, radius: int, both_ways: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(first, second, bits), unless both ways first <= second: hashes within `radius` bits that differ in few of this part's 16."""
     most = radius // 4
     flips = [0] + [1 << a for a in range(16)] * (most >= 1) + [1 << a | 1 << b for a in range(16) for b in range(a)] * (most >= 2)
     shift, ones = np.uint64(16 * part), np.uint64(0xFFFF)
@@ -219,8 +273,9 @@ def _search(distinct_U: np.ndarray, query_U: np.ndarray, *, part: int, radius: i
         low_U = start_K[wanted_U]
         for first, within in _expand(start_K[wanted_U + 1] - low_U):
             second = order[low_U[first] + within]
-            ahead = second >= first
-            first, second = first[ahead], second[ahead]
+            if not both_ways:
+                ahead = second >= first
+                first, second = first[ahead], second[ahead]
             distance = np.bitwise_count(query_U[first] ^ distinct_U[second])
             near = distance <= radius
             firsts.append(first[near])
@@ -261,6 +316,18 @@ def _members(
         yield start_U[first[u]] + within // width[u], start_U[second[u]] + within % width[u], bits[u]
 
 
+def _members_of_parts(
+    place: np.ndarray, second: np.ndarray, bits: np.ndarray, *, start_U: np.ndarray, count_U: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """From parts of rows and the hashes that they are near to, to pairs of rows, given as places in the order of the hashes."""
+    _, once = np.unique(place * len(start_U) + second, return_index=True)
+    place, second, bits = place[once], second[once], bits[once]
+    for each, within in _expand(np.minimum(count_U[second], _BUCKET)):
+        other = start_U[second[each]] + within
+        is_other = other != place[each]
+        yield place[each][is_other], other[is_other], bits[each][is_other]
+
+
 # ---- comparing copies ----
 
 
@@ -277,73 +344,8 @@ def _compare(fingerprints: Fingerprints, pair_P2: np.ndarray, mirrored_P: np.nda
     alike = is_grey | (np.abs(a_colour - b_colour).mean(axis=(1, 2, 3)) <= _MOST_COLOUR)
     correlation_P = np.zeros(len(first))
     everywhere = np.ones((1, _SIDE, _SIDE), bool)
-    correlation_P[alike] = _correlation(_detail(a_PSS[alike]), _detail(b_PSS[alike]), everywhere)
+    correlation_P[alike] = correlation(detail(a_PSS[alike]), detail(b_PSS[alike]), everywhere)
     again = np.flatnonzero(alike & (correlation_P < _SURE))
     if len(again):
-        correlation_P[again] = np.maximum(correlation_P[again], _aligned(a_PSS[again], b_PSS[again]))
+        correlation_P[again] = np.maximum(correlation_P[again], aligned(a_PSS[again], b_PSS[again]))
     return correlation_P
-
-
-def _aligned(a_PSS: np.ndarray, b_PSS: np.ndarray) -> np.ndarray:
-    """Correlation of detail after `a` was shifted and scaled, each axis by itself, to lie on `b`; NaN becomes 0."""
-    place_S = np.arange(_SIDE, dtype=np.float32) - (_SIDE - 1) / 2
-    change_P4 = np.zeros((len(a_PSS), 4), np.float32)  # log-free: scale - 1 and shift of x, then of y
-    limit_4 = np.array([_MAX_SCALE, _MAX_SHIFT_PX] * 2, np.float32)
-    a_PSS, b_PSS = _standard(a_PSS), _standard(b_PSS)
-    for _ in range(_NUM_STEPS):
-        moved, inside = _moved(a_PSS, change_P4, place_S)
-        slope_y, slope_x = np.gradient(moved, axis=(1, 2))
-        error = np.where(inside, b_PSS - moved, 0)
-        x, y = place_S[None, None, :], place_S[None, :, None]
-        towards_P4SS = np.stack([slope_x * x, slope_x, slope_y * y, slope_y], axis=1) * inside[:, None]
-        flat = towards_P4SS.reshape(len(a_PSS), 4, -1)
-        curvature = flat @ flat.transpose(0, 2, 1)
-        damping = 1e-3 * np.einsum("pii->pi", curvature)[:, :, None] * np.eye(4, dtype=np.float32) + 1e-6 * np.eye(
-            4, dtype=np.float32
-        )
-        gradient = flat @ error.reshape(len(a_PSS), -1, 1)
-        change_P4 = np.clip(change_P4 + np.linalg.solve(curvature + damping, gradient)[..., 0], -limit_4, limit_4)
-    moved, inside = _moved(_detail(a_PSS), change_P4, place_S)
-    return np.nan_to_num(_correlation(moved, _detail(b_PSS), inside))
-
-
-def _moved(a_PSS: np.ndarray, change_P4: np.ndarray, place_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`a` read at the changed places, between its pixels by straight lines, and which of these places lie inside it."""
-    centre = (_SIDE - 1) / 2
-    x_PS = place_S * (1 + change_P4[:, 0:1]) + change_P4[:, 1:2] + centre
-    y_PS = place_S * (1 + change_P4[:, 2:3]) + change_P4[:, 3:4] + centre
-    inside = ((x_PS >= 0) & (x_PS <= _SIDE - 1))[:, None, :] & ((y_PS >= 0) & (y_PS <= _SIDE - 1))[:, :, None]
-    x0, y0 = (np.clip(np.floor(place).astype(np.int64), 0, _SIDE - 2) for place in (x_PS, y_PS))
-    x_part, y_part = np.clip(x_PS - x0, 0, 1), np.clip(y_PS - y0, 0, 1)
-    pair = np.arange(len(a_PSS))[:, None]
-    rows = a_PSS[pair, y0] * (1 - y_part)[..., None] + a_PSS[pair, y0 + 1] * y_part[..., None]
-    left = np.take_along_axis(rows, x0[:, None, :], axis=2)
-    right = np.take_along_axis(rows, x0[:, None, :] + 1, axis=2)
-    return left * (1 - x_part)[:, None, :] + right * x_part[:, None, :], inside
-
-
-def _detail(grey_NSS: np.ndarray) -> np.ndarray:
-    """Without the 4 x 4 lowest frequencies, the mean among them."""
-    low_LS = _cosines(_SIDE)[:_LOW].astype(np.float32)
-    return grey_NSS - low_LS.T @ (low_LS @ grey_NSS @ low_LS.T) @ low_LS
-
-
-def _correlation(a_PSS: np.ndarray, b_PSS: np.ndarray, inside_PSS: np.ndarray) -> np.ndarray:
-    """Pearson's, over the places inside; 0 where one of them is constant there."""
-    number = inside_PSS.sum(axis=(1, 2), keepdims=True)
-    a, b = ((part - (part * inside_PSS).sum(axis=(1, 2), keepdims=True) / number) * inside_PSS for part in (a_PSS, b_PSS))
-    size = np.sqrt((a * a).sum(axis=(1, 2)) * (b * b).sum(axis=(1, 2)))
-    return (a * b).sum(axis=(1, 2)) / np.where(size > 0, size, np.inf)
-
-
-def _standard(grey_PSS: np.ndarray) -> np.ndarray:
-    centred = grey_PSS - grey_PSS.mean(axis=(1, 2), keepdims=True)
-    return centred / np.maximum(centred.std(axis=(1, 2), keepdims=True), 1e-6)
-
-
-def _cosines(side: int) -> np.ndarray:
-    """The orthonormal basis of the discrete cosine transform (DCT-II): row f is frequency f."""
-    place = (np.arange(side) + 0.5) / side
-    basis = np.cos(np.pi * np.arange(side)[:, None] * place) * np.sqrt(2 / side)
-    basis[0] /= np.sqrt(2)
-    return basis
