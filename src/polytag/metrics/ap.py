@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from polytag.metrics.crowds import near_positives
+
 _SMALL = 20_000  # decisions: below this, starting threads takes longer than sorting
 _GROUP = 4_000_000  # decisions of neighbouring classes that a core takes at a time: 20 MB of scores and targets
 T = TypeVar("T")
@@ -47,33 +49,35 @@ class Ranking:
 def rank(target_N: np.ndarray, score_N: np.ndarray) -> Ranking:
     """Rank the known pictures of one class.
 
-    Recall only changes where a positive stands, so no other threshold can enter an average precision: sorting the positives and all
-    scores, and looking the ones up in the others, is exact with ties and needs no order of indices. What is sorted are whole
-    numbers in the order of the scores, which NumPy sorts with vector instructions.
+    Recall only changes where a positive stands, so no other threshold can enter an average precision: sorting the positives and
+    the scores near them, and looking the ones up in the others, is exact with ties and needs no order of indices. What is sorted
+    are whole numbers in the order of the scores, which NumPy sorts with vector instructions.
     """
     key_N = ordered_integers(score_N)
     is_positive_N = target_N == 1
     is_known_N = target_N >= 0
     positive = np.sort(key_N[is_positive_N])
-    every = np.sort(key_N if is_known_N.all() else key_N[is_known_N])
+    known = key_N if is_known_N.all() else key_N[is_known_N]
     is_first = np.ones(len(positive), bool)  # of its ties
     is_first[1:] = positive[1:] != positive[:-1]
     start = np.flatnonzero(is_first)  # positives below the threshold
     threshold = positive[start]
-    below = np.searchsorted(every, threshold, side="left")
+    near, num_above = near_positives(known, positive)
+    near.sort()
+    below = np.searchsorted(near, threshold, side="left")
     num_equal = np.diff(start, append=len(positive))
     after = below + num_equal  # where the first negative of the same score stands, if there is one
     tied = np.zeros(len(threshold), np.int64)
-    has_tied = every[np.minimum(after, len(every) - 1)] == threshold if len(every) else np.zeros(0, bool)
-    has_tied &= after < len(every)
-    tied[has_tied] = np.searchsorted(every, threshold[has_tied], side="right") - after[has_tied]
+    has_tied = near[np.minimum(after, len(near) - 1)] == threshold if len(near) else np.zeros(0, bool)
+    has_tied &= after < len(near)
+    tied[has_tied] = np.searchsorted(near, threshold[has_tied], side="right") - after[has_tied]
     return Ranking(
         threshold_P=_scores_of(threshold, like=score_N)[::-1],
         tp_P=(len(positive) - start)[::-1],
-        predicted_P=(len(every) - below)[::-1],
+        predicted_P=(len(near) - below + num_above[start])[::-1],
         tied_P=tied[::-1],
         num_positives=len(positive),
-        num_negatives=len(every) - len(positive),
+        num_negatives=len(known) - len(positive),
     )
 
 
@@ -107,7 +111,7 @@ def ap_of(ranking: Ranking) -> float:
     if not ranking.num_positives:
         return float("nan")
     gain_P = np.diff(ranking.tp_P, prepend=0) / ranking.num_positives
-    return float(gain_P @ ranking.precision_P)
+    return float((gain_P * ranking.precision_P).sum())
 
 
 def ap_voc10_of(ranking: Ranking) -> float:
@@ -116,7 +120,7 @@ def ap_voc10_of(ranking: Ranking) -> float:
         return float("nan")
     envelope_P = np.maximum.accumulate(ranking.precision_P[::-1])[::-1]
     gain_P = np.diff(ranking.tp_P, prepend=0) / ranking.num_positives
-    return float(gain_P @ envelope_P)
+    return float((gain_P * envelope_P).sum())
 
 
 def ap_voc07_of(ranking: Ranking) -> float:
@@ -138,7 +142,7 @@ def roc_auc_of(ranking: Ranking) -> float:
         return float("nan")
     gain_P = np.diff(ranking.tp_P, prepend=0)
     num_above_P = ranking.predicted_P - ranking.tp_P - ranking.tied_P  # negatives scored higher
-    wrong = gain_P @ (num_above_P + 0.5 * ranking.tied_P)
+    wrong = (gain_P * (num_above_P + 0.5 * ranking.tied_P)).sum()
     return 1 - float(wrong) / (ranking.num_positives * ranking.num_negatives)
 
 
