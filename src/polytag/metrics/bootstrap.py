@@ -1,7 +1,8 @@
 """Percentile bootstrap over pictures, of all class APs and their mean at once, without sorting again.
 
 A replicate draws N pictures with replacement, which is a weight for every picture. The order of the pictures by score is the same
-in every replicate, so weights are summed along the sorted order between the thresholds that matter.
+in every replicate, so weights are summed along the sorted order between the thresholds that matter. Weights are small whole
+numbers: five replicates share a float64, ten bits each, and are summed at once, exactly.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from scipy import sparse
 from polytag.metrics.ap import num_cores, rank
 
 _BLOCK_BYTES = 6_400_000  # weights of the replicates that are taken at a time: what stays in a processor's cache
+_LANES, _LANE_BITS = 5, 10  # replicates in a float64, whose whole numbers have 53 bits
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,9 +62,13 @@ def weights_of(num_pictures: int, *, num_replicates: int, seed: int) -> np.ndarr
     """uint8 N x B: how many times each replicate drew each picture."""
     rng = np.random.default_rng(seed)
     weight_NB = np.zeros((num_pictures, num_replicates), np.uint8)
-    for replicate in range(num_replicates):
-        drawn = np.bincount(rng.integers(0, num_pictures, num_pictures), minlength=num_pictures)
-        weight_NB[:, replicate] = drawn  # a picture drawn 256 times has probability under 1e-500
+    for start in range(0, num_replicates, 64):  # a table's columns lie far apart: as many are written at once as share its lines
+        part = weight_NB[:, start : start + 64]
+        draws = [
+            np.bincount(rng.integers(0, num_pictures, num_pictures), minlength=num_pictures).astype(np.uint8)
+            for _ in range(part.shape[1])  # a picture drawn 256 times has probability under 1e-500
+        ]
+        part[:] = np.stack(draws, axis=1)
     return weight_NB
 
 
@@ -78,14 +84,21 @@ def replicates(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.nda
     support_BC = np.zeros((num_replicates, num_classes))
     if not num_replicates:
         return Replicates(ap_BC=ap_BC, support_BC=support_BC)
+    # so many weights add up to less than a lane holds
+    longest = max(1, (2**_LANE_BITS - 1) // max(1, int(weight_NB.max(initial=1))))
     with ThreadPoolExecutor(num_cores()) as pool:
-        classes = list(pool.map(lambda column: _order(target_NC[:, column], score_NC[:, column]), range(num_classes)))
-        for block in _blocks(weight_NB):
-            drawn_NB = weight_NB[:, block].astype(np.float32)  # whole numbers: exact, and so are their sums, up to 2^24
 
-            def one(column: int, *, block: slice = block, drawn_NB: np.ndarray = drawn_NB) -> None:
+        def sort(column: int) -> _Order | None:
+            return _order(target_NC[:, column], score_NC[:, column], longest=longest)
+
+        classes = list(pool.map(sort, range(num_classes)))
+        for block in _blocks(weight_NB):
+            drawn = _pack(weight_NB[:, block])
+
+            def one(column: int, *, block: slice = block, drawn: np.ndarray = drawn) -> None:
                 if (order := classes[column]) is not None:
-                    ap_BC[block, column], support_BC[block, column] = _weighted_ap(order, drawn_NB)
+                    num_drawn = len(range(*block.indices(num_replicates)))
+                    ap_BC[block, column], support_BC[block, column] = _weighted_ap(order, drawn, num_replicates=num_drawn)
 
             list(pool.map(one, range(num_classes)))
     return Replicates(ap_BC=ap_BC, support_BC=support_BC)
@@ -105,24 +118,59 @@ def replicate_means(values: Sequence[np.ndarray], weight_NB: np.ndarray) -> np.n
 
 
 def _blocks(weight_NB: np.ndarray) -> list[slice]:
-    """Replicates in blocks of 16 to 200: few for many pictures, so that their weights stay in the cache."""
+    """Replicates in blocks of 40 to 200: few for many pictures, so that their weights stay in the cache."""
     num_pictures, num_replicates = weight_NB.shape
-    width = min(200, max(16, _BLOCK_BYTES // (4 * max(1, num_pictures))))
+    width = _LANES * min(40, max(8, _BLOCK_BYTES // (8 * max(1, num_pictures))))
     return [slice(start, start + width) for start in range(0, num_replicates, width)]
+
+
+def _pack(weight_NB: np.ndarray) -> np.ndarray:
+    """float64, N x (B / 5): the first fifth of the replicates in the lowest ten bits, and so on."""
+    num_pictures, num_replicates = weight_NB.shape
+    width = -(-num_replicates // _LANES)
+    packed = np.zeros((num_pictures, width), np.int64)
+    for lane in reversed(range(_LANES)):
+        part = weight_NB[:, lane * width : (lane + 1) * width]
+        packed <<= _LANE_BITS
+        packed[:, : part.shape[1]] += part
+    return packed.astype(np.float64)
+
+
+def _unpack(packed: np.ndarray, *, num_replicates: int) -> np.ndarray:
+    """int32: the sums of B replicates, in their order."""
+    num_sums, width = packed.shape
+    whole = packed.astype(np.int64)
+    sums = np.empty((num_sums, _LANES * width), np.int32)
+    for lane in range(_LANES):
+        np.bitwise_and(whole, 2**_LANE_BITS - 1, out=sums[:, lane * width : (lane + 1) * width], casting="unsafe")
+        whole >>= _LANE_BITS
+    return sums[:, :num_replicates]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Sums:
+    """Adds up the weights of pictures in their order: `pieces` has a row of ones for so many, at most, as fit a lane; the pieces
+    up to `last_P` are those of the pictures scored at least the threshold."""
+
+    pieces: sparse.csr_array
+    last_P: np.ndarray
+
+    def of(self, drawn: np.ndarray, *, num_replicates: int) -> np.ndarray:
+        """P x B sums of packed weights, from the top to each threshold."""
+        sums = _unpack(self.pieces @ drawn, num_replicates=num_replicates)
+        np.cumsum(sums, axis=0, out=sums)
+        return sums if len(sums) == len(self.last_P) else sums[self.last_P]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Order:
-    """A class's pictures in the order of their scores, as two sparse tables that add up weights between thresholds.
+    """A class's pictures in the order of their scores: `predicted` sums all known, `true` the positives."""
 
-    predicted_PN   1 where the picture is scored under the threshold before and not under this one; true_PN the positives of these
-    """
-
-    predicted_PN: sparse.csr_array
-    true_PN: sparse.csr_array
+    predicted: _Sums
+    true: _Sums
 
 
-def _order(target_N: np.ndarray, score_N: np.ndarray) -> _Order | None:
+def _order(target_N: np.ndarray, score_N: np.ndarray, *, longest: int) -> _Order | None:
     ranking = rank(target_N, score_N)
     if not ranking.num_positives:
         return None
@@ -131,27 +179,31 @@ def _order(target_N: np.ndarray, score_N: np.ndarray) -> _Order | None:
     descending = reached[np.argsort(-score_N[reached], kind="stable")]
     positives = descending[target_N[descending] == 1]
     return _Order(
-        predicted_PN=_sums(descending, ranking.predicted_P, num_pictures=len(target_N)),
-        true_PN=_sums(positives, ranking.tp_P, num_pictures=len(target_N)),
+        predicted=_sums(descending, ranking.predicted_P, num_pictures=len(target_N), longest=longest),
+        true=_sums(positives, ranking.tp_P, num_pictures=len(target_N), longest=longest),
     )
 
 
-def _sums(rows: np.ndarray, ends: np.ndarray, *, num_pictures: int) -> sparse.csr_array:
-    """The table whose p-th row has ones at `rows[ends[p - 1] : ends[p]]`."""
-    starts = np.concatenate([[0], ends]).astype(np.int32)
-    return sparse.csr_array((np.ones(len(rows), np.float32), rows.astype(np.int32), starts), shape=(len(ends), num_pictures))
+def _sums(rows: np.ndarray, end_P: np.ndarray, *, num_pictures: int, longest: int) -> _Sums:
+    """The sums whose p-th is over `rows[: end_P[p]]`, in pieces of at most `longest` that end at every one of them."""
+    length_P = np.diff(end_P, prepend=0)
+    num_pieces_P = -(-length_P // longest)
+    last_P = np.cumsum(num_pieces_P) - 1
+    place_K = np.arange(last_P[-1] + 1) - np.repeat(last_P + 1 - num_pieces_P, num_pieces_P)  # of a piece among its threshold's
+    starts = np.append(np.repeat(end_P - length_P, num_pieces_P) + longest * place_K, end_P[-1])
+    table = (np.ones(len(rows)), rows.astype(np.int32), starts.astype(np.int32))
+    return _Sums(pieces=sparse.csr_array(table, shape=(len(starts) - 1, num_pictures)), last_P=last_P)
 
 
-def _weighted_ap(order: _Order, weight_NB: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    gain_PB = order.true_PN @ weight_NB
-    predicted_PB = np.cumsum(order.predicted_PN @ weight_NB, axis=0)
-    tp_PB = np.cumsum(gain_PB, axis=0)
+def _weighted_ap(order: _Order, drawn: np.ndarray, *, num_replicates: int) -> tuple[np.ndarray, np.ndarray]:
+    tp_PB = order.true.of(drawn, num_replicates=num_replicates)
+    predicted_PB = order.predicted.of(drawn, num_replicates=num_replicates)
+    precision_PB = tp_PB / np.maximum(predicted_PB, 1)  # before the first picture drawn nothing is predicted and nothing gained
+    # the sum of (tp_p - tp_{p-1}) precision_p, by parts, without a table of the gains
+    gained_B = np.einsum("pb,pb->b", tp_PB[:-1], precision_PB[:-1] - precision_PB[1:]) + tp_PB[-1] * precision_PB[-1]
     support_B = tp_PB[-1].astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        # before the first picture drawn there is nothing predicted and nothing gained: 0/0 counts as 0
-        precision_PB = np.divide(tp_PB, predicted_PB, dtype=np.float64)
-        precision_PB[predicted_PB == 0] = 0.0
-        return np.einsum("pb,pb->b", gain_PB, precision_PB) / support_B, support_B
+    with np.errstate(invalid="ignore", divide="ignore"):  # a replicate without a positive: NaN
+        return gained_B / support_B, support_B
 
 
 def percentiles(value_B: np.ndarray) -> tuple[float, float]:

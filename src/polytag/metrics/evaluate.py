@@ -2,13 +2,24 @@
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from polytag.contracts import UNKNOWN, Predictions
 from polytag.errors import UsageError
-from polytag.metrics.ap import Ranking, ap_of, ap_voc07_of, ap_voc10_of, mean_over_defined, of_every_class, rank, roc_auc_of
+from polytag.metrics.ap import (
+    Ranking,
+    ap_of,
+    ap_voc07_of,
+    ap_voc10_of,
+    mean_over_defined,
+    num_cores,
+    of_every_class,
+    rank,
+    roc_auc_of,
+)
 from polytag.metrics.bootstrap import intervals_of, percentiles, replicate_means, replicates, weights_of
 from polytag.metrics.decisions import averages_of, count, decide, decide_top
 from polytag.metrics.per_picture import PictureRankings, picture_rankings
@@ -124,11 +135,12 @@ def _reliability(target_NC: np.ndarray, probability_NC: np.ndarray) -> tuple[np.
     """Brier score and calibration error of every class; NaN where there are no probabilities or no known label."""
     if np.isnan(probability_NC).any():
         return np.full(target_NC.shape[1], np.nan), np.full(target_NC.shape[1], np.nan)
-    columns = [
-        (brier_score(target_N, probability_N), calibration_error(target_N, probability_N))
-        for target_N, probability_N in zip(target_NC.T, probability_NC.T, strict=True)
-    ]
-    brier_C, error_C = np.array(columns).reshape(-1, 2).T
+
+    def both(target_N: np.ndarray, probability_N: np.ndarray) -> tuple[float, float]:
+        return brier_score(target_N, probability_N), calibration_error(target_N, probability_N)
+
+    with ThreadPoolExecutor(num_cores()) as pool:
+        brier_C, error_C = np.array(list(pool.map(both, target_NC.T, probability_NC.T))).reshape(-1, 2).T
     return brier_C, error_C
 
 
