@@ -265,22 +265,23 @@ def _search(
     flips = [0] + [1 << a for a in range(16)] * (most >= 1) + [1 << a | 1 << b for a in range(16) for b in range(a)] * (most >= 2)
     shift, ones = np.uint64(16 * part), np.uint64(0xFFFF)
     key_U, query_key_U = ((hashes >> shift & ones).astype(np.int64) for hashes in (distinct_U, query_U))
-    order = np.argsort(key_U, kind="stable")
+    # both in the order of their keys, so that memory is read nearly from one end to the other
+    order, query_order = np.argsort(key_U, kind="stable"), np.argsort(query_key_U, kind="stable")
+    hash_U, query_U, query_key_U = distinct_U[order], query_U[query_order], query_key_U[query_order]
     start_K = np.concatenate([[0], np.cumsum(np.bincount(key_U, minlength=1 << 16))])
     firsts, seconds, bits = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for flip in flips:
         wanted_U = query_key_U ^ flip
         low_U = start_K[wanted_U]
-        for first, within in _expand(start_K[wanted_U + 1] - low_U):
-            second = order[low_U[first] + within]
-            if not both_ways:
-                ahead = second >= first
-                first, second = first[ahead], second[ahead]
-            distance = np.bitwise_count(query_U[first] ^ distinct_U[second])
-            near = distance <= radius
-            firsts.append(first[near])
-            seconds.append(second[near])
-            bits.append(distance[near].astype(np.int64))
+        for query, within in _expand(start_K[wanted_U + 1] - low_U, at_once=1 << 18):
+            place = low_U[query] + within
+            distance = np.bitwise_count(query_U[query] ^ hash_U[place])
+            near = np.flatnonzero(distance <= radius)
+            first, second, distance = query_order[query[near]], order[place[near]], distance[near]
+            kept = slice(None) if both_ways else second >= first
+            firsts.append(first[kept])
+            seconds.append(second[kept])
+            bits.append(distance[kept].astype(np.int64))
     return np.concatenate(firsts), np.concatenate(seconds), np.concatenate(bits)
 
 
