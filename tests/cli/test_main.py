@@ -25,7 +25,7 @@ def test_help_lists_every_verb(polytag):
             ("evaluate", "nothing.parquet"),
             1,
             "polytag: the predictions file cannot be read\n  where: nothing.parquet\n  got: no such file\n"
-            "  expected: a Parquet file that `polytag train` or `polytag predict` wrote\n",
+            "  expected: a file of scores\n",
         ),
         (
             ("train",),
