@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from polytag import load_dataset, read_predictions, write_predictions
 from polytag.cli.labels import CSV_COLUMNS
 from polytag.contracts import LabelSet, Predictions
-from polytag.errors import PredictionsError, UsageError
+from polytag.errors import DataError, PredictionsError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,21 @@ def test_a_page_without_pictures_and_with_names_that_are_markup(polytag, scores:
     assert "<i>pictures" not in page
     assert "&lt;b&gt;red&lt;/b&gt;" in page
     assert "could not be read and stand as grey tiles" in page
+
+
+def test_names_that_look_like_the_markup_of_the_console(polytag, scores: Path, leaky: Path, leaky_scores: Path, tmp_path: Path):
+    predictions = read_predictions(scores)
+    odd = replace(
+        predictions,
+        label_set=LabelSet(names=("[bold]red", "green", "blue")),
+        ids=tuple(f"[/b]{name}" for name in predictions.ids),
+    )
+    write_predictions(odd, tmp_path / "odd.parquet")
+    output = polytag("labels", "suspects", tmp_path / "odd.parquet").output
+    assert re.search(r"\[bold\]red +(present|absent) +\S+ +\[/b\]pictures", output)
+    scored = read_predictions(leaky_scores)
+    write_predictions(replace(scored, ids=tuple(f"[/b]{name}" for name in scored.ids)), tmp_path / "odd-2.parquet")
+    assert "[/b]12.jpg ≈" in polytag("evaluate", tmp_path / "odd-2.parquet", "--leaks", leaky).output
 
 
 def test_of_a_run_its_validation_and_its_training_pictures(polytag, run: Path, tmp_path: Path):
@@ -178,6 +193,26 @@ def test_evaluate_with_and_without_leaks(polytag, leaky: Path, leaky_scores: Pat
 def test_no_leaks_is_said_too(polytag, colours: Path, run: Path):
     done = polytag("evaluate", run / "predictions-val.parquet", "--leaks", colours)
     assert "Leaks: none; compared 24 scored pictures against 48 training pictures." in done.output
+
+
+def test_training_pictures_that_cannot_be_read_are_told(polytag, leaky: Path, leaky_scores: Path, tmp_path: Path):
+    folder = tmp_path / "moved"
+    shutil.copytree(leaky, folder)
+    (folder / "05.jpg").write_bytes(b"")
+    (folder / "06.jpg").write_bytes(b"no picture")
+    output = polytag("evaluate", leaky_scores, "--leaks", folder, "--json", tmp_path / "m.json").output
+    assert "  2 training pictures could not be read: a leak of them is not seen." in output.splitlines()
+    leaks = json.loads((tmp_path / "m.json").read_text())["leaks"]
+    assert (leaks["num_trained_on"], leaks["num_unread"], leaks["num_leaked"]) == (10, 2, 2)
+    for row in range(12):
+        (folder / f"{row:02}.jpg").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        polytag("evaluate", leaky_scores, "--leaks", folder)
+    assert str(caught.value) == (
+        f"no training picture can be read\n  where: {folder}\n  got: such as {folder / '00.jpg'}\n"
+        "  expected: the pictures that the model was trained on\n"
+        "  next: `polytag data check` says what is wrong with them; --pictures names their folder"
+    )
 
 
 def test_scores_without_pictures_cannot_be_compared(polytag, leaky: Path, leaky_scores: Path, tmp_path: Path):

@@ -74,6 +74,7 @@ def suspects(
 
 def print_suspects(console: "Console", found: "LabelSuspects", *, seconded: "set[tuple[str, int]] | None" = None) -> None:
     """A line a class with its estimates, the most suspect labels of all, and the unknown ones that are probably present."""
+    from rich.markup import escape
     from rich.table import Table
 
     from polytag.metrics.label_errors import MEANINGS
@@ -84,7 +85,7 @@ def print_suspects(console: "Console", found: "LabelSuspects", *, seconded: "set
     for heading in ("labelled\npresent", "look\nwrong", "labelled\nabsent", "look\nwrong", "\nunknown", "probably\npresent"):
         classes.add_column(heading, justify="right", no_wrap=True)
     for part in found.classes:
-        classes.add_row(part.name, *_counts(part))
+        classes.add_row(escape(part.name), *_counts(part))
     console.print(classes)
     unsaid = [part for part in found.classes if part.reason]
     if unsaid:
@@ -105,7 +106,9 @@ def print_suspects(console: "Console", found: "LabelSuspects", *, seconded: "set
             table.add_column(name, overflow="fold", justify="right" if name == "probability" else "left")
         for each in listed[: found.top]:
             agreed = [] if seconded is None else ["yes" if (each.class_name, each.row) in seconded else "no"]
-            table.add_row(each.class_name, MEANINGS[each.given], probability_text(each.probability), each.id, *agreed)
+            table.add_row(
+                escape(each.class_name), MEANINGS[each.given], probability_text(each.probability), escape(each.id), *agreed
+            )
         console.print(table, highlight=False)
         if len(listed) > found.top:
             console.print(f"[dim]… and {len(listed) - found.top:,} more in --csv, --json and --report[/dim]", highlight=False)

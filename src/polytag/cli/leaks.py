@@ -32,7 +32,7 @@ def leaks_of(
 
     from polytag.data.leaks import find_leaks, training_paths
     from polytag.data.load import load_dataset
-    from polytag.errors import PredictionsError
+    from polytag.errors import DataError, PredictionsError
     from polytag.metrics.leakage import leave_out
 
     trained_on = training_paths(load_dataset(data, options=options), scored=predictions.picture_paths)
@@ -41,6 +41,14 @@ def leaks_of(
         number = len({str(path) for path in trained_on} | {path for path in predictions.picture_paths if path})
         task = progress.add_task("", total=number)
         found = find_leaks(predictions.picture_paths, trained_on, on_picture=lambda: progress.advance(task))
+    if not found.num_trained_on:
+        raise DataError(
+            "no training picture can be read",
+            where=str(data),
+            got=f"such as {trained_on[0]}" if trained_on else "no pictures but the scored ones",
+            expected="the pictures that the model was trained on",
+            next_step="`polytag data check` says what is wrong with them; --pictures names their folder",
+        )
     if found.num_not_compared == found.num_scored:
         raise PredictionsError(
             "no scored picture can be compared with the training pictures",
@@ -57,6 +65,8 @@ def print_leaks(
     console: "Console", found: "Leaks", without: "WithoutSome | None", *, scores: "Scores", predictions: "Predictions"
 ) -> None:
     """How many pictures leaked, both mAPs and their difference, and the first few of them."""
+    from rich.markup import escape
+
     num_exact = sum(leak.is_exact for leak in found.leaks)
     compared = f"{found.num_scored - found.num_not_compared:,} scored pictures against {found.num_trained_on:,} training pictures"
     console.print()
@@ -81,9 +91,12 @@ def print_leaks(
             console.print(f"  {text:<18}{value:>8}{interval}  over {mean.count} classes", highlight=False)
         for leak in found.leaks[:_NUM_SHOWN]:
             how = "byte for byte" if leak.is_exact else f"{leak.bits} bits" + (", mirrored" if leak.is_mirrored else "")
-            console.print(f"  {predictions.ids[leak.row]} ≈ {leak.path}  [dim]{how}[/dim]", highlight=False, soft_wrap=True)
+            pair = escape(f"{predictions.ids[leak.row]} ≈ {leak.path}")
+            console.print(f"  {pair}  [dim]{how}[/dim]", highlight=False, soft_wrap=True)
         if len(found.leaks) > _NUM_SHOWN:
             console.print(f"  [dim]… and {len(found.leaks) - _NUM_SHOWN:,} more in --json[/dim]", highlight=False)
+    if found.num_unread:
+        console.print(f"  {found.num_unread:,} training pictures could not be read: a leak of them is not seen.", highlight=False)
     if found.num_not_compared:
         console.print(
             f"  {found.num_not_compared:,} scored pictures could not be compared: missing, broken or too plain.", highlight=False
@@ -97,6 +110,7 @@ def leaks_to_json(found: "Leaks", without: "WithoutSome | None", *, predictions:
         "num_exact": sum(leak.is_exact for leak in found.leaks),
         "num_scored": found.num_scored,
         "num_trained_on": found.num_trained_on,
+        "num_unread": found.num_unread,
         "num_not_compared": found.num_not_compared,
         "mAP_difference": None if without is None else _mean_to_json(without.difference),
         "without": None if without is None else without.scores.to_json(),

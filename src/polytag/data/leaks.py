@@ -34,13 +34,15 @@ class Leak:
 class Leaks:
     """What `find_leaks` found, one for each leaked picture, in the order of the rows.
 
-    num_trained_on     distinct training files that could be read
+    num_trained_on     training pictures that could be read, the same bytes counted once
+    num_unread         training files that could not be, and so were compared with nothing
     num_not_compared   scored pictures that could not be: no path, no such file, broken, or too plain for a version to be known
     """
 
     leaks: tuple[Leak, ...]
     num_scored: int
     num_trained_on: int
+    num_unread: int
     num_not_compared: int
 
     @property
@@ -108,6 +110,7 @@ def find_leaks(
         leaks=tuple(leaks[row] for row in sorted(leaks)),
         num_scored=len(paths),
         num_trained_on=len(train_paths),
+        num_unread=len({os.path.abspath(path) for path in trained_on} - set(map(str, contents))),
         num_not_compared=len(paths) - num_read + int(fingerprints.is_flat_N[len(train_paths) :].sum()),
     )
 
