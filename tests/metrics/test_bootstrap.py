@@ -65,6 +65,16 @@ def test_weights_of_one_give_the_value_itself():
     )
 
 
+def test_the_largest_weight_there_can_be_is_added_up_exactly():
+    """Five replicates share a number, ten bits each: 255 on every picture fills them after four."""
+    target_NC, score_NC = table(400)
+    weight_NB = np.full((400, 7), 255, np.uint8)
+    weight_NB[:, 3] = 1
+    np.testing.assert_allclose(
+        replicate_ap(target_NC, weight_NB, score_NC=score_NC), [average_precision(target_NC, score_NC)] * 7, atol=1e-12, rtol=0
+    )
+
+
 def test_a_weight_of_zero_equals_a_removed_picture():
     target_NC, score_NC = table(50)
     kept = np.arange(50) % 3 > 0

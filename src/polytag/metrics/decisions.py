@@ -76,13 +76,14 @@ def averages_of(counts: Counts, *, prefix: str = "") -> dict[str, Mean]:
     num_precision, num_recall = int((~np.isnan(precision_C)).sum()), int((~np.isnan(recall_C)).sum())
     tp, fp, fn = int(counts.tp_C.sum()), int(counts.fp_C.sum()), int(counts.fn_C.sum())
     op, recall = _scalar_ratio(tp, tp + fp), _scalar_ratio(tp, tp + fn)
+    num_both = tp + fp + fn if tp + fp and tp + fn else 0
     return {
         f"{prefix}CP": Mean(value=cp, count=num_precision),
         f"{prefix}CR": Mean(value=cr, count=num_recall),
         f"{prefix}CF1": Mean(value=harmonic_mean(cp, cr), count=min(num_precision, num_recall)),
         f"{prefix}OP": Mean(value=op, count=tp + fp, unit="decisions"),
         f"{prefix}OR": Mean(value=recall, count=tp + fn, unit="decisions"),
-        f"{prefix}OF1": Mean(value=harmonic_mean(op, recall), count=tp + fp + fn, unit="decisions"),
+        f"{prefix}OF1": Mean(value=harmonic_mean(op, recall), count=num_both, unit="decisions"),
     }
 
 

@@ -124,7 +124,7 @@ def _threshold_of_each_class(threshold: float | Sequence[float], *, num_classes:
 def micro_average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> Mean:
     """AP of all known labels ranked in one list, whatever their class; needs scores that are comparable between classes."""
     value = ap_of(rank(target_NC.ravel(), score_NC.ravel()))
-    return Mean(value=value, count=int((target_NC >= 0).sum()), unit="decisions")
+    return Mean(value=value, count=0 if math.isnan(value) else int((target_NC >= 0).sum()), unit="decisions")
 
 
 def _areas(ranking: Ranking) -> tuple[float, float, float, float]:
