@@ -32,7 +32,7 @@ class FillsTheDisk(Silent):
 
     def _reach(self, moment: str) -> None:
         if moment == self.moment:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_in_the_middle_of_training(colours: Path, whole: RunFolder, tmp_path: Pa
 @pytest.mark.usefixtures("limits")
 def test_while_the_best_model_is_judged(colours: Path, whole: RunFolder, tmp_path: Path):
     run = RunFolder(path=tmp_path / "run")
-    assert interrupted(colours, run.path, moment="judging best/") == told(run.path / "plots" / "loss.png")
+    assert interrupted(colours, run.path, moment="judging best/") == told(run.predictions)
     assert Checkpoint.read(run.best).id == Checkpoint.read(whole.best).id
     assert not run.metrics.exists()  # which is what says that a run is finished
     assert_same_run(resume(run.path).folder, whole)
