@@ -6,7 +6,8 @@ for; on processors whose vector instructions compress slowly (AMD's Zen 4) it ta
 
 import numpy as np
 
-FEWEST = 150_000  # scores: fewer are sorted in less time
+FEWEST = 40_000  # scores: fewer are sorted in less time
+_HEAD_BITS, _TAIL_BITS = 13, 19  # of a float32's bits in order: sign, exponent and four of the fraction; the rest of the fraction
 _BINS_PER_POSITIVE = 8
 _CHUNK = 65_536  # scores whose intermediate numbers fit the processor's cache
 
@@ -18,24 +19,25 @@ def near_positives(key_N: np.ndarray, positive_P: np.ndarray, *, fewest: int = F
     returns      near, unsorted: every key in a bin that holds a positive; num_above_P the keys that are not near and larger
 
     A positive's rank from the top is then exactly the near keys that are at least as large, plus num_above_P. Bins are ranges of
-    the first 32 bits of a key, about eight for each positive wherever positives are: those with the same first 16 bits share as
-    many. So few keys are near, whatever the distribution; where scores are tied, or there are too few to gain from it, all are.
+    the first 32 bits of a key, about eight for each positive wherever positives are: keys with the same first 13 bits share a
+    number of bins that their positives need. So few keys are near, whatever the distribution; tied ones are, and all where there
+    are too few to gain from it.
     """
     if len(key_N) < fewest or len(key_N) < _BINS_PER_POSITIVE * len(positive_P):
         return key_N, np.zeros(len(positive_P), np.int64)
     if not len(positive_P):
         return key_N[:0], np.zeros(0, np.int64)
     head_P = _first_32_bits(positive_P)
-    num_H = np.bincount(head_P >> np.uint32(16), minlength=2**16)
-    num_bits_H = np.zeros(2**16, np.int64)
+    num_H = np.bincount(head_P >> np.uint32(_TAIL_BITS), minlength=2**_HEAD_BITS)
+    num_bits_H = np.zeros(2**_HEAD_BITS, np.int64)
     held = num_H > 0
-    num_bits_H[held] = np.minimum(np.ceil(np.log2(_BINS_PER_POSITIVE * num_H[held])), 16)
+    num_bits_H[held] = np.minimum(np.ceil(np.log2(_BINS_PER_POSITIVE * num_H[held])), _TAIL_BITS)
     end_H = np.cumsum(1 << num_bits_H)
-    # the bin of a key: its first 16 + num_bits bits, moved to where the bins of its first 16 bits begin; modulo 2^32
-    shift_H = (16 - num_bits_H).astype(np.uint32)
-    move_H = (end_H - ((np.arange(2**16) + 1) << num_bits_H)).astype(np.uint32)
+    # the bin of a key: its first 13 + num_bits bits, moved to where the bins of its first 13 bits begin; modulo 2^32
+    shift_H = (_TAIL_BITS - num_bits_H).astype(np.uint32)
+    move_H = (end_H - ((np.arange(2**_HEAD_BITS) + 1) << num_bits_H)).astype(np.uint32)
 
-    bin_P = (head_P >> shift_H[head_P >> np.uint32(16)]) + move_H[head_P >> np.uint32(16)]
+    bin_P = (head_P >> shift_H[head_P >> np.uint32(_TAIL_BITS)]) + move_H[head_P >> np.uint32(_TAIL_BITS)]
     is_near_B = np.zeros(int(end_H[-1]), bool)
     is_near_B[bin_P] = True
     near: list[np.ndarray] = []
@@ -44,7 +46,7 @@ def near_positives(key_N: np.ndarray, positive_P: np.ndarray, *, fewest: int = F
     for start in range(0, len(key_N), _CHUNK):
         key_K = key_N[start : start + _CHUNK]
         head_K, bin_K, shift_K, move_K = _first_32_bits(key_K), bins[: len(key_K)], shifts[: len(key_K)], moves[: len(key_K)]
-        np.right_shift(head_K, np.uint32(16), out=bin_K, casting="unsafe")
+        np.right_shift(head_K, np.uint32(_TAIL_BITS), out=bin_K, casting="unsafe")
         np.take(shift_H, bin_K, out=shift_K, mode="clip")  # "clip" because "raise" makes a copy of what it writes to
         np.take(move_H, bin_K, out=move_K, mode="clip")
         np.right_shift(head_K, shift_K, out=shift_K)
