@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from machine import write
 
 UV = Path(__file__).resolve().parents[1] / ".tools" / "bin" / "uv"
+TORCHMETRICS = "1.9.0"
 SHAPES = ((1_000_000, 80), (50_000, 1_000))
 SIDES = ("polytag", "polytag, one thread", "scikit-learn", "torchmetrics")
 
@@ -123,7 +125,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         libraries = folder / "libraries"
-        packages = ("torchmetrics==1.9.0", "lightning-utilities", "packaging")
+        packages = (f"torchmetrics=={TORCHMETRICS}", "lightning-utilities", "packaging")
         subprocess.run(
             [str(UV), "pip", "install", "--quiet", "--no-deps", "--target", str(libraries), *packages],
             check=True,
@@ -152,7 +154,8 @@ def main() -> None:
             results[f"{num_pictures} x {num_classes}"] = {"sides": sides, "ratios": ratios}
         results["bootstrap, 1000 replicates, 5823 x 20, seconds"] = bootstrap_seconds(5)
         results["polytag evaluate, 100000 x 80, Parquet to report, seconds"] = [evaluate_seconds(folder) for _ in range(2)]
-    write("metrics_speed", {"n_turns": options.turns, **results})
+    peers = {"scikit-learn": version("scikit-learn"), "torchmetrics": TORCHMETRICS}
+    write("metrics_speed", {"n_turns": options.turns, "peers": peers, **results})
 
 
 if __name__ == "__main__":
