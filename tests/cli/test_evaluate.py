@@ -1,11 +1,14 @@
 """`polytag evaluate`: judge a predictions file, with the truth in it or beside it."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from polytag.cli.evaluate import print_scores
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
 from polytag.metrics.evaluate import judge_predictions
@@ -61,6 +64,34 @@ def test_the_tables(small: Path, polytag):
         "4 pictures. 60.0% of the known labels are absent: answering “absent” to everything would have about that accuracy, "
         "so accuracy says little."
     )
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_no_number_gives_way_in_a_narrow_window(width: int):
+    rng = np.random.default_rng(0)
+    target_NC = (rng.random((20_000, 3)) < 0.3).astype(np.int8)
+    names = LabelSet(names=("cat", "pottedplant", "a name that is longer than there is room for in any window"))
+    predictions = Predictions(
+        ids=tuple(map(str, range(20_000))),
+        logit_NC=rng.standard_normal((20_000, 3)) + 2 * target_NC,
+        target_NC=target_NC,
+        label_set=names,
+    )
+    scores = judge_predictions(predictions, num_replicates=20)
+    console = Console(width=width, file=io.StringIO())
+    print_scores(console, scores)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    for name, mean in scores.means.items():
+        if not name.startswith("top3_"):
+            (line,) = [line for line in lines if line.split()[:1] == [name]]
+            assert f"{mean.value:.4f}" in line
+            assert f"{mean.count:,} {mean.unit}" in line
+            assert np.isnan(mean.low) or f"{mean.low:.3f} – {mean.high:.3f}" in line
+    for column in (0, 1):
+        (line,) = [line for line in lines if line.split()[:1] == [names.names[column]]]
+        assert f"{scores.ap_low_C[column]:.3f} – {scores.ap_high_C[column]:.3f}" in line
+        assert f"{scores.recall_C[column]:.4f}" in line
 
 
 def test_json_is_every_number_and_that_of_a_run_is_its_metrics_json(run: Path, small: Path, tmp_path: Path, polytag):

@@ -1,6 +1,7 @@
 """`polytag evaluate`: judge a predictions file; no model and no picture needed."""
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,15 +74,18 @@ def evaluate(
     chosen, told = _thresholds(predictions, table, threshold=threshold, file=thresholds)
     scores = judge_predictions(table, threshold=chosen)
     slices = slices_of(judged, slice or (), file=columns, truth=truth, threshold=chosen)
-    print_scores(Console(), scores)
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 120  # a file or a pipe has room for whole lines
+    print_scores(console, scores)
     if told:
         print(told)
     for part in slices:
-        print_slices(Console(), part)
+        print_slices(console, part)
     leaked = None
     if leaks is not None:
         leaked = leaks_of(table, leaks, options=options, threshold=chosen, errors=Console(stderr=True))
-        print_leaks(Console(), *leaked, scores=scores, predictions=table)
+        print_leaks(console, *leaked, scores=scores, predictions=table)
     if json is not None:
         import json as encoder
 
@@ -121,16 +125,17 @@ def _thresholds(
 
 
 def print_scores(console: "Any", scores: "Scores") -> None:
-    """Two tables: a line a class, best first, and a line an average."""
+    """Two tables: a line a class, best first, and a line an average. Where there is little room, words give way, never numbers."""
     import numpy as np
     from rich.table import Table
 
-    classes = Table(box=None, pad_edge=False, header_style="bold")
-    classes.add_column("class", overflow="fold")
+    gap = 1 if console.width < 100 else 2
+    classes = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
+    classes.add_column("class", overflow="fold", min_width=5)
     several = len(set(scores.threshold_C.tolist())) > 1
     headings = ("AP", "95% interval", "positives", "negatives", "unknown", "precision", "recall")
     for heading in (*headings, "threshold") if several else headings:
-        classes.add_column(heading, justify="right")
+        classes.add_column(heading, justify="right", no_wrap=not several)
     for column in np.argsort(-np.nan_to_num(scores.ap_C, nan=-1), kind="stable"):
         classes.add_row(
             scores.label_set.names[column],
@@ -147,12 +152,22 @@ def print_scores(console: "Any", scores: "Scores") -> None:
     console.print()
 
     averages = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, justify in (("average", "left"), ("value", "right"), ("95% interval", "right"), ("over", "right"), ("", "left")):
+    for heading, justify in (("average", "left"), ("value", "right"), ("95% interval", "right"), ("over", "right")):
         averages.add_column(heading, justify=justify, no_wrap=True)  # pyright: ignore[reportArgumentType]  rich's literal type
-    for name, meaning in _MEANINGS.items():
-        mean = scores.means[name]
-        averages.add_row(name, _number(mean.value), _interval(mean.low, mean.high), _counted(mean), f"[dim]{meaning}[/dim]")
+    rows = [
+        (name, _number(mean.value), _interval(mean.low, mean.high), _counted(mean))
+        for name in _MEANINGS
+        for mean in [scores.means[name]]
+    ]
+    num_left = console.width - 8 - sum(max(map(len, column)) for column in zip(*rows, strict=True))
+    has_meanings = num_left >= 30
+    if has_meanings:
+        averages.add_column("", no_wrap=True, max_width=num_left)
+    for row, meaning in zip(rows, _MEANINGS.values(), strict=True):
+        averages.add_row(*row, *([f"[dim]{meaning}[/dim]"] if has_meanings else []))
     console.print(averages)
+    if not has_meanings:
+        console.print("[dim]A wider window says what each is.[/dim]")
     known = int(scores.support_C.sum() + scores.num_negative_C.sum())
     absent = int(scores.num_negative_C.sum()) / known if known else math.nan
     console.print(
