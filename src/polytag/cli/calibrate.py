@@ -85,6 +85,7 @@ def calibrate(
 def print_fit(console: "Any", fit: "CalibrationFit", label_set: "LabelSet") -> None:
     """A line a class and one of the means: before, and cross-fitted after."""
     import numpy as np
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
@@ -94,7 +95,7 @@ def print_fit(console: "Any", fit: "CalibrationFit", label_set: "LabelSet") -> N
     pairs = [(getattr(fit.before, name), getattr(fit.after, name)) for name in ("log_loss_C", "brier_C", "error_C")]
     for column, name in enumerate(label_set):
         cells = [cell for before_C, after_C in pairs for cell in _change(before_C[column], after_C[column])]
-        table.add_row(name, f"{fit.num_positives_C[column]:,}", *cells)
+        table.add_row(escape(name), f"{fit.num_positives_C[column]:,}", *cells)
     known = fit.num_known_C > 0
     means = [cell for before_C, after_C in pairs for cell in _change(np.mean(before_C[known]), np.mean(after_C[known]))]
     table.add_row(f"mean of {int(known.sum())}", "", *means, style="bold")

@@ -24,9 +24,13 @@ def demo(
     console = Console()
     scenes = output / "scenes"
     if scenes.is_dir():
-        console.print(f"Pictures of an earlier demo: {scenes}", highlight=False)
+        console.print(f"Pictures of an earlier demo: {scenes}", highlight=False, markup=False)
     else:
-        console.print(f"Composing 2,400 pictures of handwritten digits, written as a Pascal VOC devkit: {scenes}", highlight=False)
+        console.print(
+            f"Composing 2,400 pictures of handwritten digits, written as a Pascal VOC devkit: {scenes}",
+            highlight=False,
+            markup=False,
+        )
         write_scenes(scenes)
     console.print(f"Training {DEMO.backbone} from random weights for {DEMO.epochs} epochs\n", highlight=False)
     with ConsoleWatcher(console) as watcher:

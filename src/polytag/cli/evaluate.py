@@ -127,6 +127,7 @@ def _thresholds(
 def print_scores(console: "Any", scores: "Scores") -> None:
     """Two tables: a line a class, best first, and a line an average. Where there is little room, words give way, never numbers."""
     import numpy as np
+    from rich.markup import escape
     from rich.table import Table
 
     gap = 1 if console.width < 100 else 2
@@ -138,7 +139,7 @@ def print_scores(console: "Any", scores: "Scores") -> None:
         classes.add_column(heading, justify="right", no_wrap=not several)
     for column in np.argsort(-np.nan_to_num(scores.ap_C, nan=-1), kind="stable"):
         classes.add_row(
-            scores.label_set.names[column],
+            escape(scores.label_set.names[column]),
             _number(scores.ap_C[column]),
             _interval(scores.ap_low_C[column], scores.ap_high_C[column]),
             str(scores.support_C[column]),

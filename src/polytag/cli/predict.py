@@ -90,7 +90,7 @@ def _write(
             else:
                 target_NC = dataset.target_NC[row : row + 1] if dataset else None
                 writer.write([name], [str(result.path)], result.logit_C[None], target_NC)
-    console.print(f"{len(paths) - num_failed} pictures scored: {output}", highlight=False, soft_wrap=True)
+    console.print(f"{len(paths) - num_failed} pictures scored: {output}", highlight=False, markup=False, soft_wrap=True)
     return num_failed
 
 
@@ -109,14 +109,15 @@ def _tell(errors: "Any", result: "PictureResult") -> None:
 
 
 def _print_table(console: "Any", result: "PictureResult") -> None:
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=result.path.name, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=escape(result.path.name), title_justify="left", box=None, pad_edge=False)
     table.add_column("class")
     table.add_column("probability", justify="right")
     table.add_column("")
     present = set(result.labels)
     for name, probability in list(result.probabilities.items())[:20]:
         bar = "█" * round(24 * probability)
-        table.add_row(name, f"{probability:.3f}", bar, style="bold" if name in present else "dim")
+        table.add_row(escape(name), f"{probability:.3f}", bar, style="bold" if name in present else "dim")
     console.print(table)

@@ -48,13 +48,14 @@ def slices_of(
 
 def print_slices(console: "Any", slices: "Slices") -> None:
     """A line a slice, and what must be known to compare them."""
+    from rich.markup import escape
     from rich.table import Table
 
     from polytag.metrics.slices import caveats
 
     num_shared = len(slices.shared_classes)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(slices.column, overflow="fold")
+    table.add_column(escape(slices.column), overflow="fold")
     for heading in ("pictures", "classes", "mAP", "95% interval"):
         table.add_column(heading, justify="right")
     if not slices.is_comparable:
@@ -63,11 +64,11 @@ def print_slices(console: "Any", slices: "Slices") -> None:
     for part in slices.slices:
         mean = part.scores.mean_ap
         shared = () if slices.is_comparable else (_number(part.shared_map), _interval(part.shared_map))
-        table.add_row(part.value, f"{part.num_pictures:,}", str(mean.count), _number(mean), _interval(mean), *shared)
+        table.add_row(escape(part.value), f"{part.num_pictures:,}", str(mean.count), _number(mean), _interval(mean), *shared)
     console.print()
     console.print(table)
     for sentence in caveats(slices):
-        console.print(sentence, highlight=False)
+        console.print(sentence, highlight=False, markup=False)
 
 
 def _number(mean: "Mean") -> str:

@@ -82,6 +82,7 @@ def thresholds(
 
 def print_points(console: "Any", points: "OperatingPoints") -> None:
     """A line a class, why some are not attainable, and what the table promises."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
@@ -90,7 +91,7 @@ def print_points(console: "Any", points: "OperatingPoints") -> None:
     for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for point in points.points:
-        table.add_row(point.name, *(cell_of(point) for _, cell_of in columns), style="" if point.attainable else "dim")
+        table.add_row(escape(point.name), *(cell_of(point) for _, cell_of in columns), style="" if point.attainable else "dim")
     console.print(table)
     failed = [point for point in points.points if not point.attainable]
     if failed:

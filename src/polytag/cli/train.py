@@ -81,7 +81,9 @@ def train(
                 chosen = replace(recipe_named(recipe), **given)
                 run = training.train(data, recipe=chosen, output=output, options=options, watcher=watcher)
         except Interrupted as stopped:
-            console.print(f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {stopped}", highlight=False)
+            console.print(
+                f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {stopped}", highlight=False, markup=False
+            )
             raise typer.Exit(130) from None
     print_result(console, run)
 
@@ -116,8 +118,8 @@ def print_result(console: "Any", run: "TrainedRun") -> None:
         highlight=False,
     )
     path = run.folder.path
-    console.print(f"\n  report   {run.folder.report}", highlight=False, soft_wrap=True)
-    console.print(f"  model    {run.folder.best}", highlight=False, soft_wrap=True)
+    console.print(f"\n  report   {run.folder.report}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  model    {run.folder.best}", highlight=False, markup=False, soft_wrap=True)
     console.print("\nNext:", highlight=False)
-    console.print(f"  polytag predict {path} PICTURE...", highlight=False, soft_wrap=True)
-    console.print(f"  polytag evaluate {run.folder.predictions}", highlight=False, soft_wrap=True)
+    console.print(f"  polytag predict {path} PICTURE...", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  polytag evaluate {run.folder.predictions}", highlight=False, markup=False, soft_wrap=True)

@@ -38,7 +38,7 @@ class ConsoleWatcher:
         self._progress.stop()
 
     def note(self, text: str) -> None:
-        self._console.print(f"[dim]{text}[/dim]", highlight=False)
+        self._console.print(text, style="dim", highlight=False, markup=False)
 
     def phase(self, name: str, num_pictures: int) -> None:
         if self._task is not None:
