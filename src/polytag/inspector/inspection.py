@@ -1,0 +1,82 @@
+"""What is looked at: the scores of one run, and whatever is known beside them. Made once, never changed.
+
+Shapes: N pictures, C classes.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from polytag.contracts import Dataset, Predictions
+from polytag.metrics.slices import Value
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Beside:
+    """A second run, to compare with.
+
+    name          for people
+    predictions   its own pictures, in its own order; the same classes in the order of the first
+    row_N         for each picture of the first run its row here, or -1 where the second did not score it
+    """
+
+    name: str
+    predictions: Predictions
+    row_N: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inspection:
+    """One run, or one file of scores, opened to be looked at.
+
+    name            for people
+    folder          where the review and nothing else is written: the run folder, or that of the predictions file
+    review_file     the SQLite file of the review
+    predictions     N pictures, C classes; whatever `predictions.target_NC` holds is the truth as given
+    threshold_C     probability above which a class counts as predicted
+    goal            what the thresholds were chosen for, "" where nobody chose
+    split           which part of the data set the pictures are: "val", "train", or "" where that is not known
+    history         rows of results.csv; () where there are none
+    facts           shown as they are: recipe, backbone, date
+    beside          a second run, or None
+    checkpoint      the folder of the model, or None: then nothing can be predicted anew
+    data            the labelled data set with all its splits, or None: where neighbours and boxes come from
+    data_path       the annotations themselves, or None
+    column_N        values to filter by, by column name: a text, a number or None for each picture
+    """
+
+    name: str
+    folder: Path
+    review_file: Path
+    predictions: Predictions
+    threshold_C: np.ndarray
+    goal: str = ""
+    split: str = ""
+    history: Sequence[Mapping[str, float]] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    beside: Beside | None = None
+    checkpoint: Path | None = None
+    data: Dataset | None = None
+    data_path: Path | None = None
+    column_N: Mapping[str, Sequence[Value]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        assert self.threshold_C.shape == (len(self.predictions.label_set),)
+        assert self.beside is None or len(self.beside.row_N) == len(self.predictions)
+        assert all(len(values) == len(self.predictions) for values in self.column_N.values())
+
+    @cached_property
+    def row_of(self) -> Mapping[str, int]:
+        """The row of each picture id."""
+        return {name: row for row, name in enumerate(self.predictions.ids)}
+
+    @cached_property
+    def version(self) -> str:
+        """16 hexadecimal digits that change with the scores, the pictures or their order: part of what a browser may keep for ever."""
+        digest = hashlib.sha256(self.predictions.logit_NC.tobytes())
+        digest.update("\0".join((*self.predictions.ids, *self.predictions.picture_paths)).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:16]
