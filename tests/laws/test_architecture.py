@@ -12,7 +12,7 @@ LAYERS = (
     {"calibration", "contracts", "errors", "files", "scores"},
     {"data", "models", "metrics"},
     {"prediction", "report"},
-    {"training"},
+    {"inspector", "training"},
     {"cli"},
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

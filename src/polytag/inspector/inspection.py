@@ -5,13 +5,14 @@ Shapes: N pictures, C classes.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from polytag.contracts import Dataset, Predictions
+from polytag.errors import PredictionsError
 from polytag.metrics.slices import Value
 
 
@@ -76,7 +77,38 @@ class Inspection:
 
     @cached_property
     def version(self) -> str:
-        """16 hexadecimal digits that change with the scores, the pictures or their order: part of what a browser may keep for ever."""
+        """16 hexadecimal digits that change with the scores, the pictures or their order: in addresses that a browser may keep."""
         digest = hashlib.sha256(self.predictions.logit_NC.tobytes())
         digest.update("\0".join((*self.predictions.ids, *self.predictions.picture_paths)).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()[:16]
+
+
+def beside(name: str, second: Predictions, *, first: Predictions) -> Beside:
+    """A second run brought onto the classes of the first; raises PredictionsError where it lacks one, or shares no picture."""
+    missing = [each for each in first.label_set if each not in set(second.label_set)]
+    if missing:
+        raise PredictionsError(
+            "the second run does not know all classes of the first",
+            where=name,
+            got="no " + ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else ""),
+            expected=", ".join(first.label_set),
+        )
+    columns = [second.label_set.index(each) for each in first.label_set]
+    given_NC = second.given_probability_NC
+    second = replace(
+        second,
+        logit_NC=second.logit_NC[:, columns],
+        target_NC=second.target_NC[:, columns],
+        label_set=first.label_set,
+        given_probability_NC=None if given_NC is None else given_NC[:, columns],
+    )
+    row_of = {each: row for row, each in enumerate(second.ids)}
+    row_N = np.array([row_of.get(each, -1) for each in first.ids])
+    if (row_N < 0).all():
+        raise PredictionsError(
+            "the second run scored none of these pictures",
+            where=name,
+            got="pictures such as " + ", ".join(second.ids[:3]),
+            expected="pictures such as " + ", ".join(first.ids[:3]),
+        )
+    return Beside(name=name, predictions=second, row_N=row_N)

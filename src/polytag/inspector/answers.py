@@ -1,0 +1,171 @@
+"""The JSON that the API gives, and the parameters it takes: the pages themselves use both. NaN is null."""
+
+import math
+from typing import Annotated, Literal
+
+from fastapi import Query as QueryParameter
+from pydantic import BaseModel, ConfigDict, Field
+
+Outcome = Literal["true_positive", "true_negative", "false_positive", "missed", "unknown", "undecided"]
+Sort = Literal["score", "loss", "suspicion", "disagreement", "id"]
+Label = Literal[1, 0, -1]
+Name = Annotated[str, Field(max_length=1000)]
+Row = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
+
+
+class MeanAnswer(BaseModel):
+    """One average: its value, its 95% interval where it is computed, and how many classes it counted."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    num_classes: int
+
+
+class RunAnswer(BaseModel):
+    """What is being looked at, and what can be asked of it."""
+
+    name: str
+    split: str
+    num_pictures: int
+    classes: list[str]
+    has_probabilities: bool
+    has_model: bool
+    mAP: MeanAnswer
+    beside: str | None
+    is_judged: bool = Field(description="Whether intervals and decision numbers are there; they are computed beside the pages.")
+    version: str = Field(description="Changes with the scores; the parameter v of pictures and thumbnails, which may then be kept.")
+    columns: dict[str, list[str]] = Field(description="Columns to filter by, each with its values; of numbers the first 200.")
+
+
+class ClassAnswer(BaseModel):
+    """One class: its average precision, its labels, and its decisions at its threshold."""
+
+    name: str
+    ap: float | None
+    ap_low: float | None
+    ap_high: float | None
+    num_present: int
+    num_absent: int
+    num_unknown: int
+    threshold: float
+    precision: float | None
+    recall: float | None
+    ap_beside: float | None
+
+
+class ClassesAnswer(BaseModel):
+    """All classes, in the order of the label set."""
+
+    is_judged: bool
+    classes: list[ClassAnswer]
+
+
+class OperatingAnswer(BaseModel):
+    """Counts of a class at ascending thresholds: 0, 0.001 to 1, and the class's own. All counts are of scores strictly above."""
+
+    own_threshold: float
+    goal: str
+    threshold: list[float]
+    present: list[int]
+    absent: list[int]
+    unknown: list[int]
+    tail_right: list[int] = Field(
+        description="Known pictures above the threshold that the class's own threshold decides rightly; "
+        "divided by present + absent it is the tail accuracy."
+    )
+    num_present: int
+    num_absent: int
+    num_unknown: int
+
+
+class ChartsAnswer(BaseModel):
+    """Vega-Lite specifications."""
+
+    precision_recall: dict[str, object] | None
+    histogram: dict[str, object]
+
+
+class RankingParameters(BaseModel):
+    """Which pictures of a class, in which order. The same in the address of a page and of the API."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    class_name: Name = Field(alias="class")
+    sort: Sort = "score"
+    order: Literal["desc", "asc"] = "desc"
+    threshold: float | None = Field(None, ge=0, le=1, description="Above it the class counts as present; by default its own.")
+    outcome: list[Outcome] = Field([], max_length=6, description="What the decision is against the label; none: all.")
+    min_labels: int = Field(0, ge=0, le=100_000)
+    max_labels: int | None = Field(None, ge=0, le=100_000)
+    present: list[Name] = Field([], max_length=100, description="Classes that the picture must be labelled with.")
+    absent: list[Name] = Field([], max_length=100, description="Classes that the picture must be labelled without.")
+    column: Name = ""
+    value: Name = ""
+    text: Annotated[str, Field(max_length=200)] = Field("", description="What the id contains.")
+    disagree: bool = Field(False, description="Only pictures that the second run decides otherwise.")
+
+
+class PageOfRanking(RankingParameters):
+    """The same, and which part of it."""
+
+    offset: Row = 0
+    limit: int = Field(200, ge=1, le=1000)
+
+
+class RankedPicture(BaseModel):
+    """One picture in a ranking of a class."""
+
+    row: int
+    id: str
+    probability: float | None
+    text: str = Field(description="The score as it is shown.")
+    truth: Label
+    outcome: Outcome
+    num_labels: int
+    beside: float | None = Field(description="The second run's probability.")
+    value: float | None = Field(description="What the order goes by, for loss, suspicion and disagreement.")
+
+
+class RankingAnswer(BaseModel):
+    """A part of a ranking."""
+
+    total: int
+    offset: int
+    pictures: list[RankedPicture]
+
+
+class PictureClass(BaseModel):
+    """What is known of one class in one picture."""
+
+    name: str
+    probability: float | None
+    text: str
+    threshold: float
+    truth: Label
+    outcome: Outcome
+    beside: float | None
+
+
+class PictureAnswer(BaseModel):
+    """One picture and all classes, the highest score first."""
+
+    row: int
+    id: str
+    columns: dict[str, str]
+    classes: list[PictureClass]
+
+
+def plain(value: float) -> float | None:
+    """A number that JSON can hold."""
+    return None if math.isnan(value) else float(value)
+
+
+RankingQuery = Annotated[RankingParameters, QueryParameter()]
+PageQuery = Annotated[PageOfRanking, QueryParameter()]

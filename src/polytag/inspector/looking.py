@@ -1,0 +1,232 @@
+"""What the API and the pages both ask: rankings, classes and pictures of one Inspection, as answers."""
+
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN
+from polytag.errors import DataError, UsageError
+from polytag.inspector.answers import (
+    ClassAnswer,
+    ClassesAnswer,
+    MeanAnswer,
+    OperatingAnswer,
+    PictureAnswer,
+    PictureClass,
+    RankedPicture,
+    RankingAnswer,
+    RankingParameters,
+    RunAnswer,
+    plain,
+)
+from polytag.inspector.inspection import Inspection
+from polytag.inspector.judging import Judging
+from polytag.inspector.operating import operating
+from polytag.inspector.ranking import OUTCOMES, Query, Rankings, outcomes_of, probability_of, sort_values, text_of
+from polytag.report.ranking import probability_text
+
+_MAX_VALUES = 200
+
+
+class NotThere(DataError):
+    """A class, picture or row that the run does not have."""
+
+
+class Looking:
+    """Answers about one Inspection; may be asked from many threads."""
+
+    def __init__(self, inspection: Inspection):
+        self.inspection = inspection
+        self.judging = Judging(inspection)
+        self.rankings = Rankings(inspection)
+        self._sort_values = lru_cache(32)(lambda column, sort: sort_values(inspection, column, sort))
+
+    @cached_property
+    def columns(self) -> dict[str, list[str]]:
+        """The values of each column to filter by, at most 200 of each."""
+        found: dict[str, list[str]] = {}
+        for name, values in self.inspection.column_N.items():
+            distinct = {value for value in values if value is not None and value == value}
+            key = float if all(isinstance(value, float) for value in distinct) else str
+            found[name] = [text_of(value) for value in sorted(distinct, key=key)[:_MAX_VALUES]]  # pyright: ignore[reportArgumentType,reportCallIssue]
+        return found
+
+    def column(self, class_name: str) -> int:
+        """The column of a class; raises NotThere."""
+        names = self.inspection.predictions.label_set.names
+        if class_name not in names:
+            raise NotThere("no such class", got=repr(class_name[:100]))
+        return names.index(class_name)
+
+    def row(self, picture_id: str) -> int:
+        """The row of a picture; raises NotThere."""
+        if picture_id not in self.inspection.row_of:
+            raise NotThere("no such picture", got=repr(picture_id[:100]))
+        return self.inspection.row_of[picture_id]
+
+    def picture_path(self, row: int) -> Path:
+        """The picture file of a row, which is read and never sent as it is; raises NotThere."""
+        paths = self.inspection.predictions.picture_paths
+        if not 0 <= row < len(paths):
+            raise NotThere("no such picture", got=f"row {row}")
+        if not paths[row]:
+            raise NotThere("no picture file is known", got=f"row {row}")
+        return Path(paths[row])
+
+    def data_picture_path(self, row: int) -> Path:
+        """The picture file of a row of the data set; raises NotThere."""
+        data = self.inspection.data
+        if data is None or not 0 <= row < len(data):
+            raise NotThere("no such picture in the data set", got=f"row {row}")
+        return data.paths[row]
+
+    def run(self) -> RunAnswer:
+        """What is being looked at."""
+        inspection, scores = self.inspection, self.judging.scores()
+        ap_C = self.judging.ap_C
+        num_classes = int(np.isfinite(ap_C).sum())
+        mean = MeanAnswer(value=plain(float(np.nanmean(ap_C))) if num_classes else None, num_classes=num_classes)
+        if scores is not None:
+            mean = MeanAnswer(
+                value=mean.value, low=plain(scores.mean_ap.low), high=plain(scores.mean_ap.high), num_classes=num_classes
+            )
+        return RunAnswer(
+            name=inspection.name,
+            split=inspection.split,
+            num_pictures=len(inspection.predictions),
+            classes=list(inspection.predictions.label_set),
+            has_probabilities=inspection.predictions.has_probabilities,
+            has_model=inspection.checkpoint is not None,
+            mAP=mean,
+            beside=inspection.beside.name if inspection.beside else None,
+            is_judged=scores is not None,
+            version=inspection.version,
+            columns=self.columns,
+        )
+
+    def classes(self) -> ClassesAnswer:
+        """All classes, in the order of the label set."""
+        inspection, scores, second = self.inspection, self.judging.scores(), self.judging.scores_beside()
+        target_NC = inspection.predictions.target_NC
+        counts = {label: (target_NC == label).sum(axis=0) for label in (PRESENT, ABSENT, UNKNOWN)}
+        answers = [
+            ClassAnswer(
+                name=name,
+                ap=plain(self.judging.ap_C[c]),
+                ap_low=plain(scores.ap_low_C[c]) if scores else None,
+                ap_high=plain(scores.ap_high_C[c]) if scores else None,
+                num_present=int(counts[PRESENT][c]),
+                num_absent=int(counts[ABSENT][c]),
+                num_unknown=int(counts[UNKNOWN][c]),
+                threshold=float(inspection.threshold_C[c]),
+                precision=plain(scores.precision_C[c]) if scores else None,
+                recall=plain(scores.recall_C[c]) if scores else None,
+                ap_beside=plain(second.ap_C[c]) if second else None,
+            )
+            for c, name in enumerate(inspection.predictions.label_set)
+        ]
+        return ClassesAnswer(is_judged=scores is not None, classes=answers)
+
+    def operating(self, class_name: str) -> OperatingAnswer:
+        """Counts at every threshold; raises UsageError where the scores are ranks."""
+        column, predictions = self.column(class_name), self.inspection.predictions
+        if not predictions.has_probabilities:
+            raise UsageError("these scores are ranks: no threshold means anything")
+        own = float(self.inspection.threshold_C[column])
+        found = operating(predictions, column, own_threshold=own)
+        return OperatingAnswer(
+            own_threshold=own,
+            goal=self.inspection.goal,
+            threshold=found.threshold_T.tolist(),
+            present=found.present_T.tolist(),
+            absent=found.absent_T.tolist(),
+            unknown=found.unknown_T.tolist(),
+            tail_right=found.tail_right_T.tolist(),
+            num_present=found.num_present,
+            num_absent=found.num_absent,
+            num_unknown=found.num_unknown,
+        )
+
+    def query(self, asked: RankingParameters) -> Query:
+        """The query that an address means; raises NotThere for an unknown class."""
+        column = self.column(asked.class_name)
+        return Query(
+            column=column,
+            sort=asked.sort,
+            is_ascending=asked.order == "asc",
+            threshold=float(self.inspection.threshold_C[column]) if asked.threshold is None else asked.threshold,
+            outcomes=frozenset(asked.outcome),
+            min_labels=asked.min_labels,
+            max_labels=asked.max_labels,
+            present=frozenset(map(self.column, asked.present)),
+            absent=frozenset(map(self.column, asked.absent)),
+            column_name=asked.column,
+            value=asked.value,
+            text=asked.text,
+            only_disagreements=asked.disagree,
+        )
+
+    def ranking(self, asked: RankingParameters, *, offset: int, limit: int) -> RankingAnswer:
+        """A part of a ranking; raises NotThere and UsageError as the query does."""
+        query = self.query(asked)
+        rows = self.rankings.rows(query)
+        part = rows[offset : offset + limit]
+        predictions, column = self.inspection.predictions, query.column
+        taken = predictions.take(part)
+        outcome_n = outcomes_of(taken, column, query.threshold)
+        probability_n = probability_of(taken, column)
+        beside_n = self._beside(part, column)
+        value_n = np.full(len(part), np.nan)
+        if query.sort in ("loss", "suspicion", "disagreement"):
+            value_n = self._sort_values(column, query.sort)[part]
+        num_labels_n = (taken.target_NC == PRESENT).sum(axis=1)
+        pictures = [
+            RankedPicture(
+                row=int(part[i]),
+                id=taken.ids[i],
+                probability=plain(probability_n[i]),
+                text=score_text(float(probability_n[i]), float(taken.logit_NC[i, column])),
+                truth=int(taken.target_NC[i, column]),  # pyright: ignore[reportArgumentType]  1, 0 or -1
+                outcome=OUTCOMES[outcome_n[i]],  # pyright: ignore[reportArgumentType]
+                num_labels=int(num_labels_n[i]),
+                beside=plain(beside_n[i]),
+                value=plain(value_n[i]),
+            )
+            for i in range(len(part))
+        ]
+        return RankingAnswer(total=len(rows), offset=offset, pictures=pictures)
+
+    def picture(self, row: int) -> PictureAnswer:
+        """Everything known of one picture; raises NotThere."""
+        inspection, predictions = self.inspection, self.inspection.predictions
+        if not 0 <= row < len(predictions):
+            raise NotThere("no such picture", got=f"row {row}")
+        taken = predictions.take([row])
+        probability_C, logit_C = taken.probability_NC[0], taken.logit_NC[0]
+        classes = [
+            PictureClass(
+                name=predictions.label_set.names[c],
+                probability=plain(probability_C[c]),
+                text=score_text(float(probability_C[c]), float(logit_C[c])),
+                threshold=float(inspection.threshold_C[c]),
+                truth=int(taken.target_NC[0, c]),  # pyright: ignore[reportArgumentType]
+                outcome=OUTCOMES[outcomes_of(taken, c, float(inspection.threshold_C[c]))[0]],  # pyright: ignore[reportArgumentType]
+                beside=plain(self._beside(np.array([row]), c)[0]),
+            )
+            for c in np.argsort(-logit_C, kind="stable").tolist()
+        ]
+        columns = {name: text_of(values[row]) for name, values in inspection.column_N.items()}
+        return PictureAnswer(row=row, id=taken.ids[0], columns=columns, classes=classes)
+
+    def _beside(self, rows: np.ndarray, column: int) -> np.ndarray:
+        beside = self.inspection.beside
+        if beside is None or not len(rows):
+            return np.full(len(rows), np.nan)
+        row_n = beside.row_N[rows]
+        return np.where(row_n >= 0, probability_of(beside.predictions.take(np.maximum(row_n, 0)), column), np.nan)
+
+
+def score_text(probability: float, logit: float) -> str:
+    """The probability as it is shown; where there is none, the score."""
+    return f"{logit:.4g}" if np.isnan(probability) else probability_text(probability)

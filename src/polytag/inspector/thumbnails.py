@@ -1,0 +1,121 @@
+"""Pictures for the browser: always decoded by polytag's one policy and encoded anew, never a file as it lies on the disk.
+
+Thumbnails are made once and kept in a folder of limited size; full pictures are made when they are looked at.
+"""
+
+import hashlib
+import os
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from threading import Lock
+
+from PIL import Image, ImageOps
+
+from polytag.data.pictures import read_picture
+from polytag.errors import PictureError
+
+THUMBNAIL_PX = 256
+FULL_PX = 2048
+MAX_PIXELS = 64_000_000
+_THUMBNAIL_QUALITY, _FULL_QUALITY = 80, 92
+_LOOK_EVERY = 500  # thumbnails written between two looks at the folder's size
+
+
+class Thumbnails:
+    """Thumbnails of picture files, from a folder that holds at most `max_bytes` of them; the longest unused ones go first.
+
+    A thumbnail is found again by the file's path, size and time of change, so a changed picture gets a new one. What cannot be
+    written is served all the same. May be called from many threads and by several processes on one folder.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int = 1_000_000_000):
+        self._folder, self._max_bytes = folder, max_bytes
+        self._lock = Lock()
+        self._num_written = 0
+
+    def get(self, path: Path) -> bytes:
+        """JPEG of the whole picture fitted into 256 by 256 pixels; raises PictureError where it cannot be read."""
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError) as error:
+            raise PictureError("the picture is missing", where=str(path)) from error
+        key = hashlib.sha256(f"{THUMBNAIL_PX}\0{path}\0{status.st_mtime_ns}\0{status.st_size}".encode("utf-8", "surrogatepass"))
+        name = key.hexdigest()
+        kept = self._folder / name[:2] / f"{name}.jpg"
+        if (content := _whole_jpeg(kept)) is not None:
+            return content
+        content = encoded(fitted(path, THUMBNAIL_PX), quality=_THUMBNAIL_QUALITY)
+        with suppress(OSError):  # a full or read-only disk costs speed, not pictures
+            self._keep(kept, content)
+        return content
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.{id(content)}")
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        with self._lock:
+            self._num_written += 1
+            is_due = self._num_written % _LOOK_EVERY == 1
+        if is_due:
+            self.shrink()
+
+    def shrink(self) -> None:
+        """Delete the longest unused thumbnails until the folder holds no more than nine tenths of what it may."""
+        found: list[tuple[float, int, str]] = []
+        for folder, _, names in os.walk(self._folder):
+            for name in names:
+                path = os.path.join(folder, name)
+                with suppress(OSError):
+                    status = os.stat(path)
+                    found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+        num_bytes = sum(size for _, size, _ in found)
+        if num_bytes <= self._max_bytes:
+            return
+        for _, size, path in sorted(found):
+            with suppress(OSError):
+                os.unlink(path)
+                num_bytes -= size
+            if num_bytes <= 0.9 * self._max_bytes:
+                return
+
+
+def full_picture(path: Path) -> bytes:
+    """JPEG of the whole picture, at most 2,048 pixels a side; raises PictureError where it cannot be read."""
+    return encoded(fitted(path, FULL_PX), quality=_FULL_QUALITY)
+
+
+def fitted(source: Path | bytes, size_px: int) -> Image.Image:
+    """The picture, upright, its longer side no more than `size_px`; raises PictureError."""
+    picture = read_picture(source, max_pixels=MAX_PIXELS)
+    if max(picture.size) <= size_px:
+        return picture
+    picture = picture.reduce(max(1, max(picture.size) // (2 * size_px)))
+    return ImageOps.contain(picture, (size_px, size_px), Image.Resampling.BICUBIC)
+
+
+def encoded(picture: Image.Image, *, quality: int) -> bytes:
+    """The picture as JPEG, without anything but its pixels."""
+    file = BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def cache_folder() -> Path:
+    """Where thumbnails and features are kept: `$POLYTAG_CACHE`, or polytag in the user's cache folder. Nothing is made here."""
+    if given := os.environ.get("POLYTAG_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polytag"
+
+
+def _whole_jpeg(path: Path) -> bytes | None:
+    """The file's content; None where there is none, or where a crash cut it short."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return content if content.startswith(b"\xff\xd8") and content.endswith(b"\xff\xd9") else None
