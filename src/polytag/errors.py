@@ -9,6 +9,7 @@
     ├── CheckpointError          a model folder or a weights file that does not fit
     ├── PredictionsError         a table of scores that cannot be read or compared
     ├── RunError                 a run folder: in use, finished, changed underneath, or full disk
+    ├── ReviewConflict           somebody else decided on this label first
     └── MissingExtraError        an optional library that is not installed
 
 A user's mistake raises one of these, with what happened, where, what was found, what was expected and what to do next.
@@ -71,6 +72,15 @@ class PredictionsError(PolytagError):
 
 class RunError(PolytagError):
     """A run folder that is in use, finished, changed underneath, or on a full disk."""
+
+
+class ReviewConflict(PolytagError):
+    """Somebody else, or the same person in another window, decided on this label first; nothing was written.
+
+    ``current`` is the `polytag.inspector.review.Decision` that stands, or None where there is none any more.
+    """
+
+    current: object = None
 
 
 class MissingExtraError(PolytagError):
