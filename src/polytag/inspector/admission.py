@@ -1,0 +1,211 @@
+"""Whether a request is let in: rules that look at its first lines alone, each a function that answers why not, or None.
+
+No rule quotes the request in its answer: what a stranger sent comes back to no page.
+"""
+
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote_plus
+
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+TOKEN_ALPHABET = re.compile(r"[A-Za-z0-9_-]{16,}")
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """What is let in, and how much of it.
+
+    allowed_hosts          names, without a port, that a request may call this server by; () for any, which needs a token
+    token                  what a request must know; "" where whoever reaches the port may read
+    max_header_bytes       names and values together. h11 stops at 16 KiB only while a head is incomplete: one that arrives in a
+                           single packet passes it at up to 256 KiB
+    max_body_bytes         of one request
+    max_held_bytes         of the bodies of all requests together
+    max_in_flight          requests that are being answered
+    body_timeout_seconds   from the first byte of a body to its last
+    """
+
+    allowed_hosts: Sequence[str] = LOOPBACK_NAMES
+    token: str = ""
+    max_header_bytes: int = 32 * 1024
+    max_headers: int = 100
+    max_body_bytes: int = 32 * 1024**2
+    max_held_bytes: int = 128 * 1024**2
+    max_in_flight: int = 64
+    body_timeout_seconds: float = 60.0
+
+    def __post_init__(self):
+        assert self.allowed_hosts or self.token, "a server that answers to any name needs a token"
+        assert not self.token or TOKEN_ALPHABET.fullmatch(self.token)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """An answer instead of the page: a status and a sentence; ``headers`` beside those that every answer has."""
+
+    status: int
+    detail: str
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The first lines of a request; header names are lower case, and one that came twice has two values."""
+
+    method: str
+    path: str
+    raw_path: bytes
+    query: bytes
+    headers: Mapping[bytes, Sequence[bytes]]
+
+    @classmethod
+    def of(cls, scope: Mapping[str, Any]) -> "Request":
+        """Read an ASGI scope."""
+        headers: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.lower(), []).append(value)
+        raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
+        return cls(method=scope["method"], path=scope["path"], raw_path=raw_path, query=scope["query_string"], headers=headers)
+
+    def values(self, name: bytes) -> Sequence[bytes]:
+        """All values of a header; () where it is absent."""
+        return self.headers.get(name, ())
+
+    @property
+    def host(self) -> str:
+        """The Host header in lower case, or "" where there is not exactly one."""
+        values = self.values(b"host")
+        return values[0].decode("latin-1").lower() if len(values) == 1 else ""
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the body says its length only as it goes."""
+        return bool(self.values(b"transfer-encoding"))
+
+    @property
+    def num_declared_bytes(self) -> int:
+        """The length that the body says it has; 0 where it says none. The server has refused what is no number."""
+        values = self.values(b"content-length")
+        return int(values[0]) if values else 0
+
+    @property
+    def wants_page(self) -> bool:
+        """Whether a person will read the answer."""
+        return any(b"text/html" in value for value in self.values(b"accept"))
+
+
+def admit(request: Request, *, config: GuardConfig) -> Refusal | None:
+    """The first rule that the request breaks, or None: it may be answered."""
+    return (
+        _misshapen(request, config=config)
+        or _misnamed(request, config=config)
+        or _from_elsewhere(request)
+        or _stranger(request, config=config)
+        or too_large(request.num_declared_bytes, config=config)
+    )
+
+
+def too_large(num_bytes: int, *, config: GuardConfig) -> Refusal | None:
+    """Whether a body of this size is too long."""
+    if num_bytes <= config.max_body_bytes:
+        return None
+    return Refusal(status=413, detail=f"Too large: at most {config.max_body_bytes / 1024**2:.3g} MiB can be sent.")
+
+
+def _misshapen(request: Request, *, config: GuardConfig) -> Refusal | None:
+    num_headers = sum(len(values) for values in request.headers.values())
+    num_bytes = sum(len(name) + len(value) for name, values in request.headers.items() for value in values)
+    if num_headers > config.max_headers or num_bytes > config.max_header_bytes:
+        return Refusal(status=431, detail="Too many headers, or too long ones.")
+    # "GET http://elsewhere/ HTTP/1.1" speaks to a proxy, which this is not; its path would not begin with a slash.
+    if not request.path.startswith("/") or _CONTROL.search(request.path):
+        return Refusal(status=400, detail="The address is not one of this server's.")
+    if request.is_chunked and request.values(b"content-length"):
+        return Refusal(status=400, detail="The request gives its length twice.")
+    return None
+
+
+def _misnamed(request: Request, *, config: GuardConfig) -> Refusal | None:
+    # A page of another site can let its own name resolve to 127.0.0.1 and then read what is served there as its own; but the
+    # browser still sends that name. The port is not looked at: it is another one behind `ssh -L`, and a name alone gives the
+    # stranger away. Where a token is needed any name will do: the cookie that holds it is not sent under another name.
+    found = _HOST.fullmatch(request.host)
+    if found is None:
+        return Refusal(status=400, detail="A request must name, once, the host that it is for.")
+    if config.allowed_hosts and found[1] not in config.allowed_hosts:
+        return Refusal(status=421, detail=f"This server answers as {' or '.join(config.allowed_hosts)} only.")
+    return None
+
+
+def _from_elsewhere(request: Request) -> Refusal | None:
+    # The reasoning of CrossOriginProtection in Go 1.25's net/http: a browser says in Sec-Fetch-Site, which no page can forge,
+    # where a request comes from; one that is too old for it, or that speaks to a server without TLS under a name that is not
+    # loopback, sends Origin with every unsafe method; what sends neither is no browser, and carries nobody's rights.
+    foreign = Refusal(status=403, detail="This request came from a page of another site.")
+    sites = request.values(b"sec-fetch-site")
+    own = all(site in {b"same-origin", b"none"} for site in sites)
+    if request.method in SAFE_METHODS:
+        # Another site may lead here by a link, but may not draw on this server: neither pictures nor hours of computing.
+        modes = (request.values(b"sec-fetch-mode"), request.values(b"sec-fetch-dest"))
+        is_link = request.method == "GET" and modes == ([b"navigate"], [b"document"])
+        return None if own or is_link else foreign
+    own_origins = {f"http://{request.host}".encode("latin-1"), f"https://{request.host}".encode("latin-1")}
+    own = own and all(origin.lower() in own_origins for origin in request.values(b"origin"))
+    return None if own else foreign
+
+
+def _stranger(request: Request, *, config: GuardConfig) -> Refusal | None:
+    if not config.token:
+        return None
+    if request.method == "GET" and any(_same(unquote_plus(value), config.token) for value in _query_tokens(request)):
+        name = _cookie_name(request)
+        cookie = f"{name}={config.token}; HttpOnly; SameSite=Strict; Path=/".encode("ascii")
+        headers = ((b"location", _without_token(request)), (b"set-cookie", cookie))
+        return Refusal(status=303, detail="Signed in.", headers=headers)
+    if any(_same(given, config.token) for given in (*_cookies(request), *_bearers(request))):
+        return None
+    return Refusal(
+        status=401,
+        detail="This page needs a token. The address that holds it was printed in the terminal where `polytag inspect` runs.",
+        headers=((b"www-authenticate", b"Bearer"),),
+    )
+
+
+def _same(given: str, token: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), token.encode("ascii"))
+
+
+def _query_tokens(request: Request) -> list[str]:
+    pairs = (pair.partition("=") for pair in request.query.decode("latin-1").split("&"))
+    return [value for name, _, value in pairs if name == "token"]
+
+
+def _without_token(request: Request) -> bytes:
+    # A path of "//elsewhere" or "/\elsewhere" would lead a browser to another site; and no sign may end the header.
+    path = "/" + quote(request.raw_path.decode("latin-1").lstrip("/\\"), safe="/%:@!$&'()*+,;=~-._")
+    pairs = [pair for pair in request.query.decode("latin-1").split("&") if pair and pair.partition("=")[0] != "token"]
+    query = quote("&".join(pairs), safe="/%:@!$&'()*+,;=~-._?")
+    return f"{path}?{query}".rstrip("?").encode("ascii")
+
+
+def _cookie_name(request: Request) -> str:
+    # Cookies do not know ports: two servers on one machine, or at the ends of two tunnels, would overwrite each other's.
+    named = _HOST.fullmatch(request.host)
+    return f"polytag-token-{named[2] if named and named[2] else 80}"
+
+
+def _cookies(request: Request) -> list[str]:
+    pairs = (pair.strip().partition("=") for value in request.values(b"cookie") for pair in value.decode("latin-1").split(";"))
+    name = _cookie_name(request)
+    return [value for given, _, value in pairs if given == name]
+
+
+def _bearers(request: Request) -> list[str]:
+    parts = (value.decode("latin-1").strip().partition(" ") for value in request.values(b"authorization"))
+    return [given.strip() for scheme, _, given in parts if scheme.lower() == "bearer"]
