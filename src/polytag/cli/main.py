@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from polytag.cli import calibrate, compare, data, demo, evaluate, labels, predict, thresholds, train
+from polytag.cli import calibrate, compare, data, demo, evaluate, inspect, labels, predict, thresholds, train
 from polytag.errors import PolytagError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("inspect")(inspect.inspect)
 app.command("thresholds")(thresholds.thresholds)
 app.command("calibrate")(calibrate.calibrate)
 app.add_typer(data.app, name="data")

@@ -119,6 +119,12 @@ class PageOfRanking(RankingParameters):
     limit: int = Field(200, ge=1, le=1000)
 
 
+class PageParameters(PageOfRanking):
+    """What stands in a page's address: the same, but the class may be left out."""
+
+    class_name: Name = Field("", alias="class")
+
+
 class RankedPicture(BaseModel):
     """One picture in a ranking of a class."""
 

@@ -1,0 +1,59 @@
+"""`polytag inspect`: look at what the model believes, in the browser, and mend the labels."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polytag.cli.reading import reads_annotations
+from polytag.cli.scores import Scale, Truth
+
+if TYPE_CHECKING:
+    from polytag.data.load import ReadOptions
+
+
+@reads_annotations
+def inspect(
+    options: "ReadOptions",
+    run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores with their labels.")],
+    split: Annotated[
+        str, typer.Option(metavar="val|train", help="Of a run: its validation, or its training pictures, scored out-of-fold.")
+    ] = "val",
+    beside: Annotated[Path | None, typer.Option(metavar="RUN|PREDICTIONS", help="A second run, to compare with.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if the scores do not say; found by id.")
+    ] = None,
+    columns: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="A table by id, with columns to filter by.")] = None,
+    host: Annotated[str, typer.Option(help="Other than 127.0.0.1 only with --token.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(show_default="the first free one from 8421 on", help="0: any that is free.")] = None,
+    token: Annotated[str, typer.Option(metavar="random|TEXT", help="What a visitor must show; random makes one.")] = "",
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+    truth: Truth = None,
+    scale: Scale = None,
+) -> None:
+    """Serve pages over a run: ranked pictures of every class, errors, heat maps, label review, predictions on other pictures.
+
+    They answer on this machine alone, until Ctrl-C. Nothing is written but the review, beside the run.
+    """
+    from rich.console import Console
+
+    from polytag.cli.opening import Asked, open_inspection
+    from polytag.errors import UsageError
+    from polytag.inspector.server import address_rules, serve
+
+    if split not in ("val", "train"):
+        raise UsageError("unknown split", where="--split", got=repr(split), expected="val or train")
+    address_rules(host, token)  # told before anything is read
+    asked = Asked(split=split, beside=beside, pictures=pictures, truth=truth, scale=scale, columns=columns)
+    errors = Console(stderr=True)
+    inspection = open_inspection(run, asked, options=options, errors=errors)
+
+    from polytag.inspector.app import create_app
+
+    def ready(address: str) -> None:
+        predictions = inspection.predictions
+        print(f"{inspection.name}: {len(predictions):,} pictures, {len(predictions.label_set):,} classes")
+        print(f"open  {address}", flush=True)
+        errors.print("[dim]Ctrl-C ends it[/dim]")
+
+    serve(create_app(inspection), host=host, port=port, token=token, open_browser=browser, on_ready=ready)

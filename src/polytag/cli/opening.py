@@ -1,0 +1,189 @@
+"""A run folder or a file of scores, opened for the inspector: its scores, labels, pictures and model, as far as they are there."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polytag.cli.runs import PREDICTIONS
+from polytag.errors import PolytagError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from polytag.contracts import Dataset, Predictions
+    from polytag.data.load import ReadOptions
+    from polytag.inspector.inspection import Beside, Inspection
+    from polytag.prediction.foreign import Judged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the command line says beside the run or file itself."""
+
+    split: str = "val"
+    beside: Path | None = None
+    pictures: Path | None = None
+    truth: Path | None = None
+    scale: str | None = None
+    columns: Path | None = None
+
+
+def open_inspection(path: Path, asked: Asked, *, options: "ReadOptions", errors: "Console") -> "Inspection":
+    """Everything the pages show of one run or file; what is missing beside the scores is told in a note, and left out.
+
+    Raises PolytagError where the scores themselves cannot be had.
+    """
+    from polytag.inspector.inspection import Inspection
+    from polytag.inspector.review import review_file_of
+    from polytag.prediction.foreign import Judged, read_judged
+
+    is_run = path.is_dir() and (path / "args.yaml").is_file()
+    if asked.split != "val" and not is_run:
+        raise UsageError("only a run folder has training pictures", where="--split", got=str(path), expected="a run folder")
+    data, data_path = _data_of_run(path, errors=errors) if is_run else (None, None)
+    if is_run and asked.split == "train":
+        judged = Judged(predictions=_training_scores(path, errors=errors))
+    else:
+        judged = read_judged(path / PREDICTIONS if is_run else path, scale=asked.scale or "", truth=asked.truth, options=options)
+    for note in judged.notes:
+        _note(errors, note)
+    data = data or judged.dataset
+    predictions = _with_paths(judged.predictions, data=data, pictures=asked.pictures)
+    threshold_C, goal = _thresholds(path / PREDICTIONS if is_run else path, predictions)
+    return Inspection(
+        name=path.resolve().name if path.is_dir() else path.stem,
+        folder=path if path.is_dir() else path.parent,
+        review_file=review_file_of(path),
+        predictions=predictions,
+        threshold_C=threshold_C,
+        goal=goal,
+        split=asked.split if is_run else "",
+        history=_history(path / "results.csv") if is_run else (),
+        facts=_facts(path, predictions) if is_run else {},
+        beside=_beside(asked, first=predictions, options=options) if asked.beside else None,
+        checkpoint=path / "best" if is_run and (path / "best" / "config.json").is_file() else None,
+        data=data,
+        data_path=data_path or asked.truth,
+        column_N=_columns(replace(judged, predictions=predictions), asked),
+    )
+
+
+def _data_of_run(run: Path, *, errors: "Console") -> "tuple[Dataset | None, Path | None]":
+    """The labelled data that a run learned from, split as it was; a note and None where they are gone."""
+    from polytag.data.load import load_dataset
+    from polytag.data.splits import with_validation_split
+    from polytag.training.run_folder import open_run_folder, read_args
+
+    try:
+        _, data_path, options = read_args(open_run_folder(run))
+        dataset = load_dataset(data_path, options=options)
+    except PolytagError as error:
+        _note(errors, f"the run's data set cannot be read, so there are no boxes and no neighbours: {error.what} ({error.where})")
+        return None, None
+    return (with_validation_split(dataset) if dataset.splits == ("",) else dataset), data_path
+
+
+def _training_scores(run: Path, *, errors: "Console") -> "Predictions":
+    """Scores of the training pictures by a model that did not see their labels; made once, and kept in the run folder."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from polytag.prediction.table import read_predictions, write_predictions
+    from polytag.training.out_of_fold import out_of_fold_of_run
+
+    kept = run / "predictions-train-out-of-fold.parquet"
+    if kept.is_file() and kept.stat().st_mtime >= (run / PREDICTIONS).stat().st_mtime:
+        return read_predictions(kept)
+    columns = (
+        TextColumn("features of the training pictures"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+        predictions, note = out_of_fold_of_run(run, on_batch=lambda num_pictures: progress.advance(task, num_pictures))
+    if note:
+        _note(errors, note)
+    write_predictions(predictions, kept)
+    return predictions
+
+
+def _with_paths(predictions: "Predictions", *, data: "Dataset | None", pictures: Path | None) -> "Predictions":
+    """Every picture with the path where it lies now: in the folder that was given, as the scores say, or as the data set does."""
+    if pictures is not None:
+        from polytag.inspector.locating import locate_pictures
+
+        return replace(predictions, picture_paths=locate_pictures(predictions.ids, pictures))
+    if data is None:
+        return predictions
+    path_of = {name: str(path) for name, path in zip(data.ids, data.paths, strict=True)}
+    found = [
+        path if path and Path(path).is_file() else path_of.get(name, path)
+        for name, path in zip(predictions.ids, predictions.picture_paths, strict=True)
+    ]
+    return replace(predictions, picture_paths=tuple(found))
+
+
+def _thresholds(path: Path, predictions: "Predictions") -> tuple[np.ndarray, str]:
+    from polytag.prediction.thresholds import thresholds_beside
+
+    found = thresholds_beside(path, replace(predictions, source=str(path)))
+    if found is None:
+        return np.full(len(predictions.label_set), 0.5), ""
+    return np.asarray(found.thresholds), found.goal
+
+
+def _beside(asked: Asked, *, first: "Predictions", options: "ReadOptions") -> "Beside":
+    from polytag.inspector.inspection import beside
+    from polytag.prediction.foreign import read_scores
+
+    assert asked.beside is not None
+    path = asked.beside
+    file = path / PREDICTIONS if (path / PREDICTIONS).is_file() else path
+    second = read_scores(file, scale=asked.scale or "", truth=asked.truth, options=options)
+    return beside(path.resolve().name if path.is_dir() else path.stem, second, first=first)
+
+
+def _columns(judged: "Judged", asked: Asked) -> Mapping[str, Sequence[Any]]:
+    """The columns of --columns, or else of a table of truth: those with few values, which can be chosen from."""
+    from polytag.data.rows import read_table
+    from polytag.data.tables import id_column
+    from polytag.inspector.ranking import text_of
+    from polytag.prediction.columns import column_values, is_table
+
+    table = asked.columns or (asked.truth if is_table(asked.truth) else None)
+    if table is None:
+        return {}
+    names = [name for name in read_table(table).columns if name not in judged.predictions.label_set.names]
+    key = id_column(names)
+    found = {name: column_values(judged, name, table=table) for name in names if name != key}
+    return {name: values for name, values in found.items() if len({text_of(value) for value in values}) <= 200}
+
+
+def _history(path: Path) -> Sequence[Mapping[str, float]]:
+    """The rows of results.csv; an empty cell is NaN."""
+    if not path.is_file():
+        return ()
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{key: float(value) if value else math.nan for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _facts(run: Path, predictions: "Predictions") -> Mapping[str, str]:
+    """What is worth knowing of how the model came to be."""
+    from polytag.training.run_folder import open_run_folder, read_args
+
+    try:
+        recipe, data, _ = read_args(open_run_folder(run))
+    except PolytagError:
+        return {}
+    facts = {"recipe": recipe.name, "backbone": recipe.backbone, "data": data.name}
+    return facts | ({"checkpoint": predictions.checkpoint_id} if predictions.checkpoint_id else {})
+
+
+def _note(errors: "Console", text: str) -> None:
+    errors.print(f"note: {text}", highlight=False, markup=False, soft_wrap=True)

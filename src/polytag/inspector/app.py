@@ -1,0 +1,96 @@
+"""The inspector as one ASGI application: pages, their API, their pictures and their few files."""
+
+import hashlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib.resources import files as package_files
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from polytag.errors import UsageError
+from polytag.inspector.charts import bundle
+from polytag.inspector.inspection import Inspection
+from polytag.inspector.looking import Looking, NotThere
+from polytag.inspector.pages import ProblemPage, page_routes, rendered
+from polytag.inspector.routes import looking_routes
+from polytag.inspector.thumbnails import Thumbnails, cache_folder
+
+_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+
+
+def create_app(inspection: Inspection) -> FastAPI:
+    """The application; whoever serves it puts the guard around it (`guard.py`)."""
+    looking = Looking(inspection)
+    thumbnails = Thumbnails(cache_folder() / "thumbnails")
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        looking.judging.close()
+
+    app = FastAPI(
+        title="polytag inspector",
+        summary="Ranked pictures, errors and label review of one run.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # those pages fetch their scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.include_router(page_routes(looking))
+    app.include_router(looking_routes(looking, thumbnails))
+
+    @app.get("/static/{name}", include_in_schema=False)
+    def static(name: str, request: Request) -> Response:
+        return _static(name, tag=request.headers.get("if-none-match", ""))
+
+    def refused(request: Request, status: int, detail: str) -> Response:
+        if request.url.path.startswith(("/api/", "/thumbnails/", "/pictures/", "/data/", "/static/")):
+            return JSONResponse({"detail": detail}, status_code=status)
+        return rendered(ProblemPage(run=looking.run(), status=status, detail=detail), status=status)
+
+    @app.exception_handler(NotThere)
+    def not_there(request: Request, error: NotThere) -> Response:
+        return refused(request, 404, f"{error.what}: {error.got}" if error.got else error.what)
+
+    @app.exception_handler(UsageError)
+    def cannot_be_asked(request: Request, error: UsageError) -> Response:
+        return refused(request, 409, error.what)
+
+    @app.exception_handler(HTTPException)
+    def problem(request: Request, error: HTTPException) -> Response:
+        return refused(request, error.status_code, str(error.detail))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> Response:
+        told = [{"loc": list(each["loc"]), "msg": each["msg"], "type": each["type"]} for each in error.errors()]
+        if request.url.path.startswith("/api/"):
+            return JSONResponse({"detail": told}, status_code=422)
+        detail = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in told)
+        return refused(request, 422, detail)
+
+    return app
+
+
+@cache
+def static_files() -> dict[str, bytes]:
+    """The style sheet and the modules, by name; they are few and small."""
+    folder = package_files("polytag.inspector") / "static"
+    return {each.name: each.read_bytes() for each in folder.iterdir() if "." + each.name.rpartition(".")[2] in _TYPES}
+
+
+def _static(name: str, *, tag: str) -> Response:
+    if name == "charts.js":
+        content = bundle()
+    elif name in static_files():
+        content = static_files()[name]
+    else:
+        raise HTTPException(404, "no such file")
+    own_tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+    headers = {"ETag": own_tag, "Cache-Control": "no-cache"}
+    if tag == own_tag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=_TYPES["." + name.rpartition(".")[2]], headers=headers)

@@ -1,0 +1,121 @@
+"""The JSON API over rankings, classes and pictures, and the pictures themselves. Documented at /api/openapi.json."""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi import Path as PathParameter
+from fastapi import Query as QueryParameter
+
+from polytag.errors import PictureError
+from polytag.inspector.answers import (
+    ChartsAnswer,
+    ClassesAnswer,
+    OperatingAnswer,
+    PageQuery,
+    PictureAnswer,
+    Problem,
+    RankingAnswer,
+    RunAnswer,
+)
+from polytag.inspector.charts import histogram_chart, precision_recall_chart
+from polytag.inspector.looking import Looking
+from polytag.inspector.thumbnails import Thumbnails, full_picture
+
+ClassName = Annotated[str, QueryParameter(alias="class", max_length=1000)]
+RowNumber = Annotated[int, PathParameter(ge=0, lt=2**31)]
+Version = Annotated[str, QueryParameter(max_length=64, description="RunAnswer.version: the picture may then be kept for ever.")]
+
+NOT_THERE: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
+REFUSED: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 409: {"model": Problem}}
+JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}, "image/svg+xml": {}}},
+    304: {"description": "the browser has it already"},
+    404: {"model": Problem},
+}
+
+
+def looking_routes(looking: Looking, thumbnails: Thumbnails) -> APIRouter:
+    """Routes that need neither a model nor a review."""
+    routes = APIRouter()
+
+    @routes.get("/api/run")
+    def run() -> RunAnswer:
+        """What is being looked at, and what can be asked of it."""
+        return looking.run()
+
+    @routes.get("/api/classes")
+    def classes() -> ClassesAnswer:
+        """All classes with their numbers; those that take time are null until `is_judged`."""
+        return looking.classes()
+
+    @routes.get("/api/operating", responses=REFUSED)
+    def operating(class_name: ClassName) -> OperatingAnswer:
+        """Counts of a class at every threshold of the slider. 409 where the scores are ranks."""
+        return looking.operating(class_name)
+
+    @routes.get("/api/charts", responses=NOT_THERE)
+    def charts(class_name: ClassName) -> ChartsAnswer:
+        """Precision over recall, and the histogram of scores, as Vega-Lite specifications."""
+        column = looking.column(class_name)
+        predictions = looking.inspection.predictions
+        return ChartsAnswer(
+            precision_recall=precision_recall_chart(predictions, column), histogram=histogram_chart(predictions, column)
+        )
+
+    @routes.get("/api/ranking", responses=REFUSED)
+    def ranking(asked: PageQuery) -> RankingAnswer:
+        """A part of a ranking. 409 for what these scores cannot be asked."""
+        return looking.ranking(asked, offset=asked.offset, limit=asked.limit)
+
+    @routes.get("/api/pictures/{row}", responses=NOT_THERE)
+    def picture(row: RowNumber) -> PictureAnswer:
+        """One picture and all classes."""
+        return looking.picture(row)
+
+    @routes.get("/thumbnails/{row}", responses=JPEG, response_class=Response)
+    def thumbnail(row: RowNumber, request: Request, v: Version = "") -> Response:
+        """At most 256 pixels a side."""
+        return _picture(request, lambda: looking.picture_path(row), thumbnails.get, keep=v == looking.inspection.version)
+
+    @routes.get("/pictures/{row}", responses=JPEG, response_class=Response)
+    def full(row: RowNumber, request: Request, v: Version = "") -> Response:
+        """At most 2,048 pixels a side."""
+        return _picture(request, lambda: looking.picture_path(row), full_picture, keep=v == looking.inspection.version)
+
+    @routes.get("/data/{row}/thumbnail", responses=JPEG, response_class=Response)
+    def data_thumbnail(row: RowNumber, request: Request) -> Response:
+        """Of a picture of the data set, in whatever split; at most 256 pixels a side."""
+        return _picture(request, lambda: looking.data_picture_path(row), thumbnails.get, keep=False)
+
+    return routes
+
+
+def _picture(request: Request, find: Callable[[], Path], make: Callable[[Path], bytes], *, keep: bool) -> Response:
+    """The picture as JPEG, to be kept for ever where the address has its version, else asked for again by its tag."""
+    path = find()
+    try:
+        status = path.stat()
+        tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+    except (OSError, ValueError):
+        return no_picture()
+    headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable" if keep else "private, no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    try:
+        return Response(make(path), media_type="image/jpeg", headers=headers)
+    except PictureError:
+        return no_picture()
+
+
+@cache
+def _missing() -> bytes:
+    return (package_files("polytag.inspector") / "static" / "missing.svg").read_bytes()
+
+
+def no_picture() -> Response:
+    """Instead of a picture that cannot be read: a missing one is ordinary here, and no error of the page."""
+    return Response(_missing(), media_type="image/svg+xml", headers={"Cache-Control": "no-store"})

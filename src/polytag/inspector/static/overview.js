@@ -1,0 +1,9 @@
+// The overview: a page that waits for numbers that are still being computed.
+import { ask } from "./frame.js";
+
+async function waitForNumbers() {
+  const { is_judged } = await ask("/api/run");
+  if (is_judged) location.reload();
+  else setTimeout(waitForNumbers, 700);
+}
+if (document.querySelector(".pending")) setTimeout(waitForNumbers, 500);

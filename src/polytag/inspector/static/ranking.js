@@ -1,0 +1,285 @@
+// The ranked pictures of a class: everything that is shown stands in the address, and everything in the address can be changed here.
+import { ask, bind, element, say, sign, version, withParameters } from "./frame.js";
+import { Grid } from "./grid.js";
+import { showCharts } from "./charts-of-class.js";
+
+const $ = (id) => document.getElementById(id);
+const form = $("asked");
+const OUTCOMES = {
+  true_positive: "right", true_negative: "right", false_positive: "false positive", missed: "missed", unknown: "unknown", undecided: "",
+};
+const TRUTHS = { 1: "labelled with it", 0: "labelled without it", "-1": "label unknown" };
+const run = await ask("/api/run");
+let operating = null; // counts at every threshold of the class
+let charts = null;
+let threshold = Number($("threshold")?.value ?? 0.5);
+
+// ---- the address ----
+
+function parameters() {
+  const asked = new URLSearchParams();
+  for (const [name, value] of new FormData(form)) if (value !== "" && !(name === "min_labels" && value === "0")) asked.append(name, value);
+  if (!asked.get("column")) ["column", "value"].forEach((name) => asked.delete(name));
+  if (asked.get("sort") === "score") asked.delete("sort");
+  if (asked.get("order") === "desc") asked.delete("order");
+  if (operating && Number(asked.get("threshold")) === round(operating.own_threshold)) asked.delete("threshold");
+  return asked;
+}
+
+const round = (value) => Math.round(value * 1e6) / 1e6;
+
+let offset = Number(new URLSearchParams(location.search).get("offset") ?? 0);
+
+function remember({ push = false } = {}) {
+  const asked = parameters();
+  if (offset > 0) asked.set("offset", offset);
+  const address = "/ranking?" + asked;
+  if (push) history.pushState(null, "", address);
+  else history.replaceState(null, "", address);
+}
+
+// ---- the grid ----
+
+const grid = new Grid($("grid"), {
+  async load(offset, limit, signal) {
+    const answer = await ask("/api/ranking?" + withParameters(parameters(), { threshold, offset, limit }), { signal });
+    return answer;
+  },
+  make() {
+    const link = element("a", { class: "cell" },
+      element("span", { class: "frame" }, element("img", { alt: "", decoding: "async" })),
+      element("span", { class: "caption" }, element("span", { class: "score" }), element("span", { class: "outcome" })),
+      element("span", { class: "caption id" }), element("span", { class: "sr" }));
+    return element("li", {}, link);
+  },
+  fill(cell, picture, index) {
+    const outcome = outcomeNow(picture);
+    const link = cell.firstChild;
+    link.className = `cell ${outcome}` + (outcome === "missed" || outcome === "true_negative" ? " below" : "");
+    link.href = "/picture?" + withParameters(parameters(), { class: $("class").value, id: picture.id, offset: index });
+    const [frame, caption, id, told] = link.children;
+    const image = frame.firstChild;
+    const source = `/thumbnails/${picture.row}?v=${version}`;
+    if (image.getAttribute("src") !== source) image.src = source;
+    frame.querySelector(".sign")?.remove();
+    frame.append(sign(picture.truth));
+    caption.firstChild.textContent = picture.text;
+    caption.lastChild.textContent = OUTCOMES[outcome];
+    id.textContent = picture.value === null ? picture.id : `${picture.value.toFixed(2)} · ${picture.id}`;
+    link.title = picture.id + (picture.beside === null ? "" : `\n${run.beside}: ${picture.beside.toFixed(3)}`);
+    told.textContent = ", " + TRUTHS[picture.truth];
+  },
+  onPlace(place) {
+    offset = place;
+    clearTimeout(grid.remembering);
+    grid.remembering = setTimeout(remember, 150);
+  },
+});
+
+function outcomeNow({ truth, probability }) {
+  if (truth === -1) return "unknown";
+  if (probability === null) return "undecided";
+  const above = probability > threshold;
+  return truth === 1 ? (above ? "true_positive" : "missed") : above ? "false_positive" : "true_negative";
+}
+
+async function show({ from = 0, push = false, keepScroll = false } = {}) {
+  offset = from;
+  if (push) remember({ push });
+  try {
+    await grid.show({ from, keepScroll });
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    return tell(error.message);
+  }
+  $("total").textContent = grid.total.toLocaleString("en");
+  tell(grid.total ? "" : "No picture passes these filters.");
+  say(`${grid.total} pictures`);
+}
+
+function tell(text) {
+  let place = $("empty");
+  if (!place) $("grid").after((place = element("p", { class: "empty", id: "empty" })));
+  place.textContent = text;
+  place.hidden = !text;
+}
+
+// ---- the threshold ----
+
+const slider = $("slider");
+
+/** The place of the last threshold of the grid that is not above the wanted one. */
+function stepOf(wanted) {
+  let low = 0, high = operating.threshold.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (operating.threshold[middle] <= wanted + 1e-9) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+function wilson(right, tried) {
+  if (!tried) return null;
+  const z = 1.959963984540054, share = right / tried, d = 1 + (z * z) / tried;
+  const centre = (share + (z * z) / (2 * tried)) / d, half = (z / d) * Math.sqrt((share * (1 - share)) / tried + (z * z) / (4 * tried * tried));
+  return [Math.max(0, centre - half), Math.min(1, centre + half)];
+}
+
+function figure(name, value, interval) {
+  const text = value === null || Number.isNaN(value) ? "–" : value.toFixed(3);
+  const spread = interval ? ` ${interval[0].toFixed(2)}–${interval[1].toFixed(2)}` : "";
+  return element("span", {}, name + " ", element("b", {}, text), spread);
+}
+
+function showNumbers() {
+  const step = stepOf(threshold);
+  const { present, absent, unknown, tail_right, num_present, own_threshold } = operating;
+  const [tp, fp, open] = [present[step], absent[step], unknown[step]];
+  const known = tp + fp;
+  const count = (number, text) => element("span", {}, element("b", {}, number.toLocaleString("en")), " " + text);
+  $("numbers").replaceChildren(
+    figure("precision", known ? tp / known : null, wilson(tp, known)),
+    figure("recall", num_present ? tp / num_present : null, wilson(tp, num_present)),
+    figure("tail accuracy", known ? tail_right[step] / known : null, threshold < own_threshold ? wilson(tail_right[step], known) : null),
+    count(known + open, "above"), count(tp, "true positives"), count(fp, "false positives"), count(num_present - tp, "missed"),
+    ...(open ? [count(open, "unknown above")] : []),
+  );
+  charts?.at({ threshold, recall: num_present ? tp / num_present : null, precision: known ? tp / known : null });
+}
+
+/** Move the line: numbers and frames at once, the list itself when it depends on decisions. */
+function setThreshold(value, { fromSlider = false } = {}) {
+  if (!operating || Number.isNaN(value)) return;
+  const wanted = Math.min(1, Math.max(0, value));
+  threshold = operating.threshold[stepOf(wanted)];
+  $("threshold").value = round(threshold);
+  if (!fromSlider) slider.value = Math.round(1000 * threshold);
+  $("own").hidden = threshold === operating.own_threshold;
+  showNumbers();
+  grid.refresh();
+  const parameters_ = parameters();
+  clearTimeout(setThreshold.later);
+  setThreshold.later = setTimeout(() => {
+    if (parameters_.has("outcome") || parameters_.has("disagree")) show({ keepScroll: true });
+    remember();
+  }, 60);
+}
+
+async function loadOperating() {
+  if (!slider) return;
+  operating = await ask("/api/operating?" + new URLSearchParams({ class: $("class").value }));
+  slider.disabled = false;
+  const asked = new URLSearchParams(location.search).get("threshold");
+  setThreshold(asked === null ? operating.own_threshold : Number(asked));
+}
+
+slider?.addEventListener("input", () => setThreshold(slider.value / 1000, { fromSlider: true }));
+$("threshold")?.addEventListener("change", (event) => setThreshold(Number(event.target.value)));
+$("own")?.addEventListener("click", () => setThreshold(operating.own_threshold));
+
+// ---- another class, order or filter ----
+
+async function anotherClass() {
+  document.title = document.title.replace(/^[^·]*/, $("class").value + " ");
+  const parameters_ = parameters();
+  parameters_.delete("threshold");
+  offset = 0;
+  history.pushState(null, "", "/ranking?" + parameters_);
+  await loadOperating();
+  await Promise.all([show(), loadCharts(), loadAp()]);
+}
+
+async function loadAp() {
+  const { classes } = await ask("/api/classes");
+  const found = classes.find(({ name }) => name === $("class").value);
+  $("ap").textContent = found?.ap == null ? "–" : found.ap.toFixed(3);
+}
+
+function fillValues() {
+  const values = run.columns[$("column").value] ?? [];
+  $("value").replaceChildren(...(values.length ? values.map((value) => element("option", {}, value)) : [element("option", { value: "" }, "–")]));
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  show({ push: true });
+});
+for (const input of form.elements) {
+  if (input.id === "threshold" || input.type === "button" || input.type === "submit") continue;
+  input.addEventListener(input.type === "search" || input.type === "number" ? "input" : "change", () => {
+    if (input.id === "class") return anotherClass();
+    if (input.id === "column") fillValues();
+    clearTimeout(form.later);
+    form.later = setTimeout(() => show({ push: input.type !== "search" && input.type !== "number" }), input.type === "search" ? 150 : 0);
+  });
+}
+
+addEventListener("popstate", () => location.reload());
+
+// ---- curves and filters ----
+
+async function loadCharts() {
+  if ($("curves").hidden) return;
+  charts = await showCharts($("class").value);
+  if (operating) showNumbers();
+}
+
+function toggle(button, panel) {
+  panel.hidden = !panel.hidden;
+  button.setAttribute("aria-expanded", String(!panel.hidden));
+}
+
+$("filters").hidden = "folded" in $("filters").dataset;
+for (const id of ["show-curves", "show-filters"]) $(id).hidden = false;
+$("show-filters").addEventListener("click", () => toggle($("show-filters"), $("filters")));
+$("show-curves").addEventListener("click", () => {
+  toggle($("show-curves"), $("curves"));
+  loadCharts();
+});
+
+// ---- keys ----
+
+function order(direction) {
+  $("sort").value = "score";
+  $("order").value = direction;
+  show({ push: true });
+}
+
+function stepClass(step) {
+  const select = $("class");
+  select.selectedIndex = (select.selectedIndex + step + select.length) % select.length;
+  anotherClass();
+}
+
+bind("t", "the top: highest scores first", () => order("desc"));
+bind("b", "the bottom: lowest scores first", () => order("asc"));
+bind(["[", "]"], "the class before, the next class", (event) => stepClass(event.key === "]" ? 1 : -1));
+if (slider) {
+  bind([",", "."], "threshold down, up", (event) => setThreshold(threshold + (event.key === "." ? 0.01 : -0.0099)));
+  bind("l", "go to the line: the first picture below the threshold", () => {
+    if ($("sort").value !== "score") return;
+    const step = stepOf(threshold);
+    const above = operating.present[step] + operating.absent[step] + operating.unknown[step];
+    grid.focused = -1;
+    grid.scrollTo(Math.max(0, ($("order").value === "desc" ? above : grid.total - above) - grid.columns));
+  });
+}
+bind(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], "move between pictures; enter opens one", (event) => {
+  grid.move({ ArrowLeft: -1, ArrowRight: 1, ArrowUp: -grid.columns, ArrowDown: grid.columns }[event.key]);
+});
+bind("Home", "the first picture", () => {
+  grid.focused = -1;
+  scrollTo({ top: 0 });
+});
+bind("f", "filters", () => $("show-filters").click());
+bind("c", "curves", () => $("show-curves").click());
+bind("/", "filter by name", () => {
+  $("filters").hidden = false;
+  $("text").focus();
+});
+
+// ---- begin ----
+
+await loadOperating();
+await show({ from: offset, keepScroll: true });
