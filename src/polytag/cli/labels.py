@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polytag.cli import labels_export
 from polytag.cli.reading import reads_annotations
 from polytag.cli.runs import PREDICTIONS
 from polytag.cli.scores import Scale, Truth
@@ -20,12 +21,8 @@ if TYPE_CHECKING:
     from polytag.data.load import ReadOptions
     from polytag.metrics.label_errors import ClassSuspects, LabelSuspects
 
-app = typer.Typer(help="Look for wrong labels.", no_args_is_help=True, add_completion=False)
-
-
-@app.callback()
-def _labels() -> None:
-    """Without it typer would make the only verb of a group the group itself."""
+app = typer.Typer(help="Look for wrong labels, and write corrected ones.", no_args_is_help=True, add_completion=False)
+app.command("export")(labels_export.export)
 
 
 @app.command()

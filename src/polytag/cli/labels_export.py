@@ -1,0 +1,213 @@
+"""`polytag labels export`: the data set as it is after a review, and the list of what was changed."""
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polytag.cli.reading import reads_annotations
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from polytag.contracts import Dataset
+    from polytag.data.corrections import Change
+    from polytag.data.load import ReadOptions
+    from polytag.inspector.review import Decision
+
+CHANGES_COLUMNS = ("split", "picture", "class", "before", "after", "reviewer", "note", "time")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written: the data set, which `load_dataset` reads, and the list of changes; and how many labels were confirmed."""
+
+    data: Path
+    changes_file: Path
+    changes: "tuple[Change, ...]"
+    num_confirmed: int
+
+
+@reads_annotations
+def export(
+    options: "ReadOptions",
+    run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or a predictions file, that was reviewed.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder to write.")],
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="voc|csv|parquet", help="The format to write.", show_default="OUT's ending, or csv"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="The data set that was reviewed, where it is not the run's own.")
+    ] = None,
+) -> None:
+    """Write the data set as a review in `polytag inspect` left it, and the list of changed labels."""
+    from rich.console import Console
+
+    print_export(Console(), export_labels(run, out, to=to, data=data, options=options))
+
+
+def export_labels(run: Path, out: Path, *, to: str | None = None, data: Path | None = None, options: "ReadOptions") -> Exported:
+    """Put the decisions of a run's review into its data set and write it, beside a list of changes, as new files.
+
+    Of a run folder, args.yaml says where the data lie and how they are read; data without splits get those of the training. The
+    changes lie beside OUT: `<OUT without ending>-changes.csv`. Raises RunError where nobody has reviewed, nothing was changed, or
+    an output exists; UsageError for a predictions file without `data`; DataError where the decisions do not fit the data.
+    """
+    from polytag import files
+    from polytag.data.convert import convert
+    from polytag.data.corrections import Correction, apply_corrections
+
+    decisions = _decisions(run)
+    dataset = _reviewed_data(run, data=data, options=options, names_splits=any(each.split for each in decisions))
+    decisions = _with_ids_of(dataset, decisions, run=run)
+    corrections = [
+        Correction(split=each.split, picture_id=each.picture_id, class_name=each.class_name, label=each.label)
+        for each in decisions
+        if each.label is not None
+    ]
+    corrected, changes = apply_corrections(dataset, corrections)
+    if not changes:
+        raise _nothing(run, got=f"{len(corrections):,} decisions, every one of them as the data have it")
+    form = to or (out.suffix.lower()[1:] if out.suffix.lower() in (".csv", ".parquet") else "csv")
+    changes_file = _changes_file(out, form=form)
+    written = convert(corrected, out, to=form)
+    decision_of = {(each.split, each.picture_id, each.class_name): each for each in decisions}
+    files.write_text(changes_file, changes_to_csv(changes, decision_of))
+    return Exported(data=written, changes_file=changes_file, changes=changes, num_confirmed=len(corrections) - len(changes))
+
+
+def changes_to_csv(changes: "tuple[Change, ...]", decision_of: "Mapping[tuple[str, str, str], Decision]") -> str:
+    """A line a changed label, with whose judgement it is, why and when; decisions by split ("" if unsaid), picture and class."""
+    from polytag.metrics.label_errors import MEANINGS
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CHANGES_COLUMNS)
+    for each in changes:
+        key = (each.split, each.picture_id, each.class_name)
+        decision = decision_of[key] if key in decision_of else decision_of["", each.picture_id, each.class_name]
+        before, after = MEANINGS[each.before], MEANINGS[each.after]
+        writer.writerow([*key, before, after, decision.author, decision.note, decision.time])
+    return text.getvalue()
+
+
+def print_export(console: "Console", exported: Exported) -> None:
+    """A line a class with what its labels became, then the sums and the files."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from polytag.contracts import ABSENT, PRESENT, UNKNOWN
+
+    became = (PRESENT, ABSENT, UNKNOWN)
+    number_of = Counter((each.class_name, each.after) for each in exported.changes)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("class", overflow="fold")
+    for heading in ("now present", "now absent", "now unknown"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name in dict.fromkeys(each.class_name for each in sorted(exported.changes, key=lambda each: each.class_name)):
+        numbers = [number_of[name, label] for label in became]
+        table.add_row(escape(name), *(f"{number:,}" if number else "[dim]0[/dim]" for number in numbers))
+    console.print(table)
+    labels, pictures = len(exported.changes), len({(each.split, each.picture_id) for each in exported.changes})
+    text = f"\n{_number(labels, 'label')} of {_number(pictures, 'picture')} changed, {exported.num_confirmed:,} confirmed"
+    console.print(text, highlight=False, markup=False)
+    for heading, path in (("data:    ", exported.data), ("changes: ", exported.changes_file)):
+        console.print(f"{heading}{path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\nNext:\n  polytag train {exported.data}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _decisions(run: Path) -> "list[Decision]":
+    """What is decided of every label, in all splits; raises RunError where nothing is."""
+    from polytag.errors import RunError
+    from polytag.inspector.review import open_review, review_file_of
+
+    if not run.exists():
+        raise RunError("there is nothing here to export", where=str(run), expected="a run folder, or a predictions file")
+    path = review_file_of(run)
+    with open_review(path) as store:
+        decisions = [row for split in store.splits() for row in store.current(split).values() if row.label is not None]
+    if not decisions:
+        raise _nothing(run, got="no decision in the review" if path.exists() else f"no {path.name}")
+    return decisions
+
+
+def _nothing(run: Path, *, got: str) -> Exception:
+    from polytag.errors import RunError
+
+    command = f"polytag inspect {run}" + (" --split train" if run.is_dir() else "")
+    return RunError(
+        "no label was changed: nothing to export",
+        where=str(run),
+        got=got,
+        expected="a review with at least one label that is other than the data have it",
+        next_step=f"review labels in the browser: {command}",
+    )
+
+
+def _reviewed_data(run: Path, *, data: Path | None, options: "ReadOptions", names_splits: bool) -> "Dataset":
+    from polytag.data.load import ReadOptions, load_dataset
+    from polytag.data.splits import with_validation_split
+    from polytag.errors import RunError, UsageError
+    from polytag.training.run_folder import RunFolder, read_args
+
+    if run.is_dir():
+        if not (run / "args.yaml").is_file():
+            raise RunError(
+                "no run in this folder", where=str(run), got="no args.yaml", expected="a folder that `polytag train` made"
+            )
+        if options != ReadOptions():
+            raise UsageError(
+                "the run itself says how its data are read", where=str(run), expected="no options for reading labels beside a run"
+            )
+        _, its_data, options = read_args(RunFolder(path=run))
+        dataset = load_dataset(data or its_data, options=options)
+    elif data is None:
+        raise UsageError(
+            "a predictions file does not hold the whole data set",
+            where=str(run),
+            expected="--data DATA, the labelled data set that its pictures are from",
+        )
+    else:
+        dataset = load_dataset(data, options=options)
+    return with_validation_split(dataset) if dataset.splits == ("",) and (run.is_dir() or names_splits) else dataset
+
+
+def _with_ids_of(dataset: "Dataset", decisions: "list[Decision]", *, run: Path) -> "list[Decision]":
+    """Under the data set's own ids; a predictions file of polytag's may call a picture otherwise, and has its path."""
+    from polytag.prediction.foreign import is_own
+    from polytag.prediction.table import read_predictions
+
+    if run.is_dir() or not is_own(run):
+        return decisions
+    predictions, ids = read_predictions(run), set(dataset.ids)
+    by_path = {str(path): name for path, name in zip(dataset.paths, dataset.ids, strict=True)}
+    paths = {name: os.path.abspath(path) for name, path in zip(predictions.ids, predictions.picture_paths, strict=True) if path}
+    id_of = {name: by_path[path] for name, path in paths.items() if name not in ids and path in by_path}
+    return [replace(each, picture_id=id_of.get(each.picture_id, each.picture_id)) for each in decisions]
+
+
+def _changes_file(out: Path, *, form: str) -> Path:
+    """Beside the data and not among them, where it would be taken for a second table of labels."""
+    from polytag.errors import RunError
+
+    path = Path(os.path.abspath(out))
+    path = path.with_name((path.stem if path.suffix.lower() == f".{form}" else path.name) + "-changes.csv")
+    if path.exists():
+        raise RunError(
+            "the output is there already",
+            where=str(path),
+            expected="a new name",
+            next_step="choose another name, or remove it; nothing is overwritten",
+        )
+    return path
