@@ -29,6 +29,7 @@ class GuardConfig:
     max_held_bytes         of the bodies of all requests together
     max_in_flight          requests that are being answered
     body_timeout_seconds   from the first byte of a body to its last
+    linger_seconds         for how long more of a body that is too long is heard, so that its sender hears the answer
     """
 
     allowed_hosts: Sequence[str] = LOOPBACK_NAMES
@@ -39,6 +40,7 @@ class GuardConfig:
     max_held_bytes: int = 128 * 1024**2
     max_in_flight: int = 64
     body_timeout_seconds: float = 60.0
+    linger_seconds: float = 2.0
 
     def __post_init__(self):
         assert self.allowed_hosts or self.token, "a server that answers to any name needs a token"

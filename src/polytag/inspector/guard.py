@@ -40,7 +40,6 @@ SAFE_HEADERS = {
 # Taken out of every request: all answers are made in memory and sent whole, and the parsing of one header that asks for many
 # small ranges took Starlette minutes (CVE-2025-62727).
 UNHEARD_HEADERS = frozenset((b"range", b"if-range"))
-LINGER_SECONDS = 2.0
 
 
 @final
@@ -66,7 +65,7 @@ class Guard:
         num_bytes = self._config.max_body_bytes if request.is_chunked else request.num_declared_bytes
         refusal = admit(request, config=self._config) or self._overload(num_bytes)
         if refusal is not None:
-            await _refuse(refusal, request=request, receive=receive, send=send)
+            await _refuse(refusal, request=request, config=self._config, receive=receive, send=send)
             return
         self._num_in_flight += 1
         self._num_held_bytes += num_bytes
@@ -85,7 +84,7 @@ class Guard:
     async def _answer(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         body = await _read(receive, config=self._config)
         if isinstance(body, Refusal):
-            await _refuse(body, request=request, receive=receive, send=send)
+            await _refuse(body, request=request, config=self._config, receive=receive, send=send)
         elif body is not None:
             headers = [(name, value) for name, value in scope["headers"] if name.lower() not in UNHEARD_HEADERS]
             await _call(self._app, {**scope, "headers": headers}, _replay(body, then=receive), send)
@@ -138,55 +137,48 @@ async def _call(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Non
     except Exception:
         logger.exception("%s %r failed", scope["method"], scope["path"])
         if not has_begun:  # else the server closes the connection, and the client sees that the answer is cut short
-            await _send_json(500, "This went wrong inside polytag; the terminal where it runs says more.", send=send)
-        return
+            held = _json(500, "This went wrong inside polytag; the terminal where it runs says more.")
     for message in held:
         await _send_safely(message, send)
 
 
-async def _refuse(refusal: Refusal, *, request: Request, receive: Receive, send: Send) -> None:
+async def _refuse(refusal: Refusal, *, request: Request, config: GuardConfig, receive: Receive, send: Send) -> None:
     # What is left of the body is not waited for, so the connection cannot be used for another request.
     headers = (*refusal.headers, (b"connection", b"close"))
-    linger = receive if refusal.status == 413 else None
     if request.wants_page:
         page = f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>polytag: {refusal.status}</title>\n'
         page += f"<p>{html.escape(refusal.detail)}</p>\n"
         if refusal.status == 401 and request.values(b"sec-fetch-site") not in ((), [b"none"], [b"same-origin"]):
             # The first page after a link of another site is asked for without the cookie; one click from here sends it.
             page += '<p>If you came by a link: <a href="">continue</a>.</p>\n'
-        await _send_whole(refusal.status, page.encode(), b"text/html; charset=utf-8", headers, send=send, linger=linger)
+        answer = _whole(refusal.status, page.encode(), b"text/html; charset=utf-8", headers)
     else:
-        await _send_json(refusal.status, refusal.detail, headers, send=send, linger=linger)
+        answer = _json(refusal.status, refusal.detail, headers)
+    *most, last = answer
+    for message in most:
+        await _send_safely(message, send)
+    if refusal.status == 413:
+        await _take_in(receive, seconds=config.linger_seconds)
+    await _send_safely(last, send)
 
 
-async def _send_json(
-    status: int, detail: str, headers: Iterable[tuple[bytes, bytes]] = (), *, send: Send, linger: Receive | None = None
-) -> None:
-    await _send_whole(status, json.dumps({"detail": detail}).encode(), b"application/json", headers, send=send, linger=linger)
+def _json(status: int, detail: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> list[Message]:
+    return _whole(status, json.dumps({"detail": detail}).encode(), b"application/json", headers)
 
 
-async def _send_whole(
-    status: int,
-    body: bytes,
-    kind: bytes,
-    headers: Iterable[tuple[bytes, bytes]],
-    *,
-    send: Send,
-    linger: Receive | None = None,
-) -> None:
-    length = str(len(body)).encode()
-    every_header = [(b"content-type", kind), (b"content-length", length), *headers]
-    await _send_safely({"type": "http.response.start", "status": status, "headers": every_header}, send)
-    await send({"type": "http.response.body", "body": body, "more_body": True})
-    if linger is not None:
-        await _take_in(linger)
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+def _whole(status: int, body: bytes, kind: bytes, headers: Iterable[tuple[bytes, bytes]]) -> list[Message]:
+    every_header = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *headers]
+    return [
+        {"type": "http.response.start", "status": status, "headers": every_header},
+        {"type": "http.response.body", "body": body, "more_body": True},
+        {"type": "http.response.body", "body": b"", "more_body": False},
+    ]
 
 
-async def _take_in(receive: Receive) -> None:
+async def _take_in(receive: Receive, *, seconds: float) -> None:
     """Hear and forget what the client still sends, for a moment: closing at once resets the connection, and the answer is lost."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_SECONDS):
+        async with asyncio.timeout(seconds):
             while (await receive()).get("more_body", False):
                 pass
 
