@@ -33,7 +33,7 @@ export async function showCharts(className) {
       place.textContent = "No picture is labelled with this class: there is no curve.";
       continue;
     }
-    const options = { actions: false, renderer: "svg", ast: true, defaultStyle: false, tooltip: { disableDefaultStyle: true } };
+    const options = { actions: false, renderer: "svg", ast: true, defaultStyle: false, logLevel: 1, tooltip: { disableDefaultStyle: true } };
     views.push((await window.vegaEmbed(place, coloured(specifications[name]), options)).view);
   }
   return {

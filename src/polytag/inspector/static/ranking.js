@@ -205,15 +205,29 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   show({ push: true });
 });
-for (const input of form.elements) {
-  if (input.id === "threshold" || input.type === "button" || input.type === "submit") continue;
+/** One select more than there are chosen classes, so that another can be added. */
+function oneMore(select) {
+  const all = [...select.parentElement.querySelectorAll("select")];
+  for (const each of all.slice(0, -1)) if (!each.value) each.remove();
+  const last = all.at(-1);
+  if (!last.value) return;
+  const another = last.cloneNode(true);
+  another.value = "";
+  listen(another);
+  last.after(another);
+}
+
+function listen(input) {
+  if (input.id === "threshold" || input.type === "button" || input.type === "submit") return;
   input.addEventListener(input.type === "search" || input.type === "number" ? "input" : "change", () => {
     if (input.id === "class") return anotherClass();
     if (input.id === "column") fillValues();
+    if (input.name === "present" || input.name === "absent") oneMore(input);
     clearTimeout(form.later);
     form.later = setTimeout(() => show({ push: input.type !== "search" && input.type !== "number" }), input.type === "search" ? 150 : 0);
   });
 }
+for (const input of form.elements) listen(input);
 
 addEventListener("popstate", () => location.reload());
 
