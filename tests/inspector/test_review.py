@@ -18,16 +18,8 @@ from hypothesis import strategies as st
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN
 from polytag.errors import ReviewConflict, RunError, UsageError
-from polytag.inspector.review import (
-    LONGEST_ID,
-    LONGEST_NAME,
-    LONGEST_NOTE,
-    Decision,
-    Progress,
-    ReviewStore,
-    open_review,
-    review_file_of,
-)
+from polytag.inspector.review import Decision, Progress, ReviewStore, open_review, review_file_of
+from polytag.inspector.review_text import LONGEST_ID, LONGEST_NAME, LONGEST_NOTE
 
 KEY = {"split": "train", "picture_id": "a.jpg", "class_name": "cat"}
 FIRST = {**KEY, "label": ABSENT, "given": PRESENT, "reviewer": "Ada"}

@@ -5,8 +5,7 @@ has reached the disk (write-ahead log, synchronous=FULL), and names the row that
 is written. Any number of threads and processes may have the file open. `polytag.inspector.review_file` holds the file itself.
 """
 
-import unicodedata
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,15 +15,12 @@ from sqlite3 import Connection
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN
 from polytag.errors import ReviewConflict, UsageError
 from polytag.inspector.review_file import ReviewFile
-
-LONGEST_NAME, LONGEST_NOTE, LONGEST_ID = 80, 2000, 4096
-"""Characters of a reviewer's name, of a note, and of a picture's id or a class name."""
+from polytag.inspector.review_text import note_text, require_storable, reviewer_name
 
 LabelKey = tuple[str, str]
 """A picture id and a class name, in one split."""
 
 _MEANINGS = {PRESENT: "present", ABSENT: "absent", UNKNOWN: "unknown", None: "undecided"}
-_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # a name that reads otherwise than it is
 _COLUMNS = """d.number, d.split, d.picture_id, d.class_name, d.label, d.given, d.reviewer, d.note, d.time, d.undoes, d.restores,
     CASE WHEN d.undoes IS NULL THEN d.reviewer ELSE coalesce(r.reviewer, '') END"""
 _ROWS = f"SELECT {_COLUMNS} FROM decisions d LEFT JOIN decisions r ON r.number = d.restores"
@@ -69,6 +65,13 @@ class Progress:
 
     num_changed: int
     num_confirmed: int
+
+    @classmethod
+    def of(cls, rows: Iterable[Decision]) -> "Progress":
+        """Counted over the last rows of labels."""
+        decided = [row for row in rows if row.label is not None]
+        num_changed = sum(row.label != row.given for row in decided)
+        return cls(num_changed=num_changed, num_confirmed=len(decided) - num_changed)
 
     @property
     def num_decided(self) -> int:
@@ -122,9 +125,9 @@ class ReviewStore:
         """
         _require_label("label", label)
         _require_label("given label", given)
-        reviewer, note = reviewer_name(reviewer), _shown_text("note", note.strip(), longest=LONGEST_NOTE, lines=True)
+        reviewer, note = reviewer_name(reviewer), note_text(note)
         for what, text in (("picture id", picture_id), ("class name", class_name), ("split", split)):
-            _require_storable(what, text)
+            require_storable(what, text)
         with self._file.writing() as connection:
             last = _last(connection, split, picture_id, class_name)
             if based_on != (last.number if last else 0):
@@ -141,7 +144,7 @@ class ReviewStore:
         or it was taken back already, UsageError where this reviewer has decided nothing to take back.
         """
         reviewer = reviewer_name(reviewer)
-        _require_storable("split", split)
+        require_storable("split", split)
         with self._file.writing() as connection:
             decision = _to_undo(connection, reviewer=reviewer, split=split, number=number)
             key = (split, decision.picture_id, decision.class_name)
@@ -184,9 +187,7 @@ class ReviewStore:
 
     def progress(self, split: str) -> Progress:
         """How many labels of a split are decided."""
-        decided = [row for row in self.current(split).values() if row.label is not None]
-        num_changed = sum(row.label != row.given for row in decided)
-        return Progress(num_changed=num_changed, num_confirmed=len(decided) - num_changed)
+        return Progress.of(self.current(split).values())
 
 
 @contextmanager
@@ -199,38 +200,6 @@ def open_review(path: Path) -> Generator[ReviewStore]:
 def review_file_of(path: Path) -> Path:
     """Where the review of a run folder or of a predictions file lies: RUN/review.sqlite, or x-review.sqlite beside x.parquet."""
     return path / "review.sqlite" if path.is_dir() else path.with_name(f"{path.stem}-review.sqlite")
-
-
-def reviewer_name(name: str) -> str:
-    """The name without the space around it; raises UsageError where it is empty, too long or holds control characters."""
-    name = _shown_text("name of the reviewer", name.strip(), longest=LONGEST_NAME)
-    if not name:
-        raise UsageError("the reviewer has no name", expected=f"1 to {LONGEST_NAME} characters")
-    return name
-
-
-def _shown_text(what: str, text: str, *, longest: int, lines: bool = False) -> str:
-    _require_length(what, text, longest=longest)
-    for letter in text:
-        if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in _REORDERING:
-            if lines and letter in "\n\t":
-                continue
-            raise UsageError(f"the {what} holds a control character", got=f"U+{ord(letter):04X}", expected="letters and signs")
-    return text
-
-
-def _require_storable(what: str, text: str) -> None:
-    """Data name pictures and classes as they like; SQLite holds whatever UTF-8 can."""
-    _require_length(what, text, longest=LONGEST_ID)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"the {what} cannot be written as UTF-8", got=ascii(text[:80]), expected="whole characters") from error
-
-
-def _require_length(what: str, text: str, *, longest: int) -> None:
-    if len(text) > longest:
-        raise UsageError(f"the {what} is too long", got=f"{len(text):,} characters", expected=f"{longest:,} at most")
 
 
 def _require_label(what: str, label: int) -> None:
