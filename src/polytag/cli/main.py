@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from polytag.cli import calibrate, compare, data, demo, evaluate, inspect, labels, predict, thresholds, train
+from polytag.cli import calibrate, compare, data, demo, evaluate, grid, inspect, labels, predict, thresholds, train
 from polytag.errors import PolytagError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("inspect")(inspect.inspect)
+app.command("grid")(grid.grid)
 app.command("thresholds")(thresholds.thresholds)
 app.command("calibrate")(calibrate.calibrate)
 app.add_typer(data.app, name="data")

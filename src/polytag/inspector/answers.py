@@ -4,7 +4,7 @@ import math
 from typing import Annotated, Literal
 
 from fastapi import Query as QueryParameter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Outcome = Literal["true_positive", "true_negative", "false_positive", "missed", "unknown", "undecided"]
 Sort = Literal["score", "loss", "suspicion", "disagreement", "id"]
@@ -110,6 +110,19 @@ class RankingParameters(BaseModel):
     value: Name = ""
     text: Annotated[str, Field(max_length=200)] = Field("", description="What the id contains.")
     disagree: bool = Field(False, description="Only pictures that the second run decides otherwise.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def without_empty_fields(cls, values: object) -> object:
+        """A form sends every field it has: an empty one means nothing was asked."""
+        if not isinstance(values, dict):
+            return values
+        asked: dict[str, object] = {}
+        for name, value in values.items():
+            kept = [each for each in value if each != ""] if isinstance(value, list) else value
+            if kept != "":
+                asked[name] = kept
+        return asked
 
 
 class PageOfRanking(RankingParameters):

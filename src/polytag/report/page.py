@@ -4,6 +4,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 from markupsafe import Markup
@@ -27,6 +28,8 @@ from polytag.report.thumbnails import pack_sheets
 from polytag.scores import Scores
 
 TOP = 50
+INSPECTOR = "http://127.0.0.1:8421"
+"""Where `polytag inspect` answers unless it is told otherwise, or the port is in use."""
 _THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_PICTURES = 96, 64, 2500
 
 _TRUTH = {PRESENT: ("y", "labelled with it"), ABSENT: ("n", "labelled without it"), UNKNOWN: ("u", "label unknown")}
@@ -105,7 +108,7 @@ def write_report(
     missing = {row.row for row in shown if row.picture_path not in sheets.places}
 
     html = (
-        environment_of(sheets, curve_path=_curve_path)
+        environment_of(sheets, curve_path=_curve_path, class_query=lambda name: urlencode({"class": name}))
         .get_template("report.html.j2")
         .render(
             title=title,
@@ -127,6 +130,7 @@ def write_report(
             num_shown=num_shown,
             num_missing=len(missing),
             truth=_TRUTH,
+            inspector=INSPECTOR,
         )
     )
     with files.saving(path):

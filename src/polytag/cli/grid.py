@@ -1,0 +1,55 @@
+"""`polytag grid`: the highest or lowest scored pictures of a class as one PNG picture."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polytag.cli.reading import reads_annotations
+from polytag.cli.scores import Scale, Truth
+
+if TYPE_CHECKING:
+    from polytag.data.load import ReadOptions
+
+
+@reads_annotations
+def grid(
+    options: "ReadOptions",
+    run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores.")],
+    class_names: Annotated[list[str], typer.Option("--class", metavar="NAME", help="May be given several times.")],
+    top: Annotated[int, typer.Option(metavar="K", min=1, max=1000, help="How many pictures.")] = 50,
+    lowest: Annotated[bool, typer.Option("--lowest", help="The lowest scores instead of the highest.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE.png|DIR", show_default="<class>-top.png or <class>-bottom.png, here")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if the scores do not say; found by id.")
+    ] = None,
+    truth: Truth = None,
+    scale: Scale = None,
+) -> None:
+    """The ranked pictures of a class with score and truth, ten a row."""
+    from io import BytesIO
+
+    from rich.console import Console
+
+    from polytag import files
+    from polytag.cli.opening import Asked, open_inspection
+    from polytag.errors import UsageError
+    from polytag.report.grids import draw_grid, file_stem
+
+    if len(class_names) > 1 and output is not None and output.suffix.lower() == ".png":
+        raise UsageError("one file for several classes", where="--output", got=str(output), expected="a folder")
+    asked = Asked(pictures=pictures, truth=truth, scale=scale)
+    predictions = open_inspection(run, asked, options=options, errors=Console(stderr=True)).predictions
+    for name in class_names:
+        predictions.label_set.index(name)  # a name that is not there is told before anything is drawn
+    for name in class_names:
+        content = BytesIO()
+        draw_grid(predictions, class_name=name, top=top, lowest=lowest).save(content, "PNG")
+        own_name = f"{file_stem(name, predictions.label_set)}-{'bottom' if lowest else 'top'}.png"
+        path = output if output is not None and output.suffix.lower() == ".png" else (output or Path()) / own_name
+        with files.saving(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(path, content.getvalue())
+        print(path)
