@@ -16,6 +16,8 @@ from polytag.inspector.charts import bundle
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.looking import Looking, NotThere
 from polytag.inspector.pages import ProblemPage, page_routes, rendered
+from polytag.inspector.review import ReviewStore
+from polytag.inspector.review_routes import review_routes
 from polytag.inspector.routes import looking_routes
 from polytag.inspector.thumbnails import Thumbnails, cache_folder
 
@@ -26,11 +28,13 @@ def create_app(inspection: Inspection) -> FastAPI:
     """The application; whoever serves it puts the guard around it (`guard.py`)."""
     looking = Looking(inspection)
     thumbnails = Thumbnails(cache_folder() / "thumbnails")
+    store = ReviewStore.open(inspection.review_file)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
         looking.judging.close()
+        store.close()
 
     app = FastAPI(
         title="polytag inspector",
@@ -42,6 +46,7 @@ def create_app(inspection: Inspection) -> FastAPI:
     )
     app.include_router(page_routes(looking))
     app.include_router(looking_routes(looking, thumbnails))
+    app.include_router(review_routes(inspection, store))
 
     @app.get("/static/{name}", include_in_schema=False)
     def static(name: str, request: Request) -> Response:
