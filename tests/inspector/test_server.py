@@ -319,8 +319,9 @@ print("ended", flush=True)
 
 
 @contextlib.contextmanager
-def serving(**arguments):
+def serving(*, variables=(), **arguments):
     environment = {key: value for key, value in os.environ.items() if key not in {"DISPLAY", "WAYLAND_DISPLAY"}}
+    environment.update(variables)
     process = subprocess.Popen(
         [sys.executable, "-c", SERVING, repr(arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -335,15 +336,14 @@ def serving(**arguments):
 def test_ctrl_c_ends_cleanly(busy):
     with serving(port=0, open_browser=True) as (process, address):
         port = int(address.removeprefix("http://127.0.0.1:").removesuffix("/"))
-        connection = socket.create_connection(("127.0.0.1", port), timeout=30)
-        connection.sendall(f"GET /{'wait' if busy else ''} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
-        if busy:
-            assert process.stdout.readline() == "waiting\n"
-        else:
-            assert connection.recv(65536).endswith(b'"page"')
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-        connection.close()
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall(f"GET /{'wait' if busy else ''} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+            if busy:
+                assert process.stdout.readline() == "waiting\n"
+            else:
+                assert status_of(connection.recv(65536)) == 200  # and the connection stays open
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "ended\n", "")
 
 
@@ -358,3 +358,36 @@ def test_the_address_that_is_printed_holds_the_token():
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
             connection.sendall(f"GET / HTTP/1.0\r\nHost: any.name\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
             assert status_of(connection.recv(65536)) == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a display")
+@pytest.mark.parametrize(
+    ("variables", "arguments", "opens"),
+    [
+        ({"DISPLAY": ":0"}, {}, True),
+        ({}, {}, False),
+        ({"DISPLAY": ":0"}, {"token": "random"}, False),  # it would show in the list of processes
+        ({"DISPLAY": ":0"}, {"host": "0.0.0.0", "token": "random"}, False),
+    ],
+)
+def test_the_browser_is_opened_where_somebody_sees_it(tmp_path, variables, arguments, opens):
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    with serving(variables={**variables, "BROWSER": f"{browser} %s"}, port=0, open_browser=True, **arguments) as (process, address):
+        waited_until = time.monotonic() + (20 if opens else 0.3)
+        while not opened.exists() and time.monotonic() < waited_until:
+            time.sleep(0.02)
+        assert opened.exists() == opens
+        if opens:
+            assert opened.read_text() == address + "\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+
+
+def test_a_browser_that_fails_does_no_harm():
+    with serving(variables={"DISPLAY": ":0", "BROWSER": "/nowhere/at-all"}, port=0, open_browser=True) as (process, address):
+        assert address.startswith("http://127.0.0.1:")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
