@@ -45,7 +45,7 @@ def open_inspection(path: Path, asked: Asked, *, options: "ReadOptions", errors:
     is_run = path.is_dir() and (path / "args.yaml").is_file()
     if asked.split != "val" and not is_run:
         raise UsageError("only a run folder has training pictures", where="--split", got=str(path), expected="a run folder")
-    data, data_path = _data_of_run(path, errors=errors) if is_run else (None, None)
+    data, data_path, data_options = _data_of_run(path, errors=errors) if is_run else (None, asked.truth, options)
     if is_run and asked.split == "train":
         judged = Judged(predictions=_training_scores(path, errors=errors))
     else:
@@ -68,24 +68,25 @@ def open_inspection(path: Path, asked: Asked, *, options: "ReadOptions", errors:
         beside=_beside(asked, first=predictions, options=options) if asked.beside else None,
         checkpoint=path / "best" if is_run and (path / "best" / "config.json").is_file() else None,
         data=data,
-        data_path=data_path or asked.truth,
+        data_path=data_path,
+        data_options=data_options,
         column_N=_columns(replace(judged, predictions=predictions), asked),
     )
 
 
-def _data_of_run(run: Path, *, errors: "Console") -> "tuple[Dataset | None, Path | None]":
+def _data_of_run(run: Path, *, errors: "Console") -> "tuple[Dataset | None, Path | None, ReadOptions]":
     """The labelled data that a run learned from, split as it was; a note and None where they are gone."""
-    from polytag.data.load import load_dataset
+    from polytag.data.load import ReadOptions, load_dataset
     from polytag.data.splits import with_validation_split
-    from polytag.training.run_folder import open_run_folder, read_args
+    from polytag.training.run_args import read_run_args
 
     try:
-        _, data_path, options = read_args(open_run_folder(run))
-        dataset = load_dataset(data_path, options=options)
+        args = read_run_args(run)
+        dataset = load_dataset(args.data, options=args.options)
     except PolytagError as error:
         _note(errors, f"the run's data set cannot be read, so there are no boxes and no neighbours: {error.what} ({error.where})")
-        return None, None
-    return (with_validation_split(dataset) if dataset.splits == ("",) else dataset), data_path
+        return None, None, ReadOptions()
+    return (with_validation_split(dataset) if dataset.splits == ("",) else dataset), args.data, args.options
 
 
 def _training_scores(run: Path, *, errors: "Console") -> "Predictions":
@@ -175,13 +176,14 @@ def _history(path: Path) -> Sequence[Mapping[str, float]]:
 
 def _facts(run: Path, predictions: "Predictions") -> Mapping[str, str]:
     """What is worth knowing of how the model came to be."""
-    from polytag.training.run_folder import open_run_folder, read_args
+    from polytag.training.run_args import read_run_args
 
     try:
-        recipe, data, _ = read_args(open_run_folder(run))
+        args = read_run_args(run)
     except PolytagError:
         return {}
-    facts = {"recipe": recipe.name, "backbone": recipe.backbone, "data": data.name}
+    facts = {name: str(args.recipe[key]) for name, key in (("recipe", "name"), ("backbone", "backbone")) if key in args.recipe}
+    facts["data"] = args.data.name
     return facts | ({"checkpoint": predictions.checkpoint_id} if predictions.checkpoint_id else {})
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import Dataset, Predictions
+from polytag.data.load import ReadOptions
 from polytag.errors import PredictionsError
 from polytag.metrics.slices import Value
 
@@ -46,7 +47,7 @@ class Inspection:
     beside          a second run, or None
     checkpoint      the folder of the model, or None: then nothing can be predicted anew
     data            the labelled data set with all its splits, or None: where neighbours and boxes come from
-    data_path       the annotations themselves, or None
+    data_path, data_options   the annotations themselves, or None, and how they are read
     column_N        values to filter by, by column name: a text, a number or None for each picture
     """
 
@@ -63,6 +64,7 @@ class Inspection:
     checkpoint: Path | None = None
     data: Dataset | None = None
     data_path: Path | None = None
+    data_options: ReadOptions = ReadOptions()
     column_N: Mapping[str, Sequence[Value]] = field(default_factory=dict)
 
     def __post_init__(self):

@@ -21,6 +21,7 @@ from polytag import files
 from polytag.data.load import ReadOptions
 from polytag.errors import RunError
 from polytag.training.recipes import Recipe
+from polytag.training.run_args import ARGS, read_run_args
 
 COLUMNS = (
     "epoch", "train_loss", "val_loss", "train_map", "val_map", "head_lr", "backbone_lr", "pictures_per_second", "seconds",
@@ -37,7 +38,7 @@ class RunFolder:
     best = property(lambda self: self.path / "best")
     last = property(lambda self: self.path / "last")
     state = property(lambda self: self.path / "state" / "state.pt")
-    args = property(lambda self: self.path / "args.yaml")
+    args = property(lambda self: self.path / ARGS)
     results = property(lambda self: self.path / "results.csv")
     metrics = property(lambda self: self.path / "metrics.json")
     predictions = property(lambda self: self.path / "predictions-val.parquet")
@@ -106,18 +107,13 @@ def write_args(run: RunFolder, *, recipe: Recipe, data: Path, options: ReadOptio
 
 def read_args(run: RunFolder) -> tuple[Recipe, Path, ReadOptions]:
     """The recipe, data and reading options of a run; raises RunError where args.yaml has been changed beyond reading."""
+    args = read_run_args(run.path)
     try:
-        values = yaml.safe_load(run.args.read_text())
-        recipe: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values["recipe"].items()
-        }
-        return Recipe(**recipe), Path(values["data"]), ReadOptions(**values["reading"])
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in args.recipe.items()}
+        return Recipe(**values), args.data, args.options
+    except TypeError as error:
         raise RunError(
-            "args.yaml cannot be read",
-            where=str(run.args),
-            got=str(error).splitlines()[0],
-            expected="the file that `polytag train` wrote",
+            "args.yaml cannot be read", where=str(run.args), got=str(error), expected="the file that `polytag train` wrote"
         ) from error
 
 
