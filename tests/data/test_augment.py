@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from polytag.contracts import Preprocessing
-from polytag.data.augment import AUGMENTATIONS, Augmentation, augmentation, augmented, views
+from polytag.data.augment import AUGMENTATIONS, Augmentation, augmentation, augmented, seen_region, views
 from polytag.errors import UsageError
 
 
@@ -85,3 +85,20 @@ def test_unknown_preset_names_the_known_ones():
     assert str(error.value) == (
         "unknown augmentation\n  where: --augment\n  got: 'wild'\n  expected: one of none, light, standard, strong"
     )
+
+
+@pytest.mark.parametrize("size", [(90, 60), (60, 90), (64, 64), (33, 200)])
+@pytest.mark.parametrize(("fit", "crops"), [("squash", "center"), ("squash", "five"), ("crop", "flip"), ("crop", "ten")])
+def test_the_seen_region_is_what_the_first_view_shows(size: tuple[int, int], fit: str, crops: str):
+    """A picture whose red and green say how far right and down a pixel is: the view's mean colour is its region's middle."""
+    width, height = size
+    ramp = np.zeros((height, width, 3))
+    ramp[..., 0], ramp[..., 1] = (np.arange(width) + 0.5) / width, ((np.arange(height) + 0.5) / height)[:, None]
+    preprocessing = Preprocessing(image_size_px=32, fit=fit, crops=crops, crop_fraction=0.5)
+    view = views(Image.fromarray((255 * ramp).astype(np.uint8)), preprocessing)[0] / 255
+    left, top, right, bottom = seen_region(size, preprocessing)
+    assert (0 <= left < right <= 1, 0 <= top < bottom <= 1) == (True, True)
+    assert view[..., 0].mean() == pytest.approx((left + right) / 2, abs=0.02)
+    assert view[..., 1].mean() == pytest.approx((top + bottom) / 2, abs=0.02)
+    assert np.ptp(view[..., 0]) == pytest.approx(right - left, abs=0.05)
+    assert np.ptp(view[..., 1]) == pytest.approx(bottom - top, abs=0.05)

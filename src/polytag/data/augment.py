@@ -56,19 +56,30 @@ def views(picture: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """uint8 V x S x S x 3: the views that a picture is scored with (1, 2, 5 or 10, by `preprocessing.crops`)."""
     size_px = preprocessing.image_size_px
     many = preprocessing.crops in ("five", "ten")
-    if preprocessing.fit == "squash" and not many:
-        pictures = [_resize(picture, (size_px, size_px), preprocessing)]
+    larger_size = _size_before_crop(picture.size, preprocessing)
+    larger = _resize(picture, larger_size, preprocessing)
+    if larger_size == (size_px, size_px) and not many:
+        pictures = [larger]
     else:
-        side_px = round(size_px / preprocessing.crop_fraction)
-        larger = _resize(picture, _fitted_size(picture.size, side_px=side_px, fit=preprocessing.fit), preprocessing)
         spare = (larger.width - size_px, larger.height - size_px)
         corners = [(0, 0), (spare[0], 0), (0, spare[1]), spare] if many else []
-        centre = (round(spare[0] / 2), round(spare[1] / 2))
+        centre = _centre(larger_size, size_px)
         pictures = [larger.crop((left, top, left + size_px, top + size_px)) for left, top in [centre, *corners]]
     stacked = np.stack([np.asarray(view) for view in pictures])
     if preprocessing.crops in ("flip", "ten"):
         stacked = np.concatenate([stacked, stacked[:, :, ::-1]])
     return stacked
+
+
+def seen_region(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom, as shares of the upright picture, of what the first view shows: the whole, or its centre.
+
+    `size` is the upright picture's width and height. What a model finds in its square input lies there in the picture.
+    """
+    width, height = _size_before_crop(size, preprocessing)
+    left, top = _centre((width, height), preprocessing.image_size_px)
+    right, bottom = left + preprocessing.image_size_px, top + preprocessing.image_size_px
+    return left / width, top / height, right / width, bottom / height
 
 
 def augmented(picture: Image.Image, preset: Augmentation, preprocessing: Preprocessing, rng: np.random.Generator) -> np.ndarray:
@@ -107,13 +118,21 @@ def _resize(
     return picture.resize(size, _FILTERS[preprocessing.interpolation], box=box)
 
 
-def _fitted_size(size: tuple[int, int], *, side_px: int, fit: str) -> tuple[int, int]:
-    """Width and height of the picture that crops are cut from: a square, or the shorter side at `side_px`."""
-    if fit == "squash":
+def _size_before_crop(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """Width and height of the picture that views are cut from: a square, or the shorter side longer than the view's."""
+    side_px = round(preprocessing.image_size_px / preprocessing.crop_fraction)
+    if preprocessing.fit == "squash":
+        only_whole = preprocessing.crops in ("center", "flip")
+        side_px = preprocessing.image_size_px if only_whole else side_px
         return side_px, side_px
     width, height = size
     factor = side_px / min(width, height)
     return max(side_px, round(width * factor)), max(side_px, round(height * factor))
+
+
+def _centre(size: tuple[int, int], size_px: int) -> tuple[int, int]:
+    """Left and top of the central square."""
+    return round((size[0] - size_px) / 2), round((size[1] - size_px) / 2)
 
 
 def _random_box(

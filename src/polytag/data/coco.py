@@ -4,7 +4,7 @@ Format: https://cocodataset.org/#format-data. `images`, `annotations` and `categ
 key points matter only in that they name a category (and, by option, for their size).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,18 +48,10 @@ def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, pic
     crowd regions, or only boxes of fewer than `min_box_area_px` square pixels; `pictures` is tried first as the pictures' folder.
     Raises AnnotationError for what a file should not say, and where two files disagree about the categories.
     """
-    files = [_single(data)] if data.is_file() else _files(data)
-    if not files:
-        raise DataError(
-            "no COCO annotations",
-            where=str(data),
-            got="no JSON file in annotations, in train, val or test, or in the folder itself",
-            expected="such as annotations/instances_train2017.json or train/_annotations.coco.json",
-        )
-    root = files[0].path.parent if data.is_file() else data
+    contents = _contents(data)
+    root = contents[0].file.path.parent if data.is_file() else data
     if root.name == "annotations":
         root = root.parent
-    contents = [_content(file) for file in files]
     names = _classes(contents)
     index = FileIndex(must_exist=need_pictures)
     ids: list[str] = []
@@ -67,21 +59,11 @@ def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, pic
     split_N: list[str] = []
     blocks: list[np.ndarray] = []
     for content in contents:
-        folders = ([pictures] if pictures else []) + list(content.file.picture_folders)
-        rows: dict[object, int] = {}
-        listed: set[str] = set()
-        for number, image in enumerate(content.images):
-            where = f"{content.file.path}: images[{number}]"
-            image_id, file_name = _field(image, "id", where), str(_field(image, "file_name", where))
-            if image_id in rows or file_name in listed:
-                raise AnnotationError(
-                    "a picture is listed twice", where=where, got=f"id {image_id!r}, {file_name!r}", expected="every picture once"
-                )
-            rows[image_id] = len(rows)
-            listed.add(file_name)
-            paths.append(index.require(file_name, folders, where=where))
-            ids.append(relative_id(paths[-1], root))
-            split_N.append(content.file.split)
+        found = _pictures(content, pictures=pictures, index=index)
+        rows = {image_id: row for row, image_id in enumerate(found)}
+        paths += found.values()
+        ids += [relative_id(path, root) for path in found.values()]
+        split_N += [content.file.split] * len(found)
         blocks.append(_targets(content, rows=rows, names=names, crowd=crowd, small=small, min_box_area_px=min_box_area_px))
     return Dataset(
         ids=tuple(ids),
@@ -91,6 +73,58 @@ def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, pic
         label_set=LabelSet(names=names),
         source=f"coco {data}",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotated:
+    """One picture of a COCO file: as it is listed, with its annotations and the class name of each."""
+
+    split: str
+    path: Path
+    image: Mapping[str, object]
+    annotations: Sequence[tuple[str, Mapping[str, object]]]
+
+
+def read_annotated(data: Path, *, pictures: str) -> Iterator[Annotated]:
+    """All that the files say of each picture, in their order; raises as `read_coco`, but leaves out unknown classes."""
+    index = FileIndex(must_exist=False)
+    for content in _contents(data):
+        of_picture: dict[object, list[tuple[str, Mapping[str, object]]]] = {}
+        for annotation in content.annotations:
+            if category := content.categories.get(annotation.get("category_id")):
+                of_picture.setdefault(annotation.get("image_id"), []).append((str(category["name"]), annotation))
+        found = _pictures(content, pictures=pictures, index=index)
+        for image, (image_id, path) in zip(content.images, found.items(), strict=True):
+            yield Annotated(split=content.file.split, path=path, image=image, annotations=of_picture.get(image_id, ()))
+
+
+def _contents(data: Path) -> list["_Content"]:
+    files = [_single(data)] if data.is_file() else _files(data)
+    if not files:
+        raise DataError(
+            "no COCO annotations",
+            where=str(data),
+            got="no JSON file in annotations, in train, val or test, or in the folder itself",
+            expected="such as annotations/instances_train2017.json or train/_annotations.coco.json",
+        )
+    return [_content(file) for file in files]
+
+
+def _pictures(content: "_Content", *, pictures: str, index: FileIndex) -> dict[object, Path]:
+    """The picture file of each image id, in the order they are listed; raises AnnotationError for one listed twice."""
+    folders = ([pictures] if pictures else []) + list(content.file.picture_folders)
+    found: dict[object, Path] = {}
+    listed: set[str] = set()
+    for number, image in enumerate(content.images):
+        where = f"{content.file.path}: images[{number}]"
+        image_id, file_name = _field(image, "id", where), str(_field(image, "file_name", where))
+        if image_id in found or file_name in listed:
+            raise AnnotationError(
+                "a picture is listed twice", where=where, got=f"id {image_id!r}, {file_name!r}", expected="every picture once"
+            )
+        found[image_id] = index.require(file_name, folders, where=where)
+        listed.add(file_name)
+    return found
 
 
 # ---- files ----

@@ -96,10 +96,24 @@ def read_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels as the header says, without decoding; a picture that is turned by EXIF may have them swapped.
+    """Width and height in pixels as the header says, without decoding; a picture that is turned by EXIF has them swapped.
 
     Raises PictureError for a file that is missing, empty, unreadable or of another format.
     """
+    return _read_header(path)[0]
+
+
+def read_frame(path: Path) -> tuple[tuple[int, int], int]:
+    """Width and height of the pixels as they are stored, and EXIF's value, 1 to 8, of how they are turned; 1 is upright.
+
+    From 5 on the upright picture is as wide as the stored one is high. Only the header is read. Raises PictureError as `read_size`.
+    """
+    size, orientation = _read_header(path)
+    return size, orientation if orientation in _UPRIGHT else 1
+
+
+def _read_header(path: Path) -> tuple[tuple[int, int], int]:
+    """Size and EXIF orientation."""
     with _opened(path, str(path)) as file:
         head = file.read(4096)
         reader = _reader(head)
@@ -110,7 +124,11 @@ def read_size(path: Path) -> tuple[int, int]:
         file.seek(0)
         try:
             with _quiet(reader, head):
-                return reader(file).size
+                picture = reader(file)
+                orientation = _orientation(picture)
+                is_turned = isinstance(picture, TiffImageFile) and orientation >= 5  # Pillow says the upright size of a TIFF
+                width, height = picture.size
+                return (height, width) if is_turned else (width, height), orientation
         except Exception as error:  # as in read_picture
             raise PictureError(
                 "the picture's header cannot be read", where=str(path), got=str(error) or type(error).__name__
@@ -263,13 +281,15 @@ def _stretched(value_HW: np.ndarray) -> np.ndarray:
 
 def _upright(rgb: Image.Image, picture: ImageFile) -> Image.Image:
     """Turned as the camera said; the same object where it was upright."""
-    if isinstance(picture, TiffImageFile):  # recent Pillow turns TIFF itself and then drops the tag
-        orientation = picture.tag_v2.get(_ORIENTATION, 1)
-    else:
-        exif = picture.info.get("exif", b"")
-        orientation = _exif_orientation(exif) if isinstance(exif, bytes) else 1
-    transposition = _UPRIGHT.get(orientation)
+    transposition = _UPRIGHT.get(_orientation(picture))
     return rgb if transposition is None else rgb.transpose(transposition)
+
+
+def _orientation(picture: ImageFile) -> int:
+    if isinstance(picture, TiffImageFile):  # recent Pillow turns TIFF itself and then drops the tag
+        return picture.tag_v2.get(_ORIENTATION, 1)
+    exif = picture.info.get("exif", b"")
+    return _exif_orientation(exif) if isinstance(exif, bytes) else 1
 
 
 def _exif_orientation(exif: bytes) -> int:

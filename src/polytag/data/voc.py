@@ -189,6 +189,11 @@ def _refuse_twice(name: str, seen: Mapping[str, object], *, where: str) -> None:
 # ---- XML ----
 
 
+def annotation_files(data: Path) -> Mapping[str, Path]:
+    """Where the XML of a picture is, by split: of the picture `id` in folder `id`.xml. Key "" where all splits share one."""
+    return {place.split: place.folder for place in _xml_places(_one_devkit(data))}
+
+
 @dataclass(frozen=True, kw_only=True)
 class _XmlPlace:
     """A folder of XML files, where their pictures lie, and the split they belong to ("" where the folders name none)."""

@@ -57,7 +57,7 @@ def read_yolo(data: Path) -> Dataset:
             ids.append(relative_id(path, root))
             paths.append(path)
             split_N.append(split)
-            label_files.append(_label_file(path, label_index))
+            label_files.append(label_file(path, label_index))
     if not any(label_files):
         raise DataError(
             "no YOLO label file was found",
@@ -82,8 +82,11 @@ def read_yolo(data: Path) -> Dataset:
 # ---- labels ----
 
 
-def _label_file(picture: Path, index: FileIndex) -> Path | None:
-    """The last "images" in the path becomes "labels" (as Ultralytics does); else the file beside the picture."""
+def label_file(picture: Path, index: FileIndex) -> Path | None:
+    """The text file of a picture's labels; None where it has none.
+
+    The last "images" in the path becomes "labels" (as Ultralytics does); else the file beside the picture.
+    """
     parts = list(picture.parts)
     if "images" in parts:
         at = len(parts) - 1 - parts[::-1].index("images")

@@ -1,0 +1,174 @@
+"""Where a model looks for a class: gradient-weighted class activation maps, for any timm backbone.
+
+Shapes: K classes asked for, h x w places of the last feature map, T tokens, D channels.
+
+Source: Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2. Every map says where *within this picture* the evidence for its
+class lies, and nothing of how much there is: the map of an absent class has a warmest place too.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from polytag.errors import UsageError
+
+_MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens; more than any timm model has
+
+
+def class_activation(model: nn.Module, pixels: Tensor, columns: Sequence[int]) -> np.ndarray:
+    """float32 K x h x w in [0, 1]: for each of these logits, where its evidence lies; all zero where nothing speaks for it.
+
+    `model` is in evaluation mode, and is left as it was; `pixels` is one normalised picture, 1 x 3 x S x S, on its device. The
+    warmest place of a map is 1. One forward pass, and one backward pass a class through what follows the feature map; in float32
+    even under autocast. Calibration and thresholds do not matter: they are monotone.
+
+    Feature maps (CNNs and such transformers as Swin): equations 1 and 2 at the last one. Tokens that the head pools (ViT with
+    average pooling, Mixer): gradient times activation of the last tokens. Tokens that only a class token reads: the same one
+    attention earlier, at what the last attention reads, because afterwards they have no gradient. There it must be taken
+    after the normalisation: a function that does not change with the scale of x has x . grad = 0 (Euler), in every token.
+
+    Raises UsageError for a backbone whose features are neither.
+    """
+    assert not model.training
+    assert pixels.shape[0] == 1
+    with torch.autocast(pixels.device.type, enabled=False), _Recorded(model) as attended:
+        with torch.no_grad():
+            feature = model.forward_features(pixels.float())  # pyright: ignore[reportCallIssue]  every timm model has it
+        if isinstance(feature, Tensor) and feature.ndim == 4:
+            return _stacked(_of_feature_map(model, feature, columns))
+        if not isinstance(feature, Tensor) or feature.ndim != 3:
+            raise _cannot_map(model, feature)
+        if _num_patches(model, feature) and _heads_read_patches(model, feature):
+            return _stacked(_of_pooled_tokens(model, feature, columns))
+        if not attended.module or attended.output is None or not _num_patches(model, attended.output):
+            raise _cannot_map(model, feature)
+        return _stacked(_of_attended_tokens(model, pixels.float(), attended.module, columns))
+
+
+def _of_feature_map(model: nn.Module, feature: Tensor, columns: Sequence[int]) -> list[Tensor]:
+    channels = 3 if _is_channels_last(model, feature) else 1
+    places = tuple(axis for axis in (1, 2, 3) if axis != channels)
+    maps: list[Tensor] = []
+    for gradient in _gradients(lambda leaf: _head(model, leaf), feature, columns):
+        weight = gradient.mean(dim=places, keepdim=True)  # equation 1
+        maps.append((weight * feature).sum(dim=channels)[0])  # equation 2, before its ReLU
+    return maps
+
+
+def _of_pooled_tokens(model: nn.Module, feature: Tensor, columns: Sequence[int]) -> list[Tensor]:
+    gradients = _gradients(lambda leaf: _head(model, leaf), feature, columns)
+    return [_on_grid(model, gradient * feature) for gradient in gradients]
+
+
+def _of_attended_tokens(model: nn.Module, pixels: Tensor, module: nn.Module, columns: Sequence[int]) -> list[Tensor]:
+    """A second forward pass, in which the module's output is the leaf that gradients are taken at."""
+    leaves: list[Tensor] = []
+
+    def cut(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        leaves.append(output.detach().requires_grad_())
+        return leaves[-1].clone()
+
+    handle = module.register_forward_hook(cut)
+    try:
+        with torch.enable_grad():
+            logits = _head(model, model.forward_features(pixels))[0].unbind()  # pyright: ignore[reportCallIssue]
+    finally:
+        handle.remove()
+    gradients = [torch.autograd.grad(logits[column], leaves[-1], retain_graph=True)[0] for column in columns]
+    return [_on_grid(model, gradient * leaves[-1].detach()) for gradient in gradients]
+
+
+def _gradients(forward: Callable[[Tensor], Tensor], feature: Tensor, columns: Sequence[int]) -> list[Tensor]:
+    """The gradient of each of these logits at the feature, of its shape; nothing before it is differentiated."""
+    leaf = feature.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        logits = forward(leaf.clone())[0].unbind()  # a clone: some heads work in place, which a leaf does not allow
+    return [torch.autograd.grad(logits[column], leaf, retain_graph=True)[0] for column in columns]
+
+
+def _head(model: nn.Module, feature: Tensor) -> Tensor:
+    return model.forward_head(feature)  # pyright: ignore[reportCallIssue]
+
+
+class _Recorded:
+    """The last normalisation before an attention that the forward pass ran through, and what it gave.
+
+    timm calls it `norm1` in every transformer with a class token, whether its blocks are ViT's, CaiT's or CoaT's.
+    """
+
+    module: nn.Module | None = None
+    output: Tensor | None = None
+
+    def __init__(self, model: nn.Module):
+        self._modules = [module for name, module in model.named_modules() if name.split(".")[-1] == "norm1"]
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> "_Recorded":
+        self._handles = [module.register_forward_hook(self._note) for module in self._modules]
+        return self
+
+    def _note(self, module: nn.Module, _inputs: object, output: Tensor) -> None:
+        if isinstance(output, Tensor) and output.ndim == 3:  # pyright: ignore[reportUnnecessaryIsInstance]  modules give anything
+            self.module, self.output = module, output
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
+def _heads_read_patches(model: nn.Module, feature: Tensor) -> bool:
+    """Whether the logits change with the patch tokens, and not with class tokens alone."""
+    leaf = feature.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        total = _head(model, leaf.clone()).square().sum()
+    (gradient,) = torch.autograd.grad(total, leaf)
+    return bool(gradient[0, -_num_patches(model, feature) :].any())
+
+
+def _num_patches(model: nn.Module, tokens: Tensor) -> int:
+    """How many of the T tokens are patches of the square picture; 0 where no square fits."""
+    num_tokens = tokens.shape[1]
+    num_prefix = getattr(model, "num_prefix_tokens", None)
+    if isinstance(num_prefix, int) and _is_square(num_tokens - num_prefix):
+        return num_tokens - num_prefix
+    nearest = math.isqrt(num_tokens) ** 2
+    return nearest if nearest > 1 and num_tokens - nearest <= _MOST_PREFIX_TOKENS else 0
+
+
+def _is_square(number: int) -> bool:
+    return number > 1 and math.isqrt(number) ** 2 == number
+
+
+def _on_grid(model: nn.Module, evidence: Tensor) -> Tensor:
+    """h x w from 1 x T x D: summed over channels, class tokens dropped (they stand first)."""
+    num_patches = _num_patches(model, evidence)
+    side = math.isqrt(num_patches)
+    return evidence[0, -num_patches:].sum(dim=-1).reshape(side, side)
+
+
+def _is_channels_last(model: nn.Module, feature: Tensor) -> bool:
+    named = str(getattr(model, "output_fmt", ""))  # Swin and its kind say so
+    num_features = getattr(model, "num_features", None)
+    return named.endswith("NHWC") or (feature.shape[1] != num_features and feature.shape[3] == num_features)
+
+
+def _stacked(maps: list[Tensor]) -> np.ndarray:
+    """Positive evidence alone (equation 2's ReLU), each map divided by its maximum."""
+    heat_Khw = torch.stack(maps).detach().relu().nan_to_num().float()
+    top_K = heat_Khw.amax(dim=(1, 2), keepdim=True)
+    return (heat_Khw / top_K.where(top_K > 0, 1)).cpu().numpy()
+
+
+def _cannot_map(model: nn.Module, feature: object) -> UsageError:
+    shape = (
+        f"features of shape {tuple(feature.shape)}" if isinstance(feature, Tensor) else f"a {type(feature).__name__} of features"
+    )
+    return UsageError(
+        f"no heat map can be made for {type(model).__name__}",
+        got=shape,
+        expected="a feature map, or patch tokens in a square with class tokens before them",
+        next_step="predictions and everything else work; use another backbone if heat maps matter",
+    )
