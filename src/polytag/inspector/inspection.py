@@ -64,7 +64,7 @@ class Inspection:
     checkpoint: Path | None = None
     data: Dataset | None = None
     data_path: Path | None = None
-    data_options: ReadOptions = ReadOptions()
+    data_options: ReadOptions = field(default_factory=ReadOptions)
     column_N: Mapping[str, Sequence[Value]] = field(default_factory=dict)
 
     def __post_init__(self):

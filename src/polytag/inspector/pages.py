@@ -70,8 +70,6 @@ class RankingPage:
     ranking: RankingAnswer
     sorts: Sequence[str]
     num_filters: int
-    next_class: str
-    previous_class: str
     query: str
     offset: int
     page_size: int
@@ -243,8 +241,6 @@ def ranking_page(looking: Looking, asked: PageParameters, *, query: str) -> Rank
         ranking=looking.ranking(asked, offset=asked.offset, limit=PAGE_SIZE),
         sorts=sorts,
         num_filters=sum(1 for each in filters if each not in (None, [], "", 0, False)),
-        next_class=names[(column + 1) % len(names)],
-        previous_class=names[column - 1],
         query=query,
         offset=asked.offset,
         page_size=PAGE_SIZE,

@@ -1,0 +1,225 @@
+"""The pages without a browser: what they are given, what they say, and that their keys are the documented ones."""
+
+import re
+from dataclasses import fields, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jinja2.meta
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from polytag.contracts import LabelSet, Predictions
+from polytag.inspector.app import create_app
+from polytag.inspector.inspection import Inspection, beside
+from polytag.inspector.pages import TEMPLATES, environment
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "inspector.md"
+HOSTILE = ("<b>cat</b>", 'a"b&c', "{{ 7 * 7 }}", "dog")
+
+
+def predictions(scale: str = "logit") -> Predictions:
+    rng = np.random.default_rng(0)
+    target_NC = rng.integers(-1, 2, (150, 4)).astype(np.int8)
+    target_NC[:, 3] = np.minimum(target_NC[:, 3], 0)  # nobody is a dog
+    ids = tuple(f"<i>{row}</i>" for row in range(150))
+    logit_NC = 2 * target_NC + rng.normal(0, 2, target_NC.shape)
+    return Predictions(ids=ids, logit_NC=logit_NC, target_NC=target_NC, label_set=LabelSet(names=HOSTILE), scale=scale)
+
+
+def inspected(tmp_path: Path, *, scale: str = "logit", **more: object) -> TestClient:
+    inspection = Inspection(
+        name="<u>run</u>",
+        folder=tmp_path,
+        review_file=tmp_path / "review.sqlite",
+        predictions=predictions(scale),
+        threshold_C=np.array([0.5, 0.25, 0.5, 0.5]),
+        **more,
+    )
+    return TestClient(create_app(inspection), base_url="http://127.0.0.1")
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> TestClient:
+    return inspected(tmp_path)
+
+
+class Page(HTMLParser):
+    """Elements and texts of a page."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
+        return [each for name, each in self.elements if name == tag and all(each.get(k) == v for k, v in wanted.items())]
+
+
+def page(client: TestClient, path: str, status: int = 200) -> Page:
+    answer = client.get(path)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].startswith("text/html")
+    return Page(answer.text)
+
+
+@pytest.mark.parametrize("kind", TEMPLATES, ids=lambda kind: kind.__name__)
+def test_keys_are_those_documented_and_those_the_template_reads(kind: type):
+    keys = {field.name for field in fields(kind)}
+    section = re.search(rf"^### {kind.__name__}\n(.*?)(?=^###|\Z)", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    assert section, f"docs/reference/inspector.md has no section {kind.__name__}"
+    rows = [line.split("|")[1] for line in section[1].splitlines() if line.startswith("| `")]
+    assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == keys
+    made = environment()
+    sources = [made.loader.get_source(made, name)[0] for name in (TEMPLATES[kind], "base.html.j2")]
+    read = set().union(*(jinja2.meta.find_undeclared_variables(made.parse(source)) for source in sources))
+    own = {name for source in sources for name in re.findall(r"{% (?:macro|set|from \S+ import) (\w+)", source)}
+    assert read - set(made.globals) - own == keys, "a page is given what it reads, and nothing else"
+
+
+def test_every_route_of_the_api_is_documented(client: TestClient):
+    text = DOCUMENT.read_text()
+    for path in client.get("/api/openapi.json").json()["paths"]:
+        if path.startswith("/data/"):
+            continue
+        word = "/".join(path.split("/")[:3])
+        assert word in text, f"{path} is not in docs/reference/inspector.md"
+
+
+def test_the_overview_lists_every_class_and_sorts_by_what_is_asked(client: TestClient):
+    shown = page(client, "/?sort=name&order=asc")
+    names = [name for name in HOSTILE if name in shown.texts]
+    assert set(names) == set(HOSTILE)
+    order = [text for text in shown.texts if text in HOSTILE]
+    assert order == sorted(HOSTILE, key=str.casefold)
+    by_ap = [text for text in page(client, "/").texts if text in HOSTILE]
+    aps = {each["name"]: each["ap"] for each in client.get("/api/classes").json()["classes"]}
+    assert aps["dog"] is None
+    assert by_ap == [*sorted(HOSTILE[:3], key=lambda name: -aps[name]), "dog"]
+
+
+def test_names_that_look_like_markup_are_names(client: TestClient):
+    for path in ("/", "/ranking", "/picture?id=%3Ci%3E3%3C/i%3E", "/review", "/predict"):
+        shown = page(client, path)
+        assert not shown.all("b", id="x")
+        assert not shown.all("u")
+        assert not shown.all("i")
+        assert "49" not in shown.texts
+
+
+def test_without_scripts_a_ranking_can_be_read_to_its_end(client: TestClient):
+    seen: list[str] = []
+    path = "/ranking?class=dog&order=asc"
+    while path:
+        shown = page(client, path)
+        seen += [text for text in shown.texts if text.startswith("<i>")]
+        further = [each["href"] for each in shown.all("a", **{"class": "button"}) if "offset=" in (each["href"] or "")]
+        path = further[-1] if further and len(seen) < 150 else ""
+    logit_N = predictions().logit_NC[:, 3]
+    assert seen == [f"<i>{row}</i>" for row in sorted(range(150), key=lambda row: (logit_N[row], f"<i>{row}</i>"))]
+
+
+def test_a_forms_empty_fields_ask_nothing(client: TestClient):
+    empty = "/ranking?class=dog&sort=score&order=desc&threshold=&min_labels=&max_labels=&present=&absent=&column=&value=&text="
+    assert page(client, empty).texts.count("Clear") == 1
+    assert client.get(empty.replace("/ranking", "/api/ranking")).json()["total"] == 150
+
+
+def test_a_picture_leads_to_its_neighbours_in_the_ranking(client: TestClient):
+    rows = client.get("/api/ranking?class=dog&sort=loss&limit=3").json()["pictures"]
+    shown = page(client, f"/picture?class=dog&sort=loss&id={rows[1]['id']}")
+    before, after = shown.all("a", rel="prev")[0]["href"], shown.all("a", rel="next")[0]["href"]
+    for link, row in ((before, rows[0]), (after, rows[2])):
+        assert row["id"] in page(client, link).texts
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "told"),
+    [
+        ("/nowhere", 404, "Not Found"),
+        ("/ranking?class=lion", 404, "no such class"),
+        ("/picture?id=lion", 404, "no such picture"),
+        ("/ranking?sort=colour", 422, "sort"),
+        ("/ranking?threshold=2", 422, "threshold"),
+        ("/ranking?class=dog&sort=disagreement", 409, "no second run"),
+        ("/ranking?column=camera&value=1", 409, "unknown column"),
+    ],
+)
+def test_problems_are_pages_with_a_way_back(client: TestClient, path: str, status: int, told: str):
+    shown = page(client, path, status)
+    assert any(told in text for text in shown.texts), shown.texts
+    assert shown.all("a", href="/")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/ranking?class=lion", 404),
+        ("/api/ranking", 422),
+        ("/api/ranking?class=dog&offset=-1", 422),
+        ("/api/pictures/150", 404),
+        ("/api/pictures/99999999999999999999", 422),
+        ("/api/pictures/x", 422),
+        ("/thumbnails/150", 404),
+        ("/thumbnails/0", 404),
+        ("/static/nothing.js", 404),
+        ("/api/operating?class=lion", 404),
+    ],
+)
+def test_problems_of_the_api_are_json(client: TestClient, path: str, status: int):
+    answer = client.get(path)
+    assert answer.status_code == status
+    assert answer.json()["detail"]
+
+
+def test_ranks_are_shown_without_a_threshold(tmp_path: Path):
+    client = inspected(tmp_path, scale="rank")
+    assert not page(client, "/ranking").all("input", id="slider")
+    assert client.get("/api/operating?class=dog").status_code == 409
+    assert client.get("/api/charts", params={"class": HOSTILE[0]}).json()["precision_recall"]
+    picture = client.get("/api/pictures/0").json()
+    assert picture["classes"][0]["probability"] is None
+    page(client, "/")
+    page(client, "/picture?id=%3Ci%3E3%3C/i%3E")
+
+
+def test_a_second_run_stands_beside_the_first(tmp_path: Path):
+    first = predictions()
+    second = replace(first, logit_NC=first.logit_NC[:, ::-1])
+    client = inspected(tmp_path, beside=beside("other", second, first=first))
+    assert client.get("/api/run").json()["beside"] == "other"
+    shown = page(client, "/?sort=gain")
+    assert "AP beside" in shown.texts
+    assert client.get("/api/ranking?class=dog&sort=disagreement&disagree=true").json()["total"] > 0
+
+
+def test_answers_are_the_reports_numbers(tmp_path: Path):
+    from polytag.metrics.evaluate import judge_predictions
+
+    client = inspected(tmp_path)
+    scores = judge_predictions(predictions(), threshold=(0.5, 0.25, 0.5, 0.5))
+    for _ in range(200):
+        answer = client.get("/api/classes").json()
+        if answer["is_judged"]:
+            break
+    run = client.get("/api/run").json()
+    assert (run["mAP"]["value"], run["mAP"]["low"]) == pytest.approx((scores.mean_ap.value, scores.mean_ap.low))
+    for c, each in enumerate(answer["classes"][:3]):
+        found = [each[key] for key in ("ap", "ap_low", "ap_high", "precision", "recall")]
+        expected = [scores.ap_C, scores.ap_low_C, scores.ap_high_C, scores.precision_C, scores.recall_C]
+        assert found == pytest.approx([values[c] for values in expected])
+
+
+def test_what_a_browser_has_is_not_sent_again(client: TestClient):
+    first = client.get("/static/frame.js")
+    assert first.headers["content-type"].startswith("text/javascript")
+    again = client.get("/static/frame.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
