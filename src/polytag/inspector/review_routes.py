@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, HTTPException
 from fastapi import Query as QueryParameter
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from polytag.errors import ReviewConflict, RunError, UsageError
 from polytag.inspector.answers import Label, Problem, plain
@@ -38,6 +38,14 @@ def _as_value_error(check: Callable[[str], str]) -> Callable[[str], str]:
     return checked
 
 
+def _no_truth_value(label: object) -> object:
+    """To Python, and so to pydantic, true is 1."""
+    if isinstance(label, bool):
+        raise ValueError("a label is 1, 0 or -1")
+    return label
+
+
+GivenLabel = Annotated[Label, BeforeValidator(_no_truth_value)]
 Number = Annotated[int, Field(ge=0, lt=2**63)]
 Id = Annotated[str, Field(max_length=LONGEST_ID)]
 Reviewer = Annotated[str, Field(max_length=200), AfterValidator(_as_value_error(reviewer_name))]
@@ -48,9 +56,11 @@ ClassName = Annotated[str, QueryParameter(alias="class", max_length=LONGEST_ID, 
 class DecisionRequest(BaseModel):
     """What a label is."""
 
+    model_config = ConfigDict(strict=True)
+
     picture: Id
     class_name: Id
-    label: Label = Field(description="1 present, 0 absent, -1 unknown")
+    label: GivenLabel = Field(description="1 present, 0 absent, -1 unknown")
     reviewer: Reviewer
     note: Note = ""
     based_on: Number = Field(description="The number of the last row that was seen of this label; 0: none.")
@@ -58,6 +68,8 @@ class DecisionRequest(BaseModel):
 
 class UndoRequest(BaseModel):
     """Whose last decision is taken back, or which one of theirs."""
+
+    model_config = ConfigDict(strict=True)
 
     reviewer: Reviewer
     number: Number = Field(0, description="Of the decision; 0: their last.")

@@ -1,0 +1,325 @@
+"""The JSON API of the review: what it answers, and that nothing a client sends can break it."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from polytag.contracts import LabelSet, Predictions
+from polytag.errors import RunError
+from polytag.inspector.app import create_app
+from polytag.inspector.inspection import Inspection
+from polytag.inspector.review import ReviewStore, open_review
+from polytag.inspector.review_queue import Suspicion, queue
+
+WRONG, NUM_PICTURES = (3, 11), 80
+
+
+def inspection_of(folder: Path, *, scale: str = "logit", num_pictures: int = NUM_PICTURES) -> Inspection:
+    """Cats are known well, with two wrong labels; nobody said of four dogs, which the model sees."""
+    rng = np.random.default_rng(0)
+    target_NC = (rng.random((num_pictures, 2)) < 0.4).astype(np.int8)
+    logit_NC = 5.0 * target_NC - 2.5 + rng.normal(0, 0.5, target_NC.shape)
+    rows = [row for row in WRONG if row < num_pictures]
+    target_NC[rows, 0] = 1 - target_NC[rows, 0]
+    target_NC[np.flatnonzero(target_NC[:, 1] == 1)[:4], 1] = -1
+    predictions = Predictions(
+        ids=tuple(f"{row:02}.jpg" for row in range(num_pictures)),
+        logit_NC=logit_NC,
+        target_NC=target_NC,
+        label_set=LabelSet(names=("cat", "dog")),
+        scale=scale,
+    )
+    return Inspection(
+        name="run",
+        folder=folder,
+        review_file=folder / "review.sqlite",
+        predictions=predictions,
+        threshold_C=np.full(2, 0.5),
+        split="train",
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ReviewStore]:
+    """The review that the client's server has open too."""
+    with open_review(tmp_path / "review.sqlite") as store:
+        yield store
+
+
+def client_of(inspection: Inspection) -> TestClient:
+    return TestClient(create_app(inspection), base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    with client_of(inspection_of(tmp_path)) as client:
+        yield client
+
+
+def ready(client: TestClient, **asked: str | int) -> dict[str, Any]:
+    """The queue, asked for as the page does: again and again until it is there."""
+    for _ in range(1000):
+        answer = client.get("/api/review/queue", params=asked)
+        assert answer.status_code == 200, answer.text
+        if answer.json()["status"] != "computing":
+            return answer.json()
+        time.sleep(0.02)
+    raise AssertionError("never ready")
+
+
+def decision(**changes: object) -> dict[str, object]:
+    return {"picture": "03.jpg", "class_name": "cat", "label": 1, "reviewer": "Ada", "based_on": 0} | changes
+
+
+def decide(client: TestClient, **changes: object) -> dict[str, Any]:
+    answer = client.post("/api/review/decisions", json=decision(**changes))
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_the_most_suspect_labels_come_first(client: TestClient):
+    found = ready(client)
+    assert (found["status"], found["reason"], found["offset"]) == ("ready", "", 0)
+    assert {(entry["picture"], entry["class_name"]) for entry in found["entries"][:2]} == {("03.jpg", "cat"), ("11.jpg", "cat")}
+    first = found["entries"][0]
+    assert (first["decision"], first["number"], first["row"]) == (None, 0, int(first["picture"][:2]))
+    assert abs(first["given"] - first["probability"]) > 0.9
+    assert first["is_counted"]
+    unknown = ready(client, kind="unknown")
+    assert unknown["total"] == 4
+    assert {(entry["class_name"], entry["given"]) for entry in unknown["entries"]} == {("dog", -1)}
+    everything = ready(client, kind="all")
+    assert everything["total"] == found["total"] + 4
+    assert ready(client, **{"class": "dog"})["total"] == sum(entry["class_name"] == "dog" for entry in found["entries"])
+
+
+def test_pages_of_the_queue(client: TestClient):
+    everything = ready(client, kind="all")["entries"]
+    assert ready(client, kind="all", limit=2, offset=1)["entries"] == everything[1:3]
+    assert ready(client, kind="all", offset=10_000)["entries"] == []
+
+
+def test_what_is_decided_leaves_the_queue_and_comes_back(client: TestClient):
+    before = ready(client)
+    made = decide(client, note=" no cat ")
+    assert made | {"time": ""} == {
+        "number": 1, "split": "train", "picture": "03.jpg", "class_name": "cat", "label": 1, "given": made["given"],
+        "reviewer": "Ada", "author": "Ada", "note": "no cat", "time": "", "undoes": None,
+    }  # fmt: skip
+    after = ready(client)
+    assert after["total"] == before["total"] - 1
+    assert "03.jpg" not in [entry["picture"] for entry in after["entries"][:1]]
+    shown = ready(client, include_decided="true")
+    (entry,) = [entry for entry in shown["entries"] if entry["picture"] == "03.jpg" and entry["class_name"] == "cat"]
+    assert (entry["decision"], entry["number"]) == (made, 1)
+    undone = client.post("/api/review/undo", json={"reviewer": "Ada"}).json()
+    assert (undone["undoes"], undone["label"], undone["author"]) == (1, None, "")
+    back = ready(client)
+    assert back["total"] == before["total"]
+    (entry,) = [entry for entry in back["entries"] if entry["picture"] == "03.jpg" and entry["class_name"] == "cat"]
+    assert (entry["decision"], entry["number"]) == (None, 2)
+    assert decide(client, based_on=2)["number"] == 3
+
+
+def test_two_windows_do_not_overwrite_each_other(client: TestClient):
+    first = decide(client)
+    answer = client.post("/api/review/decisions", json=decision(label=0, reviewer="Ben"))
+    assert answer.status_code == 409
+    assert answer.json() == {"detail": "another decision on this label came first", "current": first}
+    decide(client, label=0, reviewer="Ben", based_on=1)
+    answer = client.post("/api/review/undo", json={"reviewer": "Ada"})
+    assert (answer.status_code, answer.json()["current"]["reviewer"]) == (409, "Ben")
+    assert client.post("/api/review/undo", json={"reviewer": "Eve"}).json() == {"detail": "nothing to take back"}
+    assert client.post("/api/review/undo", json={"reviewer": "Ben", "number": 2}).json()["author"] == "Ada"
+
+
+def test_progress_history_and_the_labels_of_a_picture(client: TestClient):
+    total = ready(client)["total"]
+    made = decide(client)
+    decide(client, picture="00.jpg", label=-1)
+    progress = client.get("/api/review/progress").json()
+    given = made["given"] == 1
+    assert progress == {
+        "num_decided": 2, "num_changed": 2 - given, "num_confirmed": int(given), "status": "ready", "num_suspects": total,
+        "num_suspects_decided": 1,
+    }  # fmt: skip
+    history = client.get("/api/review/history").json()["decisions"]
+    assert [row["number"] for row in history] == [2, 1]
+    assert client.get("/api/review/history", params={"picture": "03.jpg", "class": "cat"}).json()["decisions"] == [made]
+    assert client.get("/api/review/history", params={"limit": 1}).json()["decisions"] == history[:1]
+    labels = client.get("/api/review/labels", params={"picture": "03.jpg"}).json()
+    assert (labels["row"], [each["class_name"] for each in labels["classes"]]) == (3, ["cat", "dog"])
+    assert [each["number"] for each in labels["classes"]] == [1, 0]
+    assert labels["classes"][0]["decision"] == made
+    assert 0 < labels["classes"][1]["probability"] < 1
+
+
+def test_the_first_question_does_not_wait(store: ReviewStore, tmp_path: Path):
+    inspection = inspection_of(tmp_path)
+    suspicion = Suspicion(inspection)
+    assert queue(inspection, suspicion, store, patience_seconds=30).status == "ready"
+    again = queue(inspection, suspicion, store)
+    assert again.entries == queue(inspection, Suspicion(inspection), store, patience_seconds=30).entries
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"scale": "rank"}, "these scores are ranks: they cannot be calibrated"),
+        ({"num_pictures": 3}, "too few pictures to calibrate on"),
+    ],
+)
+def test_scores_that_suspect_nothing_can_still_be_reviewed(tmp_path: Path, asked: dict[str, Any], reason: str):
+    with client_of(inspection_of(tmp_path, **asked)) as client:
+        found = ready(client)
+        assert (found["status"], found["reason"], found["entries"]) == ("unavailable", reason, [])
+        assert client.get("/api/review/progress").json()["status"] == "unavailable"
+        decide(client, picture="02.jpg")
+        assert client.get("/api/review/labels", params={"picture": "02.jpg"}).json()["classes"][0]["decision"]["label"] == 1
+
+
+# ---- what cannot be asked
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "asked", "detail"),
+    [
+        ("GET", "queue", {"class": "cow"}, "no such class"),
+        ("GET", "history", {"class": "cow"}, "no such class"),
+        ("GET", "history", {"picture": "x\0"}, "no such picture"),
+        ("GET", "labels", {"picture": "../03.jpg"}, "no such picture"),
+        ("POST", "decisions", decision(picture="x"), "no such picture"),
+        ("POST", "decisions", decision(class_name="CAT"), "no such class"),
+        ("POST", "undo", {"reviewer": "Ada", "number": 2**63 - 1}, "nothing to take back"),
+    ],
+)
+def test_what_is_not_there(client: TestClient, method: str, path: str, asked: dict[str, Any], detail: str):
+    answer = client.get(f"/api/review/{path}", params=asked) if method == "GET" else client.post(f"/api/review/{path}", json=asked)
+    assert (answer.status_code, answer.json()) == (404, {"detail": detail})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        decision(label=2),
+        decision(label=True),
+        decision(label=None),
+        decision(label=1e400),
+        decision(label="1"),
+        decision(based_on=-1),
+        decision(based_on=2**63),
+        decision(based_on=10**400),
+        decision(based_on=float("nan")),
+        decision(reviewer=" "),
+        decision(reviewer="x" * 81),
+        decision(reviewer="a\0b"),
+        decision(reviewer="a\ud800"),
+        decision(note="x" * 2001),
+        decision(note="\x1b[31m"),
+        decision(note="\udfff"),
+        decision(picture="\ud800"),
+        decision(picture="x" * 5000),
+        decision(picture=None),
+        {},
+        [],
+        None,
+        "text",
+        {"\ud800": "\ud800"},
+    ],
+    ids=lambda body: ascii(body)[:60],
+)
+def test_bodies_that_are_no_decision(client: TestClient, store: ReviewStore, body: object):
+    answer = client.post("/api/review/decisions", content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert answer.status_code in (404, 422), answer.text
+    assert answer.json()["detail"]
+    assert store.history("train") == ()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b'{"label": ' + b"9" * 5000 + b"}", b"[" * 100_000, b'{"a":' * 50_000, b"\x00"]
+)
+def test_bodies_that_are_no_json(client: TestClient, content: bytes):
+    for path in ("decisions", "undo"):
+        answer = client.post(f"/api/review/{path}", content=content, headers={"Content-Type": "application/json"})
+        assert answer.status_code in (400, 422), answer.text
+        assert answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["kind=none", "limit=0", "limit=501", "limit=" + "9" * 5000, "offset=-1", "offset=nan", "include_decided=perhaps",
+     "class=%00", "class=%ff%fe", "class=%ed%a0%80", "class=" + "x" * 5000],
+)  # fmt: skip
+def test_queries_that_are_none(client: TestClient, query: str):
+    answer = client.get(f"/api/review/queue?{query}")
+    assert answer.status_code in (404, 422)
+    assert answer.json()["detail"]
+
+
+TEXTS = st.text(st.characters(codec=None), max_size=100)  # with lone surrogates and NUL
+VALUES = st.one_of(
+    TEXTS,
+    st.integers(),
+    st.floats(),
+    st.booleans(),
+    st.none(),
+    st.sampled_from([1, 0, -1, "03.jpg", "cat", "Ada", 2**63 - 1, 2**70]),
+)
+
+
+@pytest.fixture(scope="module")
+def one_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with client_of(inspection_of(tmp_path_factory.mktemp("any"))) as client:
+        yield client
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    body=st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("picture", "class_name", "label", "reviewer", "note", "based_on", "number"), VALUES)
+    ),
+    path=st.sampled_from(["decisions", "undo"]),
+)
+def test_no_body_breaks_it(one_client: TestClient, body: dict[str, object], path: str):
+    answer = one_client.post(f"/api/review/{path}", content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert answer.status_code in (200, 404, 409, 422), answer.text
+
+
+def test_a_disk_in_trouble_is_told_without_a_path(client: TestClient, store: ReviewStore, tmp_path: Path):
+    store.path.write_bytes(b"not a database " * 100)
+    for answer in (
+        client.post("/api/review/decisions", json=decision()),
+        client.post("/api/review/undo", json={"reviewer": "Ada"}),
+        client.get("/api/review/progress"),
+        client.get("/api/review/history"),
+        client.get("/api/review/labels", params={"picture": "03.jpg"}),
+    ):
+        assert (answer.status_code, answer.json()) == (503, {"detail": "not a review, or a damaged one"})
+    with pytest.raises(RunError):
+        store.current("train")
+
+
+def test_every_status_is_declared(client: TestClient):
+    paths = client.get("/api/openapi.json").json()["paths"]
+    declared = {
+        (method, path.removeprefix("/api/review/")): set(operation["responses"])
+        for path, operations in paths.items()
+        if path.startswith("/api/review/")
+        for method, operation in operations.items()
+    }
+    assert declared == {
+        ("get", "queue"): {"200", "404", "422", "503"},
+        ("get", "progress"): {"200", "503"},
+        ("get", "history"): {"200", "404", "422", "503"},
+        ("get", "labels"): {"200", "404", "422", "503"},
+        ("post", "decisions"): {"200", "400", "404", "409", "422", "503"},
+        ("post", "undo"): {"200", "400", "404", "409", "422", "503"},
+    }
