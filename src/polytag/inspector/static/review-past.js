@@ -1,0 +1,35 @@
+// The decisions so far, newest first: a list that is asked for when it is unfolded.
+import { ask, element, withParameters } from "./frame.js";
+import { LABELS, when } from "./labels.js";
+
+const NUM_SHOWN = 200;
+
+export class Past {
+  constructor(details) {
+    this.details = details;
+    this.className = "";
+    details.hidden = false;
+    details.addEventListener("toggle", () => this.show());
+  }
+
+  async show() {
+    if (!this.details.open) return;
+    const answer = await ask("/api/review/history?" + withParameters("", { class: this.className, limit: NUM_SHOWN })).catch((error) => error);
+    const rows = answer.decisions ?? [];
+    const empty = this.details.querySelector(".empty");
+    this.details.querySelector(".scroll").hidden = !rows.length;
+    empty.hidden = rows.length > 0;
+    empty.textContent = answer.message ?? (this.className ? `Nothing is decided yet about ${this.className}.` : "Nothing is decided yet.");
+    this.details.querySelector("tbody").replaceChildren(...rows.map(rowOf));
+  }
+}
+
+function rowOf(row) {
+  const back = row.undoes !== null;
+  const decided = !back ? LABELS[row.label] : row.label === null ? "taken back" : `taken back: ${LABELS[row.label]}, by ${row.author}`;
+  const address = "/picture?" + new URLSearchParams({ class: row.class_name, id: row.picture });
+  return element("tr", { class: back ? "undone" : "" },
+    element("td", { title: row.time }, when(row.time)), element("td", {}, element("bdi", {}, row.reviewer)),
+    element("td", {}, element("a", { href: address }, element("bdi", {}, row.picture))), element("td", {}, element("bdi", {}, row.class_name)),
+    element("td", {}, LABELS[row.given]), element("td", {}, decided), element("td", {}, element("bdi", {}, row.note)));
+}

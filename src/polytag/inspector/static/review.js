@@ -1,0 +1,461 @@
+// Review: one label after another. A decision moves on to the next label at once, and counts when the server has acknowledged it.
+import { ask, bind, element, say, version, withParameters } from "./frame.js";
+import { LABELS, named, reviewer, undo, when } from "./labels.js";
+import { Outbox } from "./outbox.js";
+import { Past } from "./review-past.js";
+import { ReviewQueue } from "./review-queue.js";
+import { fitted } from "./sheet.js";
+
+const $ = (id) => document.getElementById(id);
+const NUM_AHEAD = 3; // pictures that are fetched before they are shown
+const NUM_IN_STRIP = { before: 2, after: 12 };
+const KINDS = { suspects: "suspicious labels", unknown: "unknown labels", all: "labels" };
+
+let queue; // of what the address asks
+let place = 0; // in it; at its length nothing is left
+let isShown = false; // whether the picture can be seen: nobody decides blindly
+let isUndoing = false;
+let isHeated = false;
+let progress = null;
+const own = []; // numbers of this page's decisions, to be taken back one by one
+const conflicts = new Map(); // entry: {wanted, current}
+const ahead = new Map(); // pictures that are being fetched
+const past = new Past($("past"));
+const outbox = new Outbox({
+  key: "polytag.unsaved." + version,
+  onSaved(job, row) {
+    own.push(row.number);
+    const entry = queue?.get(job.picture, job.className);
+    if (entry) Object.assign(entry, { decision: row, number: row.number });
+    settled();
+  },
+  onConflict(job, current) {
+    const entry = queue?.get(job.picture, job.className) ?? { picture: job.picture, class_name: job.className };
+    Object.assign(entry, { decision: current?.label === null ? null : current, number: current?.number ?? 0 });
+    conflicts.set(job.picture + "\n" + job.className, { wanted: job, current });
+    settled();
+  },
+  onChange() {
+    showTrouble();
+    if (queue) showEntry();
+  },
+});
+
+const current = () => queue?.entries[place];
+const waiting = (entry) => outbox.of({ picture: entry.picture, className: entry.class_name });
+const contested = (entry) => conflicts.get(entry.picture + "\n" + entry.class_name);
+const isOpen = (entry) => !entry.decision && !waiting(entry);
+
+// ---- the queue ----
+
+async function open() {
+  const address = new URLSearchParams(location.search);
+  queue = new ReviewQueue({ kind: address.get("kind") || "suspects", class: address.get("class") ?? "", decided: address.has("decided") });
+  $("kind").value = queue.asked.kind;
+  $("class").value = queue.asked.class;
+  $("decided").checked = queue.asked.decided;
+  isHeated = address.has("heat");
+  past.className = queue.asked.class;
+  past.show();
+  const mine = queue;
+  $("desk").hidden = true;
+  try {
+    let answer = await mine.more();
+    while (mine === queue && answer.status === "computing") {
+      tell("The model’s doubts about the labels are being computed, once.");
+      await new Promise((done) => setTimeout(done, 400));
+      answer = await mine.more();
+    }
+    if (mine !== queue) return;
+    const [id, className] = [address.get("id"), address.get("label")];
+    let wanted;
+    if (id && className) wanted = mine.get(id, className) ?? (await mine.refresh(id, className, 0).catch(() => undefined));
+    if (mine !== queue) return;
+    place = wanted ? mine.entries.indexOf(wanted) : queue.asked.decided ? 0 : mine.nextOpen(-1, isOpen);
+    $("state").dataset.reason = answer.reason ?? "";
+    show();
+  } catch (error) {
+    tell(error.message);
+  }
+  showProgress();
+}
+
+function tell(text) {
+  $("state").textContent = text;
+  $("state").hidden = !text;
+}
+
+function goTo(next) {
+  place = Math.max(0, Math.min(queue.entries.length, next));
+  show();
+  queue.near(place).then(() => (current() ? showStrip() : show()), () => {});
+}
+
+/** To the next label that nobody has decided. */
+function forward() {
+  goTo(queue.asked.decided ? place + 1 : queue.nextOpen(place, isOpen));
+}
+
+// ---- one label ----
+
+function remember() {
+  const entry = current();
+  const changes = { id: entry?.picture, label: entry?.class_name, heat: isHeated ? "1" : null };
+  history.replaceState(null, "", "/review?" + withParameters(location.search, changes));
+}
+
+function show() {
+  remember();
+  const entry = current();
+  $("desk").hidden = !entry;
+  if (!entry) return showEnd();
+  tell("");
+  showPicture(entry);
+  showEntry();
+  fetchAhead();
+  say(`${$("question").textContent} ${$("given").textContent} ${$("standing").textContent}`);
+}
+
+function showEnd() {
+  const skipped = queue.entries.filter(isOpen);
+  const what = KINDS[queue.asked.kind] + (queue.asked.class ? ` of ${queue.asked.class}` : "");
+  if ($("state").dataset.reason) return tell(`There is no list of ${what}: ${$("state").dataset.reason}.`);
+  tell(skipped.length ? `The end of the list; ${skipped.length} skipped. ` : `Nothing is left to decide among the ${what}. `);
+  if (skipped.length) {
+    const button = element("button", { type: "button" }, "To the first that was skipped");
+    button.addEventListener("click", () => goTo(queue.entries.findIndex(isOpen)));
+    $("state").append(button);
+  }
+  if (queue.entries.length) {
+    const button = element("button", { type: "button" }, "Back");
+    button.addEventListener("click", () => goTo(place - 1));
+    $("state").append(" ", button);
+  }
+}
+
+const pictureAddress = (entry) => `/pictures/${entry.row}?v=${version}`;
+
+function showPicture(entry) {
+  const image = $("full");
+  const source = pictureAddress(entry);
+  $("id").textContent = entry.picture;
+  $("open").href = "/picture?" + new URLSearchParams({ class: entry.class_name, id: entry.picture });
+  if (image.getAttribute("src") !== source) {
+    isShown = false;
+    $("sheet").classList.add("loading");
+    image.src = source;
+  }
+  image.alt = entry.picture;
+  showHeat();
+}
+
+$("full").addEventListener("load", () => {
+  isShown = true;
+  $("sheet").classList.remove("loading");
+});
+$("full").addEventListener("error", () => {
+  isShown = true;
+  $("stage-said").textContent = "The picture could not be loaded.";
+});
+fitted($("stage"), $("sheet"), $("full"));
+
+function fetchAhead() {
+  const coming = queue.entries.slice(place + 1, place + 1 + NUM_AHEAD);
+  for (const address of ahead.keys()) if (!coming.some((entry) => pictureAddress(entry) === address)) ahead.delete(address);
+  for (const entry of coming) {
+    if (!ahead.has(pictureAddress(entry))) ahead.set(pictureAddress(entry), element("img", { src: pictureAddress(entry) }));
+  }
+  // What somebody else decides about the next label is known before it is shown, and never changes under the eyes.
+  const next = queue.entries[place + 1];
+  if (next && !waiting(next)) queue.refresh(next.picture, next.class_name).then(() => showStrip(), () => {});
+}
+
+function showEntry() {
+  const entry = current();
+  if (!entry) return;
+  const job = waiting(entry);
+  const conflict = contested(entry);
+  $("question").replaceChildren("Is ", element("b", {}, element("bdi", {}, entry.class_name)), " in this picture?");
+  const model = entry.probability === null ? "" : `the model says ${entry.probability.toFixed(entry.probability > 0.995 || entry.probability < 0.005 ? 3 : 2)}`;
+  $("given").replaceChildren(
+    ...(entry.given === -1 ? ["The label is ", element("b", {}, "unknown")] : ["Labelled ", element("b", {}, LABELS[entry.given])]),
+    model ? "; " + model + "." : ".");
+  const label = job ? job.label : conflict ? null : entry.decision?.label;
+  for (const button of document.querySelectorAll(".answers button")) button.setAttribute("aria-pressed", String(Number(button.dataset.label) === label));
+  $("standing").classList.toggle("contested", Boolean(conflict) && !job);
+  $("standing").replaceChildren(...standingOf(entry, job, conflict));
+  if (document.activeElement !== $("note")) $("note").value = entry.draft ?? job?.note ?? entry.decision?.note ?? "";
+  showNote();
+  $("back").disabled = place === 0;
+  showStrip();
+}
+
+function standingOf(entry, job, conflict) {
+  const strong = (text) => element("b", {}, text);
+  if (job) return [outbox.error ? "Not saved yet: " : "Saving: ", strong(LABELS[job.label]), "."];
+  const { decision } = entry;
+  const by = decision && [strong(LABELS[decision.label]), ", by ", element("bdi", {}, decision.author || decision.reviewer), `, ${when(decision.time)}`];
+  if (conflict) {
+    const other = conflict.current;
+    const theirs = decision ? by : [other ? `taken back, by ${other.reviewer}, ${when(other.time)}` : "nothing"];
+    return ["Decided meanwhile: ", ...theirs, decision?.note ? `: “${decision.note}”` : "", ". You chose ", strong(LABELS[conflict.wanted.label]), ", which is not saved. Decide again, or skip."];
+  }
+  if (!decision) return [];
+  return ["Decided: ", ...by, decision.label === entry.given ? ". The label was right." : "."];
+}
+
+function entryMark(entry) {
+  const job = waiting(entry);
+  if (job) return element("span", { class: "mark waiting" }, outbox.error ? "not saved" : "saving");
+  if (contested(entry)) return element("span", { class: "mark contested" }, "conflict");
+  return entry.decision ? element("span", { class: "mark" }, LABELS[entry.decision.label]) : null;
+}
+
+function showStrip() {
+  const first = Math.max(0, place - NUM_IN_STRIP.before);
+  const cells = queue.entries.slice(first, place + NUM_IN_STRIP.after).map((entry, index) => {
+    const mark = entryMark(entry);
+    const image = element("img", { src: `/thumbnails/${entry.row}?v=${version}`, alt: "", decoding: "async" });
+    const button = element("button", { type: "button", title: entry.picture, "aria-current": first + index === place ? "true" : null },
+      element("span", { class: "thumb" }, image, mark), element("span", { class: "name" }, element("bdi", {}, entry.class_name)));
+    button.addEventListener("click", () => goTo(first + index));
+    return element("li", {}, button);
+  });
+  $("strip").replaceChildren(...cells);
+}
+
+// ---- deciding ----
+
+async function decideHere(label) {
+  const entry = current();
+  if (!entry || isUndoing) return;
+  if (!isShown) return say("The picture is still loading.");
+  const name = await named();
+  if (!name) return ($("standing").textContent = "Nothing is saved: a decision needs a name.");
+  if (entry !== current()) return;
+  put(entry, label, name);
+  forward();
+}
+
+function put(entry, label, by) {
+  const note = (entry.draft ?? entry.decision?.note ?? "").trim();
+  delete entry.draft;
+  conflicts.delete(entry.picture + "\n" + entry.class_name);
+  outbox.add({ picture: entry.picture, className: entry.class_name, label, note, by, basedOn: entry.number });
+}
+
+async function undoLast() {
+  if (isUndoing) return;
+  isUndoing = true;
+  try {
+    const dropped = outbox.takeBack();
+    if (dropped) {
+      await bringBack(dropped.picture, dropped.className);
+      return say("Taken back, before it was saved.");
+    }
+    await outbox.idle;
+    if (outbox.jobs.length) return warn("The last decision is not saved yet, so it cannot be taken back: try again, or discard it.");
+    if (!(await named())) return;
+    const row = await undo({ number: own.at(-1) ?? 0 });
+    own.pop();
+    await bringBack(row.picture, row.class_name);
+    say(`Taken back. ${$("question").textContent}`);
+    settled();
+  } catch (error) {
+    if (error.status === 409 || error.status === 404) own.pop();
+    if (error.status !== 409) return warn(error.status === 404 ? "Nothing is left to take back." : `Nothing is taken back: ${error.message}`);
+    const { current: row } = error.answer;
+    warn(row ? `Not taken back: ${row.reviewer} decided about ${row.class_name} in ${row.picture} since.` : "Not taken back: it was already.");
+  } finally {
+    isUndoing = false;
+  }
+}
+
+/** Show a label that was decided before, wherever it is. */
+async function bringBack(picture, className) {
+  const entry = (await queue.refresh(picture, className, place).catch(() => undefined)) ?? queue.get(picture, className);
+  if (entry) goTo(queue.entries.indexOf(entry));
+}
+
+function settled() {
+  showEntry();
+  showTrouble();
+  showProgress();
+  past.show();
+}
+
+async function showProgress() {
+  clearTimeout(showProgress.later);
+  try {
+    progress = await ask("/api/review/progress");
+  } catch {
+    return; // the last numbers that were true stay
+  }
+  if (progress.status === "computing") showProgress.later = setTimeout(showProgress, 1000);
+  const number = (value) => value.toLocaleString("en");
+  const parts = [];
+  if (progress.status === "ready") parts.push(`${number(progress.num_suspects_decided)} of ${number(progress.num_suspects)} suspicious decided`);
+  else parts.push(`${number(progress.num_decided)} decided`);
+  parts.push(`${number(progress.num_changed)} changed`, `${number(progress.num_confirmed)} confirmed`);
+  $("counts").textContent = parts.join(" · ");
+  $("done").hidden = !progress.num_suspects;
+  $("done").max = progress.num_suspects || 1;
+  $("done").value = progress.num_suspects_decided;
+}
+
+// ---- what went wrong ----
+
+let warning = "";
+
+function warn(text) {
+  warning = text;
+  showTrouble();
+}
+
+function showTrouble() {
+  const { jobs, error } = outbox;
+  const parts = [];
+  if (error && jobs.length) {
+    const retry = element("button", { type: "button" }, "Try again");
+    retry.addEventListener("click", () => outbox.send());
+    const give = element("button", { type: "button" }, jobs.length === 1 ? "Discard it" : "Discard the first");
+    give.addEventListener("click", () => {
+      const { picture, className } = outbox.discard();
+      queue.refresh(picture, className).then(showEntry, () => {});
+    });
+    parts.push(
+      element("p", {}, element("b", {}, jobs.length === 1 ? "1 decision is not saved" : `${jobs.length} decisions are not saved`), `: ${error.message}`),
+      element("p", {}, "Kept on this page until it is. ", element("bdi", {}, `${jobs[0].className}, ${jobs[0].picture}: ${LABELS[jobs[0].label]}`)),
+      element("div", { class: "line" }, retry, give));
+  }
+  if (warning) {
+    const close = element("button", { type: "button" }, "Close");
+    close.addEventListener("click", () => warn(""));
+    parts.push(element("p", {}, warning), element("div", { class: "line" }, close));
+  }
+  replaceIfNew($("trouble"), parts);
+  const list = [...conflicts.values()].map(({ wanted, current: row }) => {
+    const other = row ? `${row.reviewer} ${row.label === null ? "took the decision back" : `decided ${LABELS[row.label]}`}, ${when(row.time)}` : "it was changed";
+    const button = element("button", { type: "button" }, "Look at it");
+    button.addEventListener("click", () => bringBack(wanted.picture, wanted.className));
+    const leave = element("button", { type: "button" }, row?.label == null ? "Leave it" : `Leave it ${LABELS[row.label]}`);
+    leave.addEventListener("click", () => {
+      conflicts.delete(wanted.picture + "\n" + wanted.className);
+      settled();
+    });
+    return element("li", {}, element("bdi", {}, `${wanted.className}, ${wanted.picture}`), `: ${other}. Your “${LABELS[wanted.label]}” is not saved.`,
+      element("div", { class: "line" }, button, leave));
+  });
+  replaceIfNew($("conflicts"), list.length ? [element("ul", {}, ...list)] : []);
+}
+
+/** An alert is read out when it changes, so it changes only when it says something else; and focus stays in it. */
+function replaceIfNew(box, parts) {
+  const text = parts.map((part) => part.textContent).join("\n");
+  box.hidden = !parts.length;
+  if (box.dataset.text === text) return;
+  box.dataset.text = text;
+  box.replaceChildren(...parts);
+}
+
+addEventListener("beforeunload", (event) => {
+  if (outbox.jobs.length) event.preventDefault();
+});
+
+// ---- note ----
+
+function showNote() {
+  const entry = current();
+  if (!entry) return;
+  const isNew = entry.draft !== undefined && entry.draft.trim() !== (entry.decision?.note ?? "");
+  $("save-note").hidden = !(isNew && entry.decision);
+  $("note-said").textContent = !isNew ? "" : entry.decision ? "Not saved yet." : "It is saved with your decision.";
+}
+
+async function saveNote() {
+  const entry = current();
+  $("note").blur();
+  if (!entry?.decision || entry.draft === undefined || waiting(entry)) return;
+  const name = await named();
+  if (name) put(entry, entry.decision.label, name);
+}
+
+$("note").addEventListener("input", () => {
+  current().draft = $("note").value;
+  showNote();
+});
+$("note").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  saveNote();
+});
+$("save-note").addEventListener("click", saveNote);
+
+// ---- heat map ----
+
+function showHeat() {
+  $("sheet").querySelector(".heat")?.remove();
+  $("stage-said").textContent = "";
+  $("heat")?.setAttribute("aria-pressed", String(isHeated));
+  const entry = current();
+  if (!$("heat") || !isHeated || !entry) return;
+  const image = element("img", { class: "heat", alt: `Where the model looks for ${entry.class_name}` });
+  const tellHeat = (text) => image.isConnected && ($("stage-said").textContent = text);
+  $("stage-said").textContent = "heat map …";
+  image.addEventListener("load", () => tellHeat(""));
+  image.addEventListener("error", async () => {
+    const problem = await ask(image.getAttribute("src")).catch((error) => error);
+    tellHeat(`no heat map: ${problem.message ?? "it could not be drawn"}`);
+    image.remove();
+  });
+  image.src = `/api/pictures/${entry.row}/heat?` + new URLSearchParams({ class: entry.class_name, v: version });
+  $("sheet").append(image);
+}
+
+$("heat")?.addEventListener("click", () => {
+  isHeated = !isHeated;
+  remember();
+  showHeat();
+});
+
+// ---- the reviewer, what is reviewed, keys ----
+
+function showReviewer() {
+  $("reviewer").hidden = false;
+  $("reviewer").textContent = reviewer() ? `Reviewer: ${reviewer()}` : "Your name";
+}
+$("reviewer").addEventListener("click", () => named({ anew: true }));
+document.addEventListener("polytag:reviewer", () => {
+  own.length = 0; // those were somebody else's
+  showReviewer();
+});
+
+$("asked").addEventListener("change", (event) => {
+  const changes = { kind: $("kind").value === "suspects" ? null : $("kind").value, class: $("class").value, decided: $("decided").checked ? "1" : null };
+  history.pushState(null, "", "/review?" + withParameters(location.search, { ...changes, id: null, label: null }));
+  event.target.blur();
+  open();
+});
+addEventListener("popstate", open);
+
+const once = (run) => (event) => {
+  if (!event.repeat) run(event); // a key held down decides one label
+};
+for (const button of document.querySelectorAll(".answers button")) button.addEventListener("click", () => decideHere(Number(button.dataset.label)));
+$("back").addEventListener("click", () => goTo(place - 1));
+$("skip").addEventListener("click", () => goTo(place + 1));
+$("undo").addEventListener("click", undoLast);
+bind(["1", "y"], "present", once(() => decideHere(1)));
+bind(["0", "n"], "absent", once(() => decideHere(0)));
+bind("u", "unknown: it cannot be told", once(() => decideHere(-1)));
+bind(["ArrowRight", "s"], "skip: the next one", () => goTo(place + 1));
+bind("ArrowLeft", "back: the one before", () => goTo(place - 1));
+bind("z", "take your last decision back", once(undoLast));
+bind("m", "write a note; enter saves it, escape leaves it", () => $("note").focus());
+if ($("heat")) bind("h", "heat map", () => $("heat").click());
+bind("l", "decisions so far", () => ($("past").open = !$("past").open));
+
+showReviewer();
+showTrouble();
+await open();
+outbox.send(); // what an earlier visit of this tab could not save
