@@ -23,9 +23,9 @@ from polytag import Dataset, LabelSet, Predictions, read_predictions
 from polytag.contracts import ABSENT, PRESENT
 from polytag.metrics.label_errors import LabelSuspects, cleanlab_suspects, find_suspects
 from polytag.models.checkpoint import Checkpoint
-from polytag.prediction.inference import Predictor
+from polytag.prediction.inference import Predictor, extract_features
 from polytag.training.out_of_fold import training_pictures
-from polytag.training.probe import extract_features, fit_probe
+from polytag.training.probe import fit_probe
 
 SHARE, SEEDS = 0.05, range(5)
 DIRECTIONS = {"labelled present, in truth absent": PRESENT, "labelled absent, in truth present": ABSENT}

@@ -18,8 +18,8 @@ from polytag.errors import UsageError
 from polytag.models.backbone import build_model, linear_head
 from polytag.models.device import Arithmetic
 from polytag.models.heatmap import class_activation
-from polytag.prediction.inference import to_input
-from polytag.training.probe import extract_features, fit_probe, install_probe
+from polytag.prediction.inference import extract_features, to_input
+from polytag.training.probe import fit_probe, install_probe
 
 CPU = Arithmetic(device="cpu", precision="fp32")
 BACKBONES = {  # name: side of the input, side of the map

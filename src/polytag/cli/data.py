@@ -161,8 +161,7 @@ def _features(model: Path, dataset: "Dataset", *, cosine: float, on_batch: "Call
     from polytag.data.near_groups import Features
     from polytag.errors import UsageError
     from polytag.models.checkpoint import Checkpoint
-    from polytag.prediction.inference import Predictor
-    from polytag.training.probe import extract_features
+    from polytag.prediction.inference import Predictor, extract_features
 
     if not 0 < cosine <= 1:
         raise UsageError("a cosine out of range", where="--least-cosine", got=str(cosine), expected="more than 0 and 1 at most")

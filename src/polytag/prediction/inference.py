@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from polytag.calibration import calibrated
@@ -13,7 +14,7 @@ from polytag.contracts import Dataset, Predictions, Preprocessing
 from polytag.data.augment import views
 from polytag.data.batches import batches
 from polytag.errors import PictureError
-from polytag.models.backbone import logits
+from polytag.models.backbone import features, logits
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
 
@@ -54,15 +55,50 @@ def run(
 
     ready = batches(paths, range(len(paths)), batch_size=batch_size, prepare=fit, num_threads=num_cores())
     for batch in ready:
-        num_pictures, num_views = batch.pixels_NVHWC.shape[:2]
-        if not num_pictures:
+        if not len(batch.rows):
             yield Scored(rows=batch.rows, output_ND=np.zeros((0, 0), np.float32), failures=batch.failures)
             continue
-        pixels = torch.from_numpy(batch.pixels_NVHWC.reshape(num_pictures * num_views, *batch.pixels_NVHWC.shape[2:]))
-        with torch.inference_mode(), arithmetic.autocast():
-            output = forward(to_input(pixels, preprocessing, arithmetic.device))
-        output_NVD = output.float().reshape(num_pictures, num_views, -1)
-        yield Scored(rows=batch.rows, output_ND=output_NVD.mean(dim=1).cpu().numpy(), failures=batch.failures)
+        output_ND = apply(forward, batch.pixels_NVHWC, preprocessing=preprocessing, arithmetic=arithmetic)
+        yield Scored(rows=batch.rows, output_ND=output_ND, failures=batch.failures)
+
+
+def apply(
+    forward: Callable[[Tensor], Tensor], pixels_NVHWC: np.ndarray, *, preprocessing: Preprocessing, arithmetic: Arithmetic
+) -> np.ndarray:
+    """float32 N x D of N pictures as uint8 views of the input size, at least one; the outputs of a picture's views averaged."""
+    num_pictures, num_views = pixels_NVHWC.shape[:2]
+    pixels = torch.from_numpy(pixels_NVHWC.reshape(num_pictures * num_views, *pixels_NVHWC.shape[2:]))
+    with torch.inference_mode(), arithmetic.autocast():
+        output = forward(to_input(pixels, preprocessing, arithmetic.device))
+    return output.float().reshape(num_pictures, num_views, -1).mean(dim=1).cpu().numpy()
+
+
+def extract_features(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    preprocessing: Preprocessing,
+    arithmetic: Arithmetic,
+    batch_size: int = BATCH_SIZE,
+    on_batch: Callable[[int], None] = lambda num_pictures: None,
+) -> tuple[np.ndarray, np.ndarray, tuple[tuple[int, PictureError], ...]]:
+    """Pooled features of every picture that can be read: feature_ND float32, its rows, and the (row, error) of the others."""
+    model.eval()
+    rows: list[np.ndarray] = []
+    outputs: list[np.ndarray] = []
+    failures: list[tuple[int, PictureError]] = []
+
+    def forward(pixels: Tensor) -> Tensor:
+        return features(model, pixels)
+
+    for scored in run(forward, dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic, batch_size=batch_size):
+        failures.extend(scored.failures)
+        on_batch(len(scored.rows) + len(scored.failures))
+        if len(scored.rows):
+            rows.append(scored.rows)
+            outputs.append(scored.output_ND)
+    index = np.concatenate(rows) if rows else np.zeros(0, np.int64)
+    return (np.concatenate(outputs) if outputs else np.zeros((0, 0), np.float32)), index, tuple(failures)
 
 
 def score_dataset(
@@ -120,6 +156,17 @@ class Predictor:
             checkpoint_id=self.checkpoint.id,
         )
         return calibrated(predictions, self.checkpoint.calibration)
+
+    def score_picture(self, picture: Image.Image) -> np.ndarray:
+        """float32 logits, C, of one upright RGB picture, calibrated if the checkpoint is."""
+        logit_NC = apply(
+            lambda pixels: logits(self.model, pixels),
+            views(picture, self.checkpoint.preprocessing)[None],
+            preprocessing=self.checkpoint.preprocessing,
+            arithmetic=self.arithmetic,
+        )
+        calibration = self.checkpoint.calibration
+        return (logit_NC if calibration is None else calibration.apply(logit_NC))[0]
 
     def score_files(self, paths: Sequence[Path]) -> Iterator[Scored]:
         """Logits of pictures, calibrated if the checkpoint is, batch by batch, in constant memory."""

@@ -8,8 +8,8 @@ from polytag.data.load import load_dataset
 from polytag.data.splits import with_validation_split
 from polytag.errors import DataError
 from polytag.models.checkpoint import Checkpoint
-from polytag.prediction.inference import Predictor
-from polytag.training.probe import extract_features, fit_probe
+from polytag.prediction.inference import Predictor, extract_features
+from polytag.training.probe import fit_probe
 from polytag.training.recipes import Recipe
 from polytag.training.run_folder import open_run_folder, read_args
 

@@ -3,7 +3,6 @@
 Shapes: N pictures, D features, C classes, F folds.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polytag.contracts import Dataset, Preprocessing
-from polytag.errors import PictureError
 from polytag.metrics.ap import mean_average_precision
-from polytag.models.backbone import features, linear_head
-from polytag.models.device import Arithmetic
-from polytag.prediction.inference import run
+from polytag.models.backbone import linear_head
 
 # L2 penalties beside a class's mean loss, for standardised features; from strong to weak, so that each solution starts the next.
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)
@@ -36,29 +31,6 @@ class Probe:
     strength: float
     fold_map: dict[float, float]
     held_out_logit_NC: np.ndarray
-
-
-def extract_features(
-    model: nn.Module,
-    dataset: Dataset,
-    *,
-    preprocessing: Preprocessing,
-    arithmetic: Arithmetic,
-    on_batch: Callable[[int], None] = lambda num_pictures: None,
-) -> tuple[np.ndarray, np.ndarray, tuple[tuple[int, PictureError], ...]]:
-    """Pooled features of every picture that can be read: feature_ND float32, its rows, and the (row, error) of the others."""
-    model.eval()
-    rows: list[np.ndarray] = []
-    outputs: list[np.ndarray] = []
-    failures: list[tuple[int, PictureError]] = []
-    for scored in run(lambda pixels: features(model, pixels), dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic):
-        failures.extend(scored.failures)
-        on_batch(len(scored.rows) + len(scored.failures))
-        if len(scored.rows):
-            rows.append(scored.rows)
-            outputs.append(scored.output_ND)
-    index = np.concatenate(rows) if rows else np.zeros(0, np.int64)
-    return (np.concatenate(outputs) if outputs else np.zeros((0, 0), np.float32)), index, tuple(failures)
 
 
 def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -> Probe:

@@ -17,11 +17,12 @@ from polytag.metrics.evaluate import judge_predictions
 from polytag.models.backbone import build_model, require_input_size
 from polytag.models.checkpoint import Checkpoint, save_checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
+from polytag.prediction.inference import extract_features
 from polytag.prediction.table import read_predictions
 from polytag.scores import Scores
 from polytag.training.judge import judge
 from polytag.training.loop import Interrupted, Silent, Sinks, Watcher, has_head_start, train_loop
-from polytag.training.probe import extract_features, fit_probe, install_probe
+from polytag.training.probe import fit_probe, install_probe
 from polytag.training.recipes import FINETUNE, Recipe
 from polytag.training.run_folder import (
     RunFolder,
