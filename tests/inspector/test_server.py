@@ -63,7 +63,7 @@ def status_of(heard: bytes) -> int:
         (b"GET /../../etc/passwd HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 404),
         (b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 404),
         (b"GET /..\\..\\etc\\passwd HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 404),
-        (b"GET /%00 HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
+        (b"GET /%00 HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
         (b"GET /%ff%fe HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n", 404),
         (b"GET /\xff HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: HOST\r\nNo colon\r\n\r\n", 400),
@@ -282,6 +282,12 @@ def test_a_port_in_use_is_passed_over_unless_it_was_asked_for(monkeypatch):
         monkeypatch.setattr(server_module, "NUM_PORTS_TRIED", 1)
         with pytest.raises(UsageError, match="no port is free"):
             bound_socket("127.0.0.1", None)
+
+
+def test_no_answer_waits_for_nagle():
+    """asyncio turns it off only where the socket names its protocol; else every answer on an open connection takes 40 ms more."""
+    with bound_socket("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 10**9])

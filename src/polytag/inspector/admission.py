@@ -126,8 +126,10 @@ def _misshapen(request: Request, *, config: GuardConfig) -> Refusal | None:
     if num_headers > config.max_headers or num_bytes > config.max_header_bytes:
         return Refusal(status=431, detail="Too many headers, or too long ones.")
     # "GET http://elsewhere/ HTTP/1.1" speaks to a proxy, which this is not; its path would not begin with a slash.
-    if not request.path.startswith("/") or _CONTROL.search(request.path):
+    if not request.path.startswith("/"):
         return Refusal(status=400, detail="The address is not one of this server's.")
+    if _CONTROL.search(request.path):
+        return Refusal(status=404, detail="There is no such address.")
     if request.is_chunked and request.values(b"content-length"):
         return Refusal(status=400, detail="The request gives its length twice.")
     return None

@@ -11,6 +11,7 @@ Sort = Literal["score", "loss", "suspicion", "disagreement", "id"]
 Label = Literal[1, 0, -1]
 Name = Annotated[str, Field(max_length=1000)]
 Row = Annotated[int, Field(ge=0, lt=2**31)]
+MAX_CLASSES_ASKED = 12  # of a thousand characters each; longer addresses pass no server
 
 
 class Problem(BaseModel):
@@ -104,8 +105,8 @@ class RankingParameters(BaseModel):
     outcome: list[Outcome] = Field([], max_length=6, description="What the decision is against the label; none: all.")
     min_labels: int = Field(0, ge=0, le=100_000)
     max_labels: int | None = Field(None, ge=0, le=100_000)
-    present: list[Name] = Field([], max_length=100, description="Classes that the picture must be labelled with.")
-    absent: list[Name] = Field([], max_length=100, description="Classes that the picture must be labelled without.")
+    present: list[Name] = Field([], max_length=MAX_CLASSES_ASKED, description="Classes that the picture must be labelled with.")
+    absent: list[Name] = Field([], max_length=MAX_CLASSES_ASKED, description="Classes that the picture must be labelled without.")
     column: Name = ""
     value: Name = ""
     text: Annotated[str, Field(max_length=200)] = Field("", description="What the id contains.")

@@ -1,7 +1,7 @@
 """The inspector as one ASGI application: pages, their API, their pictures and their few files."""
 
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib.resources import files as package_files
@@ -21,6 +21,7 @@ from polytag.inspector.review_routes import review_routes
 from polytag.inspector.routes import looking_routes
 from polytag.inspector.thumbnails import Thumbnails, cache_folder
 
+_FOR_PROGRAMS = ("/api/", "/thumbnails/", "/pictures/", "/data/", "/static/")
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
 
@@ -52,9 +53,9 @@ def create_app(inspection: Inspection) -> FastAPI:
     def static(name: str, request: Request) -> Response:
         return _static(name, tag=request.headers.get("if-none-match", ""))
 
-    def refused(request: Request, status: int, detail: str) -> Response:
-        if request.url.path.startswith(("/api/", "/thumbnails/", "/pictures/", "/data/", "/static/")):
-            return JSONResponse({"detail": detail}, status_code=status)
+    def refused(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+        if request.url.path.startswith(_FOR_PROGRAMS):
+            return JSONResponse({"detail": detail}, status_code=status, headers=headers)
         return rendered(ProblemPage(run=looking.run(), status=status, detail=detail), status=status)
 
     @app.exception_handler(NotThere)
@@ -67,12 +68,12 @@ def create_app(inspection: Inspection) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     def problem(request: Request, error: HTTPException) -> Response:
-        return refused(request, error.status_code, str(error.detail))
+        return refused(request, error.status_code, str(error.detail), error.headers)  # Allow, where a method is not
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
         told = [{"loc": list(each["loc"]), "msg": each["msg"], "type": each["type"]} for each in error.errors()]
-        if request.url.path.startswith("/api/"):
+        if request.url.path.startswith(_FOR_PROGRAMS):
             return JSONResponse({"detail": told}, status_code=422)
         detail = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in told)
         return refused(request, 422, detail)

@@ -2,7 +2,7 @@
 
 A request passes these rules in this order; the first that it breaks is the answer.
 
-    form       a path that begins with "/" and holds no control character, one length, headers of a sane size    400, 431
+    form       a path that begins with "/" and holds no control character, one length, headers of a sane size    400, 404, 431
     host       the server is called by one of its own names: a name rebound to 127.0.0.1 reads nothing           400, 421
     origin     the request does not come from another site                                                       403
     token      whoever asks knows the token, where one is set                                                    401

@@ -1,0 +1,100 @@
+"""Schemathesis over the OpenAPI document: whatever is asked, no answer is a 5xx or one that the document does not name."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from polytag.contracts import LabelSet, Predictions
+from polytag.inspector.app import create_app
+from polytag.inspector.inspection import Inspection
+
+# Words that exist are worth more than random ones: behind a 404 lies little code.
+CLASSES = ("red", "green", 'b"l<u>e&')
+IDS = ("a.png", "../b.png", "no file.png", "", "\u202e\"'<c>")
+KNOWN = {
+    "classes": [*CLASSES, "no such class"],
+    "ids": [each for each in IDS if each],
+    "rows": [0, 1, 2, 3, 4],
+    "columns": ["camera", "age"],
+    "values": ["1", "2"],
+    "names": ["Ada"],
+}
+BINDINGS = {
+    "query.class": "classes",
+    "query.picture": "ids",
+    "query.column": "columns",
+    "query.value": "values",
+    "path.row": "rows",
+    "body.picture": "ids",
+    "body.class_name": "classes",
+    "body.reviewer": "names",
+    "body.based_on": "rows",
+}
+SETTINGS = """
+seed = 0
+continue-on-failure = true
+suppress-health-check = ["too_slow"]
+
+[generation]
+max-examples = 20
+deterministic = true
+database = "none"
+no-shrink = true
+
+[phases.stateful]
+enabled = false
+
+# Names of reviewers have rules that a schema cannot say: no control characters, not blank.
+[[operations]]
+include-method = "POST"
+include-path-regex = "^/api/review/"
+checks.positive_data_acceptance.enabled = false
+"""
+
+
+def settings() -> str:
+    lines = [SETTINGS, "[dictionaries]"]
+    lines += [f"{name} = {{ values = {json.dumps(values)} }}" for name, values in KNOWN.items()]
+    lines.append("[parameters]")
+    lines += [f'"{key}" = {{ dictionary = "{name}", probability = 0.7 }}' for key, name in BINDINGS.items()]
+    return "\n".join(lines)
+
+
+def small_inspection(folder: Path) -> Inspection:
+    """Three classes, five pictures: one whole, one broken, one missing, one a folder, one without a path."""
+    Image.new("RGB", (30, 20), "red").save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    rng = np.random.default_rng(0)
+    predictions = Predictions(
+        ids=IDS,
+        logit_NC=rng.normal(size=(5, 3)),
+        target_NC=np.array([[1, 0, -1], [0, 1, -1], [1, 0, -1], [0, 0, -1], [1, 1, -1]], dtype=np.int8),
+        label_set=LabelSet(names=CLASSES),
+        picture_paths=(str(folder / "a.png"), str(folder / "b.png"), str(folder / "nowhere.png"), str(folder), ""),
+    )
+    return Inspection(
+        name="small",
+        folder=folder,
+        review_file=folder / "review.sqlite",
+        predictions=predictions,
+        threshold_C=np.array([0.5, 0.2, 1.0]),
+        column_N={"camera": ("1", "2", None, "1", "2"), "age": (1.0, float("nan"), 3.0, None, 5.0)},
+    )
+
+
+def test_every_answer_is_one_that_the_document_names(live, tmp_path, monkeypatch):
+    monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "schemathesis.toml").write_text(settings())
+    with live(create_app(small_inspection(tmp_path))) as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "schemathesis.cli", "--no-color", "run", f"{server.url}/api/openapi.json"],
+            capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "NO_COLOR": "1"},
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Selected: (\d+)/\1\n +Tested: \1\n", done.stdout), done.stdout
