@@ -81,7 +81,7 @@ def test_splits_are_searched_apart(table: FeatureTable):
     assert in_val.sum() == 10
 
 
-@pytest.mark.parametrize("num_rows", [1, 2, 300, 8192, 8193, 20_000])
+@pytest.mark.parametrize("num_rows", [1, 2, 300, 1024, 1025, 20_000])
 def test_the_nearest_are_those_of_scikit_learn(num_rows: int):
     table = random_table(num_rows)
     query_D = np.random.default_rng(1).standard_normal(32).astype(np.float32)
@@ -213,7 +213,7 @@ def test_a_hundred_thousand_pictures_are_searched_in_well_under_a_second():
     nearest(table, query_D, k=1)  # the lengths are worked out once
     best = min(_seconds(lambda: nearest(table, query_D, k=12)) for _ in range(3))
     assert nearest(table, query_D, k=1)[0][0] == 5
-    assert best < 0.7
+    assert best < 0.5
 
 
 def _seconds(call) -> float:
