@@ -1,0 +1,177 @@
+"""`polytag inspect` and `polytag grid` as a user types them: what is opened, what is said, how it ends."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from polytag.cli.opening import Asked, open_inspection
+from polytag.data.load import ReadOptions
+from polytag.data.pictures import read_picture
+from polytag.errors import DataError, PredictionsError, UsageError
+
+QUIET = Console(quiet=True)
+
+
+def opened(path: Path, **asked: object):
+    return open_inspection(path, Asked(**asked), options=ReadOptions(), errors=QUIET)
+
+
+@pytest.fixture
+def served(run: Path, tmp_path: Path):
+    """A started `polytag inspect` on the run, at any free port: the process and its address."""
+    started: list[subprocess.Popen[str]] = []
+
+    def serve(*arguments: object) -> tuple["subprocess.Popen[str]", str]:
+        command = [sys.executable, "-m", "polytag", "inspect", *map(str, arguments), "--no-browser", "--port", "0"]
+        environment = os.environ | {"POLYTAG_CACHE": str(tmp_path / "cache")}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        started.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        line = process.stdout.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, line + process.stderr.read()
+        return process, found[0]
+
+    yield serve
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def get(address: str) -> dict[str, object]:
+    with urllib.request.urlopen(address, timeout=20) as answer:
+        return json.load(answer)
+
+
+def test_a_run_is_served_until_ctrl_c(run: Path, served):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    process, address = served(run)
+    answer = get(address + "api/run")
+    assert answer["classes"] == ["blue", "green", "red"]
+    assert answer["num_pictures"] == 24
+    assert answer["split"] == "val"
+    with urllib.request.urlopen(address + "thumbnails/0", timeout=20) as thumbnail:
+        assert thumbnail.headers["content-type"] == "image/jpeg"
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in stderr + stdout
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before, "looking changes nothing"
+
+
+def test_elsewhere_only_with_a_token(run: Path, shell, served):
+    refused = shell("inspect", run, "--host", "0.0.0.0", "--no-browser")
+    assert refused.returncode == 2
+    assert "--token random" in refused.stderr
+    _, address = served(run, "--host", "0.0.0.0", "--token", "random")
+    base, token = address.split("?token=")
+    base = re.sub(r"//[^:/]+", "//127.0.0.1", base)
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        get(base + "api/run")
+    request = urllib.request.Request(base + "api/run", headers={"Authorization": f"Bearer {token.strip()}"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.status == 200
+
+
+def test_a_run_opens_with_all_that_belongs_to_it(run: Path):
+    inspection = opened(run)
+    assert inspection.review_file == run / "review.sqlite"
+    assert inspection.checkpoint == run / "best"
+    assert inspection.data is not None
+    assert set(inspection.data.splits) == {"train", "val"}
+    assert [row["epoch"] for row in inspection.history] == [1, 2]
+    assert inspection.facts["backbone"] == "test_resnet"
+    assert all(Path(path).is_file() for path in inspection.predictions.picture_paths)
+
+
+def test_a_file_of_scores_needs_no_model(run: Path, tmp_path: Path):
+    path = tmp_path / "scores.parquet"
+    shutil.copy(run / "predictions-val.parquet", path)
+    inspection = opened(path)
+    assert inspection.checkpoint is None
+    assert inspection.data is None
+    assert inspection.review_file == tmp_path / "scores-review.sqlite"
+    with pytest.raises(UsageError, match="only a run folder"):
+        opened(path, split="train")
+
+
+def test_scores_of_another_program_find_their_pictures_by_id(colours: Path, tmp_path: Path):
+    scores = tmp_path / "scores.csv"
+    scores.write_text("id,red,green\n048,0.9,0.1\n049,0.2,0.3\n")
+    with pytest.raises(UsageError, match="does not say"):
+        opened(scores)
+    inspection = opened(scores, scale="probability", pictures=colours.parent / "pictures")
+    assert [Path(path).name for path in inspection.predictions.picture_paths] == ["048.png", "049.png"]
+    with pytest.raises(DataError, match="none of the scored pictures"):
+        opened(scores, scale="probability", pictures=tmp_path)
+
+
+def test_a_run_whose_data_are_gone_is_looked_at_all_the_same(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    args = (copy / "args.yaml").read_text()
+    (copy / "args.yaml").write_text(re.sub(r"^data: .*$", "data: gone", args, flags=re.MULTILINE))
+    inspection = open_inspection(copy, Asked(), options=ReadOptions(), errors=Console(stderr=True))
+    assert inspection.data is None
+    assert "note: the run's data set cannot be read" in capsys.readouterr().err
+
+
+def test_training_pictures_are_scored_by_a_model_that_did_not_see_their_labels(run: Path, tmp_path: Path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    inspection = opened(copy, split="train")
+    assert len(inspection.predictions) == 48
+    assert inspection.split == "train"
+    kept = copy / "predictions-train-out-of-fold.parquet"
+    before = kept.stat().st_mtime_ns
+    again = opened(copy, split="train")
+    assert kept.stat().st_mtime_ns == before
+    assert (again.predictions.logit_NC == inspection.predictions.logit_NC).all()
+
+
+def test_a_second_run_must_know_the_classes_and_share_a_picture(run: Path, tmp_path: Path):
+    assert opened(run, beside=run).beside.name == run.name
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"id": "elsewhere", "probability": {"red": 0.5, "green": 0.5, "blue": 0.5}}\n')
+    with pytest.raises(PredictionsError, match="none of these pictures"):
+        opened(run, beside=other)
+    other.write_text('{"id": "elsewhere", "probability": {"red": 0.5}}\n')
+    with pytest.raises(PredictionsError, match="does not know all classes"):
+        opened(run, beside=other)
+
+
+def test_columns_of_a_table_can_be_chosen_from(run: Path, tmp_path: Path):
+    table = tmp_path / "columns.csv"
+    ids = opened(run).predictions.ids
+    table.write_text("id,site,when\n" + "".join(f"{name},{'ab'[row % 2]},{row}\n" for row, name in enumerate(ids)))
+    column_N = opened(run, columns=table).column_N
+    assert set(column_N) == {"site", "when"}
+    assert list(column_N["site"][:3]) == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize(("arguments", "end"), [((), "top"), (("--lowest",), "bottom")])
+def test_a_grid_is_a_picture(polytag, run: Path, tmp_path: Path, arguments: tuple[str, ...], end: str):
+    result = polytag("grid", run, "--class", "red", "--class", "blue", "--top", 12, "--output", tmp_path / "out", *arguments)
+    assert result.output.split() == [str(tmp_path / "out" / f"{name}-{end}.png") for name in ("red", "blue")]
+    assert read_picture(tmp_path / "out" / f"red-{end}.png").width > 1000
+
+
+def test_a_grid_of_one_class_goes_where_it_is_told(polytag, run: Path, tmp_path: Path):
+    polytag("grid", run, "--class", "red", "--output", tmp_path / "deep" / "own.PNG")
+    assert (tmp_path / "deep" / "own.PNG").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="several classes"):
+        polytag("grid", run, "--class", "red", "--class", "blue", "--output", tmp_path / "own.png")
+    with pytest.raises(UsageError, match="unknown class name"):
+        polytag("grid", run, "--class", "red", "--class", "lion", "--output", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
