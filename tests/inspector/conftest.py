@@ -1,11 +1,14 @@
-"""A server of the inspector in a thread, spoken to over real sockets."""
+"""A server of the inspector in a thread, spoken to over real sockets; and a browser that looks at its pages."""
 
 import contextlib
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from starlette.types import ASGIApp
@@ -56,12 +59,12 @@ def hear(connection: socket.socket) -> bytes:
 
 @pytest.fixture(scope="session")
 def live() -> Callable[..., AbstractContextManager[Live]]:
-    """`with live(app, guard_config=...) as server:` serves an application behind the guard."""
+    """`with live(app, guard_config=...) as server:` serves an application behind the guard; at any free port, or at a given one."""
 
     @contextlib.contextmanager
-    def serving(app: ASGIApp, *, guard_config: GuardConfig | None = None) -> Iterator[Live]:
+    def serving(app: ASGIApp, *, guard_config: GuardConfig | None = None, port: int = 0) -> Iterator[Live]:
         is_ready = threading.Event()
-        listening = bound_socket("127.0.0.1", 0)
+        listening = bound_socket("127.0.0.1", port)
         port = listening.getsockname()[1]
         server = server_of(app, guard_config=guard_config or GuardConfig(), on_ready=is_ready.set)
         thread = threading.Thread(target=server.run, args=([listening],))
@@ -75,3 +78,46 @@ def live() -> Callable[..., AbstractContextManager[Live]]:
             assert not thread.is_alive(), "the server did not end"
 
     return serving
+
+
+@pytest.fixture(scope="module")  # as in the report's tests: a thread holds one Playwright at a time
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium here; on Debian: apt-get install chromium")
+    quiet = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=chromium, args=[*quiet, "--no-first-run"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+    """`visit(url, excused=("409",), **context)` opens a page in a context of its own, or in that of `beside`, another page.
+
+    At the end of the test no page may have said anything in its console but what holds an excused text, nor asked any other host.
+    """
+    said: list[str] = []
+    asked: list[str] = []
+    hosts: set[str] = set()
+    contexts: list[Any] = []
+
+    def visiting(url: str, *, excused: tuple[str, ...] = (), beside: Any = None, **options: Any) -> Any:
+        if beside is None:
+            contexts.append(browser.new_context(**options))
+        page = (beside.context if beside else contexts[-1]).new_page()
+        page.set_default_timeout(10_000)
+        hosts.add(urlsplit(url).netloc)
+        page.on("console", lambda message: any(each in message.text for each in excused) or said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(url)
+        return page
+
+    yield visiting
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert [url for url in asked if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).netloc not in hosts] == []

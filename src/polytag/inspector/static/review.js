@@ -165,9 +165,10 @@ function fetchAhead() {
   for (const entry of coming) {
     if (!ahead.has(pictureAddress(entry))) ahead.set(pictureAddress(entry), element("img", { src: pictureAddress(entry) }));
   }
-  // What somebody else decides about the next label is known before it is shown, and never changes under the eyes.
-  const next = queue.entries[place + 1];
-  if (next && !waiting(next)) queue.refresh(next.picture, next.class_name).then(() => showStrip(), () => {});
+  // What somebody else decides about a label is known before it is shown, and never changes under the eyes.
+  for (const next of [queue.entries[place + 1], queue.entries[place + NUM_AHEAD]]) {
+    if (next && !waiting(next)) queue.refresh(next.picture, next.class_name).then(() => showStrip(), () => {});
+  }
 }
 
 function showEntry() {

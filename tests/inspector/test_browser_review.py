@@ -1,0 +1,445 @@
+"""Label review in a real browser: as a person does it, by keys and by hand, alone, beside another, and while the server is gone."""
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polytag.contracts import LabelSet, Predictions
+from polytag.inspector.app import create_app
+from polytag.inspector.inspection import Inspection
+from polytag.inspector.review import Decision, ReviewStore, open_review
+
+pytestmark = pytest.mark.browser
+
+NAMES = ("cat", "dog", "<b>boat</b>")
+ANN = "localStorage.setItem('polytag.reviewer', 'Ann')"
+
+
+def inspection_of(folder: Path, *, num_pictures: int = 120, share_wrong: float = 0.1) -> Inspection:
+    """A model that knows three classes well, and labels of which a share is wrong and a few are unknown."""
+    rng = np.random.default_rng(0)
+    truth_NC = rng.random((num_pictures, 3)) < 0.4
+    logit_NC = np.where(truth_NC, 2.5, -2.5) + rng.normal(0, 0.5, truth_NC.shape)
+    target_NC = (truth_NC ^ (rng.random(truth_NC.shape) < share_wrong)).astype(np.int8)
+    target_NC[np.flatnonzero(truth_NC[:, 1])[:5], 1] = -1
+    paths: list[str] = []
+    for row in range(num_pictures):
+        paths.append(str(folder / f"{row:03}.png"))
+        Image.new("RGB", (60, 40) if row % 2 else (40, 60), tuple(rng.integers(0, 255, 3).tolist())).save(paths[-1])
+    predictions = Predictions(
+        ids=tuple(f"p{row:03}" for row in range(num_pictures)),
+        logit_NC=logit_NC,
+        target_NC=target_NC,
+        label_set=LabelSet(names=NAMES),
+        picture_paths=tuple(paths),
+    )
+    return Inspection(
+        name="run",
+        folder=folder,
+        review_file=folder / "review.sqlite",
+        predictions=predictions,
+        threshold_C=np.full(3, 0.5),
+        split="val",
+    )
+
+
+@pytest.fixture
+def inspection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inspection:
+    monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
+    return inspection_of(tmp_path)
+
+
+@pytest.fixture
+def server(live, inspection: Inspection) -> Iterator[Any]:
+    with live(create_app(inspection)) as running:
+        yield running
+
+
+@pytest.fixture
+def store(inspection: Inspection) -> Iterator[ReviewStore]:
+    with open_review(inspection.review_file) as store:
+        yield store
+
+
+def rows(store: ReviewStore) -> tuple[Decision, ...]:
+    """All rows, the oldest first."""
+    return store.history("val", limit=1000)[::-1]
+
+
+def until(page: Any, expression: str, arg: object = None) -> None:
+    """Wait until this is true. Playwright's own waiting evaluates strings in the page, which the page's policy does not allow."""
+    give_up = time.monotonic() + 10
+    while not page.evaluate(expression, arg):
+        assert time.monotonic() < give_up, expression
+        page.wait_for_timeout(20)
+
+
+def ready(page: Any) -> None:
+    """The picture of a label is there to be decided."""
+    page.wait_for_selector("#desk:not([hidden])")
+    until(page, "document.querySelector('#full').naturalWidth && !document.querySelector('.loading')")
+
+
+def shown(page: Any) -> tuple[str, str]:
+    return page.inner_text("#id"), page.inner_text("#question b")
+
+
+def press(page: Any, *keys: str) -> None:
+    for key in keys:
+        ready(page)
+        page.keyboard.press(key)
+
+
+def saved(page: Any, number: int) -> None:
+    """The page counts so many decisions."""
+    counts = r"document.querySelector('#counts').textContent.matchAll(/(\d+) (?:changed|confirmed)/g)"
+    until(page, f"(wanted) => [...{counts}].reduce((sum, each) => sum + Number(each[1]), 0) === wanted", number)
+
+
+def as_ann(page: Any) -> Any:
+    page.evaluate(ANN)
+    page.reload()
+    ready(page)
+    return page
+
+
+def test_one_key_decides_and_the_name_is_asked_for_once(server, visit, store: ReviewStore):
+    page = visit(server.url + "/review")
+    ready(page)
+    first = shown(page)
+    page.keyboard.press("0")
+    page.wait_for_selector("dialog[open]")
+    assert rows(store) == ()
+    page.keyboard.type("Ann")
+    page.keyboard.press("Enter")
+    until(page, "(before) => document.querySelector('#id').textContent != before", first[0])
+    second = shown(page)
+    press(page, "y")
+    third = shown(page)
+    press(page, "u")
+    saved(page, 3)
+    found = rows(store)
+    assert [(row.picture_id, row.class_name) for row in found] == [first, second, third]
+    assert [row.label for row in found] == [0, 1, -1]
+    assert {row.reviewer for row in found} == {"Ann"}
+    assert page.inner_text("#reviewer") == "Reviewer: Ann"
+    assert f"id={shown(page)[0]}" in page.url
+    page.reload()
+    ready(page)
+    assert page.inner_text("#reviewer") == "Reviewer: Ann"
+    saved(page, 3)
+
+
+def test_without_a_name_nothing_is_decided(server, visit, store: ReviewStore):
+    page = visit(server.url + "/review")
+    ready(page)
+    before = shown(page)
+    page.keyboard.press("1")
+    page.wait_for_selector("dialog[open]")
+    page.keyboard.press("Enter")  # an empty name is not taken
+    assert page.is_visible("dialog[open]")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog", state="detached")
+    assert page.inner_text("#standing") == "Nothing is saved: a decision needs a name."
+    assert shown(page) == before
+    assert rows(store) == ()
+
+
+def test_a_key_held_down_decides_one_label(server, visit, store: ReviewStore):
+    page = as_ann(visit(server.url + "/review"))
+    for _ in range(10):
+        page.keyboard.down("1")
+    page.keyboard.up("1")
+    saved(page, 1)
+    assert len(rows(store)) == 1
+
+
+def test_skip_back_and_undo_even_after_a_reload(server, visit, store: ReviewStore):
+    page = as_ann(visit(server.url + "/review", excused=("404",)))
+    first = shown(page)
+    press(page, "s")
+    second = shown(page)
+    assert second != first
+    press(page, "ArrowLeft")
+    assert shown(page) == first
+    press(page, "ArrowRight", "1")
+    third = shown(page)
+    press(page, "0")
+    saved(page, 2)
+    press(page, "z")
+    saved(page, 1)
+    assert shown(page) == third
+    page.reload()
+    ready(page)
+    press(page, "z")
+    saved(page, 0)
+    assert shown(page) == second
+    assert page.inner_text("#standing") == ""
+    page.keyboard.press("z")
+    page.wait_for_selector("#trouble:not([hidden])")
+    assert "Nothing is left to take back." in page.inner_text("#trouble")
+    found = rows(store)
+    assert [(row.label, row.undoes) for row in found] == [(1, None), (0, None), (None, 2), (None, 1)]
+
+
+def test_a_note_is_saved_by_enter(server, visit, store: ReviewStore):
+    page = as_ann(visit(server.url + "/review"))
+    press(page, "m")
+    page.keyboard.type("hides behind 1 tree")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#note-said") == "It is saved with your decision."
+    assert rows(store) == ()
+    press(page, "1")
+    saved(page, 1)
+    press(page, "0")
+    saved(page, 2)
+    press(page, "ArrowLeft", "m")
+    page.keyboard.type("none at all")
+    assert page.is_visible("#save-note")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('#save-note').hidden")
+    press(page, "l")
+    page.wait_for_selector("#rows tr:nth-child(3)")
+    assert [(row.label, row.note) for row in rows(store)] == [(1, "hides behind 1 tree"), (0, ""), (0, "none at all")]
+    assert "none at all" in page.inner_text("#rows tr:first-child")
+
+
+def test_class_and_kind_stand_in_the_address_and_back_returns(server, visit, inspection: Inspection):
+    page = as_ann(visit(server.url + "/review?class=dog"))
+    assert shown(page)[1] == "dog"
+    press(page, "s", "s")
+    place = shown(page)
+    page.select_option("#kind", "unknown")
+    until(page, "document.querySelector('#given').textContent.includes('unknown')")
+    assert "kind=unknown" in page.url
+    assert "class=dog" in page.url
+    page.go_back()
+    until(page, "(id) => document.querySelector('#id').textContent == id", place[0])
+    assert page.input_value("#kind") == "suspects"
+    page.click("#open")
+    page.wait_for_url("**/picture?*")
+    page.go_back()
+    ready(page)
+    assert shown(page) == place
+    page.select_option("#class", "<b>boat</b>")
+    until(page, "document.querySelector('#question b').textContent == '<b>boat</b>'")
+    page.goto(server.url + f"/review?id={inspection.predictions.ids[7]}&label=cat")  # in no list, perhaps
+    ready(page)
+    assert shown(page) == (inspection.predictions.ids[7], "cat")
+
+
+def test_the_list_goes_on_past_its_first_part_and_ends(live, tmp_path: Path, visit):
+    inspection = inspection_of(tmp_path, num_pictures=150, share_wrong=0.3)
+    with live(create_app(inspection)) as server, open_review(inspection.review_file) as store:
+        page = as_ann(visit(server.url + "/review?class=cat", excused=("409",)))
+        total = page.evaluate("fetch('/api/review/queue?class=cat&limit=500').then(answer => answer.json())")["entries"]
+        assert len(total) > 30
+        for entry in total[20:25]:  # somebody else works on the same list
+            store.decide(
+                split="val", picture_id=entry["picture"], class_name="cat", label=1, given=entry["given"], reviewer="Bo"
+            )  # fmt: skip
+        press(page, "s")
+        skipped = 1
+        for _ in range(len(total)):
+            ready(page)
+            page.keyboard.press("0")
+            page.wait_for_timeout(5)
+            if page.is_visible("#state"):
+                break
+        saved(page, len(total) - skipped)
+        assert page.inner_text("#state").startswith("The end of the list; 1 skipped.")
+        by_label = {(row.picture_id, row.reviewer) for row in rows(store)}
+        assert len(by_label) == len(total) - skipped, "nothing is decided twice"
+        page.get_by_role("button", name="To the first that was skipped").click()
+        press(page, "1")
+        until(page, "document.querySelector('#state').textContent.startsWith('Nothing is left')")
+
+
+def test_by_hand_on_a_phone(server, visit, store: ReviewStore):
+    page = visit(
+        server.url + "/review", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, color_scheme="dark"
+    )
+    as_ann(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    box = page.locator("#absent").bounding_box()
+    assert box["y"] + box["height"] < 844, "the buttons are in sight, under the picture"
+    before = shown(page)
+    page.tap("#absent")
+    saved(page, 1)
+    assert shown(page) != before
+    page.tap("#undo")
+    saved(page, 0)
+    assert shown(page) == before
+    page.tap("#strip li:nth-child(3) button")
+    assert shown(page) != before
+    assert [row.label for row in rows(store)] == [0, None]
+
+
+@pytest.mark.parametrize(("width_px", "zoom"), [(1280, 1), (640, 2)])
+def test_it_fits(server, visit, width_px: int, zoom: int):
+    page = as_ann(visit(server.url + "/review", viewport={"width": width_px, "height": 800 // zoom}, device_scale_factor=zoom))
+    press(page, "1", "l")
+    page.wait_for_selector("#rows tr")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_two_tabs_do_not_overwrite_each_other(server, visit, store: ReviewStore):
+    excused = ("409",)
+    ann = as_ann(visit(server.url + "/review", excused=excused))
+    bo = visit(server.url + "/review", excused=excused)
+    bo.evaluate("localStorage.setItem('polytag.reviewer', 'Bo')")
+    bo.reload()
+    ready(bo)
+    assert shown(ann) == shown(bo)
+    contested = shown(ann)
+    press(ann, "1")
+    saved(ann, 1)
+    press(bo, "0")
+    bo.wait_for_selector("#conflicts:not([hidden])")
+    told = bo.inner_text("#conflicts")
+    assert "Ann decided present" in told
+    assert "Your “absent” is not saved." in told
+    assert len(rows(store)) == 1
+    assert shown(bo) != contested, "nobody is torn away from the label that is being looked at"
+    bo.get_by_role("button", name="Look at it").click()
+    ready(bo)
+    assert shown(bo) == contested
+    assert "Decided meanwhile: present, by Ann" in bo.inner_text("#standing")
+    press(bo, "u")
+    saved(bo, 1)
+    assert bo.is_hidden("#conflicts")
+    assert [(row.reviewer, row.label) for row in rows(store)] == [("Ann", 1), ("Bo", -1)]
+    press(ann, "z")
+    ann.wait_for_selector("#trouble:not([hidden])")
+    assert "Bo decided about" in ann.inner_text("#trouble")
+    assert len(rows(store)) == 2
+
+
+def test_what_others_decide_is_seen_when_its_turn_comes(server, visit, store: ReviewStore):
+    page = as_ann(visit(server.url + "/review"))
+    listed = page.evaluate("fetch('/api/review/queue').then(answer => answer.json())")["entries"]
+    third = listed[2]
+    store.decide(
+        split="val", picture_id=third["picture"], class_name=third["class_name"], label=1, given=third["given"], reviewer="Bo"
+    )
+    press(page, "s")
+    until(page, "document.querySelector('#strip li:nth-child(3) .mark')")
+    press(page, "s")
+    assert "by Bo" in page.inner_text("#standing")
+
+
+def test_a_killed_server_is_told_and_nothing_is_claimed(live, inspection: Inspection, visit):
+    excused = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+    with contextlib.ExitStack() as first:
+        server = first.enter_context(live(create_app(inspection)))
+        page = as_ann(visit(server.url + "/review", excused=excused))
+        press(page, "0")
+        saved(page, 1)
+        ready(page)
+        page.wait_for_timeout(300)  # the pictures ahead are there
+    press(page, "1")
+    page.wait_for_selector("#trouble:not([hidden])")
+    assert "1 decision is not saved: polytag does not answer" in page.inner_text("#trouble")
+    assert page.inner_text("#strip .mark.waiting") == "not saved"
+    assert page.inner_text("#counts").endswith("1 changed · 0 confirmed") or page.inner_text("#counts").endswith(
+        "0 changed · 1 confirmed"
+    )
+    with open_review(inspection.review_file) as store:
+        assert len(rows(store)) == 1
+        with live(create_app(inspection), port=server.port):
+            page.get_by_role("button", name="Try again").click()
+            saved(page, 2)
+            assert page.is_hidden("#trouble")
+            assert [row.label for row in rows(store)] == [0, 1]
+
+
+def test_a_decision_that_was_not_saved_outlives_a_reload(live, inspection: Inspection, visit):
+    excused = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "beforeunload")
+    with live(create_app(inspection)) as server:
+        page = as_ann(visit(server.url + "/review", excused=excused))
+        ready(page)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.keyboard.press("1")
+    page.wait_for_selector("#trouble:not([hidden])")
+    with live(create_app(inspection), port=server.port), open_review(inspection.review_file) as store:
+        page.reload()
+        saved(page, 1)
+        assert [row.label for row in rows(store)] == [1]
+
+
+def test_an_answer_that_was_lost_is_not_written_twice(server, visit, store: ReviewStore):
+    page = as_ann(visit(server.url + "/review", excused=("ERR_FAILED", "409")))
+
+    def lose(route: Any) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/api/review/decisions", lose, times=1)
+    press(page, "0")
+    page.wait_for_selector("#trouble:not([hidden])")
+    page.get_by_role("button", name="Try again").click()
+    saved(page, 1)
+    assert page.is_hidden("#trouble")
+    assert page.is_hidden("#conflicts")
+    assert len(rows(store)) == 1
+
+
+def test_a_full_disk_is_told_and_what_waits_can_be_discarded(server, visit, store: ReviewStore):
+    page = as_ann(visit(server.url + "/review", excused=("503",)))
+    answer = {"status": 503, "content_type": "application/json", "body": '{"detail": "the disk is full"}'}
+    page.route("**/api/review/decisions", lambda route: route.fulfill(**answer))
+    press(page, "0", "1")
+    until(page, "document.querySelector('#trouble').textContent.includes('2 decisions are not saved: the disk is full')")
+    saved(page, 0)
+    press(page, "z")  # the second was never sent
+    until(page, "document.querySelector('#trouble').textContent.includes('1 decision is not saved')")
+    press(page, "z")
+    until(page, "document.querySelector('#trouble').textContent.includes('cannot be taken back')")
+    page.get_by_role("button", name="Discard it").click()
+    page.get_by_role("button", name="Close").click()
+    assert page.is_hidden("#trouble")
+    assert rows(store) == ()
+    page.unroute("**/api/review/decisions")
+    press(page, "0")
+    saved(page, 1)
+
+
+def test_another_reviewer_takes_over(server, visit, store: ReviewStore):
+    page = as_ann(visit(server.url + "/review"))
+    press(page, "1")
+    saved(page, 1)
+    page.click("#reviewer")
+    page.fill("#reviewer-name", "Bo")
+    page.keyboard.press("Enter")
+    press(page, "1")
+    saved(page, 2)
+    press(page, "z")
+    saved(page, 1)
+    assert [(row.reviewer, row.label) for row in rows(store)] == [("Ann", 1), ("Bo", 1), ("Bo", None)]
+
+
+def test_it_can_be_heard(server, visit):
+    page = as_ann(visit(server.url + "/review"))
+    until(page, "document.querySelector('#said').textContent.startsWith('Is ')")
+    assert re.search(r"Labelled (present|absent); the model says", page.inner_text("#said"))
+    for role, name in [("region", "Picture"), ("group", "Decide"), ("region", "Queue"), ("navigation", "Pages"), ("main", None)]:
+        assert page.get_by_role(role, name=name, exact=True).count() == 1, (role, name)
+    controls = "[...document.querySelectorAll('button, select, input, textarea')].filter(each => each.checkVisibility())"
+    unnamed = controls + ".filter(each => !each.textContent.trim() && !each.labels?.length)"
+    assert page.evaluate(unnamed + ".map(each => each.outerHTML)") == []
+    page.keyboard.press("?")
+    told = page.inner_text("dialog[open]")
+    for text in ("present", "absent", "unknown", "skip", "back", "note", "heat map" if page.locator("#heat").count() else "take"):
+        assert text in told
+
+
+def test_without_scripts_the_page_says_what_it_needs(server, visit):
+    page = visit(server.url + "/review", java_script_enabled=False)
+    assert "needs JavaScript" in page.inner_text("main")
