@@ -6,6 +6,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
 from fastapi import Query as QueryParameter
@@ -29,6 +30,8 @@ ClassName = Annotated[str, QueryParameter(alias="class", max_length=1000)]
 RowNumber = Annotated[int, PathParameter(ge=0, lt=2**31)]
 Version = Annotated[str, QueryParameter(max_length=64, description="RunAnswer.version: the picture may then be kept for ever.")]
 
+PICTURES_AT_ONCE = 16
+
 NOT_THERE: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 REFUSED: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 409: {"model": Problem}}
 JPEG: dict[int | str, dict[str, Any]] = {
@@ -41,6 +44,8 @@ JPEG: dict[int | str, dict[str, Any]] = {
 def looking_routes(looking: Looking, thumbnails: Thumbnails) -> APIRouter:
     """Routes that need neither a model nor a review."""
     routes = APIRouter()
+    # Pictures have threads of their own, so that however many large ones are waited for, the pages find a free one.
+    for_pictures = CapacityLimiter(PICTURES_AT_ONCE)
 
     @routes.get("/api/run")
     def run() -> RunAnswer:
@@ -77,19 +82,27 @@ def looking_routes(looking: Looking, thumbnails: Thumbnails) -> APIRouter:
         return looking.picture(row)
 
     @routes.get("/thumbnails/{row}", responses=JPEG, response_class=Response)
-    def thumbnail(row: RowNumber, request: Request, v: Version = "") -> Response:
+    async def thumbnail(row: RowNumber, request: Request, v: Version = "") -> Response:
         """At most 256 pixels a side."""
-        return _picture(request, lambda: looking.picture_path(row), thumbnails.get, keep=v == looking.inspection.version)
+        return await to_thread.run_sync(
+            lambda: _picture(request, lambda: looking.picture_path(row), thumbnails.get, keep=v == looking.inspection.version),
+            limiter=for_pictures,
+        )
 
     @routes.get("/pictures/{row}", responses=JPEG, response_class=Response)
-    def full(row: RowNumber, request: Request, v: Version = "") -> Response:
+    async def full(row: RowNumber, request: Request, v: Version = "") -> Response:
         """At most 2,048 pixels a side."""
-        return _picture(request, lambda: looking.picture_path(row), full_picture, keep=v == looking.inspection.version)
+        return await to_thread.run_sync(
+            lambda: _picture(request, lambda: looking.picture_path(row), full_picture, keep=v == looking.inspection.version),
+            limiter=for_pictures,
+        )
 
     @routes.get("/data/{row}/thumbnail", responses=JPEG, response_class=Response)
-    def data_thumbnail(row: RowNumber, request: Request) -> Response:
+    async def data_thumbnail(row: RowNumber, request: Request) -> Response:
         """Of a picture of the data set, in whatever split; at most 256 pixels a side."""
-        return _picture(request, lambda: looking.data_picture_path(row), thumbnails.get, keep=False)
+        return await to_thread.run_sync(
+            lambda: _picture(request, lambda: looking.data_picture_path(row), thumbnails.get, keep=False), limiter=for_pictures
+        )
 
     return routes
 
