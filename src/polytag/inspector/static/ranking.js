@@ -34,6 +34,7 @@ function remember({ push = false } = {}) {
   const asked = parameters();
   if (offset > 0) asked.set("offset", offset);
   const address = "/ranking?" + asked;
+  if (address === location.pathname + location.search) return; // writing it anew would stop a step back that has begun
   if (push) history.pushState(null, "", address);
   else history.replaceState(null, "", address);
 }
@@ -85,16 +86,23 @@ function outcomeNow({ truth, probability }) {
 
 async function show({ from = 0, push = false, keepScroll = false } = {}) {
   offset = from;
+  busy();
   if (push) remember({ push });
   try {
     await grid.show({ from, keepScroll });
   } catch (error) {
     if (error.name === "AbortError") return;
+    $("grid").removeAttribute("aria-busy");
     return tell(error.message);
   }
+  $("grid").removeAttribute("aria-busy");
   $("total").textContent = grid.total.toLocaleString("en");
   tell(grid.total ? "" : "No picture passes these filters.");
   say(`${grid.total} pictures`);
+}
+
+function busy() {
+  $("grid").setAttribute("aria-busy", "true");
 }
 
 function tell(text) {
@@ -181,6 +189,7 @@ $("own")?.addEventListener("click", () => setThreshold(operating.own_threshold))
 // ---- another class, order or filter ----
 
 async function anotherClass() {
+  busy();
   document.title = document.title.replace(/^[^·]*/, $("class").value + " ");
   const parameters_ = parameters();
   parameters_.delete("threshold");
@@ -223,6 +232,7 @@ function listen(input) {
     if (input.id === "class") return anotherClass();
     if (input.id === "column") fillValues();
     if (input.name === "present" || input.name === "absent") oneMore(input);
+    busy();
     clearTimeout(form.later);
     form.later = setTimeout(() => show({ push: input.type !== "search" && input.type !== "number" }), input.type === "search" ? 150 : 0);
   });

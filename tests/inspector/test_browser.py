@@ -1,0 +1,359 @@
+"""Overview, rankings and single pictures in a real browser, driven as a person would: on handwriting scenes and on photographs."""
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from polytag.cli.main import app as command
+from polytag.cli.opening import Asked, open_inspection
+from polytag.contracts import Predictions
+from polytag.data.load import ReadOptions
+from polytag.data.scenes import write_scenes
+from polytag.inspector.app import create_app
+from polytag.inspector.inspection import Inspection
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+_QUIET = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--no-first-run",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium here; on Debian: apt-get install chromium")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=chromium, args=list(_QUIET))
+        yield started
+        started.close()
+
+
+def trained(folder: Path, *arguments: object) -> Path:
+    done = CliRunner().invoke(command, ["train", *map(str, arguments), "--output", str(folder / "run")], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    data = write_scenes(folder / "scenes", num_train=80, num_val=300)
+    return trained(folder, data, "--backbone", "test_resnet", "--weights", "random", "--recipe", "probe", "--image-size", 64)
+
+
+@pytest.fixture(scope="module")
+def photographs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    weights = shared / "weights" / "mobilenetv2_100.keras_in1k.imagenet-norm.fp16.safetensors"
+    data = shared / "data" / "voc-mini" / "VOCdevkit" / "VOC2012"
+    backbone = ("--backbone", "mobilenetv2_100", "--backbone-arg", "pad_type=same", "--weights", weights)
+    return trained(tmp_path_factory.mktemp("photographs"), data, *backbone, "--recipe", "probe", "--image-size", 96)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """A page of a browser at a running inspector; what it said and asked for is judged when the visit ends."""
+
+    page: "playwright.Page"
+    inspection: Inspection
+    url: str
+
+    @property
+    def predictions(self) -> Predictions:
+        return self.inspection.predictions
+
+    def go(self, path: str) -> None:
+        self.page.goto(self.url + path)
+        self.page.wait_for_load_state("networkidle")
+
+    def until(self, expression: str, *, patience_seconds: float = 20) -> None:
+        """Wait until an expression is true; Playwright's own way evaluates strings in the page, which the pages' policy forbids."""
+        end = time.monotonic() + patience_seconds
+        while not self._is_true(expression):
+            assert time.monotonic() < end, f"not within {patience_seconds} s: {expression}"
+            time.sleep(0.03)
+
+    def _is_true(self, expression: str) -> bool:
+        try:
+            return bool(self.page.evaluate(expression))
+        except playwright.Error as error:
+            if "navigation" in str(error) or "null" in str(error):  # the next page is on its way
+                return False
+            raise
+
+    def settled(self) -> None:
+        """Wait until the grid shows what was asked for."""
+        self.until("document.querySelector('#grid.virtual') && !document.querySelector('#grid[aria-busy]')")
+
+    def count(self) -> int:
+        """What the page says of the number of pictures, once it has said it."""
+        self.settled()
+        return int(self.page.locator("#total").inner_text().replace(",", ""))
+
+    def ids(self) -> list[str]:
+        """The ids of the cells in the document, in the order of their places."""
+        found = self.page.eval_on_selector_all(
+            "#grid > li", "cells => cells.map(cell => [Number(cell.dataset.index), cell.querySelector('.caption.id').textContent])"
+        )
+        return [name for _, name in sorted(found)]
+
+    def ranked(self, class_name: str, *, lowest: bool = False) -> list[str]:
+        logit_N = self.predictions.logit_NC[:, self.predictions.label_set.index(class_name)]
+        names = self.predictions.ids
+        return [
+            names[row] for row in sorted(range(len(names)), key=lambda row: (logit_N[row] if lowest else -logit_N[row], names[row]))
+        ]
+
+
+@pytest.fixture(params=["scenes", "photographs"])
+def visit(
+    request: pytest.FixtureRequest, browser, live: Callable[..., AbstractContextManager], tmp_path, monkeypatch
+) -> Iterator[Visit]:
+    monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
+    run = request.getfixturevalue(request.param)
+    inspection = open_inspection(run, Asked(), options=ReadOptions(), errors=Console(quiet=True))
+    with live(create_app(inspection)) as server:
+        context = browser.new_context(viewport={"width": 1280, "height": 860})
+        page = context.new_page()
+        said, asked = [], []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        yield Visit(page=page, inspection=inspection, url=server.url)
+        context.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith((server.url, "blob:", "data:"))] == []
+
+
+def test_the_overview_leads_to_a_class(visit: Visit):
+    visit.go("/")
+    page = visit.page
+    names = page.locator("table.classes tbody th").all_inner_texts()
+    assert sorted(names) == sorted(visit.predictions.label_set)
+    page.get_by_role("link", name="class", exact=True).click()
+    assert page.locator("table.classes tbody th").all_inner_texts() == sorted(names, key=str.casefold)
+    assert "sort=name" in page.url
+    page.get_by_role("link", name=names[0], exact=True).click()
+    page.wait_for_selector("#grid.virtual > li")
+    assert page.locator("#class").input_value() == names[0]
+    assert visit.ids()[:10] == visit.ranked(names[0])[:10]
+    page.go_back()
+    assert "sort=name" in page.url
+
+
+def test_top_and_bottom_are_one_key_away_and_stand_in_the_address(visit: Visit):
+    name = visit.predictions.label_set.names[1]
+    visit.go(f"/ranking?class={name}")
+    page = visit.page
+    page.keyboard.press("b")
+    visit.until("document.querySelector('#order').value === 'asc'")
+    visit.settled()
+    assert visit.ids()[:24] == visit.ranked(name, lowest=True)[:24]
+    assert "order=asc" in page.url
+    page.keyboard.press("t")
+    visit.settled()
+    assert visit.ids()[:24] == visit.ranked(name)[:24]
+    page.go_back()
+    visit.until("document.querySelector('#order').value === 'asc'")
+    page.keyboard.press("]")
+    visit.settled()
+    assert page.locator("#class").input_value() == visit.predictions.label_set.names[2]
+
+
+def test_one_scrolls_down_to_the_last_picture_and_only_what_is_seen_is_drawn(visit: Visit):
+    name = visit.predictions.label_set.names[0]
+    visit.go(f"/ranking?class={name}")
+    page = visit.page
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    visit.until(f"[...document.querySelectorAll('#grid > li')].some(cell => cell.dataset.index == {len(visit.predictions) - 1})")
+    visit.settled()
+    assert visit.ids()[-1] == visit.ranked(name)[-1]
+    assert page.locator("#grid > li").count() < 150
+    visit.until("/offset=/.test(location.href)")
+    place = page.evaluate("scrollY")
+    page.reload()
+    visit.settled()
+    visit.until("document.querySelectorAll('#grid > li').length > 5")
+    assert abs(page.evaluate("scrollY") - place) < 420, "an address leads to the same place"
+
+
+def test_pictures_are_drawn(visit: Visit):
+    visit.go(f"/ranking?class={visit.predictions.label_set.names[0]}")
+    visit.until("[...document.querySelectorAll('#grid img')].slice(0, 8).every(image => image.naturalWidth > 20)")
+
+
+def test_the_threshold_moves_the_line_and_every_number_follows(visit: Visit):
+    name = visit.predictions.label_set.names[0]
+    column = visit.predictions.label_set.index(name)
+    visit.go(f"/ranking?class={name}")
+    page = visit.page
+    probability_N, target_N = visit.predictions.probability_NC[:, column], visit.predictions.target_NC[:, column]
+    threshold = round(float(np.sort(probability_N)[-20]), 3)
+    page.locator("#slider").evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})); }", 1000 * threshold
+    )
+    above = probability_N > threshold
+    true, false = int((above & (target_N == 1)).sum()), int((above & (target_N == 0)).sum())
+    told = page.locator("#numbers").inner_text()
+    assert f"{true} true positives" in told
+    assert f"{false} false positives" in told
+    assert f"{int((target_N == 1).sum()) - true} missed" in told
+    assert f"precision {true / (true + false):.3f}" in re.sub(r"\s+", " ", told)
+    cells = page.eval_on_selector_all(
+        "#grid > li a", "links => links.map(link => [link.querySelector('.caption.id').textContent, link.className.split(' ')[1]])"
+    )
+    rows = {identity: row for row, identity in enumerate(visit.predictions.ids)}
+    for identity, outcome in cells[:40]:
+        row = rows[identity]
+        expected = {(1, True): "true_positive", (1, False): "missed", (0, True): "false_positive", (0, False): "true_negative"}
+        assert outcome == expected.get((int(target_N[row]), bool(above[row])), "unknown")
+    visit.until("/threshold=/.test(location.href)")
+    page.locator("#own").click()
+    visit.until("!/threshold=/.test(location.href)")
+
+
+def test_filters_are_in_the_address_and_leave_what_they_say(visit: Visit):
+    names = visit.predictions.label_set.names
+    visit.go(f"/ranking?class={names[0]}")
+    page = visit.page
+    page.keyboard.press("f")
+    page.locator("input[name=outcome][value=missed]").check()
+    visit.until("/outcome=missed/.test(location.href)")
+    visit.settled()
+    missed = (visit.predictions.probability_NC[:, 0] <= 0.5) & (visit.predictions.target_NC[:, 0] == 1)
+    assert visit.count() == int(missed.sum())
+    page.locator("select[name=present]").first.select_option(names[1])
+    visit.until("/present=/.test(location.href)")
+    visit.settled()
+    both = missed & (visit.predictions.target_NC[:, 1] == 1)
+    assert visit.count() == int(both.sum())
+    assert page.locator("select[name=present]").count() == 2, "another class can be added"
+    page.reload()
+    visit.settled()
+    assert visit.count() == int(both.sum())
+    page.locator("#clear").click()
+    visit.settled()
+    assert visit.count() == len(visit.predictions)
+    page.keyboard.press("/")
+    page.keyboard.type(visit.predictions.ids[7])
+    visit.until("/text=/.test(location.href)")
+    visit.settled()
+    assert visit.predictions.ids[7] in visit.ids()
+
+
+def test_by_keys_alone_to_a_picture_and_back(visit: Visit):
+    name = visit.predictions.label_set.names[0]
+    visit.go(f"/ranking?class={name}")
+    page, ranked = visit.page, visit.ranked(name)
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+    assert page.evaluate("document.activeElement.querySelector('.caption.id').textContent") == ranked[1]
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".picture-page")
+    assert page.locator("h1").inner_text() == ranked[1]
+    page.keyboard.press("ArrowRight")
+    visit.until(f"document.querySelector('h1').textContent === {ranked[2]!r}")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#grid.virtual > li")
+    assert f"class={name}" in page.url
+
+
+def test_one_picture_shows_every_class_and_enlarges(visit: Visit):
+    name, identity = visit.predictions.label_set.names[0], visit.predictions.ids[3]
+    visit.go(f"/picture?class={name}&id={identity}")
+    page = visit.page
+    shown = page.locator("#bars .name").all_inner_texts()
+    logit_C = visit.predictions.logit_NC[3]
+    assert shown == [visit.predictions.label_set.names[column] for column in np.argsort(-logit_C, kind="stable")]
+    before = page.locator("#full").bounding_box()
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    assert page.locator("#full").bounding_box()["width"] > 2 * before["width"]
+    page.keyboard.press("w")
+    assert page.locator("#full").bounding_box()["width"] == pytest.approx(before["width"])
+    chosen = page.locator("#bars .chosen .name").inner_text()
+    page.keyboard.press("ArrowDown" if shown.index(chosen) < len(shown) - 1 else "ArrowUp")
+    assert page.locator("#bars .chosen .name").inner_text() != chosen
+
+
+def test_heat_map_boxes_and_nearest_pictures(visit: Visit):
+    column = int(np.argmax((visit.predictions.target_NC == 1).sum(axis=0)))
+    row = int(np.flatnonzero(visit.predictions.target_NC[:, column] == 1)[0])
+    name, identity = visit.predictions.label_set.names[column], visit.predictions.ids[row]
+    visit.go(f"/picture?class={name}&id={identity}")
+    page = visit.page
+    page.keyboard.press("h")
+    visit.until("document.querySelector('.heat')?.naturalWidth > 0", patience_seconds=60)
+    heat, full = page.locator(".heat").bounding_box(), page.locator("#full").bounding_box()
+    assert heat == pytest.approx(full)
+    page.keyboard.press("x")
+    assert page.locator(".box.own").count() >= 1
+    assert set(page.locator(".box.own").all_inner_texts()) == {name}
+    page.keyboard.press("n")
+    page.wait_for_selector(".neighbours li", timeout=120_000)
+    assert page.locator("#nearest-found h3").all_inner_texts() == ["train", "val"]
+    distances = [float(text) for text in page.locator(".neighbours").nth(0).locator("b").all_inner_texts()]
+    assert distances == sorted(distances)
+    assert identity not in page.locator(".neighbours").nth(1).inner_text()
+    assert {"heat=1", "boxes=1", "nearest=1"} <= set(page.url.partition("?")[2].split("&"))
+
+
+def test_curves_answer_to_the_pointer(visit: Visit):
+    name = visit.predictions.label_set.names[int(np.argmax((visit.predictions.target_NC == 1).sum(axis=0)))]
+    visit.go(f"/ranking?class={name}")
+    page = visit.page
+    page.keyboard.press("c")
+    page.wait_for_selector("#precision-recall svg", timeout=60_000)
+    page.wait_for_selector("#histogram svg")
+    box = page.locator("#precision-recall svg").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(box["x"] + box["width"] / 2 + 3, box["y"] + box["height"] / 2 + 3)
+    visit.until("/precision/.test(document.querySelector('#vg-tooltip-element')?.textContent ?? '')")
+
+
+def test_keys_are_listed(visit: Visit):
+    visit.go("/ranking")
+    visit.page.keyboard.press("?")
+    told = visit.page.get_by_role("dialog", name="Keys").inner_text()
+    assert "highest scores first" in told
+    visit.page.keyboard.press("Escape")
+    assert visit.page.get_by_role("dialog").count() == 0
+
+
+@pytest.mark.parametrize(("width_px", "scheme"), [(390, "light"), (640, "dark"), (1280, "dark")])  # 640: one of 1280 at 200%
+def test_no_page_is_wider_than_its_window(visit: Visit, width_px: int, scheme: str):
+    page = visit.page
+    page.set_viewport_size({"width": width_px, "height": 800})
+    page.emulate_media(color_scheme=scheme)
+    for path in ("/", "/ranking?text=a&outcome=missed", f"/picture?id={visit.predictions.ids[0]}", "/review", "/predict"):
+        visit.go(path)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+
+
+def test_without_scripts_pages_are_pages(visit: Visit, browser):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(visit.url + "/")
+    page.locator("table.classes tbody th a").first.click()
+    page.get_by_role("link", name="Further").click()
+    page.locator("#grid a").first.click()
+    assert page.locator("#bars li").count() == len(visit.predictions.label_set)
+    page.locator("#next").click()
+    page.locator("#back").click()
+    page.locator("#sort").select_option("loss")
+    page.get_by_role("button", name="Show").click()
+    assert "sort=loss" in page.url
+    assert page.locator("#grid li").count() > 10
+    context.close()
