@@ -167,6 +167,7 @@ def test_top_and_bottom_are_one_key_away_and_stand_in_the_address(visit: Visit):
     assert visit.ids()[:24] == visit.ranked(name)[:24]
     page.go_back()
     visit.until("document.querySelector('#order').value === 'asc'")
+    visit.settled()
     page.keyboard.press("]")
     visit.settled()
     assert page.locator("#class").input_value() == visit.predictions.label_set.names[2]
