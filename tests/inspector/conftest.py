@@ -1,4 +1,4 @@
-"""A server of the inspector in a thread, spoken to over real sockets; and a browser that looks at its pages."""
+"""A server of the inspector in a thread, spoken to over real sockets; a browser that looks at its pages; a run with its model."""
 
 import contextlib
 import shutil
@@ -6,14 +6,18 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from starlette.types import ASGIApp
 
+from polytag import FINETUNE, load_dataset, read_predictions, train
 from polytag.inspector.admission import GuardConfig
+from polytag.inspector.inspection import Inspection
 from polytag.inspector.server import bound_socket, server_of
 
 PATIENCE_SECONDS = 30.0
@@ -121,3 +125,23 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         context.close()
     assert said == []
     assert [url for url in asked if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).netloc not in hosts] == []
+
+
+@pytest.fixture(scope="session")
+def modelled(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Inspection:
+    """A finished run of a tiny network on squares of colour, with its model and its data set. Read-only by agreement."""
+    run = tmp_path_factory.mktemp("modelled") / "run"
+    tiny = replace(FINETUNE, backbone="test_resnet", weights="random", image_size_px=64, epochs=3)
+    train(colours, recipe=tiny, output=run)
+    predictions = read_predictions(run / "predictions-val.parquet")
+    return Inspection(
+        name="run",
+        folder=run,
+        review_file=run / "review.sqlite",
+        predictions=predictions,
+        threshold_C=np.array([0.5, 0.4, 0.6]),
+        split="val",
+        checkpoint=run / "best",
+        data=load_dataset(colours),
+        data_path=colours,
+    )

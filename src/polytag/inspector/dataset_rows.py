@@ -1,0 +1,27 @@
+"""Where each picture that was scored stands in the labelled data set."""
+
+import numpy as np
+
+from polytag.inspector.inspection import Inspection
+
+
+def dataset_rows(inspection: Inspection) -> np.ndarray:
+    """For each picture of the run its row in `inspection.data`, or -1: by split and id, and by the file where an id is in several.
+
+    All -1 where there is no data set.
+    """
+    data, predictions = inspection.data, inspection.predictions
+    found_N = np.full(len(predictions), -1)
+    if data is None:
+        return found_N
+    rows_of: dict[str, list[int]] = {}
+    for row, (split, name) in enumerate(zip(data.split_N, data.ids, strict=True)):
+        if inspection.split in ("", split):
+            rows_of.setdefault(name, []).append(row)
+    for i, (name, path) in enumerate(zip(predictions.ids, predictions.picture_paths, strict=True)):
+        rows = rows_of.get(name, [])
+        if len(rows) > 1:
+            rows = [row for row in rows if str(data.paths[row]) == path]
+        if len(rows) == 1:
+            found_N[i] = rows[0]
+    return found_N
