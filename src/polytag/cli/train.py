@@ -121,5 +121,6 @@ def print_result(console: "Any", run: "TrainedRun") -> None:
     console.print(f"\n  report   {run.folder.report}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"  model    {run.folder.best}", highlight=False, markup=False, soft_wrap=True)
     console.print("\nNext:", highlight=False)
+    console.print(f"  polytag inspect {path}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"  polytag predict {path} PICTURE...", highlight=False, markup=False, soft_wrap=True)
     console.print(f"  polytag evaluate {run.folder.predictions}", highlight=False, markup=False, soft_wrap=True)
