@@ -15,6 +15,8 @@ from polytag.errors import UsageError
 from polytag.inspector.charts import bundle
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.looking import Looking, NotThere
+from polytag.inspector.model_desk import ModelDesk
+from polytag.inspector.model_routes import model_routes
 from polytag.inspector.pages import ProblemPage, page_routes, rendered
 from polytag.inspector.review import ReviewStore
 from polytag.inspector.review_routes import review_routes
@@ -27,13 +29,16 @@ _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=ut
 
 def create_app(inspection: Inspection) -> FastAPI:
     """The application; whoever serves it puts the guard around it (`guard.py`)."""
-    looking = Looking(inspection)
-    thumbnails = Thumbnails(cache_folder() / "thumbnails")
     store = ReviewStore.open(inspection.review_file)
+    looking = Looking(inspection, store)
+    thumbnails = Thumbnails(cache_folder() / "thumbnails")
+    desk = None if inspection.checkpoint is None else ModelDesk(inspection, cache_folder() / "features")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
+        if desk is not None:
+            desk.close()
         looking.judging.close()
         store.close()
 
@@ -48,6 +53,7 @@ def create_app(inspection: Inspection) -> FastAPI:
     app.include_router(page_routes(looking))
     app.include_router(looking_routes(looking, thumbnails))
     app.include_router(review_routes(inspection, store))
+    app.include_router(model_routes(inspection, desk))
 
     @app.get("/static/{name}", include_in_schema=False)
     def static(name: str, request: Request) -> Response:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from polytag.inspector.answers import ClassAnswer, PageParameters, PictureAnswer, RankingAnswer, RunAnswer
 from polytag.inspector.looking import Looking
+from polytag.inspector.model_routes import MAX_UPLOAD_BYTES
 from polytag.report.charts import PAGE, history_chart, tail_charts, to_svg
 
 PAGE_SIZE = 60
@@ -94,6 +95,7 @@ class PredictPage:
     """The model on pictures of one's own."""
 
     run: RunAnswer
+    max_upload_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +163,7 @@ def page_routes(looking: Looking) -> APIRouter:
 
     @routes.get("/predict")
     def predict() -> Response:
-        return rendered(PredictPage(run=looking.run()))
+        return rendered(PredictPage(run=looking.run(), max_upload_bytes=MAX_UPLOAD_BYTES))
 
     @routes.get("/review")
     def review(request: Request, kind: str = "suspects") -> Response:
