@@ -70,6 +70,17 @@ def test_a_picture_that_cannot_be_read_is_told_and_the_next_is_answered(desk: Mo
     assert len(desk.predict(Path(modelled.predictions.picture_paths[0]).read_bytes()).result(PATIENCE_SECONDS)) == 3
 
 
+def test_a_desk_that_is_warm_answers_at_once_and_warming_up_never_raises(modelled: Inspection, tmp_path: Path):
+    desk = ModelDesk(modelled, tmp_path)
+    desk.warm_up()
+    assert len(desk.predict(Path(modelled.predictions.picture_paths[0]).read_bytes()).result(PATIENCE_SECONDS)) == 3
+    desk.close()
+    desk.warm_up()
+    gone = ModelDesk(replace(modelled, checkpoint=tmp_path / "gone"), tmp_path)
+    gone.warm_up()
+    gone.close()
+
+
 def test_the_threads_of_others_are_left_as_they_were(desk: ModelDesk, modelled: Inspection):
     before = torch.get_num_threads()
     desk.predict(Path(modelled.predictions.picture_paths[0]).read_bytes()).result(PATIENCE_SECONDS)

@@ -94,6 +94,11 @@ class ModelDesk:
         """Whether a question would be answered with Busy now: worth asking before an upload is read."""
         return self._line.is_full
 
+    def warm_up(self) -> None:
+        """Load the model ahead of the first question, which then waits for no import; what fails is told to who asks."""
+        with suppress(Busy):
+            self._line.submit(self._loaded)
+
     def close(self) -> None:
         """Drop what waits, end what is being done, and wait for that end: at most a batch of pictures."""
         self._stop.set()
@@ -110,7 +115,7 @@ class ModelDesk:
         return self._line.submit(lambda: self._decisions(content))
 
     def heat_of_row(self, row: int, column: int) -> Future[bytes]:
-        """PNG to lay over the picture of a row: where the model sees a class. Raises Busy."""
+        """PNG to lay over the picture of a row: where the model sees a class, in the first of its views. Raises Busy."""
         path = self._inspection.predictions.picture_paths[row]
         return self._line.submit(lambda: self._kept_or(self.heat_tag(row, column), lambda: self._heat(_file(path), column)))
 
