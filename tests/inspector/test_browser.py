@@ -20,6 +20,7 @@ from polytag.data.load import ReadOptions
 from polytag.data.scenes import write_scenes
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
+from polytag.inspector.review import open_review
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -302,13 +303,36 @@ def test_heat_map_boxes_and_nearest_pictures(visit: Visit):
     page.keyboard.press("x")
     assert page.locator(".box.own").count() >= 1
     assert set(page.locator(".box.own").all_inner_texts()) == {name}
-    page.keyboard.press("n")
+    page.keyboard.press("s")
     page.wait_for_selector(".neighbours li", timeout=120_000)
     assert page.locator("#nearest-found h3").all_inner_texts() == ["train", "val"]
     distances = [float(text) for text in page.locator(".neighbours").nth(0).locator("b").all_inner_texts()]
     assert distances == sorted(distances)
     assert identity not in page.locator(".neighbours").nth(1).inner_text()
     assert {"heat=1", "boxes=1", "nearest=1"} <= set(page.url.partition("?")[2].split("&"))
+
+
+def test_labels_are_decided_in_the_grid_and_on_the_picture(visit: Visit):
+    names = visit.predictions.label_set.names
+    visit.go(f"/ranking?class={names[0]}")
+    page, first = visit.page, visit.ranked(names[0])[0]
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("0")
+    page.get_by_label("Your name").fill("Ada")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#grid .reviewed")
+    assert page.locator("#grid .reviewed").inner_text() == "reviewed: absent"
+    visit.go(f"/picture?class={names[0]}&id={first}")
+    page.wait_for_selector("#labels button")
+    assert "decided: absent, by Ada" in page.locator("#labels").inner_text()
+    page.keyboard.press("u")
+    page.wait_for_selector("#labels button[aria-pressed=true] >> text=unknown")
+    page.keyboard.press("z")
+    page.wait_for_selector("#labels button[aria-pressed=true] >> text=absent")
+    with open_review(visit.inspection.review_file) as store:
+        rows = store.history("val")
+    assert [(row.label, row.reviewer) for row in rows] == [(0, "Ada"), (-1, "Ada"), (0, "Ada")]
+    visit.inspection.review_file.unlink()  # the run is the next test's too
 
 
 def test_curves_answer_to_the_pointer(visit: Visit):

@@ -151,6 +151,8 @@ class RankedPicture(BaseModel):
     num_labels: int
     beside: float | None = Field(description="The second run's probability.")
     value: float | None = Field(description="What the order goes by, for loss, suspicion and disagreement.")
+    reviewed: Label | None = Field(description="What a reviewer decided.")
+    decision: int = Field(description="The number of the last row of the review about this label, 0 for none.")
 
 
 class RankingAnswer(BaseModel):

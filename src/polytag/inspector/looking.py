@@ -1,12 +1,13 @@
 """What the API and the pages both ask: rankings, classes and pictures of one Inspection, as answers."""
 
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN
-from polytag.errors import DataError, UsageError
+from polytag.errors import DataError, RunError, UsageError
 from polytag.inspector.answers import (
     ClassAnswer,
     ClassesAnswer,
@@ -24,6 +25,7 @@ from polytag.inspector.inspection import Inspection
 from polytag.inspector.judging import Judging
 from polytag.inspector.operating import operating
 from polytag.inspector.ranking import OUTCOMES, Query, Rankings, outcomes_of, probability_of, sort_values, text_of
+from polytag.inspector.review import Decision, ReviewStore
 from polytag.report.ranking import probability_text
 
 _MAX_VALUES = 200
@@ -36,8 +38,9 @@ class NotThere(DataError):
 class Looking:
     """Answers about one Inspection; may be asked from many threads."""
 
-    def __init__(self, inspection: Inspection):
+    def __init__(self, inspection: Inspection, store: ReviewStore):
         self.inspection = inspection
+        self._store = store
         self.judging = Judging(inspection)
         self.rankings = Rankings(inspection)
         self._sort_values = lru_cache(32)(lambda column, sort: sort_values(inspection, column, sort))
@@ -181,6 +184,7 @@ class Looking:
         if query.sort in ("loss", "suspicion", "disagreement"):
             value_n = self._sort_values(column, query.sort)[part]
         num_labels_n = (taken.target_NC == PRESENT).sum(axis=1)
+        decision_n = self._decisions(taken.ids, asked.class_name)
         pictures = [
             RankedPicture(
                 row=int(part[i]),
@@ -192,6 +196,8 @@ class Looking:
                 num_labels=int(num_labels_n[i]),
                 beside=plain(beside_n[i]),
                 value=plain(value_n[i]),
+                reviewed=decision.label if (decision := decision_n[i]) else None,  # pyright: ignore[reportArgumentType]
+                decision=decision.number if decision else 0,
             )
             for i in range(len(part))
         ]
@@ -218,6 +224,14 @@ class Looking:
         ]
         columns = {name: text_of(values[row]) for name, values in inspection.column_N.items()}
         return PictureAnswer(row=row, id=taken.ids[0], columns=columns, classes=classes)
+
+    def _decisions(self, ids: Sequence[str], class_name: str) -> list[Decision | None]:
+        """The last rows of the review about one class of these pictures; a review that cannot be read marks none."""
+        try:
+            current = self._store.current(self.inspection.split)
+        except RunError:
+            return [None] * len(ids)
+        return [current.get((name, class_name)) for name in ids]
 
     def _beside(self, rows: np.ndarray, column: int) -> np.ndarray:
         beside = self.inspection.beside

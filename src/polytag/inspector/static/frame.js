@@ -12,6 +12,17 @@ export function say(text) {
   document.getElementById("said").textContent = text;
 }
 
+/** Tell everybody, for a while, at the foot of the page. */
+export function tell(text) {
+  let place = document.getElementById("told");
+  if (!place) document.body.append((place = element("p", { id: "told", class: "told" })));
+  place.textContent = text;
+  place.hidden = false;
+  say(text);
+  clearTimeout(tell.later);
+  tell.later = setTimeout(() => (place.hidden = true), 6000);
+}
+
 export const version = document.body.dataset.version;
 
 /** Ask the API; throws an Error whose message can be shown, with the status and the answer. */

@@ -54,6 +54,15 @@ export class Grid {
     return this.pages.get(Math.floor(index / PAGE))?.answer?.pictures[index % PAGE];
   }
 
+  /** The first picture that is known here and passes a test. */
+  find(test) {
+    for (const { answer } of this.pages.values()) {
+      const found = answer?.pictures.find(test);
+      if (found) return found;
+    }
+    return undefined;
+  }
+
   layout() {
     const style = getComputedStyle(document.documentElement);
     const length = (name) => parseFloat(style.getPropertyValue(name));

@@ -1,5 +1,6 @@
 // One picture: zoom, heat map and boxes over it, the classes beside it, and what is nearest to it.
 import { ask, bind, element, say, version, withParameters } from "./frame.js";
+import { showLabels } from "./picture-labels.js";
 
 const $ = (id) => document.getElementById(id);
 const page = document.querySelector(".picture-page");
@@ -93,7 +94,7 @@ function choose(entry) {
   say(className());
   showHeat();
   drawBoxes();
-  document.dispatchEvent(new CustomEvent("polytag:class", { detail: className() }));
+  labels.show(className());
 }
 
 for (const entry of entries) {
@@ -177,7 +178,7 @@ ask(`/api/pictures/${row}/boxes`).then((answer) => {
 function neighbour(each) {
   const label = each.labels.length ? each.labels.join(", ") : "no label";
   return element("li", {}, element("figure", {},
-    element("img", { src: `/data/${each.dataset_row ?? each.row}/thumbnail`, alt: "", loading: "lazy" }),
+    element("img", { src: `/data/${each.row}/thumbnail`, alt: "", loading: "lazy" }),
     element("figcaption", {}, element("b", {}, each.distance.toFixed(3)), " " + label, element("span", { class: "id" }, each.id))));
 }
 
@@ -189,9 +190,9 @@ async function showNearest() {
   for (;;) {
     const answer = await ask(`/api/pictures/${row}/nearest?limit=8`).catch((error) => ({ status: "failed", message: error.message }));
     if (answer.status === "ready") {
-      const parts = Object.entries(answer.splits).filter(([, found]) => found.length);
-      place.replaceChildren(...parts.flatMap(([split, found]) => [
-        element("h3", {}, split || "all pictures"), element("ol", { class: "neighbours" }, ...found.map(neighbour))]));
+      const parts = answer.splits.filter(({ pictures }) => pictures.length);
+      place.replaceChildren(...parts.flatMap(({ split, pictures }) => [
+        element("h3", {}, split || "all pictures"), element("ol", { class: "neighbours" }, ...pictures.map(neighbour))]));
       if (!parts.length) place.textContent = "No other picture is known.";
       break;
     }
@@ -210,6 +211,11 @@ if ($("nearest")) {
   $("nearest").addEventListener("click", showNearest);
   if (asked.has("nearest")) showNearest();
 }
+
+// ---- the label of the chosen class ----
+
+const labels = showLabels($("labels"), { pictureId, entries });
+labels.show(className());
 
 // ---- keys ----
 
@@ -232,5 +238,5 @@ bind("-", "reduce", () => zoomBy(1 / 1.5));
 bind("w", "the whole picture", () => zoomBy(0));
 if ($("heat")) bind("h", "heat map", () => $("heat").click());
 bind("x", "boxes", () => $("boxes").click());
-if ($("nearest")) bind("n", "nearest pictures", () => $("nearest").click());
+if ($("nearest")) bind("s", "similar pictures: the nearest ones", () => $("nearest").click());
 bind(["Escape", "Backspace"], "back to the ranking", () => follow("back"));

@@ -1,6 +1,7 @@
 // The ranked pictures of a class: everything that is shown stands in the address, and everything in the address can be changed here.
-import { ask, bind, element, say, sign, version, withParameters } from "./frame.js";
+import { ask, bind, element, say, sign, tell as tellAll, version, withParameters } from "./frame.js";
 import { Grid } from "./grid.js";
+import { LABELS, decide, undo } from "./labels.js";
 import { showCharts } from "./charts-of-class.js";
 
 const $ = (id) => document.getElementById(id);
@@ -64,6 +65,8 @@ const grid = new Grid($("grid"), {
     if (image.getAttribute("src") !== source) image.src = source;
     frame.querySelector(".sign")?.remove();
     frame.append(sign(picture.truth));
+    frame.querySelector(".reviewed")?.remove();
+    if (picture.reviewed !== null) frame.append(element("span", { class: "reviewed" }, `reviewed: ${LABELS[picture.reviewed]}`));
     caption.firstChild.textContent = picture.text;
     caption.lastChild.textContent = OUTCOMES[outcome];
     id.textContent = picture.value === null ? picture.id : `${picture.value.toFixed(2)} · ${picture.id}`;
@@ -301,6 +304,39 @@ bind("c", "curves", () => $("show-curves").click());
 bind("/", "filter by name", () => {
   $("filters").hidden = false;
   $("text").focus();
+});
+
+// ---- labels ----
+
+async function label(value) {
+  const index = grid.focused, picture = index < 0 ? undefined : grid.at(index);
+  if (!picture) return tellAll("Choose a picture with the arrow keys first.");
+  const className = $("class").value;
+  try {
+    const row = await decide({ picture: picture.id, className, label: value, basedOn: picture.decision });
+    Object.assign(picture, { reviewed: row.label, decision: row.number });
+    tellAll(`${picture.id}: ${className} is ${LABELS[value]}. z takes it back.`);
+  } catch (error) {
+    const { current } = error;
+    if (current) Object.assign(picture, { reviewed: current.label, decision: current.number });
+    tellAll(current ? `${error.message} What they decided is shown; decide again if you think otherwise.` : error.message);
+  }
+  grid.refresh();
+}
+
+for (const [keys, value] of [[["1", "y"], 1], [["0", "n"], 0], ["u", -1]]) {
+  bind(keys, `the label of the chosen picture: ${LABELS[value]}`, () => void label(value));
+}
+bind("z", "take back the last decision", async () => {
+  try {
+    const row = await undo();
+    const found = grid.find((picture) => picture.id === row.picture && $("class").value === row.class_name);
+    if (found) Object.assign(found, { reviewed: row.label, decision: row.number });
+    tellAll(`Taken back: ${row.class_name} in ${row.picture}.`);
+  } catch (error) {
+    tellAll(error.message);
+  }
+  grid.refresh();
 });
 
 // ---- begin ----
