@@ -177,7 +177,7 @@ function showEntry() {
   const job = waiting(entry);
   const conflict = contested(entry);
   $("question").replaceChildren("Is ", element("b", {}, element("bdi", {}, entry.class_name)), " in this picture?");
-  const model = entry.probability === null ? "" : `the model says ${entry.probability.toFixed(entry.probability > 0.995 || entry.probability < 0.005 ? 3 : 2)}`;
+  const model = entry.probability === null ? "" : `the model says ${entry.probability >= 0.9995 ? ">0.999" : entry.probability.toFixed(entry.probability > 0.995 || entry.probability < 0.005 ? 3 : 2)}`;
   $("given").replaceChildren(
     ...(entry.given === -1 ? ["The label is ", element("b", {}, "unknown")] : ["Labelled ", element("b", {}, LABELS[entry.given])]),
     model ? "; " + model + "." : ".");
