@@ -112,7 +112,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         if beside is None:
             contexts.append(browser.new_context(**options))
         page = (beside.context if beside else contexts[-1]).new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(1000 * PATIENCE_SECONDS)
         hosts.add(urlsplit(url).netloc)
         page.on("console", lambda message: any(each in message.text for each in excused) or said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))

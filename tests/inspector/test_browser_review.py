@@ -4,6 +4,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def rows(store: ReviewStore) -> tuple[Decision, ...]:
 
 def until(page: Any, expression: str, arg: object = None) -> None:
     """Wait until this is true. Playwright's own waiting evaluates strings in the page, which the page's policy does not allow."""
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 30
     while not page.evaluate(expression, arg):
         assert time.monotonic() < give_up, expression
         page.wait_for_timeout(20)
@@ -443,3 +444,24 @@ def test_it_can_be_heard(server, visit):
 def test_without_scripts_the_page_says_what_it_needs(server, visit):
     page = visit(server.url + "/review", java_script_enabled=False)
     assert "needs JavaScript" in page.inner_text("main")
+
+
+def test_the_heat_map_stays_on_from_label_to_label(
+    live, modelled: Inspection, visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
+    ids = modelled.predictions.ids
+    with live(create_app(replace(modelled, review_file=tmp_path / "review.sqlite"))) as server:
+        page = visit(server.url + f"/review?id={ids[0]}&label=red")
+        ready(page)
+        page.keyboard.press("h")
+        page.wait_for_selector(".heat[alt='Where the model looks for red']")
+        until(page, "document.querySelector('.heat').naturalWidth > 0 && !document.querySelector('#stage-said').textContent")
+        heat, image = (page.locator(f"#sheet > {which}").bounding_box() for which in ("img.heat", "#full"))
+        assert heat == pytest.approx(image)
+        assert "heat=1" in page.url
+        page.goto(server.url + f"/review?id={ids[1]}&label=blue&heat=1")
+        page.wait_for_selector(".heat[alt='Where the model looks for blue']")
+        page.keyboard.press("h")
+        assert page.locator(".heat").count() == 0
+        assert "heat=1" not in page.url
