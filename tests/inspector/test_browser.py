@@ -265,8 +265,10 @@ def test_by_keys_alone_to_a_picture_and_back(visit: Visit):
     page.keyboard.press("Enter")
     page.wait_for_selector(".picture-page")
     assert page.locator("h1").inner_text() == ranked[1]
+    page.wait_for_selector("#closer")
     page.keyboard.press("ArrowRight")
     visit.until(f"document.querySelector('h1').textContent === {ranked[2]!r}")
+    page.wait_for_selector("#closer")  # the page's script is there
     page.keyboard.press("Escape")
     page.wait_for_selector("#grid.virtual > li")
     assert f"class={name}" in page.url
