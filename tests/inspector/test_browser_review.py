@@ -291,6 +291,15 @@ def test_it_fits(server, visit, width_px: int, zoom: int):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_the_focus_stays_in_the_strip(server, visit):
+    page = as_ann(visit(server.url + "/review"))
+    page.focus("#strip li:nth-child(4) button")
+    name = page.evaluate("document.activeElement.dataset.key")
+    page.keyboard.press("Enter")
+    until(page, "(key) => document.activeElement.dataset.key === key && document.activeElement.ariaCurrent === 'true'", name)
+    assert "\n".join(shown(page)) == name
+
+
 def test_two_tabs_do_not_overwrite_each_other(server, visit, store: ReviewStore):
     excused = ("409",)
     ann = as_ann(visit(server.url + "/review", excused=excused))

@@ -5,7 +5,7 @@ import { fitted } from "./sheet.js";
 const $ = (id) => document.getElementById(id);
 const MAX_BYTES = Number($("zone").dataset.maxBytes);
 const MIB = 1024 ** 2;
-const HEAT_HINT = "A class shows where the model looks for it.";
+const HEAT_HINT = "Choose a class to see where the model looks for it.";
 const LONGEST_WAIT_SECONDS = 120; // for a busy model, of one picture
 
 // ---- the model, one request after another ----

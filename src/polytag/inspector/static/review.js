@@ -1,14 +1,17 @@
 // Review: one label after another. A decision moves on to the next label at once, and counts when the server has acknowledged it.
 import { ask, bind, element, say, version, withParameters } from "./frame.js";
-import { LABELS, named, reviewer, undo, when } from "./labels.js";
+import { layHeat } from "./heat.js";
+import { LABELS, named, reviewer, undo } from "./labels.js";
 import { Outbox } from "./outbox.js";
 import { Past } from "./review-past.js";
 import { ReviewQueue } from "./review-queue.js";
+import { drawStrip } from "./review-strip.js";
+import { showTroubles } from "./review-troubles.js";
+import { numberOf, standingOf } from "./review-words.js";
 import { fitted } from "./sheet.js";
 
 const $ = (id) => document.getElementById(id);
 const NUM_AHEAD = 3; // pictures that are fetched before they are shown
-const NUM_IN_STRIP = { before: 2, after: 12 };
 const KINDS = { suspects: "suspicious labels", unknown: "unknown labels", all: "labels" };
 
 let queue; // of what the address asks
@@ -177,32 +180,18 @@ function showEntry() {
   const job = waiting(entry);
   const conflict = contested(entry);
   $("question").replaceChildren("Is ", element("b", {}, element("bdi", {}, entry.class_name)), " in this picture?");
-  const model = entry.probability === null ? "" : `the model says ${entry.probability >= 0.9995 ? ">0.999" : entry.probability.toFixed(entry.probability > 0.995 || entry.probability < 0.005 ? 3 : 2)}`;
+  const model = entry.probability === null ? "" : `the model says ${numberOf(entry.probability)}`;
   $("given").replaceChildren(
     ...(entry.given === -1 ? ["The label is ", element("b", {}, "unknown")] : ["Labelled ", element("b", {}, LABELS[entry.given])]),
     model ? "; " + model + "." : ".");
   const label = job ? job.label : conflict ? null : entry.decision?.label;
   for (const button of document.querySelectorAll(".answers button")) button.setAttribute("aria-pressed", String(Number(button.dataset.label) === label));
   $("standing").classList.toggle("contested", Boolean(conflict) && !job);
-  $("standing").replaceChildren(...standingOf(entry, job, conflict));
+  $("standing").replaceChildren(...standingOf(entry, { job, conflict, isHalted: outbox.error !== null }));
   if (document.activeElement !== $("note")) $("note").value = entry.draft ?? job?.note ?? entry.decision?.note ?? "";
   showNote();
   $("back").disabled = place === 0;
   showStrip();
-}
-
-function standingOf(entry, job, conflict) {
-  const strong = (text) => element("b", {}, text);
-  if (job) return [outbox.error ? "Not saved yet: " : "Saving: ", strong(LABELS[job.label]), "."];
-  const { decision } = entry;
-  const by = decision && [strong(LABELS[decision.label]), ", by ", element("bdi", {}, decision.author || decision.reviewer), `, ${when(decision.time)}`];
-  if (conflict) {
-    const other = conflict.current;
-    const theirs = decision ? by : [other ? `taken back, by ${other.reviewer}, ${when(other.time)}` : "nothing"];
-    return ["Decided meanwhile: ", ...theirs, decision?.note ? `: “${decision.note}”` : "", ". You chose ", strong(LABELS[conflict.wanted.label]), ", which is not saved. Decide again, or skip."];
-  }
-  if (!decision) return [];
-  return ["Decided: ", ...by, decision.label === entry.given ? ". The label was right." : "."];
 }
 
 function entryMark(entry) {
@@ -213,16 +202,7 @@ function entryMark(entry) {
 }
 
 function showStrip() {
-  const first = Math.max(0, place - NUM_IN_STRIP.before);
-  const cells = queue.entries.slice(first, place + NUM_IN_STRIP.after).map((entry, index) => {
-    const mark = entryMark(entry);
-    const image = element("img", { src: `/thumbnails/${entry.row}?v=${version}`, alt: "", decoding: "async" });
-    const button = element("button", { type: "button", title: entry.picture, "aria-current": first + index === place ? "true" : null },
-      element("span", { class: "thumb" }, image, mark), element("span", { class: "name" }, element("bdi", {}, entry.class_name)));
-    button.addEventListener("click", () => goTo(first + index));
-    return element("li", {}, button);
-  });
-  $("strip").replaceChildren(...cells);
+  drawStrip($("strip"), { entries: queue.entries, place, markOf: entryMark, choose: goTo });
 }
 
 // ---- deciding ----
@@ -314,49 +294,19 @@ function warn(text) {
 }
 
 function showTrouble() {
-  const { jobs, error } = outbox;
-  const parts = [];
-  if (error && jobs.length) {
-    const retry = element("button", { type: "button" }, "Try again");
-    retry.addEventListener("click", () => outbox.send());
-    const give = element("button", { type: "button" }, jobs.length === 1 ? "Discard it" : "Discard the first");
-    give.addEventListener("click", () => {
+  showTroubles({ jobs: outbox.jobs, error: outbox.error, warning, conflicts: [...conflicts.values()] }, {
+    retry: () => outbox.send(),
+    discard() {
       const { picture, className } = outbox.discard();
       queue.refresh(picture, className).then(showEntry, () => {});
-    });
-    parts.push(
-      element("p", {}, element("b", {}, jobs.length === 1 ? "1 decision is not saved" : `${jobs.length} decisions are not saved`), `: ${error.message}`),
-      element("p", {}, "Kept on this page until it is. ", element("bdi", {}, `${jobs[0].className}, ${jobs[0].picture}: ${LABELS[jobs[0].label]}`)),
-      element("div", { class: "line" }, retry, give));
-  }
-  if (warning) {
-    const close = element("button", { type: "button" }, "Close");
-    close.addEventListener("click", () => warn(""));
-    parts.push(element("p", {}, warning), element("div", { class: "line" }, close));
-  }
-  replaceIfNew($("trouble"), parts);
-  const list = [...conflicts.values()].map(({ wanted, current: row }) => {
-    const other = row ? `${row.reviewer} ${row.label === null ? "took the decision back" : `decided ${LABELS[row.label]}`}, ${when(row.time)}` : "it was changed";
-    const button = element("button", { type: "button" }, "Look at it");
-    button.addEventListener("click", () => bringBack(wanted.picture, wanted.className));
-    const leave = element("button", { type: "button" }, row?.label == null ? "Leave it" : `Leave it ${LABELS[row.label]}`);
-    leave.addEventListener("click", () => {
+    },
+    close: () => warn(""),
+    look: ({ wanted }) => bringBack(wanted.picture, wanted.className),
+    leave({ wanted }) {
       conflicts.delete(wanted.picture + "\n" + wanted.className);
       settled();
-    });
-    return element("li", {}, element("bdi", {}, `${wanted.className}, ${wanted.picture}`), `: ${other}. Your “${LABELS[wanted.label]}” is not saved.`,
-      element("div", { class: "line" }, button, leave));
+    },
   });
-  replaceIfNew($("conflicts"), list.length ? [element("ul", {}, ...list)] : []);
-}
-
-/** An alert is read out when it changes, so it changes only when it says something else; and focus stays in it. */
-function replaceIfNew(box, parts) {
-  const text = parts.map((part) => part.textContent).join("\n");
-  box.hidden = !parts.length;
-  if (box.dataset.text === text) return;
-  box.dataset.text = text;
-  box.replaceChildren(...parts);
 }
 
 addEventListener("beforeunload", (event) => {
@@ -395,22 +345,8 @@ $("save-note").addEventListener("click", saveNote);
 // ---- heat map ----
 
 function showHeat() {
-  $("sheet").querySelector(".heat")?.remove();
-  $("stage-said").textContent = "";
   $("heat")?.setAttribute("aria-pressed", String(isHeated));
-  const entry = current();
-  if (!$("heat") || !isHeated || !entry) return;
-  const image = element("img", { class: "heat", alt: `Where the model looks for ${entry.class_name}` });
-  const tellHeat = (text) => image.isConnected && ($("stage-said").textContent = text);
-  $("stage-said").textContent = "heat map …";
-  image.addEventListener("load", () => tellHeat(""));
-  image.addEventListener("error", async () => {
-    const problem = await ask(image.getAttribute("src")).catch((error) => error);
-    tellHeat(`no heat map: ${problem.message ?? "it could not be drawn"}`);
-    image.remove();
-  });
-  image.src = `/api/pictures/${entry.row}/heat?` + new URLSearchParams({ class: entry.class_name, v: version });
-  $("sheet").append(image);
+  layHeat($("sheet"), $("stage-said"), $("heat") && isHeated ? current() : undefined);
 }
 
 $("heat")?.addEventListener("click", () => {
