@@ -39,6 +39,7 @@ def inspect(
 
     from polytag.cli.opening import Asked, open_inspection
     from polytag.errors import UsageError
+    from polytag.inspector.memory import return_freed_memory
     from polytag.inspector.server import address_rules, serve
 
     if split not in ("val", "train"):
@@ -46,6 +47,7 @@ def inspect(
     address_rules(host, token)  # told before anything is read
     asked = Asked(split=split, beside=beside, pictures=pictures, truth=truth, scale=scale, columns=columns)
     errors = Console(stderr=True)
+    return_freed_memory()
     inspection = open_inspection(run, asked, options=options, errors=errors)
 
     from polytag.inspector.app import create_app
