@@ -56,6 +56,16 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def cache_folder() -> Path:
+    """Where thumbnails, features and decoded pictures are kept: `$POLYTAG_CACHE`, or polytag in the user's cache folder.
+
+    Nothing is made here.
+    """
+    if given := os.environ.get("POLYTAG_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polytag"
+
+
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Replace a folder with what `fill` writes into an empty one.
 

@@ -1,7 +1,6 @@
 """Overview, rankings and single pictures in a real browser, driven as a person would: on handwriting scenes and on photographs."""
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -24,22 +23,6 @@ from polytag.inspector.review import open_review
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-_QUIET = (
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--no-first-run",
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no Chromium here; on Debian: apt-get install chromium")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=chromium, args=list(_QUIET))
-        yield started
-        started.close()
 
 
 def trained(folder: Path, *arguments: object) -> Path:

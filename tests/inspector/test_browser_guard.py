@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 
 from polytag.inspector.admission import GuardConfig
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 TOKEN = "abcdefghijklmnop-_0123456789"
 

@@ -14,7 +14,7 @@ from polytag import predict
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 GONE = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
 GIVEN = """([kind, files]) => {

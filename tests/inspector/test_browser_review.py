@@ -17,7 +17,7 @@ from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.review import Decision, ReviewStore, open_review
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 NAMES = ("cat", "dog", "<b>boat</b>")
 ANN = "localStorage.setItem('polytag.reviewer', 'Ann')"

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from polytag.errors import DataError, PictureError
+from polytag.files import cache_folder
 from polytag.inspector.locating import locate_pictures
-from polytag.inspector.thumbnails import Thumbnails, cache_folder, full_picture
+from polytag.inspector.thumbnails import Thumbnails, full_picture
 
 
 def picture(

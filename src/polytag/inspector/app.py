@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from polytag.errors import UsageError
+from polytag.files import cache_folder
 from polytag.inspector.charts import bundle
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.looking import Looking, NotThere
@@ -21,7 +22,7 @@ from polytag.inspector.pages import ProblemPage, page_routes, rendered
 from polytag.inspector.review import ReviewStore
 from polytag.inspector.review_routes import review_routes
 from polytag.inspector.routes import looking_routes
-from polytag.inspector.thumbnails import Thumbnails, cache_folder
+from polytag.inspector.thumbnails import Thumbnails
 
 _FOR_PROGRAMS = ("/api/", "/thumbnails/", "/pictures/", "/data/", "/static/")
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -50,7 +51,7 @@ def create_app(inspection: Inspection) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.include_router(page_routes(looking))
+    app.include_router(page_routes(looking, warm_up=desk.warm_up if desk is not None else lambda: None))
     app.include_router(looking_routes(looking, thumbnails))
     app.include_router(review_routes(inspection, store))
     app.include_router(model_routes(inspection, desk))

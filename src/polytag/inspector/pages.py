@@ -4,7 +4,7 @@ Pages work as pages: links and forms do everything that needs no moving, and a s
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, Any
@@ -145,8 +145,8 @@ def rendered(page: Any, *, status: int = 200) -> HTMLResponse:
     return HTMLResponse(environment().get_template(TEMPLATES[type(page)]).render(context), status_code=status)
 
 
-def page_routes(looking: Looking) -> APIRouter:
-    """The pages, as routes that the documented API leaves out."""
+def page_routes(looking: Looking, *, warm_up: Callable[[], None]) -> APIRouter:
+    """The pages, as routes that the documented API leaves out. `warm_up` is called by those that will ask the model."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/")
@@ -163,6 +163,7 @@ def page_routes(looking: Looking) -> APIRouter:
 
     @routes.get("/predict")
     def predict() -> Response:
+        warm_up()
         return rendered(PredictPage(run=looking.run(), max_upload_bytes=MAX_UPLOAD_BYTES))
 
     @routes.get("/review")

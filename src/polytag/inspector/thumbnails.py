@@ -115,13 +115,6 @@ def encoded(picture: Image.Image, *, quality: int) -> bytes:
     return file.getvalue()
 
 
-def cache_folder() -> Path:
-    """Where thumbnails and features are kept: `$POLYTAG_CACHE`, or polytag in the user's cache folder. Nothing is made here."""
-    if given := os.environ.get("POLYTAG_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polytag"
-
-
 def _whole_jpeg(path: Path) -> bytes | None:
     """The file's content; None where there is none, or where a crash cut it short."""
     try:

@@ -23,7 +23,7 @@ export function showLabels(place, { pictureId, entries }) {
       return made;
     };
     place.replaceChildren(
-      element("h3", {}, "Is there a ", element("b", {}, shown), "?"),
+      element("h3", {}, "Is ", element("b", {}, shown), " in this picture?"),
       element("p", { class: "note small" }, `Labelled ${LABELS[label.given]}; ${told}.`),
       element("div", { class: "line" }, button(1, "1"), button(0, "0"), button(-1, "u")),
     );
