@@ -33,6 +33,7 @@ from polytag.training.out_of_fold import out_of_fold_of_run
 from polytag.training.recipes import DEMO
 
 SHARE = 0.2
+LOOKS = {"voc-mini": 700, "scenes": 300}  # labels that the reviewer looks at: about as many as are planted
 VOC_PROBE = replace(PROBE, backbone="mobilenetv2_100", backbone_args={"pad_type": "same"}, weights=str(WEIGHTS))
 Label = tuple[int, int]  # a row of the training split and a column
 
@@ -147,9 +148,9 @@ def over_seeds(data: Path, recipe: Recipe, *, num_looks: int, seeds: int, folder
     }
 
 
-def scenes_probe(folder: Path) -> Recipe:
+def scenes_probe(learned: Path | None, folder: Path) -> Recipe:
     """A probe over the network of the demo, which learned on 1,600 scenes that stand in no other part of this measurement."""
-    learned = trained(write_scenes(folder / "other-scenes", seed=1), DEMO, folder / "learned")
+    learned = learned or trained(write_scenes(folder / "other-scenes", num_val=100, seed=1), DEMO, folder / "learned")
     return replace(
         PROBE,
         backbone=DEMO.backbone,
@@ -162,7 +163,9 @@ def scenes_probe(folder: Path) -> Recipe:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--looks", type=int, default=700, help="labels that the reviewer looks at")
+    parser.add_argument(
+        "--learned", type=Path, help="a finished run of the demo's recipe on other scenes, in place of training one"
+    )
     parser.add_argument("--only", choices=["voc-mini", "scenes"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -172,11 +175,11 @@ def main() -> None:
         if not VOC_MINI.is_dir():
             print("no voc-mini photographs beside this checkout (../shared): only the twin")
         elif options.only != "scenes":
-            found = over_seeds(VOC_MINI, VOC_PROBE, num_looks=options.looks, seeds=options.seeds, folder=folder / "voc-mini")
+            found = over_seeds(VOC_MINI, VOC_PROBE, num_looks=LOOKS["voc-mini"], seeds=options.seeds, folder=folder / "voc-mini")
             keep("voc-mini, mobilenetv2_100 (ImageNet), frozen", found)
         if options.only != "voc-mini":
-            probe, scenes = scenes_probe(folder), write_scenes(folder / "these-scenes")
-            found = over_seeds(scenes, probe, num_looks=options.looks, seeds=options.seeds, folder=folder / "scenes")
+            probe, scenes = scenes_probe(options.learned, folder), write_scenes(folder / "these-scenes", num_train=400)
+            found = over_seeds(scenes, probe, num_looks=LOOKS["scenes"], seeds=options.seeds, folder=folder / "scenes")
             keep("generated scenes, resnet10t of other scenes, frozen", found)
 
 

@@ -12,6 +12,8 @@ SCRIPTS = (
     "interval_coverage",
     "voc_mini",
     "label_errors",
+    "label_review",
+    "review_kill",
     "near_duplicates",
 )
 
