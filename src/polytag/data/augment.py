@@ -82,29 +82,73 @@ def seen_region(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[fl
     return left / width, top / height, right / width, bottom / height
 
 
-def augmented(picture: Image.Image, preset: Augmentation, preprocessing: Preprocessing, rng: np.random.Generator) -> np.ndarray:
-    """uint8 1 x S x S x 3: one random view of a picture, resized once."""
-    size_px = preprocessing.image_size_px
-    if preset.min_area == 1 and preset == AUGMENTATIONS["none"]:
-        return views(picture, _single_view(preprocessing))
-    box = _random_box(picture.size, preset=preset, preprocessing=preprocessing, rng=rng)
-    view = _resize(picture, (size_px, size_px), preprocessing, box=box)
-    if preset.rotation_deg:
-        view = view.rotate(rng.uniform(-preset.rotation_deg, preset.rotation_deg), resample=Image.Resampling.BILINEAR)
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What chance decided for one view of one picture, before any pixel is touched; drawn alike wherever the pixels are.
+
+    box         left, top, right, bottom of the crop, in pixels of the upright picture
+    angle_deg   counter-clockwise turn of the view
+    brightness, contrast, saturation   factors; all 1: the colours stay
+    flip        mirrored left to right, after all that
+    erase       top, left, height, width of the rectangle of the view that is painted over, or None
+    """
+
+    box: tuple[float, float, float, float]
+    angle_deg: float = 0.0
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    flip: bool = False
+    erase: tuple[int, int, int, int] | None = None
+
+
+def drawn(size: tuple[int, int], preset: Augmentation, preprocessing: Preprocessing, rng: np.random.Generator) -> Choices:
+    """Draw what happens to a picture of this upright width and height."""
+    box = _random_box(size, preset=preset, preprocessing=preprocessing, rng=rng)
+    angle_deg = rng.uniform(-preset.rotation_deg, preset.rotation_deg) if preset.rotation_deg else 0.0
+    brightness = contrast = saturation = 1.0
     if preset.jitter or preset.grey:
-        brightness, contrast, saturation = rng.uniform(1 - preset.jitter, 1 + preset.jitter, size=3)
+        brightness, contrast, saturation = rng.uniform(1 - preset.jitter, 1 + preset.jitter, size=3).tolist()
         if rng.random() < preset.grey:
             saturation = 0.0
-        view = _recoloured(view, brightness=brightness, contrast=contrast, saturation=saturation)
+    flip = preset.flip and rng.random() < 0.5
+    erase = _random_rectangle(preprocessing.image_size_px, rng) if rng.random() < preset.erase else None
+    return Choices(
+        box=box, angle_deg=angle_deg, brightness=brightness, contrast=contrast, saturation=saturation, flip=flip, erase=erase
+    )
+
+
+def training_source(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """What crops are cut from: the picture, or, where its shorter side is four times the view's or more, the picture reduced by a
+    whole factor to no less than twice the view's side.
+
+    A crop of a quarter of the area, the smallest that any preset takes, is then still as large as the view. The rule is the same
+    whether pictures are decoded anew or kept, so keeping them changes no bit.
+    """
+    factor = min(picture.size) // (2 * preprocessing.image_size_px)
+    return picture.reduce(factor) if factor > 1 else picture
+
+
+def augmented(picture: Image.Image, preset: Augmentation, preprocessing: Preprocessing, rng: np.random.Generator) -> np.ndarray:
+    """uint8 1 x S x S x 3: one random view of a picture, resized once."""
+    if preset == AUGMENTATIONS["none"]:
+        return views(picture, single_view(preprocessing))
+    choices = drawn(picture.size, preset, preprocessing, rng)
+    view = _resize(picture, (preprocessing.image_size_px, preprocessing.image_size_px), preprocessing, box=choices.box)
+    if preset.rotation_deg:
+        view = view.rotate(choices.angle_deg, resample=Image.Resampling.BILINEAR)
+    if preset.jitter or preset.grey:
+        view = _recoloured(view, choices)
     pixels = np.asarray(view)
-    if preset.flip and rng.random() < 0.5:
+    if choices.flip:
         pixels = pixels[:, ::-1]
-    if rng.random() < preset.erase:
-        pixels = _erased(pixels, rng)
+    if choices.erase is not None:
+        pixels = _erased(pixels, choices.erase)
     return np.ascontiguousarray(pixels)[None]
 
 
-def _single_view(preprocessing: Preprocessing) -> Preprocessing:
+def single_view(preprocessing: Preprocessing) -> Preprocessing:
+    """The same with one view: what training without augmentation sees."""
     return replace(preprocessing, crops="center")
 
 
@@ -155,23 +199,29 @@ def _random_box(
     return 0, 0, width, height
 
 
-_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's convert("L")
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's convert("L")
 
 
-def _recoloured(picture: Image.Image, *, brightness: float, contrast: float, saturation: float) -> Image.Image:
+def _recoloured(picture: Image.Image, choices: Choices) -> Image.Image:
     """Brightness, contrast and saturation are affine in RGB: one matrix, one pass over the pixels."""
-    mean_grey = float(np.asarray(picture.resize((8, 8), Image.Resampling.BOX)).reshape(-1, 3).mean(axis=0) @ _LUMA)
-    colour = saturation * np.eye(3) + (1 - saturation) * np.tile(_LUMA, (3, 1))
+    mean_grey = float(np.asarray(picture.resize((8, 8), Image.Resampling.BOX)).reshape(-1, 3).mean(axis=0) @ LUMA)
+    brightness, contrast, saturation = choices.brightness, choices.contrast, choices.saturation
+    colour = saturation * np.eye(3) + (1 - saturation) * np.tile(LUMA, (3, 1))
     matrix = np.concatenate([brightness * contrast * colour, np.full((3, 1), brightness * (1 - contrast) * mean_grey)], axis=1)
     return picture.convert("RGB", tuple(matrix.ravel()))
 
 
-def _erased(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Random erasing (Zhong et al. 2017): a rectangle of the picture's mean colour."""
-    height, width = pixels.shape[:2]
-    area, ratio = height * width * rng.uniform(0.02, 1 / 3), math.exp(rng.uniform(math.log(0.3), math.log(1 / 0.3)))
-    erase_height, erase_width = min(height, round(math.sqrt(area / ratio))), min(width, round(math.sqrt(area * ratio)))
-    top, left = rng.integers(0, height - erase_height + 1), rng.integers(0, width - erase_width + 1)
+def _random_rectangle(size_px: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Random erasing's rectangle in a square view (Zhong et al. 2017): top, left, height, width."""
+    area, ratio = size_px * size_px * rng.uniform(0.02, 1 / 3), math.exp(rng.uniform(math.log(0.3), math.log(1 / 0.3)))
+    height, width = min(size_px, round(math.sqrt(area / ratio))), min(size_px, round(math.sqrt(area * ratio)))
+    top, left = rng.integers(0, size_px - height + 1), rng.integers(0, size_px - width + 1)
+    return int(top), int(left), height, width
+
+
+def _erased(pixels: np.ndarray, rectangle: tuple[int, int, int, int]) -> np.ndarray:
+    """The rectangle in the picture's mean colour."""
+    top, left, height, width = rectangle
     pixels = pixels.copy()
-    pixels[top : top + erase_height, left : left + erase_width] = pixels.mean(axis=(0, 1)).astype(np.uint8)
+    pixels[top : top + height, left : left + width] = pixels.mean(axis=(0, 1)).astype(np.uint8)
     return pixels

@@ -47,23 +47,35 @@ def batches(
     A picture that cannot be decoded is left out of its batch and told in `failures`; a batch may be smaller for it, or empty.
     Memory is bounded by `num_ahead + 1` batches.
     """
+
+    def read(row: int) -> np.ndarray:
+        return prepare(read_picture(paths[row]), row)
+
+    return batches_of(rows, batch_size=batch_size, read=read, num_threads=num_threads, num_ahead=num_ahead)
+
+
+def batches_of(
+    rows: Sequence[int] | np.ndarray,
+    *,
+    batch_size: int,
+    read: Callable[[int], np.ndarray],
+    num_threads: int,
+    num_ahead: int = 3,
+) -> Iterator[Batch]:
+    """As `batches`, where `read` makes the uint8 V x S x S x 3 of a row in its own way; it may raise PictureError."""
     order = [int(row) for row in rows]
     chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     pool = ThreadPoolExecutor(max_workers=max(1, num_threads), thread_name_prefix="polytag-picture")
     pending: deque[tuple[list[int], list[Future[np.ndarray]]]] = deque()
     try:
         for chunk in chunks:
-            pending.append((chunk, [pool.submit(_read, paths[row], row, prepare) for row in chunk]))
+            pending.append((chunk, [pool.submit(read, row) for row in chunk]))
             if len(pending) > num_ahead:
                 yield _collect(*pending.popleft())
         while pending:
             yield _collect(*pending.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _read(path: Path, row: int, prepare: Prepare) -> np.ndarray:
-    return prepare(read_picture(path), row)
 
 
 def _collect(chunk: list[int], futures: list[Future[np.ndarray]]) -> Batch:

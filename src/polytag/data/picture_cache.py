@@ -1,0 +1,252 @@
+"""Pictures decoded once: the first pass over a list keeps what it made of each, every later pass and run reads that.
+
+What is kept is exactly what `make` gives for a picture, so a pass from the cache has the same bits as one from the files. A file of
+the cache belongs to one list of pictures, with their paths, sizes and times of change, to what is made of them, and to the decoder;
+if any of these changes, its name changes, and the old file is found by nobody and removed when space is wanted.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import PIL
+from PIL import Image, features
+
+from polytag.data.picture_file import PictureFile, PictureFileWriter, room_bytes
+from polytag.data.pictures import read_picture, read_size
+from polytag.errors import PictureError
+from polytag.files import cache_folder
+
+Make = Callable[[Image.Image], np.ndarray]  # upright RGB -> uint8 V x H x W x 3
+
+RESERVE_BYTES = 5_000_000_000
+SHARE_OF_DISK = 4  # all kept pictures together take no more than this part, one in four, of the disk
+_ENDING = ".pictures"
+
+
+def pictures_folder() -> Path:
+    """Where kept pictures lie; made when the first are kept."""
+    return cache_folder() / "pictures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptFile:
+    """One file of the cache: its path, bytes, and when it was last used, in seconds since 1970."""
+
+    path: Path
+    num_bytes: int
+    used: float
+
+
+def kept_files(folder: Path | None = None) -> list[KeptFile]:
+    """The files of the cache, longest unused first, with what an interrupted run has left half written."""
+    found: list[KeptFile] = []
+    for path in [*(folder or pictures_folder()).glob(f"*{_ENDING}"), *(folder or pictures_folder()).glob(".*.part")]:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found.append(KeptFile(path=path, num_bytes=status.st_size, used=status.st_mtime))
+    return sorted(found, key=lambda kept: kept.used)
+
+
+def clear(folder: Path | None = None) -> int:
+    """Remove every kept picture; a process that reads them now goes on undisturbed. Returns the bytes that became free."""
+    folder = folder or pictures_folder()
+    num_bytes = 0
+    for kept in kept_files(folder):
+        with contextlib.suppress(OSError):
+            kept.path.unlink()
+            num_bytes += kept.num_bytes
+    for path in folder.glob("*.lock"):
+        path.unlink(missing_ok=True)
+    return num_bytes
+
+
+class PictureCache:
+    """What is made of each picture of a list: from the cache's file, or decoded now and, where asked for, kept for the next time.
+
+    Threads may share it. `how` says in a few words where pictures come from. Nothing that goes wrong with the cache is an error: a
+    damaged, missing or unwritable file costs time and no more.
+    """
+
+    def __init__(self, paths: Sequence[Path], *, make: Make, what: str, keep: bool, folder: Path | None = None):
+        """`what` names `make` and all its settings: two caches of the same `what` must make the same pixels of a picture."""
+        self._paths, self._make = paths, make
+        self._folder = folder or pictures_folder()
+        self._path = self._folder / f"{_key(paths, what)}{_ENDING}"
+        self._file: PictureFile | None = None
+        self._writer: PictureFileWriter | None = None
+        self._lock: IO[str] | None = None
+        self.how = "files"
+        if not self._open() and keep:
+            self._begin()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether every picture can be read from the cache."""
+        return self._file is not None
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def get(self, row: int) -> np.ndarray:
+        """uint8 V x H x W x 3, perhaps read-only; raises PictureError for a picture that cannot be decoded."""
+        file = self._file
+        if file is not None:
+            try:
+                pixels = file.read(row)
+            except ValueError:
+                self._forget()
+            else:
+                if pixels is not None:
+                    return pixels
+        try:
+            pixels = self._make(read_picture(self._paths[row]))
+        except PictureError:
+            if self._writer is not None:
+                self._writer.add(row, None)
+            raise
+        if self._writer is not None:
+            self._writer.add(row, pixels)
+        return pixels
+
+    def next_pass(self) -> None:
+        """Between two passes: a file that has become complete, here or in another process, is read from now on."""
+        if self._file is not None:
+            return
+        if self._writer is not None and self._writer.is_complete:
+            self._writer.finish()
+            self._end()
+        elif self._writer is not None and not self._writer.is_open:
+            self._end()
+            self.how = "files (the disk has no room to keep them)"
+        if self._writer is None:
+            self._open()
+
+    def close(self) -> None:
+        """Keep what is complete, remove what is not."""
+        self.next_pass()
+        if self._writer is not None:
+            self._writer.abandon()
+            self._end()
+
+    def _open(self) -> bool:
+        try:
+            self._file = PictureFile(self._path, num_rows=len(self._paths))
+        except OSError:  # not there, or not for us to read
+            return False
+        except ValueError:
+            self._forget()
+            return False
+        with contextlib.suppress(OSError):
+            os.utime(self._path)  # used now: the longest unused file goes first
+        self.how = f"kept decoded ({self._file.num_bytes / 1e9:.2f} GB)"
+        return True
+
+    def _begin(self) -> None:
+        """Start writing, unless another process does, or the folder cannot be written."""
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = open(self._path.with_suffix(".lock"), "a+")  # noqa: SIM115  held until the file is whole
+            if not _locked(self._lock):
+                self._end()
+                self.how = "files (another process is keeping them)"
+                return
+            if self._open():  # finished by another process just now
+                self._end()
+                return
+            for leftover in self._folder.glob(f".{self._path.name}.*.part"):  # of a process that was killed: the lock was free
+                leftover.unlink(missing_ok=True)
+            self._writer = PictureFileWriter(self._path, num_rows=len(self._paths), reserve_bytes=RESERVE_BYTES)
+            self.how = "files, decoded once and kept"
+        except OSError:
+            self._end()
+
+    def _end(self) -> None:
+        self._writer = None
+        if self._lock is not None:
+            self._lock.close()  # which unlocks it
+            self._lock = None
+
+    def _forget(self) -> None:
+        """The file is damaged: decode again, and let the next run write it anew."""
+        self._file, self.how = None, "files (the kept ones were damaged)"
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+def expected_bytes(paths: Sequence[Path], size_of: Callable[[tuple[int, int]], int], *, num_looked_at: int = 256) -> int:
+    """How many bytes all pictures will take, from the headers of some, spread evenly; `size_of` a width and height in bytes."""
+    step = max(1, len(paths) // num_looked_at)
+    sizes: list[int] = []
+    for path in paths[::step]:
+        with contextlib.suppress(PictureError):
+            sizes.append(size_of(read_size(path)))
+    return round(len(paths) * float(np.mean(sizes))) if sizes else 0
+
+
+def make_room(num_bytes: int, *, folder: Path | None = None) -> bool:
+    """Whether so many bytes may be kept: the longest unused files are removed for it, but only if that is enough.
+
+    A tenth of the disk, and 5 GB, stay free, and all kept pictures together take a quarter of the disk at most.
+    """
+    folder = folder or pictures_folder()
+    kept = kept_files(folder)
+    in_use = sum(each.num_bytes for each in kept)
+    room = room_bytes(folder, reserve_bytes=RESERVE_BYTES)
+    allowed = _disk_bytes(folder) // SHARE_OF_DISK
+    removed = 0
+    for each in [*kept, None]:
+        if num_bytes <= room + removed and num_bytes + in_use - removed <= allowed:
+            return _remove(kept, removed)
+        if each is not None:
+            removed += each.num_bytes
+    return False
+
+
+def _remove(kept: Iterable[KeptFile], num_bytes: int) -> bool:
+    """Unlink the first files that make up so many bytes."""
+    for each in kept:
+        if num_bytes <= 0:
+            break
+        with contextlib.suppress(OSError):
+            each.path.unlink()
+        num_bytes -= each.num_bytes
+    return True
+
+
+def _disk_bytes(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).total
+
+
+def _key(paths: Sequence[Path], what: str) -> str:
+    """Changes with any path, size or time of change of a picture, with what is made of it, and with the decoder."""
+    digest = hashlib.sha256(f"{what}\0{PIL.__version__}\0{features.version('jpg')}\0{features.version('webp')}".encode())
+    for path in paths:
+        try:
+            status = os.stat(path)
+            facts = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+        except (OSError, ValueError):
+            facts = "missing"
+        digest.update(f"\0{path.absolute()}\0{facts}".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:32]
+
+
+def _locked(file: IO[str]) -> bool:
+    """Hold the file for this process; False while another does. Dies with the process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes may both write; each has a name of its own, and the last one stays
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

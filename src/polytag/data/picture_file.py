@@ -1,0 +1,161 @@
+"""One file of uint8 pictures: written once, whole or not at all, then mapped into the memory of every process that reads it.
+
+Layout: a header of 64 bytes, the pictures one after the other, and an index with place, shape and CRC-32 of each. The header and
+the index are checked when the file is opened, a picture's own checksum when a process first reads it. So the file need not be
+forced to the disk: what a power cut leaves is found out, and made again.
+"""
+
+import contextlib
+import os
+import shutil
+import zlib
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
+
+import numpy as np
+
+_MAGIC = b"polytag pictures 1\n".ljust(32, b"\0")
+_HEADER_BYTES = 64
+_LOOK_EVERY_BYTES = 64_000_000  # written between two looks at the free space
+_INDEX = np.dtype([("offset", "<u8"), ("views", "<u4"), ("height", "<u4"), ("width", "<u4"), ("crc", "<u4")])
+
+
+class PictureFile:
+    """A finished file, mapped. Threads may share it; other processes share its memory.
+
+    The file may be removed while it is mapped: what is mapped stays readable.
+    """
+
+    def __init__(self, path: Path, *, num_rows: int):
+        """Raises ValueError for a file that is not whole or not of so many pictures, OSError for one that cannot be read."""
+        self.path = path
+        with open(path, "rb") as file:
+            header = file.read(_HEADER_BYTES)
+            size = os.fstat(file.fileno()).st_size
+            if len(header) != _HEADER_BYTES or not header.startswith(_MAGIC):
+                raise ValueError("not a file of pictures")
+            index_offset, index_crc, rows = (int(number) for number in np.frombuffer(header[32:56], "<u8"))
+            if rows != num_rows or size != index_offset + rows * _INDEX.itemsize:
+                raise ValueError("a file of another size")
+            file.seek(index_offset)
+            index = file.read()
+        if zlib.crc32(index) != index_crc:
+            raise ValueError("a damaged index")
+        self._index = np.frombuffer(index, _INDEX)
+        self._bytes = np.memmap(path, np.uint8, "r")
+        self._checked = np.zeros(num_rows, bool)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the whole file."""
+        return len(self._bytes)
+
+    def read(self, row: int) -> np.ndarray | None:
+        """uint8 V x H x W x 3, read-only and not copied; None for a picture that could not be decoded when the file was made.
+
+        Raises ValueError for a picture whose bytes have changed since.
+        """
+        entry = self._index[row]
+        shape = (int(entry["views"]), int(entry["height"]), int(entry["width"]), 3)
+        num_bytes = int(np.prod(shape))
+        if not num_bytes:
+            return None
+        start = int(entry["offset"])
+        pixels = self._bytes[start : start + num_bytes]
+        if not self._checked[row]:
+            if len(pixels) != num_bytes or zlib.crc32(pixels.data) != int(entry["crc"]):
+                raise ValueError(f"picture {row} is damaged")
+            self._checked[row] = True
+        return np.asarray(pixels).reshape(shape)
+
+
+class PictureFileWriter:
+    """Collects pictures in any order, from any thread, beside the file that they become.
+
+    The name of the unfinished file holds this process's number; `abandon` removes it.
+    """
+
+    def __init__(self, path: Path, *, num_rows: int, reserve_bytes: int):
+        """Raises OSError where the folder cannot be written."""
+        self._path, self._reserve_bytes = path, reserve_bytes
+        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._index = np.zeros(num_rows, _INDEX)
+        self._seen = np.zeros(num_rows, bool)
+        self._lock = Lock()
+        self._unlooked_bytes = 0
+        self._file: BinaryIO | None = open(self._part, "wb")  # noqa: SIM115  closed by finish or abandon
+        self._file.write(bytes(_HEADER_BYTES))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether pictures are still taken."""
+        return self._file is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every row has been added, or told to have no picture."""
+        return bool(self._seen.all())
+
+    def add(self, row: int, pixels_VHWC: np.ndarray | None) -> None:
+        """Keep a row's picture, the first time that it comes; None where it has none. A disk that fills up ends the writing."""
+        if not self.is_open or self._seen[row]:
+            return
+        crc = 0 if pixels_VHWC is None else zlib.crc32(np.ascontiguousarray(pixels_VHWC).data)
+        with self._lock:
+            if self._file is None or self._seen[row]:
+                return
+            try:
+                if pixels_VHWC is not None:
+                    self._index[row] = (self._file.tell(), *pixels_VHWC.shape[:3], crc)
+                    self._file.write(np.ascontiguousarray(pixels_VHWC).data)
+                    self._unlooked_bytes += pixels_VHWC.nbytes
+                self._seen[row] = True
+                if self._unlooked_bytes > _LOOK_EVERY_BYTES:
+                    self._unlooked_bytes = 0
+                    if room_bytes(self._part.parent, reserve_bytes=self._reserve_bytes) <= 0:
+                        self._abandon()
+            except OSError:
+                self._abandon()
+
+    def finish(self) -> bool:
+        """Give the complete file its name; False, and nothing is left, where that fails."""
+        with self._lock:
+            if self._file is None or not self.is_complete:
+                return False
+            try:
+                index = self._index.tobytes()
+                numbers = np.array([self._file.tell(), zlib.crc32(index), len(self._index)], "<u8")
+                self._file.write(index)
+                self._file.seek(0)
+                self._file.write((_MAGIC + numbers.tobytes()).ljust(_HEADER_BYTES, b"\0"))
+                self._file.close()
+                os.replace(self._part, self._path)
+                self._file = None
+            except OSError:
+                self._abandon()
+                return False
+            return True
+
+    def abandon(self) -> None:
+        """Stop and remove what was written."""
+        with self._lock:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # closing writes what is still in memory, which a full disk refuses
+                self._file.close()
+            self._file = None
+            self._part.unlink(missing_ok=True)
+
+
+def room_bytes(folder: Path, *, reserve_bytes: int) -> int:
+    """Free space of the folder's disk beyond what stays free: `reserve_bytes`, or a tenth of the disk where that is more."""
+    while not folder.exists():
+        folder = folder.parent
+    usage = shutil.disk_usage(folder)
+    return usage.free - max(reserve_bytes, usage.total // 10)
