@@ -63,13 +63,24 @@ def batches_of(
     num_ahead: int = 3,
 ) -> Iterator[Batch]:
     """As `batches`, where `read` makes the uint8 V x S x S x 3 of a row in its own way; it may raise PictureError."""
-    order = [int(row) for row in rows]
-    chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    chunks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    return batches_of_chunks(chunks, read=read, num_threads=num_threads, num_ahead=num_ahead)
+
+
+def batches_of_chunks(
+    chunks: Sequence[Sequence[int] | np.ndarray],
+    *,
+    read: Callable[[int], np.ndarray],
+    num_threads: int,
+    num_ahead: int = 3,
+) -> Iterator[Batch]:
+    """As `batches_of`, where it is said which rows make a batch; one of no rows is empty."""
     pool = ThreadPoolExecutor(max_workers=max(1, num_threads), thread_name_prefix="polytag-picture")
     pending: deque[tuple[list[int], list[Future[np.ndarray]]]] = deque()
     try:
         for chunk in chunks:
-            pending.append((chunk, [pool.submit(read, row) for row in chunk]))
+            order = [int(row) for row in chunk]
+            pending.append((order, [pool.submit(read, row) for row in order]))
             if len(pending) > num_ahead:
                 yield _collect(*pending.popleft())
         while pending:

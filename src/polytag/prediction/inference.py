@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from polytag.calibration import calibrated
 from polytag.contracts import Dataset, Predictions, Preprocessing
 from polytag.data.augment import views
-from polytag.data.batches import batches
+from polytag.data.batches import Batch, batches_of
+from polytag.data.pictures import read_picture
 from polytag.errors import PictureError
 from polytag.models.backbone import features, logits
 from polytag.models.checkpoint import Checkpoint
@@ -30,11 +32,49 @@ class Scored:
     failures: tuple[tuple[int, PictureError], ...]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ResidentBatch:
+    """As a `Batch`, where the pixels already are a tensor on the device."""
+
+    rows: np.ndarray
+    pixels_NVHWC: Tensor
+    failures: tuple[tuple[int, PictureError], ...]
+
+
+Source = Callable[[Sequence[int], int], Iterator[Batch | ResidentBatch]]
+"""(rows, batch size) -> the pictures of these rows as scoring sees them, in order."""
+
+
+def from_files(paths: Sequence[Path], preprocessing: Preprocessing) -> Source:
+    """Every picture decoded and fitted as it is wanted: the plain way, which every other source must equal to the last bit."""
+    return from_reader(lambda row: views(read_picture(paths[row]), preprocessing))
+
+
+def from_reader(read: Callable[[int], np.ndarray]) -> Source:
+    """Views of a row, uint8 V x S x S x 3, from a function that threads may call, such as a PictureCache's `get`."""
+
+    def source(rows: Sequence[int], batch_size: int) -> Iterator[Batch]:
+        return batches_of(rows, batch_size=batch_size, read=read, num_threads=num_cores())
+
+    return source
+
+
 def to_input(pixels_NHWC: Tensor, preprocessing: Preprocessing, device: str) -> Tensor:
-    """uint8 n x S x S x 3 to normalised float32 n x 3 x S x S, channels last in memory, on the device."""
-    mean = torch.tensor(preprocessing.mean, device=device) * 255
-    std = torch.tensor(preprocessing.std, device=device) * 255
+    """n x S x S x 3, 0 to 255, to normalised float32 n x 3 x S x S, channels last in memory, on the device."""
+    mean, std = _normalisation(preprocessing.mean, preprocessing.std, device)
     return ((pixels_NHWC.to(device, non_blocking=True).float() - mean) / std).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=16)
+def _normalisation(mean: tuple[float, ...], std: tuple[float, ...], device: str) -> tuple[Tensor, Tensor]:
+    """Both in grey levels, kept on the device: a copy at every batch would wait for it, and cannot be part of a CUDA graph."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(mean, device=device) * 255, torch.tensor(std, device=device) * 255
+
+
+def scoring_batch_size(arithmetic: Arithmetic) -> int:
+    """Pictures that are scored at once: what fits a processor's caches, or what keeps a GPU busy."""
+    return BATCH_SIZE if arithmetic.device == "cpu" else 8 * BATCH_SIZE
 
 
 def run(
@@ -43,18 +83,17 @@ def run(
     *,
     preprocessing: Preprocessing,
     arithmetic: Arithmetic,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
+    source: Source | None = None,
+    rows: Sequence[int] | None = None,
 ) -> Iterator[Scored]:
     """Apply a function of normalised pictures to every path, in order, in bounded memory; views are averaged.
 
-    `forward` maps n x 3 x S x S to n x D: a model's logits, or a backbone's features.
+    `forward` maps n x 3 x S x S to n x D: a model's logits, or a backbone's features. `source` is where pictures come from, by
+    default the files, and `rows` which of them, by default all.
     """
-
-    def fit(picture, row):
-        return views(picture, preprocessing)
-
-    ready = batches(paths, range(len(paths)), batch_size=batch_size, prepare=fit, num_threads=num_cores())
-    for batch in ready:
+    source = source or from_files(paths, preprocessing)
+    for batch in source(range(len(paths)) if rows is None else rows, batch_size or scoring_batch_size(arithmetic)):
         if not len(batch.rows):
             yield Scored(rows=batch.rows, output_ND=np.zeros((0, 0), np.float32), failures=batch.failures)
             continue
@@ -63,13 +102,17 @@ def run(
 
 
 def apply(
-    forward: Callable[[Tensor], Tensor], pixels_NVHWC: np.ndarray, *, preprocessing: Preprocessing, arithmetic: Arithmetic
+    forward: Callable[[Tensor], Tensor],
+    pixels_NVHWC: np.ndarray | Tensor,
+    *,
+    preprocessing: Preprocessing,
+    arithmetic: Arithmetic,
 ) -> np.ndarray:
     """float32 N x D of N pictures as uint8 views of the input size, at least one; the outputs of a picture's views averaged."""
     num_pictures, num_views = pixels_NVHWC.shape[:2]
-    pixels = torch.from_numpy(pixels_NVHWC.reshape(num_pictures * num_views, *pixels_NVHWC.shape[2:]))
+    pixels = pixels_NVHWC if isinstance(pixels_NVHWC, Tensor) else torch.from_numpy(pixels_NVHWC)
     with torch.inference_mode(), arithmetic.autocast():
-        output = forward(to_input(pixels, preprocessing, arithmetic.device))
+        output = forward(to_input(pixels.flatten(0, 1), preprocessing, arithmetic.device))
     return output.float().reshape(num_pictures, num_views, -1).mean(dim=1).cpu().numpy()
 
 
@@ -79,7 +122,8 @@ def extract_features(
     *,
     preprocessing: Preprocessing,
     arithmetic: Arithmetic,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
+    source: Source | None = None,
     on_batch: Callable[[int], None] = lambda num_pictures: None,
 ) -> tuple[np.ndarray, np.ndarray, tuple[tuple[int, PictureError], ...]]:
     """Pooled features of every picture that can be read: feature_ND float32, its rows, and the (row, error) of the others."""
@@ -91,7 +135,9 @@ def extract_features(
     def forward(pixels: Tensor) -> Tensor:
         return features(model, pixels)
 
-    for scored in run(forward, dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic, batch_size=batch_size):
+    for scored in run(
+        forward, dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic, batch_size=batch_size, source=source
+    ):
         failures.extend(scored.failures)
         on_batch(len(scored.rows) + len(scored.failures))
         if len(scored.rows):
@@ -107,28 +153,54 @@ def score_dataset(
     *,
     preprocessing: Preprocessing,
     arithmetic: Arithmetic,
+    batch_size: int | None = None,
     checkpoint_id: str = "",
+    source: Source | None = None,
+    shard: tuple[int, int] = (0, 1),
+    gather: Callable[[Sequence[Scored]], Sequence[Scored]] = lambda scored: scored,
     on_batch: Callable[[Scored], None] = lambda scored: None,
 ) -> Predictions:
-    """Predictions of a model (in evaluation mode, on the device) over a data set; pictures that cannot be read are left out."""
-    rows: list[np.ndarray] = []
-    outputs: list[np.ndarray] = []
-    for scored in run(lambda pixels: logits(model, pixels), dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic):
+    """Predictions of a model (in evaluation mode, on the device) over a data set; pictures that cannot be read are left out.
+
+    `shard` (k, n): this process scores every n-th batch, beginning with the k-th, and `gather` gives the batches of all n. Batches
+    are those of one process, so are their bits, and no picture is scored twice to make shares equal.
+    """
+    batch_size = batch_size or scoring_batch_size(arithmetic)
+    rows = _rows_of_shard(len(dataset), batch_size=batch_size, shard=shard)
+    own: list[Scored] = []
+    for scored in run(
+        lambda pixels: logits(model, pixels),
+        dataset.paths,
+        preprocessing=preprocessing,
+        arithmetic=arithmetic,
+        batch_size=batch_size,
+        source=source,
+        rows=rows,
+    ):
         on_batch(scored)
-        if len(scored.rows):
-            rows.append(scored.rows)
-            outputs.append(scored.output_ND)
-    index = np.concatenate(rows) if rows else np.zeros(0, np.int64)
-    kept = dataset.take(index)
+        own.append(scored)
+    parts = [scored for scored in gather(own) if len(scored.rows)]
+    index = np.concatenate([scored.rows for scored in parts]) if parts else np.zeros(0, np.int64)
+    order = np.argsort(index, kind="stable")
+    kept = dataset.take(index[order])
+    num_classes = len(dataset.label_set)
+    logit_NC = np.concatenate([scored.output_ND for scored in parts]) if parts else np.zeros((0, num_classes), np.float32)
     return Predictions(
         ids=kept.ids,
-        logit_NC=np.concatenate(outputs) if outputs else np.zeros((0, len(dataset.label_set)), np.float32),
+        logit_NC=logit_NC[order],
         target_NC=kept.target_NC,
         label_set=dataset.label_set,
         picture_paths=tuple(str(path) for path in kept.paths),
         checkpoint_id=checkpoint_id,
         source=dataset.source,
     )
+
+
+def _rows_of_shard(num_rows: int, *, batch_size: int, shard: tuple[int, int]) -> list[int]:
+    """The rows of every n-th batch; only the last batch of all is short, so batching these rows anew gives the same batches."""
+    first, every = shard
+    starts = range(first * batch_size, num_rows, every * batch_size)
+    return [row for start in starts for row in range(start, min(start + batch_size, num_rows))]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,81 @@
+"""Where training gets its pictures from. A feed says which numbers a batch needs, and makes normalised pictures of them.
+
+The two halves are apart because they run in different places: `batches` on the processor, ahead of time, and `pixels` on the device
+as part of the step, so that it can be captured with it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from polytag.data.augment import AUGMENTATIONS, augmentation, augmented, single_view, training_source, views
+from polytag.data.batches import batches_of_chunks
+from polytag.data.picture_cache import PictureCache
+from polytag.errors import PictureError
+from polytag.models.device import num_cores
+from polytag.prediction.inference import to_input
+from polytag.training.recipes import Recipe
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeedBatch:
+    """The rows whose pictures can be read, n; tensors with n rows each for `pixels`; the (row, error) of the others."""
+
+    rows: np.ndarray
+    inputs: tuple[Tensor, ...]
+    failures: tuple[tuple[int, PictureError], ...]
+
+
+class Feed(Protocol):
+    """What the loop knows of where pictures come from."""
+
+    def batches(self, chunks: Sequence[np.ndarray], *, epoch: int) -> Iterator[FeedBatch]:
+        """The batches of these rows, in order; what a picture looks like depends on (seed, epoch, row) alone."""
+        ...
+
+    def pixels(self, *inputs: Tensor) -> Tensor:
+        """n x 3 x S x S float32, normalised, of a batch's inputs on the device."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FileFeed:
+    """Pictures from files or the picture cache, augmented by threads on the processor; a batch's input is its uint8 pictures."""
+
+    pictures: PictureCache
+    recipe: Recipe
+    device: str
+
+    def batches(self, chunks: Sequence[np.ndarray], *, epoch: int) -> Iterator[FeedBatch]:
+        """As Feed says."""
+        recipe, preprocessing = self.recipe, self.recipe.preprocessing
+        preset = augmentation(recipe.augment)
+
+        def read(row: int) -> np.ndarray:
+            kept = self.pictures.get(row)
+            if preset == AUGMENTATIONS["none"]:
+                return kept
+            rng = np.random.default_rng((recipe.seed, epoch, row))
+            return augmented(Image.fromarray(kept[0]), preset, preprocessing, rng)
+
+        # A device of its own works while the processor prepares: more is kept ready, in memory that it can fetch by itself.
+        on_cpu = self.device == "cpu"
+        for batch in batches_of_chunks(chunks, read=read, num_threads=num_cores(), num_ahead=3 if on_cpu else 8):
+            pixels = torch.from_numpy(batch.pixels_NVHWC[:, 0])
+            yield FeedBatch(rows=batch.rows, inputs=(pixels if on_cpu else pixels.pin_memory(),), failures=batch.failures)
+
+    def pixels(self, *inputs: Tensor) -> Tensor:
+        """As Feed says; the one input is uint8 n x S x S x 3."""
+        return to_input(inputs[0], self.recipe.preprocessing, self.device)
+
+
+def kept_for_training(recipe: Recipe, picture: Image.Image) -> np.ndarray:
+    """uint8 1 x H x W x 3: what is kept of an upright picture between epochs, from which every augmentation can be made."""
+    if augmentation(recipe.augment) == AUGMENTATIONS["none"]:
+        return views(picture, single_view(recipe.preprocessing))
+    return np.asarray(training_source(picture, recipe.preprocessing))[None]

@@ -1,0 +1,228 @@
+"""The whole data set on the device: decoded once, uint8, augmented there in batches. Nothing is read or copied after that.
+
+Training pictures lie in a canvas of one height and width, whole where they fit into it, so that crops are those of the plain way;
+larger ones are shrunk to it side by side. Validation pictures lie as the very views that scoring sees: those are exact.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from polytag.contracts import Preprocessing
+from polytag.data.augment import AUGMENTATIONS, augmentation, drawn, single_view, training_source, views
+from polytag.data.batches import batches_of_chunks
+from polytag.data.pictures import read_picture, read_size
+from polytag.errors import PictureError
+from polytag.models.device import Arithmetic, num_cores
+from polytag.prediction.inference import ResidentBatch, Source, to_input
+from polytag.training.device_augment import DeviceAugmentation, augmented_on_device, parameters, stacked
+from polytag.training.feed import FeedBatch
+from polytag.training.recipes import Recipe
+
+_DECODE_AT_ONCE = 64  # pictures that cross to the device together
+_DRAWN_AHEAD = 32  # batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canvas:
+    """How training pictures are stored: height and width in pixels, and how many pictures have to be shrunk to fit."""
+
+    height_px: int
+    width_px: int
+    num_shrunk: int
+
+    def num_bytes(self, num_pictures: int) -> int:
+        """On the device, of so many pictures."""
+        return 3 * self.height_px * self.width_px * num_pictures
+
+
+def choose_canvas(paths: Sequence[Path], recipe: Recipe, *, budget_bytes: float) -> Canvas | None:
+    """The largest canvas that the budget holds, no larger than pictures need; None where it would be smaller than a view.
+
+    Pictures are kept whole up to twice the view's side, and 512 px at least; beyond that a crop shows no more detail.
+    """
+    size_px = recipe.preprocessing.image_size_px
+    if recipe.augment == "none":
+        canvas = Canvas(height_px=size_px, width_px=size_px, num_shrunk=0)
+        return canvas if canvas.num_bytes(len(paths)) <= budget_bytes else None
+    with ThreadPoolExecutor(num_cores()) as pool:
+        sizes = np.array([size for size in pool.map(_size, paths) if size is not None]).reshape(-1, 2)
+    if not len(sizes):
+        return None
+    for side_px in range(max(512, 2 * size_px), size_px - 1, -32):
+        width_px, height_px = (int(side) for side in np.minimum(sizes, side_px).max(axis=0))
+        num_shrunk = int((sizes > side_px).any(axis=1).sum())
+        canvas = Canvas(height_px=height_px, width_px=width_px, num_shrunk=num_shrunk)
+        if canvas.num_bytes(len(paths)) <= budget_bytes:
+            return canvas
+    return None
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    try:
+        return read_size(path)
+    except PictureError:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ResidentFeed:
+    """A Feed whose pictures lie on the device. A batch's inputs are their rows and what chance decided: a few numbers.
+
+    canvas_N3HW    uint8, on the device
+    full_N2, stored_N2   width and height of each picture as it was decoded, and as it lies in the canvas
+    failures       row: error of the pictures that could not be read
+    """
+
+    canvas_N3HW: Tensor
+    full_N2: np.ndarray
+    stored_N2: np.ndarray
+    failures: dict[int, PictureError]
+    recipe: Recipe
+    arithmetic: Arithmetic
+
+    def batches(self, chunks: Sequence[np.ndarray], *, epoch: int) -> Iterator[FeedBatch]:
+        """As Feed says; choices are drawn by a thread, ahead."""
+        pending: deque[Future[FeedBatch]] = deque()
+        pool = ThreadPoolExecutor(1, thread_name_prefix="polytag-chance")
+        try:
+            for chunk in chunks:
+                pending.append(pool.submit(self._drawn, chunk, epoch))
+                if len(pending) > _DRAWN_AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _drawn(self, chunk: np.ndarray, epoch: int) -> FeedBatch:
+        recipe, preprocessing, preset = self.recipe, self.recipe.preprocessing, augmentation(self.recipe.augment)
+        rows = np.array([row for row in chunk.tolist() if row not in self.failures], dtype=np.int64)
+        failures = tuple((row, self.failures[row]) for row in chunk.tolist() if row in self.failures)
+        if recipe.augment == "none":
+            return FeedBatch(rows=rows, inputs=(torch.from_numpy(rows),), failures=failures)
+        chosen: list[np.ndarray] = []
+        for row in rows.tolist():
+            full: tuple[int, int] = tuple(self.full_N2[row].tolist())
+            choices = drawn(full, preset, preprocessing, np.random.default_rng((recipe.seed, epoch, row)))
+            chosen.append(parameters(choices, full_size=full, stored_size=tuple(self.stored_N2[row].tolist())))
+        return FeedBatch(rows=rows, inputs=(torch.from_numpy(rows), stacked(chosen)), failures=failures)
+
+    def pixels(self, *inputs: Tensor) -> Tensor:
+        """As Feed says; the inputs are rows and, where there is augmentation, the parameters of each."""
+        preprocessing = self.recipe.preprocessing
+        if len(inputs) == 1:
+            view_N3SS = self.canvas_N3HW.index_select(0, inputs[0])
+        else:
+            on_gpu = self.arithmetic.device == "cuda" and self.arithmetic.precision == "bf16"
+            how = DeviceAugmentation(
+                preset=AUGMENTATIONS[self.recipe.augment],
+                size_px=preprocessing.image_size_px,
+                interpolation=preprocessing.interpolation,
+                # half precision holds grey levels exactly, and its products are added up in float32
+                dtype=torch.float16 if on_gpu else torch.float32,
+            )
+            with torch.no_grad(), torch.autocast(self.arithmetic.device, enabled=False):
+                view_N3SS = augmented_on_device(self.canvas_N3HW, inputs[0], inputs[1], how)
+        channels_last = view_N3SS.permute(0, 2, 3, 1).contiguous()
+        return to_input(channels_last, preprocessing, self.arithmetic.device)
+
+
+def resident_feed(
+    paths: Sequence[Path],
+    recipe: Recipe,
+    *,
+    canvas: Canvas,
+    arithmetic: Arithmetic,
+    on_batch: Callable[[int], None] = lambda num_pictures: None,
+) -> ResidentFeed:
+    """Decode every picture, on all cores, and carry it to the device."""
+    full_N2, stored_N2 = np.ones((len(paths), 2), np.int64), np.ones((len(paths), 2), np.int64)
+    preprocessing = recipe.preprocessing
+
+    def read(row: int) -> np.ndarray:
+        picture = read_picture(paths[row])
+        if recipe.augment == "none":
+            return np.ascontiguousarray(views(picture, single_view(preprocessing)).transpose(0, 3, 1, 2))
+        picture = training_source(picture, preprocessing)
+        full_N2[row] = picture.size
+        size = (min(picture.width, canvas.width_px), min(picture.height, canvas.height_px))
+        if size != picture.size:
+            picture = picture.resize(size, Image.Resampling.LANCZOS)
+        stored_N2[row] = size
+        planes = np.zeros((1, 3, canvas.height_px, canvas.width_px), np.uint8)
+        planes[0, :, : size[1], : size[0]] = np.asarray(picture).transpose(2, 0, 1)
+        return planes
+
+    shape = (len(paths), 3, canvas.height_px, canvas.width_px)
+    pixels, failures = _decoded(len(paths), read, shape=shape, device=arithmetic.device, on_batch=on_batch)
+    return ResidentFeed(
+        canvas_N3HW=pixels, full_N2=full_N2, stored_N2=stored_N2, failures=failures, recipe=recipe, arithmetic=arithmetic
+    )
+
+
+def resident_views(
+    paths: Sequence[Path],
+    preprocessing: Preprocessing,
+    *,
+    arithmetic: Arithmetic,
+    read: Callable[[int], np.ndarray] | None = None,
+    on_batch: Callable[[int], None] = lambda num_pictures: None,
+) -> Source:
+    """A Source for scoring whose pictures lie on the device as the views that the plain source would give, to the last bit."""
+    num_views = {"center": 1, "flip": 2, "five": 5, "ten": 10}[preprocessing.crops]
+    shape = (len(paths), num_views, preprocessing.image_size_px, preprocessing.image_size_px, 3)
+
+    def fitted(row: int) -> np.ndarray:
+        return views(read_picture(paths[row]), preprocessing)
+
+    pixels, failures = _decoded(len(paths), read or fitted, shape=shape, device=arithmetic.device, on_batch=on_batch)
+
+    def source(rows: Sequence[int], batch_size: int) -> Iterator[ResidentBatch]:
+        for start in range(0, len(rows), batch_size):
+            chunk = list(rows[start : start + batch_size])
+            readable = [row for row in chunk if row not in failures]
+            yield ResidentBatch(
+                rows=np.array(readable, dtype=np.int64),
+                pixels_NVHWC=pixels.index_select(0, torch.tensor(readable, dtype=torch.int64, device=pixels.device)),
+                failures=tuple((row, failures[row]) for row in chunk if row in failures),
+            )
+
+    return source
+
+
+def views_bytes(num_pictures: int, preprocessing: Preprocessing) -> int:
+    """What `resident_views` takes of the device's memory."""
+    num_views = {"center": 1, "flip": 2, "five": 5, "ten": 10}[preprocessing.crops]
+    return 3 * num_pictures * num_views * preprocessing.image_size_px**2
+
+
+def _decoded(
+    num_rows: int,
+    read: Callable[[int], np.ndarray],
+    *,
+    shape: tuple[int, ...],
+    device: str,
+    on_batch: Callable[[int], None],
+) -> tuple[Tensor, dict[int, PictureError]]:
+    """uint8 of this shape on the device, a row a picture, and the errors of those that could not be read.
+
+    `read` gives 1 x (rest of the shape), or, for views, the row itself.
+    """
+    pixels = torch.zeros(shape, dtype=torch.uint8, device=device)
+    failures: dict[int, PictureError] = {}
+    chunks = [range(start, min(start + _DECODE_AT_ONCE, num_rows)) for start in range(0, num_rows, _DECODE_AT_ONCE)]
+    for batch in batches_of_chunks(chunks, read=read, num_threads=num_cores(), num_ahead=4):
+        failures.update(batch.failures)
+        if len(batch.rows):
+            rows = torch.from_numpy(batch.rows).to(device)
+            pixels[rows] = torch.from_numpy(batch.pixels_NVHWC.reshape(len(batch.rows), *shape[1:])).to(device)
+        on_batch(len(batch.rows) + len(batch.failures))
+    return pixels, failures

@@ -1,0 +1,104 @@
+"""One step up to the gradients: pictures, forward, loss, backward. Plain, or captured once as a CUDA graph and replayed.
+
+A small network on small batches is limited by how fast the processor can launch its hundreds of kernels; a graph launches them in
+one go. What is computed is the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from polytag.models.backbone import logits
+from polytag.models.device import Arithmetic
+from polytag.training.losses import Loss
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """Calculates gradients of a batch; the optimizer's step is the caller's.
+
+    `pixels` makes n x 3 x S x S of the batch's inputs on the device.
+    """
+
+    model: nn.Module
+    pixels: Callable[..., Tensor]
+    loss_of: Loss
+    weight_C: Tensor | None
+    arithmetic: Arithmetic
+
+    def __call__(self, inputs: tuple[Tensor, ...], target_NC: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and float32 logits, detached. Gradients are those of loss times scale, and replace earlier ones."""
+        with self.arithmetic.autocast():
+            logit_NC = logits(self.model, self.pixels(*inputs))
+        loss = self.loss_of(logit_NC, target_NC, self.weight_C)
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        (loss * scale).backward()
+        return loss.detach(), logit_NC.detach()
+
+
+@dataclass(kw_only=True, eq=False)
+class GraphedStep:
+    """A Step that is captured when a batch of its full size first comes, and replayed from then on. CUDA only.
+
+    Batches of another size, such as the last of an epoch, take the plain step. A step that cannot be captured stays plain, and
+    `note` is told why, once.
+    """
+
+    step: Step
+    batch_size: int
+    note: Callable[[str], None]
+    graph: torch.cuda.CUDAGraph | None = None
+    failed: bool = False
+    held: list[Tensor] = field(default_factory=list)  # the graph's own memory: inputs, targets and scale, which a replay reads
+    results: tuple[Tensor, Tensor] | None = None
+    grads: list[Tensor | None] = field(default_factory=list)
+
+    def __call__(self, inputs: tuple[Tensor, ...], target_NC: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """As Step's."""
+        if self.failed or len(target_NC) != self.batch_size:
+            return self.step(inputs, target_NC, scale)
+        if self.graph is None:
+            try:
+                self._capture(inputs, target_NC, scale)
+            except Exception as error:  # what cannot be captured raises kinds of many libraries; each means: stay plain
+                self.failed, self.graph = True, None
+                self.note(
+                    f"the step runs without a CUDA graph: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+                )
+                return self.step(inputs, target_NC, scale)
+        assert self.graph is not None
+        assert self.results is not None
+        for held, given in zip(self.held, (*inputs, target_NC, scale), strict=True):
+            held.copy_(given, non_blocking=True)
+        self.graph.replay()
+        for parameter, grad in zip(self.step.model.parameters(), self.grads, strict=True):
+            parameter.grad = grad
+        loss, logit_NC = self.results
+        return loss.clone(), logit_NC.clone()
+
+    def _capture(self, inputs: tuple[Tensor, ...], target_NC: Tensor, scale: Tensor) -> None:
+        """Run a few steps to let libraries choose their kernels, put the statistics back, and record one."""
+        self.held = [tensor.clone() for tensor in (*inputs, target_NC, scale)]
+        held_inputs = tuple(self.held[: len(inputs)])
+        before = {name: buffer.clone() for name, buffer in self.step.model.named_buffers()}
+        try:
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    self.step(held_inputs, self.held[-2], self.held[-1])
+            torch.cuda.current_stream().wait_stream(side)
+            for parameter in self.step.model.parameters():
+                parameter.grad = None
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads decode, and may pin memory
+                self.results = self.step(held_inputs, self.held[-2], self.held[-1])
+            self.grads = [parameter.grad for parameter in self.step.model.parameters()]
+            self.graph = graph
+        finally:
+            with torch.no_grad():
+                for name, buffer in self.step.model.named_buffers():
+                    buffer.copy_(before[name])

@@ -1,0 +1,124 @@
+"""Pictures on the device give the views of the plain way: validation to the bit, training to a grey level or two."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from polytag.data.augment import AUGMENTATIONS, _resize
+from polytag.data.picture_cache import PictureCache
+from polytag.models.device import Arithmetic
+from polytag.prediction.inference import from_files
+from polytag.training.device_augment import resampling
+from polytag.training.feed import FileFeed, kept_for_training
+from polytag.training.recipes import FINETUNE, Recipe
+from polytag.training.resident import Canvas, choose_canvas, resident_feed, resident_views, views_bytes
+
+CPU = Arithmetic(device="cpu", precision="fp32")
+RECIPE = replace(FINETUNE, backbone="test_resnet", weights="random", image_size_px=64)
+SIZES = [(100, 75), (75, 100), (128, 128), (180, 120), (64, 64), (90, 200)]
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    """Pictures with shapes and some noise: neither flat nor all noise, as photographs are."""
+    rng = np.random.default_rng(0)
+    made = []
+    for row, (width, height) in enumerate(SIZES):
+        coarse = Image.fromarray(rng.integers(0, 255, (height // 12, width // 12, 3), np.uint8)).resize((width, height))
+        pixels = np.asarray(coarse) + rng.normal(0, 8, (height, width, 3))
+        path = tmp_path / f"{row}.png"
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+        made.append(path)
+    return made
+
+
+def plain_feed(paths: list[Path], recipe: Recipe) -> FileFeed:
+    cache = PictureCache(paths, make=partial(kept_for_training, recipe), what="", keep=False)
+    return FileFeed(pictures=cache, recipe=recipe, device="cpu")
+
+
+def levels_of(feed, rows: list[int], *, recipe: Recipe, epoch: int = 1) -> np.ndarray:
+    """Views in grey levels, n x S x S x 3, before normalisation."""
+    (batch,) = feed.batches([np.array(rows)], epoch=epoch)
+    assert batch.rows.tolist() == rows
+    preprocessing = recipe.preprocessing
+    mean, std = torch.tensor(preprocessing.mean) * 255, torch.tensor(preprocessing.std) * 255
+    return (feed.pixels(*batch.inputs).permute(0, 2, 3, 1) * std + mean).round().numpy()
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
+def test_training_views_are_those_of_the_plain_way(paths: list[Path], augment: str, interpolation: str, fit: str):
+    """Of whole pictures: nine values of ten the same, 95 of 100 within one grey level, none more than three apart."""
+    recipe = replace(RECIPE, augment=augment, interpolation=interpolation, fit=fit)
+    canvas = choose_canvas(paths, recipe, budget_bytes=1e9)
+    assert canvas is not None
+    resident = resident_feed(paths, recipe, canvas=canvas, arithmetic=CPU)
+    for epoch in range(1, 9):
+        ours = levels_of(resident, [3, 0, 5, 1, 2, 4], recipe=recipe, epoch=epoch)
+        plain = levels_of(plain_feed(paths, recipe), [3, 0, 5, 1, 2, 4], recipe=recipe, epoch=epoch)
+        apart = np.abs(ours - plain)
+        assert apart.max() <= (0 if augment == "none" else 3), (epoch, apart.reshape(6, -1).max(1))
+        assert (apart <= 1).mean() > 0.95
+        assert apart.mean() < 0.15
+
+
+def test_shrunken_pictures_give_nearly_the_same_views(paths: list[Path]):
+    recipe = replace(RECIPE, augment="standard")
+    shrunk = resident_feed(paths, recipe, canvas=Canvas(height_px=96, width_px=96, num_shrunk=5), arithmetic=CPU)
+    ours, plain = (levels_of(feed, list(range(6)), recipe=recipe) for feed in (shrunk, plain_feed(paths, recipe)))
+    assert np.abs(ours - plain).mean() < 4
+    assert np.abs(ours - plain)[4].max() <= 3  # 64 x 64 lies whole
+
+
+def test_the_matrix_of_a_resize_is_pillows(paths: list[Path]):
+    grey = np.random.default_rng(0).integers(0, 255, (1, 50, 3), np.uint8)
+    for box in ((0.0, 50.0), (3.7, 41.2), (10.0, 12.5)):
+        for name in ("bilinear", "bicubic"):
+            preprocessing = replace(RECIPE, interpolation=name).preprocessing
+            theirs = _resize(Image.fromarray(grey), (16, 1), preprocessing, box=(box[0], 0, box[1], 1))
+            matrix = resampling(
+                torch.tensor([box[0]]), torch.tensor([box[1]]), torch.tensor([50.0]), size_px=16, length=60, filter_name=name
+            )[0]
+            assert torch.allclose(matrix.sum(1), torch.ones(16))
+            ours = (matrix[:, :50] @ torch.from_numpy(grey[0]).float() + 0.5).floor().clamp(0, 255)
+            assert np.abs(ours.numpy() - np.asarray(theirs)[0]).max() <= 1
+            assert not matrix[:, 50:].any()
+
+
+@pytest.mark.parametrize("crops", ["center", "ten"])
+def test_scoring_views_are_the_same_bits(paths: list[Path], crops: str):
+    paths[2].write_bytes(b"broken")
+    preprocessing = replace(RECIPE, crops=crops).preprocessing
+    resident = resident_views(paths, preprocessing, arithmetic=CPU)
+    for ours, plain in zip(resident(range(6), 4), from_files(paths, preprocessing)(range(6), 4), strict=True):
+        assert ours.rows.tolist() == plain.rows.tolist()
+        assert (np.asarray(ours.pixels_NVHWC) == plain.pixels_NVHWC).all()
+        assert [(row, str(error)) for row, error in ours.failures] == [(row, str(error)) for row, error in plain.failures]
+    assert views_bytes(6, preprocessing) == 6 * (10 if crops == "ten" else 1) * 64 * 64 * 3
+
+
+def test_pictures_that_cannot_be_read_are_left_out_of_every_batch(paths: list[Path]):
+    paths[1].write_bytes(b"broken")
+    feed = resident_feed(paths, RECIPE, canvas=Canvas(height_px=200, width_px=200, num_shrunk=0), arithmetic=CPU)
+    first, second = feed.batches([np.array([0, 1, 2]), np.array([1])], epoch=1)
+    assert (first.rows.tolist(), second.rows.tolist()) == ([0, 2], [])
+    assert [row for row, _ in first.failures + second.failures] == [1, 1]
+    assert feed.pixels(*second.inputs).shape == (0, 3, 64, 64)
+
+
+def test_the_canvas_is_no_larger_than_pictures_need_and_memory_has(paths: list[Path]):
+    whole = choose_canvas(paths, RECIPE, budget_bytes=1e9)
+    assert whole == Canvas(height_px=200, width_px=180, num_shrunk=0)
+    assert choose_canvas(paths, RECIPE, budget_bytes=whole.num_bytes(6) - 1) == Canvas(height_px=192, width_px=180, num_shrunk=1)
+    assert choose_canvas(paths, RECIPE, budget_bytes=6 * 3 * 64 * 64) == Canvas(height_px=64, width_px=64, num_shrunk=5)
+    assert choose_canvas(paths, RECIPE, budget_bytes=6 * 3 * 64 * 64 - 1) is None
+    assert choose_canvas(paths, replace(RECIPE, augment="none"), budget_bytes=1e9) == Canvas(
+        height_px=64, width_px=64, num_shrunk=0
+    )
