@@ -324,6 +324,19 @@ def test_every_orientation_comes_out_upright(value, kind, options):
     np.testing.assert_array_equal(pixels(picture), np.asarray(oracle))
 
 
+@pytest.mark.parametrize("value", STORED_AS)
+def test_a_jpeg_that_is_only_shown_small_is_decoded_small_and_upright(value):
+    large = scene().resize((800, 602), Image.Resampling.BICUBIC)
+    stored = Image.fromarray(np.ascontiguousarray(STORED_AS[value](np.asarray(large))))
+    exif = Image.Exif()
+    exif[ORIENTATION] = value
+    content = encoded(stored, "JPEG", quality=95, exif=exif)
+    for enough_px, size in [(100, (100, 76)), (101, (200, 151)), (400, (400, 301)), (401, (800, 602))]:
+        small = read_picture(content, enough_px=enough_px)
+        assert small.size == size
+        assert np.abs(pixels(small) - pixels(large.resize(size, Image.Resampling.BOX))).mean() < 4
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_orientation_in_either_byte_order(order):
     exif = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, 1)

@@ -34,7 +34,7 @@ def test_a_thumbnail_is_made_once(tmp_path: Path):
     path = picture(tmp_path / "a.png")
     thumbnails = Thumbnails(tmp_path / "cache")
     first = thumbnails.get(path)
-    assert opened(first).size == (256, 192)
+    assert opened(first).size == (250, 188)
     (own,) = kept(tmp_path / "cache")
     own.write_bytes(first[:-2] + b"\0\0\xff\xd9")  # told apart from one that is made anew
     assert thumbnails.get(path) != first
@@ -75,7 +75,7 @@ def test_the_folder_holds_no_more_than_it_may(tmp_path: Path):
 
 def test_where_nothing_can_be_written_pictures_are_served_all_the_same(tmp_path: Path):
     (tmp_path / "cache").write_text("a file where the folder should be")
-    assert opened(Thumbnails(tmp_path / "cache").get(picture(tmp_path / "a.png"))).size == (256, 192)
+    assert opened(Thumbnails(tmp_path / "cache").get(picture(tmp_path / "a.png"))).size == (250, 188)
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\nsecret", b"\xff\xd8\xff\xe0" + b"0" * 100, b"\x89PNG\r\n\x1a\n"])

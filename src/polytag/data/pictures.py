@@ -45,8 +45,11 @@ _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 274, 258, 262, 33
 _PIXEL_TAGS = {*range(256, 260), 262, 266, 273, 274, *range(277, 280), 284, 317, 320, *range(322, 326), 338, 339, 347, 530, 532}
 
 
-def read_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, enough_px: int | None = None) -> Image.Image:
     """Decode one picture: 8-bit RGB, upright, every pixel of it.
+
+    With `enough_px` a JPEG may come out at a half, a quarter or an eighth of its size, as long as its longer side has so many: what
+    is only shown small need not be decoded large.
 
     `source` is a file or a file's content. Transparent parts show white. 16-bit grey is scaled by its range; 32-bit and float
     grey, which have no natural range, from the picture's own minimum (black) to its maximum (white). Colour profiles are not
@@ -77,6 +80,8 @@ def read_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image
                 raise _too_large(where, f"{width_px} x {height_px} pixels", max_pixels)
             if isinstance(picture, TiffImageFile):
                 _refuse_lost_tags(picture, file)
+            if enough_px is not None and isinstance(picture, _Jpeg):
+                _scale_down(picture, enough_px)
             with _quiet(reader, head):
                 picture.load()
             return _upright(_to_rgb(picture), picture)
@@ -133,6 +138,15 @@ def _read_header(path: Path) -> tuple[tuple[int, int], int]:
             raise PictureError(
                 "the picture's header cannot be read", where=str(path), got=str(error) or type(error).__name__
             ) from error
+
+
+def _scale_down(picture: JpegImageFile, enough_px: int) -> None:
+    """Have it decoded from fewer of its frequencies; the mode stays as it is."""
+    width, height = picture.size
+    for scale in (8, 4, 2):
+        if max(width, height) // scale >= enough_px and min(width, height) >= scale:
+            picture.draft(None, (width // scale, height // scale))
+            return
 
 
 class _Jpeg(JpegImageFile):

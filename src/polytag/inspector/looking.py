@@ -1,7 +1,7 @@
 """What the API and the pages both ask: rankings, classes and pictures of one Inspection, as answers."""
 
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from polytag.inspector.answers import (
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.judging import Judging
 from polytag.inspector.operating import operating
-from polytag.inspector.ranking import OUTCOMES, Query, Rankings, outcomes_of, probability_of, sort_values, text_of
+from polytag.inspector.ranking import OUTCOMES, Query, Rankings, outcomes_of, probability_of, text_of
 from polytag.inspector.review import Decision, ReviewStore
 from polytag.report.ranking import probability_text
 
@@ -43,7 +43,6 @@ class Looking:
         self._store = store
         self.judging = Judging(inspection)
         self.rankings = Rankings(inspection)
-        self._sort_values = lru_cache(32)(lambda column, sort: sort_values(inspection, column, sort))
 
     @cached_property
     def columns(self) -> dict[str, list[str]]:
@@ -182,7 +181,7 @@ class Looking:
         beside_n = self._beside(part, column)
         value_n = np.full(len(part), np.nan)
         if query.sort in ("loss", "suspicion", "disagreement"):
-            value_n = self._sort_values(column, query.sort)[part]
+            value_n = self.rankings.values(column, query.sort)[part]
         num_labels_n = (taken.target_NC == PRESENT).sum(axis=1)
         decision_n = self._decisions(taken.ids, asked.class_name)
         pictures = [

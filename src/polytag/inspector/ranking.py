@@ -64,6 +64,7 @@ class Rankings:
         self._lock = Lock()
         self._orders: OrderedDict[tuple[int, str, bool], np.ndarray] = OrderedDict()
         self._rankings: OrderedDict[Query, np.ndarray] = OrderedDict()
+        self._values: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
         predictions = inspection.predictions
         self._id_rank_N = np.empty(len(predictions), np.int64)
         self._id_rank_N[sorted(range(len(predictions)), key=predictions.ids.__getitem__)] = np.arange(len(predictions))
@@ -74,6 +75,10 @@ class Rankings:
         """Rows of the table, in the order asked for: what passes every filter. Raises UsageError as the filters below do."""
         return self._kept(self._rankings, query, _KEPT_RANKINGS, lambda: self._filtered(query))
 
+    def values(self, column: int, sort: str) -> np.ndarray:
+        """float64, N: what `sort_values` gives, kept for a while: Platt's map takes time."""
+        return self._kept(self._values, (column, sort), _KEPT_RANKINGS, lambda: sort_values(self._inspection, column, sort))
+
     def _filtered(self, query: Query) -> np.ndarray:
         order = self._order(query.column, query.sort, query.is_ascending)
         return order[self._passes(query)[order]]
@@ -82,7 +87,7 @@ class Rankings:
         def sorted_rows() -> np.ndarray:
             if sort == "id":
                 return np.argsort(self._id_rank_N if is_ascending else -self._id_rank_N)
-            value_N = sort_values(self._inspection, column, sort)
+            value_N = self.values(column, sort)
             return np.lexsort((self._id_rank_N, value_N if is_ascending else -value_N))  # NaN is last either way
 
         return self._kept(self._orders, (column, sort, is_ascending), _KEPT_ORDERS, sorted_rows)

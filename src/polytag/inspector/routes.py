@@ -83,7 +83,7 @@ def looking_routes(looking: Looking, thumbnails: Thumbnails) -> APIRouter:
 
     @routes.get("/thumbnails/{row}", responses=JPEG, response_class=Response)
     async def thumbnail(row: RowNumber, request: Request, v: Version = "") -> Response:
-        """At most 256 pixels a side."""
+        """At most 250 pixels a side."""
         return await to_thread.run_sync(
             lambda: _picture(request, lambda: looking.picture_path(row), thumbnails.get, keep=v == looking.inspection.version),
             limiter=for_pictures,
@@ -99,7 +99,7 @@ def looking_routes(looking: Looking, thumbnails: Thumbnails) -> APIRouter:
 
     @routes.get("/data/{row}/thumbnail", responses=JPEG, response_class=Response)
     async def data_thumbnail(row: RowNumber, request: Request) -> Response:
-        """Of a picture of the data set, in whatever split; at most 256 pixels a side."""
+        """Of a picture of the data set, in whatever split; at most 250 pixels a side."""
         return await to_thread.run_sync(
             lambda: _picture(request, lambda: looking.data_picture_path(row), thumbnails.get, keep=False), limiter=for_pictures
         )
