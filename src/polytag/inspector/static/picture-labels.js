@@ -12,7 +12,7 @@ export function showLabels(place, { pictureId, entries }) {
     place.hidden = !label;
     if (!label) return;
     const { decision } = label;
-    const decided = decision && decision.label !== null;
+    const decided = decision !== null && decision.label !== null;
     const told = decided
       ? `decided: ${LABELS[decision.label]}, by ${decision.reviewer}, ${when(decision.time)}${decision.note ? `. “${decision.note}”` : ""}`
       : "nobody has reviewed it";
