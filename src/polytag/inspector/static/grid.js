@@ -1,22 +1,23 @@
 // A grid of very many cells, of which only those near the window are in the document; the window itself scrolls.
 
 const PAGE = 200; // cells asked for at once
+const PICTURES = 12; // loaded at once: six connections lead to a server, and what has not begun can still be chosen anew
 
 export class Grid {
-  /** `load(offset, limit, signal)` gives {total, pictures}; `make()` a cell's element, `fill(element, picture)` what it shows. */
+  /** `load(offset, limit, signal)` gives {total, pictures}; `make()` a cell's element, `fill(element, picture)` what it shows;
+   *  the address of its picture goes into the image's `data-source`, and is loaded when its turn has come. */
   constructor(list, { load, make, fill, onPlace }) {
-    Object.assign(this, { list, load, make, fill, onPlace });
+    Object.assign(this, { list, load, make, fill, onPlace, isTakenOver: false });
     this.cells = new Map();
     this.total = 0;
     this.focused = -1;
-    list.replaceChildren(); // what the server drew, for those without scripts
-    list.classList.add("virtual");
+    this.loading = 0;
     this.update = this.update.bind(this);
     addEventListener("scroll", this.update, { passive: true });
     new ResizeObserver(() => this.layout()).observe(list);
     list.addEventListener("focusin", (event) => {
       const cell = event.target.closest("li");
-      if (cell) this.focused = Number(cell.dataset.index);
+      if (cell && this.isTakenOver) this.focused = Number(cell.dataset.index);
     });
   }
 
@@ -28,11 +29,19 @@ export class Grid {
     const first = await this.page(Math.floor(from / PAGE));
     if (mine !== this.pages) return;
     this.total = first.total;
+    if (!this.isTakenOver) this.takeOver();
     for (const [index, cell] of this.cells) this.drop(index, cell);
     this.layout();
     if (from > 0) this.scrollTo(from);
     else if (!keepScroll && this.top() < 0) scrollTo({ top: 0 });
     this.update();
+  }
+
+  /** Until the first answer is here, what the server drew stays. */
+  takeOver() {
+    this.isTakenOver = true;
+    this.list.replaceChildren();
+    this.list.classList.add("virtual");
   }
 
   page(number) {
@@ -64,6 +73,7 @@ export class Grid {
   }
 
   layout() {
+    if (!this.isTakenOver) return;
     const style = getComputedStyle(document.documentElement);
     const length = (name) => parseFloat(style.getPropertyValue(name));
     const [cell, gap] = [length("--cell"), length("--gap")];
@@ -101,6 +111,11 @@ export class Grid {
       if (!this.cells.has(index)) fresh.append(this.add(index));
     }
     this.list.append(fresh);
+    for (const index of [last + PAGE / 2, first - PAGE / 2]) {
+      if (index >= 0 && index < this.total) this.page(Math.floor(index / PAGE)); // what comes next is known before it comes
+    }
+    this.inView = [Math.floor(above / this.rowHeight) * this.columns, Math.ceil((above + innerHeight) / this.rowHeight) * this.columns];
+    this.loadPictures();
     const place = Math.max(0, Math.floor(above / this.rowHeight + 0.2) * this.columns);
     if (place !== this.lastPlace) this.onPlace?.((this.lastPlace = place));
   }
@@ -118,12 +133,42 @@ export class Grid {
       if (picture && this.cells.get(index) === element) this.fill(element, picture, index);
     };
     if (loading.answer) fill(loading.answer);
-    else loading.then(fill, () => {});
+    else loading.then((answer) => {
+      fill(answer);
+      queueMicrotask(() => this.loadPictures()); // once all cells of the answer are filled
+    }, () => {});
     return element;
   }
 
+  /** Load a few pictures: of the cells in the window first, then of the nearest. However fast it flies, no queue of what it passed builds up. */
+  loadPictures() {
+    if (this.loading >= PICTURES) return;
+    const [first, last] = this.inView;
+    const distance = (index) => Math.max(first - index, index - last + 1, 0);
+    const waiting = [];
+    for (const [index, element] of this.cells) {
+      const image = element.querySelector("img");
+      if (image.dataset.source && image.getAttribute("src") !== image.dataset.source) waiting.push([distance(index), image]);
+    }
+    waiting.sort(([one], [other]) => one - other);
+    for (const [, image] of waiting) {
+      if (this.loading >= PICTURES) return;
+      this.loadPicture(image);
+    }
+  }
+
+  loadPicture(image) {
+    image.src = image.dataset.source;
+    if (image.complete) return; // the browser had it
+    this.loading++;
+    image.onload = image.onerror = () => {
+      image.onload = image.onerror = null;
+      this.loading--;
+      this.loadPictures();
+    };
+  }
+
   drop(index, element) {
-    element.querySelector("img")?.removeAttribute("src"); // a picture that nobody sees any more is not loaded to its end
     element.remove();
     this.cells.delete(index);
   }
@@ -134,6 +179,7 @@ export class Grid {
       const picture = this.at(index);
       if (picture) this.fill(element, picture, index);
     }
+    if (this.inView) this.loadPictures();
   }
 
   scrollTo(index) {

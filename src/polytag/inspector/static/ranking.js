@@ -61,8 +61,7 @@ const grid = new Grid($("grid"), {
     link.href = "/picture?" + withParameters(parameters(), { class: $("class").value, id: picture.id, offset: index });
     const [frame, caption, id, told] = link.children;
     const image = frame.firstChild;
-    const source = `/thumbnails/${picture.row}?v=${version}`;
-    if (image.getAttribute("src") !== source) image.src = source;
+    image.dataset.source = `/thumbnails/${picture.row}?v=${version}`;
     frame.querySelector(".sign")?.remove();
     frame.append(sign(picture.truth));
     frame.querySelector(".reviewed")?.remove();
@@ -88,9 +87,9 @@ function outcomeNow({ truth, probability }) {
 }
 
 async function show({ from = 0, push = false, keepScroll = false } = {}) {
-  offset = from;
+  if (!keepScroll) offset = from;
   busy();
-  if (push) remember({ push });
+  remember({ push });
   try {
     await grid.show({ from, keepScroll });
   } catch (error) {
