@@ -1,0 +1,99 @@
+"""A frozen network with less to do: the same answers, sooner, in the inference loop of the processor.
+
+Networks without a convolution that is normalised (ViT, ConvNeXt), ones that `torch.fx` cannot trace, GPUs, and processors or builds
+without oneDNN keep the plain network; `Frozen.how` says which it is. The fused copy is compared with the plain network before it is
+used (`_agrees`); tests hold both precisions.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from polytag.errors import UsageError
+from polytag.models.backbone import features, linear_head, logits
+from polytag.models.device import Arithmetic
+from polytag.models.fusing import FusedConvolution, fused_graph
+
+_TOLERANCE = 1e-3  # of the features' length: float32 sums in another order differ by 1e-6, a wrong fusion by the order of 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frozen:
+    """A model in evaluation, made ready to be run often and not to change: the same answers, sooner.
+
+    extractor   N x 3 x S x S to N x D, in weights of its own or in the model's
+    head        the linear classifier, if the model ends in one
+    how         "fused" or "plain"
+    """
+
+    model: nn.Module
+    extractor: nn.Module
+    head: nn.Linear | None
+    how: str
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """As `backbone.features`: N x D."""
+        return self.extractor(pixels)
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """As `backbone.logits`: N x C float32, the classifier in float32."""
+        if self.head is None:
+            return logits(self.model, pixels)
+        feature_ND = self.extractor(pixels)
+        with torch.autocast(pixels.device.type, enabled=False):
+            return self.head(feature_ND.float())
+
+
+def freeze(model: nn.Module, *, arithmetic: Arithmetic, image_size_px: int) -> Frozen:
+    """The model, in evaluation mode from here on, ready for the inference loop; freeze again after its weights have changed.
+
+    To be called, and its functions too, without gradients; its functions under `arithmetic.autocast()`.
+    """
+    model.eval()
+    try:
+        head = linear_head(model)
+    except UsageError:
+        return Frozen(model=model, extractor=_Features(model), head=None, how="plain")
+    plain = _Features(model)
+    fused = _fuse(plain, arithmetic=arithmetic, image_size_px=image_size_px)
+    return Frozen(model=model, extractor=fused or plain, head=head, how="plain" if fused is None else "fused")
+
+
+class _Features(nn.Module):
+    """What `backbone.features` computes, as a module, which is what `torch.fx` traces."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return features(self.model, pixels)
+
+
+def _fuse(plain: _Features, *, arithmetic: Arithmetic, image_size_px: int) -> nn.Module | None:
+    """The fused network in the precision of the arithmetic; None where nothing can be fused."""
+    if arithmetic.device != "cpu" or not _has_onednn(arithmetic.precision):
+        return None
+    fused = fused_graph(plain)
+    if fused is None or not _agrees(fused, plain, image_size_px=image_size_px):
+        return None
+    for module in fused.modules():
+        if isinstance(module, FusedConvolution):
+            module.settle(torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32)
+    return fused
+
+
+def _agrees(fused: nn.Module, plain: nn.Module, *, image_size_px: int) -> bool:
+    """Whether both give the same features of noise, in float32, but for rounding."""
+    noise = torch.randn(2, 3, image_size_px, image_size_px, generator=torch.Generator().manual_seed(0))
+    noise = noise.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+        expected, got = plain(noise), fused(noise)
+    return bool((got - expected).norm() <= _TOLERANCE * expected.norm())
+
+
+def _has_onednn(precision: str) -> bool:
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return False
+    return precision == "fp32" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
