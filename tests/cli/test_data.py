@@ -239,3 +239,21 @@ def test_an_option_of_the_verbs_own_stays_its_own():
 
     assert CliRunner().invoke(app, ["--difficult", "positive"], catch_exceptions=False).exit_code == 0
     assert seen == [("ignore", "positive")]
+
+
+# ---- cache ----
+
+
+def test_kept_pictures_are_listed_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / "pictures"
+    folder.mkdir(parents=True)
+    (folder / "1234.pictures").write_bytes(bytes(20_000_000))
+    run = functools.partial(CliRunner().invoke, verbs.app)
+    first, last = run(["cache"]).output.splitlines()
+    assert first.startswith("    0.02 GB  last used 20")
+    assert first.endswith("  1234.pictures")
+    assert last == f"    0.02 GB  in {folder}"
+    assert run(["cache", "--clear"]).output == f"0.02 GB removed from {folder}\n"
+    assert list(folder.iterdir()) == []
+    assert run(["cache"]).output == f"    0.00 GB  in {folder}\n"

@@ -9,7 +9,8 @@ from polytag.data.scenes import CLASSES, write_scenes
 from polytag.models.backbone import build_model, linear_head
 from polytag.models.device import Arithmetic
 from polytag.prediction.inference import score_dataset
-from polytag.training.loop import has_head_start, make_optimizer
+from polytag.training.learner import make_optimizer
+from polytag.training.loop import has_head_start
 from polytag.training.recipes import DEMO, RECIPES
 
 

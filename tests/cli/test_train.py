@@ -62,6 +62,7 @@ def test_what_it_prints_is_the_number_where_everything_lies_and_what_to_type_nex
         f"  model    {run}/best",
         "",
         "Next:",
+        f"  polytag inspect {run}",
         f"  polytag predict {run} PICTURE...",
         f"  polytag evaluate {run}/predictions-val.parquet",
     ]

@@ -1,7 +1,6 @@
 """Pictures on the device give the views of the plain way: validation to the bit, training to a grey level or two."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from polytag.data.augment import AUGMENTATIONS, _resize
-from polytag.data.picture_cache import PictureCache
+from polytag.contracts import Preprocessing
+from polytag.data.augment import AUGMENTATIONS, _resize, views
+from polytag.data.pictures import read_picture
 from polytag.models.device import Arithmetic
 from polytag.prediction.inference import from_files
 from polytag.training.device_augment import resampling
 from polytag.training.feed import FileFeed, kept_for_training
 from polytag.training.recipes import FINETUNE, Recipe
-from polytag.training.resident import Canvas, choose_canvas, resident_feed, resident_views, views_bytes
+from polytag.training.resident import Canvas, ResidentFeed, choose_canvas, resident_feed, resident_views, views_bytes
 
 CPU = Arithmetic(device="cpu", precision="fp32")
 RECIPE = replace(FINETUNE, backbone="test_resnet", weights="random", image_size_px=64)
@@ -38,8 +38,16 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 def plain_feed(paths: list[Path], recipe: Recipe) -> FileFeed:
-    cache = PictureCache(paths, make=partial(kept_for_training, recipe), what="", keep=False)
-    return FileFeed(pictures=cache, recipe=recipe, device="cpu")
+    return FileFeed(read=reader(paths, recipe), recipe=recipe, device="cpu")
+
+
+def resident(paths: list[Path], recipe: Recipe, **size: int) -> ResidentFeed:
+    canvas = Canvas(**{"num_shrunk": 0, **size})
+    return resident_feed(reader(paths, recipe), recipe, num_pictures=6, canvas=canvas, arithmetic=CPU)
+
+
+def reader(paths: list[Path], recipe: Recipe):
+    return lambda row: kept_for_training(recipe, read_picture(paths[row]))
 
 
 def levels_of(feed, rows: list[int], *, recipe: Recipe, epoch: int = 1) -> np.ndarray:
@@ -59,9 +67,9 @@ def test_training_views_are_those_of_the_plain_way(paths: list[Path], augment: s
     recipe = replace(RECIPE, augment=augment, interpolation=interpolation, fit=fit)
     canvas = choose_canvas(paths, recipe, budget_bytes=1e9)
     assert canvas is not None
-    resident = resident_feed(paths, recipe, canvas=canvas, arithmetic=CPU)
+    feed = resident_feed(reader(paths, recipe), recipe, num_pictures=6, canvas=canvas, arithmetic=CPU)
     for epoch in range(1, 9):
-        ours = levels_of(resident, [3, 0, 5, 1, 2, 4], recipe=recipe, epoch=epoch)
+        ours = levels_of(feed, [3, 0, 5, 1, 2, 4], recipe=recipe, epoch=epoch)
         plain = levels_of(plain_feed(paths, recipe), [3, 0, 5, 1, 2, 4], recipe=recipe, epoch=epoch)
         apart = np.abs(ours - plain)
         assert apart.max() <= (0 if augment == "none" else 3), (epoch, apart.reshape(6, -1).max(1))
@@ -71,7 +79,9 @@ def test_training_views_are_those_of_the_plain_way(paths: list[Path], augment: s
 
 def test_shrunken_pictures_give_nearly_the_same_views(paths: list[Path]):
     recipe = replace(RECIPE, augment="standard")
-    shrunk = resident_feed(paths, recipe, canvas=Canvas(height_px=96, width_px=96, num_shrunk=5), arithmetic=CPU)
+    shrunk = resident_feed(
+        reader(paths, recipe), recipe, num_pictures=6, canvas=Canvas(height_px=96, width_px=96, num_shrunk=5), arithmetic=CPU
+    )
     ours, plain = (levels_of(feed, list(range(6)), recipe=recipe) for feed in (shrunk, plain_feed(paths, recipe)))
     assert np.abs(ours - plain).mean() < 4
     assert np.abs(ours - plain)[4].max() <= 3  # 64 x 64 lies whole
@@ -92,11 +102,17 @@ def test_the_matrix_of_a_resize_is_pillows(paths: list[Path]):
             assert not matrix[:, 50:].any()
 
 
+def _views(paths: list[Path], preprocessing: Preprocessing, row: int) -> np.ndarray:
+    return views(read_picture(paths[row]), preprocessing)
+
+
 @pytest.mark.parametrize("crops", ["center", "ten"])
 def test_scoring_views_are_the_same_bits(paths: list[Path], crops: str):
     paths[2].write_bytes(b"broken")
     preprocessing = replace(RECIPE, crops=crops).preprocessing
-    resident = resident_views(paths, preprocessing, arithmetic=CPU)
+    resident = resident_views(
+        lambda row: views(read_picture(paths[row]), preprocessing), preprocessing, num_pictures=6, arithmetic=CPU
+    )
     for ours, plain in zip(resident(range(6), 4), from_files(paths, preprocessing)(range(6), 4), strict=True):
         assert ours.rows.tolist() == plain.rows.tolist()
         assert (np.asarray(ours.pixels_NVHWC) == plain.pixels_NVHWC).all()
@@ -106,7 +122,9 @@ def test_scoring_views_are_the_same_bits(paths: list[Path], crops: str):
 
 def test_pictures_that_cannot_be_read_are_left_out_of_every_batch(paths: list[Path]):
     paths[1].write_bytes(b"broken")
-    feed = resident_feed(paths, RECIPE, canvas=Canvas(height_px=200, width_px=200, num_shrunk=0), arithmetic=CPU)
+    feed = resident_feed(
+        reader(paths, RECIPE), RECIPE, num_pictures=6, canvas=Canvas(height_px=200, width_px=200, num_shrunk=0), arithmetic=CPU
+    )
     first, second = feed.batches([np.array([0, 1, 2]), np.array([1])], epoch=1)
     assert (first.rows.tolist(), second.rows.tolist()) == ([0, 2], [])
     assert [row for row, _ in first.failures + second.failures] == [1, 1]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from polytag.models.backbone import build_model
-from polytag.training.loop import class_weights, make_optimizer, set_learning_rates
+from polytag.training.learner import class_weights, make_optimizer, set_learning_rates
 from polytag.training.recipes import FINETUNE, VELOCITY
 
 

@@ -72,6 +72,30 @@ def check(
 
 
 @app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove them all.")] = False,
+) -> None:
+    """Show the decoded pictures that training has kept, or remove them."""
+    from datetime import datetime
+
+    from rich.console import Console
+
+    from polytag.data import picture_cache
+
+    console = Console()
+    folder = picture_cache.pictures_folder()
+    if clear:
+        console.print(f"{picture_cache.clear() / 1e9:.2f} GB removed from {folder}", highlight=False, markup=False, soft_wrap=True)
+        return
+    kept = picture_cache.kept_files()
+    for each in kept:
+        used = datetime.fromtimestamp(each.used).strftime("%Y-%m-%d %H:%M")
+        console.print(f"{each.num_bytes / 1e9:8.2f} GB  last used {used}  {each.path.name}", highlight=False, markup=False)
+    total = sum(each.num_bytes for each in kept)
+    console.print(f"{total / 1e9:8.2f} GB  in {folder}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 @reads_annotations
 def convert(
     data: Data,

@@ -1,6 +1,7 @@
 """`polytag train`: from a folder of labelled pictures to a judged model."""
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,6 +38,7 @@ def train(
     seed: Annotated[int | None, typer.Option()] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    pictures: Annotated[str | None, typer.Option(help="auto, files, kept or resident: where pictures come from.")] = None,
     difficult: Annotated[
         str | None, typer.Option(help="VOC's difficult-only labels: ignore, positive or negative. [default: the recipe's]")
     ] = None,
@@ -64,11 +66,12 @@ def train(
     from polytag.training.loop import Interrupted
     from polytag.training.recipes import recipe_named
 
-    console = Console()
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")  # of the processes that torchrun starts, the first one speaks
     changes: dict[str, Any] = {
         "backbone": backbone, "weights": weights, "image_size_px": image_size, "fit": fit, "crops": crops, "augment": augment,
         "loss": loss, "class_weights": class_weights, "batch_size": batch_size, "epochs": epochs, "head_lr": head_lr,
         "backbone_lr": backbone_lr, "seed": seed, "device": device, "precision": precision, "difficult": difficult,
+        "pictures": pictures,
         "backbone_args": parse_backbone_args(backbone_arg) if backbone_arg else None,
     }  # fmt: skip
     given = {name: value for name, value in changes.items() if value is not None}

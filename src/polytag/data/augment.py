@@ -52,6 +52,9 @@ def augmentation(name: str) -> Augmentation:
     return AUGMENTATIONS[name]
 
 
+NUM_VIEWS = {"center": 1, "flip": 2, "five": 5, "ten": 10}  # of `Preprocessing.crops`
+
+
 def views(picture: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """uint8 V x S x S x 3: the views that a picture is scored with (1, 2, 5 or 10, by `preprocessing.crops`)."""
     size_px = preprocessing.image_size_px

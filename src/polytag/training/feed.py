@@ -4,7 +4,7 @@ The two halves are apart because they run in different places: `batches` on the 
 as part of the step, so that it can be captured with it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from polytag.data.augment import AUGMENTATIONS, augmentation, augmented, single_view, training_source, views
 from polytag.data.batches import batches_of_chunks
-from polytag.data.picture_cache import PictureCache
 from polytag.errors import PictureError
 from polytag.models.device import num_cores
 from polytag.prediction.inference import to_input
@@ -45,9 +44,12 @@ class Feed(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FileFeed:
-    """Pictures from files or the picture cache, augmented by threads on the processor; a batch's input is its uint8 pictures."""
+    """Pictures augmented by threads on the processor; a batch's input is its uint8 pictures.
 
-    pictures: PictureCache
+    read   gives what `kept_for_training` makes of a row's picture, from its file or from the cache; raises PictureError
+    """
+
+    read: Callable[[int], np.ndarray]
     recipe: Recipe
     device: str
 
@@ -57,7 +59,7 @@ class FileFeed:
         preset = augmentation(recipe.augment)
 
         def read(row: int) -> np.ndarray:
-            kept = self.pictures.get(row)
+            kept = self.read(row)
             if preset == AUGMENTATIONS["none"]:
                 return kept
             rng = np.random.default_rng((recipe.seed, epoch, row))

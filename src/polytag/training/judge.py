@@ -10,7 +10,7 @@ from polytag.contracts import Dataset
 from polytag.metrics.evaluate import judge_predictions
 from polytag.metrics.operating_points import points_at
 from polytag.models.checkpoint import Checkpoint
-from polytag.prediction.inference import Predictor
+from polytag.prediction.inference import Predictor, Source
 from polytag.prediction.table import write_predictions
 from polytag.prediction.thresholds import write_thresholds
 from polytag.report.grids import write_grids
@@ -23,7 +23,14 @@ from polytag.training.run_folder import Row, RunFolder
 
 
 def judge(
-    run: RunFolder, *, val_set: Dataset, recipe: Recipe, rows: Sequence[Row], facts: Mapping[str, str], watcher: Watcher
+    run: RunFolder,
+    *,
+    val_set: Dataset,
+    recipe: Recipe,
+    rows: Sequence[Row],
+    facts: Mapping[str, str],
+    watcher: Watcher,
+    source: Source | None = None,
 ) -> Scores:
     """Score the validation pictures with `best/` as it lies on disk, and write predictions, metrics, plots, grids and report.
 
@@ -33,7 +40,13 @@ def judge(
     predictor = Predictor.load(checkpoint, device=recipe.device, precision=recipe.precision)
     watcher.phase("judging best/", len(val_set))
     predictions = validate(
-        predictor.model, val_set, recipe=recipe, arithmetic=predictor.arithmetic, watcher=watcher, checkpoint_id=checkpoint.id
+        predictor.model,
+        val_set,
+        recipe=recipe,
+        arithmetic=predictor.arithmetic,
+        watcher=watcher,
+        checkpoint_id=checkpoint.id,
+        source=source,
     )
     write_predictions(predictions, run.predictions)
     scores = judge_predictions(predictions)

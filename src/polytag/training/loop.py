@@ -3,7 +3,6 @@
 Nothing here prints. A `Watcher` is told what happens and shows it as it likes.
 """
 
-import copy
 import hashlib
 import math
 import signal
@@ -19,15 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from polytag.contracts import Dataset, Predictions
-from polytag.data.augment import augmentation, augmented
-from polytag.data.batches import batches
 from polytag.metrics.ap import mean_average_precision
-from polytag.models.backbone import head_parameters, logits
-from polytag.models.device import Arithmetic, num_cores
-from polytag.prediction.inference import score_dataset, to_input
+from polytag.models.device import Arithmetic
+from polytag.prediction.inference import Source, score_dataset
+from polytag.training.learner import Learner, class_weights, current_rates, set_learning_rates
 from polytag.training.losses import LOSSES
+from polytag.training.processes import ALONE, Processes, shares
+from polytag.training.reading import Reading, reading_files
 from polytag.training.recipes import Recipe
 from polytag.training.state import State
+from polytag.training.step import GraphedStep, Step
+from polytag.training.tally import Tally, running_loss
 
 
 class Watcher(Protocol):
@@ -67,32 +68,6 @@ class Sinks:
     epoch_done: Callable[[State], None]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Learner:
-    """What a step changes: the model, its moving average (the model itself where there is none) and the optimizer."""
-
-    model: nn.Module
-    average: nn.Module
-    optimizer: torch.optim.Optimizer
-
-    @classmethod
-    def begin(cls, model: nn.Module, recipe: Recipe) -> "Learner":
-        """A learner around a model, its average a copy."""
-        average = copy.deepcopy(model) if recipe.ema_decay else model
-        return cls(model=model, average=average, optimizer=make_optimizer(model, recipe))
-
-    def restore(self, state: State) -> None:
-        """Take up what a state holds."""
-        self.model.load_state_dict(state.model)
-        self.average.load_state_dict(state.average)
-        self.optimizer.load_state_dict(state.optimizer)
-
-    def keep(self, state: State) -> None:
-        """Let the state refer to the present weights; saving it writes them."""
-        state.model, state.average = self.model.state_dict(), self.average.state_dict()
-        state.optimizer = self.optimizer.state_dict()
-
-
 def train_loop(
     model: nn.Module,
     *,
@@ -103,25 +78,38 @@ def train_loop(
     state: State,
     sinks: Sinks,
     watcher: Watcher,
+    reading: Reading | None = None,
+    processes: Processes = ALONE,
 ) -> State:
     """Fine-tune from `state` to the recipe's last epoch and return the final state.
 
-    With a probe as head start, a fresh state begins with epoch 0: the validation of the model as it was given. Raises Interrupted
-    after Ctrl-C, with the state saved.
+    With a probe as head start, a fresh state begins with epoch 0: the validation of the model as it was given. `reading` is where
+    pictures come from, by default the files. Raises Interrupted after Ctrl-C, with the state saved.
     """
-    preprocessing, preset = recipe.preprocessing, augmentation(recipe.augment)
-    loss_of, weight_C = LOSSES[recipe.loss], class_weights(train_set.target_NC, kind=recipe.class_weights)
-    weight_C = None if weight_C is None else weight_C.to(arithmetic.device)
-    target_NC = torch.from_numpy(np.array(train_set.target_NC))
+    reading = reading or reading_files(train_set, val_set, recipe=recipe, arithmetic=arithmetic)
     num_steps = math.ceil(len(train_set) / recipe.batch_size)
-
+    target_NC = torch.from_numpy(np.array(train_set.target_NC))
     learner = Learner.begin(model, recipe)
-    average, optimizer = learner.average, learner.optimizer
+    step = make_step(learner.model, train_set, reading=reading, recipe=recipe, arithmetic=arithmetic, watcher=watcher)
+    tally = Tally(state, is_lazy=arithmetic.device != "cpu")
 
     def end_epoch(epoch: int, num_pictures: int) -> None:
+        reading.next_pass()
         watcher.phase("validation", len(val_set))
         started = time.monotonic()
-        predictions = validate(average, val_set, recipe=recipe, arithmetic=arithmetic, watcher=watcher)
+        tally.collect(processes)
+        processes.average_statistics(learner.model)
+        if learner.average is not learner.model:
+            processes.average_statistics(learner.average)
+        predictions = validate(
+            learner.average,
+            val_set,
+            recipe=recipe,
+            arithmetic=arithmetic,
+            watcher=watcher,
+            source=reading.val_views,
+            processes=processes,
+        )
         _end_epoch(state, learner, predictions, epoch=epoch, num_pictures=num_pictures, loss=recipe.loss, started=started)
         watcher.epoch(state.rows[-1])
         sinks.epoch_done(state)
@@ -136,59 +124,73 @@ def train_loop(
         while state.epoch <= recipe.epochs:
             epoch = state.epoch
             order = np.random.default_rng((recipe.seed, epoch)).permutation(len(train_set))
-            watcher.phase(f"epoch {epoch}/{recipe.epochs}", len(train_set) - state.step * recipe.batch_size)
-
-            def prepare(picture, row, *, epoch=epoch):
-                return augmented(picture, preset, preprocessing, np.random.default_rng((recipe.seed, epoch, row)))
+            starts = range(state.step * recipe.batch_size, len(order), recipe.batch_size)
+            chunks = [shares(order[start : start + recipe.batch_size], processes.count)[processes.rank] for start in starts]
+            reading.next_pass()
+            watcher.phase(f"epoch {epoch}/{recipe.epochs}", len(order) - state.step * recipe.batch_size)
 
             started = time.monotonic()
-            for batch in batches(
-                train_set.paths,
-                order[state.step * recipe.batch_size :],
-                batch_size=recipe.batch_size,
-                prepare=prepare,
-                num_threads=num_cores(),
-            ):
+            for batch in reading.feed.batches(chunks, epoch=epoch):
                 state.failures.update({train_set.ids[row]: error.what for row, error in batch.failures})
+                targets = target_NC[batch.rows]
+                known = int((targets >= 0).sum())
+                save_now = processes.is_first and time.monotonic() - last_save > recipe.save_every_minutes * 60
+                # Every process must come to the same end of a step, so what one of them wants all are told.
+                num_readable, all_known, stop_now, save_now = processes.total([len(targets), known, stop.is_set(), save_now])
                 # Batch normalisation cannot learn from a single picture: such a rest is left for another epoch's shuffle.
-                if len(batch.rows) > 1:
-                    _seed_step(recipe.seed, epoch, state.step)
-                    set_learning_rates(optimizer, recipe, progress=epoch - 1 + state.step / num_steps)
-                    pixels = to_input(torch.from_numpy(batch.pixels_NVHWC[:, 0]), preprocessing, arithmetic.device)
-                    targets = target_NC[batch.rows].to(arithmetic.device)
-
-                    model.train()
-                    with arithmetic.autocast():
-                        logit_NC = logits(model, pixels)
-                    loss = loss_of(logit_NC, targets, weight_C)
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()
-                    optimizer.step()
-                    if recipe.ema_decay:
-                        num_done = (epoch - 1) * num_steps + state.step + 1
-                        _update_average(average, model, decay=min(recipe.ema_decay, (1 + num_done) / (10 + num_done)))
-
-                    state.epoch_loss_sum += float(loss.detach()) * len(targets)
-                    state.epoch_num_pictures += len(targets)
-                    state.epoch_logits.append(logit_NC.detach().float().cpu())
-                    state.epoch_targets.append(targets.cpu())
+                if num_readable > 1:
+                    _seed_step(recipe.seed, epoch, state.step, rank=processes.rank)
+                    set_learning_rates(learner.optimizer, recipe, progress=epoch - 1 + state.step / num_steps)
+                    learner.model.train()
+                    learner.optimizer.zero_grad(set_to_none=True)
+                    if len(targets):
+                        share = known / max(1, all_known)
+                        loss, logit_NC = step(batch.inputs, targets, share)
+                        tally.add(loss, logit_NC, targets, weight=share * num_readable)
+                    processes.add_gradients(learner.model.parameters())
+                    learner.optimizer.step()
+                    num_done = (epoch - 1) * num_steps + state.step + 1
+                    learner.update_average(decay=min(recipe.ema_decay, (1 + num_done) / (10 + num_done)))
                 state.step += 1
-                watcher.progress(len(batch.rows) + len(batch.failures), loss=_running_loss(state))
+                watcher.progress(processes.count * (len(batch.rows) + len(batch.failures)), loss=tally.running_loss())
 
-                if stop.is_set() or time.monotonic() - last_save > recipe.save_every_minutes * 60:
+                if stop_now or save_now:
                     state.epoch_seconds += time.monotonic() - started
                     started = last_save = time.monotonic()
+                    tally.collect(processes)
                     learner.keep(state)
                     sinks.save_state(state)
-                    if stop.is_set():
+                    if stop_now:
                         raise Interrupted
+            tally.fold()  # waits for the device: the epoch's seconds are those of its arithmetic
             state.epoch_seconds += time.monotonic() - started
 
             end_epoch(epoch, len(train_set))
             last_save = time.monotonic()
-            if stop.is_set() and state.epoch <= recipe.epochs:
+            if processes.total([stop.is_set()])[0] and state.epoch <= recipe.epochs:
+                sinks.save_state(state)
                 raise Interrupted
     return state
+
+
+def make_step(
+    model: nn.Module, train_set: Dataset, *, reading: Reading, recipe: Recipe, arithmetic: Arithmetic, watcher: Watcher
+) -> Callable[[tuple[Tensor, ...], Tensor, float], tuple[Tensor, Tensor]]:
+    """A function of a batch's inputs, targets and share in the loss that leaves gradients, and gives loss and logits.
+
+    On a GPU it is replayed from a CUDA graph, if it can be captured.
+    """
+    weight_C = class_weights(train_set.target_NC, kind=recipe.class_weights)
+    plain = Step(
+        model=model,
+        pixels=reading.feed.pixels,
+        loss_of=LOSSES[recipe.loss],
+        weight_C=None if weight_C is None else weight_C.to(arithmetic.device),
+        arithmetic=arithmetic,
+    )
+    if arithmetic.device == "cpu":
+        return plain.on_cpu
+    return GraphedStep(step=plain, note=watcher.note).on_device
 
 
 def has_head_start(recipe: Recipe) -> bool:
@@ -204,11 +206,11 @@ def _end_epoch(
     train_map = float("nan")
     if state.epoch_logits:
         train_map = mean_average_precision(torch.cat(state.epoch_targets).numpy(), torch.cat(state.epoch_logits).numpy())
-    head_lr, backbone_lr = _current_rates(learner.optimizer) if epoch else (float("nan"), float("nan"))
+    head_lr, backbone_lr = current_rates(learner.optimizer) if epoch else (float("nan"), float("nan"))
     state.rows.append(
         {
             "epoch": epoch,
-            "train_loss": _running_loss(state),
+            "train_loss": running_loss(state),
             "val_loss": loss_of_predictions(predictions, loss),
             "train_map": train_map,
             "val_map": val_map,
@@ -219,7 +221,7 @@ def _end_epoch(
         }
     )
     state.epoch, state.step, state.epoch_seconds = epoch + 1, 0, 0.0
-    state.epoch_logits, state.epoch_targets, state.epoch_loss_sum, state.epoch_num_pictures = [], [], 0.0, 0
+    state.begin_epoch_results()
     learner.keep(state)
     if state.best_epoch < 0 or val_map > state.best_map:
         state.best_map, state.best_epoch = val_map, epoch
@@ -227,9 +229,17 @@ def _end_epoch(
 
 
 def validate(
-    model: nn.Module, val_set: Dataset, *, recipe: Recipe, arithmetic: Arithmetic, watcher: Watcher, checkpoint_id: str = ""
+    model: nn.Module,
+    val_set: Dataset,
+    *,
+    recipe: Recipe,
+    arithmetic: Arithmetic,
+    watcher: Watcher,
+    checkpoint_id: str = "",
+    source: Source | None = None,
+    processes: Processes = ALONE,
 ) -> Predictions:
-    """Predictions on the validation pictures, by the one inference loop."""
+    """Predictions on the validation pictures, by the one inference loop; of several processes each scores its batches."""
     model.eval()
     return score_dataset(
         model,
@@ -237,7 +247,10 @@ def validate(
         preprocessing=recipe.preprocessing,
         arithmetic=arithmetic,
         checkpoint_id=checkpoint_id,
-        on_batch=lambda scored: watcher.progress(len(scored.rows) + len(scored.failures)),
+        source=source,
+        shard=(processes.rank, processes.count),
+        gather=lambda own: [scored for part in processes.gather(list(own)) for scored in part],
+        on_batch=lambda scored: watcher.progress(processes.count * (len(scored.rows) + len(scored.failures))),
     )
 
 
@@ -247,71 +260,10 @@ def loss_of_predictions(predictions: Predictions, loss: str) -> float:
     return float(LOSSES[loss](logit_NC, target_NC, None))
 
 
-def class_weights(target_NC: np.ndarray, *, kind: str) -> Tensor | None:
-    """How many times a positive of each class counts: None for "none", num_absent / num_present in [1, 20] for "balanced"."""
-    if kind == "none":
-        return None
-    present_C, absent_C = (target_NC == 1).sum(axis=0), (target_NC == 0).sum(axis=0)
-    return torch.from_numpy(np.clip(absent_C / np.maximum(present_C, 1), 1, 20).astype(np.float32))
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW or SGD over four groups: head and backbone, each with decay (weights) and without (norms and biases)."""
-    head_names = head_parameters(model)
-    backbone_lr = recipe.head_lr if recipe.weights == "random" else recipe.backbone_lr
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        groups.setdefault(("head" if name in head_names else "backbone", parameter.ndim > 1), []).append(parameter)
-    options = [
-        {
-            "params": parameters,
-            "part": part,
-            "peak_lr": recipe.head_lr if part == "head" else backbone_lr,
-            "lr": recipe.head_lr if part == "head" else backbone_lr,
-            "weight_decay": recipe.weight_decay if decays else 0.0,
-        }
-        for (part, decays), parameters in groups.items()
-    ]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(options, momentum=0.9)
-    return torch.optim.AdamW(options, betas=(0.9, 0.999))
-
-
-def set_learning_rates(optimizer: torch.optim.Optimizer, recipe: Recipe, *, progress: float) -> None:
-    """Linear warm-up, then a cosine to zero, as a function of the epochs done (a fraction); or constant."""
-    factor = 1.0
-    if recipe.schedule == "cosine":
-        warm = min(1.0, progress / recipe.warmup_epochs + 0.01) if recipe.warmup_epochs else 1.0
-        factor = warm * 0.5 * (1 + math.cos(math.pi * progress / recipe.epochs))
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * factor
-
-
-def _current_rates(optimizer: torch.optim.Optimizer) -> tuple[float, float]:
-    rates = {group["part"]: group["lr"] for group in optimizer.param_groups}
-    return rates.get("head", float("nan")), rates.get("backbone", float("nan"))
-
-
-def _seed_step(seed: int, epoch: int, step: int) -> None:
-    """Dropout and stochastic depth draw from PyTorch's own generator: give it this step's seed."""
-    digest = hashlib.sha256(f"{seed} {epoch} {step}".encode()).digest()
+def _seed_step(seed: int, epoch: int, step: int, *, rank: int) -> None:
+    """Dropout and stochastic depth draw from PyTorch's own generator: give it this step's seed, another in each process."""
+    digest = hashlib.sha256(f"{seed} {epoch} {step}{f' {rank}' if rank else ''}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-@torch.no_grad()
-def _update_average(average: nn.Module, model: nn.Module, *, decay: float) -> None:
-    """Exponential moving average of weights and of batch-normalisation statistics; counters are copied."""
-    kept, fresh = average.state_dict(), model.state_dict()
-    for name, value in kept.items():
-        if value.is_floating_point():
-            value.lerp_(fresh[name], 1 - decay)
-        else:
-            value.copy_(fresh[name])
-
-
-def _running_loss(state: State) -> float:
-    """Mean of this epoch's batch losses so far, each weighted by its pictures."""
-    return state.epoch_loss_sum / state.epoch_num_pictures if state.epoch_num_pictures else float("nan")
 
 
 @contextmanager

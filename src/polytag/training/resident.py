@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from polytag.contracts import Preprocessing
-from polytag.data.augment import AUGMENTATIONS, augmentation, drawn, single_view, training_source, views
+from polytag.data.augment import AUGMENTATIONS, NUM_VIEWS, augmentation, drawn
 from polytag.data.batches import batches_of_chunks
-from polytag.data.pictures import read_picture, read_size
+from polytag.data.pictures import read_size
 from polytag.errors import PictureError
 from polytag.models.device import Arithmetic, num_cores
 from polytag.prediction.inference import ResidentBatch, Source, to_input
@@ -67,7 +67,7 @@ def choose_canvas(paths: Sequence[Path], recipe: Recipe, *, budget_bytes: float)
 
 def _size(path: Path) -> tuple[int, int] | None:
     try:
-        return read_size(path)
+        return read_size(path)  # larger than what `training_source` leaves of very large ones, so never too small
     except PictureError:
         return None
 
@@ -136,54 +136,46 @@ class ResidentFeed:
 
 
 def resident_feed(
-    paths: Sequence[Path],
+    read: Callable[[int], np.ndarray],
     recipe: Recipe,
     *,
     canvas: Canvas,
+    num_pictures: int,
     arithmetic: Arithmetic,
     on_batch: Callable[[int], None] = lambda num_pictures: None,
 ) -> ResidentFeed:
-    """Decode every picture, on all cores, and carry it to the device."""
-    full_N2, stored_N2 = np.ones((len(paths), 2), np.int64), np.ones((len(paths), 2), np.int64)
-    preprocessing = recipe.preprocessing
+    """Decode every picture, on all cores, and carry it to the device; `read` gives what `kept_for_training` makes of a row."""
+    full_N2, stored_N2 = np.ones((num_pictures, 2), np.int64), np.ones((num_pictures, 2), np.int64)
 
-    def read(row: int) -> np.ndarray:
-        picture = read_picture(paths[row])
-        if recipe.augment == "none":
-            return np.ascontiguousarray(views(picture, single_view(preprocessing)).transpose(0, 3, 1, 2))
-        picture = training_source(picture, preprocessing)
-        full_N2[row] = picture.size
-        size = (min(picture.width, canvas.width_px), min(picture.height, canvas.height_px))
-        if size != picture.size:
-            picture = picture.resize(size, Image.Resampling.LANCZOS)
-        stored_N2[row] = size
-        planes = np.zeros((1, 3, canvas.height_px, canvas.width_px), np.uint8)
-        planes[0, :, : size[1], : size[0]] = np.asarray(picture).transpose(2, 0, 1)
-        return planes
+    def planes(row: int) -> np.ndarray:
+        pixels = read(row)[0]
+        full_N2[row] = stored_N2[row] = pixels.shape[1], pixels.shape[0]
+        size = (min(pixels.shape[1], canvas.width_px), min(pixels.shape[0], canvas.height_px))
+        if size != (pixels.shape[1], pixels.shape[0]):
+            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+            stored_N2[row] = size
+        stored = np.zeros((1, 3, canvas.height_px, canvas.width_px), np.uint8)
+        stored[0, :, : size[1], : size[0]] = pixels.transpose(2, 0, 1)
+        return stored
 
-    shape = (len(paths), 3, canvas.height_px, canvas.width_px)
-    pixels, failures = _decoded(len(paths), read, shape=shape, device=arithmetic.device, on_batch=on_batch)
+    shape = (num_pictures, 3, canvas.height_px, canvas.width_px)
+    pixels, failures = _decoded(planes, shape=shape, device=arithmetic.device, on_batch=on_batch)
     return ResidentFeed(
         canvas_N3HW=pixels, full_N2=full_N2, stored_N2=stored_N2, failures=failures, recipe=recipe, arithmetic=arithmetic
     )
 
 
 def resident_views(
-    paths: Sequence[Path],
+    read: Callable[[int], np.ndarray],
     preprocessing: Preprocessing,
     *,
+    num_pictures: int,
     arithmetic: Arithmetic,
-    read: Callable[[int], np.ndarray] | None = None,
     on_batch: Callable[[int], None] = lambda num_pictures: None,
 ) -> Source:
-    """A Source for scoring whose pictures lie on the device as the views that the plain source would give, to the last bit."""
-    num_views = {"center": 1, "flip": 2, "five": 5, "ten": 10}[preprocessing.crops]
-    shape = (len(paths), num_views, preprocessing.image_size_px, preprocessing.image_size_px, 3)
-
-    def fitted(row: int) -> np.ndarray:
-        return views(read_picture(paths[row]), preprocessing)
-
-    pixels, failures = _decoded(len(paths), read or fitted, shape=shape, device=arithmetic.device, on_batch=on_batch)
+    """A Source for scoring whose pictures lie on the device as the very views that `read` gives of a row."""
+    shape = (num_pictures, NUM_VIEWS[preprocessing.crops], preprocessing.image_size_px, preprocessing.image_size_px, 3)
+    pixels, failures = _decoded(read, shape=shape, device=arithmetic.device, on_batch=on_batch)
 
     def source(rows: Sequence[int], batch_size: int) -> Iterator[ResidentBatch]:
         for start in range(0, len(rows), batch_size):
@@ -200,25 +192,16 @@ def resident_views(
 
 def views_bytes(num_pictures: int, preprocessing: Preprocessing) -> int:
     """What `resident_views` takes of the device's memory."""
-    num_views = {"center": 1, "flip": 2, "five": 5, "ten": 10}[preprocessing.crops]
-    return 3 * num_pictures * num_views * preprocessing.image_size_px**2
+    return 3 * num_pictures * NUM_VIEWS[preprocessing.crops] * preprocessing.image_size_px**2
 
 
 def _decoded(
-    num_rows: int,
-    read: Callable[[int], np.ndarray],
-    *,
-    shape: tuple[int, ...],
-    device: str,
-    on_batch: Callable[[int], None],
+    read: Callable[[int], np.ndarray], *, shape: tuple[int, ...], device: str, on_batch: Callable[[int], None]
 ) -> tuple[Tensor, dict[int, PictureError]]:
-    """uint8 of this shape on the device, a row a picture, and the errors of those that could not be read.
-
-    `read` gives 1 x (rest of the shape), or, for views, the row itself.
-    """
+    """uint8 of this shape on the device, a row a picture, and the errors of those that could not be read."""
     pixels = torch.zeros(shape, dtype=torch.uint8, device=device)
     failures: dict[int, PictureError] = {}
-    chunks = [range(start, min(start + _DECODE_AT_ONCE, num_rows)) for start in range(0, num_rows, _DECODE_AT_ONCE)]
+    chunks = [range(start, min(start + _DECODE_AT_ONCE, shape[0])) for start in range(0, shape[0], _DECODE_AT_ONCE)]
     for batch in batches_of_chunks(chunks, read=read, num_threads=num_cores(), num_ahead=4):
         failures.update(batch.failures)
         if len(batch.rows):

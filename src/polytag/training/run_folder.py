@@ -127,8 +127,16 @@ def write_results(run: RunFolder, rows: Sequence[Row]) -> None:
     files.write_text(run.results, text.getvalue())
 
 
-def write_environment(run: RunFolder, *, data_fingerprint: str, arithmetic: str, num_threads: int) -> None:
-    """env.json: versions, hardware, thread count, data fingerprint and the commit of polytag's checkout."""
+def write_environment(
+    run: RunFolder,
+    *,
+    data_fingerprint: str,
+    arithmetic: str,
+    num_threads: int,
+    num_processes: int,
+    pictures: Mapping[str, str],
+) -> None:
+    """env.json: versions, hardware, threads, where pictures come from, data fingerprint and the commit of polytag's checkout."""
     names = ("polytag", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "scikit-learn", "pyarrow")
     values = {
         "python": platform.python_version(),
@@ -136,7 +144,9 @@ def write_environment(run: RunFolder, *, data_fingerprint: str, arithmetic: str,
         "system": platform.platform(),
         "processor": _processor(),
         "num_threads": num_threads,
+        "num_processes": num_processes,
         "arithmetic": arithmetic,
+        "pictures": dict(pictures),
         "data_fingerprint": data_fingerprint,
         "commit": _commit(),
         "command": sys.argv,

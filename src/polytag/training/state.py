@@ -50,6 +50,10 @@ class State:
     failures: dict[str, str] = field(default_factory=dict)
     num_threads: int = 0
 
+    def begin_epoch_results(self) -> None:
+        """Forget what this epoch's steps gave."""
+        self.epoch_logits, self.epoch_targets, self.epoch_loss_sum, self.epoch_num_pictures = [], [], 0.0, 0
+
 
 def save_state(path: Path, state: State) -> None:
     """Replace the state file, whole or not at all; raises RunError on a full disk, the previous state then being untouched."""

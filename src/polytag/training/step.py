@@ -38,6 +38,10 @@ class Step:
         (loss * scale).backward()
         return loss.detach(), logit_NC.detach()
 
+    def on_cpu(self, inputs: tuple[Tensor, ...], target_NC: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """The step of a batch whose tensors are where the model is."""
+        return self(inputs, target_NC, torch.tensor(share))
+
 
 @dataclass(kw_only=True, eq=False)
 class GraphedStep:
@@ -48,18 +52,28 @@ class GraphedStep:
     """
 
     step: Step
-    batch_size: int
     note: Callable[[str], None]
+    batch_size: int = 0  # of the first batch
     graph: torch.cuda.CUDAGraph | None = None
     failed: bool = False
+    scales: dict[float, Tensor] = field(default_factory=dict)
     held: list[Tensor] = field(default_factory=list)  # the graph's own memory: inputs, targets and scale, which a replay reads
     results: tuple[Tensor, Tensor] | None = None
     grads: list[Tensor | None] = field(default_factory=list)
 
-    def __call__(self, inputs: tuple[Tensor, ...], target_NC: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """As Step's."""
+    def on_device(self, inputs: tuple[Tensor, ...], target_NC: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """The step of a batch whose tensors are in the processor's memory."""
+        self.batch_size = self.batch_size or len(target_NC)
+        if share not in self.scales:  # one copy for all steps: there are few different shares
+            self.scales[share] = torch.tensor(share, device=self.step.arithmetic.device)
         if self.failed or len(target_NC) != self.batch_size:
-            return self.step(inputs, target_NC, scale)
+            device = self.step.arithmetic.device
+            inputs = tuple(tensor.to(device, non_blocking=True) for tensor in inputs)
+            return self.step(inputs, target_NC.to(device, non_blocking=True), self.scales[share])
+        return self.replayed(inputs, target_NC, self.scales[share])
+
+    def replayed(self, inputs: tuple[Tensor, ...], target_NC: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """As Step's, from the graph, which is captured first if there is none."""
         if self.graph is None:
             try:
                 self._capture(inputs, target_NC, scale)
@@ -68,7 +82,7 @@ class GraphedStep:
                 self.note(
                     f"the step runs without a CUDA graph: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
                 )
-                return self.step(inputs, target_NC, scale)
+                return self.on_device(inputs, target_NC, float(scale))
         assert self.graph is not None
         assert self.results is not None
         for held, given in zip(self.held, (*inputs, target_NC, scale), strict=True):
@@ -81,7 +95,8 @@ class GraphedStep:
 
     def _capture(self, inputs: tuple[Tensor, ...], target_NC: Tensor, scale: Tensor) -> None:
         """Run a few steps to let libraries choose their kernels, put the statistics back, and record one."""
-        self.held = [tensor.clone() for tensor in (*inputs, target_NC, scale)]
+        device = self.step.arithmetic.device
+        self.held = [tensor.to(device, copy=True) for tensor in (*inputs, target_NC, scale)]
         held_inputs = tuple(self.held[: len(inputs)])
         before = {name: buffer.clone() for name, buffer in self.step.model.named_buffers()}
         try:

@@ -1,9 +1,8 @@
 """`polytag train`: from a folder of labelled pictures to a judged model, in one function; and the same after an interruption."""
 
 import contextlib
-import math
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from polytag.data.splits import require_trainable, with_validation_split
 from polytag.errors import RunError, UsageError
 from polytag.metrics.evaluate import judge_predictions
 from polytag.models.backbone import build_model, require_input_size
-from polytag.models.checkpoint import Checkpoint, save_checkpoint
+from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.prediction.inference import extract_features
 from polytag.prediction.table import read_predictions
@@ -23,6 +22,8 @@ from polytag.scores import Scores
 from polytag.training.judge import judge
 from polytag.training.loop import Interrupted, Silent, Sinks, Watcher, has_head_start, train_loop
 from polytag.training.probe import fit_probe, install_probe
+from polytag.training.processes import Processes, joined
+from polytag.training.reading import Reading, open_reading
 from polytag.training.recipes import FINETUNE, Recipe
 from polytag.training.run_folder import (
     RunFolder,
@@ -32,9 +33,9 @@ from polytag.training.run_folder import (
     read_args,
     write_args,
     write_environment,
-    write_results,
 )
-from polytag.training.state import State, load_state, save_state
+from polytag.training.saving import Saving
+from polytag.training.state import State, load_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +66,22 @@ def train(
     dataset = _load(Path(data), options=options, watcher=watcher)
     arithmetic = choose_arithmetic(recipe.device, recipe.precision)
     model = _fresh_model(recipe, dataset)  # weights that do not fit are told before a folder is made
-    run = create_run_folder(Path(output) if output else Path("runs") / f"{_name_of(Path(data))}-{recipe.name}")
-    with locked(run), _interruptible(run):
-        write_args(run, recipe=recipe, data=Path(data), options=options)
-        return _run(run, model=model, dataset=dataset, recipe=recipe, arithmetic=arithmetic, state=None, watcher=watcher)
+    wanted = Path(output) if output else Path("runs") / f"{_name_of(Path(data))}-{recipe.name}"
+    with joined(recipe.device) as processes:
+        run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
+        with _held(run, processes), _interruptible(run):
+            if processes.is_first:
+                write_args(run, recipe=recipe, data=Path(data), options=options)
+            return _run(
+                run,
+                model=model,
+                dataset=dataset,
+                recipe=recipe,
+                arithmetic=arithmetic,
+                state=None,
+                watcher=watcher,
+                processes=processes,
+            )
 
 
 def resume(run_folder: str | Path, *, watcher: Watcher | None = None) -> TrainedRun:
@@ -79,13 +92,13 @@ def resume(run_folder: str | Path, *, watcher: Watcher | None = None) -> Trained
     """
     watcher = watcher or Silent()
     run = open_run_folder(Path(run_folder))
-    with locked(run), _interruptible(run):
-        if run.metrics.is_file():
+    recipe, data, options = read_args(run)
+    with joined(recipe.device) as processes, _held(run, processes), _interruptible(run):
+        if processes.from_first(run.metrics.is_file()):
             watcher.note(f"{run.path} is finished; nothing to resume")
             return TrainedRun(
                 folder=run, checkpoint=Checkpoint.read(run.best), scores=judge_predictions(read_predictions(run.predictions))
             )
-        recipe, data, options = read_args(run)
         dataset = _load(data, options=options, watcher=watcher)
         state = load_state(run.state)
         if state is not None:
@@ -96,9 +109,27 @@ def resume(run_folder: str | Path, *, watcher: Watcher | None = None) -> Trained
                     "the result will be as good, but not the same to the last bit"
                 )
             watcher.note(f"going on at epoch {state.epoch}, step {state.step}")
+            if not processes.is_first:  # what this epoch gave so far is in the hands of the first
+                state.begin_epoch_results()
         arithmetic = choose_arithmetic(recipe.device, recipe.precision)
         model = _fresh_model(recipe if state is None else replace(recipe, weights="random"), dataset)
-        return _run(run, model=model, dataset=dataset, recipe=recipe, arithmetic=arithmetic, state=state, watcher=watcher)
+        return _run(
+            run,
+            model=model,
+            dataset=dataset,
+            recipe=recipe,
+            arithmetic=arithmetic,
+            state=state,
+            watcher=watcher,
+            processes=processes,
+        )
+
+
+@contextlib.contextmanager
+def _held(run: RunFolder, processes: Processes) -> Generator[None]:
+    """The run's lock, which the first of several processes holds for all."""
+    with locked(run) if processes.is_first else contextlib.nullcontext():
+        yield
 
 
 @contextlib.contextmanager
@@ -161,32 +192,78 @@ def _run(
     arithmetic: Arithmetic,
     state: State | None,
     watcher: Watcher,
+    processes: Processes,
 ) -> TrainedRun:
     """Probe, fine-tune, judge; each stage leaves its part of the run folder."""
     train_set, val_set = dataset.split("train"), dataset.split("val")
-    write_environment(
-        run,
-        data_fingerprint=dataset.fingerprint,
-        arithmetic=f"{arithmetic.device} {arithmetic.precision}",
-        num_threads=torch.get_num_threads(),
-    )
     model = model.to(arithmetic.device)
-    if state is None:
-        state = State(data_fingerprint=dataset.fingerprint, classes=list(dataset.label_set), num_threads=torch.get_num_threads())
-        if has_head_start(recipe):
-            _start_from_probe(model, train_set, recipe=recipe, arithmetic=arithmetic, state=state, watcher=watcher)
+    if arithmetic.device == "cuda":
+        torch.backends.cudnn.benchmark = True  # batches have one size: the fastest kernels for it are worth looking for
+    reading = open_reading(
+        train_set,
+        val_set,
+        recipe=recipe,
+        arithmetic=arithmetic,
+        has_probe=state is None and has_head_start(recipe),
+        num_processes=processes.count,
+        phase=watcher.phase,
+        on_batch=watcher.progress,
+    )
+    with contextlib.closing(reading):
+        if processes.is_first:
+            write_environment(
+                run,
+                data_fingerprint=dataset.fingerprint,
+                arithmetic=f"{arithmetic.device} {arithmetic.precision}",
+                num_threads=torch.get_num_threads(),
+                num_processes=processes.count,
+                pictures=reading.how,
+            )
+        if set(reading.how.values()) != {"files"}:
+            watcher.note("; ".join(f"{use} pictures: {how}" for use, how in reading.how.items()))
+        if processes.count > 1:
+            watcher.note(
+                f"{processes.count} processes share every batch of {recipe.batch_size}; batch normalisation, where the backbone "
+                "has any, takes its statistics from each process's share, and they are averaged after every epoch"
+            )
+        if state is None:
+            state = State(
+                data_fingerprint=dataset.fingerprint, classes=list(dataset.label_set), num_threads=torch.get_num_threads()
+            )
+            if has_head_start(recipe):
+                _start_from_probe(
+                    model, train_set, recipe=recipe, arithmetic=arithmetic, state=state, reading=reading, watcher=watcher
+                )
+        processes.share_weights(model)
+        return _fit_and_judge(
+            run,
+            model=model,
+            dataset=dataset,
+            recipe=recipe,
+            arithmetic=arithmetic,
+            state=state,
+            reading=reading,
+            watcher=watcher,
+            processes=processes,
+        )
 
-    def epoch_done(state: State) -> None:
-        save_state(run.state, state)
-        write_results(run, state.rows)
-        _save_model(run.last, state.average, epoch=state.epoch - 1, state=state, dataset=dataset, recipe=recipe)
-        if state.best_epoch == state.epoch - 1:
-            _save_model(run.best, state.best, epoch=state.best_epoch, state=state, dataset=dataset, recipe=recipe)
 
-    if state.model:  # a kill between the state and the folders that follow from it is mended here
-        write_results(run, state.rows)
-        if state.best:
-            _save_model(run.best, state.best, epoch=state.best_epoch, state=state, dataset=dataset, recipe=recipe)
+def _fit_and_judge(
+    run: RunFolder,
+    *,
+    model: torch.nn.Module,
+    dataset: Dataset,
+    recipe: Recipe,
+    arithmetic: Arithmetic,
+    state: State,
+    reading: Reading,
+    watcher: Watcher,
+    processes: Processes,
+) -> TrainedRun:
+    train_set, val_set = dataset.split("train"), dataset.split("val")
+    saving = Saving(run=run, dataset=dataset, recipe=recipe, may_skip=arithmetic.device != "cpu")
+    if state.model and processes.is_first:  # a kill between the state and the folders that follow from it is mended here
+        saving.mend(state)
     state = train_loop(
         model,
         train_set=train_set,
@@ -194,32 +271,52 @@ def _run(
         recipe=recipe,
         arithmetic=arithmetic,
         state=state,
-        sinks=Sinks(save_state=lambda state: save_state(run.state, state), epoch_done=epoch_done),
+        sinks=saving.sinks if processes.is_first else Sinks(save_state=lambda state: None, epoch_done=lambda state: None),
         watcher=watcher,
+        reading=reading,
+        processes=processes,
     )
     if state.failures:
         names = ", ".join(sorted(state.failures)[:5]) + (", ..." if len(state.failures) > 5 else "")
         watcher.note(f"{len(state.failures)} training pictures could not be read and were skipped: {names}")
-    scores = judge(
-        run,
-        val_set=val_set,
-        recipe=recipe,
-        rows=state.rows,
-        facts=_facts(recipe, dataset=dataset, arithmetic=arithmetic, state=state),
-        watcher=watcher,
-    )
-    if scores.num_pictures < len(val_set):
-        watcher.note(f"{len(val_set) - scores.num_pictures} validation pictures could not be read and are in no number")
-    return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), scores=scores)
+    trained: TrainedRun | None = None
+    if processes.is_first:
+        scores = judge(
+            run,
+            val_set=val_set,
+            recipe=recipe,
+            rows=state.rows,
+            facts=_facts(recipe, arithmetic=arithmetic, state=state, reading=reading, processes=processes),
+            watcher=watcher,
+            source=reading.val_views,
+        )
+        if scores.num_pictures < len(val_set):
+            watcher.note(f"{len(val_set) - scores.num_pictures} validation pictures could not be read and are in no number")
+        trained = TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), scores=scores)
+    trained = processes.from_first(trained)
+    assert trained is not None
+    return trained
 
 
 def _start_from_probe(
-    model: torch.nn.Module, train_set: Dataset, *, recipe: Recipe, arithmetic: Arithmetic, state: State, watcher: Watcher
+    model: torch.nn.Module,
+    train_set: Dataset,
+    *,
+    recipe: Recipe,
+    arithmetic: Arithmetic,
+    state: State,
+    reading: Reading,
+    watcher: Watcher,
 ) -> None:
     started = time.monotonic()
     watcher.phase("features", len(train_set))
     feature_ND, rows, failures = extract_features(
-        model, train_set, preprocessing=recipe.preprocessing, arithmetic=arithmetic, on_batch=watcher.progress
+        model,
+        train_set,
+        preprocessing=recipe.preprocessing,
+        arithmetic=arithmetic,
+        source=reading.train_views,
+        on_batch=watcher.progress,
     )
     watcher.phase("logistic regression", 0)
     probe = fit_probe(feature_ND, train_set.target_NC[rows], seed=recipe.seed)
@@ -229,62 +326,7 @@ def _start_from_probe(
     watcher.note(f"probe: L2 strength {probe.strength:g}, held-out mAP {probe.fold_map[probe.strength]:.3f} on training folds")
 
 
-def _save_model(
-    folder: Path, tensors: Mapping[str, torch.Tensor], *, epoch: int, state: State, dataset: Dataset, recipe: Recipe
-) -> None:
-    val_map = next((row["val_map"] for row in state.rows if row["epoch"] == epoch), float("nan"))
-    facts = {
-        "recipe": recipe.name,
-        "weights": recipe.weights,
-        "epoch": epoch,
-        "val_map": None if math.isnan(val_map) else round(val_map, 6),
-        "data": dataset.source,
-        "data_fingerprint": dataset.fingerprint,
-    }
-    save_checkpoint(
-        folder,
-        tensors=tensors,
-        backbone=recipe.backbone,
-        backbone_args=recipe.backbone_args,
-        preprocessing=recipe.preprocessing,
-        label_set=dataset.label_set,
-        thresholds=(0.5,) * len(dataset.label_set),
-        facts=facts,
-        card=lambda checkpoint_id: _card(checkpoint_id, facts=facts, recipe=recipe, dataset=dataset),
-    )
-
-
-def _card(checkpoint_id: str, *, facts: Mapping[str, object], recipe: Recipe, dataset: Dataset) -> str:
-    """README.md of a checkpoint: the model card."""
-    counts = {name: len(dataset.split(name)) for name in ("train", "val")}
-    return f"""# {recipe.backbone}, {len(dataset.label_set)} classes
-
-A multi-label image classifier made by polytag: one sigmoid per class.
-
-| | |
-| --- | --- |
-| checkpoint | `{checkpoint_id}` |
-| recipe | {recipe.name}, epoch {facts["epoch"]} |
-| starting weights | {recipe.weights} |
-| input | {recipe.preprocessing.image_size_px} px, {recipe.fit} |
-| data | {counts["train"]} training and {counts["val"]} validation pictures, fingerprint `{dataset.fingerprint}` |
-| validation mAP | {facts["val_map"]} (unweighted mean over the classes that have a positive) |
-
-Classes: {", ".join(dataset.label_set)}.
-
-Predict with `polytag predict FOLDER PICTURES...`, or in Python:
-
-```python
-from polytag import Checkpoint, Predictor
-
-predictor = Predictor.load(Checkpoint.read("this/folder"))
-```
-
-The model knows what its training pictures showed. Judge it on pictures of your own before you rely on it.
-"""
-
-
-def _facts(recipe: Recipe, *, dataset: Dataset, arithmetic: Arithmetic, state: State) -> dict[str, str]:
+def _facts(recipe: Recipe, *, arithmetic: Arithmetic, state: State, reading: Reading, processes: Processes) -> dict[str, str]:
     """Lines for the head of the report."""
     return {
         "recipe": recipe.name,
@@ -292,7 +334,9 @@ def _facts(recipe: Recipe, *, dataset: Dataset, arithmetic: Arithmetic, state: S
         "starting weights": Path(recipe.weights).name,
         "input": f"{recipe.preprocessing.image_size_px} px, {recipe.fit}",
         "best epoch": f"{state.best_epoch} of {recipe.epochs}",
-        "arithmetic": f"{arithmetic.device}, {arithmetic.precision}",
+        "arithmetic": f"{arithmetic.device}, {arithmetic.precision}"
+        + (f", {processes.count} processes" if processes.count > 1 else ""),
+        "pictures": reading.how["training"],
         "training time": f"{sum(row['seconds'] for row in state.rows):.0f} s",
     }
 

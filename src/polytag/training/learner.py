@@ -1,0 +1,104 @@
+"""What a step changes: the model, its moving average and the optimizer; who learns how fast, and when."""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from polytag.models.backbone import head_parameters
+from polytag.training.recipes import Recipe
+from polytag.training.state import State
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learner:
+    """What a step changes: the model, its moving average (the model itself where there is none) and the optimizer."""
+
+    model: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    @classmethod
+    def begin(cls, model: nn.Module, recipe: Recipe) -> "Learner":
+        """A learner around a model, its average a copy."""
+        average = copy.deepcopy(model) if recipe.ema_decay else model
+        return cls(model=model, average=average, optimizer=make_optimizer(model, recipe))
+
+    def restore(self, state: State) -> None:
+        """Take up what a state holds."""
+        self.model.load_state_dict(state.model)
+        self.average.load_state_dict(state.average)
+        # A state that was saved on another device names that device's way of stepping: keep ours.
+        saved = copy.copy(state.optimizer)
+        groups = zip(cast(list[dict[str, object]], saved["param_groups"]), self.optimizer.param_groups, strict=True)
+        saved["param_groups"] = [{**group, "fused": ours["fused"], "foreach": ours["foreach"]} for group, ours in groups]
+        self.optimizer.load_state_dict(saved)
+
+    def keep(self, state: State) -> None:
+        """Let the state refer to the present weights; saving it writes them."""
+        state.model, state.average = self.model.state_dict(), self.average.state_dict()
+        state.optimizer = self.optimizer.state_dict()
+
+    @torch.no_grad()
+    def update_average(self, *, decay: float) -> None:
+        """Exponential moving average of weights and of batch-normalisation statistics; counters are copied."""
+        if self.average is self.model:
+            return
+        kept, fresh = self.average.state_dict(), self.model.state_dict()
+        moving = [name for name, value in kept.items() if value.is_floating_point()]
+        # One call for all: a kernel a tensor would keep a GPU waiting. On a CPU the bits are those of single calls.
+        ends, sources = [kept[name] for name in moving], [fresh[name] for name in moving]
+        torch._foreach_lerp_(ends, sources, 1 - decay)  # pyright: ignore[reportPrivateUsage]
+        for name in kept.keys() - set(moving):
+            kept[name].copy_(fresh[name])
+
+
+def class_weights(target_NC: np.ndarray, *, kind: str) -> Tensor | None:
+    """How many times a positive of each class counts: None for "none", num_absent / num_present in [1, 20] for "balanced"."""
+    if kind == "none":
+        return None
+    present_C, absent_C = (target_NC == 1).sum(axis=0), (target_NC == 0).sum(axis=0)
+    return torch.from_numpy(np.clip(absent_C / np.maximum(present_C, 1), 1, 20).astype(np.float32))
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW or SGD over four groups: head and backbone, each with decay (weights) and without (norms and biases)."""
+    head_names = head_parameters(model)
+    backbone_lr = recipe.head_lr if recipe.weights == "random" else recipe.backbone_lr
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault(("head" if name in head_names else "backbone", parameter.ndim > 1), []).append(parameter)
+    options = [
+        {
+            "params": parameters,
+            "part": part,
+            "peak_lr": recipe.head_lr if part == "head" else backbone_lr,
+            "lr": recipe.head_lr if part == "head" else backbone_lr,
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+        }
+        for (part, decays), parameters in groups.items()
+    ]
+    # On a GPU one kernel steps all parameters; on a CPU the default, whose bits earlier runs have.
+    fused = True if next(model.parameters()).is_cuda else None
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(options, momentum=0.9, fused=fused)
+    return torch.optim.AdamW(options, betas=(0.9, 0.999), fused=fused)
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, recipe: Recipe, *, progress: float) -> None:
+    """Linear warm-up, then a cosine to zero, as a function of the epochs done (a fraction); or constant."""
+    factor = 1.0
+    if recipe.schedule == "cosine":
+        warm = min(1.0, progress / recipe.warmup_epochs + 0.01) if recipe.warmup_epochs else 1.0
+        factor = warm * 0.5 * (1 + math.cos(math.pi * progress / recipe.epochs))
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+
+
+def current_rates(optimizer: torch.optim.Optimizer) -> tuple[float, float]:
+    rates = {group["part"]: group["lr"] for group in optimizer.param_groups}
+    return rates.get("head", float("nan")), rates.get("backbone", float("nan"))

@@ -1,0 +1,190 @@
+"""How a run reads its pictures: from files, from the picture cache, or resident on the device; chosen by what pays.
+
+Nothing that is chosen here changes an answer: files and kept pictures give the same bits, scoring sees the same bits everywhere,
+and training pictures on a GPU are augmented there to within a grey level or two.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from polytag.contracts import Dataset, Preprocessing
+from polytag.data.augment import AUGMENTATIONS, augmentation, single_view, views
+from polytag.data.picture_cache import PictureCache, expected_bytes, make_room
+from polytag.data.pictures import read_picture
+from polytag.models.device import Arithmetic, num_cores
+from polytag.prediction.inference import Source, from_files, from_reader
+from polytag.training.feed import Feed, FileFeed, kept_for_training
+from polytag.training.recipes import Recipe
+from polytag.training.resident import choose_canvas, resident_feed, resident_views, views_bytes
+
+# A JPEG photograph takes one core about 14 ns a pixel to decode (VOC's: 2.6 ms); what would save less than this is not kept.
+_SECONDS_A_PIXEL, _LEAST_SECONDS_SAVED = 14e-9, 5.0
+_SHARE_OF_MEMORY = 0.5  # of what is free: the network needs room, and kept pictures that do not stay in memory are no faster
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reading:
+    """Where the pictures of a run come from: for training, for the features of the probe, for validation.
+
+    how   for people: `training` and `validation` in a few words each
+    """
+
+    feed: Feed
+    train_views: Source
+    val_views: Source
+    how: dict[str, str]
+    caches: tuple[PictureCache, ...] = ()
+
+    def next_pass(self) -> None:
+        """Between two passes over pictures: what has been kept completely is read from now on."""
+        for cache in self.caches:
+            cache.next_pass()
+
+    def close(self) -> None:
+        """Keep what is complete, and remove what is not."""
+        for cache in self.caches:
+            cache.close()
+
+
+def reading_files(train_set: Dataset, val_set: Dataset, *, recipe: Recipe, arithmetic: Arithmetic) -> Reading:
+    """The plain way: every picture is decoded each time that it is wanted."""
+    paths = train_set.paths
+
+    def read(row: int) -> np.ndarray:
+        return kept_for_training(recipe, read_picture(paths[row]))
+
+    return Reading(
+        feed=FileFeed(read=read, recipe=recipe, device=arithmetic.device),
+        train_views=from_files(paths, recipe.preprocessing),
+        val_views=from_files(val_set.paths, recipe.preprocessing),
+        how={"training": "files", "validation": "files"},
+    )
+
+
+def open_reading(
+    train_set: Dataset,
+    val_set: Dataset,
+    *,
+    recipe: Recipe,
+    arithmetic: Arithmetic,
+    has_probe: bool,
+    num_processes: int = 1,
+    phase: Callable[[str, int], None] = lambda name, num_pictures: None,
+    on_batch: Callable[[int], None] = lambda num_pictures: None,
+) -> Reading:
+    """The way that the recipe asks for (`pictures`); with "auto", the one that pays.
+
+    "files", "kept" and "resident" are as they say; what has no room is read from files. "auto" takes resident pictures on a GPU
+    that has the memory, and otherwise keeps those pictures whose later passes are worth more than some seconds.
+    """
+    if recipe.pictures == "files":
+        return reading_files(train_set, val_set, recipe=recipe, arithmetic=arithmetic)
+    preprocessing = recipe.preprocessing
+    wants_resident = recipe.pictures == "resident" or (recipe.pictures == "auto" and arithmetic.device == "cuda")
+    canvas = None
+    if wants_resident and recipe.epochs:
+        budget = _SHARE_OF_MEMORY * free_bytes(arithmetic.device) - views_bytes(len(val_set), preprocessing)
+        canvas = choose_canvas(train_set.paths, recipe, budget_bytes=budget)
+    # One process sees a part of each pass, so of several none could fill a file.
+    keep = partial(_cache, forced=recipe.pictures == "kept", may_write=num_processes == 1)
+    once = canvas is not None  # resident pictures are read once, whatever the epochs
+    kept_views = partial(views, preprocessing=preprocessing)
+    val = keep(
+        val_set.paths, make=kept_views, what=what_views(preprocessing), size_of=lambda size: views_bytes(1, preprocessing),
+        num_passes=1 if once else recipe.epochs + has_probe + 1,
+    )  # fmt: skip
+    train = keep(
+        train_set.paths, make=partial(kept_for_training, recipe), what=what_training(recipe),
+        size_of=partial(_source_bytes, recipe), num_passes=1 if once else recipe.epochs,
+    )  # fmt: skip
+    caches = [val, train]
+    train_views = from_files(train_set.paths, preprocessing)
+    if has_probe:
+        # read once in this run, but by every later one too, whatever its recipe
+        probe = keep(
+            train_set.paths, make=kept_views, what=what_views(preprocessing), size_of=lambda size: views_bytes(1, preprocessing),
+            num_passes=2,
+        )  # fmt: skip
+        caches.append(probe)
+        train_views = from_reader(probe.get)
+    if canvas is None:
+        feed = FileFeed(read=train.get, recipe=recipe, device=arithmetic.device)
+        how = {"training": train.how, "validation": val.how}
+        return Reading(feed=feed, train_views=train_views, val_views=from_reader(val.get), how=how, caches=tuple(caches))
+    phase("decoding", len(train_set) + len(val_set))
+    feed = resident_feed(train.get, recipe, canvas=canvas, num_pictures=len(train_set), arithmetic=arithmetic, on_batch=on_batch)
+    val_views = resident_views(val.get, preprocessing, num_pictures=len(val_set), arithmetic=arithmetic, on_batch=on_batch)
+    shrunk = f", {canvas.num_shrunk} shrunk to it" if canvas.num_shrunk else ""
+    gigabytes = canvas.num_bytes(len(train_set)) / 1e9
+    how = {
+        "training": f"resident on {arithmetic.device}, {canvas.width_px} x {canvas.height_px} px, {gigabytes:.2f} GB{shrunk}",
+        "validation": f"resident on {arithmetic.device}, as scored, {views_bytes(len(val_set), preprocessing) / 1e9:.2f} GB",
+    }
+    return Reading(feed=feed, train_views=train_views, val_views=val_views, how=how, caches=tuple(caches))
+
+
+def what_views(preprocessing: Preprocessing) -> str:
+    """Names the views of scoring in the cache: what changes their pixels, and nothing else."""
+    p = preprocessing
+    return f"views 1: {p.image_size_px} px, {p.fit}, {p.crop_fraction}, {p.interpolation}, {p.crops}"
+
+
+def what_training(recipe: Recipe) -> str:
+    """Names in the cache what training crops are cut from."""
+    if augmentation(recipe.augment) == AUGMENTATIONS["none"]:
+        return what_views(single_view(recipe.preprocessing))
+    return f"training source 1: {recipe.preprocessing.image_size_px} px"
+
+
+def _source_bytes(recipe: Recipe, size: tuple[int, int]) -> int:
+    """Of `kept_for_training` of a picture of this width and height."""
+    size_px = recipe.preprocessing.image_size_px
+    if augmentation(recipe.augment) == AUGMENTATIONS["none"]:
+        return 3 * size_px**2
+    factor = max(1, min(size) // (2 * size_px))
+    return 3 * -(-size[0] // factor) * -(-size[1] // factor)
+
+
+def _cache(
+    paths: Sequence[Path],
+    *,
+    make: Callable[..., np.ndarray],
+    what: str,
+    size_of: Callable[[tuple[int, int]], int],
+    num_passes: int,
+    forced: bool,
+    may_write: bool,
+) -> PictureCache:
+    """A cache that reads what is kept, and keeps what pays: enough seconds saved, enough memory to hold it, enough disk."""
+    cache = PictureCache(paths, make=make, what=what, keep=False)
+    if cache.is_kept or not may_write or (num_passes < 2 and not forced):
+        return cache
+    if not forced:
+        pixels = expected_bytes(paths, lambda size: size[0] * size[1], num_looked_at=64)
+        if pixels * _SECONDS_A_PIXEL * (num_passes - 1) / num_cores() < _LEAST_SECONDS_SAVED:
+            return cache
+    num_bytes = expected_bytes(paths, size_of)
+    if not forced and num_bytes > _SHARE_OF_MEMORY * free_bytes("cpu"):
+        cache.how = f"files (keeping them decoded would take {num_bytes / 1e9:.1f} GB, too much of the memory)"
+        return cache
+    if not make_room(num_bytes):
+        cache.how = f"files (keeping them decoded would take {num_bytes / 1e9:.1f} GB, which the disk has not to spare)"
+        return cache
+    return PictureCache(paths, make=make, what=what, keep=True)
+
+
+def free_bytes(device: str) -> float:
+    """Memory that the device has left; of a processor, what the system says is available, or everything where it does not say."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")

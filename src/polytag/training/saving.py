@@ -1,0 +1,114 @@
+"""What a run leaves on the disk while it trains: the state for a resume, results.csv, and the checkpoints best/ and last/."""
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from polytag.contracts import Dataset
+from polytag.models.checkpoint import save_checkpoint
+from polytag.training.loop import Sinks
+from polytag.training.recipes import Recipe
+from polytag.training.run_folder import RunFolder, write_results
+from polytag.training.state import State, save_state
+
+_SHARE_OF_TIME = 0.05
+
+
+class Saving:
+    """Writes a run's state and checkpoints after every epoch, or, with `may_skip`, after some and the last.
+
+    On a GPU an epoch may take less than a second, and writing hundreds of megabytes after each would be most of the work: then an
+    epoch is saved when writing takes no more than a twentieth of the time since the last one. A kill costs that much at most.
+    """
+
+    def __init__(self, *, run: RunFolder, dataset: Dataset, recipe: Recipe, may_skip: bool):
+        self._run, self._dataset, self._recipe, self._may_skip = run, dataset, recipe, may_skip
+        self._ended, self._took_seconds, self._saved_best = time.monotonic(), 0.0, -1
+
+    @property
+    def sinks(self) -> Sinks:
+        """For the loop."""
+        return Sinks(save_state=lambda state: save_state(self._run.state, state), epoch_done=self._epoch_done)
+
+    def mend(self, state: State) -> None:
+        """Write what follows from a state that was read back."""
+        write_results(self._run, state.rows)
+        if state.best:
+            self._save_best(state)
+
+    def _epoch_done(self, state: State) -> None:
+        started = time.monotonic()
+        is_last = state.epoch > self._recipe.epochs
+        if self._may_skip and not is_last and (started - self._ended) * _SHARE_OF_TIME < self._took_seconds:
+            write_results(self._run, state.rows)
+            return
+        save_state(self._run.state, state)
+        write_results(self._run, state.rows)
+        _save_model(self._run.last, state.average, epoch=state.epoch - 1, state=state, dataset=self._dataset, recipe=self._recipe)
+        if state.best_epoch != self._saved_best:
+            self._save_best(state)
+        self._ended = time.monotonic()
+        self._took_seconds = self._ended - started
+
+    def _save_best(self, state: State) -> None:
+        best = self._run.best
+        _save_model(best, state.best, epoch=state.best_epoch, state=state, dataset=self._dataset, recipe=self._recipe)
+        self._saved_best = state.best_epoch
+
+
+def _save_model(
+    folder: Path, tensors: Mapping[str, torch.Tensor], *, epoch: int, state: State, dataset: Dataset, recipe: Recipe
+) -> None:
+    val_map = next((row["val_map"] for row in state.rows if row["epoch"] == epoch), float("nan"))
+    facts = {
+        "recipe": recipe.name,
+        "weights": recipe.weights,
+        "epoch": epoch,
+        "val_map": None if math.isnan(val_map) else round(val_map, 6),
+        "data": dataset.source,
+        "data_fingerprint": dataset.fingerprint,
+    }
+    save_checkpoint(
+        folder,
+        tensors=tensors,
+        backbone=recipe.backbone,
+        backbone_args=recipe.backbone_args,
+        preprocessing=recipe.preprocessing,
+        label_set=dataset.label_set,
+        thresholds=(0.5,) * len(dataset.label_set),
+        facts=facts,
+        card=lambda checkpoint_id: _card(checkpoint_id, facts=facts, recipe=recipe, dataset=dataset),
+    )
+
+
+def _card(checkpoint_id: str, *, facts: Mapping[str, object], recipe: Recipe, dataset: Dataset) -> str:
+    """README.md of a checkpoint: the model card."""
+    counts = {name: len(dataset.split(name)) for name in ("train", "val")}
+    return f"""# {recipe.backbone}, {len(dataset.label_set)} classes
+
+A multi-label image classifier made by polytag: one sigmoid per class.
+
+| | |
+| --- | --- |
+| checkpoint | `{checkpoint_id}` |
+| recipe | {recipe.name}, epoch {facts["epoch"]} |
+| starting weights | {recipe.weights} |
+| input | {recipe.preprocessing.image_size_px} px, {recipe.fit} |
+| data | {counts["train"]} training and {counts["val"]} validation pictures, fingerprint `{dataset.fingerprint}` |
+| validation mAP | {facts["val_map"]} (unweighted mean over the classes that have a positive) |
+
+Classes: {", ".join(dataset.label_set)}.
+
+Predict with `polytag predict FOLDER PICTURES...`, or in Python:
+
+```python
+from polytag import Checkpoint, Predictor
+
+predictor = Predictor.load(Checkpoint.read("this/folder"))
+```
+
+The model knows what its training pictures showed. Judge it on pictures of your own before you rely on it.
+"""

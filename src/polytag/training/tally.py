@@ -1,0 +1,58 @@
+"""What an epoch's steps gave, for its training loss and mAP, without making a GPU wait after every step."""
+
+from torch import Tensor
+
+from polytag.training.processes import Processes
+from polytag.training.state import State
+
+_FOLD_EVERY = 32  # steps whose results stay on the device
+
+
+def running_loss(state: State) -> float:
+    """Mean of this epoch's batch losses so far, each weighted by its pictures."""
+    return state.epoch_loss_sum / state.epoch_num_pictures if state.epoch_num_pictures else float("nan")
+
+
+class Tally:
+    """Collects losses, logits and targets of the steps of an epoch into the state.
+
+    Where it is lazy, results stay on the device for some steps: reading one waits until the device has computed it.
+    """
+
+    def __init__(self, state: State, *, is_lazy: bool):
+        self._state, self._every = state, _FOLD_EVERY if is_lazy else 1
+        self._pending: list[tuple[Tensor, Tensor, Tensor, float]] = []
+
+    def add(self, loss: Tensor, logit_NC: Tensor, target_NC: Tensor, *, weight: float) -> None:
+        """The results of a step: `weight` is its pictures, of all processes, times this process's share in the loss."""
+        self._pending.append((loss, logit_NC, target_NC, weight))
+        if len(self._pending) >= self._every:
+            self.fold()
+
+    def fold(self) -> None:
+        """Carry what is pending into the state."""
+        state = self._state
+        for loss, logit_NC, target_NC, weight in self._pending:
+            state.epoch_loss_sum += float(loss) * weight
+            state.epoch_num_pictures += len(target_NC)
+            state.epoch_logits.append(logit_NC.float().cpu())
+            state.epoch_targets.append(target_NC.cpu())
+        self._pending.clear()
+
+    def running_loss(self) -> float:
+        """Of the steps that have been folded."""
+        return running_loss(self._state)
+
+    def collect(self, processes: Processes) -> None:
+        """Rank 0 gets what all processes have so far; the others begin anew."""
+        self.fold()
+        if processes.count == 1:
+            return
+        state = self._state
+        parts = processes.gather((state.epoch_loss_sum, state.epoch_num_pictures, state.epoch_logits, state.epoch_targets))
+        state.begin_epoch_results()
+        for loss_sum, num_pictures, logits, targets in parts if processes.is_first else []:
+            state.epoch_loss_sum += loss_sum
+            state.epoch_num_pictures += num_pictures
+            state.epoch_logits += logits
+            state.epoch_targets += targets

@@ -1,0 +1,132 @@
+"""Whichever way pictures are read: what pays is chosen, and the answer is the plain way's."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from polytag.data import picture_cache
+from polytag.data.load import load_dataset
+from polytag.data.picture_cache import kept_files
+from polytag.models.backbone import build_model
+from polytag.models.device import Arithmetic
+from polytag.prediction.table import read_predictions
+from polytag.training import reading
+from polytag.training.loop import Silent, make_step
+from polytag.training.reading import open_reading, reading_files
+from polytag.training.recipes import FINETUNE, Recipe
+from polytag.training.train import train
+
+CPU = Arithmetic(device="cpu", precision="fp32")
+RECIPE = replace(
+    FINETUNE,
+    backbone="test_resnet",
+    weights="random",
+    image_size_px=32,
+    epochs=2,
+    batch_size=16,
+    precision="fp32",
+    augment="strong",
+)
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own for every test."""
+    monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "pictures"
+
+
+def run_of(colours: Path, folder: Path, recipe: Recipe) -> tuple[bytes, bytes, dict[str, str]]:
+    """Weights, predictions, and where pictures came from."""
+    run = train(colours, recipe=recipe, output=folder).folder
+    pictures = json.loads((run.path / "env.json").read_text())["pictures"]
+    return (run.best / "model.safetensors").read_bytes(), run.predictions.read_bytes(), pictures
+
+
+def test_kept_pictures_give_the_same_bits_in_the_run_that_keeps_them_and_in_the_next(colours: Path, tmp_path: Path, cache: Path):
+    *plain, how = run_of(colours, tmp_path / "plain", replace(RECIPE, pictures="files"))
+    assert how == {"training": "files", "validation": "files"}
+    *first, how = run_of(colours, tmp_path / "first", replace(RECIPE, pictures="kept"))
+    assert how == dict.fromkeys(("training", "validation"), "files, decoded once and kept")
+    assert [kept.path.suffix for kept in kept_files(cache)] == [".pictures"] * 2
+    *again, how = run_of(colours, tmp_path / "again", replace(RECIPE, pictures="auto"))
+    assert how == dict.fromkeys(("training", "validation"), "kept decoded (0.00 GB)")
+    assert plain == first == again
+
+
+def test_few_small_pictures_are_not_kept(colours: Path, tmp_path: Path, cache: Path):
+    run_of(colours, tmp_path / "run", RECIPE)
+    assert kept_files(cache) == []
+
+
+@pytest.mark.parametrize("reason", ["pays", "memory", "disk", "one pass"])
+def test_pictures_are_kept_where_that_pays_and_has_room(colours: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, reason: str):
+    monkeypatch.setattr(reading, "_LEAST_SECONDS_SAVED", 0.0)
+    if reason == "memory":
+        monkeypatch.setattr(reading, "free_bytes", lambda device: 1000)
+    if reason == "disk":
+        monkeypatch.setattr(picture_cache, "RESERVE_BYTES", 10**18)
+    dataset = load_dataset(colours)
+    recipe = replace(RECIPE, epochs=1 if reason == "one pass" else 2)
+    opened = open_reading(dataset.split("train"), dataset.split("val"), recipe=recipe, arithmetic=CPU, has_probe=False)
+    opened.close()
+    assert (
+        opened.how["training"]
+        == {
+            "pays": "files, decoded once and kept",
+            "memory": "files (keeping them decoded would take 0.0 GB, too much of the memory)",
+            "disk": "files (keeping them decoded would take 0.0 GB, which the disk has not to spare)",
+            "one pass": "files",
+        }[reason]
+    )
+    assert kept_files(cache) == []  # nothing was read, so nothing is whole
+
+
+def test_resident_pictures_train_as_well_and_validate_to_the_bit(colours: Path, tmp_path: Path):
+    dataset = load_dataset(colours)
+    train_set, val_set = dataset.split("train"), dataset.split("val")
+    opened = open_reading(train_set, val_set, recipe=replace(RECIPE, pictures="resident"), arithmetic=CPU, has_probe=True)
+    plain = reading_files(train_set, val_set, recipe=RECIPE, arithmetic=CPU)
+    assert opened.how == {
+        "training": "resident on cpu, 40 x 40 px, 0.00 GB",
+        "validation": "resident on cpu, as scored, 0.00 GB",
+    }
+    for ours, theirs in zip(opened.val_views(range(24), 8), plain.val_views(range(24), 8), strict=True):
+        assert (np.asarray(ours.pixels_NVHWC) == theirs.pixels_NVHWC).all()
+
+    smooth = replace(RECIPE, augment="light", epochs=4)
+    maps = {}
+    for pictures in ("files", "resident"):
+        run = train(colours, recipe=replace(smooth, pictures=pictures), output=tmp_path / pictures)
+        maps[pictures] = read_predictions(run.folder.predictions)
+    apart = np.abs(maps["files"].probability_NC - maps["resident"].probability_NC)
+    assert apart.max() < 0.05
+    assert apart.mean() < 0.005
+
+
+def test_gradients_of_a_resident_batch_are_those_of_the_plain_one(colours: Path):
+    dataset = load_dataset(colours)
+    train_set, val_set = dataset.split("train"), dataset.split("val")
+    torch.manual_seed(0)
+    model = build_model("test_resnet", num_classes=3)
+    grads = []
+    for pictures in ("files", "resident"):
+        recipe = replace(RECIPE, augment="light", pictures=pictures)
+        opened = open_reading(train_set, val_set, recipe=recipe, arithmetic=CPU, has_probe=False)
+        step = make_step(model, train_set, reading=opened, recipe=recipe, arithmetic=CPU, watcher=Silent())
+        (batch,) = opened.feed.batches([np.arange(16)], epoch=1)
+        step(batch.inputs, torch.from_numpy(np.array(train_set.target_NC[:16])), 1.0)
+        grads.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]))
+    assert torch.nn.functional.cosine_similarity(*grads, dim=0) > 0.999
