@@ -15,6 +15,7 @@ SCRIPTS = (
     "label_review",
     "review_kill",
     "near_duplicates",
+    "inspector",
 )
 
 for name in SCRIPTS:
