@@ -58,17 +58,19 @@ def _keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next batch, and not give every large tensor back to the system.
 
     Activations are tens of megabytes; by default each is mapped, zeroed page by page and unmapped again, which takes a third of
-    the time of a forward pass (docs/experiments.md). Touches this process alone; other C libraries lack these settings.
+    the time of a forward pass (docs/experiments.md). A thread's own heap would give it back still, so all threads share one.
+    Touches this process alone; other C libraries lack these settings.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
+    trim_threshold, top_pad, mmap_max, arena_max = -1, -2, -4, -8  # malloc.h
     mallopt(trim_threshold, 2**31 - 1)
     mallopt(top_pad, 2**26)
     mallopt(mmap_max, 0)
+    mallopt(arena_max, 1)
 
 
 def _has_native_bf16(device: str) -> bool:

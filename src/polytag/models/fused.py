@@ -86,7 +86,7 @@ def _fuse(plain: _Features, *, arithmetic: Arithmetic, image_size_px: int) -> nn
 
 def _agrees(fused: nn.Module, plain: nn.Module, *, image_size_px: int) -> bool:
     """Whether both give the same features of noise, in float32, but for rounding."""
-    noise = torch.randn(2, 3, image_size_px, image_size_px, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, 3, image_size_px, image_size_px, generator=torch.Generator().manual_seed(0))
     noise = noise.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         expected, got = plain(noise), fused(noise)

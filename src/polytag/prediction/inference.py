@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,12 @@ from polytag.data.augment import views
 from polytag.data.batches import Batch, batches_of
 from polytag.data.pictures import read_picture
 from polytag.errors import PictureError
-from polytag.models.backbone import features, logits
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
+from polytag.models.fused import Frozen, freeze
+from polytag.prediction.streams import in_streams
 
-BATCH_SIZE = 32
+BATCH_SIZE = 16  # of a core: measured, see docs/experiments.md; a constant, so that the same pictures give the same bits anywhere
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,7 +75,7 @@ def _normalisation(mean: tuple[float, ...], std: tuple[float, ...], device: str)
 
 def scoring_batch_size(arithmetic: Arithmetic) -> int:
     """Pictures that are scored at once: what fits a processor's caches, or what keeps a GPU busy."""
-    return BATCH_SIZE if arithmetic.device == "cpu" else 8 * BATCH_SIZE
+    return BATCH_SIZE if arithmetic.device == "cpu" else 16 * BATCH_SIZE
 
 
 def run(
@@ -89,16 +90,22 @@ def run(
 ) -> Iterator[Scored]:
     """Apply a function of normalised pictures to every path, in order, in bounded memory; views are averaged.
 
-    `forward` maps n x 3 x S x S to n x D: a model's logits, or a backbone's features. `source` is where pictures come from, by
-    default the files, and `rows` which of them, by default all.
+    `forward` maps n x 3 x S x S to n x D: a model's logits, or a backbone's features. On the processor each core has a batch of its
+    own, so threads call it. `source` is where pictures come from, by default the files, and `rows` which of them, by default all.
     """
     source = source or from_files(paths, preprocessing)
-    for batch in source(range(len(paths)) if rows is None else rows, batch_size or scoring_batch_size(arithmetic)):
-        if not len(batch.rows):
-            yield Scored(rows=batch.rows, output_ND=np.zeros((0, 0), np.float32), failures=batch.failures)
-            continue
-        output_ND = apply(forward, batch.pixels_NVHWC, preprocessing=preprocessing, arithmetic=arithmetic)
-        yield Scored(rows=batch.rows, output_ND=output_ND, failures=batch.failures)
+    ready = source(range(len(paths)) if rows is None else rows, batch_size or scoring_batch_size(arithmetic))
+
+    def score(batch: Batch | ResidentBatch) -> Scored:
+        output_ND = np.zeros((0, 0), np.float32)
+        if len(batch.rows):
+            output_ND = apply(forward, batch.pixels_NVHWC, preprocessing=preprocessing, arithmetic=arithmetic)
+        return Scored(rows=batch.rows, output_ND=output_ND, failures=batch.failures)
+
+    if arithmetic.device == "cpu":
+        yield from in_streams(score, ready, num_streams=torch.get_num_threads())
+    else:
+        yield from map(score, ready)
 
 
 def apply(
@@ -127,16 +134,12 @@ def extract_features(
     on_batch: Callable[[int], None] = lambda num_pictures: None,
 ) -> tuple[np.ndarray, np.ndarray, tuple[tuple[int, PictureError], ...]]:
     """Pooled features of every picture that can be read: feature_ND float32, its rows, and the (row, error) of the others."""
-    model.eval()
+    frozen = freeze(model, arithmetic=arithmetic, image_size_px=preprocessing.image_size_px)
     rows: list[np.ndarray] = []
     outputs: list[np.ndarray] = []
     failures: list[tuple[int, PictureError]] = []
-
-    def forward(pixels: Tensor) -> Tensor:
-        return features(model, pixels)
-
     for scored in run(
-        forward, dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic, batch_size=batch_size, source=source
+        frozen.features, dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic, batch_size=batch_size, source=source
     ):
         failures.extend(scored.failures)
         on_batch(len(scored.rows) + len(scored.failures))
@@ -160,7 +163,7 @@ def score_dataset(
     gather: Callable[[Sequence[Scored]], Sequence[Scored]] = lambda scored: scored,
     on_batch: Callable[[Scored], None] = lambda scored: None,
 ) -> Predictions:
-    """Predictions of a model (in evaluation mode, on the device) over a data set; pictures that cannot be read are left out.
+    """Predictions of a model (on the device, left in evaluation mode) over a data set; pictures that cannot be read are left out.
 
     `shard` (k, n): this process scores every n-th batch, beginning with the k-th, and `gather` gives the batches of all n. Batches
     are those of one process, so are their bits, and no picture is scored twice to make shares equal.
@@ -169,7 +172,7 @@ def score_dataset(
     rows = _rows_of_shard(len(dataset), batch_size=batch_size, shard=shard)
     own: list[Scored] = []
     for scored in run(
-        lambda pixels: logits(model, pixels),
+        freeze(model, arithmetic=arithmetic, image_size_px=preprocessing.image_size_px).logits,
         dataset.paths,
         preprocessing=preprocessing,
         arithmetic=arithmetic,
@@ -217,6 +220,11 @@ class Predictor:
         arithmetic = choose_arithmetic(device, precision)
         return cls(checkpoint=checkpoint, model=checkpoint.load_model().to(arithmetic.device), arithmetic=arithmetic)
 
+    @cached_property
+    def frozen(self) -> Frozen:
+        """The model as scoring runs it."""
+        return freeze(self.model, arithmetic=self.arithmetic, image_size_px=self.checkpoint.preprocessing.image_size_px)
+
     def score(self, dataset: Dataset) -> Predictions:
         """Predictions over a data set, calibrated if the checkpoint is; raises CheckpointError for another class list."""
         self.checkpoint.require_labels(dataset.label_set)
@@ -232,7 +240,7 @@ class Predictor:
     def score_picture(self, picture: Image.Image) -> np.ndarray:
         """float32 logits, C, of one upright RGB picture, calibrated if the checkpoint is."""
         logit_NC = apply(
-            lambda pixels: logits(self.model, pixels),
+            self.frozen.logits,
             views(picture, self.checkpoint.preprocessing)[None],
             preprocessing=self.checkpoint.preprocessing,
             arithmetic=self.arithmetic,
@@ -243,12 +251,7 @@ class Predictor:
     def score_files(self, paths: Sequence[Path]) -> Iterator[Scored]:
         """Logits of pictures, calibrated if the checkpoint is, batch by batch, in constant memory."""
         calibration = self.checkpoint.calibration
-        for scored in run(
-            lambda pixels: logits(self.model, pixels),
-            paths,
-            preprocessing=self.checkpoint.preprocessing,
-            arithmetic=self.arithmetic,
-        ):
+        for scored in run(self.frozen.logits, paths, preprocessing=self.checkpoint.preprocessing, arithmetic=self.arithmetic):
             if calibration is None or not len(scored.rows):
                 yield scored
             else:

@@ -22,7 +22,6 @@ from polytag.contracts import Dataset
 from polytag.data.augment import views
 from polytag.errors import DataError
 from polytag.files import write_bytes
-from polytag.models.backbone import features
 from polytag.prediction.inference import Predictor, apply, extract_features
 
 _VERSION = 1
@@ -102,9 +101,9 @@ def build_features(
 
 def picture_feature(predictor: Predictor, picture: Image.Image) -> np.ndarray:
     """float16, D: the features of one upright RGB picture, as they would stand in a table."""
-    preprocessing, model = predictor.checkpoint.preprocessing, predictor.model
+    preprocessing = predictor.checkpoint.preprocessing
     pixels = views(picture, preprocessing)[None]
-    feature_ND = apply(lambda inputs: features(model, inputs), pixels, preprocessing=preprocessing, arithmetic=predictor.arithmetic)
+    feature_ND = apply(predictor.frozen.features, pixels, preprocessing=preprocessing, arithmetic=predictor.arithmetic)
     return normalised(feature_ND[0])
 
 
