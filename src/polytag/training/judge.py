@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from polytag import files
-from polytag.contracts import Dataset
+from polytag.contracts import Dataset, Predictions
 from polytag.metrics.evaluate import judge_predictions
 from polytag.metrics.operating_points import points_at
 from polytag.models.checkpoint import Checkpoint
 from polytag.prediction.inference import Predictor, Source
 from polytag.prediction.table import write_predictions
 from polytag.prediction.thresholds import write_thresholds
-from polytag.report.grids import write_grids
-from polytag.report.page import write_report
-from polytag.report.plots import write_plots
 from polytag.scores import Scores
 from polytag.training.loop import Watcher, validate
 from polytag.training.recipes import Recipe
@@ -54,8 +51,22 @@ def judge(
     write_thresholds(run.path / "thresholds.json", points, checkpoint_id=checkpoint.id)
 
     watcher.phase("report", 0)
+    _write_pages(run, scores=scores, predictions=predictions, rows=rows, facts=facts, watcher=watcher)
+    files.write_text(run.metrics, json.dumps(scores.to_json(), indent=1, allow_nan=False) + "\n")
+    return scores
+
+
+def _write_pages(
+    run: RunFolder, *, scores: Scores, predictions: Predictions, rows: Sequence[Row], facts: Mapping[str, str], watcher: Watcher
+) -> None:
+    """Plots, grids and report; without Altair, as on a machine that only trains, a note instead: the numbers need none of it."""
+    try:
+        from polytag.report.grids import write_grids
+        from polytag.report.page import write_report
+        from polytag.report.plots import write_plots
+    except ModuleNotFoundError as error:
+        watcher.note(f"no plots and no report: {error.name} is not installed; `polytag evaluate {run.predictions}` makes one later")
+        return
     write_plots(run.path / "plots", scores=scores, predictions=predictions, history=rows)
     write_grids(run.path / "grids", predictions=predictions)
     write_report(run.report, scores=scores, predictions=predictions, history=rows, title=run.path.name, facts=facts)
-    files.write_text(run.metrics, json.dumps(scores.to_json(), indent=1, allow_nan=False) + "\n")
-    return scores

@@ -129,6 +129,7 @@ def train_loop(
             reading.next_pass()
             watcher.phase(f"epoch {epoch}/{recipe.epochs}", len(order) - state.step * recipe.batch_size)
 
+            learner.model.train()
             started = time.monotonic()
             for batch in reading.feed.batches(chunks, epoch=epoch):
                 state.failures.update({train_set.ids[row]: error.what for row, error in batch.failures})
@@ -141,7 +142,6 @@ def train_loop(
                 if num_readable > 1:
                     _seed_step(recipe.seed, epoch, state.step, rank=processes.rank)
                     set_learning_rates(learner.optimizer, recipe, progress=epoch - 1 + state.step / num_steps)
-                    learner.model.train()
                     learner.optimizer.zero_grad(set_to_none=True)
                     if len(targets):
                         share = known / max(1, all_known)
