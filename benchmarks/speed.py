@@ -122,8 +122,8 @@ def large(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     plain = [plain_loop(each, num_train=5717, num_val=5823) for each in (found, again)]
     return {
         "what": "VOC 2012's number and size of pictures (500 x 375, voc-mini's enlarged and repeated), ResNet-18 from random "
-        f"weights: the plain loop against `polytag train --recipe probe --image-size {ANSWER_PX}`, measured whole; what mAP ImageNet's "
-        "ResNet-18 would reach there was not measured, its weights not being at hand",
+        f"weights: the plain loop against `polytag train --recipe probe --image-size {ANSWER_PX}`, measured whole; what mAP "
+        "ImageNet's ResNet-18 would reach there was not measured, its weights not being at hand",
         "arithmetic": "plain seconds = imports + 20 x (5,717 x seconds a training picture + 5,823 x seconds a validation picture)",
         "n_turns": 1,
         "plain": plain,

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from polytag.cli import calibrate, compare, data, demo, evaluate, grid, inspect, labels, predict, thresholds, train
+from polytag.cli import bench, calibrate, compare, data, demo, evaluate, grid, inspect, labels, predict, thresholds, train
 from polytag.errors import PolytagError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("inspect")(inspect.inspect)
 app.command("grid")(grid.grid)
 app.command("thresholds")(thresholds.thresholds)
 app.command("calibrate")(calibrate.calibrate)
+app.command("bench")(bench.bench)
 app.add_typer(data.app, name="data")
 app.add_typer(labels.app, name="labels")
 
