@@ -1,6 +1,6 @@
 """The linear probe: frozen features in one pass, then one regularised logistic regression per class, all classes at once.
 
-Shapes: N pictures, D features, C classes, F folds.
+Shapes: N pictures, D features, R axes along which they vary, C classes, F folds.
 """
 
 from dataclasses import dataclass
@@ -45,6 +45,8 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -
     mean_D = feature.mean(dim=0)
     scale_D = feature.std(dim=0, correction=0).clamp(min=1e-6)
     standard = (feature - mean_D) / scale_D
+    axis_DR, deviation_R = _principal_axes(standard)
+    turned = standard @ axis_DR
 
     num_pictures, num_classes = target.shape
     num_folds = min(NUM_FOLDS, num_pictures)
@@ -57,18 +59,27 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -
     known_NK, truth_NK = known_NFC.reshape(num_pictures, columns), truth_NFC.reshape(num_pictures, columns)
     share_K = ((truth_NK * known_NK).sum(0) + 0.5) / (known_NK.sum(0) + 1.0)
     learnable_K = ((truth_NK * known_NK).sum(0) > 0) & (((1 - truth_NK) * known_NK).sum(0) > 0)
-    weight_DK = torch.zeros(standard.shape[1], columns, dtype=torch.float32)
+    weight_RK = torch.zeros(turned.shape[1], columns, dtype=torch.float32)
     bias_K = torch.logit(share_K)
 
     heads: dict[float, tuple[Tensor, Tensor]] = {}
     fold_maps: dict[float, np.ndarray] = {}
     held_out: dict[float, np.ndarray] = {}
     for strength in STRENGTHS:
-        weight_DK, bias_K = _minimise(
-            standard, truth_NK, known_NK, weight_DK=weight_DK, bias_K=bias_K, learnable_K=learnable_K, strength=strength
+        # How steeply a column's loss bends along each axis, nearly: in units of it, all axes are alike to L-BFGS.
+        curvature_RK = deviation_R[:, None].square() * (share_K * (1 - share_K)) + strength
+        weight_RK, bias_K = _minimise(
+            turned,
+            truth_NK,
+            known_NK,
+            weight_RK=weight_RK,
+            bias_K=bias_K,
+            unit_RK=curvature_RK.rsqrt(),
+            learnable_K=learnable_K,
+            strength=strength,
         )
-        heads[strength] = weight_DK[:, -num_classes:], bias_K[-num_classes:]
-        logit_NFC = (standard @ weight_DK + bias_K).reshape(num_pictures, num_folds + 1, num_classes)
+        heads[strength] = axis_DR @ weight_RK[:, -num_classes:], bias_K[-num_classes:]
+        logit_NFC = (turned @ weight_RK + bias_K).reshape(num_pictures, num_folds + 1, num_classes)
         held_out[strength] = held_out_NC = logit_NFC[torch.arange(num_pictures), fold_N].numpy()
         fold_maps[strength] = np.array(
             [
@@ -97,34 +108,54 @@ def _one_standard_error(fold_maps: dict[float, np.ndarray]) -> float:
     return max(within, default=max(fold_maps))  # nothing is within where no fold has a positive: the mean is NaN
 
 
+def _principal_axes(standard: Tensor) -> tuple[Tensor, Tensor]:
+    """The axes D x R along which features vary, R <= min(N, D), and their standard deviations.
+
+    A penalised weight has no part across them, so the regression is the same on R columns, and along them its curvature is nearly
+    that of each column alone. From the smaller of the two products of the features with themselves, in float64.
+    """
+    num_pictures, num_features = standard.shape
+    wide = num_features > num_pictures
+    product = (standard @ standard.T if wide else standard.T @ standard).double()
+    variance, vectors = torch.linalg.eigh(product / num_pictures)
+    kept = variance > 1e-7 * variance[-1].clamp(min=1e-12)
+    deviation = variance[kept].sqrt()
+    axes = (standard.double().T @ vectors[:, kept]) / (deviation * num_pictures**0.5) if wide else vectors[:, kept]
+    return axes.float(), deviation.float()
+
+
 def _minimise(
-    standard: Tensor,
+    turned: Tensor,
     truth_NK: Tensor,
     known_NK: Tensor,
     *,
-    weight_DK: Tensor,
+    weight_RK: Tensor,
     bias_K: Tensor,
+    unit_RK: Tensor,
     learnable_K: Tensor,
     strength: float,
     max_iterations: int = 60,
 ) -> tuple[Tensor, Tensor]:
-    """Minimise, for every column, mean known BCE + strength / 2 |w|^2 by L-BFGS; the columns share one line search."""
+    """Minimise, for every column, mean known BCE + strength / 2 |w|^2 by L-BFGS in these units; columns share one line search."""
     weight_NK = known_NK * learnable_K / known_NK.sum(0).clamp(min=1)
-    parameters = [weight_DK.clone().requires_grad_(), bias_K.clone().requires_grad_()]
+    unit_K = (torch.sigmoid(bias_K) * torch.sigmoid(-bias_K)).clamp(min=1e-3).rsqrt()
+    parameters = [(weight_RK / unit_RK).requires_grad_(), (bias_K / unit_K).requires_grad_()]
     solver = torch.optim.LBFGS(
-        parameters, lr=1.0, max_iter=max_iterations, history_size=20, line_search_fn="strong_wolfe", tolerance_grad=1e-7
+        parameters, lr=1.0, max_iter=max_iterations, history_size=10, line_search_fn="strong_wolfe", tolerance_grad=1e-6
     )
 
+    @torch.no_grad()
     def objective() -> Tensor:
-        solver.zero_grad()
-        logit_NK = standard @ parameters[0] + parameters[1]
-        loss_NK = F.binary_cross_entropy_with_logits(logit_NK, truth_NK, reduction="none")
-        total = (loss_NK * weight_NK).sum() + strength / 2 * parameters[0].square().sum()
-        total.backward()
-        return total
+        weight, bias = parameters[0] * unit_RK, parameters[1] * unit_K
+        logit_NK = turned @ weight + bias
+        loss = (F.binary_cross_entropy_with_logits(logit_NK, truth_NK, reduction="none") * weight_NK).sum()
+        slope_NK = (torch.sigmoid(logit_NK) - truth_NK) * weight_NK
+        parameters[0].grad = (turned.T @ slope_NK + strength * weight) * unit_RK
+        parameters[1].grad = slope_NK.sum(0) * unit_K
+        return loss + strength / 2 * weight.square().sum()
 
     solver.step(objective)  # pyright: ignore[reportArgumentType]  the stub asks for a float; the solver takes a tensor
-    return parameters[0].detach(), parameters[1].detach()
+    return parameters[0].detach() * unit_RK, parameters[1].detach() * unit_K
 
 
 def install_probe(model: nn.Module, probe: Probe) -> None:
