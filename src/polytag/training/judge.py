@@ -51,6 +51,7 @@ def judge(
     write_thresholds(run.path / "thresholds.json", points, checkpoint_id=checkpoint.id)
 
     watcher.phase("report", 0)
+    facts = {**facts, "scoring": f"{predictor.frozen.how} network, {predictor.arithmetic.precision}"}
     _write_pages(run, scores=scores, predictions=predictions, rows=rows, facts=facts, watcher=watcher)
     files.write_text(run.metrics, json.dumps(scores.to_json(), indent=1, allow_nan=False) + "\n")
     return scores
