@@ -71,9 +71,10 @@ def test_few_small_pictures_are_not_kept(colours: Path, tmp_path: Path, cache: P
     assert kept_files(cache) == []
 
 
-@pytest.mark.parametrize("reason", ["pays", "memory", "disk", "one pass"])
+@pytest.mark.parametrize("reason", ["pays", "memory", "disk", "one pass", "small"])
 def test_pictures_are_kept_where_that_pays_and_has_room(colours: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, reason: str):
     monkeypatch.setattr(reading, "_LEAST_SECONDS_SAVED", 0.0)
+    monkeypatch.setattr(reading, "_LEAST_TRAINING_PIXELS", 1601 if reason == "small" else 1600)  # they have 40 x 40
     if reason == "memory":
         monkeypatch.setattr(reading, "free_bytes", lambda device: 1000)
     if reason == "disk":
@@ -89,6 +90,7 @@ def test_pictures_are_kept_where_that_pays_and_has_room(colours: Path, cache: Pa
             "memory": "files (keeping them decoded would take 0.0 GB, too much of the memory)",
             "disk": "files (keeping them decoded would take 0.0 GB, which the disk has not to spare)",
             "one pass": "files",
+            "small": "files",
         }[reason]
     )
     assert kept_files(cache) == []  # nothing was read, so nothing is whole

@@ -263,7 +263,10 @@ def loss_of_predictions(predictions: Predictions, loss: str) -> float:
 def _seed_step(seed: int, epoch: int, step: int, *, rank: int) -> None:
     """Dropout and stochastic depth draw from PyTorch's own generator: give it this step's seed, another in each process."""
     digest = hashlib.sha256(f"{seed} {epoch} {step}{f' {rank}' if rank else ''}".encode()).digest()
-    torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    number = int.from_bytes(digest[:8], "little") >> 1
+    torch.default_generator.manual_seed(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(number)
 
 
 @contextmanager

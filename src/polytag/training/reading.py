@@ -25,6 +25,9 @@ from polytag.training.resident import choose_canvas, resident_feed, resident_vie
 
 # A JPEG photograph takes one core about 14 ns a pixel to decode (VOC's: 2.6 ms); what would save less than this is not kept.
 _SECONDS_A_PIXEL, _LEAST_SECONDS_SAVED = 14e-9, 5.0
+# Training pictures still have to be augmented, and the step takes 70 ms of a core: with VOC's, keeping them saves one part in a
+# hundred (benchmarks/results/picture_cache.json). Of pictures of this size on, decoding is a good part of the whole.
+_LEAST_TRAINING_PIXELS = 1_000_000
 _SHARE_OF_MEMORY = 0.5  # of what is free: the network needs room, and kept pictures that do not stay in memory are no faster
 
 
@@ -102,6 +105,7 @@ def open_reading(
     train = keep(
         train_set.paths, make=partial(kept_for_training, recipe), what=what_training(recipe),
         size_of=partial(_source_bytes, recipe), num_passes=1 if once else recipe.epochs,
+        least_pixels=0 if recipe.augment == "none" else _LEAST_TRAINING_PIXELS,
     )  # fmt: skip
     caches = [val, train]
     train_views = from_files(train_set.paths, preprocessing)
@@ -117,9 +121,9 @@ def open_reading(
         feed = FileFeed(read=train.get, recipe=recipe, device=arithmetic.device)
         how = {"training": train.how, "validation": val.how}
         return Reading(feed=feed, train_views=train_views, val_views=from_reader(val.get), how=how, caches=tuple(caches))
-    phase("decoding", len(train_set) + len(val_set))
+    phase("decoding", len(train_set))
     feed = resident_feed(train.get, recipe, canvas=canvas, num_pictures=len(train_set), arithmetic=arithmetic, on_batch=on_batch)
-    val_views = resident_views(val.get, preprocessing, num_pictures=len(val_set), arithmetic=arithmetic, on_batch=on_batch)
+    val_views = resident_views(val.get, preprocessing, num_pictures=len(val_set), arithmetic=arithmetic)
     shrunk = f", {canvas.num_shrunk} shrunk to it" if canvas.num_shrunk else ""
     gigabytes = canvas.num_bytes(len(train_set)) / 1e9
     how = {
@@ -158,16 +162,21 @@ def _cache(
     what: str,
     size_of: Callable[[tuple[int, int]], int],
     num_passes: int,
+    least_pixels: int = 0,
     forced: bool,
     may_write: bool,
 ) -> PictureCache:
-    """A cache that reads what is kept, and keeps what pays: enough seconds saved, enough memory to hold it, enough disk."""
+    """A cache that reads what is kept, and keeps what pays: enough seconds saved, enough memory to hold it, enough disk.
+
+    `least_pixels` is how large pictures must be, in the mean, for decoding them to matter beside what else is done with them.
+    """
     cache = PictureCache(paths, make=make, what=what, keep=False)
     if cache.is_kept or not may_write or (num_passes < 2 and not forced):
         return cache
     if not forced:
         pixels = expected_bytes(paths, lambda size: size[0] * size[1], num_looked_at=64)
-        if pixels * _SECONDS_A_PIXEL * (num_passes - 1) / num_cores() < _LEAST_SECONDS_SAVED:
+        seconds_saved = pixels * _SECONDS_A_PIXEL * (num_passes - 1) / num_cores()
+        if seconds_saved < _LEAST_SECONDS_SAVED or pixels < least_pixels * len(paths):
             return cache
     num_bytes = expected_bytes(paths, size_of)
     if not forced and num_bytes > _SHARE_OF_MEMORY * free_bytes("cpu"):

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -166,18 +167,24 @@ def resident_feed(
 
 
 def resident_views(
-    read: Callable[[int], np.ndarray],
-    preprocessing: Preprocessing,
-    *,
-    num_pictures: int,
-    arithmetic: Arithmetic,
-    on_batch: Callable[[int], None] = lambda num_pictures: None,
+    read: Callable[[int], np.ndarray], preprocessing: Preprocessing, *, num_pictures: int, arithmetic: Arithmetic
 ) -> Source:
-    """A Source for scoring whose pictures lie on the device as the very views that `read` gives of a row."""
+    """A Source for scoring whose pictures lie on the device as the very views that `read` gives of a row.
+
+    They are decoded in the background, into the processor's memory, while training has begun, and carried over when first wanted.
+    """
     shape = (num_pictures, NUM_VIEWS[preprocessing.crops], preprocessing.image_size_px, preprocessing.image_size_px, 3)
-    pixels, failures = _decoded(read, shape=shape, device=arithmetic.device, on_batch=on_batch)
+    pool = ThreadPoolExecutor(1, thread_name_prefix="polytag-views")
+    decoding = pool.submit(_decoded, read, shape=shape, device="cpu", on_batch=lambda num_pictures: None)
+    pool.shutdown(wait=False)
+
+    @lru_cache(maxsize=1)
+    def on_device() -> tuple[Tensor, dict[int, PictureError]]:
+        pixels, failures = decoding.result()
+        return pixels.to(arithmetic.device), failures
 
     def source(rows: Sequence[int], batch_size: int) -> Iterator[ResidentBatch]:
+        pixels, failures = on_device()
         for start in range(0, len(rows), batch_size):
             chunk = list(rows[start : start + batch_size])
             readable = [row for row in chunk if row not in failures]
@@ -205,7 +212,12 @@ def _decoded(
     for batch in batches_of_chunks(chunks, read=read, num_threads=num_cores(), num_ahead=4):
         failures.update(batch.failures)
         if len(batch.rows):
-            rows = torch.from_numpy(batch.rows).to(device)
-            pixels[rows] = torch.from_numpy(batch.pixels_NVHWC.reshape(len(batch.rows), *shape[1:])).to(device)
+            arrived = torch.from_numpy(batch.pixels_NVHWC.reshape(len(batch.rows), *shape[1:])).to(device)
+            first, last = int(batch.rows[0]), int(batch.rows[-1])
+            if last - first + 1 == len(batch.rows):  # none was left out
+                pixels[first : last + 1] = arrived
+            else:
+                for row, picture in zip(batch.rows.tolist(), arrived, strict=True):
+                    pixels[row] = picture
         on_batch(len(batch.rows) + len(batch.failures))
     return pixels, failures

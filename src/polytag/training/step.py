@@ -43,9 +43,28 @@ class Step:
         return self(inputs, target_NC, torch.tensor(share))
 
 
+Replay = Callable[[], None]
+Capture = Callable[[Callable[[], tuple[Tensor, Tensor]]], tuple[tuple[Tensor, Tensor], Replay]]
+"""Runs a piece of work and gives its results, and a function that does the same work again into the very same tensors."""
+
+
+def cuda_capture(work: Callable[[], tuple[Tensor, Tensor]]) -> tuple[tuple[Tensor, Tensor], Replay]:
+    """Record the work as a CUDA graph, after a few runs beside it that let libraries choose their kernels."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the device meanwhile
+        results = work()
+    return results, graph.replay
+
+
 @dataclass(kw_only=True, eq=False)
 class GraphedStep:
-    """A Step that is captured when a batch of its full size first comes, and replayed from then on. CUDA only.
+    """A Step that is captured when a batch of its full size first comes, and replayed from then on.
 
     Batches of another size, such as the last of an epoch, take the plain step. A step that cannot be captured stays plain, and
     `note` is told why, once.
@@ -53,66 +72,57 @@ class GraphedStep:
 
     step: Step
     note: Callable[[str], None]
+    capture: Capture = cuda_capture
     batch_size: int = 0  # of the first batch
-    graph: torch.cuda.CUDAGraph | None = None
     failed: bool = False
+    replay: Replay | None = None
+    held: list[Tensor] = field(default_factory=list)  # inputs, targets and scale, which a replay reads
+    results: tuple[Tensor, Tensor] | None = None  # loss and logits, which it writes, and the gradients
+    grads: list[tuple[nn.Parameter, Tensor | None]] = field(default_factory=list)
     scales: dict[float, Tensor] = field(default_factory=dict)
-    held: list[Tensor] = field(default_factory=list)  # the graph's own memory: inputs, targets and scale, which a replay reads
-    results: tuple[Tensor, Tensor] | None = None
-    grads: list[Tensor | None] = field(default_factory=list)
 
     def on_device(self, inputs: tuple[Tensor, ...], target_NC: Tensor, share: float) -> tuple[Tensor, Tensor]:
         """The step of a batch whose tensors are in the processor's memory."""
+        device = self.step.arithmetic.device
         self.batch_size = self.batch_size or len(target_NC)
         if share not in self.scales:  # one copy for all steps: there are few different shares
-            self.scales[share] = torch.tensor(share, device=self.step.arithmetic.device)
-        if self.failed or len(target_NC) != self.batch_size:
-            device = self.step.arithmetic.device
-            inputs = tuple(tensor.to(device, non_blocking=True) for tensor in inputs)
-            return self.step(inputs, target_NC.to(device, non_blocking=True), self.scales[share])
-        return self.replayed(inputs, target_NC, self.scales[share])
-
-    def replayed(self, inputs: tuple[Tensor, ...], target_NC: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """As Step's, from the graph, which is captured first if there is none."""
-        if self.graph is None:
+            self.scales[share] = torch.tensor(share, device=device)
+        scale = self.scales[share]
+        if not self.failed and len(target_NC) == self.batch_size:
             try:
-                self._capture(inputs, target_NC, scale)
+                return self._replayed(inputs, target_NC, scale)
             except Exception as error:  # what cannot be captured raises kinds of many libraries; each means: stay plain
-                self.failed, self.graph = True, None
-                self.note(
-                    f"the step runs without a CUDA graph: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-                )
-                return self.on_device(inputs, target_NC, float(scale))
-        assert self.graph is not None
+                if self.replay is not None:
+                    raise
+                self.failed = True
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                self.note(f"the step runs without a CUDA graph: {reason}")
+        inputs = tuple(tensor.to(device, non_blocking=True) for tensor in inputs)
+        return self.step(inputs, target_NC.to(device, non_blocking=True), scale)
+
+    def _replayed(self, inputs: tuple[Tensor, ...], target_NC: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        if self.replay is None:
+            self._capture(inputs, target_NC, scale)
+        assert self.replay is not None
         assert self.results is not None
         for held, given in zip(self.held, (*inputs, target_NC, scale), strict=True):
             held.copy_(given, non_blocking=True)
-        self.graph.replay()
-        for parameter, grad in zip(self.step.model.parameters(), self.grads, strict=True):
+        self.replay()
+        for parameter, grad in self.grads:
             parameter.grad = grad
         loss, logit_NC = self.results
         return loss.clone(), logit_NC.clone()
 
     def _capture(self, inputs: tuple[Tensor, ...], target_NC: Tensor, scale: Tensor) -> None:
-        """Run a few steps to let libraries choose their kernels, put the statistics back, and record one."""
+        """Record a step; statistics that the trial runs have moved are put back."""
         device = self.step.arithmetic.device
         self.held = [tensor.to(device, copy=True) for tensor in (*inputs, target_NC, scale)]
-        held_inputs = tuple(self.held[: len(inputs)])
+        held_inputs, held_target, held_scale = tuple(self.held[: len(inputs)]), self.held[-2], self.held[-1]
         before = {name: buffer.clone() for name, buffer in self.step.model.named_buffers()}
         try:
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(3):
-                    self.step(held_inputs, self.held[-2], self.held[-1])
-            torch.cuda.current_stream().wait_stream(side)
-            for parameter in self.step.model.parameters():
-                parameter.grad = None
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads decode, and may pin memory
-                self.results = self.step(held_inputs, self.held[-2], self.held[-1])
-            self.grads = [parameter.grad for parameter in self.step.model.parameters()]
-            self.graph = graph
+            self.results, replay = self.capture(lambda: self.step(held_inputs, held_target, held_scale))
+            self.grads = [(parameter, parameter.grad) for parameter in self.step.model.parameters()]
+            self.replay = replay
         finally:
             with torch.no_grad():
                 for name, buffer in self.step.model.named_buffers():

@@ -1,0 +1,189 @@
+"""What the picture cache saves on a processor: passes from files in turn with passes from kept pictures, in one process.
+
+Over the same pictures: decoding alone, as training and scoring see it; frozen features; training. ResNet-18 at 224 px and
+MobileNetV2 at 256 px, from random weights: the arithmetic is the same. VOC's photographs, and generated ones of a phone's size.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from machine import VOC_MINI, write
+from polytag.contracts import Dataset
+from polytag.data.load import ReadOptions, load_dataset
+from polytag.data.picture_cache import clear, kept_files
+from polytag.data.scenes import write_scenes
+from polytag.models.backbone import build_model
+from polytag.models.device import choose_arithmetic
+from polytag.prediction.inference import extract_features
+from polytag.training.loop import Silent, Sinks, train_loop
+from polytag.training.reading import Reading, open_reading
+from polytag.training.recipes import FINETUNE, VELOCITY, Recipe
+from polytag.training.state import State
+
+RECIPES = {
+    "resnet18, 224 px": replace(VELOCITY, weights="random", epochs=1),
+    "mobilenetv2_100, 256 px": replace(FINETUNE, backbone="mobilenetv2_100", weights="random", epochs=1, head_start="none"),
+}
+
+
+def phone_pictures(folder: Path, *, number: int) -> Dataset:
+    """JPEGs of 4,000 x 3,000 pixels, smooth with grain."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    lines = ["file_name,labels,split"]
+    for row in range(number):
+        coarse = Image.fromarray(rng.integers(0, 255, (30, 40, 3), np.uint8)).resize((4000, 3000), Image.Resampling.BICUBIC)
+        pixels = np.asarray(coarse) + rng.normal(0, 6, (3000, 4000, 1)).astype(np.float32)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{row}.jpg", quality=90)
+        lines.append(f"{row}.jpg,{'ab'[row % 2]},train")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return load_dataset(folder / "labels.csv").split("train")
+
+
+class Clock(Silent):
+    def epoch(self, row: Mapping[str, float]) -> None:
+        self.pictures_per_second = row["pictures_per_second"]
+
+
+def opened(dataset: Dataset, recipe: Recipe, pictures: str) -> Reading:
+    """The whole of the data set as training and as validation pictures."""
+    return open_reading(
+        dataset,
+        dataset,
+        recipe=replace(recipe, pictures=pictures),
+        arithmetic=choose_arithmetic("cpu", recipe.precision),
+        has_probe=False,
+    )
+
+
+def fill(dataset: Dataset, recipe: Recipe) -> float:
+    """Seconds of a first pass of both kinds, writing included."""
+    started = time.perf_counter()
+    reading = opened(dataset, recipe, "kept")
+    for _ in reading.feed.batches([np.arange(len(dataset))], epoch=1):
+        pass
+    for _ in reading.val_views(range(len(dataset)), 32):
+        pass
+    reading.close()
+    return time.perf_counter() - started
+
+
+def training_pictures(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
+    """Seconds of decoding (or reading) and augmenting every picture."""
+    chunks = [np.arange(start, min(start + 32, len(dataset))) for start in range(0, len(dataset), 32)]
+    return seconds_of(lambda: [batch.rows for batch in reading.feed.batches(chunks, epoch=1)])
+
+
+def scoring_pictures(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
+    """Seconds of decoding (or reading) every picture as scoring sees it."""
+    return seconds_of(lambda: [batch.rows for batch in reading.val_views(range(len(dataset)), 32)])
+
+
+def frozen_features(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
+    """Seconds of one pass of features."""
+    arithmetic = choose_arithmetic("cpu", recipe.precision)
+    model = build_model(recipe.backbone, num_classes=len(dataset.label_set))
+    extract = {"preprocessing": recipe.preprocessing, "arithmetic": arithmetic, "source": reading.val_views}
+    extract_features(model, dataset.take(range(32)), **extract)
+    return seconds_of(lambda: extract_features(model, dataset, **extract))
+
+
+def training(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
+    """Seconds of one epoch; validation is not counted."""
+    clock = Clock()
+    train_loop(
+        build_model(recipe.backbone, num_classes=len(dataset.label_set)),
+        train_set=dataset,
+        val_set=dataset.take(range(8)),
+        recipe=recipe,
+        arithmetic=choose_arithmetic("cpu", recipe.precision),
+        state=State(data_fingerprint="", classes=[]),
+        sinks=Sinks(save_state=lambda state: None, epoch_done=lambda state: None),
+        watcher=clock,
+        reading=reading,
+    )
+    return len(dataset) / clock.pictures_per_second
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+PASSES = {
+    "decode and augment": training_pictures,
+    "decode for scoring": scoring_pictures,
+    "frozen features": frozen_features,
+    "training": training,
+}
+
+
+def measured(dataset: Dataset, recipe: Recipe, *, turns: int) -> dict[str, object]:
+    """Milliseconds a picture of every pass, both ways in turn."""
+    torch.manual_seed(7)
+    clear()
+    first_seconds = fill(dataset, recipe)
+    num_bytes = sum(kept.num_bytes for kept in kept_files())
+    times: dict[str, dict[str, list[float]]] = {each: {"files": [], "kept": []} for each in PASSES}
+    for _ in range(turns):
+        for each, work in PASSES.items():
+            for pictures in ("files", "kept"):
+                reading = opened(dataset, recipe, pictures)
+                times[each][pictures].append(1000 * work(dataset, recipe, reading) / len(dataset))
+                reading.close()
+    result = {
+        "first_pass_of_both_kinds_ms_a_picture": 1000 * first_seconds / len(dataset),
+        "kept_megabytes_a_picture": num_bytes / len(dataset) / 1e6,
+        "ms_a_picture": {
+            each: {
+                **{side: {"min": min(ms), "median": statistics.median(ms), "max": max(ms)} for side, ms in sides.items()},
+                "saved_share": 1 - statistics.median(b / a for a, b in zip(sides["files"], sides["kept"], strict=True)),
+            }
+            for each, sides in times.items()
+        },
+    }
+    print(recipe.backbone, result, flush=True)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=int, default=320)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--large", type=int, default=32, help="generated pictures of a phone's size")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["POLYTAG_CACHE"] = str(Path(folder) / "cache")
+        source = "voc-mini photographs" if VOC_MINI.is_dir() else "generated scenes (no photographs beside this checkout)"
+        data = VOC_MINI if VOC_MINI.is_dir() else write_scenes(Path(folder) / "scenes")
+        dataset = load_dataset(data, options=ReadOptions(difficult="negative")).split("train").take(range(options.pictures))
+        results = {name: measured(dataset, recipe, turns=options.turns) for name, recipe in RECIPES.items()}
+        large = phone_pictures(Path(folder) / "large", number=options.large)
+        name = "resnet18, 224 px"
+        results[f"{name}, {options.large} generated pictures of 12 megapixels"] = measured(large, RECIPES[name], turns=2)
+    write(
+        "picture_cache",
+        {
+            "what": "wall milliseconds a picture, from files and from kept pictures, in turn",
+            "pictures": source,
+            "n_turns": options.turns,
+            "pictures_a_pass": options.pictures,
+            "threads": torch.get_num_threads(),
+            "backbones": results,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
