@@ -8,6 +8,7 @@ HERE = Path(__file__).parent
 SCRIPTS = (
     "startup",
     "throughput",
+    "speed",
     "metrics_speed",
     "interval_coverage",
     "voc_mini",

@@ -12,6 +12,7 @@ The plain loop is timed over some batches and scaled: `--batches`. Peers are ins
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from PIL import Image
 
 from machine import RESULTS, VOC_MINI, WEIGHTS, describe
 from polytag.data.load import ReadOptions, load_dataset
+from quiet import disturbances, undisturbed
 
 HERE = Path(__file__).parent
 POLYTAG = Path(sys.executable).with_name("polytag")
@@ -39,8 +41,11 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def in_process(command: list[str], **environment: str) -> dict:
     """What a side prints last, as JSON."""
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | environment)
-    return json.loads(done.stdout.splitlines()[-1])
+
+    def run() -> str:
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | environment).stdout
+
+    return json.loads(undisturbed(run).splitlines()[-1])
 
 
 def side(*words: object) -> dict:
@@ -48,13 +53,19 @@ def side(*words: object) -> dict:
 
 
 def probe(data: Path, run: Path, *options: str) -> dict[str, float]:
+    """As `one_probe`, on a machine that nobody disturbs."""
+    return undisturbed(lambda: one_probe(data, run, *options))
+
+
+def one_probe(data: Path, run: Path, *options: str) -> dict[str, float]:
     """`polytag train --recipe probe`: seconds until it prints the validation mAP, and until it ends; and the mAP."""
+    shutil.rmtree(run, ignore_errors=True)
     command = [str(POLYTAG), "train", str(data), "--recipe", "probe", "--output", str(run), *options]
     started, answered = time.perf_counter(), 0.0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("probe ") and not answered:
+            if line.split()[:1] == ["probe"] and not answered:
                 answered = time.perf_counter() - started
     assert process.returncode == 0
     ended = time.perf_counter() - started
@@ -191,18 +202,23 @@ def training(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     }
 
 
+def whole_predict(run: Path, pictures: list[str], output: Path) -> float:
+    """Seconds of `polytag predict`."""
+    started = time.perf_counter()
+    command = [str(POLYTAG), "predict", str(run), *pictures, "--output", str(output)]
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
 def predict(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     run = folder / "predict-run"
     probe(VOC_MINI, run, *NETWORK)
+    pictures = [str(path) for path in load_dataset(VOC_MINI).split("val").paths]
     eager, ours, whole = [], [], []
     for turn in range(options.turns):
         eager.append(side("eager", run, VOC_MINI, folder / "eager.npy"))
         ours.append(side("fast", run, VOC_MINI, folder / "fast.npy"))
-        pictures = [str(path) for path in load_dataset(VOC_MINI).split("val").paths]
-        started = time.perf_counter()
-        command = [str(POLYTAG), "predict", str(run), *pictures, "--output", str(folder / f"p{turn}.parquet")]
-        subprocess.run(command, check=True, capture_output=True)
-        whole.append(time.perf_counter() - started)
+        whole.append(undisturbed(lambda: whole_predict(run, pictures, folder / "predictions.parquet")))
         print(f"predict {turn + 1}: eager {eager[-1]['pictures_per_second']:.1f}, polytag {ours[-1]}", flush=True)
     rate = "pictures_per_second"
     return {
@@ -225,7 +241,7 @@ def keep(name: str, result: dict[str, object]) -> None:
     """Each part with the machine and the load it was measured under, in benchmarks/results/speed.json."""
     path = RESULTS / "speed.json"
     results = json.loads(path.read_text()) if path.is_file() else {}
-    results[name] = {"machine": LOAD_BEFORE[name], **result, "load_after": round(os.getloadavg()[0], 2)}
+    results[name] = {"machine": LOAD_BEFORE[name], **result, "processor_share_of_others": spread(disturbances)}
     path.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results[name], indent=2), flush=True)
 
@@ -246,6 +262,7 @@ def main() -> None:
         return
     for name in options.parts:
         LOAD_BEFORE[name] = describe()
+        disturbances.clear()
         with tempfile.TemporaryDirectory() as folder:
             keep(name, PARTS[name](Path(folder), options))
 

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from machine import write
 from polytag import predictions_from_arrays, write_predictions
+from quiet import disturbances, undisturbed
 
 NUM_RUNS = 15
 NUM_PICTURES, NUM_CLASSES = 5823, 20
@@ -25,6 +27,13 @@ def write_scores(path: Path) -> None:
     write_predictions(predictions_from_arrays(target_NC, logit_NC, scores="logit"), path)
 
 
+def seconds_of(command: list[str]) -> float:
+    """Of a whole process."""
+    started = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scores = Path(folder) / "scores.parquet"
@@ -37,14 +46,13 @@ def main() -> None:
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(NUM_RUNS + 1):
             for name, command in commands.items():
-                started = time.perf_counter()
-                subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(undisturbed(partial(seconds_of, command)))
     write(
         "startup",
         {
             "what": f"whole processes; evaluate: {NUM_PICTURES:,} x {NUM_CLASSES} scores from Parquet, with every interval",
             "n": NUM_RUNS,
+            "processor_share_of_others": {"median": statistics.median(disturbances), "max": max(disturbances)},
             "seconds": {
                 name: {"min": min(values[1:]), "median": statistics.median(values[1:]), "max": max(values[1:])}
                 for name, values in seconds.items()
