@@ -90,7 +90,9 @@ def cache(
     kept = picture_cache.kept_files()
     for each in kept:
         used = datetime.fromtimestamp(each.used).strftime("%Y-%m-%d %H:%M")
-        console.print(f"{each.num_bytes / 1e9:8.2f} GB  last used {used}  {each.path.name}", highlight=False, markup=False)
+        console.print(
+            f"{each.num_bytes / 1e9:8.2f} GB  last used {used}  {each.path.name}", highlight=False, markup=False, soft_wrap=True
+        )
     total = sum(each.num_bytes for each in kept)
     console.print(f"{total / 1e9:8.2f} GB  in {folder}", highlight=False, markup=False, soft_wrap=True)
 

@@ -117,6 +117,8 @@ def open_reading(
         )  # fmt: skip
         caches.append(probe)
         train_views = from_reader(probe.get)
+        if not recipe.epochs:  # the features are all that training pictures are read for
+            train.how = probe.how
     if canvas is None:
         feed = FileFeed(read=train.get, recipe=recipe, device=arithmetic.device)
         how = {"training": train.how, "validation": val.how}
