@@ -59,7 +59,7 @@ class Size:
     epochs: int = 20
     plain_pictures: int = 640
     sustained_batch: int = 256
-    sustained_epochs: int = 6
+    sustained_epochs: int = 20
     repeats: int = 30
     matrix_px: int = 8192
 
@@ -88,7 +88,7 @@ def write_pictures(folder: Path, size: Size) -> Path:
             top, left = rng.integers(0, 8, 2)
             coarse[top : top + 4, left : left + 4] = tint_C3[column]
         smooth = np.asarray(Image.fromarray(coarse.astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC))
-        pixels = smooth + rng.normal(0, 9, (height, width, 1))  # grain: without it a JPEG is too small, and too quick to decode
+        pixels = smooth + rng.normal(0, 11, (height, width, 1))  # grain: without it a JPEG is too small, and quick to decode
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / "pictures" / f"{row:05}.jpg", quality=92)
 
     with ThreadPoolExecutor(num_cores()) as pool:

@@ -1,7 +1,8 @@
 """What the picture cache saves on a processor: passes from files in turn with passes from kept pictures, in one process.
 
 Over the same pictures: decoding alone, as training and scoring see it; frozen features; training. ResNet-18 at 224 px and
-MobileNetV2 at 256 px, from random weights: the arithmetic is the same. VOC's photographs, and generated ones of a phone's size.
+MobileNetV2 at 256 px, from random weights: the arithmetic is the same. Photographs of voc-mini, whose files are small, and
+generated pictures of VOC's size and of a phone's.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from gpu import FULL, write_pictures
 from machine import VOC_MINI, write
 from polytag.contracts import Dataset
 from polytag.data.load import ReadOptions, load_dataset
@@ -144,6 +146,7 @@ def measured(dataset: Dataset, recipe: Recipe, *, turns: int) -> dict[str, objec
                 reading.close()
     result = {
         "first_pass_of_both_kinds_ms_a_picture": 1000 * first_seconds / len(dataset),
+        "file_kilobytes_a_picture": sum(path.stat().st_size for path in dataset.paths) / len(dataset) / 1000,
         "kept_megabytes_a_picture": num_bytes / len(dataset) / 1e6,
         "ms_a_picture": {
             each: {
@@ -159,28 +162,38 @@ def measured(dataset: Dataset, recipe: Recipe, *, turns: int) -> dict[str, objec
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=320)
+    parser.add_argument("--pictures", type=int, default=192)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--large", type=int, default=32, help="generated pictures of a phone's size")
     options = parser.parse_args()
+    load_at_start = os.getloadavg()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["POLYTAG_CACHE"] = str(Path(folder) / "cache")
         source = "voc-mini photographs" if VOC_MINI.is_dir() else "generated scenes (no photographs beside this checkout)"
         data = VOC_MINI if VOC_MINI.is_dir() else write_scenes(Path(folder) / "scenes")
         dataset = load_dataset(data, options=ReadOptions(difficult="negative")).split("train").take(range(options.pictures))
-        results = {name: measured(dataset, recipe, turns=options.turns) for name, recipe in RECIPES.items()}
-        large = phone_pictures(Path(folder) / "large", number=options.large)
-        name = "resnet18, 224 px"
-        results[f"{name}, {options.large} generated pictures of 12 megapixels"] = measured(large, RECIPES[name], turns=2)
+        as_voc = load_dataset(write_pictures(Path(folder) / "voc", replace(FULL, num_train=options.pictures, num_val=0)))
+        sets = {
+            source: (dataset, options.turns),
+            "generated, 500 x 375 px, as many bytes as VOC's": (as_voc.split("train"), options.turns),
+            "generated, 12 megapixels": (phone_pictures(Path(folder) / "large", number=options.large), 2),
+        }
+        results = {
+            f"{source}; {name}": measured(pictures, recipe, turns=turns)
+            for source, (pictures, turns) in sets.items()
+            for name, recipe in RECIPES.items()
+            if source.startswith("generated") or name.startswith("mobilenet")
+            if not (source.endswith("megapixels") and name.startswith("mobilenet"))
+        }
     write(
         "picture_cache",
         {
             "what": "wall milliseconds a picture, from files and from kept pictures, in turn",
-            "pictures": source,
+            "load_at_start": load_at_start,
             "n_turns": options.turns,
             "pictures_a_pass": options.pictures,
             "threads": torch.get_num_threads(),
-            "backbones": results,
+            "pictures_and_backbones": results,
         },
     )
 

@@ -9,6 +9,8 @@ SCRIPTS = (
     "startup",
     "throughput",
     "speed",
+    "picture_cache",
+    "gpu",
     "metrics_speed",
     "interval_coverage",
     "voc_mini",

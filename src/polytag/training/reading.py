@@ -25,8 +25,8 @@ from polytag.training.resident import choose_canvas, resident_feed, resident_vie
 
 # A JPEG photograph takes one core about 14 ns a pixel to decode (VOC's: 2.6 ms); what would save less than this is not kept.
 _SECONDS_A_PIXEL, _LEAST_SECONDS_SAVED = 14e-9, 5.0
-# Training pictures still have to be augmented, and the step takes 70 ms of a core: with VOC's, keeping them saves one part in a
-# hundred (benchmarks/results/picture_cache.json). Of pictures of this size on, decoding is a good part of the whole.
+# Training pictures still have to be augmented, and the step takes 70 ms of a core: with VOC's, keeping them saves nothing that
+# could be measured (benchmarks/results/picture_cache.json); with 12 megapixels, half. From this size on decoding is a good part.
 _LEAST_TRAINING_PIXELS = 1_000_000
 _SHARE_OF_MEMORY = 0.5  # of what is free: the network needs room, and kept pictures that do not stay in memory are no faster
 
