@@ -212,7 +212,7 @@ def whole_predict(run: Path, pictures: list[str], output: Path) -> float:
 
 def predict(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     run = folder / "predict-run"
-    probe(VOC_MINI, run, *NETWORK)
+    one_probe(VOC_MINI, run, *NETWORK)
     pictures = [str(path) for path in load_dataset(VOC_MINI).split("val").paths]
     eager, ours, whole = [], [], []
     for turn in range(options.turns):
