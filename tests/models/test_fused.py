@@ -1,6 +1,9 @@
 """A frozen network gives what the plain one gives, whatever its layers, and leaves the model as it was."""
 
 import copy
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import timm
@@ -125,3 +128,30 @@ def test_only_what_nothing_else_reads_is_fused():
     assert fused is not None
     with torch.inference_mode():
         assert distance(fused(pictures()), network(pictures())) < 1e-5
+
+
+def test_other_threads_go_on_computing_while_a_network_is_traced():
+    """torch.fx replaces methods of every module in the process while it traces; the inspector scores in other threads meanwhile."""
+    model, pixels = lively("test_resnet"), pictures()
+    frozen = freeze(model, arithmetic=FLOAT, image_size_px=64)
+    before = nn.Module.__call__
+    is_over = threading.Event()
+
+    def score(forward: Callable[[torch.Tensor], torch.Tensor]) -> int:
+        num_passes = 0
+        with torch.inference_mode():
+            expected = forward(pixels)
+            while not is_over.is_set():
+                assert torch.equal(forward(pixels), expected)
+                num_passes += 1
+        return num_passes
+
+    with ThreadPoolExecutor(4) as pool:
+        scoring = [pool.submit(score, forward) for forward in (frozen.features, lambda pixels: features(model, pixels))]
+        try:
+            tracing = [pool.submit(lambda: [fused_graph(model) is not None for _ in range(15)]) for _ in range(2)]
+            assert all(all(each.result(60)) for each in tracing)
+        finally:
+            is_over.set()
+        assert all(each.result(60) > 0 for each in scoring)
+    assert nn.Module.__call__ is before

@@ -5,7 +5,9 @@ of memory each, oneDNN does before it writes a convolution's result: the sum wit
 """
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock, get_ident
 from typing import Any
 
 import torch
@@ -21,7 +23,8 @@ def fused_graph(network: nn.Module) -> nn.Module | None:
     None where it cannot be traced, or where there is no normalisation to fold.
     """
     try:
-        graph = _Tracer().trace(network)
+        with _ONE_TRACE:
+            graph = _Tracer().trace(network)
     except Exception:  # a forward that looks at its input's values or size raises whatever it likes: it is run as it is
         return None
     surgery = _Surgery(module=fx.GraphModule(network, graph), graph=graph, modules=dict(network.named_modules()))
@@ -43,8 +46,29 @@ def fused_graph(network: nn.Module) -> nn.Module | None:
     return surgery.module if num_folded else None
 
 
+_ONE_TRACE = Lock()
+"""A trace replaces methods of nn.Module for the whole process, and puts back what it found: two at once would leave them replaced."""
+
+
 class _Tracer(fx.Tracer):
-    """Convolutions and normalisations are single nodes, timm's own kinds too."""
+    """Convolutions and normalisations are single nodes, timm's own kinds too.
+
+    What other threads compute meanwhile passes by the trace as it would without one.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._thread = get_ident()
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        if get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, nn.Conv2d | nn.BatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
