@@ -47,7 +47,7 @@ def fused_graph(network: nn.Module) -> nn.Module | None:
 
 
 _ONE_TRACE = Lock()
-"""A trace replaces methods of nn.Module for the whole process, and puts back what it found: two at once would leave them replaced."""
+"""A trace replaces methods of nn.Module for the whole process, and puts back what it found: two at once would leave some."""
 
 
 class _Tracer(fx.Tracer):
