@@ -140,6 +140,21 @@ def test_training_pictures_are_scored_by_a_model_that_did_not_see_their_labels(r
     assert (again.predictions.logit_NC == inspection.predictions.logit_NC).all()
 
 
+def test_changed_training_labels_are_scored_anew(colours: Path, run: Path, tmp_path: Path):
+    copy, data = tmp_path / "run", tmp_path / "data"
+    shutil.copytree(run, copy)
+    shutil.copytree(colours.parent, data)
+    args = (copy / "args.yaml").read_text()
+    (copy / "args.yaml").write_text(re.sub(r"^data: .*$", f"data: {data / colours.name}", args, flags=re.MULTILINE))
+    first = opened(copy, split="train").predictions
+    lines = (data / colours.name).read_text().splitlines()
+    row = next(number for number, line in enumerate(lines) if line.endswith(",red,train"))
+    lines[row] = lines[row].replace(",red,train", ",green,train")
+    (data / colours.name).write_text("\n".join(lines) + "\n")
+    second = opened(copy, split="train").predictions
+    assert (first.target_NC != second.target_NC).sum() == 2
+
+
 def test_a_second_run_must_know_the_classes_and_share_a_picture(run: Path, tmp_path: Path):
     assert opened(run, beside=run).beside.name == run.name
     other = tmp_path / "other.jsonl"

@@ -136,7 +136,6 @@ def modelled(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Inspect
     predictions = read_predictions(run / "predictions-val.parquet")
     return Inspection(
         name="run",
-        folder=run,
         review_file=run / "review.sqlite",
         predictions=predictions,
         threshold_C=np.array([0.5, 0.4, 0.6]),

@@ -30,9 +30,7 @@ def server(live, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
         label_set=LabelSet(names=("cat", "dog")),
         picture_paths=(str(folder / "honest.png"), str(folder / "outside" / "secret.txt"), ""),
     )
-    run = Inspection(
-        name="run", folder=folder, review_file=folder / "review.sqlite", predictions=predictions, threshold_C=np.array([0.5, 0.5])
-    )
+    run = Inspection(name="run", review_file=folder / "review.sqlite", predictions=predictions, threshold_C=np.array([0.5, 0.5]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYTAG_CACHE", str(folder / "cache"))
         with live(create_app(run), guard_config=GuardConfig(linger_seconds=0.2)) as server:

@@ -118,9 +118,7 @@ def attacked_run(folder: Path) -> tuple[Inspection, dict[str, int]]:
         label_set=LabelSet(names=CLASSES),
         picture_paths=tuple(paths.values()),
     )
-    run = Inspection(
-        name="run", folder=folder, review_file=folder / "review.sqlite", predictions=predictions, threshold_C=np.array([0.5, 0.5])
-    )
+    run = Inspection(name="run", review_file=folder / "review.sqlite", predictions=predictions, threshold_C=np.array([0.5, 0.5]))
     return run, {name: row for row, name in enumerate(paths)}
 
 
@@ -358,7 +356,6 @@ def test_many_heavy_requests_do_not_stop_the_page(live, tmp_path, monkeypatch):
     )
     run = Inspection(
         name="heavy",
-        folder=tmp_path,
         review_file=tmp_path / "review.sqlite",
         predictions=predictions,
         threshold_C=np.array([0.5, 0.5]),

@@ -43,7 +43,6 @@ def inspection_of(folder: Path, *, num_pictures: int = 120, share_wrong: float =
     )
     return Inspection(
         name="run",
-        folder=folder,
         review_file=folder / "review.sqlite",
         predictions=predictions,
         threshold_C=np.full(3, 0.5),

@@ -367,7 +367,7 @@ def test_looking_at_a_run_without_asking_the_model_imports_no_torch(modelled: In
         "from polytag.inspector.model_desk import ModelDesk\nfrom polytag.inspector.inspection import Inspection\n"
         "from polytag.prediction.table import read_predictions\n"
         "predictions = read_predictions(sys.argv[1])\n"
-        "inspection = Inspection(name='x', folder=Path(), review_file=Path('x'), predictions=predictions,\n"
+        "inspection = Inspection(name='x', review_file=Path('x'), predictions=predictions,\n"
         "                        threshold_C=np.full(3, 0.5), checkpoint=Path('best'))\n"
         "desk = ModelDesk(inspection, Path('cache'))\nroutes.model_routes(inspection, desk)\ndesk.close()\n"
         "print('torch' in sys.modules)"

@@ -265,7 +265,6 @@ def scores_alone(predictions: Predictions, *, folder: Path, **others: object) ->
     threshold_C = np.full(len(predictions.label_set), 0.5)
     return Inspection(
         name="scores",
-        folder=folder,
         review_file=folder / "review.sqlite",
         predictions=predictions,
         threshold_C=threshold_C,

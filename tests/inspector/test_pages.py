@@ -14,6 +14,7 @@ from polytag.contracts import LabelSet, Predictions
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection, beside
 from polytag.inspector.pages import TEMPLATES, environment
+from polytag.metrics.ap import mean_average_precision
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "inspector.md"
 HOSTILE = ("<b>cat</b>", 'a"b&c', "{{ 7 * 7 }}", "dog")
@@ -31,7 +32,6 @@ def predictions(scale: str = "logit") -> Predictions:
 def inspected(tmp_path: Path, *, scale: str = "logit", **more: object) -> TestClient:
     inspection = Inspection(
         name="<u>run</u>",
-        folder=tmp_path,
         review_file=tmp_path / "review.sqlite",
         predictions=predictions(scale),
         threshold_C=np.array([0.5, 0.25, 0.5, 0.5]),
@@ -199,6 +199,21 @@ def test_a_second_run_stands_beside_the_first(tmp_path: Path):
     shown = page(client, "/?sort=gain")
     assert "AP beside" in shown.texts
     assert client.get("/api/ranking?class=dog&sort=disagreement&disagree=true").json()["total"] > 0
+
+
+def test_two_runs_are_compared_on_the_pictures_that_both_scored_by_one_truth(tmp_path: Path):
+    first = predictions()
+    part = first.take(np.random.default_rng(1).permutation(150)[:60])
+    second = replace(part, logit_NC=part.logit_NC[:, ::-1], target_NC=np.full_like(part.target_NC, -1))  # and no truth of its own
+    client = inspected(tmp_path, beside=beside("other", second, first=first))
+    run = client.get("/api/run").json()
+    shared = first.take([first.ids.index(name) for name in sorted(part.ids, key=first.ids.index)])
+    own, other = (mean_average_precision(shared.target_NC, logit_NC) for logit_NC in (shared.logit_NC, shared.logit_NC[:, ::-1]))
+    assert run["num_shared"] == 60
+    assert (run["mAP_beside"]["value"], run["gain"]) == pytest.approx((other, other - own))
+    assert any("scored 60 of these pictures" in text for text in page(client, "/").texts)
+    gains = [each["gain"] for each in client.get("/api/classes").json()["classes"]]
+    assert np.mean([gain for gain in gains if gain is not None]) == pytest.approx(run["gain"])
 
 
 def test_answers_are_the_reports_numbers(tmp_path: Path):

@@ -28,9 +28,7 @@ def table(num_pictures: int = 40, seed: int = 0, scale: str = "logit") -> Predic
 
 def inspection(predictions: Predictions | None = None, **more: object) -> Inspection:
     predictions = table() if predictions is None else predictions
-    return Inspection(
-        name="run", folder=Path(), review_file=Path("review.sqlite"), predictions=predictions, threshold_C=np.full(3, 0.5), **more
-    )
+    return Inspection(name="run", review_file=Path("review.sqlite"), predictions=predictions, threshold_C=np.full(3, 0.5), **more)
 
 
 QUERIES = st.builds(

@@ -39,7 +39,6 @@ def inspection_of(folder: Path, *, scale: str = "logit", num_pictures: int = NUM
     )
     return Inspection(
         name="run",
-        folder=folder,
         review_file=folder / "review.sqlite",
         predictions=predictions,
         threshold_C=np.full(2, 0.5),

@@ -81,7 +81,6 @@ def small_inspection(folder: Path) -> Inspection:
     )
     return Inspection(
         name="small",
-        folder=folder,
         review_file=folder / "review.sqlite",
         predictions=predictions,
         threshold_C=np.array([0.5, 0.2, 1.0]),

@@ -33,7 +33,7 @@ def inspect(
 ) -> None:
     """Serve pages over a run: ranked pictures of every class, errors, heat maps, label review, predictions on other pictures.
 
-    They answer on this machine alone, until Ctrl-C. Nothing is written but the review, beside the run.
+    They answer on this machine alone, until Ctrl-C. Looking changes nothing of the run; a review is kept beside it.
     """
     from rich.console import Console
 

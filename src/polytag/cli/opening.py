@@ -47,7 +47,7 @@ def open_inspection(path: Path, asked: Asked, *, options: "ReadOptions", errors:
         raise UsageError("only a run folder has training pictures", where="--split", got=str(path), expected="a run folder")
     data, data_path, data_options = _data_of_run(path, errors=errors) if is_run else (None, asked.truth, options)
     if is_run and asked.split == "train":
-        judged = Judged(predictions=_training_scores(path, errors=errors))
+        judged = Judged(predictions=_training_scores(path, data=data, errors=errors))
     else:
         judged = read_judged(path / PREDICTIONS if is_run else path, scale=asked.scale or "", truth=asked.truth, options=options)
     for note in judged.notes:
@@ -57,7 +57,6 @@ def open_inspection(path: Path, asked: Asked, *, options: "ReadOptions", errors:
     threshold_C, goal = _thresholds(path / PREDICTIONS if is_run else path, predictions)
     return Inspection(
         name=path.resolve().name if path.is_dir() else path.stem,
-        folder=path if path.is_dir() else path.parent,
         review_file=review_file_of(path),
         predictions=predictions,
         threshold_C=threshold_C,
@@ -89,8 +88,8 @@ def _data_of_run(run: Path, *, errors: "Console") -> "tuple[Dataset | None, Path
     return (with_validation_split(dataset) if dataset.splits == ("",) else dataset), args.data, args.options
 
 
-def _training_scores(run: Path, *, errors: "Console") -> "Predictions":
-    """Scores of the training pictures by a model that did not see their labels; made once, and kept in the run folder."""
+def _training_scores(run: Path, *, data: "Dataset | None", errors: "Console") -> "Predictions":
+    """Scores of the training pictures by a model that did not see their labels; kept in the run while that and the labels stay."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from polytag.prediction.table import read_predictions, write_predictions
@@ -98,7 +97,9 @@ def _training_scores(run: Path, *, errors: "Console") -> "Predictions":
 
     kept = run / "predictions-train-out-of-fold.parquet"
     if kept.is_file() and kept.stat().st_mtime >= (run / PREDICTIONS).stat().st_mtime:
-        return read_predictions(kept)
+        predictions = read_predictions(kept)
+        if data is None or _has_labels_of(predictions, data.split("train")):
+            return predictions
     columns = (
         TextColumn("features of the training pictures"),
         BarColumn(),
@@ -112,6 +113,13 @@ def _training_scores(run: Path, *, errors: "Console") -> "Predictions":
         _note(errors, note)
     write_predictions(predictions, kept)
     return predictions
+
+
+def _has_labels_of(predictions: "Predictions", data: "Dataset") -> bool:
+    """Whether every scored picture is in the data with the very labels that the scores carry."""
+    row_of = {name: row for row, name in enumerate(data.ids)}
+    rows = [row_of.get(name, -1) for name in predictions.ids]
+    return -1 not in rows and np.array_equal(data.target_NC[rows], predictions.target_NC)
 
 
 def _with_paths(predictions: "Predictions", *, data: "Dataset | None", pictures: Path | None) -> "Predictions":

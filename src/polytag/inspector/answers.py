@@ -40,6 +40,9 @@ class RunAnswer(BaseModel):
     has_model: bool
     mAP: MeanAnswer
     beside: str | None
+    mAP_beside: MeanAnswer | None = Field(description="The second run's, on the pictures that both scored.")
+    gain: float | None = Field(description="How much more that is than the first run's on the same pictures.")
+    num_shared: int = Field(description="Pictures that both runs scored.")
     is_judged: bool = Field(description="Whether intervals and decision numbers are there; they are computed beside the pages.")
     version: str = Field(description="Changes with the scores; the parameter v of pictures and thumbnails, which may then be kept.")
     columns: dict[str, list[str]] = Field(description="Columns to filter by, each with its values; of numbers the first 200.")
@@ -58,7 +61,8 @@ class ClassAnswer(BaseModel):
     threshold: float
     precision: float | None
     recall: float | None
-    ap_beside: float | None
+    ap_beside: float | None = Field(description="The second run's, on the pictures that both scored.")
+    gain: float | None = Field(description="How much more that is than the first run's on the same pictures.")
 
 
 class ClassesAnswer(BaseModel):

@@ -22,7 +22,7 @@ class Beside:
     """A second run, to compare with.
 
     name          for people
-    predictions   its own pictures, in its own order; the same classes in the order of the first
+    predictions   the pictures that both scored, in the order of the first run; its classes in its order, and its truth
     row_N         for each picture of the first run its row here, or -1 where the second did not score it
     """
 
@@ -36,7 +36,6 @@ class Inspection:
     """One run, or one file of scores, opened to be looked at.
 
     name            for people
-    folder          where the review and nothing else is written: the run folder, or that of the predictions file
     review_file     the SQLite file of the review
     predictions     N pictures, C classes; whatever `predictions.target_NC` holds is the truth as given
     threshold_C     probability above which a class counts as predicted
@@ -52,7 +51,6 @@ class Inspection:
     """
 
     name: str
-    folder: Path
     review_file: Path
     predictions: Predictions
     threshold_C: np.ndarray
@@ -95,22 +93,25 @@ def beside(name: str, second: Predictions, *, first: Predictions) -> Beside:
             got="no " + ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else ""),
             expected=", ".join(first.label_set),
         )
-    columns = [second.label_set.index(each) for each in first.label_set]
-    given_NC = second.given_probability_NC
-    second = replace(
-        second,
-        logit_NC=second.logit_NC[:, columns],
-        target_NC=second.target_NC[:, columns],
-        label_set=first.label_set,
-        given_probability_NC=None if given_NC is None else given_NC[:, columns],
-    )
     row_of = {each: row for row, each in enumerate(second.ids)}
-    row_N = np.array([row_of.get(each, -1) for each in first.ids])
-    if (row_N < 0).all():
+    shared = np.array([row for row, each in enumerate(first.ids) if each in row_of], np.int64)
+    if not len(shared):
         raise PredictionsError(
             "the second run scored none of these pictures",
             where=name,
             got="pictures such as " + ", ".join(second.ids[:3]),
             expected="pictures such as " + ", ".join(first.ids[:3]),
         )
-    return Beside(name=name, predictions=second, row_N=row_N)
+    columns = [second.label_set.index(each) for each in first.label_set]
+    taken = second.take([row_of[first.ids[row]] for row in shared])
+    given_NC = taken.given_probability_NC
+    taken = replace(
+        taken,
+        logit_NC=taken.logit_NC[:, columns],
+        target_NC=first.target_NC[shared],
+        label_set=first.label_set,
+        given_probability_NC=None if given_NC is None else given_NC[:, columns],
+    )
+    row_N = np.full(len(first), -1)
+    row_N[shared] = np.arange(len(shared))
+    return Beside(name=name, predictions=taken, row_N=row_N)

@@ -5,6 +5,7 @@ from concurrent.futures import TimeoutError as NotReady
 
 import numpy as np
 
+from polytag.contracts import Predictions
 from polytag.inspector.inspection import Inspection
 from polytag.metrics.ap import ap_of, rank
 from polytag.metrics.evaluate import judge_predictions
@@ -12,39 +13,37 @@ from polytag.scores import Scores
 
 
 class Judging:
-    """The Scores of the run and of the one beside it, at the run's thresholds; judged in a thread that starts at once."""
+    """The Scores of the run at its thresholds, judged in a thread that starts at once, and average precisions, known at once.
+
+    ap_C                    of the run
+    ap_beside_C, gain_C     of the run beside it, and how much more that is than the run's own on the pictures that both scored;
+                            None without a second run
+    """
 
     def __init__(self, inspection: Inspection):
-        predictions = inspection.predictions
-        self.ap_C = np.array(
-            [ap_of(rank(predictions.target_NC[:, c], predictions.logit_NC[:, c])) for c in range(_num(inspection))]
-        )
+        predictions, beside = inspection.predictions, inspection.beside
+        self.ap_C = _ap_of(predictions)
+        self.ap_beside_C: np.ndarray | None = None
+        self.gain_C: np.ndarray | None = None
+        if beside is not None:
+            self.ap_beside_C = _ap_of(beside.predictions)
+            self.gain_C = self.ap_beside_C - _ap_of(predictions.take(beside.row_N >= 0))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="judging")
         threshold = tuple(inspection.threshold_C.tolist())
-        self._first: Future[Scores] = self._pool.submit(judge_predictions, predictions, threshold=threshold)
-        self._second: Future[Scores] | None = None
-        if inspection.beside is not None:
-            self._second = self._pool.submit(judge_predictions, inspection.beside.predictions, threshold=threshold)
+        self._scores: Future[Scores] = self._pool.submit(judge_predictions, predictions, threshold=threshold)
 
     def scores(self, *, patience_seconds: float = 0.0) -> Scores | None:
         """The Scores, or None while they are being computed."""
-        return _result(self._first, patience_seconds)
-
-    def scores_beside(self, *, patience_seconds: float = 0.0) -> Scores | None:
-        """Those of the second run; None while they are being computed, and where there is none."""
-        return None if self._second is None else _result(self._second, patience_seconds)
+        try:
+            return self._scores.result(timeout=patience_seconds)
+        except NotReady:
+            return None
 
     def close(self) -> None:
         """Begin nothing more; what is running goes on to its end."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _num(inspection: Inspection) -> int:
-    return len(inspection.predictions.label_set)
-
-
-def _result(future: "Future[Scores]", patience_seconds: float) -> Scores | None:
-    try:
-        return future.result(timeout=patience_seconds)
-    except NotReady:
-        return None
+def _ap_of(predictions: Predictions) -> np.ndarray:
+    columns = range(len(predictions.label_set))
+    return np.array([ap_of(rank(predictions.target_NC[:, c], predictions.logit_NC[:, c])) for c in columns])

@@ -26,6 +26,7 @@ from polytag.inspector.judging import Judging
 from polytag.inspector.operating import operating
 from polytag.inspector.ranking import OUTCOMES, Query, Rankings, outcomes_of, probability_of, text_of
 from polytag.inspector.review import Decision, ReviewStore
+from polytag.metrics.ap import mean_over_defined
 from polytag.report.ranking import probability_text
 
 _MAX_VALUES = 200
@@ -86,13 +87,10 @@ class Looking:
     def run(self) -> RunAnswer:
         """What is being looked at."""
         inspection, scores = self.inspection, self.judging.scores()
-        ap_C = self.judging.ap_C
-        num_classes = int(np.isfinite(ap_C).sum())
-        mean = MeanAnswer(value=plain(float(np.nanmean(ap_C))) if num_classes else None, num_classes=num_classes)
+        beside, judging = inspection.beside, self.judging
+        mean = mean_answer(judging.ap_C)
         if scores is not None:
-            mean = MeanAnswer(
-                value=mean.value, low=plain(scores.mean_ap.low), high=plain(scores.mean_ap.high), num_classes=num_classes
-            )
+            mean = mean.model_copy(update={"low": plain(scores.mean_ap.low), "high": plain(scores.mean_ap.high)})
         return RunAnswer(
             name=inspection.name,
             split=inspection.split,
@@ -101,7 +99,10 @@ class Looking:
             has_probabilities=inspection.predictions.has_probabilities,
             has_model=inspection.checkpoint is not None,
             mAP=mean,
-            beside=inspection.beside.name if inspection.beside else None,
+            beside=beside.name if beside else None,
+            mAP_beside=mean_answer(judging.ap_beside_C) if judging.ap_beside_C is not None else None,
+            gain=mean_answer(judging.gain_C).value if judging.gain_C is not None else None,
+            num_shared=len(beside.predictions) if beside else 0,
             is_judged=scores is not None,
             version=inspection.version,
             columns=self.columns,
@@ -109,13 +110,13 @@ class Looking:
 
     def classes(self) -> ClassesAnswer:
         """All classes, in the order of the label set."""
-        inspection, scores, second = self.inspection, self.judging.scores(), self.judging.scores_beside()
+        inspection, scores, judging = self.inspection, self.judging.scores(), self.judging
         target_NC = inspection.predictions.target_NC
         counts = {label: (target_NC == label).sum(axis=0) for label in (PRESENT, ABSENT, UNKNOWN)}
         answers = [
             ClassAnswer(
                 name=name,
-                ap=plain(self.judging.ap_C[c]),
+                ap=plain(judging.ap_C[c]),
                 ap_low=plain(scores.ap_low_C[c]) if scores else None,
                 ap_high=plain(scores.ap_high_C[c]) if scores else None,
                 num_present=int(counts[PRESENT][c]),
@@ -124,7 +125,8 @@ class Looking:
                 threshold=float(inspection.threshold_C[c]),
                 precision=plain(scores.precision_C[c]) if scores else None,
                 recall=plain(scores.recall_C[c]) if scores else None,
-                ap_beside=plain(second.ap_C[c]) if second else None,
+                ap_beside=plain(judging.ap_beside_C[c]) if judging.ap_beside_C is not None else None,
+                gain=plain(judging.gain_C[c]) if judging.gain_C is not None else None,
             )
             for c, name in enumerate(inspection.predictions.label_set)
         ]
@@ -238,6 +240,12 @@ class Looking:
             return np.full(len(rows), np.nan)
         row_n = beside.row_N[rows]
         return np.where(row_n >= 0, probability_of(beside.predictions.take(np.maximum(row_n, 0)), column), np.nan)
+
+
+def mean_answer(value_C: np.ndarray) -> MeanAnswer:
+    """The mean over the classes that have a value."""
+    num_classes = int(np.isfinite(value_C).sum())
+    return MeanAnswer(value=plain(mean_over_defined(value_C)), num_classes=num_classes)
 
 
 def score_text(probability: float, logit: float) -> str:

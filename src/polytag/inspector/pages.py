@@ -57,7 +57,6 @@ class OverviewPage:
     history_charts: Sequence[Markup]
     tail_charts: Sequence[Markup]
     goal: str
-    map_beside: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +175,6 @@ def page_routes(looking: Looking, *, warm_up: Callable[[], None]) -> APIRouter:
 def overview_page(looking: Looking, *, sort: str, is_ascending: bool) -> OverviewPage:
     """The overview, its classes by one of CLASS_SORTS; undefined numbers last."""
     scores = looking.judging.scores(patience_seconds=_PATIENCE_SECONDS)
-    second = looking.judging.scores_beside(patience_seconds=_PATIENCE_SECONDS) if scores else None
     sort = sort if sort in CLASS_SORTS else "ap"
     history = looking.inspection.history
     charts = [
@@ -197,7 +195,6 @@ def overview_page(looking: Looking, *, sort: str, is_ascending: bool) -> Overvie
         history_charts=[inline_svg(chart, text) for chart, text in charts if chart is not None],
         tail_charts=[inline_svg(chart, text) for chart, text in zip(tail or (), told, strict=bool(tail))],
         goal=looking.inspection.goal,
-        map_beside=second.mean_ap.value if second and not np.isnan(second.mean_ap.value) else None,
     )
 
 
@@ -205,8 +202,6 @@ def sorted_classes(classes: Sequence[ClassAnswer], *, sort: str, is_ascending: b
     """By a column of the table; equal ones in their own order, undefined ones last."""
 
     def value(each: ClassAnswer) -> float | str | None:
-        if sort == "gain":
-            return None if each.ap is None or each.ap_beside is None else each.ap_beside - each.ap
         return getattr(each, sort)
 
     defined = [each for each in classes if value(each) is not None]

@@ -282,7 +282,7 @@ bind("t", "the top: highest scores first", () => order("desc"));
 bind("b", "the bottom: lowest scores first", () => order("asc"));
 bind(["[", "]"], "the class before, the next class", (event) => stepClass(event.key === "]" ? 1 : -1));
 if (slider) {
-  bind([",", "."], "threshold down, up", (event) => setThreshold(threshold + (event.key === "." ? 0.01 : -0.0099)));
+  bind([",", "."], "threshold down, up", (event) => setThreshold(threshold + (event.key === "." ? 0.01 : -0.01)));
   bind("l", "go to the line: the first picture below the threshold", () => {
     if ($("sort").value !== "score") return;
     const step = stepOf(threshold);
