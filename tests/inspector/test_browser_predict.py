@@ -64,7 +64,7 @@ def told(page: Any) -> dict[str, float]:
 
 def test_a_chosen_picture_gets_what_predict_says_and_a_heat_map(server, visit, inspection: Inspection, pictures: list[Path]):
     assert inspection.checkpoint is not None
-    before = sorted(path.name for path in inspection.folder.rglob("*"))
+    before = sorted(path.name for path in inspection.review_file.parent.rglob("*"))
     page = visit(server.url + "/predict")
     page.on("filechooser", lambda _: None)  # from here on Playwright takes the place of the window that asks
     page.reload()
@@ -89,7 +89,7 @@ def test_a_chosen_picture_gets_what_predict_says_and_a_heat_map(server, visit, i
     assert page.locator(".heat").count() == 0
     page.reload()
     assert page.locator(".card").count() == 0
-    assert sorted(path.name for path in inspection.folder.rglob("*")) == before, "nothing is stored"
+    assert sorted(path.name for path in inspection.review_file.parent.rglob("*")) == before, "nothing is stored"
 
 
 def test_several_one_after_another_and_the_bad_ones_tell_why(server, visit, pictures: list[Path], tmp_path: Path):

@@ -372,6 +372,6 @@ def test_looking_at_a_run_without_asking_the_model_imports_no_torch(modelled: In
         "desk = ModelDesk(inspection, Path('cache'))\nroutes.model_routes(inspection, desk)\ndesk.close()\n"
         "print('torch' in sys.modules)"
     )
-    file = modelled.folder / "predictions-val.parquet"
+    file = modelled.review_file.parent / "predictions-val.parquet"
     done = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
