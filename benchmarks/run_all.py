@@ -7,7 +7,6 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SCRIPTS = (
     "startup",
-    "throughput",
     "speed",
     "picture_cache",
     "gpu",

@@ -6,7 +6,7 @@ import time
 
 STARTED = time.perf_counter()
 if sys.argv[1] in ("training", "fast"):  # as the command `polytag` sets it
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
 
 import json  # noqa: E402
 import statistics  # noqa: E402
