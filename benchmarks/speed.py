@@ -58,11 +58,16 @@ def probe(data: Path, run: Path, *options: str) -> dict[str, float]:
 
 
 def one_probe(data: Path, run: Path, *options: str) -> dict[str, float]:
-    """`polytag train --recipe probe`: seconds until it prints the validation mAP, and until it ends; and the mAP."""
+    """`polytag train --recipe probe`: seconds until it prints the validation mAP, and until it ends; and the mAP.
+
+    Nothing that an earlier run kept is used.
+    """
     shutil.rmtree(run, ignore_errors=True)
+    shutil.rmtree(run.with_suffix(".cache"), ignore_errors=True)
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "POLYTAG_CACHE": str(run.with_suffix(".cache"))}
     command = [str(POLYTAG), "train", str(data), "--recipe", "probe", "--output", str(run), *options]
     started, answered = time.perf_counter(), 0.0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.split()[:1] == ["probe"] and not answered:
@@ -211,8 +216,9 @@ def whole_predict(run: Path, pictures: list[str], output: Path) -> float:
 
 
 def predict(folder: Path, options: argparse.Namespace) -> dict[str, object]:
-    run = folder / "predict-run"
+    run, run_fp32 = folder / "predict-run", folder / "predict-run-fp32"
     one_probe(VOC_MINI, run, *NETWORK)
+    one_probe(VOC_MINI, run_fp32, *NETWORK, "--precision", "fp32")
     pictures = [str(path) for path in load_dataset(VOC_MINI).split("val").paths]
     eager, ours, whole = [], [], []
     for turn in range(options.turns):
@@ -221,6 +227,8 @@ def predict(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         whole.append(undisturbed(lambda: whole_predict(run, pictures, folder / "predictions.parquet")))
         print(f"predict {turn + 1}: eager {eager[-1]['pictures_per_second']:.1f}, polytag {ours[-1]}", flush=True)
     rate = "pictures_per_second"
+    heads = {"fitted in bf16": (eager[-1], ours[-1])}
+    heads["fitted in fp32"] = tuple(side(name, run_fp32, VOC_MINI, folder / f"{name}-fp32.npy") for name in ("eager", "fast"))
     return {
         "what": "voc-mini's 874 validation pictures, MobileNetV2 at 256 px: eager float32 in batches of 32 with Pillow, against "
         "polytag; pictures a second without the start of Python, and `polytag predict` whole",
@@ -229,7 +237,10 @@ def predict(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         "polytag": spread([each[rate] for each in ours]),
         "ratio": spread([b[rate] / a[rate] for a, b in zip(eager, ours, strict=True)]),
         "whole_command_seconds": spread(whole),
-        "mAP": {"eager": eager[-1]["mAP"], "polytag": ours[-1]["mAP"], "difference": ours[-1]["mAP"] - eager[-1]["mAP"]},
+        "mAP": {
+            f"head {how}": {"eager": a["mAP"], "polytag": b["mAP"], "difference": b["mAP"] - a["mAP"]}
+            for how, (a, b) in heads.items()
+        },
         "scoring": ours[-1]["how"],
     }
 

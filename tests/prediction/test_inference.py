@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from polytag.contracts import Dataset, LabelSet
+from polytag.contracts import Dataset, LabelSet, Preprocessing
 from polytag.data.augment import views
 from polytag.data.pictures import read_picture
 from polytag.errors import CheckpointError, UsageError
 from polytag.models.backbone import logits
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic
-from polytag.prediction.inference import Predictor, Scored, run, score_dataset
+from polytag.prediction.inference import Predictor, Scored, run, score_dataset, to_input
 
 FLOAT = Arithmetic(device="cpu", precision="fp32")
 
@@ -159,3 +159,15 @@ def test_a_gpu_that_is_not_there(checkpoint):
     assert str(error.value) == (
         "no CUDA device\n  where: --device\n  got: cuda\n  expected: a GPU that PyTorch sees\n  next: use --device cpu"
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("num_pictures", [0, 1, 3])
+def test_normalisation_is_the_plain_formula_to_the_bit_and_leaves_its_input(dtype: torch.dtype, num_pictures: int):
+    pixels = torch.randint(0, 256, (num_pictures, 7, 7, 3), generator=torch.Generator().manual_seed(0)).to(dtype)
+    before, preprocessing = pixels.clone(), Preprocessing(image_size_px=8)
+    got = to_input(pixels, preprocessing, "cpu")
+    mean, std = (torch.tensor(values) * 255 for values in (preprocessing.mean, preprocessing.std))
+    assert torch.equal(got, ((before.float() - mean) / std).permute(0, 3, 1, 2))
+    assert torch.equal(pixels, before)
+    assert got.is_contiguous(memory_format=torch.channels_last)
