@@ -15,6 +15,12 @@ os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
 CLASSES = ("red", "green", "blue")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing of the suite is kept among the user's pictures and features, nothing of theirs is read."""
+    os.environ["POLYTAG_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real photographs and weights beside the checkout; tests that need it are skipped where it is absent."""

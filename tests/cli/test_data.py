@@ -246,7 +246,7 @@ def test_an_option_of_the_verbs_own_stays_its_own():
 
 def test_kept_pictures_are_listed_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "cache" / "pictures"
+    folder = tmp_path / "cache" / "kept"
     folder.mkdir(parents=True)
     (folder / "1234.pictures").write_bytes(bytes(20_000_000))
     run = functools.partial(CliRunner().invoke, verbs.app)

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from polytag.contracts import Preprocessing
-from polytag.data import picture_cache, picture_file
+from polytag.data import keeping, picture_file
 from polytag.data.augment import AUGMENTATIONS, augmented, training_source, views
-from polytag.data.picture_cache import PictureCache, clear, expected_bytes, kept_files, make_room
+from polytag.data.keeping import clear, kept_files, make_room
+from polytag.data.picture_cache import PictureCache, expected_bytes
 from polytag.data.pictures import read_picture
 from polytag.errors import PictureError
 
@@ -226,7 +227,7 @@ def test_room_is_made_by_removing_the_longest_unused_and_only_if_that_is_enough(
         os.utime(folder / f"{number}.pictures", (number, number))
     usage = SimpleNamespace(total=2000, used=0, free=350)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    monkeypatch.setattr(picture_cache, "RESERVE_BYTES", 50)
+    monkeypatch.setattr(keeping, "RESERVE_BYTES", 50)
     assert make_room(150, folder=folder)  # 350 free, a tenth of 2000 stays free
     assert len(kept_files(folder)) == 3
     assert not make_room(451, folder=folder)

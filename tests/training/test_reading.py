@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from polytag.data import picture_cache
+from polytag.data import keeping
 from polytag.data.load import load_dataset
-from polytag.data.picture_cache import kept_files
+from polytag.data.keeping import kept_files
 from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
 from polytag.prediction.table import read_predictions
@@ -45,7 +45,7 @@ class Notes(Silent):
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own for every test."""
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "pictures"
+    return tmp_path / "cache" / "kept"
 
 
 def run_of(colours: Path, folder: Path, recipe: Recipe) -> tuple[bytes, bytes, dict[str, str]]:
@@ -78,7 +78,7 @@ def test_pictures_are_kept_where_that_pays_and_has_room(colours: Path, cache: Pa
     if reason == "memory":
         monkeypatch.setattr(reading, "free_bytes", lambda device: 1000)
     if reason == "disk":
-        monkeypatch.setattr(picture_cache, "RESERVE_BYTES", 10**18)
+        monkeypatch.setattr(keeping, "RESERVE_BYTES", 10**18)
     dataset = load_dataset(colours)
     recipe = replace(RECIPE, epochs=1 if reason == "one pass" else 2)
     opened = open_reading(dataset.split("train"), dataset.split("val"), recipe=recipe, arithmetic=CPU, has_probe=False)

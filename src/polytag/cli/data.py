@@ -75,19 +75,19 @@ def check(
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove them all.")] = False,
 ) -> None:
-    """Show the decoded pictures that training has kept, or remove them."""
+    """Show the decoded pictures and the features that were kept for the next time, or remove them."""
     from datetime import datetime
 
     from rich.console import Console
 
-    from polytag.data import picture_cache
+    from polytag.data import keeping
 
     console = Console()
-    folder = picture_cache.pictures_folder()
+    folder = keeping.keeping_folder()
     if clear:
-        console.print(f"{picture_cache.clear() / 1e9:.2f} GB removed from {folder}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{keeping.clear() / 1e9:.2f} GB removed from {folder}", highlight=False, markup=False, soft_wrap=True)
         return
-    kept = picture_cache.kept_files()
+    kept = keeping.kept_files()
     for each in kept:
         used = datetime.fromtimestamp(each.used).strftime("%Y-%m-%d %H:%M")
         console.print(
@@ -187,18 +187,13 @@ def _features(model: Path, dataset: "Dataset", *, cosine: float, on_batch: "Call
     from polytag.data.near_groups import Features
     from polytag.errors import UsageError
     from polytag.models.checkpoint import Checkpoint
-    from polytag.prediction.inference import Predictor, extract_features
+    from polytag.prediction.inference import Predictor
+    from polytag.prediction.kept_features import features_of
 
     if not 0 < cosine <= 1:
         raise UsageError("a cosine out of range", where="--least-cosine", got=str(cosine), expected="more than 0 and 1 at most")
     predictor = Predictor.load(Checkpoint.read(model))
-    feature_ND, row_N, _ = extract_features(
-        predictor.model,
-        dataset,
-        preprocessing=predictor.checkpoint.preprocessing,
-        arithmetic=predictor.arithmetic,
-        on_batch=on_batch,
-    )
+    feature_ND, row_N, _ = features_of(predictor, dataset, on_batch=on_batch)
     return Features(feature_ND=feature_ND, row_N=row_N, cosine=cosine)
 
 

@@ -8,9 +8,7 @@ if any of these changes, its name changes, and the old file is found by nobody a
 import contextlib
 import hashlib
 import os
-import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,54 +16,12 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from polytag.data.picture_file import PictureFile, PictureFileWriter, room_bytes
+from polytag.data.keeping import PICTURES, keeping_folder
+from polytag.data.picture_file import PictureFile, PictureFileWriter
 from polytag.data.pictures import read_picture, read_size
 from polytag.errors import PictureError
-from polytag.files import cache_folder
 
 Make = Callable[[Image.Image], np.ndarray]  # upright RGB -> uint8 V x H x W x 3
-
-RESERVE_BYTES = 5_000_000_000
-SHARE_OF_DISK = 4  # all kept pictures together take no more than this part, one in four, of the disk
-_ENDING = ".pictures"
-
-
-def pictures_folder() -> Path:
-    """Where kept pictures lie; made when the first are kept."""
-    return cache_folder() / "pictures"
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeptFile:
-    """One file of the cache: its path, bytes, and when it was last used, in seconds since 1970."""
-
-    path: Path
-    num_bytes: int
-    used: float
-
-
-def kept_files(folder: Path | None = None) -> list[KeptFile]:
-    """The files of the cache, longest unused first, with what an interrupted run has left half written."""
-    found: list[KeptFile] = []
-    for path in [*(folder or pictures_folder()).glob(f"*{_ENDING}"), *(folder or pictures_folder()).glob(".*.part")]:
-        with contextlib.suppress(OSError):
-            status = path.stat()
-            found.append(KeptFile(path=path, num_bytes=status.st_size, used=status.st_mtime))
-    return sorted(found, key=lambda kept: kept.used)
-
-
-def clear(folder: Path | None = None) -> int:
-    """Remove every kept picture; a process that reads them now goes on undisturbed. Returns the bytes that became free."""
-    folder = folder or pictures_folder()
-    num_bytes = 0
-    for kept in kept_files(folder):
-        with contextlib.suppress(OSError):
-            kept.path.unlink()
-            num_bytes += kept.num_bytes
-    for path in folder.glob("*.lock"):
-        path.unlink(missing_ok=True)
-    return num_bytes
-
 
 class PictureCache:
     """What is made of each picture of a list: from the cache's file, or decoded now and, where asked for, kept for the next time.
@@ -77,8 +33,8 @@ class PictureCache:
     def __init__(self, paths: Sequence[Path], *, make: Make, what: str, keep: bool, folder: Path | None = None):
         """`what` names `make` and all its settings: two caches of the same `what` must make the same pixels of a picture."""
         self._paths, self._make = paths, make
-        self._folder = folder or pictures_folder()
-        self._path = self._folder / f"{_key(paths, what)}{_ENDING}"
+        self._folder = folder or keeping_folder()
+        self._path = self._folder / f"{pictures_key(paths, what)}{PICTURES}"
         self._file: PictureFile | None = None
         self._writer: PictureFileWriter | None = None
         self._lock: IO[str] | None = None
@@ -162,7 +118,7 @@ class PictureCache:
                 return
             for leftover in self._folder.glob(f".{self._path.name}.*.part"):  # of a process that was killed: the lock was free
                 leftover.unlink(missing_ok=True)
-            self._writer = PictureFileWriter(self._path, num_rows=len(self._paths), reserve_bytes=RESERVE_BYTES)
+            self._writer = PictureFileWriter(self._path, num_rows=len(self._paths))
             self.how = "files, decoded once and kept"
         except OSError:
             self._end()
@@ -190,44 +146,8 @@ def expected_bytes(paths: Sequence[Path], size_of: Callable[[tuple[int, int]], i
     return round(len(paths) * float(np.mean(sizes))) if sizes else 0
 
 
-def make_room(num_bytes: int, *, folder: Path | None = None) -> bool:
-    """Whether so many bytes may be kept: the longest unused files are removed for it, but only if that is enough.
-
-    A tenth of the disk, and 5 GB, stay free, and all kept pictures together take a quarter of the disk at most.
-    """
-    folder = folder or pictures_folder()
-    kept = kept_files(folder)
-    in_use = sum(each.num_bytes for each in kept)
-    room = room_bytes(folder, reserve_bytes=RESERVE_BYTES)
-    allowed = _disk_bytes(folder) // SHARE_OF_DISK
-    removed = 0
-    for each in [*kept, None]:
-        if num_bytes <= room + removed and num_bytes + in_use - removed <= allowed:
-            return _remove(kept, removed)
-        if each is not None:
-            removed += each.num_bytes
-    return False
-
-
-def _remove(kept: Iterable[KeptFile], num_bytes: int) -> bool:
-    """Unlink the first files that make up so many bytes."""
-    for each in kept:
-        if num_bytes <= 0:
-            break
-        with contextlib.suppress(OSError):
-            each.path.unlink()
-        num_bytes -= each.num_bytes
-    return True
-
-
-def _disk_bytes(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).total
-
-
-def _key(paths: Sequence[Path], what: str) -> str:
-    """Changes with any path, size or time of change of a picture, with what is made of it, and with the decoder."""
+def pictures_key(paths: Sequence[Path], what: str) -> str:
+    """32 hexadecimal digits that change with any path, size or time of change of a picture, with `what`, and with the decoder."""
     digest = hashlib.sha256(f"{what}\0{PIL.__version__}\0{features.version('jpg')}\0{features.version('webp')}".encode())
     for path in paths:
         try:

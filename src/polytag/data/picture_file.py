@@ -7,13 +7,14 @@ forced to the disk: what a power cut leaves is found out, and made again.
 
 import contextlib
 import os
-import shutil
 import zlib
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
+
+from polytag.data.keeping import room_bytes
 
 _MAGIC = b"polytag pictures 1\n".ljust(32, b"\0")
 _HEADER_BYTES = 64
@@ -79,9 +80,9 @@ class PictureFileWriter:
     The name of the unfinished file holds this process's number; `abandon` removes it.
     """
 
-    def __init__(self, path: Path, *, num_rows: int, reserve_bytes: int):
+    def __init__(self, path: Path, *, num_rows: int):
         """Raises OSError where the folder cannot be written."""
-        self._path, self._reserve_bytes = path, reserve_bytes
+        self._path = path
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._index = np.zeros(num_rows, _INDEX)
         self._seen = np.zeros(num_rows, bool)
@@ -116,7 +117,7 @@ class PictureFileWriter:
                 self._seen[row] = True
                 if self._unlooked_bytes > _LOOK_EVERY_BYTES:
                     self._unlooked_bytes = 0
-                    if room_bytes(self._part.parent, reserve_bytes=self._reserve_bytes) <= 0:
+                    if room_bytes(self._part.parent) <= 0:
                         self._abandon()
             except OSError:
                 self._abandon()
@@ -151,11 +152,3 @@ class PictureFileWriter:
                 self._file.close()
             self._file = None
             self._part.unlink(missing_ok=True)
-
-
-def room_bytes(folder: Path, *, reserve_bytes: int) -> int:
-    """Free space of the folder's disk beyond what stays free: `reserve_bytes`, or a tenth of the disk where that is more."""
-    while not folder.exists():
-        folder = folder.parent
-    usage = shutil.disk_usage(folder)
-    return usage.free - max(reserve_bytes, usage.total // 10)

@@ -45,6 +45,9 @@ class ResidentBatch:
 Source = Callable[[Sequence[int], int], Iterator[Batch | ResidentBatch]]
 """(rows, batch size) -> the pictures of these rows as scoring sees them, in order."""
 
+Extracted = tuple[np.ndarray, np.ndarray, tuple[tuple[int, PictureError], ...]]
+"""feature_ND float32, the N rows they are of, and the (row, error) of the pictures that could not be read."""
+
 
 def from_files(paths: Sequence[Path], preprocessing: Preprocessing) -> Source:
     """Every picture decoded and fitted as it is wanted: the plain way, which every other source must equal to the last bit."""
@@ -137,7 +140,7 @@ def extract_features(
     batch_size: int | None = None,
     source: Source | None = None,
     on_batch: Callable[[int], None] = lambda num_pictures: None,
-) -> tuple[np.ndarray, np.ndarray, tuple[tuple[int, PictureError], ...]]:
+) -> Extracted:
     """Pooled features of every picture that can be read: feature_ND float32, its rows, and the (row, error) of the others."""
     frozen = freeze(model, arithmetic=arithmetic, image_size_px=preprocessing.image_size_px)
     rows: list[np.ndarray] = []

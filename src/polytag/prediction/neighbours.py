@@ -20,6 +20,7 @@ from PIL import Image
 
 from polytag.contracts import Dataset
 from polytag.data.augment import views
+from polytag.data.keeping import FEATURES, make_room
 from polytag.errors import DataError
 from polytag.files import write_bytes
 from polytag.prediction.inference import Predictor, apply, extract_features
@@ -146,12 +147,16 @@ def nearest(
 
 
 def save_features(table: FeatureTable, folder: Path) -> None:
-    """Write the table into the folder, whole or not at all, in the place of an older one; raises RunError on a full disk."""
+    """Write the table into the folder, whole or not at all, in the place of an older one, if the disk has room for it.
+
+    Raises RunError where the folder cannot be written.
+    """
     header = json.dumps({"version": _VERSION, "key": table.key})
     content = BytesIO()
     np.savez(content, header=np.frombuffer(header.encode(), np.uint8), row_N=table.row_N, feature_ND=table.feature_ND)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_bytes(_file(folder, table.key), content.getbuffer())
+    if make_room(content.getbuffer().nbytes, folder=folder):
+        write_bytes(_file(folder, table.key), content.getbuffer())
 
 
 def read_features(folder: Path, predictor: Predictor, dataset: Dataset) -> FeatureTable | None:
@@ -177,7 +182,7 @@ def read_features(folder: Path, predictor: Predictor, dataset: Dataset) -> Featu
 
 
 def _file(folder: Path, key: str) -> Path:
-    return folder / f"features-{key}.npz"
+    return folder / f"neighbours-{key}{FEATURES}"
 
 
 def _table(dataset: Dataset, *, row_N: np.ndarray, feature_ND: np.ndarray, key: str) -> FeatureTable:

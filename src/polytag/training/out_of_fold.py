@@ -8,7 +8,8 @@ from polytag.data.load import load_dataset
 from polytag.data.splits import with_validation_split
 from polytag.errors import DataError
 from polytag.models.checkpoint import Checkpoint
-from polytag.prediction.inference import Predictor, extract_features
+from polytag.prediction.inference import Predictor
+from polytag.prediction.kept_features import features_of
 from polytag.training.probe import fit_probe
 from polytag.training.recipes import Recipe
 from polytag.training.run_folder import open_run_folder, read_args
@@ -27,13 +28,7 @@ def out_of_fold(
     Raises CheckpointError for data with other classes, DataError for fewer than two pictures that can be read.
     """
     predictor.checkpoint.require_labels(dataset.label_set)
-    feature_ND, rows, _ = extract_features(
-        predictor.model,
-        dataset,
-        preprocessing=predictor.checkpoint.preprocessing,
-        arithmetic=predictor.arithmetic,
-        on_batch=on_batch,
-    )
+    feature_ND, rows, _ = features_of(predictor, dataset, on_batch=on_batch)
     if len(rows) < 2:
         raise DataError("too few pictures to leave one out", where=dataset.source, got=str(len(rows)), expected="2 or more")
     kept = dataset.take(rows)

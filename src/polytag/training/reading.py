@@ -15,7 +15,8 @@ import torch
 
 from polytag.contracts import Dataset, Preprocessing
 from polytag.data.augment import AUGMENTATIONS, augmentation, single_view, views
-from polytag.data.picture_cache import PictureCache, expected_bytes, make_room
+from polytag.data.keeping import make_room
+from polytag.data.picture_cache import PictureCache, expected_bytes
 from polytag.data.pictures import read_picture
 from polytag.models.device import Arithmetic, num_cores
 from polytag.prediction.inference import Source, from_files, from_reader

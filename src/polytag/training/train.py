@@ -1,8 +1,7 @@
 """`polytag train`: from a folder of labelled pictures to a judged model, in one function; and the same after an interruption."""
 
 import contextlib
-import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,12 +15,11 @@ from polytag.metrics.evaluate import judge_predictions
 from polytag.models.backbone import build_model, require_input_size
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
-from polytag.prediction.inference import extract_features
 from polytag.prediction.table import read_predictions
 from polytag.scores import Scores
+from polytag.training.head_start import HeadStart
 from polytag.training.judge import judge
 from polytag.training.loop import Interrupted, Silent, Sinks, Watcher, has_head_start, train_loop
-from polytag.training.probe import fit_probe, install_probe
 from polytag.training.processes import Processes, joined
 from polytag.training.reading import Reading, open_reading
 from polytag.training.recipes import FINETUNE, Recipe
@@ -199,16 +197,22 @@ def _run(
     model = model.to(arithmetic.device)
     if arithmetic.device == "cuda":
         torch.backends.cudnn.benchmark = True  # batches have one size: the fastest kernels for it are worth looking for
+    head_start = None
+    if state is None and has_head_start(recipe):
+        head_start = HeadStart.prepare(model, train_set, recipe=recipe, arithmetic=arithmetic)
     reading = open_reading(
         train_set,
         val_set,
         recipe=recipe,
         arithmetic=arithmetic,
-        has_probe=state is None and has_head_start(recipe),
+        has_probe=head_start is not None and head_start.reads_pictures,
         num_processes=processes.count,
         phase=watcher.phase,
         on_batch=watcher.progress,
     )
+    how = dict(reading.how)
+    if head_start is not None and not head_start.reads_pictures:
+        how |= {"features": "of an earlier run"} | ({} if recipe.epochs else {"training": "not read"})
     with contextlib.closing(reading):
         if processes.is_first:
             write_environment(
@@ -217,7 +221,7 @@ def _run(
                 arithmetic=f"{arithmetic.device} {arithmetic.precision}",
                 num_threads=torch.get_num_threads(),
                 num_processes=processes.count,
-                pictures=reading.how,
+                pictures=how,
             )
         if set(reading.how.values()) != {"files"}:
             watcher.note("; ".join(f"{use} pictures: {how}" for use, how in reading.how.items()))
@@ -230,10 +234,8 @@ def _run(
             state = State(
                 data_fingerprint=dataset.fingerprint, classes=list(dataset.label_set), num_threads=torch.get_num_threads()
             )
-            if has_head_start(recipe):
-                _start_from_probe(
-                    model, train_set, recipe=recipe, arithmetic=arithmetic, state=state, reading=reading, watcher=watcher
-                )
+            if head_start is not None:
+                head_start.give(state, reading=reading, watcher=watcher)
         processes.share_weights(model)
         return _fit_and_judge(
             run,
@@ -243,6 +245,7 @@ def _run(
             arithmetic=arithmetic,
             state=state,
             reading=reading,
+            how=how,
             watcher=watcher,
             processes=processes,
         )
@@ -257,6 +260,7 @@ def _fit_and_judge(
     arithmetic: Arithmetic,
     state: State,
     reading: Reading,
+    how: Mapping[str, str],
     watcher: Watcher,
     processes: Processes,
 ) -> TrainedRun:
@@ -286,7 +290,7 @@ def _fit_and_judge(
             val_set=val_set,
             recipe=recipe,
             rows=state.rows,
-            facts=_facts(recipe, arithmetic=arithmetic, state=state, reading=reading, processes=processes),
+            facts=_facts(recipe, arithmetic=arithmetic, state=state, how=how, processes=processes),
             watcher=watcher,
             source=reading.val_views,
         )
@@ -298,35 +302,7 @@ def _fit_and_judge(
     return trained
 
 
-def _start_from_probe(
-    model: torch.nn.Module,
-    train_set: Dataset,
-    *,
-    recipe: Recipe,
-    arithmetic: Arithmetic,
-    state: State,
-    reading: Reading,
-    watcher: Watcher,
-) -> None:
-    started = time.monotonic()
-    watcher.phase("features", len(train_set))
-    feature_ND, rows, failures = extract_features(
-        model,
-        train_set,
-        preprocessing=recipe.preprocessing,
-        arithmetic=arithmetic,
-        source=reading.train_views,
-        on_batch=watcher.progress,
-    )
-    watcher.phase("logistic regression", 0)
-    probe = fit_probe(feature_ND, train_set.target_NC[rows], seed=recipe.seed)
-    install_probe(model, probe)
-    state.failures.update({train_set.ids[row]: error.what for row, error in failures})
-    state.epoch_seconds = time.monotonic() - started
-    watcher.note(f"probe: L2 strength {probe.strength:g}, held-out mAP {probe.fold_map[probe.strength]:.3f} on training folds")
-
-
-def _facts(recipe: Recipe, *, arithmetic: Arithmetic, state: State, reading: Reading, processes: Processes) -> dict[str, str]:
+def _facts(recipe: Recipe, *, arithmetic: Arithmetic, state: State, how: Mapping[str, str], processes: Processes) -> dict[str, str]:
     """Lines for the head of the report."""
     return {
         "recipe": recipe.name,
@@ -336,7 +312,8 @@ def _facts(recipe: Recipe, *, arithmetic: Arithmetic, state: State, reading: Rea
         "best epoch": f"{state.best_epoch} of {recipe.epochs}",
         "arithmetic": f"{arithmetic.device}, {arithmetic.precision}"
         + (f", {processes.count} processes" if processes.count > 1 else ""),
-        "pictures": reading.how["training"],
+        "pictures": how["training"],
+        **({"features": how["features"]} if "features" in how else {}),
         "training time": f"{sum(row['seconds'] for row in state.rows):.0f} s",
     }
 

@@ -1,0 +1,75 @@
+"""The head's start: a probe over frozen features, fitted before the first epoch; with no epochs it is the whole training."""
+
+import time
+from dataclasses import dataclass
+
+from torch import nn
+
+from polytag.contracts import Dataset
+from polytag.models.device import Arithmetic
+from polytag.prediction.inference import Extracted, extract_features
+from polytag.prediction.kept_features import KeptFeatures
+from polytag.training.loop import Watcher
+from polytag.training.probe import fit_probe, install_probe
+from polytag.training.reading import Reading
+from polytag.training.recipes import Recipe
+from polytag.training.state import State
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeadStart:
+    """Fits a probe and installs it. Features of an earlier run serve where there are any (`kept`), unless pictures are to be read
+    from files whatever is kept.
+    """
+
+    model: nn.Module
+    train_set: Dataset
+    recipe: Recipe
+    arithmetic: Arithmetic
+    kept: KeptFeatures | None
+
+    @classmethod
+    def prepare(cls, model: nn.Module, train_set: Dataset, *, recipe: Recipe, arithmetic: Arithmetic) -> "HeadStart":
+        """Look whether the features are at hand."""
+        kept = None
+        if recipe.pictures != "files":
+            kept = KeptFeatures(
+                model,
+                train_set.paths,
+                backbone=recipe.backbone,
+                backbone_args=recipe.backbone_args,
+                preprocessing=recipe.preprocessing,
+                arithmetic=arithmetic,
+            )
+        return cls(model=model, train_set=train_set, recipe=recipe, arithmetic=arithmetic, kept=kept)
+
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether features are still to be calculated."""
+        return self.kept is None or not self.kept.is_kept
+
+    def give(self, state: State, *, reading: Reading, watcher: Watcher) -> None:
+        """Calculate the features or take those that are kept, fit the probe, and put it into the model."""
+        started = time.monotonic()
+
+        def calculate() -> Extracted:
+            watcher.phase("features", len(self.train_set))
+            return extract_features(
+                self.model,
+                self.train_set,
+                preprocessing=self.recipe.preprocessing,
+                arithmetic=self.arithmetic,
+                source=reading.train_views,
+                on_batch=watcher.progress,
+            )
+
+        feature_ND, rows, failures = calculate() if self.kept is None else self.kept.get(calculate)
+        watcher.phase("logistic regression", 0)
+        probe = fit_probe(feature_ND, self.train_set.target_NC[rows], seed=self.recipe.seed)
+        install_probe(self.model, probe)
+        state.failures.update({self.train_set.ids[row]: error.what for row, error in failures})
+        state.epoch_seconds = time.monotonic() - started
+        watcher.note(
+            f"probe: L2 strength {probe.strength:g}, held-out mAP {probe.fold_map[probe.strength]:.3f} on training folds"
+            + ("" if self.reads_pictures else "; features of an earlier run")
+        )

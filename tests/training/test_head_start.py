@@ -1,0 +1,84 @@
+"""The head's start: features of an earlier run serve, and the model is the same to the bit."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from polytag import PROBE, train
+from polytag.data.keeping import kept_files
+from polytag.prediction import kept_features
+from polytag.training import head_start
+from polytag.training.loop import Silent
+from polytag.training.out_of_fold import out_of_fold_of_run
+from polytag.training.recipes import FINETUNE, Recipe
+
+TINY = {"backbone": "test_resnet", "weights": "random", "image_size_px": 32, "device": "cpu"}
+TINY_PROBE = replace(PROBE, **TINY)
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept_features, "_LEAST_SECONDS", 0.0)
+
+
+@pytest.fixture
+def run_of(colours: Path, tmp_path: Path) -> Callable[[str, Recipe], tuple[bytes, str, dict[str, str]]]:
+    """Weights, the probe's note, and where pictures came from."""
+
+    def run(name: str, recipe: Recipe) -> tuple[bytes, str, dict[str, str]]:
+        notes = Notes()
+        trained = train(colours, recipe=recipe, output=tmp_path / name, watcher=notes).folder
+        pictures = json.loads((trained.path / "env.json").read_text())["pictures"]
+        return (trained.best / "model.safetensors").read_bytes(), "".join(notes.notes), pictures
+
+    return run
+
+
+def test_a_second_probe_and_a_fine_tuning_begin_with_the_features_of_the_first(run_of, colours: Path, tmp_path: Path, monkeypatch):
+    tuning = replace(FINETUNE, **TINY | {"weights": str(tmp_path / "first" / "best" / "model.safetensors")}, epochs=1, batch_size=16)
+    plain, note, how = run_of("plain", replace(TINY_PROBE, pictures="files"))
+    assert ("earlier" not in note, kept_files()) == (True, [])
+    first, note, how = run_of("first", TINY_PROBE)
+    assert ("earlier" in note, how) == (False, {"training": "files", "validation": "files"})
+    plainly_tuned, *_ = run_of("plainly tuned", replace(tuning, pictures="files"))
+
+    monkeypatch.setattr(head_start, "extract_features", None)
+    second, note, how = run_of("second", TINY_PROBE)
+    assert note.endswith("on training folds; features of an earlier run")
+    assert how == {"training": "not read", "validation": "files", "features": "of an earlier run"}
+    assert "of an earlier run" in (tmp_path / "second" / "report.html").read_text()
+    assert first == second == plain
+    tuned, note, how = run_of("tuned", tuning)
+    assert "features of an earlier run" in note
+    assert how == {"training": "files", "validation": "files", "features": "of an earlier run"}
+    assert tuned == plainly_tuned
+
+
+def test_other_labels_or_another_seed_use_the_same_features(run_of, monkeypatch):
+    run_of("first", TINY_PROBE)
+    monkeypatch.setattr(head_start, "extract_features", None)
+    assert "earlier" in run_of("labels", replace(TINY_PROBE, difficult="negative"))[1]
+
+
+def test_suspects_of_a_probe_need_no_second_pass(run_of, tmp_path: Path, monkeypatch):
+    run_of("first", TINY_PROBE)
+    expected, _ = out_of_fold_of_run(tmp_path / "first", device="cpu")
+    monkeypatch.setattr(kept_features, "extract_features", None)
+    seen: list[int] = []
+    again, _ = out_of_fold_of_run(tmp_path / "first", device="cpu", on_batch=seen.append)
+    assert (again.logit_NC == expected.logit_NC).all()
+    assert seen == [48]
+    (file,) = kept_files()
+    assert file.path.suffix == ".features"
