@@ -21,8 +21,8 @@ from PIL import Image
 from gpu import FULL, write_pictures
 from machine import VOC_MINI, write
 from polytag.contracts import Dataset
-from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.keeping import clear, kept_files
+from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.scenes import write_scenes
 from polytag.models.backbone import build_model
 from polytag.models.device import choose_arithmetic

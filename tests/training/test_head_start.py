@@ -47,7 +47,9 @@ def run_of(colours: Path, tmp_path: Path) -> Callable[[str, Recipe], tuple[bytes
 
 
 def test_a_second_probe_and_a_fine_tuning_begin_with_the_features_of_the_first(run_of, colours: Path, tmp_path: Path, monkeypatch):
-    tuning = replace(FINETUNE, **TINY | {"weights": str(tmp_path / "first" / "best" / "model.safetensors")}, epochs=1, batch_size=16)
+    tuning = replace(
+        FINETUNE, **TINY | {"weights": str(tmp_path / "first" / "best" / "model.safetensors")}, epochs=1, batch_size=16
+    )
     plain, note, how = run_of("plain", replace(TINY_PROBE, pictures="files"))
     assert ("earlier" not in note, kept_files()) == (True, [])
     first, note, how = run_of("first", TINY_PROBE)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from polytag.data import keeping
-from polytag.data.load import load_dataset
 from polytag.data.keeping import kept_files
+from polytag.data.load import load_dataset
 from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
 from polytag.prediction.table import read_predictions

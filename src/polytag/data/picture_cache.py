@@ -23,6 +23,7 @@ from polytag.errors import PictureError
 
 Make = Callable[[Image.Image], np.ndarray]  # upright RGB -> uint8 V x H x W x 3
 
+
 class PictureCache:
     """What is made of each picture of a list: from the cache's file, or decoded now and, where asked for, kept for the next time.
 

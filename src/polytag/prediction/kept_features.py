@@ -1,8 +1,8 @@
 """Features of a list of pictures by a frozen network, calculated once: the next probe, with other labels or another seed, and the
 fine-tuning after it, begin with them.
 
-Whatever could change a feature is part of a file's name: the pictures, the network and its weights, the preprocessing, the arithmetic
-and the versions of what computes it. So what is read has the same bits as what would be calculated.
+Whatever could change a feature is part of a file's name: the pictures, the network and its weights, the preprocessing, the
+arithmetic and the versions of what computes it. So what is read has the same bits as what would be calculated.
 """
 
 import contextlib
