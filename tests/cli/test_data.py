@@ -251,9 +251,9 @@ def test_kept_pictures_are_listed_and_removed(tmp_path: Path, monkeypatch: pytes
     (folder / "1234.pictures").write_bytes(bytes(20_000_000))
     run = functools.partial(CliRunner().invoke, verbs.app)
     first, last = run(["cache"]).output.splitlines()
-    assert first.startswith("    0.02 GB  last used 20")
+    assert first.startswith("      20.0 MB  last used 20")
     assert first.endswith("  1234.pictures")
-    assert last == f"    0.02 GB  in {folder}"
-    assert run(["cache", "--clear"]).output == f"0.02 GB removed from {folder}\n"
+    assert last == f"      20.0 MB  in {folder}"
+    assert run(["cache", "--clear"]).output == f"20.0 MB removed from {folder}\n"
     assert list(folder.iterdir()) == []
-    assert run(["cache"]).output == f"    0.00 GB  in {folder}\n"
+    assert run(["cache"]).output == f"       0.0 MB  in {folder}\n"

@@ -85,16 +85,16 @@ def cache(
     console = Console()
     folder = keeping.keeping_folder()
     if clear:
-        console.print(f"{keeping.clear() / 1e9:.2f} GB removed from {folder}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{keeping.clear() / 1e6:,.1f} MB removed from {folder}", highlight=False, markup=False, soft_wrap=True)
         return
     kept = keeping.kept_files()
     for each in kept:
         used = datetime.fromtimestamp(each.used).strftime("%Y-%m-%d %H:%M")
         console.print(
-            f"{each.num_bytes / 1e9:8.2f} GB  last used {used}  {each.path.name}", highlight=False, markup=False, soft_wrap=True
+            f"{each.num_bytes / 1e6:10,.1f} MB  last used {used}  {each.path.name}", highlight=False, markup=False, soft_wrap=True
         )
     total = sum(each.num_bytes for each in kept)
-    console.print(f"{total / 1e9:8.2f} GB  in {folder}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{total / 1e6:10,.1f} MB  in {folder}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
