@@ -32,7 +32,8 @@ _LEAST_SECONDS = 2.0  # what takes less to calculate is not kept
 
 
 class KeptFeatures:
-    """The features of these pictures by this network: those of an earlier run, or calculated now and, if it took long, kept.
+    """The features of these pictures by this network: those of an earlier run (`is_kept`), or calculated now and, if it took long,
+    kept.
 
     The classifier is no part of it: a probe's checkpoint has the features of the weights it began with. Nothing that goes wrong
     with a kept file is an error: a damaged, missing or unwritable one costs time and no more.
@@ -51,22 +52,20 @@ class KeptFeatures:
     ):
         self._paths = paths
         self._folder = folder or keeping_folder()
+        processor = torch.backends.cpu.get_cpu_capability() if arithmetic.device == "cpu" else torch.cuda.get_device_name()
         parts = (
-            _VERSION, torch.__version__, timm.__version__, torch.backends.cpu.get_cpu_capability(), arithmetic, preprocessing,
+            _VERSION, torch.__version__, timm.__version__, processor, arithmetic, preprocessing,
             backbone, json.dumps(dict(backbone_args), sort_keys=True), _digest_of_weights(model),
         )  # fmt: skip
         self._key = pictures_key(paths, "features\0" + "\0".join(map(str, parts)))
         self._found = self._read()
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether they are here already."""
-        return self._found is not None
+        self.is_kept = self._found is not None
 
     def get(self, calculate: Callable[[], Extracted]) -> Extracted:
-        """As `extract_features`, which `calculate` calls if need be."""
+        """As `extract_features`, which `calculate` calls if need be; to be asked once, for their memory is then the caller's."""
         if self._found is not None:
-            return self._found
+            found, self._found = self._found, None
+            return found
         started = time.monotonic()
         found = calculate()
         if time.monotonic() - started >= _LEAST_SECONDS and len(found[1]):
