@@ -35,7 +35,7 @@ def one(recipe: str, seed: int, options: tuple[str, ...]) -> dict[str, float]:
         ]  # fmt: skip
         load = round(os.getloadavg()[0], 2)
         started = time.perf_counter()
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True, env=os.environ | {"POLYTAG_CACHE": str(Path(folder) / "cache")})  # nothing kept before
         seconds = time.perf_counter() - started
         metrics = json.loads((run / "metrics.json").read_text())
         rows = [line.split(",") for line in (run / "results.csv").read_text().splitlines()]

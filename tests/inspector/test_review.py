@@ -47,6 +47,8 @@ def test_a_decision_and_what_becomes_of_it(store: ReviewStore):
     assert only(store) == second
     assert store.of_picture("train", "a.jpg") == {"cat": second}
     assert store.of_picture("train", "b.jpg") == {}
+    assert store.of_class("train", "cat") == {"a.jpg": second}
+    assert store.of_class("train", "dog") == store.of_class("val", "cat") == {}
     assert store.history("train") == (second, first)
     assert store.history("train", limit=1) == (second,)
     assert store.history("train", picture_id="b.jpg") == store.history("train", class_name="dog") == ()

@@ -229,10 +229,10 @@ class Looking:
     def _decisions(self, ids: Sequence[str], class_name: str) -> list[Decision | None]:
         """The last rows of the review about one class of these pictures; a review that cannot be read marks none."""
         try:
-            current = self._store.current(self.inspection.split)
+            decided = self._store.of_class(self.inspection.split, class_name)
         except RunError:
             return [None] * len(ids)
-        return [current.get((name, class_name)) for name in ids]
+        return [decided.get(name) for name in ids]
 
     def _beside(self, rows: np.ndarray, column: int) -> np.ndarray:
         beside = self.inspection.beside

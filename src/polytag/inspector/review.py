@@ -166,7 +166,14 @@ class ReviewStore:
     def of_picture(self, split: str, picture_id: str) -> Mapping[str, Decision]:
         """As `current`, of one picture, by class name."""
         with self._file.reading() as connection:
-            return {} if connection is None else {key[1]: row for key, row in _current(connection, split, picture_id).items()}
+            rows = {} if connection is None else _current(connection, split, picture_id=picture_id)
+        return {class_name: row for (_, class_name), row in rows.items()}
+
+    def of_class(self, split: str, class_name: str) -> Mapping[str, Decision]:
+        """As `current`, of one class, by picture id."""
+        with self._file.reading() as connection:
+            rows = {} if connection is None else _current(connection, split, class_name=class_name)
+        return {picture_id: row for (picture_id, _), row in rows.items()}
 
     def splits(self) -> tuple[str, ...]:
         """The splits that have been reviewed, in alphabetical order."""
@@ -220,12 +227,12 @@ def _rows(connection: Connection, query: str, values: tuple[str | int, ...]) -> 
         )  # fmt: skip
 
 
-def _current(connection: Connection, split: str, picture_id: str = "") -> dict[LabelKey, Decision]:
+def _current(connection: Connection, split: str, *, picture_id: str = "", class_name: str = "") -> dict[LabelKey, Decision]:
     query = (
         f"{_ROWS} WHERE d.number IN (SELECT max(number) FROM decisions WHERE split = ?1 AND (?2 = '' OR picture_id = ?2)"
-        " GROUP BY picture_id, class_name) ORDER BY d.number"
+        " AND (?3 = '' OR class_name = ?3) GROUP BY picture_id, class_name) ORDER BY d.number"
     )
-    return {(row.picture_id, row.class_name): row for row in _rows(connection, query, (split, picture_id))}
+    return {(row.picture_id, row.class_name): row for row in _rows(connection, query, (split, picture_id, class_name))}
 
 
 def _last(connection: Connection, split: str, picture_id: str, class_name: str, below: int = 2**63 - 1) -> Decision | None:
