@@ -251,9 +251,10 @@ def test_without_history_there_is_no_training_section(tmp_path: Path, prediction
 @pytest.mark.parametrize(
     ("rows", "num_charts"),
     [
-        ([{"epoch": 1, "train_loss": 0.5}], 1),
-        ([{"epoch": 1, "train_loss": math.nan, "val_map": 0.5}, {"epoch": 2, "train_loss": math.inf, "val_map": math.nan}], 1),
-        ([{"epoch": 0, "val_map": 0.5}, {"epoch": 1, "val_map": 0.5, "val_loss": 1e30}], 2),
+        ([{"epoch": 0, "val_loss": 0.1, "val_map": 0.5}], 0),  # a probe: one point is no course
+        ([{"epoch": 1, "train_loss": math.nan, "val_map": 0.5}, {"epoch": 2, "train_loss": math.inf, "val_map": math.nan}], 0),
+        ([{"epoch": 0, "val_map": 0.5}, {"epoch": 1, "val_map": 0.5, "val_loss": 1e30}], 1),
+        ([{"epoch": 0, "val_map": 0.5, "val_loss": 1e30}, {"epoch": 1, "val_map": 0.5, "train_loss": 0.5}], 2),
         ([{"train_loss": 0.5, "val_map": 0.3}], 0),
     ],
 )

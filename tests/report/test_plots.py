@@ -43,7 +43,7 @@ def test_only_charts_with_something_to_show(tmp_path: Path):
     )
     scores = judge_predictions(predictions, num_replicates=0)
     assert write_plots(tmp_path, scores=scores, predictions=predictions) == []
-    history = [{"epoch": 1.0, "val_map": 0.5}]
+    history = [{"epoch": 1.0, "val_map": 0.5}, {"epoch": 2.0, "val_map": 0.6, "val_loss": 0.1}]
     assert [path.name for path in write_plots(tmp_path, scores=scores, predictions=predictions, history=history)] == [
         "mean-average-precision.png"
     ]

@@ -45,7 +45,7 @@ WIDTH_PX, HEIGHT_PX, NAMES_PX = 350, 200, 80
 
 
 def history_chart(history: Sequence[Row], *, train_key: str, val_key: str, title: str, palette: Palette) -> alt.LayerChart | None:
-    """Two lines over the epochs, training and validation, each named at its end; None where no epoch has a finite value.
+    """Two lines over the epochs, training and validation, each named at its end; None where fewer than two epochs have one.
 
     `history` rows are those of results.csv; a missing or undefined value leaves a gap.
     """
@@ -56,7 +56,7 @@ def history_chart(history: Sequence[Row], *, train_key: str, val_key: str, title
         for row in history
         if math.isfinite(row.get(key, math.nan)) and math.isfinite(row.get("epoch", math.nan))
     ]
-    if not points:
+    if len({point["epoch"] for point in points}) < 2:
         return None
     values = [float(point["value"]) for point in points]
     epochs = [float(point["epoch"]) for point in points]

@@ -309,10 +309,10 @@ def _facts(recipe: Recipe, *, arithmetic: Arithmetic, state: State, how: Mapping
         "backbone": recipe.backbone,
         "starting weights": Path(recipe.weights).name,
         "input": f"{recipe.preprocessing.image_size_px} px, {recipe.fit}",
-        "best epoch": f"{state.best_epoch} of {recipe.epochs}",
+        **({"best epoch": f"{state.best_epoch} of {recipe.epochs}"} if recipe.epochs else {}),
         "arithmetic": f"{arithmetic.device}, {arithmetic.precision}"
         + (f", {processes.count} processes" if processes.count > 1 else ""),
-        "pictures": how["training"],
+        "training pictures": how["training"],
         **({"features": how["features"]} if "features" in how else {}),
         "training time": f"{sum(row['seconds'] for row in state.rows):.0f} s",
     }
