@@ -19,14 +19,6 @@ TINY = {"backbone": "test_resnet", "weights": "random", "image_size_px": 32, "de
 TINY_PROBE = replace(PROBE, **TINY)
 
 
-class Notes(Silent):
-    def __init__(self):
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
@@ -34,14 +26,17 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run_of(colours: Path, tmp_path: Path) -> Callable[[str, Recipe], tuple[bytes, str, dict[str, str]]]:
+def run_of(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, Recipe], tuple[bytes, str, dict[str, str]]]:
     """Weights, the probe's note, and where pictures came from."""
 
     def run(name: str, recipe: Recipe) -> tuple[bytes, str, dict[str, str]]:
-        notes = Notes()
-        trained = train(colours, recipe=recipe, output=tmp_path / name, watcher=notes).folder
+        said: list[str] = []
+        monkeypatch.setattr(Silent, "note", lambda watcher, text: said.append(text))
+        trained = train(colours, recipe=recipe, output=tmp_path / name).folder
         pictures = json.loads((trained.path / "env.json").read_text())["pictures"]
-        return (trained.best / "model.safetensors").read_bytes(), "".join(notes.notes), pictures
+        return (trained.best / "model.safetensors").read_bytes(), "".join(said), pictures
 
     return run
 

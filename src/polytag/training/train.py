@@ -224,7 +224,7 @@ def _run(
                 pictures=how,
             )
         if set(reading.how.values()) != {"files"}:
-            watcher.note("; ".join(f"{use} pictures: {how}" for use, how in reading.how.items()))
+            watcher.note("; ".join(f"{use} pictures: {way}" for use, way in reading.how.items()))
         if processes.count > 1:
             watcher.note(
                 f"{processes.count} processes share every batch of {recipe.batch_size}; batch normalisation, where the backbone "
