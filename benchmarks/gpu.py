@@ -3,9 +3,9 @@
 Runs from a source tree, without network, on generated JPEGs of VOC's number and size, in less than ten minutes:
 
     PYTHONPATH=src python benchmarks/gpu.py             # writes benchmarks/results/gpu.json
-    PYTHONPATH=src python benchmarks/gpu.py --dry-run   # the same lines on few small pictures and the processor; writes nothing
+    PYTHONPATH=src python benchmarks/gpu.py --dry-run   # the same lines on few small images and the processor; writes nothing
 
-Goals: the job in at most 30 s and 50 times as fast as the plain loop with 0 workers on the same card; 12,000 pictures a second in
+Goals: the job in at most 30 s and 50 times as fast as the plain loop with 0 workers on the same card; 12,000 images a second in
 sustained training.
 """
 
@@ -32,8 +32,8 @@ from torchvision.transforms import v2
 
 from machine import write
 from polytag.contracts import Dataset
+from polytag.data.images import read_image
 from polytag.data.load import load_dataset
-from polytag.data.pictures import read_picture
 from polytag.models.backbone import build_model, logits
 from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
 from polytag.training.feed import FileFeed, kept_for_training
@@ -53,11 +53,11 @@ class Size:
 
     num_train: int = 5717
     num_val: int = 5823  # VOC 2012: 11,540 together
-    picture_px: tuple[int, int] = (500, 375)
+    image_px: tuple[int, int] = (500, 375)
     input_px: int = 224
     backbone: str = "resnet18"
     epochs: int = 20
-    plain_pictures: int = 640
+    plain_images: int = 640
     sustained_batch: int = 256
     sustained_epochs: int = 20
     repeats: int = 30
@@ -66,40 +66,40 @@ class Size:
 
 FULL = Size()
 DRY = Size(
-    num_train=40, num_val=24, picture_px=(80, 60), input_px=32, backbone="test_resnet", epochs=2, plain_pictures=16,
+    num_train=40, num_val=24, image_px=(80, 60), input_px=32, backbone="test_resnet", epochs=2, plain_images=16,
     sustained_batch=8, sustained_epochs=2, repeats=2, matrix_px=64,
 )  # fmt: skip
 
 
-def write_pictures(folder: Path, size: Size) -> Path:
+def write_images(folder: Path, size: Size) -> Path:
     """A CSV data set of JPEGs with as many pixels and about as many bytes as VOC's; three in ten stand upright."""
-    (folder / "pictures").mkdir(parents=True)
-    num_pictures = size.num_train + size.num_val
+    (folder / "images").mkdir(parents=True)
+    num_images = size.num_train + size.num_val
     rng = np.random.default_rng(0)
-    present_NC = rng.random((num_pictures, NUM_CLASSES)) < 0.03
-    present_NC[np.arange(num_pictures), np.arange(num_pictures) % NUM_CLASSES] = True
+    present_NC = rng.random((num_images, NUM_CLASSES)) < 0.03
+    present_NC[np.arange(num_images), np.arange(num_images) % NUM_CLASSES] = True
     tint_C3 = rng.integers(40, 216, (NUM_CLASSES, 3))
 
     def make(row: int) -> None:
         rng = np.random.default_rng((1, row))
-        width, height = size.picture_px if row % 10 < 7 else size.picture_px[::-1]
+        width, height = size.image_px if row % 10 < 7 else size.image_px[::-1]
         coarse = rng.integers(0, 255, (12, 12, 3))
         for column in np.flatnonzero(present_NC[row]):
             top, left = rng.integers(0, 8, 2)
             coarse[top : top + 4, left : left + 4] = tint_C3[column]
         smooth = np.asarray(Image.fromarray(coarse.astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC))
         pixels = smooth + rng.normal(0, 11, (height, width, 1))  # grain: without it a JPEG is too small, and quick to decode
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / "pictures" / f"{row:05}.jpg", quality=92)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"{row:05}.jpg", quality=92)
 
     with ThreadPoolExecutor(num_cores()) as pool:
-        list(pool.map(make, range(num_pictures)))
+        list(pool.map(make, range(num_images)))
     names = [f"class{number:02}" for number in range(NUM_CLASSES)]
     with open(folder / "labels.csv", "w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["file_name", "labels", "split"])
-        for row in range(num_pictures):
+        for row in range(num_images):
             labels = "|".join(name for name, here in zip(names, present_NC[row], strict=True) if here)
-            rows.writerow([f"pictures/{row:05}.jpg", labels, "train" if row < size.num_train else "val"])
+            rows.writerow([f"images/{row:05}.jpg", labels, "train" if row < size.num_train else "val"])
     return folder / "labels.csv"
 
 
@@ -108,7 +108,7 @@ def the_job(data: Path, size: Size, folder: Path, *, device: str) -> dict[str, o
     command = [
         sys.executable, "-m", "polytag", "train", str(data), "--recipe", "velocity", "--weights", "random", "--device", device,
         "--backbone", size.backbone, "--image-size", str(size.input_px), "--epochs", str(size.epochs),
-        "--pictures", "resident", "--output", str(folder / "run"),
+        "--images", "resident", "--output", str(folder / "run"),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(SRC), "POLYTAG_CACHE": str(folder / "cache")}
     started = time.perf_counter()
@@ -126,8 +126,8 @@ def the_job(data: Path, size: Size, folder: Path, *, device: str) -> dict[str, o
         "seconds_before_and_after": seconds - sum(epochs),  # imports, decoding, judging
         "first_epoch_seconds": epochs[0],
         "median_epoch_seconds": float(np.median(epochs)),
-        "training_pictures_per_second": float(np.median([float(row["pictures_per_second"]) for row in rows])),
-        "pictures": environment_json["pictures"],
+        "training_images_per_second": float(np.median([float(row["images_per_second"]) for row in rows])),
+        "images": environment_json["images"],
         "arithmetic": environment_json["arithmetic"],
         "notes": [line for line in done.stdout.splitlines() if "CUDA graph" in line],
         "val_map": float(rows[-1]["val_map"]),
@@ -149,12 +149,12 @@ class Plain(torch.utils.data.Dataset):
         return len(self.dataset)
 
     def __getitem__(self, row: int):
-        picture = Image.open(self.dataset.paths[row]).convert("RGB")
-        return self.transform(picture), torch.from_numpy(np.array(self.dataset.target_NC[row])).float()
+        image = Image.open(self.dataset.paths[row]).convert("RGB")
+        return self.transform(image), torch.from_numpy(np.array(self.dataset.target_NC[row])).float()
 
 
 def plain_loop(train_set: Dataset, val_set: Dataset, size: Size, *, device: str) -> dict[str, float]:
-    """The plain loop with 0 workers, float32, batch 16, over fewer pictures; seconds a picture, and the job scaled from them."""
+    """The plain loop with 0 workers, float32, batch 16, over fewer images; seconds an image, and the job scaled from them."""
     torch.manual_seed(7)
     model = timm.create_model(size.backbone, num_classes=NUM_CLASSES).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
@@ -177,14 +177,14 @@ def plain_loop(train_set: Dataset, val_set: Dataset, size: Size, *, device: str)
 
     measured = {}
     for name, work, dataset in (("training", train, train_set), ("validation", validate, val_set)):
-        dataset = dataset.take(range(min(len(dataset), size.plain_pictures)))
+        dataset = dataset.take(range(min(len(dataset), size.plain_images)))
         work(dataset.take(range(min(len(dataset), 32))))  # warm
         measured[name] = seconds_of(lambda work=work, dataset=dataset: work(dataset), device=device) / len(dataset)
     scaled = size.epochs * (measured["training"] * size.num_train + measured["validation"] * size.num_val)
     return {
-        "pictures": float(size.plain_pictures),
-        "training_ms_a_picture": 1000 * measured["training"],
-        "validation_ms_a_picture": 1000 * measured["validation"],
+        "images": float(size.plain_images),
+        "training_ms_an_image": 1000 * measured["training"],
+        "validation_ms_an_image": 1000 * measured["validation"],
         "scaled_to_the_job_seconds": scaled,
     }
 
@@ -209,7 +209,7 @@ def peak_tflops(size: Size, *, device: str) -> float:
 
 
 def step_gflops(size: Size) -> float:
-    """Of forward and backward of one picture, as PyTorch counts them: a product and a sum are two."""
+    """Of forward and backward of one image, as PyTorch counts them: a product and a sum are two."""
     model = timm.create_model(size.backbone, num_classes=NUM_CLASSES)
     counter = FlopCounterMode(display=False)
     with counter:
@@ -228,14 +228,14 @@ class Clock(Silent):
         self.notes.append(text)
 
     def epoch(self, row) -> None:
-        self.rates.append(row["pictures_per_second"])
+        self.rates.append(row["images_per_second"])
 
 
 def sustained(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic: Arithmetic) -> dict[str, object]:
-    """Training at a batch that fills the card, on resident pictures: the loop's own rate, and what its parts take."""
+    """Training at a batch that fills the card, on resident images: the loop's own rate, and what its parts take."""
     recipe = replace(
         VELOCITY, weights="random", backbone=size.backbone, image_size_px=size.input_px, batch_size=size.sustained_batch,
-        epochs=size.sustained_epochs, device=arithmetic.device, precision=arithmetic.precision, pictures="resident",
+        epochs=size.sustained_epochs, device=arithmetic.device, precision=arithmetic.precision, images="resident",
     )  # fmt: skip
     small_val = val_set.take(range(16))
     started = time.perf_counter()
@@ -256,14 +256,14 @@ def sustained(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic: A
     )
     rates = clock.rates[1:]  # the first epoch captures the graph
     parts = parts_of_a_step(train_set, reading, recipe, model=model, arithmetic=arithmetic, size=size)
-    per_picture = {name: 1e6 * seconds / size.sustained_batch for name, seconds in parts.items()}
+    per_image = {name: 1e6 * seconds / size.sustained_batch for name, seconds in parts.items()}
     loop_us = 1e6 / float(np.median(rates))
     return {
         "batch": size.sustained_batch,
-        "pictures_per_second": {"min": min(rates), "median": float(np.median(rates)), "max": max(rates), "n_epochs": len(rates)},
-        "decoding_all_pictures_seconds": decoding,
-        "microseconds_a_picture": {**per_picture, "loop": loop_us},
-        "limit": limit(per_picture, loop_us),
+        "images_per_second": {"min": min(rates), "median": float(np.median(rates)), "max": max(rates), "n_epochs": len(rates)},
+        "decoding_all_images_seconds": decoding,
+        "microseconds_an_image": {**per_image, "loop": loop_us},
+        "limit": limit(per_image, loop_us),
         "notes": clock.notes,
     }
 
@@ -287,29 +287,29 @@ def parts_of_a_step(
     }
 
 
-def limit(per_picture: dict[str, float], loop_us: float) -> str:
+def limit(per_image: dict[str, float], loop_us: float) -> str:
     """In a sentence, what the loop waits for."""
-    device = per_picture["step"] + per_picture["optimizer"]
+    device = per_image["step"] + per_image["optimizer"]
     if device > 0.85 * loop_us:
-        share = per_picture["augmentation"] / per_picture["step"]
+        share = per_image["augmentation"] / per_image["step"]
         return (
             f"the card's own work: {device / loop_us:.0%} of the loop's time; augmentation alone would be {share:.0%} of the step"
         )
-    if per_picture["chance"] > 0.85 * loop_us:
-        return "the processor, which draws the choices of augmentation one picture at a time"
+    if per_image["chance"] > 0.85 * loop_us:
+        return "the processor, which draws the choices of augmentation one image at a time"
     return f"the processor between the steps: the card's own work is {device / loop_us:.0%} of the loop's time"
 
 
 def same_answers(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic: Arithmetic) -> dict[str, float]:
-    """The fast ways beside the plain ones, on this device: pictures, logits, gradients."""
+    """The fast ways beside the plain ones, on this device: images, logits, gradients."""
     recipe = replace(
         VELOCITY, weights="random", backbone=size.backbone, image_size_px=size.input_px, device=arithmetic.device,
-        precision=arithmetic.precision, pictures="resident",
+        precision=arithmetic.precision, images="resident",
     )  # fmt: skip
     few, few_val = train_set.take(range(32)), val_set.take(range(16))
     reading = open_reading(few, few_val, recipe=recipe, arithmetic=arithmetic, has_probe=False)
     plain = FileFeed(
-        read=lambda row: kept_for_training(recipe, read_picture(few.paths[row])), recipe=recipe, device=arithmetic.device
+        read=lambda row: kept_for_training(recipe, read_image(few.paths[row])), recipe=recipe, device=arithmetic.device
     )
     std = torch.tensor(recipe.preprocessing.std, device=arithmetic.device) * 255
     pixels = []
@@ -346,7 +346,7 @@ def same_answers(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dry-run", action="store_true", help="few small pictures on the processor; nothing is written")
+    parser.add_argument("--dry-run", action="store_true", help="few small images on the processor; nothing is written")
     options = parser.parse_args()
     if not options.dry_run and not torch.cuda.is_available():
         print("skipped: no GPU here; `--dry-run` runs every line that needs none")
@@ -362,19 +362,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         started = time.perf_counter()
-        data = write_pictures(folder / "data", size)
+        data = write_images(folder / "data", size)
         dataset = load_dataset(data)
         train_set, val_set = dataset.split("train"), dataset.split("val")
         kilobytes = np.mean([path.stat().st_size for path in train_set.paths[:500]]) / 1000
-        measured("pictures", {"kilobytes": float(kilobytes), "writing_seconds": time.perf_counter() - started})
+        measured("images", {"kilobytes": float(kilobytes), "writing_seconds": time.perf_counter() - started})
         measured("job", the_job(data, size, folder, device=device))
         measured("plain", plain_loop(train_set, val_set, size, device=device))
         measured("same_answers", same_answers(train_set, val_set, size, arithmetic=arithmetic))
         measured("sustained", sustained(train_set, val_set, size, arithmetic=arithmetic))
         measured("peak_bf16_tflops", peak_tflops(size, device=device))
-        measured("gflops_a_picture", step_gflops(size))
-    rate = result["sustained"]["pictures_per_second"]["median"]
-    measured("share_of_peak", rate * result["gflops_a_picture"] / 1000 / result["peak_bf16_tflops"])
+        measured("gflops_an_image", step_gflops(size))
+    rate = result["sustained"]["images_per_second"]["median"]
+    measured("share_of_peak", rate * result["gflops_an_image"] / 1000 / result["peak_bf16_tflops"])
     measured("times_shorter_than_plain", result["plain"]["scaled_to_the_job_seconds"] / result["job"]["seconds"])
     if not options.dry_run:
         measured(
@@ -382,7 +382,7 @@ def main() -> None:
             {
                 "job_at_most_30_s": result["job"]["seconds"] <= 30,
                 "fifty_times_shorter": result["times_shorter_than_plain"] >= 50,
-                "sustained_12000_pictures_per_second": rate >= 12_000,
+                "sustained_12000_images_per_second": rate >= 12_000,
             },
         )
         write("gpu", result)

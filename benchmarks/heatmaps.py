@@ -1,7 +1,7 @@
 """Do heat maps point at the object? The pointing game on real photographs and on generated scenes, and the time of a map.
 
-For every (picture, present class) of the validation split: is the warmest place of the class's map in one of its boxes, beside two
-things that know nothing (a place drawn at random, the middle of the picture) and one that knows too much (the same picture's map
+For every (image, present class) of the validation split: is the warmest place of the class's map in one of its boxes, beside two
+things that know nothing (a place drawn at random, the middle of the image) and one that knows too much (the same image's map
 of another present class). Zhang et al., Top-down Neural Attention by Excitation Backprop, ECCV 2016.
 
     python benchmarks/heatmaps.py [RUN DATA]...     trained here where none are given
@@ -21,8 +21,8 @@ from machine import VOC_MINI, WEIGHTS, write
 from polytag import PROBE, load_dataset, train
 from polytag.data.augment import seen_region, views
 from polytag.data.boxes import Box, boxes_reader
+from polytag.data.images import read_image
 from polytag.data.load import ReadOptions
-from polytag.data.pictures import read_picture
 from polytag.data.scenes import write_scenes
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.heatmap import class_activation
@@ -35,7 +35,7 @@ def inside(place: tuple[float, float], boxes: list[Box]) -> bool:
 
 
 def covered(boxes: list[Box], *, steps: int = 100) -> float:
-    """Share of the picture that the boxes cover, on a grid: what a place drawn at random would hit."""
+    """Share of the image that the boxes cover, on a grid: what a place drawn at random would hit."""
     middle = (np.arange(steps) + 0.5) / steps
     grid = np.zeros((steps, steps), bool)
     for box in boxes:
@@ -58,12 +58,12 @@ def pointing_game(run: Path, data: Path) -> dict[str, object]:
         columns = np.flatnonzero(val_set.target_NC[row] == 1).tolist()
         if not columns:
             continue
-        picture = read_picture(path)
-        pixels = to_input(torch.from_numpy(views(picture, preprocessing)[:1]), preprocessing, "cpu")
+        image = read_image(path)
+        pixels = to_input(torch.from_numpy(views(image, preprocessing)[:1]), preprocessing, "cpu")
         started = time.perf_counter()
         heat_Khw = class_activation(predictor.model, pixels, columns)
         seconds.append(time.perf_counter() - started)
-        left, top, right, bottom = seen_region(picture.size, preprocessing)
+        left, top, right, bottom = seen_region(image.size, preprocessing)
         places: list[tuple[float, float]] = []
         for heat_hw in heat_Khw:
             y, x = np.unravel_index(heat_hw.argmax(), heat_hw.shape)
@@ -80,11 +80,11 @@ def pointing_game(run: Path, data: Path) -> dict[str, object]:
         "n": len(own),
         "warmest_place_in_a_box": round(float(np.mean(own)), 3),
         "random_place": round(float(np.mean(share)), 3),
-        "middle_of_the_picture": round(float(np.mean(centre)), 3),
+        "middle_of_the_image": round(float(np.mean(centre)), 3),
         "num_pairs_of_present_classes": len(pairs),
         "own_map": round(float(np.mean([pair[0] for pair in pairs])), 3),
         "map_of_the_other_class": round(float(np.mean([pair[1] for pair in pairs])), 3),
-        "median_milliseconds_a_picture": round(1000 * statistics.median(seconds), 1),
+        "median_milliseconds_an_image": round(1000 * statistics.median(seconds), 1),
     }
 
 

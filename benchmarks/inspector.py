@@ -1,12 +1,12 @@
-"""The inspector on 50,000 pictures of 80 classes, in a real browser: first paint, threshold, scrolling, memory, accessibility.
+"""The inspector on 50,000 images of 80 classes, in a real browser: first paint, threshold, scrolling, memory, accessibility.
 
-The table is made up: seeded scores with signal, labels that nobody knows, COCO's class names. Its 50,000 pictures are hard links to
+The table is made up: seeded scores with signal, labels that nobody knows, COCO's class names. Its 50,000 images are hard links to
 2,000 generated JPEGs of 500 x 375 pixels; the thumbnails' cache goes by the path, so every one is decoded on its own, though the
 disk's cache holds them all. `polytag inspect` runs as a process of its own, without a model, with an empty cache of thumbnails, and
 Debian's chromium on the same cores, drawing without a graphics card. `inspector_watch.js` says what a page shows in each frame.
 
 Cold: no thumbnail was made before. Warm: the server has them all, the browser none. A cell is blank while it is in the window
-without its picture. The axe-core accessibility checker comes from npm; where that is not at hand, that part is left out.
+without its image. The axe-core accessibility checker comes from npm; where that is not at hand, that part is left out.
 
 One long module: its parts share one table, one server and one browser.
 """
@@ -63,7 +63,7 @@ AIMS = {"first_useful_paint_ms": 1500, "threshold_ms": 50, "blank_ms": 200, "mem
 # ---- what is looked at ----
 
 
-def make_pictures(folder: Path, number: int) -> list[str]:
+def make_images(folder: Path, number: int) -> list[str]:
     """Paths of JPEGs with the detail of photographs: noise whose power falls with the frequency, in colours that go together."""
     rng = np.random.default_rng(0)
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(375), np.fft.rfftfreq(500), indexing="ij"))
@@ -78,9 +78,9 @@ def make_pictures(folder: Path, number: int) -> list[str]:
         pixels = (rng.uniform(70, 180) + 45 * mixed_3HW).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
         Image.fromarray(pixels).save(files / f"{k:06d}.jpg", quality=90)
     paths: list[str] = []
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     for row in range(number):
-        path = folder / "pictures" / f"{row:012d}.jpg"
+        path = folder / "images" / f"{row:012d}.jpg"
         os.link(files / f"{row % NUM_FILES:06d}.jpg", path)
         paths.append(str(path))
     return paths
@@ -94,13 +94,13 @@ def make_table(folder: Path, number: int) -> Path:
     bias_C, gain_C = np.log(share_C / (1 - share_C)) - 1, rng.uniform(2, 6, len(names))
     logit_NC = (bias_C + gain_C * target_NC + 1.5 * rng.normal(size=target_NC.shape)).astype(np.float32)
     target_NC[rng.random(target_NC.shape) < 0.05] = -1
-    paths = make_pictures(folder, number)
+    paths = make_images(folder, number)
     table = Predictions(
         ids=tuple(Path(path).stem for path in paths),
         logit_NC=logit_NC,
         target_NC=target_NC,
         label_set=LabelSet(names=tuple(names)),
-        picture_paths=tuple(paths),
+        image_paths=tuple(paths),
         source="made up",
     )
     write_predictions(table, folder / "predictions.parquet")
@@ -209,13 +209,13 @@ def first_paint(browser: Browser, server: Server, path: str) -> dict[str, float]
         seen = page.evaluate("watched.began()")
     found = {"first_contentful_paint": seen["paint"]}
     if seen["rows"]:
-        pictured = [now for now, is_pictured in seen["rows"] if is_pictured]
-        lost = [now for now, is_pictured in seen["rows"] if not is_pictured and now > pictured[0]]
+        imaged = [now for now, is_imaged in seen["rows"] if is_imaged]
+        lost = [now for now, is_imaged in seen["rows"] if not is_imaged and now > imaged[0]]
         found |= {
-            "first_row_pictured": pictured[0],
+            "first_row_imaged": imaged[0],
             "grid_taken_over": seen["takenOver"],
-            "first_row_pictured_for_good": pictured[-1],
-            "row_lost_again": sum(later - gone for gone, later in zip(lost, pictured[1:], strict=True)),
+            "first_row_imaged_for_good": imaged[-1],
+            "row_lost_again": sum(later - gone for gone, later in zip(lost, imaged[1:], strict=True)),
         }
     return found
 
@@ -301,7 +301,7 @@ def scrolling(browser: Browser, server: Server, class_names: Sequence[str]) -> d
     found: dict[str, object] = {}
     for pace, speed in {**SPEEDS, "jump": 0}.items():
         seen: dict[str, list[dict[str, Any]]] = {"cold": [], "warm": []}
-        for name in class_names:  # each class has an order, and so pictures, of its own
+        for name in class_names:  # each class has an order, and so images, of its own
             seen["cold"].append(scrolled(browser, server, name, speed, is_cold=True))
             seen["warm"].append(scrolled(browser, server, name, speed, is_cold=False))
         found[pace] = {"pixels_a_second": speed} | {
@@ -357,12 +357,12 @@ def axe_source(folder: Path) -> str:
 
 
 def accessibility(browser: Browser, server: Server, source: str, class_name: str) -> dict[str, object]:
-    picture = asked(server.url, "/api/ranking?" + urlencode({"class": class_name}))[1]["pictures"][0]["id"]
+    image = asked(server.url, "/api/ranking?" + urlencode({"class": class_name}))[1]["images"][0]["id"]
     paths = {
         "/": "/",
         "/ranking": ranking(class_name),
         "/ranking, filtered": ranking(class_name, outcome="unknown", min_labels="3"),
-        "/picture": "/picture?" + urlencode({"class": class_name, "id": picture}),
+        "/image": "/image?" + urlencode({"class": class_name, "id": image}),
         "/review": "/review",
         "/predict": "/predict",
         "a problem": "/nowhere",
@@ -397,7 +397,7 @@ def accessibility(browser: Browser, server: Server, source: str, class_name: str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=50_000)
+    parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=("paint", "threshold", "scroll", "api", "axe"), help="one part, printed and not kept")
     parser.add_argument("--data", type=Path, help="a folder to keep the made-up table in, and to find it again")
@@ -412,7 +412,7 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
         table = folder / "predictions.parquet"
         if not table.is_file():
-            make_table(folder, options.pictures)
+            make_table(folder, options.images)
         browser = running.chromium.launch(executable_path=chromium, args=QUIET)
 
         def wanted(part: str) -> bool:
@@ -425,7 +425,7 @@ def main() -> None:
             "chromium": browser.version,
             "playwright": version("playwright"),
             "uvicorn": version("uvicorn"),
-            "pictures": options.pictures,
+            "images": options.images,
             "classes": len(names),
             "window": WINDOW,
             "aims": AIMS,

@@ -1,9 +1,9 @@
 // What a page of the inspector shows in every frame, from its beginning. benchmarks/inspector.py runs this before the page's own scripts.
 window.watched = (() => {
-  const rows = []; // [time, whether all cells of the first row in the window have their picture], where that changed
+  const rows = []; // [time, whether all cells of the first row in the window have their image], where that changed
   const moves = []; // of the slider: what an input event led to
   const lists = []; // from an input event to the list that it asked for
-  let stays = new Map(); // cells in the window: since when, without a picture for how long
+  let stays = new Map(); // cells in the window: since when, without an image for how long
   let past = [];
   let frames = [];
   let bare = 0; // ms in which a part of the list that is in the window had no cells
@@ -61,8 +61,8 @@ window.watched = (() => {
     bareFor = isBare ? bareFor + step : 0;
     bare += isBare ? step : 0;
     barest = Math.max(barest, bareFor);
-    const isPictured = firstRow.length > 0 && firstRow.every(Boolean);
-    if (isPictured !== (rows.at(-1)?.[1] ?? false)) rows.push([now, isPictured]);
+    const isImaged = firstRow.length > 0 && firstRow.every(Boolean);
+    if (isImaged !== (rows.at(-1)?.[1] ?? false)) rows.push([now, isImaged]);
   }
   requestAnimationFrame(look);
 

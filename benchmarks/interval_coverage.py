@@ -1,7 +1,7 @@
 """How often the 95% intervals of AP and mAP hold the truth, in a simulation whose truth is known.
 
 Five independent classes of 5 to 30% positives; positives score 1 to 2.5 standard deviations higher. The true AP is an integral;
-each data set draws its pictures, and gets its percentile bootstrap intervals of 500 replicates.
+each data set draws its images, and gets its percentile bootstrap intervals of 500 replicates.
 """
 
 import argparse
@@ -17,21 +17,21 @@ SHIFT_C = np.array([1.0, 1.5, 1.5, 2.5, 2.0])
 
 
 def true_ap(share: float, shift: float) -> float:
-    """The AP of infinitely many pictures: precision integrated over recall."""
+    """The AP of infinitely many images: precision integrated over recall."""
     threshold = np.linspace(-9, shift + 9, 400_001)
     recall, false = norm.sf(threshold - shift), norm.sf(threshold)
     return float(-np.trapezoid(share * recall / (share * recall + (1 - share) * false), recall))
 
 
-def coverage(num_pictures: int, *, num_sets: int, seed: int = 0) -> dict[str, object]:
+def coverage(num_images: int, *, num_sets: int, seed: int = 0) -> dict[str, object]:
     """Share of data sets whose interval holds the truth: of each class's AP, over all of them, and of mAP."""
     truth_C = np.array([true_ap(share, shift) for share, shift in zip(SHARE_C, SHIFT_C, strict=True)])
     rng = np.random.default_rng(seed)
     num_held_C, num_held_mean = np.zeros(len(SHARE_C)), 0
     for number in range(num_sets):
-        target_NC = (rng.random((num_pictures, len(SHARE_C))) < SHARE_C).astype(np.int8)
+        target_NC = (rng.random((num_images, len(SHARE_C))) < SHARE_C).astype(np.int8)
         score_NC = rng.normal(size=target_NC.shape) + SHIFT_C * target_NC
-        weight_NB = weights_of(num_pictures, num_replicates=500, seed=number)
+        weight_NB = weights_of(num_images, num_replicates=500, seed=number)
         found = intervals_of(replicates(target_NC, weight_NB, score_NC=score_NC).ap_BC)
         num_held_C += (found.low_C <= truth_C) & (truth_C <= found.high_C)
         num_held_mean += found.mean_low <= truth_C.mean() <= found.mean_high
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=1000)
     num_sets = parser.parse_args().sets
-    found = {f"{number} pictures": coverage(number, num_sets=num_sets) for number in (500, 1000, 3000)}
+    found = {f"{number} images": coverage(number, num_sets=num_sets) for number in (500, 1000, 3000)}
     write("interval_coverage", {"nominal": 0.95, **found})
 
 

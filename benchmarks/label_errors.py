@@ -3,7 +3,7 @@
 Known labels are flipped at random, class by class, and the list is made again from the same scores. Twice: 5% of the labels that
 say present and 5% of those that say absent ("both"); and, as labels that say absent are seldom wrong that often, 5% of those that
 say present and as many of the others ("equal"). At the number planted, precision and recall of a list are one number. The labels
-of voc-mini that were wrong before count against it. Training pictures are scored out-of-fold after their labels were flipped.
+of voc-mini that were wrong before count against it. Training images are scored out-of-fold after their labels were flipped.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from polytag.contracts import ABSENT, PRESENT
 from polytag.metrics.label_errors import LabelSuspects, cleanlab_suspects, find_suspects
 from polytag.models.checkpoint import Checkpoint
 from polytag.prediction.inference import Predictor, extract_features
-from polytag.training.out_of_fold import training_pictures
+from polytag.training.out_of_fold import training_images
 from polytag.training.probe import fit_probe
 
 SHARE, SEEDS = 0.05, range(5)
@@ -110,8 +110,8 @@ def over_seeds(runs: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, d
 
 
 def out_of_fold_with_wrong_labels(run: Path) -> list[dict[str, dict[str, float]]]:
-    """Training pictures: flipped first, then scored by fits that learned from other pictures, whose labels were flipped too."""
-    dataset, recipe = training_pictures(run)
+    """Training images: flipped first, then scored by fits that learned from other images, whose labels were flipped too."""
+    dataset, recipe = training_images(run)
     predictor = Predictor.load(Checkpoint.read(run / "best"))
     feature_ND, rows, _ = extract_features(
         predictor.model, dataset, preprocessing=predictor.checkpoint.preprocessing, arithmetic=predictor.arithmetic
@@ -131,7 +131,7 @@ def out_of_fold_with_wrong_labels(run: Path) -> list[dict[str, dict[str, float]]
 
 
 def seconds_of_many() -> float:
-    """Of the suspects of 100,000 pictures and 80 classes."""
+    """Of the suspects of 100,000 images and 80 classes."""
     rng = np.random.default_rng(0)
     target_NC = (rng.random((100_000, 80)) < rng.uniform(0.002, 0.1, 80)).astype(np.int8)
     predictions = Predictions(
@@ -168,7 +168,7 @@ def main() -> None:
     before = find_suspects(predictions)
     estimated = [part for part in before.classes if not part.reason]
     result: dict[str, object] = {
-        "what": "voc-mini val (874 pictures, 20 classes), linear probe on mobilenetv2_100 (ImageNet)",
+        "what": "voc-mini val (874 images, 20 classes), linear probe on mobilenetv2_100 (ImageNet)",
         "share_flipped": SHARE,
         "seeds": len(SEEDS),
         "estimated_before_planting": {
@@ -188,7 +188,7 @@ def main() -> None:
         result[kind] = over_seeds(runs)
         if peers:
             result[f"{kind}, cleanlab"] = over_seeds(peers)
-    result["equal, training pictures out-of-fold"] = over_seeds(training)
+    result["equal, training images out-of-fold"] = over_seeds(training)
     result["seconds_of_100000_x_80"] = round(seconds_of_many(), 1)
     write("label_errors", result)
 

@@ -1,7 +1,7 @@
-"""What a review of the most suspect training labels is worth: mAP before and after, on the same clean validation pictures.
+"""What a review of the most suspect training labels is worth: mAP before and after, on the same clean validation images.
 
 Wrong labels are planted in the training split: a fifth of every class's positives are made absent, and as many negatives, drawn at
-random, present. A probe is trained on that; its training pictures are scored out-of-fold; a reviewer who knows the truth looks at
+random, present. A probe is trained on that; its training images are scored out-of-fold; a reviewer who knows the truth looks at
 the K most suspect labels, through the real review file; `labels export` writes the corrected data; a probe is trained on those.
 Control: the same reviewer looks at K labels drawn at random. Also shown: a probe trained on the labels before anything was planted.
 
@@ -72,7 +72,7 @@ def review(run: Path, scored: Predictions, truth: Dataset, labels: list[Label]) 
         for row, column in labels:
             store.decide(
                 split="train",
-                picture_id=scored.ids[row],
+                image_id=scored.ids[row],
                 class_name=truth.label_set.names[column],
                 label=int(truth.target_NC[row_of[scored.ids[row]], column]),
                 given=int(scored.target_NC[row, column]),
@@ -89,7 +89,7 @@ def predictions_of(run: Path) -> Predictions:
 
 
 def against(before: Path, after: Path) -> dict[str, float]:
-    """mAP of the later run minus the earlier one's, paired over the validation pictures."""
+    """mAP of the later run minus the earlier one's, paired over the validation images."""
     found = compare(predictions_of(before), predictions_of(after), names=("before", "after"))
     mean = found.differences[0].mean
     return {"mAP": found.mean_aps[1].value, "difference": mean.value, "low": mean.low, "high": mean.high, "p": mean.p}
@@ -138,7 +138,7 @@ def over_seeds(data: Path, recipe: Recipe, *, num_looks: int, seeds: int, folder
         for name in ("before", "review", "random", "clean")
     }
     return {
-        "pictures": {name: dataset.split_N.count(name) for name in ("train", "val")},
+        "images": {name: dataset.split_N.count(name) for name in ("train", "val")},
         "classes": len(dataset.label_set),
         "known_training_labels": known,
         "looks": num_looks,

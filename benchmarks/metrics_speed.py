@@ -26,11 +26,11 @@ SHAPES = ((1_000_000, 80), (50_000, 1_000))
 SIDES = ("polytag", "polytag, one thread", "scikit-learn", "torchmetrics")
 
 
-def table(num_pictures: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def table(num_images: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Targets with 3% positives, float32 scores that know something of them."""
     rng = np.random.default_rng(0)
-    target_NC = (rng.random((num_pictures, num_classes), dtype=np.float32) < 0.03).astype(np.int8)
-    score_NC = rng.standard_normal((num_pictures, num_classes), dtype=np.float32)
+    target_NC = (rng.random((num_images, num_classes), dtype=np.float32) < 0.03).astype(np.int8)
+    score_NC = rng.standard_normal((num_images, num_classes), dtype=np.float32)
     score_NC += 1.5 * target_NC
     return target_NC, score_NC
 
@@ -131,8 +131,8 @@ def main() -> None:
             check=True,
             env=os.environ | {"UV_SYSTEM_CERTS": "1"},
         )
-        for num_pictures, num_classes in SHAPES:
-            target_NC, score_NC = table(num_pictures, num_classes)
+        for num_images, num_classes in SHAPES:
+            target_NC, score_NC = table(num_images, num_classes)
             np.save(folder / "target.npy", target_NC)
             np.save(folder / "score.npy", score_NC)
             del target_NC, score_NC
@@ -140,7 +140,7 @@ def main() -> None:
             for _ in range(options.turns):
                 for side in SIDES:
                     found[side].append(child(side, folder, libraries))
-                    print(num_pictures, num_classes, side, found[side][-1], flush=True)
+                    print(num_images, num_classes, side, found[side][-1], flush=True)
             sides = {
                 side: {
                     "seconds": [run["seconds"] for run in runs],
@@ -151,7 +151,7 @@ def main() -> None:
             }
             median = {side: statistics.median(values["seconds"]) for side, values in sides.items()}
             ratios = {f"{peer} / {ours}": median[peer] / median[ours] for ours in SIDES[:2] for peer in SIDES[2:]}
-            results[f"{num_pictures} x {num_classes}"] = {"sides": sides, "ratios": ratios}
+            results[f"{num_images} x {num_classes}"] = {"sides": sides, "ratios": ratios}
         results["bootstrap, 1000 replicates, 5823 x 20, seconds"] = bootstrap_seconds(5)
         results["polytag evaluate, 100000 x 80, Parquet to report, seconds"] = [evaluate_seconds(folder) for _ in range(2)]
     peers = {"scikit-learn": version("scikit-learn"), "torchmetrics": TORCHMETRICS}

@@ -1,8 +1,8 @@
 """What the search for near duplicates finds: versions of 300 photographs of voc-mini, planted among all 1,748; and its speed.
 
-Each version is made from the decoded picture and written as a JPEG of quality 75 unless the name says otherwise; the search sees
-all photographs and the versions, and is asked for pairs of the two. A pair is right where it joins a version with its own picture.
-Speed is that of 100,000 made-up pictures of smooth noise, one in ten a noisier version of another: from small copies to pairs.
+Each version is made from the decoded image and written as a JPEG of quality 75 unless the name says otherwise; the search sees
+all photographs and the versions, and is asked for pairs of the two. A pair is right where it joins a version with its own image.
+Speed is that of 100,000 made-up images of smooth noise, one in ten a noisier version of another: from small copies to pairs.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from machine import VOC_MINI, write
 from polytag import load_dataset
+from polytag.data.images import read_image
 from polytag.data.near_duplicates import (
     PART_RADIUS,
     RADIUS,
@@ -26,58 +27,57 @@ from polytag.data.near_duplicates import (
     part_hashes,
     small_copy,
 )
-from polytag.data.pictures import read_picture
 
 NUM_PLANTED = 300
 
 
-def saved(picture: Image.Image, *, kind: str = "JPEG", quality: int = 75) -> Image.Image:
+def saved(image: Image.Image, *, kind: str = "JPEG", quality: int = 75) -> Image.Image:
     file = io.BytesIO()
-    picture.save(file, kind, quality=quality)
+    image.save(file, kind, quality=quality)
     return Image.open(io.BytesIO(file.getvalue())).convert("RGB")
 
 
-def resized(picture: Image.Image, scale: float) -> Image.Image:
-    width, height = (max(8, round(side * scale)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+def resized(image: Image.Image, scale: float) -> Image.Image:
+    width, height = (max(8, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def cropped(picture: Image.Image, share: float, rng: np.random.Generator) -> Image.Image:
+def cropped(image: Image.Image, share: float, rng: np.random.Generator) -> Image.Image:
     """Both sides shorter by this share, somewhere inside."""
-    width, height = (round(side * (1 - share)) for side in picture.size)
-    left, top = (int(rng.integers(0, side - part + 1)) for side, part in zip(picture.size, (width, height), strict=True))
-    return picture.crop((left, top, left + width, top + height))
+    width, height = (round(side * (1 - share)) for side in image.size)
+    left, top = (int(rng.integers(0, side - part + 1)) for side, part in zip(image.size, (width, height), strict=True))
+    return image.crop((left, top, left + width, top + height))
 
 
 def versions(rng: np.random.Generator) -> dict[str, Callable[[Image.Image], Image.Image]]:
     return {
-        "JPEG of quality 30": lambda picture: saved(picture, quality=30),
-        "WebP of quality 40": lambda picture: saved(picture, kind="WEBP", quality=40),
-        "half the size": lambda picture: saved(resized(picture, 0.5)),
-        "a quarter of the size": lambda picture: saved(resized(picture, 0.25)),
-        "one and a half times the size": lambda picture: saved(resized(picture, 1.5)),
-        "brighter by a fifth": lambda picture: saved(picture.point(lambda level: min(255, round(level * 1.2)))),
-        "without colour": lambda picture: saved(picture.convert("L").convert("RGB")),
-        "mirrored": lambda picture: saved(ImageOps.mirror(picture)),
-        "mirrored at half the size": lambda picture: saved(resized(ImageOps.mirror(picture), 0.5)),
-        "cropped by 2%": lambda picture: saved(cropped(picture, 0.02, rng)),
-        "cropped by 5%": lambda picture: saved(cropped(picture, 0.05, rng)),
-        "cropped by 8%": lambda picture: saved(cropped(picture, 0.08, rng)),
-        "cropped by 10%": lambda picture: saved(cropped(picture, 0.10, rng)),
+        "JPEG of quality 30": lambda image: saved(image, quality=30),
+        "WebP of quality 40": lambda image: saved(image, kind="WEBP", quality=40),
+        "half the size": lambda image: saved(resized(image, 0.5)),
+        "a quarter of the size": lambda image: saved(resized(image, 0.25)),
+        "one and a half times the size": lambda image: saved(resized(image, 1.5)),
+        "brighter by a fifth": lambda image: saved(image.point(lambda level: min(255, round(level * 1.2)))),
+        "without colour": lambda image: saved(image.convert("L").convert("RGB")),
+        "mirrored": lambda image: saved(ImageOps.mirror(image)),
+        "mirrored at half the size": lambda image: saved(resized(ImageOps.mirror(image), 0.5)),
+        "cropped by 2%": lambda image: saved(cropped(image, 0.02, rng)),
+        "cropped by 5%": lambda image: saved(cropped(image, 0.05, rng)),
+        "cropped by 8%": lambda image: saved(cropped(image, 0.08, rng)),
+        "cropped by 10%": lambda image: saved(cropped(image, 0.10, rng)),
     }
 
 
 def quality() -> dict[str, object]:
     dataset = load_dataset(VOC_MINI)
-    pictures = [read_picture(path) for path in dict.fromkeys(dataset.paths)]
-    copies = [small_copy(picture) for picture in pictures]
+    images = [read_image(path) for path in dict.fromkeys(dataset.paths)]
+    copies = [small_copy(image) for image in images]
     alone = near_pairs(fingerprints_of(copies))
     rng = np.random.default_rng(0)
-    chosen = rng.choice(len(pictures), NUM_PLANTED, replace=False)
+    chosen = rng.choice(len(images), NUM_PLANTED, replace=False)
     found: dict[str, object] = {}
     all_right = all_found = 0
     for name, version in versions(rng).items():
-        planted = [small_copy(version(pictures[row])) for row in chosen]
+        planted = [small_copy(version(images[row])) for row in chosen]
         part_N = np.repeat([0, 1], [len(copies), NUM_PLANTED])
         pairs = near_pairs(fingerprints_of([*copies, *planted]), part_N=part_N)
         right_P = pairs.first_P == chosen[pairs.second_P - len(copies)]
@@ -88,7 +88,7 @@ def quality() -> dict[str, object]:
             "wrong_pairs": int((~right_P).sum()),
         }
     return {
-        "num_pictures": len(pictures),
+        "num_images": len(images),
         "num_planted_of_each": NUM_PLANTED,
         "versions": found,
         "precision_over_all": round(all_right / all_found, 4),
@@ -96,14 +96,14 @@ def quality() -> dict[str, object]:
     }
 
 
-def made_up(num_pictures: int) -> tuple[list[bytes], int]:
+def made_up(num_images: int) -> tuple[list[bytes], int]:
     """Small copies of noise whose power falls with the frequency, as that of photographs does; the last tenth are versions."""
     rng = np.random.default_rng(1)
-    num_versions = num_pictures // 10
+    num_versions = num_images // 10
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(32), np.fft.rfftfreq(32), indexing="ij"))
     power = (1 / np.maximum(frequency, 1 / 32) ** 1.3).astype(np.float32)
     copies: list[bytes] = []
-    for _ in range(num_pictures - num_versions):
+    for _ in range(num_images - num_versions):
         grey = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(32, 32)).astype(np.float32)) * power, (32, 32))
         copies.append((128 + 45 * (grey - grey.mean()) / grey.std()).clip(0, 255).astype(np.uint8).tobytes() + bytes([128]) * 128)
     for row in rng.choice(len(copies), num_versions, replace=False).tolist():
@@ -112,8 +112,8 @@ def made_up(num_pictures: int) -> tuple[list[bytes], int]:
     return copies, num_versions
 
 
-def speed(num_pictures: int, *, turns: int) -> dict[str, object]:
-    copies, num_versions = made_up(num_pictures)
+def speed(num_images: int, *, turns: int) -> dict[str, object]:
+    copies, num_versions = made_up(num_images)
     seconds: dict[str, list[float]] = {"fingerprints": [], "candidates": [], "near_pairs": [], "in_all": []}
     num_pairs = num_candidates = 0
     for _ in range(turns):
@@ -128,7 +128,7 @@ def speed(num_pictures: int, *, turns: int) -> dict[str, object]:
         seconds["near_pairs"].append(done - made)
         seconds["in_all"].append(done - started)
     return {
-        "num_pictures": num_pictures,
+        "num_images": num_images,
         "num_versions": num_versions,
         "num_candidates": num_candidates,
         "num_pairs_found": num_pairs,
@@ -142,7 +142,7 @@ def speed(num_pictures: int, *, turns: int) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     result: dict[str, object] = {"radius_bits": RADIUS, "part_radius_bits": PART_RADIUS, "same_detail": SAME_DETAIL}
@@ -150,7 +150,7 @@ def main() -> None:
         result["quality"] = quality()
     else:
         print("no voc-mini photographs beside this checkout (../shared): only speed")
-    result["speed"] = speed(options.pictures, turns=options.turns)
+    result["speed"] = speed(options.images, turns=options.turns)
     write("near_duplicates", result)
 
 

@@ -27,7 +27,7 @@ def decide_until_killed(path: Path, start: int) -> None:
     number = start
     while True:
         store.decide(
-            split="train", picture_id=str(number), class_name="cat", label=number % 3 - 1, given=1, reviewer="Ada", note="kill me"
+            split="train", image_id=str(number), class_name="cat", label=number % 3 - 1, given=1, reviewer="Ada", note="kill me"
         )
         print(number, flush=True)
         number += 1
@@ -60,7 +60,7 @@ def seconds_a_decision(folder: Path, number: int = 200) -> list[float]:
     with open_review(folder / "speed.sqlite") as store:
         for row in range(number):
             started = time.perf_counter()
-            store.decide(split="train", picture_id=str(row), class_name="cat", label=1, given=0, reviewer="Ada")
+            store.decide(split="train", image_id=str(row), class_name="cat", label=1, given=0, reviewer="Ada")
             found.append(time.perf_counter() - started)
     return found[1:]  # the first one makes the file
 

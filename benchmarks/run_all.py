@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 SCRIPTS = (
     "startup",
     "speed",
-    "picture_cache",
+    "image_cache",
     "gpu",
     "metrics_speed",
     "interval_coverage",

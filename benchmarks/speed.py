@@ -1,7 +1,7 @@
 """How long until an answer, how fast training and prediction are; each side in turn, in a process of its own. Processor only.
 
 answer      from a cold start to the validation mAP that the recipe `velocity` ends with: the probe, in turn with the plain loop
-large       the same at VOC 2012's size with ResNet-18 (random weights: the arithmetic is the same): 5,717 and 5,823 pictures
+large       the same at VOC 2012's size with ResNet-18 (random weights: the arithmetic is the same): 5,717 and 5,823 images
 training    ResNet-18 at 224 px: polytag, the plain loop, fastai, Hugging Face's Trainer, Lightning; share of the convolution peak
 predict     `polytag predict` over a folder, in turn with eager float32 and Pillow; and the mAP of both
 
@@ -79,9 +79,9 @@ def one_probe(data: Path, run: Path, *options: str) -> dict[str, float]:
 
 
 def plain_loop(found: dict[str, float], *, num_train: int, num_val: int) -> dict[str, float]:
-    """20 epochs of training and of validation from measured seconds a picture, and the imports."""
-    train = VELOCITY_EPOCHS * num_train * found["train_seconds_a_picture"]
-    val = VELOCITY_EPOCHS * num_val * found["val_seconds_a_picture"]
+    """20 epochs of training and of validation from measured seconds an image, and the imports."""
+    train = VELOCITY_EPOCHS * num_train * found["train_seconds_an_image"]
+    val = VELOCITY_EPOCHS * num_val * found["val_seconds_an_image"]
     return {**found, "training": train, "validation": val, "seconds": found["import_seconds"] + train + val}
 
 
@@ -95,7 +95,7 @@ def answer(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     return {
         "what": f"voc-mini, MobileNetV2: `velocity` as the plain loop (20 epochs, ends at mAP {VELOCITY_MAP}) against "
         f"`polytag train --recipe probe --image-size {ANSWER_PX}`, cold start",
-        "arithmetic": "plain seconds = imports + 20 x (874 x seconds a training picture + 874 x seconds a validation picture), "
+        "arithmetic": "plain seconds = imports + 20 x (874 x seconds a training image + 874 x seconds a validation image), "
         f"measured over {options.batches} batches of 16",
         "n_turns": options.turns,
         "mAP_needed": VELOCITY_MAP,
@@ -108,7 +108,7 @@ def answer(folder: Path, options: argparse.Namespace) -> dict[str, object]:
 
 
 def large_set(folder: Path) -> Path:
-    """5,717 training and 5,823 validation pictures of 500 x 375 px: voc-mini's, enlarged and again and again; as a CSV data set."""
+    """5,717 training and 5,823 validation images of 500 x 375 px: voc-mini's, enlarged and again and again; as a CSV data set."""
     dataset = load_dataset(VOC_MINI, options=ReadOptions(difficult="negative"))
     (folder / "large").mkdir()
     lines, names = ["file_name,labels,split"], list(dataset.label_set)
@@ -137,10 +137,10 @@ def large(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     found.append(side("plain-loop", data, "resnet18", options.batches))
     plain = [plain_loop(each, num_train=5717, num_val=5823) for each in found]
     return {
-        "what": "VOC 2012's number and size of pictures (500 x 375, voc-mini's enlarged and repeated), ResNet-18 from random "
+        "what": "VOC 2012's number and size of images (500 x 375, voc-mini's enlarged and repeated), ResNet-18 from random "
         "weights: the plain loop at 224 px against `polytag train --recipe probe --image-size ...`, measured whole; what mAP "
         "ImageNet's ResNet-18 would reach there was not measured, its weights not being at hand",
-        "arithmetic": "plain seconds = imports + 20 x (5,717 x seconds a training picture + 5,823 x seconds a validation picture)",
+        "arithmetic": "plain seconds = imports + 20 x (5,717 x seconds a training image + 5,823 x seconds a validation image)",
         "n_turns": 1,
         "plain": plain,
         "probe": {
@@ -174,7 +174,7 @@ def version_of(python: Path, name: str) -> str:
 
 
 def training(folder: Path, options: argparse.Namespace) -> dict[str, object]:
-    dataset = load_dataset(VOC_MINI, options=ReadOptions(difficult="negative")).split("train").take(range(options.pictures))
+    dataset = load_dataset(VOC_MINI, options=ReadOptions(difficult="negative")).split("train").take(range(options.images))
     job = {"paths": [str(path.resolve()) for path in dataset.paths], "targets": dataset.target_NC.tolist()}
     job |= {"size_px": 224, "mean": [0.4589, 0.4355, 0.4032], "std": [0.2239, 0.2186, 0.2206]}
     (folder / "job.json").write_text(json.dumps(job))
@@ -186,36 +186,36 @@ def training(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         for name, python in pythons.items():
             if python is not None:
                 command = [str(python), str(HERE / "training_peers.py"), name, str(folder / "job.json")]
-                rates[name].append(in_process(command)["pictures_per_second"])
-        details.append(side("training", options.pictures))
+                rates[name].append(in_process(command)["images_per_second"])
+        details.append(side("training", options.images))
         rates["polytag"].append(details[-1]["later_epochs"])
         print(f"training {turn + 1}: " + ", ".join(f"{name} {values[-1]:.1f}" for name, values in rates.items()), flush=True)
     return {
-        "what": "ResNet-18, 224 px, batch 16, training, pictures a second; polytag: from the second epoch on; "
+        "what": "ResNet-18, 224 px, batch 16, training, images a second; polytag: from the second epoch on; "
         "ratios are polytag's over each other's, turn by turn",
         "n_turns": options.turns,
-        "pictures_a_turn": options.pictures,
+        "images_a_turn": options.images,
         "versions": {name: version_of(python, name) for name, python in pythons.items() if python is not None and name in PEERS},
         "could_not_be_installed": absent,
-        "pictures_per_second": {name: spread(values) for name, values in rates.items()},
+        "images_per_second": {name: spread(values) for name, values in rates.items()},
         "ratio": {
             name: spread([ours / theirs for ours, theirs in zip(rates["polytag"], values, strict=True)])
             for name, values in rates.items()
             if name != "polytag"
         },
-        "first_epoch_pictures_per_second": spread([each["first_epoch"] for each in details]),
-        "step_alone_pictures_per_second": spread([each["step_alone"] for each in details]),
+        "first_epoch_images_per_second": spread([each["first_epoch"] for each in details]),
+        "step_alone_images_per_second": spread([each["step_alone"] for each in details]),
         "input_share_of_later_epochs": spread([each["input_share"] for each in details]),
         "bf16_convolution_peak_gflops": spread([each["peak_gflops"] for each in details]),
-        "gflop_a_picture": details[0]["gflop_a_picture"],
+        "gflop_an_image": details[0]["gflop_an_image"],
         "share_of_peak": spread([each["share_of_peak"] for each in details]),
     }
 
 
-def whole_predict(run: Path, pictures: list[str], output: Path) -> float:
+def whole_predict(run: Path, images: list[str], output: Path) -> float:
     """Seconds of `polytag predict`."""
     started = time.perf_counter()
-    command = [str(POLYTAG), "predict", str(run), *pictures, "--output", str(output)]
+    command = [str(POLYTAG), "predict", str(run), *images, "--output", str(output)]
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - started
 
@@ -224,19 +224,19 @@ def predict(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     run, run_fp32 = folder / "predict-run", folder / "predict-run-fp32"
     one_probe(VOC_MINI, run, *NETWORK)
     one_probe(VOC_MINI, run_fp32, *NETWORK, "--precision", "fp32")
-    pictures = [str(path) for path in load_dataset(VOC_MINI).split("val").paths]
+    images = [str(path) for path in load_dataset(VOC_MINI).split("val").paths]
     eager, ours, whole = [], [], []
     for turn in range(options.turns):
         eager.append(side("eager", run, VOC_MINI, folder / "eager.npy"))
         ours.append(side("fast", run, VOC_MINI, folder / "fast.npy"))
-        whole.append(undisturbed(lambda: whole_predict(run, pictures, folder / "predictions.parquet")))
-        print(f"predict {turn + 1}: eager {eager[-1]['pictures_per_second']:.1f}, polytag {ours[-1]}", flush=True)
-    rate = "pictures_per_second"
+        whole.append(undisturbed(lambda: whole_predict(run, images, folder / "predictions.parquet")))
+        print(f"predict {turn + 1}: eager {eager[-1]['images_per_second']:.1f}, polytag {ours[-1]}", flush=True)
+    rate = "images_per_second"
     heads = {"fitted in bf16": (eager[-1], ours[-1])}
     heads["fitted in fp32"] = tuple(side(name, run_fp32, VOC_MINI, folder / f"{name}-fp32.npy") for name in ("eager", "fast"))
     return {
-        "what": "voc-mini's 874 validation pictures, MobileNetV2 at 256 px: eager float32 in batches of 32 with Pillow, against "
-        "polytag; pictures a second without the start of Python, and `polytag predict` whole",
+        "what": "voc-mini's 874 validation images, MobileNetV2 at 256 px: eager float32 in batches of 32 with Pillow, against "
+        "polytag; images a second without the start of Python, and `polytag predict` whole",
         "n_turns": options.turns,
         "eager": spread([each[rate] for each in eager]),
         "polytag": spread([each[rate] for each in ours]),
@@ -270,7 +270,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(PARTS))
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--batches", type=int, default=12, help="batches of 16 that the plain loop is timed over")
-    parser.add_argument("--pictures", type=int, default=320)
+    parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "polytag-peers")
     options = parser.parse_args()
     if not VOC_MINI.is_dir():

@@ -24,14 +24,14 @@ from machine import VOC_MINI  # noqa: E402
 from polytag.contracts import Dataset  # noqa: E402
 from polytag.data.load import ReadOptions, load_dataset  # noqa: E402
 from polytag.metrics.ap import mean_average_precision  # noqa: E402
-from training_peers import BATCH_SIZE, Pictures  # noqa: E402
+from training_peers import BATCH_SIZE, Images  # noqa: E402
 
 IMPORTED = time.perf_counter()
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def plain_loop(data: str, backbone: str, num_batches: str) -> dict[str, float]:
-    """Seconds a picture of training and of validation, as the plain loop does them: Pillow, no workers, float32, batch 16."""
+    """Seconds an image of training and of validation, as the plain loop does them: Pillow, no workers, float32, batch 16."""
     dataset = load_dataset(Path(data), options=ReadOptions(difficult="negative"))
     arguments = {"pad_type": "same"} if backbone == "mobilenetv2_100" else {}
     model = timm.create_model(backbone, num_classes=len(dataset.label_set), **arguments)
@@ -43,13 +43,13 @@ def plain_loop(data: str, backbone: str, num_batches: str) -> dict[str, float]:
             np.random.default_rng(0).permutation(len(dataset.split(name)))[: 16 * (int(num_batches) + 2)]
         )
         job = {"paths": part.paths, "targets": part.target_NC.tolist(), "size_px": 224, "mean": IMAGENET[0], "std": IMAGENET[1]}
-        pictures = Pictures(job, range(len(part)))
+        images = Images(job, range(len(part)))
         if name == "val":
             end = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*IMAGENET)]
-            pictures.transform = v2.Compose([v2.Resize(256), v2.CenterCrop(224), *end])
+            images.transform = v2.Compose([v2.Resize(256), v2.CenterCrop(224), *end])
         model.train(name == "train")
         times = []
-        loader = iter(DataLoader(pictures, batch_size=BATCH_SIZE, shuffle=name == "train"))
+        loader = iter(DataLoader(images, batch_size=BATCH_SIZE, shuffle=name == "train"))
         for _ in range(int(num_batches) + 2):
             started = time.perf_counter()
             pixels, targets = next(loader)
@@ -61,17 +61,17 @@ def plain_loop(data: str, backbone: str, num_batches: str) -> dict[str, float]:
                 with torch.no_grad():
                     criterion(model(pixels), targets)
             times.append(time.perf_counter() - started)
-        seconds[f"{name}_seconds_a_picture"] = statistics.mean(times[2:]) / BATCH_SIZE
+        seconds[f"{name}_seconds_an_image"] = statistics.mean(times[2:]) / BATCH_SIZE
     return {**seconds, "import_seconds": IMPORTED - STARTED}
 
 
-def training(num_pictures: str) -> dict[str, float]:
+def training(num_images: str) -> dict[str, float]:
     """polytag's own loop, three epochs; then the step alone, on one batch again and again; and the convolution peak."""
     from dataclasses import replace
 
     from polytag.models.backbone import build_model
     from polytag.models.device import choose_arithmetic
-    from polytag.models.peak import flop_of_picture, measure_peak
+    from polytag.models.peak import flop_of_image, measure_peak
     from polytag.training.learner import make_optimizer
     from polytag.training.loop import Silent, Sinks, make_step, train_loop
     from polytag.training.reading import open_reading
@@ -82,10 +82,10 @@ def training(num_pictures: str) -> dict[str, float]:
         rates: list[float] = []  # noqa: RUF012
 
         def epoch(self, row: Mapping[str, float]) -> None:
-            self.rates.append(row["pictures_per_second"])
+            self.rates.append(row["images_per_second"])
 
-    dataset = load_dataset(VOC_MINI, options=ReadOptions(difficult="negative")).split("train").take(range(int(num_pictures)))
-    recipe = replace(VELOCITY, weights="random", epochs=3, pictures="kept")
+    dataset = load_dataset(VOC_MINI, options=ReadOptions(difficult="negative")).split("train").take(range(int(num_images)))
+    recipe = replace(VELOCITY, weights="random", epochs=3, images="kept")
     arithmetic = choose_arithmetic("cpu")
     torch.manual_seed(7)
     model, val_set, clock = build_model("resnet18", num_classes=len(dataset.label_set)), dataset.take(range(16)), Clock()
@@ -113,11 +113,11 @@ def training(num_pictures: str) -> dict[str, float]:
         times.append(time.perf_counter() - started)
     reading.close()
     alone, later = recipe.batch_size / statistics.mean(times), statistics.mean(clock.rates[1:])
-    gflop = flop_of_picture(model, 224)[1] / 1e9
+    gflop = flop_of_image(model, 224)[1] / 1e9
     peak = measure_peak("cpu", arithmetic.precision).convolution_gflops
     return {
         "first_epoch": clock.rates[0], "later_epochs": later, "step_alone": alone, "input_share": 1 - later / alone,
-        "peak_gflops": peak, "gflop_a_picture": gflop, "share_of_peak": later * gflop / peak,
+        "peak_gflops": peak, "gflop_an_image": gflop, "share_of_peak": later * gflop / peak,
     }  # fmt: skip
 
 
@@ -132,11 +132,11 @@ def eager(run: str, data: str, output: str) -> dict[str, object]:
     def scores(paths: tuple[Path, ...]) -> np.ndarray:
         found = []
         for start in range(0, len(paths), 32):
-            pictures = [
+            images = [
                 Image.open(path).convert("RGB").resize((size_px, size_px), Image.Resampling.BICUBIC)
                 for path in paths[start : start + 32]
             ]
-            pixels = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in pictures]).float() / 255
+            pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]).float() / 255
             pixels = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
             with torch.no_grad():
                 found.append(model(pixels))
@@ -161,7 +161,7 @@ def timed(scores, part: Dataset, output: str, *, how: str) -> dict[str, object]:
     logit_NC = scores(part.paths)
     seconds = time.perf_counter() - started
     np.save(output, logit_NC)
-    return {"pictures_per_second": len(part) / seconds, "mAP": float(mean_average_precision(part.target_NC, logit_NC)), "how": how}
+    return {"images_per_second": len(part) / seconds, "mAP": float(mean_average_precision(part.target_NC, logit_NC)), "how": how}
 
 
 SIDES = {"plain-loop": plain_loop, "training": training, "eager": eager, "fast": fast}

@@ -15,14 +15,14 @@ from polytag import predictions_from_arrays, write_predictions
 from quiet import disturbances, undisturbed
 
 NUM_RUNS = 15
-NUM_PICTURES, NUM_CLASSES = 5823, 20
+NUM_IMAGES, NUM_CLASSES = 5823, 20
 POLYTAG = str(Path(sys.executable).with_name("polytag"))
 
 
 def write_scores(path: Path) -> None:
     """Scores that tell positives from negatives somewhat, with VOC's share of them."""
     rng = np.random.default_rng(0)
-    target_NC = (rng.random((NUM_PICTURES, NUM_CLASSES)) < 0.075).astype(np.int8)
+    target_NC = (rng.random((NUM_IMAGES, NUM_CLASSES)) < 0.075).astype(np.int8)
     logit_NC = (rng.standard_normal(target_NC.shape) + 2.5 * target_NC - 3).astype(np.float32)
     write_predictions(predictions_from_arrays(target_NC, logit_NC, scores="logit"), path)
 
@@ -50,7 +50,7 @@ def main() -> None:
     write(
         "startup",
         {
-            "what": f"whole processes; evaluate: {NUM_PICTURES:,} x {NUM_CLASSES} scores from Parquet, with every interval",
+            "what": f"whole processes; evaluate: {NUM_IMAGES:,} x {NUM_CLASSES} scores from Parquet, with every interval",
             "n": NUM_RUNS,
             "processor_share_of_others": {"median": statistics.median(disturbances), "max": max(disturbances)},
             "seconds": {

@@ -1,7 +1,7 @@
 """One pass of training in the plain PyTorch loop, fastai, Hugging Face's Trainer or Lightning, each as its documentation shows it.
 
 Run by `speed.py`, for the peers in an environment of their own without polytag: `python training_peers.py SIDE FILE.json`, where
-the file holds {"paths", "targets", "size_px", "mean", "std"}. The same network (timm's ResNet-18, random weights), pictures, crops,
+the file holds {"paths", "targets", "size_px", "mean", "std"}. The same network (timm's ResNet-18, random weights), images, crops,
 batch size 16 and SGD for all; precision, threads and loading are each library's defaults. Prints one JSON object.
 """
 
@@ -18,8 +18,8 @@ from torchvision.transforms import v2
 BATCH_SIZE = 16
 
 
-class Pictures(torch.utils.data.Dataset):
-    """(pixels, target) of a picture: opened with Pillow, cropped at random, mirrored, normalised."""
+class Images(torch.utils.data.Dataset):
+    """(pixels, target) of an image: opened with Pillow, cropped at random, mirrored, normalised."""
 
     def __init__(self, job: dict, rows: range):
         self.paths, self.targets = [job["paths"][row] for row in rows], [job["targets"][row] for row in rows]
@@ -34,18 +34,18 @@ class Pictures(torch.utils.data.Dataset):
         return self.transform(Image.open(self.paths[row]).convert("RGB")), torch.tensor(self.targets[row], dtype=torch.float32)
 
 
-def plain(pictures: Pictures, num_classes: int) -> None:
+def plain(images: Images, num_classes: int) -> None:
     model = timm.create_model("resnet18", num_classes=num_classes).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
     criterion = torch.nn.BCEWithLogitsLoss()
-    for pixels, targets in DataLoader(pictures, batch_size=BATCH_SIZE, shuffle=True):
+    for pixels, targets in DataLoader(images, batch_size=BATCH_SIZE, shuffle=True):
         optimizer.zero_grad()
         loss = criterion(model(pixels), targets)
         loss.backward()
         optimizer.step()
 
 
-def fastai(pictures: Pictures, num_classes: int) -> None:
+def fastai(images: Images, num_classes: int) -> None:
     from functools import partial
 
     import fastai.callback.progress  # noqa: F401  gives Learner its no_bar
@@ -54,7 +54,7 @@ def fastai(pictures: Pictures, num_classes: int) -> None:
     from fastai.losses import BCEWithLogitsLossFlat
 
     model = timm.create_model("resnet18", num_classes=num_classes)
-    loader = DataLoader(pictures, batch_size=BATCH_SIZE, shuffle=True)
+    loader = DataLoader(images, batch_size=BATCH_SIZE, shuffle=True)
     optimizer = partial(sgd_of_fastai, momentum=0.9)
     learner = Learner(DataLoaders(loader, []), model, loss_func=BCEWithLogitsLossFlat(), opt_func=optimizer, lr=0.001)
     with learner.no_bar(), learner.no_logging():
@@ -67,7 +67,7 @@ def sgd_of_fastai(parameters, lr: float, momentum: float):
     return SGD(parameters, lr=lr, mom=momentum)
 
 
-def transformers(pictures: Pictures, num_classes: int) -> None:
+def transformers(images: Images, num_classes: int) -> None:
     import tempfile
 
     from transformers import Trainer, TrainingArguments
@@ -89,10 +89,10 @@ def transformers(pictures: Pictures, num_classes: int) -> None:
             output_dir=folder, num_train_epochs=1, per_device_train_batch_size=BATCH_SIZE, learning_rate=0.001, optim="sgd",
             save_strategy="no", report_to=[], disable_tqdm=True, logging_strategy="no", use_cpu=True,
         )  # fmt: skip
-        Trainer(model=Wrapped(), args=arguments, train_dataset=pictures, data_collator=collate).train()
+        Trainer(model=Wrapped(), args=arguments, train_dataset=images, data_collator=collate).train()
 
 
-def lightning(pictures: Pictures, num_classes: int) -> None:
+def lightning(images: Images, num_classes: int) -> None:
     import lightning
 
     class Module(lightning.LightningModule):
@@ -110,7 +110,7 @@ def lightning(pictures: Pictures, num_classes: int) -> None:
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(Module(), DataLoader(pictures, batch_size=BATCH_SIZE, shuffle=True))
+    trainer.fit(Module(), DataLoader(images, batch_size=BATCH_SIZE, shuffle=True))
 
 
 SIDES = {"plain": plain, "fastai": fastai, "transformers": transformers, "lightning": lightning}
@@ -121,14 +121,12 @@ def main() -> None:
     with open(path) as file:
         job = json.load(file)
     torch.manual_seed(7)
-    num_pictures, num_classes = len(job["paths"]), len(job["targets"][0])
-    SIDES[side](Pictures(job, range(2 * BATCH_SIZE)), num_classes)  # warms up what is made once
+    num_images, num_classes = len(job["paths"]), len(job["targets"][0])
+    SIDES[side](Images(job, range(2 * BATCH_SIZE)), num_classes)  # warms up what is made once
     started = time.perf_counter()
-    SIDES[side](Pictures(job, range(num_pictures)), num_classes)
+    SIDES[side](Images(job, range(num_images)), num_classes)
     seconds = time.perf_counter() - started
-    print(
-        json.dumps({"pictures_per_second": num_pictures / seconds, "torch": torch.__version__, "threads": torch.get_num_threads()})
-    )
+    print(json.dumps({"images_per_second": num_images / seconds, "torch": torch.__version__, "threads": torch.get_num_threads()}))
 
 
 if __name__ == "__main__":

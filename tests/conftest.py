@@ -17,7 +17,7 @@ CLASSES = ("red", "green", "blue")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nothing of the suite is kept among the user's pictures and features, nothing of theirs is read."""
+    """Nothing of the suite is kept among the user's images and features, nothing of theirs is read."""
     os.environ["POLYTAG_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
@@ -30,10 +30,10 @@ def shared() -> Path:
     return folder
 
 
-def colour_pictures(folder: Path, *, num_train: int = 48, num_val: int = 24, size_px: int = 40, seed: int = 0) -> Path:
+def colour_images(folder: Path, *, num_train: int = 48, num_val: int = 24, size_px: int = 40, seed: int = 0) -> Path:
     """A CSV data set whose labels can be learned in seconds: squares of red, green and blue on grey noise."""
     rng = np.random.default_rng(seed)
-    (folder / "pictures").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True)
     lines = ["file_name,labels,split"]
     for row in range(num_train + num_val):
         present = rng.random(3) < 0.45
@@ -42,9 +42,9 @@ def colour_pictures(folder: Path, *, num_train: int = 48, num_val: int = 24, siz
             top, left = rng.integers(0, size_px - 14, 2)
             pixels[top : top + 14, left : left + 14] = 30
             pixels[top : top + 14, left : left + 14, column] = 230
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / "pictures" / f"{row:03}.png")
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / f"{row:03}.png")
         labels = "|".join(name for name, here in zip(CLASSES, present, strict=True) if here)
-        lines.append(f"pictures/{row:03}.png,{labels},{'train' if row < num_train else 'val'}")
+        lines.append(f"images/{row:03}.png,{labels},{'train' if row < num_train else 'val'}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     return folder / "labels.csv"
 
@@ -52,4 +52,4 @@ def colour_pictures(folder: Path, *, num_train: int = 48, num_val: int = 24, siz
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The path of a small CSV data set (48 train, 24 val, 3 classes); read-only by agreement."""
-    return colour_pictures(tmp_path_factory.mktemp("colours"))
+    return colour_images(tmp_path_factory.mktemp("colours"))

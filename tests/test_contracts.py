@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from polytag.contracts import Dataset, LabelSet, Predictions, Preprocessing
-from polytag.errors import DataError, PictureError, PredictionsError, UsageError
+from polytag.errors import DataError, ImageError, PredictionsError, UsageError
 
 TWO = LabelSet(names=("cat", "dog"))
 
@@ -63,7 +63,7 @@ def test_the_same_id_twice_in_a_split_is_refused_but_not_in_two_splits():
     with pytest.raises(DataError) as error:
         dataset(ids=("a", "a"), split_N=("train", "train"))
     assert str(error.value) == (
-        "a picture id is given twice in one split\n  where: test\n  got: 'a' in split 'train'\n  expected: every id once\n"
+        "an image id is given twice in one split\n  where: test\n  got: 'a' in split 'train'\n  expected: every id once\n"
         "  next: remove the duplicate, or merge its labels"
     )
 
@@ -72,7 +72,7 @@ def test_a_missing_split_is_told_with_those_there_are():
     with pytest.raises(DataError) as error:
         dataset().split("test")
     assert str(error.value) == (
-        "the split 'test' is missing\n  where: test\n  got: 'train', 'val'\n  expected: pictures in split 'test'\n"
+        "the split 'test' is missing\n  where: test\n  got: 'train', 'val'\n  expected: images in split 'test'\n"
         "  next: add the split to the annotations; `polytag data check` shows what was read"
     )
 
@@ -98,26 +98,26 @@ def test_a_score_that_is_no_number_is_refused_with_its_place():
     with pytest.raises(PredictionsError) as error:
         Predictions(ids=("a",), logit_NC=np.array([[0.0, np.nan]]), target_NC=np.array([[1, 0]]), label_set=TWO, source="x.csv")
     assert str(error.value) == (
-        "a score is not a finite number\n  where: x.csv\n  got: nan for picture 'a', class 'dog'\n  expected: finite logits"
+        "a score is not a finite number\n  where: x.csv\n  got: nan for image 'a', class 'dog'\n  expected: finite logits"
     )
 
 
-def test_a_picture_that_is_scored_twice_is_refused():
+def test_an_image_that_is_scored_twice_is_refused():
     with pytest.raises(PredictionsError) as error:
         Predictions(ids=("a", "b", "a"), logit_NC=np.zeros((3, 2)), target_NC=np.zeros((3, 2)), label_set=TWO, source="x.csv")
-    assert str(error.value) == "a picture id is scored twice\n  where: x.csv\n  got: 'a'\n  expected: every id once"
+    assert str(error.value) == "an image id is scored twice\n  where: x.csv\n  got: 'a'\n  expected: every id once"
 
 
 def test_tables_of_the_wrong_shape_are_refused():
     with pytest.raises(PredictionsError) as wrong_scores:
         Predictions(ids=("a",), logit_NC=np.zeros((1, 3)), target_NC=np.zeros((1, 2)), label_set=TWO, source="x.csv")
     assert str(wrong_scores.value) == (
-        "scores of the wrong shape\n  where: x.csv\n  got: (1, 3)\n  expected: (1, 2) (pictures, classes)"
+        "scores of the wrong shape\n  where: x.csv\n  got: (1, 3)\n  expected: (1, 2) (images, classes)"
     )
     with pytest.raises(DataError) as wrong_labels:
         dataset(target_NC=np.zeros((2, 3)))
     assert str(wrong_labels.value) == (
-        "labels of the wrong shape\n  where: test\n  got: (2, 3)\n  expected: (2, 2) (pictures, classes)"
+        "labels of the wrong shape\n  where: test\n  got: (2, 3)\n  expected: (2, 2) (images, classes)"
     )
 
 
@@ -134,7 +134,7 @@ def test_preprocessing_refuses_what_no_backbone_reads():
 
 
 def test_errors_cross_process_borders():
-    error = PictureError("broken", where="a.jpg", got="half", expected="whole", next_step="copy it again")
+    error = ImageError("broken", where="a.jpg", got="half", expected="whole", next_step="copy it again")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
@@ -175,13 +175,13 @@ def test_rows_are_taken_with_all_they_have():
         logit_NC=[[1], [2], [3]],
         target_NC=[[1], [0], [-1]],
         label_set=LabelSet(names=("cat",)),
-        picture_paths=("a.jpg", "b.jpg", "c.jpg"),
+        image_paths=("a.jpg", "b.jpg", "c.jpg"),
         checkpoint_id="0123",
         source="here",
     )
     for rows in ([2, 0], np.array([2, 0])):
         taken = made.take(rows)
-        assert (taken.ids, taken.picture_paths) == (("c", "a"), ("c.jpg", "a.jpg"))
+        assert (taken.ids, taken.image_paths) == (("c", "a"), ("c.jpg", "a.jpg"))
         assert (taken.logit_NC.tolist(), taken.target_NC.tolist()) == ([[3], [1]], [[-1], [1]])
         assert (taken.checkpoint_id, taken.source, taken.label_set) == ("0123", "here", made.label_set)
     assert made.take(np.array([True, False, True])).ids == ("a", "c")

@@ -26,14 +26,14 @@ def scores() -> Scores:
 
 def test_a_line(scores: Scores):
     mean = scores.mean_ap
-    line = f"mAP {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}] over 3 classes, 60 pictures"
+    line = f"mAP {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}] over 3 classes, 60 images"
     assert repr(scores) == f"Scores({line})"
     assert str(scores).splitlines()[0] == line
 
 
 def test_a_line_where_nothing_is_defined():
     scores = polytag.evaluate([[0]], [[0.5]], scores="probability", num_replicates=0)
-    assert repr(scores) == "Scores(mAP undefined over 0 classes, 1 picture)"
+    assert repr(scores) == "Scores(mAP undefined over 0 classes, 1 image)"
     assert "mAP                    –" in str(scores)
     assert "nan" not in str(scores) + scores._repr_html_()
 
@@ -83,9 +83,9 @@ def test_a_name_cannot_break_the_table():
 
 
 def test_a_count():
-    assert (counted(1, "classes"), counted(0, "pictures"), counted(1234, "decisions")) == (
+    assert (counted(1, "classes"), counted(0, "images"), counted(1234, "decisions")) == (
         "1 class",
-        "0 pictures",
+        "0 images",
         "1,234 decisions",
     )
 

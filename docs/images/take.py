@@ -1,4 +1,4 @@
-"""Take the pictures of the documentation from a finished demo: `python docs/images/take.py demo/run` (needs Chromium)."""
+"""Take the images of the documentation from a finished demo: `python docs/images/take.py demo/run` (needs Chromium)."""
 
 import contextlib
 import io
@@ -39,10 +39,10 @@ def main() -> None:
         page.wait_for_selector("#numbers span")
         page.wait_for_timeout(1500)  # the thumbnails
         take(page, "demo-ranking.jpg")
-        page.goto("/picture?class=two&id=val_00041&heat=1&boxes=1")
+        page.goto("/image?class=two&id=val_00041&heat=1&boxes=1")
         page.wait_for_selector(".heat")
         page.wait_for_timeout(3000)  # the model is loaded, the heat map drawn
-        take(page, "demo-picture.jpg")
+        take(page, "demo-image.jpg")
         page.goto("/review")
         page.wait_for_selector("button:has-text('Present'):not([disabled])")
         page.wait_for_timeout(1500)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from polytag.metrics.stream import StreamingAP
     from polytag.models.checkpoint import Checkpoint
     from polytag.prediction.foreign import read_scores
+    from polytag.prediction.images import predict
     from polytag.prediction.inference import Predictor
-    from polytag.prediction.pictures import predict
     from polytag.prediction.table import read_predictions, write_predictions
     from polytag.report.page import write_report
     from polytag.scores import Scores
@@ -43,7 +43,7 @@ _HOMES = {
     "polytag.models.checkpoint": ("Checkpoint",),
     "polytag.prediction.foreign": ("read_scores",),
     "polytag.prediction.inference": ("Predictor",),
-    "polytag.prediction.pictures": ("predict",),
+    "polytag.prediction.images": ("predict",),
     "polytag.prediction.table": ("read_predictions", "write_predictions"),
     "polytag.report.page": ("write_report",),
     "polytag.scores": ("Scores",),

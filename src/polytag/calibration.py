@@ -71,7 +71,7 @@ class ClassMap:
 class Calibration:
     """The maps of all classes, in the order of the label set, and the method that was asked for.
 
-    A class may have another kind than the method: where it had too few pictures, "pooled".
+    A class may have another kind than the method: where it had too few images, "pooled".
     """
 
     method: str

@@ -1,6 +1,6 @@
 """The values that rooms exchange: frozen, keyword-only, checked once when made. NumPy and the standard library only.
 
-Shapes: N pictures, C classes, K thresholds. A target is PRESENT (1), ABSENT (0) or UNKNOWN (-1): VOC's "difficult only" and
+Shapes: N images, C classes, K thresholds. A target is PRESENT (1), ABSENT (0) or UNKNOWN (-1): VOC's "difficult only" and
 every label nobody gave are UNKNOWN, and count in no numerator and no denominator anywhere.
 """
 
@@ -59,10 +59,10 @@ class LabelSet:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Pictures with their labels, whatever the annotation format was.
+    """Images with their labels, whatever the annotation format was.
 
     ids        N unique names, as the annotations give them
-    paths      N picture files (not opened here)
+    paths      N image files (not opened here)
     target_NC  int8 in {1, 0, -1}, read-only
     split_N    N split names ("train", "val", "test", ...), or "" where the annotations name none
     source     what was read, for people: "voc /path/to/VOC2012"
@@ -86,7 +86,7 @@ class Dataset:
         for key in zip(self.split_N, self.ids, strict=True):
             if key in seen:
                 raise DataError(
-                    "a picture id is given twice in one split",
+                    "an image id is given twice in one split",
                     where=self.source,
                     got=f"{key[1]!r} in split {key[0]!r}",
                     expected="every id once",
@@ -125,14 +125,14 @@ class Dataset:
         )
 
     def split(self, name: str) -> "Dataset":
-        """The pictures of one split; raises DataError, naming the splits there are, if it has none."""
+        """The images of one split; raises DataError, naming the splits there are, if it has none."""
         rows = [i for i, split in enumerate(self.split_N) if split == name]
         if not rows:
             raise DataError(
                 f"the split {name!r} is missing",
                 where=self.source,
-                got=", ".join(repr(split) for split in self.splits) or "no pictures",
-                expected=f"pictures in split {name!r}",
+                got=", ".join(repr(split) for split in self.splits) or "no images",
+                expected=f"images in split {name!r}",
                 next_step="add the split to the annotations; `polytag data check` shows what was read",
             )
         return self.take(np.asarray(rows))
@@ -140,14 +140,14 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """From a decoded RGB picture to the numbers a backbone reads; the same in training, prediction and serving.
+    """From a decoded RGB image to the numbers a backbone reads; the same in training, prediction and serving.
 
     image_size_px   side of the square input
-    fit             "squash": the whole picture, aspect ratio given up (objects at the border count in multi-label work);
+    fit             "squash": the whole image, aspect ratio given up (objects at the border count in multi-label work);
                     "crop": shorter side to image_size_px / crop_fraction, then the centre
     interpolation   "bilinear" or "bicubic", antialiased
     mean, std       per channel of RGB in [0, 1]
-    crops           views a picture is scored with, their logits averaged: "center" (1), "flip" (2: the view and its mirror),
+    crops           views an image is scored with, their logits averaged: "center" (1), "flip" (2: the view and its mirror),
                     "five" (centre and corners), "ten" (those and their mirrors)
     """
 
@@ -171,12 +171,12 @@ class Preprocessing:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """Scores of pictures for classes: where training, prediction and foreign scores end and all judging begins.
+    """Scores of images for classes: where training, prediction and foreign scores end and all judging begins.
 
-    ids            N unique picture names
+    ids            N unique image names
     logit_NC       finite; float32, or float64 where float64 was given; its order is the order that every ranking uses
     target_NC      int8 in {1, 0, -1}; all -1 where no truth is known
-    picture_paths  N paths as text, "" where no picture is at hand
+    image_paths  N paths as text, "" where no image is at hand
     checkpoint_id  the first 16 digits of the weights' SHA-256, or "" for foreign scores
     source         what was scored, for people
     calibration    the id of the Calibration that the logits have been through, or "" for none
@@ -191,7 +191,7 @@ class Predictions:
     logit_NC: np.ndarray
     target_NC: np.ndarray
     label_set: LabelSet
-    picture_paths: tuple[str, ...] = ()
+    image_paths: tuple[str, ...] = ()
     checkpoint_id: str = ""
     source: str = ""
     calibration: str = ""
@@ -206,26 +206,26 @@ class Predictions:
         shape = (len(self.ids), len(self.label_set))
         if logit_NC.shape != shape:
             raise PredictionsError(
-                "scores of the wrong shape", where=self.source, got=str(logit_NC.shape), expected=f"{shape} (pictures, classes)"
+                "scores of the wrong shape", where=self.source, got=str(logit_NC.shape), expected=f"{shape} (images, classes)"
             )
         if not np.isfinite(logit_NC).all():
             row, column = np.argwhere(~np.isfinite(logit_NC))[0]
             raise PredictionsError(
                 "a score is not a finite number",
                 where=self.source,
-                got=f"{logit_NC[row, column]} for picture {self.ids[row]!r}, class {self.label_set.names[column]!r}",
+                got=f"{logit_NC[row, column]} for image {self.ids[row]!r}, class {self.label_set.names[column]!r}",
                 expected="finite logits",
             )
         if len(set(self.ids)) != len(self.ids):
             seen: set[str] = set()
             twice = next(name for name in self.ids if name in seen or seen.add(name))
-            raise PredictionsError("a picture id is scored twice", where=self.source, got=repr(twice), expected="every id once")
+            raise PredictionsError("an image id is scored twice", where=self.source, got=repr(twice), expected="every id once")
         logit_NC.setflags(write=False)
         object.__setattr__(self, "logit_NC", logit_NC)
         target_NC = _checked_targets(self.target_NC, num_rows=len(self.ids), label_set=self.label_set, source=self.source)
         object.__setattr__(self, "target_NC", target_NC)
-        object.__setattr__(self, "picture_paths", self.picture_paths or ("",) * len(self.ids))
-        assert len(self.picture_paths) == len(self.ids)
+        object.__setattr__(self, "image_paths", self.image_paths or ("",) * len(self.ids))
+        assert len(self.image_paths) == len(self.ids)
         assert self.scale in SCALES
         assert (self.given_probability_NC is not None) == (self.scale == "probability")
         if self.given_probability_NC is not None:
@@ -246,7 +246,7 @@ class Predictions:
             ids=tuple(self.ids[i] for i in index),
             logit_NC=self.logit_NC[index],
             target_NC=self.target_NC[index],
-            picture_paths=tuple(self.picture_paths[i] for i in index),
+            image_paths=tuple(self.image_paths[i] for i in index),
             given_probability_NC=None if self.given_probability_NC is None else self.given_probability_NC[index],
         )
 
@@ -273,7 +273,7 @@ def _checked_targets(target_NC: np.ndarray, *, num_rows: int, label_set: LabelSe
             "labels of the wrong shape",
             where=source,
             got=str(values.shape),
-            expected=f"{(num_rows, len(label_set))} (pictures, classes)",
+            expected=f"{(num_rows, len(label_set))} (images, classes)",
         )
     bad = ~np.isin(values, (PRESENT, ABSENT, UNKNOWN))
     if bad.any():

@@ -2,9 +2,9 @@
 
     PolytagError                 the root: catch this to catch them all
     ├── UsageError               an option, argument or name that cannot be used (exit status 2)
-    ├── DataError                pictures and annotations
+    ├── DataError                images and annotations
     │   ├── AnnotationError      a list, table or file of labels that does not say what it should
-    │   ├── PictureError         one picture that cannot be decoded; never stops a run
+    │   ├── ImageError         one image that cannot be decoded; never stops a run
     │   └── FetchError           a download that did not arrive whole and true
     ├── CheckpointError          a model folder or a weights file that does not fit
     ├── PredictionsError         a table of scores that cannot be read or compared
@@ -47,15 +47,15 @@ class UsageError(PolytagError):
 
 
 class DataError(PolytagError):
-    """Pictures and annotations that do not make a data set."""
+    """Images and annotations that do not make a data set."""
 
 
 class AnnotationError(DataError):
     """A list, table or file of labels that does not say what it should; ``where`` is ``file:line`` where there are lines."""
 
 
-class PictureError(DataError):
-    """One picture that cannot be decoded."""
+class ImageError(DataError):
+    """One image that cannot be decoded."""
 
 
 class FetchError(DataError):

@@ -1,6 +1,6 @@
 """What judging gives: every number known of a model's quality, as one frozen value that prints, shows and converts itself.
 
-Shapes: N pictures, C classes, K thresholds. What is undefined is NaN, never 0, and every mean says how many it counted. NumPy and
+Shapes: N images, C classes, K thresholds. What is undefined is NaN, never 0, and every mean says how many it counted. NumPy and
 the standard library only; pandas where `to_frame` is called.
 """
 
@@ -19,12 +19,12 @@ from polytag.errors import MissingExtraError
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """One number over several classes (or pictures), with how many it counted.
+    """One number over several classes (or images), with how many it counted.
 
     value      NaN where nothing could be counted
-    low, high  95% bootstrap interval over pictures; NaN where none was computed
-    count      how many classes (or pictures, for per-picture averages; or decisions, for micro averages) it is over
-    unit       what `count` counts: "classes", "pictures" or "decisions"
+    low, high  95% bootstrap interval over images; NaN where none was computed
+    count      how many classes (or images, for per-image averages; or decisions, for micro averages) it is over
+    unit       what `count` counts: "classes", "images" or "decisions"
     """
 
     value: float
@@ -36,13 +36,13 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TailAccuracy:
-    """Tail accuracy at K thresholds: of the pictures scored strictly above t, the share that truly has the class.
+    """Tail accuracy at K thresholds: of the images scored strictly above t, the share that truly has the class.
 
     threshold_K       probability; K evenly spaced from the decision threshold to the largest score of any class
-    mean_K            mean over the classes that still have a picture above t; NaN where none has
+    mean_K            mean over the classes that still have an image above t; NaN where none has
     num_classes_K     how many classes that mean counted
-    per_class_CK      NaN where a class has no picture above t; interval_CK2 its 95% Wilson interval
-    count_CK          how many pictures each class still has above t
+    per_class_CK      NaN where a class has no image above t; interval_CK2 its 95% Wilson interval
+    count_CK          how many images each class still has above t
     """
 
     threshold_K: np.ndarray
@@ -55,11 +55,11 @@ class TailAccuracy:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
-    """Everything that is known of a model's quality on one set of pictures; NaN where undefined, never 0.
+    """Everything that is known of a model's quality on one set of images; NaN where undefined, never 0.
 
     `print` shows the averages, then the classes, best first; a notebook shows the same as HTML. `to_frame` and `to_json` convert.
 
-    num_pictures        N
+    num_images        N
     threshold_C         probability at which a class counts as predicted, for every decision-based number here
     ap_C                average precision, scikit-learn's definition; ap_low_C, ap_high_C its 95% bootstrap interval
     ap_voc07_C          VOC 2007's eleven points; ap_voc10_C VOC 2010's area under the monotone curve
@@ -67,7 +67,7 @@ class Scores:
     brier_C, calibration_error_C   of the probabilities; lower is better
     precision_C, recall_C, f1_C, accuracy_C   at the threshold; precision_interval_C2, recall_interval_C2, accuracy_interval_C2
                         95% Wilson intervals, low and high
-    support_C           positives; num_negative_C negatives; num_unknown_C pictures that count for neither
+    support_C           positives; num_negative_C negatives; num_unknown_C images that count for neither
     means               by name: mAP, mAP_voc07, mAP_voc10, micro_AP, weighted_AP, samples_AP, coverage, ranking_loss, ROC_AUC, CP,
                         CR, CF1, OP, OR, OF1, top3_CP, top3_CR, top3_CF1, top3_OP, top3_OR, top3_OF1, macro_F1, Brier,
                         calibration_error, accuracy
@@ -75,7 +75,7 @@ class Scores:
     """
 
     label_set: LabelSet
-    num_pictures: int
+    num_images: int
     threshold_C: np.ndarray
     ap_C: np.ndarray
     ap_low_C: np.ndarray
@@ -191,7 +191,7 @@ def _json(scores: Scores) -> dict[str, object]:
     tail = scores.tail
     return {
         "version": 1,
-        "num_pictures": scores.num_pictures,
+        "num_images": scores.num_images,
         **{name: _mean_to_json(mean) for name, mean in scores.means.items()},
         "per_class": per_class,
         "tail_accuracy": {
@@ -221,7 +221,7 @@ def _number(value: float) -> float | None:
 
 # ---- for people: text, and HTML
 
-_SINGULAR = {"classes": "class", "pictures": "picture", "decisions": "decision"}
+_SINGULAR = {"classes": "class", "images": "image", "decisions": "decision"}
 _MAIN = ("mAP", "mAP_voc10", "mAP_voc07", "micro_AP", "samples_AP", "ROC_AUC", "CF1", "OF1", "macro_F1")  # open in HTML
 _TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.5em 0 1em"
 _CELL = "padding:.15em .7em;text-align:{align};white-space:nowrap"
@@ -232,11 +232,11 @@ def _in_a_line(scores: Scores) -> str:
     mean = scores.mean_ap
     value = "undefined" if math.isnan(mean.value) else f"{mean.value:.3f}"
     interval = "" if math.isnan(mean.low) else f" [{mean.low:.3f}, {mean.high:.3f}]"
-    return f"mAP {value}{interval} over {counted(mean.count, mean.unit)}, {counted(scores.num_pictures, 'pictures')}"
+    return f"mAP {value}{interval} over {counted(mean.count, mean.unit)}, {counted(scores.num_images, 'images')}"
 
 
 def counted(count: int, unit: str) -> str:
-    """ "1 class", "1,234 pictures"."""
+    """ "1 class", "1,234 images"."""
     return f"{count:,} {_SINGULAR[unit] if count == 1 else unit}"
 
 

@@ -26,9 +26,9 @@ def test_the_numbers_are_those_of_the_machine(measured):
     assert all(value > 0.1 for value in speed["peaks"]["fp32"].values())
     assert set(speed["rates"]) == {"decode_core", "decode", "forward", "predict", "step"}
     for rate in speed["rates"].values():
-        assert rate["pictures_per_second"] > 0
+        assert rate["images_per_second"] > 0
     # No network is faster than the arithmetic, and files cost something (twice: the machine is shared).
-    assert speed["rates"]["predict"]["pictures_per_second"] < 2 * speed["rates"]["forward"]["pictures_per_second"]
+    assert speed["rates"]["predict"]["images_per_second"] < 2 * speed["rates"]["forward"]["images_per_second"]
     assert 0 < speed["rates"]["forward"]["peak_share"] < 2
     assert 2 < speed["gflop_step"] / speed["gflop_forward"] < 3.01
     assert 0 < speed["input_share"] < 1
@@ -44,7 +44,7 @@ def test_what_is_printed(measured):
         "test_resnet at 32 px",
     ):
         assert text in output
-    assert f"{speed['rates']['step']['pictures_per_second']:.1f}" in output
+    assert f"{speed['rates']['step']['images_per_second']:.1f}" in output
     assert f"{speed['input_share']:.0%} input" in output
 
 
@@ -58,7 +58,7 @@ def test_operations_are_counted(tmp_path: Path):
     import torch
     from torch import nn
 
-    from polytag.models.peak import flop_of_picture
+    from polytag.models.peak import flop_of_image
 
     class Tiny(nn.Module):
         def __init__(self):
@@ -77,8 +77,8 @@ def test_operations_are_counted(tmp_path: Path):
 
     model = Tiny()
     convolution, classifier = 2 * 27 * 16 * 32 * 32, 2 * 16 * 5
-    forward, step = flop_of_picture(model, 32)
+    forward, step = flop_of_image(model, 32)
     assert forward == convolution + classifier
-    assert step == 2 * convolution + 3 * classifier  # pictures need no gradient
+    assert step == 2 * convolution + 3 * classifier  # images need no gradient
     assert all(parameter.grad is None for parameter in model.parameters())
     assert torch.is_grad_enabled()

@@ -22,7 +22,7 @@ def mine(run: Path, tmp_path: Path) -> Path:
 
 
 def calibrate(polytag: Callable, run: Path, *options: object) -> str:
-    """24 pictures are few: with temperature, five positives are enough."""
+    """24 images are few: with temperature, five positives are enough."""
     return polytag("calibrate", run, "--method", "temperature", *options).stdout
 
 

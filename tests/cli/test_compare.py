@@ -22,7 +22,7 @@ def first(run: Path) -> Predictions:
 
 @pytest.fixture(scope="module")
 def other(first: Predictions, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scores of the same pictures in another order, by another model."""
+    """Scores of the same images in another order, by another model."""
     path = tmp_path_factory.mktemp("other") / "other.parquet"
     noisy = first.logit_NC + np.random.default_rng(0).normal(0, 1, first.logit_NC.shape).astype(np.float32)
     write_predictions(replace(first, logit_NC=noisy).take(range(len(first) - 1, -1, -1)), path)
@@ -40,17 +40,17 @@ def test_a_run_against_a_file(run: Path, first: Predictions, other: Path, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.html", "c.json"]
 
 
-def test_other_pictures_are_refused_unless_told_to_intersect(run: Path, other: Path, first: Predictions, tmp_path: Path, polytag):
+def test_other_images_are_refused_unless_told_to_intersect(run: Path, other: Path, first: Predictions, tmp_path: Path, polytag):
     write_predictions(read_predictions(other).take(range(20)), tmp_path / "part.parquet")
     with pytest.raises(PredictionsError) as error:
         polytag("compare", run, tmp_path / "part.parquet")
     assert str(error.value) == (
-        "the runs have different pictures\n  where: colours and part\n"
+        "the runs have different images\n  where: colours and part\n"
         f"  got: 4 only in colours: {', '.join(first.ids[:3])}, ...\n"
-        "  expected: the same pictures, in any order\n  next: give --intersect to compare on the 20 pictures that all have"
+        "  expected: the same images, in any order\n  next: give --intersect to compare on the 20 images that all have"
     )
     output = polytag("compare", run, tmp_path / "part.parquet", "--intersect").stdout
-    assert "Paired by id on the same 20 pictures and on all 3 classes.\nLeft out: 4 pictures and 0 classes of colours.\n" in output
+    assert "Paired by id on the same 20 images and on all 3 classes.\nLeft out: 4 images and 0 classes of colours.\n" in output
 
 
 def test_one_truth_for_all(run: Path, colours: Path, first: Predictions, tmp_path: Path, polytag):
@@ -61,7 +61,7 @@ def test_one_truth_for_all(run: Path, colours: Path, first: Predictions, tmp_pat
         polytag("compare", run, tmp_path / "other.parquet")
     words = {1: "present", 0: "absent"}
     assert str(error.value) == (
-        "the runs disagree on 1 label of 1 picture\n  where: colours and other\n"
+        "the runs disagree on 1 label of 1 image\n  where: colours and other\n"
         f"  got: {first.ids[3]!r}, class {first.label_set.names[1]!r}: {words[int(first.target_NC[3, 1])]} in colours, "
         f"{words[int(target_NC[3, 1])]} in other\n"
         "  expected: one truth for all runs\n"

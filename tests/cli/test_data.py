@@ -32,16 +32,16 @@ LABELS = {"train": {"a": (1, -1), "b": (-1, 1), "c": (1, 0)}, "val": {"d": (1, -
 
 @pytest.fixture
 def devkit(tmp_path: Path) -> Path:
-    """A VOC devkit of five pictures, one label of which is difficult only."""
+    """A VOC devkit of five images, one label of which is difficult only."""
     root = tmp_path / "VOCdevkit" / "VOC2012"
     (root / "ImageSets" / "Main").mkdir(parents=True)
     (root / "JPEGImages").mkdir()
     for split, rows in LABELS.items():
         for column, name in enumerate(CLASSES):
-            lines = [f"{picture} {values[column]:2}" for picture, values in rows.items()]
+            lines = [f"{image} {values[column]:2}" for image, values in rows.items()]
             (root / "ImageSets" / "Main" / f"{name}_{split}.txt").write_text("\n".join(lines) + "\n")
-        for number, picture in enumerate(rows):
-            Image.new("RGB", (16, 16), (number * 40, len(split) * 20, 0)).save(root / "JPEGImages" / f"{picture}.jpg")
+        for number, image in enumerate(rows):
+            Image.new("RGB", (16, 16), (number * 40, len(split) * 20, 0)).save(root / "JPEGImages" / f"{image}.jpg")
     return root
 
 
@@ -54,19 +54,19 @@ def run(*arguments: object, status: int = 0) -> str:
 def test_check_of_sound_data(devkit):
     output = run("check", devkit)
     lines = [line.rstrip() for line in output.splitlines()]
-    assert lines[0] == "5 pictures, 2 classes"
+    assert lines[0] == "5 images, 2 classes"
     assert lines[3:] == [
         "               train                         val",
         " class       present  absent  unknown    present  absent  unknown",
         " cat               2       1        0          1       1        0",
         " dog               1       1        1          1       1        0",
-        " pictures          3                           2",
+        " images          3                           2",
         "",
-        " labels  pictures",
+        " labels  images",
         "      0         0",
         "      1         5  " + "━" * 30,
         "",
-        " 1.00 labels a picture; 10.0% of all labels are unknown.",
+        " 1.00 labels an image; 10.0% of all labels are unknown.",
         "",
         "Training can start.",
     ]
@@ -74,31 +74,31 @@ def test_check_of_sound_data(devkit):
 
 def test_check_of_data_with_faults(devkit, tmp_path):
     (devkit / "JPEGImages" / "a.jpg").write_bytes((devkit / "JPEGImages" / "d.jpg").read_bytes())
-    (devkit / "JPEGImages" / "b.jpg").write_bytes(b"not a picture")
+    (devkit / "JPEGImages" / "b.jpg").write_bytes(b"not an image")
     lines = run("check", devkit, "--json", tmp_path / "found.json").splitlines()
     assert lines[-4:] == [
-        f"warning: 1 picture cannot be read and will be skipped: {devkit}/JPEGImages/b.jpg",
-        "warning: 1 picture stands in more than one split, so validation is too kind: a",
-        "warning: 1 picture is there under several names, byte for byte: a = d",
+        f"warning: 1 image cannot be read and will be skipped: {devkit}/JPEGImages/b.jpg",
+        "warning: 1 image stands in more than one split, so validation is too kind: a",
+        "warning: 1 image is there under several names, byte for byte: a = d",
         "Training can start.",
     ]
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["can_train"] is True
-    assert [picture["id"] for picture in found["unreadable"]] == ["b"]
+    assert [image["id"] for image in found["unreadable"]] == ["b"]
     assert len(found["in_two_splits"]) == 1
 
 
 def test_check_of_data_that_cannot_train(devkit, tmp_path):
-    for picture in "de":
-        (devkit / "JPEGImages" / f"{picture}.jpg").write_bytes(b"not a picture")
+    for image in "de":
+        (devkit / "JPEGImages" / f"{image}.jpg").write_bytes(b"not an image")
     output = run("check", devkit, "--json", tmp_path / "found.json", status=1)
-    assert output.splitlines()[-2:] == ["problem: no picture can be read in split 'val'", "Training cannot start."]
+    assert output.splitlines()[-2:] == ["problem: no image can be read in split 'val'", "Training cannot start."]
     assert json.loads((tmp_path / "found.json").read_text())["can_train"] is False
 
 
-def test_check_without_reading_the_pictures(devkit):
-    (devkit / "JPEGImages" / "a.jpg").write_bytes(b"not a picture")
-    assert run("check", devkit, "--no-read-pictures").splitlines()[-1] == "Training can start. No picture was read."
+def test_check_without_reading_the_images(devkit):
+    (devkit / "JPEGImages" / "a.jpg").write_bytes(b"not an image")
+    assert run("check", devkit, "--no-read-images").splitlines()[-1] == "Training can start. No image was read."
 
 
 @pytest.mark.parametrize(("difficult", "counts"), [("ignore", "1 1 1"), ("positive", "2 1 0"), ("negative", "1 2 0")])
@@ -118,7 +118,7 @@ def test_options_that_cannot_be_used(devkit):
 def test_convert_and_check_again(devkit, tmp_path, to):
     out = tmp_path / ("labels" if to == "voc" else f"labels.{to}")
     output = run("convert", devkit, out, "--to", to)
-    assert output == f"5 pictures, 2 classes -> {out}\n"
+    assert output == f"5 images, 2 classes -> {out}\n"
     first, second = (tmp_path / name for name in ("first.json", "second.json"))
     run("check", devkit, "--json", first)
     run("check", out, "--format", to, "--json", second)
@@ -139,7 +139,7 @@ def test_no_number_is_cut_on_a_narrow_console(width):
     )
     console = Console(width=width)
     with console.capture() as captured:
-        verbs.print_check(console, check(data, read_pictures=False))
+        verbs.print_check(console, check(data, read_images=False))
     rows = [line.split() for line in captured.get().splitlines() if line.startswith(" pottedplant")]
     assert [number for row in rows for number in row[1:]] == ["412", "0", "0", "411", "0", "0", "411", "0", "0"]
 
@@ -207,8 +207,8 @@ def test_every_way_of_reading_has_its_option_and_the_other_way_round():
 def test_every_option_reaches_the_reader():
     given = {
         "--format": "coco", "--difficult": "positive", "--crowd": "negative", "--small": "positive", "--min-box-area": "9",
-        "--separator": "|", "--picture-column": "p", "--labels-column": "l", "--split-column": "s", "--class-column": "c",
-        "--pictures": "d",
+        "--separator": "|", "--image-column": "p", "--labels-column": "l", "--split-column": "s", "--class-column": "c",
+        "--images": "d",
     }  # fmt: skip
     seen: list[object] = []
     app = typer.Typer()
@@ -223,7 +223,7 @@ def test_every_option_reaches_the_reader():
     assert CliRunner().invoke(app, ["y"], catch_exceptions=False).exit_code == 0
     chosen = ReadOptions(
         format="coco", difficult="positive", crowd="negative", small="positive", min_box_area_px=9.0, separator="|",
-        picture_column="p", labels_column="l", split_column="s", class_columns=("c", "d"), pictures="d",
+        image_column="p", labels_column="l", split_column="s", class_columns=("c", "d"), images="d",
     )  # fmt: skip
     assert seen == [(Path("x"), chosen, True), (Path("y"), ReadOptions(), False)]
 
@@ -244,15 +244,15 @@ def test_an_option_of_the_verbs_own_stays_its_own():
 # ---- cache ----
 
 
-def test_kept_pictures_are_listed_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_kept_images_are_listed_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "cache" / "kept"
     folder.mkdir(parents=True)
-    (folder / "1234.pictures").write_bytes(bytes(20_000_000))
+    (folder / "1234.images").write_bytes(bytes(20_000_000))
     run = functools.partial(CliRunner().invoke, verbs.app)
     first, last = run(["cache"]).output.splitlines()
     assert first.startswith("      20.0 MB  last used 20")
-    assert first.endswith("  1234.pictures")
+    assert first.endswith("  1234.images")
     assert last == f"      20.0 MB  in {folder}"
     assert run(["cache", "--clear"]).output == f"20.0 MB removed from {folder}\n"
     assert list(folder.iterdir()) == []

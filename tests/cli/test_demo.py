@@ -27,7 +27,7 @@ def test_its_recipe_needs_no_download_and_is_not_offered_for_other_data():
     assert DEMO.name not in RECIPES
 
 
-def test_its_network_reads_its_pictures_and_can_learn(tmp_path: Path):
+def test_its_network_reads_its_images_and_can_learn(tmp_path: Path):
     dataset = load_dataset(write_scenes(tmp_path / "scenes", num_train=2, num_val=2))
     torch.manual_seed(DEMO.seed)
     model = build_model(DEMO.backbone, num_classes=len(CLASSES), backbone_args=DEMO.backbone_args, weights=DEMO.weights)

@@ -17,7 +17,7 @@ from polytag.prediction.table import read_predictions, write_predictions
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four pictures and three classes: a good one, a bad one, and one without a positive."""
+    """Four images and three classes: a good one, a bad one, and one without a positive."""
     path = tmp_path_factory.mktemp("small") / "small.parquet"
     target_NC = np.array([[1, 0, 0], [1, 1, -1], [0, 0, 0], [0, 1, -1]])
     logit_NC = np.array([[3.0, 2, -1], [2, -1, 1], [1, 1, -2], [-1, -2, -1]])
@@ -51,7 +51,7 @@ def test_the_tables(small: Path, polytag):
         "–",
         f"{samples.high:.3f}",
         "3",
-        "pictures",
+        "images",
     ]
     assert averages["OP"][1:4] == ["0.4000", "5", "decisions"]
     assert averages["CP"][1:4] == ["0.3333", "2", "classes"]
@@ -61,7 +61,7 @@ def test_the_tables(small: Path, polytag):
         "accuracy",
     ]  # fmt: skip
     assert " ".join(" ".join(lines[end:]).split()) == (
-        "4 pictures. 60.0% of the known labels are absent: answering “absent” to everything would have about that accuracy, "
+        "4 images. 60.0% of the known labels are absent: answering “absent” to everything would have about that accuracy, "
         "so accuracy says little."
     )
 
@@ -127,10 +127,10 @@ def test_the_report_is_one_page(run: Path, tmp_path: Path, polytag):
 
 @pytest.fixture(scope="module")
 def without_truth(run: Path, colours: Path, tmp_path_factory: pytest.TempPathFactory, polytag) -> Path:
-    """The validation pictures scored as files: ids are paths, no label is known."""
+    """The validation images scored as files: ids are paths, no label is known."""
     path = tmp_path_factory.mktemp("scored") / "p.parquet"
-    pictures = sorted((colours.parent / "pictures").iterdir())[48:]
-    polytag("predict", run, *pictures, "--device", "cpu", "--output", path)
+    images = sorted((colours.parent / "images").iterdir())[48:]
+    polytag("predict", run, *images, "--device", "cpu", "--output", path)
     return path
 
 
@@ -141,7 +141,7 @@ def test_truth_from_a_data_set_gives_the_numbers_of_the_run(run: Path, colours: 
 
 def test_truth_is_read_with_the_options_for_reading(colours: Path, without_truth: Path, tmp_path: Path, polytag):
     lines = [line.replace("|", " ") for line in colours.read_text().splitlines()]
-    (tmp_path / "spaces.csv").write_text("\n".join(lines).replace("pictures/", f"{colours.parent}/pictures/") + "\n")
+    (tmp_path / "spaces.csv").write_text("\n".join(lines).replace("images/", f"{colours.parent}/images/") + "\n")
     polytag("evaluate", without_truth, "--truth", tmp_path / "spaces.csv", "--separator", " ", "--json", tmp_path / "m.json")
     assert json.loads((tmp_path / "m.json").read_text())["mAP"]["num_classes"] == 3
 
@@ -152,21 +152,21 @@ def test_no_truth_is_told(without_truth: Path, polytag):
     assert str(error.value) == (
         f"these predictions carry no truth to be judged against\n  where: {without_truth}\n"
         "  expected: at least one known label\n"
-        "  next: give --truth DATA, the labelled data set that the pictures are from"
+        "  next: give --truth DATA, the labelled data set that the images are from"
     )
 
 
-def test_a_truth_of_other_pictures_is_told(small: Path, without_truth: Path, colours: Path, tmp_path: Path, polytag):
+def test_a_truth_of_other_images_is_told(small: Path, without_truth: Path, colours: Path, tmp_path: Path, polytag):
     lines = colours.read_text().splitlines()
-    (tmp_path / "pictures").symlink_to(colours.parent / "pictures")
+    (tmp_path / "images").symlink_to(colours.parent / "images")
     (tmp_path / "part.csv").write_text("\n".join(lines[:-2]) + "\n")
     with pytest.raises(PredictionsError) as error:
         polytag("evaluate", without_truth, "--truth", tmp_path / "part.csv")
-    names = ", ".join(str(colours.parent / "pictures" / f"{number:03}.png") for number in (48, 49, 50))
+    names = ", ".join(str(colours.parent / "images" / f"{number:03}.png") for number in (48, 49, 50))
     assert str(error.value) == (
-        f"24 of 24 scored pictures are not in the truth\n  where: csv {tmp_path / 'part.csv'}\n  got: {names}, ...\n"
-        "  expected: ids such as pictures/000.png, pictures/001.png, pictures/002.png (70 in all)\n"
-        "  next: give the data set that these pictures are from"
+        f"24 of 24 scored images are not in the truth\n  where: csv {tmp_path / 'part.csv'}\n  got: {names}, ...\n"
+        "  expected: ids such as images/000.png, images/001.png, images/002.png (70 in all)\n"
+        "  next: give the data set that these images are from"
     )
     with pytest.raises(PredictionsError) as error:
         polytag("evaluate", small, "--truth", colours)

@@ -53,10 +53,10 @@ def test_the_same_scores_in_every_layout_give_the_same_numbers(run: Path, tmp_pa
 
 
 def test_our_own_csv_and_jsonl_with_the_data_set_as_truth(run: Path, colours: Path, tmp_path: Path, polytag):
-    pictures = sorted((colours.parent / "pictures").iterdir())[48:]
+    images = sorted((colours.parent / "images").iterdir())[48:]
     expected = json.loads((run / "metrics.json").read_text())
     for suffix in (".csv", ".jsonl"):
-        polytag("predict", run, *pictures, "--device", "cpu", "--output", tmp_path / f"p{suffix}")
+        polytag("predict", run, *images, "--device", "cpu", "--output", tmp_path / f"p{suffix}")
         polytag("evaluate", tmp_path / f"p{suffix}", "--truth", colours, "--json", tmp_path / "m.json")
         found = json.loads((tmp_path / "m.json").read_text())
         assert found["mAP"]["value"] == pytest.approx(expected["mAP"]["value"], abs=1e-9)
@@ -93,7 +93,7 @@ def test_slices(tmp_path: Path, polytag):
     options = ("--scores", "logit", "--truth", tmp_path / "t.csv", "--json", tmp_path / "m.json", "--report", tmp_path / "r.html")
     lines = polytag("evaluate", tmp_path / "s.csv", *options, "--slice", "place", "--slice", "num_labels").stdout.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("place"))
-    assert " ".join(lines[start].split()) == "place pictures classes mAP 95% interval mAP of 1 shared 95% interval"
+    assert " ".join(lines[start].split()) == "place images classes mAP 95% interval mAP of 1 shared 95% interval"
     assert (lines[start + 1].split()[:4], lines[start + 2].split()[:4]) == (["x", "3", "2", "0.9167"], ["y", "2", "1", "0.5000"])
     content = json.loads((tmp_path / "m.json").read_text())["slices"]
     assert list(content) == ["place", "num_labels"]
@@ -104,7 +104,7 @@ def test_slices(tmp_path: Path, polytag):
     assert "mAP of 1 shared" in page
 
     output = polytag("evaluate", tmp_path / "s.csv", *options, "--slice", "camera", "--columns", tmp_path / "c.csv").stdout
-    assert "1 pictures have no value of camera and are in no slice." in " ".join(output.split())
+    assert "1 images have no value of camera and are in no slice." in " ".join(output.split())
     polytag("evaluate", tmp_path / "s.csv", *options, "--slice", "num_labels", "--columns", tmp_path / "c.csv")  # built in
     with pytest.raises(UsageError) as error:
         polytag("evaluate", tmp_path / "s.csv", *options, "--columns", tmp_path / "c.csv")
@@ -120,16 +120,16 @@ def test_slices_of_real_photographs(shared: Path, tmp_path: Path, polytag):
     score_NC = np.random.default_rng(0).normal(size=val_set.target_NC.shape) + 2 * (val_set.target_NC == 1)
     (tmp_path / "results").mkdir()
     for column, name in enumerate(val_set.label_set):
-        text = "".join(f"{picture} {score:f}\n" for picture, score in zip(val_set.ids, score_NC[:, column], strict=True))
+        text = "".join(f"{image} {score:f}\n" for image, score in zip(val_set.ids, score_NC[:, column], strict=True))
         (tmp_path / "results" / f"comp1_cls_val_{name}.txt").write_text(text)
     polytag("evaluate", tmp_path / "results", "--truth", devkit, "--slice", "size", "--json", tmp_path / "m.json")
     content = json.loads((tmp_path / "m.json").read_text())
-    assert (content["num_pictures"], content["mAP"]["num_classes"]) == (874, 20)
+    assert (content["num_images"], content["mAP"]["num_classes"]) == (874, 20)
     assert 0.4 < content["mAP"]["value"] < 0.9
     sizes = content["slices"]["size"]
-    assert sum(part["num_pictures"] for part in sizes["values"].values()) == 874
+    assert sum(part["num_images"] for part in sizes["values"].values()) == 874
     assert sizes["num_without"] == 0
 
-    shutil.copytree(devkit / "ImageSets", tmp_path / "bare" / "ImageSets")  # no picture at all
+    shutil.copytree(devkit / "ImageSets", tmp_path / "bare" / "ImageSets")  # no image at all
     polytag("evaluate", tmp_path / "results", "--truth", tmp_path / "bare", "--json", tmp_path / "bare.json")
     assert json.loads((tmp_path / "bare.json").read_text())["mAP"] == content["mAP"]

@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 
 from polytag.cli.opening import Asked, open_inspection
+from polytag.data.images import read_image
 from polytag.data.load import ReadOptions
-from polytag.data.pictures import read_picture
 from polytag.errors import DataError, PredictionsError, UsageError
 
 QUIET = Console(quiet=True)
@@ -59,7 +59,7 @@ def test_a_run_is_served_until_ctrl_c(run: Path, served):
     process, address = served(run)
     answer = get(address + "api/run")
     assert answer["classes"] == ["blue", "green", "red"]
-    assert answer["num_pictures"] == 24
+    assert answer["num_images"] == 24
     assert answer["split"] == "val"
     with urllib.request.urlopen(address + "thumbnails/0", timeout=20) as thumbnail:
         assert thumbnail.headers["content-type"] == "image/jpeg"
@@ -92,7 +92,7 @@ def test_a_run_opens_with_all_that_belongs_to_it(run: Path):
     assert set(inspection.data.splits) == {"train", "val"}
     assert [row["epoch"] for row in inspection.history] == [1, 2]
     assert inspection.facts["backbone"] == "test_resnet"
-    assert all(Path(path).is_file() for path in inspection.predictions.picture_paths)
+    assert all(Path(path).is_file() for path in inspection.predictions.image_paths)
 
 
 def test_a_file_of_scores_needs_no_model(run: Path, tmp_path: Path):
@@ -106,15 +106,15 @@ def test_a_file_of_scores_needs_no_model(run: Path, tmp_path: Path):
         opened(path, split="train")
 
 
-def test_scores_of_another_program_find_their_pictures_by_id(colours: Path, tmp_path: Path):
+def test_scores_of_another_program_find_their_images_by_id(colours: Path, tmp_path: Path):
     scores = tmp_path / "scores.csv"
     scores.write_text("id,red,green\n048,0.9,0.1\n049,0.2,0.3\n")
     with pytest.raises(UsageError, match="does not say"):
         opened(scores)
-    inspection = opened(scores, scale="probability", pictures=colours.parent / "pictures")
-    assert [Path(path).name for path in inspection.predictions.picture_paths] == ["048.png", "049.png"]
-    with pytest.raises(DataError, match="none of the scored pictures"):
-        opened(scores, scale="probability", pictures=tmp_path)
+    inspection = opened(scores, scale="probability", images=colours.parent / "images")
+    assert [Path(path).name for path in inspection.predictions.image_paths] == ["048.png", "049.png"]
+    with pytest.raises(DataError, match="none of the scored images"):
+        opened(scores, scale="probability", images=tmp_path)
 
 
 def test_a_run_whose_data_are_gone_is_looked_at_all_the_same(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -127,7 +127,7 @@ def test_a_run_whose_data_are_gone_is_looked_at_all_the_same(run: Path, tmp_path
     assert "note: the run's data set cannot be read" in capsys.readouterr().err
 
 
-def test_training_pictures_are_scored_by_a_model_that_did_not_see_their_labels(run: Path, tmp_path: Path):
+def test_training_images_are_scored_by_a_model_that_did_not_see_their_labels(run: Path, tmp_path: Path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     inspection = opened(copy, split="train")
@@ -155,11 +155,11 @@ def test_changed_training_labels_are_scored_anew(colours: Path, run: Path, tmp_p
     assert (first.target_NC != second.target_NC).sum() == 2
 
 
-def test_a_second_run_must_know_the_classes_and_share_a_picture(run: Path, tmp_path: Path):
+def test_a_second_run_must_know_the_classes_and_share_an_image(run: Path, tmp_path: Path):
     assert opened(run, beside=run).beside.name == run.name
     other = tmp_path / "other.jsonl"
     other.write_text('{"id": "elsewhere", "probability": {"red": 0.5, "green": 0.5, "blue": 0.5}}\n')
-    with pytest.raises(PredictionsError, match="none of these pictures"):
+    with pytest.raises(PredictionsError, match="none of these images"):
         opened(run, beside=other)
     other.write_text('{"id": "elsewhere", "probability": {"red": 0.5}}\n')
     with pytest.raises(PredictionsError, match="does not know all classes"):
@@ -176,10 +176,10 @@ def test_columns_of_a_table_can_be_chosen_from(run: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("arguments", "end"), [((), "top"), (("--lowest",), "bottom")])
-def test_a_grid_is_a_picture(polytag, run: Path, tmp_path: Path, arguments: tuple[str, ...], end: str):
+def test_a_grid_is_an_image(polytag, run: Path, tmp_path: Path, arguments: tuple[str, ...], end: str):
     result = polytag("grid", run, "--class", "red", "--class", "blue", "--top", 12, "--output", tmp_path / "out", *arguments)
     assert result.output.split() == [str(tmp_path / "out" / f"{name}-{end}.png") for name in ("red", "blue")]
-    assert read_picture(tmp_path / "out" / f"red-{end}.png").width > 1000
+    assert read_image(tmp_path / "out" / f"red-{end}.png").width > 1000
 
 
 def test_a_grid_of_one_class_goes_where_it_is_told(polytag, run: Path, tmp_path: Path):

@@ -19,7 +19,7 @@ from polytag.errors import DataError, PredictionsError, UsageError
 
 @pytest.fixture(scope="module")
 def scores(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scores of 72 pictures in which red is known well, with three wrong labels and one unknown, and blue is rare."""
+    """Scores of 72 images in which red is known well, with three wrong labels and one unknown, and blue is rare."""
     dataset = load_dataset(colours)
     target_NC = np.array(dataset.target_NC)
     rng = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def scores(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         logit_NC=logit_NC,
         target_NC=target_NC,
         label_set=LabelSet(names=("red", "green", "blue")),
-        picture_paths=tuple(map(str, dataset.paths)),
+        image_paths=tuple(map(str, dataset.paths)),
         source="scores",
     )
     write_predictions(predictions, path)
@@ -44,14 +44,14 @@ def test_the_list_on_the_console_and_in_files(polytag, scores: Path, tmp_path: P
         "labels", "suspects", scores, "--json", tmp_path / "s.json", "--csv", tmp_path / "s.csv", "--report", tmp_path / "s.html"
     )
     assert "blue: 4 of 20 positives needed" in done.output
-    assert re.search(r"red +(present|absent) +\S+ +pictures/0(03|11)", done.output)
+    assert re.search(r"red +(present|absent) +\S+ +images/0(03|11)", done.output)
     assert "Unknown, and probably present" in done.output
     values = json.loads((tmp_path / "s.json").read_text())
     assert values["per_class"]["blue"]["wrong_present"] is None
     assert values["per_class"]["red"]["wrong_present"] + values["per_class"]["red"]["wrong_absent"] == pytest.approx(2, abs=1)
     rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
     assert tuple(rows[0]) == CSV_COLUMNS
-    assert {row["id"] for row in rows[:2]} == {"pictures/003.png", "pictures/011.png"}
+    assert {row["id"] for row in rows[:2]} == {"images/003.png", "images/011.png"}
     assert len(rows) == sum(len(part["suspects"]) for part in values["per_class"].values())
     page = (tmp_path / "s.html").read_text()
     assert page.count("<details>") >= 2
@@ -63,21 +63,21 @@ def test_the_list_on_the_console_and_in_files(polytag, scores: Path, tmp_path: P
 def test_one_class(polytag, scores: Path):
     done = polytag("labels", "suspects", scores, "--class", "red", "--top", "1")
     assert "green" not in done.output
-    assert len(re.findall(r"pictures/\d+", done.output)) == 1
+    assert len(re.findall(r"images/\d+", done.output)) == 1
 
 
-def test_a_page_without_pictures_and_with_names_that_are_markup(polytag, scores: Path, tmp_path: Path):
+def test_a_page_without_images_and_with_names_that_are_markup(polytag, scores: Path, tmp_path: Path):
     predictions = read_predictions(scores)
     odd = replace(
         predictions,
         label_set=LabelSet(names=("<b>red</b>", "green", "blue")),
-        picture_paths=("",) * len(predictions),
+        image_paths=("",) * len(predictions),
         ids=tuple(f"<i>{name}</i>" for name in predictions.ids),
     )
     write_predictions(odd, tmp_path / "odd.parquet")
     polytag("labels", "suspects", tmp_path / "odd.parquet", "--report", tmp_path / "odd.html")
     page = (tmp_path / "odd.html").read_text()
-    assert "<i>pictures" not in page
+    assert "<i>images" not in page
     assert "&lt;b&gt;red&lt;/b&gt;" in page
     assert "could not be read and stand as grey tiles" in page
 
@@ -91,17 +91,17 @@ def test_names_that_look_like_the_markup_of_the_console(polytag, scores: Path, l
     )
     write_predictions(odd, tmp_path / "odd.parquet")
     output = polytag("labels", "suspects", tmp_path / "odd.parquet").output
-    assert re.search(r"\[bold\]red +(present|absent) +\S+ +\[/b\]pictures", output)
+    assert re.search(r"\[bold\]red +(present|absent) +\S+ +\[/b\]images", output)
     scored = read_predictions(leaky_scores)
     write_predictions(replace(scored, ids=tuple(f"[/b]{name}" for name in scored.ids)), tmp_path / "odd-2.parquet")
     assert "[/b]12.jpg ≈" in polytag("evaluate", tmp_path / "odd-2.parquet", "--leaks", leaky).output
 
 
-def test_of_a_run_its_validation_and_its_training_pictures(polytag, run: Path, tmp_path: Path):
+def test_of_a_run_its_validation_and_its_training_images(polytag, run: Path, tmp_path: Path):
     assert "blue" in polytag("labels", "suspects", run).output
     done = polytag("labels", "suspects", run, "--split", "train", "--json", tmp_path / "t.json")
     values = json.loads((tmp_path / "t.json").read_text())
-    assert values["num_pictures"] == 48
+    assert values["num_images"] == 48
     assert values["source"].endswith(", out-of-fold")
     assert "note: the backbone was fine-tuned on these very labels" in done.stderr
 
@@ -119,11 +119,11 @@ def test_what_cannot_be_asked(polytag, scores: Path, arguments: tuple[str, ...],
     assert str(caught.value) == message
 
 
-def test_training_pictures_need_a_run(polytag, scores: Path):
+def test_training_images_need_a_run(polytag, scores: Path):
     with pytest.raises(UsageError) as caught:
         polytag("labels", "suspects", scores, "--split", "train")
     assert str(caught.value) == (
-        "training pictures are scored out-of-fold by a run's own model\n"
+        "training images are scored out-of-fold by a run's own model\n"
         f"  where: --split train\n  got: {scores}\n  expected: a run folder alone"
     )
 
@@ -133,7 +133,7 @@ def test_training_pictures_need_a_run(polytag, scores: Path):
 
 @pytest.fixture(scope="module")
 def leaky(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noise pictures: 12 to train on, 12 for validation, of which one has a twin in training, one a mirror image."""
+    """Noise images: 12 to train on, 12 for validation, of which one has a twin in training, one a mirror image."""
     folder = tmp_path_factory.mktemp("leaky")
     rng = np.random.default_rng(0)
     lines = ["file_name,labels,split"]
@@ -156,7 +156,7 @@ def leaky_scores(leaky: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         logit_NC=np.random.default_rng(0).normal(size=(12, 2)) + val.target_NC,
         target_NC=val.target_NC,
         label_set=val.label_set,
-        picture_paths=tuple(map(str, val.paths)),
+        image_paths=tuple(map(str, val.paths)),
     )
     write_predictions(predictions, path)
     return path
@@ -179,29 +179,29 @@ def test_look_alikes_by_a_model(polytag, leaky: Path, run: Path):
 
 def test_evaluate_with_and_without_leaks(polytag, leaky: Path, leaky_scores: Path, tmp_path: Path):
     done = polytag("evaluate", leaky_scores, "--leaks", leaky, "--json", tmp_path / "m.json")
-    assert "Leaks: 2 of 12 scored pictures stand in the training data too: 1 byte for byte, 1 in another version." in " ".join(
+    assert "Leaks: 2 of 12 scored images stand in the training data too: 1 byte for byte, 1 in another version." in " ".join(
         done.output.split()
     )
     leaks = json.loads((tmp_path / "m.json").read_text())["leaks"]
     assert (leaks["num_leaked"], leaks["num_exact"], leaks["num_trained_on"], leaks["num_not_compared"]) == (2, 1, 12, 0)
-    assert [picture["id"] for picture in leaks["pictures"]] == ["12.jpg", "13.jpg"]
-    assert leaks["without"]["num_pictures"] == 10
+    assert [image["id"] for image in leaks["images"]] == ["12.jpg", "13.jpg"]
+    assert leaks["without"]["num_images"] == 10
     whole = json.loads((tmp_path / "m.json").read_text())["mAP"]["value"]
     assert leaks["mAP_difference"]["value"] == pytest.approx(whole - leaks["without"]["mAP"]["value"])
 
 
 def test_no_leaks_is_said_too(polytag, colours: Path, run: Path):
     done = polytag("evaluate", run / "predictions-val.parquet", "--leaks", colours)
-    assert "Leaks: none; compared 24 scored pictures against 48 training pictures." in done.output
+    assert "Leaks: none; compared 24 scored images against 48 training images." in done.output
 
 
-def test_training_pictures_that_cannot_be_read_are_told(polytag, leaky: Path, leaky_scores: Path, tmp_path: Path):
+def test_training_images_that_cannot_be_read_are_told(polytag, leaky: Path, leaky_scores: Path, tmp_path: Path):
     folder = tmp_path / "moved"
     shutil.copytree(leaky, folder)
     (folder / "05.jpg").write_bytes(b"")
-    (folder / "06.jpg").write_bytes(b"no picture")
+    (folder / "06.jpg").write_bytes(b"no image")
     output = polytag("evaluate", leaky_scores, "--leaks", folder, "--json", tmp_path / "m.json").output
-    assert "  2 training pictures could not be read: a leak of them is not seen." in output.splitlines()
+    assert "  2 training images could not be read: a leak of them is not seen." in output.splitlines()
     leaks = json.loads((tmp_path / "m.json").read_text())["leaks"]
     assert (leaks["num_trained_on"], leaks["num_unread"], leaks["num_leaked"]) == (10, 2, 2)
     for row in range(12):
@@ -209,20 +209,20 @@ def test_training_pictures_that_cannot_be_read_are_told(polytag, leaky: Path, le
     with pytest.raises(DataError) as caught:
         polytag("evaluate", leaky_scores, "--leaks", folder)
     assert str(caught.value) == (
-        f"no training picture can be read\n  where: {folder}\n  got: such as {folder / '00.jpg'}\n"
-        "  expected: the pictures that the model was trained on\n"
-        "  next: `polytag data check` says what is wrong with them; --pictures names their folder"
+        f"no training image can be read\n  where: {folder}\n  got: such as {folder / '00.jpg'}\n"
+        "  expected: the images that the model was trained on\n"
+        "  next: `polytag data check` says what is wrong with them; --images names their folder"
     )
 
 
-def test_scores_without_pictures_cannot_be_compared(polytag, leaky: Path, leaky_scores: Path, tmp_path: Path):
-    bare = replace(read_predictions(leaky_scores), picture_paths=("",) * 12)
+def test_scores_without_images_cannot_be_compared(polytag, leaky: Path, leaky_scores: Path, tmp_path: Path):
+    bare = replace(read_predictions(leaky_scores), image_paths=("",) * 12)
     write_predictions(bare, tmp_path / "bare.parquet")
     with pytest.raises(PredictionsError) as caught:
         polytag("evaluate", tmp_path / "bare.parquet", "--leaks", leaky)
     assert str(caught.value) == (
-        f"no scored picture can be compared with the training pictures\n  where: {tmp_path / 'bare.parquet'}\n  got: no path\n"
-        "  expected: a file at the path of each picture\n"
-        "  next: give --truth DATA, the data set that has the scored pictures"
+        f"no scored image can be compared with the training images\n  where: {tmp_path / 'bare.parquet'}\n  got: no path\n"
+        "  expected: a file at the path of each image\n"
+        "  next: give --truth DATA, the data set that has the scored images"
     )
     assert "Leaks: 2 of 12" in polytag("evaluate", tmp_path / "bare.parquet", "--truth", leaky, "--leaks", leaky).output

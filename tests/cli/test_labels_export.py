@@ -26,7 +26,7 @@ def reviewed(run: Path, colours: Path, tmp_path: Path) -> Path:
         for row, column, change in ((3, 0, "flip"), (3, 1, "flip"), (60, 2, "unknown"), (5, 0, "confirm"), (7, 0, "undo")):
             given = int(dataset.target_NC[row, column])
             store.decide(
-                split=dataset.split_N[row], picture_id=dataset.ids[row], class_name=dataset.label_set.names[column], given=given,
+                split=dataset.split_N[row], image_id=dataset.ids[row], class_name=dataset.label_set.names[column], given=given,
                 label={"unknown": -1, "confirm": given}.get(change, 1 - given), reviewer="Ada", note="a=1, b" if row == 3 else "",
             )  # fmt: skip
         store.undo(reviewer="Ada", split="train")
@@ -54,7 +54,7 @@ def test_the_corrected_data_and_the_changes(
     polytag, reviewed: Path, colours: Path, tmp_path: Path, out: str, options: tuple[str, ...], written: str
 ):
     output = polytag("labels", "export", reviewed, tmp_path / out, *options).output
-    assert "3 labels of 2 pictures changed, 1 confirmed" in output
+    assert "3 labels of 2 images changed, 1 confirmed" in output
     assert f"data:    {tmp_path / written}" in output.splitlines()
     assert f"changes: {tmp_path / 'new-changes.csv'}" in output.splitlines()
     assert output.endswith(f"Next:\n  polytag train {tmp_path / written}\n")
@@ -70,10 +70,10 @@ def test_the_corrected_data_and_the_changes(
         assert load_dataset(tmp_path / "new").fingerprint == corrected.fingerprint  # the folder itself can be trained on
     rows = list(csv.DictReader((tmp_path / "new-changes.csv").read_text().splitlines()))
     assert tuple(rows[0]) == CHANGES_COLUMNS
-    assert [(row["split"], row["picture"], row["class"]) for row in rows] == [
-        ("train", "pictures/003.png", "blue"),
-        ("train", "pictures/003.png", "green"),
-        ("val", "pictures/060.png", "red"),
+    assert [(row["split"], row["image"], row["class"]) for row in rows] == [
+        ("train", "images/003.png", "blue"),
+        ("train", "images/003.png", "green"),
+        ("val", "images/060.png", "red"),
     ]
     assert {(row["before"], row["after"]) for row in rows[:2]} <= {("present", "absent"), ("absent", "present")}
     assert rows[2]["after"] == "unknown"
@@ -96,7 +96,7 @@ def test_data_without_splits_get_those_of_the_training(reviewed: Path, colours: 
     with open_review(review_file_of(reviewed)) as store:
         store.decide(
             split="val",
-            picture_id=divided.ids[row],
+            image_id=divided.ids[row],
             class_name="red",
             label=-1,
             given=int(divided.target_NC[row, 0]),
@@ -111,23 +111,23 @@ def test_data_without_splits_get_those_of_the_training(reviewed: Path, colours: 
 def test_of_a_predictions_file_whose_ids_are_other_names(polytag, run: Path, colours: Path, tmp_path: Path):
     predictions = read_predictions(run / "predictions-val.parquet")
     scores = tmp_path / "scores.parquet"
-    write_predictions(replace(predictions, ids=tuple(f"picture {name}" for name in predictions.ids)), scores)
+    write_predictions(replace(predictions, ids=tuple(f"image {name}" for name in predictions.ids)), scores)
     with open_review(review_file_of(scores)) as store:
         store.decide(
-            split="", picture_id=f"picture {predictions.ids[0]}", class_name="red", label=-1, given=1, reviewer="Ada",
+            split="", image_id=f"image {predictions.ids[0]}", class_name="red", label=-1, given=1, reviewer="Ada",
         )  # fmt: skip
     with pytest.raises(UsageError) as caught:
         polytag("labels", "export", scores, tmp_path / "new.csv")
     assert str(caught.value) == (
         f"a predictions file does not hold the whole data set\n  where: {scores}\n"
-        "  expected: --data DATA, the labelled data set that its pictures are from"
+        "  expected: --data DATA, the labelled data set that its images are from"
     )
     output = polytag("labels", "export", scores, tmp_path / "new.csv", "--data", colours).output
-    assert "1 label of 1 picture changed, 0 confirmed" in output
+    assert "1 label of 1 image changed, 0 confirmed" in output
     corrected = load_dataset(tmp_path / "new.csv")
     assert corrected.target_NC[corrected.ids.index(predictions.ids[0]), corrected.label_set.index("red")] == -1
     (row,) = csv.DictReader((tmp_path / "new-changes.csv").read_text().splitlines())
-    assert (row["split"], row["picture"], row["after"]) == ("val", predictions.ids[0], "unknown")
+    assert (row["split"], row["image"], row["after"]) == ("val", predictions.ids[0], "unknown")
 
 
 def test_nothing_to_export(polytag, run: Path, reviewed: Path, tmp_path: Path):
@@ -159,10 +159,10 @@ def test_what_is_in_the_way_or_does_not_fit(polytag, reviewed: Path, colours: Pa
     few = convert(load_dataset(colours).take(range(3)), tmp_path / "few.csv", to="csv")
     with pytest.raises(DataError) as caught:
         polytag("labels", "export", reviewed, tmp_path / "other", "--data", few)
-    assert caught.value.what == "3 corrected pictures are not in the data set"
+    assert caught.value.what == "3 corrected images are not in the data set"
     (tmp_path / "empty").mkdir()
     with open_review(tmp_path / "empty" / "review.sqlite") as store:
-        store.decide(split="", picture_id="a", class_name="red", label=1, given=0, reviewer="Ada")
+        store.decide(split="", image_id="a", class_name="red", label=1, given=0, reviewer="Ada")
     with pytest.raises(RunError, match=r"no run in this folder\n.*\n  got: no args\.yaml"):
         polytag("labels", "export", tmp_path / "empty", tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -22,7 +22,7 @@ def mine(run: Path, tmp_path: Path) -> Path:
 
 
 def hand(folder: Path) -> Path:
-    """120 pictures: cat is ranked perfectly, dog by chance, elk is nowhere."""
+    """120 images: cat is ranked perfectly, dog by chance, elk is nowhere."""
     rng = np.random.default_rng(0)
     target_NC = np.stack([np.arange(120) < 80, rng.random(120) < 0.5, np.zeros(120)], axis=1).astype(int)
     logit_NC = np.stack([np.linspace(4, -4, 120), rng.normal(size=120), rng.normal(size=120) - 5], axis=1)
@@ -46,7 +46,7 @@ def test_the_table_of_a_plain_goal(tmp_path: Path, polytag: Callable):
     assert lines[3] == ["elk", "never", "–", "–", "0", "0"]
     text = " ".join(" ".join(line) for line in lines)
     assert "Not attainable: elk: no positive" in text
-    assert "promises nothing of new pictures" in text
+    assert "promises nothing of new images" in text
     assert text.endswith("Where it is not attainable, the class is never predicted.")
 
 
@@ -59,7 +59,7 @@ def test_the_table_of_a_guarantee(tmp_path: Path, polytag: Callable):
     assert 0.9 <= values["per_class"]["cat"]["bound"] <= values["per_class"]["cat"]["precision"]
     assert [values["per_class"][name]["attainable"] for name in ("cat", "dog", "elk")] == [True, False, False]
     text = " ".join(" ".join(line) for line in lines)
-    assert "1 of 3 classes reach a precision of 0.9, chosen on 120 pictures. Guaranteed with 0.95 confidence, each class" in text
+    assert "1 of 3 classes reach a precision of 0.9, chosen on 120 images. Guaranteed with 0.95 confidence, each class" in text
     assert "elk: no positive; at least 57 are needed" in text
     joint = polytag("thresholds", hand(tmp_path), "--goal", "recall=0.9", "--confidence", "0.9", "--joint").stdout
     assert "all classes at once" in " ".join(joint.split())
@@ -88,8 +88,8 @@ def test_they_are_kept_in_the_run_and_used(mine: Path, colours: Path, tmp_path: 
     assert "each class’s own threshold" in page
 
     # predict decides by them
-    pictures = sorted((colours.parent / "pictures").iterdir())[48:]
-    polytag("predict", mine, *pictures, "--device", "cpu", "--output", tmp_path / "p.jsonl")
+    images = sorted((colours.parent / "images").iterdir())[48:]
+    polytag("predict", mine, *images, "--device", "cpu", "--output", tmp_path / "p.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     for row in rows:
         assert set(row["labels"]) == {name for name, p in row["probability"].items() if p > values["thresholds"][name]}
@@ -110,9 +110,9 @@ def test_on_other_scores_of_the_same_model(mine: Path, tmp_path: Path, polytag: 
     write_predictions(predictions.take(range(12)), tmp_path / "half.parquet")
     stdout = polytag("thresholds", mine, "--on", tmp_path / "half.parquet", "--goal", "recall=0.2", "--confidence", "0.5").stdout
     assert "best/ was picked" not in stdout
-    assert json.loads((mine / "thresholds.json").read_text())["num_pictures"] == 12
+    assert json.loads((mine / "thresholds.json").read_text())["num_images"] == 12
     stdout = polytag("thresholds", mine, "--goal", "recall=0.2", "--confidence", "0.5").stdout
-    assert "best/ was picked among the epochs by its mAP on these very pictures" in " ".join(stdout.split())
+    assert "best/ was picked among the epochs by its mAP on these very images" in " ".join(stdout.split())
 
     other = tmp_path / "other.parquet"
     write_predictions(replace(predictions, checkpoint_id="f" * 16), other)

@@ -56,14 +56,14 @@ def test_what_it_prints_is_the_number_where_everything_lies_and_what_to_type_nex
     best = Checkpoint.read(run).facts["epoch"]
     assert lines[3:] == [
         "",
-        f"validation mAP {mean['value']:.4f}  {mean['low']:.3f} – {mean['high']:.3f}  over 3 classes, 24 pictures (epoch {best})",
+        f"validation mAP {mean['value']:.4f}  {mean['low']:.3f} – {mean['high']:.3f}  over 3 classes, 24 images (epoch {best})",
         "",
         f"  report   {run}/report.html",
         f"  model    {run}/best",
         "",
         "Next:",
         f"  polytag inspect {run}",
-        f"  polytag predict {run} PICTURE...",
+        f"  polytag predict {run} IMAGE...",
         f"  polytag evaluate {run}/predictions-val.parquet",
     ]
     assert result.stderr == ""
@@ -72,7 +72,7 @@ def test_what_it_prints_is_the_number_where_everything_lies_and_what_to_type_nex
 def test_results_have_a_row_an_epoch(run: Path):
     rows = rows_of(run)
     assert list(rows[0]) == [
-        "epoch", "train_loss", "val_loss", "train_map", "val_map", "head_lr", "backbone_lr", "pictures_per_second", "seconds",
+        "epoch", "train_loss", "val_loss", "train_map", "val_map", "head_lr", "backbone_lr", "images_per_second", "seconds",
     ]  # fmt: skip
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(float(value) > 0 for row in rows for value in row.values())
@@ -89,7 +89,7 @@ def test_args_and_environment_say_how_it_was_made(run: Path, colours: Path):
     assert set(args["recipe"]) == {field.name for field in fields(FINETUNE)}
     environment = json.loads((run / "env.json").read_text())
     assert set(environment) == {
-        "python", "versions", "system", "processor", "num_threads", "num_processes", "arithmetic", "pictures",
+        "python", "versions", "system", "processor", "num_threads", "num_processes", "arithmetic", "images",
         "data_fingerprint", "commit", "command",
     }  # fmt: skip
     assert environment["data_fingerprint"] == load_dataset(colours).fingerprint
@@ -195,23 +195,23 @@ def test_the_probe_and_the_name_a_run_gets_by_itself(colours: Path, tmp_path: Pa
     assert sorted(path.name for path in Path("runs").iterdir()) == ["labels-probe", "labels-probe-2"]
 
 
-def test_data_without_a_split_get_one_and_broken_pictures_are_told(colours: Path, tmp_path: Path, quick, polytag):
+def test_data_without_a_split_get_one_and_broken_images_are_told(colours: Path, tmp_path: Path, quick, polytag):
     lines = [line.rpartition(",")[0] for line in colours.read_text().splitlines()]
     (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
-    (tmp_path / "pictures").mkdir()
-    for path in (colours.parent / "pictures").iterdir():
-        (tmp_path / "pictures" / path.name).symlink_to(path)
+    (tmp_path / "images").mkdir()
+    for path in (colours.parent / "images").iterdir():
+        (tmp_path / "images" / path.name).symlink_to(path)
     divided = with_validation_split(load_dataset(tmp_path / "data.csv"))
     broken = {name: divided.split(name).paths[0] for name in ("train", "val")}
     for path in broken.values():
         path.unlink()
-        path.write_bytes(b"not a picture")
+        path.write_bytes(b"not an image")
     output = polytag("train", tmp_path / "data.csv", *quick, "--recipe", "probe", "--output", tmp_path / "run").stdout
     told = " ".join(output.split())
-    assert "the annotations name no split: 14 of 72 pictures, stratified by label, are kept for validation" in told
-    assert f"1 training pictures could not be read and were skipped: pictures/{broken['train'].name}" in told
-    assert "1 validation pictures could not be read and are in no number" in told
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["num_pictures"] == 13
+    assert "the annotations name no split: 14 of 72 images, stratified by label, are kept for validation" in told
+    assert f"1 training images could not be read and were skipped: images/{broken['train'].name}" in told
+    assert "1 validation images could not be read and are in no number" in told
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["num_images"] == 13
 
 
 # ---- options ----
@@ -260,13 +260,13 @@ def test_options_that_cannot_be_used_leave_no_folder(colours: Path, tmp_path: Pa
 
 
 def test_a_missing_split_is_told_before_anything_is_made(colours: Path, tmp_path: Path, quick, polytag):
-    text = colours.read_text().replace(",val", ",test").replace("pictures/", f"{colours.parent}/pictures/")
+    text = colours.read_text().replace(",val", ",test").replace("images/", f"{colours.parent}/images/")
     (tmp_path / "data.csv").write_text(text)
     with pytest.raises(DataError) as error:
         polytag("train", tmp_path / "data.csv", *quick, "--output", tmp_path / "run")
     assert str(error.value) == (
         f"the split 'val' is missing\n  where: csv {tmp_path / 'data.csv'}\n  got: 'train', 'test'\n"
-        "  expected: pictures in split 'val'\n"
+        "  expected: images in split 'val'\n"
         "  next: add the split to the annotations; `polytag data check` shows what was read"
     )
     assert not (tmp_path / "run").exists()

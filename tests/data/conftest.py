@@ -13,8 +13,8 @@ REAL_VOC = Path(__file__).parents[2] / "../shared/data/voc-mini/VOCdevkit"
 
 
 @pytest.fixture
-def add_pictures() -> Callable[..., None]:
-    """Write a picture at each path: every one of them a different picture of its own kind, upright and whole."""
+def add_images() -> Callable[..., None]:
+    """Write an image at each path: every one of them a different image of its own kind, upright and whole."""
     number = 0
 
     def add(folder: Path, *names: str) -> None:

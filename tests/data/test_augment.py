@@ -10,8 +10,8 @@ from polytag.errors import UsageError
 
 
 @pytest.fixture
-def picture() -> Image.Image:
-    """A wide picture whose left edge is red, right edge blue, middle green."""
+def image() -> Image.Image:
+    """A wide image whose left edge is red, right edge blue, middle green."""
     pixels = np.zeros((60, 120, 3), np.uint8)
     pixels[:, :20, 0] = pixels[:, 20:100, 1] = pixels[:, 100:, 2] = 255
     return Image.fromarray(pixels)
@@ -19,14 +19,14 @@ def picture() -> Image.Image:
 
 @pytest.mark.parametrize(("crops", "num_views"), [("center", 1), ("flip", 2), ("five", 5), ("ten", 10)])
 @pytest.mark.parametrize("fit", ["squash", "crop"])
-def test_shape_of_views(picture, crops, num_views, fit):
-    shape = views(picture, Preprocessing(image_size_px=32, fit=fit, crops=crops)).shape
+def test_shape_of_views(image, crops, num_views, fit):
+    shape = views(image, Preprocessing(image_size_px=32, fit=fit, crops=crops)).shape
     assert shape == (num_views, 32, 32, 3)
 
 
-def test_squash_keeps_the_borders_and_crop_loses_them(picture):
-    squashed = views(picture, Preprocessing(image_size_px=32, fit="squash"))[0]
-    cropped = views(picture, Preprocessing(image_size_px=32, fit="crop"))[0]
+def test_squash_keeps_the_borders_and_crop_loses_them(image):
+    squashed = views(image, Preprocessing(image_size_px=32, fit="squash"))[0]
+    cropped = views(image, Preprocessing(image_size_px=32, fit="crop"))[0]
     assert squashed[16, 0, 0] > 200
     assert squashed[16, -1, 2] > 200
     assert cropped[16, 0, 0] < 50
@@ -42,32 +42,30 @@ def test_crop_is_torchvisions_resize_and_centre_crop():
     assert np.abs(ours.astype(int) - np.asarray(theirs)).max() <= 1
 
 
-def test_mirrored_views_are_mirrors(picture):
-    ten = views(picture, Preprocessing(image_size_px=32, crops="ten"))
+def test_mirrored_views_are_mirrors(image):
+    ten = views(image, Preprocessing(image_size_px=32, crops="ten"))
     assert (ten[5:] == ten[:5, :, ::-1]).all()
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_augmentation_is_a_function_of_its_generator(picture, name):
+def test_augmentation_is_a_function_of_its_generator(image, name):
     preprocessing = Preprocessing(image_size_px=32)
-    first, again, other = (
-        augmented(picture, AUGMENTATIONS[name], preprocessing, np.random.default_rng(seed)) for seed in (1, 1, 2)
-    )
+    first, again, other = (augmented(image, AUGMENTATIONS[name], preprocessing, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert first.shape == (1, 32, 32, 3)
     assert first.dtype == np.uint8
     assert (first == again).all()
     assert (name == "none") == bool((first == other).all())
 
 
-def test_none_is_the_single_view_of_scoring(picture):
-    seen = augmented(picture, AUGMENTATIONS["none"], Preprocessing(image_size_px=32, crops="ten"), np.random.default_rng(0))
-    assert (seen == views(picture, Preprocessing(image_size_px=32))).all()
+def test_none_is_the_single_view_of_scoring(image):
+    seen = augmented(image, AUGMENTATIONS["none"], Preprocessing(image_size_px=32, crops="ten"), np.random.default_rng(0))
+    assert (seen == views(image, Preprocessing(image_size_px=32))).all()
 
 
-def test_light_never_mirrors(picture):
+def test_light_never_mirrors(image):
     preset, preprocessing = AUGMENTATIONS["light"], Preprocessing(image_size_px=32)
     for seed in range(50):
-        colours = augmented(picture, preset, preprocessing, np.random.default_rng(seed))[0, 16].argmax(axis=1)
+        colours = augmented(image, preset, preprocessing, np.random.default_rng(seed))[0, 16].argmax(axis=1)
         assert (np.diff(colours) >= 0).all()  # red, then green, then blue, from the left
 
 
@@ -90,7 +88,7 @@ def test_unknown_preset_names_the_known_ones():
 @pytest.mark.parametrize("size", [(90, 60), (60, 90), (64, 64), (33, 200)])
 @pytest.mark.parametrize(("fit", "crops"), [("squash", "center"), ("squash", "five"), ("crop", "flip"), ("crop", "ten")])
 def test_the_seen_region_is_what_the_first_view_shows(size: tuple[int, int], fit: str, crops: str):
-    """A picture whose red and green say how far right and down a pixel is: the view's mean colour is its region's middle."""
+    """An image whose red and green say how far right and down a pixel is: the view's mean colour is its region's middle."""
     width, height = size
     ramp = np.zeros((height, width, 3))
     ramp[..., 0], ramp[..., 1] = (np.arange(width) + 0.5) / width, ((np.arange(height) + 0.5) / height)[:, None]

@@ -1,4 +1,4 @@
-"""Batches: every picture once, in order, whatever the threads do; a broken one is left out and named."""
+"""Batches: every image once, in order, whatever the threads do; a broken one is left out and named."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ def paths(tmp_path: Path) -> list[Path]:
     return made
 
 
-def prepare(picture: Image.Image, row: int) -> np.ndarray:
-    return np.asarray(picture)[None]
+def prepare(image: Image.Image, row: int) -> np.ndarray:
+    return np.asarray(image)[None]
 
 
 @pytest.mark.parametrize("num_threads", [1, 4])
@@ -34,7 +34,7 @@ def test_order_and_content_do_not_depend_on_threads(paths, num_threads, num_ahea
         assert batch.pixels_NVHWC[:, 0, 0, 0, 0].tolist() == batch.rows.tolist()
 
 
-def test_broken_and_missing_pictures_are_left_out_and_named(paths):
+def test_broken_and_missing_images_are_left_out_and_named(paths):
     paths[1].write_bytes(paths[1].read_bytes()[:40])
     paths[2].unlink()
     (first, second) = batches(paths, range(4), batch_size=2, prepare=prepare, num_threads=2)
@@ -42,7 +42,7 @@ def test_broken_and_missing_pictures_are_left_out_and_named(paths):
     assert [(row, Path(error.where).name) for row, error in first.failures + second.failures] == [(1, "1.png"), (2, "2.png")]
 
 
-def test_a_batch_of_broken_pictures_is_empty_and_not_an_end(paths):
+def test_a_batch_of_broken_images_is_empty_and_not_an_end(paths):
     for path in paths[:2]:
         path.write_bytes(b"")
     sizes = [len(batch.rows) for batch in batches(paths, range(4), batch_size=2, prepare=prepare, num_threads=2)]
@@ -50,7 +50,7 @@ def test_a_batch_of_broken_pictures_is_empty_and_not_an_end(paths):
 
 
 def test_an_error_of_ours_is_not_swallowed(paths):
-    def wrong(picture: Image.Image, row: int) -> np.ndarray:
+    def wrong(image: Image.Image, row: int) -> np.ndarray:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -63,4 +63,4 @@ def test_leaving_early_stops_the_threads(paths):
     iterator = batches(paths, range(11), batch_size=1, prepare=prepare, num_threads=3)
     next(iterator)
     iterator.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("polytag-picture")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("polytag-image")]

@@ -1,4 +1,4 @@
-"""Boxes: worked examples a format, turned pictures, and annotations that are missing or broken."""
+"""Boxes: worked examples a format, turned images, and annotations that are missing or broken."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ from PIL import Image
 
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.boxes import Box, Boxes, boxes_reader
+from polytag.data.images import read_frame, read_image
 from polytag.data.load import ReadOptions, load_dataset
-from polytag.data.pictures import read_frame, read_picture
 from polytag.data.scenes import write_scenes
 
 ORIENTATIONS = range(1, 9)
@@ -27,14 +27,14 @@ def xml_object(name: str, box: tuple[float, float, float, float], *, difficult: 
 
 
 def read_rows(data: Path) -> dict[str, Boxes]:
-    """All boxes of a data set, by the picture's id."""
+    """All boxes of a data set, by the image's id."""
     dataset = load_dataset(data)
     read = boxes_reader(data, dataset=dataset, options=ReadOptions())
     assert read is not None
     return {name: read(row) for row, name in enumerate(dataset.ids)}
 
 
-def picture(path: Path, *, size: tuple[int, int] = (40, 20), orientation: int = 1) -> None:
+def image(path: Path, *, size: tuple[int, int] = (40, 20), orientation: int = 1) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     exif[274] = orientation
@@ -45,8 +45,8 @@ def picture(path: Path, *, size: tuple[int, int] = (40, 20), orientation: int = 
 
 
 def test_voc_counts_from_one_and_includes_the_last_pixel(tmp_path: Path):
-    picture(tmp_path / "JPEGImages/a.jpg")
-    picture(tmp_path / "JPEGImages/b.jpg")
+    image(tmp_path / "JPEGImages/a.jpg")
+    image(tmp_path / "JPEGImages/b.jpg")
     objects = xml_object("cat", (1, 1, 40, 20)), xml_object("dog", (11, 6, 20, 10), difficult=1)
     write_xml(tmp_path / "Annotations/a.xml", *objects)
     write_xml(tmp_path / "Annotations/b.xml")
@@ -59,15 +59,15 @@ def test_voc_counts_from_one_and_includes_the_last_pixel(tmp_path: Path):
 
 
 @pytest.mark.parametrize("size", ["", "<size><width>0</width><height>0</height></size>", "<size><width>x</width></size>"])
-def test_voc_without_a_size_takes_the_pictures_own(tmp_path: Path, size: str):
-    picture(tmp_path / "JPEGImages/a.jpg")
+def test_voc_without_a_size_takes_the_images_own(tmp_path: Path, size: str):
+    image(tmp_path / "JPEGImages/a.jpg")
     write_xml(tmp_path / "Annotations/a.xml", xml_object("cat", (11, 6, 20, 10)), size=size)
     assert read_rows(tmp_path)["a"].boxes == (Box(class_name="cat", left=0.25, top=0.25, right=0.5, bottom=0.5),)
 
 
 def test_voc_broken_and_missing_annotations_are_told_and_raise_nothing(tmp_path: Path):
     for name in "abc":
-        picture(tmp_path / f"JPEGImages/{name}.jpg")
+        image(tmp_path / f"JPEGImages/{name}.jpg")
         write_xml(tmp_path / f"Annotations/{name}.xml", xml_object("cat", (1, 1, 4, 4)))
     options = ReadOptions()
     dataset = load_dataset(tmp_path)
@@ -77,15 +77,15 @@ def test_voc_broken_and_missing_annotations_are_told_and_raise_nothing(tmp_path:
     (tmp_path / "Annotations/b.xml").unlink()
     broken = "<object><name>cat</name></object><object><bndbox><xmin>nan</xmin></bndbox></object>"
     write_xml(tmp_path / "Annotations/c.xml", xml_object("cat", (11, 6, 20, 10)), broken, xml_object("cat", (50, 1, 90, 5)))
-    assert read(0) == Boxes(note="the annotation file of this picture cannot be read")
-    assert read(1) == Boxes(note="no annotation file of this picture")
+    assert read(0) == Boxes(note="the annotation file of this image cannot be read")
+    assert read(1) == Boxes(note="no annotation file of this image")
     assert read(2).note == "3 objects have no box that can be shown"
     assert len(read(2).boxes) == 1
 
 
 def test_voc_split_folders_may_hold_the_same_name(tmp_path: Path):
     for split, right in (("train", 20), ("valid", 40)):
-        picture(tmp_path / split / "a.jpg")
+        image(tmp_path / split / "a.jpg")
         write_xml(tmp_path / split / "a.xml", xml_object("cat", (1, 1, right, 20)))
     dataset = load_dataset(tmp_path)
     read = boxes_reader(tmp_path, dataset=dataset, options=ReadOptions())
@@ -116,13 +116,13 @@ def test_real_photographs_have_the_boxes_of_their_labels(real_voc: Path):
         assert not found.note
 
 
-# ---- pictures that EXIF turns ----
+# ---- images that EXIF turns ----
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_boxes_fall_on_what_was_drawn(tmp_path: Path, orientation: int, suffix: str):
-    """A white spot in the stored pixels; annotated in either frame, its box lies on the spot of the upright picture."""
+    """A white spot in the stored pixels; annotated in either frame, its box lies on the spot of the upright image."""
     stored = np.zeros((20, 40, 3), np.uint8)
     stored[4:8, 10:20] = 255
     exif = Image.Exif()
@@ -131,7 +131,7 @@ def test_boxes_fall_on_what_was_drawn(tmp_path: Path, orientation: int, suffix: 
     path.parent.mkdir()
     Image.fromarray(stored).save(path, exif=exif)
     assert read_frame(path) == ((40, 20), orientation)
-    upright = np.asarray(read_picture(path))[..., 0]
+    upright = np.asarray(read_image(path))[..., 0]
     height, width = upright.shape
     rows, columns = np.flatnonzero(upright.any(axis=1)), np.flatnonzero(upright.any(axis=0))
     expected = (columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height)
@@ -164,7 +164,7 @@ def write_coco(path: Path, *, annotations: list[dict[str, object]], width: objec
 def test_coco_boxes_are_corner_and_size_from_zero(tmp_path: Path):
     for split in ("train", "val"):
         for name in ("a", "b"):
-            picture(tmp_path / split / f"{name}.jpg")
+            image(tmp_path / split / f"{name}.jpg")
         right = 20 if split == "train" else 40
         annotations = [
             {"image_id": 7, "category_id": 3, "bbox": [0, 5, right, 10], "iscrowd": 0},
@@ -178,17 +178,17 @@ def test_coco_boxes_are_corner_and_size_from_zero(tmp_path: Path):
         Box(class_name="dog", left=0, top=0, right=0.25, bottom=0.25, is_doubtful=True),
     )
     assert found["val/a.jpg"].boxes[0].right == 1
-    assert found["val/b.jpg"].boxes == (Box(class_name="dog", left=0.25, top=0.25, right=0.5, bottom=0.5),)  # by the picture's size
+    assert found["val/b.jpg"].boxes == (Box(class_name="dog", left=0.25, top=0.25, right=0.5, bottom=0.5),)  # by the image's size
 
 
 def test_coco_broken_boxes_are_told(tmp_path: Path):
     for name in ("a", "b"):
-        picture(tmp_path / f"{name}.jpg")
+        image(tmp_path / f"{name}.jpg")
     annotations: list[dict[str, object]] = [
         {"image_id": 7, "category_id": 3, "bbox": bbox}
         for bbox in ([1, 2], "text", [1, 2, float("nan"), 3], [1, 2, 0, 0], [0, 0, 40, 20], [10**400, 0, 1, 1])
     ]
-    annotations += [{"image_id": 8, "category_id": 3}]  # speaks of the picture as a whole
+    annotations += [{"image_id": 8, "category_id": 3}]  # speaks of the image as a whole
     write_coco(tmp_path / "_annotations.coco.json", annotations=annotations)
     found = read_rows(tmp_path)
     assert [box.right for box in found["a.jpg"].boxes] == [1]
@@ -198,14 +198,14 @@ def test_coco_broken_boxes_are_told(tmp_path: Path):
 
 def test_coco_file_that_broke_after_it_was_read_gives_notes(tmp_path: Path):
     for name in ("a", "b"):
-        picture(tmp_path / f"{name}.jpg")
+        image(tmp_path / f"{name}.jpg")
     file = tmp_path / "_annotations.coco.json"
     write_coco(file, annotations=[{"image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1]}])
     dataset = load_dataset(tmp_path)
     read = boxes_reader(tmp_path, dataset=dataset, options=ReadOptions())
     assert read is not None
     file.write_text("{")
-    assert read(0) == Boxes(note="no annotation of this picture")
+    assert read(0) == Boxes(note="no annotation of this image")
 
 
 # ---- YOLO ----
@@ -213,7 +213,7 @@ def test_coco_file_that_broke_after_it_was_read_gives_notes(tmp_path: Path):
 
 def test_yolo_boxes_are_centre_and_size_and_polygons_their_hull(tmp_path: Path):
     for name in ("a", "b", "c"):
-        picture(tmp_path / f"images/train/{name}.jpg")
+        image(tmp_path / f"images/train/{name}.jpg")
     (tmp_path / "data.yaml").write_text("train: images/train\nnames: [cat, dog]\n")
     labels = tmp_path / "labels/train"
     labels.mkdir(parents=True)
@@ -229,9 +229,9 @@ def test_yolo_boxes_are_centre_and_size_and_polygons_their_hull(tmp_path: Path):
     )
     assert [box.class_name for box in found["b"].boxes] == ["dog"]
     assert found["b"].note == "4 objects have no box that can be shown"
-    assert found["c"] == Boxes(note="no label file of this picture")
+    assert found["c"] == Boxes(note="no label file of this image")
     (labels / "a.txt").write_bytes(b"\xff\xfe0")
-    assert read(dataset.ids.index("images/train/a.jpg")) == Boxes(note="the label file of this picture cannot be read")
+    assert read(dataset.ids.index("images/train/a.jpg")) == Boxes(note="the label file of this image cannot be read")
 
 
 # ---- without boxes ----
@@ -243,7 +243,7 @@ def test_formats_without_boxes_have_no_reader(colours: Path):
 
 
 def test_lists_without_xml_and_folders_that_are_gone_have_no_reader(tmp_path: Path):
-    picture(tmp_path / "JPEGImages/a.jpg")
+    image(tmp_path / "JPEGImages/a.jpg")
     (tmp_path / "ImageSets/Main").mkdir(parents=True)
     (tmp_path / "ImageSets/Main/cat_train.txt").write_text("a 1\n")
     dataset = load_dataset(tmp_path)

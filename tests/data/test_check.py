@@ -16,7 +16,7 @@ from polytag.data.check import check
 
 
 def dataset(folder: Path, rows: list[tuple[str, str, list[int]]], *, classes=("cat", "dog")) -> Dataset:
-    """Rows of (id, split, targets); a picture of its own for each id, unless it is there already."""
+    """Rows of (id, split, targets); an image of its own for each id, unless it is there already."""
     for number, (name, _, _) in enumerate(rows):
         path = folder / f"{name}.png"
         if not path.exists():
@@ -51,7 +51,7 @@ def test_sound_data(tmp_path):
         "can_train": True,
         "problems": [],
         "warnings": [],
-        "num_pictures": 6,
+        "num_images": 6,
         "num_classes": 2,
         "splits": {"train": 4, "val": 2},
         "classes": {
@@ -59,8 +59,8 @@ def test_sound_data(tmp_path):
             "dog": {"train": {"present": 2, "absent": 2, "unknown": 0}, "val": {"present": 1, "absent": 1, "unknown": 0}},
         },
         "unknown_share": 1 / 12,
-        "labels_per_picture": {"mean": 1.0, "num_pictures": {"0": 1, "1": 4, "2": 1}},
-        "pictures_were_read": True,
+        "labels_per_image": {"mean": 1.0, "num_images": {"0": 1, "1": 4, "2": 1}},
+        "images_were_read": True,
         "unreadable": [],
         "duplicates": [],
         "in_two_splits": [],
@@ -73,88 +73,86 @@ def test_sound_data(tmp_path):
 def test_counts_agree_with_counting_one_by_one(tmp_path):
     rng = np.random.default_rng(0)
     Image.new("RGB", (4, 4)).save(tmp_path / "one.png")
-    num_pictures, splits = 200, ("train", "val", "test")
-    target_NC = rng.integers(-1, 2, (num_pictures, 5))
+    num_images, splits = 200, ("train", "val", "test")
+    target_NC = rng.integers(-1, 2, (num_images, 5))
     data = Dataset(
-        ids=tuple(f"p{i}" for i in range(num_pictures)),
-        paths=(tmp_path / "one.png",) * num_pictures,
+        ids=tuple(f"p{i}" for i in range(num_images)),
+        paths=(tmp_path / "one.png",) * num_images,
         target_NC=target_NC,
-        split_N=tuple(splits[i % 3] for i in range(num_pictures)),
+        split_N=tuple(splits[i % 3] for i in range(num_images)),
         label_set=LabelSet(names=tuple("abcde")),
         source="",
     )
-    found = check(data, read_pictures=False)
+    found = check(data, read_images=False)
     for s, split in enumerate(found.splits):
         for c in range(5):
             for counted, value in ((found.present_SC, 1), (found.absent_SC, 0), (found.unknown_SC, -1)):
-                expected = sum(1 for i in range(num_pictures) if data.split_N[i] == split and target_NC[i, c] == value)
+                expected = sum(1 for i in range(num_images) if data.split_N[i] == split and target_NC[i, c] == value)
                 assert counted[s, c] == expected
-    assert sum(found.labels_per_picture.values()) == num_pictures == found.num_pictures
-    assert sum(k * v for k, v in found.labels_per_picture.items()) == found.present_SC.sum()
-    assert np.all(found.present_SC + found.absent_SC + found.unknown_SC == np.array(found.num_pictures_S)[:, None])
+    assert sum(found.labels_per_image.values()) == num_images == found.num_images
+    assert sum(k * v for k, v in found.labels_per_image.items()) == found.present_SC.sum()
+    assert np.all(found.present_SC + found.absent_SC + found.unknown_SC == np.array(found.num_images_S)[:, None])
 
 
-def test_unreadable_pictures_are_named_and_do_not_stop_training(tmp_path):
+def test_unreadable_images_are_named_and_do_not_stop_training(tmp_path):
     data = dataset(tmp_path, SOUND)
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
     (tmp_path / "b.png").write_bytes(b"")
     (tmp_path / "e.png").unlink()
     found = check(data)
     assert found.problems == ()
-    assert found.warnings == (
-        f"3 pictures cannot be read and will be skipped: {tmp_path}/a.png, {tmp_path}/b.png, {tmp_path}/e.png",
-    )
-    assert [(item.picture.id, item.picture.split) for item in found.unreadable] == [
+    assert found.warnings == (f"3 images cannot be read and will be skipped: {tmp_path}/a.png, {tmp_path}/b.png, {tmp_path}/e.png",)
+    assert [(item.image.id, item.image.split) for item in found.unreadable] == [
         ("a", "train"),
         ("b", "train"),
         ("e", "val"),
     ]
-    assert found.unreadable[1].reason == "the picture is empty: 0 bytes"
-    assert found.unreadable[2].reason == "the picture is missing: no such file"
+    assert found.unreadable[1].reason == "the image is empty: 0 bytes"
+    assert found.unreadable[2].reason == "the image is missing: no such file"
     assert found.to_json()["unreadable"][2] == {
         "id": "e",
         "split": "val",
         "path": f"{tmp_path}/e.png",
-        "reason": "the picture is missing: no such file",
+        "reason": "the image is missing: no such file",
     }
 
 
-def test_no_readable_picture_stops_training(tmp_path):
+def test_no_readable_image_stops_training(tmp_path):
     data = dataset(tmp_path, SOUND)
     for name in "abcd":
-        (tmp_path / f"{name}.png").write_bytes(b"not a picture")
-    assert check(data).problems == ("no picture can be read in split 'train'",)
+        (tmp_path / f"{name}.png").write_bytes(b"not an image")
+    assert check(data).problems == ("no image can be read in split 'train'",)
 
 
-def test_unread_pictures_are_only_looked_for(tmp_path):
+def test_unread_images_are_only_looked_for(tmp_path):
     data = dataset(tmp_path, [*SOUND, ("a", "val", [1, 0])])
-    (tmp_path / "b.png").write_bytes(b"not a picture")
+    (tmp_path / "b.png").write_bytes(b"not an image")
     (tmp_path / "c.png").unlink()
-    found = check(data, read_pictures=False)
-    assert not found.pictures_were_read
-    assert [item.picture.id for item in found.unreadable] == ["c"]
-    assert [[(picture.id, picture.split) for picture in group] for group in found.in_two_splits] == [[("a", "train"), ("a", "val")]]
+    found = check(data, read_images=False)
+    assert not found.images_were_read
+    assert [item.image.id for item in found.unreadable] == ["c"]
+    assert [[(image.id, image.split) for image in group] for group in found.in_two_splits] == [[("a", "train"), ("a", "val")]]
     assert found.duplicates == ()
 
 
-def test_duplicates_and_pictures_in_two_splits(tmp_path):
+def test_duplicates_and_images_in_two_splits(tmp_path):
     data = dataset(tmp_path, [*SOUND, ("copy-of-a", "train", [1, 0]), ("copy-of-e", "train", [0, 0]), ("b", "val", [0, 1])])
     shutil.copy(tmp_path / "a.png", tmp_path / "copy-of-a.png")
     shutil.copy(tmp_path / "e.png", tmp_path / "copy-of-e.png")
     found = check(data)
-    named = [[(picture.id, picture.split) for picture in group] for group in found.duplicates]
+    named = [[(image.id, image.split) for image in group] for group in found.duplicates]
     assert named == [[("a", "train"), ("copy-of-a", "train")], [("e", "val"), ("copy-of-e", "train")]]
-    named = [[(picture.id, picture.split) for picture in group] for group in found.in_two_splits]
+    named = [[(image.id, image.split) for image in group] for group in found.in_two_splits]
     assert named == [[("b", "train"), ("b", "val")], [("e", "val"), ("copy-of-e", "train")]]
     assert found.can_train
     assert found.warnings == (
-        "2 pictures stand in more than one split, so validation is too kind: b, e",
-        "2 pictures are there under several names, byte for byte: a = copy-of-a, e = copy-of-e",
+        "2 images stand in more than one split, so validation is too kind: b, e",
+        "2 images are there under several names, byte for byte: a = copy-of-a, e = copy-of-e",
         "1 of them has labels that contradict each other: e = copy-of-e",
     )
 
 
-def test_two_pictures_that_share_an_id_in_two_splits_are_two_pictures(tmp_path):
+def test_two_images_that_share_an_id_in_two_splits_are_two_images(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "val").mkdir()
     for number, split in enumerate(("train", "val")):
@@ -188,14 +186,14 @@ def test_many_names_are_cut_short_in_sentences_and_whole_in_lists(tmp_path):
         (tmp_path / f"x{i}.png").unlink()
     found = check(data)
     assert found.warnings == (
-        "8 pictures cannot be read and will be skipped: " + ", ".join(f"{tmp_path}/x{i}.png" for i in range(5)) + " and 3 more",
+        "8 images cannot be read and will be skipped: " + ", ".join(f"{tmp_path}/x{i}.png" for i in range(5)) + " and 3 more",
     )
     assert len(found.unreadable) == 8
 
 
-def test_pictures_of_which_nothing_is_known(tmp_path):
+def test_images_of_which_nothing_is_known(tmp_path):
     found = check(dataset(tmp_path, [*SOUND, ("x", "train", [-1, -1])]))
-    assert found.warnings == ("1 picture has no known label at all and will teach nothing",)
+    assert found.warnings == ("1 image has no known label at all and will teach nothing",)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +214,9 @@ def test_pictures_of_which_nothing_is_known(tmp_path):
                 "no class has a positive in split 'val', which training would make",
             ),
         ),
-        ([("a", "", [1, 0])], ("too few pictures to keep some for validation",)),
+        ([("a", "", [1, 0])], ("too few images to keep some for validation",)),
         ([("a", "", [1, 0]), ("b", "", [0, 1])], ()),
-        ([], ("there are no pictures",)),
+        ([], ("there are no images",)),
     ],
 )
 def test_what_stops_training(rows, problems, tmp_path):
@@ -230,7 +228,7 @@ def test_what_stops_training(rows, problems, tmp_path):
 
 def test_each_file_is_read_once_and_told_once(tmp_path):
     told: list[int] = []
-    check(dataset(tmp_path, [*SOUND, ("a", "val", [1, 0])]), on_picture=lambda: told.append(1))
+    check(dataset(tmp_path, [*SOUND, ("a", "val", [1, 0])]), on_image=lambda: told.append(1))
     assert len(told) == len(SOUND)
 
 
@@ -249,7 +247,7 @@ def test_an_interruption_ends_soon_and_leaves_no_thread(tmp_path):
 
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        check(data, on_picture=stop)
+        check(data, on_image=stop)
     assert time.monotonic() - start < 5
     assert threading.active_count() == before
 

@@ -48,13 +48,13 @@ VAL = instances({139: "000000000139.jpg"}, [annotation(4, 139, 90)])
 
 
 @pytest.fixture
-def coco(tmp_path, write, add_pictures):
+def coco(tmp_path, write, add_images):
     """COCO 2017 in small, with the captions and the key points that lie beside the instances."""
     write(tmp_path / "annotations/instances_train2017.json", json.dumps(TRAIN))
     write(tmp_path / "annotations/instances_val2017.json", json.dumps(VAL))
     write(tmp_path / "annotations/captions_val2017.json", json.dumps({"images": [], "annotations": []}))
     write(tmp_path / "annotations/person_keypoints_val2017.json", "{}")
-    add_pictures(tmp_path, "train2017/000000000009.jpg", "train2017/000000000025.jpg", "val2017/000000000139.jpg")
+    add_images(tmp_path, "train2017/000000000009.jpg", "train2017/000000000025.jpg", "val2017/000000000139.jpg")
     return tmp_path
 
 
@@ -76,20 +76,20 @@ def test_one_file_of_it_alone_has_no_split(coco, labels):
 
 
 @pytest.mark.parametrize("folder", ["images/train2017", "images/train", "images", "data", "."])
-def test_other_places_of_the_pictures(tmp_path, write, add_pictures, folder):
+def test_other_places_of_the_images(tmp_path, write, add_images, folder):
     write(tmp_path / "annotations/instances_train2017.json", json.dumps(TRAIN))
-    add_pictures(tmp_path / folder, "000000000009.jpg", "000000000025.jpg")
+    add_images(tmp_path / folder, "000000000009.jpg", "000000000025.jpg")
     assert load_dataset(tmp_path).paths[0] == tmp_path / folder / "000000000009.jpg"
 
 
-def test_a_chosen_folder_of_pictures(tmp_path, write, add_pictures):
+def test_a_chosen_folder_of_images(tmp_path, write, add_images):
     write(tmp_path / "labels/train.json", json.dumps(TRAIN))
-    add_pictures(tmp_path / "elsewhere", "000000000009.jpg", "000000000025.jpg")
-    dataset = load_dataset(tmp_path / "labels/train.json", options=ReadOptions(pictures=str(tmp_path / "elsewhere")))
+    add_images(tmp_path / "elsewhere", "000000000009.jpg", "000000000025.jpg")
+    dataset = load_dataset(tmp_path / "labels/train.json", options=ReadOptions(images=str(tmp_path / "elsewhere")))
     assert dataset.paths[1] == tmp_path / "elsewhere/000000000025.jpg"
 
 
-def test_roboflow_has_a_file_in_each_split_and_a_category_that_only_groups(tmp_path, write, add_pictures, labels):
+def test_roboflow_has_a_file_in_each_split_and_a_category_that_only_groups(tmp_path, write, add_images, labels):
     categories = [
         {"id": 0, "name": "hard-hats", "supercategory": "none"},
         {"id": 1, "name": "head", "supercategory": "hard-hats"},
@@ -98,50 +98,50 @@ def test_roboflow_has_a_file_in_each_split_and_a_category_that_only_groups(tmp_p
     for split, name, category in (("train", "a_jpg.rf.1f.jpg", 1), ("valid", "b_jpg.rf.2e.jpg", 2)):
         content = instances({0: name}, [annotation(0, 0, category)], categories)
         write(tmp_path / split / "_annotations.coco.json", json.dumps(content))
-        add_pictures(tmp_path / split, name)
+        add_images(tmp_path / split, name)
     dataset = load_dataset(tmp_path)
     assert dataset.label_set.names == ("head", "helmet")
     assert labels(dataset) == {("train", "train/a_jpg.rf.1f.jpg"): "head", ("val", "valid/b_jpg.rf.2e.jpg"): "helmet"}
 
 
-def test_fiftyone_writes_labels_json_beside_data(tmp_path, write, add_pictures, labels):
+def test_fiftyone_writes_labels_json_beside_data(tmp_path, write, add_images, labels):
     write(tmp_path / "labels.json", json.dumps(VAL))
-    add_pictures(tmp_path / "data", "000000000139.jpg")
+    add_images(tmp_path / "data", "000000000139.jpg")
     assert labels(load_dataset(tmp_path)) == {("", "data/000000000139.jpg"): "toothbrush"}
 
 
-def test_file_names_with_folders_as_cvat_writes_them(tmp_path, write, add_pictures, labels):
+def test_file_names_with_folders_as_cvat_writes_them(tmp_path, write, add_images, labels):
     write(tmp_path / "annotations/instances_default.json", json.dumps(instances({1: "job 1/a.jpg"}, [annotation(1, 1, 1)])))
-    add_pictures(tmp_path / "images", "job 1/a.jpg")
+    add_images(tmp_path / "images", "job 1/a.jpg")
     assert labels(load_dataset(tmp_path)) == {("", "images/job 1/a.jpg"): "person"}
 
 
 @pytest.mark.parametrize(("crowd", "expected"), [("positive", "person"), ("ignore", "?person"), ("negative", "")])
-def test_a_class_with_only_a_crowd_region(tmp_path, write, add_pictures, labels, crowd, expected):
+def test_a_class_with_only_a_crowd_region(tmp_path, write, add_images, labels, crowd, expected):
     write(tmp_path / "labels.json", json.dumps(instances({1: "a.jpg"}, [annotation(1, 1, 1, crowd=1)])))
-    add_pictures(tmp_path, "a.jpg")
+    add_images(tmp_path, "a.jpg")
     assert labels(load_dataset(tmp_path, options=ReadOptions(crowd=crowd))) == {("", "a.jpg"): expected}
 
 
 @pytest.mark.parametrize(("small", "expected"), [("positive", "person dog"), ("ignore", "?person dog"), ("negative", "dog")])
-def test_a_class_with_only_small_boxes(tmp_path, write, add_pictures, labels, small, expected):
+def test_a_class_with_only_small_boxes(tmp_path, write, add_images, labels, small, expected):
     boxes = [
         annotation(1, 1, 1, box=(0, 0, 9, 11)),
         annotation(2, 1, 18, box=(0, 0, 3, 3)),
         annotation(3, 1, 18, box=(0, 0, 10, 10)),
     ]
     write(tmp_path / "labels.json", json.dumps(instances({1: "a.jpg"}, boxes)))
-    add_pictures(tmp_path, "a.jpg")
+    add_images(tmp_path, "a.jpg")
     options = ReadOptions(small=small, min_box_area_px=100)
     assert labels(load_dataset(tmp_path, options=options)) == {("", "a.jpg"): expected}
 
 
-def test_an_annotation_without_a_box_speaks_of_the_picture(tmp_path, write, add_pictures, labels):
+def test_an_annotation_without_a_box_speaks_of_the_image(tmp_path, write, add_images, labels):
     content = instances(
         {1: "a.jpg"}, [{"id": 1, "image_id": 1, "category_id": 18}, {"id": 2, "image_id": 1, "category_id": 1, "bbox": []}]
     )
     write(tmp_path / "labels.json", json.dumps(content))
-    add_pictures(tmp_path, "a.jpg")
+    add_images(tmp_path, "a.jpg")
     assert labels(load_dataset(tmp_path, options=ReadOptions(min_box_area_px=50))) == {("", "a.jpg"): "person dog"}
 
 
@@ -153,15 +153,15 @@ boxes = st.tuples(st.integers(0, 5), st.sampled_from([1, 18, 90]), st.booleans()
     crowd=st.sampled_from(["ignore", "positive", "negative"]),
     small=st.sampled_from(["ignore", "negative"]),
 )
-def test_against_a_plain_reading_picture_by_picture(tmp_path_factory, objects, crowd, small):
-    """The oracle asks each (picture, class) anew, as one would with pycocotools' getAnnIds: are there sure ones, doubtful ones?"""
+def test_against_a_plain_reading_image_by_image(tmp_path_factory, objects, crowd, small):
+    """The oracle asks each (image, class) anew, as one would with pycocotools' getAnnIds: are there sure ones, doubtful ones?"""
     folder = tmp_path_factory.mktemp("coco")
     for number in range(6):
         (folder / f"{number}.jpg").touch()
     annotations = [annotation(n, i, c, crowd=int(k), box=(0, 0, side, side)) for n, (i, c, k, side) in enumerate(objects)]
     content = instances({number: f"{number}.jpg" for number in range(6)}, annotations)
     (folder / "labels.json").write_text(json.dumps(content))
-    dataset = read_coco(folder, crowd=crowd, small=small, min_box_area_px=100, pictures="")
+    dataset = read_coco(folder, crowd=crowd, small=small, min_box_area_px=100, images="")
     outcome = {"ignore": -1, "positive": 1, "negative": 0}
     for i in range(6):
         for c, category in enumerate((1, 18, 90)):
@@ -209,18 +209,18 @@ def test_an_unknown_class(tmp_path):
     )
 
 
-def test_an_unknown_picture(tmp_path):
+def test_an_unknown_image(tmp_path):
     assert message(tmp_path, instances({1: "a.jpg"}, [annotation(1, 7, 1)])) == (
-        f"an annotation of an unknown picture\n  where: {tmp_path}/labels.json: annotations[0]\n  got: image_id 7\n"
+        f"an annotation of an unknown image\n  where: {tmp_path}/labels.json: annotations[0]\n  got: image_id 7\n"
         "  expected: an id from images"
     )
 
 
-def test_a_picture_that_does_not_exist(tmp_path):
+def test_an_image_that_does_not_exist(tmp_path):
     assert message(tmp_path, instances({1: "a.jpg", 2: "b.jpg"}, [])) == (
-        f"a listed picture does not exist\n  where: {tmp_path}/labels.json: images[1]\n  got: 'b.jpg'\n"
-        f"  expected: a picture in {tmp_path}/images or {tmp_path}/data or {tmp_path}\n"
-        "  next: put the picture there, or remove it from the list"
+        f"a listed image does not exist\n  where: {tmp_path}/labels.json: images[1]\n  got: 'b.jpg'\n"
+        f"  expected: an image in {tmp_path}/images or {tmp_path}/data or {tmp_path}\n"
+        "  next: put the image there, or remove it from the list"
     )
 
 
@@ -231,18 +231,18 @@ def test_a_picture_that_does_not_exist(tmp_path):
         [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.jpg"}],
     ],
 )
-def test_a_picture_listed_twice(tmp_path, images):
+def test_an_image_listed_twice(tmp_path, images):
     last = images[1]
     assert message(tmp_path, {"images": images, "annotations": [], "categories": CATEGORIES}) == (
-        f"a picture is listed twice\n  where: {tmp_path}/labels.json: images[1]\n"
-        f"  got: id {last['id']}, '{last['file_name']}'\n  expected: every picture once"
+        f"an image is listed twice\n  where: {tmp_path}/labels.json: images[1]\n"
+        f"  got: id {last['id']}, '{last['file_name']}'\n  expected: every image once"
     )
 
 
 @pytest.mark.parametrize(
     ("image", "got"), [({"id": 1}, "nothing"), ({"id": 1, "file_name": None}, "None"), ({"id": 1, "file_name": ""}, "''")]
 )
-def test_a_picture_without_a_name(tmp_path, image, got):
+def test_an_image_without_a_name(tmp_path, image, got):
     assert message(tmp_path, {"images": [image], "annotations": [], "categories": CATEGORIES}) == (
         f"no usable 'file_name'\n  where: {tmp_path}/labels.json: images[0]\n  got: {got}\n  expected: a number or a text"
     )

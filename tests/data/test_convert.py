@@ -18,7 +18,7 @@ from polytag.errors import DataError, RunError, UsageError
 
 
 def rows_of(dataset, by="path"):
-    """{(split, picture's bytes or id): {class: target}}: what must survive, whatever the order of rows and classes."""
+    """{(split, image's bytes or id): {class: target}}: what must survive, whatever the order of rows and classes."""
     keys = [path.read_bytes() for path in dataset.paths] if by == "content" else dataset.ids
     return {
         (split, key): dict(zip(dataset.label_set, target_C, strict=True))
@@ -27,12 +27,12 @@ def rows_of(dataset, by="path"):
 
 
 def make(folder, *, names, splits, targets, ids=None):
-    """A data set of pictures that differ, lying in a folder beside the output."""
+    """A data set of images that differ, lying in a folder beside the output."""
     ids = ids or [f"pic {number}.JPG" for number in range(len(splits))]
-    paths = [folder / f"pictures/{number}.JPG" for number in range(len(splits))]
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"images/{number}.JPG" for number in range(len(splits))]
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(paths):
-        path.write_bytes(b"picture %d" % number)
+        path.write_bytes(b"image %d" % number)
     return Dataset(
         ids=tuple(ids),
         paths=tuple(paths),
@@ -97,12 +97,12 @@ def test_voc_lists_are_those_of_the_devkit(small, tmp_path):
     assert sorted(path.name for path in (out / "JPEGImages").iterdir()) == ["pic_0.jpg", "pic_1.jpg", "pic_2.jpg"]
 
 
-def test_pictures_are_linked_not_copied_where_the_disk_allows(small, tmp_path):
+def test_images_are_linked_not_copied_where_the_disk_allows(small, tmp_path):
     out = convert(small, tmp_path / "VOC2012", to="voc")
     assert os.path.samefile(out / "JPEGImages/pic_0.jpg", small.paths[0])
 
 
-def test_pictures_behind_symbolic_links_arrive_whole(small, tmp_path):
+def test_images_behind_symbolic_links_arrive_whole(small, tmp_path):
     real = small.paths[0].rename(tmp_path / "real.jpg")
     small.paths[0].symlink_to("../real.jpg")
     out = convert(small, tmp_path / "deep/er/VOC2012", to="voc")
@@ -113,11 +113,11 @@ def test_ids_that_a_voc_list_cannot_hold_are_made_words_of_their_own(tmp_path):
     ids = ["a/x 1.jpg", "a_x 1.jpg", "b\n2", "A/x 1.png", "..."]
     before = make(tmp_path, names=["cat"], splits=["train"] * 5, targets=[1, 0, 1, 0, -1], ids=ids)
     after = load_dataset(convert(before, tmp_path / "out", to="voc"))
-    assert after.ids == ("a_x_1", "a_x_1-2", "b_2", "A_x_1-3", "picture")
+    assert after.ids == ("a_x_1", "a_x_1-2", "b_2", "A_x_1-3", "image")
     assert rows_of(after, "content") == rows_of(before, "content")
 
 
-def test_one_picture_in_two_splits_stays_one_picture(tmp_path):
+def test_one_image_in_two_splits_stays_one_image(tmp_path):
     before = make(tmp_path, names=["cat"], splits=["train", "val"], targets=[1, 1], ids=["a", "a"])
     before = Dataset(
         ids=before.ids, paths=before.paths[:1] * 2, target_NC=before.target_NC, split_N=before.split_N,
@@ -135,9 +135,9 @@ def test_the_csv_is_what_any_reader_of_csv_expects(small, tmp_path):
     with open(out, newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
             ["id", "file_name", "split", "dog", "cat"],
-            ["pic 0.JPG", "../pictures/0.JPG", "train", "1", "0"],
-            ["pic 1.JPG", "../pictures/1.JPG", "train", "", "1"],
-            ["pic 2.JPG", "../pictures/2.JPG", "val", "0", "0"],
+            ["pic 0.JPG", "../images/0.JPG", "train", "1", "0"],
+            ["pic 1.JPG", "../images/1.JPG", "train", "", "1"],
+            ["pic 2.JPG", "../images/2.JPG", "val", "0", "0"],
         ]
 
 
@@ -200,12 +200,12 @@ def test_class_names_that_no_file_can_have(tmp_path, name):
     assert load_dataset(convert(data, tmp_path / "out.csv", to="csv")).label_set.names == ("cat", name)
 
 
-def test_a_picture_that_is_gone_leaves_nothing_behind(small, tmp_path):
+def test_an_image_that_is_gone_leaves_nothing_behind(small, tmp_path):
     small.paths[1].unlink()
     assert message(small, tmp_path / "out", to="voc") == (
-        f"a picture does not exist\n  where: {small.paths[1]}\n  expected: the file that was there when the data were read"
+        f"an image does not exist\n  where: {small.paths[1]}\n  expected: the file that was there when the data were read"
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
 
 
 @pytest.mark.parametrize("to", ["csv", "parquet"])

@@ -23,8 +23,8 @@ def small() -> Dataset:
     )
 
 
-def correct(split: str, picture_id: str, class_name: str, label: int) -> Correction:
-    return Correction(split=split, picture_id=picture_id, class_name=class_name, label=label)
+def correct(split: str, image_id: str, class_name: str, label: int) -> Correction:
+    return Correction(split=split, image_id=image_id, class_name=class_name, label=label)
 
 
 def test_labels_that_differ_are_changes_and_others_are_not():
@@ -40,9 +40,9 @@ def test_labels_that_differ_are_changes_and_others_are_not():
     )
     assert corrected.target_NC.tolist() == [[1, -1], [0, 0], [1, 1], [1, 1]]
     assert changes == (
-        Change(split="train", picture_id="a", class_name="dog", before=ABSENT, after=UNKNOWN),
-        Change(split="train", picture_id="b", class_name="dog", before=UNKNOWN, after=ABSENT),
-        Change(split="val", picture_id="a", class_name="dog", before=ABSENT, after=PRESENT),
+        Change(split="train", image_id="a", class_name="dog", before=ABSENT, after=UNKNOWN),
+        Change(split="train", image_id="b", class_name="dog", before=UNKNOWN, after=ABSENT),
+        Change(split="val", image_id="a", class_name="dog", before=ABSENT, after=PRESENT),
     )
     assert dataset.target_NC.tolist() == small().target_NC.tolist()
     assert (corrected.ids, corrected.split_N, corrected.source) == (dataset.ids, dataset.split_N, dataset.source)
@@ -71,15 +71,15 @@ def test_data_without_splits():
         ),
         (
             [correct("train", "c", "cat", 1), *(correct("", str(number), "cat", 1) for number in range(4))],
-            "5 corrected pictures are not in the data set\n  where: small\n  got: 'c' in split 'train', '0', '1', ...\n"
+            "5 corrected images are not in the data set\n  where: small\n  got: 'c' in split 'train', '0', '1', ...\n"
             "  expected: ids such as 'a' in split 'train', 'b' in split 'train', 'c' in split 'val', ...\n"
             "  next: give the data set that was reviewed",
         ),
         (
             [correct("", "a", "cat", 0)],
-            "1 corrected picture stands in several splits\n  where: small\n  got: 'a'; the first in 'train', 'val'\n"
+            "1 corrected image stands in several splits\n  where: small\n  got: 'a'; the first in 'train', 'val'\n"
             "  expected: the split in the correction, or ids that stand in one split\n"
-            "  next: remove the picture from one of the splits; `polytag data check` lists all such",
+            "  next: remove the image from one of the splits; `polytag data check` lists all such",
         ),
         (
             [correct("", "b", "cat", 0), correct("train", "b", "cat", 1)],
@@ -92,7 +92,7 @@ def test_data_without_splits():
             "  expected: 1 (present), 0 (absent) or -1 (unknown)",
         ),
     ],
-    ids=["class", "picture", "several splits", "disagree", "label"],
+    ids=["class", "image", "several splits", "disagree", "label"],
 )
 def test_what_is_refused(corrections: list[Correction], message: str):
     with pytest.raises(DataError) as caught:
@@ -110,6 +110,6 @@ def test_afterwards_every_label_is_as_corrected_and_a_second_time_changes_nothin
     corrections = [correct(split, name, class_name, label) for ((split, name), class_name), label in labels.items()]
     corrected, changes = apply_corrections(small(), corrections)
     assert apply_corrections(corrected, corrections)[1] == ()
-    back, _ = apply_corrections(corrected, [correct(c.split, c.picture_id, c.class_name, c.before) for c in changes])
+    back, _ = apply_corrections(corrected, [correct(c.split, c.image_id, c.class_name, c.before) for c in changes])
     assert back.fingerprint == small().fingerprint
     assert len(changes) == (corrected.target_NC != small().target_NC).sum()

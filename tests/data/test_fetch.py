@@ -38,9 +38,9 @@ def special(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
     return info
 
 
-PICTURES = {f"VOCdevkit/VOC2012/JPEGImages/{i:03}.jpg": os.urandom(3000) for i in range(40)}
+IMAGES = {f"VOCdevkit/VOC2012/JPEGImages/{i:03}.jpg": os.urandom(3000) for i in range(40)}
 LISTS = {"VOCdevkit/VOC2012/ImageSets/Main/train.txt": b"000\n", "VOCdevkit/VOC2012/Annotations/000.xml": b"<annotation/>"}
-DEVKIT = tar_of([(special("VOCdevkit", tarfile.DIRTYPE), b""), *PICTURES.items(), *LISTS.items(), ("VOCdevkit/readme.txt", b"x")])
+DEVKIT = tar_of([(special("VOCdevkit", tarfile.DIRTYPE), b""), *IMAGES.items(), *LISTS.items(), ("VOCdevkit/readme.txt", b"x")])
 
 
 @dataclass
@@ -130,7 +130,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def assert_fetched(place: Path, folder: Path) -> None:
     """The devkit, whole, and nothing beside it."""
     assert place == folder / "VOCdevkit" / "VOC2012"
-    assert tree(folder) == {**PICTURES, **LISTS}
+    assert tree(folder) == {**IMAGES, **LISTS}
     assert sorted(path.name for path in folder.iterdir()) == ["VOCdevkit"]
 
 
@@ -177,10 +177,10 @@ def test_a_second_call_does_nothing(server, tmp_path):
 
 def test_two_archives_make_one_folder_and_another_year_beside_it_stays(server, tmp_path):
     (tmp_path / "VOCdevkit" / "VOC2007").mkdir(parents=True)
-    parts = list(PICTURES.items())
+    parts = list(IMAGES.items())
     halves = tar_of(parts[:20] + list(LISTS.items())), tar_of(parts[20:] + list(LISTS.items()))
     fetch("voc2012", tmp_path, releases=release(server, *halves))
-    assert tree(tmp_path) == {**PICTURES, **LISTS}
+    assert tree(tmp_path) == {**IMAGES, **LISTS}
     assert (tmp_path / "VOCdevkit" / "VOC2007").is_dir()
 
 
@@ -221,7 +221,7 @@ def test_a_later_call_goes_on_from_what_an_earlier_one_left(server, tmp_path):
 
 
 def test_attempts_that_bring_much_do_not_count_against_the_limit(server, tmp_path):
-    content = tar_of([*PICTURES.items(), *LISTS.items(), ("VOCdevkit/VOC2012/JPEGImages/big.jpg", bytes(6 << 20))])
+    content = tar_of([*IMAGES.items(), *LISTS.items(), ("VOCdevkit/VOC2012/JPEGImages/big.jpg", bytes(6 << 20))])
     server.break_after, server.num_breaks = (1 << 20) + 1, 5
     fetch("voc2012", tmp_path, releases=release(server, content), patience=QUICK)
     assert len(server.requests) == 6 > QUICK.max_tries

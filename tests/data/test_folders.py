@@ -13,8 +13,8 @@ from polytag.errors import DataError
 # ---- a folder per label ----
 
 
-def test_a_picture_in_several_folders_has_several_labels(tmp_path, add_pictures, labels):
-    add_pictures(tmp_path, "cat/1.jpg", "dog/2.jpg", "cat/deeper/3.png")
+def test_an_image_in_several_folders_has_several_labels(tmp_path, add_images, labels):
+    add_images(tmp_path, "cat/1.jpg", "dog/2.jpg", "cat/deeper/3.png")
     (tmp_path / "dog/1.jpg").write_bytes((tmp_path / "cat/1.jpg").read_bytes())
     os.link(tmp_path / "dog/2.jpg", tmp_path / "cat/2.jpg")
     (tmp_path / "cat/Thumbs.db").touch()
@@ -24,14 +24,14 @@ def test_a_picture_in_several_folders_has_several_labels(tmp_path, add_pictures,
     assert dataset.paths[0] == tmp_path / "cat/1.jpg"
 
 
-def test_one_name_for_two_pictures_is_two_pictures(tmp_path, add_pictures, labels):
+def test_one_name_for_two_images_is_two_images(tmp_path, add_images, labels):
     """Cameras and tools number each folder from 1."""
-    add_pictures(tmp_path, "cat/0001.jpg", "dog/0001.jpg")
+    add_images(tmp_path, "cat/0001.jpg", "dog/0001.jpg")
     assert labels(load_dataset(tmp_path)) == {("", "cat/0001.jpg"): "cat", ("", "dog/0001.jpg"): "dog"}
 
 
-def test_splits_above_the_labels(tmp_path, add_pictures, labels):
-    add_pictures(tmp_path, "train/cat/1.jpg", "valid/dog/1.jpg", "Test/cat/9.jpg")
+def test_splits_above_the_labels(tmp_path, add_images, labels):
+    add_images(tmp_path, "train/cat/1.jpg", "valid/dog/1.jpg", "Test/cat/9.jpg")
     assert labels(load_dataset(tmp_path)) == {
         ("test", "Test/cat/9.jpg"): "cat",
         ("train", "train/cat/1.jpg"): "cat",
@@ -39,30 +39,30 @@ def test_splits_above_the_labels(tmp_path, add_pictures, labels):
     }
 
 
-def test_a_class_called_train_is_no_split(tmp_path, add_pictures, labels):
-    add_pictures(tmp_path, "bus/1.jpg", "train/2.jpg")
+def test_a_class_called_train_is_no_split(tmp_path, add_images, labels):
+    add_images(tmp_path, "bus/1.jpg", "train/2.jpg")
     assert labels(load_dataset(tmp_path)) == {("", "bus/1.jpg"): "bus", ("", "train/2.jpg"): "train"}
 
 
-def test_a_circle_of_links_ends(tmp_path, add_pictures):
-    add_pictures(tmp_path, "cat/1.jpg")
+def test_a_circle_of_links_ends(tmp_path, add_images):
+    add_images(tmp_path, "cat/1.jpg")
     (tmp_path / "cat/again").symlink_to(tmp_path / "cat")
     assert load_dataset(tmp_path).ids == ("cat/1.jpg",)
 
 
 @pytest.mark.parametrize("name", ["images/1.jpg", "train/1.jpg", "1.jpg", "train/images/1.jpg"])
-def test_pictures_without_labels_are_not_taken_for_labelled(tmp_path, add_pictures, name):
-    add_pictures(tmp_path, name)
+def test_images_without_labels_are_not_taken_for_labelled(tmp_path, add_images, name):
+    add_images(tmp_path, name)
     with pytest.raises(DataError, match="no annotations were recognised"):
         recognise(tmp_path)
 
 
-def test_no_picture(tmp_path):
+def test_no_image(tmp_path):
     (tmp_path / "cat").mkdir()
     with pytest.raises(DataError) as error:
         load_dataset(tmp_path, options=ReadOptions(format="folder"))
     assert str(error.value) == (
-        f"no picture in a folder of its label\n  where: {tmp_path}\n  got: none\n  expected: such as cat/1.jpg or train/cat/1.jpg"
+        f"no image in a folder of its label\n  where: {tmp_path}\n  got: none\n  expected: such as cat/1.jpg or train/cat/1.jpg"
     )
 
 
@@ -71,20 +71,20 @@ def test_no_picture(tmp_path):
 ROWS = [{"file_name": "0001.png", "labels": ["cat", "dog"]}, {"file_name": "0002.png", "labels": []}, {"file_name": "0003.png"}]
 
 
-def test_metadata_jsonl(tmp_path, write, add_pictures, labels):
+def test_metadata_jsonl(tmp_path, write, add_images, labels):
     write(tmp_path / "metadata.jsonl", "\n".join(json.dumps(row) for row in ROWS))
-    add_pictures(tmp_path, "0001.png", "0002.png", "0003.png", "not-listed.png")
+    add_images(tmp_path, "0001.png", "0002.png", "0003.png", "not-listed.png")
     assert recognise(tmp_path) == "imagefolder"
     expected = {("", "0001.png"): "cat dog", ("", "0002.png"): "", ("", "0003.png"): "?cat ?dog"}
     assert labels(load_dataset(tmp_path)) == expected
     assert labels(load_dataset(tmp_path / "metadata.jsonl")) == expected
 
 
-def test_metadata_in_the_folder_of_each_split(tmp_path, write, add_pictures, labels):
+def test_metadata_in_the_folder_of_each_split(tmp_path, write, add_images, labels):
     """The documentation's folder/train/metadata.csv; names may repeat from split to split."""
     write(tmp_path / "train/metadata.csv", "file_name,cat,dog\n0001.png,1,0\nsub/0002.png,,1\n")
     write(tmp_path / "validation/metadata.csv", "file_name,cat,dog\n0001.png,0,0\n")
-    add_pictures(tmp_path, "train/0001.png", "train/sub/0002.png", "validation/0001.png")
+    add_images(tmp_path, "train/0001.png", "train/sub/0002.png", "validation/0001.png")
     assert labels(load_dataset(tmp_path)) == {
         ("train", "train/0001.png"): "cat",
         ("train", "train/sub/0002.png"): "?cat dog",
@@ -92,15 +92,15 @@ def test_metadata_in_the_folder_of_each_split(tmp_path, write, add_pictures, lab
     }
 
 
-def test_metadata_above_the_splits_with_a_split_column(tmp_path, write, add_pictures, labels):
+def test_metadata_above_the_splits_with_a_split_column(tmp_path, write, add_images, labels):
     write(tmp_path / "metadata.csv", "file_name,label,split\ndata/a.jpg,cat,train\ndata/b.jpg,dog,validation\n")
-    add_pictures(tmp_path / "data", "a.jpg", "b.jpg")
+    add_images(tmp_path / "data", "a.jpg", "b.jpg")
     assert labels(load_dataset(tmp_path)) == {("train", "data/a.jpg"): "cat", ("val", "data/b.jpg"): "dog"}
 
 
-def test_metadata_parquet(tmp_path, add_pictures, labels):
+def test_metadata_parquet(tmp_path, add_images, labels):
     pq.write_table(pa.table({"file_name": ["a.jpg"], "labels": [["cat"]]}), tmp_path / "metadata.parquet")
-    add_pictures(tmp_path, "a.jpg")
+    add_images(tmp_path, "a.jpg")
     assert labels(load_dataset(tmp_path)) == {("", "a.jpg"): "cat"}
 
 
@@ -110,8 +110,8 @@ def message(data, **options):
     return str(error.value)
 
 
-def test_malformed_json_lines(tmp_path, write, add_pictures):
-    add_pictures(tmp_path, "0001.png")
+def test_malformed_json_lines(tmp_path, write, add_images):
+    add_images(tmp_path, "0001.png")
     path = write(tmp_path / "metadata.jsonl", json.dumps(ROWS[0]) + '\n{"file_name": "0002.png", "labels": [}\n')
     assert message(tmp_path) == f"malformed JSON\n  where: {path}:2\n  got: Expecting value, at column 38\n  expected: JSON"
 
@@ -122,8 +122,8 @@ def test_json_lines_of_another_kind(tmp_path, write):
 
 
 @pytest.mark.parametrize("cell", [1.5, {"a": 1}, [["cat"]], [True]])
-def test_labels_that_are_no_texts(tmp_path, write, add_pictures, cell):
-    add_pictures(tmp_path, "0001.png")
+def test_labels_that_are_no_texts(tmp_path, write, add_images, cell):
+    add_images(tmp_path, "0001.png")
     path = write(tmp_path / "metadata.jsonl", json.dumps({"file_name": "0001.png", "labels": cell}))
     assert message(tmp_path) == (
         f"a list of labels cannot be read\n  where: {path}:1\n  got: {cell!r} in column 'labels'\n"
@@ -131,11 +131,11 @@ def test_labels_that_are_no_texts(tmp_path, write, add_pictures, cell):
     )
 
 
-def test_a_picture_of_metadata_that_does_not_exist(tmp_path, write):
+def test_an_image_of_metadata_that_does_not_exist(tmp_path, write):
     path = write(tmp_path / "train/metadata.jsonl", json.dumps(ROWS[0]))
     assert message(tmp_path) == (
-        f"a listed picture does not exist\n  where: {path}:1\n  got: '0001.png'\n  expected: a picture in {tmp_path}/train\n"
-        "  next: put the picture there, or remove it from the list"
+        f"a listed image does not exist\n  where: {path}:1\n  got: '0001.png'\n  expected: an image in {tmp_path}/train\n"
+        "  next: put the image there, or remove it from the list"
     )
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polytag.data.listing import PICTURE_SUFFIXES
+from polytag.data.listing import IMAGE_SUFFIXES
 from polytag.data.load import FORMATS, ReadOptions, load_dataset, recognise
-from polytag.data.tables import LABELS_COLUMNS, PICTURE_COLUMNS, SPLIT_COLUMNS
+from polytag.data.tables import IMAGE_COLUMNS, LABELS_COLUMNS, SPLIT_COLUMNS
 from polytag.errors import DataError, UsageError
 
 LOOKED_FOR = (
     "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
-    "metadata.csv or .jsonl, a .csv or .parquet file, or a folder of pictures per label"
+    "metadata.csv or .jsonl, a .csv or .parquet file, or a folder of images per label"
 )
 
 
@@ -27,7 +27,7 @@ def message(call, *args, kind=DataError, **named):
 def test_a_missing_folder(tmp_path, call):
     assert message(call, tmp_path / "none") == (
         f"the data folder does not exist\n  where: {tmp_path}/none\n"
-        "  expected: a folder of pictures and annotations, or an annotation file"
+        "  expected: a folder of images and annotations, or an annotation file"
     )
 
 
@@ -57,12 +57,12 @@ def test_a_file_of_something_else(tmp_path, write):
     )
 
 
-def test_two_formats_in_one_folder(tmp_path, write, add_pictures):
+def test_two_formats_in_one_folder(tmp_path, write, add_images):
     """Ultralytics' COCO has both. The option chooses."""
     write(tmp_path / "classes.txt", "cat\n")
     write(tmp_path / "labels/a.txt", "0 0.5 0.5 1 1\n")
     write(tmp_path / "data.csv", "image,labels\nimages/a.jpg,dog\n")
-    add_pictures(tmp_path, "images/a.jpg")
+    add_images(tmp_path, "images/a.jpg")
     assert message(load_dataset, tmp_path) == (
         f"several annotation formats in one folder\n  where: {tmp_path}\n  got: yolo, csv\n  expected: one of them\n"
         "  next: say which one with the option format, such as --format yolo"
@@ -121,9 +121,9 @@ def test_options_survive_yaml():
     assert ReadOptions(**yaml.safe_load(yaml.safe_dump(asdict(options)))) == options
 
 
-def test_a_relative_path_gives_absolute_pictures(tmp_path, write, add_pictures, monkeypatch):
+def test_a_relative_path_gives_absolute_images(tmp_path, write, add_images, monkeypatch):
     write(tmp_path / "data.csv", "image,labels\na.jpg,cat\n")
-    add_pictures(tmp_path, "a.jpg")
+    add_images(tmp_path, "a.jpg")
     monkeypatch.chdir(tmp_path)
     for data in (".", "data.csv"):
         dataset = load_dataset(data)
@@ -131,7 +131,7 @@ def test_a_relative_path_gives_absolute_pictures(tmp_path, write, add_pictures, 
         assert dataset.ids == ("a.jpg",)
 
 
-def test_the_usual_names_of_splits_become_three(tmp_path, write, add_pictures):
+def test_the_usual_names_of_splits_become_three(tmp_path, write, add_images):
     names = [
         "train",
         "Training",
@@ -147,7 +147,7 @@ def test_the_usual_names_of_splits_become_three(tmp_path, write, add_pictures):
         "fold 1",
         "",
     ]
-    add_pictures(tmp_path, *(f"{number}.jpg" for number in range(len(names))))
+    add_images(tmp_path, *(f"{number}.jpg" for number in range(len(names))))
     write(tmp_path / "data.csv", "image,labels,split\n" + "".join(f"{n}.jpg,cat,{name}\n" for n, name in enumerate(names)))
     assert load_dataset(tmp_path).split_N == ("train",) * 3 + ("val",) * 5 + ("test",) * 2 + ("test2", "fold 1", "")
 
@@ -166,11 +166,9 @@ def test_the_reference_names_every_format_option_and_column():
     """docs/reference/formats.md cannot drift from the code: all of these in code marks, and no option that is not there."""
     text = (Path(__file__).parents[2] / "docs/reference/formats.md").read_text(encoding="utf-8")
     options = [field.name for field in fields(ReadOptions)]
-    suffixes = [suffix.removeprefix(".") for suffix in PICTURE_SUFFIXES]
+    suffixes = [suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES]
     missing = [
-        name
-        for name in (*FORMATS, *options, *PICTURE_COLUMNS, *LABELS_COLUMNS, *SPLIT_COLUMNS, *suffixes)
-        if f"`{name}`" not in text
+        name for name in (*FORMATS, *options, *IMAGE_COLUMNS, *LABELS_COLUMNS, *SPLIT_COLUMNS, *suffixes) if f"`{name}`" not in text
     ]
     assert not missing, f"formats.md does not mention {', '.join(missing)}: describe them there"
     listed = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `") and "| default" not in line]

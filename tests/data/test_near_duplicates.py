@@ -1,4 +1,4 @@
-"""Near duplicates: planted ones found, plain and alike pictures kept apart, the search against counting all pairs."""
+"""Near duplicates: planted ones found, plain and alike images kept apart, the search against counting all pairs."""
 
 from collections.abc import Callable
 from functools import cache
@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.check import check
+from polytag.data.images import read_image
 from polytag.data.leaks import find_leaks, training_paths
 from polytag.data.near_duplicates import (
     PART_RADIUS,
@@ -26,7 +27,6 @@ from polytag.data.near_duplicates import (
     small_copy,
 )
 from polytag.data.near_groups import Features
-from polytag.data.pictures import read_picture
 from polytag.errors import UsageError
 
 
@@ -44,35 +44,35 @@ def photograph(seed: int, *, width: int = 240, height: int = 180) -> Image.Image
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
-def saved(picture: Image.Image, *, kind: str = "JPEG", quality: int = 40) -> Image.Image:
+def saved(image: Image.Image, *, kind: str = "JPEG", quality: int = 40) -> Image.Image:
     file = BytesIO()
-    picture.save(file, kind, quality=quality)
-    return read_picture(file.getvalue())
+    image.save(file, kind, quality=quality)
+    return read_image(file.getvalue())
 
 
-def cropped(picture: Image.Image, share: float) -> Image.Image:
-    width, height = picture.size
-    return picture.crop((round(share * width), 0, width, round((1 - share) * height)))
+def cropped(image: Image.Image, share: float) -> Image.Image:
+    width, height = image.size
+    return image.crop((round(share * width), 0, width, round((1 - share) * height)))
 
 
 VERSIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "jpeg": saved,
-    "webp": lambda picture: saved(picture, kind="WEBP"),
-    "half": lambda picture: saved(picture.resize((picture.width // 2, picture.height // 2))),
-    "twice": lambda picture: picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.BICUBIC),
-    "square": lambda picture: saved(picture.resize((224, 224))),
-    "brighter": lambda picture: saved(picture.point(lambda level: min(255, round(1.15 * level + 8)))),
-    "grey": lambda picture: picture.convert("L").convert("RGB"),
-    "mirror": lambda picture: saved(ImageOps.mirror(picture)),
-    "crop": lambda picture: saved(cropped(picture, 0.02)),
-    "crop more": lambda picture: saved(cropped(picture, 0.05)),
+    "webp": lambda image: saved(image, kind="WEBP"),
+    "half": lambda image: saved(image.resize((image.width // 2, image.height // 2))),
+    "twice": lambda image: image.resize((image.width * 2, image.height * 2), Image.Resampling.BICUBIC),
+    "square": lambda image: saved(image.resize((224, 224))),
+    "brighter": lambda image: saved(image.point(lambda level: min(255, round(1.15 * level + 8)))),
+    "grey": lambda image: image.convert("L").convert("RGB"),
+    "mirror": lambda image: saved(ImageOps.mirror(image)),
+    "crop": lambda image: saved(cropped(image, 0.02)),
+    "crop more": lambda image: saved(cropped(image, 0.05)),
 }
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_another_version_is_found_and_no_other_picture(version: str):
-    pictures = [photograph(seed) for seed in range(40)]
-    copies = [small_copy(picture) for picture in pictures] + [small_copy(VERSIONS[version](picture)) for picture in pictures]
+def test_another_version_is_found_and_no_other_image(version: str):
+    images = [photograph(seed) for seed in range(40)]
+    copies = [small_copy(image) for image in images] + [small_copy(VERSIONS[version](image)) for image in images]
     pairs = near_pairs(fingerprints_of(copies))
     assert (pairs.second_P - pairs.first_P == 40).all()
     assert len(pairs) >= (38 if "crop" in version else 40)
@@ -84,19 +84,19 @@ def test_real_photographs(shared: Path):
     from polytag import load_dataset
 
     dataset = load_dataset(shared / "data" / "voc-mini" / "VOCdevkit" / "VOC2012")
-    pictures = [read_picture(path) for path in dataset.paths]
-    copies = [small_copy(picture) for picture in pictures]
+    images = [read_image(path) for path in dataset.paths]
+    copies = [small_copy(image) for image in images]
     assert len(near_pairs(fingerprints_of(copies))) == 0
     rows = range(0, 1700, 17)
     for version in ("jpeg", "half", "mirror"):
-        pairs = near_pairs(fingerprints_of(copies + [small_copy(VERSIONS[version](pictures[row])) for row in rows]))
+        pairs = near_pairs(fingerprints_of(copies + [small_copy(VERSIONS[version](images[row])) for row in rows]))
         assert pairs.first_P.tolist() == list(rows)
         assert pairs.second_P.tolist() == list(range(1748, 1748 + len(rows)))
 
 
-def test_plain_pictures_are_flat_and_like_nothing():
+def test_plain_images_are_flat_and_like_nothing():
     blanks = [Image.new("RGB", size, colour) for size, colour in (((90, 60), "white"), ((30, 30), "white"), ((50, 80), "red"))]
-    fingerprints = fingerprints_of([small_copy(saved(picture)) for picture in blanks])
+    fingerprints = fingerprints_of([small_copy(saved(image)) for image in blanks])
     assert fingerprints.is_flat_N.all()
     assert len(near_pairs(fingerprints)) == 0
 
@@ -120,7 +120,7 @@ def test_drawings_with_the_same_border_are_kept_apart():
     assert len(again) == 60
 
 
-def test_the_same_drawing_in_another_colour_is_another_picture():
+def test_the_same_drawing_in_another_colour_is_another_image():
     white = np.full((120, 120, 3), 240, np.uint8)
     shirts = []
     for colour in ((200, 30, 30), (30, 30, 200)):
@@ -164,7 +164,7 @@ def test_the_search_by_parts_finds_what_counting_all_pairs_finds(seed: int, bits
     from polytag.data.near_duplicates import _MIRROR
 
     hash_N, part_hash_NW = hashes(seed, 40, bits=bits), hashes(seed + 1, 120, bits=bits).reshape(40, 3)
-    part_hash_NW[::3] ^= hash_N[::3, None] ^ hash_N[7]  # parts of some pictures that are near the whole of others
+    part_hash_NW[::3] ^= hash_N[::3, None] ^ hash_N[7]  # parts of some images that are near the whole of others
     part_hash_NW[::4] = hash_N[5] ^ _MIRROR
 
     def distances(flip: np.uint64) -> np.ndarray:
@@ -183,20 +183,20 @@ def test_the_search_by_parts_finds_what_counting_all_pairs_finds(seed: int, bits
     assert mirrored_P.tolist() == (mirrored < plain)[near].tolist()
 
 
-def test_the_hash_of_a_part_is_that_of_the_picture_that_was_cropped_so():
-    """Of a corner: the picture without 7% of each side, nearly all of it on the other side."""
-    pictures = [photograph(seed, width=320, height=320) for seed in range(20)]
-    whole = fingerprints_of([small_copy(picture) for picture in pictures])
+def test_the_hash_of_a_part_is_that_of_the_image_that_was_cropped_so():
+    """Of a corner: the image without 7% of each side, nearly all of it on the other side."""
+    images = [photograph(seed, width=320, height=320) for seed in range(20)]
+    whole = fingerprints_of([small_copy(image) for image in images])
     trimmed, before = 0.07 * 320, 0.15 * 0.07 * 320
     box = (round(before), round(before), round(before + 320 - trimmed), round(before + 320 - trimmed))
-    corner = fingerprints_of([small_copy(picture.crop(box)) for picture in pictures])
+    corner = fingerprints_of([small_copy(image.crop(box)) for image in images])
     differs_NW = np.bitwise_count(part_hashes(whole.grey_NSS) ^ corner.hash_N[:, None])
     assert (differs_NW.argmin(axis=1) == 1).all()  # the part that lacks little before, down and along
     assert differs_NW.min(axis=1).max() <= PART_RADIUS
     assert np.bitwise_count(whole.hash_N ^ corner.hash_N).max() > RADIUS  # without parts some would be missed
 
 
-def test_many_pictures_with_one_hash_are_one_group_in_little_time():
+def test_many_images_with_one_hash_are_one_group_in_little_time():
     copy = small_copy(photograph(0))
     fingerprints = fingerprints_of([copy] * 2000)
     pairs = near_pairs(fingerprints)
@@ -257,7 +257,7 @@ def versions(tmp_path: Path) -> Dataset:
 def test_check_groups_versions_and_tells_what_stands_in_two_splits(versions: Dataset):
     found = check(versions, near=True)
     assert found.near_duplicates is not None
-    assert [[picture.id for picture in group.pictures] for group in found.near_duplicates] == [
+    assert [[image.id for image in group.images] for group in found.near_duplicates] == [
         ["a", "a-small"],
         ["b", "b2", "b-again"],
     ]
@@ -265,16 +265,16 @@ def test_check_groups_versions_and_tells_what_stands_in_two_splits(versions: Dat
     assert all(0 <= group.bits <= RADIUS and group.correlation > 0.95 for group in found.near_duplicates)
     assert found.num_flat == 2
     assert found.warnings[-2:] == (
-        "2 pictures stand in more than one split in another version, so validation is too kind: a ≈ a-small, b ≈ b2 ≈ b-again",
-        "2 pictures are too plain to be compared with others",
+        "2 images stand in more than one split in another version, so validation is too kind: a ≈ a-small, b ≈ b2 ≈ b-again",
+        "2 images are too plain to be compared with others",
     )
-    assert found.to_json()["near_duplicates"][0]["pictures"][0] == {"id": "a", "split": "train", "path": str(versions.paths[0])}
+    assert found.to_json()["near_duplicates"][0]["images"][0] == {"id": "a", "split": "train", "path": str(versions.paths[0])}
     assert check(versions).near_duplicates is None
 
 
-def test_check_near_needs_the_pictures(versions: Dataset):
-    with pytest.raises(UsageError, match="near duplicates are found by reading the pictures"):
-        check(versions, near=True, read_pictures=False)
+def test_check_near_needs_the_images(versions: Dataset):
+    with pytest.raises(UsageError, match="near duplicates are found by reading the images"):
+        check(versions, near=True, read_images=False)
 
 
 def test_look_alikes_join_contents_and_leave_unread_rows_out(versions: Dataset):
@@ -282,7 +282,7 @@ def test_look_alikes_join_contents_and_leave_unread_rows_out(versions: Dataset):
     features = Features(feature_ND=feature_ND, row_N=np.array([0, 1, 2, 5]), cosine=0.99)  # row 5 has the bytes of row 1
     found = check(versions, features=features)
     assert found.look_alikes is not None
-    assert [[picture.id for picture in group.pictures] for group in found.look_alikes] == [["b", "b2", "b-again"]]
+    assert [[image.id for image in group.images] for group in found.look_alikes] == [["b", "b2", "b-again"]]
     assert found.look_alikes[0].cosine == pytest.approx(1 / np.hypot(0.05, 1))
 
 
@@ -304,6 +304,6 @@ def test_without_a_split_what_was_scored_is_not_what_was_trained_on(versions: Da
     assert training_paths(versions, scored=scored) == list(versions.paths[:4])
 
 
-def test_a_picture_that_stands_in_both_splits_is_a_leak(versions: Dataset):
+def test_an_image_that_stands_in_both_splits_is_a_leak(versions: Dataset):
     leaks = find_leaks([str(versions.paths[0])], versions.paths)
     assert [(leak.path, leak.is_exact) for leak in leaks.leaks] == [(str(versions.paths[0]), True)]

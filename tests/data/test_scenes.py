@@ -1,4 +1,4 @@
-"""The demo's pictures: a sound VOC devkit, the same bytes each time, with what makes real data hard. No constant is pinned here."""
+"""The demo's images: a sound VOC devkit, the same bytes each time, with what makes real data hard. No constant is pinned here."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 
 from polytag.contracts import Dataset
 from polytag.data.check import check
+from polytag.data.images import read_image
 from polytag.data.load import ReadOptions, load_dataset, recognise
-from polytag.data.pictures import read_picture
 from polytag.data.scenes import CLASSES, write_scenes
 from polytag.errors import RunError, UsageError
 
@@ -38,14 +38,14 @@ def test_it_is_read_as_a_voc_devkit_from_its_root_or_its_release(devkit: Path, d
     assert {name: len(dataset.split(name)) for name in dataset.splits} == {"train": 160, "val": 80}
 
 
-def test_training_can_start_and_no_picture_stands_in_both_splits(dataset: Dataset):
+def test_training_can_start_and_no_image_stands_in_both_splits(dataset: Dataset):
     found = check(dataset)
     assert (found.problems, found.warnings) == ((), ())
     assert (found.unreadable, found.in_two_splits, found.duplicates) == ((), (), ())
 
 
-def test_every_picture_has_the_size_that_was_asked_for(dataset: Dataset):
-    assert {read_picture(path).size for path in dataset.paths[::20]} == {(SIZE_PX, SIZE_PX)}
+def test_every_image_has_the_size_that_was_asked_for(dataset: Dataset):
+    assert {read_image(path).size for path in dataset.paths[::20]} == {(SIZE_PX, SIZE_PX)}
 
 
 def test_what_makes_real_data_hard_is_there(dataset: Dataset):
@@ -65,7 +65,7 @@ def test_difficult_marks_are_the_unknown_labels(devkit: Path, dataset: Dataset):
     np.testing.assert_array_equal(negative.target_NC, np.where(unknown, 0, dataset.target_NC))
 
 
-def test_the_xml_says_what_the_lists_say_and_boxes_lie_in_the_picture(devkit: Path, dataset: Dataset):
+def test_the_xml_says_what_the_lists_say_and_boxes_lie_in_the_image(devkit: Path, dataset: Dataset):
     for name, target_C in zip(dataset.ids, dataset.target_NC, strict=True):
         root = ET.parse(devkit / "Annotations" / f"{name}.xml").getroot()
         assert root.findtext("filename") == f"{name}.jpg"

@@ -33,7 +33,7 @@ tables = hnp.arrays(np.int8, st.tuples(st.integers(2, 60), st.integers(1, 6)), e
 @settings(deadline=None)
 @given(target_NC=tables, fraction=st.floats(0.05, 0.95), seed=st.integers(0, 5))
 def test_laws(target_NC, fraction, seed):
-    """Only the split changes; both parts have pictures; the same seed gives the same; val is about as large as asked."""
+    """Only the split changes; both parts have images; the same seed gives the same; val is about as large as asked."""
     before = dataset(target_NC)
     after = with_validation_split(before, fraction=fraction, seed=seed)
     assert after.ids == before.ids
@@ -50,7 +50,7 @@ def test_seeds_differ():
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
 def test_every_class_is_shared_out_in_proportion_where_chance_would_not(fraction):
-    """Rare classes: each one's validation share stays within one picture of what was asked, which random division misses."""
+    """Rare classes: each one's validation share stays within one image of what was asked, which random division misses."""
     rng = np.random.default_rng(0)
     target_NC = (rng.random((2000, 12)) < np.geomspace(0.005, 0.5, 12)).astype(np.int8)
     total_C = target_NC.sum(axis=0)
@@ -75,7 +75,7 @@ def test_unknown_labels_do_not_count_as_positives():
 
 
 def test_a_worked_example():
-    """Ten pictures of a, of which two also show the rare b; half for validation: one b and five a each."""
+    """Ten images of a, of which two also show the rare b; half for validation: one b and five a each."""
     target_NC = np.array([[1, 1]] * 2 + [[1, 0]] * 8)
     for seed in range(10):
         val = with_validation_split(dataset(target_NC), fraction=0.5, seed=seed).split("val")
@@ -83,7 +83,7 @@ def test_a_worked_example():
 
 
 def test_real_photographs(real_voc):
-    """A fifth of every class of voc-mini, within two pictures, whichever split it was in."""
+    """A fifth of every class of voc-mini, within two images, whichever split it was in."""
     data = load_dataset(real_voc)
     whole = dataset(data.target_NC, ids=data.ids)
     val = with_validation_split(whole).split("val")
@@ -113,9 +113,9 @@ def test_data_with_splits():
     )
 
 
-def test_one_picture():
+def test_one_image():
     assert message(with_validation_split, dataset([[1]])) == (
-        "too few pictures to keep some for validation\n  where: a test\n  got: 1\n  expected: 2 or more"
+        "too few images to keep some for validation\n  where: a test\n  got: 1\n  expected: 2 or more"
     )
 
 
@@ -138,7 +138,7 @@ def test_trainable():
 def test_a_split_missing(missing):
     there = "val" if missing == "train" else "train"
     assert message(require_trainable, with_splits((there, [1, 0]))) == (
-        f"the split '{missing}' is missing\n  where: a test\n  got: '{there}'\n  expected: pictures in split '{missing}'\n"
+        f"the split '{missing}' is missing\n  where: a test\n  got: '{there}'\n  expected: images in split '{missing}'\n"
         "  next: add the split to the annotations; `polytag data check` shows what was read"
     )
 
@@ -147,6 +147,6 @@ def test_a_split_missing(missing):
 def test_no_positive_in_any_class(empty):
     rows = [(split, [0, -1] if split == empty else [1, 0]) for split in ("train", "val", "val", "train")]
     assert message(require_trainable, with_splits(*rows)) == (
-        f"no class has a positive in split '{empty}'\n  where: a test\n  got: 2 pictures, none with a label\n"
-        "  expected: a picture with at least one label\n  next: `polytag data check` shows what was read"
+        f"no class has a positive in split '{empty}'\n  where: a test\n  got: 2 images, none with a label\n"
+        "  expected: an image with at least one label\n  next: `polytag data check` shows what was read"
     )

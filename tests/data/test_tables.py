@@ -15,9 +15,9 @@ from polytag.errors import DataError
 
 
 @pytest.fixture
-def table(tmp_path, write, add_pictures):
-    """A folder with one table in it and pictures a.jpg, b.jpg and c.jpg beside it."""
-    add_pictures(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+def table(tmp_path, write, add_images):
+    """A folder with one table in it and images a.jpg, b.jpg and c.jpg beside it."""
+    add_images(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     return lambda text, name="data.csv": write(tmp_path / name, text)
 
 
@@ -37,12 +37,12 @@ def test_a_column_of_label_lists(table, tmp_path, labels, mark):
     assert dataset.paths == tuple(tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg"))
 
 
-def test_a_chosen_separator_as_in_fastai_and_its_is_valid(tmp_path, write, add_pictures, labels):
-    """fastai's PASCAL_2007 train.csv: labels parted by spaces, pictures in `train`, `is_valid`."""
+def test_a_chosen_separator_as_in_fastai_and_its_is_valid(tmp_path, write, add_images, labels):
+    """fastai's PASCAL_2007 train.csv: labels parted by spaces, images in `train`, `is_valid`."""
     write(
         tmp_path / "train.csv", "fname,labels,is_valid\n000005.jpg,chair,True\n000007.jpg,car,True\n000009.jpg,horse person,False\n"
     )
-    add_pictures(tmp_path / "train", "000005.jpg", "000007.jpg", "000009.jpg")
+    add_images(tmp_path / "train", "000005.jpg", "000007.jpg", "000009.jpg")
     dataset = load_dataset(tmp_path, options=ReadOptions(separator=" "))
     assert labels(dataset) == {
         ("val", "000005.jpg"): "chair",
@@ -52,11 +52,11 @@ def test_a_chosen_separator_as_in_fastai_and_its_is_valid(tmp_path, write, add_p
     assert dataset.paths[0] == tmp_path / "train/000005.jpg"
 
 
-def test_kaggle_leaves_the_ending_out(tmp_path, write, add_pictures, labels):
+def test_kaggle_leaves_the_ending_out(tmp_path, write, add_images, labels):
     """Planet: `image_name,tags`, with train_0 for train-jpg/train_0.jpg."""
     write(tmp_path / "train_v2.csv", "image_name,tags\ntrain_0,haze primary\ntrain_1,clear\n")
-    add_pictures(tmp_path / "train-jpg", "train_0.jpg", "train_1.jpg")
-    options = ReadOptions(separator=" ", pictures=str(tmp_path / "train-jpg"))
+    add_images(tmp_path / "train-jpg", "train_0.jpg", "train_1.jpg")
+    options = ReadOptions(separator=" ", images=str(tmp_path / "train-jpg"))
     assert labels(load_dataset(tmp_path, options=options)) == {("", "train_0"): "haze primary", ("", "train_1"): "clear"}
 
 
@@ -80,7 +80,7 @@ def test_numbers_as_labels_are_sorted_by_value(table, tmp_path):
 
 def test_chosen_columns(table, tmp_path, labels):
     table("What,Where,When,labels\ncat;dog,a.jpg,training,x\ncat,b.jpg,Validation,y\ndog,c.jpg,holdout,z\n")
-    options = ReadOptions(picture_column="Where", labels_column="What", split_column="When")
+    options = ReadOptions(image_column="Where", labels_column="What", split_column="When")
     assert labels(load_dataset(tmp_path, options=options)) == {
         ("train", "a.jpg"): "cat dog",
         ("val", "b.jpg"): "cat",
@@ -106,17 +106,17 @@ def test_what_pandas_writes_beside_the_data_is_no_class(table, tmp_path, labels)
     assert labels(load_dataset(tmp_path)) == {("train", "a.jpg"): "cat", ("val", "b.jpg"): "?cat dog"}
 
 
-def test_roboflow_writes_a_table_in_each_split_with_spaces_after_commas(tmp_path, write, add_pictures, labels):
+def test_roboflow_writes_a_table_in_each_split_with_spaces_after_commas(tmp_path, write, add_images, labels):
     write(tmp_path / "train/_classes.csv", "filename, cat, dog\na_jpg.rf.1f.jpg, 1, 0\n")
     write(tmp_path / "valid/_classes.csv", "filename, dog, cat\nb_jpg.rf.2e.jpg, 1, 0\n")
-    add_pictures(tmp_path, "train/a_jpg.rf.1f.jpg", "valid/b_jpg.rf.2e.jpg")
+    add_images(tmp_path, "train/a_jpg.rf.1f.jpg", "valid/b_jpg.rf.2e.jpg")
     assert labels(load_dataset(tmp_path)) == {("train", "a_jpg.rf.1f.jpg"): "cat", ("val", "b_jpg.rf.2e.jpg"): "dog"}
 
 
-def test_a_table_for_each_split(tmp_path, write, add_pictures, labels):
+def test_a_table_for_each_split(tmp_path, write, add_images, labels):
     for split, name, cells in (("train", "a.jpg", "1,"), ("validation", "b.jpg", "0,1"), ("test", "c.jpg", "1,1")):
         write(tmp_path / f"{split}.csv", f"path,cat,dog\n{name},{cells}\n")
-        add_pictures(tmp_path / "images", name)
+        add_images(tmp_path / "images", name)
     assert labels(load_dataset(tmp_path)) == {
         ("train", "a.jpg"): "cat ?dog",
         ("val", "b.jpg"): "dog",
@@ -125,12 +125,12 @@ def test_a_table_for_each_split(tmp_path, write, add_pictures, labels):
 
 
 @pytest.mark.parametrize("mark", [";", "\t"])
-def test_spreadsheets_of_many_countries_with_a_byte_order_mark_and_crlf(tmp_path, add_pictures, labels, mark):
+def test_spreadsheets_of_many_countries_with_a_byte_order_mark_and_crlf(tmp_path, add_images, labels, mark):
     rows = ["Bild.jpg", "1", ""]
     (tmp_path / "data.csv").write_bytes(
         b"\xef\xbb\xbf" + mark.join(["Image", "Hund", "Bär"]).encode() + b"\r\n" + mark.join(rows).encode() + b"\r\n"
     )
-    add_pictures(tmp_path, "Bild.jpg")
+    add_images(tmp_path, "Bild.jpg")
     assert labels(load_dataset(tmp_path)) == {("", "Bild.jpg"): "Hund ?Bär"}
 
 
@@ -141,8 +141,8 @@ def test_chosen_class_columns_leave_the_others_out(table, tmp_path):
     assert dataset.target_NC.tolist() == [[0, 1]]
 
 
-def test_pictures_by_relative_and_absolute_path_and_with_backslashes(tmp_path, write, add_pictures):
-    add_pictures(tmp_path, "photos/a.jpg", "photos/sub/b.jpg", "photos/c.jpg")
+def test_images_by_relative_and_absolute_path_and_with_backslashes(tmp_path, write, add_images):
+    add_images(tmp_path, "photos/a.jpg", "photos/sub/b.jpg", "photos/c.jpg")
     path = write(
         tmp_path / "labels/data.csv", f"image,cat\n../photos/a.jpg,1\n..\\photos\\sub\\b.jpg,1\n{tmp_path}/photos/c.jpg,1\n"
     )
@@ -166,8 +166,8 @@ def test_the_reader_agrees_with_pyarrows_csv_writer(table, tmp_path):
 # ---- Parquet ----
 
 
-def test_parquet_with_lists_tells_an_empty_list_from_none(tmp_path, add_pictures, labels):
-    add_pictures(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+def test_parquet_with_lists_tells_an_empty_list_from_none(tmp_path, add_images, labels):
+    add_images(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     pq.write_table(
         pa.table({"image": ["a.jpg", "b.jpg", "c.jpg"], "labels": [["cat", "dog"], [], None]}), tmp_path / "data.parquet"
     )
@@ -176,8 +176,8 @@ def test_parquet_with_lists_tells_an_empty_list_from_none(tmp_path, add_pictures
 
 
 @pytest.mark.parametrize("dtype", [pa.int8(), pa.int64(), pa.float32(), pa.float64()])
-def test_parquet_with_a_column_per_class(tmp_path, add_pictures, dtype):
-    add_pictures(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+def test_parquet_with_a_column_per_class(tmp_path, add_images, dtype):
+    add_images(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     cat = pa.array(np.array([1, 0, 1]), dtype, mask=np.array([False, False, True]))
     pq.write_table(
         pa.table({"image": ["a.jpg", "b.jpg", "c.jpg"], "cat": cat, "dog": [True, False, None]}), tmp_path / "data.parquet"
@@ -185,8 +185,8 @@ def test_parquet_with_a_column_per_class(tmp_path, add_pictures, dtype):
     assert load_dataset(tmp_path / "data.parquet").target_NC.tolist() == [[1, 1], [0, 0], [-1, -1]]
 
 
-def test_parquet_with_nan_for_unknown(tmp_path, add_pictures):
-    add_pictures(tmp_path, "a.jpg")
+def test_parquet_with_nan_for_unknown(tmp_path, add_images):
+    add_images(tmp_path, "a.jpg")
     pq.write_table(pa.table({"image": ["a.jpg"], "cat": [float("nan")], "dog": [1.0]}), tmp_path / "data.parquet")
     assert load_dataset(tmp_path).target_NC.tolist() == [[UNKNOWN, 1]]
 
@@ -228,20 +228,20 @@ def test_a_quote_that_never_ends(table, tmp_path):
     assert message(tmp_path) == f"malformed CSV\n  where: {path}:3\n  got: unexpected end of data\n  expected: CSV"
 
 
-def test_a_picture_that_does_not_exist(table, tmp_path):
+def test_an_image_that_does_not_exist(table, tmp_path):
     path = table("image,cat\na.jpg,1\nz.jpg,1\n")
     assert message(tmp_path) == (
-        f"a listed picture does not exist\n  where: {path}:3\n  got: 'z.jpg'\n"
-        f"  expected: a picture in {tmp_path} or {tmp_path}/data or {tmp_path}/images or {tmp_path}/images/data\n"
-        "  next: put the picture there, or remove it from the list"
+        f"a listed image does not exist\n  where: {path}:3\n  got: 'z.jpg'\n"
+        f"  expected: an image in {tmp_path} or {tmp_path}/data or {tmp_path}/images or {tmp_path}/images/data\n"
+        "  next: put the image there, or remove it from the list"
     )
 
 
-def test_a_picture_listed_twice(table, tmp_path):
+def test_an_image_listed_twice(table, tmp_path):
     path = table("image,labels\na.jpg,cat\nb.jpg,cat\na.jpg,dog\n")
     assert message(tmp_path) == (
-        f"a picture is listed twice\n  where: {path}:4\n  got: 'a.jpg', first in line 2\n  expected: every picture once\n"
-        "  next: join the labels of a picture into one row"
+        f"an image is listed twice\n  where: {path}:4\n  got: 'a.jpg', first in line 2\n  expected: every image once\n"
+        "  next: join the labels of an image into one row"
     )
 
 
@@ -266,17 +266,17 @@ def test_a_list_that_cannot_be_read(table, tmp_path, cell):
         assert load_dataset(tmp_path).label_set.names == (cell,)  # a class may be called anything
 
 
-def test_no_picture_column(table, tmp_path):
+def test_no_image_column(table, tmp_path):
     path = table("foto,labels\na.jpg,cat\n")
     assert message(tmp_path) == (
-        f"no column of picture names\n  where: {path}:1\n  got: foto, labels\n"
+        f"no column of image names\n  where: {path}:1\n  got: foto, labels\n"
         "  expected: one of file_name, filename, file, fname, image, image_path, image_name, image_file, image_id, img, img_path, "
         "picture, picture_path, path, file_path, filepath\n"
-        "  next: rename a column, or say which it is with the option picture_column"
+        "  next: rename a column, or say which it is with the option image_column"
     )
 
 
-@pytest.mark.parametrize("option", ["picture_column", "labels_column", "split_column"])
+@pytest.mark.parametrize("option", ["image_column", "labels_column", "split_column"])
 def test_a_chosen_column_that_is_not_there(table, tmp_path, option):
     path = table("image,labels\na.jpg,cat\n")
     assert message(tmp_path, **{option: "Foto"}) == (
@@ -284,20 +284,20 @@ def test_a_chosen_column_that_is_not_there(table, tmp_path, option):
     )
 
 
-def test_no_picture_name(table, tmp_path):
+def test_no_image_name(table, tmp_path):
     path = table("image,labels\na.jpg,cat\n,cat\n")
     assert message(tmp_path) == (
-        f"no picture name\n  where: {path}:3\n  got: ''\n  expected: a file name\n"
-        "  next: write the pictures as files and name them here"
+        f"no image name\n  where: {path}:3\n  got: ''\n  expected: a file name\n"
+        "  next: write the images as files and name them here"
     )
 
 
-def test_pictures_inside_parquet(tmp_path):
+def test_images_inside_parquet(tmp_path):
     path = tmp_path / "data.parquet"
     pq.write_table(pa.table({"image": [{"bytes": b"\xff\xd8", "path": "a.jpg"}], "labels": [["cat"]]}), path)
     assert message(tmp_path) == (
-        f"no picture name\n  where: {path}:1\n  got: a picture inside the table\n  expected: a file name\n"
-        "  next: write the pictures as files and name them here"
+        f"no image name\n  where: {path}:1\n  got: an image inside the table\n  expected: a file name\n"
+        "  next: write the images as files and name them here"
     )
 
 
@@ -308,13 +308,13 @@ def test_a_column_given_twice(table, tmp_path):
 
 def test_an_empty_file(table, tmp_path):
     path = table("\n")
-    assert message(tmp_path) == f"an empty table\n  where: {path}:1\n  got: no line\n  expected: a header and a row a picture"
+    assert message(tmp_path) == f"an empty table\n  where: {path}:1\n  got: no line\n  expected: a header and a row an image"
 
 
 def test_a_header_alone(table, tmp_path):
     table("image,cat\n")
     assert message(tmp_path) == (
-        f"no pictures\n  where: csv {tmp_path}\n  got: annotations that list none\n  expected: at least one picture"
+        f"no images\n  where: csv {tmp_path}\n  got: annotations that list none\n  expected: at least one image"
     )
 
 

@@ -11,9 +11,9 @@ from polytag.data.voc import read_voc
 from polytag.errors import AnnotationError, DataError
 
 LABELIMG = """<annotation>
-	<folder>pictures</folder>
+	<folder>images</folder>
 	<filename>{name}</filename>
-	<path>C:\\Users\\someone\\pictures\\{name}</path>
+	<path>C:\\Users\\someone\\images\\{name}</path>
 	<source>
 		<database>Unknown</database>
 	</source>
@@ -47,7 +47,7 @@ def labelimg(name, *objects):
 
 
 @pytest.fixture
-def devkit(tmp_path, write, add_pictures):
+def devkit(tmp_path, write, add_images):
     """VOC2007's Main folder in small: two spaces before a 1, CRLF in one file, a class called like a split, lists for people."""
     folder = tmp_path / "VOCdevkit" / "VOC2007"
     main = folder / "ImageSets" / "Main"
@@ -65,7 +65,7 @@ def devkit(tmp_path, write, add_pictures):
     write(main / "trainval.txt", "000012\n000017\n000023\n")
     write(main / "trainvalP.txt", "000012\n")
     write(main / "test.txt", "000001\n")
-    add_pictures(folder / "JPEGImages", "000012.jpg", "000017.JPG", "000023.png", "000001.jpeg", "not-listed.jpg")
+    add_images(folder / "JPEGImages", "000012.jpg", "000017.JPG", "000023.png", "000001.jpeg", "not-listed.jpg")
     return folder
 
 
@@ -91,7 +91,7 @@ def test_difficult_only_is_what_the_option_says(devkit, difficult, value):
     assert dataset.target_NC.tolist() == [[0, 0, 1], [1, 0, value], [value, 1, 0], [1, 0, 0]]
 
 
-def test_a_picture_that_a_class_leaves_out_is_unknown_for_it(devkit, labels, write):
+def test_an_image_that_a_class_leaves_out_is_unknown_for_it(devkit, labels, write):
     write(devkit / "ImageSets/Main/cat_train.txt", "000017 1\n")
     assert labels(load_dataset(devkit))["train", "000012"] == "?cat train"
 
@@ -105,7 +105,7 @@ def test_trainval_alone_is_data_without_a_split(devkit):
 
 
 def test_real_photographs_have_the_counts_of_their_readme(real_voc):
-    """The table in voc-mini's README.txt: positive and difficult-only pictures of each class in train and in val."""
+    """The table in voc-mini's README.txt: positive and difficult-only images of each class in train and in val."""
     dataset = load_dataset(real_voc)
     text = (real_voc.parent / "README.txt").read_text()
     table = re.findall(r"^(\w+) +(\d+) / +(\d+) +(\d+) / +(\d+)$", text, re.MULTILINE)
@@ -138,13 +138,13 @@ def test_real_xml_agrees_with_the_real_lists(real_voc, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("xml_folder", "picture_folder"),
+    ("xml_folder", "image_folder"),
     [("Annotations", "JPEGImages"), ("annotations", "images"), (".", "."), ("Annotations", "Images")],
 )
-def test_labelimg_files_without_lists(tmp_path, write, add_pictures, labels, xml_folder, picture_folder):
+def test_labelimg_files_without_lists(tmp_path, write, add_images, labels, xml_folder, image_folder):
     for name, objects in {"a": ["cat", "dog", "cat"], "b": ["?dog"], "c": ["dog", "?dog"], "d": [], "e f": ["sea lion"]}.items():
         write(tmp_path / xml_folder / f"{name}.xml", labelimg(f"{name}.jpg", *objects))
-    add_pictures(tmp_path / picture_folder, "a.jpg", "b.PNG", "c.webp", "d.jpg", "e f.jpg", "never-annotated.jpg")
+    add_images(tmp_path / image_folder, "a.jpg", "b.PNG", "c.webp", "d.jpg", "e f.jpg", "never-annotated.jpg")
     assert recognise(tmp_path) == "voc"
     assert labels(load_dataset(tmp_path)) == {
         ("", "a"): "cat dog",
@@ -155,34 +155,34 @@ def test_labelimg_files_without_lists(tmp_path, write, add_pictures, labels, xml
     }
 
 
-def test_the_splits_of_xml_come_from_the_main_lists(tmp_path, write, add_pictures, labels):
+def test_the_splits_of_xml_come_from_the_main_lists(tmp_path, write, add_images, labels):
     for name in "abc":
         write(tmp_path / "Annotations" / f"{name}.xml", labelimg(f"{name}.jpg", "cat"))
     write(tmp_path / "ImageSets/Main/train.txt", "b\na\n")
     write(tmp_path / "ImageSets/Main/val.txt", "c\n")
     write(tmp_path / "ImageSets/Main/trainval.txt", "a\nb\nc\n")
-    add_pictures(tmp_path / "JPEGImages", "a.jpg", "b.jpg", "c.jpg")
+    add_images(tmp_path / "JPEGImages", "a.jpg", "b.jpg", "c.jpg")
     assert labels(load_dataset(tmp_path)) == {("train", "b"): "cat", ("train", "a"): "cat", ("val", "c"): "cat"}
 
 
-def test_roboflow_writes_xml_beside_the_pictures_of_each_split(tmp_path, write, add_pictures, labels):
+def test_roboflow_writes_xml_beside_the_images_of_each_split(tmp_path, write, add_images, labels):
     for split, name in (("train", "a_jpg.rf.1f"), ("valid", "b_jpg.rf.2e"), ("test", "c_jpg.rf.3d")):
         write(tmp_path / split / f"{name}.xml", labelimg(f"{name}.jpg", "helmet"))
-        add_pictures(tmp_path / split, f"{name}.jpg")
+        add_images(tmp_path / split, f"{name}.jpg")
     assert set(labels(load_dataset(tmp_path))) == {("train", "a_jpg.rf.1f"), ("val", "b_jpg.rf.2e"), ("test", "c_jpg.rf.3d")}
 
 
-def test_a_renamed_xml_file_still_finds_its_picture_by_the_name_inside(tmp_path, write, add_pictures):
+def test_a_renamed_xml_file_still_finds_its_image_by_the_name_inside(tmp_path, write, add_images):
     write(tmp_path / "Annotations/0001.xml", labelimg("holiday.jpg", "cat"))
-    add_pictures(tmp_path / "JPEGImages", "holiday.jpg")
+    add_images(tmp_path / "JPEGImages", "holiday.jpg")
     assert load_dataset(tmp_path).paths == (tmp_path / "JPEGImages/holiday.jpg",)
 
 
-def test_xml_in_another_encoding_that_it_declares(tmp_path, add_pictures):
+def test_xml_in_another_encoding_that_it_declares(tmp_path, add_images):
     (tmp_path / "Annotations").mkdir()
     text = '<?xml version="1.0" encoding="ISO-8859-1"?>\n' + labelimg("a.jpg", "café")
     (tmp_path / "Annotations/a.xml").write_bytes(text.encode("latin-1"))
-    add_pictures(tmp_path / "JPEGImages", "a.jpg")
+    add_images(tmp_path / "JPEGImages", "a.jpg")
     assert load_dataset(tmp_path).label_set.names == ("café",)
 
 
@@ -195,14 +195,14 @@ def message(data, **options):
     return str(error.value)
 
 
-def test_a_list_naming_a_picture_that_does_not_exist(devkit):
+def test_a_list_naming_an_image_that_does_not_exist(devkit):
     (devkit / "JPEGImages/000023.png").unlink()
     assert message(devkit) == (
-        "a listed picture does not exist\n"
+        "a listed image does not exist\n"
         f"  where: {devkit}/ImageSets/Main/val.txt:1\n"
         "  got: '000023'\n"
-        f"  expected: a picture in {devkit}/JPEGImages\n"
-        "  next: put the picture there, or remove it from the list"
+        f"  expected: an image in {devkit}/JPEGImages\n"
+        "  next: put the image there, or remove it from the list"
     )
 
 
@@ -218,7 +218,7 @@ def test_a_label_outside(devkit, write, label):
 def test_a_line_without_a_label(devkit, write):
     path = write(devkit / "ImageSets/Main/cat_train.txt", "000012 -1\n000017\n")
     assert message(devkit) == (
-        f"a line of a VOC list cannot be read\n  where: {path}:2\n  got: '000017'\n  expected: a picture id and 1, 0 or -1"
+        f"a line of a VOC list cannot be read\n  where: {path}:2\n  got: '000017'\n  expected: an image id and 1, 0 or -1"
     )
 
 
@@ -227,7 +227,7 @@ def test_an_id_listed_twice(devkit, write, name):
     label = " 1" if "_" in name else ""
     path = write(devkit / "ImageSets/Main" / name, f"000012{label}\n000017{label}\n000012{label}\n")
     assert message(devkit) == (
-        f"a picture id is listed twice\n  where: {path}:3\n  got: '000012'\n  expected: every id once\n"
+        f"an image id is listed twice\n  where: {path}:3\n  got: '000012'\n  expected: every id once\n"
         "  next: remove one of the lines"
     )
 
@@ -248,11 +248,11 @@ def test_two_years(devkit, write):
     )
 
 
-def test_two_pictures_of_one_id(devkit, add_pictures):
-    add_pictures(devkit / "JPEGImages", "000012.png")
+def test_two_images_of_one_id(devkit, add_images):
+    add_images(devkit / "JPEGImages", "000012.png")
     assert message(devkit) == (
-        f"one id fits two pictures\n  where: {devkit}/JPEGImages\n  got: 000012.jpg, 000012.png\n"
-        "  expected: one picture for the id '000012'\n  next: remove or rename one of them"
+        f"one id fits two images\n  where: {devkit}/JPEGImages\n  got: 000012.jpg, 000012.png\n"
+        "  expected: one image for the id '000012'\n  next: remove or rename one of them"
     )
 
 
@@ -266,8 +266,8 @@ def test_a_list_that_is_not_utf8(devkit):
 
 
 @pytest.fixture
-def xml(tmp_path, add_pictures, write):
-    add_pictures(tmp_path / "JPEGImages", "a.jpg")
+def xml(tmp_path, add_images, write):
+    add_images(tmp_path / "JPEGImages", "a.jpg")
     return lambda text: write(tmp_path / "Annotations/a.xml", text)
 
 
@@ -310,23 +310,23 @@ def test_a_difficult_flag_that_is_neither(tmp_path, xml):
     )
 
 
-def test_a_listed_picture_without_xml(tmp_path, xml, write):
+def test_a_listed_image_without_xml(tmp_path, xml, write):
     xml(labelimg("a.jpg", "cat"))
     path = write(tmp_path / "ImageSets/Main/train.txt", "a\nb\n")
     assert message(tmp_path) == (
-        f"a listed picture has no annotation\n  where: {path}:2\n  got: no b.xml\n  expected: an XML file in {tmp_path}/Annotations"
+        f"a listed image has no annotation\n  where: {path}:2\n  got: no b.xml\n  expected: an XML file in {tmp_path}/Annotations"
     )
 
 
-def test_xml_without_its_picture(tmp_path, xml):
+def test_xml_without_its_image(tmp_path, xml):
     path = xml(labelimg("a.jpg", "cat"))
     (tmp_path / "JPEGImages/a.jpg").unlink()
     assert message(tmp_path) == (
-        "a listed picture does not exist\n"
+        "a listed image does not exist\n"
         f"  where: {path}\n"
         "  got: 'a.jpg'\n"
-        f"  expected: a picture in {tmp_path}/JPEGImages or {tmp_path}/Annotations\n"
-        "  next: put the picture there, or remove it from the list"
+        f"  expected: an image in {tmp_path}/JPEGImages or {tmp_path}/Annotations\n"
+        "  next: put the image there, or remove it from the list"
     )
 
 
@@ -352,16 +352,16 @@ def test_errors_of_annotations_are_annotation_errors(devkit, write):
         read_voc(devkit, difficult="ignore")
 
 
-def test_a_devkit_of_17_000_pictures_is_read_in_seconds(tmp_path):
+def test_a_devkit_of_17_000_images_is_read_in_seconds(tmp_path):
     """VOC 2012's size; the bound is ten times what a slow machine needs."""
     import time
 
-    main, pictures = tmp_path / "ImageSets/Main", tmp_path / "JPEGImages"
+    main, images = tmp_path / "ImageSets/Main", tmp_path / "JPEGImages"
     main.mkdir(parents=True)
-    pictures.mkdir()
+    images.mkdir()
     names = [f"2012_{number:06d}" for number in range(17_000)]
     for name in names:
-        (pictures / f"{name}.jpg").touch()
+        (images / f"{name}.jpg").touch()
     for c in range(20):
         for split, part in (("train", names[:8500]), ("val", names[8500:])):
             (main / f"class{c:02d}_{split}.txt").write_text(

@@ -21,7 +21,7 @@ BOX, POLYGON = "0.5 0.5 0.25 0.4", "0.1 0.1 0.9 0.1 0.5 0.8"
 
 
 @pytest.fixture
-def coco8(tmp_path, write, add_pictures):
+def coco8(tmp_path, write, add_images):
     """`images/` mirrored by `labels/`: boxes, a polygon, an empty label file and a missing one."""
     root = tmp_path / "datasets/coco8"
     write(root / "data.yaml", ULTRALYTICS)
@@ -29,7 +29,7 @@ def coco8(tmp_path, write, add_pictures):
     write(root / "labels/train/b.txt", f"1 {POLYGON}\n")
     write(root / "labels/val/c.txt", "")
     write(root / "labels/train.cache", "not a label file")
-    add_pictures(root / "images", "train/a.jpg", "train/b.png", "val/c.jpg", "val/deeper/d.JPG")
+    add_images(root / "images", "train/a.jpg", "train/b.png", "val/c.jpg", "val/deeper/d.JPG")
     return root
 
 
@@ -54,7 +54,7 @@ def test_the_path_in_the_yaml_may_be_absolute_and_the_yaml_elsewhere(coco8, tmp_
     assert len(load_dataset(path)) == 4
 
 
-def test_roboflow_names_folders_one_level_too_high_and_a_test_folder_that_is_not_there(tmp_path, write, add_pictures, labels):
+def test_roboflow_names_folders_one_level_too_high_and_a_test_folder_that_is_not_there(tmp_path, write, add_images, labels):
     write(
         tmp_path / "data.yaml",
         "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnc: 2\nnames: ['head', 'helmet']\n\n"
@@ -62,14 +62,14 @@ def test_roboflow_names_folders_one_level_too_high_and_a_test_folder_that_is_not
     )
     write(tmp_path / "train/labels/a_jpg.rf.1f.txt", f"1 {BOX}")
     write(tmp_path / "valid/labels/b_jpg.rf.2e.txt", f"0 {BOX}")
-    add_pictures(tmp_path, "train/images/a_jpg.rf.1f.jpg", "valid/images/b_jpg.rf.2e.jpg")
+    add_images(tmp_path, "train/images/a_jpg.rf.1f.jpg", "valid/images/b_jpg.rf.2e.jpg")
     assert labels(load_dataset(tmp_path)) == {
         ("train", "train/images/a_jpg.rf.1f.jpg"): "helmet",
         ("val", "valid/images/b_jpg.rf.2e.jpg"): "head",
     }
 
 
-def test_lists_of_pictures_and_lists_of_folders_in_the_yaml(coco8, write, labels):
+def test_lists_of_images_and_lists_of_folders_in_the_yaml(coco8, write, labels):
     write(coco8 / "data.yaml", "train: [images/train, images/val/deeper]\nval: val.txt\nnames: [a, b, c]\n")
     write(coco8 / "val.txt", "./images/val/c.jpg\n\n")
     assert labels(load_dataset(coco8)) == {
@@ -81,31 +81,31 @@ def test_lists_of_pictures_and_lists_of_folders_in_the_yaml(coco8, write, labels
 
 
 @pytest.mark.parametrize("names_file", ["classes.txt", "labels/classes.txt"])
-def test_labelimg_writes_classes_txt(tmp_path, write, add_pictures, labels, names_file):
+def test_labelimg_writes_classes_txt(tmp_path, write, add_images, labels, names_file):
     write(tmp_path / names_file, "dog\nperson\n")
     write(tmp_path / "labels/a.txt", f"1 {BOX}\n")
-    add_pictures(tmp_path / "images", "a.jpg", "b.jpg")
+    add_images(tmp_path / "images", "a.jpg", "b.jpg")
     assert labels(load_dataset(tmp_path)) == {("", "images/a.jpg"): "person", ("", "images/b.jpg"): ""}
 
 
-def test_labelimg_with_labels_beside_the_pictures(tmp_path, write, add_pictures, labels):
+def test_labelimg_with_labels_beside_the_images(tmp_path, write, add_images, labels):
     write(tmp_path / "classes.txt", "dog\nperson\n")
     write(tmp_path / "a.txt", f"0 {BOX}\n")
-    add_pictures(tmp_path, "a.jpg")
+    add_images(tmp_path, "a.jpg")
     assert labels(load_dataset(tmp_path)) == {("", "a.jpg"): "dog"}
 
 
 @pytest.mark.parametrize(
-    ("picture", "label"), [("images/train/a.jpg", "labels/train/a.txt"), ("train/images/a.jpg", "train/labels/a.txt")]
+    ("image", "label"), [("images/train/a.jpg", "labels/train/a.txt"), ("train/images/a.jpg", "train/labels/a.txt")]
 )
-def test_splits_by_folder_without_a_yaml(tmp_path, write, add_pictures, labels, picture, label):
+def test_splits_by_folder_without_a_yaml(tmp_path, write, add_images, labels, image, label):
     write(tmp_path / "classes.txt", "dog\n")
     write(tmp_path / label, f"0 {BOX}\n")
-    add_pictures(tmp_path, picture)
-    assert labels(load_dataset(tmp_path)) == {("train", picture): "dog"}
+    add_images(tmp_path, image)
+    assert labels(load_dataset(tmp_path)) == {("train", image): "dog"}
 
 
-def test_cvat_writes_darknet_lists(tmp_path, write, add_pictures, labels):
+def test_cvat_writes_darknet_lists(tmp_path, write, add_images, labels):
     write(tmp_path / "obj.data", "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n")
     write(tmp_path / "obj.names", "dog\nperson\n")
     write(tmp_path / "train.txt", "data/obj_train_data/a.jpg\ndata/obj_train_data/sub/b.jpg\n")
@@ -113,7 +113,7 @@ def test_cvat_writes_darknet_lists(tmp_path, write, add_pictures, labels):
     write(tmp_path / "obj_train_data/a.txt", f"0 {BOX}\n")
     write(tmp_path / "obj_train_data/sub/b.txt", "")
     write(tmp_path / "obj_valid_data/c.txt", f"1 {BOX}\n")
-    add_pictures(tmp_path, "obj_train_data/a.jpg", "obj_train_data/sub/b.jpg", "obj_valid_data/c.jpg")
+    add_images(tmp_path, "obj_train_data/a.jpg", "obj_train_data/sub/b.jpg", "obj_valid_data/c.jpg")
     assert labels(load_dataset(tmp_path)) == {
         ("train", "obj_train_data/a.jpg"): "dog",
         ("train", "obj_train_data/sub/b.jpg"): "",
@@ -152,28 +152,28 @@ def test_a_line_that_cannot_be_read(coco8, write, line):
     )
 
 
-def test_a_folder_of_pictures_that_is_not_there(coco8, write):
+def test_a_folder_of_images_that_is_not_there(coco8, write):
     path = write(coco8 / "data.yaml", "train: images/train\nval: images/none\nnames: [a, b, c]\n")
     assert message(coco8) == (
-        f"the pictures of split 'val' are not there\n  where: {path}\n  got: 'images/none'\n"
+        f"the images of split 'val' are not there\n  where: {path}\n  got: 'images/none'\n"
         f"  expected: a folder or a list, relative to {coco8}\n  next: mend 'val' or 'path' in data.yaml"
     )
 
 
-def test_a_listed_picture_that_does_not_exist(coco8, write):
+def test_a_listed_image_that_does_not_exist(coco8, write):
     write(coco8 / "data.yaml", "train: images/train\nval: val.txt\nnames: [a, b, c]\n")
     path = write(coco8 / "val.txt", "images/val/c.jpg\nimages/val/z.jpg\n")
     assert message(coco8) == (
-        f"a listed picture does not exist\n  where: {path}:2\n  got: 'images/val/z.jpg'\n  expected: a picture in {coco8}\n"
-        "  next: put the picture there, or remove it from the list"
+        f"a listed image does not exist\n  where: {path}:2\n  got: 'images/val/z.jpg'\n  expected: an image in {coco8}\n"
+        "  next: put the image there, or remove it from the list"
     )
 
 
-def test_a_picture_listed_twice(coco8, write):
+def test_an_image_listed_twice(coco8, write):
     write(coco8 / "data.yaml", "train: images/train\nval: val.txt\nnames: [a, b, c]\n")
     path = write(coco8 / "val.txt", "images/val/c.jpg\n./images/val/c.jpg\n")
     assert message(coco8) == (
-        f"a picture is listed twice\n  where: {path}:2\n  got: '{coco8}/images/val/c.jpg'\n  expected: every picture once"
+        f"an image is listed twice\n  where: {path}:2\n  got: '{coco8}/images/val/c.jpg'\n  expected: every image once"
     )
 
 
@@ -202,7 +202,7 @@ def test_no_label_file_at_all(coco8):
     for path in list(coco8.glob("labels/*/*.txt")):
         path.unlink()
     assert message(coco8) == (
-        f"no YOLO label file was found\n  where: {coco8}\n  got: 4 pictures, none with labels\n"
+        f"no YOLO label file was found\n  where: {coco8}\n  got: 4 images, none with labels\n"
         "  expected: labels/NAME.txt for images/NAME.jpg, or NAME.txt beside NAME.jpg"
     )
 
@@ -227,10 +227,10 @@ def test_an_empty_names_file(tmp_path, write):
     assert message(tmp_path) == f"no YOLO class names\n  where: {path}\n  got: an empty file\n  expected: a class name a line"
 
 
-def test_a_yaml_without_pictures(tmp_path, write):
+def test_a_yaml_without_images(tmp_path, write):
     path = write(tmp_path / "data.yaml", "names: [a]\n")
     assert message(path) == (
-        f"the yaml names no pictures\n  where: {path}\n  got: neither train, val nor test\n  expected: train and val"
+        f"the yaml names no images\n  where: {path}\n  got: neither train, val nor test\n  expected: train and val"
     )
 
 

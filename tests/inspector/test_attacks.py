@@ -18,7 +18,7 @@ SECRET = "the password is swordfish"
 
 @pytest.fixture(scope="module")
 def server(live, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    """A run of three pictures, of which one is there; a secret lies beside it."""
+    """A run of three images, of which one is there; a secret lies beside it."""
     folder = tmp_path_factory.mktemp("attacked")
     (folder / "outside").mkdir()
     (folder / "outside" / "secret.txt").write_text(SECRET)
@@ -28,7 +28,7 @@ def server(live, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
         logit_NC=np.array([[1.0, -1.0], [0.5, 2.0], [-2.0, 0.0]]),
         target_NC=np.array([[1, 0], [0, -1], [1, 1]], dtype=np.int8),
         label_set=LabelSet(names=("cat", "dog")),
-        picture_paths=(str(folder / "honest.png"), str(folder / "outside" / "secret.txt"), ""),
+        image_paths=(str(folder / "honest.png"), str(folder / "outside" / "secret.txt"), ""),
     )
     run = Inspection(name="run", review_file=folder / "review.sqlite", predictions=predictions, threshold_C=np.array([0.5, 0.5]))
     with pytest.MonkeyPatch.context() as patch:
@@ -56,7 +56,7 @@ def tells_nothing(heard: bytes) -> bool:
 # Addresses
 
 
-@pytest.mark.parametrize("start", ["/static/", "/pictures/", "/thumbnails/", "/data/", "/api/pictures/", "/api/", "/"])
+@pytest.mark.parametrize("start", ["/static/", "/images/", "/thumbnails/", "/data/", "/api/images/", "/api/", "/"])
 @pytest.mark.parametrize(
     "rest",
     [
@@ -100,7 +100,7 @@ def test_no_address_leads_out(server, start, rest):
     "value", ["../../etc/passwd", "%00", "%ff", "%ed%a0%80", "'%22<script>alert(1)</script>", "{{7*7}}", "a%0d%0aSet-Cookie:x=1"]
 )
 def test_whatever_a_parameter_holds_no_page_breaks(server, name, value):
-    for path in ("/", "/ranking", "/picture", "/review", "/api/ranking", "/api/review/queue", "/pictures/0"):
+    for path in ("/", "/ranking", "/image", "/review", "/api/ranking", "/api/review/queue", "/images/0"):
         heard = server.get(f"{path}?class=cat&{name}={value}")
         head, _, body = heard.partition(b"\r\n\r\n")
         assert status_of(heard) in {200, 400, 404, 409, 422}, heard[:300]
@@ -114,8 +114,8 @@ def test_whatever_a_parameter_holds_no_page_breaks(server, name, value):
 
 
 READS = (
-    "/", "/ranking?class=cat", "/picture?id=honest.png", "/review", "/predict", "/pictures/0", "/thumbnails/0", "/api/run",
-    "/api/classes", "/api/ranking?class=cat", "/api/pictures/0", "/api/review/queue", "/api/openapi.json", "/static/frame.js",
+    "/", "/ranking?class=cat", "/image?id=honest.png", "/review", "/predict", "/images/0", "/thumbnails/0", "/api/run",
+    "/api/classes", "/api/ranking?class=cat", "/api/images/0", "/api/review/queue", "/api/openapi.json", "/static/frame.js",
 )  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def test_another_site_draws_nothing_from_here(client, path):
     assert not [name for name in own.headers if name.startswith("access-control-")]
 
 
-DECISION = {"picture": "honest.png", "class_name": "cat", "label": 1, "reviewer": "Eve", "note": "", "based_on": 0}
+DECISION = {"image": "honest.png", "class_name": "cat", "label": 1, "reviewer": "Eve", "note": "", "based_on": 0}
 
 
 @pytest.mark.parametrize(
@@ -192,12 +192,12 @@ def test_a_preflight_permits_nothing(client):
         json.dumps({**DECISION, "label": True}).encode(),
         json.dumps({**DECISION, "reviewer": "\ud800"}).encode(),
         json.dumps({**DECISION, "note": "\udfff"}).encode(),
-        json.dumps({**DECISION, "picture": "\ud800"}).encode(),
+        json.dumps({**DECISION, "image": "\ud800"}).encode(),
         json.dumps({**DECISION, "class_name": "\ud800"}).encode(),
         json.dumps({**DECISION, "reviewer": "\0"}).encode(),
         json.dumps({**DECISION, "reviewer": "x" * 10**6}).encode(),
         json.dumps({**DECISION, "note": ["x"] * 10**5}).encode(),
-        json.dumps({**DECISION, "picture": "../../etc/shadow"}).encode(),
+        json.dumps({**DECISION, "image": "../../etc/shadow"}).encode(),
         json.dumps({**DECISION, "reviewer": "'; DROP TABLE decisions; --" * 5}).encode(),
         json.dumps(DECISION).encode("utf-16")[:-1],
     ],

@@ -1,4 +1,4 @@
-"""Overview, rankings and single pictures in a real browser, driven as a person would: on handwriting scenes and on photographs."""
+"""Overview, rankings and single images in a real browser, driven as a person would: on handwriting scenes and on photographs."""
 
 import re
 import time
@@ -82,7 +82,7 @@ class Visit:
         self.until("document.querySelector('#grid.virtual') && !document.querySelector('#grid[aria-busy]')")
 
     def count(self) -> int:
-        """What the page says of the number of pictures, once it has said it."""
+        """What the page says of the number of images, once it has said it."""
         self.settled()
         return int(self.page.locator("#total").inner_text().replace(",", ""))
 
@@ -157,7 +157,7 @@ def test_top_and_bottom_are_one_key_away_and_stand_in_the_address(visit: Visit):
     assert page.locator("#class").input_value() == visit.predictions.label_set.names[2]
 
 
-def test_one_scrolls_down_to_the_last_picture_and_only_what_is_seen_is_drawn(visit: Visit):
+def test_one_scrolls_down_to_the_last_image_and_only_what_is_seen_is_drawn(visit: Visit):
     name = visit.predictions.label_set.names[0]
     visit.go(f"/ranking?class={name}")
     page = visit.page
@@ -174,7 +174,7 @@ def test_one_scrolls_down_to_the_last_picture_and_only_what_is_seen_is_drawn(vis
     assert abs(page.evaluate("scrollY") - place) < 420, "an address leads to the same place"
 
 
-def test_pictures_are_drawn(visit: Visit):
+def test_images_are_drawn(visit: Visit):
     visit.go(f"/ranking?class={visit.predictions.label_set.names[0]}")
     visit.until("[...document.querySelectorAll('#grid img')].slice(0, 8).every(image => image.naturalWidth > 20)")
 
@@ -238,7 +238,7 @@ def test_filters_are_in_the_address_and_leave_what_they_say(visit: Visit):
     assert visit.predictions.ids[7] in visit.ids()
 
 
-def test_by_keys_alone_to_a_picture_and_back(visit: Visit):
+def test_by_keys_alone_to_an_image_and_back(visit: Visit):
     name = visit.predictions.label_set.names[0]
     visit.go(f"/ranking?class={name}")
     page, ranked = visit.page, visit.ranked(name)
@@ -246,7 +246,7 @@ def test_by_keys_alone_to_a_picture_and_back(visit: Visit):
         page.keyboard.press(key)
     assert page.evaluate("document.activeElement.querySelector('.caption.id').textContent") == ranked[1]
     page.keyboard.press("Enter")
-    page.wait_for_selector(".picture-page")
+    page.wait_for_selector(".image-page")
     assert page.locator("h1").inner_text() == ranked[1]
     page.wait_for_selector("#closer")
     page.keyboard.press("ArrowRight")
@@ -257,9 +257,9 @@ def test_by_keys_alone_to_a_picture_and_back(visit: Visit):
     assert f"class={name}" in page.url
 
 
-def test_one_picture_shows_every_class_and_enlarges(visit: Visit):
+def test_one_image_shows_every_class_and_enlarges(visit: Visit):
     name, identity = visit.predictions.label_set.names[0], visit.predictions.ids[3]
-    visit.go(f"/picture?class={name}&id={identity}")
+    visit.go(f"/image?class={name}&id={identity}")
     page = visit.page
     shown = page.locator("#bars .name").all_inner_texts()
     logit_C = visit.predictions.logit_NC[3]
@@ -275,11 +275,11 @@ def test_one_picture_shows_every_class_and_enlarges(visit: Visit):
     assert page.locator("#bars .chosen .name").inner_text() != chosen
 
 
-def test_heat_map_boxes_and_nearest_pictures(visit: Visit):
+def test_heat_map_boxes_and_nearest_images(visit: Visit):
     column = int(np.argmax((visit.predictions.target_NC == 1).sum(axis=0)))
     row = int(np.flatnonzero(visit.predictions.target_NC[:, column] == 1)[0])
     name, identity = visit.predictions.label_set.names[column], visit.predictions.ids[row]
-    visit.go(f"/picture?class={name}&id={identity}")
+    visit.go(f"/image?class={name}&id={identity}")
     page = visit.page
     page.keyboard.press("h")
     visit.until("document.querySelector('.heat')?.naturalWidth > 0", patience_seconds=60)
@@ -297,7 +297,7 @@ def test_heat_map_boxes_and_nearest_pictures(visit: Visit):
     assert {"heat=1", "boxes=1", "nearest=1"} <= set(page.url.partition("?")[2].split("&"))
 
 
-def test_labels_are_decided_in_the_grid_and_on_the_picture(visit: Visit):
+def test_labels_are_decided_in_the_grid_and_on_the_image(visit: Visit):
     names = visit.predictions.label_set.names
     visit.go(f"/ranking?class={names[0]}")
     page, first = visit.page, visit.ranked(names[0])[0]
@@ -307,7 +307,7 @@ def test_labels_are_decided_in_the_grid_and_on_the_picture(visit: Visit):
     page.keyboard.press("Enter")
     page.wait_for_selector("#grid .reviewed")
     assert page.locator("#grid .reviewed").inner_text() == "reviewed: absent"
-    visit.go(f"/picture?class={names[0]}&id={first}")
+    visit.go(f"/image?class={names[0]}&id={first}")
     page.wait_for_selector("#labels button")
     assert "decided: absent, by Ada" in page.locator("#labels").inner_text()
     page.keyboard.press("u")
@@ -347,7 +347,7 @@ def test_no_page_is_wider_than_its_window(visit: Visit, width_px: int, scheme: s
     page = visit.page
     page.set_viewport_size({"width": width_px, "height": 800})
     page.emulate_media(color_scheme=scheme)
-    for path in ("/", "/ranking?text=a&outcome=missed", f"/picture?id={visit.predictions.ids[0]}", "/review", "/predict"):
+    for path in ("/", "/ranking?text=a&outcome=missed", f"/image?id={visit.predictions.ids[0]}", "/review", "/predict"):
         visit.go(path)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
 

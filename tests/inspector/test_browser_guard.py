@@ -55,9 +55,9 @@ def small_app(heard: list[str]) -> FastAPI:
     def script() -> Response:
         return Response('document.body.append("own script")', media_type="text/javascript")
 
-    @app.get("/picture")
-    def picture() -> Response:
-        heard.append("picture")
+    @app.get("/image")
+    def image() -> Response:
+        heard.append("image")
         return Response('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', media_type="image/svg+xml")
 
     @app.post("/write")
@@ -80,11 +80,11 @@ ATTACKS = """async address => {
   await attempt("write json", async () =>
     (await fetch(address + "write", {method: "POST", body: "{}", headers: {"Content-Type": "application/json"}})).text());
   await attempt("beacon", async () => { navigator.sendBeacon(address + "write", "1"); });
-  await attempt("picture", () => new Promise((done, failed) => {
-    const picture = new Image();
-    picture.onload = () => done("shown");
-    picture.onerror = failed;
-    picture.src = address + "picture";
+  await attempt("image", () => new Promise((done, failed) => {
+    const image = new Image();
+    image.onload = () => done("shown");
+    image.onerror = failed;
+    image.src = address + "image";
   }));
   await attempt("script", () => new Promise((done, failed) => {
     const script = document.createElement("script");
@@ -125,7 +125,7 @@ def test_another_site_neither_reads_nor_writes(live, browser, elsewhere):
         context.close()
     # "opaque": the browser had an answer that the page cannot look into; the guard's 403, for nothing was heard.
     assert {name: what for name, what in tried.items() if what not in ("refused", "opaque", None)} == {}
-    assert tried["picture"] == tried["read"] == tried["write"] == "refused"
+    assert tried["image"] == tried["read"] == tried["write"] == "refused"
     assert heard == ["GET none"]
 
 

@@ -1,4 +1,4 @@
-"""Predicting on one's own pictures in a real browser: dropped, pasted or chosen; several at once; and all that can go wrong."""
+"""Predicting on one's own images in a real browser: dropped, pasted or chosen; several at once; and all that can go wrong."""
 
 import contextlib
 from collections.abc import Iterator
@@ -40,8 +40,8 @@ def server(live, inspection: Inspection) -> Iterator[Any]:
 
 
 @pytest.fixture
-def pictures(inspection: Inspection) -> list[Path]:
-    return [Path(path) for path in inspection.predictions.picture_paths[:3]]
+def images(inspection: Inspection) -> list[Path]:
+    return [Path(path) for path in inspection.predictions.image_paths[:3]]
 
 
 def upload(name: str, content: bytes, kind: str = "image/png") -> dict[str, Any]:
@@ -49,12 +49,12 @@ def upload(name: str, content: bytes, kind: str = "image/png") -> dict[str, Any]
 
 
 def done(page: Any, number: int) -> None:
-    """So many pictures have their classes."""
+    """So many images have their classes."""
     page.locator(".card .found:has(.verdict + .foundlist), .card .found:has(.verdict + details)").nth(number - 1).wait_for()
 
 
 def told(page: Any) -> dict[str, float]:
-    """The classes of the newest picture that are unfolded or not, with their numbers."""
+    """The classes of the newest image that are unfolded or not, with their numbers."""
     rows = page.locator(".card").first.locator(".foundlist button")
     return {
         rows.nth(place).locator(".name").text_content(): float(rows.nth(place).locator(".score").text_content().strip("<>"))
@@ -62,7 +62,7 @@ def told(page: Any) -> dict[str, float]:
     }
 
 
-def test_a_chosen_picture_gets_what_predict_says_and_a_heat_map(server, visit, inspection: Inspection, pictures: list[Path]):
+def test_a_chosen_image_gets_what_predict_says_and_a_heat_map(server, visit, inspection: Inspection, images: list[Path]):
     assert inspection.checkpoint is not None
     before = sorted(path.name for path in inspection.review_file.parent.rglob("*"))
     page = visit(server.url + "/predict")
@@ -72,9 +72,9 @@ def test_a_chosen_picture_gets_what_predict_says_and_a_heat_map(server, visit, i
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("c")
     assert chooser.value.is_multiple()
-    chooser.value.set_files(pictures[0])
+    chooser.value.set_files(images[0])
     done(page, 1)
-    (expected,) = predict(inspection.checkpoint, pictures[0], device="cpu")
+    (expected,) = predict(inspection.checkpoint, images[0], device="cpu")
     assert told(page) == pytest.approx(dict(expected.probabilities), abs=0.0011)
     threshold = dict(zip(inspection.predictions.label_set, inspection.threshold_C, strict=True))
     above = [name for name, probability in expected.probabilities.items() if probability > threshold[name]]
@@ -83,7 +83,7 @@ def test_a_chosen_picture_gets_what_predict_says_and_a_heat_map(server, visit, i
     page.keyboard.press("h")
     page.wait_for_selector(".card .heat")
     heat, image = (page.locator(f".card .look-sheet > {which}").bounding_box() for which in ("img.heat", "img:not(.heat)"))
-    assert heat == pytest.approx(image), "it covers the picture, and nothing else"
+    assert heat == pytest.approx(image), "it covers the image, and nothing else"
     assert page.locator(".heat").evaluate("image => image.decode().then(() => image.naturalWidth)") > 32
     page.keyboard.press("h")
     assert page.locator(".heat").count() == 0
@@ -92,7 +92,7 @@ def test_a_chosen_picture_gets_what_predict_says_and_a_heat_map(server, visit, i
     assert sorted(path.name for path in inspection.review_file.parent.rglob("*")) == before, "nothing is stored"
 
 
-def test_several_one_after_another_and_the_bad_ones_tell_why(server, visit, pictures: list[Path], tmp_path: Path):
+def test_several_one_after_another_and_the_bad_ones_tell_why(server, visit, images: list[Path], tmp_path: Path):
     page = visit(server.url + "/predict", excused=("422",))
     running: list[int] = [0, 0]
 
@@ -109,30 +109,30 @@ def test_several_one_after_another_and_the_bad_ones_tell_why(server, visit, pict
     contents = [
         ("words.txt", b"hello"),
         ("empty.png", b""),
-        ("cut.png", pictures[0].read_bytes()[:60]),
+        ("cut.png", images[0].read_bytes()[:60]),
         ("huge.jpg", b"\xff" * (32 * 2**20 + 1)),
     ]
     for name, content in contents:
         (tmp_path / name).write_bytes(content)
-    files = [pictures[0], *(tmp_path / name for name, _ in contents), *pictures[1:]]
+    files = [images[0], *(tmp_path / name for name, _ in contents), *images[1:]]
     page.set_input_files("#files", files)
     done(page, 3)
     problems = page.locator(".problem-text")
     problems.nth(3).wait_for()
     assert page.locator(".card h2").all_text_contents() == [file.name for file in files]
-    assert problems.nth(0).inner_text() == "Not a picture in a format that is read."
+    assert problems.nth(0).inner_text() == "Not an image in a format that is read."
     assert problems.nth(1).inner_text() == "The file is empty."
-    assert "picture" in problems.nth(2).inner_text()
+    assert "image" in problems.nth(2).inner_text()
     assert problems.nth(3).inner_text() == "Too large: 32.0 MiB, and at most 32 can be sent."
-    assert page.inner_text("#tally") == "7 pictures · 4 failed"
+    assert page.inner_text("#tally") == "7 images · 4 failed"
     assert running[1] == 1
     page.click("#clear")
     assert page.locator(".card").count() == 0
 
 
-def test_dropped_and_pasted(server, visit, pictures: list[Path]):
+def test_dropped_and_pasted(server, visit, images: list[Path]):
     page = visit(server.url + "/predict")
-    files = [{"name": path.name, "type": "image/png", "bytes": list(path.read_bytes())} for path in pictures]
+    files = [{"name": path.name, "type": "image/png", "bytes": list(path.read_bytes())} for path in images]
     page.evaluate(GIVEN, ["dragenter", files[:1]])
     assert page.evaluate("document.body.classList.contains('dropping')")
     page.evaluate(GIVEN, ["drop", files[:2]])
@@ -145,7 +145,7 @@ def test_dropped_and_pasted(server, visit, pictures: list[Path]):
     assert page.locator(".card").count() == 3
 
 
-def test_a_picture_that_lies_on_its_side(server, visit):
+def test_an_image_that_lies_on_its_side(server, visit):
     """The camera says how it was held; browser and model turn it alike."""
     file, exif = BytesIO(), Image.Exif()
     exif[0x0112] = 6
@@ -160,14 +160,14 @@ def test_a_picture_that_lies_on_its_side(server, visit):
     assert height == pytest.approx(2 * width, rel=0.02)
 
 
-def test_all_by_keys(server, visit, pictures: list[Path]):
+def test_all_by_keys(server, visit, images: list[Path]):
     page = visit(server.url + "/predict")
-    page.set_input_files("#files", pictures)
+    page.set_input_files("#files", images)
     done(page, 3)
     focused = "document.activeElement.getAttribute('aria-label')"
     page.keyboard.press("j")
     page.keyboard.press("j")
-    assert page.evaluate(focused) == pictures[1].name
+    assert page.evaluate(focused) == images[1].name
     for details in page.locator("details").all():
         if not details.evaluate("details => details.open"):
             details.locator("summary").press("Enter")
@@ -186,27 +186,27 @@ def test_all_by_keys(server, visit, pictures: list[Path]):
     assert page.locator(".card").count() == 0
     assert page.evaluate("document.activeElement.id") == "choose"
     page.keyboard.press("?")
-    assert "choose pictures" in page.inner_text("dialog[open]")
+    assert "choose images" in page.inner_text("dialog[open]")
 
 
-def test_a_busy_model_is_asked_again(server, visit, pictures: list[Path]):
+def test_a_busy_model_is_asked_again(server, visit, images: list[Path]):
     page = visit(server.url + "/predict", excused=("503",))
     busy = {"status": 503, "headers": {"retry-after": "1"}, "content_type": "application/json", "body": '{"detail": "busy"}'}
     page.route("**/api/predict", lambda route: route.fulfill(**busy), times=1)
-    page.set_input_files("#files", pictures[0])
+    page.set_input_files("#files", images[0])
     page.get_by_text("The model is busy; it is asked again in 1 s.").wait_for()
     done(page, 1)
 
 
-def test_a_server_that_is_gone_is_told_and_asked_again_by_hand(live, inspection: Inspection, visit, pictures: list[Path]):
+def test_a_server_that_is_gone_is_told_and_asked_again_by_hand(live, inspection: Inspection, visit, images: list[Path]):
     with contextlib.ExitStack() as first:
         server = first.enter_context(live(create_app(inspection)))
         page = visit(server.url + "/predict", excused=GONE)
-        page.set_input_files("#files", pictures[0])
+        page.set_input_files("#files", images[0])
         done(page, 1)
     page.locator(".card .foundlist button:visible").first.click()
     page.get_by_text("No heat map. No answer from polytag").wait_for()
-    page.set_input_files("#files", pictures[1])
+    page.set_input_files("#files", images[1])
     page.locator(".problem-text").wait_for()
     assert page.inner_text(".problem-text") == "No answer from polytag: is it still running?"
     with live(create_app(inspection), port=server.port):
@@ -214,10 +214,10 @@ def test_a_server_that_is_gone_is_told_and_asked_again_by_hand(live, inspection:
         done(page, 2)
 
 
-def test_a_model_that_is_gone_is_told(live, inspection: Inspection, visit, tmp_path: Path, pictures: list[Path]):
+def test_a_model_that_is_gone_is_told(live, inspection: Inspection, visit, tmp_path: Path, images: list[Path]):
     with live(create_app(replace(inspection, checkpoint=tmp_path / "gone"))) as server:
         page = visit(server.url + "/predict", excused=("409",))
-        page.set_input_files("#files", pictures[0])
+        page.set_input_files("#files", images[0])
         page.locator(".problem-text").wait_for()
         assert str(tmp_path) not in page.inner_text(".problem-text")
 
@@ -231,23 +231,23 @@ def test_without_a_model_the_page_says_what_it_needs(live, inspection: Inspectio
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("width_px", "zoom"), [(1280, 1), (640, 2), (390, 1)])
-def test_it_fits_and_runs_nothing_that_a_name_holds(server, visit, pictures: list[Path], width_px: int, zoom: int, scheme: str):
+def test_it_fits_and_runs_nothing_that_a_name_holds(server, visit, images: list[Path], width_px: int, zoom: int, scheme: str):
     options = {"viewport": {"width": width_px, "height": 800 // zoom}, "device_scale_factor": zoom, "color_scheme": scheme}
     page = visit(server.url + "/predict", **options)
     title = page.title()
     name = "<img src=x onerror=document.title='broken'>" + "w" * 200 + ".png"
-    page.set_input_files("#files", upload(name, pictures[0].read_bytes()))
+    page.set_input_files("#files", upload(name, images[0].read_bytes()))
     done(page, 1)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.inner_text(".card h2") == name
     assert page.title() == title
 
 
-def test_it_can_be_heard(server, visit, pictures: list[Path]):
+def test_it_can_be_heard(server, visit, images: list[Path]):
     page = visit(server.url + "/predict")
-    page.set_input_files("#files", pictures[0])
+    page.set_input_files("#files", images[0])
     done(page, 1)
-    assert page.inner_text("#said").startswith(pictures[0].name + ": ")
-    assert page.get_by_role("list", name="Pictures, the newest first").count() == 1
-    assert page.get_by_role("button", name=f"Remove {pictures[0].name}").count() == 1
-    assert page.get_by_role("listitem", name=pictures[0].name).count() == 1
+    assert page.inner_text("#said").startswith(images[0].name + ": ")
+    assert page.get_by_role("list", name="Images, the newest first").count() == 1
+    assert page.get_by_role("button", name=f"Remove {images[0].name}").count() == 1
+    assert page.get_by_role("listitem", name=images[0].name).count() == 1

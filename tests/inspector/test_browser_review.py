@@ -23,23 +23,23 @@ NAMES = ("cat", "dog", "<b>boat</b>")
 ANN = "localStorage.setItem('polytag.reviewer', 'Ann')"
 
 
-def inspection_of(folder: Path, *, num_pictures: int = 120, share_wrong: float = 0.1) -> Inspection:
+def inspection_of(folder: Path, *, num_images: int = 120, share_wrong: float = 0.1) -> Inspection:
     """A model that knows three classes well, and labels of which a share is wrong and a few are unknown."""
     rng = np.random.default_rng(0)
-    truth_NC = rng.random((num_pictures, 3)) < 0.4
+    truth_NC = rng.random((num_images, 3)) < 0.4
     logit_NC = np.where(truth_NC, 2.5, -2.5) + rng.normal(0, 0.5, truth_NC.shape)
     target_NC = (truth_NC ^ (rng.random(truth_NC.shape) < share_wrong)).astype(np.int8)
     target_NC[np.flatnonzero(truth_NC[:, 1])[:5], 1] = -1
     paths: list[str] = []
-    for row in range(num_pictures):
+    for row in range(num_images):
         paths.append(str(folder / f"{row:03}.png"))
         Image.new("RGB", (60, 40) if row % 2 else (40, 60), tuple(rng.integers(0, 255, 3).tolist())).save(paths[-1])
     predictions = Predictions(
-        ids=tuple(f"p{row:03}" for row in range(num_pictures)),
+        ids=tuple(f"p{row:03}" for row in range(num_images)),
         logit_NC=logit_NC,
         target_NC=target_NC,
         label_set=LabelSet(names=NAMES),
-        picture_paths=tuple(paths),
+        image_paths=tuple(paths),
     )
     return Inspection(
         name="run",
@@ -82,7 +82,7 @@ def until(page: Any, expression: str, arg: object = None) -> None:
 
 
 def ready(page: Any) -> None:
-    """The picture of a label is there to be decided."""
+    """The image of a label is there to be decided."""
     page.wait_for_selector("#desk:not([hidden])")
     until(page, "document.querySelector('#full').naturalWidth && !document.querySelector('.loading')")
 
@@ -126,7 +126,7 @@ def test_one_key_decides_and_the_name_is_asked_for_once(server, visit, store: Re
     press(page, "u")
     saved(page, 3)
     found = rows(store)
-    assert [(row.picture_id, row.class_name) for row in found] == [first, second, third]
+    assert [(row.image_id, row.class_name) for row in found] == [first, second, third]
     assert [row.label for row in found] == [0, 1, -1]
     assert {row.reviewer for row in found} == {"Ann"}
     assert page.inner_text("#reviewer") == "Reviewer: Ann"
@@ -224,7 +224,7 @@ def test_class_and_kind_stand_in_the_address_and_back_returns(server, visit, ins
     until(page, "(id) => document.querySelector('#id').textContent == id", place[0])
     assert page.input_value("#kind") == "suspects"
     page.click("#open")
-    page.wait_for_url("**/picture?*")
+    page.wait_for_url("**/image?*")
     page.go_back()
     ready(page)
     assert shown(page) == place
@@ -236,14 +236,14 @@ def test_class_and_kind_stand_in_the_address_and_back_returns(server, visit, ins
 
 
 def test_the_list_goes_on_past_its_first_part_and_ends(live, tmp_path: Path, visit):
-    inspection = inspection_of(tmp_path, num_pictures=150, share_wrong=0.3)
+    inspection = inspection_of(tmp_path, num_images=150, share_wrong=0.3)
     with live(create_app(inspection)) as server, open_review(inspection.review_file) as store:
         page = as_ann(visit(server.url + "/review?class=cat", excused=("409",)))
         total = page.evaluate("fetch('/api/review/queue?class=cat&limit=500').then(answer => answer.json())")["entries"]
         assert len(total) > 30
         for entry in total[20:25]:  # somebody else works on the same list
             store.decide(
-                split="val", picture_id=entry["picture"], class_name="cat", label=1, given=entry["given"], reviewer="Bo"
+                split="val", image_id=entry["image"], class_name="cat", label=1, given=entry["given"], reviewer="Bo"
             )  # fmt: skip
         press(page, "s")
         skipped = 1
@@ -255,8 +255,8 @@ def test_the_list_goes_on_past_its_first_part_and_ends(live, tmp_path: Path, vis
                 break
         saved(page, len(total) - skipped)
         assert page.inner_text("#state").startswith("The end of the list; 1 skipped.")
-        decided = [(row.picture_id, row.reviewer) for row in rows(store)]
-        assert len({picture for picture, _ in decided}) == len(total) - skipped
+        decided = [(row.image_id, row.reviewer) for row in rows(store)]
+        assert len({image for image, _ in decided}) == len(total) - skipped
         assert len(set(decided)) == len(decided), "nobody decides the same twice"
         page.get_by_role("button", name="To the first that was skipped").click()
         press(page, "1")
@@ -271,7 +271,7 @@ def test_by_hand_on_a_phone(server, visit, store: ReviewStore):
     as_ann(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     box = page.locator("#absent").bounding_box()
-    assert box["y"] + box["height"] < 844, "the buttons are in sight, under the picture"
+    assert box["y"] + box["height"] < 844, "the buttons are in sight, under the image"
     before = shown(page)
     page.tap("#absent")
     saved(page, 1)
@@ -337,9 +337,7 @@ def test_what_others_decide_is_seen_when_its_turn_comes(server, visit, store: Re
     page = as_ann(visit(server.url + "/review"))
     listed = page.evaluate("fetch('/api/review/queue').then(answer => answer.json())")["entries"]
     third = listed[2]
-    store.decide(
-        split="val", picture_id=third["picture"], class_name=third["class_name"], label=1, given=third["given"], reviewer="Bo"
-    )
+    store.decide(split="val", image_id=third["image"], class_name=third["class_name"], label=1, given=third["given"], reviewer="Bo")
     press(page, "s")
     until(page, "document.querySelector('#strip li:nth-child(3) .mark')")
     press(page, "s")
@@ -354,7 +352,7 @@ def test_a_killed_server_is_told_and_nothing_is_claimed(live, inspection: Inspec
         press(page, "0")
         saved(page, 1)
         ready(page)
-        page.wait_for_timeout(300)  # the pictures ahead are there
+        page.wait_for_timeout(300)  # the images ahead are there
     press(page, "1")
     page.wait_for_selector("#trouble:not([hidden])")
     assert "1 decision is not saved: polytag does not answer" in page.inner_text("#trouble")
@@ -440,7 +438,7 @@ def test_it_can_be_heard(server, visit):
     page = as_ann(visit(server.url + "/review"))
     until(page, "document.querySelector('#said').textContent.startsWith('Is ')")
     assert re.search(r"Labelled (present|absent); the model says", page.inner_text("#said"))
-    for role, name in [("region", "Picture"), ("group", "Decide"), ("region", "Queue"), ("navigation", "Pages"), ("main", None)]:
+    for role, name in [("region", "Image"), ("group", "Decide"), ("region", "Queue"), ("navigation", "Pages"), ("main", None)]:
         assert page.get_by_role(role, name=name, exact=True).count() == 1, (role, name)
     controls = "[...document.querySelectorAll('button, select, input, textarea')].filter(each => each.checkVisibility())"
     unnamed = controls + ".filter(each => !each.textContent.trim() && !each.labels?.length)"

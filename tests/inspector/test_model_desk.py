@@ -18,7 +18,7 @@ from PIL import Image
 
 from polytag import predict
 from polytag.contracts import LabelSet, Predictions
-from polytag.errors import CheckpointError, PictureError
+from polytag.errors import CheckpointError, ImageError
 from polytag.inspector.dataset_rows import dataset_rows
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.model_desk import LookAlikes, ModelDesk
@@ -52,7 +52,7 @@ def neighbours(desk: ModelDesk, row: int, *, limit: int = 5) -> LookAlikes:
 
 
 def test_an_upload_gets_what_predict_says_at_the_runs_thresholds(desk: ModelDesk, modelled: Inspection):
-    path = Path(modelled.predictions.picture_paths[3])
+    path = Path(modelled.predictions.image_paths[3])
     assert modelled.checkpoint is not None
     (expected,) = predict(modelled.checkpoint, path, device="cpu")
     found = desk.predict(path.read_bytes()).result(PATIENCE_SECONDS)
@@ -64,16 +64,16 @@ def test_an_upload_gets_what_predict_says_at_the_runs_thresholds(desk: ModelDesk
         assert each.is_present == (each.probability > each.threshold)
 
 
-def test_a_picture_that_cannot_be_read_is_told_and_the_next_is_answered(desk: ModelDesk, modelled: Inspection):
-    with pytest.raises(PictureError, match="the picture is empty"):
+def test_an_image_that_cannot_be_read_is_told_and_the_next_is_answered(desk: ModelDesk, modelled: Inspection):
+    with pytest.raises(ImageError, match="the image is empty"):
         desk.predict(b"").result(PATIENCE_SECONDS)
-    assert len(desk.predict(Path(modelled.predictions.picture_paths[0]).read_bytes()).result(PATIENCE_SECONDS)) == 3
+    assert len(desk.predict(Path(modelled.predictions.image_paths[0]).read_bytes()).result(PATIENCE_SECONDS)) == 3
 
 
 def test_a_desk_that_is_warm_answers_at_once_and_warming_up_never_raises(modelled: Inspection, tmp_path: Path):
     desk = ModelDesk(modelled, tmp_path)
     desk.warm_up()
-    assert len(desk.predict(Path(modelled.predictions.picture_paths[0]).read_bytes()).result(PATIENCE_SECONDS)) == 3
+    assert len(desk.predict(Path(modelled.predictions.image_paths[0]).read_bytes()).result(PATIENCE_SECONDS)) == 3
     desk.close()
     desk.warm_up()
     gone = ModelDesk(replace(modelled, checkpoint=tmp_path / "gone"), tmp_path)
@@ -83,7 +83,7 @@ def test_a_desk_that_is_warm_answers_at_once_and_warming_up_never_raises(modelle
 
 def test_the_threads_of_others_are_left_as_they_were(desk: ModelDesk, modelled: Inspection):
     before = torch.get_num_threads()
-    desk.predict(Path(modelled.predictions.picture_paths[0]).read_bytes()).result(PATIENCE_SECONDS)
+    desk.predict(Path(modelled.predictions.image_paths[0]).read_bytes()).result(PATIENCE_SECONDS)
     assert torch.get_num_threads() == before
 
 
@@ -91,20 +91,20 @@ def test_the_threads_of_others_are_left_as_they_were(desk: ModelDesk, modelled: 
 
 
 def rgba(png: bytes) -> np.ndarray:
-    picture = Image.open(BytesIO(png))
-    assert picture.format == "PNG"
-    return np.asarray(picture.convert("RGBA"))
+    image = Image.open(BytesIO(png))
+    assert image.format == "PNG"
+    return np.asarray(image.convert("RGBA"))
 
 
 def test_a_row_and_its_file_have_the_same_heat_map(desk: ModelDesk, modelled: Inspection):
     of_row = desk.heat_of_row(3, 1).result(PATIENCE_SECONDS)
-    content = Path(modelled.predictions.picture_paths[3]).read_bytes()
+    content = Path(modelled.predictions.image_paths[3]).read_bytes()
     assert desk.heat_of_upload(content, 1).result(PATIENCE_SECONDS) == of_row
     assert desk.heat_of_row(3, 1).result(PATIENCE_SECONDS) is of_row
     assert rgba(of_row).shape == (512, 512, 4)
 
 
-def test_the_overlay_has_the_pictures_shape_and_is_clear_where_it_is_cold():
+def test_the_overlay_has_the_images_shape_and_is_clear_where_it_is_cold():
     heat_hw = np.zeros((4, 4), np.float32)
     heat_hw[0, 3] = 1
     overlay = rgba(overlay_png(heat_hw, size=(600, 300), region=(0, 0, 1, 1)))
@@ -130,13 +130,13 @@ def test_the_colours_grow_lighter_and_more_opaque_with_heat():
     assert 150 < ramp[-1, 3] < 220
 
 
-def test_the_tag_changes_with_row_class_and_picture(desk: ModelDesk, modelled: Inspection, tmp_path: Path):
+def test_the_tag_changes_with_row_class_and_image(desk: ModelDesk, modelled: Inspection, tmp_path: Path):
     tags = {desk.heat_tag(row, column) for row in range(4) for column in range(3)}
     assert len(tags) == 12
     path = tmp_path / "moved.png"
-    path.write_bytes(Path(modelled.predictions.picture_paths[0]).read_bytes())
-    paths = (str(path), *modelled.predictions.picture_paths[1:])
-    other = ModelDesk(replace(modelled, predictions=replace(modelled.predictions, picture_paths=paths)), tmp_path)
+    path.write_bytes(Path(modelled.predictions.image_paths[0]).read_bytes())
+    paths = (str(path), *modelled.predictions.image_paths[1:])
+    other = ModelDesk(replace(modelled, predictions=replace(modelled.predictions, image_paths=paths)), tmp_path)
     before = other.heat_tag(0, 0)
     path.write_bytes(path.read_bytes() + b"\0")
     assert other.heat_tag(0, 0) != before
@@ -152,7 +152,7 @@ def test_a_full_line_refuses_and_takes_more_when_it_has_moved_on():
     assert line.is_full
     with pytest.raises(Busy) as error:
         line.submit(go_on.wait)
-    assert str(error.value) == "the model is busy with other pictures\n  next: try again in a moment"
+    assert str(error.value) == "the model is busy with other images\n  next: try again in a moment"
     go_on.set()
     assert [future.result(PATIENCE_SECONDS) for future in futures] == [True] * 3
     assert line.submit(lambda: 7).result(PATIENCE_SECONDS) == 7
@@ -203,7 +203,7 @@ def test_background_work_steps_aside():
     line.close()
 
 
-def test_many_large_pictures_at_once_are_refused_beyond_the_line(modelled: Inspection, tmp_path: Path):
+def test_many_large_images_at_once_are_refused_beyond_the_line(modelled: Inspection, tmp_path: Path):
     file = BytesIO()
     Image.new("RGB", (6000, 6000)).save(file, "PNG", compress_level=1)
     desk = ModelDesk(modelled, tmp_path, max_waiting=2)
@@ -222,15 +222,15 @@ def test_many_large_pictures_at_once_are_refused_beyond_the_line(modelled: Inspe
 # ---- neighbours ----
 
 
-def test_neighbours_of_every_split_without_the_picture_itself(desk: ModelDesk, modelled: Inspection):
+def test_neighbours_of_every_split_without_the_image_itself(desk: ModelDesk, modelled: Inspection):
     assert modelled.data is not None
     first = desk.nearest(0, limit=5).result(PATIENCE_SECONDS)
     assert first == LookAlikes(status="computing", progress=0.0, of_split={})
     found = neighbours(desk, 0)
-    assert {split: len(pictures) for split, pictures in found.of_split.items()} == {"train": 5, "val": 5}
-    for split, pictures in found.of_split.items():
-        assert [each.distance for each in pictures] == sorted(each.distance for each in pictures)
-        for each in pictures:
+    assert {split: len(images) for split, images in found.of_split.items()} == {"train": 5, "val": 5}
+    for split, images in found.of_split.items():
+        assert [each.distance for each in images] == sorted(each.distance for each in images)
+        for each in images:
             assert (each.split, each.id) == (split, modelled.data.ids[each.row])
             assert modelled.data.split_N[each.row] == split
             present = modelled.data.target_NC[each.row] == 1
@@ -242,15 +242,15 @@ def test_a_copy_in_train_is_found_at_distance_zero(modelled: Inspection, tmp_pat
     assert modelled.data is not None
     row = 5
     copy = tmp_path / "copy.png"
-    copy.write_bytes(Path(modelled.predictions.picture_paths[row]).read_bytes())
-    data = replace(modelled.data, paths=(copy, *modelled.data.paths[1:]))  # instead of the first training picture
+    copy.write_bytes(Path(modelled.predictions.image_paths[row]).read_bytes())
+    data = replace(modelled.data, paths=(copy, *modelled.data.paths[1:]))  # instead of the first training image
     desk = ModelDesk(replace(modelled, data=data), tmp_path / "cache")
     nearest = neighbours(desk, row).of_split["train"][0]
     assert (nearest.row, nearest.distance) == (0, pytest.approx(0, abs=1e-3))  # of another batch, in bfloat16
     desk.close()
 
 
-def test_a_picture_of_no_data_set_has_neighbours_too(modelled: Inspection, tmp_path: Path):
+def test_an_image_of_no_data_set_has_neighbours_too(modelled: Inspection, tmp_path: Path):
     names = tuple(f"foreign {name}" for name in modelled.predictions.ids)
     desk = ModelDesk(replace(modelled, predictions=replace(modelled.predictions, ids=names)), tmp_path)
     nearest = neighbours(desk, 2).of_split["val"][0]
@@ -290,7 +290,7 @@ def test_people_are_answered_while_features_are_computed_and_closing_ends_that(m
     )
     desk = ModelDesk(replace(modelled, data=data), tmp_path)
     desk.nearest(0, limit=1).result(PATIENCE_SECONDS)
-    content = Path(modelled.predictions.picture_paths[0]).read_bytes()
+    content = Path(modelled.predictions.image_paths[0]).read_bytes()
     for _ in range(5):
         desk.predict(content).result(PATIENCE_SECONDS)
     assert desk.nearest(0, limit=1).result(PATIENCE_SECONDS).status == "computing"
@@ -315,7 +315,7 @@ def test_damaged_weights_are_told_and_mended_weights_are_used(modelled: Inspecti
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-4] + b"oops")
     desk = ModelDesk(replace(modelled, checkpoint=folder), tmp_path / "cache")
-    content = Path(modelled.predictions.picture_paths[0]).read_bytes()
+    content = Path(modelled.predictions.image_paths[0]).read_bytes()
     with pytest.raises(CheckpointError, match="the weights are damaged"):
         desk.predict(content).result(PATIENCE_SECONDS)
     with pytest.raises(CheckpointError, match="the weights are damaged"):
@@ -350,7 +350,7 @@ def test_rows_are_found_by_split_and_id_and_by_the_file_where_an_id_is_in_two_sp
         logit_NC=np.zeros((3, 3)),
         target_NC=np.zeros((3, 3)),
         label_set=modelled.predictions.label_set,
-        picture_paths=(str(twice.paths[39]), "elsewhere.png", ""),
+        image_paths=(str(twice.paths[39]), "elsewhere.png", ""),
     )
     unsplit = replace(modelled, split="", data=twice, predictions=predictions)
     assert dataset_rows(unsplit).tolist() == [39, -1, -1]

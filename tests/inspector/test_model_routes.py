@@ -47,15 +47,15 @@ def client(modelled: Inspection, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture
-def picture(modelled: Inspection) -> bytes:
-    return Path(modelled.predictions.picture_paths[0]).read_bytes()
+def image(modelled: Inspection) -> bytes:
+    return Path(modelled.predictions.image_paths[0]).read_bytes()
 
 
-# ---- one's own picture ----
+# ---- one's own image ----
 
 
-def test_predict_answers_all_classes_with_decisions(client: TestClient, picture: bytes, modelled: Inspection):
-    answer = client.post("/api/predict", content=picture, headers={"Content-Type": "image/png"})
+def test_predict_answers_all_classes_with_decisions(client: TestClient, image: bytes, modelled: Inspection):
+    answer = client.post("/api/predict", content=image, headers={"Content-Type": "image/png"})
     assert answer.status_code == 200
     classes = answer.json()["classes"]
     assert [set(each) for each in classes] == [{"name", "probability", "text", "threshold", "is_present"}] * 3
@@ -65,17 +65,17 @@ def test_predict_answers_all_classes_with_decisions(client: TestClient, picture:
     assert all(each["is_present"] == (each["probability"] > each["threshold"]) for each in classes)
 
 
-def test_predict_heat_is_a_transparent_png(client: TestClient, picture: bytes):
-    answer = client.post("/api/predict/heat", params={"class": "green"}, content=picture, headers=BINARY)
+def test_predict_heat_is_a_transparent_png(client: TestClient, image: bytes):
+    answer = client.post("/api/predict/heat", params={"class": "green"}, content=image, headers=BINARY)
     assert (answer.status_code, answer.headers["content-type"], answer.headers["cache-control"]) == (200, "image/png", "no-store")
     assert Image.open(BytesIO(answer.content)).convert("RGBA").size == (512, 512)
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "multipart/form-data; boundary=x", "application/json", ""])
-def test_other_content_types_are_refused(client: TestClient, picture: bytes, content_type: str):
+def test_other_content_types_are_refused(client: TestClient, image: bytes, content_type: str):
     headers = {"Content-Type": content_type} if content_type else {}
-    answer = client.post("/api/predict", content=picture, headers=headers)
-    detail = "send the content of a picture file, as image/* or application/octet-stream"
+    answer = client.post("/api/predict", content=image, headers=headers)
+    detail = "send the content of an image file, as image/* or application/octet-stream"
     assert (answer.status_code, answer.json()) == (415, {"detail": detail})
 
 
@@ -103,7 +103,7 @@ HOSTILE = {
     "empty": b"",
     "text": b"<script>alert(1)</script>",
     "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="http://127.0.0.1:1/x"/></svg>',
-    "an address": b"http://127.0.0.1:1/picture.jpg",
+    "an address": b"http://127.0.0.1:1/image.jpg",
     "a path": b"/etc/passwd",
     "pdf": b"%PDF-1.7\n",
     "archive": b"PK\3\4" + bytes(100),
@@ -144,7 +144,7 @@ def test_whatever_is_broken_in_a_file_the_answer_is_200_or_422(client: TestClien
 
 def test_64_million_pixels_are_the_limit(client: TestClient):
     assert client.post("/api/predict", content=png_claiming(8001, 8000), headers=BINARY).json() == {
-        "detail": "the picture has too many pixels"
+        "detail": "the image has too many pixels"
     }
 
 
@@ -170,39 +170,39 @@ def test_a_stream_without_a_length_is_cut_off_at_the_limit(client: TestClient):
     assert client.post("/api/predict", content=endless(), headers=BINARY).status_code == 413
 
 
-# ---- pictures of the run ----
+# ---- images of the run ----
 
 
 def test_heat_of_a_row_is_kept_by_its_tag(client: TestClient):
-    address = "/api/pictures/2/heat?class=red"
+    address = "/api/images/2/heat?class=red"
     first = client.get(address)
     assert (first.status_code, first.headers["content-type"]) == (200, "image/png")
     assert first.headers["cache-control"] == "private, no-cache"
     again = client.get(address, headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
-    other = client.get("/api/pictures/2/heat?class=blue", headers={"If-None-Match": first.headers["etag"]})
+    other = client.get("/api/images/2/heat?class=blue", headers={"If-None-Match": first.headers["etag"]})
     assert other.status_code == 200
     assert other.headers["etag"] != first.headers["etag"]
 
 
 def test_neighbours_are_computed_and_then_there(client: TestClient, modelled: Inspection):
     deadline = time.monotonic() + PATIENCE_SECONDS
-    answer = client.get("/api/pictures/0/nearest?limit=3").json()
+    answer = client.get("/api/images/0/nearest?limit=3").json()
     while answer["status"] == "computing" and time.monotonic() < deadline:
         assert answer["splits"] == []
         assert 0 <= answer["progress"] <= 1
         time.sleep(0.02)
-        answer = client.get("/api/pictures/0/nearest?limit=3").json()
+        answer = client.get("/api/images/0/nearest?limit=3").json()
     assert (answer["status"], answer["progress"]) == ("ready", 1)
-    assert [(each["split"], len(each["pictures"])) for each in answer["splits"]] == [("train", 3), ("val", 3)]
+    assert [(each["split"], len(each["images"])) for each in answer["splits"]] == [("train", 3), ("val", 3)]
     assert modelled.data is not None
     for split in answer["splits"]:
-        for each in split["pictures"]:
+        for each in split["images"]:
             assert set(each) == {"row", "id", "distance", "labels"}
             assert each["id"] == modelled.data.ids[each["row"]]
 
 
-ROW_ROUTES = ("/api/pictures/{row}/heat?class=red", "/api/pictures/{row}/nearest", "/api/pictures/{row}/boxes")
+ROW_ROUTES = ("/api/images/{row}/heat?class=red", "/api/images/{row}/nearest", "/api/images/{row}/boxes")
 
 
 @pytest.mark.parametrize("route", ROW_ROUTES)
@@ -212,28 +212,28 @@ def test_rows_that_are_not_there(client: TestClient, route: str, row: str, statu
 
 
 @pytest.mark.parametrize("row", ["..%2f..%2fetc%2fpasswd", "%00", "1%2f..%2f2", "/etc/passwd"])
-def test_pictures_have_no_paths(client: TestClient, row: str):
-    assert client.get(f"/api/pictures/{row}/heat?class=red").status_code in (404, 422)
+def test_images_have_no_paths(client: TestClient, row: str):
+    assert client.get(f"/api/images/{row}/heat?class=red").status_code in (404, 422)
 
 
-def test_unknown_classes_and_limits(client: TestClient, picture: bytes):
-    missing = client.get("/api/pictures/0/heat", params={"class": "<b>'\u202e"})
+def test_unknown_classes_and_limits(client: TestClient, image: bytes):
+    missing = client.get("/api/images/0/heat", params={"class": "<b>'\u202e"})
     assert missing.status_code == 404
     assert missing.json()["detail"].startswith("no such class: ")
-    assert client.post("/api/predict/heat", params={"class": "purple"}, content=picture, headers=BINARY).status_code == 404
-    assert client.post("/api/predict/heat", content=picture, headers=BINARY).status_code == 422
-    assert client.get("/api/pictures/0/heat", params={"class": "x" * 1001}).status_code == 422
-    assert client.get("/api/pictures/0/nearest?limit=0").status_code == 422
-    assert client.get("/api/pictures/0/nearest?limit=51").status_code == 422
+    assert client.post("/api/predict/heat", params={"class": "purple"}, content=image, headers=BINARY).status_code == 404
+    assert client.post("/api/predict/heat", content=image, headers=BINARY).status_code == 422
+    assert client.get("/api/images/0/heat", params={"class": "x" * 1001}).status_code == 422
+    assert client.get("/api/images/0/nearest?limit=0").status_code == 422
+    assert client.get("/api/images/0/nearest?limit=51").status_code == 422
 
 
-def test_a_picture_of_the_run_that_is_gone_is_404_without_its_path(modelled: Inspection, tmp_path: Path):
-    paths = ("", str(tmp_path / "gone.png"), *modelled.predictions.picture_paths[2:])
-    desk = ModelDesk(replace(modelled, predictions=replace(modelled.predictions, picture_paths=paths)), tmp_path)
-    with client_of(replace(modelled, predictions=replace(modelled.predictions, picture_paths=paths)), desk) as client:
-        nameless, gone = (client.get(f"/api/pictures/{row}/heat?class=red") for row in (0, 1))
-        assert (nameless.status_code, nameless.json()) == (404, {"detail": "no picture file is known"})
-        assert (gone.status_code, gone.json()) == (404, {"detail": "the picture is missing"})
+def test_an_image_of_the_run_that_is_gone_is_404_without_its_path(modelled: Inspection, tmp_path: Path):
+    paths = ("", str(tmp_path / "gone.png"), *modelled.predictions.image_paths[2:])
+    desk = ModelDesk(replace(modelled, predictions=replace(modelled.predictions, image_paths=paths)), tmp_path)
+    with client_of(replace(modelled, predictions=replace(modelled.predictions, image_paths=paths)), desk) as client:
+        nameless, gone = (client.get(f"/api/images/{row}/heat?class=red") for row in (0, 1))
+        assert (nameless.status_code, nameless.json()) == (404, {"detail": "no image file is known"})
+        assert (gone.status_code, gone.json()) == (404, {"detail": "the image is missing"})
     desk.close()
 
 
@@ -253,12 +253,12 @@ def test_boxes_of_generated_scenes_need_no_model(tmp_path: Path):
     inspection = scores_alone(predictions, folder=tmp_path, data=data, data_path=path, split="val")
     with client_of(inspection, None) as client:
         for row in range(4):
-            answer = client.get(f"/api/pictures/{row}/boxes").json()
+            answer = client.get(f"/api/images/{row}/boxes").json()
             assert answer["note"] == ""
             sure = {each["class_name"] for each in answer["boxes"] if not each["is_doubtful"]}
             assert sure == {name for name, target in zip(data.label_set, val_set.target_NC[row], strict=True) if target == 1}
             assert all(0 <= each["left"] < each["right"] <= 1 for each in answer["boxes"])
-        assert client.get("/api/pictures/4/boxes").json() == {"boxes": [], "note": "this picture is not in the data set at hand"}
+        assert client.get("/api/images/4/boxes").json() == {"boxes": [], "note": "this image is not in the data set at hand"}
 
 
 def scores_alone(predictions: Predictions, *, folder: Path, **others: object) -> Inspection:
@@ -274,34 +274,34 @@ def scores_alone(predictions: Predictions, *, folder: Path, **others: object) ->
 
 def test_annotations_without_boxes_say_so(client: TestClient):
     note = "the annotations of this run have no boxes, or are not at hand"
-    assert client.get("/api/pictures/0/boxes").json() == {"boxes": [], "note": note}
+    assert client.get("/api/images/0/boxes").json() == {"boxes": [], "note": note}
 
 
 # ---- without a model, or with one that is of no use ----
 
 
-def test_scores_without_a_model_are_told(tmp_path: Path, picture: bytes):
+def test_scores_without_a_model_are_told(tmp_path: Path, image: bytes):
     predictions = Predictions(ids=("a",), logit_NC=np.zeros((1, 1)), target_NC=np.zeros((1, 1)), label_set=LabelSet(names=("red",)))
     with client_of(scores_alone(predictions, folder=tmp_path), None) as client:
         answers = [
-            client.post("/api/predict", content=picture, headers=BINARY),
-            client.post("/api/predict/heat?class=red", content=picture, headers=BINARY),
-            client.get("/api/pictures/0/heat?class=red"),
-            client.get("/api/pictures/0/nearest"),
+            client.post("/api/predict", content=image, headers=BINARY),
+            client.post("/api/predict/heat?class=red", content=image, headers=BINARY),
+            client.get("/api/images/0/heat?class=red"),
+            client.get("/api/images/0/nearest"),
         ]
         for answer in answers:
             assert answer.status_code == 409
             assert answer.json() == {"detail": "no model is at hand: open the run folder that it was trained in"}
-        assert client.get("/api/pictures/0/boxes").json()["boxes"] == []
+        assert client.get("/api/images/0/boxes").json()["boxes"] == []
 
 
-def test_a_model_that_is_gone_and_data_that_are_gone_are_told_without_paths(modelled: Inspection, tmp_path: Path, picture: bytes):
+def test_a_model_that_is_gone_and_data_that_are_gone_are_told_without_paths(modelled: Inspection, tmp_path: Path, image: bytes):
     gone = replace(modelled, checkpoint=tmp_path / "gone", data=None)
     desk = ModelDesk(gone, tmp_path)
     with client_of(gone, desk) as client:
-        answer = client.post("/api/predict", content=picture, headers=BINARY)
+        answer = client.post("/api/predict", content=image, headers=BINARY)
         assert (answer.status_code, answer.json()) == (409, {"detail": "no checkpoint here"})
-        nearest = client.get("/api/pictures/0/nearest")
+        nearest = client.get("/api/images/0/nearest")
         assert nearest.status_code == 409
         assert nearest.json() == {"detail": "the data set of this run is not at hand, so there is nothing to compare with"}
     desk.close()
@@ -334,10 +334,10 @@ def test_ten_heavy_requests_do_not_stop_the_page(modelled: Inspection, tmp_path:
     assert sum(answer.status_code == 200 for answer in answers) >= 5
     for answer in answers:
         if answer.status_code == 503:
-            assert answer.json() == {"detail": "the model is busy with other pictures"}
+            assert answer.json() == {"detail": "the model is busy with other images"}
             assert answer.headers["retry-after"] == "2"
     assert num_pings > 3
-    assert slowest < 2  # measured: 0.1 on an idle machine; the point is that it does not wait for 20 pictures
+    assert slowest < 2  # measured: 0.1 on an idle machine; the point is that it does not wait for 20 images
 
 
 def test_threads_of_the_page_are_not_held_while_waiting(modelled: Inspection, tmp_path: Path):
@@ -347,7 +347,7 @@ def test_threads_of_the_page_are_not_held_while_waiting(modelled: Inspection, tm
     desk = ModelDesk(modelled, tmp_path, max_waiting=100)
     before = [desk.predict(file.getvalue()) for _ in range(8)]
     with client_of(modelled, desk) as client, ThreadPoolExecutor(60) as pool:
-        waiting = [pool.submit(client.get, f"/api/pictures/{row % 24}/heat?class=red") for row in range(60)]
+        waiting = [pool.submit(client.get, f"/api/images/{row % 24}/heat?class=red") for row in range(60)]
         time.sleep(0.3)
         assert client.get("/ping").json() == "pong"
         assert not any(future.done() for future in (before[-1], *waiting))
@@ -364,8 +364,8 @@ def test_every_status_is_declared(client: TestClient):
     upload = {"200", "409", "413", "415", "422", "503"}
     assert declared["/api/predict", "post"] == upload
     assert declared["/api/predict/heat", "post"] == upload | {"404"}
-    assert declared["/api/pictures/{row}/heat", "get"] == {"200", "304", "404", "409", "422", "503"}
-    assert declared["/api/pictures/{row}/nearest", "get"] == {"200", "404", "409", "422", "503"}
-    assert declared["/api/pictures/{row}/boxes", "get"] == {"200", "404", "422"}
+    assert declared["/api/images/{row}/heat", "get"] == {"200", "304", "404", "409", "422", "503"}
+    assert declared["/api/images/{row}/nearest", "get"] == {"200", "404", "409", "422", "503"}
+    assert declared["/api/images/{row}/boxes", "get"] == {"200", "404", "422"}
     assert list(paths["/api/predict"]["post"]["requestBody"]["content"]) == ["application/octet-stream"]
     json.dumps(paths)

@@ -10,11 +10,11 @@ from polytag.inspector.operating import curve_points, histogram, operating
 from polytag.metrics.tail import tail_accuracy
 
 
-def table(num_pictures: int = 500, seed: int = 0) -> Predictions:
+def table(num_images: int = 500, seed: int = 0) -> Predictions:
     rng = np.random.default_rng(seed)
-    target_NC = rng.integers(-1, 2, (num_pictures, 2)).astype(np.int8)
+    target_NC = rng.integers(-1, 2, (num_images, 2)).astype(np.int8)
     logit_NC = np.round(2 * target_NC + rng.normal(0, 2, target_NC.shape), 1)
-    ids = tuple(map(str, range(num_pictures)))
+    ids = tuple(map(str, range(num_images)))
     return Predictions(ids=ids, logit_NC=logit_NC, target_NC=target_NC, label_set=LabelSet(names=("cat", "dog")))
 
 
@@ -75,9 +75,9 @@ def test_a_class_without_positives_has_no_curve_and_one_kind_of_bars():
     assert {each["label"] for each in histogram(empty, 0)} == {"labelled without it"}
 
 
-def test_bars_hold_every_known_picture_once():
+def test_bars_hold_every_known_image_once():
     predictions = table()
     for label, name in ((1, "labelled with it"), (0, "labelled without it")):
         bars = [each for each in histogram(predictions, 1) if each["label"] == name]
-        assert sum(each["pictures"] for each in bars) == (predictions.target_NC[:, 1] == label).sum()
+        assert sum(each["images"] for each in bars) == (predictions.target_NC[:, 1] == label).sum()
         assert sum(each["share"] for each in bars) == pytest.approx(1)

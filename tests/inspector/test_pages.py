@@ -107,7 +107,7 @@ def test_the_overview_lists_every_class_and_sorts_by_what_is_asked(client: TestC
 
 
 def test_names_that_look_like_markup_are_names(client: TestClient):
-    for path in ("/", "/ranking", "/picture?id=%3Ci%3E3%3C/i%3E", "/review", "/predict"):
+    for path in ("/", "/ranking", "/image?id=%3Ci%3E3%3C/i%3E", "/review", "/predict"):
         shown = page(client, path)
         assert not shown.all("b", id="x")
         assert not shown.all("u")
@@ -133,9 +133,9 @@ def test_a_forms_empty_fields_ask_nothing(client: TestClient):
     assert client.get(empty.replace("/ranking", "/api/ranking")).json()["total"] == 150
 
 
-def test_a_picture_leads_to_its_neighbours_in_the_ranking(client: TestClient):
-    rows = client.get("/api/ranking?class=dog&sort=loss&limit=3").json()["pictures"]
-    shown = page(client, f"/picture?class=dog&sort=loss&id={rows[1]['id']}")
+def test_an_image_leads_to_its_neighbours_in_the_ranking(client: TestClient):
+    rows = client.get("/api/ranking?class=dog&sort=loss&limit=3").json()["images"]
+    shown = page(client, f"/image?class=dog&sort=loss&id={rows[1]['id']}")
     before, after = shown.all("a", rel="prev")[0]["href"], shown.all("a", rel="next")[0]["href"]
     for link, row in ((before, rows[0]), (after, rows[2])):
         assert row["id"] in page(client, link).texts
@@ -146,7 +146,7 @@ def test_a_picture_leads_to_its_neighbours_in_the_ranking(client: TestClient):
     [
         ("/nowhere", 404, "Not Found"),
         ("/ranking?class=lion", 404, "no such class"),
-        ("/picture?id=lion", 404, "no such picture"),
+        ("/image?id=lion", 404, "no such image"),
         ("/ranking?sort=colour", 422, "sort"),
         ("/ranking?threshold=2", 422, "threshold"),
         ("/ranking?class=dog&sort=disagreement", 409, "no second run"),
@@ -165,9 +165,9 @@ def test_problems_are_pages_with_a_way_back(client: TestClient, path: str, statu
         ("/api/ranking?class=lion", 404),
         ("/api/ranking", 422),
         ("/api/ranking?class=dog&offset=-1", 422),
-        ("/api/pictures/150", 404),
-        ("/api/pictures/99999999999999999999", 422),
-        ("/api/pictures/x", 422),
+        ("/api/images/150", 404),
+        ("/api/images/99999999999999999999", 422),
+        ("/api/images/x", 422),
         ("/thumbnails/150", 404),
         ("/thumbnails/0", 404),
         ("/static/nothing.js", 404),
@@ -185,10 +185,10 @@ def test_ranks_are_shown_without_a_threshold(tmp_path: Path):
     assert not page(client, "/ranking").all("input", id="slider")
     assert client.get("/api/operating?class=dog").status_code == 409
     assert client.get("/api/charts", params={"class": HOSTILE[0]}).json()["precision_recall"]
-    picture = client.get("/api/pictures/0").json()
-    assert picture["classes"][0]["probability"] is None
+    image = client.get("/api/images/0").json()
+    assert image["classes"][0]["probability"] is None
     page(client, "/")
-    page(client, "/picture?id=%3Ci%3E3%3C/i%3E")
+    page(client, "/image?id=%3Ci%3E3%3C/i%3E")
 
 
 def test_a_second_run_stands_beside_the_first(tmp_path: Path):
@@ -201,7 +201,7 @@ def test_a_second_run_stands_beside_the_first(tmp_path: Path):
     assert client.get("/api/ranking?class=dog&sort=disagreement&disagree=true").json()["total"] > 0
 
 
-def test_two_runs_are_compared_on_the_pictures_that_both_scored_by_one_truth(tmp_path: Path):
+def test_two_runs_are_compared_on_the_images_that_both_scored_by_one_truth(tmp_path: Path):
     first = predictions()
     part = first.take(np.random.default_rng(1).permutation(150)[:60])
     second = replace(part, logit_NC=part.logit_NC[:, ::-1], target_NC=np.full_like(part.target_NC, -1))  # and no truth of its own
@@ -211,7 +211,7 @@ def test_two_runs_are_compared_on_the_pictures_that_both_scored_by_one_truth(tmp
     own, other = (mean_average_precision(shared.target_NC, logit_NC) for logit_NC in (shared.logit_NC, shared.logit_NC[:, ::-1]))
     assert run["num_shared"] == 60
     assert (run["mAP_beside"]["value"], run["gain"]) == pytest.approx((other, other - own))
-    assert any("scored 60 of these pictures" in text for text in page(client, "/").texts)
+    assert any("scored 60 of these images" in text for text in page(client, "/").texts)
     gains = [each["gain"] for each in client.get("/api/classes").json()["classes"]]
     assert np.mean([gain for gain in gains if gain is not None]) == pytest.approx(run["gain"])
 

@@ -1,4 +1,4 @@
-"""Orders and filters against a plain reading of their definitions, picture by picture."""
+"""Orders and filters against a plain reading of their definitions, image by image."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,11 @@ from polytag.report.ranking import ranked_rows
 NAMES = ("cat", "dog", "boat")
 
 
-def table(num_pictures: int = 40, seed: int = 0, scale: str = "logit") -> Predictions:
+def table(num_images: int = 40, seed: int = 0, scale: str = "logit") -> Predictions:
     rng = np.random.default_rng(seed)
-    target_NC = rng.integers(-1, 2, (num_pictures, 3)).astype(np.int8)
+    target_NC = rng.integers(-1, 2, (num_images, 3)).astype(np.int8)
     logit_NC = np.round(2 * target_NC + rng.normal(0, 2, target_NC.shape), 1)  # with ties
-    ids = tuple(f"{word}/{row}" for row, word in zip(range(num_pictures), rng.choice(["Left", "right"], num_pictures), strict=True))
+    ids = tuple(f"{word}/{row}" for row, word in zip(range(num_images), rng.choice(["Left", "right"], num_images), strict=True))
     return Predictions(ids=ids, logit_NC=logit_NC, target_NC=target_NC, label_set=LabelSet(names=NAMES), scale=scale)
 
 

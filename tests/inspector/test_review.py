@@ -21,7 +21,7 @@ from polytag.errors import ReviewConflict, RunError, UsageError
 from polytag.inspector.review import Decision, Progress, ReviewStore, open_review, review_file_of
 from polytag.inspector.review_text import LONGEST_ID, LONGEST_NAME, LONGEST_NOTE
 
-KEY = {"split": "train", "picture_id": "a.jpg", "class_name": "cat"}
+KEY = {"split": "train", "image_id": "a.jpg", "class_name": "cat"}
 FIRST = {**KEY, "label": ABSENT, "given": PRESENT, "reviewer": "Ada"}
 
 
@@ -45,13 +45,13 @@ def test_a_decision_and_what_becomes_of_it(store: ReviewStore):
     assert store.current("val") == {}
     second = store.decide(**{**FIRST, "label": UNKNOWN}, note="too dark", based_on=1)
     assert only(store) == second
-    assert store.of_picture("train", "a.jpg") == {"cat": second}
-    assert store.of_picture("train", "b.jpg") == {}
+    assert store.of_image("train", "a.jpg") == {"cat": second}
+    assert store.of_image("train", "b.jpg") == {}
     assert store.of_class("train", "cat") == {"a.jpg": second}
     assert store.of_class("train", "dog") == store.of_class("val", "cat") == {}
     assert store.history("train") == (second, first)
     assert store.history("train", limit=1) == (second,)
-    assert store.history("train", picture_id="b.jpg") == store.history("train", class_name="dog") == ()
+    assert store.history("train", image_id="b.jpg") == store.history("train", class_name="dog") == ()
 
 
 def test_a_note_alone(store: ReviewStore):
@@ -66,7 +66,7 @@ def test_progress_counts_labels_and_not_rows(store: ReviewStore):
     store.decide(**FIRST)
     store.decide(**{**FIRST, "label": PRESENT}, based_on=1)
     store.decide(**{**FIRST, "class_name": "dog"})
-    store.decide(**{**FIRST, "picture_id": "b.jpg"})
+    store.decide(**{**FIRST, "image_id": "b.jpg"})
     store.undo(reviewer="Ada", split="train")
     assert store.progress("train") == Progress(num_changed=1, num_confirmed=1)
     assert store.splits() == ("train",)
@@ -84,16 +84,16 @@ def test_what_was_not_seen_is_not_overwritten(store: ReviewStore):
     assert store.history("train") == (first,)
     assert store.decide(**{**FIRST, "label": PRESENT, "reviewer": "Ben"}, based_on=1).number == 2
     with pytest.raises(ReviewConflict) as caught:
-        store.decide(**{**FIRST, "picture_id": "b.jpg"}, based_on=1)
+        store.decide(**{**FIRST, "image_id": "b.jpg"}, based_on=1)
     assert caught.value.current is None
 
 
 def test_undo_goes_back_step_by_step(store: ReviewStore):
     store.decide(**FIRST)
     store.decide(**{**FIRST, "label": UNKNOWN}, note="dark", based_on=1)
-    store.decide(**{**FIRST, "picture_id": "b.jpg"})
+    store.decide(**{**FIRST, "image_id": "b.jpg"})
     b_gone = store.undo(reviewer="Ada", split="train")
-    assert (b_gone.picture_id, b_gone.label, b_gone.undoes, b_gone.restores, b_gone.author) == ("b.jpg", None, 3, None, "")
+    assert (b_gone.image_id, b_gone.label, b_gone.undoes, b_gone.restores, b_gone.author) == ("b.jpg", None, 3, None, "")
     a_back = store.undo(reviewer="Ada", split="train")
     assert (a_back.label, a_back.note, a_back.undoes, a_back.restores, a_back.author) == (ABSENT, "", 2, 1, "Ada")
     a_gone = store.undo(reviewer="Ada", split="train")
@@ -105,8 +105,8 @@ def test_undo_goes_back_step_by_step(store: ReviewStore):
     assert store.undo(reviewer="Ada", split="train").undoes == again.number
 
 
-def only_label(store: ReviewStore, picture_id: str) -> int | None:
-    return store.current("train")[picture_id, "cat"].label
+def only_label(store: ReviewStore, image_id: str) -> int | None:
+    return store.current("train")[image_id, "cat"].label
 
 
 def test_undo_gives_back_what_another_decided_and_says_whose_it_is(store: ReviewStore):
@@ -122,7 +122,7 @@ def test_undo_gives_back_what_another_decided_and_says_whose_it_is(store: Review
 
 def test_undo_is_of_one_reviewer_one_split_and_if_said_one_decision(store: ReviewStore):
     store.decide(**FIRST)
-    store.decide(**{**FIRST, "picture_id": "b.jpg"})
+    store.decide(**{**FIRST, "image_id": "b.jpg"})
     with pytest.raises(UsageError) as caught:
         store.undo(reviewer="Ben", split="train")
     assert str(caught.value) == (
@@ -149,16 +149,16 @@ def test_any_order_of_deciding_and_undoing_is_a_stack(data: st.DataObject, tmp_p
                     store.undo(reviewer="Ada", split="")
                     stacks[order.pop()].pop()
             else:
-                picture, label = step
-                last = store.current("").get((picture, "cat"))
+                image, label = step
+                last = store.current("").get((image, "cat"))
                 store.decide(
-                    split="", picture_id=picture, class_name="cat", label=label, given=0, reviewer="Ada",
+                    split="", image_id=image, class_name="cat", label=label, given=0, reviewer="Ada",
                     based_on=last.number if last else 0,
                 )  # fmt: skip
-                order.append(picture)
-                stacks[picture].append(label)
-            now = {picture: row.label for (picture, _), row in store.current("").items() if row.label is not None}
-            assert now == {picture: stack[-1] for picture, stack in stacks.items() if stack}
+                order.append(image)
+                stacks[image].append(label)
+            now = {image: row.label for (image, _), row in store.current("").items() if row.label is not None}
+            assert now == {image: stack[-1] for image, stack in stacks.items() if stack}
 
 
 # ---- names and notes
@@ -185,14 +185,14 @@ def test_names_that_are_none(store: ReviewStore, name: str, message: str):
 
 def test_names_and_ids_of_all_languages(store: ReviewStore):
     name = "Zoë 李 محمد 👩‍🔬" + "x" * 60
-    found = store.decide(**{**FIRST, "reviewer": f" {name} ", "picture_id": "é\n.jpg", "note": "\t1.\n2."})
-    assert (found.reviewer, found.picture_id, found.note) == (name, "é\n.jpg", "1.\n2.")
+    found = store.decide(**{**FIRST, "reviewer": f" {name} ", "image_id": "é\n.jpg", "note": "\t1.\n2."})
+    assert (found.reviewer, found.image_id, found.note) == (name, "é\n.jpg", "1.\n2.")
     assert len(name) <= LONGEST_NAME
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"note": "x" * (LONGEST_NOTE + 1)}, {"note": "\x1b[2J"}, {"picture_id": "\ud800"}, {"class_name": "x" * (LONGEST_ID + 1)}],
+    [{"note": "x" * (LONGEST_NOTE + 1)}, {"note": "\x1b[2J"}, {"image_id": "\ud800"}, {"class_name": "x" * (LONGEST_ID + 1)}],
     ids=["long note", "escape", "half a character", "long class"],
 )
 def test_what_cannot_be_kept(store: ReviewStore, change: dict[str, str]):
@@ -348,13 +348,13 @@ def test_a_full_database_keeps_what_it_has(store: ReviewStore):
         connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then says what it says of a full disk
     with pytest.raises(RunError) as caught:  # noqa: PT012 - it is full after some of them
         for number in range(100):
-            store.decide(**{**FIRST, "picture_id": f"{number}.jpg"}, note="x" * 2000)
+            store.decide(**{**FIRST, "image_id": f"{number}.jpg"}, note="x" * 2000)
     assert str(caught.value) == (
         f"could not save to review.sqlite: the disk is full\n  where: {store.path}\n  expected: free space\n"
         "  next: free some space; every decision that was acknowledged is kept"
     )
     assert len(store.current("train")) == number + 1
-    assert store.decide(**{**FIRST, "picture_id": "more.jpg"}).number == number + 2
+    assert store.decide(**{**FIRST, "image_id": "more.jpg"}).number == number + 2
 
 
 FILLING = """
@@ -364,7 +364,7 @@ from polytag.errors import RunError
 from polytag.inspector.review import ReviewStore
 store = ReviewStore.open(Path(sys.argv[1]))
 decide = lambda number: store.decide(
-    split="", picture_id=str(number), class_name="cat", label=0, given=1, reviewer="Ada", note="x" * 1000)
+    split="", image_id=str(number), class_name="cat", label=0, given=1, reviewer="Ada", note="x" * 1000)
 for number in range(5):
     decide(number)
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
@@ -411,7 +411,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 for number in range(start, 10_000_000 if sys.argv[4] == "on" else start + int(sys.argv[4])):
     try:
-        store.decide(split="train", picture_id=str(number), class_name="cat", label=number % 3 - 1, given=1, reviewer=reviewer)
+        store.decide(split="train", image_id=str(number), class_name="cat", label=number % 3 - 1, given=1, reviewer=reviewer)
         print(number, flush=True)
     except ReviewConflict as conflict:
         print("conflict", conflict.current.reviewer, flush=True)
@@ -486,7 +486,7 @@ def test_threads_that_decide_on_the_same_labels(tmp_path: Path, num_stores: int)
         for number in range(15):
             barrier.wait(timeout=30)
             try:
-                store.decide(**{**FIRST, "picture_id": str(number), "reviewer": name})
+                store.decide(**{**FIRST, "image_id": str(number), "reviewer": name})
                 won.append(number)
             except ReviewConflict as conflict:
                 lost.append((name, conflict.current))

@@ -19,19 +19,19 @@ from polytag.inspector.inspection import Inspection
 from polytag.inspector.review import ReviewStore, open_review
 from polytag.inspector.review_queue import Suspicion, queue
 
-WRONG, NUM_PICTURES = (3, 11), 80
+WRONG, NUM_IMAGES = (3, 11), 80
 
 
-def inspection_of(folder: Path, *, scale: str = "logit", num_pictures: int = NUM_PICTURES) -> Inspection:
+def inspection_of(folder: Path, *, scale: str = "logit", num_images: int = NUM_IMAGES) -> Inspection:
     """Cats are known well, with two wrong labels; nobody said of four dogs, which the model sees."""
     rng = np.random.default_rng(0)
-    target_NC = (rng.random((num_pictures, 2)) < 0.4).astype(np.int8)
+    target_NC = (rng.random((num_images, 2)) < 0.4).astype(np.int8)
     logit_NC = 5.0 * target_NC - 2.5 + rng.normal(0, 0.5, target_NC.shape)
-    rows = [row for row in WRONG if row < num_pictures]
+    rows = [row for row in WRONG if row < num_images]
     target_NC[rows, 0] = 1 - target_NC[rows, 0]
     target_NC[np.flatnonzero(target_NC[:, 1] == 1)[:4], 1] = -1
     predictions = Predictions(
-        ids=tuple(f"{row:02}.jpg" for row in range(num_pictures)),
+        ids=tuple(f"{row:02}.jpg" for row in range(num_images)),
         logit_NC=logit_NC,
         target_NC=target_NC,
         label_set=LabelSet(names=("cat", "dog")),
@@ -75,7 +75,7 @@ def ready(client: TestClient, **asked: str | int) -> dict[str, Any]:
 
 
 def decision(**changes: object) -> dict[str, object]:
-    return {"picture": "03.jpg", "class_name": "cat", "label": 1, "reviewer": "Ada", "based_on": 0} | changes
+    return {"image": "03.jpg", "class_name": "cat", "label": 1, "reviewer": "Ada", "based_on": 0} | changes
 
 
 def decide(client: TestClient, **changes: object) -> dict[str, Any]:
@@ -87,9 +87,9 @@ def decide(client: TestClient, **changes: object) -> dict[str, Any]:
 def test_the_most_suspect_labels_come_first(client: TestClient):
     found = ready(client)
     assert (found["status"], found["reason"], found["offset"]) == ("ready", "", 0)
-    assert {(entry["picture"], entry["class_name"]) for entry in found["entries"][:2]} == {("03.jpg", "cat"), ("11.jpg", "cat")}
+    assert {(entry["image"], entry["class_name"]) for entry in found["entries"][:2]} == {("03.jpg", "cat"), ("11.jpg", "cat")}
     first = found["entries"][0]
-    assert (first["decision"], first["number"], first["row"]) == (None, 0, int(first["picture"][:2]))
+    assert (first["decision"], first["number"], first["row"]) == (None, 0, int(first["image"][:2]))
     assert abs(first["given"] - first["probability"]) > 0.9
     assert first["is_counted"]
     unknown = ready(client, kind="unknown")
@@ -110,20 +110,20 @@ def test_what_is_decided_leaves_the_queue_and_comes_back(client: TestClient):
     before = ready(client)
     made = decide(client, note=" no cat ")
     assert made | {"time": ""} == {
-        "number": 1, "split": "train", "picture": "03.jpg", "class_name": "cat", "label": 1, "given": made["given"],
+        "number": 1, "split": "train", "image": "03.jpg", "class_name": "cat", "label": 1, "given": made["given"],
         "reviewer": "Ada", "author": "Ada", "note": "no cat", "time": "", "undoes": None,
     }  # fmt: skip
     after = ready(client)
     assert after["total"] == before["total"] - 1
-    assert "03.jpg" not in [entry["picture"] for entry in after["entries"][:1]]
+    assert "03.jpg" not in [entry["image"] for entry in after["entries"][:1]]
     shown = ready(client, include_decided="true")
-    (entry,) = [entry for entry in shown["entries"] if entry["picture"] == "03.jpg" and entry["class_name"] == "cat"]
+    (entry,) = [entry for entry in shown["entries"] if entry["image"] == "03.jpg" and entry["class_name"] == "cat"]
     assert (entry["decision"], entry["number"]) == (made, 1)
     undone = client.post("/api/review/undo", json={"reviewer": "Ada"}).json()
     assert (undone["undoes"], undone["label"], undone["author"]) == (1, None, "")
     back = ready(client)
     assert back["total"] == before["total"]
-    (entry,) = [entry for entry in back["entries"] if entry["picture"] == "03.jpg" and entry["class_name"] == "cat"]
+    (entry,) = [entry for entry in back["entries"] if entry["image"] == "03.jpg" and entry["class_name"] == "cat"]
     assert (entry["decision"], entry["number"]) == (None, 2)
     assert decide(client, based_on=2)["number"] == 3
 
@@ -140,10 +140,10 @@ def test_two_windows_do_not_overwrite_each_other(client: TestClient):
     assert client.post("/api/review/undo", json={"reviewer": "Ben", "number": 2}).json()["author"] == "Ada"
 
 
-def test_progress_history_and_the_labels_of_a_picture(client: TestClient):
+def test_progress_history_and_the_labels_of_an_image(client: TestClient):
     total = ready(client)["total"]
     made = decide(client)
-    decide(client, picture="00.jpg", label=-1)
+    decide(client, image="00.jpg", label=-1)
     progress = client.get("/api/review/progress").json()
     given = made["given"] == 1
     assert progress == {
@@ -152,9 +152,9 @@ def test_progress_history_and_the_labels_of_a_picture(client: TestClient):
     }  # fmt: skip
     history = client.get("/api/review/history").json()["decisions"]
     assert [row["number"] for row in history] == [2, 1]
-    assert client.get("/api/review/history", params={"picture": "03.jpg", "class": "cat"}).json()["decisions"] == [made]
+    assert client.get("/api/review/history", params={"image": "03.jpg", "class": "cat"}).json()["decisions"] == [made]
     assert client.get("/api/review/history", params={"limit": 1}).json()["decisions"] == history[:1]
-    labels = client.get("/api/review/labels", params={"picture": "03.jpg"}).json()
+    labels = client.get("/api/review/labels", params={"image": "03.jpg"}).json()
     assert (labels["row"], [each["class_name"] for each in labels["classes"]]) == (3, ["cat", "dog"])
     assert [each["number"] for each in labels["classes"]] == [1, 0]
     assert labels["classes"][0]["decision"] == made
@@ -173,7 +173,7 @@ def test_the_first_question_does_not_wait(store: ReviewStore, tmp_path: Path):
     ("asked", "reason"),
     [
         ({"scale": "rank"}, "these scores are ranks: they cannot be calibrated"),
-        ({"num_pictures": 3}, "too few pictures to calibrate on"),
+        ({"num_images": 3}, "too few images to calibrate on"),
     ],
 )
 def test_scores_that_suspect_nothing_can_still_be_reviewed(tmp_path: Path, asked: dict[str, Any], reason: str):
@@ -181,8 +181,8 @@ def test_scores_that_suspect_nothing_can_still_be_reviewed(tmp_path: Path, asked
         found = ready(client)
         assert (found["status"], found["reason"], found["entries"]) == ("unavailable", reason, [])
         assert client.get("/api/review/progress").json()["status"] == "unavailable"
-        decide(client, picture="02.jpg")
-        assert client.get("/api/review/labels", params={"picture": "02.jpg"}).json()["classes"][0]["decision"]["label"] == 1
+        decide(client, image="02.jpg")
+        assert client.get("/api/review/labels", params={"image": "02.jpg"}).json()["classes"][0]["decision"]["label"] == 1
 
 
 # ---- what cannot be asked
@@ -193,9 +193,9 @@ def test_scores_that_suspect_nothing_can_still_be_reviewed(tmp_path: Path, asked
     [
         ("GET", "queue", {"class": "cow"}, "no such class"),
         ("GET", "history", {"class": "cow"}, "no such class"),
-        ("GET", "history", {"picture": "x\0"}, "no such picture"),
-        ("GET", "labels", {"picture": "../03.jpg"}, "no such picture"),
-        ("POST", "decisions", decision(picture="x"), "no such picture"),
+        ("GET", "history", {"image": "x\0"}, "no such image"),
+        ("GET", "labels", {"image": "../03.jpg"}, "no such image"),
+        ("POST", "decisions", decision(image="x"), "no such image"),
         ("POST", "decisions", decision(class_name="CAT"), "no such class"),
         ("POST", "undo", {"reviewer": "Ada", "number": 2**63 - 1}, "nothing to take back"),
     ],
@@ -224,9 +224,9 @@ def test_what_is_not_there(client: TestClient, method: str, path: str, asked: di
         decision(note="x" * 2001),
         decision(note="\x1b[31m"),
         decision(note="\udfff"),
-        decision(picture="\ud800"),
-        decision(picture="x" * 5000),
-        decision(picture=None),
+        decision(image="\ud800"),
+        decision(image="x" * 5000),
+        decision(image=None),
         {},
         [],
         None,
@@ -283,7 +283,7 @@ def one_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]
 @settings(max_examples=150, deadline=None)
 @given(
     body=st.fixed_dictionaries(
-        {}, optional=dict.fromkeys(("picture", "class_name", "label", "reviewer", "note", "based_on", "number"), VALUES)
+        {}, optional=dict.fromkeys(("image", "class_name", "label", "reviewer", "note", "based_on", "number"), VALUES)
     ),
     path=st.sampled_from(["decisions", "undo"]),
 )
@@ -299,7 +299,7 @@ def test_a_disk_in_trouble_is_told_without_a_path(client: TestClient, store: Rev
         client.post("/api/review/undo", json={"reviewer": "Ada"}),
         client.get("/api/review/progress"),
         client.get("/api/review/history"),
-        client.get("/api/review/labels", params={"picture": "03.jpg"}),
+        client.get("/api/review/labels", params={"image": "03.jpg"}),
     ):
         assert (answer.status_code, answer.json()) == (503, {"detail": "not a review, or a damaged one"})
     with pytest.raises(RunError):

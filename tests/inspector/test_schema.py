@@ -28,11 +28,11 @@ KNOWN = {
 }
 BINDINGS = {
     "query.class": "classes",
-    "query.picture": "ids",
+    "query.image": "ids",
     "query.column": "columns",
     "query.value": "values",
     "path.row": "rows",
-    "body.picture": "ids",
+    "body.image": "ids",
     "body.class_name": "classes",
     "body.reviewer": "names",
     "body.based_on": "rows",
@@ -68,7 +68,7 @@ def settings() -> str:
 
 
 def small_inspection(folder: Path) -> Inspection:
-    """Three classes, five pictures: one whole, one broken, one missing, one a folder, one without a path."""
+    """Three classes, five images: one whole, one broken, one missing, one a folder, one without a path."""
     Image.new("RGB", (30, 20), "red").save(folder / "a.png")
     (folder / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     rng = np.random.default_rng(0)
@@ -77,7 +77,7 @@ def small_inspection(folder: Path) -> Inspection:
         logit_NC=rng.normal(size=(5, 3)),
         target_NC=np.array([[1, 0, -1], [0, 1, -1], [1, 0, -1], [0, 0, -1], [1, 1, -1]], dtype=np.int8),
         label_set=LabelSet(names=CLASSES),
-        picture_paths=(str(folder / "a.png"), str(folder / "b.png"), str(folder / "nowhere.png"), str(folder), ""),
+        image_paths=(str(folder / "a.png"), str(folder / "b.png"), str(folder / "nowhere.png"), str(folder), ""),
     )
     return Inspection(
         name="small",

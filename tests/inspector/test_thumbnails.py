@@ -1,4 +1,4 @@
-"""Thumbnails: made once, made anew where the picture changed, never more than the folder may hold, never a file as it lies."""
+"""Thumbnails: made once, made anew where the image changed, never more than the folder may hold, never a file as it lies."""
 
 import os
 from io import BytesIO
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polytag.errors import DataError, PictureError
+from polytag.errors import DataError, ImageError
 from polytag.files import cache_folder
-from polytag.inspector.locating import locate_pictures
-from polytag.inspector.thumbnails import Thumbnails, full_picture
+from polytag.inspector.locating import locate_images
+from polytag.inspector.thumbnails import Thumbnails, full_image
 
 
-def picture(
+def image(
     path: Path, *, colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (640, 480), **options: object
 ) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,32 +31,32 @@ def kept(folder: Path) -> list[Path]:
 
 
 def test_a_thumbnail_is_made_once(tmp_path: Path):
-    path = picture(tmp_path / "a.png")
+    path = image(tmp_path / "a.png")
     thumbnails = Thumbnails(tmp_path / "cache")
     first = thumbnails.get(path)
     assert opened(first).size == (250, 188)
     (own,) = kept(tmp_path / "cache")
     own.write_bytes(first[:-2] + b"\0\0\xff\xd9")  # told apart from one that is made anew
     assert thumbnails.get(path) != first
-    assert os.stat(own.parent).st_mode & 0o077 == 0  # private pictures stay private
+    assert os.stat(own.parent).st_mode & 0o077 == 0  # private images stay private
 
 
-def test_a_changed_picture_and_a_cut_thumbnail_are_made_anew(tmp_path: Path):
-    path = picture(tmp_path / "a.png")
+def test_a_changed_image_and_a_cut_thumbnail_are_made_anew(tmp_path: Path):
+    path = image(tmp_path / "a.png")
     thumbnails = Thumbnails(tmp_path / "cache")
     first = thumbnails.get(path)
     kept(tmp_path / "cache")[0].write_bytes(first[:100])
     assert thumbnails.get(path) == first
-    picture(path, colour=(20, 200, 20))
+    image(path, colour=(20, 200, 20))
     os.utime(path, ns=(1, 1))
     assert np.asarray(opened(thumbnails.get(path)))[50, 50, 1] > 150
 
 
-def test_an_upright_picture_and_nothing_but_its_pixels(tmp_path: Path):
+def test_an_upright_image_and_nothing_but_its_pixels(tmp_path: Path):
     exif = Image.Exif()
     exif[274], exif[270] = 6, "where I live"
-    path = picture(tmp_path / "a.jpg", size=(400, 200), exif=exif)
-    for content in (Thumbnails(tmp_path / "cache").get(path), full_picture(path)):
+    path = image(tmp_path / "a.jpg", size=(400, 200), exif=exif)
+    for content in (Thumbnails(tmp_path / "cache").get(path), full_image(path)):
         assert opened(content).height > opened(content).width
         assert b"where I live" not in content
 
@@ -73,20 +73,20 @@ def test_the_folder_holds_no_more_than_it_may(tmp_path: Path):
     assert 0 < sum(path.stat().st_size for path in kept(tmp_path / "cache")) <= 20_000
 
 
-def test_where_nothing_can_be_written_pictures_are_served_all_the_same(tmp_path: Path):
+def test_where_nothing_can_be_written_images_are_served_all_the_same(tmp_path: Path):
     (tmp_path / "cache").write_text("a file where the folder should be")
-    assert opened(Thumbnails(tmp_path / "cache").get(picture(tmp_path / "a.png"))).size == (250, 188)
+    assert opened(Thumbnails(tmp_path / "cache").get(image(tmp_path / "a.png"))).size == (250, 188)
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\nsecret", b"\xff\xd8\xff\xe0" + b"0" * 100, b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_is_never_sent(tmp_path: Path, content: bytes):
+def test_what_is_no_image_is_never_sent(tmp_path: Path, content: bytes):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         Thumbnails(tmp_path / "cache").get(path)
-    with pytest.raises(PictureError):
-        full_picture(path)
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
+        full_image(path)
+    with pytest.raises(ImageError):
         Thumbnails(tmp_path / "cache").get(tmp_path / "none.jpg")
     assert kept(tmp_path / "cache") == []
 
@@ -99,32 +99,32 @@ def test_the_cache_lies_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp
     assert cache_folder() == tmp_path / "xdg" / "polytag"
 
 
-def test_pictures_are_found_by_path_name_or_stem(tmp_path: Path):
-    paths = [picture(tmp_path / "in" / name) for name in ("a.png", "sub/b.png", "sub/c.png", "other/c.png")]
-    found = locate_pictures(("a", "a.png", "sub/b.png", "b", "c", "sub/c", "none", "sub\\b"), tmp_path / "in")
+def test_images_are_found_by_path_name_or_stem(tmp_path: Path):
+    paths = [image(tmp_path / "in" / name) for name in ("a.png", "sub/b.png", "sub/c.png", "other/c.png")]
+    found = locate_images(("a", "a.png", "sub/b.png", "b", "c", "sub/c", "none", "sub\\b"), tmp_path / "in")
     expected = (paths[0], paths[0], paths[1], paths[1], "", paths[2], "", paths[1])
     assert [os.path.realpath(path) if path else "" for path in found] == [str(path) for path in expected]
 
 
 def test_no_id_leads_out_of_the_folder(tmp_path: Path):
-    secret = picture(tmp_path / "secret.png")
-    picture(tmp_path / "in" / "a.png")
+    secret = image(tmp_path / "secret.png")
+    image(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "link.png").symlink_to(secret)
     (tmp_path / "in" / "linked").symlink_to(tmp_path)
     ids = ("a", "link", "link.png", "../secret.png", "linked/secret.png", str(secret), "secret")
-    found = locate_pictures(ids, tmp_path / "in")
+    found = locate_images(ids, tmp_path / "in")
     assert [bool(path) for path in found] == [True] + 6 * [False]
 
 
 def test_a_link_inside_the_folder_is_followed(tmp_path: Path):
-    picture(tmp_path / "in" / "store" / "1.png")
+    image(tmp_path / "in" / "store" / "1.png")
     (tmp_path / "in" / "cat.png").symlink_to(tmp_path / "in" / "store" / "1.png")
-    assert all(locate_pictures(("cat", "1"), tmp_path / "in"))
+    assert all(locate_images(("cat", "1"), tmp_path / "in"))
 
 
 def test_a_folder_without_any_of_them_is_told(tmp_path: Path):
-    picture(tmp_path / "in" / "a.png")
-    with pytest.raises(DataError, match=r"none of the scored pictures"):
-        locate_pictures(("b",), tmp_path / "in")
+    image(tmp_path / "in" / "a.png")
+    with pytest.raises(DataError, match=r"none of the scored images"):
+        locate_images(("b",), tmp_path / "in")
     with pytest.raises(DataError, match="no such folder"):
-        locate_pictures(("b",), tmp_path / "nowhere")
+        locate_images(("b",), tmp_path / "nowhere")

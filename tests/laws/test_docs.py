@@ -32,7 +32,7 @@ def identify(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def at_hand(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What a reader has: VOC2012 (small, generated) with train and val, VOC2007 with test, pictures of their own, finished runs.
+    """What a reader has: VOC2012 (small, generated) with train and val, VOC2007 with test, images of their own, finished runs.
 
     One thread: the networks are so small that a second only waits for the first.
     """
@@ -46,13 +46,13 @@ def at_hand(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     val_set = load_dataset(voc2012).split("val")
     convert(replace(val_set, split_N=("test",) * len(val_set)), voc2012.with_name("VOC2007"), to="voc")
     (folder / "VOCdevkit").symlink_to("data/VOCdevkit")
-    shutil.copytree(colours.parent, folder / "my-pictures")
-    shutil.copytree(colours.parent / "pictures", folder / "new-pictures", ignore=shutil.ignore_patterns("0[0-5]*"))
+    shutil.copytree(colours.parent, folder / "my-images")
+    shutil.copytree(colours.parent / "images", folder / "new-images", ignore=shutil.ignore_patterns("0[0-5]*"))
     shutil.copy(val_set.paths[0], folder / "photo.jpg")
 
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for data, recipe in ((voc2012, FINETUNE), (voc2012, VELOCITY), (folder / "my-pictures", FINETUNE)):
+    for data, recipe in ((voc2012, FINETUNE), (voc2012, VELOCITY), (folder / "my-images", FINETUNE)):
         tiny = replace(recipe, backbone="test_resnet", weights="random", image_size_px=32, epochs=2)
         train(data, recipe=tiny, output=folder / "runs" / f"{data.name}-{recipe.name}")
     yield folder
@@ -293,14 +293,14 @@ def test_the_keys_of_a_comparison_are_all_listed(at_hand: Path):
     runs = [read_predictions(at_hand / "runs" / f"VOC2012-{name}" / "predictions-val.parquet") for name in ("finetune", "velocity")]
     found = compare(*runs, intersect=True, num_permutations=19).to_json()
     difference = found["differences"][0]
-    per_class = next(values for values in difference["per_class"].values() if values["changed"]["pictures"])
+    per_class = next(values for values in difference["per_class"].values() if values["changed"]["images"])
     assert_lists(page, "Keys of a comparison", set(found))
     assert_lists(page, "Keys of a compared run", set(found["runs"][0]))
     assert_lists(page, "Keys of a difference", set(difference))
     assert_lists(page, "Keys of a compared class", set(per_class))
-    assert_lists(page, "Keys of changed pictures", set(per_class["changed"]))
+    assert_lists(page, "Keys of changed images", set(per_class["changed"]))
     assert_lists(page, "Keys of a pair", set(found["pairs"][0]))
-    for key in (*difference["mAP"], *per_class["changed"]["pictures"][0]):
+    for key in (*difference["mAP"], *per_class["changed"]["images"][0]):
         assert f"`{key}`" in page.read_text()
 
 
@@ -308,9 +308,9 @@ def test_the_keys_of_a_data_check_are_all_listed(at_hand: Path):
     from polytag import check, load_dataset
     from polytag.data.near_groups import NearGroup
 
-    found = check(load_dataset(at_hand / "my-pictures"), read_pictures=False).to_json()
+    found = check(load_dataset(at_hand / "my-images"), read_images=False).to_json()
     assert_lists(REFERENCE / "data-check.md", "The JSON file", set(found))
-    group = NearGroup(pictures=(), bits=0, correlation=1.0, is_mirrored=False)
+    group = NearGroup(images=(), bits=0, correlation=1.0, is_mirrored=False)
     assert_lists(REFERENCE / "data-check.md", "Keys of a group", set(group.to_json()))
 
 
@@ -343,10 +343,10 @@ def test_the_keys_of_suspects_and_leaks_are_all_listed(at_hand: Path):
         assert f"{FEWEST_POSITIVES} known positives" in text
         assert re.search(rf"(at least|fewer than) {FEWEST_CONFIRMED} of", text)
     page = ROOT / "docs" / "howto" / "duplicates.md"
-    leaked = find_leaks(predictions.picture_paths, [Path(predictions.picture_paths[0])])
+    leaked = find_leaks(predictions.image_paths, [Path(predictions.image_paths[0])])
     values = leaks_to_json(leaked, None, predictions=predictions)
     assert_lists(page, "Keys of leaks", set(values))
-    assert_lists(page, "Keys of a leak", set(values["pictures"][0]))
+    assert_lists(page, "Keys of a leak", set(values["images"][0]))
 
 
 def test_the_public_names_and_the_errors_are_all_listed():

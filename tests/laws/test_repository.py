@@ -19,7 +19,7 @@ def tracked() -> list[Path]:
 
 def test_no_large_file_and_no_weights(tracked):
     for path in tracked:
-        assert path.stat().st_size < 2_000_000, f"{path.name}: pictures and weights stay outside the repository"
+        assert path.stat().st_size < 2_000_000, f"{path.name}: images and weights stay outside the repository"
         assert path.suffix not in {".safetensors", ".pt", ".parquet", ".onnx"}, (
             f"{path.name}: weights and tables are made, not kept"
         )

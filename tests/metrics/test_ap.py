@@ -31,7 +31,7 @@ def scores_of(count: int, *, ties: bool) -> st.SearchStrategy[np.ndarray]:
 
 @st.composite
 def columns(draw: st.DrawFn, *, ties: bool = True) -> Column:
-    """One class of 1 to 40 pictures: mixed, without a positive, all positive, or all unknown."""
+    """One class of 1 to 40 images: mixed, without a positive, all positive, or all unknown."""
     count = draw(st.integers(1, 40))
     values = draw(st.sampled_from([(1, 0, -1), (1, 0), (0, -1), (1,), (-1,), (1, -1)]))
     return draw(hnp.arrays(np.int8, count, elements=st.sampled_from(values))), draw(scores_of(count, ties=ties))
@@ -49,7 +49,7 @@ HAND_SCORES = np.array([9.0, 8, 7, 6, 6, 5, 4])
 
 
 def test_a_worked_example():
-    """Recall 1/4, 2/4, 3/4, 1 at precision 1, 2/3, 3/5 (a tie is one step), 2/3 (the unknown picture does not count)."""
+    """Recall 1/4, 2/4, 3/4, 1 at precision 1, 2/3, 3/5 (a tie is one step), 2/3 (the unknown image does not count)."""
     ranking = rank(HAND_TARGETS, HAND_SCORES)
     assert ranking.threshold_P.tolist() == [9, 7, 6, 4]
     assert ranking.recall_P.tolist() == [1 / 4, 2 / 4, 3 / 4, 1]
@@ -59,7 +59,7 @@ def test_a_worked_example():
     assert ap_voc07_of(ranking) == pytest.approx((3 * 1 + 8 * 2 / 3) / 11, abs=1e-15)
 
 
-def test_the_order_of_pictures_within_a_tie_does_not_matter():
+def test_the_order_of_images_within_a_tie_does_not_matter():
     for targets in ([1, 0, 0, 1], [0, 1, 1, 0], [1, 1, 0, 0], [0, 0, 1, 1]):
         assert three(np.array(targets), np.full(4, 0.3)).tolist() == [0.5, 0.5, 0.5]
 
@@ -93,7 +93,7 @@ def devkit_curve(target_N: np.ndarray, score_N: np.ndarray) -> tuple[list[Fracti
     """Recall and precision of VOCevalcls.m: sort, cumulate; ground truth 0 (here -1) is difficult and counts as neither.
 
     The devkit leaves the order within a tie to its sort. Here, as in every definition of polytag, a tie is one step: the curve is
-    read after its last picture.
+    read after its last image.
     """
     tp, fp = 0, 0
     recall: list[Fraction] = []
@@ -160,14 +160,14 @@ def test_a_table_as_large_as_voc2012_agrees_with_all_three():
 
 
 @given(columns(), st.integers(0, 2**32 - 1))
-def test_permuting_pictures_changes_nothing(column: Column, seed: int):
+def test_permuting_images_changes_nothing(column: Column, seed: int):
     target_N, score_N = column
     order = np.random.default_rng(seed).permutation(len(target_N))
     np.testing.assert_array_equal(three(target_N[order], score_N[order]), three(target_N, score_N))
 
 
 @given(columns())
-def test_removing_unknown_pictures_changes_nothing(column: Column):
+def test_removing_unknown_images_changes_nothing(column: Column):
     target_N, score_N = column
     known = target_N >= 0
     np.testing.assert_array_equal(three(target_N[known], score_N[known]), three(target_N, score_N))
@@ -219,7 +219,7 @@ def test_no_class_with_a_positive_has_no_mean():
     assert math.isnan(mean_over_defined(np.array([])))
 
 
-def test_without_any_picture_there_is_no_value():
+def test_without_any_image_there_is_no_value():
     np.testing.assert_array_equal(three(np.zeros(0, np.int8), np.zeros(0)), [np.nan] * 3)
 
 

@@ -25,9 +25,9 @@ def test_a_worked_example():
     scores = polytag.evaluate(TRUE, LOGIT, scores="logit", class_names=["cat", "dog", "owl"], **FEW)
     np.testing.assert_allclose(scores.ap_C, [(1 + 2 / 4) / 2, (1 + 2 / 3) / 2, 1], atol=1e-15)
     assert scores.label_set.names == ("cat", "dog", "owl")
-    assert (scores.num_unknown_C.tolist(), scores.num_pictures) == ([0, 0, 1], 4)
+    assert (scores.num_unknown_C.tolist(), scores.num_images) == ([0, 0, 1], 4)
     assert repr(scores).startswith("Scores(mAP 0.861 [")
-    assert repr(scores).endswith("] over 3 classes, 4 pictures)")
+    assert repr(scores).endswith("] over 3 classes, 4 images)")
 
 
 def test_it_is_judge_predictions_of_the_same_table():
@@ -104,7 +104,7 @@ def test_booleans_and_a_single_class():
     assert column.to_json() == scores.to_json()
 
 
-def test_a_single_picture():
+def test_a_single_image():
     scores = polytag.evaluate([[1, 0]], [[0.2, 0.9]], scores="probability", **FEW)
     assert scores.ap_C[0] == 1
     assert np.isnan(scores.ap_C[1])
@@ -221,21 +221,21 @@ def test_shapes_that_disagree():
         "truth and scores of different shapes\n"
         "  where: y_true and y_score\n"
         "  got: (4, 3) and (3, 3)\n"
-        "  expected: the same (pictures, classes)\n"
-        "  next: rows are pictures, columns are classes, in both"
+        "  expected: the same (images, classes)\n"
+        "  next: rows are images, columns are classes, in both"
     )
     assert told(UsageError, [0, 2, 1, 1], LOGIT).endswith(
         "next: a multi-label truth has a column a class; sklearn.preprocessing.MultiLabelBinarizer makes one of lists of names"
     )
-    assert told(UsageError, TRUE.T, LOGIT).endswith("next: rows are pictures: transpose one of them")
+    assert told(UsageError, TRUE.T, LOGIT).endswith("next: rows are images: transpose one of them")
     assert told(UsageError, TRUE, LOGIT[None]) == (
-        "not a table of pictures by classes\n"
+        "not a table of images by classes\n"
         "  where: y_score\n"
         "  got: shape (1, 4, 3)\n"
-        "  expected: two axes (pictures, classes), or one for a single class"
+        "  expected: two axes (images, classes), or one for a single class"
     )
     assert told(PredictionsError, np.zeros((0, 2)), np.zeros((0, 2))) == (
-        "no picture to judge\n  where: y_score\n  got: shape (0, 2)\n  expected: a row a picture"
+        "no image to judge\n  where: y_score\n  got: shape (0, 2)\n  expected: a row an image"
     )
 
 
@@ -244,7 +244,7 @@ def test_what_is_no_table_of_numbers():
         "not a table of numbers\n"
         "  where: y_true\n"
         "  got: <U3 (np.str_('cat'), ...)\n"
-        "  expected: numbers or booleans, a row a picture and a column a class, all rows of the same length\n"
+        "  expected: numbers or booleans, a row an image and a column a class, all rows of the same length\n"
         "  next: sklearn.preprocessing.MultiLabelBinarizer makes such a table of lists of names"
     )
     assert "got: setting an array element with a sequence" in told(UsageError, [["cat"], ["cat", "owl"]], LOGIT)
@@ -267,8 +267,8 @@ def test_labels_and_scores_that_cannot_be():
         "a score is not a finite number\n"
         "  where: y_score[2, 1]\n"
         "  got: nan\n"
-        "  expected: a finite number for every picture and class\n"
-        "  next: a picture that was not scored is left out, in both; a model that gives NaN has diverged"
+        "  expected: a finite number for every image and class\n"
+        "  next: an image that was not scored is left out, in both; a model that gives NaN has diverged"
     )
     assert "where: y_score[3, 0]\n  got: inf" in told(PredictionsError, TRUE, [*LOGIT[:3], [np.inf, 0, 0]])
     assert told(PredictionsError, TRUE, LOGIT, scores="probability") == (
@@ -293,6 +293,6 @@ def test_names_that_do_not_fit():
     )
     with pytest.raises(UsageError) as caught:
         predictions_from_arrays(TRUE, LOGIT, scores="logit", ids=["a"])
-    assert str(caught.value) == "not a name for each picture\n  where: ids\n  got: 1 ids\n  expected: 4, one a row"
-    with pytest.raises(PredictionsError, match="a picture id is scored twice"):
+    assert str(caught.value) == "not a name for each image\n  where: ids\n  got: 1 ids\n  expected: 4, one a row"
+    with pytest.raises(PredictionsError, match="an image id is scored twice"):
         predictions_from_arrays(TRUE, LOGIT, scores="logit", ids=["a", "b", "c", "a"])

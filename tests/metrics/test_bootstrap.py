@@ -12,17 +12,17 @@ from polytag.metrics.bootstrap import bootstrap_ap, intervals_of, replicate_ap, 
 Table = tuple[np.ndarray, np.ndarray]
 
 
-def table(num_pictures: int, *, num_classes: int = 5, seed: int = 0) -> Table:
+def table(num_images: int, *, num_classes: int = 5, seed: int = 0) -> Table:
     """Targets with unknown labels, scores with ties; class 0 is rare, the last class is all unknown, the one before all absent."""
     rng = np.random.default_rng(seed)
-    target_NC = rng.choice([1, 0, -1], (num_pictures, num_classes), p=[0.3, 0.6, 0.1]).astype(np.int8)
-    target_NC[:, 0] = np.where(rng.random(num_pictures) < 0.04, 1, 0)
+    target_NC = rng.choice([1, 0, -1], (num_images, num_classes), p=[0.3, 0.6, 0.1]).astype(np.int8)
+    target_NC[:, 0] = np.where(rng.random(num_images) < 0.04, 1, 0)
     target_NC[:, -2:] = 0, -1
     return target_NC, np.round(rng.normal(target_NC, 1.0), 1).astype(np.float32)
 
 
 def naive(target_NC: np.ndarray, score_NC: np.ndarray, weight_N: np.ndarray) -> list[float]:
-    """scikit-learn on the table in which each picture stands as often as it was drawn."""
+    """scikit-learn on the table in which each image stands as often as it was drawn."""
     rows = np.repeat(np.arange(len(weight_N)), weight_N)
     values: list[float] = []
     for target_N, score_N in zip(target_NC[rows].T, score_NC[rows].T, strict=True):
@@ -66,7 +66,7 @@ def test_weights_of_one_give_the_value_itself():
 
 
 def test_the_largest_weight_there_can_be_is_added_up_exactly():
-    """Five replicates share a number, ten bits each: 255 on every picture fills them after four."""
+    """Five replicates share a number, ten bits each: 255 on every image fills them after four."""
     target_NC, score_NC = table(400)
     weight_NB = np.full((400, 7), 255, np.uint8)
     weight_NB[:, 3] = 1
@@ -75,7 +75,7 @@ def test_the_largest_weight_there_can_be_is_added_up_exactly():
     )
 
 
-def test_a_weight_of_zero_equals_a_removed_picture():
+def test_a_weight_of_zero_equals_a_removed_image():
     target_NC, score_NC = table(50)
     kept = np.arange(50) % 3 > 0
     np.testing.assert_allclose(
@@ -86,7 +86,7 @@ def test_a_weight_of_zero_equals_a_removed_picture():
     )
 
 
-def test_every_replicate_draws_as_many_pictures_as_there_are():
+def test_every_replicate_draws_as_many_images_as_there_are():
     weight_NB = weights_of(37, num_replicates=25, seed=0)
     assert weight_NB.shape == (37, 25)
     assert (weight_NB.sum(axis=0) == 37).all()
@@ -103,10 +103,10 @@ def test_the_seed_decides_everything():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_intervals_contain_the_value_and_narrow_with_more_pictures(seed: int):
+def test_intervals_contain_the_value_and_narrow_with_more_images(seed: int):
     widths = []
-    for num_pictures in (150, 2400):
-        target_NC, score_NC = table(num_pictures, seed=seed)
+    for num_images in (150, 2400):
+        target_NC, score_NC = table(num_images, seed=seed)
         intervals = bootstrap_ap(target_NC, score_NC, num_replicates=300)
         ap_C = average_precision(target_NC, score_NC)
         for column in range(3):
@@ -139,7 +139,7 @@ def test_the_mean_of_a_replicate_is_over_the_classes_it_gave_a_positive():
     assert (intervals.mean_low, intervals.mean_high) == pytest.approx((0.3 + 0.2 * 0.025, 0.5 - 0.2 * 0.025))
 
 
-def test_a_single_picture():
+def test_a_single_image():
     intervals = bootstrap_ap(np.array([[1, 0, -1]]), np.array([[0.3, 0.2, 0.1]]), num_replicates=20)
     np.testing.assert_array_equal(intervals.low_C, [1, np.nan, np.nan])
     np.testing.assert_array_equal(intervals.high_C, [1, np.nan, np.nan])
@@ -153,7 +153,7 @@ def test_nothing_to_count_is_nan(num_replicates: int):
     assert np.isnan([*intervals.low_C, *intervals.high_C, intervals.mean_low, intervals.mean_high]).all()
 
 
-def test_means_over_the_pictures_that_a_replicate_drew():
+def test_means_over_the_images_that_a_replicate_drew():
     weight_NB = weights_of(50, num_replicates=230, seed=3)
     value_N = np.random.default_rng(0).random(50)
     value_N[:7] = np.nan

@@ -32,10 +32,10 @@ def table(logit_NC, target_NC, **given) -> Predictions:
     )
 
 
-def distorted(*, slope: float, bias: float, num_pictures: int = 4000, num_classes: int = 3, seed: int = 0) -> Predictions:
+def distorted(*, slope: float, bias: float, num_images: int = 4000, num_classes: int = 3, seed: int = 0) -> Predictions:
     """Truth drawn from logits, of which the table holds (logit - bias) / slope: the right Platt map is slope and bias."""
     rng = np.random.default_rng(seed)
-    logit_NC = rng.normal(-1, 2, (num_pictures, num_classes))
+    logit_NC = rng.normal(-1, 2, (num_images, num_classes))
     target_NC = rng.random(logit_NC.shape) < 1 / (1 + np.exp(-logit_NC))
     return table((logit_NC - bias) / slope, target_NC.astype(int))
 
@@ -62,7 +62,7 @@ def test_an_honest_model_is_left_nearly_alone():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_bent_scale_is_straightened_by_isotonic_best(method: str):
-    predictions = distorted(slope=1.0, bias=0.0, num_pictures=6000)
+    predictions = distorted(slope=1.0, bias=0.0, num_images=6000)
     bent = table(np.sign(predictions.logit_NC) * np.abs(predictions.logit_NC) ** 3, predictions.target_NC)
     after = fit_calibration(bent, method=method).after.log_loss_C.mean()
     isotonic = fit_calibration(bent, method="isotonic").after.log_loss_C.mean()
@@ -72,7 +72,7 @@ def test_a_bent_scale_is_straightened_by_isotonic_best(method: str):
 
 
 def test_platt_is_logistic_regression_on_smoothed_targets():
-    predictions = distorted(slope=0.7, bias=0.5, num_pictures=300, num_classes=1)
+    predictions = distorted(slope=0.7, bias=0.5, num_images=300, num_classes=1)
     logit_N, positive_N = predictions.logit_NC[:, 0].astype(float), predictions.target_NC[:, 0] == 1
     high, low = (positive_N.sum() + 1) / (positive_N.sum() + 2), 1 / ((~positive_N).sum() + 2)
     share_N = np.where(positive_N, high, low)
@@ -86,7 +86,7 @@ def test_platt_is_logistic_regression_on_smoothed_targets():
 
 
 def test_isotonic_passes_through_the_steps_of_scikit_learn():
-    predictions = distorted(slope=0.5, bias=0.0, num_pictures=3000, num_classes=1)
+    predictions = distorted(slope=0.5, bias=0.0, num_images=3000, num_classes=1)
     logit_N, target_N = predictions.logit_NC[:, 0].astype(float), predictions.target_NC[:, 0]
     step_N = IsotonicRegression().fit_transform(logit_N, target_N)
     each = fit_calibration(predictions, method="isotonic").calibration.maps[0]
@@ -99,7 +99,7 @@ def test_isotonic_passes_through_the_steps_of_scikit_learn():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_ranking_changes(method: str):
-    predictions = distorted(slope=0.3, bias=-2.0, num_pictures=500, num_classes=4, seed=3)
+    predictions = distorted(slope=0.3, bias=-2.0, num_images=500, num_classes=4, seed=3)
     mended_NC = fit_calibration(predictions, method=method).calibration.apply(predictions.logit_NC)
     before_C = average_precision(predictions.target_NC, predictions.logit_NC)
     assert average_precision(predictions.target_NC, mended_NC) == pytest.approx(before_C, abs=1e-12)
@@ -108,7 +108,7 @@ def test_no_ranking_changes(method: str):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_too_few_of_a_class_take_the_temperature_of_all(method: str):
-    predictions = distorted(slope=0.4, bias=0.0, num_pictures=800, num_classes=5)
+    predictions = distorted(slope=0.4, bias=0.0, num_images=800, num_classes=5)
     target_NC = np.array(predictions.target_NC)
     target_NC[:, 1] = 0
     target_NC[:3, 1] = 1  # three positives
@@ -147,7 +147,7 @@ def test_nothing_known_and_perfect_separation_stay_finite(method: str):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_unknown_labels_change_nothing(method: str):
-    predictions = distorted(slope=0.5, bias=0.0, num_pictures=600, num_classes=2)
+    predictions = distorted(slope=0.5, bias=0.0, num_images=600, num_classes=2)
     target_NC = np.array(predictions.target_NC)
     target_NC[::3] = -1
     with_unknown = fit_calibration(table(predictions.logit_NC, target_NC), method=method)
@@ -157,9 +157,9 @@ def test_unknown_labels_change_nothing(method: str):
     assert with_unknown.before.error_C == pytest.approx(without.before.error_C, abs=1e-12)
 
 
-def test_cross_fitted_numbers_are_of_pictures_a_map_has_not_seen():
-    """An honest model cannot be mended: on the pictures it was fitted on an isotonic map gains, and loses on others."""
-    predictions = distorted(slope=1, bias=0, num_pictures=200, num_classes=8)
+def test_cross_fitted_numbers_are_of_images_a_map_has_not_seen():
+    """An honest model cannot be mended: on the images it was fitted on an isotonic map gains, and loses on others."""
+    predictions = distorted(slope=1, bias=0, num_images=200, num_classes=8)
     fit = fit_calibration(predictions, method="isotonic")
     itself = quality(predictions.target_NC, fit.calibration.apply(predictions.logit_NC))
     assert itself.log_loss_C.mean() < fit.before.log_loss_C.mean() < fit.after.log_loss_C.mean()
@@ -167,10 +167,10 @@ def test_cross_fitted_numbers_are_of_pictures_a_map_has_not_seen():
 
 
 def test_the_same_seed_gives_the_same_and_another_other_folds():
-    predictions = distorted(slope=0.5, bias=0.0, num_pictures=300)
+    predictions = distorted(slope=0.5, bias=0.0, num_images=300)
     one, two, other = (fit_calibration(predictions, seed=seed) for seed in (0, 0, 1))
     assert one.cross_fitted_logit_NC.tobytes() == two.cross_fitted_logit_NC.tobytes()
-    assert one.calibration == other.calibration  # fitted on all pictures
+    assert one.calibration == other.calibration  # fitted on all images
     assert not np.array_equal(one.cross_fitted_logit_NC, other.cross_fitted_logit_NC)
 
 
@@ -190,7 +190,7 @@ def test_log_loss_of_far_logits_is_not_rounded_away():
 
 
 def test_calibration_error_by_hand():
-    """Four pictures in two bins: 0.1 and 0.3 with no positive, 0.6 and 0.8 with one."""
+    """Four images in two bins: 0.1 and 0.3 with no positive, 0.6 and 0.8 with one."""
     target_N, probability_N = np.array([0, 0, 1, 0]), np.array([0.1, 0.3, 0.6, 0.8])
     mean_B, share_B, count_B = reliability(target_N, probability_N, num_bins=2)
     assert (mean_B.tolist(), share_B.tolist(), count_B.tolist()) == ([0.2, 0.7], [0.0, 0.5], [2, 2])
@@ -226,7 +226,7 @@ def test_decisions_survive_the_rounding_of_float32():
     logit_NC = np.array([[-1.0], [0.5], [2.0]], np.float32)
     before = table(logit_NC, [[0], [1], [1]])
     after = table(logit_NC * 3, [[0], [1], [1]])
-    at = float(before.probability_NC[1, 0])  # exactly a picture's score: that picture is not above it
+    at = float(before.probability_NC[1, 0])  # exactly an image's score: that image is not above it
     exact = float(after.probability_NC[1, 0])
     low = float(np.nextafter(exact, 0))
     assert keep_decisions(before, after, thresholds=(at,), moved=(low,)) == (exact,)
@@ -236,7 +236,7 @@ def test_decisions_survive_the_rounding_of_float32():
 
 
 def test_what_cannot_be_calibrated():
-    good = distorted(slope=1, bias=0, num_pictures=20)
+    good = distorted(slope=1, bias=0, num_images=20)
     with pytest.raises(UsageError) as error:
         fit_calibration(good, method="magic")
     assert str(error.value) == ("unknown calibration method\n  got: 'magic'\n  expected: one of platt, temperature, isotonic")
@@ -245,7 +245,7 @@ def test_what_cannot_be_calibrated():
     assert str(error.value) == "too few folds\n  got: 1\n  expected: 2 or more"
     with pytest.raises(PredictionsError) as error:
         fit_calibration(good.take([0, 1, 2]))
-    assert str(error.value) == ("too few pictures to calibrate on\n  got: 3\n  expected: at least 5, one a fold")
+    assert str(error.value) == ("too few images to calibrate on\n  got: 3\n  expected: at least 5, one a fold")
     with pytest.raises(PredictionsError) as error:
         fit_calibration(table(np.zeros((9, 1)), np.zeros((9, 1), int), scale="rank", source="r.csv"))
     assert str(error.value) == (

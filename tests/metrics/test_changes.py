@@ -1,4 +1,4 @@
-"""Which pictures changed sides: by hand, with unknown targets and thresholds of each run, and McNemar's test against SciPy's."""
+"""Which images changed sides: by hand, with unknown targets and thresholds of each run, and McNemar's test against SciPy's."""
 
 from dataclasses import replace
 
@@ -12,8 +12,8 @@ from polytag.contracts import LabelSet, Predictions
 from polytag.metrics.changes import changes_of, mcnemar
 
 
-def table(probability_N: list[float], target_N: list[int], *, pictures: bool = True) -> Predictions:
-    """One class; pictures a, b, c, ..."""
+def table(probability_N: list[float], target_N: list[int], *, images: bool = True) -> Predictions:
+    """One class; images a, b, c, ..."""
     probability_NC = np.array(probability_N)[:, None]
     ids = tuple("abcdefghij"[: len(target_N)])
     return Predictions(
@@ -21,20 +21,20 @@ def table(probability_N: list[float], target_N: list[int], *, pictures: bool = T
         logit_NC=np.log(probability_NC / (1 - probability_NC)),
         target_NC=np.array(target_N)[:, None],
         label_set=LabelSet(names=("cat",)),
-        picture_paths=tuple(f"{name}.jpg" for name in ids) if pictures else (),
+        image_paths=tuple(f"{name}.jpg" for name in ids) if images else (),
     )
 
 
 def test_by_hand():
     """a is found only by the second, b and d are lost by it, c is right in both, e wrong in both, f unknown."""
     target = [1, 1, 1, 0, 0, -1]
-    first = table([0.4, 0.9, 0.6, 0.3, 0.8, 0.1], target, pictures=False)
+    first = table([0.4, 0.9, 0.6, 0.3, 0.8, 0.1], target, images=False)
     second = table([0.7, 0.2, 0.9, 0.55, 0.9, 0.9], target)
     half = np.array([0.5])
     (changes,) = changes_of(first, second, half, half)
     assert (changes.num_gained, changes.num_lost) == (1, 2)
     assert changes.p == changes.p_holm == pytest.approx(1.0)  # 1 or fewer of 3 coins: 1/2; both sides: 1
-    assert [(each.id, each.gained, each.present, each.picture_path) for each in changes.pictures] == [
+    assert [(each.id, each.gained, each.present, each.image_path) for each in changes.images] == [
         ("b", False, True, "b.jpg"),  # 0.9 to 0.2
         ("a", True, True, "a.jpg"),  # 0.4 to 0.7
         ("d", False, False, "d.jpg"),  # 0.3 to 0.55
@@ -55,13 +55,13 @@ def test_the_longest_lists_are_cut_each_way_and_equal_changes_go_by_id():
     first, second = table([0.4] * 5 + [0.6] * 4, [1] * 9), table([0.6] * 5 + [0.4] * 4, [1] * 9)
     (changes,) = changes_of(first, second, np.array([0.5]), np.array([0.5]), num_listed=3)
     assert (changes.num_gained, changes.num_lost) == (5, 4)
-    assert [each.id for each in changes.pictures] == ["a", "b", "c", "f", "g", "h"]
+    assert [each.id for each in changes.images] == ["a", "b", "c", "f", "g", "h"]
 
 
 def test_a_class_of_unknown_labels_has_no_p_and_ranks_have_no_sides():
     half = np.array([0.5])
     (changes,) = changes_of(table([0.4, 0.6], [-1, -1]), table([0.6, 0.4], [-1, -1]), half, half)
-    assert (changes.num_gained, changes.num_lost, changes.pictures) == (0, 0, ())
+    assert (changes.num_gained, changes.num_lost, changes.images) == (0, 0, ())
     assert np.isnan([changes.p, changes.p_holm]).all()
     ranks = replace(table([0.4, 0.6], [1, 0]), scale="rank")
     assert changes_of(ranks, table([0.6, 0.4], [1, 0]), half, half) == ()

@@ -1,4 +1,4 @@
-"""Runs compared on the same pictures: differences, intervals, laws, what is undefined, and how it is told."""
+"""Runs compared on the same images: differences, intervals, laws, what is undefined, and how it is told."""
 
 import json
 import math
@@ -20,16 +20,16 @@ from polytag.metrics.comparison_text import p_text, signed
 CLASSES = ("cat", "dog", "elk", "yak")
 
 
-def tables(seed: int = 0, *, num_runs: int = 2, num_pictures: int = 90, gain: float = 1.0) -> list[Predictions]:
+def tables(seed: int = 0, *, num_runs: int = 2, num_images: int = 90, gain: float = 1.0) -> list[Predictions]:
     """Runs of which each later one separates better by `gain`; unknown labels, ties, and no yak anywhere."""
     rng = np.random.default_rng(seed)
-    target_NC = (rng.random((num_pictures, len(CLASSES))) < 0.3).astype(np.int8)
+    target_NC = (rng.random((num_images, len(CLASSES))) < 0.3).astype(np.int8)
     target_NC[rng.random(target_NC.shape) < 0.1] = -1
     target_NC[:, 3] = np.minimum(target_NC[:, 3], 0)
     hardness_NC = rng.normal(size=target_NC.shape)
     return [
         Predictions(
-            ids=tuple(f"{row:03}" for row in range(num_pictures)),
+            ids=tuple(f"{row:03}" for row in range(num_images)),
             logit_NC=np.round(hardness_NC + rng.normal(size=target_NC.shape) + (1 + gain * run) * (target_NC == 1) - 1, 1),
             target_NC=target_NC,
             label_set=LabelSet(names=CLASSES),
@@ -66,11 +66,11 @@ def test_by_hand():
     assert difference.mean.value == 0.5
     assert [mean.value for mean in comparison.mean_aps] == [0.5, 1]
     assert comparison.names == ("A", "B")
-    assert comparison.num_pictures == 4
+    assert comparison.num_images == 4
 
 
-def test_the_interval_is_of_both_runs_on_the_same_drawn_pictures():
-    """Another implementation: draw the pictures, take scikit-learn's AP of each run, and the percentiles of the difference."""
+def test_the_interval_is_of_both_runs_on_the_same_drawn_images():
+    """Another implementation: draw the images, take scikit-learn's AP of each run, and the percentiles of the difference."""
     one, two = tables(1)
     (difference,) = quick(one, two, num_replicates=80, seed=5).differences
     weight_NB = weights_of(90, num_replicates=80, seed=5)
@@ -108,7 +108,7 @@ def test_a_class_without_a_positive_is_undefined_and_counted():
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 1000), st.randoms(use_true_random=False))
 def test_laws(seed: int, random):
-    one, two = tables(seed, num_pictures=40)
+    one, two = tables(seed, num_images=40)
     there = quick(one, two)
     order = list(range(40))
     random.shuffle(order)
@@ -204,11 +204,11 @@ def test_the_table():
     ]
     assert lines[7:] == [
         "",
-        "Paired by id on the same 89 pictures and on the 3 classes of 4 that have a positive.",
-        "Left out: 1 picture and 0 classes of base; 1 picture and 0 classes of a very long name of a run.",
+        "Paired by id on the same 89 images and on the 3 classes of 4 that have a positive.",
+        "Left out: 1 image and 0 classes of base; 1 image and 0 classes of a very long name of a run.",
         "▲ ▼: the 95% interval of the difference excludes 0 (paired bootstrap, 60 replicates).",
         "p: two-sided paired permutation test, 99 permutations; Holm’s correction is for 3 classes; p of mAP has none.",
-        "gained, lost: pictures that are right only in the later run, only in base, at a probability of 0.5.",
+        "gained, lost: images that are right only in the later run, only in base, at a probability of 0.5.",
     ]
     assert {len(line) for line in lines[:2]} == {len(lines[0])}
 
@@ -222,13 +222,13 @@ def test_the_table_of_several_runs_and_what_it_says_of_them():
     assert [line.split("  ")[0] for line in lines[start + 1 : start + 4]] == ["y − x", "z − x", "z − y"]
     assert lines[start + 4 :] == [
         "",
-        "Paired by id on the same 90 pictures and on the 3 classes of 4 that have a positive.",
+        "Paired by id on the same 90 images and on the 3 classes of 4 that have a positive.",
         f"Left out: {known} labels on which the runs disagree.",
         "▲ ▼: the 95% interval of the difference excludes 0 (paired bootstrap, 60 replicates).",
         "p: two-sided paired permutation test, 19 permutations; Holm’s correction is for 3 classes, and for 3 pairs; "
         "p of mAP beside classes has none.",
         "No p of a class can fall below 0.15 after 19 permutations: ask for more.",
-        "gained, lost: pictures that are right only in the later run, only in x, at a probability of 0.5.",
+        "gained, lost: images that are right only in the later run, only in x, at a probability of 0.5.",
     ]
 
 
@@ -238,7 +238,7 @@ def test_ranks_are_compared_without_sides():
     assert comparison.differences[0].changes == ()
     lines = str(comparison).splitlines()
     assert lines[0].split()[-2:] == ["p", "(Holm)"]
-    assert lines[-1] == "Which pictures changed sides is not known: a run has ranks in place of probabilities."
+    assert lines[-1] == "Which images changed sides is not known: a run has ranks in place of probabilities."
     assert "changed" not in comparison.to_json()["differences"][0]["per_class"]["cat"]
 
 
@@ -291,12 +291,12 @@ def test_options_that_cannot_be_used(options: dict[str, object], message: str):
     assert str(error.value) == message
 
 
-def test_one_run_alone_and_other_pictures():
+def test_one_run_alone_and_other_images():
     one, two = tables()
     with pytest.raises(UsageError) as error:
         quick(one)
     assert str(error.value) == "one run alone cannot be compared\n  got: 1 run\n  expected: two runs or more"
-    with pytest.raises(PredictionsError, match="the runs have different pictures"):
+    with pytest.raises(PredictionsError, match="the runs have different images"):
         quick(one, two.take(range(80)))
     with pytest.raises(FrozenInstanceError):
         quick(one, two).seed = 3
@@ -321,15 +321,15 @@ def test_the_same_tables_give_the_same_numbers_and_json_is_plain():
     values = first.to_json()
     assert [run["name"] for run in values["runs"]] == ["A", "B"]
     assert values["runs"][1]["checkpoint_id"] == "0000000000000001"
-    picture = values["differences"][0]["per_class"]["cat"]["changed"]["pictures"][0]
-    row = int(picture["id"])
-    assert picture["target"] == one.target_NC[row, 0]
-    assert (picture["probability"], picture["probability_minus"]) == (two.probability_NC[row, 0], one.probability_NC[row, 0])
-    assert picture["gained"] == ((picture["probability"] > 0.5) == (picture["target"] == 1))
+    image = values["differences"][0]["per_class"]["cat"]["changed"]["images"][0]
+    row = int(image["id"])
+    assert image["target"] == one.target_NC[row, 0]
+    assert (image["probability"], image["probability_minus"]) == (two.probability_NC[row, 0], one.probability_NC[row, 0])
+    assert image["gained"] == ((image["probability"] > 0.5) == (image["target"] == 1))
 
 
-def test_thousands_of_pictures_in_seconds():
-    """5,823 pictures, 20 classes, all of it; under two seconds on two idle cores, and no test machine is idle."""
+def test_thousands_of_images_in_seconds():
+    """5,823 images, 20 classes, all of it; under two seconds on two idle cores, and no test machine is idle."""
     from time import perf_counter
 
     rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from polytag.metrics.decisions import averages_of, count, decide, decide_top, harmonic_mean
 
 HALF = np.full(3, 0.5)
-# Four pictures, three classes. Class 0: two of three predicted are right, one true is missed. Class 1: its unknown picture counts
+# Four images, three classes. Class 0: two of three predicted are right, one true is missed. Class 1: its unknown image counts
 # nowhere. Class 2 is never predicted.
 TARGETS = np.array([[1, 0, 1], [1, -1, 0], [0, 1, 0], [1, 1, 0]])
 PROBABILITIES = np.array([[0.9, 0.6, 0.2], [0.8, 0.9, 0.5], [0.7, 0.8, 0.4], [0.1, 0.3, 0.0]])
@@ -126,7 +126,7 @@ def test_all_and_top_3_are_ml_gcns(table):
     everything = decide(probability_NC, threshold_C=np.full(8, 0.5))
     assert values(count(target_NC, everything)) == pytest.approx(ml_gcn(everything, target_NC), rel=1e-12)
 
-    top = np.zeros(target_NC.shape, bool)  # `overall_topk`: the loop over pictures and their three highest
+    top = np.zeros(target_NC.shape, bool)  # `overall_topk`: the loop over images and their three highest
     for row, probability_C in enumerate(probability_NC):
         for column in sorted(range(8), key=lambda column: -probability_C[column])[:3]:
             top[row, column] = probability_C[column] >= 0.5

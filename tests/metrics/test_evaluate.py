@@ -28,19 +28,19 @@ AVERAGES = (
 
 
 def predictions(target_NC: np.ndarray, logit_NC: np.ndarray) -> Predictions:
-    num_pictures, num_classes = np.shape(target_NC)
+    num_images, num_classes = np.shape(target_NC)
     return Predictions(
-        ids=tuple(f"picture {row}" for row in range(num_pictures)),
+        ids=tuple(f"image {row}" for row in range(num_images)),
         logit_NC=np.asarray(logit_NC, np.float32),
         target_NC=np.asarray(target_NC),
         label_set=LabelSet(names=tuple("abcdefgh"[:num_classes])),
     )
 
 
-def generated(num_pictures: int = 120, *, unknown: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def generated(num_images: int = 120, *, unknown: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Four ordinary classes, one that is always absent and one that is always unknown."""
     rng = np.random.default_rng(seed)
-    target_NC = rng.choice([1, 0, -1], (num_pictures, 6), p=[0.3, 0.7 - unknown, unknown]).astype(np.int8)
+    target_NC = rng.choice([1, 0, -1], (num_images, 6), p=[0.3, 0.7 - unknown, unknown]).astype(np.int8)
     target_NC[:, 4:] = 0, -1
     return target_NC, np.round(rng.normal(2 * (target_NC == 1) - 1, 1.5), 1).astype(np.float32)
 
@@ -65,7 +65,7 @@ def test_the_parts_are_those_of_the_other_modules(scores: Scores):
 
 
 def test_every_label_is_counted_once(scores: Scores):
-    assert (scores.support_C + scores.num_negative_C + scores.num_unknown_C == scores.num_pictures).all()
+    assert (scores.support_C + scores.num_negative_C + scores.num_unknown_C == scores.num_images).all()
     assert (scores.support_C[4:].tolist(), scores.num_unknown_C[4:].tolist()) == ([0, 0], [0, 120])
 
 
@@ -81,11 +81,11 @@ def test_every_mean_says_what_it_counted(scores: Scores):
     num_with_both = int(((target_NC == 1).any(axis=1) & (target_NC == 0).any(axis=1)).sum())
     assert {name: counted[name] for name in counted if not name.startswith("top3_")} == {
         "mAP": "4 classes", "mAP_voc07": "4 classes", "mAP_voc10": "4 classes", "weighted_AP": "4 classes",
-        "micro_AP": f"{num_known} decisions", "samples_AP": f"{num_with_label} pictures",
+        "micro_AP": f"{num_known} decisions", "samples_AP": f"{num_with_label} images",
         "CP": "5 classes", "CR": "4 classes", "CF1": "4 classes", "OP": f"{predicted_known} decisions",
         "OR": f"{num_true} decisions", "OF1": f"{predicted_known + missed} decisions",
         "macro_F1": "5 classes", "accuracy": "5 classes", "Brier": "5 classes", "calibration_error": "5 classes",
-        "ROC_AUC": f"{with_both} classes", "coverage": f"{num_with_label} pictures", "ranking_loss": f"{num_with_both} pictures",
+        "ROC_AUC": f"{with_both} classes", "coverage": f"{num_with_label} images", "ranking_loss": f"{num_with_both} images",
     }  # fmt: skip
     assert counted["top3_OR"] == f"{num_true} decisions"
 
@@ -100,7 +100,7 @@ def test_means_are_those_of_the_classes_with_a_positive(scores: Scores):
 
 def test_the_other_averages_are_scikit_learns_and_never_map():
     target_NC, logit_NC = generated(unknown=0.0)
-    kept = (target_NC == 1).any(axis=1)  # scikit-learn calls a picture without a label 0, here it is not counted
+    kept = (target_NC == 1).any(axis=1)  # scikit-learn calls an image without a label 0, here it is not counted
     target_NC, logit_NC = target_NC[kept, :4], logit_NC[kept, :4]
     means = judge_predictions(predictions(target_NC, logit_NC), num_replicates=0).means
     for name, average in (("mAP", "macro"), ("weighted_AP", "weighted"), ("micro_AP", "micro"), ("samples_AP", "samples")):
@@ -111,7 +111,7 @@ def test_the_other_averages_are_scikit_learns_and_never_map():
 # ---- laws ----
 
 
-def test_permuting_pictures_changes_nothing():
+def test_permuting_images_changes_nothing():
     """Intervals aside: the bootstrap draws rows by their place, so they move within their own noise."""
     target_NC, logit_NC = generated()
     order = np.random.default_rng(1).permutation(len(target_NC))
@@ -125,7 +125,7 @@ def test_permuting_pictures_changes_nothing():
     np.testing.assert_array_equal(one.tail.per_class_CK, other.tail.per_class_CK)
 
 
-def test_removing_an_unknown_picture_of_a_class_changes_nothing_for_that_class():
+def test_removing_an_unknown_image_of_a_class_changes_nothing_for_that_class():
     target_NC, logit_NC = generated()
     whole = judge_predictions(predictions(target_NC, logit_NC), num_replicates=0)
     for column in range(6):
@@ -145,7 +145,7 @@ def test_a_class_of_all_unknown_changes_no_average():
     for name in ("ap_C", "ap_low_C", "ap_high_C", "ap_voc07_C", "ap_voc10_C", "precision_C", "recall_C", "f1_C", "accuracy_C"):
         assert math.isnan(getattr(with_it, name)[5])
     for name in AVERAGES:
-        if not name.startswith("top3_"):  # its scores do compete for a picture's three highest
+        if not name.startswith("top3_"):  # its scores do compete for an image's three highest
             one, other = with_it.means[name], without.means[name]
             assert (one.count, one.unit) == (other.count, other.unit)
             assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high), abs=1e-15, nan_ok=True)
@@ -182,7 +182,7 @@ def test_a_threshold_that_is_no_probability_is_refused(threshold: float):
     assert str(error.value) == f"threshold out of range\n  got: {threshold}\n  expected: a probability between 0 and 1"
 
 
-def test_a_single_picture():
+def test_a_single_image():
     scores = judge_predictions(predictions(np.array([[1, 0, -1]]), np.array([[2.0, -1.0, 1.0]])), num_replicates=20)
     np.testing.assert_array_equal(scores.ap_C, [1, np.nan, np.nan])
     np.testing.assert_array_equal(scores.precision_C, [1, np.nan, np.nan])
@@ -200,9 +200,9 @@ def test_a_single_class():
     np.testing.assert_array_equal(scores.tail.mean_K, scores.tail.per_class_CK[0])
 
 
-@pytest.mark.parametrize("num_pictures", [0, 3])
-def test_nothing_known_is_nan_everywhere_and_still_json(num_pictures: int):
-    scores = judge_predictions(predictions(np.full((num_pictures, 2), -1), np.ones((num_pictures, 2))), num_replicates=10)
+@pytest.mark.parametrize("num_images", [0, 3])
+def test_nothing_known_is_nan_everywhere_and_still_json(num_images: int):
+    scores = judge_predictions(predictions(np.full((num_images, 2), -1), np.ones((num_images, 2))), num_replicates=10)
     assert all(math.isnan(mean.value) and mean.count == 0 for mean in scores.means.values())
     values = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert values["mAP"] == {"value": None, "num_classes": 0}
@@ -215,10 +215,10 @@ def test_nothing_known_is_nan_everywhere_and_still_json(num_pictures: int):
 
 def test_json_has_every_documented_key_and_no_nan(scores: Scores):
     values = json.loads(json.dumps(scores.to_json(), allow_nan=False))
-    assert set(values) == {"version", "num_pictures", "per_class", "tail_accuracy", *AVERAGES}
-    assert (values["version"], values["num_pictures"]) == (1, 120)
+    assert set(values) == {"version", "num_images", "per_class", "tail_accuracy", *AVERAGES}
+    assert (values["version"], values["num_images"]) == (1, 120)
     assert set(values["mAP"]) == {"value", "low", "high", "num_classes"}
-    assert set(values["samples_AP"]) == {"value", "low", "high", "num_pictures"}
+    assert set(values["samples_AP"]) == {"value", "low", "high", "num_images"}
     assert set(values["ROC_AUC"]) == {"value", "num_classes"}
     assert set(values["OF1"]) == {"value", "num_decisions"}
     assert list(values["per_class"]) == list("abcdef")

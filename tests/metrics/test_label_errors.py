@@ -28,15 +28,15 @@ def table(target_NC: np.ndarray, logit_NC: np.ndarray, *, names: tuple[str, ...]
         logit_NC=logit_NC,
         target_NC=target_NC,
         label_set=LabelSet(names=names),
-        picture_paths=tuple(f"pictures/{row}.jpg" for row in range(len(target_NC))),
+        image_paths=tuple(f"images/{row}.jpg" for row in range(len(target_NC))),
         source="a table",
     )
 
 
-def planted(*, seed: int = 0, num_pictures: int = 1500, share: float = 0.05) -> tuple[Predictions, np.ndarray]:
+def planted(*, seed: int = 0, num_images: int = 1500, share: float = 0.05) -> tuple[Predictions, np.ndarray]:
     """A good model of three classes, the third of them rare, and labels of which a share of each kind was flipped."""
     rng = np.random.default_rng(seed)
-    truth_NC = (rng.random((num_pictures, 3)) < (0.3, 0.15, 0.009)).astype(np.int8)
+    truth_NC = (rng.random((num_images, 3)) < (0.3, 0.15, 0.009)).astype(np.int8)
     logit_NC = rng.normal(0, 1.2, truth_NC.shape) + 6 * truth_NC - 3.5
     flipped_NC = np.zeros(truth_NC.shape, bool)
     for column in (0, 1):
@@ -135,7 +135,7 @@ def test_unknown_labels_are_listed_apart_and_change_nothing():
     assert len(cat.unknown) == cat.num_fill_in >= 30
     assert not {each.row for each in cat.suspects} & set(rows.tolist())
     assert list(cat.unknown) == sorted(cat.unknown, key=lambda each: -each.probability)
-    # whatever an unknown picture scores, the others are judged the same
+    # whatever an unknown image scores, the others are judged the same
     logit_NC = predictions.logit_NC.copy()
     logit_NC[rows, 0] = 99
     again = find_suspects(replace(predictions, target_NC=target_NC, logit_NC=logit_NC), top=1000).classes[0]
@@ -157,20 +157,20 @@ def test_equal_scores_stand_in_the_order_of_their_ids():
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**31), num_pictures=st.integers(5, 60), top=st.integers(1, 70))
-def test_laws_of_the_list(seed: int, num_pictures: int, top: int):
+@given(seed=st.integers(0, 2**31), num_images=st.integers(5, 60), top=st.integers(1, 70))
+def test_laws_of_the_list(seed: int, num_images: int, top: int):
     rng = np.random.default_rng(seed)
-    predictions = table(rng.integers(-1, 2, (num_pictures, 3)), rng.integers(-4, 5, (num_pictures, 3)).astype(float))
+    predictions = table(rng.integers(-1, 2, (num_images, 3)), rng.integers(-4, 5, (num_images, 3)).astype(float))
     found = find_suspects(predictions, top=top)
     for column, part in enumerate(found.classes):
-        assert part.num_present + part.num_absent + part.num_unknown == num_pictures
+        assert part.num_present + part.num_absent + part.num_unknown == num_images
         for suspects, value in ((part.present, 1), (part.absent, 0), (part.unknown, -1)):
             assert len(suspects) <= top
             assert len({each.row for each in suspects}) == len(suspects)
             for each in suspects:
                 assert predictions.target_NC[each.row, column] == value == each.given
                 assert each.probability < 0.5 if value == 1 else each.probability > 0.5
-                assert each.picture_path == f"pictures/{each.row}.jpg"
+                assert each.image_path == f"images/{each.row}.jpg"
         for number, wrong in ((part.num_present, part.wrong_present), (part.num_absent, part.wrong_absent)):
             assert math.isnan(wrong) == bool(part.reason)
             assert math.isnan(wrong) or 0 <= wrong <= number
@@ -191,12 +191,12 @@ def test_json_is_plain_and_nan_is_null():
     values = find_suspects(predictions, top=2).to_json()
     newt = values["per_class"]["newt"]
     assert newt["wrong_present"] is None
-    assert set(newt["suspects"][0]) == {"id", "given", "probability", "is_counted", "picture_path"}
+    assert set(newt["suspects"][0]) == {"id", "given", "probability", "is_counted", "image_path"}
     assert {each["given"] for each in values["per_class"]["cat"]["suspects"]} == {"present", "absent"}
 
 
 def test_what_cannot_be_asked():
-    predictions, _ = planted(num_pictures=100)
+    predictions, _ = planted(num_images=100)
     with pytest.raises(UsageError) as caught:
         find_suspects(predictions, top=0)
     assert str(caught.value) == "nothing to list\n  where: top\n  got: 0\n  expected: 1 or more"
@@ -204,7 +204,7 @@ def test_what_cannot_be_asked():
         find_suspects(predictions, classes=("cow",))
     with pytest.raises(PredictionsError, match="these scores are ranks"):
         find_suspects(replace(predictions, scale="rank"))
-    with pytest.raises(PredictionsError, match="too few pictures"):
+    with pytest.raises(PredictionsError, match="too few images"):
         find_suspects(predictions.take([0, 1, 2]))
 
 
@@ -221,6 +221,6 @@ def test_without_cleanlab_the_command_that_installs_it_is_told(monkeypatch: pyte
     monkeypatch.setitem(__import__("sys").modules, "cleanlab.filter", None)
     monkeypatch.setitem(__import__("sys").modules, "cleanlab", None)
     with pytest.raises(MissingExtraError) as caught:
-        cleanlab_suspects(planted(num_pictures=100)[0])
+        cleanlab_suspects(planted(num_images=100)[0])
     assert caught.value.what == "the cross-check needs cleanlab, which is not installed"
     assert caught.value.next_step == "pip install cleanlab"

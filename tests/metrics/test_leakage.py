@@ -1,4 +1,4 @@
-"""Leaving pictures out: a difference by hand, none where nothing changes, and an interval that knows the pairs."""
+"""Leaving images out: a difference by hand, none where nothing changes, and an interval that knows the pairs."""
 
 import numpy as np
 import pytest
@@ -20,9 +20,9 @@ def table(target_NC, logit_NC) -> Predictions:
     )
 
 
-def random_table(seed: int = 0, num_pictures: int = 300) -> Predictions:
+def random_table(seed: int = 0, num_images: int = 300) -> Predictions:
     rng = np.random.default_rng(seed)
-    target_NC = rng.choice([-1, 0, 1], (num_pictures, 4), p=[0.1, 0.6, 0.3])
+    target_NC = rng.choice([-1, 0, 1], (num_images, 4), p=[0.1, 0.6, 0.3])
     return table(target_NC, target_NC + rng.normal(0, 1.5, target_NC.shape))
 
 
@@ -32,7 +32,7 @@ def test_by_hand():
     assert found.num_left_out == 1
     assert found.scores.mean_ap.value == pytest.approx(1 / 2)
     assert found.difference.value == pytest.approx(5 / 6 - 1 / 2)
-    assert (found.difference.count, found.scores.num_pictures) == (1, 3)
+    assert (found.difference.count, found.scores.num_images) == (1, 3)
 
 
 def test_it_is_the_difference_of_the_two_evaluations():
@@ -71,6 +71,5 @@ def test_all_left_out():
     with pytest.raises(PredictionsError) as caught:
         leave_out(random_table(), np.ones(300, bool))
     assert str(caught.value) == (
-        "without these pictures none is left\n  where: a table\n  got: all 300 left out\n"
-        "  expected: at least one picture that stays"
+        "without these images none is left\n  where: a table\n  got: all 300 left out\n  expected: at least one image that stays"
     )

@@ -43,7 +43,7 @@ def only(predictions: Predictions, goal: str, **options):
     return choose_thresholds(predictions, goal=Goal.parse(goal), **options).points[0]
 
 
-# ---- by hand: six pictures, one unknown, two tied
+# ---- by hand: six images, one unknown, two tied
 
 HAND = column([0.9, 0.8, 0.7, 0.7, 0.4, 0.95], [1, 0, 1, 1, 0, -1])
 
@@ -63,7 +63,7 @@ def test_precision_recall_and_top_by_hand():
     assert only(HAND, "precision=0.75").threshold == pytest.approx(0.55)  # 3/4 is enough, and finds more
     assert only(HAND, "recall=0.3").threshold == pytest.approx(0.85)
     assert only(HAND, "recall=0.5").threshold == pytest.approx(0.55)
-    # half of six pictures would be 0.95, 0.9, 0.8
+    # half of six images would be 0.95, 0.9, 0.8
     assert only(HAND, "top=0.5").threshold == pytest.approx(0.75)
     # four would cut the tied pair: it is left out whole
     assert only(HAND, "top=0.67").threshold == pytest.approx(0.75)
@@ -76,9 +76,9 @@ def test_a_plain_goal_that_no_threshold_reaches():
     assert np.isnan(point.precision)
     assert point.recall == 0
     few = only(HAND, "top=0.1")
-    assert (few.threshold, few.reason) == (NEVER, "6 pictures; at least 10 have one at the top")
+    assert (few.threshold, few.reason) == (NEVER, "6 images; at least 10 have one at the top")
     tied = only(column([0.9, 0.9, 0.1], [1, 0, 0]), "top=0.4")
-    assert (tied.threshold, tied.reason) == (NEVER, "more pictures than that are tied at the top")
+    assert (tied.threshold, tied.reason) == (NEVER, "more images than that are tied at the top")
 
 
 @pytest.mark.parametrize(("goal", "threshold"), [("f1", 0.5), ("precision=0.9", NEVER), ("recall=0.9", ALWAYS)])
@@ -154,7 +154,7 @@ def test_the_choice_is_the_best_of_all_thresholds(pairs, level: float):
 
 
 @given(scored, st.sampled_from((F1, Goal(kind="precision", level=0.6), Goal(kind="recall", level=0.6))), st.randoms())
-def test_the_order_of_pictures_and_unknown_ones_change_nothing(pairs, goal: Goal, random):
+def test_the_order_of_images_and_unknown_ones_change_nothing(pairs, goal: Goal, random):
     known = [pair for pair in pairs if pair[1] >= 0]
     if not known:
         return
@@ -184,7 +184,7 @@ def test_guaranteed_precision_by_hand():
     point = only(predictions, "precision=0.9", confidence=0.95)
     proved = [rank for rank in ranks if binom.sf(min(rank, 100) - 1, rank, 0.9) <= 0.05 / 20]
     assert point.num_predicted == max(proved) > 57
-    assert point.threshold == predictions.probability_NC[point.num_predicted, 0]  # the next picture's score
+    assert point.threshold == predictions.probability_NC[point.num_predicted, 0]  # the next image's score
     assert 0.9 <= point.bound < point.precision
     assert point.bound == pytest.approx(clopper_pearson(point.num_right, point.num_predicted, risk=0.05 / 20)[0])
     few = only(column(np.linspace(0.99, 0.01, 200), [1] * 40 + [0] * 160), "precision=0.9", confidence=0.95)
@@ -218,7 +218,7 @@ def test_guaranteed_top_by_hand():
     assert binom.cdf(num_above, 200, 0.05) <= 0.05 < binom.cdf(num_above + 1, 200, 0.05)
     assert point.share < point.bound <= 0.05
     few = only(column(np.linspace(0.99, 0.01, 58), [0] * 58), "top=0.05", confidence=0.95)
-    assert (few.threshold, few.reason) == (NEVER, "58 pictures; at least 59 are needed")
+    assert (few.threshold, few.reason) == (NEVER, "58 images; at least 59 are needed")
 
 
 def test_joint_gives_each_class_its_part_of_the_risk():
@@ -235,7 +235,7 @@ def test_joint_gives_each_class_its_part_of_the_risk():
 @settings(deadline=None)
 @given(scored, st.floats(0.2, 5), st.floats(-3, 3))
 def test_a_guaranteed_choice_depends_on_the_ranking_alone(pairs, slope: float, bias: float):
-    """So a calibration, even one fitted on the same pictures, leaves the proof alone."""
+    """So a calibration, even one fitted on the same images, leaves the proof alone."""
     pairs = pairs * 12
     predictions = column([value / 13 for value, _ in pairs], [target for _, target in pairs])
     mended = 1 / (1 + np.exp(-(slope * predictions.logit_NC + bias)))
@@ -244,13 +244,13 @@ def test_a_guaranteed_choice_depends_on_the_ranking_alone(pairs, slope: float, b
         assert (one.num_predicted, one.num_right, one.attainable) == (two.num_predicted, two.num_right, two.attainable)
 
 
-def simulated(num_sets: int, *, num_pictures: int, prevalence: float, distance: float, seed: int):
+def simulated(num_sets: int, *, num_images: int, prevalence: float, distance: float, seed: int):
     """Each class is a data set of its own: scores normal, positives `distance` higher. And the truth at logit thresholds."""
     rng = np.random.default_rng(seed)
-    target_NC = (rng.random((num_pictures, num_sets)) < prevalence).astype(np.int8)
+    target_NC = (rng.random((num_images, num_sets)) < prevalence).astype(np.int8)
     logit_NC = rng.normal(size=target_NC.shape) + distance * target_NC
     predictions = Predictions(
-        ids=tuple(map(str, range(num_pictures))),
+        ids=tuple(map(str, range(num_images))),
         logit_NC=logit_NC,
         target_NC=target_NC,
         label_set=LabelSet(names=tuple(map(str, range(num_sets)))),
@@ -271,12 +271,12 @@ def violations(points, true_C, level: float, *, upper: bool = False) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("num_pictures", "prevalence", "distance"), [(300, 0.5, 2.5), (800, 0.3, 3.0), (1500, 0.1, 3.5), (3000, 0.05, 4.0)]
+    ("num_images", "prevalence", "distance"), [(300, 0.5, 2.5), (800, 0.3, 3.0), (1500, 0.1, 3.5), (3000, 0.05, 4.0)]
 )
-def test_guarantees_are_broken_no_more_often_than_their_risk(num_pictures: int, prevalence: float, distance: float):
+def test_guarantees_are_broken_no_more_often_than_their_risk(num_images: int, prevalence: float, distance: float):
     """2,000 data sets each, of a truth that is known exactly; the plain choice breaks its word about every second time."""
     risk, level = 0.1, 0.9
-    predictions, truth = simulated(2000, num_pictures=num_pictures, prevalence=prevalence, distance=distance, seed=num_pictures)
+    predictions, truth = simulated(2000, num_images=num_images, prevalence=prevalence, distance=distance, seed=num_images)
     slack = 3 * np.sqrt(risk * (1 - risk) / 2000)  # of the simulation
 
     def chosen(goal: str, confidence: float | None):
@@ -298,7 +298,7 @@ def test_guarantees_are_broken_no_more_often_than_their_risk(num_pictures: int, 
 
 @pytest.mark.slow
 def test_the_precision_guarantee_holds_where_every_threshold_is_just_too_bad():
-    """The hardest truth: the scores say nothing and 0.8999 of all pictures have the class, so whatever is chosen is wrong."""
+    """The hardest truth: the scores say nothing and 0.8999 of all images have the class, so whatever is chosen is wrong."""
     rng = np.random.default_rng(0)
     num_sets = 2000
     predictions = Predictions(
@@ -315,7 +315,7 @@ def test_the_precision_guarantee_holds_where_every_threshold_is_just_too_bad():
 
 @pytest.mark.slow
 def test_a_joint_guarantee_is_of_all_classes_at_once():
-    predictions, truth = simulated(4000, num_pictures=500, prevalence=0.4, distance=3, seed=7)
+    predictions, truth = simulated(4000, num_images=500, prevalence=0.4, distance=3, seed=7)
     together = {}
     for joint in (True, False):
         broken = []

@@ -11,8 +11,8 @@ from sklearn.metrics import average_precision_score
 from polytag.metrics.significance import _after_swaps, _swapped_class, common_scale, holm, swap_test
 
 
-def every_swap(num_pictures: int) -> np.ndarray:
-    return np.array(list(product((0.0, 1.0), repeat=num_pictures)), np.float32).T
+def every_swap(num_images: int) -> np.ndarray:
+    return np.array(list(product((0.0, 1.0), repeat=num_images)), np.float32).T
 
 
 def differences_by_hand(target_N: np.ndarray, first_N: np.ndarray, second_N: np.ndarray, kept_NB: np.ndarray) -> np.ndarray:
@@ -35,19 +35,19 @@ def differences(target_N: np.ndarray, first_N: np.ndarray, second_N: np.ndarray,
 @given(st.data())
 def test_every_swap_is_scikit_learns(data):
     """With ties in a run and between the runs, unknown targets and all-positive classes; 2^6 swaps, none left out."""
-    num_pictures = 6
-    target_N = np.array(data.draw(st.lists(st.sampled_from([1, 1, 0, 0, -1]), min_size=num_pictures, max_size=num_pictures)))
+    num_images = 6
+    target_N = np.array(data.draw(st.lists(st.sampled_from([1, 1, 0, 0, -1]), min_size=num_images, max_size=num_images)))
     target_N[0] = 1
-    first_N = np.array(data.draw(st.lists(st.integers(-2, 2), min_size=num_pictures, max_size=num_pictures)), float)
-    second_N = 0.5 * np.array(data.draw(st.lists(st.integers(-4, 4), min_size=num_pictures, max_size=num_pictures)), float)
-    swaps = every_swap(num_pictures)
+    first_N = np.array(data.draw(st.lists(st.integers(-2, 2), min_size=num_images, max_size=num_images)), float)
+    second_N = 0.5 * np.array(data.draw(st.lists(st.integers(-4, 4), min_size=num_images, max_size=num_images)), float)
+    swaps = every_swap(num_images)
     found = differences(target_N, first_N, second_N, swaps)
     assert found == pytest.approx(differences_by_hand(target_N, first_N, second_N, swaps), abs=1e-7)
     assert found == pytest.approx(-found[::-1], abs=1e-7)  # swapping all that was kept turns the difference around
 
 
 def test_a_swap_by_hand():
-    """A picture with the class and one without: the first run has them the wrong way round (AP 1/2), the second right (AP 1).
+    """An image with the class and one without: the first run has them the wrong way round (AP 1/2), the second right (AP 1).
 
     Kept as they are, the difference is 1 - 1/2; both swapped, 1/2 - 1. With one of them swapped each run has two equal scores, a
     single step of precision 1/2: no difference.
@@ -81,9 +81,9 @@ def test_a_common_scale_keeps_each_runs_order_and_ties(values: list[int]):
         assert ((on_scale >= -0.5) & (on_scale <= len(score_K) - 0.5)).all()
 
 
-def table(seed: int, *, num_pictures: int = 60, num_classes: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def table(seed: int, *, num_images: int = 60, num_classes: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    target_NC = (rng.random((num_pictures, num_classes)) < 0.3).astype(np.int8)
+    target_NC = (rng.random((num_images, num_classes)) < 0.3).astype(np.int8)
     target_NC[rng.random(target_NC.shape) < 0.1] = -1
     target_NC[target_NC[:, -1] == 1, -1] = 0  # a class without a positive
     first_NC, second_NC = rng.normal(size=(2, *target_NC.shape)) + 1.5 * target_NC
@@ -128,11 +128,11 @@ def test_another_seed_says_nearly_the_same():
     assert other == pytest.approx(one, abs=0.03)
 
 
-def draw_pair(rng: np.random.Generator, *, num_positives: tuple[int, ...], num_pictures: int) -> tuple:
-    """A truth with so many positives of each class, and two runs of equal expected quality that find the same pictures hard."""
-    target_NC = np.zeros((num_pictures, len(num_positives)), np.int8)
+def draw_pair(rng: np.random.Generator, *, num_positives: tuple[int, ...], num_images: int) -> tuple:
+    """A truth with so many positives of each class, and two runs of equal expected quality that find the same images hard."""
+    target_NC = np.zeros((num_images, len(num_positives)), np.int8)
     for column, number in enumerate(num_positives):
-        target_NC[rng.permutation(num_pictures)[:number], column] = 1
+        target_NC[rng.permutation(num_images)[:number], column] = 1
     hardness_NC = 0.7 * rng.normal(size=target_NC.shape)
     first_NC, second_NC = (2 * target_NC + hardness_NC + 0.7 * rng.normal(size=target_NC.shape) for _ in range(2))
     return target_NC, first_NC, 5 * np.exp(1.5 * second_NC) - 20  # the second's scale is stretched and bent
@@ -146,7 +146,7 @@ def test_the_level_is_five_percent():
     """
     rng, num_positives = np.random.default_rng(0), (3, 10, 20, 50)
     tests = [
-        swap_test(*draw_pair(rng, num_positives=num_positives, num_pictures=150), num_permutations=499, seed=pair)
+        swap_test(*draw_pair(rng, num_positives=num_positives, num_images=150), num_permutations=499, seed=pair)
         for pair in range(1500)
     ]
     rejected = np.mean([[*(test.p_C <= 0.05), test.p_mean <= 0.05] for test in tests], axis=0)
@@ -158,7 +158,7 @@ def test_the_level_is_five_percent():
 def test_the_test_finds_what_is_there():
     """Power: the second run's signal is half as strong again; a real difference is found."""
     rng = np.random.default_rng(1)
-    target_NC, first_NC, second_NC = draw_pair(rng, num_positives=(30, 40), num_pictures=300)
+    target_NC, first_NC, second_NC = draw_pair(rng, num_positives=(30, 40), num_images=300)
     better_NC = first_NC + 1.5 * target_NC
     assert swap_test(target_NC, first_NC, better_NC, num_permutations=499).p_mean == 1 / 500
     assert swap_test(target_NC, first_NC, second_NC, num_permutations=499).p_mean > 0.05

@@ -1,4 +1,4 @@
-"""Every metric on parts of the pictures: by hand, against evaluate on the part alone, and by laws."""
+"""Every metric on parts of the images: by hand, against evaluate on the part alone, and by laws."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_by_hand():
     )
     slices = slice_scores(predictions, ["x", "x", "x", "y", "y"], column="place", num_replicates=0)
     x, y = slices.slices
-    assert (x.value, x.num_pictures, y.value, y.num_pictures) == ("x", 3, "y", 2)
+    assert (x.value, x.num_images, y.value, y.num_images) == ("x", 3, "y", 2)
     assert (x.scores.mean_ap.value, x.scores.mean_ap.count) == (pytest.approx(11 / 12), 2)
     assert (y.scores.mean_ap.value, y.scores.mean_ap.count) == (pytest.approx(1 / 2), 1)
     assert slices.shared_classes == ("cat",)
@@ -69,13 +69,13 @@ def test_numbers_are_cut_at_quartiles():
     predictions = table([[1, 1]] * 12)
     slices = slice_scores(predictions, [float(value) for value in range(11)] + [None], column="size", num_replicates=0)
     assert slices.edges == (0, 2.5, 5, 7.5, 10)
-    assert [(part.value, part.num_pictures) for part in slices.slices] == [
+    assert [(part.value, part.num_images) for part in slices.slices] == [
         ("0 to 2", 3), ("3 to 4", 2), ("5 to 7", 3), ("8 to 10", 3),
     ]  # fmt: skip
     assert slices.num_without == 1
     assert caveats(slices) == [
         "size is cut at its quantiles: 2.5, 5, 7.5.",
-        "1 pictures have no value of size and are in no slice.",
+        "1 images have no value of size and are in no slice.",
     ]
 
 
@@ -83,12 +83,12 @@ def test_edges_that_fall_together_are_one():
     values = [5.0] * 90 + [float(value) for value in range(10)]
     slices = slice_scores(table([[1, 0]] * 100), values, column="size", num_replicates=0)
     assert slices.edges == (0, 5, 9)
-    assert [(part.value, part.num_pictures) for part in slices.slices] == [("0 to 4", 5), ("5 to 9", 95)]
+    assert [(part.value, part.num_images) for part in slices.slices] == [("0 to 4", 5), ("5 to 9", 95)]
 
 
 def test_a_bin_of_one_whole_number_is_that_number_and_others_have_their_edges():
     slices = slice_scores(table([[1, 0]] * 40), [1.0] * 20 + [2.0 + row for row in range(20)], column="n", num_replicates=0)
-    assert [(part.value, part.num_pictures) for part in slices.slices] == [("1", 20), ("2 to 11", 10), ("12 to 21", 10)]
+    assert [(part.value, part.num_images) for part in slices.slices] == [("1", 20), ("2 to 11", 10), ("12 to 21", 10)]
     halves = slice_scores(table([[1, 0]] * 9), [row / 8 for row in range(9)], column="x", num_replicates=0)
     assert [part.value for part in halves.slices] == ["0 to <0.25", "0.25 to <0.5", "0.5 to <0.75", "0.75 to 1"]
     assert halves.edges == (0, 0.25, 0.5, 0.75, 1)
@@ -96,20 +96,18 @@ def test_a_bin_of_one_whole_number_is_that_number_and_others_have_their_edges():
 
 def test_a_few_numbers_are_a_slice_each_and_sorted_as_numbers():
     slices = slice_scores(table([[1, 0]] * 4), [10.0, 9.0, 2.5, 10.0], column="n", num_replicates=0)
-    assert [(part.value, part.num_pictures) for part in slices.slices] == [("2.5", 1), ("9", 1), ("10", 2)]
+    assert [(part.value, part.num_images) for part in slices.slices] == [("2.5", 1), ("9", 1), ("10", 2)]
 
 
 def test_one_value_for_all():
     slices = slice_scores(table([[1, 0]] * 4), ["val"] * 4, column="split", num_replicates=0)
-    assert caveats(slices) == ["All pictures have the same value of split."]
+    assert caveats(slices) == ["All images have the same value of split."]
 
 
 def test_no_value_and_too_many():
     with pytest.raises(UsageError) as error:
         slice_scores(table([[1, 0]] * 4), [None, "", float("nan"), float("inf")], column="place")
-    assert str(error.value) == (
-        "no picture has a value in the column\n  where: --slice place\n  expected: a value for some pictures"
-    )
+    assert str(error.value) == ("no image has a value in the column\n  where: --slice place\n  expected: a value for some images")
     with pytest.raises(UsageError) as error:
         slice_scores(table([[1, 0]] * 51), [f"p{row:02}" for row in range(51)], column="place")
     assert str(error.value) == (
@@ -120,15 +118,15 @@ def test_no_value_and_too_many():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 60), st.integers(0, 2**32 - 1))
-def test_a_slice_is_evaluate_on_its_pictures_and_slices_part_the_pictures(num_pictures: int, seed: int):
+def test_a_slice_is_evaluate_on_its_images_and_slices_part_the_images(num_images: int, seed: int):
     rng = np.random.default_rng(seed)
-    target_NC, logit_NC = rng.integers(-1, 2, (num_pictures, 2)), rng.integers(-3, 4, (num_pictures, 2)).astype(np.float32)
-    values = [[None, "x", "y", "z"][number] for number in rng.integers(0, 4, num_pictures)]
+    target_NC, logit_NC = rng.integers(-1, 2, (num_images, 2)), rng.integers(-3, 4, (num_images, 2)).astype(np.float32)
+    values = [[None, "x", "y", "z"][number] for number in rng.integers(0, 4, num_images)]
     if not any(values):
         return
     predictions = table(target_NC, logit_NC)
     slices = slice_scores(predictions, values, column="place", num_replicates=20)
-    assert sum(part.num_pictures for part in slices.slices) + slices.num_without == num_pictures
+    assert sum(part.num_images for part in slices.slices) + slices.num_without == num_images
     for part in slices.slices:
         alone = judge_predictions(
             predictions.take([row for row, value in enumerate(values) if value == part.value]), num_replicates=20
@@ -138,7 +136,7 @@ def test_a_slice_is_evaluate_on_its_pictures_and_slices_part_the_pictures(num_pi
         if part.scores.mean_ap.count == len(slices.shared_classes) > 0:
             assert part.shared_map.value == pytest.approx(part.scores.mean_ap.value)
             assert part.shared_map.low == pytest.approx(part.scores.mean_ap.low)
-    permuted = rng.permutation(num_pictures)
+    permuted = rng.permutation(num_images)
     again = slice_scores(predictions.take(permuted), [values[row] for row in permuted], column="place", num_replicates=0)
     for part, other in zip(slices.slices, again.slices, strict=True):
         assert part.value == other.value
@@ -150,12 +148,12 @@ def test_a_slice_is_evaluate_on_its_pictures_and_slices_part_the_pictures(num_pi
 def test_no_bin_is_empty_and_every_value_lies_in_its_own(values: list[float]):
     slices = slice_scores(table([[1, 0]] * len(values)), values, column="x", num_replicates=0)
     assert 1 <= len(slices.slices) <= 4
-    assert sum(part.num_pictures for part in slices.slices) == len(values)
+    assert sum(part.num_images for part in slices.slices) == len(values)
     last = len(slices.slices) - 1
     for number, part in enumerate(slices.slices):
         low, high = slices.edges[number : number + 2]
         inside = [value for value in values if low <= value < high or (number == last and value == high)]
-        assert part.num_pictures == len(inside) > 0
+        assert part.num_images == len(inside) > 0
 
 
 def test_json_has_no_nan():

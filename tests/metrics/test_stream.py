@@ -21,7 +21,7 @@ KINDS = (None, 10, 13)
 
 @st.composite
 def tables(draw: st.DrawFn) -> Table:
-    """Up to 30 pictures of 3 classes: ties, negative zero, neighbours that share a bin, huge and tiny scores, unknown targets."""
+    """Up to 30 images of 3 classes: ties, negative zero, neighbours that share a bin, huge and tiny scores, unknown targets."""
     shape = (draw(st.integers(0, 30)), 3)
     target_NC = draw(hnp.arrays(np.int8, shape, elements=st.sampled_from([1, 0, 0, -1])))
     if draw(st.booleans()):
@@ -63,7 +63,7 @@ def test_a_worked_example():
     # at best all three positives before the negative; at worst the negative before both: (2/3 + 3/4) / 2 a positive
     assert found.error_bound_C[0] == pytest.approx(max(2 * (1 - 3 / 4), 2 * (3 / 4 - (2 / 3 + 3 / 4) / 2)) / 3, abs=1e-15)
     assert (found.support_C[0], found.num_negative_C[0], found.num_unknown_C[0]) == (3, 1, 1)
-    assert repr(binned) == "StreamingAP(1 class, 5 pictures, 2^10 bins a class)"
+    assert repr(binned) == "StreamingAP(1 class, 5 images, 2^10 bins a class)"
 
 
 # ---- by the exact function, and by laws
@@ -142,7 +142,7 @@ def test_unknown_targets_count_nowhere(table: Table, num_bits: int | None):
     after = stream.compute()
     np.testing.assert_array_equal(after.ap_C, before.ap_C)
     np.testing.assert_array_equal(after.num_unknown_C, before.num_unknown_C + 5)
-    assert stream.num_pictures == len(target_NC) + 5
+    assert stream.num_images == len(target_NC) + 5
 
 
 @pytest.mark.parametrize("num_bits", KINDS)
@@ -154,7 +154,7 @@ def test_merging_and_computing_leave_what_was_there(num_bits: int | None):
     both = a.merge(b)
     both.update([[0, 0]], [[9.0, 9.0]])
     assert_same(a.compute(), before)
-    assert (a.num_pictures, b.num_pictures, both.num_pictures) == (2, 1, 4)
+    assert (a.num_images, b.num_images, both.num_images) == (2, 1, 4)
     a.update([[0, 0]], [[9.0, 9.0]])  # and it goes on after compute
     assert a.compute().ap_C.tolist() == [1 / 3, 1 / 3]
 
@@ -215,12 +215,12 @@ def test_nan_is_refused_and_nothing_is_added():
         "a score is not a finite number\n"
         "  where: score_NC[1, 0]\n"
         "  got: nan, and 1 more\n"
-        "  expected: a finite number for every picture and class\n"
-        "  next: a picture that was not scored is left out, in both; a model that gives NaN has diverged"
+        "  expected: a finite number for every image and class\n"
+        "  next: an image that was not scored is left out, in both; a model that gives NaN has diverged"
     )
     with pytest.raises(PredictionsError, match="not a finite number"):
         stream.update([[1, 0]], [[1e300, 0.0]])  # no float32
-    assert stream.num_pictures == 0
+    assert stream.num_images == 0
     assert stream.compute().num_unknown_C.tolist() == [0, 0]
 
 
@@ -240,7 +240,7 @@ def test_wrong_shapes_are_told():
     with pytest.raises(UsageError) as caught:
         StreamingAP(3).update([[1, 0]], [[1.0, 2.0]])
     assert str(caught.value) == (
-        "a batch of the wrong shape\n  where: score_NC\n  got: (1, 2)\n  expected: (1, 3) (pictures, classes)"
+        "a batch of the wrong shape\n  where: score_NC\n  got: (1, 2)\n  expected: (1, 3) (images, classes)"
     )
     with pytest.raises(UsageError, match=r"where: target_NC\n  got: \(2, 2\)\n  expected: \(1, 2\)"):
         StreamingAP(2).update([[1, 0], [1, 0]], [[1.0, 2.0]])

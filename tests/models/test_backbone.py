@@ -154,7 +154,7 @@ def test_a_size_that_a_backbone_cannot_read_is_told_before_training():
     with pytest.raises(UsageError) as error:
         require_input_size(model, backbone="swin_s3_tiny_224", image_size_px=100)
     assert str(error.value) == (
-        "the backbone swin_s3_tiny_224 cannot read pictures of 100 px\n  where: --image-size\n"
+        "the backbone swin_s3_tiny_224 cannot read images of 100 px\n  where: --image-size\n"
         "  got: Input height (100) doesn't match model (224).\n"
         "  expected: a size that divides into its patches and stages\n  next: try --image-size 224"
     )

@@ -32,7 +32,7 @@ def lively(name: str, **arguments: object) -> nn.Module:
     return model.eval().to(memory_format=torch.channels_last)
 
 
-def pictures(size_px: int = 64, n: int = 3) -> torch.Tensor:
+def images(size_px: int = 64, n: int = 3) -> torch.Tensor:
     noise = torch.randn(n, 3, size_px, size_px, generator=torch.Generator().manual_seed(1))
     return noise.to(memory_format=torch.channels_last)
 
@@ -55,7 +55,7 @@ BACKBONES = [
 @pytest.mark.parametrize("size_px", [64, 63])
 def test_fused_networks_agree_with_the_plain_ones(name: str, arguments: dict[str, object], size_px: int):
     model = lively(name, **arguments)
-    pixels = pictures(size_px)
+    pixels = images(size_px)
     with torch.inference_mode():
         exact_ND, exact_NC = features(model, pixels), logits(model, pixels)
         frozen = freeze(model, arithmetic=FLOAT, image_size_px=size_px)
@@ -81,7 +81,7 @@ def test_activations_and_sums_leave_with_the_convolution():
 @pytest.mark.parametrize("name", ["test_vit", "convnext_atto"])
 def test_what_cannot_be_fused_is_run_as_it_is(name: str):
     model = lively(name)
-    pixels = pictures(160 if name == "test_vit" else 64)
+    pixels = images(160 if name == "test_vit" else 64)
     frozen = freeze(model, arithmetic=FLOAT, image_size_px=pixels.shape[-1])
     assert frozen.how == "plain"
     with torch.inference_mode():
@@ -95,12 +95,12 @@ def test_the_model_stays_as_it_was():
     freeze(model, arithmetic=HALF, image_size_px=64)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with torch.inference_mode():
-        expected = logits(model, pictures())
-    model.train()(pictures()).sum().backward()  # it still learns
+        expected = logits(model, images())
+    model.train()(images()).sum().backward()  # it still learns
     frozen = freeze(model, arithmetic=FLOAT, image_size_px=64)
     assert not model.training
     with torch.inference_mode():
-        assert distance(frozen.logits(pictures()), expected) > 1e-4  # the statistics moved, and freezing again sees it
+        assert distance(frozen.logits(images()), expected) > 1e-4  # the statistics moved, and freezing again sees it
 
 
 class _Branching(nn.Module):
@@ -127,12 +127,12 @@ def test_only_what_nothing_else_reads_is_fused():
     fused = fused_graph(network)
     assert fused is not None
     with torch.inference_mode():
-        assert distance(fused(pictures()), network(pictures())) < 1e-5
+        assert distance(fused(images()), network(images())) < 1e-5
 
 
 def test_other_threads_go_on_computing_while_a_network_is_traced():
     """torch.fx replaces methods of every module in the process while it traces; the inspector scores in other threads meanwhile."""
-    model, pixels = lively("test_resnet"), pictures()
+    model, pixels = lively("test_resnet"), images()
     frozen = freeze(model, arithmetic=FLOAT, image_size_px=64)
     before = nn.Module.__call__
     is_over = threading.Event()

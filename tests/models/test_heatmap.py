@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from polytag.contracts import Dataset, LabelSet, Preprocessing
 from polytag.data.augment import views
 from polytag.data.boxes import Box, boxes_reader
+from polytag.data.images import read_image
 from polytag.data.load import ReadOptions, load_dataset
-from polytag.data.pictures import read_picture
 from polytag.errors import UsageError
 from polytag.models.backbone import build_model, linear_head
 from polytag.models.device import Arithmetic
@@ -159,7 +159,7 @@ def test_a_backbone_that_cannot_be_mapped_is_told():
 
 
 def probed(backbone: str, train_set: Dataset, *, preprocessing: Preprocessing, weights: str = "random", **arguments: object):
-    """A linear probe; with random weights, batch statistics are taken from a few of the pictures first."""
+    """A linear probe; with random weights, batch statistics are taken from a few of the images first."""
     torch.manual_seed(0)
     model = build_model(backbone, num_classes=len(train_set.label_set), weights=weights, backbone_args=arguments)
     if weights == "random":
@@ -172,11 +172,11 @@ def probed(backbone: str, train_set: Dataset, *, preprocessing: Preprocessing, w
 
 
 def model_input(path: Path, preprocessing: Preprocessing) -> Tensor:
-    return to_input(torch.from_numpy(views(read_picture(path), preprocessing)), preprocessing, "cpu")
+    return to_input(torch.from_numpy(views(read_image(path), preprocessing)), preprocessing, "cpu")
 
 
 def pointing_game(model: nn.Module, dataset: Dataset, boxes_of, *, preprocessing: Preprocessing) -> tuple[float, float]:
-    """Over all present (picture, class): how often the warmest place is in a box of the class, and what share boxes cover."""
+    """Over all present (image, class): how often the warmest place is in a box of the class, and what share boxes cover."""
     hits: list[bool] = []
     covered: list[float] = []
     for row, path in enumerate(dataset.paths):

@@ -1,4 +1,4 @@
-"""A small untrained model in a checkpoint folder, and pictures of every size for it."""
+"""A small untrained model in a checkpoint folder, and images of every size for it."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ LABELS = LabelSet(names=("cat", "dog", "big, old tree"))
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """test_resnet with random weights whose head is turned up, so that pictures get different answers."""
+    """test_resnet with random weights whose head is turned up, so that images get different answers."""
     torch.manual_seed(0)
     model = build_model("test_resnet", num_classes=3)
     head = model.get_classifier()
@@ -37,9 +37,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """75 pictures, from 8 to 300 pixels wide: more than two batches, that take very different times to decode."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """75 images, from 8 to 300 pixels wide: more than two batches, that take very different times to decode."""
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for row in range(75):
         size = (int(rng.integers(8, 300)), int(rng.integers(8, 120)))

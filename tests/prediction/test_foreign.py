@@ -1,4 +1,4 @@
-"""Scores in one file and their truth in another, with no picture at hand."""
+"""Scores in one file and their truth in another, with no image at hand."""
 
 from pathlib import Path
 
@@ -66,10 +66,10 @@ def test_a_truth_beside_replaces_the_files_own(tmp_path: Path):
     assert judged(tmp_path, "id,labels\na.jpg,cat\n", scores=scores).predictions.target_NC.tolist() == [[1]]
 
 
-def test_pictures_of_the_truth_that_are_not_scored_are_told(tmp_path: Path):
+def test_images_of_the_truth_that_are_not_scored_are_told(tmp_path: Path):
     truth = "id,labels,split\na.jpg,cat,val\nb.jpg,dog,val\nc.jpg,,test\nd.jpg,,val\ne.jpg,cat,train\n"
     made = judged(tmp_path, truth)
-    assert made.notes == ("only 2 of the truth's 3 pictures of split val are scored; the others count nowhere",)
+    assert made.notes == ("only 2 of the truth's 3 images of split val are scored; the others count nowhere",)
     assert made.row_N is not None
     assert made.row_N.tolist() == [0, 1, 2]
 
@@ -95,7 +95,7 @@ def test_ids_that_do_not_match(tmp_path: Path):
     with pytest.raises(PredictionsError) as error:
         judged(tmp_path, "id,labels\na,cat\nb,\nc,\nd,dog\n")
     assert str(error.value) == (
-        f"3 of 3 scored pictures are not in the truth\n  where: csv {tmp_path / 'truth.csv'}\n  got: a.jpg, b.jpg, c.jpg\n"
+        f"3 of 3 scored images are not in the truth\n  where: csv {tmp_path / 'truth.csv'}\n  got: a.jpg, b.jpg, c.jpg\n"
         "  expected: ids such as a, b, c (4 in all)\n  next: the ids differ only in the ending of the file name: spell them alike"
     )
 
@@ -103,7 +103,7 @@ def test_ids_that_do_not_match(tmp_path: Path):
 def test_what_a_truth_should_not_say(tmp_path: Path):
     with pytest.raises(AnnotationError, match=r"a row does not fit the header\n  where: .*truth\.csv:3\n"):
         judged(tmp_path, "id,labels\na.jpg,cat\nb.jpg\n")
-    with pytest.raises(AnnotationError, match=r"a picture is listed twice\n  where: .*truth\.csv:3\n"):
+    with pytest.raises(AnnotationError, match=r"an image is listed twice\n  where: .*truth\.csv:3\n"):
         judged(tmp_path, "id,labels\na.jpg,cat\na.jpg,cat\n")
     with pytest.raises(AnnotationError, match=r"a label outside 1, 0, -1\n  where: .*truth\.csv:2\n"):
         judged(tmp_path, "id,cat,dog,elk\na.jpg,0.5,0,0\n")
@@ -122,7 +122,7 @@ def test_a_rank_is_not_written(tmp_path: Path):
 # ---- columns to slice by
 
 
-def pictures(folder: Path) -> Judged:
+def images(folder: Path) -> Judged:
     (folder / "one").mkdir()
     for name, size in (("a.jpg", (40, 30)), ("one/b.jpg", (20, 10))):
         Image.new("RGB", size).save(folder / name)
@@ -131,21 +131,21 @@ def pictures(folder: Path) -> Judged:
 
 
 def test_columns_of_the_data_set(tmp_path: Path):
-    made = pictures(tmp_path)
+    made = images(tmp_path)
     assert column_values(made, "num_labels") == [1, 2, 0]
     assert column_values(made, "split") == ["val", "val", "train"]
     assert column_values(made, "source") == [str(tmp_path), str(tmp_path / "one"), str(tmp_path)]
     assert column_values(made, "size") == [1200, 200, None]
-    assert made.predictions.picture_paths[0] == str(tmp_path / "a.jpg")
+    assert made.predictions.image_paths[0] == str(tmp_path / "a.jpg")
 
 
-def test_a_picture_in_two_splits_has_both(tmp_path: Path):
+def test_an_image_in_two_splits_has_both(tmp_path: Path):
     truth = "id,labels,split\na.jpg,cat,val\na.jpg,cat,test\nb.jpg,dog,val\nc.jpg,,test\n"
     assert column_values(judged(tmp_path, truth), "split") == ["val and test", "val", "test"]
 
 
 def test_columns_of_a_table(tmp_path: Path):
-    made = pictures(tmp_path)
+    made = images(tmp_path)
     table = write(tmp_path / "c.csv", "id,camera,year,iso,odd\nb.jpg,X,2007,,1\na.jpg,,2012,50.5,inf\nzz.jpg,Y,2008,1,2\n")
     assert column_values(made, "camera", table=table) == [None, "X", None]
     assert column_values(made, "year", table=table) == [2012, 2007, None]
@@ -154,7 +154,7 @@ def test_columns_of_a_table(tmp_path: Path):
 
 
 def test_columns_that_cannot_be(tmp_path: Path):
-    made = pictures(tmp_path)
+    made = images(tmp_path)
     with pytest.raises(UsageError) as error:
         column_values(made, "num_label")
     assert str(error.value) == (
@@ -170,15 +170,15 @@ def test_columns_that_cannot_be(tmp_path: Path):
     with pytest.raises(PredictionsError) as error:
         column_values(made, "camera", table=table)
     assert str(error.value) == (
-        f"none of the scored pictures is in the table of columns\n  where: {table}\n  got: ids in 'id' such as x\n"
+        f"none of the scored images is in the table of columns\n  where: {table}\n  got: ids in 'id' such as x\n"
         "  expected: ids such as a.jpg, b.jpg, c.jpg"
     )
     with pytest.raises(PredictionsError) as error:
         column_values(made, "camera", table=write(tmp_path / "c.csv", "id,camera\nx,1\nx,2\n"))
     assert str(error.value) == (
-        f"a picture id is given twice\n  where: {table}:3\n  got: 'x'\n  expected: every id once in a table of columns"
+        f"an image id is given twice\n  where: {table}:3\n  got: 'x'\n  expected: every id once in a table of columns"
     )
-    with pytest.raises(PredictionsError, match=r"^no column of picture ids\n"):
+    with pytest.raises(PredictionsError, match=r"^no column of image ids\n"):
         column_values(made, "camera", table=write(tmp_path / "c.csv", "key,camera\nx,1\n"))
 
 
@@ -187,22 +187,22 @@ def test_what_is_not_known_without_a_data_set(tmp_path: Path):
     with pytest.raises(UsageError) as error:
         column_values(alone, "split")
     assert str(error.value) == (
-        "the splits of these pictures are not known\n  where: --slice split\n  got: predictions without a data set\n"
+        "the splits of these images are not known\n  where: --slice split\n  got: predictions without a data set\n"
         "  expected: --truth DATA, a data set with splits"
     )
     with pytest.raises(PredictionsError) as error:
         column_values(alone, "size")
     assert str(error.value) == (
-        "the sizes of these pictures cannot be told\n  where: --slice size\n  got: predictions without paths of pictures\n"
-        "  expected: pictures that can be opened\n"
-        "  next: give --truth DATA with its pictures, or sizes in a table with --columns"
+        "the sizes of these images cannot be told\n  where: --slice size\n  got: predictions without paths of images\n"
+        "  expected: images that can be opened\n"
+        "  next: give --truth DATA with its images, or sizes in a table with --columns"
     )
     assert column_values(alone, "source") == [None, None, None]
 
 
 @pytest.mark.slow
 def test_a_large_csv_is_read_in_seconds_and_to_the_last_bit(tmp_path: Path):
-    """20,000 pictures of 80 classes; five times that, measured apart, stays in proportion."""
+    """20,000 images of 80 classes; five times that, measured apart, stays in proportion."""
     numbers = np.random.default_rng(0).random((20_000, 80))
     path = tmp_path / "large.csv"
     with path.open("w") as file:

@@ -71,11 +71,11 @@ def test_a_binarizer_of_scikit_learn_names_the_classes(tmp_path: Path):
         (
             {"y_score": SCORES[:, 0]},
             "scores that are no table of numbers\n  where: {path}\n  got: y_score: float64 of shape (2,)\n"
-            "  expected: numbers of shape (pictures, classes)",
+            "  expected: numbers of shape (images, classes)",
         ),
         (
             {"y_score": SCORES, "ids": np.array(["a"])},
-            "names that do not fit the pictures\n  where: {path}\n  got: ids: <U1 of shape (1,)\n"
+            "names that do not fit the images\n  where: {path}\n  got: ids: <U1 of shape (1,)\n"
             "  expected: 2 names, a list of text or whole numbers",
         ),
         (
@@ -97,7 +97,7 @@ def test_a_binarizer_of_scikit_learn_names_the_classes(tmp_path: Path):
         ),
         (
             {"y_score": np.array([[0.5, np.inf], [0, 0]])},
-            "a score is not a finite number\n  where: {path}, row 1\n  got: inf for picture 'row 1', class '1'\n"
+            "a score is not a finite number\n  where: {path}, row 1\n  got: inf for image 'row 1', class '1'\n"
             "  expected: a finite number for every class",
         ),
         (

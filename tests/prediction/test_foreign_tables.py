@@ -66,7 +66,7 @@ def test_ids_are_texts_and_rows_without_any_are_numbered(tmp_path: Path):
 
 def test_columns_that_are_chosen(tmp_path: Path):
     path = written(tmp_path, "key,seconds,cat,dog,what\na,0.1,1,2,cat dog\n")
-    options = ReadOptions(picture_column="key", labels_column="what", separator=" ", class_columns=("dog", "cat"))
+    options = ReadOptions(image_column="key", labels_column="what", separator=" ", class_columns=("dog", "cat"))
     made = read_scores(path, scale="logit", options=options)
     assert (made.ids, made.label_set.names, made.logit_NC.tolist(), made.target_NC.tolist()) == (
         ("a",),
@@ -112,16 +112,16 @@ def test_numbers_are_read_to_the_last_bit(tmp_path: Path):
         ),
         (
             "id,cat\na,nan\n",
-            "a score is not a finite number\n  where: {path}:2\n  got: nan for picture 'a', class 'cat'\n"
+            "a score is not a finite number\n  where: {path}:2\n  got: nan for image 'a', class 'cat'\n"
             "  expected: a finite number for every class",
         ),
         (
             "id,cat\na,1\nb,2\na,3\n",
-            "a picture id is scored twice\n  where: {path}:4\n  got: 'a', first at {path}:2\n  expected: every id once",
+            "an image id is scored twice\n  where: {path}:4\n  got: 'a', first at {path}:2\n  expected: every id once",
         ),
-        ("id,cat\n,3\n", "a row without a picture id\n  where: {path}:2\n  got: '' in column 'id'\n  expected: an id in every row"),
+        ("id,cat\n,3\n", "a row without an image id\n  where: {path}:2\n  got: '' in column 'id'\n  expected: an id in every row"),
         ("id,cat,cat\n", "a column is given twice\n  where: {path}:1\n  got: 'cat'\n  expected: every column once"),
-        ("id,cat\n", "no scored picture in the file\n  where: {path}\n  expected: a row a picture"),
+        ("id,cat\n", "no scored image in the file\n  where: {path}\n  expected: a row an image"),
         (
             "",
             "no column of scores\n  where: {path}:1\n  got: no column\n"
@@ -135,7 +135,7 @@ def test_numbers_are_read_to_the_last_bit(tmp_path: Path):
         (
             "id,logit/cat,prob/cat\na,1,0.5\n",
             "two kinds of scores in one table\n  where: {path}:1\n  got: logit/cat, prob/cat\n"
-            "  expected: one number for each picture and class\n  next: remove the columns of one kind",
+            "  expected: one number for each image and class\n  next: remove the columns of one kind",
         ),
         (
             "id,logit/cat,target/cats\na,1,1\n",
@@ -191,9 +191,9 @@ def test_our_own_files_say_what_they_hold_and_their_labels_are_no_truth(tmp_path
     label_set = LabelSet(names=("cat", "split"))
     with PredictionsWriter(tmp_path / name, label_set=label_set) as writer:
         writer.write(["a", "b"], ["p/a.jpg", "p/b.jpg"], np.array([[2.0, -1], [-3, 0.5]]))
-        writer.fail("broken", "p/broken.jpg", "the picture is empty")
+        writer.fail("broken", "p/broken.jpg", "the image is empty")
     made = read_scores(tmp_path / name)
-    assert (made.ids, made.label_set, made.picture_paths) == (("a", "b"), label_set, ("p/a.jpg", "p/b.jpg"))
+    assert (made.ids, made.label_set, made.image_paths) == (("a", "b"), label_set, ("p/a.jpg", "p/b.jpg"))
     assert made.scale == ("logit" if name == "p.parquet" else "probability")
     np.testing.assert_allclose(made.logit_NC, [[2, -1], [-3, 0.5]], atol=1e-12)
     assert (made.target_NC == -1).all()
@@ -232,7 +232,7 @@ def test_parquet_keeps_float32_and_tells_nulls_and_texts(tmp_path: Path):
     pq.write_table(pa.table({"id": ["a"], "cat": pa.array([0.5], pa.float32())}), path)
     assert read_scores(path, scale="logit").logit_NC.dtype == np.float32
     pq.write_table(pa.table({"id": ["a", "b"], "cat": [0.5, None]}), path)
-    with pytest.raises(PredictionsError, match=rf"a score is not a finite number\n  where: {path}:2\n  got: nan for picture 'b'"):
+    with pytest.raises(PredictionsError, match=rf"a score is not a finite number\n  where: {path}:2\n  got: nan for image 'b'"):
         read_scores(path, scale="logit")
     pq.write_table(pa.table({"id": ["a"], "cat": ["high"]}), path)
     with pytest.raises(PredictionsError) as error:
@@ -294,11 +294,11 @@ def test_json_lines_with_truth_by_class(tmp_path: Path):
         ),
         (
             [{"id": "a", "scores": {"cat": 1}}, {"id": "b"}],
-            "a picture without scores\n  where: {path}:2\n  got: scores: None\n  expected: an object with a number for each class",
+            "an image without scores\n  where: {path}:2\n  got: scores: None\n  expected: an object with a number for each class",
         ),
         (
             [{"id": "a", "scores": {"cat": float("nan")}}],
-            "a score is not a finite number\n  where: {path}:1\n  got: nan for picture 'a', class 'cat'\n"
+            "a score is not a finite number\n  where: {path}:1\n  got: nan for image 'a', class 'cat'\n"
             "  expected: a finite number for every class",
         ),
     ],

@@ -14,11 +14,11 @@ VAL = {"cat": {"a": 1, "b": -1, "c": 1, "d": 0}, "dog": {"a": -1, "b": 1, "c": 1
 
 @pytest.fixture
 def devkit(tmp_path: Path) -> Path:
-    """A devkit without any picture: the lists are enough to judge."""
+    """A devkit without any image: the lists are enough to judge."""
     main = tmp_path / "VOCdevkit" / "VOC2012" / "ImageSets" / "Main"
     main.mkdir(parents=True)
     for name, labels in VAL.items():
-        (main / f"{name}_val.txt").write_text("".join(f"{picture} {label:2}\n" for picture, label in labels.items()))
+        (main / f"{name}_val.txt").write_text("".join(f"{image} {label:2}\n" for image, label in labels.items()))
         (main / f"{name}_train.txt").write_text("t1  1\nt2 -1\n")
     (main / "val.txt").write_text("a\nb\nc\nd\n")
     return tmp_path / "VOCdevkit"
@@ -58,25 +58,25 @@ def test_a_devkit_of_another_year_may_say_probability(devkit: Path, tmp_path: Pa
     assert made.probability_NC[:, 0].tolist() == [0.75, 0.1, 0.9, 0]
 
 
-def test_pictures_without_a_line_are_ranked_last_as_in_the_devkit(devkit: Path, tmp_path: Path):
+def test_images_without_a_line_are_ranked_last_as_in_the_devkit(devkit: Path, tmp_path: Path):
     files = {**GOOD, "comp1_cls_val_cat": "c 120\nb -3\n"}
     judged = read_judged(results(tmp_path / "mine", **files), truth=devkit)
     assert judged.predictions.logit_NC[:, 0].tolist() == [-4, -3, 120, -4]
     assert judged.notes == (
-        "the result file of 1 class leaves out up to 2 of 4 pictures: those are ranked last, together, as VOC's devkit ranks them",
+        "the result file of 1 class leaves out up to 2 of 4 images: those are ranked last, together, as VOC's devkit ranks them",
     )
     assert judge_predictions(judged.predictions, num_replicates=0).ap_C[0] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     with pytest.raises(PredictionsError) as error:
         read_judged(tmp_path / "mine", truth=devkit, scale="probability")
     assert str(error.value) == (
-        f"the result files leave pictures out\n  where: {tmp_path / 'mine'}/comp1_cls_val_*.txt\n"
-        "  got: no line for 2 of 4 pictures in the file of class 'cat'\n"
-        "  expected: a line for every picture, if the confidences are probabilities\n"
-        "  next: say --scores rank: pictures that are left out are then ranked last"
+        f"the result files leave images out\n  where: {tmp_path / 'mine'}/comp1_cls_val_*.txt\n"
+        "  got: no line for 2 of 4 images in the file of class 'cat'\n"
+        "  expected: a line for every image, if the confidences are probabilities\n"
+        "  next: say --scores rank: images that are left out are then ranked last"
     )
 
 
-def test_a_picture_that_no_file_names_still_counts(devkit: Path, tmp_path: Path):
+def test_an_image_that_no_file_names_still_counts(devkit: Path, tmp_path: Path):
     files = {name: "".join(line for line in text.splitlines(True) if line[0] != "c") for name, text in GOOD.items()}
     made = read_judged(results(tmp_path / "mine", **files), truth=devkit).predictions
     assert made.ids == ("a", "b", "c", "d")
@@ -112,20 +112,20 @@ def test_several_competitions_and_none(devkit: Path, tmp_path: Path):
         (
             "a 1\nb\n",
             "a line of a VOC result file cannot be read\n  where: {path}:2\n  got: 'b'\n"
-            "  expected: a picture id and a finite confidence",
+            "  expected: an image id and a finite confidence",
         ),
         (
             "a high\n",
             "a line of a VOC result file cannot be read\n  where: {path}:1\n  got: 'a high'\n"
-            "  expected: a picture id and a finite confidence",
+            "  expected: an image id and a finite confidence",
         ),
         (
             "\na nan\n",
             "a line of a VOC result file cannot be read\n  where: {path}:2\n  got: 'a nan'\n"
-            "  expected: a picture id and a finite confidence",
+            "  expected: an image id and a finite confidence",
         ),
-        ("a 1\nb 1\na 2\n", "a picture id is scored twice\n  where: {path}:3\n  got: 'a'\n  expected: every id once"),
-        ("\n", "an empty VOC result file\n  where: {path}\n  got: no line\n  expected: a line a picture: its id and a confidence"),
+        ("a 1\nb 1\na 2\n", "an image id is scored twice\n  where: {path}:3\n  got: 'a'\n  expected: every id once"),
+        ("\n", "an empty VOC result file\n  where: {path}\n  got: no line\n  expected: a line an image: its id and a confidence"),
     ],
 )
 def test_what_a_result_file_should_not_say(tmp_path: Path, text: str, message: str):
@@ -135,8 +135,8 @@ def test_what_a_result_file_should_not_say(tmp_path: Path, text: str, message: s
     assert str(error.value) == message.format(path=folder / "comp1_cls_val_cat.txt")
 
 
-def test_a_class_without_a_file_and_a_picture_of_another_set(devkit: Path, tmp_path: Path):
+def test_a_class_without_a_file_and_an_image_of_another_set(devkit: Path, tmp_path: Path):
     with pytest.raises(PredictionsError, match=r"only in the truth: dog"):
         read_scores(results(tmp_path / "one", comp1_cls_val_cat="a 1\nb 2\nc 3\nd 4\n"), truth=devkit)
-    with pytest.raises(PredictionsError, match=r"1 of 5 scored pictures are not in the truth\n.*\n  got: z\n"):
+    with pytest.raises(PredictionsError, match=r"1 of 5 scored images are not in the truth\n.*\n  got: z\n"):
         read_scores(results(tmp_path / "z", **{**GOOD, "comp1_cls_val_cat": "z 1\n"}), truth=devkit)

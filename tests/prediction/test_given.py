@@ -121,11 +121,11 @@ def test_the_three_scales():
 # ---- numbers and ids that cannot be
 
 
-def test_a_probability_outside_names_picture_and_class():
+def test_a_probability_outside_names_image_and_class():
     with pytest.raises(PredictionsError) as error:
         to_predictions(table([[0.1, 0.9], [1.25, -3]]), scale="probability")
     assert str(error.value) == (
-        "a probability outside 0 to 1\n  where: s.csv:3\n  got: 1.25 for picture 'b', class 'cat', and 1 more\n"
+        "a probability outside 0 to 1\n  where: s.csv:3\n  got: 1.25 for image 'b', class 'cat', and 1 more\n"
         "  expected: numbers from 0 to 1\n  next: if these are scores before the sigmoid, say --scores logit"
     )
 
@@ -136,7 +136,7 @@ def test_a_score_that_is_not_finite(bad: float, scale: str):
     with pytest.raises(PredictionsError) as error:
         to_predictions(table([[0.1, bad], [0.5, 0.5]]), scale=scale)
     assert str(error.value) == (
-        f"a score is not a finite number\n  where: s.csv:2\n  got: {bad} for picture 'a', class 'dog'\n"
+        f"a score is not a finite number\n  where: s.csv:2\n  got: {bad} for image 'a', class 'dog'\n"
         "  expected: a finite number for every class"
     )
 
@@ -145,15 +145,15 @@ def test_ids_given_twice():
     with pytest.raises(PredictionsError) as error:
         to_predictions(table(np.zeros((4, 2)), ids=("a", "b", "a", "b")), scale="logit")
     assert str(error.value) == (
-        "a picture id is scored twice\n  where: s.csv:4\n  got: 'a', first at s.csv:2; 2 rows repeat an id\n"
+        "an image id is scored twice\n  where: s.csv:4\n  got: 'a', first at s.csv:2; 2 rows repeat an id\n"
         "  expected: every id once"
     )
 
 
-def test_no_picture_and_no_class_name():
+def test_no_image_and_no_class_name():
     with pytest.raises(PredictionsError) as error:
         to_predictions(table(np.zeros((0, 2)), ids=()), scale="logit")
-    assert str(error.value) == "no scored picture in the file\n  where: s.csv\n  expected: a row a picture"
+    assert str(error.value) == "no scored image in the file\n  where: s.csv\n  expected: a row an image"
     twice = Given(
         source="s.csv", ids=("a",), classes=("cat", "cat"), value_NC=np.zeros((1, 2)), target_NC=None, where=str, scale="logit"
     )

@@ -40,12 +40,12 @@ def model() -> nn.Module:
 
 
 @pytest.fixture
-def paths(pictures: list[Path], tmp_path: Path) -> list[Path]:
-    """Five pictures, copies, the third of which is none."""
-    copies = [tmp_path / f"{number}{path.suffix}" for number, path in enumerate(pictures[:5])]
-    for copy, path in zip(copies, pictures, strict=False):
+def paths(images: list[Path], tmp_path: Path) -> list[Path]:
+    """Five images, copies, the third of which is none."""
+    copies = [tmp_path / f"{number}{path.suffix}" for number, path in enumerate(images[:5])]
+    for copy, path in zip(copies, images, strict=False):
         shutil.copy(path, copy)
-    copies[2].write_bytes(b"no picture")
+    copies[2].write_bytes(b"no image")
     return copies
 
 
@@ -110,8 +110,8 @@ def test_other_settings_have_other_features(model: nn.Module, paths: list[Path],
     assert not kept(model, paths, tmp_path / "c", **changes).is_kept
 
 
-@pytest.mark.parametrize("change", ["weight", "statistic", "picture", "order", "fewer", "torch"])
-def test_another_network_and_other_pictures_have_other_features(
+@pytest.mark.parametrize("change", ["weight", "statistic", "image", "order", "fewer", "torch"])
+def test_another_network_and_other_images_have_other_features(
     model: nn.Module, paths: list[Path], tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ):
     kept(model, paths, tmp_path / "c").get(calculating(model, paths))
@@ -121,7 +121,7 @@ def test_another_network_and_other_pictures_have_other_features(
                 next(model.parameters())[0, 0, 0, 0] += 1e-6
         case "statistic":
             next(value for name, value in model.named_buffers() if name.endswith("running_var"))[0] += 1e-6
-        case "picture":
+        case "image":
             shutil.copy(paths[1], paths[0])
         case "order":
             paths.reverse()
@@ -161,12 +161,12 @@ def test_a_damaged_file_is_no_file_and_is_replaced(model: nn.Module, paths: list
     assert kept(model, paths, tmp_path / "c").is_kept
 
 
-def test_a_picture_that_can_be_read_after_all_makes_it_stale(
+def test_an_image_that_can_be_read_after_all_makes_it_stale(
     model: nn.Module, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """As after a moment without memory, or on a share that was away: the file has not changed, and so neither has the name."""
     kept(model, paths, tmp_path / "c").get(calculating(model, paths))
-    monkeypatch.setattr(kept_features, "read_picture", lambda path: None)
+    monkeypatch.setattr(kept_features, "read_image", lambda path: None)
     assert not kept(model, paths, tmp_path / "c").is_kept
 
 
@@ -178,7 +178,7 @@ def test_what_is_calculated_in_a_moment_is_not_kept(
     assert not (tmp_path / "c").exists()
 
 
-def test_nothing_is_kept_where_no_picture_can_be_read(model: nn.Module, paths: list[Path], tmp_path: Path):
+def test_nothing_is_kept_where_no_image_can_be_read(model: nn.Module, paths: list[Path], tmp_path: Path):
     kept(model, paths, tmp_path / "c").get(lambda: (np.zeros((0, 0), np.float32), np.zeros(0, np.int64), ()))
     assert not (tmp_path / "c").exists()
 
@@ -204,17 +204,17 @@ def test_it_is_removed_with_everything_else_that_is_kept(model: nn.Module, paths
     assert kept_files(tmp_path / "c") == []
 
 
-def test_they_are_the_features_that_are_extracted(model: nn.Module, pictures: list[Path], tmp_path: Path):
+def test_they_are_the_features_that_are_extracted(model: nn.Module, images: list[Path], tmp_path: Path):
     """The network as scoring runs it, against the network as timm wrote it."""
     from polytag.contracts import Dataset, LabelSet
 
     dataset = Dataset(
-        ids=tuple(map(str, range(5))), paths=tuple(pictures[:5]), target_NC=np.zeros((5, 1), np.int8), split_N=("train",) * 5,
+        ids=tuple(map(str, range(5))), paths=tuple(images[:5]), target_NC=np.zeros((5, 1), np.int8), split_N=("train",) * 5,
         label_set=LabelSet(names=("x",)), source="test",
     )  # fmt: skip
     settings = {key: SETTINGS[key] for key in ("preprocessing", "arithmetic")}
-    expected, *_ = kept(model, pictures[:5], tmp_path / "c").get(calculating(model, pictures[:5]))
-    got, *_ = kept(model, pictures[:5], tmp_path / "d").get(
-        lambda: extract_features(model, dataset, source=from_files(pictures[:5], settings["preprocessing"]), **settings)
+    expected, *_ = kept(model, images[:5], tmp_path / "c").get(calculating(model, images[:5]))
+    got, *_ = kept(model, images[:5], tmp_path / "d").get(
+        lambda: extract_features(model, dataset, source=from_files(images[:5], settings["preprocessing"]), **settings)
     )
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)

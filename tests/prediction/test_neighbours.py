@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
 from polytag.contracts import Dataset, LabelSet
-from polytag.data.pictures import read_picture
+from polytag.data.images import read_image
 from polytag.errors import DataError
 from polytag.models.checkpoint import Checkpoint
 from polytag.prediction.inference import Predictor
@@ -21,9 +21,9 @@ from polytag.prediction.neighbours import (
     FeatureTable,
     build_features,
     features_key,
+    image_feature,
     nearest,
     normalised,
-    picture_feature,
     read_features,
     save_features,
 )
@@ -35,9 +35,9 @@ def predictor(checkpoint: Checkpoint) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def dataset(pictures: list[Path]) -> Dataset:
-    """30 pictures, the first 20 train; the last one is a copy of the first."""
-    paths = (*pictures[:29], pictures[0])
+def dataset(images: list[Path]) -> Dataset:
+    """30 images, the first 20 train; the last one is a copy of the first."""
+    paths = (*images[:29], images[0])
     return Dataset(
         ids=tuple(str(row) for row in range(30)),
         paths=paths,
@@ -65,7 +65,7 @@ def random_table(num_rows: int, *, num_features: int = 32, seed: int = 0) -> Fea
     )
 
 
-def test_a_copy_is_nearest_at_distance_zero_and_the_picture_itself_is_left_out(table: FeatureTable):
+def test_a_copy_is_nearest_at_distance_zero_and_the_image_itself_is_left_out(table: FeatureTable):
     (index, distance), *others = nearest(table, table.feature_ND[0], k=5, without=("train", "0"))
     assert (table.split_N[index], table.ids[index]) == ("val", "29")
     assert distance == pytest.approx(0, abs=1e-6)
@@ -111,15 +111,15 @@ def test_ties_stand_in_table_order_and_zeros_are_at_distance_one():
     assert not normalised(np.array([np.nan, 1])).any()
 
 
-def test_a_picture_by_itself_has_the_features_it_has_in_the_table(table: FeatureTable, predictor: Predictor, dataset: Dataset):
+def test_an_image_by_itself_has_the_features_it_has_in_the_table(table: FeatureTable, predictor: Predictor, dataset: Dataset):
     for row in (0, 7, 25):
-        alone_D = picture_feature(predictor, read_picture(dataset.paths[row]))
+        alone_D = image_feature(predictor, read_image(dataset.paths[row]))
         (index, distance), *_ = nearest(table, alone_D, k=1, among_N=np.arange(30) == row)
         assert index == row
         assert distance < 1e-5
 
 
-def test_pictures_that_cannot_be_read_are_left_out(predictor: Predictor, dataset: Dataset, tmp_path: Path):
+def test_images_that_cannot_be_read_are_left_out(predictor: Predictor, dataset: Dataset, tmp_path: Path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     paths = (tmp_path / "missing.jpg", *dataset.paths[1:-1], tmp_path / "broken.png")
     done: list[int] = []
@@ -127,12 +127,12 @@ def test_pictures_that_cannot_be_read_are_left_out(predictor: Predictor, dataset
     assert table.ids == dataset.ids[1:-1]
     assert table.row_N.tolist() == list(range(1, 29))
     assert sum(done) == 30
-    with pytest.raises(DataError, match="no picture of the data set can be read"):
+    with pytest.raises(DataError, match="no image of the data set can be read"):
         build_features(predictor, replace(dataset.take([0]), paths=(tmp_path / "missing.jpg",)))
 
 
 def test_whatever_on_batch_raises_ends_the_building(predictor: Predictor, dataset: Dataset):
-    def stop(num_pictures: int) -> None:
+    def stop(num_images: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -155,7 +155,7 @@ def test_the_file_gives_the_same_table_back(table: FeatureTable, predictor: Pred
     assert read_features(tmp_path / "cache", predictor, relabelled) is not None  # labels change no feature
 
 
-def test_another_model_another_preprocessing_and_a_changed_picture_have_no_table(
+def test_another_model_another_preprocessing_and_a_changed_image_have_no_table(
     predictor: Predictor, dataset: Dataset, tmp_path: Path
 ):
     path = tmp_path / "0.png"
@@ -207,7 +207,7 @@ def test_the_key_is_stable(predictor: Predictor, dataset: Dataset):
     assert features_key(predictor, dataset) == features_key(predictor, dataset)
 
 
-def test_a_hundred_thousand_pictures_are_searched_in_well_under_a_second():
+def test_a_hundred_thousand_images_are_searched_in_well_under_a_second():
     table = random_table(100_000, num_features=512)
     query_D = table.feature_ND[5]
     nearest(table, query_D, k=1)  # the lengths are worked out once
@@ -224,10 +224,10 @@ def _seconds(call) -> float:
 
 def test_a_real_copy_in_other_words_is_nearest(predictor: Predictor, dataset: Dataset, table: FeatureTable, tmp_path: Path):
     """Saved anew, as JPEG and a little smaller: still the nearest."""
-    picture = read_picture(dataset.paths[5])
-    picture.resize((max(8, picture.width * 9 // 10), max(8, picture.height * 9 // 10)), Image.Resampling.BICUBIC).save(
+    image = read_image(dataset.paths[5])
+    image.resize((max(8, image.width * 9 // 10), max(8, image.height * 9 // 10)), Image.Resampling.BICUBIC).save(
         tmp_path / "again.jpg", quality=90
     )
-    (index, distance), *_ = nearest(table, picture_feature(predictor, read_picture(tmp_path / "again.jpg")), k=3)
+    (index, distance), *_ = nearest(table, image_feature(predictor, read_image(tmp_path / "again.jpg")), k=3)
     assert table.ids[index] == "5"
     assert distance < 0.05

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from polytag.data.augment import views
-from polytag.data.pictures import read_picture
+from polytag.data.images import read_image
 from polytag.models.device import Arithmetic
 from polytag.prediction.inference import Predictor, apply, run
 from polytag.prediction.streams import in_streams
@@ -62,12 +62,12 @@ def test_an_error_is_raised_where_its_result_would_be():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_number_of_streams_changes_no_bit(checkpoint, pictures, precision: str):
+def test_the_number_of_streams_changes_no_bit(checkpoint, images, precision: str):
     predictor = Predictor.load(checkpoint, device="cpu", precision=precision)
     before = torch.get_num_threads()
 
     def scores() -> bytes:
-        return b"".join(scored.output_ND.tobytes() for scored in predictor.score_files(pictures))
+        return b"".join(scored.output_ND.tobytes() for scored in predictor.score_files(images))
 
     several = scores()
     torch.set_num_threads(1)
@@ -77,7 +77,7 @@ def test_the_number_of_streams_changes_no_bit(checkpoint, pictures, precision: s
         torch.set_num_threads(before)
 
 
-def test_the_fast_path_gives_what_the_plain_one_gives(checkpoint, pictures):
+def test_the_fast_path_gives_what_the_plain_one_gives(checkpoint, images):
     """Plain: the model as it was loaded, one batch after the other, in the calling thread."""
     chosen = replace(checkpoint, preprocessing=replace(checkpoint.preprocessing, crops="flip"))
     predictor = Predictor.load(chosen, device="cpu", precision="fp32")
@@ -85,17 +85,17 @@ def test_the_fast_path_gives_what_the_plain_one_gives(checkpoint, pictures):
         [
             apply(
                 predictor.model,
-                np.stack([views(read_picture(path), chosen.preprocessing)]),
+                np.stack([views(read_image(path), chosen.preprocessing)]),
                 preprocessing=chosen.preprocessing,
                 arithmetic=predictor.arithmetic,
             )
-            for path in pictures
+            for path in images
         ]
     )
-    fast_NC = np.concatenate([scored.output_ND for scored in predictor.score_files(pictures)])
+    fast_NC = np.concatenate([scored.output_ND for scored in predictor.score_files(images)])
     assert predictor.frozen.how == ("fused" if torch.backends.mkldnn.is_available() else "plain")
     np.testing.assert_allclose(fast_NC, plain_NC, atol=2e-5, rtol=1e-4)
     frozen = run(
-        predictor.frozen.logits, pictures, preprocessing=chosen.preprocessing, arithmetic=Arithmetic(device="cpu", precision="fp32")
+        predictor.frozen.logits, images, preprocessing=chosen.preprocessing, arithmetic=Arithmetic(device="cpu", precision="fp32")
     )
     assert b"".join(scored.output_ND.tobytes() for scored in frozen) == fast_NC.tobytes()

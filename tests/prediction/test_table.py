@@ -31,7 +31,7 @@ def table(**changes: object) -> Predictions:
         "logit_NC": LOGITS,
         "target_NC": TARGETS,
         "label_set": LABELS,
-        "picture_paths": ("photos/a.jpg", "photos/b.jpg", ""),
+        "image_paths": ("photos/a.jpg", "photos/b.jpg", ""),
         "checkpoint_id": "0123456789abcdef",
         "source": "test",
     }
@@ -52,7 +52,7 @@ def test_parquet_gives_back_every_bit(tmp_path: Path):
     read = read_predictions(tmp_path / "p.parquet")
     assert read.logit_NC.tobytes() == extremes.tobytes()
     assert read.target_NC.tobytes() == TARGETS.tobytes()
-    for name in ("ids", "label_set", "picture_paths", "checkpoint_id"):
+    for name in ("ids", "label_set", "image_paths", "checkpoint_id"):
         assert getattr(read, name) == getattr(written, name)
     assert read.source == str(tmp_path / "p.parquet")
 
@@ -67,7 +67,7 @@ def test_any_parquet_reader_finds_the_documented_columns_and_header(tmp_path: Pa
     write_predictions(table(), tmp_path / "p.parquet")
     read = pq.read_table(tmp_path / "p.parquet")
     assert {field.name: str(field.type) for field in read.schema} == {
-        "id": "string", "picture": "string", "error": "string",
+        "id": "string", "image": "string", "error": "string",
         "logit/cat": "float", "logit/dog": "float", "logit/big, old tree": "float",
         "target/cat": "int8", "target/dog": "int8", "target/big, old tree": "int8",
     }  # fmt: skip
@@ -91,18 +91,18 @@ def test_without_targets_every_label_is_unknown(tmp_path: Path):
     assert (read_predictions(tmp_path / "p.parquet").target_NC == -1).all()
 
 
-def test_rows_of_broken_pictures_are_kept_in_the_file_and_left_out_of_the_table(tmp_path: Path):
+def test_rows_of_broken_images_are_kept_in_the_file_and_left_out_of_the_table(tmp_path: Path):
     path = tmp_path / "p.parquet"
     with PredictionsWriter(path, label_set=LABELS) as writer:
         writer.write(IDS[:1], ["a.jpg"], LOGITS[:1], TARGETS[:1])
-        writer.fail("b.jpg", "photos/b.jpg", "the picture is empty")
+        writer.fail("b.jpg", "photos/b.jpg", "the image is empty")
         writer.write(IDS[2:], ["c.jpg"], LOGITS[2:], TARGETS[2:])
     rows = pq.read_table(path)
-    assert rows["error"].to_pylist() == [None, "the picture is empty", None]
+    assert rows["error"].to_pylist() == [None, "the image is empty", None]
     assert rows["id"].to_pylist() == ["a.jpg", "b.jpg", "c,d.jpg"]
     assert rows["logit/cat"].to_pylist() == [1.0, None, -8.5]
     read = read_predictions(path)
-    assert (read.ids, read.picture_paths) == (("a.jpg", "c,d.jpg"), ("a.jpg", "c.jpg"))
+    assert (read.ids, read.image_paths) == (("a.jpg", "c,d.jpg"), ("a.jpg", "c.jpg"))
     assert read.logit_NC.tobytes() == LOGITS[[0, 2]].tobytes()
     assert read.target_NC.tolist() == TARGETS[[0, 2]].tolist()
 
@@ -114,15 +114,15 @@ def test_csv_holds_probabilities_and_the_labels_above_the_models_thresholds(tmp_
     path = tmp_path / "p.csv"
     with PredictionsWriter(path, label_set=LABELS, thresholds=(0.5, 0.6, 0.56)) as writer:
         writer.write(IDS, ["x/a.jpg", "x/b.jpg", ""], LOGITS)
-        writer.fail("e.jpg", "x/e.jpg", "the picture is empty")
+        writer.fail("e.jpg", "x/e.jpg", "the image is empty")
     with open(path, newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
-    assert header == ["id", "picture", "error", "labels", "cat", "dog", "big, old tree"]
+    assert header == ["id", "image", "error", "labels", "cat", "dog", "big, old tree"]
     assert [row[:4] for row in rows] == [
         ["a.jpg", "x/a.jpg", "", "cat|big, old tree"],
         ['Bär "2".jpg', "x/b.jpg", "", "cat|big, old tree"],
         ["c,d.jpg", "", "", "dog|big, old tree"],
-        ["e.jpg", "x/e.jpg", "the picture is empty", ""],
+        ["e.jpg", "x/e.jpg", "the image is empty", ""],
     ]
     found = np.array([[float(cell) for cell in row[4:]] for row in rows[:3]])
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-LOGITS.astype(np.float64))), atol=1e-15, rtol=1e-12)
@@ -137,20 +137,20 @@ def test_exactly_the_threshold_is_not_above_it(tmp_path: Path):
     assert json.loads((tmp_path / "p.jsonl").read_text())["labels"] == ["dog"]
 
 
-def test_json_lines_hold_a_picture_a_line(tmp_path: Path):
+def test_json_lines_hold_an_image_a_line(tmp_path: Path):
     path = tmp_path / "p.jsonl"
     with PredictionsWriter(path, label_set=LABELS, thresholds=(0.5, 0.6, 0.56)) as writer:
         writer.write(IDS[1:2], ["x/b.jpg"], LOGITS[1:2])
-        writer.fail("e.jpg", "x/e.jpg", "the picture is empty")
+        writer.fail("e.jpg", "x/e.jpg", "the image is empty")
     assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == [
         {
             "id": 'Bär "2".jpg',
-            "picture": "x/b.jpg",
+            "image": "x/b.jpg",
             "error": None,
             "labels": ["cat", "big, old tree"],
             "probability": {name: pytest.approx(probability(0.25), rel=1e-14) for name in LABELS},
         },
-        {"id": "e.jpg", "picture": "x/e.jpg", "error": "the picture is empty", "labels": [], "probability": None},
+        {"id": "e.jpg", "image": "x/e.jpg", "error": "the image is empty", "labels": [], "probability": None},
     ]
 
 
@@ -181,7 +181,7 @@ def test_parquet_is_written_a_row_group_at_a_time(tmp_path: Path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path, suffix: str):
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, suffix: str):
     peaks: list[int] = []
     write_rows(tmp_path / f"warm{suffix}", 10)
     for num_rows in (ROWS_AT_ONCE, 2 * ROWS_AT_ONCE + 100):
@@ -361,7 +361,7 @@ def test_columns_that_are_missing(tmp_path: Path):
     path = rewritten(tmp_path / "p.parquet", lambda read: read.drop_columns(["logit/dog", "target/cat"]))
     assert refusal(path) == (
         f"columns of the predictions file are missing\n  where: {path}\n"
-        "  got: id, picture, error, logit/cat, logit/big, old tree, target/dog\n  expected: logit/dog, target/cat"
+        "  got: id, image, error, logit/cat, logit/big, old tree, target/dog\n  expected: logit/dog, target/cat"
     )
 
 
@@ -379,15 +379,15 @@ def test_scores_that_are_empty(tmp_path: Path):
 
     path = rewritten(tmp_path / "p.parquet", emptied)
     assert refusal(path) == (
-        f"a score is not a finite number\n  where: {path}\n  got: nan for picture 'Bär \"2\".jpg', class 'dog'\n"
+        f"a score is not a finite number\n  where: {path}\n  got: nan for image 'Bär \"2\".jpg', class 'dog'\n"
         "  expected: finite logits"
     )
 
 
-def test_no_picture_that_could_be_read(tmp_path: Path):
+def test_no_image_that_could_be_read(tmp_path: Path):
     path = tmp_path / "p.parquet"
     with PredictionsWriter(path, label_set=LABELS) as writer:
-        writer.fail("a.jpg", "a.jpg", "the picture is empty")
+        writer.fail("a.jpg", "a.jpg", "the image is empty")
     assert refusal(path) == (
-        f"no scored picture in the predictions file\n  where: {path}\n  expected: at least one row without an error"
+        f"no scored image in the predictions file\n  where: {path}\n  expected: at least one row without an error"
     )

@@ -40,7 +40,7 @@ def test_what_is_written_is_read(written: Path):
     )  # fmt: skip
     assert values["per_class"]["dog"]["precision"] is None  # NaN is null
     assert (values["thresholds"]["dog"], values["per_class"]["dog"]["reason"]) == (1.0, "no positive")
-    assert (values["confidence"], values["joint"], values["num_pictures"]) == (None, False, 3)
+    assert (values["confidence"], values["joint"], values["num_images"]) == (None, False, 3)
     assert set(values["per_class"]["cat"]) == set(values["per_class"]["dog"])
 
 

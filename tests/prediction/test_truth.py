@@ -1,4 +1,4 @@
-"""Truth from a data set joins predictions by id, or by the picture's path."""
+"""Truth from a data set joins predictions by id, or by the image's path."""
 
 from pathlib import Path
 
@@ -32,18 +32,18 @@ def scored(*names: str, paths: tuple[str, ...] = ()) -> Predictions:
         logit_NC=np.arange(2.0 * len(names)).reshape(-1, 2),
         target_NC=np.full((len(names), 2), -1),
         label_set=LABELS,
-        picture_paths=paths,
+        image_paths=paths,
         checkpoint_id="0123",
         source="p.parquet",
     )
 
 
-def test_by_id_in_any_order_and_for_some_of_the_pictures(tmp_path: Path):
+def test_by_id_in_any_order_and_for_some_of_the_images(tmp_path: Path):
     before = scored("e", "a", "c")
     joined = with_truth(before, dataset(tmp_path))
     assert joined.target_NC.tolist() == [[0, 0], [1, 0], [-1, 1]]
     np.testing.assert_array_equal(joined.logit_NC, before.logit_NC)
-    for name in ("ids", "picture_paths", "checkpoint_id", "source", "label_set"):
+    for name in ("ids", "image_paths", "checkpoint_id", "source", "label_set"):
         assert getattr(joined, name) == getattr(before, name)
 
 
@@ -106,16 +106,16 @@ def in_two_splits(target_NC: list[list[int]]) -> Dataset:
     )
 
 
-def test_a_picture_in_two_splits_is_fine_with_the_same_labels_and_refused_with_others():
+def test_an_image_in_two_splits_is_fine_with_the_same_labels_and_refused_with_others():
     assert with_truth(scored("a"), in_two_splits([[1, 0], [0, 1], [1, 0]])).target_NC.tolist() == [[1, 0]]
     contradiction = in_two_splits([[1, 0], [0, 1], [1, -1]])
     assert with_truth(scored("b"), contradiction).target_NC.tolist() == [[0, 1]]  # not scored: no harm
     with pytest.raises(PredictionsError) as error:
         with_truth(scored("b", "a"), contradiction)
     assert str(error.value) == (
-        "the truth says two things of one picture\n  where: csv labels.csv\n"
+        "the truth says two things of one image\n  where: csv labels.csv\n"
         "  got: 'a' has other labels in split 'val' than in 'train': dog\n  expected: the same labels in both\n"
-        "  next: remove the picture from one of the splits; `polytag data check` lists all such"
+        "  next: remove the image from one of the splits; `polytag data check` lists all such"
     )
 
 
@@ -142,14 +142,14 @@ def test_ids_that_differ_only_in_spelling_are_told_so(scored_id: str, true_id: s
     assert error.value.next_step == f"the ids differ only in {differ}: spell them alike"
 
 
-def test_pictures_that_are_not_in_the_truth_are_named(tmp_path: Path):
+def test_images_that_are_not_in_the_truth_are_named(tmp_path: Path):
     with pytest.raises(PredictionsError) as error:
         with_truth(scored("a", "v", "w", "x", "y"), dataset(tmp_path))
     assert str(error.value) == (
-        "4 of 5 scored pictures are not in the truth\n  where: csv labels.csv\n  got: v, w, x, ...\n"
-        "  expected: ids such as a, b, c (5 in all)\n  next: give the data set that these pictures are from"
+        "4 of 5 scored images are not in the truth\n  where: csv labels.csv\n  got: v, w, x, ...\n"
+        "  expected: ids such as a, b, c (5 in all)\n  next: give the data set that these images are from"
     )
-    with pytest.raises(PredictionsError, match=r"1 of 2 scored pictures are not in the truth\n.*\n  got: /no/z\.jpg\n"):
+    with pytest.raises(PredictionsError, match=r"1 of 2 scored images are not in the truth\n.*\n  got: /no/z\.jpg\n"):
         with_truth(scored("a", "/no/z.jpg", paths=("", "/no/z.jpg")), dataset(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""Predictions with known truth and small pictures, and the Scores that go with them."""
+"""Predictions with known truth and small images, and the Scores that go with them."""
 
 from pathlib import Path
 
@@ -11,26 +11,26 @@ from polytag.metrics.evaluate import judge_predictions
 from polytag.scores import Scores
 
 
-def predictions_with_pictures(folder: Path, *, num_pictures: int = 60, seed: int = 0) -> Predictions:
-    """Logits drawn from truth and noise; each picture a small PNG of one colour, wide or tall in turn."""
+def predictions_with_images(folder: Path, *, num_images: int = 60, seed: int = 0) -> Predictions:
+    """Logits drawn from truth and noise; each image a small PNG of one colour, wide or tall in turn."""
     names = ("dog", "cat", "boat")
     rng = np.random.default_rng(seed)
-    target_NC = (rng.random((num_pictures, len(names))) < 0.4).astype(np.int8)
+    target_NC = (rng.random((num_images, len(names))) < 0.4).astype(np.int8)
     target_NC[rng.random(target_NC.shape) < 0.1] = -1
     logit_NC = 3 * target_NC + rng.normal(0, 1.5, target_NC.shape) - 1.5
     paths: list[str] = []
     folder.mkdir(parents=True, exist_ok=True)
-    for row in range(num_pictures):
+    for row in range(num_images):
         path = folder / f"{row:03}.png"
         colour = tuple(int(level) for level in rng.integers(0, 255, 3))
         Image.new("RGB", (80, 50) if row % 2 else (50, 80), colour).save(path)
         paths.append(str(path))
     return Predictions(
-        ids=tuple(f"picture-{row:03}" for row in range(num_pictures)),
+        ids=tuple(f"image-{row:03}" for row in range(num_images)),
         logit_NC=logit_NC,
         target_NC=target_NC,
         label_set=LabelSet(names=names),
-        picture_paths=tuple(paths),
+        image_paths=tuple(paths),
         checkpoint_id="0123456789abcdef",
         source="generated val",
     )
@@ -38,7 +38,7 @@ def predictions_with_pictures(folder: Path, *, num_pictures: int = 60, seed: int
 
 @pytest.fixture(scope="session")
 def predictions(tmp_path_factory: pytest.TempPathFactory) -> Predictions:
-    return predictions_with_pictures(tmp_path_factory.mktemp("pictures"))
+    return predictions_with_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")

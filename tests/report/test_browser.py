@@ -1,4 +1,4 @@
-"""The report in a real browser: no error, no request, nothing wider than a phone, pictures drawn, with JavaScript off."""
+"""The report in a real browser: no error, no request, nothing wider than a phone, images drawn, with JavaScript off."""
 
 import shutil
 from collections.abc import Iterator
@@ -101,7 +101,7 @@ def test_a_comparison_opens_quietly_and_fits(browser, tmp_path: Path, prediction
     page.close()
 
 
-def test_without_javascript_a_class_opens_and_shows_its_pictures(browser, written: Path, predictions: Predictions):
+def test_without_javascript_a_class_opens_and_shows_its_images(browser, written: Path, predictions: Predictions):
     from io import BytesIO
 
     from PIL import Image
@@ -112,7 +112,7 @@ def test_without_javascript_a_class_opens_and_shows_its_pictures(browser, writte
     page.locator("summary").first.click()
     name = page.locator("summary .name").first.inner_text()
     logit_N = predictions.logit_NC[:, predictions.label_set.index(name)]
-    best = Path(predictions.picture_paths[int(logit_N.argmax())])
+    best = Path(predictions.image_paths[int(logit_N.argmax())])
     shown = Image.open(BytesIO(page.locator("ol.grid li > div").first.screenshot())).convert("RGB")
     colour = Image.open(best).convert("RGB").getpixel((0, 0))
     middle = shown.getpixel((shown.width // 2, shown.height // 2))

@@ -1,4 +1,4 @@
-"""The page of a comparison: every number, honest about what is undefined, changed pictures, escaped, the same bytes again."""
+"""The page of a comparison: every number, honest about what is undefined, changed images, escaped, the same bytes again."""
 
 import math
 import re
@@ -58,7 +58,7 @@ class Page(HTMLParser):
 
 
 def runs(predictions: Predictions, *, num_runs: int = 2) -> list[Predictions]:
-    """The fixture's predictions, and others of the same pictures made worse by noise."""
+    """The fixture's predictions, and others of the same images made worse by noise."""
     rng = np.random.default_rng(1)
     noise = [rng.normal(0, 2.0 * run, predictions.logit_NC.shape) for run in range(num_runs)]
     return [replace(predictions, logit_NC=(predictions.logit_NC + each).astype(np.float32)) for each in noise]
@@ -98,7 +98,7 @@ def test_every_number_stands_in_the_page(tmp_path: Path, comparison: Comparison)
     assert "noisy is worse than base: the interval of the difference in mAP lies below 0." in text
     num_better, num_worse = (int((difference.excludes_zero_C & (sign * difference.ap_C > 0)).sum()) for sign in (1, -1))
     assert f"Of 3 classes, the interval lies above 0 in {num_better} and below 0 in {num_worse}." in text
-    for part in ("generated val", "0123456789abcdef", "Paired by id on the same 60 pictures"):
+    for part in ("generated val", "0123456789abcdef", "Paired by id on the same 60 images"):
         assert part in text
 
 
@@ -124,13 +124,13 @@ def test_the_dots_are_the_numbers(tmp_path: Path, comparison: Comparison):
         assert all(0 <= x <= 100 for x in found)
 
 
-def test_the_pictures_that_changed_sides_are_shown(tmp_path: Path, comparison: Comparison):
+def test_the_images_that_changed_sides_are_shown(tmp_path: Path, comparison: Comparison):
     page = Page(write_comparison(tmp_path / "c.html", comparison))
     (difference,) = comparison.differences
     num_shown = sum(len(each.gained[:TOP]) + len(each.lost[:TOP]) for each in difference.changes)
     assert len(page.all("li")) == num_shown > 10
     titles = [attrs["title"] for attrs in page.all("li")]
-    column = max(range(3), key=lambda column: len(difference.changes[column].pictures))
+    column = max(range(3), key=lambda column: len(difference.changes[column].images))
     each = (difference.changes[column].gained or difference.changes[column].lost)[0]
     assert f"{each.id}, labelled {'with' if each.present else 'without'} it" in titles
     assert "data:image/jpeg;base64," in (tmp_path / "c.html").read_text()
@@ -163,7 +163,7 @@ def test_several_runs(tmp_path: Path, predictions: Predictions):
 
 
 def test_what_is_undefined_missing_or_hostile(tmp_path: Path):
-    """A class without a positive, no picture, no interval, ranks, and names that would be markup."""
+    """A class without a positive, no image, no interval, ranks, and names that would be markup."""
     rng = np.random.default_rng(0)
     target_NC = (rng.random((30, 2)) < 0.4).astype(np.int8)
     target_NC[:, 1] = 0
@@ -183,7 +183,7 @@ def test_what_is_undefined_missing_or_hostile(tmp_path: Path):
     assert rows["yak"][2:8] == ["–", "–", "", "–", "–", "–"]
     assert rows["<img src=x>"][3] == "–"  # no replicate, no interval
     assert len(page.all("bdi", "gone")) == len(page.all("li"))
-    assert "cannot be told from these pictures" in page.text
+    assert "cannot be told from these images" in page.text
 
     ranks = compare(replace(one, scale="rank"), two, num_replicates=20, num_permutations=9)
     page = Page(write_comparison(tmp_path / "r.html", ranks))
@@ -192,7 +192,7 @@ def test_what_is_undefined_missing_or_hostile(tmp_path: Path):
     assert "Not known: one of the runs has ranks in place of probabilities." in page.text
 
     same = Page(write_comparison(tmp_path / "s.html", compare(one, one, num_replicates=20, num_permutations=9)))
-    assert "No picture is right in one run and wrong in the other." in same.text
+    assert "No image is right in one run and wrong in the other." in same.text
 
 
 def test_an_axis_holds_zero_and_has_round_ticks(comparison: Comparison):

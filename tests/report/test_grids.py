@@ -1,4 +1,4 @@
-"""Grid files: their size, the marks of the truth, names that every file system takes, pictures that cannot be read."""
+"""Grid files: their size, the marks of the truth, names that every file system takes, images that cannot be read."""
 
 from pathlib import Path
 
@@ -51,24 +51,24 @@ def test_border_and_sign_tell_the_truth(predictions: Predictions, lowest: bool):
         assert np.abs(sign_of[one] - sign_of[other]).sum() > 20, "different truths, different signs"
 
 
-def test_the_picture_is_shown_whole(predictions: Predictions):
+def test_the_image_is_shown_whole(predictions: Predictions):
     grid = np.asarray(draw_grid(predictions, class_name="dog", top=1))
     (row,) = ranked_rows(predictions, class_name="dog", top=1)
-    colour = Image.open(row.picture_path).getpixel((0, 0))
+    colour = Image.open(row.image_path).getpixel((0, 0))
     left, top = tile_corner(1)
     inside = (grid[top + 3 : top + 101, left + 3 : left + 101] == colour).all(-1)
     wide = row.row % 2  # 80 x 50 or 50 x 80, fitted into 98 x 98
     assert (inside.any(0).sum(), inside.any(1).sum()) == ((98, 61) if wide else (61, 98))
 
 
-def test_pictures_that_cannot_be_read_are_grey_tiles(tmp_path: Path):
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+def test_images_that_cannot_be_read_are_grey_tiles(tmp_path: Path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not an image")
     predictions = Predictions(
         ids=("none", "gone", "broken", "folder"),
         logit_NC=np.arange(4, dtype=np.float32)[:, None],
         target_NC=np.array([[1], [0], [-1], [1]]),
         label_set=LabelSet(names=("dog",)),
-        picture_paths=("", str(tmp_path / "gone.jpg"), str(tmp_path / "broken.jpg"), str(tmp_path)),
+        image_paths=("", str(tmp_path / "gone.jpg"), str(tmp_path / "broken.jpg"), str(tmp_path)),
     )
     grid = np.asarray(draw_grid(predictions, class_name="dog"))
     for rank in range(1, 5):

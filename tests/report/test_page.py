@@ -78,7 +78,7 @@ def report(folder: Path, predictions: Predictions, scores: Scores | None = None,
     return Page(path)
 
 
-def unpictured(target_NC: np.ndarray, *, names: tuple[str, ...], ids: tuple[str, ...] = (), seed: int = 0) -> Predictions:
+def without_images(target_NC: np.ndarray, *, names: tuple[str, ...], ids: tuple[str, ...] = (), seed: int = 0) -> Predictions:
     logit_NC = np.random.default_rng(seed).normal(0, 2, target_NC.shape) + 2 * (target_NC == 1)
     return Predictions(
         ids=ids or tuple(f"{row:04}" for row in range(len(target_NC))),
@@ -167,9 +167,9 @@ def test_the_grids_show_the_ranking(tmp_path: Path, predictions, scores):
     assert probability_text(best.probability) in page.text
 
 
-def test_each_picture_is_embedded_once(tmp_path: Path, predictions, scores):
+def test_each_image_is_embedded_once(tmp_path: Path, predictions, scores):
     page = report(tmp_path, predictions, scores)
-    assert len(page.all("image")) == 1  # 60 pictures fit one sheet of 100
+    assert len(page.all("image")) == 1  # 60 images fit one sheet of 100
     boxes = {tile["viewbox"] for tile in page.all("svg", role="img") if tile.get("aria-label") in predictions.ids}
     assert len(boxes) == 60
     assert (tmp_path / "report.html").stat().st_size < 300_000
@@ -196,7 +196,7 @@ HOSTILE = (
 def test_hostile_names_are_text_and_nothing_else(tmp_path: Path, history):
     rng = np.random.default_rng(0)
     ids = (*(f"<b onclick=x>{number}</b>\"'" for number in range(39)), "caf\udce9.jpg")
-    predictions = unpictured(rng.integers(0, 2, (40, len(HOSTILE))), names=HOSTILE, ids=ids)
+    predictions = without_images(rng.integers(0, 2, (40, len(HOSTILE))), names=HOSTILE, ids=ids)
     predictions = replace(predictions, source="</dd><script>", checkpoint_id="&amp;")
     page = report(tmp_path, predictions, history=history, title="</title><script>", facts={"<i>": "<script>"})
     for name in HOSTILE:
@@ -213,7 +213,7 @@ def test_an_undefined_number_is_a_dash_with_its_reason(tmp_path: Path):
     target_NC = np.zeros((30, 3), int)
     target_NC[:10, 0] = 1
     target_NC[:, 2] = -1
-    page = report(tmp_path, unpictured(target_NC, names=("dog", "never", "unknown")))
+    page = report(tmp_path, without_images(target_NC, names=("dog", "never", "unknown")))
     assert page.row("never")[1:4] == ["no positive label", "–", "–"]
     assert page.row("unknown")[1:6] == ["no positive label", "–", "–", "0", "30"]
     assert {note["title"] for note in page.all("abbr")} >= {"no positive label"}
@@ -223,24 +223,24 @@ def test_an_undefined_number_is_a_dash_with_its_reason(tmp_path: Path):
 
 
 def test_without_any_truth_the_rankings_remain(tmp_path: Path):
-    page = report(tmp_path, unpictured(np.full((12, 2), -1), names=("dog", "cat")))
+    page = report(tmp_path, without_images(np.full((12, 2), -1), names=("dog", "cat")))
     assert "No class has a positive label, so no average precision is defined." in page.text
     assert len(page.all("li")) == 2 * 2 * 12
     assert "nan" not in page.text.lower()
 
 
-def test_no_picture_above_the_threshold(tmp_path: Path):
-    predictions = unpictured(np.arange(20)[:, None] % 2, names=("dog",))
+def test_no_image_above_the_threshold(tmp_path: Path):
+    predictions = without_images(np.arange(20)[:, None] % 2, names=("dog",))
     predictions = replace(predictions, logit_NC=predictions.logit_NC - 40)
     page = report(tmp_path, predictions)
-    assert "No picture is scored above the decision threshold" in page.text
+    assert "No image is scored above the decision threshold" in page.text
     assert page.row("dog")[6] == "–"
 
 
-@pytest.mark.parametrize("num_pictures", [0, 1, 2])
-def test_a_handful_of_pictures_and_one_class(tmp_path: Path, num_pictures: int):
-    page = report(tmp_path, unpictured(np.ones((num_pictures, 1), int), names=("dog",)))
-    assert len(page.all("li")) == 2 * num_pictures
+@pytest.mark.parametrize("num_images", [0, 1, 2])
+def test_a_handful_of_images_and_one_class(tmp_path: Path, num_images: int):
+    page = report(tmp_path, without_images(np.ones((num_images, 1), int), names=("dog",)))
+    assert len(page.all("li")) == 2 * num_images
 
 
 def test_without_history_there_is_no_training_section(tmp_path: Path, predictions, scores, history):
@@ -264,19 +264,19 @@ def test_history_with_holes(tmp_path: Path, predictions, scores, rows: list[dict
     assert len(of_history) == num_charts
 
 
-def test_missing_pictures_are_counted_and_named(tmp_path: Path, predictions, scores):
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
-    paths = ("", str(tmp_path / "gone.jpg"), str(tmp_path / "broken.jpg"), *predictions.picture_paths[3:])
-    page = report(tmp_path, replace(predictions, picture_paths=paths), scores)
-    assert "3 of 60 pictures could not be read and stand as grey tiles." in page.text
-    assert {"picture-000", "picture-001", "picture-002"} == set(re.findall(r"picture-\d+", page.text))
+def test_missing_images_are_counted_and_named(tmp_path: Path, predictions, scores):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not an image")
+    paths = ("", str(tmp_path / "gone.jpg"), str(tmp_path / "broken.jpg"), *predictions.image_paths[3:])
+    page = report(tmp_path, replace(predictions, image_paths=paths), scores)
+    assert "3 of 60 images could not be read and stand as grey tiles." in page.text
+    assert {"image-000", "image-001", "image-002"} == set(re.findall(r"image-\d+", page.text))
     assert "could not be read" not in report(tmp_path, predictions, scores).text
 
 
 def test_accuracy_is_shown_with_what_saying_absent_would_reach(tmp_path: Path):
     target_NC = np.zeros((40, 2), int)
     target_NC[:8, 0], target_NC[:4, 1], target_NC[20:, 1] = 1, 1, -1
-    page = report(tmp_path, unpictured(target_NC, names=("dog", "cat")))
+    page = report(tmp_path, without_images(target_NC, names=("dog", "cat")))
     assert page.row("accuracy")[4].endswith("a model that always answers “absent” would reach 0.800")  # (32/40 + 16/20) / 2
 
 
@@ -300,7 +300,7 @@ def test_thresholds_that_differ_get_a_column(tmp_path: Path, predictions, scores
 def test_a_thousand_classes_make_a_sane_page(tmp_path: Path):
     rng = np.random.default_rng(0)
     names = tuple(f"class {number}" for number in range(1000))
-    predictions = unpictured((rng.random((80, 1000)) < 0.2).astype(int), names=names)
+    predictions = without_images((rng.random((80, 1000)) < 0.2).astype(int), names=names)
     page = report(tmp_path, predictions, judge_predictions(predictions, num_replicates=0))
     assert len(page.all("details")) == 100
     assert sum(row[0] in names for row in page.rows) == 1000
@@ -308,11 +308,11 @@ def test_a_thousand_classes_make_a_sane_page(tmp_path: Path):
     assert (tmp_path / "report.html").stat().st_size < 6_000_000
 
 
-@pytest.mark.parametrize("num_pictures", [40, 3000])
-def test_the_area_under_a_drawn_curve_is_the_average_precision(num_pictures: int):
+@pytest.mark.parametrize("num_images", [40, 3000])
+def test_the_area_under_a_drawn_curve_is_the_average_precision(num_images: int):
     rng = np.random.default_rng(1)
-    target_NC = rng.integers(-1, 2, (num_pictures, 1))
-    predictions = unpictured(target_NC, names=("dog",))
+    target_NC = rng.integers(-1, 2, (num_images, 1))
+    predictions = without_images(target_NC, names=("dog",))
     predictions = replace(predictions, logit_NC=predictions.logit_NC.round(1))  # ties
     curve = step_curve(predictions, class_name="dog")
     area = float(np.diff(curve.recall_S, prepend=0) @ curve.precision_S)

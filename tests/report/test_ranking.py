@@ -34,7 +34,7 @@ def test_the_ranking_is_a_stable_full_sort_cut_off(logits: list[float], top: int
 
 
 @given(st.permutations(range(8)))
-def test_the_order_of_the_pictures_changes_nothing(order: list[int]):
+def test_the_order_of_the_images_changes_nothing(order: list[int]):
     logits, ids = [1.0, 1.0, 0.0, 1.0, -3.0, 0.0, 2.0, 1.0], list("hgfedcba")
     shuffled = single_class([logits[i] for i in order], ids=[ids[i] for i in order])
     for lowest in (False, True):
@@ -61,10 +61,10 @@ def test_unknown_class_and_negative_top():
     assert str(error.value) == "unknown class name\n  got: 'cat'\n  expected: one of dog"
     with pytest.raises(UsageError) as error:
         ranked_rows(single_class([0.0]), class_name="dog", top=-1)
-    assert str(error.value) == "a negative number of pictures\n  got: -1\n  expected: 0 or more"
+    assert str(error.value) == "a negative number of images\n  got: -1\n  expected: 0 or more"
 
 
-def test_no_pictures_give_no_rows():
+def test_no_images_give_no_rows():
     assert ranked_rows(single_class([]), class_name="dog", top=5) == ()
 
 

@@ -27,7 +27,7 @@ class FillsTheDisk(Silent):
     def epoch(self, row) -> None:  # told before the epoch is saved
         self._reach(f"epoch {row['epoch']:.0f}")
 
-    def phase(self, name: str, num_pictures: int) -> None:
+    def phase(self, name: str, num_images: int) -> None:
         self._reach(name)
 
     def _reach(self, moment: str) -> None:

@@ -24,7 +24,7 @@ def test_the_dry_run_goes_through_and_writes_no_result(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     measured = [line.split(" ", 1)[0] for line in done.stdout.splitlines()]
     assert measured == [
-        "pictures", "job", "plain", "same_answers", "sustained", "peak_bf16_tflops", "gflops_a_picture", "share_of_peak",
+        "images", "job", "plain", "same_answers", "sustained", "peak_bf16_tflops", "gflops_an_image", "share_of_peak",
         "times_shorter_than_plain",
     ]  # fmt: skip
     assert "without a CUDA graph" not in done.stdout

@@ -29,14 +29,14 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def run_of(
     colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str, Recipe], tuple[bytes, str, dict[str, str]]]:
-    """Weights, the probe's note, and where pictures came from."""
+    """Weights, the probe's note, and where images came from."""
 
     def run(name: str, recipe: Recipe) -> tuple[bytes, str, dict[str, str]]:
         said: list[str] = []
         monkeypatch.setattr(Silent, "note", lambda watcher, text: said.append(text))
         trained = train(colours, recipe=recipe, output=tmp_path / name).folder
-        pictures = json.loads((trained.path / "env.json").read_text())["pictures"]
-        return (trained.best / "model.safetensors").read_bytes(), "".join(said), pictures
+        images = json.loads((trained.path / "env.json").read_text())["images"]
+        return (trained.best / "model.safetensors").read_bytes(), "".join(said), images
 
     return run
 
@@ -45,11 +45,11 @@ def test_a_second_probe_and_a_fine_tuning_begin_with_the_features_of_the_first(r
     tuning = replace(
         FINETUNE, **TINY | {"weights": str(tmp_path / "first" / "best" / "model.safetensors")}, epochs=1, batch_size=16
     )
-    plain, note, how = run_of("plain", replace(TINY_PROBE, pictures="files"))
+    plain, note, how = run_of("plain", replace(TINY_PROBE, images="files"))
     assert ("earlier" not in note, kept_files()) == (True, [])
     first, note, how = run_of("first", TINY_PROBE)
     assert ("earlier" in note, how) == (False, {"training": "files", "validation": "files"})
-    plainly_tuned, *_ = run_of("plainly tuned", replace(tuning, pictures="files"))
+    plainly_tuned, *_ = run_of("plainly tuned", replace(tuning, images="files"))
 
     monkeypatch.setattr(head_start, "extract_features", None)
     second, note, how = run_of("second", TINY_PROBE)

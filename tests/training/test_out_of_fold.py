@@ -1,4 +1,4 @@
-"""Out-of-fold scores: no picture's own label is in its score, and planted errors of training labels are found."""
+"""Out-of-fold scores: no image's own label is in its score, and planted errors of training labels are found."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from polytag.errors import DataError, RunError
 from polytag.metrics.label_errors import find_suspects
 from polytag.models.checkpoint import Checkpoint
 from polytag.prediction.inference import Predictor
-from polytag.training.out_of_fold import out_of_fold, out_of_fold_of_run, training_pictures
+from polytag.training.out_of_fold import out_of_fold, out_of_fold_of_run, training_images
 from polytag.training.probe import fit_probe
 
 TINY = replace(PROBE, backbone="test_resnet", weights="random", image_size_px=32, device="cpu")
@@ -23,7 +23,7 @@ def run(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_label_never_reaches_its_own_score():
-    """Flip the label of one picture: its held-out logits at the same strength stay, bit for bit; those of others do not."""
+    """Flip the label of one image: its held-out logits at the same strength stay, bit for bit; those of others do not."""
     rng = np.random.default_rng(0)
     feature_ND = rng.normal(size=(80, 6)).astype(np.float32)
     target_NC = (feature_ND[:, :2] + rng.normal(size=(80, 2)) > 0).astype(np.int8)
@@ -42,11 +42,11 @@ def test_of_a_run(run: Path, colours: Path):
     assert note == ""
     assert predictions.ids == training.ids
     assert (predictions.target_NC == training.target_NC).all()
-    assert predictions.picture_paths == tuple(str(path) for path in training.paths)
+    assert predictions.image_paths == tuple(str(path) for path in training.paths)
     assert predictions.source.endswith(", out-of-fold")
     again, _ = out_of_fold_of_run(run, device="cpu")
     assert (again.logit_NC == predictions.logit_NC).all()
-    assert find_suspects(predictions).num_pictures == len(training)
+    assert find_suspects(predictions).num_images == len(training)
 
 
 def test_a_fine_tuned_backbone_is_told(colours: Path, tmp_path: Path):
@@ -55,14 +55,14 @@ def test_a_fine_tuned_backbone_is_told(colours: Path, tmp_path: Path):
     assert note.startswith("the backbone was fine-tuned on these very labels")
 
 
-def test_too_few_pictures(run: Path, colours: Path):
+def test_too_few_images(run: Path, colours: Path):
     predictor = Predictor.load(Checkpoint.read(run), device="cpu")
     one = load_dataset(colours).take([0])
     with pytest.raises(DataError) as caught:
         out_of_fold(predictor, one)
-    assert str(caught.value) == f"too few pictures to leave one out\n  where: {one.source}\n  got: 1\n  expected: 2 or more"
+    assert str(caught.value) == f"too few images to leave one out\n  where: {one.source}\n  got: 1\n  expected: 2 or more"
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path):
     with pytest.raises(RunError, match="no run here"):
-        training_pictures(tmp_path)
+        training_images(tmp_path)

@@ -38,7 +38,7 @@ def test_the_strength_is_within_one_standard_error_of_the_best(table):
     assert probe.fold_map[probe.strength] > max(probe.fold_map.values()) - 0.05
 
 
-def test_labels_of_unknown_pictures_do_not_matter(table):
+def test_labels_of_unknown_images_do_not_matter(table):
     feature_ND, target_NC = table
     unknown = target_NC.copy()
     unknown[:100, 2] = -1

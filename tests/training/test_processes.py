@@ -29,13 +29,13 @@ RECIPE = replace(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("num_pictures", "count"), [(10, 2), (11, 3), (3, 2), (4, 4), (1, 2), (0, 3), (100, 7)])
-def test_every_picture_of_a_batch_is_in_one_share_and_none_is_alone(num_pictures: int, count: int):
-    chunk = np.random.default_rng(0).permutation(num_pictures)
+@pytest.mark.parametrize(("num_images", "count"), [(10, 2), (11, 3), (3, 2), (4, 4), (1, 2), (0, 3), (100, 7)])
+def test_every_image_of_a_batch_is_in_one_share_and_none_is_alone(num_images: int, count: int):
+    chunk = np.random.default_rng(0).permutation(num_images)
     parts = shares(chunk, count)
     assert len(parts) == count
     assert np.concatenate(parts).tolist() == chunk.tolist()
-    assert all(len(part) != 1 for part in parts) or num_pictures == 1
+    assert all(len(part) != 1 for part in parts) or num_images == 1
     filled = [len(part) for part in parts if len(part)]
     assert max(filled, default=0) - min(filled, default=0) <= 1
 
@@ -48,7 +48,7 @@ def test_alone_nothing_is_sent():
 
 
 def test_shards_of_a_validation_are_the_batches_of_one_process(colours: Path):
-    """Every third batch each, put together: the same bits, every picture once, the broken one by whoever met it."""
+    """Every third batch each, put together: the same bits, every image once, the broken one by whoever met it."""
     dataset = load_dataset(colours)
     model, arithmetic = build_model("test_resnet", num_classes=3).eval(), Arithmetic(device="cpu", precision="fp32")
     preprocessing = replace(RECIPE, backbone="test_resnet").preprocessing
@@ -82,7 +82,7 @@ from polytag.training.loop import Silent
 from polytag.training.train import resume, train
 
 class Stops(Silent):
-    def phase(self, name, num_pictures):
+    def phase(self, name, num_images):
         if {dies!r} and name == "epoch 2/2":
             sys.exit(3)
 

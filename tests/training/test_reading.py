@@ -1,4 +1,4 @@
-"""Whichever way pictures are read: what pays is chosen, and the answer is the plain way's."""
+"""Whichever way images are read: what pays is chosen, and the answer is the plain way's."""
 
 import json
 from dataclasses import replace
@@ -49,30 +49,30 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_of(colours: Path, folder: Path, recipe: Recipe) -> tuple[bytes, bytes, dict[str, str]]:
-    """Weights, predictions, and where pictures came from."""
+    """Weights, predictions, and where images came from."""
     run = train(colours, recipe=recipe, output=folder).folder
-    pictures = json.loads((run.path / "env.json").read_text())["pictures"]
-    return (run.best / "model.safetensors").read_bytes(), run.predictions.read_bytes(), pictures
+    images = json.loads((run.path / "env.json").read_text())["images"]
+    return (run.best / "model.safetensors").read_bytes(), run.predictions.read_bytes(), images
 
 
-def test_kept_pictures_give_the_same_bits_in_the_run_that_keeps_them_and_in_the_next(colours: Path, tmp_path: Path, cache: Path):
-    *plain, how = run_of(colours, tmp_path / "plain", replace(RECIPE, pictures="files"))
+def test_kept_images_give_the_same_bits_in_the_run_that_keeps_them_and_in_the_next(colours: Path, tmp_path: Path, cache: Path):
+    *plain, how = run_of(colours, tmp_path / "plain", replace(RECIPE, images="files"))
     assert how == {"training": "files", "validation": "files"}
-    *first, how = run_of(colours, tmp_path / "first", replace(RECIPE, pictures="kept"))
+    *first, how = run_of(colours, tmp_path / "first", replace(RECIPE, images="kept"))
     assert how == dict.fromkeys(("training", "validation"), "files, decoded once and kept")
-    assert [kept.path.suffix for kept in kept_files(cache)] == [".pictures"] * 2
-    *again, how = run_of(colours, tmp_path / "again", replace(RECIPE, pictures="auto"))
+    assert [kept.path.suffix for kept in kept_files(cache)] == [".images"] * 2
+    *again, how = run_of(colours, tmp_path / "again", replace(RECIPE, images="auto"))
     assert how == dict.fromkeys(("training", "validation"), "kept decoded (0.00 GB)")
     assert plain == first == again
 
 
-def test_few_small_pictures_are_not_kept(colours: Path, tmp_path: Path, cache: Path):
+def test_few_small_images_are_not_kept(colours: Path, tmp_path: Path, cache: Path):
     run_of(colours, tmp_path / "run", RECIPE)
     assert kept_files(cache) == []
 
 
 @pytest.mark.parametrize("reason", ["pays", "memory", "disk", "one pass", "small"])
-def test_pictures_are_kept_where_that_pays_and_has_room(colours: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, reason: str):
+def test_images_are_kept_where_that_pays_and_has_room(colours: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, reason: str):
     monkeypatch.setattr(reading, "_LEAST_SECONDS_SAVED", 0.0)
     monkeypatch.setattr(reading, "_LEAST_TRAINING_PIXELS", 1601 if reason == "small" else 1600)  # they have 40 x 40
     if reason == "memory":
@@ -96,10 +96,10 @@ def test_pictures_are_kept_where_that_pays_and_has_room(colours: Path, cache: Pa
     assert kept_files(cache) == []  # nothing was read, so nothing is whole
 
 
-def test_resident_pictures_train_as_well_and_validate_to_the_bit(colours: Path, tmp_path: Path):
+def test_resident_images_train_as_well_and_validate_to_the_bit(colours: Path, tmp_path: Path):
     dataset = load_dataset(colours)
     train_set, val_set = dataset.split("train"), dataset.split("val")
-    opened = open_reading(train_set, val_set, recipe=replace(RECIPE, pictures="resident"), arithmetic=CPU, has_probe=True)
+    opened = open_reading(train_set, val_set, recipe=replace(RECIPE, images="resident"), arithmetic=CPU, has_probe=True)
     plain = reading_files(train_set, val_set, recipe=RECIPE, arithmetic=CPU)
     assert opened.how == {
         "training": "resident on cpu, 40 x 40 px, 0.00 GB",
@@ -110,9 +110,9 @@ def test_resident_pictures_train_as_well_and_validate_to_the_bit(colours: Path, 
 
     smooth = replace(RECIPE, augment="light", epochs=4)
     maps = {}
-    for pictures in ("files", "resident"):
-        run = train(colours, recipe=replace(smooth, pictures=pictures), output=tmp_path / pictures)
-        maps[pictures] = read_predictions(run.folder.predictions)
+    for images in ("files", "resident"):
+        run = train(colours, recipe=replace(smooth, images=images), output=tmp_path / images)
+        maps[images] = read_predictions(run.folder.predictions)
     apart = np.abs(maps["files"].probability_NC - maps["resident"].probability_NC)
     assert apart.max() < 0.05
     assert apart.mean() < 0.005
@@ -124,8 +124,8 @@ def test_gradients_of_a_resident_batch_are_those_of_the_plain_one(colours: Path)
     torch.manual_seed(0)
     model = build_model("test_resnet", num_classes=3)
     grads = []
-    for pictures in ("files", "resident"):
-        recipe = replace(RECIPE, augment="light", pictures=pictures)
+    for images in ("files", "resident"):
+        recipe = replace(RECIPE, augment="light", images=images)
         opened = open_reading(train_set, val_set, recipe=recipe, arithmetic=CPU, has_probe=False)
         step = make_step(model, train_set, reading=opened, recipe=recipe, arithmetic=CPU, watcher=Silent())
         (batch,) = opened.feed.batches([np.arange(16)], epoch=1)

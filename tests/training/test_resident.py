@@ -1,4 +1,4 @@
-"""Pictures on the device give the views of the plain way: validation to the bit, training to a grey level or two."""
+"""Images on the device give the views of the plain way: validation to the bit, training to a grey level or two."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image
 
 from polytag.contracts import Preprocessing
 from polytag.data.augment import AUGMENTATIONS, _resize, views
-from polytag.data.pictures import read_picture
+from polytag.data.images import read_image
 from polytag.models.device import Arithmetic
 from polytag.prediction.inference import from_files
 from polytag.training.device_augment import resampling
@@ -25,7 +25,7 @@ SIZES = [(100, 75), (75, 100), (128, 128), (180, 120), (64, 64), (90, 200)]
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
-    """Pictures with shapes and some noise: neither flat nor all noise, as photographs are."""
+    """Images with shapes and some noise: neither flat nor all noise, as photographs are."""
     rng = np.random.default_rng(0)
     made = []
     for row, (width, height) in enumerate(SIZES):
@@ -43,11 +43,11 @@ def plain_feed(paths: list[Path], recipe: Recipe) -> FileFeed:
 
 def resident(paths: list[Path], recipe: Recipe, **size: int) -> ResidentFeed:
     canvas = Canvas(**{"num_shrunk": 0, **size})
-    return resident_feed(reader(paths, recipe), recipe, num_pictures=6, canvas=canvas, arithmetic=CPU)
+    return resident_feed(reader(paths, recipe), recipe, num_images=6, canvas=canvas, arithmetic=CPU)
 
 
 def reader(paths: list[Path], recipe: Recipe):
-    return lambda row: kept_for_training(recipe, read_picture(paths[row]))
+    return lambda row: kept_for_training(recipe, read_image(paths[row]))
 
 
 def levels_of(feed, rows: list[int], *, recipe: Recipe, epoch: int = 1) -> np.ndarray:
@@ -63,11 +63,11 @@ def levels_of(feed, rows: list[int], *, recipe: Recipe, epoch: int = 1) -> np.nd
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_training_views_are_those_of_the_plain_way(paths: list[Path], augment: str, interpolation: str, fit: str):
-    """Of whole pictures: nine values of ten the same, 95 of 100 within one grey level, none more than three apart."""
+    """Of whole images: nine values of ten the same, 95 of 100 within one grey level, none more than three apart."""
     recipe = replace(RECIPE, augment=augment, interpolation=interpolation, fit=fit)
     canvas = choose_canvas(paths, recipe, budget_bytes=1e9)
     assert canvas is not None
-    feed = resident_feed(reader(paths, recipe), recipe, num_pictures=6, canvas=canvas, arithmetic=CPU)
+    feed = resident_feed(reader(paths, recipe), recipe, num_images=6, canvas=canvas, arithmetic=CPU)
     for epoch in range(1, 9):
         ours = levels_of(feed, [3, 0, 5, 1, 2, 4], recipe=recipe, epoch=epoch)
         plain = levels_of(plain_feed(paths, recipe), [3, 0, 5, 1, 2, 4], recipe=recipe, epoch=epoch)
@@ -77,10 +77,10 @@ def test_training_views_are_those_of_the_plain_way(paths: list[Path], augment: s
         assert apart.mean() < 0.15
 
 
-def test_shrunken_pictures_give_nearly_the_same_views(paths: list[Path]):
+def test_shrunken_images_give_nearly_the_same_views(paths: list[Path]):
     recipe = replace(RECIPE, augment="standard")
     shrunk = resident_feed(
-        reader(paths, recipe), recipe, num_pictures=6, canvas=Canvas(height_px=96, width_px=96, num_shrunk=5), arithmetic=CPU
+        reader(paths, recipe), recipe, num_images=6, canvas=Canvas(height_px=96, width_px=96, num_shrunk=5), arithmetic=CPU
     )
     ours, plain = (levels_of(feed, list(range(6)), recipe=recipe) for feed in (shrunk, plain_feed(paths, recipe)))
     assert np.abs(ours - plain).mean() < 4
@@ -103,16 +103,14 @@ def test_the_matrix_of_a_resize_is_pillows(paths: list[Path]):
 
 
 def _views(paths: list[Path], preprocessing: Preprocessing, row: int) -> np.ndarray:
-    return views(read_picture(paths[row]), preprocessing)
+    return views(read_image(paths[row]), preprocessing)
 
 
 @pytest.mark.parametrize("crops", ["center", "ten"])
 def test_scoring_views_are_the_same_bits(paths: list[Path], crops: str):
     paths[2].write_bytes(b"broken")
     preprocessing = replace(RECIPE, crops=crops).preprocessing
-    resident = resident_views(
-        lambda row: views(read_picture(paths[row]), preprocessing), preprocessing, num_pictures=6, arithmetic=CPU
-    )
+    resident = resident_views(lambda row: views(read_image(paths[row]), preprocessing), preprocessing, num_images=6, arithmetic=CPU)
     for ours, plain in zip(resident(range(6), 4), from_files(paths, preprocessing)(range(6), 4), strict=True):
         assert ours.rows.tolist() == plain.rows.tolist()
         assert (np.asarray(ours.pixels_NVHWC) == plain.pixels_NVHWC).all()
@@ -120,10 +118,10 @@ def test_scoring_views_are_the_same_bits(paths: list[Path], crops: str):
     assert views_bytes(6, preprocessing) == 6 * (10 if crops == "ten" else 1) * 64 * 64 * 3
 
 
-def test_pictures_that_cannot_be_read_are_left_out_of_every_batch(paths: list[Path]):
+def test_images_that_cannot_be_read_are_left_out_of_every_batch(paths: list[Path]):
     paths[1].write_bytes(b"broken")
     feed = resident_feed(
-        reader(paths, RECIPE), RECIPE, num_pictures=6, canvas=Canvas(height_px=200, width_px=200, num_shrunk=0), arithmetic=CPU
+        reader(paths, RECIPE), RECIPE, num_images=6, canvas=Canvas(height_px=200, width_px=200, num_shrunk=0), arithmetic=CPU
     )
     first, second = feed.batches([np.array([0, 1, 2]), np.array([1])], epoch=1)
     assert (first.rows.tolist(), second.rows.tolist()) == ([0, 2], [])
@@ -131,7 +129,7 @@ def test_pictures_that_cannot_be_read_are_left_out_of_every_batch(paths: list[Pa
     assert feed.pixels(*second.inputs).shape == (0, 3, 64, 64)
 
 
-def test_the_canvas_is_no_larger_than_pictures_need_and_memory_has(paths: list[Path]):
+def test_the_canvas_is_no_larger_than_images_need_and_memory_has(paths: list[Path]):
     whole = choose_canvas(paths, RECIPE, budget_bytes=1e9)
     assert whole == Canvas(height_px=200, width_px=180, num_shrunk=0)
     assert choose_canvas(paths, RECIPE, budget_bytes=whole.num_bytes(6) - 1) == Canvas(height_px=192, width_px=180, num_shrunk=1)

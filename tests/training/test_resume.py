@@ -29,7 +29,7 @@ sys.path.insert(0, {tests!r})
 from test_resume import RECIPE
 
 class Tell(Silent):
-    def progress(self, num_pictures, **numbers):
+    def progress(self, num_images, **numbers):
         print("step", flush=True)
 
 torch.set_num_threads(1)
@@ -143,7 +143,7 @@ def test_changed_data_are_refused(finished: RunFolder, colours: Path, tmp_path: 
     run = unfinished(finished, tmp_path / "run")
     lines = colours.read_text().splitlines()
     (tmp_path / "labels.csv").write_text("\n".join(lines[:-1]) + "\n")
-    (tmp_path / "pictures").symlink_to(colours.parent / "pictures")
+    (tmp_path / "images").symlink_to(colours.parent / "images")
     run.args.write_text(run.args.read_text().replace(str(colours), str(tmp_path / "labels.csv")))
     with pytest.raises(RunError) as error:
         resume(run.path)
@@ -152,14 +152,14 @@ def test_changed_data_are_refused(finished: RunFolder, colours: Path, tmp_path: 
     assert lines[2:] == [
         f"  got: fingerprint {load_dataset(tmp_path / 'labels.csv').fingerprint}",
         f"  expected: {load_dataset(colours).fingerprint}",
-        "  next: start a new run, or put pictures, splits and labels back as they were",
+        "  next: start a new run, or put images, splits and labels back as they were",
     ]
 
 
 def test_changed_classes_are_refused(finished: RunFolder, colours: Path, tmp_path: Path):
     run = unfinished(finished, tmp_path / "run")
     (tmp_path / "labels.csv").write_text(colours.read_text().replace("red", "crimson"))
-    (tmp_path / "pictures").symlink_to(colours.parent / "pictures")
+    (tmp_path / "images").symlink_to(colours.parent / "images")
     run.args.write_text(run.args.read_text().replace(str(colours), str(tmp_path / "labels.csv")))
     with pytest.raises(RunError) as error:
         resume(run.path)

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 _ROWS = {
     "decode_core": "decode and augment, one core",
     "decode": "decode and augment, all cores",
-    "forward": "forward pass, pictures at hand",
+    "forward": "forward pass, images at hand",
     "predict": "predict, from file to score",
-    "step": "training step, pictures at hand",
+    "step": "training step, images at hand",
 }
 
 
@@ -62,8 +62,8 @@ def bench(
     console.print(_rates(speed))
     console.print()
     console.print(
-        f"A training step whose pictures are decoded for it, nothing overlapped: {speed.input_share:.0%} input, "
-        f"{1 - speed.input_share:.0%} arithmetic. Kept pictures cost less from the second epoch on.",
+        f"A training step whose images are decoded for it, nothing overlapped: {speed.input_share:.0%} input, "
+        f"{1 - speed.input_share:.0%} arithmetic. Kept images cost less from the second epoch on.",
         highlight=False,
         soft_wrap=True,
     )
@@ -85,10 +85,10 @@ def _rates(speed: "Speed") -> "Table":
 
     table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for name in ("pictures/s", "GFLOP/s", "of the 3 x 3 peak"):
+    for name in ("images/s", "GFLOP/s", "of the 3 x 3 peak"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, title in _ROWS.items():
         rate = speed.rates[name]
         counted = (f"{rate.gflops:.0f}", f"{rate.peak_share:.0%}") if rate.gflops else ("", "")
-        table.add_row(title, f"{rate.pictures_per_second:.1f}", *counted)
+        table.add_row(title, f"{rate.images_per_second:.1f}", *counted)
     return table

@@ -26,14 +26,14 @@ def calibrate(
     options: "ReadOptions",
     run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores with their truth.")],
     method: Annotated[str, typer.Option(help="platt, temperature or isotonic; none takes a calibration away.")] = "platt",
-    folds: Annotated[int, typer.Option(help="Parts of the pictures for the cross-fitted numbers.")] = 5,
+    folds: Annotated[int, typer.Option(help="Parts of the images for the cross-fitted numbers.")] = 5,
     seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print, and leave the run as it is.")] = False,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the calibration to this file too.")] = None,
     truth: Truth = None,
     scale: Scale = None,
 ) -> None:
-    """Fit an increasing map of each class's scores, so that of the pictures given 0.8, eight in ten have the class.
+    """Fit an increasing map of each class's scores, so that of the images given 0.8, eight in ten have the class.
 
     It is kept in best/, and everything downstream uses it. No ranking changes, and no decision of a threshold that was chosen.
     """
@@ -105,7 +105,7 @@ def print_fit(console: "Any", fit: "CalibrationFit", label_set: "LabelSet") -> N
         console.print("\n".join(["", "Not mended by a map of their own:", *noted]), highlight=False, markup=False)
     worse = int((fit.after.log_loss_C > fit.before.log_loss_C).sum())
     console.print(
-        f"\nBefore → after, by {fit.calibration.method}, cross-fitted: each of {fit.num_folds} parts of the pictures was mended by "
+        f"\nBefore → after, by {fit.calibration.method}, cross-fitted: each of {fit.num_folds} parts of the images was mended by "
         "a map fitted on the others. Log-loss, Brier score and expected calibration error: 0 is best. "
         + (
             f"{worse} of {len(label_set)} classes have a higher log-loss after."

@@ -1,4 +1,4 @@
-"""`polytag compare`: two or more runs on the same pictures, class by class, with intervals and p-values."""
+"""`polytag compare`: two or more runs on the same images, class by class, with intervals and p-values."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def compare(
     truth: Truth = None,
     scale: Scale = None,
     intersect: Annotated[
-        bool, typer.Option("--intersect", help="Compare on the pictures, classes and labels that all runs share.")
+        bool, typer.Option("--intersect", help="Compare on the images, classes and labels that all runs share.")
     ] = False,
     threshold: Annotated[
         float | None,
@@ -41,11 +41,11 @@ def compare(
         int | None, typer.Option(min=1, help="Permutations of the test that gives p.", show_default="999 to 9999, by size")
     ] = None,
     json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write every number and changed picture as JSON.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write every number and changed image as JSON.")
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the comparison as a page.")] = None,
 ) -> None:
-    """Which run is better on the same pictures, by how much, how sure that is, and which pictures changed sides."""
+    """Which run is better on the same images, by how much, how sure that is, and which images changed sides."""
     from rich.console import Console
 
     from polytag import files

@@ -32,19 +32,19 @@ Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder or file of 
 def check(
     data: Data,
     options: "ReadOptions",
-    read_pictures: Annotated[bool, typer.Option(help="Decode every picture, or only look whether the files exist.")] = True,
+    read_images: Annotated[bool, typer.Option(help="Decode every image, or only look whether the files exist.")] = True,
     near: Annotated[
-        bool, typer.Option("--near", help="Also find pictures that are there in another version: saved anew, resized, mirrored.")
+        bool, typer.Option("--near", help="Also find images that are there in another version: saved anew, resized, mirrored.")
     ] = False,
     near_model: Annotated[
-        Path | None, typer.Option(metavar="RUN|MODEL", help="Also find pictures that this model takes for much the same.")
+        Path | None, typer.Option(metavar="RUN|MODEL", help="Also find images that this model takes for much the same.")
     ] = None,
     least_cosine: Annotated[
-        float, typer.Option(metavar="0..1", help="Of the model's features, from where pictures are alike.")
+        float, typer.Option(metavar="0..1", help="Of the model's features, from where images are alike.")
     ] = 0.85,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything found to this file.")] = None,
 ) -> None:
-    """Count labels, read every picture, find duplicates. Exit status 0: training can start; 1: it cannot."""
+    """Count labels, read every image, find duplicates. Exit status 0: training can start; 1: it cannot."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -60,9 +60,9 @@ def check(
         if near_model is not None:
             seeing = progress.add_task("looking with the model", total=len(dataset))
             features = _features(near_model, dataset, cosine=least_cosine, on_batch=lambda number: progress.advance(seeing, number))
-        task = progress.add_task("reading pictures", total=len(set(dataset.paths)))
+        task = progress.add_task("reading images", total=len(set(dataset.paths)))
         found = checking.check(
-            dataset, read_pictures=read_pictures, near=near, features=features, on_picture=lambda: progress.advance(task)
+            dataset, read_images=read_images, near=near, features=features, on_image=lambda: progress.advance(task)
         )
     if json_file is not None:
         write_text(json_file, json.dumps(found.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -75,7 +75,7 @@ def check(
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove them all.")] = False,
 ) -> None:
-    """Show the decoded pictures and the features that were kept for the next time, or remove them."""
+    """Show the decoded images and the features that were kept for the next time, or remove them."""
     from datetime import datetime
 
     from rich.console import Console
@@ -114,7 +114,7 @@ def convert(
     dataset = load_dataset(data, options=options)
     written = converting.convert(dataset, out, to=to)
     Console().print(
-        f"{len(dataset):,} pictures, {len(dataset.label_set):,} classes -> {written}", highlight=False, markup=False, soft_wrap=True
+        f"{len(dataset):,} images, {len(dataset.label_set):,} classes -> {written}", highlight=False, markup=False, soft_wrap=True
     )
 
 
@@ -154,31 +154,27 @@ def fetch(
 
 
 def print_check(console: "Console", found: "DataCheck") -> None:
-    """What was found, most important last: the counts, the labels a picture has, the warnings, the verdict."""
+    """What was found, most important last: the counts, the labels an image has, the warnings, the verdict."""
     from rich.padding import Padding
     from rich.text import Text
 
-    console.print(f"[bold]{found.num_pictures:,} pictures, {len(found.classes):,} classes[/bold]", highlight=False)
+    console.print(f"[bold]{found.num_images:,} images, {len(found.classes):,} classes[/bold]", highlight=False)
     console.print(Text(found.source, style="dim"), soft_wrap=True)
     console.print()
-    if found.num_pictures:
-        widest_name = max(len("pictures"), *(len(name) for name in found.classes))
+    if found.num_images:
+        widest_name = max(len("images"), *(len(name) for name in found.classes))
         num_side_by_side = max(1, (console.width - widest_name - 1) // _SPLIT_WIDTH)
         for start in range(0, len(found.splits), num_side_by_side):
             columns = range(start, min(start + num_side_by_side, len(found.splits)))
             console.print(Padding(_class_table(found, columns), (0, 0, 1, 1)))
         console.print(Padding(_labels_table(found, "-" if console.options.ascii_only else "━"), (0, 0, 1, 1)))
-        console.print(
-            f" {found.mean_labels_per_picture:.2f} labels a picture; {found.unknown_share:.1%} of all labels are unknown.\n"
-        )
+        console.print(f" {found.mean_labels_per_image:.2f} labels an image; {found.unknown_share:.1%} of all labels are unknown.\n")
     _print_alike(console, found)
     for style, mark, sentences in (("yellow", "warning", found.warnings), ("red", "problem", found.problems)):
         for sentence in sentences:
             console.print(Text.assemble((f"{mark}: ", f"bold {style}"), sentence), soft_wrap=True)
     if found.can_train:
-        console.print(
-            Text.assemble(("Training can start.", "bold green"), "" if found.pictures_were_read else " No picture was read.")
-        )
+        console.print(Text.assemble(("Training can start.", "bold green"), "" if found.images_were_read else " No image was read."))
     else:
         console.print(Text("Training cannot start.", style="bold red"))
 
@@ -204,14 +200,14 @@ def _print_alike(console: "Console", found: "DataCheck") -> None:
     from polytag.data.near_groups import across_splits
 
     near = [
-        (group.pictures, f"{group.bits} bits, detail {group.correlation:.2f}" + (", mirrored" if group.is_mirrored else ""))
+        (group.images, f"{group.bits} bits, detail {group.correlation:.2f}" + (", mirrored" if group.is_mirrored else ""))
         for group in found.near_duplicates or ()
     ]
-    told = [set(group.pictures) for group in found.near_duplicates or ()]
+    told = [set(group.images) for group in found.near_duplicates or ()]
     alike = [
-        (group.pictures, f"cosine {group.cosine:.2f}")
+        (group.images, f"cosine {group.cosine:.2f}")
         for group in found.look_alikes or ()
-        if not any(set(group.pictures) <= pictures for pictures in told)
+        if not any(set(group.images) <= images for images in told)
     ]
     for heading, looked, groups in (
         ("near duplicates", found.near_duplicates is not None, near),
@@ -220,11 +216,11 @@ def _print_alike(console: "Console", found: "DataCheck") -> None:
         if not looked:
             continue
         groups = sorted(groups, key=lambda group: not across_splits(group[0]))
-        num_across = sum(across_splits(pictures) for pictures, _ in groups)
+        num_across = sum(across_splits(images) for images, _ in groups)
         number = f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}" if groups else "none"
         console.print(Text(f" {heading}: {number}" + (f", {num_across:,} across splits" if groups else ""), style="bold"))
-        for pictures, how in groups[:_NUM_GROUPS]:
-            names = [f"{picture.id} ({picture.split})" if picture.split else picture.id for picture in pictures]
+        for images, how in groups[:_NUM_GROUPS]:
+            names = [f"{image.id} ({image.split})" if image.split else image.id for image in images]
             more = f" and {len(names) - _NUM_MEMBERS:,} more" if len(names) > _NUM_MEMBERS else ""
             console.print(Text.assemble("   ", " ≈ ".join(names[:_NUM_MEMBERS]) + more, (f"  {how}", "dim")), soft_wrap=True)
         if len(groups) > _NUM_GROUPS:
@@ -255,9 +251,9 @@ def _class_table(found: "DataCheck", splits: Sequence[int]) -> "RenderableType":
             ]
         table.add_row(*cells)
     table.add_section()
-    totals = [Text("pictures", style="bold")]
+    totals = [Text("images", style="bold")]
     for s in splits:
-        totals += [Text(""), Text(f"{found.num_pictures_S[s]:,}", style="bold"), Text(""), Text("")]
+        totals += [Text(""), Text(f"{found.num_images_S[s]:,}", style="bold"), Text(""), Text("")]
     table.add_row(*totals)
     return table
 
@@ -268,10 +264,10 @@ def _labels_table(found: "DataCheck", bar: str) -> "RenderableType":
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("labels", justify="right")
-    table.add_column("pictures", justify="right")
+    table.add_column("images", justify="right")
     table.add_column("")
-    largest = max(found.labels_per_picture.values())
-    for num_labels, num_pictures in found.labels_per_picture.items():
-        length = math.ceil(_BAR_WIDTH * num_pictures / largest)
-        table.add_row(Text(str(num_labels)), Text(f"{num_pictures:,}"), Text(bar * length, style="cyan"))
+    largest = max(found.labels_per_image.values())
+    for num_labels, num_images in found.labels_per_image.items():
+        length = math.ceil(_BAR_WIDTH * num_images / largest)
+        table.add_row(Text(str(num_labels)), Text(f"{num_images:,}"), Text(bar * length, style="cyan"))
     return table

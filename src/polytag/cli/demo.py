@@ -1,4 +1,4 @@
-"""`polytag demo`: the whole way on pictures that are made on the spot."""
+"""`polytag demo`: the whole way on images that are made on the spot."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 
 def demo(
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the pictures and the run go.")] = Path("demo"),
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the images and the run go.")] = Path("demo"),
 ) -> None:
     """Compose handwriting scenes, train a small network from random weights, judge it, and write the report.
 
@@ -24,10 +24,10 @@ def demo(
     console = Console()
     scenes = output / "scenes"
     if scenes.is_dir():
-        console.print(f"Pictures of an earlier demo: {scenes}", highlight=False, markup=False)
+        console.print(f"Images of an earlier demo: {scenes}", highlight=False, markup=False)
     else:
         console.print(
-            f"Composing 2,400 pictures of handwritten digits, written as a Pascal VOC devkit: {scenes}",
+            f"Composing 2,400 images of handwritten digits, written as a Pascal VOC devkit: {scenes}",
             highlight=False,
             markup=False,
         )

@@ -1,4 +1,4 @@
-"""`polytag evaluate`: judge a predictions file; no model and no picture needed."""
+"""`polytag evaluate`: judge a predictions file; no model and no image needed."""
 
 import math
 import os
@@ -23,17 +23,17 @@ _MEANINGS = {  # the averages in the order they are shown: what each is, in a fe
     "mAP_voc07": "the same with VOC 2007's eleven-point AP",
     "weighted_AP": "classes weighted by their positives; not mAP",
     "micro_AP": "all labels in one ranking; not mAP",
-    "samples_AP": "mean over pictures (LRAP); not mAP",
+    "samples_AP": "mean over images (LRAP); not mAP",
     "ROC_AUC": "mean of the classes' areas under the ROC curve",
-    "coverage": "classes to go down a picture's ranking for all true ones",
-    "ranking_loss": "share of a picture's pairs in the wrong order",
+    "coverage": "classes to go down an image's ranking for all true ones",
+    "ranking_loss": "share of an image's pairs in the wrong order",
     "CP": "precision, mean over classes",
     "CR": "recall, mean over classes",
     "CF1": "harmonic mean of CP and CR",
     "OP": "precision of all decisions",
     "OR": "recall of all decisions",
     "OF1": "harmonic mean of OP and OR",
-    "top3_CF1": "CF1 of each picture's three highest above the threshold",
+    "top3_CF1": "CF1 of each image's three highest above the threshold",
     "top3_OF1": "OF1 of the same",
     "macro_F1": "mean of the classes' F1",
     "Brier": "squared error of the probabilities, mean over classes",
@@ -41,7 +41,7 @@ _MEANINGS = {  # the averages in the order they are shown: what each is, in a fe
     "accuracy": "share of right decisions, mean over classes",
 }
 
-_SINGULAR = {"classes": "class", "pictures": "picture", "decisions": "decision"}
+_SINGULAR = {"classes": "class", "images": "image", "decisions": "decision"}
 
 
 @reads_annotations
@@ -172,7 +172,7 @@ def print_scores(console: "Any", scores: "Scores") -> None:
     known = int(scores.support_C.sum() + scores.num_negative_C.sum())
     absent = int(scores.num_negative_C.sum()) / known if known else math.nan
     console.print(
-        f"\n{scores.num_pictures} pictures. {absent:.1%} of the known labels are absent: answering “absent” to everything would "
+        f"\n{scores.num_images} images. {absent:.1%} of the known labels are absent: answering “absent” to everything would "
         "have about that accuracy, so accuracy says little.",
         highlight=False,
     )

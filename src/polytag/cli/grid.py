@@ -1,4 +1,4 @@
-"""`polytag grid`: the highest or lowest scored pictures of a class as one PNG picture."""
+"""`polytag grid`: the highest or lowest scored images of a class as one PNG image."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,18 +17,18 @@ def grid(
     options: "ReadOptions",
     run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores.")],
     class_names: Annotated[list[str], typer.Option("--class", metavar="NAME", help="May be given several times.")],
-    top: Annotated[int, typer.Option(metavar="K", min=1, max=1000, help="How many pictures.")] = 50,
+    top: Annotated[int, typer.Option(metavar="K", min=1, max=1000, help="How many images.")] = 50,
     lowest: Annotated[bool, typer.Option("--lowest", help="The lowest scores instead of the highest.")] = False,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE.png|DIR", show_default="<class>-top.png or <class>-bottom.png, here")
     ] = None,
-    pictures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if the scores do not say; found by id.")
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the images lie, if the scores do not say; found by id.")
     ] = None,
     truth: Truth = None,
     scale: Scale = None,
 ) -> None:
-    """The ranked pictures of a class with score and truth, ten a row."""
+    """The ranked images of a class with score and truth, ten a row."""
     from io import BytesIO
 
     from rich.console import Console
@@ -40,7 +40,7 @@ def grid(
 
     if len(class_names) > 1 and output is not None and output.suffix.lower() == ".png":
         raise UsageError("one file for several classes", where="--output", got=str(output), expected="a folder")
-    asked = Asked(pictures=pictures, truth=truth, scale=scale)
+    asked = Asked(images=images, truth=truth, scale=scale)
     predictions = open_inspection(run, asked, options=options, errors=Console(stderr=True)).predictions
     for name in class_names:
         predictions.label_set.index(name)  # a name that is not there is told before anything is drawn

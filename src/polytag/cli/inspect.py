@@ -17,11 +17,11 @@ def inspect(
     options: "ReadOptions",
     run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores with their labels.")],
     split: Annotated[
-        str, typer.Option(metavar="val|train", help="Of a run: its validation, or its training pictures, scored out-of-fold.")
+        str, typer.Option(metavar="val|train", help="Of a run: its validation, or its training images, scored out-of-fold.")
     ] = "val",
     beside: Annotated[Path | None, typer.Option(metavar="RUN|PREDICTIONS", help="A second run, to compare with.")] = None,
-    pictures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the pictures lie, if the scores do not say; found by id.")
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the images lie, if the scores do not say; found by id.")
     ] = None,
     columns: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="A table by id, with columns to filter by.")] = None,
     host: Annotated[str, typer.Option(help="Other than 127.0.0.1 only with --token.")] = "127.0.0.1",
@@ -31,7 +31,7 @@ def inspect(
     truth: Truth = None,
     scale: Scale = None,
 ) -> None:
-    """Serve pages over a run: ranked pictures of every class, errors, heat maps, label review, predictions on other pictures.
+    """Serve pages over a run: ranked images of every class, errors, heat maps, label review, predictions on other images.
 
     They answer on this machine alone, until Ctrl-C. Looking changes nothing of the run; a review is kept beside it.
     """
@@ -45,7 +45,7 @@ def inspect(
     if split not in ("val", "train"):
         raise UsageError("unknown split", where="--split", got=repr(split), expected="val or train")
     address_rules(host, token)  # told before anything is read
-    asked = Asked(split=split, beside=beside, pictures=pictures, truth=truth, scale=scale, columns=columns)
+    asked = Asked(split=split, beside=beside, images=images, truth=truth, scale=scale, columns=columns)
     errors = Console(stderr=True)
     return_freed_memory()
     inspection = open_inspection(run, asked, options=options, errors=errors)
@@ -54,7 +54,7 @@ def inspect(
 
     def ready(address: str) -> None:
         predictions = inspection.predictions
-        print(f"{inspection.name}: {len(predictions):,} pictures, {len(predictions.label_set):,} classes")
+        print(f"{inspection.name}: {len(predictions):,} images, {len(predictions.label_set):,} classes")
         print(f"open  {address}", flush=True)
         errors.print("[dim]Ctrl-C ends it[/dim]")
 

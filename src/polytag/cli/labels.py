@@ -35,11 +35,11 @@ def suspects(
     ] = None,
     top: Annotated[int, typer.Option(metavar="K", help="How many of each class and kind are listed at most.")] = 20,
     split: Annotated[
-        str, typer.Option(metavar="val|train", help="Of a run: its validation, or its training pictures, scored out-of-fold.")
+        str, typer.Option(metavar="val|train", help="Of a run: its validation, or its training images, scored out-of-fold.")
     ] = "val",
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write estimates and suspects as JSON.")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the suspects, a line each.")] = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with the pictures.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with the images.")] = None,
     cleanlab: Annotated[bool, typer.Option("--cleanlab", help="Say which suspects cleanlab finds too.")] = False,
     truth: Truth = None,
     scale: Scale = None,
@@ -99,7 +99,7 @@ def print_suspects(console: "Console", found: "LabelSuspects", *, seconded: "set
         if not listed:
             continue
         table = Table(box=None, pad_edge=False, header_style="bold", title=f"\n{heading}", title_justify="left")
-        for name in ("class", "given", "probability", "picture", *(["cleanlab"] if seconded is not None else [])):
+        for name in ("class", "given", "probability", "image", *(["cleanlab"] if seconded is not None else [])):
             table.add_column(name, overflow="fold", justify="right" if name == "probability" else "left")
         for each in listed[: found.top]:
             agreed = [] if seconded is None else ["yes" if (each.class_name, each.row) in seconded else "no"]
@@ -114,7 +114,7 @@ def print_suspects(console: "Console", found: "LabelSuspects", *, seconded: "set
 
 
 def suspects_to_csv(found: "LabelSuspects") -> str:
-    """class, given, probability, is_counted, id, picture_path: the suspects of all classes, then the labels to fill in."""
+    """class, given, probability, is_counted, id, image_path: the suspects of all classes, then the labels to fill in."""
     from polytag.metrics.label_errors import MEANINGS
 
     text = io.StringIO()
@@ -122,17 +122,17 @@ def suspects_to_csv(found: "LabelSuspects") -> str:
     writer.writerow(CSV_COLUMNS)
     for each in (*found.suspects, *found.fill_ins):
         counted = "yes" if each.is_counted else "no"
-        writer.writerow([each.class_name, MEANINGS[each.given], f"{each.probability:.6g}", counted, each.id, each.picture_path])
+        writer.writerow([each.class_name, MEANINGS[each.given], f"{each.probability:.6g}", counted, each.id, each.image_path])
     return text.getvalue()
 
 
-CSV_COLUMNS = ("class", "given", "probability", "is_counted", "id", "picture_path")
+CSV_COLUMNS = ("class", "given", "probability", "is_counted", "id", "image_path")
 
 
 def _read(
     run: Path, *, split: str, truth: Path | None, scale: str | None, options: "ReadOptions", errors: "Console"
 ) -> "Predictions":
-    """Held-out scores with labels: of a run's validation, of its training pictures out-of-fold, or of any file."""
+    """Held-out scores with labels: of a run's validation, of its training images out-of-fold, or of any file."""
     from polytag.cli.scores import read_judged_scores
     from polytag.errors import UsageError
 
@@ -143,7 +143,7 @@ def _read(
         return read_judged_scores(file, scale=scale, truth=truth, options=options, errors=errors).predictions
     if not run.is_dir() or truth is not None or scale is not None:
         raise UsageError(
-            "training pictures are scored out-of-fold by a run's own model",
+            "training images are scored out-of-fold by a run's own model",
             where="--split train",
             got=str(run) if not run.is_dir() else "--truth or --scores",
             expected="a run folder alone",
@@ -155,7 +155,7 @@ def _read(
     columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("", total=None)
-        predictions, note = out_of_fold_of_run(run, on_batch=lambda num_pictures: progress.advance(task, num_pictures))
+        predictions, note = out_of_fold_of_run(run, on_batch=lambda num_images: progress.advance(task, num_images))
     if note:
         errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     return predictions
@@ -163,7 +163,7 @@ def _read(
 
 def _title(run: Path, split: str) -> str:
     name = run.resolve().name if run.is_dir() else run.stem
-    return f"{name}, training pictures" if split == "train" else name
+    return f"{name}, training images" if split == "train" else name
 
 
 def _counts(part: "ClassSuspects") -> tuple[str, ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from polytag.data.load import ReadOptions
     from polytag.inspector.review import Decision
 
-CHANGES_COLUMNS = ("split", "picture", "class", "before", "after", "reviewer", "note", "time")
+CHANGES_COLUMNS = ("split", "image", "class", "before", "after", "reviewer", "note", "time")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def export_labels(run: Path, out: Path, *, to: str | None = None, data: Path | N
     dataset = _reviewed_data(run, data=data, options=options, names_splits=any(each.split for each in decisions))
     decisions = _with_ids_of(dataset, decisions, run=run)
     corrections = [
-        Correction(split=each.split, picture_id=each.picture_id, class_name=each.class_name, label=each.label)
+        Correction(split=each.split, image_id=each.image_id, class_name=each.class_name, label=each.label)
         for each in decisions
         if each.label is not None
     ]
@@ -78,21 +78,21 @@ def export_labels(run: Path, out: Path, *, to: str | None = None, data: Path | N
     form = to or (out.suffix.lower()[1:] if out.suffix.lower() in (".csv", ".parquet") else "csv")
     changes_file = _changes_file(out, form=form)
     written = convert(corrected, out, to=form)
-    decision_of = {(each.split, each.picture_id, each.class_name): each for each in decisions}
+    decision_of = {(each.split, each.image_id, each.class_name): each for each in decisions}
     files.write_text(changes_file, changes_to_csv(changes, decision_of))
     return Exported(data=written, changes_file=changes_file, changes=changes, num_confirmed=len(corrections) - len(changes))
 
 
 def changes_to_csv(changes: "tuple[Change, ...]", decision_of: "Mapping[tuple[str, str, str], Decision]") -> str:
-    """A line a changed label, with whose judgement it is, why and when; decisions by split ("" if unsaid), picture and class."""
+    """A line a changed label, with whose judgement it is, why and when; decisions by split ("" if unsaid), image and class."""
     from polytag.metrics.label_errors import MEANINGS
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CHANGES_COLUMNS)
     for each in changes:
-        key = (each.split, each.picture_id, each.class_name)
-        decision = decision_of[key] if key in decision_of else decision_of["", each.picture_id, each.class_name]
+        key = (each.split, each.image_id, each.class_name)
+        decision = decision_of[key] if key in decision_of else decision_of["", each.image_id, each.class_name]
         before, after = MEANINGS[each.before], MEANINGS[each.after]
         writer.writerow([*key, before, after, decision.author, decision.note, decision.time])
     return text.getvalue()
@@ -115,8 +115,8 @@ def print_export(console: "Console", exported: Exported) -> None:
         numbers = [number_of[name, label] for label in became]
         table.add_row(escape(name), *(f"{number:,}" if number else "[dim]0[/dim]" for number in numbers))
     console.print(table)
-    labels, pictures = len(exported.changes), len({(each.split, each.picture_id) for each in exported.changes})
-    text = f"\n{_number(labels, 'label')} of {_number(pictures, 'picture')} changed, {exported.num_confirmed:,} confirmed"
+    labels, images = len(exported.changes), len({(each.split, each.image_id) for each in exported.changes})
+    text = f"\n{_number(labels, 'label')} of {_number(images, 'image')} changed, {exported.num_confirmed:,} confirmed"
     console.print(text, highlight=False, markup=False)
     for heading, path in (("data:    ", exported.data), ("changes: ", exported.changes_file)):
         console.print(f"{heading}{path}", highlight=False, markup=False, soft_wrap=True)
@@ -176,7 +176,7 @@ def _reviewed_data(run: Path, *, data: Path | None, options: "ReadOptions", name
         raise UsageError(
             "a predictions file does not hold the whole data set",
             where=str(run),
-            expected="--data DATA, the labelled data set that its pictures are from",
+            expected="--data DATA, the labelled data set that its images are from",
         )
     else:
         dataset = load_dataset(data, options=options)
@@ -184,7 +184,7 @@ def _reviewed_data(run: Path, *, data: Path | None, options: "ReadOptions", name
 
 
 def _with_ids_of(dataset: "Dataset", decisions: "list[Decision]", *, run: Path) -> "list[Decision]":
-    """Under the data set's own ids; a predictions file of polytag's may call a picture otherwise, and has its path."""
+    """Under the data set's own ids; a predictions file of polytag's may call an image otherwise, and has its path."""
     from polytag.prediction.foreign import is_own
     from polytag.prediction.table import read_predictions
 
@@ -192,9 +192,9 @@ def _with_ids_of(dataset: "Dataset", decisions: "list[Decision]", *, run: Path) 
         return decisions
     predictions, ids = read_predictions(run), set(dataset.ids)
     by_path = {str(path): name for path, name in zip(dataset.paths, dataset.ids, strict=True)}
-    paths = {name: os.path.abspath(path) for name, path in zip(predictions.ids, predictions.picture_paths, strict=True) if path}
+    paths = {name: os.path.abspath(path) for name, path in zip(predictions.ids, predictions.image_paths, strict=True) if path}
     id_of = {name: by_path[path] for name, path in paths.items() if name not in ids and path in by_path}
-    return [replace(each, picture_id=id_of.get(each.picture_id, each.picture_id)) for each in decisions]
+    return [replace(each, image_id=id_of.get(each.image_id, each.image_id)) for each in decisions]
 
 
 def _changes_file(out: Path, *, form: str) -> Path:

@@ -1,4 +1,4 @@
-"""`polytag evaluate --leaks DATA`: which scored pictures the model has learned from, and what they change."""
+"""`polytag evaluate --leaks DATA`: which scored images the model has learned from, and what they change."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LeaksOption = Annotated[
     Path | None,
     typer.Option(
-        "--leaks", metavar="DATA", help="What the model was trained on: judge also without the pictures that stand in it too."
+        "--leaks", metavar="DATA", help="What the model was trained on: judge also without the images that stand in it too."
     ),
 ]
 _NUM_SHOWN = 5
@@ -27,7 +27,7 @@ _NUM_SHOWN = 5
 def leaks_of(
     predictions: "Predictions", data: Path, *, options: "ReadOptions", threshold: "Any", errors: "Console"
 ) -> "tuple[Leaks, WithoutSome | None]":
-    """Leaks and the scores without them; None where there are none. Raises PredictionsError where no picture can be read."""
+    """Leaks and the scores without them; None where there are none. Raises PredictionsError where no image can be read."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from polytag.data.leaks import find_leaks, training_paths
@@ -35,27 +35,27 @@ def leaks_of(
     from polytag.errors import DataError, PredictionsError
     from polytag.metrics.leakage import leave_out
 
-    trained_on = training_paths(load_dataset(data, options=options), scored=predictions.picture_paths)
-    columns = (TextColumn("reading pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    trained_on = training_paths(load_dataset(data, options=options), scored=predictions.image_paths)
+    columns = (TextColumn("reading images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        number = len({str(path) for path in trained_on} | {path for path in predictions.picture_paths if path})
+        number = len({str(path) for path in trained_on} | {path for path in predictions.image_paths if path})
         task = progress.add_task("", total=number)
-        found = find_leaks(predictions.picture_paths, trained_on, on_picture=lambda: progress.advance(task))
+        found = find_leaks(predictions.image_paths, trained_on, on_image=lambda: progress.advance(task))
     if not found.num_trained_on:
         raise DataError(
-            "no training picture can be read",
+            "no training image can be read",
             where=str(data),
-            got=f"such as {trained_on[0]}" if trained_on else "no pictures but the scored ones",
-            expected="the pictures that the model was trained on",
-            next_step="`polytag data check` says what is wrong with them; --pictures names their folder",
+            got=f"such as {trained_on[0]}" if trained_on else "no images but the scored ones",
+            expected="the images that the model was trained on",
+            next_step="`polytag data check` says what is wrong with them; --images names their folder",
         )
     if found.num_not_compared == found.num_scored:
         raise PredictionsError(
-            "no scored picture can be compared with the training pictures",
+            "no scored image can be compared with the training images",
             where=predictions.source,
-            got="no path" if not any(predictions.picture_paths) else f"such as {next(filter(None, predictions.picture_paths))}",
-            expected="a file at the path of each picture",
-            next_step="give --truth DATA, the data set that has the scored pictures",
+            got="no path" if not any(predictions.image_paths) else f"such as {next(filter(None, predictions.image_paths))}",
+            expected="a file at the path of each image",
+            next_step="give --truth DATA, the data set that has the scored images",
         )
     without = leave_out(predictions, found.is_leaked_N, threshold=threshold) if found.leaks else None
     return found, without
@@ -64,18 +64,18 @@ def leaks_of(
 def print_leaks(
     console: "Console", found: "Leaks", without: "WithoutSome | None", *, scores: "Scores", predictions: "Predictions"
 ) -> None:
-    """How many pictures leaked, both mAPs and their difference, and the first few of them."""
+    """How many images leaked, both mAPs and their difference, and the first few of them."""
     from rich.markup import escape
 
     num_exact = sum(leak.is_exact for leak in found.leaks)
-    compared = f"{found.num_scored - found.num_not_compared:,} scored pictures against {found.num_trained_on:,} training pictures"
+    compared = f"{found.num_scored - found.num_not_compared:,} scored images against {found.num_trained_on:,} training images"
     console.print()
     if without is None:
         console.print(f"Leaks: none; compared {compared}.", highlight=False)
     else:
         difference = without.difference
         console.print(
-            f"Leaks: {len(found.leaks):,} of {found.num_scored:,} scored pictures stand in the training data too: "
+            f"Leaks: {len(found.leaks):,} of {found.num_scored:,} scored images stand in the training data too: "
             f"{num_exact:,} byte for byte, {len(found.leaks) - num_exact:,} in another version.",
             highlight=False,
         )
@@ -96,10 +96,10 @@ def print_leaks(
         if len(found.leaks) > _NUM_SHOWN:
             console.print(f"  [dim]… and {len(found.leaks) - _NUM_SHOWN:,} more in --json[/dim]", highlight=False)
     if found.num_unread:
-        console.print(f"  {found.num_unread:,} training pictures could not be read: a leak of them is not seen.", highlight=False)
+        console.print(f"  {found.num_unread:,} training images could not be read: a leak of them is not seen.", highlight=False)
     if found.num_not_compared:
         console.print(
-            f"  {found.num_not_compared:,} scored pictures could not be compared: missing, broken or too plain.", highlight=False
+            f"  {found.num_not_compared:,} scored images could not be compared: missing, broken or too plain.", highlight=False
         )
 
 
@@ -114,7 +114,7 @@ def leaks_to_json(found: "Leaks", without: "WithoutSome | None", *, predictions:
         "num_not_compared": found.num_not_compared,
         "mAP_difference": None if without is None else _mean_to_json(without.difference),
         "without": None if without is None else without.scores.to_json(),
-        "pictures": [
+        "images": [
             {
                 "id": predictions.ids[leak.row],
                 "trained_on": leak.path,

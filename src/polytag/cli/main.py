@@ -41,7 +41,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Run the command; a PolytagError is printed to stderr, whole, without a traceback."""
-    # PyTorch's threads wait for each other at every layer. Those that spin take the cores from the threads that decode pictures,
+    # PyTorch's threads wait for each other at every layer. Those that spin take the cores from the threads that decode images,
     # those that sleep at once wake up too late: they spin for a moment, and sleep then (docs/experiments.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}

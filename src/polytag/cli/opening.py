@@ -1,4 +1,4 @@
-"""A run folder or a file of scores, opened for the inspector: its scores, labels, pictures and model, as far as they are there."""
+"""A run folder or a file of scores, opened for the inspector: its scores, labels, images and model, as far as they are there."""
 
 import csv
 import math
@@ -27,7 +27,7 @@ class Asked:
 
     split: str = "val"
     beside: Path | None = None
-    pictures: Path | None = None
+    images: Path | None = None
     truth: Path | None = None
     scale: str | None = None
     columns: Path | None = None
@@ -44,7 +44,7 @@ def open_inspection(path: Path, asked: Asked, *, options: "ReadOptions", errors:
 
     is_run = path.is_dir() and (path / "args.yaml").is_file()
     if asked.split != "val" and not is_run:
-        raise UsageError("only a run folder has training pictures", where="--split", got=str(path), expected="a run folder")
+        raise UsageError("only a run folder has training images", where="--split", got=str(path), expected="a run folder")
     data, data_path, data_options = _data_of_run(path, errors=errors) if is_run else (None, asked.truth, options)
     if is_run and asked.split == "train":
         judged = Judged(predictions=_training_scores(path, data=data, errors=errors))
@@ -53,7 +53,7 @@ def open_inspection(path: Path, asked: Asked, *, options: "ReadOptions", errors:
     for note in judged.notes:
         _note(errors, note)
     data = data or judged.dataset
-    predictions = _with_paths(judged.predictions, data=data, pictures=asked.pictures)
+    predictions = _with_paths(judged.predictions, data=data, images=asked.images)
     threshold_C, goal = _thresholds(path / PREDICTIONS if is_run else path, predictions)
     return Inspection(
         name=path.resolve().name if path.is_dir() else path.stem,
@@ -89,7 +89,7 @@ def _data_of_run(run: Path, *, errors: "Console") -> "tuple[Dataset | None, Path
 
 
 def _training_scores(run: Path, *, data: "Dataset | None", errors: "Console") -> "Predictions":
-    """Scores of the training pictures by a model that did not see their labels; kept in the run while that and the labels stay."""
+    """Scores of the training images by a model that did not see their labels; kept in the run while that and the labels stay."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from polytag.prediction.table import read_predictions, write_predictions
@@ -101,14 +101,14 @@ def _training_scores(run: Path, *, data: "Dataset | None", errors: "Console") ->
         if data is None or _has_labels_of(predictions, data.split("train")):
             return predictions
     columns = (
-        TextColumn("features of the training pictures"),
+        TextColumn("features of the training images"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("", total=None)
-        predictions, note = out_of_fold_of_run(run, on_batch=lambda num_pictures: progress.advance(task, num_pictures))
+        predictions, note = out_of_fold_of_run(run, on_batch=lambda num_images: progress.advance(task, num_images))
     if note:
         _note(errors, note)
     write_predictions(predictions, kept)
@@ -116,26 +116,26 @@ def _training_scores(run: Path, *, data: "Dataset | None", errors: "Console") ->
 
 
 def _has_labels_of(predictions: "Predictions", data: "Dataset") -> bool:
-    """Whether every scored picture is in the data with the very labels that the scores carry."""
+    """Whether every scored image is in the data with the very labels that the scores carry."""
     row_of = {name: row for row, name in enumerate(data.ids)}
     rows = [row_of.get(name, -1) for name in predictions.ids]
     return -1 not in rows and np.array_equal(data.target_NC[rows], predictions.target_NC)
 
 
-def _with_paths(predictions: "Predictions", *, data: "Dataset | None", pictures: Path | None) -> "Predictions":
-    """Every picture with the path where it lies now: in the folder that was given, as the scores say, or as the data set does."""
-    if pictures is not None:
-        from polytag.inspector.locating import locate_pictures
+def _with_paths(predictions: "Predictions", *, data: "Dataset | None", images: Path | None) -> "Predictions":
+    """Every image with the path where it lies now: in the folder that was given, as the scores say, or as the data set does."""
+    if images is not None:
+        from polytag.inspector.locating import locate_images
 
-        return replace(predictions, picture_paths=locate_pictures(predictions.ids, pictures))
+        return replace(predictions, image_paths=locate_images(predictions.ids, images))
     if data is None:
         return predictions
     path_of = {name: str(path) for name, path in zip(data.ids, data.paths, strict=True)}
     found = [
         path if path and Path(path).is_file() else path_of.get(name, path)
-        for name, path in zip(predictions.ids, predictions.picture_paths, strict=True)
+        for name, path in zip(predictions.ids, predictions.image_paths, strict=True)
     ]
-    return replace(predictions, picture_paths=tuple(found))
+    return replace(predictions, image_paths=tuple(found))
 
 
 def _thresholds(path: Path, predictions: "Predictions") -> tuple[np.ndarray, str]:

@@ -1,4 +1,4 @@
-"""`polytag predict`: a table on the console for one picture, a line a picture for several, a file for many."""
+"""`polytag predict`: a table on the console for one image, a line an image for several, a file for many."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,44 +6,44 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytag.cli.reading import reads_annotations
-from polytag.errors import PictureError, UsageError
+from polytag.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from polytag.contracts import Dataset
     from polytag.data.load import ReadOptions
-    from polytag.prediction.pictures import PictureResult
+    from polytag.prediction.images import ImageResult
 
 
 @reads_annotations
 def predict(
     options: "ReadOptions",
     model: Annotated[Path, typer.Argument(help="A run folder, or a checkpoint folder such as its best/.")],
-    pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders that hold some.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders that hold some.")],
     output: Annotated[Path | None, typer.Option(help="Write a .parquet, .csv or .jsonl file instead of printing.")] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="PICTURES is a labelled data set: score this split of it, and keep its labels."),
+        typer.Option(metavar="NAME", help="IMAGES is a labelled data set: score this split of it, and keep its labels."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
 ) -> None:
-    """Score pictures: every class's probability, and the classes above their thresholds.
+    """Score images: every class's probability, and the classes above their thresholds.
 
-    A picture that cannot be read is told and does not stop the others; the exit status is then 1.
+    An image that cannot be read is told and does not stop the others; the exit status is then 1.
     """
     from rich.console import Console
 
     from polytag.models.checkpoint import Checkpoint
-    from polytag.prediction.pictures import list_pictures
-    from polytag.prediction.pictures import predict as results_of
+    from polytag.prediction.images import list_images
+    from polytag.prediction.images import predict as results_of
 
     console, errors = Console(), Console(stderr=True)
     checkpoint = Checkpoint.read(model)
     dataset = None
     if split is not None:
-        dataset = _split_of(pictures, split=split, options=options)
+        dataset = _split_of(images, split=split, options=options)
         checkpoint.require_labels(dataset.label_set)
-    paths = list(dict.fromkeys(list_pictures(pictures))) if dataset is None else list(dataset.paths)
+    paths = list(dict.fromkeys(list_images(images))) if dataset is None else list(dataset.paths)
     results = results_of(checkpoint, paths, device=device, precision=precision)
     num_failed = 0
     if output is not None:
@@ -61,7 +61,7 @@ def predict(
                 labels = ", ".join(f"{name} {result.probabilities[name]:.2f}" for name in result.labels) or "–"
                 console.print(f"{result.path}  {labels}", highlight=False, markup=False, soft_wrap=True)
     if num_failed:
-        raise typer.Exit(PictureError.exit_status)
+        raise typer.Exit(ImageError.exit_status)
 
 
 def _write(
@@ -90,7 +90,7 @@ def _write(
             else:
                 target_NC = dataset.target_NC[row : row + 1] if dataset else None
                 writer.write([name], [str(result.path)], result.logit_C[None], target_NC)
-    console.print(f"{len(paths) - num_failed} pictures scored: {output}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{len(paths) - num_failed} images scored: {output}", highlight=False, markup=False, soft_wrap=True)
     return num_failed
 
 
@@ -99,16 +99,16 @@ def _split_of(given: list[Path], *, split: str, options: "ReadOptions") -> "Data
 
     if len(given) != 1:
         raise UsageError(
-            "--split takes one data set", where="PICTURES", got=f"{len(given)} paths", expected="one folder or file of labels"
+            "--split takes one data set", where="IMAGES", got=f"{len(given)} paths", expected="one folder or file of labels"
         )
     return load_dataset(given[0], options=options).split(split)
 
 
-def _tell(errors: "Any", result: "PictureResult") -> None:
+def _tell(errors: "Any", result: "ImageResult") -> None:
     errors.print(f"{result.path}: {result.error}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_table(console: "Any", result: "PictureResult") -> None:
+def _print_table(console: "Any", result: "ImageResult") -> None:
     from rich.markup import escape
     from rich.table import Table
 

@@ -38,15 +38,13 @@ OPTIONS: dict[str, Any] = {  # field of ReadOptions: the option
             "--separator", "Tables: what parts the labels in one cell; none: one label a cell.", metavar="TEXT", default="auto"
         ),
     ],
-    "picture_column": Annotated[str | None, _option("--picture-column", "Tables: the column of pictures.", metavar="NAME")],
+    "image_column": Annotated[str | None, _option("--image-column", "Tables: the column of images.", metavar="NAME")],
     "labels_column": Annotated[str | None, _option("--labels-column", "Tables: the column of label lists.", metavar="NAME")],
     "split_column": Annotated[str | None, _option("--split-column", "Tables: the column of splits.", metavar="NAME")],
     "class_columns": Annotated[
         list[str] | None, _option("--class-column", "Tables: a column that is a class; give it for each.", metavar="NAME")
     ],
-    "pictures": Annotated[
-        str | None, _option("--pictures", "Tables and COCO: a folder to look for pictures in first.", metavar="DIR")
-    ],
+    "images": Annotated[str | None, _option("--images", "Tables and COCO: a folder to look for images in first.", metavar="DIR")],
 }
 
 

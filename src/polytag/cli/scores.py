@@ -37,6 +37,6 @@ def read_judged_scores(path: Path, *, scale: str | None, truth: Path | None, opt
             "these predictions carry no truth to be judged against",
             where=str(path),
             expected="at least one known label",
-            next_step="give --truth DATA, the labelled data set that the pictures are from",
+            next_step="give --truth DATA, the labelled data set that the images are from",
         )
     return judged

@@ -19,7 +19,7 @@ Columns = Annotated[
     typer.Option(
         "--slice",
         metavar="COLUMN",
-        help="Also judge apart the pictures of each value: num_labels, size, source, split, or a column of --columns. Repeatable.",
+        help="Also judge apart the images of each value: num_labels, size, source, split, or a column of --columns. Repeatable.",
     ),
 ]
 ColumnsFile = Annotated[Path | None, typer.Option("--columns", metavar="FILE.csv", help="A table by id, with columns to slice by.")]
@@ -56,7 +56,7 @@ def print_slices(console: "Any", slices: "Slices") -> None:
     num_shared = len(slices.shared_classes)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(escape(slices.column), overflow="fold")
-    for heading in ("pictures", "classes", "mAP", "95% interval"):
+    for heading in ("images", "classes", "mAP", "95% interval"):
         table.add_column(heading, justify="right")
     if not slices.is_comparable:
         table.add_column(f"mAP of {num_shared} shared", justify="right")
@@ -64,7 +64,7 @@ def print_slices(console: "Any", slices: "Slices") -> None:
     for part in slices.slices:
         mean = part.scores.mean_ap
         shared = () if slices.is_comparable else (_number(part.shared_map), _interval(part.shared_map))
-        table.add_row(escape(part.value), f"{part.num_pictures:,}", str(mean.count), _number(mean), _interval(mean), *shared)
+        table.add_row(escape(part.value), f"{part.num_images:,}", str(mean.count), _number(mean), _interval(mean), *shared)
     console.print()
     console.print(table)
     for sentence in caveats(slices):

@@ -23,7 +23,7 @@ def thresholds(
     run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores with their truth.")],
     goal: Annotated[str, typer.Option(metavar="f1|precision=P|recall=R|top=SHARE", help="What each threshold is for.")] = "f1",
     confidence: Annotated[
-        float | None, typer.Option(help="Guarantee the goal on new pictures, with this probability; such as 0.95.")
+        float | None, typer.Option(help="Guarantee the goal on new images, with this probability; such as 0.95.")
     ] = None,
     joint: Annotated[bool, typer.Option("--joint", help="The guarantee is of all classes at once, not of each alone.")] = False,
     on: Annotated[
@@ -58,8 +58,8 @@ def thresholds(
     print_points(console, points)
     if found is not None and on is None and confidence is not None:
         console.print(
-            "\nbest/ was picked among the epochs by its mAP on these very pictures, which the guarantee does not know of. "
-            "It holds as it stands for scores of other pictures: --on PREDICTIONS.",
+            "\nbest/ was picked among the epochs by its mAP on these very images, which the guarantee does not know of. "
+            "It holds as it stands for scores of other images: --on PREDICTIONS.",
             highlight=False,
             markup=False,
         )
@@ -130,26 +130,26 @@ def _promise(points: "OperatingPoints") -> str:
         "f1": "have a best F1",
         "precision": f"reach a precision of {goal.level:g}",
         "recall": f"reach a recall of {goal.level:g}",
-        "top": f"are predicted for at most {goal.level:g} of the pictures",
+        "top": f"are predicted for at most {goal.level:g} of the images",
     }[goal.kind]
-    text = f"{num_attained} of {num_classes} classes {wanted}, chosen on {points.num_pictures:,} pictures. "
+    text = f"{num_attained} of {num_classes} classes {wanted}, chosen on {points.num_images:,} images. "
     if points.confidence is None:
         text += (
-            "The thresholds are those that look best here; that promises nothing of new pictures, and the intervals do not know of "
+            "The thresholds are those that look best here; that promises nothing of new images, and the intervals do not know of "
             "the choice."
         )
         text += "" if goal.kind == "f1" else " --confidence 0.95 asks for a guarantee."
     else:
         scope = "all classes at once" if points.joint else "each class by itself"
         text += (
-            f"Guaranteed with {points.confidence:.4g} confidence, {scope}, on new pictures from the same source, if the model was "
+            f"Guaranteed with {points.confidence:.4g} confidence, {scope}, on new images from the same source, if the model was "
             "neither trained nor picked on these."
         )
     if num_attained < num_classes:
         done = {
             "precision": "never predicted",
             "top": "never predicted",
-            "recall": "predicted for every picture",
+            "recall": "predicted for every image",
             "f1": "left at 0.5",
         }
         text += f" Where it is not attainable, the class is {done[goal.kind]}."

@@ -1,4 +1,4 @@
-"""`polytag train`: from a folder of labelled pictures to a judged model."""
+"""`polytag train`: from a folder of labelled images to a judged model."""
 
 import math
 import os
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def train(
     context: typer.Context,
     options: "ReadOptions",
-    data: Annotated[Path | None, typer.Argument(help="Labelled pictures, in any format that `polytag data check` reads.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="Labelled images, in any format that `polytag data check` reads.")] = None,
     recipe: Annotated[str, typer.Option(help="finetune, probe or velocity.")] = "finetune",
     backbone: Annotated[str | None, typer.Option(help="A model name of timm. [default: the recipe's]")] = None,
     backbone_arg: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of timm's own.")] = None,
     weights: Annotated[str | None, typer.Option(help="pretrained, random, or a safetensors file.")] = None,
     image_size: Annotated[int | None, typer.Option(metavar="PX", help="Side of the square input.")] = None,
-    fit: Annotated[str | None, typer.Option(help="squash (the whole picture) or crop (the centre).")] = None,
+    fit: Annotated[str | None, typer.Option(help="squash (the whole image) or crop (the centre).")] = None,
     crops: Annotated[str | None, typer.Option(help="Views scored and averaged: center, flip, five or ten.")] = None,
     augment: Annotated[str | None, typer.Option(help="none, light, standard or strong.")] = None,
     loss: Annotated[str | None, typer.Option(help="bce, focal or asl.")] = None,
@@ -38,14 +38,14 @@ def train(
     seed: Annotated[int | None, typer.Option()] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
-    pictures: Annotated[str | None, typer.Option(help="auto, files, kept or resident: where pictures come from.")] = None,
+    images: Annotated[str | None, typer.Option(help="auto, files, kept or resident: where images come from.")] = None,
     difficult: Annotated[
         str | None, typer.Option(help="VOC's difficult-only labels: ignore, positive or negative. [default: the recipe's]")
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="[default: runs/DATA-RECIPE]")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with a run that was interrupted.")] = None,
 ) -> None:
-    """Train, judge and report: from labelled pictures to a model and a page that shows what it can do."""
+    """Train, judge and report: from labelled images to a model and a page that shows what it can do."""
     if (data is None) == (resume is None):
         raise UsageError(
             "give either DATA or --resume RUN_DIR",
@@ -71,7 +71,7 @@ def train(
         "backbone": backbone, "weights": weights, "image_size_px": image_size, "fit": fit, "crops": crops, "augment": augment,
         "loss": loss, "class_weights": class_weights, "batch_size": batch_size, "epochs": epochs, "head_lr": head_lr,
         "backbone_lr": backbone_lr, "seed": seed, "device": device, "precision": precision, "difficult": difficult,
-        "pictures": pictures,
+        "images": images,
         "backbone_args": parse_backbone_args(backbone_arg) if backbone_arg else None,
     }  # fmt: skip
     given = {name: value for name, value in changes.items() if value is not None}
@@ -116,7 +116,7 @@ def print_result(console: "Any", run: "TrainedRun") -> None:
     interval = "" if math.isnan(mean.low) else f"  {mean.low:.3f} – {mean.high:.3f}"
     console.print()
     console.print(
-        f"[bold]validation mAP {mean.value:.4f}[/bold]{interval}  over {mean.count} classes, {run.scores.num_pictures} pictures "
+        f"[bold]validation mAP {mean.value:.4f}[/bold]{interval}  over {mean.count} classes, {run.scores.num_images} images "
         f"(epoch {run.checkpoint.facts['epoch']})",
         highlight=False,
     )
@@ -125,5 +125,5 @@ def print_result(console: "Any", run: "TrainedRun") -> None:
     console.print(f"  model    {run.folder.best}", highlight=False, markup=False, soft_wrap=True)
     console.print("\nNext:", highlight=False)
     console.print(f"  polytag inspect {path}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  polytag predict {path} PICTURE...", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  polytag predict {path} IMAGE...", highlight=False, markup=False, soft_wrap=True)
     console.print(f"  polytag evaluate {run.folder.predictions}", highlight=False, markup=False, soft_wrap=True)

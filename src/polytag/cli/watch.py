@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-_HEADINGS = ("epoch", "train loss", "val loss", "train mAP", "val mAP", "head lr", "pictures/s", "seconds")
+_HEADINGS = ("epoch", "train loss", "val loss", "train mAP", "val mAP", "head lr", "images/s", "seconds")
 _WIDTHS = (6, 11, 9, 10, 8, 9, 11, 8)
 
 
@@ -40,12 +40,12 @@ class ConsoleWatcher:
     def note(self, text: str) -> None:
         self._console.print(text, style="dim", highlight=False, markup=False)
 
-    def phase(self, name: str, num_pictures: int) -> None:
+    def phase(self, name: str, num_images: int) -> None:
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(name, total=num_pictures or None, numbers="")
+        self._task = self._progress.add_task(name, total=num_images or None, numbers="")
 
-    def progress(self, num_pictures: int, **numbers: float) -> None:
+    def progress(self, num_images: int, **numbers: float) -> None:
         if self._task is None or self._progress.disable:
             return
         if not math.isnan(self._val_map):
@@ -53,8 +53,8 @@ class ConsoleWatcher:
         shown = [f"{name} {value:.4f}" for name, value in numbers.items()]
         speed = self._progress.tasks[-1].speed
         if speed:
-            shown.append(f"{speed:.0f} pictures/s")
-        self._progress.update(self._task, advance=num_pictures, numbers="  ".join(shown))
+            shown.append(f"{speed:.0f} images/s")
+        self._progress.update(self._task, advance=num_images, numbers="  ".join(shown))
 
     def epoch(self, row: Mapping[str, float]) -> None:
         if not self._started_rows:
@@ -68,7 +68,7 @@ class ConsoleWatcher:
             _number(row["train_map"], ".4f"),
             _number(row["val_map"], ".4f"),
             _number(row["head_lr"], ".1e"),
-            _number(row["pictures_per_second"], ".0f"),
+            _number(row["images_per_second"], ".0f"),
             _number(row["seconds"], ".1f"),
         )
         self._console.print(_line(values), highlight=False)

@@ -1,1 +1,1 @@
-"""Annotation formats and pictures in; a checked Dataset, splits and batches out."""
+"""Annotation formats and images in; a checked Dataset, splits and batches out."""

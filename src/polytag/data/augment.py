@@ -1,7 +1,7 @@
-"""From an upright RGB picture to uint8 views of the input size: fitted for scoring, or augmented for training.
+"""From an upright RGB image to uint8 views of the input size: fitted for scoring, or augmented for training.
 
 Pillow does the pixels in C, outside Python's lock, so threads run in parallel. Every random choice comes from the generator that is
-passed in, so a picture's augmentation depends on (seed, epoch, picture) and on nothing else.
+passed in, so an image's augmentation depends on (seed, epoch, image) and on nothing else.
 """
 
 import math
@@ -18,14 +18,14 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What may happen to a picture in training.
+    """What may happen to an image in training.
 
-    min_area       smallest share of the picture that a random crop keeps; 1 keeps all of it
-    flip           mirror half of the pictures
+    min_area       smallest share of the image that a random crop keeps; 1 keeps all of it
+    flip           mirror half of the images
     jitter         brightness, contrast and saturation times a factor in [1 - jitter, 1 + jitter]
     rotation_deg   turn by up to this, either way
-    grey           share of pictures made grey
-    erase          share of pictures that lose a random rectangle of up to a third of the area
+    grey           share of images made grey
+    erase          share of images that lose a random rectangle of up to a third of the area
     """
 
     min_area: float = 1.0
@@ -55,29 +55,29 @@ def augmentation(name: str) -> Augmentation:
 NUM_VIEWS = {"center": 1, "flip": 2, "five": 5, "ten": 10}  # of `Preprocessing.crops`
 
 
-def views(picture: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """uint8 V x S x S x 3: the views that a picture is scored with (1, 2, 5 or 10, by `preprocessing.crops`)."""
+def views(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """uint8 V x S x S x 3: the views that an image is scored with (1, 2, 5 or 10, by `preprocessing.crops`)."""
     size_px = preprocessing.image_size_px
     many = preprocessing.crops in ("five", "ten")
-    larger_size = _size_before_crop(picture.size, preprocessing)
-    larger = _resize(picture, larger_size, preprocessing)
+    larger_size = _size_before_crop(image.size, preprocessing)
+    larger = _resize(image, larger_size, preprocessing)
     if larger_size == (size_px, size_px) and not many:
-        pictures = [larger]
+        images = [larger]
     else:
         spare = (larger.width - size_px, larger.height - size_px)
         corners = [(0, 0), (spare[0], 0), (0, spare[1]), spare] if many else []
         centre = _centre(larger_size, size_px)
-        pictures = [larger.crop((left, top, left + size_px, top + size_px)) for left, top in [centre, *corners]]
-    stacked = np.stack([np.asarray(view) for view in pictures])
+        images = [larger.crop((left, top, left + size_px, top + size_px)) for left, top in [centre, *corners]]
+    stacked = np.stack([np.asarray(view) for view in images])
     if preprocessing.crops in ("flip", "ten"):
         stacked = np.concatenate([stacked, stacked[:, :, ::-1]])
     return stacked
 
 
 def seen_region(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom, as shares of the upright picture, of what the first view shows: the whole, or its centre.
+    """Left, top, right and bottom, as shares of the upright image, of what the first view shows: the whole, or its centre.
 
-    `size` is the upright picture's width and height. What a model finds in its square input lies there in the picture.
+    `size` is the upright image's width and height. What a model finds in its square input lies there in the image.
     """
     width, height = _size_before_crop(size, preprocessing)
     left, top = _centre((width, height), preprocessing.image_size_px)
@@ -87,9 +87,9 @@ def seen_region(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[fl
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What chance decided for one view of one picture, before any pixel is touched; drawn alike wherever the pixels are.
+    """What chance decided for one view of one image, before any pixel is touched; drawn alike wherever the pixels are.
 
-    box         left, top, right, bottom of the crop, in pixels of the upright picture
+    box         left, top, right, bottom of the crop, in pixels of the upright image
     angle_deg   counter-clockwise turn of the view
     brightness, contrast, saturation   factors; all 1: the colours stay
     flip        mirrored left to right, after all that
@@ -106,7 +106,7 @@ class Choices:
 
 
 def drawn(size: tuple[int, int], preset: Augmentation, preprocessing: Preprocessing, rng: np.random.Generator) -> Choices:
-    """Draw what happens to a picture of this upright width and height."""
+    """Draw what happens to an image of this upright width and height."""
     box = _random_box(size, preset=preset, preprocessing=preprocessing, rng=rng)
     angle_deg = rng.uniform(-preset.rotation_deg, preset.rotation_deg) if preset.rotation_deg else 0.0
     brightness = contrast = saturation = 1.0
@@ -121,23 +121,23 @@ def drawn(size: tuple[int, int], preset: Augmentation, preprocessing: Preprocess
     )
 
 
-def training_source(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """What crops are cut from: the picture, or, where its shorter side is four times the view's or more, the picture reduced by a
+def training_source(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """What crops are cut from: the image, or, where its shorter side is four times the view's or more, the image reduced by a
     whole factor to no less than twice the view's side.
 
     A crop of a quarter of the area, the smallest that any preset takes, is then still as large as the view. The rule is the same
-    whether pictures are decoded anew or kept, so keeping them changes no bit.
+    whether images are decoded anew or kept, so keeping them changes no bit.
     """
-    factor = min(picture.size) // (2 * preprocessing.image_size_px)
-    return picture.reduce(factor) if factor > 1 else picture
+    factor = min(image.size) // (2 * preprocessing.image_size_px)
+    return image.reduce(factor) if factor > 1 else image
 
 
-def augmented(picture: Image.Image, preset: Augmentation, preprocessing: Preprocessing, rng: np.random.Generator) -> np.ndarray:
-    """uint8 1 x S x S x 3: one random view of a picture, resized once."""
+def augmented(image: Image.Image, preset: Augmentation, preprocessing: Preprocessing, rng: np.random.Generator) -> np.ndarray:
+    """uint8 1 x S x S x 3: one random view of an image, resized once."""
     if preset == AUGMENTATIONS["none"]:
-        return views(picture, single_view(preprocessing))
-    choices = drawn(picture.size, preset, preprocessing, rng)
-    view = _resize(picture, (preprocessing.image_size_px, preprocessing.image_size_px), preprocessing, box=choices.box)
+        return views(image, single_view(preprocessing))
+    choices = drawn(image.size, preset, preprocessing, rng)
+    view = _resize(image, (preprocessing.image_size_px, preprocessing.image_size_px), preprocessing, box=choices.box)
     if preset.rotation_deg:
         view = view.rotate(choices.angle_deg, resample=Image.Resampling.BILINEAR)
     if preset.jitter or preset.grey:
@@ -156,17 +156,17 @@ def single_view(preprocessing: Preprocessing) -> Preprocessing:
 
 
 def _resize(
-    picture: Image.Image,
+    image: Image.Image,
     size: tuple[int, int],
     preprocessing: Preprocessing,
     *,
     box: tuple[float, float, float, float] | None = None,
 ) -> Image.Image:
-    return picture.resize(size, _FILTERS[preprocessing.interpolation], box=box)
+    return image.resize(size, _FILTERS[preprocessing.interpolation], box=box)
 
 
 def _size_before_crop(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """Width and height of the picture that views are cut from: a square, or the shorter side longer than the view's."""
+    """Width and height of the image that views are cut from: a square, or the shorter side longer than the view's."""
     side_px = round(preprocessing.image_size_px / preprocessing.crop_fraction)
     if preprocessing.fit == "squash":
         only_whole = preprocessing.crops in ("center", "flip")
@@ -185,9 +185,9 @@ def _centre(size: tuple[int, int], size_px: int) -> tuple[int, int]:
 def _random_box(
     size: tuple[int, int], *, preset: Augmentation, preprocessing: Preprocessing, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """Inception's random crop: an area and an aspect ratio, ten tries, else the whole picture.
+    """Inception's random crop: an area and an aspect ratio, ten tries, else the whole image.
 
-    Where the whole picture is squashed for scoring, crops keep the picture's own aspect ratio (times 3/4 to 4/3), so that training
+    Where the whole image is squashed for scoring, crops keep the image's own aspect ratio (times 3/4 to 4/3), so that training
     sees objects as stretched as scoring does.
     """
     width, height = size
@@ -205,13 +205,13 @@ def _random_box(
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's convert("L")
 
 
-def _recoloured(picture: Image.Image, choices: Choices) -> Image.Image:
+def _recoloured(image: Image.Image, choices: Choices) -> Image.Image:
     """Brightness, contrast and saturation are affine in RGB: one matrix, one pass over the pixels."""
-    mean_grey = float(np.asarray(picture.resize((8, 8), Image.Resampling.BOX)).reshape(-1, 3).mean(axis=0) @ LUMA)
+    mean_grey = float(np.asarray(image.resize((8, 8), Image.Resampling.BOX)).reshape(-1, 3).mean(axis=0) @ LUMA)
     brightness, contrast, saturation = choices.brightness, choices.contrast, choices.saturation
     colour = saturation * np.eye(3) + (1 - saturation) * np.tile(LUMA, (3, 1))
     matrix = np.concatenate([brightness * contrast * colour, np.full((3, 1), brightness * (1 - contrast) * mean_grey)], axis=1)
-    return picture.convert("RGB", tuple(matrix.ravel()))
+    return image.convert("RGB", tuple(matrix.ravel()))
 
 
 def _random_rectangle(size_px: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -223,7 +223,7 @@ def _random_rectangle(size_px: int, rng: np.random.Generator) -> tuple[int, int,
 
 
 def _erased(pixels: np.ndarray, rectangle: tuple[int, int, int, int]) -> np.ndarray:
-    """The rectangle in the picture's mean colour."""
+    """The rectangle in the image's mean colour."""
     top, left, height, width = rectangle
     pixels = pixels.copy()
     pixels[top : top + height, left : left + width] = pixels.mean(axis=(0, 1)).astype(np.uint8)

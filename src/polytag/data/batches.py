@@ -1,4 +1,4 @@
-"""Batches of decoded pictures, prepared ahead by threads while the arithmetic runs.
+"""Batches of decoded images, prepared ahead by threads while the arithmetic runs.
 
 Threads and not processes: Pillow decodes and resizes outside Python's lock, nothing is pickled, nothing is forked, and Ctrl-C or
 kill -9 leaves no orphan. What a batch holds depends on the rows and on `prepare` alone, never on the number of threads.
@@ -13,24 +13,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from polytag.data.pictures import read_picture
-from polytag.errors import PictureError
+from polytag.data.images import read_image
+from polytag.errors import ImageError
 
-Prepare = Callable[[Image.Image, int], np.ndarray]  # (picture, row) -> uint8 V x S x S x 3
+Prepare = Callable[[Image.Image, int], np.ndarray]  # (image, row) -> uint8 V x S x S x 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """Pictures that could be read, in the order asked for, and those that could not.
+    """Images that could be read, in the order asked for, and those that could not.
 
     rows           indices into the paths, length n
     pixels_NVHWC   uint8, n x V views x S x S x 3
-    failures       (row, error) of the pictures left out
+    failures       (row, error) of the images left out
     """
 
     rows: np.ndarray
     pixels_NVHWC: np.ndarray
-    failures: tuple[tuple[int, PictureError], ...]
+    failures: tuple[tuple[int, ImageError], ...]
 
 
 def batches(
@@ -42,14 +42,14 @@ def batches(
     num_threads: int,
     num_ahead: int = 3,
 ) -> Iterator[Batch]:
-    """Yield the pictures of these rows, `batch_size` at a time, with `num_ahead` batches in preparation.
+    """Yield the images of these rows, `batch_size` at a time, with `num_ahead` batches in preparation.
 
-    A picture that cannot be decoded is left out of its batch and told in `failures`; a batch may be smaller for it, or empty.
+    An image that cannot be decoded is left out of its batch and told in `failures`; a batch may be smaller for it, or empty.
     Memory is bounded by `num_ahead + 1` batches.
     """
 
     def read(row: int) -> np.ndarray:
-        return prepare(read_picture(paths[row]), row)
+        return prepare(read_image(paths[row]), row)
 
     return batches_of(rows, batch_size=batch_size, read=read, num_threads=num_threads, num_ahead=num_ahead)
 
@@ -62,7 +62,7 @@ def batches_of(
     num_threads: int,
     num_ahead: int = 3,
 ) -> Iterator[Batch]:
-    """As `batches`, where `read` makes the uint8 V x S x S x 3 of a row in its own way; it may raise PictureError."""
+    """As `batches`, where `read` makes the uint8 V x S x S x 3 of a row in its own way; it may raise ImageError."""
     chunks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     return batches_of_chunks(chunks, read=read, num_threads=num_threads, num_ahead=num_ahead)
 
@@ -75,7 +75,7 @@ def batches_of_chunks(
     num_ahead: int = 3,
 ) -> Iterator[Batch]:
     """As `batches_of`, where it is said which rows make a batch; one of no rows is empty."""
-    pool = ThreadPoolExecutor(max_workers=max(1, num_threads), thread_name_prefix="polytag-picture")
+    pool = ThreadPoolExecutor(max_workers=max(1, num_threads), thread_name_prefix="polytag-image")
     pending: deque[tuple[list[int], list[Future[np.ndarray]]]] = deque()
     try:
         for chunk in chunks:
@@ -92,12 +92,12 @@ def batches_of_chunks(
 def _collect(chunk: list[int], futures: list[Future[np.ndarray]]) -> Batch:
     rows: list[int] = []
     pixels: list[np.ndarray] = []
-    failures: list[tuple[int, PictureError]] = []
+    failures: list[tuple[int, ImageError]] = []
     for row, future in zip(chunk, futures, strict=True):
         try:
             pixels.append(future.result())
             rows.append(row)
-        except PictureError as error:
+        except ImageError as error:
             failures.append((row, error))
     stacked = np.stack(pixels) if pixels else np.zeros((0, 1, 0, 0, 3), np.uint8)
     return Batch(rows=np.asarray(rows, dtype=np.int64), pixels_NVHWC=stacked, failures=tuple(failures))

@@ -1,10 +1,10 @@
-"""Where the annotations say that the objects of a picture are: to be looked at, never to learn from.
+"""Where the annotations say that the objects of an image are: to be looked at, never to learn from.
 
-Coordinates are shares, 0 to 1 from left and top, of the upright picture, so a box fits whatever size the picture is shown at.
+Coordinates are shares, 0 to 1 from left and top, of the upright image, so a box fits whatever size the image is shown at.
 
-There is no custom for pictures that EXIF turns. CVAT, labelme and every tool in a browser draw on the upright picture; older
+There is no custom for images that EXIF turns. CVAT, labelme and every tool in a browser draw on the upright image; older
 LabelImg, coco-annotator and what reads with OpenCV's old default draw on the stored pixels. So the annotation's own width and
-height decide: where they are those of the stored pixels and not of the upright picture, boxes are turned with the picture. Where
+height decide: where they are those of the stored pixels and not of the upright image, boxes are turned with the image. Where
 they say nothing (YOLO, squares, no size, half turns), boxes are taken to be upright.
 """
 
@@ -16,9 +16,9 @@ from pathlib import Path
 
 from polytag.contracts import Dataset
 from polytag.data.coco import Annotated, read_annotated
+from polytag.data.images import read_frame
 from polytag.data.listing import FileIndex, read_bytes, read_text
 from polytag.data.load import ReadOptions, recognise
-from polytag.data.pictures import read_frame
 from polytag.data.voc import annotation_files
 from polytag.data.yolo import label_file
 from polytag.errors import DataError
@@ -26,9 +26,9 @@ from polytag.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """One object of a picture.
+    """One object of an image.
 
-    left, top, right, bottom   shares of the upright picture's width and height, 0 <= left < right <= 1, 0 <= top < bottom <= 1
+    left, top, right, bottom   shares of the upright image's width and height, 0 <= left < right <= 1, 0 <= top < bottom <= 1
     is_doubtful                difficult (VOC) or a crowd region (COCO): objects that labels may leave out
     """
 
@@ -42,7 +42,7 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Boxes:
-    """The boxes of one picture; `note` says in a sentence why there are none, or why some are missing, and else is ""."""
+    """The boxes of one image; `note` says in a sentence why there are none, or why some are missing, and else is ""."""
 
     boxes: tuple[Box, ...] = ()
     note: str = ""
@@ -64,7 +64,7 @@ def boxes_reader(data: Path, *, dataset: Dataset, options: ReadOptions) -> Boxes
             case "voc":
                 return _voc_reader(data, dataset)
             case "coco":
-                return _coco_reader(data, dataset, pictures=options.pictures)
+                return _coco_reader(data, dataset, images=options.images)
             case "yolo":
                 return _yolo_reader(dataset)
             case _:
@@ -87,11 +87,11 @@ def _voc_reader(data: Path, dataset: Dataset) -> BoxesReader | None:
         in_order = [folders[split]] if split in folders else list(folders.values())
         path = next((path for path in (folder / name for folder in in_order) if path.is_file()), None)
         if path is None:
-            return Boxes(note="no annotation file of this picture")
+            return Boxes(note="no annotation file of this image")
         try:
             root = ET.fromstring(read_bytes(path))
         except (DataError, ET.ParseError, ValueError, LookupError):
-            return Boxes(note="the annotation file of this picture cannot be read")
+            return Boxes(note="the annotation file of this image cannot be read")
         size = _size(root.findtext("size/width"), root.findtext("size/height"))
         found = [_voc_box(item, size or _upright_size(dataset.paths[row])) for item in root.findall("object")]
         return _turned(_collected(found), declared=size, path=dataset.paths[row])
@@ -113,21 +113,21 @@ def _voc_box(item: ET.Element, size: tuple[float, float] | None) -> Box | None:
 # ---- COCO ----
 
 
-def _coco_reader(data: Path, dataset: Dataset, *, pictures: str) -> BoxesReader:
+def _coco_reader(data: Path, dataset: Dataset, *, images: str) -> BoxesReader:
     @cache
     def index() -> Mapping[tuple[str, Path], Annotated]:
         try:
-            found = list(read_annotated(data, pictures=pictures))
+            found = list(read_annotated(data, images=images))
         except DataError:
             return {}
-        # a picture whose split was drawn afterwards is found by its path alone
+        # an image whose split was drawn afterwards is found by its path alone
         return {("", each.path): each for each in reversed(found)} | {(each.split, each.path): each for each in found}
 
     def read(row: int) -> Boxes:
         path = dataset.paths[row]
         annotated = index().get((dataset.split_N[row], path)) or index().get(("", path))
         if annotated is None:
-            return Boxes(note="no annotation of this picture")
+            return Boxes(note="no annotation of this image")
         size = _size(annotated.image.get("width"), annotated.image.get("height"))
         measured = size or _upright_size(path)
         found = [_coco_box(name, values, measured) for name, values in annotated.annotations if values.get("bbox")]
@@ -154,16 +154,16 @@ def _yolo_reader(dataset: Dataset) -> BoxesReader:
             path = label_file(dataset.paths[row], FileIndex())
             lines = read_text(path).splitlines() if path else []
         except DataError:
-            return Boxes(note="the label file of this picture cannot be read")
+            return Boxes(note="the label file of this image cannot be read")
         if path is None:
-            return Boxes(note="no label file of this picture")
+            return Boxes(note="no label file of this image")
         return _collected([_yolo_box(line, dataset.label_set.names) for line in lines if line.strip()])
 
     return read
 
 
 def _yolo_box(line: str, names: tuple[str, ...]) -> Box | None:
-    """Class number, then centre and size, or three points of a polygon and more, all in shares of the picture."""
+    """Class number, then centre and size, or three points of a polygon and more, all in shares of the image."""
     numbers = [value for value in map(_number, line.split()) if value is not None]
     if len(numbers) != len(line.split()) or not numbers[0].is_integer() or not 0 <= numbers[0] < len(names):
         return None
@@ -182,7 +182,7 @@ def _yolo_box(line: str, names: tuple[str, ...]) -> Box | None:
 def _box(
     name: str, corners: tuple[float, float, float, float], size: tuple[float, float], *, is_doubtful: bool = False
 ) -> Box | None:
-    """In shares, cut at the picture's border; None where nothing of it is inside."""
+    """In shares, cut at the image's border; None where nothing of it is inside."""
     left, right = (min(max(value / size[0], 0.0), 1.0) for value in (corners[0], corners[2]))
     top, bottom = (min(max(value / size[1], 0.0), 1.0) for value in (corners[1], corners[3]))
     if not (left < right and top < bottom):
@@ -215,7 +215,7 @@ def _number(value: object) -> float | None:
 
 
 def _upright_size(path: Path) -> tuple[float, float] | None:
-    """Of a picture whose annotation names no size: the upright one, which is then assumed throughout."""
+    """Of an image whose annotation names no size: the upright one, which is then assumed throughout."""
     try:
         (width, height), orientation = read_frame(path)
     except DataError:
@@ -224,7 +224,7 @@ def _upright_size(path: Path) -> tuple[float, float] | None:
 
 
 def _turned(found: Boxes, *, declared: tuple[float, float] | None, path: Path) -> Boxes:
-    """Turned as the picture is, where the annotation's size is that of the stored pixels and not of the upright picture."""
+    """Turned as the image is, where the annotation's size is that of the stored pixels and not of the upright image."""
     if declared is None or declared[0] == declared[1] or not found.boxes:
         return found
     try:

@@ -1,6 +1,6 @@
 """What a data set holds and what is wrong with it, before hours are spent on training.
 
-S splits, C classes. Reading every picture is the slow part: threads, since Pillow and SHA-256 work outside Python's lock.
+S splits, C classes. Reading every image is the slow part: threads, since Pillow and SHA-256 work outside Python's lock.
 """
 
 import hashlib
@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
+from polytag.data.images import read_image
 from polytag.data.near_duplicates import small_copy
-from polytag.data.near_groups import Features, LookAlikes, NearGroup, Picture, across_splits, look_alikes, near_groups
-from polytag.data.pictures import read_picture
+from polytag.data.near_groups import Features, Image, LookAlikes, NearGroup, across_splits, look_alikes, near_groups
 from polytag.data.splits import with_validation_split
-from polytag.errors import DataError, PictureError, UsageError
+from polytag.errors import DataError, ImageError, UsageError
 
 _NUM_NAMED = 5  # names shown in a sentence; the lists hold them all
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnreadablePicture:
-    """A picture that training would skip, and why."""
+class UnreadableImage:
+    """An image that training would skip, and why."""
 
-    picture: Picture
+    image: Image
     reason: str
 
 
@@ -37,14 +37,14 @@ class DataCheck:
     source                where the data came from, for people
     classes               C names
     splits                S names; "" where the annotations name none
-    num_pictures_S        rows of each split
-    present_SC, absent_SC, unknown_SC   how many pictures of a split have the class, lack it, or say nothing of it
-    labels_per_picture    number of present classes: number of pictures; every count from 0 to the largest
-    pictures_were_read    False where only the files' presence was looked at; then nothing is known of equal content
-    unreadable            pictures that cannot be decoded (or, unread, that do not exist)
+    num_images_S        rows of each split
+    present_SC, absent_SC, unknown_SC   how many images of a split have the class, lack it, or say nothing of it
+    labels_per_image    number of present classes: number of images; every count from 0 to the largest
+    images_were_read    False where only the files' presence was looked at; then nothing is known of equal content
+    unreadable            images that cannot be decoded (or, unread, that do not exist)
     duplicates            groups of different files with the same bytes (SHA-256)
-    in_two_splits         groups of rows that are one picture in more than one split: the same content, or unread the same id
-    near_duplicates       groups of different files that show one picture; None where they were not looked for
+    in_two_splits         groups of rows that are one image in more than one split: the same content, or unread the same id
+    near_duplicates       groups of different files that show one image; None where they were not looked for
     num_flat              distinct files too plain to be compared so (blank pages); None where they were not looked for
     look_alikes           groups that a model takes for much the same; None without a model
     problems              sentences; any of them stops training
@@ -54,15 +54,15 @@ class DataCheck:
     source: str
     classes: tuple[str, ...]
     splits: tuple[str, ...]
-    num_pictures_S: tuple[int, ...]
+    num_images_S: tuple[int, ...]
     present_SC: np.ndarray
     absent_SC: np.ndarray
     unknown_SC: np.ndarray
-    labels_per_picture: Mapping[int, int]
-    pictures_were_read: bool
-    unreadable: tuple[UnreadablePicture, ...]
-    duplicates: tuple[tuple[Picture, ...], ...]
-    in_two_splits: tuple[tuple[Picture, ...], ...]
+    labels_per_image: Mapping[int, int]
+    images_were_read: bool
+    unreadable: tuple[UnreadableImage, ...]
+    duplicates: tuple[tuple[Image, ...], ...]
+    in_two_splits: tuple[tuple[Image, ...], ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     near_duplicates: tuple[NearGroup, ...] | None = None
@@ -75,20 +75,20 @@ class DataCheck:
         return not self.problems
 
     @property
-    def num_pictures(self) -> int:
+    def num_images(self) -> int:
         """Rows of all splits."""
-        return sum(self.num_pictures_S)
+        return sum(self.num_images_S)
 
     @property
     def unknown_share(self) -> float:
-        """The share of (picture, class) pairs without a label, in [0, 1]; NaN without pictures."""
-        num_pairs = self.num_pictures * len(self.classes)
+        """The share of (image, class) pairs without a label, in [0, 1]; NaN without images."""
+        num_pairs = self.num_images * len(self.classes)
         return float(self.unknown_SC.sum()) / num_pairs if num_pairs else float("nan")
 
     @property
-    def mean_labels_per_picture(self) -> float:
-        """Present classes a picture; NaN without pictures."""
-        return float(self.present_SC.sum()) / self.num_pictures if self.num_pictures else float("nan")
+    def mean_labels_per_image(self) -> float:
+        """Present classes an image; NaN without images."""
+        return float(self.present_SC.sum()) / self.num_images if self.num_images else float("nan")
 
     def to_json(self) -> dict[str, object]:
         """The same as a JSON object; `docs/reference/data-check.md` lists its keys. NaN becomes None."""
@@ -97,9 +97,9 @@ class DataCheck:
             "can_train": self.can_train,
             "problems": list(self.problems),
             "warnings": list(self.warnings),
-            "num_pictures": self.num_pictures,
+            "num_images": self.num_images,
             "num_classes": len(self.classes),
-            "splits": dict(zip(self.splits, self.num_pictures_S, strict=True)),
+            "splits": dict(zip(self.splits, self.num_images_S, strict=True)),
             "classes": {
                 name: {
                     split: {
@@ -111,15 +111,15 @@ class DataCheck:
                 }
                 for c, name in enumerate(self.classes)
             },
-            "unknown_share": self.unknown_share if self.num_pictures else None,
-            "labels_per_picture": {
-                "mean": self.mean_labels_per_picture if self.num_pictures else None,
-                "num_pictures": {str(count): pictures for count, pictures in self.labels_per_picture.items()},
+            "unknown_share": self.unknown_share if self.num_images else None,
+            "labels_per_image": {
+                "mean": self.mean_labels_per_image if self.num_images else None,
+                "num_images": {str(count): images for count, images in self.labels_per_image.items()},
             },
-            "pictures_were_read": self.pictures_were_read,
-            "unreadable": [item.picture.to_json() | {"reason": item.reason} for item in self.unreadable],
-            "duplicates": [[picture.to_json() for picture in group] for group in self.duplicates],
-            "in_two_splits": [[picture.to_json() for picture in group] for group in self.in_two_splits],
+            "images_were_read": self.images_were_read,
+            "unreadable": [item.image.to_json() | {"reason": item.reason} for item in self.unreadable],
+            "duplicates": [[image.to_json() for image in group] for group in self.duplicates],
+            "in_two_splits": [[image.to_json() for image in group] for group in self.in_two_splits],
             "near_duplicates": None if self.near_duplicates is None else [group.to_json() for group in self.near_duplicates],
             "num_flat": self.num_flat,
             "look_alikes": None if self.look_alikes is None else [group.to_json() for group in self.look_alikes],
@@ -129,36 +129,36 @@ class DataCheck:
 def check(
     dataset: Dataset,
     *,
-    read_pictures: bool = True,
+    read_images: bool = True,
     near: bool = False,
     features: Features | None = None,
     num_threads: int = 0,
-    on_picture: Callable[[], None] | None = None,
+    on_image: Callable[[], None] | None = None,
 ) -> DataCheck:
-    """Count the labels, decode and compare every picture, and say whether training can start.
+    """Count the labels, decode and compare every image, and say whether training can start.
 
-    `read_pictures=False` only looks whether the files exist. `near` also looks for near duplicates, in pictures that are read;
-    `features` for look-alikes. `num_threads` 0 means one a core. `on_picture` is called once for each distinct file that was read,
+    `read_images=False` only looks whether the files exist. `near` also looks for near duplicates, in images that are read;
+    `features` for look-alikes. `num_threads` 0 means one a core. `on_image` is called once for each distinct file that was read,
     in order. Raises UsageError for `near` without reading; what is wrong with the data is in the answer.
     """
-    if near and not read_pictures:
-        raise UsageError("near duplicates are found by reading the pictures", got="near, and pictures that are not read")
+    if near and not read_images:
+        raise UsageError("near duplicates are found by reading the images", got="near, and images that are not read")
     splits, target_NC = dataset.splits, dataset.target_NC
     rows_S = [np.flatnonzero([name == split for name in dataset.split_N]) for split in splits]
-    reader = _look if not read_pictures else _read_near if near else _read
-    read = _read_all(dataset.paths, reader=reader, num_threads=num_threads, on_picture=on_picture)
+    reader = _look if not read_images else _read_near if near else _read
+    read = _read_all(dataset.paths, reader=reader, num_threads=num_threads, on_image=on_image)
     content_N = [read[path] for path in dataset.paths]
-    pictures = [
-        Picture(id=name, split=split, path=str(path))
+    images = [
+        Image(id=name, split=split, path=str(path))
         for name, split, path in zip(dataset.ids, dataset.split_N, dataset.paths, strict=True)
     ]
-    # Two splits may use one id for two pictures; the id tells only where the content is not known.
-    same_picture = _groups([content.sha256 or name for content, name in zip(content_N, dataset.ids, strict=True)])
-    in_two_splits = [rows for rows in same_picture if len({dataset.split_N[row] for row in rows}) > 1]
-    duplicates = [rows for rows in same_picture if content_N[rows[0]].sha256 and len({dataset.paths[row] for row in rows}) > 1]
+    # Two splits may use one id for two images; the id tells only where the content is not known.
+    same_image = _groups([content.sha256 or name for content, name in zip(content_N, dataset.ids, strict=True)])
+    in_two_splits = [rows for rows in same_image if len({dataset.split_N[row] for row in rows}) > 1]
+    duplicates = [rows for rows in same_image if content_N[rows[0]].sha256 and len({dataset.paths[row] for row in rows}) > 1]
     key_N = [content.sha256 or str(path) for content, path in zip(content_N, dataset.paths, strict=True)]
     copies = {key: content.copy for key, content in zip(key_N, content_N, strict=True) if content.copy}
-    near_found, num_flat = near_groups(pictures, content_N=key_N, copies=copies) if near else (None, None)
+    near_found, num_flat = near_groups(images, content_N=key_N, copies=copies) if near else (None, None)
     present_SC, absent_SC, unknown_SC = (
         np.array([(target_NC[rows] == value).sum(axis=0) for rows in rows_S], dtype=np.int64).reshape(
             len(splits), len(dataset.label_set)
@@ -166,7 +166,7 @@ def check(
         for value in (PRESENT, ABSENT, UNKNOWN)
     )
     warnings = [
-        *_picture_warnings(dataset, content_N, duplicates, in_two_splits),
+        *_image_warnings(dataset, content_N, duplicates, in_two_splits),
         *_near_warnings(near_found or (), num_flat or 0),
         *_class_warnings(dataset, present_SC, absent_SC),
         *_label_warnings(dataset),
@@ -175,24 +175,24 @@ def check(
         source=dataset.source,
         classes=dataset.label_set.names,
         splits=splits,
-        num_pictures_S=tuple(len(rows) for rows in rows_S),
+        num_images_S=tuple(len(rows) for rows in rows_S),
         present_SC=present_SC,
         absent_SC=absent_SC,
         unknown_SC=unknown_SC,
-        labels_per_picture=dict(enumerate(np.bincount((target_NC == PRESENT).sum(axis=1)).tolist())),
-        pictures_were_read=read_pictures,
+        labels_per_image=dict(enumerate(np.bincount((target_NC == PRESENT).sum(axis=1)).tolist())),
+        images_were_read=read_images,
         unreadable=tuple(
-            UnreadablePicture(picture=picture, reason=content.reason)
-            for picture, content in zip(pictures, content_N, strict=True)
+            UnreadableImage(image=image, reason=content.reason)
+            for image, content in zip(images, content_N, strict=True)
             if content.reason
         ),
-        duplicates=tuple(tuple(pictures[row] for row in rows) for rows in duplicates),
-        in_two_splits=tuple(tuple(pictures[row] for row in rows) for rows in in_two_splits),
+        duplicates=tuple(tuple(images[row] for row in rows) for rows in duplicates),
+        in_two_splits=tuple(tuple(images[row] for row in rows) for rows in in_two_splits),
         problems=tuple(_problems(dataset, content_N)),
         warnings=tuple(warnings),
         near_duplicates=near_found,
         num_flat=num_flat,
-        look_alikes=look_alikes(pictures, content_N=key_N, features=features) if features else None,
+        look_alikes=look_alikes(images, content_N=key_N, features=features) if features else None,
     )
 
 
@@ -206,7 +206,7 @@ class _Content:
 
 
 def _read_all(
-    paths: Sequence[Path], *, reader: Callable[[Path], _Content], num_threads: int, on_picture: Callable[[], None] | None
+    paths: Sequence[Path], *, reader: Callable[[Path], _Content], num_threads: int, on_image: Callable[[], None] | None
 ) -> dict[Path, _Content]:
     """Every distinct file once, however many rows name it."""
     distinct = list(dict.fromkeys(paths))
@@ -215,10 +215,10 @@ def _read_all(
     try:
         for path, content in zip(distinct, pool.map(reader, distinct), strict=True):
             contents[path] = content
-            if on_picture:
-                on_picture()
+            if on_image:
+                on_image()
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C ends after the pictures in hand, not after all of them
+        pool.shutdown(cancel_futures=True)  # Ctrl-C ends after the images in hand, not after all of them
     return contents
 
 
@@ -228,17 +228,17 @@ def _read_near(path: Path) -> _Content:
 
 def _read(path: Path, *, near: bool = False) -> _Content:
     try:
-        picture = read_picture(path)
+        image = read_image(path)
         with open(path, "rb") as file:
-            return _Content(sha256=hashlib.file_digest(file, "sha256").hexdigest(), copy=small_copy(picture) if near else b"")
-    except PictureError as error:
+            return _Content(sha256=hashlib.file_digest(file, "sha256").hexdigest(), copy=small_copy(image) if near else b"")
+    except ImageError as error:
         return _Content(reason=f"{error.what}: {error.got}")
     except OSError as error:  # it was there a moment ago
-        return _Content(reason=f"the picture cannot be opened: {error.strerror}")
+        return _Content(reason=f"the image cannot be opened: {error.strerror}")
 
 
 def _look(path: Path) -> _Content:
-    return _Content() if path.is_file() else _Content(reason="the picture is missing: no such file")
+    return _Content() if path.is_file() else _Content(reason="the image is missing: no such file")
 
 
 def _groups(key_N: Sequence[str]) -> list[tuple[int, ...]]:
@@ -252,7 +252,7 @@ def _groups(key_N: Sequence[str]) -> list[tuple[int, ...]]:
 def _problems(dataset: Dataset, content_N: Sequence[_Content]) -> Iterator[str]:
     """What stops training; data that name no split are judged with the validation split that training would give them."""
     if not len(dataset):
-        yield "there are no pictures"
+        yield "there are no images"
         return
     split_N, made = dataset.split_N, ""
     if dataset.splits == ("",):
@@ -269,7 +269,7 @@ def _problems(dataset: Dataset, content_N: Sequence[_Content]) -> Iterator[str]:
         if not (dataset.target_NC[rows] == PRESENT).any():
             yield f"no class has a positive in split {split!r}{made}"
         if all(content_N[row].reason for row in rows):
-            yield f"no picture can be read in split {split!r}{made}"
+            yield f"no image can be read in split {split!r}{made}"
 
 
 def _class_warnings(dataset: Dataset, present_SC: np.ndarray, absent_SC: np.ndarray) -> Iterator[str]:
@@ -283,7 +283,7 @@ def _class_warnings(dataset: Dataset, present_SC: np.ndarray, absent_SC: np.ndar
                 yield f"{_number(len(names), 'class has', 'classes have')} no {kind}{place}: {_some(names)}"
 
 
-def _picture_warnings(
+def _image_warnings(
     dataset: Dataset,
     content_N: Sequence[_Content],
     duplicates: Sequence[tuple[int, ...]],
@@ -291,14 +291,14 @@ def _picture_warnings(
 ) -> Iterator[str]:
     unreadable = list(dict.fromkeys(str(path) for path, content in zip(dataset.paths, content_N, strict=True) if content.reason))
     if unreadable:
-        yield f"{_number(len(unreadable), 'picture', 'pictures')} cannot be read and will be skipped: {_some(unreadable)}"
+        yield f"{_number(len(unreadable), 'image', 'images')} cannot be read and will be skipped: {_some(unreadable)}"
     if in_two_splits:
         names = [dataset.ids[rows[0]] for rows in in_two_splits]
-        number = _number(len(names), "picture stands", "pictures stand")
+        number = _number(len(names), "image stands", "images stand")
         yield f"{number} in more than one split, so validation is too kind: {_some(names)}"
     if duplicates:
         names = [" = ".join(dict.fromkeys(dataset.ids[row] for row in rows)) for rows in duplicates]
-        yield f"{_number(len(names), 'picture is', 'pictures are')} there under several names, byte for byte: {_some(names)}"
+        yield f"{_number(len(names), 'image is', 'images are')} there under several names, byte for byte: {_some(names)}"
     unlike = [
         " = ".join(dataset.ids[row] for row in rows)
         for rows in duplicates
@@ -313,18 +313,18 @@ def _near_warnings(groups: Sequence[NearGroup], num_flat: int) -> Iterator[str]:
         (True, "in more than one split in another version, so validation is too kind"),
         (False, "there in several versions"),
     ):
-        chosen = [group for group in groups if across_splits(group.pictures) == several]
+        chosen = [group for group in groups if across_splits(group.images) == several]
         if chosen:
-            names = [" ≈ ".join(dict.fromkeys(picture.id for picture in group.pictures)) for group in chosen]
-            yield f"{_number(len(chosen), 'picture stands', 'pictures stand')} {place}: {_some(names)}"
+            names = [" ≈ ".join(dict.fromkeys(image.id for image in group.images)) for group in chosen]
+            yield f"{_number(len(chosen), 'image stands', 'images stand')} {place}: {_some(names)}"
     if num_flat:
-        yield f"{_number(num_flat, 'picture is', 'pictures are')} too plain to be compared with others"
+        yield f"{_number(num_flat, 'image is', 'images are')} too plain to be compared with others"
 
 
 def _label_warnings(dataset: Dataset) -> Iterator[str]:
     num_silent = int((dataset.target_NC == UNKNOWN).all(axis=1).sum())
     if num_silent:
-        yield f"{_number(num_silent, 'picture has', 'pictures have')} no known label at all and will teach nothing"
+        yield f"{_number(num_silent, 'image has', 'images have')} no known label at all and will teach nothing"
 
 
 def _number(count: int, one: str, many: str) -> str:

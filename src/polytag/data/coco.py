@@ -1,4 +1,4 @@
-"""COCO instances JSON: boxes become picture-level labels.
+"""COCO instances JSON: boxes become image-level labels.
 
 Format: https://cocodataset.org/#format-data. `images`, `annotations` and `categories` are read; boxes, segmentations and
 key points matter only in that they name a category (and, by option, for their size).
@@ -29,11 +29,11 @@ _ROOT_FILES = ("_annotations.coco.json", "labels.json", "annotations.json", "ins
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """One JSON file: its split, and the folders that its pictures may lie in."""
+    """One JSON file: its split, and the folders that its images may lie in."""
 
     path: Path
     split: str
-    picture_folders: tuple[str, ...]
+    image_folders: tuple[str, ...]
 
 
 def is_coco(data: Path) -> bool:
@@ -41,11 +41,11 @@ def is_coco(data: Path) -> bool:
     return bool(_files(data))
 
 
-def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, pictures: str, need_pictures: bool = True) -> Dataset:
+def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, images: str, need_images: bool = True) -> Dataset:
     """Read one JSON file, or all of `annotations/instances_<split>.json`, `<split>/_annotations.coco.json` and the like.
 
-    Classes stand in the order of their category ids. `crowd` and `small` say what a class becomes of which a picture holds only
-    crowd regions, or only boxes of fewer than `min_box_area_px` square pixels; `pictures` is tried first as the pictures' folder.
+    Classes stand in the order of their category ids. `crowd` and `small` say what a class becomes of which an image holds only
+    crowd regions, or only boxes of fewer than `min_box_area_px` square pixels; `images` is tried first as the images' folder.
     Raises AnnotationError for what a file should not say, and where two files disagree about the categories.
     """
     contents = _contents(data)
@@ -53,13 +53,13 @@ def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, pic
     if root.name == "annotations":
         root = root.parent
     names = _classes(contents)
-    index = FileIndex(must_exist=need_pictures)
+    index = FileIndex(must_exist=need_images)
     ids: list[str] = []
     paths: list[Path] = []
     split_N: list[str] = []
     blocks: list[np.ndarray] = []
     for content in contents:
-        found = _pictures(content, pictures=pictures, index=index)
+        found = _images(content, images=images, index=index)
         rows = {image_id: row for row, image_id in enumerate(found)}
         paths += found.values()
         ids += [relative_id(path, root) for path in found.values()]
@@ -77,7 +77,7 @@ def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, pic
 
 @dataclass(frozen=True, kw_only=True)
 class Annotated:
-    """One picture of a COCO file: as it is listed, with its annotations and the class name of each."""
+    """One image of a COCO file: as it is listed, with its annotations and the class name of each."""
 
     split: str
     path: Path
@@ -85,17 +85,17 @@ class Annotated:
     annotations: Sequence[tuple[str, Mapping[str, object]]]
 
 
-def read_annotated(data: Path, *, pictures: str) -> Iterator[Annotated]:
-    """All that the files say of each picture, in their order; raises as `read_coco`, but leaves out unknown classes."""
+def read_annotated(data: Path, *, images: str) -> Iterator[Annotated]:
+    """All that the files say of each image, in their order; raises as `read_coco`, but leaves out unknown classes."""
     index = FileIndex(must_exist=False)
     for content in _contents(data):
-        of_picture: dict[object, list[tuple[str, Mapping[str, object]]]] = {}
+        of_image: dict[object, list[tuple[str, Mapping[str, object]]]] = {}
         for annotation in content.annotations:
             if category := content.categories.get(annotation.get("category_id")):
-                of_picture.setdefault(annotation.get("image_id"), []).append((str(category["name"]), annotation))
-        found = _pictures(content, pictures=pictures, index=index)
+                of_image.setdefault(annotation.get("image_id"), []).append((str(category["name"]), annotation))
+        found = _images(content, images=images, index=index)
         for image, (image_id, path) in zip(content.images, found.items(), strict=True):
-            yield Annotated(split=content.file.split, path=path, image=image, annotations=of_picture.get(image_id, ()))
+            yield Annotated(split=content.file.split, path=path, image=image, annotations=of_image.get(image_id, ()))
 
 
 def _contents(data: Path) -> list["_Content"]:
@@ -110,9 +110,9 @@ def _contents(data: Path) -> list["_Content"]:
     return [_content(file) for file in files]
 
 
-def _pictures(content: "_Content", *, pictures: str, index: FileIndex) -> dict[object, Path]:
-    """The picture file of each image id, in the order they are listed; raises AnnotationError for one listed twice."""
-    folders = ([pictures] if pictures else []) + list(content.file.picture_folders)
+def _images(content: "_Content", *, images: str, index: FileIndex) -> dict[object, Path]:
+    """The image file of each image id, in the order they are listed; raises AnnotationError for one listed twice."""
+    folders = ([images] if images else []) + list(content.file.image_folders)
     found: dict[object, Path] = {}
     listed: set[str] = set()
     for number, image in enumerate(content.images):
@@ -120,7 +120,7 @@ def _pictures(content: "_Content", *, pictures: str, index: FileIndex) -> dict[o
         image_id, file_name = _field(image, "id", where), str(_field(image, "file_name", where))
         if image_id in found or file_name in listed:
             raise AnnotationError(
-                "a picture is listed twice", where=where, got=f"id {image_id!r}, {file_name!r}", expected="every picture once"
+                "an image is listed twice", where=where, got=f"id {image_id!r}, {file_name!r}", expected="every image once"
             )
         found[image_id] = index.require(file_name, folders, where=where)
         listed.add(file_name)
@@ -134,14 +134,14 @@ def _files(data: Path) -> list[_File]:
     """The JSON files of a folder, by the first of COCO's places that has any."""
     kept = [name for name in child_names(data / "annotations") if name.endswith(".json")]
     if instances := [name for name in kept if name.startswith("instances_")]:
-        kept = instances  # captions and key points of the same pictures lie beside them
+        kept = instances  # captions and key points of the same images lie beside them
     if kept:
         return _named_files(data, [data / "annotations" / name for name in kept])
     names = child_names(data)
     if inside := [data / name / "_annotations.coco.json" for name in names if split_of(name)]:
         inside = [path for path in inside if path.is_file()]
     if inside:
-        return [_File(path=path, split=split_of(path.parent.name) or "", picture_folders=(str(path.parent),)) for path in inside]
+        return [_File(path=path, split=split_of(path.parent.name) or "", image_folders=(str(path.parent),)) for path in inside]
     kept = [
         name for name in names
         if name in _ROOT_FILES or (name.endswith(".json") and (name.startswith("instances_") or split_of(name[:-5])))
@@ -158,17 +158,17 @@ def _named_files(data: Path, paths: Sequence[Path]) -> list[_File]:
 
 def _single(path: Path) -> _File:
     file = _file(path.parent.parent if path.parent.name == "annotations" else path.parent, path)
-    return replace(file, split="", picture_folders=(*file.picture_folders, str(path.parent)))
+    return replace(file, split="", image_folders=(*file.image_folders, str(path.parent)))
 
 
 def _file(root: Path, path: Path) -> _File:
-    """A file named after its split; pictures are looked for in `<name>/`, `images/<name>/`, `images/`, `data/` and the root."""
+    """A file named after its split; images are looked for in `<name>/`, `images/<name>/`, `images/`, `data/` and the root."""
     name = path.stem.removeprefix("instances_")
     split = "" if path.name in _ROOT_FILES else split_of(name) or name
     stems = dict.fromkeys((name, split)) if split else {}
     folders = [root / stem for stem in stems] + [root / "images" / stem for stem in stems]
     folders += [root / "images", root / "data", root]
-    return _File(path=path, split=split, picture_folders=tuple(str(folder) for folder in folders))
+    return _File(path=path, split=split, image_folders=tuple(str(folder) for folder in folders))
 
 
 # ---- contents ----
@@ -268,7 +268,7 @@ def _targets(
         image_id, category_id = _field(annotation, "image_id", where), _field(annotation, "category_id", where)
         if image_id not in rows:
             raise AnnotationError(
-                "an annotation of an unknown picture", where=where, got=f"image_id {image_id!r}", expected="an id from images"
+                "an annotation of an unknown image", where=where, got=f"image_id {image_id!r}", expected="an id from images"
             )
         if category_id not in column_of:
             raise AnnotationError(
@@ -288,7 +288,7 @@ def _targets(
 
 
 def _area_px(annotation: Mapping[str, object], where: str) -> float:
-    """Width times height of the box, in square pixels; infinite for an annotation without a box, which speaks of the picture."""
+    """Width times height of the box, in square pixels; infinite for an annotation without a box, which speaks of the image."""
     box = annotation.get("bbox")
     if box is None or box == []:
         return float("inf")

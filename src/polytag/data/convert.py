@@ -11,7 +11,7 @@ import numpy as np
 
 from polytag import files
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
-from polytag.data.listing import is_picture
+from polytag.data.listing import is_image
 from polytag.data.rows import OWN_COLUMNS
 from polytag.errors import DataError, RunError, UsageError
 
@@ -43,7 +43,7 @@ def convert(dataset: Dataset, out: str | Path, *, to: str) -> Path:
 def write_voc(dataset: Dataset, folder: Path) -> Path:
     """Write `ImageSets/Main/<class>_<split>.txt` and `JPEGImages`; UNKNOWN becomes 0, which VOC reads as "only difficult".
 
-    Pictures are hard links where the file system allows, else copies; their names are the ids, made into words that a VOC list
+    Images are hard links where the file system allows, else copies; their names are the ids, made into words that a VOC list
     can hold. Data without a split are written as `trainval`. Raises as `convert` does.
     """
     _refuse_existing(folder)
@@ -51,14 +51,14 @@ def write_voc(dataset: Dataset, folder: Path) -> Path:
     voc_ids = _voc_ids(dataset)
     for path in dataset.paths:
         if not path.is_file():
-            raise DataError("a picture does not exist", where=str(path), expected="the file that was there when the data were read")
+            raise DataError("an image does not exist", where=str(path), expected="the file that was there when the data were read")
 
     def fill(fresh: Path) -> None:
-        main, pictures = fresh / "ImageSets" / "Main", fresh / "JPEGImages"
+        main, images = fresh / "ImageSets" / "Main", fresh / "JPEGImages"
         main.mkdir(parents=True)
-        pictures.mkdir()
+        images.mkdir()
         for path, voc_id in dict(zip(dataset.paths, voc_ids, strict=True)).items():
-            _place_picture(path, pictures / (voc_id + path.suffix.lower()))
+            _place_image(path, images / (voc_id + path.suffix.lower()))
         rows = {split or "trainval": [i for i, name in enumerate(dataset.split_N) if name == split] for split in dataset.splits}
         if "train" in rows and "val" in rows:
             rows["trainval"] = sorted({voc_ids[i]: i for i in rows["train"] + rows["val"]}.values())
@@ -81,10 +81,10 @@ def write_csv(dataset: Dataset, path: Path) -> Path:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((*OWN_COLUMNS, *dataset.label_set))
     texts = {PRESENT: "1", ABSENT: "0", UNKNOWN: ""}
-    for name, picture, split, target_C in zip(
+    for name, image, split, target_C in zip(
         dataset.ids, _relative(dataset, path), dataset.split_N, dataset.target_NC.tolist(), strict=True
     ):
-        writer.writerow((name, picture, split, *(texts[label] for label in target_C)))
+        writer.writerow((name, image, split, *(texts[label] for label in target_C)))
     files.write_text(path, text.getvalue())
     return path
 
@@ -133,8 +133,8 @@ def _prepare_table(dataset: Dataset, path: Path) -> None:
 
 
 def _relative(dataset: Dataset, path: Path) -> list[str]:
-    """Picture paths relative to the table's folder, with "/"."""
-    return [Path(os.path.relpath(picture, path.parent)).as_posix() for picture in dataset.paths]
+    """Image paths relative to the table's folder, with "/"."""
+    return [Path(os.path.relpath(image, path.parent)).as_posix() for image in dataset.paths]
 
 
 # ---- VOC ----
@@ -161,14 +161,14 @@ def _require_voc_names(dataset: Dataset) -> None:
 
 
 def _voc_ids(dataset: Dataset) -> list[str]:
-    """An id of its own for every picture file: its id without the ending, everything that VOC's lists cannot hold made "_"."""
+    """An id of its own for every image file: its id without the ending, everything that VOC's lists cannot hold made "_"."""
     id_of: dict[Path, str] = {}
     used: set[str] = set()
     for name, path in zip(dataset.ids, dataset.paths, strict=True):
         if path in id_of:
             continue
-        stem = os.path.splitext(name)[0] if is_picture(name) else name
-        word = wanted = re.sub(r"[\s/\\:\0]+", "_", stem).strip("._") or "picture"
+        stem = os.path.splitext(name)[0] if is_image(name) else name
+        word = wanted = re.sub(r"[\s/\\:\0]+", "_", stem).strip("._") or "image"
         number = 2
         while word.lower() in used:  # some file systems take "A" and "a" for one name
             word, number = f"{wanted}-{number}", number + 1
@@ -177,7 +177,7 @@ def _voc_ids(dataset: Dataset) -> list[str]:
     return [id_of[path] for path in dataset.paths]
 
 
-def _place_picture(source: Path, target: Path) -> None:
+def _place_image(source: Path, target: Path) -> None:
     real = os.path.realpath(source)  # a hard link to a symbolic link would break with it
     try:
         os.link(real, target)

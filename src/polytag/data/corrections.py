@@ -1,6 +1,6 @@
 """Labels that somebody looked at, put into a data set in the place of those that were given.
 
-A picture id may stand in two splits, so a correction names the split; "" is for ids that stand in one alone.
+An image id may stand in two splits, so a correction names the split; "" is for ids that stand in one alone.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from polytag.contracts import Dataset
 from polytag.errors import DataError
 
-_SHOWN = 3  # of the pictures or classes that a message names
+_SHOWN = 3  # of the images or classes that a message names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,26 +17,26 @@ class Correction:
     """What a label is: PRESENT, ABSENT or UNKNOWN, whatever the data say."""
 
     split: str
-    picture_id: str
+    image_id: str
     class_name: str
     label: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A label of the data set that is another now; `split` is the picture's own."""
+    """A label of the data set that is another now; `split` is the image's own."""
 
     split: str
-    picture_id: str
+    image_id: str
     class_name: str
     before: int
     after: int
 
 
 def apply_corrections(dataset: Dataset, corrections: Sequence[Correction]) -> tuple[Dataset, tuple[Change, ...]]:
-    """The data set with these labels, and those that differ from what it had, in its own order of pictures and classes.
+    """The data set with these labels, and those that differ from what it had, in its own order of images and classes.
 
-    Raises DataError for a picture or class that the data set does not have, an id that stands in several splits where the
+    Raises DataError for an image or class that the data set does not have, an id that stands in several splits where the
     correction names none, and two corrections that disagree.
     """
     row_of, rows_of_id = _rows(dataset)
@@ -44,13 +44,13 @@ def apply_corrections(dataset: Dataset, corrections: Sequence[Correction]) -> tu
     _require_known(dataset, corrections, row_of=row_of, rows_of_id=rows_of_id)
     label_of: dict[tuple[int, int], int] = {}
     for each in corrections:
-        row = row_of.get((each.split, each.picture_id))
-        cell = (rows_of_id[each.picture_id][0] if row is None else row, column_of[each.class_name])
+        row = row_of.get((each.split, each.image_id))
+        cell = (rows_of_id[each.image_id][0] if row is None else row, column_of[each.class_name])
         if label_of.setdefault(cell, each.label) != each.label:
             raise DataError(
                 "two corrections of one label disagree",
                 where=dataset.source,
-                got=f"{label_of[cell]} and {each.label} for class {each.class_name!r} of {each.picture_id!r}",
+                got=f"{label_of[cell]} and {each.label} for class {each.class_name!r} of {each.image_id!r}",
                 expected="one correction a label",
             )
     target_NC = dataset.target_NC.copy()
@@ -62,7 +62,7 @@ def apply_corrections(dataset: Dataset, corrections: Sequence[Correction]) -> tu
             changes.append(
                 Change(
                     split=dataset.split_N[row],
-                    picture_id=dataset.ids[row],
+                    image_id=dataset.ids[row],
                     class_name=dataset.label_set.names[column],
                     before=before,
                     after=label,
@@ -95,30 +95,30 @@ def _require_known(
             expected="one of " + _first(list(dataset.label_set)),
             next_step="give the data set that was reviewed",
         )
-    pictures = dict.fromkeys((each.split, each.picture_id) for each in corrections)
-    lost = [_named(*key) for key in pictures if key not in row_of and (key[0] or key[1] not in rows_of_id)]
+    images = dict.fromkeys((each.split, each.image_id) for each in corrections)
+    lost = [_named(*key) for key in images if key not in row_of and (key[0] or key[1] not in rows_of_id)]
     if lost:
         raise DataError(
-            f"{len(lost):,} corrected {'picture is' if len(lost) == 1 else 'pictures are'} not in the data set",
+            f"{len(lost):,} corrected {'image is' if len(lost) == 1 else 'images are'} not in the data set",
             where=dataset.source,
             got=_first(lost),
             expected=f"ids such as {_first([_named(*key) for key in row_of])}",
             next_step="give the data set that was reviewed",
         )
-    double = [name for split, name in pictures if not split and (split, name) not in row_of and len(rows_of_id[name]) > 1]
+    double = [name for split, name in images if not split and (split, name) not in row_of and len(rows_of_id[name]) > 1]
     if double:
         splits = ", ".join(repr(dataset.split_N[row]) for row in rows_of_id[double[0]])
         raise DataError(
-            f"{len(double):,} corrected {'picture stands' if len(double) == 1 else 'pictures stand'} in several splits",
+            f"{len(double):,} corrected {'image stands' if len(double) == 1 else 'images stand'} in several splits",
             where=dataset.source,
             got=f"{_first([repr(name) for name in double])}; the first in {splits}",
             expected="the split in the correction, or ids that stand in one split",
-            next_step="remove the picture from one of the splits; `polytag data check` lists all such",
+            next_step="remove the image from one of the splits; `polytag data check` lists all such",
         )
 
 
-def _named(split: str, picture_id: str) -> str:
-    return f"{picture_id!r} in split {split!r}" if split else repr(picture_id)
+def _named(split: str, image_id: str) -> str:
+    return f"{image_id!r} in split {split!r}" if split else repr(image_id)
 
 
 def _first(names: list[str]) -> str:

@@ -10,37 +10,37 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
-from polytag.data.listing import child_names, class_order, pictures_below, split_of
+from polytag.data.listing import child_names, class_order, images_below, split_of
 from polytag.data.tables import Columns, TableFile, read_tables
 from polytag.errors import AnnotationError, DataError
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_NO_LABELS = ("images", "imgs", "img", "jpegimages", "pictures", "photos", "labels", "annotations", "data")
+_NO_LABELS = ("images", "imgs", "img", "jpegimages", "images", "photos", "labels", "annotations", "data")
 
 
 # ---- a folder per label ----
 
 
 def is_folder(data: Path) -> bool:
-    """Whether there are pictures in folders that may be labels, which `images` or `train` alone are not taken for."""
+    """Whether there are images in folders that may be labels, which `images` or `train` alone are not taken for."""
     return any(
-        label.lower() not in _NO_LABELS and not split_of(label) and pictures_below(place / label)
+        label.lower() not in _NO_LABELS and not split_of(label) and images_below(place / label)
         for _, place in _split_places(data)
         for label in _folders(place)
     )
 
 
 def read_folder(data: Path) -> Dataset:
-    """Read `<label>/<picture>`, or `<split>/<label>/<picture>`; labels in alphabetical order.
+    """Read `<label>/<image>`, or `<split>/<label>/<image>`; labels in alphabetical order.
 
-    Files of one split with the same name below their label's folder and the same content are one picture with several labels;
-    a label whose folder lacks the picture is ABSENT. The id is the first file's path. Raises DataError where there is no picture.
+    Files of one split with the same name below their label's folder and the same content are one image with several labels;
+    a label whose folder lacks the image is ABSENT. The id is the first file's path. Raises DataError where there is no image.
     """
     found: dict[tuple[str, str, str], tuple[Path, set[str]]] = {}  # (split, name, content) -> first file and labels
     for split, place in _split_places(data):
         files: dict[str, list[tuple[str, Path]]] = {}
         for label in _folders(place):
-            for name in pictures_below(place / label):
+            for name in images_below(place / label):
                 files.setdefault(name, []).append((label, place / label / name))
         for name, places in files.items():
             for label, path in places:
@@ -48,7 +48,7 @@ def read_folder(data: Path) -> Dataset:
                 found.setdefault((split, name, content), (path, set()))[1].add(label)
     if not found:
         raise DataError(
-            "no picture in a folder of its label", where=str(data), got="none", expected="such as cat/1.jpg or train/cat/1.jpg"
+            "no image in a folder of its label", where=str(data), got="none", expected="such as cat/1.jpg or train/cat/1.jpg"
         )
     rows = sorted(found.items(), key=lambda item: item[1][0])
     names = class_order(label for _, (_, labels) in rows for label in labels)
@@ -85,7 +85,7 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(
-            "a picture cannot be opened", where=str(path), got=error.strerror or str(error), expected="a readable file"
+            "an image cannot be opened", where=str(path), got=error.strerror or str(error), expected="a readable file"
         ) from error
 
 
@@ -98,18 +98,18 @@ def is_imagefolder(data: Path) -> bool:
 
 
 def read_imagefolder(data: Path, *, columns: Columns) -> Dataset:
-    """Read `metadata.csv`, `.jsonl` or `.parquet`, beside the pictures or in each split's folder.
+    """Read `metadata.csv`, `.jsonl` or `.parquet`, beside the images or in each split's folder.
 
     Its column `file_name` is relative to the file itself; the labels stand as in a table. Ids are paths relative to `data`.
     Raises AnnotationError as `read_tables` does, and for a folder with two metadata files.
     """
-    files = [TableFile(path=data, split="", picture_folders=(str(data.parent),))] if data.is_file() else _metadata(data)
+    files = [TableFile(path=data, split="", image_folders=(str(data.parent),))] if data.is_file() else _metadata(data)
     if not files:
         raise DataError(
             "no metadata file", where=str(data), got="none", expected=" or ".join(_METADATA) + ", or one in each split's folder"
         )
     root = data.parent if data.is_file() else data
-    return read_tables(files, root=root, columns=columns, pictures="", source=f"imagefolder {data}", ids_as_listed=False)
+    return read_tables(files, root=root, columns=columns, images="", source=f"imagefolder {data}", ids_as_listed=False)
 
 
 def _metadata(data: Path) -> Sequence[TableFile]:
@@ -122,5 +122,5 @@ def _metadata(data: Path) -> Sequence[TableFile]:
             raise AnnotationError(
                 "two metadata files in one folder", where=str(place), got=", ".join(there), expected="one of them"
             )
-        found += [TableFile(path=place / name, split=split, picture_folders=(str(place),)) for name in there]
+        found += [TableFile(path=place / name, split=split, image_folders=(str(place),)) for name in there]
     return found

@@ -1,4 +1,4 @@
-"""What is kept for the next time, decoded pictures and features: one folder, bounded, removable, and never needed.
+"""What is kept for the next time, decoded images and features: one folder, bounded, removable, and never needed.
 
 Nothing that goes wrong here is an error: what is damaged, missing or cannot be written costs time and no more.
 """
@@ -13,7 +13,7 @@ from polytag.files import cache_folder
 
 RESERVE_BYTES = 5_000_000_000
 SHARE_OF_DISK = 4  # all that is kept takes no more than this part, one in four, of the disk
-PICTURES, FEATURES = ".pictures", ".features"  # endings of the files
+IMAGES, FEATURES = ".images", ".features"  # endings of the files
 
 
 def keeping_folder() -> Path:
@@ -34,7 +34,7 @@ def kept_files(folder: Path | None = None) -> list[KeptFile]:
     """The kept files, longest unused first, with what an interrupted run has left half written."""
     folder = folder or keeping_folder()
     found: list[KeptFile] = []
-    for pattern in (f"*{PICTURES}", f"*{FEATURES}", ".*.part"):
+    for pattern in (f"*{IMAGES}", f"*{FEATURES}", ".*.part"):
         for path in folder.glob(pattern):
             with contextlib.suppress(OSError):
                 status = path.stat()

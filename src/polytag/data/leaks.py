@@ -1,4 +1,4 @@
-"""Scored pictures that the model has learned from: the same file, the same bytes, or another version of the picture."""
+"""Scored images that the model has learned from: the same file, the same bytes, or another version of the image."""
 
 import hashlib
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import Dataset
+from polytag.data.images import read_image
 from polytag.data.near_duplicates import fingerprints_of, near_pairs, small_copy
-from polytag.data.pictures import read_picture
-from polytag.errors import PictureError
+from polytag.errors import ImageError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leak:
-    """A scored picture, by its row, and the training picture that it is.
+    """A scored image, by its row, and the training image that it is.
 
     bits, correlation, is_mirrored   of the nearest version; 0, 1 and False for the same bytes
     """
@@ -32,11 +32,11 @@ class Leak:
 
 @dataclass(frozen=True, kw_only=True)
 class Leaks:
-    """What `find_leaks` found, one for each leaked picture, in the order of the rows.
+    """What `find_leaks` found, one for each leaked image, in the order of the rows.
 
-    num_trained_on     training pictures that could be read, the same bytes counted once
+    num_trained_on     training images that could be read, the same bytes counted once
     num_unread         training files that could not be, and so were compared with nothing
-    num_not_compared   scored pictures that could not be: no path, no such file, broken, or too plain for a version to be known
+    num_not_compared   scored images that could not be: no path, no such file, broken, or too plain for a version to be known
     """
 
     leaks: tuple[Leak, ...]
@@ -47,14 +47,14 @@ class Leaks:
 
     @property
     def is_leaked_N(self) -> np.ndarray:
-        """bool, for each scored picture."""
+        """bool, for each scored image."""
         leaked_N = np.zeros(self.num_scored, bool)
         leaked_N[[leak.row for leak in self.leaks]] = True
         return leaked_N
 
 
 def training_paths(dataset: Dataset, *, scored: Sequence[str]) -> list[Path]:
-    """What a model was trained on: the split `train`; without one, all pictures but the very files that were scored."""
+    """What a model was trained on: the split `train`; without one, all images but the very files that were scored."""
     if "train" in dataset.splits:
         return list(dataset.split("train").paths)
     own = {os.path.abspath(path) for path in scored if path}
@@ -62,11 +62,11 @@ def training_paths(dataset: Dataset, *, scored: Sequence[str]) -> list[Path]:
 
 
 def find_leaks(
-    scored: Sequence[str], trained_on: Sequence[Path], *, on_picture: Callable[[], None] = lambda: None, num_threads: int = 0
+    scored: Sequence[str], trained_on: Sequence[Path], *, on_image: Callable[[], None] = lambda: None, num_threads: int = 0
 ) -> Leaks:
-    """Compare every scored picture with every training picture: by SHA-256, then by fingerprint.
+    """Compare every scored image with every training image: by SHA-256, then by fingerprint.
 
-    `scored` are paths, "" where none is known. `on_picture` is called for each distinct file read. Pictures that cannot be read are
+    `scored` are paths, "" where none is known. `on_image` is called for each distinct file read. Images that cannot be read are
     compared with nothing and counted.
     """
     paths = [Path(os.path.abspath(path)) if path else None for path in scored]
@@ -74,7 +74,7 @@ def find_leaks(
     contents: dict[Path, tuple[str, bytes]] = {}
     with ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool:
         for path, content in zip(distinct, pool.map(_read, distinct), strict=True):
-            on_picture()
+            on_image()
             if content:
                 contents[path] = content
     train = {contents[path][0]: path for path in map(Path, map(os.path.abspath, reversed(trained_on))) if path in contents}
@@ -116,10 +116,10 @@ def find_leaks(
 
 
 def _read(path: Path) -> tuple[str, bytes] | None:
-    """SHA-256 and small copy; None where the picture cannot be read."""
+    """SHA-256 and small copy; None where the image cannot be read."""
     try:
-        copy = small_copy(read_picture(path))
+        copy = small_copy(read_image(path))
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest(), copy
-    except (PictureError, OSError):
+    except (ImageError, OSError):
         return None

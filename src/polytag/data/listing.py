@@ -1,4 +1,4 @@
-"""What the annotation formats share: text read as UTF-8, split names told, listed pictures found with one scan a folder."""
+"""What the annotation formats share: text read as UTF-8, split names told, listed images found with one scan a folder."""
 
 import errno
 import json
@@ -12,11 +12,11 @@ import numpy as np
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN
 from polytag.errors import AnnotationError, DataError
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-"""How a picture's file name may end, in capitals or not. What the file really is, its first bytes tell when it is decoded."""
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+"""How an image's file name may end, in capitals or not. What the file really is, its first bytes tell when it is decoded."""
 
 TREATMENTS: Mapping[str, int] = {"ignore": UNKNOWN, "positive": PRESENT, "negative": ABSENT}
-"""What a class becomes of which a picture holds only doubtful objects: difficult, crowd or small ones."""
+"""What a class becomes of which an image holds only doubtful objects: difficult, crowd or small ones."""
 
 _SPLITS = {
     "train": "train", "training": "train",
@@ -89,13 +89,13 @@ def child_names(folder: Path) -> list[str]:
     return sorted(name for name in _scan(str(folder), files_only=False) if not name.startswith("."))
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file name ends like a picture's."""
-    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+def is_image(name: str) -> bool:
+    """Whether a file name ends like an image's."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def pictures_below(folder: Path) -> list[str]:
-    """Paths, relative to the folder and with "/", of all pictures in it and in the folders below it, sorted."""
+def images_below(folder: Path) -> list[str]:
+    """Paths, relative to the folder and with "/", of all images in it and in the folders below it, sorted."""
     found: list[str] = []
     seen: set[str] = set()  # links to folders are followed, but not round in circles
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -106,14 +106,14 @@ def pictures_below(folder: Path) -> list[str]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         inside = "" if place == str(folder) else Path(place).relative_to(folder).as_posix() + "/"
-        found += [inside + name for name in files if is_picture(name) and not name.startswith(".")]
+        found += [inside + name for name in files if is_image(name) and not name.startswith(".")]
     return sorted(found)
 
 
 class FileIndex:
-    """Which files there are: each folder is scanned once, when first asked for, instead of one look a picture.
+    """Which files there are: each folder is scanned once, when first asked for, instead of one look an image.
 
-    Labels that only judge scores need no pictures: then `must_exist` is False, and `require` never fails.
+    Labels that only judge scores need no images: then `must_exist` is False, and `require` never fails.
     """
 
     def __init__(self, *, must_exist: bool = True):
@@ -126,10 +126,10 @@ class FileIndex:
         return path.name in self._names(str(path.parent))
 
     def find(self, name: str, folders: Sequence[str]) -> Path | None:
-        """The picture of this name (a path relative to one of the folders, or absolute) in the first folder that has it.
+        """The image of this name (a path relative to one of the folders, or absolute) in the first folder that has it.
 
-        A name without a picture's ending stands for the one picture of that stem. Backslashes are read as "/" where the name
-        does not exist as it stands. Raises AnnotationError where a stem fits two pictures.
+        A name without an image's ending stands for the one image of that stem. Backslashes are read as "/" where the name
+        does not exist as it stands. Raises AnnotationError where a stem fits two images.
         """
         for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
             for folder in folders:
@@ -137,25 +137,25 @@ class FileIndex:
                 place, file_name = os.path.split(path)
                 if file_name in self._names(place):
                     return Path(os.path.normpath(path) if ".." in path else path)
-                if not is_picture(spelled) and (stem_match := self._one_of_stem(place, file_name)):
+                if not is_image(spelled) and (stem_match := self._one_of_stem(place, file_name)):
                     return Path(place, stem_match)
         return None
 
     def require(self, name: str, folders: Sequence[str], *, where: str) -> Path:
-        """As `find`; raises AnnotationError, naming where the picture is listed, if no folder has it.
+        """As `find`; raises AnnotationError, naming where the image is listed, if no folder has it.
 
-        Where pictures need not exist, that is the path it would have in the first folder.
+        Where images need not exist, that is the path it would have in the first folder.
         """
         path = self.find(name, folders)
         if path is None:
             if not self._must_exist:
                 return Path(os.path.normpath(os.path.join(folders[0], name.replace("\0", ""))))
             raise AnnotationError(
-                "a listed picture does not exist",
+                "a listed image does not exist",
                 where=where,
                 got=repr(name if len(name) <= 200 else name[:200] + "..."),
-                expected="a picture in " + " or ".join(dict.fromkeys(folders)),
-                next_step="put the picture there, or remove it from the list",
+                expected="an image in " + " or ".join(dict.fromkeys(folders)),
+                next_step="put the image there, or remove it from the list",
             )
         return path
 
@@ -168,23 +168,23 @@ class FileIndex:
         if folder not in self._by_stem:
             stems: dict[str, list[str]] = {}
             for file_name in self._names(folder):
-                if is_picture(file_name):
+                if is_image(file_name):
                     stems.setdefault(os.path.splitext(file_name)[0], []).append(file_name)
             self._by_stem[folder] = stems
         names = self._by_stem[folder].get(stem, [])
         if len(names) > 1:
             raise AnnotationError(
-                "one id fits two pictures",
+                "one id fits two images",
                 where=folder,
                 got=", ".join(sorted(names)),
-                expected=f"one picture for the id {stem!r}",
+                expected=f"one image for the id {stem!r}",
                 next_step="remove or rename one of them",
             )
         return names[0] if names else None
 
 
 def relative_id(path: Path, root: Path) -> str:
-    """A picture's id: its path relative to the data folder, with "/"; the whole path where it lies elsewhere."""
+    """An image's id: its path relative to the data folder, with "/"; the whole path where it lies elsewhere."""
     try:
         return path.relative_to(root).as_posix()
     except ValueError:

@@ -20,7 +20,7 @@ FORMATS = ("voc", "coco", "yolo", "csv", "parquet", "folder", "imagefolder")
 
 _LOOKED_FOR = (
     "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
-    "metadata.csv or .jsonl, a .csv or .parquet file, or a folder of pictures per label"
+    "metadata.csv or .jsonl, a .csv or .parquet file, or a folder of images per label"
 )
 _FILE_FORMATS = {
     ".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".jsonl": "imagefolder",
@@ -33,16 +33,16 @@ class ReadOptions:
     """All that can be said about how annotations are read; every format takes from it what concerns it.
 
     format            one of FORMATS, or "auto": recognised by the files that are there
-    difficult         VOC: what a class becomes of which a picture holds only difficult objects: "ignore" (unknown), "positive"
+    difficult         VOC: what a class becomes of which an image holds only difficult objects: "ignore" (unknown), "positive"
                       or "negative"
     crowd             COCO: the same for a class with only crowd regions
     small             COCO: the same for a class with only boxes of fewer than `min_box_area_px`
-    min_box_area_px   COCO: width times height, in square pixels of the original picture; 0: no box is small
+    min_box_area_px   COCO: width times height, in square pixels of the original image; 0: no box is small
     separator         tables: what parts the labels in one cell; "auto": the only one of | ; , that the column holds; "none":
                       each cell is one label
-    picture_column, labels_column, split_column   tables: names of columns; "": the first of the documented names
+    image_column, labels_column, split_column   tables: names of columns; "": the first of the documented names
     class_columns     tables: names of the columns that are classes; (): all that are nothing else
-    pictures          tables and COCO: a folder that the pictures are looked for in first; "": only the documented places
+    images          tables and COCO: a folder that the images are looked for in first; "": only the documented places
 
     Raises UsageError for a value outside these.
     """
@@ -53,11 +53,11 @@ class ReadOptions:
     small: str = "ignore"
     min_box_area_px: float = 0.0
     separator: str = "auto"
-    picture_column: str = ""
+    image_column: str = ""
     labels_column: str = ""
     split_column: str = ""
     class_columns: tuple[str, ...] = ()
-    pictures: str = ""
+    images: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "class_columns", tuple(self.class_columns))  # YAML gives a list back
@@ -110,10 +110,10 @@ def recognise(data: str | Path) -> str:
 
 
 def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> Dataset:
-    """Read annotations, whatever their format, into one checked Dataset with absolute picture paths.
+    """Read annotations, whatever their format, into one checked Dataset with absolute image paths.
 
     `data` is a folder or a file; split names are made "train", "val" and "test" where they are usual names for these, and are ""
-    where the annotations name none. Every listed picture is known to exist; none has been opened.
+    where the annotations name none. Every listed image is known to exist; none has been opened.
     Raises DataError where there is nothing to read or its format cannot be told; AnnotationError, with file and line, for what an
     annotation should not say.
     """
@@ -121,28 +121,28 @@ def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> D
     format = recognise(path) if options.format == "auto" else options.format
     dataset = _read(path, format=format, options=options)
     if not len(dataset):
-        raise DataError("no pictures", where=dataset.source, got="annotations that list none", expected="at least one picture")
+        raise DataError("no images", where=dataset.source, got="annotations that list none", expected="at least one image")
     return dataset
 
 
 def load_labels(data: str | Path, *, options: ReadOptions = ReadOptions(), classes: Sequence[str] = ()) -> Dataset:
-    """As `load_dataset`, to judge scores with: no listed picture needs to exist, and a table needs no more than ids.
+    """As `load_dataset`, to judge scores with: no listed image needs to exist, and a table needs no more than ids.
 
     `classes` are classes that are known otherwise: a table of label lists tells only those that occur. Raises as `load_dataset`.
     """
     path = _existing(data)
     format = recognise(path) if options.format == "auto" else options.format
     if options.format == "auto" and path.suffix.lower() in JSONL_SUFFIXES:
-        format = "csv"  # a table like any other: imagefolder's is found by its pictures
-    return _read(path, format=format, options=options, need_pictures=False, classes=classes)
+        format = "csv"  # a table like any other: imagefolder's is found by its images
+    return _read(path, format=format, options=options, need_images=False, classes=classes)
 
 
-def _read(path: Path, *, format: str, options: ReadOptions, need_pictures: bool = True, classes: Sequence[str] = ()) -> Dataset:
+def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = True, classes: Sequence[str] = ()) -> Dataset:
     if path.is_file() and format in ("voc", "folder"):
         raise DataError(f"the {format} format is a folder", where=str(path), got="a file", expected="a folder")
-    pictures = os.path.abspath(options.pictures) if options.pictures else ""
+    images = os.path.abspath(options.images) if options.images else ""
     columns = Columns(
-        picture=options.picture_column,
+        image=options.image_column,
         labels=options.labels_column,
         split=options.split_column,
         classes=options.class_columns,
@@ -150,22 +150,22 @@ def _read(path: Path, *, format: str, options: ReadOptions, need_pictures: bool 
     )
     match format:
         case "voc":
-            return read_voc(path, difficult=options.difficult, need_pictures=need_pictures)
+            return read_voc(path, difficult=options.difficult, need_images=need_images)
         case "coco":
             return read_coco(
                 path,
                 crowd=options.crowd,
                 small=options.small,
                 min_box_area_px=options.min_box_area_px,
-                pictures=pictures,
-                need_pictures=need_pictures,
+                images=images,
+                need_images=need_images,
             )
         case "yolo":
             return read_yolo(path)
         case "folder":
             return read_folder(path)
         case "imagefolder":
-            return read_imagefolder(path, columns=replace(columns, picture=columns.picture or "file_name"))
+            return read_imagefolder(path, columns=replace(columns, image=columns.image or "file_name"))
         case _:
             suffixes = CSV_SUFFIXES if format == "csv" else PARQUET_SUFFIXES
             files = [table_file(path, split="")] if path.is_file() else find_tables(path, suffixes)
@@ -176,10 +176,10 @@ def _read(path: Path, *, format: str, options: ReadOptions, need_pictures: bool 
                 files,
                 root=root,
                 columns=columns,
-                pictures=pictures,
+                images=images,
                 source=f"{format} {path}",
                 ids_as_listed=True,
-                need_pictures=need_pictures,
+                need_images=need_images,
                 classes=classes,
             )
 
@@ -190,7 +190,7 @@ def _existing(data: str | Path) -> Path:
         raise DataError(
             "the data folder does not exist",
             where=str(path),
-            expected="a folder of pictures and annotations, or an annotation file",
+            expected="a folder of images and annotations, or an annotation file",
         )
     return path
 

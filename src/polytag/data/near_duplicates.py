@@ -1,18 +1,18 @@
-"""The same picture twice: saved anew, made smaller, a little brighter, cropped at the border, or mirrored. NumPy only.
+"""The same image twice: saved anew, made smaller, a little brighter, cropped at the border, or mirrored. NumPy only.
 
-Shapes: N pictures, P pairs, S = 32 pixels a side, D features. Two stages, since a short hash alone mistakes plain pictures for
+Shapes: N images, P pairs, S = 32 pixels a side, D features. Two stages, since a short hash alone mistakes plain images for
 each other:
 
 1. A hash of 64 bits: the signs of the 64 lowest frequencies, without the mean, of the discrete cosine transform of a grey copy of
    32 x 32 pixels ("pHash": Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1; there
-   the bits are against the median, here against 0, so that mirroring a picture flips the bits of the odd horizontal frequencies and
+   the bits are against the median, here against 0, so that mirroring an image flips the bits of the odd horizontal frequencies and
    nothing else). Hashes within RADIUS bits are found by multi-index hashing (Norouzi, Punjani, Fleet 2014, "Fast Exact Search in
    Hamming Space with Multi-Index Hashing", IEEE TPAMI 36, 1107, arXiv:1307.2982): of four 16-bit parts one differs in 2 at most.
-   A cropped picture hashes unlike the whole, so the hashes of five parts of each picture are looked up too, within PART_RADIUS.
+   A cropped image hashes unlike the whole, so the hashes of five parts of each image are looked up too, within PART_RADIUS.
 2. The copies themselves: correlation of their detail, what is left without the 4 x 4 lowest frequencies, after one is laid on the
    other by shift and scale (Lucas, Kanade 1981, with Gauss-Newton steps), and the difference of their colours.
 
-A picture without detail, such as a blank page, is flat: it is like every other flat picture and is compared with none.
+An image without detail, such as a blank page, is flat: it is like every other flat image and is compared with none.
 """
 
 import os
@@ -31,19 +31,19 @@ RADIUS = 11
 """Bits in which two hashes differ at most. Real photographs that were saved anew differ in 0 to 6, unrelated ones in 32."""
 
 PART_RADIUS = 7
-"""The same for the hash of a part of one picture and that of the whole other. It costs an eighth of what 11 bits cost."""
+"""The same for the hash of a part of one image and that of the whole other. It costs an eighth of what 11 bits cost."""
 
 SAME_DETAIL = 0.91
-"""Least correlation of detail of two copies of one picture; of unrelated photographs the highest that was seen is 0.78."""
+"""Least correlation of detail of two copies of one image; of unrelated photographs the highest that was seen is 0.78."""
 
 LEAST_DETAIL = 2.0
-"""Standard deviation of a picture's detail, in grey levels of 255, under which it is flat."""
+"""Standard deviation of an image's detail, in grey levels of 255, under which it is flat."""
 
 _SIDE, _COLOUR_SIDE = SIDE, 8
-_MOST_COLOUR, _GREY = 12.0, 2.0  # mean difference of the two colour channels; mean distance from grey of a picture without colour
+_MOST_COLOUR, _GREY = 12.0, 2.0  # mean difference of the two colour channels; mean distance from grey of an image without colour
 _SURE = 0.97  # correlation above which copies need not be laid on each other
 _BLOCK = 8192  # pairs compared at a time
-_BUCKET = 32  # pictures with one and the same hash: each is compared with so many others of it
+_BUCKET = 32  # images with one and the same hash: each is compared with so many others of it
 _FREQUENCIES = sorted(((v, u) for v in range(16) for u in range(16) if u + v), key=lambda vu: (sum(vu), vu))[:64]
 _MIRROR = np.uint64(sum(1 << bit for bit, (_, u) in enumerate(_FREQUENCIES) if u % 2))
 _PARTS = (
@@ -58,7 +58,7 @@ _PART_TRIM = 0.07  # what a part lacks of each side
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fingerprints:
-    """What is kept of N pictures: 1.2 kB each.
+    """What is kept of N images: 1.2 kB each.
 
     hash_N        uint64, the bits of the lowest frequencies
     grey_NSS      uint8, 32 x 32; colour_NTT2 uint8, 8 x 8, the two colour channels of YCbCr
@@ -76,7 +76,7 @@ class Fingerprints:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NearPairs:
-    """P pairs of rows that show one picture.
+    """P pairs of rows that show one image.
 
     first_P, second_P   rows, first < second
     bits_P              bits in which the hashes differ, or those of one and of a part of the other if fewer; RADIUS at most
@@ -94,9 +94,9 @@ class NearPairs:
         return len(self.first_P)
 
 
-def small_copy(picture: Image.Image) -> bytes:
-    """The 1,152 bytes that fingerprints are made of: 32 x 32 grey, 8 x 8 of the two colour channels. `picture` is RGB."""
-    small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX).convert("YCbCr")
+def small_copy(image: Image.Image) -> bytes:
+    """The 1,152 bytes that fingerprints are made of: 32 x 32 grey, 8 x 8 of the two colour channels. `image` is RGB."""
+    small = image.resize((_SIDE, _SIDE), Image.Resampling.BOX).convert("YCbCr")
     grey, blue, red = small.split()
     colours = [channel.resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX).tobytes() for channel in (blue, red)]
     return grey.tobytes() + b"".join(colours)
@@ -117,10 +117,10 @@ def fingerprints_of(copies: Sequence[bytes]) -> Fingerprints:
 
 
 def near_pairs(fingerprints: Fingerprints, *, part_N: np.ndarray | None = None) -> NearPairs:
-    """The pairs of pictures that are one, by both stages; with `part_N` only pairs whose parts differ.
+    """The pairs of images that are one, by both stages; with `part_N` only pairs whose parts differ.
 
-    Without parts, a pair is left out where its two pictures are already joined by others that differ in fewer bits: what remains
-    holds every group together. Of more than 32 pictures with one and the same hash, not all pairs are tried. Sorted by the rows.
+    Without parts, a pair is left out where its two images are already joined by others that differ in fewer bits: what remains
+    holds every group together. Of more than 32 images with one and the same hash, not all pairs are tried. Sorted by the rows.
     """
     pair_P2, bits_P, mirrored_P = candidate_pairs(
         fingerprints.hash_N, part_hash_NW=part_hashes(fingerprints.grey_NSS), is_left_out_N=fingerprints.is_flat_N

@@ -1,4 +1,4 @@
-"""Groups of pictures that are the same, or nearly: by fingerprint, and by a model's features."""
+"""Groups of images that are the same, or nearly: by fingerprint, and by a model's features."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from polytag.data.near_duplicates import feature_pairs, fingerprints_of, groups_
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class Image:
     """One row of the data set, as the lists of a check name it."""
 
     id: str
@@ -23,14 +23,14 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class NearGroup:
-    """One picture in several versions: saved anew, resized, mirrored.
+    """One image in several versions: saved anew, resized, mirrored.
 
     bits          most bits of the 64-bit hash that two versions, joined as one, differ in
     correlation   least correlation of their detail, up to 1
     is_mirrored   a mirror image is among them
     """
 
-    pictures: tuple[Picture, ...]
+    images: tuple[Image, ...]
     bits: int
     correlation: float
     is_mirrored: bool
@@ -41,25 +41,25 @@ class NearGroup:
             "bits": self.bits,
             "correlation": self.correlation,
             "is_mirrored": self.is_mirrored,
-            "pictures": [picture.to_json() for picture in self.pictures],
+            "images": [image.to_json() for image in self.images],
         }
 
 
 @dataclass(frozen=True, kw_only=True)
 class LookAlikes:
-    """Pictures that a model takes for much the same; `cosine` is the least of the features of two that are joined."""
+    """Images that a model takes for much the same; `cosine` is the least of the features of two that are joined."""
 
-    pictures: tuple[Picture, ...]
+    images: tuple[Image, ...]
     cosine: float
 
     def to_json(self) -> dict[str, object]:
         """The same as a JSON object."""
-        return {"cosine": self.cosine, "pictures": [picture.to_json() for picture in self.pictures]}
+        return {"cosine": self.cosine, "images": [image.to_json() for image in self.images]}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Features:
-    """What a model sees in the pictures: feature_ND, the row of the data set of each, and the cosine from which two are alike."""
+    """What a model sees in the images: feature_ND, the row of the data set of each, and the cosine from which two are alike."""
 
     feature_ND: np.ndarray
     row_N: np.ndarray
@@ -67,12 +67,12 @@ class Features:
 
 
 def near_groups(
-    pictures: Sequence[Picture], *, content_N: Sequence[str], copies: Mapping[str, bytes]
+    images: Sequence[Image], *, content_N: Sequence[str], copies: Mapping[str, bytes]
 ) -> tuple[tuple[NearGroup, ...], int]:
-    """Groups of different contents that show one picture, and how many contents are too plain to be compared.
+    """Groups of different contents that show one image, and how many contents are too plain to be compared.
 
-    `content_N` names what each picture's file holds, such as its SHA-256; equal ones are one. `copies` has the `small_copy` of each
-    content that could be read; pictures of another are in no group. A group has all pictures of its contents, in their order, and
+    `content_N` names what each image's file holds, such as its SHA-256; equal ones are one. `copies` has the `small_copy` of each
+    content that could be read; images of another are in no group. A group has all images of its contents, in their order, and
     is held together pair by pair: of the first and the last of a chain, nothing is promised.
     """
     keys = list(copies)
@@ -83,7 +83,7 @@ def near_groups(
         (
             rows,
             NearGroup(
-                pictures=tuple(pictures[row] for row in rows),
+                images=tuple(images[row] for row in rows),
                 bits=int(pairs.bits_P[joined].max()),
                 correlation=float(pairs.correlation_P[joined].min()),
                 is_mirrored=bool(pairs.is_mirrored_P[joined].any()),
@@ -96,7 +96,7 @@ def near_groups(
     return tuple(group for _, group in groups), int(fingerprints.is_flat_N.sum())
 
 
-def look_alikes(pictures: Sequence[Picture], *, content_N: Sequence[str], features: Features) -> tuple[LookAlikes, ...]:
+def look_alikes(images: Sequence[Image], *, content_N: Sequence[str], features: Features) -> tuple[LookAlikes, ...]:
     """Groups of different contents whose features have at least the cosine.
 
     A model is good at likeness and knows no identity: two shots of one scene, or of one bus, are look-alikes.
@@ -112,12 +112,12 @@ def look_alikes(pictures: Sequence[Picture], *, content_N: Sequence[str], featur
         (sorted(row for member in members for row in rows_of[keys[member]]), float(cosine_P[joined].min()))
         for members, joined in _joined(pair_P2, num_rows=len(keys))
     ]
-    return tuple(LookAlikes(pictures=tuple(pictures[row] for row in rows), cosine=cosine) for rows, cosine in sorted(groups))
+    return tuple(LookAlikes(images=tuple(images[row] for row in rows), cosine=cosine) for rows, cosine in sorted(groups))
 
 
-def across_splits(pictures: Iterable[Picture]) -> bool:
+def across_splits(images: Iterable[Image]) -> bool:
     """Whether they stand in more than one split."""
-    return len({picture.split for picture in pictures}) > 1
+    return len({image.split for image in images}) > 1
 
 
 def _rows_of(content_N: Sequence[str]) -> dict[str, list[int]]:

@@ -70,7 +70,7 @@ def _read_csv(path: Path) -> Table:
     except csv.Error as error:
         raise AnnotationError("malformed CSV", where=f"{path}:{begins}", got=str(error), expected="CSV") from error
     if header is None:
-        raise AnnotationError("an empty table", where=f"{path}:1", got="no line", expected="a header and a row a picture")
+        raise AnnotationError("an empty table", where=f"{path}:1", got="no line", expected="a header and a row an image")
     names = header if tuple(header[:3]) == OWN_COLUMNS else named_index([name.strip() for name in header])
     for number, name in enumerate(names):
         if name and name in names[:number]:

@@ -1,7 +1,7 @@
-"""Pictures for the demo, composed on the spot: handwritten digits scattered over paper, chalkboard and blueprint.
+"""Images for the demo, composed on the spot: handwritten digits scattered over paper, chalkboard and blueprint.
 
 The handwriting is scikit-learn's `load_digits` (1,797 digits of 8 x 8 pixels, part of its package), enlarged until it looks like
-pen strokes. What makes real multi-label pictures hard is all here, on a small scale: several labels at once, objects of many sizes,
+pen strokes. What makes real multi-label images hard is all here, on a small scale: several labels at once, objects of many sizes,
 clutter, rare classes, labels that nobody can be sure of. Written as a Pascal VOC devkit, so the demo reads it as it would read VOC.
 """
 
@@ -19,10 +19,10 @@ from polytag.files import write_folder, write_text
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-# How often a digit is drawn, relative to the others: "zero" and "six" are rare, in about one picture in twenty.
+# How often a digit is drawn, relative to the others: "zero" and "six" are rare, in about one image in twenty.
 _FREQUENCY = np.array([0.3, 1.0, 1.0, 1.0, 1.0, 0.9, 0.3, 1.0, 0.9, 0.9])
-_NUM_DIGITS = np.array([0.26, 0.36, 0.25, 0.13])  # of pictures with 1, 2, 3, 4 digits
-_DIFFICULT_SHARE = 0.06  # of digits: very faint, tiny, or half out of the picture
+_NUM_DIGITS = np.array([0.26, 0.36, 0.25, 0.13])  # of images with 1, 2, 3, 4 digits
+_DIFFICULT_SHARE = 0.06  # of digits: very faint, tiny, or half out of the image
 _VAL_SHARE = 1 / 3  # of the handwriting; no digit of the one split is ever drawn in the other
 
 Colour = tuple[int, int, int]
@@ -150,7 +150,7 @@ def _stroke(height: np.ndarray, *, size_px: float, rng: np.random.Generator) -> 
 
 
 def _scene(hands: Sequence[np.ndarray], *, size_px: int, rng: np.random.Generator) -> tuple[np.ndarray, list[_Mark]]:
-    """A picture, uint8 S x S x 3, and the digits in it."""
+    """An image, uint8 S x S x 3, and the digits in it."""
     theme = _THEMES[rng.choice(len(_THEMES), p=_THEME_SHARE)]
     canvas = _ground(theme, size_px=size_px, rng=rng)
     _doodle(canvas, theme, size_px=size_px, rng=rng)
@@ -198,7 +198,7 @@ def _write_digit(
 
 
 def _place(shape: tuple[int, ...], *, size_px: int, cut: bool, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A box for a digit of this height and width: inside the picture, or about half of it beyond one side."""
+    """A box for a digit of this height and width: inside the image, or about half of it beyond one side."""
     height, width = shape
     margin = round(0.02 * size_px)
     left = int(rng.integers(margin, max(margin, size_px - width - margin) + 1))
@@ -349,7 +349,7 @@ def _value(marks: Sequence[_Mark], label: int) -> int:
 
 
 def _xml(name: str, marks: Sequence[_Mark], *, size_px: int) -> str:
-    """VOC's annotation of a picture; boxes count pixels from 1 and include both ends."""
+    """VOC's annotation of an image; boxes count pixels from 1 and include both ends."""
     objects = "".join(
         f"\t<object>\n\t\t<name>{escape(CLASSES[mark.label])}</name>\n\t\t<pose>Unspecified</pose>\n"
         f"\t\t<truncated>{int(mark.truncated)}</truncated>\n\t\t<difficult>{int(mark.difficult)}</difficult>\n"

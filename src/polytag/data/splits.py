@@ -10,8 +10,8 @@ def with_validation_split(dataset: Dataset, *, fraction: float = 0.2, seed: int 
     """Divide data whose annotations name no split into "train" and "val"; the same seed gives the same division.
 
     Iterative stratification, so that rare classes are shared out in proportion: Sechidis, Tsoumakas, Vlahavas (2011), "On the
-    stratification of multi-label data", algorithm 1. `fraction` of the pictures, in (0, 1), go to "val". The rows keep their order.
-    Raises UsageError for a fraction outside (0, 1), DataError for data that already name splits or for fewer than two pictures.
+    stratification of multi-label data", algorithm 1. `fraction` of the images, in (0, 1), go to "val". The rows keep their order.
+    Raises UsageError for a fraction outside (0, 1), DataError for data that already name splits or for fewer than two images.
     """
     if not 0 < fraction < 1:
         raise UsageError("a validation share outside 0 and 1", got=str(fraction), expected="more than 0 and less than 1")
@@ -24,7 +24,7 @@ def with_validation_split(dataset: Dataset, *, fraction: float = 0.2, seed: int 
         )
     if len(dataset) < 2:
         raise DataError(
-            "too few pictures to keep some for validation", where=dataset.source, got=str(len(dataset)), expected="2 or more"
+            "too few images to keep some for validation", where=dataset.source, got=str(len(dataset)), expected="2 or more"
         )
     is_val_N = _stratified(dataset.target_NC == PRESENT, fraction=fraction, rng=np.random.default_rng(seed))
     return Dataset(
@@ -38,46 +38,46 @@ def with_validation_split(dataset: Dataset, *, fraction: float = 0.2, seed: int 
 
 
 def require_trainable(dataset: Dataset) -> None:
-    """Raises DataError unless there are pictures in "train" and in "val", and a positive of some class in each."""
+    """Raises DataError unless there are images in "train" and in "val", and a positive of some class in each."""
     for split in ("train", "val"):
         part = dataset.split(split)
         if not (part.target_NC == PRESENT).any():
             raise DataError(
                 f"no class has a positive in split {split!r}",
                 where=dataset.source,
-                got=f"{len(part)} pictures, none with a label",
-                expected="a picture with at least one label",
+                got=f"{len(part)} images, none with a label",
+                expected="an image with at least one label",
                 next_step="`polytag data check` shows what was read",
             )
 
 
 def _stratified(positive_NC: np.ndarray, *, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Which pictures are for validation: bool, N. Part 0 is training, part 1 validation."""
-    num_pictures = len(positive_NC)
-    num_val = min(max(round(fraction * num_pictures), 1), num_pictures - 1)
-    wanted_P = np.array([num_pictures - num_val, num_val], dtype=float)
-    wanted_PC = wanted_P[:, None] / num_pictures * positive_NC.sum(axis=0)
-    part_N = np.full(num_pictures, -1, dtype=np.int8)
-    order = rng.permutation(num_pictures)
+    """Which images are for validation: bool, N. Part 0 is training, part 1 validation."""
+    num_images = len(positive_NC)
+    num_val = min(max(round(fraction * num_images), 1), num_images - 1)
+    wanted_P = np.array([num_images - num_val, num_val], dtype=float)
+    wanted_PC = wanted_P[:, None] / num_images * positive_NC.sum(axis=0)
+    part_N = np.full(num_images, -1, dtype=np.int8)
+    order = rng.permutation(num_images)
     remaining_C = positive_NC.sum(axis=0)
     while (remaining_C > 0).any():
-        rarest = int(np.argmin(np.where(remaining_C > 0, remaining_C, num_pictures + 1)))
+        rarest = int(np.argmin(np.where(remaining_C > 0, remaining_C, num_images + 1)))
         for row in order[positive_NC[order, rarest] & (part_N[order] < 0)]:
             part = _most_wanting(wanted_PC[:, rarest], wanted_P, rng)
             part_N[row] = part
             wanted_PC[part] -= positive_NC[row]
             wanted_P[part] -= 1
             remaining_C = remaining_C - positive_NC[row]
-    for row in order[part_N[order] < 0]:  # pictures without a label fill both parts up to their size
+    for row in order[part_N[order] < 0]:  # images without a label fill both parts up to their size
         part_N[row] = _most_wanting(wanted_P, wanted_P, rng)
         wanted_P[part_N[row]] -= 1
-    if part_N.min() == part_N.max():  # so few pictures that one class wanted them all
+    if part_N.min() == part_N.max():  # so few images that one class wanted them all
         part_N[order[0]] = 1 - part_N[order[0]]
     return part_N == 1
 
 
 def _most_wanting(wanted_of_class_P: np.ndarray, wanted_P: np.ndarray, rng: np.random.Generator) -> int:
-    """The part that lacks most of the class; of equals, the one that lacks most pictures; of equals again, either."""
+    """The part that lacks most of the class; of equals, the one that lacks most images; of equals again, either."""
     for wanted in (wanted_of_class_P, wanted_P):
         if abs(wanted[0] - wanted[1]) > 1e-9:
             return int(wanted[1] > wanted[0])

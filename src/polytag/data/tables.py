@@ -1,4 +1,4 @@
-"""Tables of labels: a row a picture, with a column of label lists or a column per class.
+"""Tables of labels: a row an image, with a column of label lists or a column per class.
 
 A column per class holds 1 (present), 0 (absent), -1 or nothing (unknown). In a column of label lists, a class that a row does
 not name is ABSENT; a null list, which Parquet and JSON Lines tell from an empty one, leaves all its classes UNKNOWN.
@@ -17,7 +17,7 @@ from polytag.data.listing import FileIndex, child_names, class_order, relative_i
 from polytag.data.rows import OWN_COLUMNS, Table, read_table
 from polytag.errors import AnnotationError, DataError
 
-PICTURE_COLUMNS = (
+IMAGE_COLUMNS = (
     "file_name", "filename", "file", "fname", "image", "image_path", "image_name", "image_file", "image_id", "img", "img_path",
     "picture", "picture_path", "path", "file_path", "filepath",
 )  # fmt: skip
@@ -44,7 +44,7 @@ LabelLists = list[tuple[str, ...] | None]
 class Columns:
     """Which columns hold what; "" for the first of the documented names that is there. class_columns turns label lists off."""
 
-    picture: str = ""
+    image: str = ""
     labels: str = ""
     split: str = ""
     classes: tuple[str, ...] = ()
@@ -53,11 +53,11 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class TableFile:
-    """One table: the split that its name or folder tells ("" for none), and the folders its pictures may lie in."""
+    """One table: the split that its name or folder tells ("" for none), and the folders its images may lie in."""
 
     path: Path
     split: str
-    picture_folders: tuple[str, ...]
+    image_folders: tuple[str, ...]
 
 
 def find_tables(data: Path, suffixes: Sequence[str]) -> list[TableFile]:
@@ -81,9 +81,9 @@ def find_tables(data: Path, suffixes: Sequence[str]) -> list[TableFile]:
 
 
 def table_file(path: Path, *, split: str) -> TableFile:
-    """A table whose pictures lie beside it, in a folder of its name, in `images`, or in a folder of its name in there."""
+    """A table whose images lie beside it, in a folder of its name, in `images`, or in a folder of its name in there."""
     places = (path.parent, path.parent / path.stem, path.parent / "images", path.parent / "images" / path.stem)
-    return TableFile(path=path, split=split, picture_folders=tuple(str(place) for place in places))
+    return TableFile(path=path, split=split, image_folders=tuple(str(place) for place in places))
 
 
 def _is_table(name: str, suffixes: Sequence[str]) -> bool:
@@ -96,53 +96,53 @@ def read_tables(
     *,
     root: Path,
     columns: Columns,
-    pictures: str,
+    images: str,
     source: str,
     ids_as_listed: bool,
-    need_pictures: bool = True,
+    need_images: bool = True,
     classes: Sequence[str] = (),
 ) -> Dataset:
     """Read tables into one data set; several must agree on their class columns.
 
-    Without `need_pictures`, a column `id`, or the unnamed one that pandas writes first, names the pictures before any other, and
+    Without `need_images`, a column `id`, or the unnamed one that pandas writes first, names the images before any other, and
     none needs to exist. `classes` are there even where no list of labels names them.
 
-    `pictures` is tried first as the pictures' folder. Ids are the pictures' names as the table gives them, or, unless
+    `images` is tried first as the images' folder. Ids are the images' names as the table gives them, or, unless
     `ids_as_listed`, their paths relative to `root`. Raises AnnotationError with file and line for a cell that cannot be read.
     """
     tables = [read_table(file.path) for file in files]
-    layouts = [_layout(table, columns, need_pictures=need_pictures) for table in tables]
+    layouts = [_layout(table, columns, need_images=need_images) for table in tables]
     lists = [
         label_lists(table, layout.labels, columns.separator) if layout.labels else None
         for table, layout in zip(tables, layouts, strict=True)
     ]
     names = _class_names(tables, layouts, lists, classes=classes)
-    index = FileIndex(must_exist=need_pictures)
+    index = FileIndex(must_exist=need_images)
     ids: list[str] = []
     paths: list[Path] = []
     split_N: list[str] = []
     for file, table, layout in zip(files, tables, layouts, strict=True):
-        folders = ([pictures] if pictures else []) + list(file.picture_folders)
+        folders = ([images] if images else []) + list(file.image_folders)
         splits = _splits(table, layout.split) if layout.split else [file.split] * len(table)
         seen: dict[tuple[str, str], int] = {}
-        for row, cell in enumerate(table.columns[layout.picture]):
-            name = _picture_name(cell, where=table.where(row))
+        for row, cell in enumerate(table.columns[layout.image]):
+            name = _image_name(cell, where=table.where(row))
             name = name if layout.id else name.strip()  # a table of people's own may have a space after each comma
             path = index.require(name, folders, where=table.where(row))
             if layout.id:
-                picture_id = str(table.columns[layout.id][row])
+                image_id = str(table.columns[layout.id][row])
             else:
-                picture_id = name.replace("\\", "/").removeprefix("./") if ids_as_listed else relative_id(path, root)
-            first = seen.setdefault((splits[row], picture_id), row)
+                image_id = name.replace("\\", "/").removeprefix("./") if ids_as_listed else relative_id(path, root)
+            first = seen.setdefault((splits[row], image_id), row)
             if first != row:
                 raise AnnotationError(
-                    "a picture is listed twice",
+                    "an image is listed twice",
                     where=table.where(row),
-                    got=f"{picture_id!r}, first in line {table.line_N[first]}",
-                    expected="every picture once",
-                    next_step="join the labels of a picture into one row",
+                    got=f"{image_id!r}, first in line {table.line_N[first]}",
+                    expected="every image once",
+                    next_step="join the labels of an image into one row",
                 )
-            ids.append(picture_id)
+            ids.append(image_id)
             paths.append(path)
         split_N += splits
     blocks = [_targets(table, labels, names=names) for table, labels in zip(tables, lists, strict=True)]
@@ -163,35 +163,35 @@ def read_tables(
 class _Layout:
     """Names of the columns of one table: `labels` is "" where there is a column per class, `id` and `split` where there is none."""
 
-    picture: str
+    image: str
     labels: str
     split: str
     classes: tuple[str, ...]
     id: str = ""
 
 
-def _layout(table: Table, columns: Columns, *, need_pictures: bool) -> _Layout:
+def _layout(table: Table, columns: Columns, *, need_images: bool) -> _Layout:
     there = list(table.columns)
     if tuple(there[:3]) == OWN_COLUMNS and columns == Columns():
-        return _Layout(id="id", picture="file_name", labels="", split="split", classes=tuple(there[3:]))
-    picture = _chosen(table, columns.picture) or first_of(there, PICTURE_COLUMNS)
-    id = "" if need_pictures or columns.picture else id_column(there)
-    picture = picture or id
-    if not picture:
+        return _Layout(id="id", image="file_name", labels="", split="split", classes=tuple(there[3:]))
+    image = _chosen(table, columns.image) or first_of(there, IMAGE_COLUMNS)
+    id = "" if need_images or columns.image else id_column(there)
+    image = image or id
+    if not image:
         raise AnnotationError(
-            "no column of picture names",
+            "no column of image names",
             where=f"{table.path}:1",
             got=", ".join(there) or "no column",
-            expected="one of " + ", ".join(PICTURE_COLUMNS),
-            next_step="rename a column, or say which it is with the option picture_column",
+            expected="one of " + ", ".join(IMAGE_COLUMNS),
+            next_step="rename a column, or say which it is with the option image_column",
         )
     split = _chosen(table, columns.split) or first_of(there, SPLIT_COLUMNS)
     labels = "" if columns.classes else _chosen(table, columns.labels) or first_of(there, LABELS_COLUMNS)
     for name in columns.classes:
         _chosen(table, name)
-    others = (name for name in there if name not in (id, picture, split) and not PASSED_OVER.fullmatch(name))
+    others = (name for name in there if name not in (id, image, split) and not PASSED_OVER.fullmatch(name))
     classes = () if labels else columns.classes or tuple(others)
-    return _Layout(id=id, picture=picture, labels=labels, split=split, classes=classes)
+    return _Layout(id=id, image=image, labels=labels, split=split, classes=classes)
 
 
 def id_column(there: Sequence[str]) -> str:
@@ -271,12 +271,12 @@ def target_column(table: Table, name: str) -> list[int]:
     return values
 
 
-def _picture_name(cell: object, *, where: str) -> str:
+def _image_name(cell: object, *, where: str) -> str:
     if isinstance(cell, str | int) and str(cell).strip():
         return str(cell)
-    got = "a picture inside the table" if isinstance(cell, dict | bytes) else repr(cell)
+    got = "an image inside the table" if isinstance(cell, dict | bytes) else repr(cell)
     raise AnnotationError(
-        "no picture name", where=where, got=got, expected="a file name", next_step="write the pictures as files and name them here"
+        "no image name", where=where, got=got, expected="a file name", next_step="write the images as files and name them here"
     )
 
 

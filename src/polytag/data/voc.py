@@ -1,6 +1,6 @@
 """Pascal VOC devkits of 2007 to 2012, and the XML folders that people's own tools write in their manner.
 
-Where there are lists, `ImageSets/Main/<class>_<split>.txt`, they are the truth: one line a picture, its id and 1 (present),
+Where there are lists, `ImageSets/Main/<class>_<split>.txt`, they are the truth: one line an image, its id and 1 (present),
 -1 (absent) or 0 (only difficult objects). Without them, the XML annotations are. Format: the VOC2012 development kit, section 4.
 """
 
@@ -29,7 +29,7 @@ from polytag.errors import AnnotationError, DataError
 
 _SPLITS = ("train", "val", "trainval", "test")
 _CLASS_LIST = re.compile(r"(.+)_(train|val|trainval|test)\.txt", re.DOTALL)
-_PICTURE_FOLDERS = ("JPEGImages", "images", "Images")
+_IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
 
 
 def is_voc(data: Path) -> bool:
@@ -37,16 +37,16 @@ def is_voc(data: Path) -> bool:
     return bool(_devkits(data) or _xml_places(data))
 
 
-def read_voc(data: Path, *, difficult: str, need_pictures: bool = True) -> Dataset:
+def read_voc(data: Path, *, difficult: str, need_images: bool = True) -> Dataset:
     """Read `VOCdevkit` with one year in it, `VOC2012` itself, or a folder of XML files; classes in alphabetical order.
 
-    `difficult`: what a class becomes of which a picture holds only difficult objects. A picture that a class's list leaves out is
+    `difficult`: what a class becomes of which an image holds only difficult objects. An image that a class's list leaves out is
     UNKNOWN for that class. `trainval` is left out where `train` and `val` are there; alone, it is data without a split.
     Raises AnnotationError for what a list or XML file should not say, DataError where the folder does not tell what to read.
     """
     folder = _one_devkit(data)
     lists = _class_lists(folder / "ImageSets" / "Main")
-    index = FileIndex(must_exist=need_pictures)
+    index = FileIndex(must_exist=need_images)
     if lists:
         return _read_lists(folder, lists, difficult=difficult, index=index)
     return _read_xml(folder, difficult=difficult, index=index)
@@ -97,7 +97,7 @@ def _class_lists(main: Path) -> dict[str, dict[str, Path]]:
 def _read_lists(folder: Path, lists: Mapping[str, Mapping[str, Path]], *, difficult: str, index: FileIndex) -> Dataset:
     names = tuple(sorted({name for files in lists.values() for name in files}))
     values = {"1": PRESENT, "-1": ABSENT, "0": TREATMENTS[difficult]}
-    picture_folders = [str(folder / "JPEGImages")]
+    image_folders = [str(folder / "JPEGImages")]
     ids: list[str] = []
     paths: list[Path] = []
     split_N: list[str] = []
@@ -110,7 +110,7 @@ def _read_lists(folder: Path, lists: Mapping[str, Mapping[str, Path]], *, diffic
         for c, column in enumerate(columns):
             block[[row_of[name] for name in column], c] = list(column.values())
         ids += listed
-        paths += [index.require(name, picture_folders, where=where) for name, where in listed.items()]
+        paths += [index.require(name, image_folders, where=where) for name, where in listed.items()]
         split_N += ["" if list(lists) == ["trainval"] else split] * len(listed)
         blocks.append(block)
     return Dataset(
@@ -157,7 +157,7 @@ def _column(path: Path, *, values: Mapping[str, int], listed: dict[str, str]) ->
                 "a line of a VOC list cannot be read",
                 where=f"{path}:{line}",
                 got=repr(text.strip()),
-                expected="a picture id and 1, 0 or -1",
+                expected="an image id and 1, 0 or -1",
             )
         name, label = words
         if label not in values:
@@ -178,7 +178,7 @@ def _column(path: Path, *, values: Mapping[str, int], listed: dict[str, str]) ->
 def _refuse_twice(name: str, seen: Mapping[str, object], *, where: str) -> None:
     if name in seen:
         raise AnnotationError(
-            "a picture id is listed twice",
+            "an image id is listed twice",
             where=where,
             got=repr(name),
             expected="every id once",
@@ -190,29 +190,29 @@ def _refuse_twice(name: str, seen: Mapping[str, object], *, where: str) -> None:
 
 
 def annotation_files(data: Path) -> Mapping[str, Path]:
-    """Where the XML of a picture is, by split: of the picture `id` in folder `id`.xml. Key "" where all splits share one."""
+    """Where the XML of an image is, by split: of the image `id` in folder `id`.xml. Key "" where all splits share one."""
     return {place.split: place.folder for place in _xml_places(_one_devkit(data))}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _XmlPlace:
-    """A folder of XML files, where their pictures lie, and the split they belong to ("" where the folders name none)."""
+    """A folder of XML files, where their images lie, and the split they belong to ("" where the folders name none)."""
 
     split: str
     folder: Path
-    picture_folders: tuple[str, ...]
+    image_folders: tuple[str, ...]
 
 
 def _xml_places(data: Path) -> list[_XmlPlace]:
     names = child_names(data)
     for name in ("Annotations", "annotations"):
         if name in names and _has_xml(data / name):
-            pictures = tuple(str(data / folder) for folder in _PICTURE_FOLDERS if folder in names)
-            return [_XmlPlace(split="", folder=data / name, picture_folders=(*pictures, str(data / name)))]
+            images = tuple(str(data / folder) for folder in _IMAGE_FOLDERS if folder in names)
+            return [_XmlPlace(split="", folder=data / name, image_folders=(*images, str(data / name)))]
     if _has_xml(data):
-        return [_XmlPlace(split="", folder=data, picture_folders=(str(data),))]
+        return [_XmlPlace(split="", folder=data, image_folders=(str(data),))]
     return [
-        _XmlPlace(split=split, folder=data / name, picture_folders=(str(data / name),))
+        _XmlPlace(split=split, folder=data / name, image_folders=(str(data / name),))
         for name in names
         if (split := split_of(name)) and _has_xml(data / name)
     ]
@@ -239,9 +239,9 @@ def _read_xml(folder: Path, *, difficult: str, index: FileIndex) -> Dataset:
     for place in places:
         for split, xml, where in _xml_files(folder, place):
             objects, file_name = _parse(xml, where=where)
-            path = index.find(xml.stem, place.picture_folders)
-            if path is None:  # a picture that was renamed is still known by the name inside the XML
-                path = index.require(file_name or xml.stem, place.picture_folders, where=where or str(xml))
+            path = index.find(xml.stem, place.image_folders)
+            if path is None:  # an image that was renamed is still known by the name inside the XML
+                path = index.require(file_name or xml.stem, place.image_folders, where=where or str(xml))
             ids.append(xml.stem)
             paths.append(path)
             split_N.append(split)
@@ -281,10 +281,10 @@ def _xml_files(folder: Path, place: _XmlPlace) -> Iterator[tuple[str, Path, str]
 
 
 def _parse(path: Path, *, where: str) -> tuple[list[tuple[str, bool]], str]:
-    """The objects of one XML file, (class, difficult), and the picture's name that it gives."""
+    """The objects of one XML file, (class, difficult), and the image's name that it gives."""
     if where and not path.is_file():
         raise AnnotationError(
-            "a listed picture has no annotation", where=where, got=f"no {path.name}", expected=f"an XML file in {path.parent}"
+            "a listed image has no annotation", where=where, got=f"no {path.name}", expected=f"an XML file in {path.parent}"
         )
     try:
         root = ET.fromstring(read_bytes(path))

@@ -1,4 +1,4 @@
-"""YOLO label folders: one text file a picture, one line an object, the class's number first.
+"""YOLO label folders: one text file an image, one line an object, the class's number first.
 
 Layouts: Ultralytics (`data.yaml`; `images/` mirrored by `labels/`), Roboflow's (`train/images`, `train/labels`), LabelImg's
 (`classes.txt`), and Darknet's and CVAT's (`obj.names`, `train.txt`). Format: https://docs.ultralytics.com/datasets/detect.
@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
-from polytag.data.listing import FileIndex, child_names, pictures_below, read_text, relative_id, require_classes, split_of
+from polytag.data.listing import FileIndex, child_names, images_below, read_text, relative_id, require_classes, split_of
 from polytag.errors import AnnotationError, DataError
 
 _NAMES_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "data/obj.names")
@@ -22,11 +22,11 @@ _LISTS = ("train.txt", "val.txt", "valid.txt", "test.txt")
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """Class names, and for each split the listed pictures: (path, the place that lists it)."""
+    """Class names, and for each split the listed images: (path, the place that lists it)."""
 
     source: Path
     names: tuple[str, ...]
-    pictures: Mapping[str, Sequence[tuple[Path, str]]]
+    images: Mapping[str, Sequence[tuple[Path, str]]]
 
 
 def is_yolo(data: Path) -> bool:
@@ -37,7 +37,7 @@ def is_yolo(data: Path) -> bool:
 def read_yolo(data: Path) -> Dataset:
     """Read a YOLO folder, or the yaml in it; classes in the order of their numbers.
 
-    A picture whose label file is empty or missing has no objects: all its classes are ABSENT. Boxes, polygons and key points
+    An image whose label file is empty or missing has no objects: all its classes are ABSENT. Boxes, polygons and key points
     are not kept. Raises AnnotationError for a line that cannot be read or names a class that is not there.
     """
     root = data.parent if data.is_file() else data
@@ -48,11 +48,11 @@ def read_yolo(data: Path) -> Dataset:
     paths: list[Path] = []
     split_N: list[str] = []
     label_files: list[Path | None] = []
-    for split, pictures in layout.pictures.items():
+    for split, images in layout.images.items():
         seen: set[Path] = set()
-        for path, where in pictures:
+        for path, where in images:
             if path in seen:
-                raise AnnotationError("a picture is listed twice", where=where, got=repr(str(path)), expected="every picture once")
+                raise AnnotationError("an image is listed twice", where=where, got=repr(str(path)), expected="every image once")
             seen.add(path)
             ids.append(relative_id(path, root))
             paths.append(path)
@@ -62,7 +62,7 @@ def read_yolo(data: Path) -> Dataset:
         raise DataError(
             "no YOLO label file was found",
             where=str(data),
-            got=f"{len(paths)} pictures, none with labels",
+            got=f"{len(paths)} images, none with labels",
             expected="labels/NAME.txt for images/NAME.jpg, or NAME.txt beside NAME.jpg",
         )
     target_NC = np.full((len(ids), len(layout.names)), ABSENT, dtype=np.int8)
@@ -82,17 +82,17 @@ def read_yolo(data: Path) -> Dataset:
 # ---- labels ----
 
 
-def label_file(picture: Path, index: FileIndex) -> Path | None:
-    """The text file of a picture's labels; None where it has none.
+def label_file(image: Path, index: FileIndex) -> Path | None:
+    """The text file of an image's labels; None where it has none.
 
-    The last "images" in the path becomes "labels" (as Ultralytics does); else the file beside the picture.
+    The last "images" in the path becomes "labels" (as Ultralytics does); else the file beside the image.
     """
-    parts = list(picture.parts)
+    parts = list(image.parts)
     if "images" in parts:
         at = len(parts) - 1 - parts[::-1].index("images")
         parts[at] = "labels"
     mirrored = Path(*parts).with_suffix(".txt")
-    return next((path for path in (mirrored, picture.with_suffix(".txt")) if index.exists(path)), None)
+    return next((path for path in (mirrored, image.with_suffix(".txt")) if index.exists(path)), None)
 
 
 def _classes_in(path: Path, *, names: Sequence[str]) -> set[int]:
@@ -127,7 +127,7 @@ def _classes_in(path: Path, *, names: Sequence[str]) -> set[int]:
 
 
 def _yaml_files(data: Path) -> list[Path]:
-    """The yaml files of a folder that speak of classes and of pictures."""
+    """The yaml files of a folder that speak of classes and of images."""
     found: list[Path] = []
     for name in child_names(data):
         if name.endswith((".yaml", ".yml")):
@@ -166,7 +166,7 @@ def _yaml(path: Path) -> Mapping[object, object]:
 def _yaml_layout(path: Path) -> _Layout:
     content = _yaml(path)
     roots = [path.parent / str(content["path"]), path.parent] if content.get("path") else [path.parent]
-    pictures: dict[str, list[tuple[Path, str]]] = {}
+    images: dict[str, list[tuple[Path, str]]] = {}
     for key, value in content.items():
         split = split_of(str(key))
         if split is None or not value:
@@ -177,16 +177,16 @@ def _yaml_layout(path: Path) -> _Layout:
                 continue  # Roboflow names a test folder in every yaml, whether it wrote one or not
             if place is None:
                 raise DataError(
-                    f"the pictures of split {split!r} are not there",
+                    f"the images of split {split!r} are not there",
                     where=str(path),
                     got=repr(str(entry)),
                     expected="a folder or a list, relative to " + " or ".join(str(root) for root in roots),
                     next_step=f"mend {key!r} or 'path' in {path.name}",
                 )
-            pictures.setdefault(split, []).extend(_pictures_of(place))
-    if not pictures:
-        raise DataError("the yaml names no pictures", where=str(path), got="neither train, val nor test", expected="train and val")
-    return _Layout(source=path, names=_yaml_names(content, path), pictures=pictures)
+            images.setdefault(split, []).extend(_images_of(place))
+    if not images:
+        raise DataError("the yaml names no images", where=str(path), got="neither train, val nor test", expected="train and val")
+    return _Layout(source=path, names=_yaml_names(content, path), images=images)
 
 
 def _yaml_names(content: Mapping[object, object], path: Path) -> tuple[str, ...]:
@@ -222,10 +222,10 @@ def _place(entry: str, roots: Sequence[Path]) -> Path | None:
     return None
 
 
-def _pictures_of(place: Path) -> Iterator[tuple[Path, str]]:
-    """Every picture in a folder and below, or every picture that a list names."""
+def _images_of(place: Path) -> Iterator[tuple[Path, str]]:
+    """Every image in a folder and below, or every image that a list names."""
     if place.is_dir():
-        for name in pictures_below(place):
+        for name in images_below(place):
             yield place / name, str(place)
         return
     yield from _listed_in(place, folders=[str(place.parent)])
@@ -267,10 +267,10 @@ def _plain_layout(data: Path) -> _Layout:
     names = tuple(name.strip() for name in read_text(path).splitlines() if name.strip())
     if not names:
         raise DataError("no YOLO class names", where=str(path), got="an empty file", expected="a class name a line")
-    return _Layout(source=data, names=names, pictures=_plain_pictures(data))
+    return _Layout(source=data, names=names, images=_plain_images(data))
 
 
-def _plain_pictures(data: Path) -> dict[str, list[tuple[Path, str]]]:
+def _plain_images(data: Path) -> dict[str, list[tuple[Path, str]]]:
     """By lists (Darknet), by split folders inside `images` or around it, or all in one."""
     found: dict[str, list[tuple[Path, str]]] = {}
     if lists := [name for name in _LISTS if (data / name).is_file()]:
@@ -282,11 +282,11 @@ def _plain_pictures(data: Path) -> dict[str, list[tuple[Path, str]]]:
         for name in child_names(parent):
             split = split_of(name.removeprefix("obj_").removesuffix("_data"))
             if split and (parent / name).is_dir():
-                found.setdefault(split, []).extend(_pictures_of(parent / name))
+                found.setdefault(split, []).extend(_images_of(parent / name))
         if any(found.values()):
             return found
     place = data / "images" if (data / "images").is_dir() else data
-    return {"": list(_pictures_of(place))}
+    return {"": list(_images_of(place))}
 
 
 def _darknet_list(data: Path, path: Path) -> Iterator[tuple[Path, str]]:

@@ -1,1 +1,1 @@
-"""Web pages over a run: ranked pictures of every class, errors, heat maps, label review."""
+"""Web pages over a run: ranked images of every class, errors, heat maps, label review."""

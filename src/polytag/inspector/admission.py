@@ -155,7 +155,7 @@ def _from_elsewhere(request: Request) -> Refusal | None:
     sites = request.values(b"sec-fetch-site")
     own = all(site in {b"same-origin", b"none"} for site in sites)
     if request.method in SAFE_METHODS:
-        # Another site may lead here by a link, but may not draw on this server: neither pictures nor hours of computing.
+        # Another site may lead here by a link, but may not draw on this server: neither images nor hours of computing.
         modes = (request.values(b"sec-fetch-mode"), request.values(b"sec-fetch-dest"))
         is_link = request.method == "GET" and modes == ([b"navigate"], [b"document"])
         return None if own or is_link else foreign

@@ -34,17 +34,17 @@ class RunAnswer(BaseModel):
 
     name: str
     split: str
-    num_pictures: int
+    num_images: int
     classes: list[str]
     has_probabilities: bool
     has_model: bool
     mAP: MeanAnswer
     beside: str | None
-    mAP_beside: MeanAnswer | None = Field(description="The second run's, on the pictures that both scored.")
-    gain: float | None = Field(description="How much more that is than the first run's on the same pictures.")
-    num_shared: int = Field(description="Pictures that both runs scored.")
+    mAP_beside: MeanAnswer | None = Field(description="The second run's, on the images that both scored.")
+    gain: float | None = Field(description="How much more that is than the first run's on the same images.")
+    num_shared: int = Field(description="Images that both runs scored.")
     is_judged: bool = Field(description="Whether intervals and decision numbers are there; they are computed beside the pages.")
-    version: str = Field(description="Changes with the scores; the parameter v of pictures and thumbnails, which may then be kept.")
+    version: str = Field(description="Changes with the scores; the parameter v of images and thumbnails, which may then be kept.")
     columns: dict[str, list[str]] = Field(description="Columns to filter by, each with its values; of numbers the first 200.")
 
 
@@ -61,8 +61,8 @@ class ClassAnswer(BaseModel):
     threshold: float
     precision: float | None
     recall: float | None
-    ap_beside: float | None = Field(description="The second run's, on the pictures that both scored.")
-    gain: float | None = Field(description="How much more that is than the first run's on the same pictures.")
+    ap_beside: float | None = Field(description="The second run's, on the images that both scored.")
+    gain: float | None = Field(description="How much more that is than the first run's on the same images.")
 
 
 class ClassesAnswer(BaseModel):
@@ -82,7 +82,7 @@ class OperatingAnswer(BaseModel):
     absent: list[int]
     unknown: list[int]
     tail_right: list[int] = Field(
-        description="Known pictures above the threshold that the class's own threshold decides rightly; "
+        description="Known images above the threshold that the class's own threshold decides rightly; "
         "divided by present + absent it is the tail accuracy."
     )
     num_present: int
@@ -98,7 +98,7 @@ class ChartsAnswer(BaseModel):
 
 
 class RankingParameters(BaseModel):
-    """Which pictures of a class, in which order. The same in the address of a page and of the API."""
+    """Which images of a class, in which order. The same in the address of a page and of the API."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -109,12 +109,12 @@ class RankingParameters(BaseModel):
     outcome: list[Outcome] = Field([], max_length=6, description="What the decision is against the label; none: all.")
     min_labels: int = Field(0, ge=0, le=100_000)
     max_labels: int | None = Field(None, ge=0, le=100_000)
-    present: list[Name] = Field([], max_length=MAX_CLASSES_ASKED, description="Classes that the picture must be labelled with.")
-    absent: list[Name] = Field([], max_length=MAX_CLASSES_ASKED, description="Classes that the picture must be labelled without.")
+    present: list[Name] = Field([], max_length=MAX_CLASSES_ASKED, description="Classes that the image must be labelled with.")
+    absent: list[Name] = Field([], max_length=MAX_CLASSES_ASKED, description="Classes that the image must be labelled without.")
     column: Name = ""
     value: Name = ""
     text: Annotated[str, Field(max_length=200)] = Field("", description="What the id contains.")
-    disagree: bool = Field(False, description="Only pictures that the second run decides otherwise.")
+    disagree: bool = Field(False, description="Only images that the second run decides otherwise.")
 
     @model_validator(mode="before")
     @classmethod
@@ -143,8 +143,8 @@ class PageParameters(PageOfRanking):
     class_name: Name = Field("", alias="class")
 
 
-class RankedPicture(BaseModel):
-    """One picture in a ranking of a class."""
+class RankedImage(BaseModel):
+    """One image in a ranking of a class."""
 
     row: int
     id: str
@@ -164,11 +164,11 @@ class RankingAnswer(BaseModel):
 
     total: int
     offset: int
-    pictures: list[RankedPicture]
+    images: list[RankedImage]
 
 
-class PictureClass(BaseModel):
-    """What is known of one class in one picture."""
+class ImageClass(BaseModel):
+    """What is known of one class in one image."""
 
     name: str
     probability: float | None
@@ -179,13 +179,13 @@ class PictureClass(BaseModel):
     beside: float | None
 
 
-class PictureAnswer(BaseModel):
-    """One picture and all classes, the highest score first."""
+class ImageAnswer(BaseModel):
+    """One image and all classes, the highest score first."""
 
     row: int
     id: str
     columns: dict[str, str]
-    classes: list[PictureClass]
+    classes: list[ImageClass]
 
 
 def plain(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""The inspector as one ASGI application: pages, their API, their pictures and their few files."""
+"""The inspector as one ASGI application: pages, their API, their images and their few files."""
 
 import hashlib
 from collections.abc import AsyncGenerator, Mapping
@@ -25,7 +25,7 @@ from polytag.inspector.review_routes import review_routes
 from polytag.inspector.routes import looking_routes
 from polytag.inspector.thumbnails import Thumbnails
 
-_FOR_PROGRAMS = ("/api/", "/thumbnails/", "/pictures/", "/data/", "/static/")
+_FOR_PROGRAMS = ("/api/", "/thumbnails/", "/images/", "/data/", "/static/")
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
 
@@ -46,7 +46,7 @@ def create_app(inspection: Inspection) -> FastAPI:
 
     app = FastAPI(
         title="polytag inspector",
-        summary="Ranked pictures, errors and label review of one run.",
+        summary="Ranked images, errors and label review of one run.",
         openapi_url="/api/openapi.json",
         docs_url=None,  # those pages fetch their scripts from elsewhere
         redoc_url=None,

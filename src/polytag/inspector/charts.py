@@ -43,7 +43,7 @@ def precision_recall_chart(predictions: Predictions, column: int) -> dict[str, o
 
 
 def histogram_chart(predictions: Predictions, column: int) -> dict[str, object]:
-    """How the scores of pictures with and without the label are spread, each as shares of its own kind."""
+    """How the scores of images with and without the label are spread, each as shares of its own kind."""
     values = histogram(predictions, column)
     kinds = ["labelled with it", "labelled without it"]
     colour = alt.Color(
@@ -52,8 +52,8 @@ def histogram_chart(predictions: Predictions, column: int) -> dict[str, object]:
         legend=alt.Legend(title=None, orient="top", direction="horizontal", offset=0),
     )
     told = [
-        alt.Tooltip("label:N", title="pictures"),
-        alt.Tooltip("pictures:Q", title="number", format=","),
+        alt.Tooltip("label:N", title="images"),
+        alt.Tooltip("images:Q", title="number", format=","),
         alt.Tooltip("share:Q", format=".1%"),
         alt.Tooltip("from:Q", format=".3~f"),
         alt.Tooltip("to:Q", format=".3~f"),

@@ -1,4 +1,4 @@
-"""Where each picture that was scored stands in the labelled data set."""
+"""Where each image that was scored stands in the labelled data set."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from polytag.inspector.inspection import Inspection
 
 
 def dataset_rows(inspection: Inspection) -> np.ndarray:
-    """For each picture of the run its row in `inspection.data`, or -1: by split and id, and by the file where an id is in several.
+    """For each image of the run its row in `inspection.data`, or -1: by split and id, and by the file where an id is in several.
 
     All -1 where there is no data set.
     """
@@ -18,7 +18,7 @@ def dataset_rows(inspection: Inspection) -> np.ndarray:
     for row, (split, name) in enumerate(zip(data.split_N, data.ids, strict=True)):
         if inspection.split in ("", split):
             rows_of.setdefault(name, []).append(row)
-    for i, (name, path) in enumerate(zip(predictions.ids, predictions.picture_paths, strict=True)):
+    for i, (name, path) in enumerate(zip(predictions.ids, predictions.image_paths, strict=True)):
         rows = rows_of.get(name, [])
         if len(rows) > 1:
             rows = [row for row in rows if str(data.paths[row]) == path]

@@ -1,6 +1,6 @@
 """What is looked at: the scores of one run, and whatever is known beside them. Made once, never changed.
 
-Shapes: N pictures, C classes.
+Shapes: N images, C classes.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ class Beside:
     """A second run, to compare with.
 
     name          for people
-    predictions   the pictures that both scored, in the order of the first run; its classes in its order, and its truth
-    row_N         for each picture of the first run its row here, or -1 where the second did not score it
+    predictions   the images that both scored, in the order of the first run; its classes in its order, and its truth
+    row_N         for each image of the first run its row here, or -1 where the second did not score it
     """
 
     name: str
@@ -37,17 +37,17 @@ class Inspection:
 
     name            for people
     review_file     the SQLite file of the review
-    predictions     N pictures, C classes; whatever `predictions.target_NC` holds is the truth as given
+    predictions     N images, C classes; whatever `predictions.target_NC` holds is the truth as given
     threshold_C     probability above which a class counts as predicted
     goal            what the thresholds were chosen for, "" where nobody chose
-    split           which part of the data set the pictures are: "val", "train", or "" where that is not known
+    split           which part of the data set the images are: "val", "train", or "" where that is not known
     history         rows of results.csv; () where there are none
     facts           shown as they are: recipe, backbone, date
     beside          a second run, or None
     checkpoint      the folder of the model, or None: then nothing can be predicted anew
     data            the labelled data set with all its splits, or None: where neighbours and boxes come from
     data_path, data_options   the annotations themselves, or None, and how they are read
-    column_N        values to filter by, by column name: a text, a number or None for each picture
+    column_N        values to filter by, by column name: a text, a number or None for each image
     """
 
     name: str
@@ -72,19 +72,19 @@ class Inspection:
 
     @cached_property
     def row_of(self) -> Mapping[str, int]:
-        """The row of each picture id."""
+        """The row of each image id."""
         return {name: row for row, name in enumerate(self.predictions.ids)}
 
     @cached_property
     def version(self) -> str:
-        """16 hexadecimal digits that change with the scores, the pictures or their order: in addresses that a browser may keep."""
+        """16 hexadecimal digits that change with the scores, the images or their order: in addresses that a browser may keep."""
         digest = hashlib.sha256(self.predictions.logit_NC.tobytes())
-        digest.update("\0".join((*self.predictions.ids, *self.predictions.picture_paths)).encode("utf-8", "surrogatepass"))
+        digest.update("\0".join((*self.predictions.ids, *self.predictions.image_paths)).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()[:16]
 
 
 def beside(name: str, second: Predictions, *, first: Predictions) -> Beside:
-    """A second run brought onto the classes of the first; raises PredictionsError where it lacks one, or shares no picture."""
+    """A second run brought onto the classes of the first; raises PredictionsError where it lacks one, or shares no image."""
     missing = [each for each in first.label_set if each not in set(second.label_set)]
     if missing:
         raise PredictionsError(
@@ -97,10 +97,10 @@ def beside(name: str, second: Predictions, *, first: Predictions) -> Beside:
     shared = np.array([row for row, each in enumerate(first.ids) if each in row_of], np.int64)
     if not len(shared):
         raise PredictionsError(
-            "the second run scored none of these pictures",
+            "the second run scored none of these images",
             where=name,
-            got="pictures such as " + ", ".join(second.ids[:3]),
-            expected="pictures such as " + ", ".join(first.ids[:3]),
+            got="images such as " + ", ".join(second.ids[:3]),
+            expected="images such as " + ", ".join(first.ids[:3]),
         )
     columns = [second.label_set.index(each) for each in first.label_set]
     taken = second.take([row_of[first.ids[row]] for row in shared])

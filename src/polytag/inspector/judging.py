@@ -16,7 +16,7 @@ class Judging:
     """The Scores of the run at its thresholds, judged in a thread that starts at once, and average precisions, known at once.
 
     ap_C                    of the run
-    ap_beside_C, gain_C     of the run beside it, and how much more that is than the run's own on the pictures that both scored;
+    ap_beside_C, gain_C     of the run beside it, and how much more that is than the run's own on the images that both scored;
                             None without a second run
     """
 

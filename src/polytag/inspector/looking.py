@@ -1,4 +1,4 @@
-"""What the API and the pages both ask: rankings, classes and pictures of one Inspection, as answers."""
+"""What the API and the pages both ask: rankings, classes and images of one Inspection, as answers."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,11 +11,11 @@ from polytag.errors import DataError, RunError, UsageError
 from polytag.inspector.answers import (
     ClassAnswer,
     ClassesAnswer,
+    ImageAnswer,
+    ImageClass,
     MeanAnswer,
     OperatingAnswer,
-    PictureAnswer,
-    PictureClass,
-    RankedPicture,
+    RankedImage,
     RankingAnswer,
     RankingParameters,
     RunAnswer,
@@ -33,7 +33,7 @@ _MAX_VALUES = 200
 
 
 class NotThere(DataError):
-    """A class, picture or row that the run does not have."""
+    """A class, image or row that the run does not have."""
 
 
 class Looking:
@@ -62,26 +62,26 @@ class Looking:
             raise NotThere("no such class", got=repr(class_name[:100]))
         return names.index(class_name)
 
-    def row(self, picture_id: str) -> int:
-        """The row of a picture; raises NotThere."""
-        if picture_id not in self.inspection.row_of:
-            raise NotThere("no such picture", got=repr(picture_id[:100]))
-        return self.inspection.row_of[picture_id]
+    def row(self, image_id: str) -> int:
+        """The row of an image; raises NotThere."""
+        if image_id not in self.inspection.row_of:
+            raise NotThere("no such image", got=repr(image_id[:100]))
+        return self.inspection.row_of[image_id]
 
-    def picture_path(self, row: int) -> Path:
-        """The picture file of a row, which is read and never sent as it is; raises NotThere."""
-        paths = self.inspection.predictions.picture_paths
+    def image_path(self, row: int) -> Path:
+        """The image file of a row, which is read and never sent as it is; raises NotThere."""
+        paths = self.inspection.predictions.image_paths
         if not 0 <= row < len(paths):
-            raise NotThere("no such picture", got=f"row {row}")
+            raise NotThere("no such image", got=f"row {row}")
         if not paths[row]:
-            raise NotThere("no picture file is known", got=f"row {row}")
+            raise NotThere("no image file is known", got=f"row {row}")
         return Path(paths[row])
 
-    def data_picture_path(self, row: int) -> Path:
-        """The picture file of a row of the data set; raises NotThere."""
+    def data_image_path(self, row: int) -> Path:
+        """The image file of a row of the data set; raises NotThere."""
         data = self.inspection.data
         if data is None or not 0 <= row < len(data):
-            raise NotThere("no such picture in the data set", got=f"row {row}")
+            raise NotThere("no such image in the data set", got=f"row {row}")
         return data.paths[row]
 
     def run(self) -> RunAnswer:
@@ -94,7 +94,7 @@ class Looking:
         return RunAnswer(
             name=inspection.name,
             split=inspection.split,
-            num_pictures=len(inspection.predictions),
+            num_images=len(inspection.predictions),
             classes=list(inspection.predictions.label_set),
             has_probabilities=inspection.predictions.has_probabilities,
             has_model=inspection.checkpoint is not None,
@@ -186,8 +186,8 @@ class Looking:
             value_n = self.rankings.values(column, query.sort)[part]
         num_labels_n = (taken.target_NC == PRESENT).sum(axis=1)
         decision_n = self._decisions(taken.ids, asked.class_name)
-        pictures = [
-            RankedPicture(
+        images = [
+            RankedImage(
                 row=int(part[i]),
                 id=taken.ids[i],
                 probability=plain(probability_n[i]),
@@ -202,17 +202,17 @@ class Looking:
             )
             for i in range(len(part))
         ]
-        return RankingAnswer(total=len(rows), offset=offset, pictures=pictures)
+        return RankingAnswer(total=len(rows), offset=offset, images=images)
 
-    def picture(self, row: int) -> PictureAnswer:
-        """Everything known of one picture; raises NotThere."""
+    def image(self, row: int) -> ImageAnswer:
+        """Everything known of one image; raises NotThere."""
         inspection, predictions = self.inspection, self.inspection.predictions
         if not 0 <= row < len(predictions):
-            raise NotThere("no such picture", got=f"row {row}")
+            raise NotThere("no such image", got=f"row {row}")
         taken = predictions.take([row])
         probability_C, logit_C = taken.probability_NC[0], taken.logit_NC[0]
         classes = [
-            PictureClass(
+            ImageClass(
                 name=predictions.label_set.names[c],
                 probability=plain(probability_C[c]),
                 text=score_text(float(probability_C[c]), float(logit_C[c])),
@@ -224,10 +224,10 @@ class Looking:
             for c in np.argsort(-logit_C, kind="stable").tolist()
         ]
         columns = {name: text_of(values[row]) for name, values in inspection.column_N.items()}
-        return PictureAnswer(row=row, id=taken.ids[0], columns=columns, classes=classes)
+        return ImageAnswer(row=row, id=taken.ids[0], columns=columns, classes=classes)
 
     def _decisions(self, ids: Sequence[str], class_name: str) -> list[Decision | None]:
-        """The last rows of the review about one class of these pictures; a review that cannot be read marks none."""
+        """The last rows of the review about one class of these images; a review that cannot be read marks none."""
         try:
             decided = self._store.of_class(self.inspection.split, class_name)
         except RunError:

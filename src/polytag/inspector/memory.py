@@ -6,14 +6,14 @@ import sys
 import pyarrow
 
 _ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1  # malloc.h
-_LARGE_BYTES = 2_000_000  # above a column of a large table and a decoded picture, below a table
+_LARGE_BYTES = 2_000_000  # above a column of a large table and a decoded image, below a table
 
 
 def return_freed_memory() -> None:
     """Ask glibc, and Arrow, to give freed arrays back to the system; where there is no glibc nothing happens.
 
     By itself glibc keeps them: the first array of 32 MB that is freed teaches it to hold all smaller ones for later, in up to eight
-    heaps a core, and Arrow's allocator keeps what a Parquet file was decoded in. On 50,000 pictures of 80 classes a server held
+    heaps a core, and Arrow's allocator keeps what a Parquet file was decoded in. On 50,000 images of 80 classes a server held
     785 MB where it now holds 460 (benchmarks/inspector.py). A model wants the opposite, and says so (`models/device.py`).
     """
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 
 class PredictedClass(BaseModel):
-    """What the model says of one class in a picture."""
+    """What the model says of one class in an image."""
 
     name: str
     probability: float = Field(ge=0, le=1)
@@ -16,13 +16,13 @@ class PredictedClass(BaseModel):
 
 
 class PredictionAnswer(BaseModel):
-    """All classes of a picture, the highest probability first."""
+    """All classes of an image, the highest probability first."""
 
     classes: list[PredictedClass]
 
 
 class NeighbourAnswer(BaseModel):
-    """A picture of the data set that looks alike to the model. Its thumbnail is at /data/{row}/thumbnail."""
+    """An image of the data set that looks alike to the model. Its thumbnail is at /data/{row}/thumbnail."""
 
     row: int = Field(description="In the data set.")
     id: str
@@ -31,14 +31,14 @@ class NeighbourAnswer(BaseModel):
 
 
 class SplitNeighbours(BaseModel):
-    """The nearest pictures of one split, nearest first; the picture itself is not among them."""
+    """The nearest images of one split, nearest first; the image itself is not among them."""
 
     split: str
-    pictures: list[NeighbourAnswer]
+    images: list[NeighbourAnswer]
 
 
 class NeighboursAnswer(BaseModel):
-    """The nearest pictures of each split; none until the features of the whole data set are computed."""
+    """The nearest images of each split; none until the features of the whole data set are computed."""
 
     status: Literal["ready", "computing"]
     progress: float = Field(ge=0, le=1, description="Share of the data set whose features are computed.")
@@ -46,7 +46,7 @@ class NeighboursAnswer(BaseModel):
 
 
 class BoxAnswer(BaseModel):
-    """One annotated object, in shares of the upright picture's width and height."""
+    """One annotated object, in shares of the upright image's width and height."""
 
     class_name: str
     left: float = Field(ge=0, le=1)
@@ -57,7 +57,7 @@ class BoxAnswer(BaseModel):
 
 
 class BoxesAnswer(BaseModel):
-    """The annotated boxes of a picture."""
+    """The annotated boxes of an image."""
 
     boxes: list[BoxAnswer]
     note: str = Field(description="Why there are none, or why some are missing; empty where there is nothing to say.")

@@ -15,8 +15,8 @@ import numpy as np
 
 from polytag.contracts import PRESENT, Dataset
 from polytag.data.augment import seen_region, views
-from polytag.data.pictures import read_picture
-from polytag.errors import PictureError, RunError
+from polytag.data.images import read_image
+from polytag.errors import ImageError, RunError
 from polytag.inspector.dataset_rows import dataset_rows
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.overlay import overlay_png
@@ -35,7 +35,7 @@ _NUM_KEPT = 64  # overlays, of about 20 kB
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What the model says of one class in a picture; `is_present` where the probability is above the run's threshold."""
+    """What the model says of one class in an image; `is_present` where the probability is above the run's threshold."""
 
     name: str
     probability: float
@@ -45,7 +45,7 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class LookAlike:
-    """A picture of the data set: its row there, 1 - cosine of the features (0 to 2), and the classes that are labelled present."""
+    """An image of the data set: its row there, 1 - cosine of the features (0 to 2), and the classes that are labelled present."""
 
     split: str
     id: str
@@ -56,7 +56,7 @@ class LookAlike:
 
 @dataclass(frozen=True, kw_only=True)
 class LookAlikes:
-    """The nearest pictures of each split, nearest first; none while the features are computed, `progress` being the share done."""
+    """The nearest images of each split, nearest first; none while the features are computed, `progress` being the share done."""
 
     status: Literal["ready", "computing"]
     progress: float
@@ -71,8 +71,8 @@ class _Stopped(Exception):
 class ModelDesk:
     """Answers that need the model, as futures: one at a time, a few waiting, beyond them Busy. May be asked from many threads.
 
-    `inspection.checkpoint` is not None. `cache_folder` keeps the features of whole data sets. Futures raise PictureError for a
-    picture that cannot be read, CheckpointError for a model that cannot be used, UsageError for a backbone without heat maps.
+    `inspection.checkpoint` is not None. `cache_folder` keeps the features of whole data sets. Futures raise ImageError for an
+    image that cannot be read, CheckpointError for a model that cannot be used, UsageError for a backbone without heat maps.
     """
 
     def __init__(self, inspection: Inspection, cache_folder: Path, *, max_waiting: int = MAX_WAITING):
@@ -100,7 +100,7 @@ class ModelDesk:
             self._line.submit(self._loaded)
 
     def close(self) -> None:
-        """Drop what waits, end what is being done, and wait for that end: at most a batch of pictures."""
+        """Drop what waits, end what is being done, and wait for that end: at most a batch of images."""
         self._stop.set()
         self._line.close()
         with self._lock:
@@ -108,19 +108,19 @@ class ModelDesk:
         if builder is not None:
             builder.join()
 
-    # ---- a picture ----
+    # ---- an image ----
 
     def predict(self, content: bytes) -> Future[tuple[Decision, ...]]:
-        """All classes of a picture given by its file's content, the highest probability first; raises Busy."""
+        """All classes of an image given by its file's content, the highest probability first; raises Busy."""
         return self._line.submit(lambda: self._decisions(content))
 
     def heat_of_row(self, row: int, column: int) -> Future[bytes]:
-        """PNG to lay over the picture of a row: where the model sees a class, in the first of its views. Raises Busy."""
-        path = self._inspection.predictions.picture_paths[row]
+        """PNG to lay over the image of a row: where the model sees a class, in the first of its views. Raises Busy."""
+        path = self._inspection.predictions.image_paths[row]
         return self._line.submit(lambda: self._kept_or(self.heat_tag(row, column), lambda: self._heat(_file(path), column)))
 
     def heat_of_upload(self, content: bytes, column: int) -> Future[bytes]:
-        """As `heat_of_row`, of a picture given by its file's content. Raises Busy."""
+        """As `heat_of_row`, of an image given by its file's content. Raises Busy."""
 
         def job() -> bytes:
             return self._kept_or(f"{hashlib.sha256(content).hexdigest()} {column}", lambda: self._heat(content, column))
@@ -128,9 +128,9 @@ class ModelDesk:
         return self._line.submit(job)
 
     def heat_tag(self, row: int, column: int) -> str:
-        """16 hexadecimal digits that change whenever this heat map may: with the scores, the picture file or the model's."""
+        """16 hexadecimal digits that change whenever this heat map may: with the scores, the image file or the model's."""
         parts: list[object] = [self._inspection.version, row, column]
-        for path in (Path(self._inspection.predictions.picture_paths[row]), self._checkpoint / "config.json"):
+        for path in (Path(self._inspection.predictions.image_paths[row]), self._checkpoint / "config.json"):
             with suppress(OSError, ValueError):
                 status = os.stat(path)
                 parts += [status.st_size, status.st_mtime_ns]
@@ -138,7 +138,7 @@ class ModelDesk:
 
     def _decisions(self, content: bytes) -> tuple[Decision, ...]:
         predictor = self._loaded()
-        logit_C = predictor.score_picture(read_picture(content, max_pixels=MAX_PIXELS)).astype(np.float64)
+        logit_C = predictor.score_image(read_image(content, max_pixels=MAX_PIXELS)).astype(np.float64)
         probability_C = 0.5 * (1 + np.tanh(0.5 * logit_C))
         threshold_C = self._inspection.threshold_C
         return tuple(
@@ -159,11 +159,11 @@ class ModelDesk:
 
         predictor = self._loaded()
         preprocessing = predictor.checkpoint.preprocessing
-        picture = read_picture(source, max_pixels=MAX_PIXELS)
-        first_view = torch.from_numpy(views(picture, preprocessing)[:1])
+        image = read_image(source, max_pixels=MAX_PIXELS)
+        first_view = torch.from_numpy(views(image, preprocessing)[:1])
         pixels = to_input(first_view, preprocessing, predictor.arithmetic.device)
         (heat_hw,) = class_activation(predictor.model, pixels, [column])
-        return overlay_png(heat_hw, size=picture.size, region=seen_region(picture.size, preprocessing))
+        return overlay_png(heat_hw, size=image.size, region=seen_region(image.size, preprocessing))
 
     def _kept_or(self, key: str, make: Callable[[], bytes]) -> bytes:
         """Runs in turn, so no two threads touch what is kept."""
@@ -192,7 +192,7 @@ class ModelDesk:
     # ---- neighbours ----
 
     def nearest(self, row: int, *, limit: int) -> Future[LookAlikes]:
-        """At most `limit` pictures of each split of the data set that look most like the picture of a row; raises Busy.
+        """At most `limit` images of each split of the data set that look most like the image of a row; raises Busy.
 
         The first question starts to compute the features of the whole data set in the background, or reads them from the cache
         folder; until that is done the answer says how far it is. If it failed, the next question says why, and the one after that
@@ -234,8 +234,8 @@ class ModelDesk:
     def _saved_or_built(self, data: Dataset) -> "FeatureTable":
         from polytag.prediction.neighbours import build_features, read_features, save_features
 
-        def on_batch(num_pictures: int) -> None:
-            self._num_done += num_pictures
+        def on_batch(num_images: int) -> None:
+            self._num_done += num_images
             self._line.step_aside(self._stop)
             if self._stop.is_set():
                 raise _Stopped
@@ -249,15 +249,15 @@ class ModelDesk:
         return table
 
     def _look_alikes(self, table: "FeatureTable", data: Dataset, row: int, *, limit: int) -> LookAlikes:
-        from polytag.prediction.neighbours import nearest, picture_feature
+        from polytag.prediction.neighbours import image_feature, nearest
 
         own_row = int(self._rows_N[row])
         itself = (data.split_N[own_row], data.ids[own_row]) if own_row >= 0 else None
         if itself in table.index_of:
             query_D = table.feature_ND[table.index_of[itself]]
         else:  # not of this data set
-            path = _file(self._inspection.predictions.picture_paths[row])
-            query_D = picture_feature(self._loaded(), read_picture(path, max_pixels=MAX_PIXELS))
+            path = _file(self._inspection.predictions.image_paths[row])
+            query_D = image_feature(self._loaded(), read_image(path, max_pixels=MAX_PIXELS))
         of_split: dict[str, tuple[LookAlike, ...]] = {}
         for split in data.splits:
             among_N = np.array([each == split for each in table.split_N])
@@ -273,7 +273,7 @@ def _look_alike(data: Dataset, row: int, distance: float) -> LookAlike:
 
 def _file(path: str) -> Path:
     if not path:
-        raise PictureError("no picture file is known")
+        raise ImageError("no image file is known")
     return Path(path)
 
 

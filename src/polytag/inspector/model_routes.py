@@ -1,4 +1,4 @@
-"""The routes that need the model or the annotations: predicting on one's own pictures, heat maps, neighbours, boxes.
+"""The routes that need the model or the annotations: predicting on one's own images, heat maps, neighbours, boxes.
 
 The heavy part never runs in the threads that answer the page: an endpoint here waits for the model desk without holding one.
 """
@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from polytag.data.boxes import Boxes, BoxesReader, boxes_reader
-from polytag.errors import CheckpointError, DataError, PictureError, UsageError
+from polytag.errors import CheckpointError, DataError, ImageError, UsageError
 from polytag.inspector.answers import Problem
 from polytag.inspector.dataset_rows import dataset_rows
 from polytag.inspector.inspection import Inspection
@@ -40,14 +40,14 @@ _RETRY_SECONDS = 2
 
 Answer = TypeVar("Answer")
 Responses = dict[int | str, dict[str, Any]]
-Limit = Annotated[int, QueryParameter(ge=1, le=50, description="Pictures of each split.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=50, description="Images of each split.")]
 
 _BUSY: Responses = {503: {"model": Problem, "description": "so many wait already: try again after Retry-After seconds"}}
 _NO_MODEL: Responses = {409: {"model": Problem, "description": "no model is at hand, or it cannot do this"}}
 _UPLOAD: Responses = {
     413: {"model": Problem, "description": "the file is too large"},
     415: {"model": Problem, "description": "the content type is neither image/* nor application/octet-stream"},
-    422: {"description": "the picture cannot be read (detail is a sentence), or a parameter is wrong (detail is a list)"},
+    422: {"description": "the image cannot be read (detail is a sentence), or a parameter is wrong (detail is a list)"},
     **_NO_MODEL,
     **_BUSY,
 }
@@ -56,7 +56,7 @@ _NOT_THERE: Responses = {404: {"model": Problem}}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The content of a picture file; its content type may be any image/*.",
+        "description": "The content of an image file; its content type may be any image/*.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
@@ -69,9 +69,9 @@ def model_routes(inspection: Inspection, desk: ModelDesk | None, *, max_upload_b
 
     @routes.post("/api/predict", responses=_UPLOAD, openapi_extra=_BODY)
     async def predict(request: Request) -> PredictionAnswer:
-        """Classes, probabilities, and decisions at the run's thresholds, of a picture that is sent."""
+        """Classes, probabilities, and decisions at the run's thresholds, of an image that is sent."""
         at_desk = _required(desk)
-        content = await _picture_sent(request, at_desk, max_bytes=max_upload_bytes)
+        content = await _image_sent(request, at_desk, max_bytes=max_upload_bytes)
         decisions = await _answered(lambda: at_desk.predict(content))
         return PredictionAnswer(
             classes=[PredictedClass(**asdict(each), text=probability_text(each.probability)) for each in decisions]
@@ -79,19 +79,19 @@ def model_routes(inspection: Inspection, desk: ModelDesk | None, *, max_upload_b
 
     @routes.post("/api/predict/heat", responses=_PNG | _UPLOAD | _NOT_THERE, response_class=Response, openapi_extra=_BODY)
     async def predict_heat(request: Request, class_name: ClassName) -> Response:
-        """PNG to lay over the picture that is sent: where the model sees the class. Clear where it is cold."""
+        """PNG to lay over the image that is sent: where the model sees the class. Clear where it is cold."""
         at_desk, column = _required(desk), _column(inspection, class_name)
-        content = await _picture_sent(request, at_desk, max_bytes=max_upload_bytes)
+        content = await _image_sent(request, at_desk, max_bytes=max_upload_bytes)
         heat = await _answered(lambda: at_desk.heat_of_upload(content, column))
         return Response(heat, media_type="image/png", headers={"Cache-Control": "no-store"})
 
     @routes.get(
-        "/api/pictures/{row}/heat",
+        "/api/images/{row}/heat",
         responses=_PNG | {304: {"description": "the browser has it already"}} | _NOT_THERE | _NO_MODEL | _BUSY,
         response_class=Response,
     )
     async def heat(row: RowNumber, class_name: ClassName, request: Request) -> Response:
-        """PNG to lay over the picture: where the model sees the class. Clear where it is cold."""
+        """PNG to lay over the image: where the model sees the class. Clear where it is cold."""
         _require_row(inspection, row)
         at_desk, column = _required(desk), _column(inspection, class_name)
         tag = f'"{await run_in_threadpool(at_desk.heat_tag, row, column)}"'
@@ -101,18 +101,18 @@ def model_routes(inspection: Inspection, desk: ModelDesk | None, *, max_upload_b
         content = await _answered(lambda: at_desk.heat_of_row(row, column), unreadable_status=404)
         return Response(content, media_type="image/png", headers=headers)
 
-    @routes.get("/api/pictures/{row}/nearest", responses=_NOT_THERE | _NO_MODEL | _BUSY)
+    @routes.get("/api/images/{row}/nearest", responses=_NOT_THERE | _NO_MODEL | _BUSY)
     async def nearest(row: RowNumber, limit: Limit = 12) -> NeighboursAnswer:
-        """The pictures of each split that look most like this one to the model. The first question starts the computation."""
+        """The images of each split that look most like this one to the model. The first question starts the computation."""
         _require_row(inspection, row)
         at_desk = _required(desk)
         if inspection.data is None:
             raise HTTPException(409, "the data set of this run is not at hand, so there is nothing to compare with")
         return _neighbours(await _answered(lambda: at_desk.nearest(row, limit=limit), unreadable_status=404))
 
-    @routes.get("/api/pictures/{row}/boxes", responses=_NOT_THERE)
+    @routes.get("/api/images/{row}/boxes", responses=_NOT_THERE)
     def boxes(row: RowNumber) -> BoxesAnswer:
-        """The objects of a picture, where the annotations have boxes."""
+        """The objects of an image, where the annotations have boxes."""
         _require_row(inspection, row)
         found = reader.boxes(row)
         return BoxesAnswer(boxes=[BoxAnswer(**asdict(box)) for box in found.boxes], note=found.note)
@@ -134,7 +134,7 @@ class _Annotations:
             if reader is None:
                 return Boxes(note="the annotations of this run have no boxes, or are not at hand")
             if row_in_data < 0:
-                return Boxes(note="this picture is not in the data set at hand")
+                return Boxes(note="this image is not in the data set at hand")
             return reader(row_in_data)
 
     def _open(self) -> tuple[BoxesReader | None, Any]:
@@ -149,11 +149,9 @@ def _neighbours(found: LookAlikes) -> NeighboursAnswer:
     splits = [
         SplitNeighbours(
             split=split,
-            pictures=[
-                NeighbourAnswer(row=each.row, id=each.id, distance=each.distance, labels=list(each.labels)) for each in pictures
-            ],
+            images=[NeighbourAnswer(row=each.row, id=each.id, distance=each.distance, labels=list(each.labels)) for each in images],
         )
-        for split, pictures in found.of_split.items()
+        for split, images in found.of_split.items()
     ]
     return NeighboursAnswer(status=found.status, progress=found.progress, splits=splits)
 
@@ -166,7 +164,7 @@ def _required(desk: ModelDesk | None) -> ModelDesk:
 
 def _require_row(inspection: Inspection, row: int) -> None:
     if not 0 <= row < len(inspection.predictions):
-        raise HTTPException(404, f"no such picture: row {row}")
+        raise HTTPException(404, f"no such image: row {row}")
 
 
 def _column(inspection: Inspection, class_name: str) -> int:
@@ -182,19 +180,19 @@ async def _answered(ask: Callable[[], Future[Answer]], *, unreadable_status: int
         return await asyncio.wrap_future(ask())
     except Busy as error:
         raise HTTPException(503, error.what, headers={"Retry-After": str(_RETRY_SECONDS)}) from error
-    except PictureError as error:
+    except ImageError as error:
         raise HTTPException(unreadable_status, error.what) from error
     except (CheckpointError, DataError, UsageError) as error:
         raise HTTPException(409, error.what) from error
 
 
-async def _picture_sent(request: Request, desk: ModelDesk, *, max_bytes: int) -> bytes:
+async def _image_sent(request: Request, desk: ModelDesk, *, max_bytes: int) -> bytes:
     """The body, no more than the limit of it in memory; not a byte is read where the answer would be no anyhow."""
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if not content_type.startswith("image/") and content_type != "application/octet-stream":
-        raise HTTPException(415, "send the content of a picture file, as image/* or application/octet-stream")
+        raise HTTPException(415, "send the content of an image file, as image/* or application/octet-stream")
     if desk.is_full:
-        raise HTTPException(503, "the model is busy with other pictures", headers={"Retry-After": str(_RETRY_SECONDS)})
+        raise HTTPException(503, "the model is busy with other images", headers={"Retry-After": str(_RETRY_SECONDS)})
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length[:20]) > max_bytes:
         raise _too_large(max_bytes)
@@ -205,7 +203,7 @@ async def _picture_sent(request: Request, desk: ModelDesk, *, max_bytes: int) ->
             if len(content) > max_bytes:
                 raise _too_large(max_bytes)
     except ClientDisconnect as error:  # nobody is left to read this, but the server's log stays calm
-        raise HTTPException(400, "the picture did not arrive whole") from error
+        raise HTTPException(400, "the image did not arrive whole") from error
     return bytes(content)
 
 

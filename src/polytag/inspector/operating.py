@@ -1,6 +1,6 @@
 """What a class's decisions would be at any threshold: counts for the slider, curves for the charts. Arrays in, arrays out.
 
-Shapes: N pictures, T thresholds.
+Shapes: N images, T thresholds.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _MAX_POINTS = 400
 class Operating:
     """Counts of one class at T ascending thresholds: 0, 0.001 .. 1, and the class's own.
 
-    present_T, absent_T, unknown_T   pictures scored strictly above the threshold, by what they are labelled
+    present_T, absent_T, unknown_T   images scored strictly above the threshold, by what they are labelled
     tail_right_T                     of the known ones above it, those that the class's own threshold decides rightly: over
                                      present + absent this is the tail accuracy, and from the own threshold up it is the precision
     num_present, num_absent, num_unknown   all there are
@@ -71,7 +71,7 @@ def curve_points(predictions: Predictions, column: int) -> list[dict[str, float]
 
 
 def histogram(predictions: Predictions, column: int) -> list[dict[str, float | str]]:
-    """For pictures labelled with the class and without it: the share and number of each in 40 bins of its scores.
+    """For images labelled with the class and without it: the share and number of each in 40 bins of its scores.
 
     Probabilities are binned from 0 to 1, ranks from the lowest to the highest.
     """
@@ -91,7 +91,7 @@ def histogram(predictions: Predictions, column: int) -> list[dict[str, float | s
                 "from": float(edges[b]),
                 "to": float(edges[b + 1]),
                 "label": name,
-                "pictures": int(counts[b]),
+                "images": int(counts[b]),
                 "share": counts[b] / total,
             }
             for b in range(NUM_BINS)

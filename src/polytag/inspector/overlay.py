@@ -1,4 +1,4 @@
-"""A heat map as a picture to lay over the picture it belongs to: clear where it is cold."""
+"""A heat map as an image to lay over the image it belongs to: clear where it is cold."""
 
 from functools import cache
 from io import BytesIO
@@ -15,9 +15,9 @@ _COLOURS = np.array([(87, 16, 110), (151, 39, 102), (212, 72, 66), (249, 142, 9)
 
 
 def overlay_png(heat_hw: np.ndarray, *, size: tuple[int, int], region: tuple[float, float, float, float]) -> bytes:
-    """PNG with transparency, 512 pixels on its longer side, in the aspect ratio of a picture of this width and height.
+    """PNG with transparency, 512 pixels on its longer side, in the aspect ratio of an image of this width and height.
 
-    `heat_hw` in [0, 1] covers `region`, which is left, top, right and bottom as shares of the picture; the rest is clear.
+    `heat_hw` in [0, 1] covers `region`, which is left, top, right and bottom as shares of the image; the rest is clear.
     """
     scale = OVERLAY_PX / max(size)
     width, height = (max(1, round(side * scale)) for side in size)
@@ -28,10 +28,10 @@ def overlay_png(heat_hw: np.ndarray, *, size: tuple[int, int], region: tuple[flo
     level = np.zeros((max(height, bottom), max(width, right)), np.uint8)
     level[top:bottom, left:right] = np.rint(np.clip(np.asarray(smooth), 0, 1) * 255)
     colours, opacities = _ramp()
-    picture = Image.fromarray(level[:height, :width])
-    picture.putpalette(colours)  # makes it a picture of 256 colours: a fifth of the bytes of four channels
+    image = Image.fromarray(level[:height, :width])
+    image.putpalette(colours)  # makes it an image of 256 colours: a fifth of the bytes of four channels
     file = BytesIO()
-    picture.save(file, "PNG", transparency=opacities)
+    image.save(file, "PNG", transparency=opacities)
     return file.getvalue()
 
 

@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from polytag.inspector.answers import ClassAnswer, PageParameters, PictureAnswer, RankingAnswer, RunAnswer
+from polytag.inspector.answers import ClassAnswer, ImageAnswer, PageParameters, RankingAnswer, RunAnswer
 from polytag.inspector.looking import Looking
 from polytag.inspector.model_routes import MAX_UPLOAD_BYTES
 from polytag.report.charts import PAGE, history_chart, tail_charts, to_svg
@@ -61,7 +61,7 @@ class OverviewPage:
 
 @dataclass(frozen=True, kw_only=True)
 class RankingPage:
-    """The ranked pictures of a class."""
+    """The ranked images of a class."""
 
     run: RunAnswer
     asked: PageParameters
@@ -76,11 +76,11 @@ class RankingPage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PicturePage:
-    """One picture and all classes."""
+class ImagePage:
+    """One image and all classes."""
 
     run: RunAnswer
-    picture: PictureAnswer
+    image: ImageAnswer
     chosen: str
     query: str
     previous_id: str
@@ -91,7 +91,7 @@ class PicturePage:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictPage:
-    """The model on pictures of one's own."""
+    """The model on images of one's own."""
 
     run: RunAnswer
     max_upload_bytes: int
@@ -118,7 +118,7 @@ class ProblemPage:
 TEMPLATES: Mapping[type, str] = {
     OverviewPage: "overview.html.j2",
     RankingPage: "ranking.html.j2",
-    PicturePage: "picture.html.j2",
+    ImagePage: "image.html.j2",
     PredictPage: "predict.html.j2",
     ReviewPage: "review.html.j2",
     ProblemPage: "problem.html.j2",
@@ -156,9 +156,9 @@ def page_routes(looking: Looking, *, warm_up: Callable[[], None]) -> APIRouter:
     def ranking(asked: AskedOfPage, request: Request) -> Response:
         return rendered(ranking_page(looking, asked, query=request.url.query))
 
-    @routes.get("/picture")
-    def picture(asked: AskedOfPage, request: Request, id: str = "") -> Response:
-        return rendered(picture_page(looking, asked, picture_id=id, query=request.url.query))
+    @routes.get("/image")
+    def image(asked: AskedOfPage, request: Request, id: str = "") -> Response:
+        return rendered(image_page(looking, asked, image_id=id, query=request.url.query))
 
     @routes.get("/predict")
     def predict() -> Response:
@@ -185,7 +185,7 @@ def overview_page(looking: Looking, *, sort: str, is_ascending: bool) -> Overvie
         ),
     ]
     tail = tail_charts(scores, palette=PAGE) if scores else None
-    told = ("Mean tail accuracy over the threshold", "Number of classes with a picture above the threshold")
+    told = ("Mean tail accuracy over the threshold", "Number of classes with an image above the threshold")
     return OverviewPage(
         run=looking.run(),
         facts=looking.inspection.facts,
@@ -245,18 +245,18 @@ def ranking_page(looking: Looking, asked: PageParameters, *, query: str) -> Rank
     )
 
 
-def picture_page(looking: Looking, asked: PageParameters, *, picture_id: str, query: str) -> PicturePage:
-    """A picture, and its neighbours in the ranking that it was opened from."""
-    row = looking.row(picture_id)
-    picture = looking.picture(row)
-    asked = asked.model_copy(update={"class_name": asked.class_name or picture.classes[0].name})
+def image_page(looking: Looking, asked: PageParameters, *, image_id: str, query: str) -> ImagePage:
+    """An image, and its neighbours in the ranking that it was opened from."""
+    row = looking.row(image_id)
+    image = looking.image(row)
+    asked = asked.model_copy(update={"class_name": asked.class_name or image.classes[0].name})
     rows = looking.rankings.rows(looking.query(asked))
     found = np.flatnonzero(rows == row)
     place = int(found[0]) if len(found) else -1
     ids = looking.inspection.predictions.ids
-    return PicturePage(
+    return ImagePage(
         run=looking.run(),
-        picture=picture,
+        image=image,
         chosen=asked.class_name,
         query=query,
         previous_id=ids[rows[place - 1]] if place > 0 else "",

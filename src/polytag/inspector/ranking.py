@@ -1,6 +1,6 @@
-"""Which pictures of a class are shown, and in which order: sorted and filtered rows of one table of scores.
+"""Which images of a class are shown, and in which order: sorted and filtered rows of one table of scores.
 
-Shapes: N pictures, C classes. Every function here is of arrays; nothing is read or drawn.
+Shapes: N images, C classes. Every function here is of arrays; nothing is read or drawn.
 """
 
 from collections import OrderedDict
@@ -31,11 +31,11 @@ class Query:
     sort, is_ascending  one of SORTS; equal ones stand in the order of their ids, undefined ones last
     threshold           probability above which the class counts as present
     outcomes            some of OUTCOMES; empty: all
-    min_labels, max_labels   how many classes a picture is labelled with
-    present, absent     columns that a picture must be labelled with, or without
+    min_labels, max_labels   how many classes an image is labelled with
+    present, absent     columns that an image must be labelled with, or without
     column_name, value  a column of the Inspection, and the text of the value it must have; "" for no such filter
     text                what the id contains, in capitals or not
-    only_disagreements  only pictures that the second run decides otherwise
+    only_disagreements  only images that the second run decides otherwise
     """
 
     column: int
@@ -154,7 +154,7 @@ def sort_values(inspection: Inspection, column: int, sort: str) -> np.ndarray:
     score         the logit, or what was given
     loss          binary cross-entropy of the given label; undefined where that is unknown
     suspicion     how sure the model is that the given label is wrong: minus its log-odds under Platt's map, which is fitted on the
-                  other pictures (`metrics/label_errors.py`); of an unknown label, that it is present
+                  other images (`metrics/label_errors.py`); of an unknown label, that it is present
     disagreement  difference of the two runs' probabilities, or, of ranks, of the places in the two rankings
 
     Raises UsageError for another name, for "disagreement" without a second run, and for what needs probabilities of a rank.
@@ -185,7 +185,7 @@ def probability_of(predictions: Predictions, column: int) -> np.ndarray:
 
 
 def outcomes_of(predictions: Predictions, column: int, threshold: float) -> np.ndarray:
-    """int8, N: the index in OUTCOMES of each picture's decision about one class."""
+    """int8, N: the index in OUTCOMES of each image's decision about one class."""
     target_N = predictions.target_NC[:, column]
     if not predictions.has_probabilities:
         return np.where(target_N == UNKNOWN, OUTCOMES.index("unknown"), OUTCOMES.index("undecided")).astype(np.int8)
@@ -206,7 +206,7 @@ def text_of(value: Value) -> str:
 
 
 def one_class(predictions: Predictions, column: int) -> Predictions:
-    """The same pictures with one class alone."""
+    """The same images with one class alone."""
     from dataclasses import replace
 
     from polytag.contracts import LabelSet
@@ -239,5 +239,5 @@ def _disagreement(inspection: Inspection, column: int) -> np.ndarray:
 
 
 def _place(score_N: np.ndarray) -> np.ndarray:
-    """The share of pictures with a lower score."""
+    """The share of images with a lower score."""
     return np.searchsorted(np.sort(score_N), score_N) / len(score_N)

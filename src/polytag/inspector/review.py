@@ -1,6 +1,6 @@
 """What reviewers decided about labels: an SQLite file beside the run, to which rows are only ever added.
 
-A label is a class of a picture in a split. Its state is its last row; undoing adds a row too. A decision is acknowledged when it
+A label is a class of an image in a split. Its state is its last row; undoing adds a row too. A decision is acknowledged when it
 has reached the disk (write-ahead log, synchronous=FULL), and names the row that the reviewer saw: where another came since, nothing
 is written. Any number of threads and processes may have the file open. `polytag.inspector.review_file` holds the file itself.
 """
@@ -18,10 +18,10 @@ from polytag.inspector.review_file import ReviewFile
 from polytag.inspector.review_text import note_text, require_storable, reviewer_name
 
 LabelKey = tuple[str, str]
-"""A picture id and a class name, in one split."""
+"""An image id and a class name, in one split."""
 
 _MEANINGS = {PRESENT: "present", ABSENT: "absent", UNKNOWN: "unknown", None: "undecided"}
-_COLUMNS = """d.number, d.split, d.picture_id, d.class_name, d.label, d.given, d.reviewer, d.note, d.time, d.undoes, d.restores,
+_COLUMNS = """d.number, d.split, d.image_id, d.class_name, d.label, d.given, d.reviewer, d.note, d.time, d.undoes, d.restores,
     CASE WHEN d.undoes IS NULL THEN d.reviewer ELSE coalesce(r.reviewer, '') END"""
 _ROWS = f"SELECT {_COLUMNS} FROM decisions d LEFT JOIN decisions r ON r.number = d.restores"
 
@@ -42,7 +42,7 @@ class Decision:
 
     number: int
     split: str
-    picture_id: str
+    image_id: str
     class_name: str
     label: int | None
     given: int
@@ -109,7 +109,7 @@ class ReviewStore:
         self,
         *,
         split: str,
-        picture_id: str,
+        image_id: str,
         class_name: str,
         label: int,
         given: int,
@@ -126,14 +126,14 @@ class ReviewStore:
         _require_label("label", label)
         _require_label("given label", given)
         reviewer, note = reviewer_name(reviewer), note_text(note)
-        for what, text in (("picture id", picture_id), ("class name", class_name), ("split", split)):
+        for what, text in (("image id", image_id), ("class name", class_name), ("split", split)):
             require_storable(what, text)
         with self._file.writing() as connection:
-            last = _last(connection, split, picture_id, class_name)
+            last = _last(connection, split, image_id, class_name)
             if based_on != (last.number if last else 0):
-                raise _conflict(last, picture_id=picture_id, class_name=class_name)
+                raise _conflict(last, image_id=image_id, class_name=class_name)
             return _add(
-                connection, split=split, picture_id=picture_id, class_name=class_name, label=label, given=given,
+                connection, split=split, image_id=image_id, class_name=class_name, label=label, given=given,
                 reviewer=reviewer, note=note, undoes=None, restores=None,
             )  # fmt: skip
 
@@ -147,13 +147,13 @@ class ReviewStore:
         require_storable("split", split)
         with self._file.writing() as connection:
             decision = _to_undo(connection, reviewer=reviewer, split=split, number=number)
-            key = (split, decision.picture_id, decision.class_name)
+            key = (split, decision.image_id, decision.class_name)
             last = _last(connection, *key)
             if last is None or last.standing != decision.number:
-                raise _conflict(last, picture_id=decision.picture_id, class_name=decision.class_name)
+                raise _conflict(last, image_id=decision.image_id, class_name=decision.class_name)
             before = _last(connection, *key, below=decision.number)
             return _add(
-                connection, split=split, picture_id=decision.picture_id, class_name=decision.class_name,
+                connection, split=split, image_id=decision.image_id, class_name=decision.class_name,
                 label=before.label if before else None, given=before.given if before else decision.given, reviewer=reviewer,
                 note=before.note if before else "", undoes=decision.number, restores=before.standing if before else None,
             )  # fmt: skip
@@ -163,17 +163,17 @@ class ReviewStore:
         with self._file.reading() as connection:
             return {} if connection is None else _current(connection, split)
 
-    def of_picture(self, split: str, picture_id: str) -> Mapping[str, Decision]:
-        """As `current`, of one picture, by class name."""
+    def of_image(self, split: str, image_id: str) -> Mapping[str, Decision]:
+        """As `current`, of one image, by class name."""
         with self._file.reading() as connection:
-            rows = {} if connection is None else _current(connection, split, picture_id=picture_id)
+            rows = {} if connection is None else _current(connection, split, image_id=image_id)
         return {class_name: row for (_, class_name), row in rows.items()}
 
     def of_class(self, split: str, class_name: str) -> Mapping[str, Decision]:
-        """As `current`, of one class, by picture id."""
+        """As `current`, of one class, by image id."""
         with self._file.reading() as connection:
             rows = {} if connection is None else _current(connection, split, class_name=class_name)
-        return {picture_id: row for (picture_id, _), row in rows.items()}
+        return {image_id: row for (image_id, _), row in rows.items()}
 
     def splits(self) -> tuple[str, ...]:
         """The splits that have been reviewed, in alphabetical order."""
@@ -183,14 +183,14 @@ class ReviewStore:
             )
             return tuple(row[0] for row in rows)
 
-    def history(self, split: str, *, picture_id: str = "", class_name: str = "", limit: int = 100) -> tuple[Decision, ...]:
-        """Rows of a split, newest first: at most `limit`; of one picture or one class where these are given."""
+    def history(self, split: str, *, image_id: str = "", class_name: str = "", limit: int = 100) -> tuple[Decision, ...]:
+        """Rows of a split, newest first: at most `limit`; of one image or one class where these are given."""
         query = (
-            f"{_ROWS} WHERE d.split = ?1 AND (?2 = '' OR d.picture_id = ?2) AND (?3 = '' OR d.class_name = ?3)"
+            f"{_ROWS} WHERE d.split = ?1 AND (?2 = '' OR d.image_id = ?2) AND (?3 = '' OR d.class_name = ?3)"
             " ORDER BY d.number DESC LIMIT ?4"
         )
         with self._file.reading() as connection:
-            return () if connection is None else tuple(_rows(connection, query, (split, picture_id, class_name, limit)))
+            return () if connection is None else tuple(_rows(connection, query, (split, image_id, class_name, limit)))
 
     def progress(self, split: str) -> Progress:
         """How many labels of a split are decided."""
@@ -218,26 +218,26 @@ def _require_label(what: str, label: int) -> None:
 
 
 def _rows(connection: Connection, query: str, values: tuple[str | int, ...]) -> Iterator[Decision]:
-    for number, split, picture_id, class_name, label, given, reviewer, note, time, undoes, restores, author in connection.execute(
+    for number, split, image_id, class_name, label, given, reviewer, note, time, undoes, restores, author in connection.execute(
         query, values
     ):
         yield Decision(
-            number=number, split=split, picture_id=picture_id, class_name=class_name, label=label, given=given, reviewer=reviewer,
+            number=number, split=split, image_id=image_id, class_name=class_name, label=label, given=given, reviewer=reviewer,
             note=note, time=time, undoes=undoes, restores=restores, author=author,
         )  # fmt: skip
 
 
-def _current(connection: Connection, split: str, *, picture_id: str = "", class_name: str = "") -> dict[LabelKey, Decision]:
+def _current(connection: Connection, split: str, *, image_id: str = "", class_name: str = "") -> dict[LabelKey, Decision]:
     query = (
-        f"{_ROWS} WHERE d.number IN (SELECT max(number) FROM decisions WHERE split = ?1 AND (?2 = '' OR picture_id = ?2)"
-        " AND (?3 = '' OR class_name = ?3) GROUP BY picture_id, class_name) ORDER BY d.number"
+        f"{_ROWS} WHERE d.number IN (SELECT max(number) FROM decisions WHERE split = ?1 AND (?2 = '' OR image_id = ?2)"
+        " AND (?3 = '' OR class_name = ?3) GROUP BY image_id, class_name) ORDER BY d.number"
     )
-    return {(row.picture_id, row.class_name): row for row in _rows(connection, query, (split, picture_id, class_name))}
+    return {(row.image_id, row.class_name): row for row in _rows(connection, query, (split, image_id, class_name))}
 
 
-def _last(connection: Connection, split: str, picture_id: str, class_name: str, below: int = 2**63 - 1) -> Decision | None:
-    query = f"{_ROWS} WHERE d.split = ? AND d.picture_id = ? AND d.class_name = ? AND d.number < ? ORDER BY d.number DESC LIMIT 1"
-    return next(_rows(connection, query, (split, picture_id, class_name, below)), None)
+def _last(connection: Connection, split: str, image_id: str, class_name: str, below: int = 2**63 - 1) -> Decision | None:
+    query = f"{_ROWS} WHERE d.split = ? AND d.image_id = ? AND d.class_name = ? AND d.number < ? ORDER BY d.number DESC LIMIT 1"
+    return next(_rows(connection, query, (split, image_id, class_name, below)), None)
 
 
 def _to_undo(connection: Connection, *, reviewer: str, split: str, number: int) -> Decision:
@@ -263,10 +263,10 @@ def _add(connection: Connection, **values: str | int | None) -> Decision:
     return next(_rows(connection, f"{_ROWS} WHERE d.number = ?", (number or 0,)))
 
 
-def _conflict(last: Decision | None, *, picture_id: str, class_name: str) -> ReviewConflict:
+def _conflict(last: Decision | None, *, image_id: str, class_name: str) -> ReviewConflict:
     error = ReviewConflict(
         "another decision on this label came first",
-        where=f"{picture_id}, {class_name}",
+        where=f"{image_id}, {class_name}",
         got=f"{_MEANINGS[last.label]}, by {last.reviewer}, {last.time}" if last else "no decision: it is gone",
         expected="the decision that was last seen",
         next_step="look at it, and decide again",

@@ -17,7 +17,7 @@ _SCHEMA = (
     """CREATE TABLE decisions (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         split TEXT NOT NULL,
-        picture_id TEXT NOT NULL,
+        image_id TEXT NOT NULL,
         class_name TEXT NOT NULL,
         label INTEGER CHECK (label IN (1, 0, -1)),
         given INTEGER NOT NULL CHECK (given IN (1, 0, -1)),
@@ -27,7 +27,7 @@ _SCHEMA = (
         undoes INTEGER UNIQUE REFERENCES decisions (number),
         restores INTEGER REFERENCES decisions (number)
     )""",
-    "CREATE INDEX of_label ON decisions (split, picture_id, class_name, number)",
+    "CREATE INDEX of_label ON decisions (split, image_id, class_name, number)",
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {VERSION}",
 )

@@ -27,7 +27,7 @@ class DecisionAnswer(BaseModel):
 
     number: int
     split: str
-    picture: str
+    image: str
     class_name: str
     label: Label | None = Field(description="From here on; null: nothing is decided any more.")
     given: Label
@@ -42,7 +42,7 @@ class QueueEntry(BaseModel):
     """A label to look at."""
 
     row: int
-    picture: str
+    image: str
     class_name: str
     given: Label
     probability: float = Field(description="That the class is there, mended so that it means what it says; in 0..1.")
@@ -119,7 +119,7 @@ def _find(inspection: Inspection) -> _Found:
     top = max(_FEWEST_A_CLASS, _MOST // len(inspection.predictions.label_set))
     try:
         found = _Found(find_suspects(inspection.predictions, top=top))
-    except PolytagError as error:  # ranks, or too few pictures
+    except PolytagError as error:  # ranks, or too few images
         return _Found(None, reason=error.what)
     _ = found.lists  # sorted here, and not in the first answer
     return found
@@ -178,7 +178,7 @@ def decision_answer(decision: Decision) -> DecisionAnswer:
         {
             "number": decision.number,
             "split": decision.split,
-            "picture": decision.picture_id,
+            "image": decision.image_id,
             "class_name": decision.class_name,
             "label": decision.label,
             "given": decision.given,
@@ -206,7 +206,7 @@ def _entry(suspect: Suspect, current: Mapping[LabelKey, Decision]) -> QueueEntry
     return QueueEntry.model_validate(
         {
             "row": suspect.row,
-            "picture": suspect.id,
+            "image": suspect.id,
             "class_name": suspect.class_name,
             "given": suspect.given,
             "probability": suspect.probability,

@@ -58,7 +58,7 @@ class DecisionRequest(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    picture: Id
+    image: Id
     class_name: Id
     label: GivenLabel = Field(description="1 present, 0 absent, -1 unknown")
     reviewer: Reviewer
@@ -83,7 +83,7 @@ class Conflict(BaseModel):
 
 
 class LabelAnswer(BaseModel):
-    """One class of a picture: what is given, what the model says, what is decided."""
+    """One class of an image: what is given, what the model says, what is decided."""
 
     class_name: str
     given: Label
@@ -93,10 +93,10 @@ class LabelAnswer(BaseModel):
 
 
 class LabelsAnswer(BaseModel):
-    """All classes of a picture."""
+    """All classes of an image."""
 
     row: int
-    picture: str
+    image: str
     classes: list[LabelAnswer]
 
 
@@ -113,7 +113,7 @@ WRITES: dict[int | str, dict[str, Any]] = {400: {"model": Problem}, **READS, 409
 def review_routes(inspection: Inspection, store: ReviewStore, suspicion: Suspicion | None = None) -> APIRouter:
     """Routes over one Inspection and its review; a page that shows the queue itself gives the Suspicion that it asks.
 
-    404: an unknown picture or class, or nothing to take back. 409: another decision came first. 503: the review file cannot be
+    404: an unknown image or class, or nothing to take back. 409: another decision came first. 503: the review file cannot be
     read or written. Rejections of the schema (422) are FastAPI's; the application answers them without repeating the input.
     """
     routes = APIRouter(prefix="/api/review")
@@ -145,33 +145,33 @@ def review_routes(inspection: Inspection, store: ReviewStore, suspicion: Suspici
 
     @routes.get("/history", responses=READS)
     def history(
-        picture: Annotated[str, QueryParameter(max_length=LONGEST_ID, description="Empty: all.")] = "",
+        image: Annotated[str, QueryParameter(max_length=LONGEST_ID, description="Empty: all.")] = "",
         class_name: ClassName = "",
         limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     ) -> HistoryAnswer:
         """Rows of the review, newest first: every decision, and every one that was taken back."""
-        if picture:
-            _row(inspection, picture)
+        if image:
+            _row(inspection, image)
         if class_name:
             _column(names, class_name)
-        rows = _told(lambda: store.history(inspection.split, picture_id=picture, class_name=class_name, limit=limit))
+        rows = _told(lambda: store.history(inspection.split, image_id=image, class_name=class_name, limit=limit))
         return HistoryAnswer(decisions=[decision_answer(row) for row in rows])
 
     @routes.get("/labels", responses=READS)
-    def labels(picture: Annotated[str, QueryParameter(max_length=LONGEST_ID)]) -> LabelsAnswer:
-        """What is given and decided of every class of one picture."""
-        row = _row(inspection, picture)
-        decisions = _told(lambda: store.of_picture(inspection.split, picture))
-        return LabelsAnswer(row=row, picture=picture, classes=_classes(inspection, row, decisions))
+    def labels(image: Annotated[str, QueryParameter(max_length=LONGEST_ID)]) -> LabelsAnswer:
+        """What is given and decided of every class of one image."""
+        row = _row(inspection, image)
+        decisions = _told(lambda: store.of_image(inspection.split, image))
+        return LabelsAnswer(row=row, image=image, classes=_classes(inspection, row, decisions))
 
     @routes.post("/decisions", response_model=DecisionAnswer, responses=WRITES)
     def decide(asked: DecisionRequest) -> DecisionAnswer | JSONResponse:
         """Say what a label is; once this answers, no crash loses it."""
-        row, column = _row(inspection, asked.picture), _column(names, asked.class_name)
+        row, column = _row(inspection, asked.image), _column(names, asked.class_name)
         return _written(
             lambda: store.decide(
                 split=inspection.split,
-                picture_id=asked.picture,
+                image_id=asked.image,
                 class_name=asked.class_name,
                 label=asked.label,
                 given=int(inspection.predictions.target_NC[row, column]),
@@ -208,10 +208,10 @@ def _told(ask: Callable[[], Answer]) -> Answer:
         raise HTTPException(503, error.what) from error
 
 
-def _row(inspection: Inspection, picture: str) -> int:
-    row = inspection.row_of.get(picture)
+def _row(inspection: Inspection, image: str) -> int:
+    row = inspection.row_of.get(image)
     if row is None:
-        raise HTTPException(404, "no such picture")
+        raise HTTPException(404, "no such image")
     return row
 
 

@@ -5,7 +5,7 @@ import unicodedata
 from polytag.errors import UsageError
 
 LONGEST_NAME, LONGEST_NOTE, LONGEST_ID = 80, 2000, 4096
-"""Characters of a reviewer's name, of a note, and of a picture's id or a class name."""
+"""Characters of a reviewer's name, of a note, and of an image's id or a class name."""
 
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # a name that reads otherwise than it is
 
@@ -34,7 +34,7 @@ def _shown_text(what: str, text: str, *, longest: int, lines: bool = False) -> s
 
 
 def require_storable(what: str, text: str) -> None:
-    """Data name pictures and classes as they like; SQLite holds whatever UTF-8 can."""
+    """Data name images and classes as they like; SQLite holds whatever UTF-8 can."""
     _require_length(what, text, longest=LONGEST_ID)
     try:
         text.encode()

@@ -1,4 +1,4 @@
-"""The JSON API over rankings, classes and pictures, and the pictures themselves. Documented at /api/openapi.json."""
+"""The JSON API over rankings, classes and images, and the images themselves. Documented at /api/openapi.json."""
 
 from collections.abc import Callable
 from functools import cache
@@ -11,26 +11,26 @@ from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
 from fastapi import Query as QueryParameter
 
-from polytag.errors import PictureError
+from polytag.errors import ImageError
 from polytag.inspector.answers import (
     ChartsAnswer,
     ClassesAnswer,
+    ImageAnswer,
     OperatingAnswer,
     PageQuery,
-    PictureAnswer,
     Problem,
     RankingAnswer,
     RunAnswer,
 )
 from polytag.inspector.charts import histogram_chart, precision_recall_chart
 from polytag.inspector.looking import Looking
-from polytag.inspector.thumbnails import Thumbnails, full_picture
+from polytag.inspector.thumbnails import Thumbnails, full_image
 
 ClassName = Annotated[str, QueryParameter(alias="class", max_length=1000)]
 RowNumber = Annotated[int, PathParameter(ge=0, lt=2**31)]
-Version = Annotated[str, QueryParameter(max_length=64, description="RunAnswer.version: the picture may then be kept for ever.")]
+Version = Annotated[str, QueryParameter(max_length=64, description="RunAnswer.version: the image may then be kept for ever.")]
 
-PICTURES_AT_ONCE = 16
+IMAGES_AT_ONCE = 16
 
 NOT_THERE: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 REFUSED: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 409: {"model": Problem}}
@@ -44,8 +44,8 @@ JPEG: dict[int | str, dict[str, Any]] = {
 def looking_routes(looking: Looking, thumbnails: Thumbnails) -> APIRouter:
     """Routes that need neither a model nor a review."""
     routes = APIRouter()
-    # Pictures have threads of their own, so that however many large ones are waited for, the pages find a free one.
-    for_pictures = CapacityLimiter(PICTURES_AT_ONCE)
+    # Images have threads of their own, so that however many large ones are waited for, the pages find a free one.
+    for_images = CapacityLimiter(IMAGES_AT_ONCE)
 
     @routes.get("/api/run")
     def run() -> RunAnswer:
@@ -76,52 +76,52 @@ def looking_routes(looking: Looking, thumbnails: Thumbnails) -> APIRouter:
         """A part of a ranking. 409 for what these scores cannot be asked."""
         return looking.ranking(asked, offset=asked.offset, limit=asked.limit)
 
-    @routes.get("/api/pictures/{row}", responses=NOT_THERE)
-    def picture(row: RowNumber) -> PictureAnswer:
-        """One picture and all classes."""
-        return looking.picture(row)
+    @routes.get("/api/images/{row}", responses=NOT_THERE)
+    def image(row: RowNumber) -> ImageAnswer:
+        """One image and all classes."""
+        return looking.image(row)
 
     @routes.get("/thumbnails/{row}", responses=JPEG, response_class=Response)
     async def thumbnail(row: RowNumber, request: Request, v: Version = "") -> Response:
         """At most 250 pixels a side."""
         return await to_thread.run_sync(
-            lambda: _picture(request, lambda: looking.picture_path(row), thumbnails.get, keep=v == looking.inspection.version),
-            limiter=for_pictures,
+            lambda: _image(request, lambda: looking.image_path(row), thumbnails.get, keep=v == looking.inspection.version),
+            limiter=for_images,
         )
 
-    @routes.get("/pictures/{row}", responses=JPEG, response_class=Response)
+    @routes.get("/images/{row}", responses=JPEG, response_class=Response)
     async def full(row: RowNumber, request: Request, v: Version = "") -> Response:
         """At most 2,048 pixels a side."""
         return await to_thread.run_sync(
-            lambda: _picture(request, lambda: looking.picture_path(row), full_picture, keep=v == looking.inspection.version),
-            limiter=for_pictures,
+            lambda: _image(request, lambda: looking.image_path(row), full_image, keep=v == looking.inspection.version),
+            limiter=for_images,
         )
 
     @routes.get("/data/{row}/thumbnail", responses=JPEG, response_class=Response)
     async def data_thumbnail(row: RowNumber, request: Request) -> Response:
-        """Of a picture of the data set, in whatever split; at most 250 pixels a side."""
+        """Of an image of the data set, in whatever split; at most 250 pixels a side."""
         return await to_thread.run_sync(
-            lambda: _picture(request, lambda: looking.data_picture_path(row), thumbnails.get, keep=False), limiter=for_pictures
+            lambda: _image(request, lambda: looking.data_image_path(row), thumbnails.get, keep=False), limiter=for_images
         )
 
     return routes
 
 
-def _picture(request: Request, find: Callable[[], Path], make: Callable[[Path], bytes], *, keep: bool) -> Response:
-    """The picture as JPEG, to be kept for ever where the address has its version, else asked for again by its tag."""
+def _image(request: Request, find: Callable[[], Path], make: Callable[[Path], bytes], *, keep: bool) -> Response:
+    """The image as JPEG, to be kept for ever where the address has its version, else asked for again by its tag."""
     path = find()
     try:
         status = path.stat()
         tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
     except (OSError, ValueError):
-        return no_picture()
+        return no_image()
     headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable" if keep else "private, no-cache"}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
     try:
         return Response(make(path), media_type="image/jpeg", headers=headers)
-    except PictureError:
-        return no_picture()
+    except ImageError:
+        return no_image()
 
 
 @cache
@@ -129,6 +129,6 @@ def _missing() -> bytes:
     return (package_files("polytag.inspector") / "static" / "missing.svg").read_bytes()
 
 
-def no_picture() -> Response:
-    """Instead of a picture that cannot be read: a missing one is ordinary here, and no error of the page."""
+def no_image() -> Response:
+    """Instead of an image that cannot be read: a missing one is ordinary here, and no error of the page."""
     return Response(_missing(), media_type="image/svg+xml", headers={"Cache-Control": "no-store"})

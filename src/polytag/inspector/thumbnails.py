@@ -1,6 +1,6 @@
-"""Pictures for the browser: always decoded by polytag's one policy and encoded anew, never a file as it lies on the disk.
+"""Images for the browser: always decoded by polytag's one policy and encoded anew, never a file as it lies on the disk.
 
-Thumbnails are made once and kept in a folder of limited size; full pictures are made when they are looked at.
+Thumbnails are made once and kept in a folder of limited size; full images are made when they are looked at.
 """
 
 import hashlib
@@ -13,25 +13,25 @@ from threading import Lock
 
 from PIL import Image, ImageOps
 
-from polytag.data.pictures import read_picture
-from polytag.errors import PictureError
+from polytag.data.images import read_image
+from polytag.errors import ImageError
 
-THUMBNAIL_PX = 250  # half of 500, the longer side of many data sets' pictures, which is then decoded at half its size
+THUMBNAIL_PX = 250  # half of 500, the longer side of many data sets' images, which is then decoded at half its size
 FULL_PX = 2048
 MAX_PIXELS = 64_000_000
 _THUMBNAIL_QUALITY, _FULL_QUALITY = 80, 92
 _LOOK_EVERY = 500  # thumbnails written between two looks at the folder's size
 
 
-# Two pictures are decoded at once, and always by the same two threads: glibc keeps what a thread has freed for that thread, so ten
-# pictures of 49 megapixels, each asked for by a thread of the server, left 2.5 GB behind, whether at once or one after the other.
+# Two images are decoded at once, and always by the same two threads: glibc keeps what a thread has freed for that thread, so ten
+# images of 49 megapixels, each asked for by a thread of the server, left 2.5 GB behind, whether at once or one after the other.
 _DECODERS = ThreadPoolExecutor(2, thread_name_prefix="decoder")
 
 
 class Thumbnails:
-    """Thumbnails of picture files, from a folder that holds at most `max_bytes` of them; the longest unused ones go first.
+    """Thumbnails of image files, from a folder that holds at most `max_bytes` of them; the longest unused ones go first.
 
-    A thumbnail is found again by the file's path, size and time of change, so a changed picture gets a new one. What cannot be
+    A thumbnail is found again by the file's path, size and time of change, so a changed image gets a new one. What cannot be
     written is served all the same. May be called from many threads and by several processes on one folder.
     """
 
@@ -41,18 +41,18 @@ class Thumbnails:
         self._num_written = 0
 
     def get(self, path: Path) -> bytes:
-        """JPEG of the whole picture fitted into 250 by 250 pixels; raises PictureError where it cannot be read."""
+        """JPEG of the whole image fitted into 250 by 250 pixels; raises ImageError where it cannot be read."""
         try:
             status = os.stat(path)
         except (OSError, ValueError) as error:
-            raise PictureError("the picture is missing", where=str(path)) from error
+            raise ImageError("the image is missing", where=str(path)) from error
         key = hashlib.sha256(f"{THUMBNAIL_PX}\0{path}\0{status.st_mtime_ns}\0{status.st_size}".encode("utf-8", "surrogatepass"))
         name = key.hexdigest()
         kept = self._folder / name[:2] / f"{name}.jpg"
         if (content := _whole_jpeg(kept)) is not None:
             return content
         content = encoded(fitted(path, THUMBNAIL_PX), quality=_THUMBNAIL_QUALITY)
-        with suppress(OSError):  # a full or read-only disk costs speed, not pictures
+        with suppress(OSError):  # a full or read-only disk costs speed, not images
             self._keep(kept, content)
         return content
 
@@ -90,28 +90,28 @@ class Thumbnails:
                 return
 
 
-def full_picture(path: Path) -> bytes:
-    """JPEG of the whole picture, at most 2,048 pixels a side; raises PictureError where it cannot be read."""
+def full_image(path: Path) -> bytes:
+    """JPEG of the whole image, at most 2,048 pixels a side; raises ImageError where it cannot be read."""
     return encoded(fitted(path, FULL_PX), quality=_FULL_QUALITY)
 
 
 def fitted(source: Path | bytes, size_px: int) -> Image.Image:
-    """The picture, upright, its longer side no more than `size_px`; waits for its turn. Raises PictureError."""
+    """The image, upright, its longer side no more than `size_px`; waits for its turn. Raises ImageError."""
     return _DECODERS.submit(_fitted, source, size_px).result()
 
 
 def _fitted(source: Path | bytes, size_px: int) -> Image.Image:
-    picture = read_picture(source, max_pixels=MAX_PIXELS, enough_px=size_px)
-    if max(picture.size) <= size_px:
-        return picture
-    factor = max(picture.size) // (2 * size_px)
-    return ImageOps.contain(picture.reduce(factor) if factor > 1 else picture, (size_px, size_px), Image.Resampling.BICUBIC)
+    image = read_image(source, max_pixels=MAX_PIXELS, enough_px=size_px)
+    if max(image.size) <= size_px:
+        return image
+    factor = max(image.size) // (2 * size_px)
+    return ImageOps.contain(image.reduce(factor) if factor > 1 else image, (size_px, size_px), Image.Resampling.BICUBIC)
 
 
-def encoded(picture: Image.Image, *, quality: int) -> bytes:
-    """The picture as JPEG, without anything but its pixels."""
+def encoded(image: Image.Image, *, quality: int) -> bytes:
+    """The image as JPEG, without anything but its pixels."""
     file = BytesIO()
-    picture.save(file, "JPEG", quality=quality)
+    image.save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 

@@ -30,7 +30,7 @@ class WaitingLine:
         """Do a job when its turn comes; raises Busy where the line is full, and where it is closed."""
         with self._changed:
             if self._is_closed or self._num_inside > self._max_waiting:
-                raise Busy("the model is busy with other pictures", next_step="try again in a moment")
+                raise Busy("the model is busy with other images", next_step="try again in a moment")
             self._num_inside += 1
             future = self._pool.submit(self._in_turn, job)
         future.add_done_callback(self._leave)

@@ -1,1 +1,1 @@
-"""Pure array functions, Predictions in, Scores out; no model, no picture, no torch."""
+"""Pure array functions, Predictions in, Scores out; no model, no image, no torch."""

@@ -1,6 +1,6 @@
 """Average precision, three definitions from one sort; ties are one step, unknown labels count nowhere.
 
-Shapes: N pictures, C classes. Targets are 1 (present), 0 (absent), -1 (unknown); scores are any real numbers where higher means
+Shapes: N images, C classes. Targets are 1 (present), 0 (absent), -1 (unknown); scores are any real numbers where higher means
 more likely (logits and probabilities give the same value: only the order matters). A class without a positive is NaN.
 """
 
@@ -23,9 +23,9 @@ T = TypeVar("T")
 class Ranking:
     """One class, seen from the thresholds that matter: its distinct positive scores, highest first.
 
-    threshold_P     the scores; tp_P positives scored at least that; predicted_P all known pictures scored at least that;
+    threshold_P     the scores; tp_P positives scored at least that; predicted_P all known images scored at least that;
                     tied_P negatives scored exactly that
-    num_positives   0 leaves the arrays empty; num_negatives the known pictures that are none
+    num_positives   0 leaves the arrays empty; num_negatives the known images that are none
     """
 
     threshold_P: np.ndarray
@@ -47,7 +47,7 @@ class Ranking:
 
 
 def rank(target_N: np.ndarray, score_N: np.ndarray) -> Ranking:
-    """Rank the known pictures of one class.
+    """Rank the known images of one class.
 
     Recall only changes where a positive stands, so no other threshold can enter an average precision: sorting the positives and
     the scores near them, and looking the ones up in the others, is exact with ties and needs no order of indices. What is sorted
@@ -148,8 +148,8 @@ def roc_auc_of(ranking: Ranking) -> float:
 
 def of_every_class(target_NC: np.ndarray, score_NC: np.ndarray, number_of: Callable[[Ranking], T]) -> list[T]:
     """A number of each class's ranking, classes in parallel on all cores; memory beside the tables is about 50 MB a core."""
-    num_pictures, num_classes = target_NC.shape
-    width = max(1, min(16, _GROUP // max(1, num_pictures)))
+    num_images, num_classes = target_NC.shape
+    width = max(1, min(16, _GROUP // max(1, num_images)))
 
     def some(start: int) -> list[T]:
         columns = slice(start, start + width)

@@ -1,6 +1,6 @@
 """`polytag.evaluate`: truth and scores in arrays, lists, DataFrames or tensors, judged in scikit-learn's order of arguments.
 
-Shapes: N pictures, C classes. Whatever is wrong is told with the place where it stands, before anything is computed.
+Shapes: N images, C classes. Whatever is wrong is told with the place where it stands, before anything is computed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -47,7 +47,7 @@ def predictions_from_arrays(
 ) -> Predictions:
     """The Predictions table of arrays as `evaluate` takes them: what reports, comparisons and files are made of.
 
-    `ids` are N unique names of pictures, by which tables are compared; without them the rows are numbered from 0. Raises what
+    `ids` are N unique names of images, by which tables are compared; without them the rows are numbered from 0. Raises what
     `evaluate` raises.
     """
     if scores not in SCALES:
@@ -57,7 +57,7 @@ def predictions_from_arrays(
     if target_NC.shape != score_NC.shape:
         raise _shapes_disagree(target_NC.shape, score_NC.shape)
     if not len(score_NC):
-        raise PredictionsError("no picture to judge", where="y_score", got=f"shape {score_NC.shape}", expected="a row a picture")
+        raise PredictionsError("no image to judge", where="y_score", got=f"shape {score_NC.shape}", expected="a row an image")
     label_set = _label_set(y_true, y_score, class_names, num_classes=score_NC.shape[1])
     _require_same_rows(y_true, y_score)
     target_NC = targets_of(target_NC, where="y_true")
@@ -80,7 +80,7 @@ def predictions_from_arrays(
     names = tuple(map(str, range(len(score_NC)) if ids is None else ids))
     if len(names) != len(score_NC):
         raise UsageError(
-            "not a name for each picture", where="ids", got=f"{len(names):,} ids", expected=f"{len(score_NC):,}, one a row"
+            "not a name for each image", where="ids", got=f"{len(names):,} ids", expected=f"{len(score_NC):,}, one a row"
         )
     return Predictions(
         ids=names,
@@ -103,10 +103,10 @@ def table_of(values: Any, *, where: str) -> np.ndarray:
         array = array[:, None]
     if array.ndim != 2 or not array.shape[1]:
         raise UsageError(
-            "not a table of pictures by classes",
+            "not a table of images by classes",
             where=where,
             got=f"shape {array.shape}",
-            expected="two axes (pictures, classes), or one for a single class",
+            expected="two axes (images, classes), or one for a single class",
         )
     return array
 
@@ -159,8 +159,8 @@ def require_numbers(score_NC: np.ndarray, *, where: str) -> None:
             "a score is not a finite number",
             where=_first(bad_NC, where),
             got=_value_and_more(score_NC, bad_NC),
-            expected="a finite number for every picture and class",
-            next_step="a picture that was not scored is left out, in both; a model that gives NaN has diverged",
+            expected="a finite number for every image and class",
+            next_step="an image that was not scored is left out, in both; a model that gives NaN has diverged",
         )
 
 
@@ -243,14 +243,14 @@ def _shapes_disagree(true: tuple[int, ...], score: tuple[int, ...]) -> UsageErro
             "a multi-label truth has a column a class; sklearn.preprocessing.MultiLabelBinarizer makes one of lists of names"
         )
     elif true == score[::-1]:
-        next_step = "rows are pictures: transpose one of them"
+        next_step = "rows are images: transpose one of them"
     else:
-        next_step = "rows are pictures, columns are classes, in both"
+        next_step = "rows are images, columns are classes, in both"
     return UsageError(
         "truth and scores of different shapes",
         where="y_true and y_score",
         got=f"{true} and {score}",
-        expected="the same (pictures, classes)",
+        expected="the same (images, classes)",
         next_step=next_step,
     )
 
@@ -260,7 +260,7 @@ def _no_numbers(where: str, *, got: str) -> UsageError:
         "not a table of numbers",
         where=where,
         got=got,
-        expected="numbers or booleans, a row a picture and a column a class, all rows of the same length",
+        expected="numbers or booleans, a row an image and a column a class, all rows of the same length",
         next_step="sklearn.preprocessing.MultiLabelBinarizer makes such a table of lists of names" if where != "y_score" else "",
     )
 

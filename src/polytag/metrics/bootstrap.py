@@ -1,6 +1,6 @@
-"""Percentile bootstrap over pictures, of all class APs and their mean at once, without sorting again.
+"""Percentile bootstrap over images, of all class APs and their mean at once, without sorting again.
 
-A replicate draws N pictures with replacement, which is a weight for every picture. The order of the pictures by score is the same
+A replicate draws N images with replacement, which is a weight for every image. The order of the images by score is the same
 in every replicate, so weights are summed along the sorted order between the thresholds that matter. Weights are small whole
 numbers: five replicates share a float64, ten bits each, and are summed at once, exactly.
 """
@@ -37,7 +37,7 @@ class Replicates:
 
 
 def bootstrap_ap(target_NC: np.ndarray, score_NC: np.ndarray, *, num_replicates: int = 1000, seed: int = 0) -> Intervals:
-    """Intervals of AP and mAP over resampled pictures.
+    """Intervals of AP and mAP over resampled images.
 
     A replicate without a positive of a class is left out of that class's interval and of its own mean. NaN where there is no
     replicate to count. Seeded: the same table gives the same interval.
@@ -58,15 +58,15 @@ def intervals_of(ap_BC: np.ndarray) -> Intervals:
     return Intervals(low_C=low_C, high_C=high_C, mean_low=mean_low, mean_high=mean_high)
 
 
-def weights_of(num_pictures: int, *, num_replicates: int, seed: int) -> np.ndarray:
-    """uint8 N x B: how many times each replicate drew each picture."""
+def weights_of(num_images: int, *, num_replicates: int, seed: int) -> np.ndarray:
+    """uint8 N x B: how many times each replicate drew each image."""
     rng = np.random.default_rng(seed)
-    weight_NB = np.zeros((num_pictures, num_replicates), np.uint8)
+    weight_NB = np.zeros((num_images, num_replicates), np.uint8)
     for start in range(0, num_replicates, 64):  # a table's columns lie far apart: as many are written at once as share its lines
         part = weight_NB[:, start : start + 64]
         draws = [
-            np.bincount(rng.integers(0, num_pictures, num_pictures), minlength=num_pictures).astype(np.uint8)
-            for _ in range(part.shape[1])  # a picture drawn 256 times has probability under 1e-500
+            np.bincount(rng.integers(0, num_images, num_images), minlength=num_images).astype(np.uint8)
+            for _ in range(part.shape[1])  # an image drawn 256 times has probability under 1e-500
         ]
         part[:] = np.stack(draws, axis=1)
     return weight_NB
@@ -105,30 +105,30 @@ def replicates(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.nda
 
 
 def replicate_means(values: Sequence[np.ndarray], weight_NB: np.ndarray) -> np.ndarray:
-    """Means over the pictures that each replicate drew, one row for each of the values (N numbers, NaN where not counted)."""
+    """Means over the images that each replicate drew, one row for each of the values (N numbers, NaN where not counted)."""
     value_VN = np.stack(values)
     counted_VN = (~np.isnan(value_VN)).astype(np.float64)
     value_VN = np.nan_to_num(value_VN)
     mean_VB = np.empty((len(value_VN), weight_NB.shape[1]))
     for block in _blocks(weight_NB):
         drawn_NB = weight_NB[:, block].astype(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):  # a replicate that drew no picture that counts: NaN
+        with np.errstate(invalid="ignore", divide="ignore"):  # a replicate that drew no image that counts: NaN
             mean_VB[:, block] = (value_VN @ drawn_NB) / (counted_VN @ drawn_NB)
     return mean_VB
 
 
 def _blocks(weight_NB: np.ndarray) -> list[slice]:
-    """Replicates in blocks of 40 to 200: few for many pictures, so that their weights stay in the cache."""
-    num_pictures, num_replicates = weight_NB.shape
-    width = _LANES * min(40, max(8, _BLOCK_BYTES // (8 * max(1, num_pictures))))
+    """Replicates in blocks of 40 to 200: few for many images, so that their weights stay in the cache."""
+    num_images, num_replicates = weight_NB.shape
+    width = _LANES * min(40, max(8, _BLOCK_BYTES // (8 * max(1, num_images))))
     return [slice(start, start + width) for start in range(0, num_replicates, width)]
 
 
 def _pack(weight_NB: np.ndarray) -> np.ndarray:
     """float64, N x (B / 5): the first fifth of the replicates in the lowest ten bits, and so on."""
-    num_pictures, num_replicates = weight_NB.shape
+    num_images, num_replicates = weight_NB.shape
     width = -(-num_replicates // _LANES)
-    packed = np.zeros((num_pictures, width), np.int64)
+    packed = np.zeros((num_images, width), np.int64)
     for lane in reversed(range(_LANES)):
         part = weight_NB[:, lane * width : (lane + 1) * width]
         packed <<= _LANE_BITS
@@ -149,8 +149,8 @@ def _unpack(packed: np.ndarray, *, num_replicates: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Sums:
-    """Adds up the weights of pictures in their order: `pieces` has a row of ones for so many, at most, as fit a lane; the pieces
-    up to `last_P` are those of the pictures scored at least the threshold."""
+    """Adds up the weights of images in their order: `pieces` has a row of ones for so many, at most, as fit a lane; the pieces
+    up to `last_P` are those of the images scored at least the threshold."""
 
     pieces: sparse.csr_array
     last_P: np.ndarray
@@ -164,7 +164,7 @@ class _Sums:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Order:
-    """A class's pictures in the order of their scores: `predicted` sums all known, `true` the positives."""
+    """A class's images in the order of their scores: `predicted` sums all known, `true` the positives."""
 
     predicted: _Sums
     true: _Sums
@@ -175,16 +175,16 @@ def _order(target_N: np.ndarray, score_N: np.ndarray, *, longest: int) -> _Order
     if not ranking.num_positives:
         return None
     known = np.flatnonzero(target_N >= 0)
-    reached = known[score_N[known] >= ranking.threshold_P[-1]]  # pictures below every positive change nothing
+    reached = known[score_N[known] >= ranking.threshold_P[-1]]  # images below every positive change nothing
     descending = reached[np.argsort(-score_N[reached], kind="stable")]
     positives = descending[target_N[descending] == 1]
     return _Order(
-        predicted=_sums(descending, ranking.predicted_P, num_pictures=len(target_N), longest=longest),
-        true=_sums(positives, ranking.tp_P, num_pictures=len(target_N), longest=longest),
+        predicted=_sums(descending, ranking.predicted_P, num_images=len(target_N), longest=longest),
+        true=_sums(positives, ranking.tp_P, num_images=len(target_N), longest=longest),
     )
 
 
-def _sums(rows: np.ndarray, end_P: np.ndarray, *, num_pictures: int, longest: int) -> _Sums:
+def _sums(rows: np.ndarray, end_P: np.ndarray, *, num_images: int, longest: int) -> _Sums:
     """The sums whose p-th is over `rows[: end_P[p]]`, in pieces of at most `longest` that end at every one of them."""
     length_P = np.diff(end_P, prepend=0)
     num_pieces_P = -(-length_P // longest)
@@ -192,13 +192,13 @@ def _sums(rows: np.ndarray, end_P: np.ndarray, *, num_pictures: int, longest: in
     place_K = np.arange(last_P[-1] + 1) - np.repeat(last_P + 1 - num_pieces_P, num_pieces_P)  # of a piece among its threshold's
     starts = np.append(np.repeat(end_P - length_P, num_pieces_P) + longest * place_K, end_P[-1])
     table = (np.ones(len(rows)), rows.astype(np.int32), starts.astype(np.int32))
-    return _Sums(pieces=sparse.csr_array(table, shape=(len(starts) - 1, num_pictures)), last_P=last_P)
+    return _Sums(pieces=sparse.csr_array(table, shape=(len(starts) - 1, num_images)), last_P=last_P)
 
 
 def _weighted_ap(order: _Order, drawn: np.ndarray, *, num_replicates: int) -> tuple[np.ndarray, np.ndarray]:
     tp_PB = order.true.of(drawn, num_replicates=num_replicates)
     predicted_PB = order.predicted.of(drawn, num_replicates=num_replicates)
-    precision_PB = tp_PB / np.maximum(predicted_PB, 1)  # before the first picture drawn nothing is predicted and nothing gained
+    precision_PB = tp_PB / np.maximum(predicted_PB, 1)  # before the first image drawn nothing is predicted and nothing gained
     # the sum of (tp_p - tp_{p-1}) precision_p, by parts, without a table of the gains
     gained_B = np.einsum("pb,pb->b", tp_PB[:-1], precision_PB[:-1] - precision_PB[1:]) + tp_PB[-1] * precision_PB[-1]
     support_B = tp_PB[-1].astype(np.float64)

@@ -1,6 +1,6 @@
-"""Fitting calibrations on predictions with their truth, and measuring them on pictures that they were not fitted on.
+"""Fitting calibrations on predictions with their truth, and measuring them on images that they were not fitted on.
 
-Shapes: N pictures, C classes. Unknown labels count nowhere. Methods, each a strictly increasing map of a class's logits:
+Shapes: N images, C classes. Unknown labels count nowhere. Methods, each a strictly increasing map of a class's logits:
 
 temperature  logit / T: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599, section 4.2, here one T a class
 platt        a · logit + b: Platt 1999, with his smoothed targets (N+ + 1) / (N+ + 2) and 1 / (N- + 2), fitted by Newton's method as
@@ -34,7 +34,7 @@ class Quality:
 
     log_loss_C   mean of -log of the probability given to what was true (natural logarithm), 0 is best
     brier_C      mean squared difference of probability and truth (Brier 1950), 0 is best
-    error_C      expected calibration error: over 15 bins of equally many pictures, the weighted mean distance of the mean
+    error_C      expected calibration error: over 15 bins of equally many images, the weighted mean distance of the mean
                  probability from the share of positives
     """
 
@@ -45,13 +45,13 @@ class Quality:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CalibrationFit:
-    """A calibration of all pictures, and what it is worth on pictures it was not fitted on.
+    """A calibration of all images, and what it is worth on images it was not fitted on.
 
-    calibration       fitted on all pictures: the one to keep
+    calibration       fitted on all images: the one to keep
     notes             C texts: why a class has not the map that was asked for, or ""
     before, after     quality of the logits as they were, and of cross-fitted ones: each fold mended by a map of the others
     num_positives_C, num_known_C   what each class's map was fitted on
-    num_folds         pictures are divided at random, whole, so that all labels of a picture are in one fold
+    num_folds         images are divided at random, whole, so that all labels of an image are in one fold
     """
 
     calibration: Calibration
@@ -65,11 +65,11 @@ class CalibrationFit:
 
 
 def fit_calibration(predictions: Predictions, *, method: str = "platt", num_folds: int = 5, seed: int = 0) -> CalibrationFit:
-    """Fit the maps of all classes, cross-fitted over `num_folds` random folds of pictures for what is reported.
+    """Fit the maps of all classes, cross-fitted over `num_folds` random folds of images for what is reported.
 
     A class with fewer than FEWEST[method] positives or negatives gets the temperature of all classes pooled, and a note; so does
     one whose scores do not rank it. Deterministic for a seed. Raises UsageError for an unknown method or fewer than 2 folds,
-    PredictionsError where the scores are ranks or there are fewer pictures than folds.
+    PredictionsError where the scores are ranks or there are fewer images than folds.
     """
     if method not in METHODS:
         raise UsageError("unknown calibration method", got=repr(method), expected="one of " + ", ".join(METHODS))
@@ -81,7 +81,7 @@ def fit_calibration(predictions: Predictions, *, method: str = "platt", num_fold
         )
     if len(predictions) < num_folds:
         raise PredictionsError(
-            "too few pictures to calibrate on",
+            "too few images to calibrate on",
             where=predictions.source,
             got=str(len(predictions)),
             expected=f"at least {num_folds}, one a fold",
@@ -125,10 +125,10 @@ def quality(target_NC: np.ndarray, logit_NC: np.ndarray) -> Quality:
 def keep_decisions(
     before: Predictions, after: Predictions, *, thresholds: Sequence[float], moved: Sequence[float]
 ) -> tuple[float, ...]:
-    """Thresholds for `after`, the same pictures under another calibration, that decide exactly as `thresholds` did on `before`.
+    """Thresholds for `after`, the same images under another calibration, that decide exactly as `thresholds` did on `before`.
 
     `moved` are the same thresholds carried through the maps: right but for the rounding of float32 scores, which matters where a
-    threshold is the score of a picture.
+    threshold is the score of an image.
     """
     found: list[float] = []
     for column, (threshold, new) in enumerate(zip(thresholds, moved, strict=True)):

@@ -1,4 +1,4 @@
-"""Which pictures changed sides: right in one run and wrong in another, at the thresholds of each."""
+"""Which images changed sides: right in one run and wrong in another, at the thresholds of each."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,16 @@ from polytag.metrics.significance import holm
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChangedPicture:
-    """A picture whose decision for a class is right in one run and wrong in the other.
+class ChangedImage:
+    """An image whose decision for a class is right in one run and wrong in the other.
 
     gained                           right in the second run; otherwise right in the first
-    present                          whether the picture has the class
+    present                          whether the image has the class
     probability_first, probability_second   of the class
     """
 
     id: str
-    picture_path: str
+    image_path: str
     gained: bool
     present: bool
     probability_first: float
@@ -29,35 +29,35 @@ class ChangedPicture:
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """A class: how many pictures changed sides each way, and those whose probability changed most.
+    """A class: how many images changed sides each way, and those whose probability changed most.
 
     num_gained   wrong in the first run, right in the second; num_lost the other way round
     p            two-sided, of McNemar's exact test; NaN where the class has no known label
     p_holm       the same, corrected for looking at all classes
-    pictures     largest change of probability first; equal ones by id
+    images     largest change of probability first; equal ones by id
     """
 
     num_gained: int
     num_lost: int
     p: float
     p_holm: float
-    pictures: tuple[ChangedPicture, ...]
+    images: tuple[ChangedImage, ...]
 
     @property
-    def gained(self) -> tuple[ChangedPicture, ...]:
+    def gained(self) -> tuple[ChangedImage, ...]:
         """Those listed that are right in the second run only."""
-        return tuple(picture for picture in self.pictures if picture.gained)
+        return tuple(image for image in self.images if image.gained)
 
     @property
-    def lost(self) -> tuple[ChangedPicture, ...]:
+    def lost(self) -> tuple[ChangedImage, ...]:
         """Those listed that are right in the first run only."""
-        return tuple(picture for picture in self.pictures if not picture.gained)
+        return tuple(image for image in self.images if not image.gained)
 
 
 def changes_of(
     first: Predictions, second: Predictions, threshold_first_C: np.ndarray, threshold_second_C: np.ndarray, *, num_listed: int = 50
 ) -> tuple[Changes, ...]:
-    """The changes of every class between two paired tables; `num_listed` pictures of each class and way are kept.
+    """The changes of every class between two paired tables; `num_listed` images of each class and way are kept.
 
     A decision is right where "probability strictly above the threshold" agrees with the target; unknown targets count nowhere.
     Empty where a table has ranks in place of probabilities.
@@ -91,10 +91,10 @@ def changes_of(
                 num_lost=int(num_lost_C[column]),
                 p=float(p_C[column]),
                 p_holm=float(p_holm_C[column]),
-                pictures=tuple(
-                    ChangedPicture(
+                images=tuple(
+                    ChangedImage(
                         id=first.ids[row],
-                        picture_path=first.picture_paths[row] or second.picture_paths[row],
+                        image_path=first.image_paths[row] or second.image_paths[row],
                         gained=bool(gained_NC[row, column]),
                         present=bool(target_NC[row, column] == 1),
                         probability_first=float(probability_first_NC[row, column]),
@@ -108,7 +108,7 @@ def changes_of(
 
 
 def mcnemar(num_gained: int, num_lost: int) -> float:
-    """Two-sided p-value of McNemar's exact test (1947): of the pictures that changed, each way is as likely as the other.
+    """Two-sided p-value of McNemar's exact test (1947): of the images that changed, each way is as likely as the other.
 
     Twice the smaller tail of a binomial of `num_gained + num_lost` draws at one half, at most 1; 1 where nothing changed.
     """

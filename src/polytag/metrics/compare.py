@@ -1,6 +1,6 @@
-"""`polytag.compare`: which of two or more runs is better on the same pictures, by how much, and how sure that is.
+"""`polytag.compare`: which of two or more runs is better on the same images, by how much, and how sure that is.
 
-Shapes: R runs, N pictures, C classes, B replicates. A difference is a later run minus an earlier one: positive where the later is
+Shapes: R runs, N images, C classes, B replicates. A difference is a later run minus an earlier one: positive where the later is
 better. Everything is defined in docs/reference/metrics.md, section Comparing runs.
 """
 
@@ -54,7 +54,7 @@ class Difference:
 
     ap_C, low_C, high_C   difference in average precision, and its 95% paired bootstrap interval
     p_C, p_holm_C         two-sided, of the paired permutation test; and corrected for looking at all classes
-    changes               per class, the pictures that are right in one and wrong in the other; empty where a run has ranks only
+    changes               per class, the images that are right in one and wrong in the other; empty where a run has ranks only
     """
 
     mean: MeanDifference
@@ -73,7 +73,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """R runs on the same N pictures and C classes; prints as a table.
+    """R runs on the same N images and C classes; prints as a table.
 
     names                    R names; the first is what the others are compared with
     sources, checkpoint_ids  R; as the tables have them
@@ -82,14 +82,14 @@ class Comparison:
     ap_RC, mean_aps          average precision of each run, and its mAP with interval
     differences              R - 1: each later run minus the first
     pairs                    the difference in mAP of every pair, later minus earlier
-    num_pictures_left_out, classes_left_out, num_labels_left_out   see `polytag.metrics.pairing.Paired`
+    num_images_left_out, classes_left_out, num_labels_left_out   see `polytag.metrics.pairing.Paired`
     """
 
     names: tuple[str, ...]
     sources: tuple[str, ...]
     checkpoint_ids: tuple[str, ...]
     label_set: LabelSet
-    num_pictures: int
+    num_images: int
     support_C: np.ndarray
     num_negative_C: np.ndarray
     num_unknown_C: np.ndarray
@@ -101,7 +101,7 @@ class Comparison:
     num_replicates: int
     num_permutations: int
     seed: int
-    num_pictures_left_out: tuple[int, ...]
+    num_images_left_out: tuple[int, ...]
     classes_left_out: tuple[tuple[str, ...], ...]
     num_labels_left_out: int
 
@@ -128,15 +128,15 @@ def compare(
     num_permutations: int | None = None,
     seed: int = 0,
 ) -> Comparison:
-    """Compare runs that scored the same pictures; each later one with the first, and in mAP every pair.
+    """Compare runs that scored the same images; each later one with the first, and in mAP every pair.
 
     `names` of the runs; "A", "B", ... where none are given. `thresholds` of each run by class name, 0.5 where none is given,
-    decide which pictures are right. `intersect` compares on the pictures and classes that all have. The `num_changed` pictures of
+    decide which images are right. `intersect` compares on the images and classes that all have. The `num_changed` images of
     each class that changed sides with the largest change of probability are listed. `num_permutations` is
     `default_permutations` of the table where it is not given. Seeded: the same tables give the same numbers.
 
     The interval is the percentile bootstrap of the paired difference (Efron and Tibshirani 1993, chapter 13: both runs on the same
-    drawn pictures); the p-value that of the paired permutation test on ranks (`significance.swap_test`), corrected by Holm (1979).
+    drawn images); the p-value that of the paired permutation test on ranks (`significance.swap_test`), corrected by Holm (1979).
     Raises UsageError for fewer than two runs, names that are not one for each or not distinct, or a threshold outside [0, 1];
     PredictionsError for tables that cannot be paired.
     """
@@ -192,7 +192,7 @@ def compare(
         sources=tuple(table.source for table in tables),
         checkpoint_ids=tuple(table.checkpoint_id for table in tables),
         label_set=label_set,
-        num_pictures=len(target_NC),
+        num_images=len(target_NC),
         support_C=(target_NC == 1).sum(axis=0),
         num_negative_C=(target_NC == 0).sum(axis=0),
         num_unknown_C=(target_NC < 0).sum(axis=0),
@@ -207,19 +207,19 @@ def compare(
         num_replicates=num_replicates,
         num_permutations=num_permutations,
         seed=seed,
-        num_pictures_left_out=paired.num_pictures_left_out,
+        num_images_left_out=paired.num_images_left_out,
         classes_left_out=paired.classes_left_out,
         num_labels_left_out=paired.num_labels_left_out,
     )
 
 
-def default_permutations(num_pictures: int, num_classes: int) -> int:
+def default_permutations(num_images: int, num_classes: int) -> int:
     """How many permutations a table of this size gets: 9,999 where that takes about a second, down to 999 where it takes more.
 
     The smallest possible p is 1 / (1 + permutations), and Holm's correction multiplies it by the number of classes: 50 for each
     class, up to 4,999 in all, leave it room, where they take no more than half a minute.
     """
-    a_second = _WORK // (num_pictures * num_classes)
+    a_second = _WORK // (num_images * num_classes)
     for_holm = min(50 * num_classes, 5_000, 30 * a_second)
     return min(9_999, max(999, for_holm // 100 * 100 - 1, a_second // 1000 * 1000 - 1))
 

@@ -43,11 +43,11 @@ def comparison_notes(comparison: "Comparison") -> list[str]:
         f"all {_counted(num_scored, 'classes')}" if num_scored == len(c.label_set) else f"the {_counted(num_scored, 'classes')}"
     )
     tail = "." if num_scored == len(c.label_set) else f" of {len(c.label_set)} that have a positive."
-    notes = [f"Paired by id on the same {_counted(c.num_pictures, 'pictures')} and on {classes}{tail}"]
+    notes = [f"Paired by id on the same {_counted(c.num_images, 'images')} and on {classes}{tail}"]
     left = [
-        f"{_counted(pictures, 'pictures')} and {_counted(len(names), 'classes')} of {run}" + (f" ({_some(names)})" if names else "")
-        for run, pictures, names in zip(c.names, c.num_pictures_left_out, c.classes_left_out, strict=True)
-        if pictures or names
+        f"{_counted(images, 'images')} and {_counted(len(names), 'classes')} of {run}" + (f" ({_some(names)})" if names else "")
+        for run, images, names in zip(c.names, c.num_images_left_out, c.classes_left_out, strict=True)
+        if images or names
     ]
     if c.num_labels_left_out:
         left.append(f"{_counted(c.num_labels_left_out, 'labels')} on which the runs disagree")
@@ -66,9 +66,9 @@ def comparison_notes(comparison: "Comparison") -> list[str]:
         notes.append(f"No p of a class can fall below {smallest:.2f} after {c.num_permutations:,} permutations: ask for more.")
     if any(difference.changes for difference in c.differences):
         at = "a probability of " + f"{c.threshold_RC.flat[0]:g}" if len(set(c.threshold_RC.flat)) == 1 else "each run's thresholds"
-        notes.append(f"gained, lost: pictures that are right only in the later run, only in {c.names[0]}, at {at}.")
+        notes.append(f"gained, lost: images that are right only in the later run, only in {c.names[0]}, at {at}.")
     else:
-        notes.append("Which pictures changed sides is not known: a run has ranks in place of probabilities.")
+        notes.append("Which images changed sides is not known: a run has ranks in place of probabilities.")
     return notes
 
 
@@ -178,7 +178,7 @@ def shortened(name: str) -> str:
 
 
 def _counted(number: int, unit: str) -> str:
-    singular = {"classes": "class", "pictures": "picture", "labels": "label"}
+    singular = {"classes": "class", "images": "image", "labels": "label"}
     return f"{number:,} {singular[unit] if number == 1 else unit}"
 
 
@@ -195,7 +195,7 @@ def comparison_to_json(comparison: "Comparison") -> dict[str, object]:
     c = comparison
     return {
         "version": 1,
-        "num_pictures": c.num_pictures,
+        "num_images": c.num_images,
         "num_labels_left_out": c.num_labels_left_out,
         "num_replicates": c.num_replicates,
         "num_permutations": c.num_permutations,
@@ -209,7 +209,7 @@ def comparison_to_json(comparison: "Comparison") -> dict[str, object]:
                 "low": _value(c.mean_aps[run].low),
                 "high": _value(c.mean_aps[run].high),
                 "num_classes": c.mean_aps[run].count,
-                "num_pictures_left_out": c.num_pictures_left_out[run],
+                "num_images_left_out": c.num_images_left_out[run],
                 "classes_left_out": list(c.classes_left_out[run]),
             }
             for run, name in enumerate(c.names)
@@ -262,16 +262,16 @@ def _class_to_json(comparison: "Comparison", difference: "Difference", column: i
             "num_lost": changes.num_lost,
             "p": _value(changes.p),
             "p_holm": _value(changes.p_holm),
-            "pictures": [
+            "images": [
                 {
-                    "id": picture.id,
-                    "picture": picture.picture_path,
-                    "gained": picture.gained,
-                    "target": int(picture.present),
-                    "probability": picture.probability_second,
-                    "probability_minus": picture.probability_first,
+                    "id": image.id,
+                    "image": image.image_path,
+                    "gained": image.gained,
+                    "target": int(image.present),
+                    "probability": image.probability_second,
+                    "probability_minus": image.probability_first,
                 }
-                for picture in changes.pictures
+                for image in changes.images
             ],
         }
     return values

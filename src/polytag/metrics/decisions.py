@@ -14,7 +14,7 @@ from polytag.scores import Mean
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Counts:
-    """True and false positives and negatives of every class, over its known pictures."""
+    """True and false positives and negatives of every class, over its known images."""
 
     tp_C: np.ndarray
     fp_C: np.ndarray
@@ -59,7 +59,7 @@ def decide(probability_NC: np.ndarray, *, threshold_C: np.ndarray) -> np.ndarray
 
 
 def decide_top(probability_NC: np.ndarray, *, threshold_C: np.ndarray, k: int = 3) -> np.ndarray:
-    """Boolean N x C: among the picture's k highest *and* above the threshold (ML-GCN's "top-3"). Ties go to the earlier class."""
+    """Boolean N x C: among the image's k highest *and* above the threshold (ML-GCN's "top-3"). Ties go to the earlier class."""
     highest = np.argsort(-probability_NC, axis=1, kind="stable")[:, :k]
     chosen = np.zeros(probability_NC.shape, bool)
     np.put_along_axis(chosen, highest, True, axis=1)

@@ -22,7 +22,7 @@ from polytag.metrics.ap import (
 )
 from polytag.metrics.bootstrap import intervals_of, percentiles, replicate_means, replicates, weights_of
 from polytag.metrics.decisions import averages_of, count, decide, decide_top
-from polytag.metrics.per_picture import PictureRankings, picture_rankings
+from polytag.metrics.per_image import ImageRankings, image_rankings
 from polytag.metrics.proportions import wilson
 from polytag.metrics.reliability import brier_score, calibration_error
 from polytag.metrics.tail import tail_accuracy, tail_thresholds
@@ -50,8 +50,8 @@ def judge_predictions(
     tail_start = float(threshold_C[0]) if (threshold_C == threshold_C[0]).all() and 0 < threshold_C[0] < 1 else 0.5
 
     ap_C, ap_voc10_C, ap_voc07_C, roc_auc_C = np.array(of_every_class(target_NC, logit_NC, _areas)).reshape(-1, 4).T
-    pictures = picture_rankings(target_NC, logit_NC)
-    intervals = _intervals(target_NC, logit_NC, pictures, num_replicates=num_replicates, seed=seed)
+    images = image_rankings(target_NC, logit_NC)
+    intervals = _intervals(target_NC, logit_NC, images, num_replicates=num_replicates, seed=seed)
     support_C = (target_NC == 1).sum(axis=0)
     brier_C, calibration_error_C = _reliability(target_NC, probability_NC)
 
@@ -65,9 +65,9 @@ def judge_predictions(
         "mAP_voc10": _mean(ap_voc10_C),
         "weighted_AP": replace(_mean(ap_C, interval=intervals.weighted), value=_weighted(ap_C, support_C)),
         "micro_AP": micro_average_precision(target_NC, logit_NC),
-        "samples_AP": _mean(pictures.ap_N, unit="pictures", interval=intervals.samples),
-        "coverage": _mean(pictures.coverage_N, unit="pictures", interval=intervals.coverage),
-        "ranking_loss": _mean(pictures.ranking_loss_N, unit="pictures", interval=intervals.ranking_loss),
+        "samples_AP": _mean(images.ap_N, unit="images", interval=intervals.samples),
+        "coverage": _mean(images.coverage_N, unit="images", interval=intervals.coverage),
+        "ranking_loss": _mean(images.ranking_loss_N, unit="images", interval=intervals.ranking_loss),
         "ROC_AUC": _mean(roc_auc_C),
         **averages_of(counts),
         **averages_of(top, prefix="top3_"),
@@ -78,7 +78,7 @@ def judge_predictions(
     }
     return Scores(
         label_set=predictions.label_set,
-        num_pictures=len(predictions),
+        num_images=len(predictions),
         threshold_C=threshold_C,
         ap_C=ap_C,
         ap_low_C=intervals.low_C,
@@ -146,7 +146,7 @@ def _reliability(target_NC: np.ndarray, probability_NC: np.ndarray) -> tuple[np.
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Intervals:
-    """95% bootstrap intervals over pictures: of each class's AP, and (low, high) of the averages made of whole pictures."""
+    """95% bootstrap intervals over images: of each class's AP, and (low, high) of the averages made of whole images."""
 
     low_C: np.ndarray
     high_C: np.ndarray
@@ -157,14 +157,12 @@ class _Intervals:
     ranking_loss: tuple[float, float]
 
 
-def _intervals(
-    target_NC: np.ndarray, logit_NC: np.ndarray, pictures: PictureRankings, *, num_replicates: int, seed: int
-) -> _Intervals:
-    """All from the same replicates: a class is weighted by the positives that a replicate drew, a picture by how often it was."""
+def _intervals(target_NC: np.ndarray, logit_NC: np.ndarray, images: ImageRankings, *, num_replicates: int, seed: int) -> _Intervals:
+    """All from the same replicates: a class is weighted by the positives that a replicate drew, an image by how often it was."""
     weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed)
     drawn = replicates(target_NC, weight_NB, score_NC=logit_NC)
     of_classes = intervals_of(drawn.ap_BC)
-    samples_B, coverage_B, loss_B = replicate_means([pictures.ap_N, pictures.coverage_N, pictures.ranking_loss_N], weight_NB)
+    samples_B, coverage_B, loss_B = replicate_means([images.ap_N, images.coverage_N, images.ranking_loss_N], weight_NB)
     with np.errstate(invalid="ignore", divide="ignore"):
         weighted_B = np.nansum(drawn.ap_BC * drawn.support_BC, axis=1) / drawn.support_BC.sum(axis=1)
     return _Intervals(

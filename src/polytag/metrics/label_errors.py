@@ -1,9 +1,9 @@
 """Labels that a model disbelieves: ranked, counted and honest about what cannot be counted.
 
-Shapes: N pictures, C classes. Each class is a binary problem of its own. Scores must come from a model that did not learn from
+Shapes: N images, C classes. Each class is a binary problem of its own. Scores must come from a model that did not learn from
 these labels: validation, or out-of-fold.
 
-A probability here is the model's, mended by Platt's map that was fitted on other pictures (`metrics/calibration.py`). Suspects are
+A probability here is the model's, mended by Platt's map that was fitted on other images (`metrics/calibration.py`). Suspects are
 ranked by it alone: the lower the probability of the given label, the more suspect (self-confidence; with two answers the
 normalised margin has the same order). How many labels are wrong is estimated by confident learning: Northcutt, Jiang, Chuang 2021,
 "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 1373, equations 1 to 3, arXiv:1911.00068.
@@ -47,7 +47,7 @@ class Suspect:
     probability: float
     belief: float
     is_counted: bool
-    picture_path: str
+    image_path: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +55,11 @@ class ClassSuspects:
     """One class: how many labels there are, how many of them are estimated to be wrong, and which are suspect.
 
     num_present, num_absent, num_unknown   labels given
-    wrong_present     estimated number of pictures labelled with the class that lack it; NaN where it cannot be told
-    wrong_absent      estimated number of pictures labelled without the class that have it; NaN where it cannot be told
+    wrong_present     estimated number of images labelled with the class that lack it; NaN where it cannot be told
+    wrong_absent      estimated number of images labelled without the class that have it; NaN where it cannot be told
     num_fill_in       unknown labels that are more likely present than not
     reason            why there is no estimate, or ""
-    present, absent   suspects among the pictures labelled with and without the class, most suspect first
+    present, absent   suspects among the images labelled with and without the class, most suspect first
     unknown           unknown labels that are probably present, most probable first
     """
 
@@ -87,7 +87,7 @@ class LabelSuspects:
 
     label_set: LabelSet
     source: str
-    num_pictures: int
+    num_images: int
     top: int
     classes: tuple[ClassSuspects, ...]
 
@@ -107,7 +107,7 @@ class LabelSuspects:
         """The same as a JSON object; `docs/howto/label-errors.md` lists its keys. NaN becomes None."""
         return {
             "source": self.source,
-            "num_pictures": self.num_pictures,
+            "num_images": self.num_images,
             "top": self.top,
             "per_class": {part.name: _class_to_json(part) for part in self.classes},
         }
@@ -123,7 +123,7 @@ def find_suspects(
     fewer than FEWEST_POSITIVES known positives or negatives, or that the scores do not rank, is listed without an estimate. The
     model's own mistakes are counted as wrong labels too: no score can tell them apart, so read an estimate as "at most about".
 
-    Raises UsageError for an unknown class or a `top` below 1, PredictionsError for ranks and for fewer pictures than folds.
+    Raises UsageError for an unknown class or a `top` below 1, PredictionsError for ranks and for fewer images than folds.
     """
     if top < 1:
         raise UsageError("nothing to list", where="top", got=str(top), expected="1 or more")
@@ -132,7 +132,7 @@ def find_suspects(
     return LabelSuspects(
         label_set=predictions.label_set,
         source=predictions.source,
-        num_pictures=len(predictions),
+        num_images=len(predictions),
         top=top,
         classes=tuple(
             _class_suspects(predictions, column, logit_N=fit.cross_fitted_logit_NC[:, column], note=fit.notes[column], top=top)
@@ -145,7 +145,7 @@ def find_suspects(
 class ConfidentJoint:
     """Counts of confident learning for one class, [given][believed] with 0 absent and 1 present, and the thresholds that made them.
 
-    counts_22   pictures whose given label is the row and whose confident label is the column; others are in no cell
+    counts_22   images whose given label is the row and whose confident label is the column; others are in no cell
     threshold_2 mean probability of "absent" where absent was given, of "present" where present was, but 1/2 at least
     """
 
@@ -159,7 +159,7 @@ class ConfidentJoint:
 
 
 def confident_joint(target_N: np.ndarray, probability_N: np.ndarray) -> ConfidentJoint:
-    """Count the pictures whose given and confident labels differ; unknown labels (-1) count nowhere.
+    """Count the images whose given and confident labels differ; unknown labels (-1) count nowhere.
 
     A label is confident where its probability reaches the mean that it has where it was given (Northcutt et al., equation 2). That
     mean of a rare class may be 0.05: such a label would be "confident" where its opposite is nearly certain. Here no label is below
@@ -237,7 +237,7 @@ def _class_suspects(predictions: Predictions, column: int, *, logit_N: np.ndarra
                 probability=float(probability_N[row]),
                 belief=float(belief_N[row]),
                 is_counted=not reason and bool((1 - probability_N[row] if given == PRESENT else probability_N[row]) >= limit),
-                picture_path=predictions.picture_paths[row],
+                image_path=predictions.image_paths[row],
             )
             for row in order
         )
@@ -285,7 +285,7 @@ def _class_to_json(part: ClassSuspects) -> dict[str, object]:
                 "given": MEANINGS[suspect.given],
                 "probability": suspect.probability,
                 "is_counted": suspect.is_counted,
-                "picture_path": suspect.picture_path,
+                "image_path": suspect.image_path,
             }
             for suspect in (*part.suspects, *part.unknown)
         ],

@@ -1,6 +1,6 @@
-"""What some pictures, left out, change: the same metrics without them, and the paired difference in mAP.
+"""What some images, left out, change: the same metrics without them, and the paired difference in mAP.
 
-Shapes: N pictures, C classes, B replicates.
+Shapes: N images, C classes, B replicates.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from polytag.scores import Mean, Scores
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WithoutSome:
-    """Scores of the pictures that stay, and how much more the mAP of all was.
+    """Scores of the images that stay, and how much more the mAP of all was.
 
-    scores       of the pictures that stay
+    scores       of the images that stay
     difference   mAP of all minus mAP without, over the classes that have a positive in both; 95% interval by paired bootstrap: each
-                 replicate draws from all pictures, and both means are taken on what it drew
+                 replicate draws from all images, and both means are taken on what it drew
     """
 
     num_left_out: int
@@ -37,14 +37,14 @@ def leave_out(
     num_replicates: int = 1000,
     seed: int = 0,
 ) -> WithoutSome:
-    """Judge again without some pictures. Raises PredictionsError where none would stay."""
+    """Judge again without some images. Raises PredictionsError where none would stay."""
     stays_N = ~np.asarray(is_left_out_N, bool)
     if not stays_N.any():
         raise PredictionsError(
-            "without these pictures none is left",
+            "without these images none is left",
             where=predictions.source,
             got=f"all {len(predictions):,} left out",
-            expected="at least one picture that stays",
+            expected="at least one image that stays",
         )
     scores = judge_predictions(predictions.take(stays_N), threshold=threshold, num_replicates=num_replicates, seed=seed)
     target_NC, score_NC = predictions.target_NC, predictions.logit_NC

@@ -2,16 +2,16 @@
 
 A class counts as predicted where its probability is strictly above the threshold, so what matters are the gaps between
 neighbouring distinct scores. Without a confidence the best gap is taken as it looks: a choice that promises nothing. With one, the
-choice is proved (shapes: N known pictures of a class, K candidates):
+choice is proved (shapes: N known images of a class, K candidates):
 
 precision  Learn then Test (Angelopoulos, Bates, Candès, Jordan, Lei 2021, arXiv:2110.01052, section 3): the candidates are the k-th
-           highest scores for K ranks fixed by N and the goal alone. Given the score at rank k + 1, the pictures above it are a
-           sample of all pictures above it, so their positives are binomial with the true precision, and the Clopper-Pearson lower
+           highest scores for K ranks fixed by N and the goal alone. Given the score at rank k + 1, the images above it are a
+           sample of all images above it, so their positives are binomial with the true precision, and the Clopper-Pearson lower
            bound at level risk / K is below it but with probability risk / K (Bonferroni). Ranks, not probabilities, so the scale of
-           the scores and any increasing calibration of them, even on the same pictures, leave the proof alone.
+           the scores and any increasing calibration of them, even on the same images, leave the proof alone.
 recall     falls with the threshold, so one order statistic of the positives suffices, without correction: Wilks 1941, *Ann. Math.
            Statist.* 12, 91 (the same as a risk-controlling set: Bates et al. 2021, arXiv:2101.02703).
-top        likewise, of all pictures' scores.
+top        likewise, of all images' scores.
 """
 
 import math
@@ -63,17 +63,17 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """The threshold of one class, and what it gives on the pictures that it was chosen on.
+    """The threshold of one class, and what it gives on the images that it was chosen on.
 
     threshold       probability in [0, 1]; NEVER or ALWAYS where the goal was not attainable
     attainable      False where the data cannot support the goal; `reason` says why
-    num_known       pictures with a known label, of which num_positives have the class
-    num_predicted   known pictures above the threshold, of which num_right have the class
-    share           of all pictures, known or not: how many are above the threshold
+    num_known       images with a known label, of which num_positives have the class
+    num_predicted   known images above the threshold, of which num_right have the class
+    share           of all images, known or not: how many are above the threshold
     precision, recall   NaN where nothing is predicted, or no positive is known
     precision_low .. recall_high   95% Clopper-Pearson intervals of those proportions, not corrected for the choice
     bound           what is guaranteed: precision or recall at least this, or share at most this; NaN without a guarantee
-    num_needed      the fewest positives (for "top": pictures) that could have attained the goal, at best; 0 without a guarantee
+    num_needed      the fewest positives (for "top": images) that could have attained the goal, at best; 0 without a guarantee
     """
 
     name: str
@@ -105,7 +105,7 @@ class OperatingPoints:
     goal: Goal
     confidence: float | None
     joint: bool
-    num_pictures: int
+    num_images: int
     points: tuple[OperatingPoint, ...]
 
     @property
@@ -119,9 +119,9 @@ def choose_thresholds(
 ) -> OperatingPoints:
     """Choose the threshold of every class on predictions with their truth.
 
-    With a `confidence`, a class's true precision (recall, share) on new pictures from the same source reaches the goal with that
-    probability over the pictures drawn here; `joint` makes that all classes at once, by giving each the C-th part of the risk.
-    The proof needs pictures that the model was not trained on, drawn as the new ones will be, and an N that did not depend on them.
+    With a `confidence`, a class's true precision (recall, share) on new images from the same source reaches the goal with that
+    probability over the images drawn here; `joint` makes that all classes at once, by giving each the C-th part of the risk.
+    The proof needs images that the model was not trained on, drawn as the new ones will be, and an N that did not depend on them.
 
     Where the goal cannot be attained, the class is never predicted (precision, top) or always predicted (recall); for "f1" and
     without a known positive it stays at 0.5. Raises UsageError for a confidence outside (0, 1), or one for a goal that has no
@@ -151,7 +151,7 @@ def choose_thresholds(
         _choose(name, predictions.target_NC[:, column], probability_NC[:, column], goal=goal, risk=risk)
         for column, name in enumerate(predictions.label_set)
     )
-    return OperatingPoints(goal=goal, confidence=confidence, joint=joint, num_pictures=len(predictions), points=points)
+    return OperatingPoints(goal=goal, confidence=confidence, joint=joint, num_images=len(predictions), points=points)
 
 
 def points_at(predictions: Predictions, *, threshold_C: np.ndarray) -> OperatingPoints:
@@ -161,7 +161,7 @@ def points_at(predictions: Predictions, *, threshold_C: np.ndarray) -> Operating
         _point(name, predictions.target_NC[:, column], probability_NC[:, column], _Choice(threshold=float(threshold_C[column])))
         for column, name in enumerate(predictions.label_set)
     )
-    return OperatingPoints(goal=Goal(kind="default"), confidence=None, joint=False, num_pictures=len(predictions), points=points)
+    return OperatingPoints(goal=Goal(kind="default"), confidence=None, joint=False, num_images=len(predictions), points=points)
 
 
 def clopper_pearson(num_right: int, num_tried: int, *, risk: float) -> tuple[float, float]:
@@ -177,10 +177,10 @@ def clopper_pearson(num_right: int, num_tried: int, *, risk: float) -> tuple[flo
 
 
 def precision_ranks(num_known: int, *, level: float, risk: float) -> np.ndarray:
-    """The ranks that are looked at for a guaranteed precision: at most 20, evenly spaced in their logarithm, up to all pictures.
+    """The ranks that are looked at for a guaranteed precision: at most 20, evenly spaced in their logarithm, up to all images.
 
     They depend on nothing that was seen. The first is the fewest predictions that could prove the level, if all were right; none
-    where there are not that many pictures.
+    where there are not that many images.
     """
     first = _fewest(level, risk / NUM_CANDIDATES)
     if first > num_known:
@@ -270,15 +270,15 @@ def _best(positive_P: np.ndarray, known_N: np.ndarray, *, goal: Goal) -> _Choice
 
 
 def _top(every_N: np.ndarray, *, level: float) -> _Choice:
-    """At most this share of the pictures; a tie that would exceed it is left out whole."""
+    """At most this share of the images; a tie that would exceed it is left out whole."""
     most = math.floor(level * len(every_N) + 1e-9)
     if not most:
-        reason = f"{len(every_N)} pictures; at least {math.ceil(1 / level - 1e-9)} have one at the top"
+        reason = f"{len(every_N)} images; at least {math.ceil(1 / level - 1e-9)} have one at the top"
         return _Choice(threshold=NEVER, attainable=False, reason=reason)
     score_K, threshold_K = _gaps(every_N)
     fits_K = _num_at_least(every_N, score_K) <= most
     if not fits_K.any():
-        return _Choice(threshold=NEVER, attainable=False, reason="more pictures than that are tied at the top")
+        return _Choice(threshold=NEVER, attainable=False, reason="more images than that are tied at the top")
     return _Choice(threshold=float(threshold_K[fits_K][-1]))
 
 
@@ -342,19 +342,19 @@ def _guaranteed_recall(positive_P: np.ndarray, known_N: np.ndarray, *, level: fl
 
 def _guaranteed_top(every_N: np.ndarray, *, level: float, risk: float) -> _Choice:
     """Above the score at the largest rank k whose true share above it, Beta(k + 1, N - k) at the most, stays within the level."""
-    num_pictures, needed = len(every_N), _fewest(1 - level, risk)
-    k = _proved_top(num_pictures, level, risk)
+    num_images, needed = len(every_N), _fewest(1 - level, risk)
+    k = _proved_top(num_images, level, risk)
     if k < 0:
-        reason = f"{_counted(num_pictures, 'picture')}; at least {needed} are needed"
+        reason = f"{_counted(num_images, 'image')}; at least {needed} are needed"
         return _Choice(threshold=NEVER, attainable=False, reason=reason, num_needed=needed)
-    bound = float(betaincinv(k + 1, num_pictures - k, 1 - risk))
+    bound = float(betaincinv(k + 1, num_images - k, 1 - risk))
     return _Choice(threshold=float(every_N[k]), bound=bound, num_needed=needed)
 
 
 @lru_cache(maxsize=16)  # the same for every class
-def _proved_top(num_pictures: int, level: float, risk: float) -> int:
-    k_N = np.arange(num_pictures)
-    return int((betainc(k_N + 1, num_pictures - k_N, level) >= 1 - risk).sum()) - 1  # falls with k
+def _proved_top(num_images: int, level: float, risk: float) -> int:
+    k_N = np.arange(num_images)
+    return int((betainc(k_N + 1, num_images - k_N, level) >= 1 - risk).sum()) - 1  # falls with k
 
 
 def _fewest(level: float, risk: float) -> int:

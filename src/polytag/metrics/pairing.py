@@ -1,4 +1,4 @@
-"""Tables of scores brought onto the same pictures, classes and truth, or refused with examples of where they differ."""
+"""Tables of scores brought onto the same images, classes and truth, or refused with examples of where they differ."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,31 +14,31 @@ _TARGET = {PRESENT: "present", ABSENT: "absent", UNKNOWN: "unknown"}
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Paired:
-    """R tables whose rows are the same pictures and whose columns are the same classes, both in the order of the first.
+    """R tables whose rows are the same images and whose columns are the same classes, both in the order of the first.
 
     tables                   their `target_NC` are equal
-    num_pictures_left_out    R: pictures of each table that another lacks
+    num_images_left_out    R: images of each table that another lacks
     classes_left_out         R: class names of each table that another lacks
     num_labels_left_out      labels on which the tables disagreed; they are unknown now
     """
 
     tables: tuple[Predictions, ...]
-    num_pictures_left_out: tuple[int, ...]
+    num_images_left_out: tuple[int, ...]
     classes_left_out: tuple[tuple[str, ...], ...]
     num_labels_left_out: int
 
 
 def pair(tables: Sequence[Predictions], *, names: Sequence[str], intersect: bool = False) -> Paired:
-    """Pair tables by picture id and class name; the order of either does not matter.
+    """Pair tables by image id and class name; the order of either does not matter.
 
-    Raises PredictionsError, naming examples, where the tables differ in classes, in pictures or in the label of a picture. With
+    Raises PredictionsError, naming examples, where the tables differ in classes, in images or in the label of an image. With
     `intersect`, what only some have is left out and counted, and a label on which they disagree counts as unknown; raises
     PredictionsError where nothing is left.
     """
     class_names = _shared([table.label_set.names for table in tables])
     ids = _shared([table.ids for table in tables])
     if not class_names or not ids:
-        what = "class" if not class_names else "picture"
+        what = "class" if not class_names else "image"
         raise PredictionsError(
             f"the runs have no {what} in common",
             where=_listed(names),
@@ -46,11 +46,11 @@ def pair(tables: Sequence[Predictions], *, names: Sequence[str], intersect: bool
                 f"{name}: {_examples(table.label_set if what == 'class' else table.ids)}"
                 for name, table in zip(names, tables, strict=True)
             ),
-            expected=f"the same {'classes' if what == 'class' else 'pictures'}, by {'name' if what == 'class' else 'id'}",
+            expected=f"the same {'classes' if what == 'class' else 'images'}, by {'name' if what == 'class' else 'id'}",
         )
     if not intersect:
         _refuse_others("classes", [table.label_set.names for table in tables], names=names, num_shared=len(class_names))
-        _refuse_others("pictures", [table.ids for table in tables], names=names, num_shared=len(ids))
+        _refuse_others("images", [table.ids for table in tables], names=names, num_shared=len(ids))
     aligned = [_aligned(table, ids=ids, class_names=class_names) for table in tables]
     disagree_NC = np.any([table.target_NC != aligned[0].target_NC for table in aligned[1:]], axis=0)
     if disagree_NC.any():
@@ -63,12 +63,12 @@ def pair(tables: Sequence[Predictions], *, names: Sequence[str], intersect: bool
             "these predictions carry no truth to be compared on",
             where=_listed(names),
             expected="at least one known label",
-            next_step="give --truth DATA, the labelled data set that the pictures are from",
+            next_step="give --truth DATA, the labelled data set that the images are from",
         )
     kept_classes = set(class_names)
     return Paired(
         tables=tuple(aligned),
-        num_pictures_left_out=tuple(len(table) - len(ids) for table in tables),
+        num_images_left_out=tuple(len(table) - len(ids) for table in tables),
         classes_left_out=tuple(tuple(name for name in table.label_set if name not in kept_classes) for table in tables),
         num_labels_left_out=int(disagree_NC.sum()),
     )
@@ -103,7 +103,7 @@ def _refuse_others(what: str, lists: Sequence[tuple[str, ...]], *, names: Sequen
     for name, items in zip(names[1:], lists[1:], strict=True):
         if set(items) == first:
             continue
-        other, singular = set(items), {"classes": "class", "pictures": "picture"}[what]
+        other, singular = set(items), {"classes": "class", "images": "image"}[what]
         parts = [
             f"{len(only):,} only in {owner}: {_examples(only)}"
             for owner, only in (
@@ -128,12 +128,12 @@ def _disagreement(tables: Sequence[Predictions], *, names: Sequence[str], disagr
     for row, column in np.argwhere(disagree_NC)[:_MAX_EXAMPLES]:
         said = [_TARGET[int(table.target_NC[row, column])] for table in tables]
         other = next(number for number, text in enumerate(said) if text != said[0])
-        picture = f"{first.ids[row]!r}, class {first.label_set.names[column]!r}"
-        examples.append(f"{picture}: {said[0]} in {names[0]}, {said[other]} in {names[other]}")
-    num_labels, num_pictures = int(disagree_NC.sum()), int(disagree_NC.any(axis=1).sum())
+        image = f"{first.ids[row]!r}, class {first.label_set.names[column]!r}"
+        examples.append(f"{image}: {said[0]} in {names[0]}, {said[other]} in {names[other]}")
+    num_labels, num_images = int(disagree_NC.sum()), int(disagree_NC.any(axis=1).sum())
     return PredictionsError(
         f"the runs disagree on {num_labels:,} {'label' if num_labels == 1 else 'labels'} "
-        f"of {num_pictures:,} {'picture' if num_pictures == 1 else 'pictures'}",
+        f"of {num_images:,} {'image' if num_images == 1 else 'images'}",
         where=_listed(names),
         got="; ".join(examples) + ("; ..." if num_labels > len(examples) else ""),
         expected="one truth for all runs",

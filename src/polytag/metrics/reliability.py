@@ -14,9 +14,9 @@ def brier_score(target_N: np.ndarray, probability_N: np.ndarray) -> float:
 
 
 def calibration_error(target_N: np.ndarray, probability_N: np.ndarray, *, num_bins: int = NUM_BINS) -> float:
-    """Expected calibration error over bins of equally many pictures (Nguyen, O'Connor 2015, arXiv:1508.05154); known labels only.
+    """Expected calibration error over bins of equally many images (Nguyen, O'Connor 2015, arXiv:1508.05154); known labels only.
 
-    Pictures are in bins by rank, and equal probabilities in one bin, so their order changes nothing. NaN without a picture.
+    Images are in bins by rank, and equal probabilities in one bin, so their order changes nothing. NaN without an image.
     """
     known = target_N >= 0
     mean_B, share_B, count_B = reliability(target_N[known], probability_N[known], num_bins=num_bins)
@@ -26,9 +26,9 @@ def calibration_error(target_N: np.ndarray, probability_N: np.ndarray, *, num_bi
 def reliability(
     target_N: np.ndarray, probability_N: np.ndarray, *, num_bins: int = NUM_BINS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The reliability curve: mean probability, share of positives and number of pictures of each bin, ascending; known labels only.
+    """The reliability curve: mean probability, share of positives and number of images of each bin, ascending; known labels only.
 
-    At most `num_bins`, of equally many pictures as far as ties allow.
+    At most `num_bins`, of equally many images as far as ties allow.
     """
     distinct_D, which_N = np.unique(probability_N, return_inverse=True)
     count_D = np.bincount(which_N, minlength=len(distinct_D))

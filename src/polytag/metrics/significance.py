@@ -1,6 +1,6 @@
 """Whether a difference in average precision could be chance: the paired permutation test, and Holm's correction.
 
-Shapes: N pictures, C classes, B permutations, S distinct scores of positives.
+Shapes: N images, C classes, B permutations, S distinct scores of positives.
 """
 
 import os
@@ -26,15 +26,15 @@ class SwapTest:
 def swap_test(
     target_NC: np.ndarray, first_NC: np.ndarray, second_NC: np.ndarray, *, num_permutations: int, seed: int = 0
 ) -> SwapTest:
-    """Paired permutation test of two runs' scores of the same pictures, against "which run a score came from does not matter".
+    """Paired permutation test of two runs' scores of the same images, against "which run a score came from does not matter".
 
-    Each permutation swaps the two runs' scores of every picture, of all its classes together, with probability one half, and takes
+    Each permutation swaps the two runs' scores of every image, of all its classes together, with probability one half, and takes
     the difference in AP again. p = (1 + permutations whose difference is at least as large, either way) / (1 + permutations), so
     it is never 0 (Phipson and Smyth 2010; the test is Fisher's, for rankings in Smucker, Allan and Carterette 2007). Runs on
     different scales can be swapped, for scores are first replaced by their ranks in their own run, which changes no AP; see
     `common_scale`.
 
-    Measured where there is no difference, with 150 and 200 pictures: p is at most 0.05 in 4.5% to 5.8% of pairs of runs for mAP
+    Measured where there is no difference, with 150 and 200 images: p is at most 0.05 in 4.5% to 5.8% of pairs of runs for mAP
     and for classes of 8 to 60 positives; in 1% to 4.5% for classes of 3 or 5, of which few differences are possible.
     """
     num_classes = target_NC.shape[1]
@@ -58,7 +58,7 @@ def swap_test(
 
 
 def common_scale(first_K: np.ndarray, second_K: np.ndarray, *, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two runs' scores of K pictures on one scale: whole ranks for the first, a quarter above or below them for the second.
+    """Two runs' scores of K images on one scale: whole ranks for the first, a quarter above or below them for the second.
 
     Order and ties within a run stay as they are. Where a rank of one run meets the same rank of the other, a coin says which is
     higher, for scores would not tie; `swap_test` tosses anew for every 250 permutations, so that no p hangs on one toss.
@@ -84,7 +84,7 @@ def holm(p_C: np.ndarray) -> np.ndarray:
 class _SwappedClass:
     """One class, both runs' scores in one descending list cut at the S scores where either run has a positive.
 
-    A picture adds 1 to the segment of the run that is kept and takes 1 from that of the other: `sign_SN` over the known pictures,
+    An image adds 1 to the segment of the run that is kept and takes 1 from that of the other: `sign_SN` over the known images,
     `sign_of_positives_SN` over the positives. `second_S` and `both_S` count all entries of the second run and of both,
     `second_positive_S` and `both_positive_S` the positives among them.
     """
@@ -107,7 +107,7 @@ def _swapped_class(target_N: np.ndarray, known: np.ndarray, score_first: np.ndar
     )  # the highest score is in segment 0; what is below every positive is in none
 
     def signs(chosen: np.ndarray) -> csr_array:
-        """+1 where the first run puts a picture, -1 where the second does."""
+        """+1 where the first run puts an image, -1 where the second does."""
         rows = np.concatenate([segment_first[chosen], segment_second[chosen]])
         values = np.repeat(np.array([1, -1], np.float32), len(rows) // 2)
         inside = rows < num_segments
@@ -136,7 +136,7 @@ def _difference(table: tuple[np.ndarray, np.ndarray, np.ndarray], kept_NB: np.nd
 
 
 def _after_swaps(swapped: _SwappedClass, kept_NB: np.ndarray) -> np.ndarray:
-    """The same, each picture's scores kept (1) or swapped (0). The first run's entries are counted; the second has the rest."""
+    """The same, each image's scores kept (1) or swapped (0). The first run's entries are counted; the second has the rest."""
     gain_SB = swapped.sign_of_positives_SN @ kept_NB + swapped.second_positive_S[:, None]
     predicted_SB = np.cumsum(swapped.sign_SN @ kept_NB + swapped.second_S[:, None], axis=0)
     tp_SB = np.cumsum(gain_SB, axis=0)

@@ -1,6 +1,6 @@
-"""Every metric on parts of the pictures: by the values of a column, or by quantiles of it.
+"""Every metric on parts of the images: by the values of a column, or by quantiles of it.
 
-Shapes: N pictures, C classes, S slices. A slice in which a class has no positive counts fewer classes, so the mAPs of two slices
+Shapes: N images, C classes, S slices. A slice in which a class has no positive counts fewer classes, so the mAPs of two slices
 may be over different ones; the mAP over the classes that every slice has, but slices without any positive, is given beside each.
 """
 
@@ -24,19 +24,19 @@ MAX_NUMBERS = 8
 MAX_SLICES = 50
 
 Value = str | float | None
-"""What a picture has in a column: a text, a number, or nothing: None, "", NaN and infinity are nothing."""
+"""What an image has in a column: a text, a number, or nothing: None, "", NaN and infinity are nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slice:
-    """The pictures of one value, or of one bin, and every metric on them.
+    """The images of one value, or of one bin, and every metric on them.
 
     value       the text or number; of a bin its edges, "0.25 to <0.5", or, of whole numbers, the first and last: "120 to 299"
     shared_map  mAP over the shared classes, with its interval; NaN where the slice has no positive
     """
 
     value: str
-    num_pictures: int
+    num_images: int
     scores: Scores
     shared_map: Mean
 
@@ -47,7 +47,7 @@ class Slices:
 
     edges           of the bins, S + 1 values, each bin without its upper edge but the last; () where every value is a slice
     shared_classes  the classes with a positive in every slice that has a positive of any
-    num_without     pictures that have no value, and are in no slice
+    num_without     images that have no value, and are in no slice
     """
 
     column: str
@@ -72,11 +72,11 @@ def slice_scores(
     num_replicates: int = 1000,
     seed: int = 0,
 ) -> Slices:
-    """Judge the pictures of every value apart; `value_N` has a text, a number or None (in no slice) for each picture.
+    """Judge the images of every value apart; `value_N` has a text, a number or None (in no slice) for each image.
 
     Texts, and up to 8 different numbers, are a slice each. More numbers are cut at their quantiles (numpy's, linear) into
     `num_bins`, fewer where values repeat so often that edges fall together. Intervals as `evaluate`, whose arguments the others
-    are. Raises UsageError where no picture has a value, and where texts would make more than 50 slices.
+    are. Raises UsageError where no image has a value, and where texts would make more than 50 slices.
     """
     assert len(value_N) == len(predictions)
     label_N, labels, edges = _labels(value_N, column=column, num_bins=num_bins)
@@ -98,7 +98,7 @@ def slice_scores(
                 low=intervals.mean_low,
                 high=intervals.mean_high,
             )
-        slices.append(Slice(value=label, num_pictures=len(rows), scores=scores, shared_map=shared))
+        slices.append(Slice(value=label, num_images=len(rows), scores=scores, shared_map=shared))
     return Slices(
         column=column,
         slices=tuple(slices),
@@ -143,9 +143,9 @@ def caveats(slices: Slices) -> list[str]:
             )
         )
     if len(slices.slices) == 1:
-        said.append(f"All pictures have the same value of {slices.column}.")
+        said.append(f"All images have the same value of {slices.column}.")
     if slices.num_without:
-        said.append(f"{slices.num_without:,} pictures have no value of {slices.column} and are in no slice.")
+        said.append(f"{slices.num_without:,} images have no value of {slices.column} and are in no slice.")
     return said
 
 
@@ -153,7 +153,7 @@ def _labels(value_N: Sequence[Value], *, column: str, num_bins: int) -> tuple[np
     """N slice numbers (-1: none), the slices' names, and the edges of bins."""
     distinct = {value for value in value_N if not _is_missing(value)}
     if not distinct:
-        raise UsageError("no picture has a value in the column", where=f"--slice {column}", expected="a value for some pictures")
+        raise UsageError("no image has a value in the column", where=f"--slice {column}", expected="a value for some images")
     numbers = not any(isinstance(value, str) for value in distinct)
     if numbers and len(distinct) > MAX_NUMBERS:
         number_N = np.array([math.nan if _is_missing(value) else float(value) for value in value_N])  # pyright: ignore[reportArgumentType]  no text here

@@ -1,6 +1,6 @@
 """Average precision of scores that come batch by batch: for the validation pass of a training loop, on one machine or on many.
 
-Shapes: N pictures of a batch, C classes, B bins. As everywhere, targets are 1 (present), 0 (absent) or -1 (unknown, which counts
+Shapes: N images of a batch, C classes, B bins. As everywhere, targets are 1 (present), 0 (absent) or -1 (unknown, which counts
 nowhere), equal scores are one step, and a class without a positive is NaN and not counted in the mean.
 """
 
@@ -24,7 +24,7 @@ class StreamedAP:
     ap_C            average precision, scikit-learn's definition; NaN without a positive
     error_bound_C   the exact value lies within ap_C ± this: 0 where scores were kept, computed from the counts where they were
                     binned; NaN without a positive
-    support_C       positives; num_negative_C negatives; num_unknown_C pictures that count for neither
+    support_C       positives; num_negative_C negatives; num_unknown_C images that count for neither
     mean_ap         mAP over the classes that have a positive, and their number; mean_error_bound as above, NaN where there is none
     """
 
@@ -42,9 +42,9 @@ class StreamingAP:
     """Gathers (targets, scores) and gives AP and mAP of all of them, in any division into batches and in any order.
 
     num_classes   C
-    num_bits      None keeps every score as float32: AP is exact, and memory is 5 bytes a decision (picture times class), up to 10
+    num_bits      None keeps every score as float32: AP is exact, and memory is 5 bytes a decision (image times class), up to 10
                   for a moment in `compute`. A number from 10 to 20 keeps, instead, how many positives and negatives fell into each
-                  of 2^num_bits bins a class: 2^(num_bits + 4) bytes a class, for any number of pictures (16: 1 MiB). A bin is the
+                  of 2^num_bits bins a class: 2^(num_bits + 4) bytes a class, for any number of images (16: 1 MiB). A bin is the
                   first num_bits bits of a float32: sign, exponent, and num_bits - 9 bits of the fraction; with 16, numbers that
                   differ by less than 2^-7 of their size may fall together, and numbers that are bfloat16 never do. A bin is one
                   step of the curve, which moves AP by no more than `StreamedAP.error_bound_C`.
@@ -63,7 +63,7 @@ class StreamingAP:
                 got=str(num_bits),
                 expected=f"{FEWEST_BITS} to {MOST_BITS}, or None to keep every score",
             )
-        self.num_classes, self.num_bits, self.num_pictures = num_classes, num_bits, 0
+        self.num_classes, self.num_bits, self.num_images = num_classes, num_bits, 0
         self._num_unknown_C = np.zeros(num_classes, np.int64)
         self._batches: list[tuple[np.ndarray, np.ndarray]] = []  # exact: int8 and float32, never changed once they are here
         num_bins = 0 if num_bits is None else 2**num_bits
@@ -81,7 +81,7 @@ class StreamingAP:
         for where, table in (("score_NC", given_NC), ("target_NC", values_NC)):
             if table.shape != expected:
                 raise UsageError(
-                    "a batch of the wrong shape", where=where, got=str(table.shape), expected=f"{expected} (pictures, classes)"
+                    "a batch of the wrong shape", where=where, got=str(table.shape), expected=f"{expected} (images, classes)"
                 )
         targets = targets_of(values_NC, where="target_NC")
         with np.errstate(over="ignore"):  # told in the next line
@@ -95,7 +95,7 @@ class StreamingAP:
             row_K = targets.ravel()[known].astype(np.int64) * self.num_classes + known % self.num_classes
             np.add.at(self._count_2CB.reshape(-1), (row_K << self.num_bits) + bin_K, 1)
         self._num_unknown_C += (targets < 0).sum(axis=0)
-        self.num_pictures += len(targets)
+        self.num_images += len(targets)
 
     def merge(self, other: "StreamingAP") -> "StreamingAP":
         """What both have seen, as a third; neither is changed. Raises PredictionsError for another number of classes or bits."""
@@ -103,7 +103,7 @@ class StreamingAP:
         if mine != theirs:
             raise PredictionsError("accumulators of different kinds", where="merge", got=theirs, expected=mine)
         both = StreamingAP(self.num_classes, num_bits=self.num_bits)
-        both.num_pictures = self.num_pictures + other.num_pictures
+        both.num_images = self.num_images + other.num_images
         both._batches = self._batches + other._batches
         np.add(self._count_2CB, other._count_2CB, out=both._count_2CB)
         both._num_unknown_C = self._num_unknown_C + other._num_unknown_C
@@ -134,13 +134,13 @@ class StreamingAP:
 
     def __repr__(self) -> str:
         kept = "every score" if self.num_bits is None else f"2^{self.num_bits} bins a class"
-        return f"StreamingAP({counted(self.num_classes, 'classes')}, {counted(self.num_pictures, 'pictures')}, {kept})"
+        return f"StreamingAP({counted(self.num_classes, 'classes')}, {counted(self.num_images, 'images')}, {kept})"
 
 
 def _ap_of_counts(negative_B: np.ndarray, positive_B: np.ndarray) -> tuple[float, float]:
     """AP with every bin as one step, and how far from it the AP of the scores may be.
 
-    Let a bin hold p positives and q negatives below T positives and M pictures in all. The threshold of one of its positives lies
+    Let a bin hold p positives and q negatives below T positives and M images in all. The threshold of one of its positives lies
     somewhere in the bin: precision there is at most (T + p) / (M + p), with every positive before the negatives. It is at least
     (T + i) / (M + q + i) for the i-th positive from the top, with the negatives first. That is concave in i, because T <= M + q, so
     the sum over i = 1 .. p is at least p times the mean of its ends. Both hold for any ties among the scores.

@@ -1,6 +1,6 @@
 """Tail accuracy: how right the most confident predictions are.
 
-Tailacc(t) = sum 1[f(x) = y] 1[f(x) > t] / sum 1[f(x) > t] over the known pictures of a class: of those scored strictly above t, the
+Tailacc(t) = sum 1[f(x) = y] 1[f(x) > t] / sum 1[f(x) > t] over the known images of a class: of those scored strictly above t, the
 share whose decision "present" is right. t runs from the decision threshold up, so above t the decision is always "present".
 """
 
@@ -11,7 +11,7 @@ from polytag.scores import TailAccuracy
 
 
 def tail_accuracy(target_NC: np.ndarray, probability_NC: np.ndarray, *, threshold_K: np.ndarray) -> TailAccuracy:
-    """Tail accuracy of every class at the thresholds, and the mean over the classes that still have a picture above each."""
+    """Tail accuracy of every class at the thresholds, and the mean over the classes that still have an image above each."""
     num_classes, num_thresholds = target_NC.shape[1], len(threshold_K)
     count_CK = np.zeros((num_classes, num_thresholds), np.int64)
     right_CK = np.zeros((num_classes, num_thresholds), np.int64)

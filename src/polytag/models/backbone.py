@@ -73,7 +73,7 @@ def fixed_input_size_px(backbone: str) -> int | None:
 
 
 def require_input_size(model: nn.Module, *, backbone: str, image_size_px: int) -> None:
-    """Raises UsageError for a picture size that the model cannot read; costs one forward pass of one picture."""
+    """Raises UsageError for an image size that the model cannot read; costs one forward pass of one image."""
     training = model.training
     try:
         with torch.inference_mode():
@@ -81,7 +81,7 @@ def require_input_size(model: nn.Module, *, backbone: str, image_size_px: int) -
     except (AssertionError, RuntimeError, ValueError) as error:  # what timm's models raise, each its own
         config = timm.get_pretrained_cfg(backbone)
         raise UsageError(
-            f"the backbone {backbone} cannot read pictures of {image_size_px} px",
+            f"the backbone {backbone} cannot read images of {image_size_px} px",
             where="--image-size",
             got=str(error).splitlines()[0],
             expected="a size that divides into its patches and stages",

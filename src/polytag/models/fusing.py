@@ -196,7 +196,7 @@ class FusedConvolution(nn.Module):
         """TensorFlow's "same" padding depends on the size, and where it is odd there is one more of it below and to the right.
 
         oneDNN pads both sides alike. Where a channel is cheap to convolve, the kernel gets a row and a column of zeros above and to
-        the left, which the padding there meets; where it is dear, the picture is copied into a larger one.
+        the left, which the padding there meets; where it is dear, the image is copied into a larger one.
         """
         if not self.is_same:
             return pixels, self.weight, self.padding

@@ -2,7 +2,7 @@
 
 Shapes: K classes asked for, h x w places of the last feature map, T tokens, D channels.
 
-Source: Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2. Every map says where *within this picture* the evidence for its
+Source: Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2. Every map says where *within this image* the evidence for its
 class lies, and nothing of how much there is: the map of an absent class has a warmest place too.
 """
 
@@ -21,7 +21,7 @@ _MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens; more than a
 def class_activation(model: nn.Module, pixels: Tensor, columns: Sequence[int]) -> np.ndarray:
     """float32 K x h x w in [0, 1]: for each of these logits, where its evidence lies; all zero where nothing speaks for it.
 
-    `model` is in evaluation mode, and is left as it was; `pixels` is one normalised picture, 1 x 3 x S x S, on its device. The
+    `model` is in evaluation mode, and is left as it was; `pixels` is one normalised image, 1 x 3 x S x S, on its device. The
     warmest place of a map is 1. One forward pass, and one backward pass a class through what follows the feature map; in float32
     even under autocast. Calibration and thresholds do not matter: they are monotone.
 
@@ -129,7 +129,7 @@ def _heads_read_patches(model: nn.Module, feature: Tensor) -> bool:
 
 
 def _num_patches(model: nn.Module, tokens: Tensor) -> int:
-    """How many of the T tokens are patches of the square picture; 0 where no square fits."""
+    """How many of the T tokens are patches of the square image; 0 where no square fits."""
     num_tokens = tokens.shape[1]
     num_prefix = getattr(model, "num_prefix_tokens", None)
     if isinstance(num_prefix, int) and _is_square(num_tokens - num_prefix):

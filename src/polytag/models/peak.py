@@ -14,7 +14,7 @@ from polytag.models.backbone import logits
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _SIDE = {"cpu": 2048, "cuda": 8192}
 _CONVOLUTIONS = ((64, 56), (128, 28), (256, 14))  # channels and side in pixels: ResNet's
-_PICTURES = {"cpu": 16, "cuda": 256}
+_IMAGES = {"cpu": 16, "cuda": 256}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,10 @@ def measure_peak(device: str, precision: str, *, seconds: float = 0.5) -> Peak:
 
 
 def _convolution_rate(channels: int, side_px: int, *, device: str, dtype: torch.dtype, seconds: float) -> float:
-    num_pictures = _PICTURES[device]
-    pixels = torch.ones(num_pictures, channels, side_px, side_px, dtype=dtype, device=device).to(memory_format=torch.channels_last)
+    num_images = _IMAGES[device]
+    pixels = torch.ones(num_images, channels, side_px, side_px, dtype=dtype, device=device).to(memory_format=torch.channels_last)
     weight = torch.ones(channels, channels, 3, 3, dtype=dtype, device=device).to(memory_format=torch.channels_last)
-    num_flop = 2 * num_pictures * channels * channels * 9 * side_px**2
+    num_flop = 2 * num_images * channels * channels * 9 * side_px**2
     return num_flop / best_seconds(lambda: F.conv2d(pixels, weight, padding=1), device=device, seconds=seconds)
 
 
@@ -64,8 +64,8 @@ def wait_for(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def flop_of_picture(model: nn.Module, image_size_px: int) -> tuple[float, float]:
-    """Floating-point operations of one picture: of a forward pass, and of a training step's forward and backward passes.
+def flop_of_image(model: nn.Module, image_size_px: int) -> tuple[float, float]:
+    """Floating-point operations of one image: of a forward pass, and of a training step's forward and backward passes.
 
     Counted by PyTorch at convolutions and products, on the device where the model is. Leaves gradients and statistics as they were.
     """

@@ -1,1 +1,1 @@
-"""Checkpoint and pictures in, Predictions out: the only inference loop, and the table that keeps its results."""
+"""Checkpoint and images in, Predictions out: the only inference loop, and the table that keeps its results."""

@@ -1,4 +1,4 @@
-"""A value for each scored picture, to slice by: what is known of the data set, or any column of a table that is keyed by id."""
+"""A value for each scored image, to slice by: what is known of the data set, or any column of a table that is keyed by id."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import PRESENT, Predictions
-from polytag.data.pictures import read_size
+from polytag.data.images import read_size
 from polytag.data.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES, Table, read_table
 from polytag.data.tables import first_of, id_column
-from polytag.errors import PictureError, PredictionsError, UsageError
+from polytag.errors import ImageError, PredictionsError, UsageError
 from polytag.prediction.foreign import Judged
 from polytag.prediction.foreign_columns import ID_COLUMNS
 from polytag.prediction.joining import nearest
@@ -18,10 +18,10 @@ _TABLES = (*CSV_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES)
 
 
 def column_values(judged: Judged, name: str, *, table: Path | None = None) -> list[str | float | None]:
-    """N values, None where a picture has none.
+    """N values, None where an image has none.
 
     With `table`, a column of that CSV, Parquet or JSON Lines file, whose rows are found by id; numbers where all of its cells are.
-    Without, one of BUILT_IN. Raises UsageError for a column that is not there, PredictionsError where no picture is in the table.
+    Without, one of BUILT_IN. Raises UsageError for a column that is not there, PredictionsError where no image is in the table.
     """
     if table is not None:
         return _from_table(judged.predictions, name, path=table)
@@ -52,7 +52,7 @@ def _num_labels(judged: Judged) -> list[str | float | None]:
 def _split(judged: Judged) -> list[str | float | None]:
     if judged.dataset is None or judged.row_N is None:
         raise UsageError(
-            "the splits of these pictures are not known",
+            "the splits of these images are not known",
             where="--slice split",
             got="predictions without a data set",
             expected="--truth DATA, a data set with splits",
@@ -69,21 +69,21 @@ def _source(judged: Judged) -> list[str | float | None]:
 
 def _size(judged: Judged) -> list[str | float | None]:
     values: list[str | float | None] = []
-    first_error: PictureError | None = None
+    first_error: ImageError | None = None
     for path in _paths(judged):
         try:
             width_px, height_px = read_size(path) if path else (0, 0)
-        except PictureError as error:
+        except ImageError as error:
             first_error = first_error or error
             width_px = height_px = 0
         values.append(float(width_px * height_px) or None)
     if all(value is None for value in values):
         raise PredictionsError(
-            "the sizes of these pictures cannot be told",
+            "the sizes of these images cannot be told",
             where="--slice size",
-            got=first_error.what + ": " + first_error.where if first_error else "predictions without paths of pictures",
-            expected="pictures that can be opened",
-            next_step="give --truth DATA with its pictures, or sizes in a table with --columns",
+            got=first_error.what + ": " + first_error.where if first_error else "predictions without paths of images",
+            expected="images that can be opened",
+            next_step="give --truth DATA with its images, or sizes in a table with --columns",
         )
     return values
 
@@ -92,7 +92,7 @@ def _paths(judged: Judged) -> Sequence[Path | None]:
     """Paths as the data set knows them, or else the predictions."""
     if judged.dataset is not None and judged.row_N is not None:
         return [judged.dataset.paths[row] for row in judged.row_N]
-    return [Path(path) if path else None for path in judged.predictions.picture_paths]
+    return [Path(path) if path else None for path in judged.predictions.image_paths]
 
 
 BUILT_IN: Mapping[str, Callable[[Judged], list[str | float | None]]] = {
@@ -101,7 +101,7 @@ BUILT_IN: Mapping[str, Callable[[Judged], list[str | float | None]]] = {
     "source": _source,
     "split": _split,
 }
-"""num_labels: present labels of the picture; size: its width times height in pixels; source: the folder it lies in; split."""
+"""num_labels: present labels of the image; size: its width times height in pixels; source: the folder it lies in; split."""
 
 
 def _from_table(predictions: Predictions, name: str, *, path: Path) -> list[str | float | None]:
@@ -117,27 +117,27 @@ def _from_table(predictions: Predictions, name: str, *, path: Path) -> list[str 
     key = first_of(there, ID_COLUMNS) or id_column(there)
     if not key:
         raise PredictionsError(
-            "no column of picture ids", where=f"{path}:1", got=", ".join(there), expected="one of " + ", ".join(ID_COLUMNS)
+            "no column of image ids", where=f"{path}:1", got=", ".join(there), expected="one of " + ", ".join(ID_COLUMNS)
         )
     row_of: dict[str, int] = {}
     for row, cell in enumerate(table.columns[key]):
         first = row_of.setdefault(str(cell), row)
         if first != row:
             raise PredictionsError(
-                "a picture id is given twice",
+                "an image id is given twice",
                 where=table.where(row),
                 got=f"{cell!r}",
                 expected="every id once in a table of columns",
             )
     if not any(name in row_of for name in predictions.ids):
         raise PredictionsError(
-            "none of the scored pictures is in the table of columns",
+            "none of the scored images is in the table of columns",
             where=str(path),
             got=f"ids in {key!r} such as {', '.join(list(row_of)[:3])}",
             expected=f"ids such as {', '.join(predictions.ids[:3])}",
         )
     cells = _typed(table, name)
-    return [cells[row_of[picture]] if picture in row_of else None for picture in predictions.ids]
+    return [cells[row_of[image]] if image in row_of else None for image in predictions.ids]
 
 
 def _typed(table: Table, name: str) -> list[str | float | None]:

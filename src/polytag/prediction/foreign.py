@@ -34,7 +34,7 @@ _READERS = {
 class Judged:
     """Predictions beside the data set that they were joined with.
 
-    dataset, row_N   None where the file's own truth is used; else the data set and, of each scored picture, its row there
+    dataset, row_N   None where the file's own truth is used; else the data set and, of each scored image, its row there
     notes            what a reader should know of how the two met, a sentence each
     """
 
@@ -120,13 +120,13 @@ def _cannot_read(path: Path, error: Exception) -> PredictionsError:
 def _joined(predictions: Predictions, dataset: Dataset) -> Judged:
     judged = with_truth(predictions, dataset)
     row_N = truth_rows(judged, dataset)
-    known = [own or str(dataset.paths[row]) for own, row in zip(judged.picture_paths, row_N, strict=True)]
-    judged = replace(judged, picture_paths=tuple(known))
+    known = [own or str(dataset.paths[row]) for own, row in zip(judged.image_paths, row_N, strict=True)]
+    judged = replace(judged, image_paths=tuple(known))
     return Judged(predictions=judged, dataset=dataset, row_N=row_N, notes=_notes(dataset, row_N))
 
 
 def _notes(dataset: Dataset, row_N: np.ndarray) -> tuple[str, ...]:
-    """Which pictures of the truth were not scored, where they are not just whole splits of their own."""
+    """Which images of the truth were not scored, where they are not just whole splits of their own."""
     scored = np.zeros(len(dataset), bool)
     scored[row_N] = True
     split_N = np.array(dataset.split_N)
@@ -134,7 +134,7 @@ def _notes(dataset: Dataset, row_N: np.ndarray) -> tuple[str, ...]:
     for split in dataset.splits:
         inside = scored[split_N == split]
         if inside.any() and not inside.all():
-            parts.append(f"{int(inside.sum()):,} of the truth's {len(inside):,} pictures" + (f" of split {split}" if split else ""))
+            parts.append(f"{int(inside.sum()):,} of the truth's {len(inside):,} images" + (f" of split {split}" if split else ""))
     return (f"only {' and '.join(parts)} are scored; the others count nowhere",) if parts else ()
 
 
@@ -159,7 +159,7 @@ def _judged_voc(path: Path, *, scale: str, truth: Path | str | None, options: Re
     dataset = load_labels(truth, options=options, classes=tuple(results.confidence))
     if results.split in dataset.splits:
         dataset = dataset.split(results.split)
-        ids = tuple(dict.fromkeys((*dataset.ids, *results.ids)))  # the devkit judges every picture of the split
+        ids = tuple(dict.fromkeys((*dataset.ids, *results.ids)))  # the devkit judges every image of the split
     else:
         ids = results.ids
     predictions, notes = _voc_predictions(results, ids=ids, scale=scale)
@@ -172,17 +172,17 @@ def _voc_predictions(results: VocResults, *, ids: tuple[str, ...], scale: str) -
     if left_out and scale not in ("", "rank"):
         name, number = next(iter(left_out.items()))
         raise PredictionsError(
-            "the result files leave pictures out",
+            "the result files leave images out",
             where=results.source,
-            got=f"no line for {number:,} of {len(ids):,} pictures in the file of class {name!r}",
-            expected=f"a line for every picture, if the confidences are {'logits' if scale == 'logit' else 'probabilities'}",
-            next_step="say --scores rank: pictures that are left out are then ranked last",
+            got=f"no line for {number:,} of {len(ids):,} images in the file of class {name!r}",
+            expected=f"a line for every image, if the confidences are {'logits' if scale == 'logit' else 'probabilities'}",
+            next_step="say --scores rank: images that are left out are then ranked last",
         )
     notes = ()
     if left_out:
         which = "the result file of 1 class leaves" if len(left_out) == 1 else f"the result files of {len(left_out)} classes leave"
         notes = (
-            f"{which} out up to {max(left_out.values()):,} of {len(ids):,} pictures: "
+            f"{which} out up to {max(left_out.values()):,} of {len(ids):,} images: "
             "those are ranked last, together, as VOC's devkit ranks them",
         )
     return to_predictions(given, scale=scale), notes

@@ -12,7 +12,7 @@ from polytag.errors import PredictionsError
 from polytag.prediction.foreign_columns import SCALE_OF, TRUTH_COLUMNS
 from polytag.prediction.given import Given
 
-IDS_KEYS = ("ids", "id", "image_ids", "image_id", "names", "filenames", "file_names", "paths", "images")
+IDS_KEYS = ("ids", "id", "image_ids", "image_id", "names", "filenames", "file_names", "paths", "images", "pictures")
 CLASSES_KEYS = ("classes", "class_names", "label_names", "categories", "category_names")
 TRUTH_KEYS = ("y_true", "truth", "targets", "target", "labels", "label", "ground_truth", "gt")
 assert set(TRUTH_KEYS) <= set(TRUTH_COLUMNS)
@@ -98,13 +98,13 @@ def _given(found: Mapping[str, object], path: Path, *, truth_is_beside: bool) ->
             expected="one of " + ", ".join(SCALE_OF),
         )
     value_NC = _matrix(found[by_name[keys[0]]], name=by_name[keys[0]], path=path)
-    num_pictures, num_classes = value_NC.shape
-    ids = _texts(found, IDS_KEYS, num=num_pictures, what="pictures", path=path)
+    num_images, num_classes = value_NC.shape
+    ids = _texts(found, IDS_KEYS, num=num_images, what="images", path=path)
     classes = _texts(found, CLASSES_KEYS, num=num_classes, what="classes", path=path)
     truth = "" if truth_is_beside else next((by_name[key] for key in TRUTH_KEYS if key in by_name), "")
     return Given(
         source=str(path),
-        ids=ids or [f"row {row + 1}" for row in range(num_pictures)],
+        ids=ids or [f"row {row + 1}" for row in range(num_images)],
         classes=classes or [str(column) for column in range(num_classes)],
         value_NC=value_NC,
         target_NC=_truth(found[truth], shape=value_NC.shape, name=truth, path=path) if truth else None,
@@ -120,7 +120,7 @@ def _matrix(item: object, *, name: str, path: Path) -> np.ndarray:
             "scores that are no table of numbers",
             where=str(path),
             got=f"{name}: {value.dtype} of shape {value.shape}",
-            expected="numbers of shape (pictures, classes)",
+            expected="numbers of shape (images, classes)",
         )
     return value if value.dtype.kind == "f" and value.dtype.itemsize in (4, 8) else value.astype(np.float64)
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from polytag.data.load import ReadOptions
-from polytag.data.tables import LABELS_COLUMNS, PASSED_OVER, PICTURE_COLUMNS, SPLIT_COLUMNS, first_of, id_column
+from polytag.data.tables import IMAGE_COLUMNS, LABELS_COLUMNS, PASSED_OVER, SPLIT_COLUMNS, first_of, id_column
 from polytag.errors import PredictionsError
 from polytag.prediction.joining import nearest, two_sides
 
-ID_COLUMNS = ("id", *PICTURE_COLUMNS)
+ID_COLUMNS = ("id", *IMAGE_COLUMNS)
 TRUTH_COLUMNS = ("truth", "y_true", "true_labels", "ground_truth", "gt", "target", "targets", *LABELS_COLUMNS)
 SCALE_OF = {  # what the name of a column, key or array says of the numbers in it
     **dict.fromkeys(("logit", "logits"), "logit"),
@@ -17,7 +17,7 @@ SCALE_OF = {  # what the name of a column, key or array says of the numbers in i
     **dict.fromkeys(("score", "scores", "y_score", "y_scores", "y_pred", "pred", "preds", "prediction", "predictions", "output",
                      "outputs"), ""),
 }  # fmt: skip
-OWN_CSV = ("id", "picture", "error", "labels")
+OWN_CSV = ("id", "image", "error", "labels")
 OWN_JSONL = frozenset({*OWN_CSV, "probability"})
 _PREFIXED = re.compile(
     rf"({'|'.join(sorted({*SCALE_OF, *TRUTH_COLUMNS, 'true', 'label'}, key=len, reverse=True))})[/:_. ](.+)", re.I
@@ -29,7 +29,7 @@ class Roles:
     """Which columns hold what. `scores` and `truths`: class to column; `labels`: a column of label lists; "" for no such column."""
 
     id: str
-    picture: str
+    image: str
     error: str
     labels: str
     scores: Mapping[str, str]
@@ -41,13 +41,13 @@ def roles_of(names: Sequence[str], *, options: ReadOptions, truth_is_beside: boo
     """Roles by the documented names, and by the options where those say more; raises PredictionsError where no score is left."""
     if tuple(names[:4]) == OWN_CSV:
         own = {name: name for name in names[4:]}
-        return Roles(id="id", picture="picture", error="error", labels="", scores=own, truths={}, scale="probability")
+        return Roles(id="id", image="image", error="error", labels="", scores=own, truths={}, scale="probability")
     options = fitting(options, names, where=where, truth_is_beside=truth_is_beside)
-    id = options.picture_column or first_of(names, ID_COLUMNS) or id_column(names)
-    picture = options.picture_column or first_of(names, PICTURE_COLUMNS)
+    id = options.image_column or first_of(names, ID_COLUMNS) or id_column(names)
+    image = options.image_column or first_of(names, IMAGE_COLUMNS)
     labels = options.labels_column or first_of(names, TRUTH_COLUMNS)
     split = options.split_column or first_of(names, SPLIT_COLUMNS)
-    beside = {id, picture, labels, split}
+    beside = {id, image, labels, split}
     rest = [name for name in names if name not in beside and not PASSED_OVER.fullmatch(name)]
     rest = list(options.class_columns) or rest
     scores, truths, scale = _by_prefix(rest, where=where) or ({name: name for name in rest}, {}, "")
@@ -62,12 +62,12 @@ def roles_of(names: Sequence[str], *, options: ReadOptions, truth_is_beside: boo
         truths = {}
     if truths or truth_is_beside:
         labels = ""
-    return Roles(id=id, picture=picture, error="", labels=labels, scores=scores, truths=truths, scale=scale)
+    return Roles(id=id, image=image, error="", labels=labels, scores=scores, truths=truths, scale=scale)
 
 
 def fitting(options: ReadOptions, names: Sequence[str], *, where: str, truth_is_beside: bool) -> ReadOptions:
     """The options, checked against the columns there are; with a truth beside, which they also speak of, those that fit."""
-    named = {"picture_column", "labels_column", "split_column"}
+    named = {"image_column", "labels_column", "split_column"}
     chosen = {field: getattr(options, field) for field in named} | {name: name for name in options.class_columns}
     lost = {field: name for field, name in chosen.items() if name and name not in names}
     if lost and not truth_is_beside:
@@ -101,7 +101,7 @@ def _by_prefix(names: Sequence[str], *, where: str) -> tuple[dict[str, str], dic
             "two kinds of scores in one table",
             where=where,
             got=", ".join(next(iter(columns.values())) for columns in kinds.values()),
-            expected="one number for each picture and class",
+            expected="one number for each image and class",
             next_step="remove the columns of one kind",
         )
     ((prefix, scores),) = kinds.items()

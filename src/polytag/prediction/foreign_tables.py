@@ -35,7 +35,7 @@ from polytag.prediction.joining import nearest
 
 
 def read_csv_scores(path: Path, *, options: ReadOptions, truth_is_beside: bool) -> Given:
-    """A row a picture and a column a class, numbers turned into float64 as they are read, so that no text is kept.
+    """A row an image and a column a class, numbers turned into float64 as they are read, so that no text is kept.
 
     With a truth beside the file, what it holds of its own is passed over.
     """
@@ -57,7 +57,7 @@ def _read_csv(path: Path, reader: Any, *, options: ReadOptions, truth_is_beside:
     refuse_twice(names, where=f"{path}:1")
     roles = roles_of(names, options=options, truth_is_beside=truth_is_beside, where=f"{path}:1")
     at = {name: position for position, name in enumerate(names)}
-    kept = [name for name in (roles.id, roles.picture, roles.labels, *roles.truths.values()) if name]
+    kept = [name for name in (roles.id, roles.image, roles.labels, *roles.truths.values()) if name]
     kept = list(dict.fromkeys(kept))
     scores_of, kept_of = _picker([at[name] for name in roles.scores.values()]), _picker([at[name] for name in kept])
     error_at = at[roles.error] if roles.error else None
@@ -77,7 +77,7 @@ def _read_csv(path: Path, reader: Any, *, options: ReadOptions, truth_is_beside:
                 expected=f"{len(names)}, as in the first line",
             )
         if error_at is not None and row[error_at]:
-            continue  # a picture that could not be read has no scores
+            continue  # an image that could not be read has no scores
         try:
             values.extend(map(float, scores_of(row)))
         except ValueError:
@@ -128,7 +128,7 @@ def read_parquet_scores(path: Path, *, options: ReadOptions, truth_is_beside: bo
     names.sort(key=lambda name: not name.startswith("__index_level_"))  # pandas writes its index last
     roles = roles_of(names, options=options, truth_is_beside=truth_is_beside, where=str(path))
     columns = [_numbers(table[name], name=name, path=path) for name in roles.scores.values()]
-    kept = dict.fromkeys(name for name in (roles.id, roles.picture, roles.labels, *roles.truths.values()) if name)
+    kept = dict.fromkeys(name for name in (roles.id, roles.image, roles.labels, *roles.truths.values()) if name)
     cells = {name: table[name].to_pylist() for name in kept}
     own = Table(path=path, columns=cells, line_N=range(1, table.num_rows + 1))
     return _given(own, roles, np.stack(columns, axis=1), options=options)
@@ -164,19 +164,17 @@ def read_jsonl_scores(path: Path, *, options: ReadOptions, truth_is_beside: bool
             expected="one of " + ", ".join(SCALE_OF),
         )
     options = fitting(options, names, where=f"{path}:1", truth_is_beside=truth_is_beside)
-    id = "id" if own else options.picture_column or first_of(names, ID_COLUMNS)
+    id = "id" if own else options.image_column or first_of(names, ID_COLUMNS)
     labels = ""
     if not own and not truth_is_beside:
         labels = options.labels_column or first_of([name for name in names if name != key], TRUTH_COLUMNS)
     rows = [row for row in range(len(table)) if not (own and table.columns["error"][row])]
-    columns = {
-        name: [table.columns[name][row] for row in rows] for name in (id, key, labels, *(("picture",) if own else ())) if name
-    }
+    columns = {name: [table.columns[name][row] for row in rows] for name in (id, key, labels, *(("image",) if own else ())) if name}
     table = Table(path=path, columns=columns, line_N=[table.line_N[row] for row in rows])
     classes, value_NC = _objects(table, key)
     roles = Roles(
         id=id,
-        picture="picture" if own else "",
+        image="image" if own else "",
         error="",
         labels=labels,
         scores={name: name for name in classes},
@@ -193,7 +191,7 @@ def _objects(table: Table, key: str) -> tuple[list[str], np.ndarray]:
     for row, scores in enumerate(table.columns[key]):
         if not isinstance(scores, dict) or not scores:
             raise PredictionsError(
-                "a picture without scores",
+                "an image without scores",
                 where=table.where(row),
                 got=f"{key}: {str(scores)[:80]}",
                 expected="an object with a number for each class",
@@ -237,7 +235,7 @@ def _given(table: Table, roles: Roles, value_NC: np.ndarray, *, options: ReadOpt
     names = (
         [_id(table, roles.id, row) for row in range(len(table))] if roles.id else [f"row {row + 1}" for row in range(len(table))]
     )
-    paths = tuple(str(cell or "") for cell in table.columns[roles.picture]) if roles.picture else ()
+    paths = tuple(str(cell or "") for cell in table.columns[roles.image]) if roles.image else ()
     return Given(
         source=str(table.path),
         ids=names,
@@ -246,12 +244,12 @@ def _given(table: Table, roles: Roles, value_NC: np.ndarray, *, options: ReadOpt
         target_NC=target_NC,
         where=table.where,
         scale=roles.scale,
-        picture_paths=_found(paths, table.path.parent),
+        image_paths=_found(paths, table.path.parent),
     )
 
 
 def _found(paths: tuple[str, ...], folder: Path) -> tuple[str, ...]:
-    """Paths of pictures as the file gives them, seen from the working folder or from the file's own."""
+    """Paths of images as the file gives them, seen from the working folder or from the file's own."""
     if not paths or Path(paths[0]).exists() or not (folder / paths[0]).exists():
         return paths
     return tuple(str(folder / path) if path else "" for path in paths)
@@ -262,7 +260,7 @@ def _id(table: Table, column: str, row: int) -> str:
     text = "" if cell is None else str(cell)
     if not text.strip():
         raise PredictionsError(
-            "a row without a picture id",
+            "a row without an image id",
             where=table.where(row),
             got=f"{cell!r} in column {column!r}",
             expected="an id in every row",

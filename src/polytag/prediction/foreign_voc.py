@@ -1,4 +1,4 @@
-"""Pascal VOC's competition result files: `<comp>_cls_<split>_<class>.txt`, a line a picture, its id and a confidence.
+"""Pascal VOC's competition result files: `<comp>_cls_<split>_<class>.txt`, a line an image, its id and a confidence.
 
 The format is that of the VOC2012 development kit, section 5.1: any real number, of which only the order means something.
 """
@@ -23,7 +23,7 @@ _DEEPER = ("Main", "VOC20??/Main", "VOC20??", "results/VOC20??/Main")
 class VocResults:
     """Result files of one competition and split, a file a class.
 
-    confidence   class: picture: what the file says
+    confidence   class: image: what the file says
     """
 
     source: str
@@ -32,7 +32,7 @@ class VocResults:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Every picture that some file names, in order of first appearance."""
+        """Every image that some file names, in order of first appearance."""
         return tuple(dict.fromkeys(name for scored in self.confidence.values() for name in scored))
 
 
@@ -67,7 +67,7 @@ def read_voc_results(path: Path) -> VocResults:
 
 
 def to_given(results: VocResults, *, ids: tuple[str, ...]) -> tuple[Given, dict[str, int]]:
-    """A table over these pictures, and how many of them each class's file leaves out.
+    """A table over these images, and how many of them each class's file leaves out.
 
     As in VOCevalcls.m, where they count as minus infinity, those are ranked last, together: one below the lowest of the class.
     """
@@ -121,13 +121,13 @@ def _read(path: Path) -> dict[str, float]:
                 "a line of a VOC result file cannot be read",
                 where=f"{path}:{line}",
                 got=repr(text.strip()),
-                expected="a picture id and a finite confidence",
+                expected="an image id and a finite confidence",
             )
         if name in scored:
-            raise PredictionsError("a picture id is scored twice", where=f"{path}:{line}", got=repr(name), expected="every id once")
+            raise PredictionsError("an image id is scored twice", where=f"{path}:{line}", got=repr(name), expected="every id once")
         scored[name] = value
     if not scored:
         raise PredictionsError(
-            "an empty VOC result file", where=str(path), got="no line", expected="a line a picture: its id and a confidence"
+            "an empty VOC result file", where=str(path), got="no line", expected="a line an image: its id and a confidence"
         )
     return scored

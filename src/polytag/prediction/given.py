@@ -1,6 +1,6 @@
 """What another program gave, checked once and made Predictions: finite numbers, unique ids, and a scale that was said.
 
-Shapes: N pictures, C classes. No scale is ever guessed from the values: a file's header says it, or the reader does.
+Shapes: N images, C classes. No scale is ever guessed from the values: a file's header says it, or the reader does.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,18 +33,18 @@ class Given:
     where: Callable[[int], str]
     scale: str = ""
     is_custom: bool = False
-    picture_paths: tuple[str, ...] = ()
+    image_paths: tuple[str, ...] = ()
 
 
 def to_predictions(given: Given, *, scale: str) -> Predictions:
     """Checked Predictions; `scale` is what the reader said, "" for nothing.
 
     Raises UsageError where nobody says what the numbers are, PredictionsError where what was said cannot be, for a NaN or infinite
-    score, a probability outside [0, 1], an id given twice and a file without a picture.
+    score, a probability outside [0, 1], an id given twice and a file without an image.
     """
     scale = _scale(given, scale)
     if not len(given.ids):
-        raise PredictionsError("no scored picture in the file", where=given.source, expected="a row a picture")
+        raise PredictionsError("no scored image in the file", where=given.source, expected="a row an image")
     _require_once(given)
     _require(given, np.isfinite(given.value_NC), what="a score is not a finite number", expected="a finite number for every class")
     value_NC, probability_NC = given.value_NC, None
@@ -64,7 +64,7 @@ def to_predictions(given: Given, *, scale: str) -> Predictions:
         logit_NC=value_NC,
         target_NC=target_NC,
         label_set=LabelSet(names=tuple(given.classes)),
-        picture_paths=given.picture_paths,
+        image_paths=given.image_paths,
         source=given.source,
         scale=scale,
         given_probability_NC=probability_NC,
@@ -125,7 +125,7 @@ def _require(given: Given, good_NC: np.ndarray, *, what: str, expected: str, nex
     raise PredictionsError(
         what,
         where=given.where(row),
-        got=f"{given.value_NC[row, column]:.9g} for picture {given.ids[row]!r}, class {given.classes[column]!r}{more}",
+        got=f"{given.value_NC[row, column]:.9g} for image {given.ids[row]!r}, class {given.classes[column]!r}{more}",
         expected=expected,
         next_step=next_step,
     )
@@ -141,7 +141,7 @@ def _require_once(given: Given) -> None:
             num_twice = len(given.ids) - len(set(given.ids))
             more = f"; {num_twice:,} rows repeat an id" if num_twice > 1 else ""
             raise PredictionsError(
-                "a picture id is scored twice",
+                "an image id is scored twice",
                 where=given.where(row),
                 got=f"{name!r}, first at {given.where(first)}{more}",
                 expected="every id once",

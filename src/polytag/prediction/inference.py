@@ -1,4 +1,4 @@
-"""The only inference loop: pictures -> logits. Training validates with it, `polytag predict` runs it, serving will."""
+"""The only inference loop: images -> logits. Training validates with it, `polytag predict` runs it, serving will."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,23 +14,23 @@ from polytag.calibration import calibrated
 from polytag.contracts import Dataset, Predictions, Preprocessing
 from polytag.data.augment import views
 from polytag.data.batches import Batch, batches_of
-from polytag.data.pictures import read_picture
-from polytag.errors import PictureError
+from polytag.data.images import read_image
+from polytag.errors import ImageError
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
 from polytag.models.fused import Frozen, freeze
 from polytag.prediction.streams import in_streams
 
-BATCH_SIZE = 16  # of a core: measured, see docs/experiments.md; a constant, so that the same pictures give the same bits anywhere
+BATCH_SIZE = 16  # of a core: measured, see docs/experiments.md; a constant, so that the same images give the same bits anywhere
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """Outputs of a batch of pictures: rows (n), output_ND float32, and the (row, error) of pictures that could not be read."""
+    """Outputs of a batch of images: rows (n), output_ND float32, and the (row, error) of images that could not be read."""
 
     rows: np.ndarray
     output_ND: np.ndarray
-    failures: tuple[tuple[int, PictureError], ...]
+    failures: tuple[tuple[int, ImageError], ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,23 +39,23 @@ class ResidentBatch:
 
     rows: np.ndarray
     pixels_NVHWC: Tensor
-    failures: tuple[tuple[int, PictureError], ...]
+    failures: tuple[tuple[int, ImageError], ...]
 
 
 Source = Callable[[Sequence[int], int], Iterator[Batch | ResidentBatch]]
-"""(rows, batch size) -> the pictures of these rows as scoring sees them, in order."""
+"""(rows, batch size) -> the images of these rows as scoring sees them, in order."""
 
-Extracted = tuple[np.ndarray, np.ndarray, tuple[tuple[int, PictureError], ...]]
-"""feature_ND float32, the N rows they are of, and the (row, error) of the pictures that could not be read."""
+Extracted = tuple[np.ndarray, np.ndarray, tuple[tuple[int, ImageError], ...]]
+"""feature_ND float32, the N rows they are of, and the (row, error) of the images that could not be read."""
 
 
 def from_files(paths: Sequence[Path], preprocessing: Preprocessing) -> Source:
-    """Every picture decoded and fitted as it is wanted: the plain way, which every other source must equal to the last bit."""
-    return from_reader(lambda row: views(read_picture(paths[row]), preprocessing))
+    """Every image decoded and fitted as it is wanted: the plain way, which every other source must equal to the last bit."""
+    return from_reader(lambda row: views(read_image(paths[row]), preprocessing))
 
 
 def from_reader(read: Callable[[int], np.ndarray]) -> Source:
-    """Views of a row, uint8 V x S x S x 3, from a function that threads may call, such as a PictureCache's `get`."""
+    """Views of a row, uint8 V x S x S x 3, from a function that threads may call, such as an ImageCache's `get`."""
 
     def source(rows: Sequence[int], batch_size: int) -> Iterator[Batch]:
         return batches_of(rows, batch_size=batch_size, read=read, num_threads=num_cores())
@@ -73,7 +73,7 @@ def to_input(pixels_NHWC: Tensor, preprocessing: Preprocessing, device: str) -> 
 
 @lru_cache(maxsize=16)
 def _normalisation(mean: tuple[float, ...], std: tuple[float, ...], num_pixels: int, device: str) -> tuple[Tensor, Tensor]:
-    """Both in grey levels, for every pixel of a picture: four times as fast as an inner loop of three.
+    """Both in grey levels, for every pixel of an image: four times as fast as an inner loop of three.
 
     Kept on the device: a copy at every batch would wait for it, and cannot be part of a CUDA graph.
     """
@@ -82,7 +82,7 @@ def _normalisation(mean: tuple[float, ...], std: tuple[float, ...], num_pixels: 
 
 
 def scoring_batch_size(arithmetic: Arithmetic) -> int:
-    """Pictures that are scored at once: what fits a processor's caches, or what keeps a GPU busy."""
+    """Images that are scored at once: what fits a processor's caches, or what keeps a GPU busy."""
     return BATCH_SIZE if arithmetic.device == "cpu" else 16 * BATCH_SIZE
 
 
@@ -96,10 +96,10 @@ def run(
     source: Source | None = None,
     rows: Sequence[int] | None = None,
 ) -> Iterator[Scored]:
-    """Apply a function of normalised pictures to every path, in order, in bounded memory; views are averaged.
+    """Apply a function of normalised images to every path, in order, in bounded memory; views are averaged.
 
     `forward` maps n x 3 x S x S to n x D: a model's logits, or a backbone's features. On the processor each core has a batch of its
-    own, so threads call it. `source` is where pictures come from, by default the files, and `rows` which of them, by default all.
+    own, so threads call it. `source` is where images come from, by default the files, and `rows` which of them, by default all.
     """
     source = source or from_files(paths, preprocessing)
     ready = source(range(len(paths)) if rows is None else rows, batch_size or scoring_batch_size(arithmetic))
@@ -123,12 +123,12 @@ def apply(
     preprocessing: Preprocessing,
     arithmetic: Arithmetic,
 ) -> np.ndarray:
-    """float32 N x D of N pictures as uint8 views of the input size, at least one; the outputs of a picture's views averaged."""
-    num_pictures, num_views = pixels_NVHWC.shape[:2]
+    """float32 N x D of N images as uint8 views of the input size, at least one; the outputs of an image's views averaged."""
+    num_images, num_views = pixels_NVHWC.shape[:2]
     pixels = pixels_NVHWC if isinstance(pixels_NVHWC, Tensor) else torch.from_numpy(pixels_NVHWC)
     with torch.inference_mode(), arithmetic.autocast():
         output = forward(to_input(pixels.flatten(0, 1), preprocessing, arithmetic.device))
-    return output.float().reshape(num_pictures, num_views, -1).mean(dim=1).cpu().numpy()
+    return output.float().reshape(num_images, num_views, -1).mean(dim=1).cpu().numpy()
 
 
 def extract_features(
@@ -139,13 +139,13 @@ def extract_features(
     arithmetic: Arithmetic,
     batch_size: int | None = None,
     source: Source | None = None,
-    on_batch: Callable[[int], None] = lambda num_pictures: None,
+    on_batch: Callable[[int], None] = lambda num_images: None,
 ) -> Extracted:
-    """Pooled features of every picture that can be read: feature_ND float32, its rows, and the (row, error) of the others."""
+    """Pooled features of every image that can be read: feature_ND float32, its rows, and the (row, error) of the others."""
     frozen = freeze(model, arithmetic=arithmetic, image_size_px=preprocessing.image_size_px)
     rows: list[np.ndarray] = []
     outputs: list[np.ndarray] = []
-    failures: list[tuple[int, PictureError]] = []
+    failures: list[tuple[int, ImageError]] = []
     for scored in run(
         frozen.features, dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic, batch_size=batch_size, source=source
     ):
@@ -171,10 +171,10 @@ def score_dataset(
     gather: Callable[[Sequence[Scored]], Sequence[Scored]] = lambda scored: scored,
     on_batch: Callable[[Scored], None] = lambda scored: None,
 ) -> Predictions:
-    """Predictions of a model (on the device, left in evaluation mode) over a data set; pictures that cannot be read are left out.
+    """Predictions of a model (on the device, left in evaluation mode) over a data set; images that cannot be read are left out.
 
     `shard` (k, n): this process scores every n-th batch, beginning with the k-th, and `gather` gives the batches of all n. Batches
-    are those of one process, so are their bits, and no picture is scored twice to make shares equal.
+    are those of one process, so are their bits, and no image is scored twice to make shares equal.
     """
     batch_size = batch_size or scoring_batch_size(arithmetic)
     rows = _rows_of_shard(len(dataset), batch_size=batch_size, shard=shard)
@@ -201,7 +201,7 @@ def score_dataset(
         logit_NC=logit_NC[order],
         target_NC=kept.target_NC,
         label_set=dataset.label_set,
-        picture_paths=tuple(str(path) for path in kept.paths),
+        image_paths=tuple(str(path) for path in kept.paths),
         checkpoint_id=checkpoint_id,
         source=dataset.source,
     )
@@ -245,11 +245,11 @@ class Predictor:
         )
         return calibrated(predictions, self.checkpoint.calibration)
 
-    def score_picture(self, picture: Image.Image) -> np.ndarray:
-        """float32 logits, C, of one upright RGB picture, calibrated if the checkpoint is."""
+    def score_image(self, image: Image.Image) -> np.ndarray:
+        """float32 logits, C, of one upright RGB image, calibrated if the checkpoint is."""
         logit_NC = apply(
             self.frozen.logits,
-            views(picture, self.checkpoint.preprocessing)[None],
+            views(image, self.checkpoint.preprocessing)[None],
             preprocessing=self.checkpoint.preprocessing,
             arithmetic=self.arithmetic,
         )
@@ -257,7 +257,7 @@ class Predictor:
         return (logit_NC if calibration is None else calibration.apply(logit_NC))[0]
 
     def score_files(self, paths: Sequence[Path]) -> Iterator[Scored]:
-        """Logits of pictures, calibrated if the checkpoint is, batch by batch, in constant memory."""
+        """Logits of images, calibrated if the checkpoint is, batch by batch, in constant memory."""
         calibration = self.checkpoint.calibration
         for scored in run(self.frozen.logits, paths, preprocessing=self.checkpoint.preprocessing, arithmetic=self.arithmetic):
             if calibration is None or not len(scored.rows):

@@ -1,4 +1,4 @@
-"""Two tables that speak of the same pictures and classes: joined by name, and where they do not fit, how exactly."""
+"""Two tables that speak of the same images and classes: joined by name, and where they do not fit, how exactly."""
 
 import difflib
 import os
@@ -38,26 +38,26 @@ def class_columns(predictions: Predictions, dataset: Dataset) -> np.ndarray:
 
 
 def truth_rows(predictions: Predictions, dataset: Dataset) -> np.ndarray:
-    """N rows of the data set: by id or, where an id is not the data set's, by the picture's path.
+    """N rows of the data set: by id or, where an id is not the data set's, by the image's path.
 
-    A picture that stands in several splits is its first row there. Raises PredictionsError where a scored picture is not in the
+    An image that stands in several splits is its first row there. Raises PredictionsError where a scored image is not in the
     data set, and where two splits of it say different things of one.
     """
     by_path = {str(path): row for row, path in reversed(list(enumerate(dataset.paths)))}
     by_id = {name: row for row, name in reversed(list(enumerate(dataset.ids)))}
     row_of = by_path | by_id
     keys = [
-        name if name in row_of else os.path.abspath(picture) if picture else name
-        for name, picture in zip(predictions.ids, predictions.picture_paths, strict=True)
+        name if name in row_of else os.path.abspath(image) if image else name
+        for name, image in zip(predictions.ids, predictions.image_paths, strict=True)
     ]
     lost = [name for name, key in zip(predictions.ids, keys, strict=True) if key not in row_of]
     if lost:
         raise PredictionsError(
-            f"{len(lost):,} of {len(predictions):,} scored pictures are not in the truth",
+            f"{len(lost):,} of {len(predictions):,} scored images are not in the truth",
             where=dataset.source,
             got=", ".join(lost[:3]) + (", ..." if len(lost) > 3 else ""),
             expected=f"ids such as {', '.join(dataset.ids[:3])} ({len(by_id):,} in all)",
-            next_step=_how_they_differ(lost, dataset.ids) or "give the data set that these pictures are from",
+            next_step=_how_they_differ(lost, dataset.ids) or "give the data set that these images are from",
         )
     rows = np.array([row_of[key] for key in keys], dtype=np.intp)
     if len(by_id) < len(dataset):
@@ -82,12 +82,12 @@ def _refuse_contradictions(dataset: Dataset, rows: np.ndarray, *, first_row: dic
         if len(differ):
             names = [dataset.label_set.names[column] for column in differ]
             raise PredictionsError(
-                "the truth says two things of one picture",
+                "the truth says two things of one image",
                 where=dataset.source,
                 got=f"{name!r} has other labels in split {dataset.split_N[row]!r} than in {dataset.split_N[first]!r}: "
                 + _listed(names, []),
                 expected="the same labels in both",
-                next_step="remove the picture from one of the splits; `polytag data check` lists all such",
+                next_step="remove the image from one of the splits; `polytag data check` lists all such",
             )
 
 

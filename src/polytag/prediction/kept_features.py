@@ -1,7 +1,7 @@
-"""Features of a list of pictures by a frozen network, calculated once: the next probe, with other labels or another seed, and the
+"""Features of a list of images by a frozen network, calculated once: the next probe, with other labels or another seed, and the
 fine-tuning after it, begin with them.
 
-Whatever could change a feature is part of a file's name: the pictures, the network and its weights, the preprocessing, the
+Whatever could change a feature is part of a file's name: the images, the network and its weights, the preprocessing, the
 arithmetic and the versions of what computes it. So what is read has the same bits as what would be calculated.
 """
 
@@ -19,10 +19,10 @@ import torch
 from torch import nn
 
 from polytag.contracts import Dataset, Preprocessing
+from polytag.data.image_cache import images_key
+from polytag.data.images import read_image
 from polytag.data.keeping import FEATURES, keeping_folder, make_room
-from polytag.data.picture_cache import pictures_key
-from polytag.data.pictures import read_picture
-from polytag.errors import PictureError
+from polytag.errors import ImageError
 from polytag.models.backbone import head_parameters
 from polytag.models.device import Arithmetic
 from polytag.prediction.inference import Extracted, Predictor, extract_features
@@ -32,7 +32,7 @@ _LEAST_SECONDS = 2.0  # what takes less to calculate is not kept
 
 
 class KeptFeatures:
-    """The features of these pictures by this network: those of an earlier run (`is_kept`), or calculated now and, if it took long,
+    """The features of these images by this network: those of an earlier run (`is_kept`), or calculated now and, if it took long,
     kept.
 
     The classifier is no part of it: a probe's checkpoint has the features of the weights it began with. Nothing that goes wrong
@@ -57,7 +57,7 @@ class KeptFeatures:
             _VERSION, torch.__version__, timm.__version__, processor, arithmetic, preprocessing,
             backbone, json.dumps(dict(backbone_args), sort_keys=True), _digest_of_weights(model),
         )  # fmt: skip
-        self._key = pictures_key(paths, "features\0" + "\0".join(map(str, parts)))
+        self._key = images_key(paths, "features\0" + "\0".join(map(str, parts)))
         self._found = self._read()
         self.is_kept = self._found is not None
 
@@ -101,10 +101,8 @@ class KeptFeatures:
         return None if failures is None or str(key) != self._key else (feature_ND, row_N, failures)
 
 
-def features_of(
-    predictor: Predictor, dataset: Dataset, *, on_batch: Callable[[int], None] = lambda num_pictures: None
-) -> Extracted:
-    """The features of a data set's pictures by a checkpoint's backbone; kept for the next time, or of an earlier one."""
+def features_of(predictor: Predictor, dataset: Dataset, *, on_batch: Callable[[int], None] = lambda num_images: None) -> Extracted:
+    """The features of a data set's images by a checkpoint's backbone; kept for the next time, or of an earlier one."""
     checkpoint = predictor.checkpoint
     kept = KeptFeatures(
         predictor.model,
@@ -129,13 +127,13 @@ def features_of(
     return kept.get(calculate)
 
 
-def _failures(paths: Sequence[Path], row_N: np.ndarray) -> tuple[tuple[int, PictureError], ...] | None:
+def _failures(paths: Sequence[Path], row_N: np.ndarray) -> tuple[tuple[int, ImageError], ...] | None:
     """Why the other rows have no features; None where one of them can be read after all."""
-    failures: list[tuple[int, PictureError]] = []
+    failures: list[tuple[int, ImageError]] = []
     for row in sorted(set(range(len(paths))) - set(row_N.tolist())):
         try:
-            read_picture(paths[row])
-        except PictureError as error:
+            read_image(paths[row])
+        except ImageError as error:
             failures.append((row, error))
         else:
             return None

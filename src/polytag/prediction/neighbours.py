@@ -1,6 +1,6 @@
-"""Pictures that look alike to a model: the features of a whole data set, kept in a file, and the nearest of them, exactly.
+"""Images that look alike to a model: the features of a whole data set, kept in a file, and the nearest of them, exactly.
 
-Shapes: N pictures of the table, D features, k neighbours.
+Shapes: N images of the table, D features, k neighbours.
 """
 
 import hashlib
@@ -32,11 +32,11 @@ _BACKGROUND_BATCH = 8  # so that whoever waits for the processor between two bat
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureTable:
-    """Features of the pictures of a data set that can be read.
+    """Features of the images of a data set that can be read.
 
-    ids, split_N, row_N   of each picture: its id, its split, and its row in the data set
+    ids, split_N, row_N   of each image: its id, its split, and its row in the data set
     feature_ND            float16, each row divided by its length; a row of zeros where the model gave zeros
-    key                   of the checkpoint, its preprocessing and the picture files: see `features_key`
+    key                   of the checkpoint, its preprocessing and the image files: see `features_key`
     """
 
     ids: tuple[str, ...]
@@ -67,12 +67,12 @@ class FeatureTable:
 
 
 def features_key(predictor: Predictor, dataset: Dataset) -> str:
-    """16 hexadecimal digits that change with the weights, the preprocessing, or any picture file, and not with labels."""
+    """16 hexadecimal digits that change with the weights, the preprocessing, or any image file, and not with labels."""
     checkpoint = predictor.checkpoint
     digest = hashlib.sha256(f"{_VERSION}\0{checkpoint.weights_sha256}\0{checkpoint.preprocessing}\0".encode())
     for split, name, path in zip(dataset.split_N, dataset.ids, dataset.paths, strict=True):
         size, changed = -1, -1
-        with suppress(OSError, ValueError):  # a picture that is missing is left out of the table, and part of the key as such
+        with suppress(OSError, ValueError):  # an image that is missing is left out of the table, and part of the key as such
             status = os.stat(path)
             size, changed = status.st_size, status.st_mtime_ns
         digest.update(f"{split}\0{name}\0{path}\0{size}\0{changed}\0".encode("utf-8", "surrogatepass"))
@@ -80,11 +80,11 @@ def features_key(predictor: Predictor, dataset: Dataset) -> str:
 
 
 def build_features(
-    predictor: Predictor, dataset: Dataset, *, on_batch: Callable[[int], None] = lambda num_pictures: None
+    predictor: Predictor, dataset: Dataset, *, on_batch: Callable[[int], None] = lambda num_images: None
 ) -> FeatureTable:
-    """Features of every picture that can be read; `on_batch` is told the number of pictures done since the last call.
+    """Features of every image that can be read; `on_batch` is told the number of images done since the last call.
 
-    Whatever `on_batch` raises ends it. Raises DataError where no picture at all can be read.
+    Whatever `on_batch` raises ends it. Raises DataError where no image at all can be read.
     """
     key = features_key(predictor, dataset)
     feature_ND, row_N, _ = extract_features(
@@ -96,14 +96,14 @@ def build_features(
         on_batch=on_batch,
     )
     if not len(row_N):
-        raise DataError("no picture of the data set can be read", where=dataset.source, expected="at least one picture")
+        raise DataError("no image of the data set can be read", where=dataset.source, expected="at least one image")
     return _table(dataset, row_N=row_N, feature_ND=np.stack([normalised(feature_D) for feature_D in feature_ND]), key=key)
 
 
-def picture_feature(predictor: Predictor, picture: Image.Image) -> np.ndarray:
-    """float16, D: the features of one upright RGB picture, as they would stand in a table."""
+def image_feature(predictor: Predictor, image: Image.Image) -> np.ndarray:
+    """float16, D: the features of one upright RGB image, as they would stand in a table."""
     preprocessing = predictor.checkpoint.preprocessing
-    pixels = views(picture, preprocessing)[None]
+    pixels = views(image, preprocessing)[None]
     feature_ND = apply(predictor.frozen.features, pixels, preprocessing=preprocessing, arithmetic=predictor.arithmetic)
     return normalised(feature_ND[0])
 
@@ -124,10 +124,10 @@ def nearest(
     among_N: np.ndarray | None = None,
     without: tuple[str, str] | None = None,
 ) -> list[tuple[int, float]]:
-    """The k pictures with the highest cosine to the query, as (index in the table, 1 - cosine), nearest first; ties in table order.
+    """The k images with the highest cosine to the query, as (index in the table, 1 - cosine), nearest first; ties in table order.
 
-    `query_D` need not have length one. `among_N` is a mask of the pictures that may be found; `without` is the (split, id) of one
-    that may not. Exact: every picture is compared. A picture, or a query, of zeros is at distance 1 from all.
+    `query_D` need not have length one. `among_N` is a mask of the images that may be found; `without` is the (split, id) of one
+    that may not. Exact: every image is compared. An image, or a query, of zeros is at distance 1 from all.
     """
     length = float(np.linalg.norm(query_D.astype(np.float64)))
     query = torch.from_numpy((query_D / (length or 1)).astype(np.float32))
@@ -160,7 +160,7 @@ def save_features(table: FeatureTable, folder: Path) -> None:
 
 
 def read_features(folder: Path, predictor: Predictor, dataset: Dataset) -> FeatureTable | None:
-    """The table that was saved for this checkpoint and these pictures; None where there is none, or where it is damaged."""
+    """The table that was saved for this checkpoint and these images; None where there is none, or where it is damaged."""
     key = features_key(predictor, dataset)
     try:
         with open(_file(folder, key), "rb") as file, np.load(file, allow_pickle=False) as arrays:

@@ -1,6 +1,6 @@
 """Forward passes on the cores of a processor: several batches at once, each on one core from beginning to end.
 
-Cores that share one batch wait for each other at every layer, and for each core that is decoding a picture, or that another program
+Cores that share one batch wait for each other at every layer, and for each core that is decoding an image, or that another program
 took. Cores that each have a batch of their own wait for nothing. What a batch gives depends on the batch alone: the same bits with
 one core and with many.
 """

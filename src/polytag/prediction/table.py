@@ -1,6 +1,6 @@
 """Predictions <-> file: Parquet for programs, CSV and JSON Lines for people. Imports no torch.
 
-A Parquet file has a versioned header in its schema's metadata, and the columns id, picture, error, `logit/<class>` (float32) and
+A Parquet file has a versioned header in its schema's metadata, and the columns id, image, error, `logit/<class>` (float32) and
 `target/<class>` (int8: 1, 0, -1). CSV and JSON Lines hold a probability per class, the labels above their thresholds, and the
 error.
 """
@@ -77,25 +77,25 @@ class PredictionsWriter:
             else:
                 self._text = open(self._temporary, "w", newline="", encoding="utf-8")
                 if self._path.suffix == ".csv":
-                    csv.writer(self._text).writerow(["id", "picture", "error", "labels", *self._label_set])
+                    csv.writer(self._text).writerow(["id", "image", "error", "labels", *self._label_set])
         return self
 
     def write(
-        self, ids: Sequence[str], picture_paths: Sequence[str], logit_NC: np.ndarray, target_NC: np.ndarray | None = None
+        self, ids: Sequence[str], image_paths: Sequence[str], logit_NC: np.ndarray, target_NC: np.ndarray | None = None
     ) -> None:
-        """Add scored pictures; without targets, every label is unknown."""
+        """Add scored images; without targets, every label is unknown."""
         if target_NC is None:
             target_NC = np.full(logit_NC.shape, -1, np.int8)
-        for row in zip(ids, picture_paths, [""] * len(ids), np.asarray(logit_NC, np.float32), target_NC, strict=True):
+        for row in zip(ids, image_paths, [""] * len(ids), np.asarray(logit_NC, np.float32), target_NC, strict=True):
             self._add(*row)
 
-    def fail(self, name: str, picture_path: str, error: str) -> None:
-        """Add a picture that could not be read: its row has the error and no scores."""
+    def fail(self, name: str, image_path: str, error: str) -> None:
+        """Add an image that could not be read: its row has the error and no scores."""
         num_classes = len(self._label_set)
-        self._add(name, picture_path, error, np.full(num_classes, np.nan, np.float32), np.full(num_classes, -1, np.int8))
+        self._add(name, image_path, error, np.full(num_classes, np.nan, np.float32), np.full(num_classes, -1, np.int8))
 
-    def _add(self, name: str, picture_path: str, error: str, logit_C: np.ndarray, target_C: np.ndarray) -> None:
-        self._rows.append((name, picture_path, error, logit_C, target_C))
+    def _add(self, name: str, image_path: str, error: str, logit_C: np.ndarray, target_C: np.ndarray) -> None:
+        self._rows.append((name, image_path, error, logit_C, target_C))
         if len(self._rows) == ROWS_AT_ONCE:
             with files.saving(self._path):
                 self._flush()
@@ -103,12 +103,12 @@ class PredictionsWriter:
     def _flush(self) -> None:
         if not self._rows:
             return
-        ids, picture_paths, errors, logits, targets = zip(*self._rows, strict=True)
+        ids, image_paths, errors, logits, targets = zip(*self._rows, strict=True)
         self._rows.clear()
         if self._parquet is not None:
             columns: list[pa.Array] = [
                 pa.array(ids),
-                pa.array(picture_paths),
+                pa.array(image_paths),
                 pa.array([error or None for error in errors], pa.string()),
             ]
             columns += [pa.array(logit_N, pa.float32(), from_pandas=True) for logit_N in np.stack(logits, axis=1)]
@@ -117,14 +117,14 @@ class PredictionsWriter:
             return
         assert self._text is not None
         probability_NC = 0.5 * (1 + np.tanh(0.5 * np.stack(logits).astype(np.float64)))
-        for name, picture, error, probability_C in zip(ids, picture_paths, errors, probability_NC, strict=True):
+        for name, image, error, probability_C in zip(ids, image_paths, errors, probability_NC, strict=True):
             labels = [label for label, here in zip(self._label_set, probability_C > self._threshold_C, strict=True) if here]
             if self._path.suffix == ".csv":
                 values = ["" if math.isnan(value) else repr(float(value)) for value in probability_C]
-                csv.writer(self._text).writerow([name, picture, error, "|".join(labels), *values])
+                csv.writer(self._text).writerow([name, image, error, "|".join(labels), *values])
             else:
                 scores = None if error else dict(zip(self._label_set, map(float, probability_C), strict=True))
-                row = {"id": name, "picture": picture, "error": error or None, "labels": labels, "probability": scores}
+                row = {"id": name, "image": image, "error": error or None, "labels": labels, "probability": scores}
                 self._text.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -145,7 +145,7 @@ class PredictionsWriter:
 
 def parquet_schema(label_set: LabelSet) -> pa.Schema:
     """The columns of a predictions file."""
-    text = [pa.field(name, pa.string()) for name in ("id", "picture", "error")]
+    text = [pa.field(name, pa.string()) for name in ("id", "image", "error")]
     logits = [pa.field(f"logit/{name}", pa.float32()) for name in label_set]
     return pa.schema([*text, *logits, *(pa.field(f"target/{name}", pa.int8()) for name in label_set)])
 
@@ -170,11 +170,11 @@ def write_predictions(predictions: Predictions, path: Path | str) -> None:
         source=predictions.source,
         calibration=predictions.calibration,
     ) as writer:
-        writer.write(predictions.ids, predictions.picture_paths, predictions.logit_NC, predictions.target_NC)
+        writer.write(predictions.ids, predictions.image_paths, predictions.logit_NC, predictions.target_NC)
 
 
 def read_predictions(path: Path | str) -> Predictions:
-    """Read a Parquet predictions file; rows of pictures that could not be read are left out.
+    """Read a Parquet predictions file; rows of images that could not be read are left out.
 
     Raises PredictionsError for a file that is missing, is not Parquet, has no polytag header, or was changed since.
     """
@@ -208,14 +208,14 @@ def read_predictions(path: Path | str) -> Predictions:
     table = table.filter(table["error"].is_null())
     if not len(table):
         raise PredictionsError(
-            "no scored picture in the predictions file", where=str(path), expected="at least one row without an error"
+            "no scored image in the predictions file", where=str(path), expected="at least one row without an error"
         )
     return Predictions(
         ids=tuple(table["id"].to_pylist()),
         logit_NC=np.stack([_floats(table[f"logit/{name}"]) for name in label_set], axis=1),
         target_NC=np.stack([_integers(table[f"target/{name}"], name, path) for name in label_set], axis=1),
         label_set=label_set,
-        picture_paths=tuple(picture or "" for picture in table["picture"].to_pylist()),
+        image_paths=tuple(image or "" for image in table["image"].to_pylist()),
         checkpoint_id=str(header["checkpoint_id"]),
         source=str(path),
         calibration=str(header.get("calibration", "")),  # files of before there were calibrations have none
@@ -280,10 +280,10 @@ def _integers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
 
 
 def with_truth(predictions: Predictions, dataset: Dataset) -> Predictions:
-    """The predictions with the targets of a data set: classes joined by name, pictures by id or, where an id is not the data set's,
+    """The predictions with the targets of a data set: classes joined by name, images by id or, where an id is not the data set's,
     by path.
 
-    Raises PredictionsError where the classes differ, where a scored picture is not in the data set, naming the first few, and where
+    Raises PredictionsError where the classes differ, where a scored image is not in the data set, naming the first few, and where
     it stands in two splits with different labels.
     """
     columns = class_columns(predictions, dataset)

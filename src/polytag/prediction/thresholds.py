@@ -42,7 +42,7 @@ def thresholds_to_json(points: OperatingPoints, *, checkpoint_id: str = "", cali
         "goal": str(points.goal),
         "confidence": points.confidence,
         "joint": points.joint,
-        "num_pictures": points.num_pictures,
+        "num_images": points.num_images,
         "checkpoint_id": checkpoint_id,
         "calibration": calibration,
         "per_class": per_class,

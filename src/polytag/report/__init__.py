@@ -1,1 +1,1 @@
-"""Scores to charts, picture grids and one HTML file."""
+"""Scores to charts, image grids and one HTML file."""

@@ -14,12 +14,12 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "mAP_voc07": ("mAP, VOC 2007", "the same with eleven recall levels, as the VOC devkit did until 2009"),
         "micro_AP": ("micro AP", "one ranking of all decisions of all classes together"),
         "weighted_AP": ("weighted AP", "mean over classes weighted by their positives: large classes decide"),
-        "samples_AP": ("samples AP (LRAP)", "mean over pictures of how well each one’s labels are ranked; not comparable with mAP"),
+        "samples_AP": ("samples AP (LRAP)", "mean over images of how well each one’s labels are ranked; not comparable with mAP"),
     },
     "Other rankings": {
         "ROC_AUC": ("ROC AUC", "mean of the classes’ areas under the ROC curve: high wherever absence is common"),
-        "coverage": ("coverage", "how many classes down a picture’s ranking all its true ones are found; lower is better"),
-        "ranking_loss": ("ranking loss", "share of a picture’s (true, absent) pairs in the wrong order; lower is better"),
+        "coverage": ("coverage", "how many classes down an image’s ranking all its true ones are found; lower is better"),
+        "ranking_loss": ("ranking loss", "share of an image’s (true, absent) pairs in the wrong order; lower is better"),
     },
     "Probabilities": {
         "Brier": ("Brier score", "mean over classes of the squared error of the probability; lower is better"),
@@ -37,7 +37,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "OF1": ("OF1", "harmonic mean of OP and OR"),
         "macro_F1": ("macro F1", "mean of the classes’ F1; not the same as CF1"),
     },
-    "The three highest scores of each picture, where above the threshold": {
+    "The three highest scores of each image, where above the threshold": {
         "top3_CP": ("top-3 CP", "mean of the classes’ precisions"),
         "top3_CR": ("top-3 CR", "mean of the classes’ recalls"),
         "top3_CF1": ("top-3 CF1", "harmonic mean of the two"),

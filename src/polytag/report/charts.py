@@ -162,7 +162,7 @@ def to_png(chart: Any, *, names_px: int = 0) -> bytes:
 
 
 def to_svg(chart: Any, *, description: str, names_px: int = NAMES_PX) -> str:
-    """An inline `<svg>` that scales with its column and is one picture, with this description, to a screen reader.
+    """An inline `<svg>` that scales with its column and is one image, with this description, to a screen reader.
 
     No id and no address is left in it, so that many can stand in one page.
     """

@@ -1,4 +1,4 @@
-"""The comparison of runs as one HTML file: differences with their intervals, and the pictures that changed sides."""
+"""The comparison of runs as one HTML file: differences with their intervals, and the images that changed sides."""
 
 import base64
 import math
@@ -18,9 +18,9 @@ from polytag.report.rendering import environment_of
 from polytag.report.thumbnails import pack_sheets
 
 TOP = 20
-"""Pictures that changed sides are shown for each class and way up to this number."""
+"""Images that changed sides are shown for each class and way up to this number."""
 
-_THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_PICTURES = 96, 64, 2500
+_THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_IMAGES = 96, 64, 2500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A later run against the first; `detailed` are the classes whose pictures are shown, most changes first."""
+    """A later run against the first; `detailed` are the classes whose images are shown, most changes first."""
 
     number: int
     first: str
@@ -76,23 +76,23 @@ class Section:
 def write_comparison(path: Path | str, comparison: Comparison, *, title: str = "") -> Path:
     """Write the page of a comparison; returns `path`.
 
-    For each class and way the 20 pictures that changed sides with the largest change of probability are embedded, as thumbnails of
+    For each class and way the 20 images that changed sides with the largest change of probability are embedded, as thumbnails of
     96 pixels, or of 64 where there are more than 2,500. With more than 100 classes those of the 100 with most changes are shown;
-    the tables hold all. A picture that cannot be read is a grey tile with its id. The same input gives the same bytes.
+    the tables hold all. An image that cannot be read is a grey tile with its id. The same input gives the same bytes.
 
     Raises RunError where the file cannot be written.
     """
     path = Path(path)
     sections = [_section(comparison, difference, number) for number, difference in enumerate(comparison.differences)]
     shown = [
-        picture
+        image
         for section in sections
         for row in section.detailed
         if row.changes
-        for picture in (*row.changes.gained[:TOP], *row.changes.lost[:TOP])
+        for image in (*row.changes.gained[:TOP], *row.changes.lost[:TOP])
     ]
-    paths = [picture.picture_path for picture in shown]
-    size_px = _THUMBNAIL_PX if len({picture.id for picture in shown}) <= _MANY_PICTURES else _MANY_THUMBNAIL_PX
+    paths = [image.image_path for image in shown]
+    size_px = _THUMBNAIL_PX if len({image.id for image in shown}) <= _MANY_IMAGES else _MANY_THUMBNAIL_PX
     sheets = pack_sheets(paths, size_px=size_px)
     pairs = [_pair_row(comparison, pair) for pair in comparison.pairs]
     html = (
@@ -138,7 +138,7 @@ def _section(comparison: Comparison, difference: Difference, number: int) -> Sec
         )
         for column in classes_by_difference(difference)
     )
-    changed = [row for row in rows if row.changes and row.changes.pictures]
+    changed = [row for row in rows if row.changes and row.changes.images]
     changed.sort(key=lambda row: -(row.changes.num_gained + row.changes.num_lost) if row.changes else 0)
     mean_row = _pair_row(comparison, mean)
     excludes_zero = difference.excludes_zero_C

@@ -1,4 +1,4 @@
-"""Grids of the pictures that a model scores highest and lowest for a class, the truth marked on each: PNG files."""
+"""Grids of the images that a model scores highest and lowest for a class, the truth marked on each: PNG files."""
 
 import hashlib
 import unicodedata
@@ -19,19 +19,19 @@ from polytag.report.thumbnails import num_threads, read_thumbnail
 NUM_COLUMNS = 10
 TILE_PX, GAP_PX, CAPTION_PX, MARGIN_PX, HEADER_PX = 104, 10, 20, 24, 76
 BORDER_PX, BADGE_PX = 3, 20
-PICTURE_PX = TILE_PX - 2 * BORDER_PX
+IMAGE_PX = TILE_PX - 2 * BORDER_PX
 
 INK, MUTED, PAPER, MATTE = (28, 31, 35), (104, 112, 122), (255, 255, 255), (240, 242, 244)
 EXPECTED, SURPRISING, UNLABELLED = (37, 99, 168), (206, 84, 0), (128, 136, 146)
 """Blue: the truth fits this end of the ranking. Orange: it does not. Grey: nobody said. Safe for the colour-blind."""
 
-_KEPT_PICTURES = 4096  # thumbnails held at a time, 130 MB
+_KEPT_IMAGES = 4096  # thumbnails held at a time, 130 MB
 
 
 def write_grids(folder: Path, *, predictions: Predictions, top: int = 50, class_names: Sequence[str] = ()) -> list[Path]:
     """Write `<class>-top.png` and `<class>-bottom.png` for these classes, or for all where none is named; returns the files.
 
-    Ten pictures a row. A picture that cannot be read is a grey tile. Class names that a file system would refuse or confuse
+    Ten images a row. An image that cannot be read is a grey tile. Class names that a file system would refuse or confuse
     get a safe name with a few digits of a hash (`file_stem`). Twenty classes took 2 s on two cores.
 
     Raises UsageError for an unknown class name; RunError where the folder cannot be written.
@@ -39,15 +39,15 @@ def write_grids(folder: Path, *, predictions: Predictions, top: int = 50, class_
     with files.saving(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
-    @lru_cache(_KEPT_PICTURES)
+    @lru_cache(_KEPT_IMAGES)
     def thumbnail(path: str) -> Image.Image | None:
-        return read_thumbnail(path, size_px=PICTURE_PX)
+        return read_thumbnail(path, size_px=IMAGE_PX)
 
     def write(class_name: str) -> list[Path]:
         written: list[Path] = []
         for end, lowest in (("top", False), ("bottom", True)):
             rows = ranked_rows(predictions, class_name=class_name, top=top, lowest=lowest)
-            grid = _drawn(rows, [thumbnail(row.picture_path) for row in rows], class_name=class_name, lowest=lowest)
+            grid = _drawn(rows, [thumbnail(row.image_path) for row in rows], class_name=class_name, lowest=lowest)
             path = folder / f"{file_stem(class_name, predictions.label_set)}-{end}.png"
             content = BytesIO()
             grid.save(content, "PNG", compress_level=3)
@@ -60,12 +60,12 @@ def write_grids(folder: Path, *, predictions: Predictions, top: int = 50, class_
 
 
 def draw_grid(predictions: Predictions, *, class_name: str, top: int = 50, lowest: bool = False) -> Image.Image:
-    """One grid as an RGB picture: ten tiles a row, the score below each, the truth marked by a border and a sign.
+    """One grid as an RGB image: ten tiles a row, the score below each, the truth marked by a border and a sign.
 
     Raises UsageError for an unknown class name.
     """
     rows = ranked_rows(predictions, class_name=class_name, top=top, lowest=lowest)
-    thumbnails = [read_thumbnail(row.picture_path, size_px=PICTURE_PX) for row in rows]
+    thumbnails = [read_thumbnail(row.image_path, size_px=IMAGE_PX) for row in rows]
     return _drawn(rows, thumbnails, class_name=class_name, lowest=lowest)
 
 
@@ -114,7 +114,7 @@ def _drawn(rows: Sequence[RankedRow], thumbnails: Sequence[Image.Image | None], 
         right, bottom = left + TILE_PX - 1, top + TILE_PX - 1
         draw.rectangle((left, top, right, bottom), fill=MATTE)
         if thumbnail is None:
-            draw.text(((left + right) / 2, (top + bottom) / 2), "no picture", fill=MUTED, font=caption_font, anchor="mm")
+            draw.text(((left + right) / 2, (top + bottom) / 2), "no image", fill=MUTED, font=caption_font, anchor="mm")
         else:
             grid.paste(thumbnail, (left + (TILE_PX - thumbnail.width) // 2, top + (TILE_PX - thumbnail.height) // 2))
         colour = mark_colour(row.target, lowest=lowest)

@@ -1,4 +1,4 @@
-"""Suspect labels as one HTML file: how many look wrong in each class, and the pictures, most suspect first."""
+"""Suspect labels as one HTML file: how many look wrong in each class, and the images, most suspect first."""
 
 import base64
 import math
@@ -13,12 +13,12 @@ from polytag.report.ranking import MAX_CLASSES_IN_DETAIL
 from polytag.report.rendering import environment_of
 from polytag.report.thumbnails import pack_sheets
 
-_THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_PICTURES = 96, 64, 2500
+_THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_IMAGES = 96, 64, 2500
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A class as the page shows it; `number` is its place in the label set, `is_detailed` whether its pictures are shown."""
+    """A class as the page shows it; `number` is its place in the label set, `is_detailed` whether its images are shown."""
 
     number: int
     part: ClassSuspects
@@ -39,8 +39,8 @@ class View:
 def write_suspects(path: Path | str, found: LabelSuspects, *, title: str) -> Path:
     """Write the page of suspect labels; returns `path`.
 
-    Every listed picture is embedded as a thumbnail of 96 pixels, or of 64 where there are more than 2,500, each picture once. With
-    more than 100 classes, pictures are shown of the 100 with the most suspect label; the table holds all. A picture that cannot be
+    Every listed image is embedded as a thumbnail of 96 pixels, or of 64 where there are more than 2,500, each image once. With
+    more than 100 classes, images are shown of the 100 with the most suspect label; the table holds all. An image that cannot be
     read is a grey tile with its id. The same input gives the same bytes.
 
     Raises RunError where the file cannot be written.
@@ -56,7 +56,7 @@ def write_suspects(path: Path | str, found: LabelSuspects, *, title: str) -> Pat
     shown = [each for view in views if view.is_detailed for _, suspects, _ in view.groups for each in suspects]
     num_shown = len({each.row for each in shown})
     sheets = pack_sheets(
-        [each.picture_path for each in shown], size_px=_THUMBNAIL_PX if num_shown <= _MANY_PICTURES else _MANY_THUMBNAIL_PX
+        [each.image_path for each in shown], size_px=_THUMBNAIL_PX if num_shown <= _MANY_IMAGES else _MANY_THUMBNAIL_PX
     )
     html = (
         environment_of(sheets, estimate=_estimate)
@@ -72,7 +72,7 @@ def write_suspects(path: Path | str, found: LabelSuspects, *, title: str) -> Pat
             without=[part for part in found.classes if part.reason],
             max_detail=MAX_CLASSES_IN_DETAIL,
             num_shown=num_shown,
-            num_missing=len({each.row for each in shown if each.picture_path not in sheets.places}),
+            num_missing=len({each.row for each in shown if each.image_path not in sheets.places}),
             sheets=[Markup(base64.b64encode(jpeg).decode()) for jpeg in sheets.jpegs],
             sheet_side_px=sheets.side_px,
         )

@@ -30,7 +30,7 @@ from polytag.scores import Scores
 TOP = 50
 INSPECTOR = "http://127.0.0.1:8421"
 """Where `polytag inspect` answers unless it is told otherwise, or the port is in use."""
-_THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_PICTURES = 96, 64, 2500
+_THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_IMAGES = 96, 64, 2500
 
 _TRUTH = {PRESENT: ("y", "labelled with it"), ABSENT: ("n", "labelled without it"), UNKNOWN: ("u", "label unknown")}
 
@@ -84,28 +84,28 @@ def write_report(
     facts: Mapping[str, str] = {},
     slices: Sequence[Slices] = (),
 ) -> Path:
-    """Write the report of one model on one set of pictures; returns `path`.
+    """Write the report of one model on one set of images; returns `path`.
 
     `scores` judge `predictions`. `history` rows have the keys of results.csv (epoch, train_loss, val_loss, train_map,
     val_map); any may be missing or NaN. `facts` are shown as they are: backbone, recipe, date. Each of `slices` is a table.
 
-    The 50 highest and the 50 lowest scored pictures of each class are embedded as thumbnails of 96 pixels, each picture once,
-    or of 64 pixels where there are more than 2,500 of them. With more than 100 classes, pictures and curves are those of the 50
-    best and the 50 worst by average precision; the tables hold all. A picture that cannot be read is a grey tile with its id.
+    The 50 highest and the 50 lowest scored images of each class are embedded as thumbnails of 96 pixels, each image once,
+    or of 64 pixels where there are more than 2,500 of them. With more than 100 classes, images and curves are those of the 50
+    best and the 50 worst by average precision; the tables hold all. An image that cannot be read is a grey tile with its id.
     The same input gives the same bytes.
 
     Raises RunError where the file cannot be written.
     """
     path = Path(path)
     assert scores.label_set == predictions.label_set
-    assert scores.num_pictures == len(predictions)
+    assert scores.num_images == len(predictions)
     detailed = set(classes_in_detail(scores.ap_C))
     classes = [_class_view(scores, predictions, column, detailed=column in detailed) for column in classes_by_ap(scores.ap_C)]
     shown = [row for view in classes for grid in view.grids for row in grid.rows]
     num_shown = len({row.row for row in shown})
-    size_px = _THUMBNAIL_PX if num_shown <= _MANY_PICTURES else _MANY_THUMBNAIL_PX
-    sheets = pack_sheets([row.picture_path for row in shown], size_px=size_px)
-    missing = {row.row for row in shown if row.picture_path not in sheets.places}
+    size_px = _THUMBNAIL_PX if num_shown <= _MANY_IMAGES else _MANY_THUMBNAIL_PX
+    sheets = pack_sheets([row.image_path for row in shown], size_px=size_px)
+    missing = {row.row for row in shown if row.image_path not in sheets.places}
 
     html = (
         environment_of(sheets, curve_path=_curve_path, class_query=lambda name: urlencode({"class": name}))
@@ -177,7 +177,7 @@ def _history_charts(history: Sequence[Mapping[str, float]]) -> list[Markup]:
 
 def _tail_charts(scores: Scores) -> list[Markup]:
     charts = tail_charts(scores, palette=PAGE)
-    descriptions = ("Mean tail accuracy over the threshold", "Number of classes with a picture above the threshold")
+    descriptions = ("Mean tail accuracy over the threshold", "Number of classes with an image above the threshold")
     return [Markup(to_svg(chart, description=text)) for chart, text in zip(charts or (), descriptions, strict=bool(charts))]
 
 

@@ -1,4 +1,4 @@
-"""Which pictures a model scores highest and lowest for a class, and which classes are shown in detail."""
+"""Which images a model scores highest and lowest for a class, and which classes are shown in detail."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
 from polytag.errors import UsageError
 
 MAX_CLASSES_IN_DETAIL = 100
-"""With more classes than this, a report shows pictures and curves of the best and the worst half of this number."""
+"""With more classes than this, a report shows images and curves of the best and the worst half of this number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankedRow:
-    """One picture in a ranking.
+    """One image in a ranking.
 
     rank          1 is the first of the ranking: the highest score, or the lowest where those were asked for
     row           its row in the Predictions
     probability   sigmoid of the logit, or what was given; NaN where the scores are only a rank
     target        PRESENT (1), ABSENT (0) or UNKNOWN (-1)
-    picture_path  "" where no picture is at hand
+    image_path  "" where no image is at hand
     """
 
     rank: int
@@ -29,7 +29,7 @@ class RankedRow:
     logit: float
     probability: float
     target: int
-    picture_path: str
+    image_path: str
 
     @property
     def text(self) -> str:
@@ -38,15 +38,15 @@ class RankedRow:
 
 
 def ranked_rows(predictions: Predictions, *, class_name: str, top: int, lowest: bool = False) -> tuple[RankedRow, ...]:
-    """The `top` pictures with the highest scores for a class, best first; with `lowest`, those with the lowest, lowest first.
+    """The `top` images with the highest scores for a class, best first; with `lowest`, those with the lowest, lowest first.
 
-    Equal scores are ordered by id, so the order depends on the scores alone and not on the order of the pictures. Fewer rows
-    come back where there are fewer pictures. Scores are compared as logits: probabilities near 0 and 1 run together.
+    Equal scores are ordered by id, so the order depends on the scores alone and not on the order of the images. Fewer rows
+    come back where there are fewer images. Scores are compared as logits: probabilities near 0 and 1 run together.
 
     Raises UsageError for an unknown class name or a negative `top`.
     """
     if top < 0:
-        raise UsageError("a negative number of pictures", got=str(top), expected="0 or more")
+        raise UsageError("a negative number of images", got=str(top), expected="0 or more")
     column = predictions.label_set.index(class_name)
     logit_N = predictions.logit_NC[:, column]
     first_N = logit_N if lowest else -logit_N  # ascending: what comes first is smallest
@@ -64,7 +64,7 @@ def ranked_rows(predictions: Predictions, *, class_name: str, top: int, lowest: 
             logit=float(logit_N[row]),
             probability=float(probability[rank - 1]),
             target=int(predictions.target_NC[row, column]),
-            picture_path=predictions.picture_paths[row],
+            image_path=predictions.image_paths[row],
         )
         for rank, row in enumerate(order, start=1)
     )
@@ -76,7 +76,7 @@ def classes_by_ap(ap_C: np.ndarray) -> list[int]:
 
 
 def classes_in_detail(ap_C: np.ndarray) -> list[int]:
-    """The columns shown with pictures and curves: all, or the best and the worst MAX_CLASSES_IN_DETAIL / 2 by AP, best first."""
+    """The columns shown with images and curves: all, or the best and the worst MAX_CLASSES_IN_DETAIL / 2 by AP, best first."""
     columns = classes_by_ap(ap_C)
     if len(columns) <= MAX_CLASSES_IN_DETAIL:
         return columns

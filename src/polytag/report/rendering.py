@@ -39,7 +39,7 @@ def _number(value: float) -> str:
 
 def _counted(number: int, unit: str) -> str:
     """ "1 class", "20 classes"."""
-    singular = {"classes": "class", "pictures": "picture", "decisions": "decision", "scores": "score"}
+    singular = {"classes": "class", "images": "image", "decisions": "decision", "scores": "score"}
     return f"{number:,} {singular.get(unit, unit) if number == 1 else unit}"
 
 
@@ -48,7 +48,7 @@ def _percent(share: float) -> str:
 
 
 def _crop(place: Place) -> Mapping[str, object]:
-    """Which sheet, the view box that shows one picture of it, and that picture's share of a square."""
+    """Which sheet, the view box that shows one image of it, and that image's share of a square."""
     longest_px = max(place.width_px, place.height_px)
     return {
         "sheet": place.sheet,

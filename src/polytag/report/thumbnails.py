@@ -1,4 +1,4 @@
-"""Pictures made small: one at a time for grids, and packed into sheets for the page, each picture once."""
+"""Images made small: one at a time for grids, and packed into sheets for the page, each image once."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from polytag.data.pictures import read_picture
-from polytag.errors import PictureError
+from polytag.data.images import read_image
+from polytag.errors import ImageError
 
 _SHEET_SIDE = 10  # thumbnails along a side of a sheet
 _JPEG_QUALITY = 70
@@ -31,7 +31,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Sheets:
-    """Thumbnails packed into JPEG pictures of `side_px` by `side_px`; `places` has no entry for a picture that cannot be read."""
+    """Thumbnails packed into JPEG images of `side_px` by `side_px`; `places` has no entry for an image that cannot be read."""
 
     jpegs: tuple[bytes, ...]
     side_px: int
@@ -39,23 +39,23 @@ class Sheets:
 
 
 def read_thumbnail(path: str, *, size_px: int) -> Image.Image | None:
-    """The whole picture fitted into `size_px` by `size_px`, aspect ratio kept; None where it is not known, gone or unreadable."""
+    """The whole image fitted into `size_px` by `size_px`, aspect ratio kept; None where it is not known, gone or unreadable."""
     if not path:
         return None
     try:
-        picture = read_picture(Path(path))
-    except PictureError:
+        image = read_image(Path(path))
+    except ImageError:
         return None
-    scale = size_px / max(picture.size)
-    width_px, height_px = (max(1, round(side * scale)) for side in picture.size)
-    return picture.resize((width_px, height_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    scale = size_px / max(image.size)
+    width_px, height_px = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width_px, height_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def pack_sheets(paths: Sequence[str], *, size_px: int) -> Sheets:
-    """Read every picture once and pack them, in this order, into sheets of 100; two threads or more decode.
+    """Read every image once and pack them, in this order, into sheets of 100; two threads or more decode.
 
-    A sheet shares one JPEG header among its pictures and costs about a fifth less than 100 files. `size_px` is a multiple
-    of 16, JPEG's block with chroma halved, so that no picture bleeds into its neighbour.
+    A sheet shares one JPEG header among its images and costs about a fifth less than 100 files. `size_px` is a multiple
+    of 16, JPEG's block with chroma halved, so that no image bleeds into its neighbour.
     """
     assert size_px % 16 == 0
     jpegs: list[bytes] = []

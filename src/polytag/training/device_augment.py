@@ -1,7 +1,7 @@
 """Augmentation of whole batches on the device: the same choices as Pillow's way, the same filters, as matrix products.
 
-Shapes: n pictures of a batch, H x W the canvas that pictures are stored in (top left, the rest unused), S side of the view. Pixels
-are planar, n x 3 x H x W, because a crop with a resize is then two products: one matrix a picture for its rows, one for its
+Shapes: n images of a batch, H x W the canvas that images are stored in (top left, the rest unused), S side of the view. Pixels
+are planar, n x 3 x H x W, because a crop with a resize is then two products: one matrix an image for its rows, one for its
 columns, holding the weights of Pillow's antialiased filter (`src/libImaging/Resample.c`, precompute_coeffs).
 
 Values are rounded where Pillow rounds, so views agree to a grey level or two (`tests/training/test_resident.py` holds the bound).
@@ -23,9 +23,9 @@ _BOX, _ANGLE, _COLOUR, _FLIP, _ERASE, _SIZE = slice(0, 4), 4, slice(5, 8), 8, sl
 
 
 def parameters(choices: Choices, *, full_size: tuple[int, int], stored_size: tuple[int, int]) -> np.ndarray:
-    """float32, NUM_PARAMETERS: what `augmented_on_device` needs of a picture's choices.
+    """float32, NUM_PARAMETERS: what `augmented_on_device` needs of an image's choices.
 
-    `full_size` is the width and height that the choices were drawn for, `stored_size` those of the picture in the canvas.
+    `full_size` is the width and height that the choices were drawn for, `stored_size` those of the image in the canvas.
     """
     across, down = stored_size[0] / full_size[0], stored_size[1] / full_size[1]
     left, top, right, bottom = choices.box
@@ -41,7 +41,7 @@ def parameters(choices: Choices, *, full_size: tuple[int, int], stored_size: tup
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceAugmentation:
-    """What holds for every picture: the preset, the view's side, the filter's name, and the type that products are taken in."""
+    """What holds for every image: the preset, the view's side, the filter's name, and the type that products are taken in."""
 
     preset: Augmentation
     size_px: int
@@ -54,13 +54,13 @@ def augmented_on_device(canvas_N3HW: Tensor, row_N: Tensor, parameter_NP: Tensor
 
     Nothing here waits for the device or depends on values, so it can be part of a CUDA graph.
     """
-    picture_N3HW = canvas_N3HW.index_select(0, row_N).to(how.dtype)
+    image_N3HW = canvas_N3HW.index_select(0, row_N).to(how.dtype)
     left, top, right, bottom = parameter_NP[:, _BOX].unbind(1)
     width, height = parameter_NP[:, _SIZE].unbind(1)
-    across_NSW = resampling(left, right, width, size_px=how.size_px, length=picture_N3HW.shape[3], filter_name=how.interpolation)
-    down_NSH = resampling(top, bottom, height, size_px=how.size_px, length=picture_N3HW.shape[2], filter_name=how.interpolation)
-    num, _, canvas_height, canvas_width = picture_N3HW.shape
-    narrow = torch.bmm(picture_N3HW.view(num, 3 * canvas_height, canvas_width), across_NSW.to(how.dtype).transpose(1, 2))
+    across_NSW = resampling(left, right, width, size_px=how.size_px, length=image_N3HW.shape[3], filter_name=how.interpolation)
+    down_NSH = resampling(top, bottom, height, size_px=how.size_px, length=image_N3HW.shape[2], filter_name=how.interpolation)
+    num, _, canvas_height, canvas_width = image_N3HW.shape
+    narrow = torch.bmm(image_N3HW.view(num, 3 * canvas_height, canvas_width), across_NSW.to(how.dtype).transpose(1, 2))
     narrow = _levels(narrow).view(num, 3, canvas_height, how.size_px)
     view = _levels(torch.matmul(down_NSH.to(how.dtype)[:, None], narrow)).float()
     if how.preset.rotation_deg:

@@ -1,4 +1,4 @@
-"""Where training gets its pictures from. A feed says which numbers a batch needs, and makes normalised pictures of them.
+"""Where training gets its images from. A feed says which numbers a batch needs, and makes normalised images of them.
 
 The two halves are apart because they run in different places: `batches` on the processor, ahead of time, and `pixels` on the device
 as part of the step, so that it can be captured with it.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from polytag.data.augment import AUGMENTATIONS, augmentation, augmented, single_view, training_source, views
 from polytag.data.batches import batches_of_chunks
-from polytag.errors import PictureError
+from polytag.errors import ImageError
 from polytag.models.device import num_cores
 from polytag.prediction.inference import to_input
 from polytag.training.recipes import Recipe
@@ -23,18 +23,18 @@ from polytag.training.recipes import Recipe
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeedBatch:
-    """The rows whose pictures can be read, n; tensors with n rows each for `pixels`; the (row, error) of the others."""
+    """The rows whose images can be read, n; tensors with n rows each for `pixels`; the (row, error) of the others."""
 
     rows: np.ndarray
     inputs: tuple[Tensor, ...]
-    failures: tuple[tuple[int, PictureError], ...]
+    failures: tuple[tuple[int, ImageError], ...]
 
 
 class Feed(Protocol):
-    """What the loop knows of where pictures come from."""
+    """What the loop knows of where images come from."""
 
     def batches(self, chunks: Sequence[np.ndarray], *, epoch: int) -> Iterator[FeedBatch]:
-        """The batches of these rows, in order; what a picture looks like depends on (seed, epoch, row) alone."""
+        """The batches of these rows, in order; what an image looks like depends on (seed, epoch, row) alone."""
         ...
 
     def pixels(self, *inputs: Tensor) -> Tensor:
@@ -44,9 +44,9 @@ class Feed(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FileFeed:
-    """Pictures augmented by threads on the processor; a batch's input is its uint8 pictures.
+    """Images augmented by threads on the processor; a batch's input is its uint8 images.
 
-    read   gives what `kept_for_training` makes of a row's picture, from its file or from the cache; raises PictureError
+    read   gives what `kept_for_training` makes of a row's image, from its file or from the cache; raises ImageError
     """
 
     read: Callable[[int], np.ndarray]
@@ -76,8 +76,8 @@ class FileFeed:
         return to_input(inputs[0], self.recipe.preprocessing, self.device)
 
 
-def kept_for_training(recipe: Recipe, picture: Image.Image) -> np.ndarray:
-    """uint8 1 x H x W x 3: what is kept of an upright picture between epochs, from which every augmentation can be made."""
+def kept_for_training(recipe: Recipe, image: Image.Image) -> np.ndarray:
+    """uint8 1 x H x W x 3: what is kept of an upright image between epochs, from which every augmentation can be made."""
     if augmentation(recipe.augment) == AUGMENTATIONS["none"]:
-        return views(picture, single_view(recipe.preprocessing))
-    return np.asarray(training_source(picture, recipe.preprocessing))[None]
+        return views(image, single_view(recipe.preprocessing))
+    return np.asarray(training_source(image, recipe.preprocessing))[None]

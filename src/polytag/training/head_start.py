@@ -18,7 +18,7 @@ from polytag.training.state import State
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadStart:
-    """Fits a probe and installs it. Features of an earlier run serve where there are any (`kept`), unless pictures are to be read
+    """Fits a probe and installs it. Features of an earlier run serve where there are any (`kept`), unless images are to be read
     from files whatever is kept.
     """
 
@@ -32,7 +32,7 @@ class HeadStart:
     def prepare(cls, model: nn.Module, train_set: Dataset, *, recipe: Recipe, arithmetic: Arithmetic) -> "HeadStart":
         """Look whether the features are at hand."""
         kept = None
-        if recipe.pictures != "files":
+        if recipe.images != "files":
             kept = KeptFeatures(
                 model,
                 train_set.paths,
@@ -44,7 +44,7 @@ class HeadStart:
         return cls(model=model, train_set=train_set, recipe=recipe, arithmetic=arithmetic, kept=kept)
 
     @property
-    def reads_pictures(self) -> bool:
+    def reads_images(self) -> bool:
         """Whether features are still to be calculated."""
         return self.kept is None or not self.kept.is_kept
 
@@ -71,5 +71,5 @@ class HeadStart:
         state.epoch_seconds = time.monotonic() - started
         watcher.note(
             f"probe: L2 strength {probe.strength:g}, held-out mAP {probe.fold_map[probe.strength]:.3f} on training folds"
-            + ("" if self.reads_pictures else "; features of an earlier run")
+            + ("" if self.reads_images else "; features of an earlier run")
         )

@@ -29,7 +29,7 @@ def judge(
     watcher: Watcher,
     source: Source | None = None,
 ) -> Scores:
-    """Score the validation pictures with `best/` as it lies on disk, and write predictions, metrics, plots, grids and report.
+    """Score the validation images with `best/` as it lies on disk, and write predictions, metrics, plots, grids and report.
 
     What is recorded is thus what the saved file gives. metrics.json comes last: a run that has it is finished.
     """

@@ -37,11 +37,11 @@ class Watcher(Protocol):
     def note(self, text: str) -> None:
         """A sentence worth reading once."""
 
-    def phase(self, name: str, num_pictures: int) -> None:
-        """A pass over so many pictures begins; the one before is over."""
+    def phase(self, name: str, num_images: int) -> None:
+        """A pass over so many images begins; the one before is over."""
 
-    def progress(self, num_pictures: int, **numbers: float) -> None:
-        """So many more pictures of this pass are done; `numbers` are running figures such as loss and mAP."""
+    def progress(self, num_images: int, **numbers: float) -> None:
+        """So many more images of this pass are done; `numbers` are running figures such as loss and mAP."""
 
     def epoch(self, row: Mapping[str, float]) -> None:
         """An epoch is over: its row of results.csv."""
@@ -51,8 +51,8 @@ class Silent:
     """A Watcher that shows nothing."""
 
     def note(self, text: str) -> None: ...
-    def phase(self, name: str, num_pictures: int) -> None: ...
-    def progress(self, num_pictures: int, **numbers: float) -> None: ...
+    def phase(self, name: str, num_images: int) -> None: ...
+    def progress(self, num_images: int, **numbers: float) -> None: ...
     def epoch(self, row: Mapping[str, float]) -> None: ...
 
 
@@ -84,7 +84,7 @@ def train_loop(
     """Fine-tune from `state` to the recipe's last epoch and return the final state.
 
     With a probe as head start, a fresh state begins with epoch 0: the validation of the model as it was given. `reading` is where
-    pictures come from, by default the files. Raises Interrupted after Ctrl-C, with the state saved.
+    images come from, by default the files. Raises Interrupted after Ctrl-C, with the state saved.
     """
     reading = reading or reading_files(train_set, val_set, recipe=recipe, arithmetic=arithmetic)
     num_steps = math.ceil(len(train_set) / recipe.batch_size)
@@ -93,7 +93,7 @@ def train_loop(
     step = make_step(learner.model, train_set, reading=reading, recipe=recipe, arithmetic=arithmetic, watcher=watcher)
     tally = Tally(state, is_lazy=arithmetic.device != "cpu")
 
-    def end_epoch(epoch: int, num_pictures: int) -> None:
+    def end_epoch(epoch: int, num_images: int) -> None:
         reading.next_pass()
         watcher.phase("validation", len(val_set))
         started = time.monotonic()
@@ -110,7 +110,7 @@ def train_loop(
             source=reading.val_views,
             processes=processes,
         )
-        _end_epoch(state, learner, predictions, epoch=epoch, num_pictures=num_pictures, loss=recipe.loss, started=started)
+        _end_epoch(state, learner, predictions, epoch=epoch, num_images=num_images, loss=recipe.loss, started=started)
         watcher.epoch(state.rows[-1])
         sinks.epoch_done(state)
 
@@ -138,7 +138,7 @@ def train_loop(
                 save_now = processes.is_first and time.monotonic() - last_save > recipe.save_every_minutes * 60
                 # Every process must come to the same end of a step, so what one of them wants all are told.
                 num_readable, all_known, stop_now, save_now = processes.total([len(targets), known, stop.is_set(), save_now])
-                # Batch normalisation cannot learn from a single picture: such a rest is left for another epoch's shuffle.
+                # Batch normalisation cannot learn from a single image: such a rest is left for another epoch's shuffle.
                 if num_readable > 1:
                     _seed_step(recipe.seed, epoch, state.step, rank=processes.rank)
                     set_learning_rates(learner.optimizer, recipe, progress=epoch - 1 + state.step / num_steps)
@@ -199,7 +199,7 @@ def has_head_start(recipe: Recipe) -> bool:
 
 
 def _end_epoch(
-    state: State, learner: Learner, predictions: Predictions, *, epoch: int, num_pictures: int, loss: str, started: float
+    state: State, learner: Learner, predictions: Predictions, *, epoch: int, num_images: int, loss: str, started: float
 ) -> None:
     """Write the epoch's row, keep the averaged weights if they are the best, and turn to the next epoch."""
     val_map = mean_average_precision(predictions.target_NC, predictions.logit_NC)
@@ -216,7 +216,7 @@ def _end_epoch(
             "val_map": val_map,
             "head_lr": head_lr,
             "backbone_lr": backbone_lr,
-            "pictures_per_second": num_pictures / state.epoch_seconds if state.epoch_seconds else float("nan"),
+            "images_per_second": num_images / state.epoch_seconds if state.epoch_seconds else float("nan"),
             "seconds": state.epoch_seconds + time.monotonic() - started,
         }
     )
@@ -239,7 +239,7 @@ def validate(
     source: Source | None = None,
     processes: Processes = ALONE,
 ) -> Predictions:
-    """Predictions on the validation pictures, by the one inference loop; of several processes each scores its batches."""
+    """Predictions on the validation images, by the one inference loop; of several processes each scores its batches."""
     model.eval()
     return score_dataset(
         model,
@@ -255,7 +255,7 @@ def validate(
 
 
 def loss_of_predictions(predictions: Predictions, loss: str) -> float:
-    """The loss, without class weights, over all pictures at once."""
+    """The loss, without class weights, over all images at once."""
     logit_NC, target_NC = torch.from_numpy(np.array(predictions.logit_NC)), torch.from_numpy(np.array(predictions.target_NC))
     return float(LOSSES[loss](logit_NC, target_NC, None))
 

@@ -1,4 +1,4 @@
-"""Scores of training pictures by a model that did not see their labels: the linear probe, fold by fold."""
+"""Scores of training images by a model that did not see their labels: the linear probe, fold by fold."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,21 +16,21 @@ from polytag.training.run_folder import open_run_folder, read_args
 
 
 def out_of_fold(
-    predictor: Predictor, dataset: Dataset, *, seed: int = 0, on_batch: Callable[[int], None] = lambda num_pictures: None
+    predictor: Predictor, dataset: Dataset, *, seed: int = 0, on_batch: Callable[[int], None] = lambda num_images: None
 ) -> Predictions:
-    """Predictions over labelled pictures, each by a logistic regression over the model's features that left its fold out.
+    """Predictions over labelled images, each by a logistic regression over the model's features that left its fold out.
 
-    Four folds of whole pictures; the strength of the L2 penalty is one for all, chosen on the same folds. The features are those
+    Four folds of whole images; the strength of the L2 penalty is one for all, chosen on the same folds. The features are those
     of the checkpoint as it is: of a frozen backbone they know nothing of these labels; a fine-tuned one that learned from these
-    very pictures may have learned their wrong labels by heart, and then disbelieves fewer of them. Pictures that cannot be read
+    very images may have learned their wrong labels by heart, and then disbelieves fewer of them. Images that cannot be read
     are left out. Deterministic for a seed and a thread count.
 
-    Raises CheckpointError for data with other classes, DataError for fewer than two pictures that can be read.
+    Raises CheckpointError for data with other classes, DataError for fewer than two images that can be read.
     """
     predictor.checkpoint.require_labels(dataset.label_set)
     feature_ND, rows, _ = features_of(predictor, dataset, on_batch=on_batch)
     if len(rows) < 2:
-        raise DataError("too few pictures to leave one out", where=dataset.source, got=str(len(rows)), expected="2 or more")
+        raise DataError("too few images to leave one out", where=dataset.source, got=str(len(rows)), expected="2 or more")
     kept = dataset.take(rows)
     probe = fit_probe(feature_ND, kept.target_NC, seed=seed)
     return Predictions(
@@ -38,12 +38,12 @@ def out_of_fold(
         logit_NC=probe.held_out_logit_NC,
         target_NC=kept.target_NC,
         label_set=kept.label_set,
-        picture_paths=tuple(str(path) for path in kept.paths),
+        image_paths=tuple(str(path) for path in kept.paths),
         source=f"{dataset.source}, out-of-fold",
     )
 
 
-def training_pictures(run_folder: Path) -> tuple[Dataset, Recipe]:
+def training_images(run_folder: Path) -> tuple[Dataset, Recipe]:
     """What a run learned from, as its args.yaml says, and how; raises RunError or DataError where either is gone."""
     recipe, data, options = read_args(open_run_folder(run_folder))
     dataset = load_dataset(data, options=options)
@@ -51,10 +51,10 @@ def training_pictures(run_folder: Path) -> tuple[Dataset, Recipe]:
 
 
 def out_of_fold_of_run(
-    run_folder: Path, *, device: str = "auto", on_batch: Callable[[int], None] = lambda num_pictures: None
+    run_folder: Path, *, device: str = "auto", on_batch: Callable[[int], None] = lambda num_images: None
 ) -> tuple[Predictions, str]:
-    """Out-of-fold predictions over a run's own training pictures, and a note where its backbone has learned from their labels."""
-    dataset, recipe = training_pictures(run_folder)
+    """Out-of-fold predictions over a run's own training images, and a note where its backbone has learned from their labels."""
+    dataset, recipe = training_images(run_folder)
     predictor = Predictor.load(Checkpoint.read(run_folder / "best"), device=device)
     predictions = out_of_fold(predictor, dataset, seed=recipe.seed, on_batch=on_batch)
     note = (

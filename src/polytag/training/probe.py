@@ -1,6 +1,6 @@
 """The linear probe: frozen features in one pass, then one regularised logistic regression per class, all classes at once.
 
-Shapes: N pictures, D features, R axes along which they vary, C classes, F folds.
+Shapes: N images, D features, R axes along which they vary, C classes, F folds.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Probe:
     """A linear head over features: logit_NC = feature_ND @ weight_CD.T + bias_C.
 
     strength   the L2 penalty that was chosen; fold_map  held-out mAP of every strength that was tried
-    held_out_logit_NC   float32: of each picture it was fitted on, the logits of the regression that left its fold out
+    held_out_logit_NC   float32: of each image it was fitted on, the logits of the regression that left its fold out
     """
 
     weight_CD: Tensor
@@ -34,7 +34,7 @@ class Probe:
 
 
 def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -> Probe:
-    """Fit the head; every class leaves out its unknown pictures, and the strength is the one with the best held-out mAP.
+    """Fit the head; every class leaves out its unknown images, and the strength is the one with the best held-out mAP.
 
     One strength for all classes: a rare class has too few positives to choose its own. Features are standardised first, and the
     standardisation is folded into the head. A class without a positive, or without a negative, keeps zero weights and the
@@ -48,15 +48,15 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -
     axis_DR, deviation_R = _principal_axes(standard)
     turned = standard @ axis_DR
 
-    num_pictures, num_classes = target.shape
-    num_folds = min(NUM_FOLDS, num_pictures)
-    fold_N = torch.from_numpy(np.random.default_rng(seed).permutation(num_pictures) % num_folds)
+    num_images, num_classes = target.shape
+    num_folds = min(NUM_FOLDS, num_images)
+    fold_N = torch.from_numpy(np.random.default_rng(seed).permutation(num_images) % num_folds)
     # One regression per (class, fold) that leaves the fold out, and one per class on everything: C x (F + 1) columns at once.
     known_NFC = torch.stack([(fold_N != fold)[:, None] & (target >= 0) for fold in range(num_folds + 1)], dim=1)
     truth_NFC = target.clamp(min=0).float()[:, None].expand_as(known_NFC)
 
     columns = known_NFC.shape[1] * num_classes
-    known_NK, truth_NK = known_NFC.reshape(num_pictures, columns), truth_NFC.reshape(num_pictures, columns)
+    known_NK, truth_NK = known_NFC.reshape(num_images, columns), truth_NFC.reshape(num_images, columns)
     share_K = ((truth_NK * known_NK).sum(0) + 0.5) / (known_NK.sum(0) + 1.0)
     learnable_K = ((truth_NK * known_NK).sum(0) > 0) & (((1 - truth_NK) * known_NK).sum(0) > 0)
     weight_RK = torch.zeros(turned.shape[1], columns, dtype=torch.float32)
@@ -79,8 +79,8 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -
             strength=strength,
         )
         heads[strength] = axis_DR @ weight_RK[:, -num_classes:], bias_K[-num_classes:]
-        logit_NFC = (turned @ weight_RK + bias_K).reshape(num_pictures, num_folds + 1, num_classes)
-        held_out[strength] = held_out_NC = logit_NFC[torch.arange(num_pictures), fold_N].numpy()
+        logit_NFC = (turned @ weight_RK + bias_K).reshape(num_images, num_folds + 1, num_classes)
+        held_out[strength] = held_out_NC = logit_NFC[torch.arange(num_images), fold_N].numpy()
         fold_maps[strength] = np.array(
             [
                 mean_average_precision(target_NC[rows], held_out_NC[rows])
@@ -114,13 +114,13 @@ def _principal_axes(standard: Tensor) -> tuple[Tensor, Tensor]:
     A penalised weight has no part across them, so the regression is the same on R columns, and along them its curvature is nearly
     that of each column alone. From the smaller of the two products of the features with themselves, in float64.
     """
-    num_pictures, num_features = standard.shape
-    wide = num_features > num_pictures
+    num_images, num_features = standard.shape
+    wide = num_features > num_images
     product = (standard @ standard.T if wide else standard.T @ standard).double()
-    variance, vectors = torch.linalg.eigh(product / num_pictures)
+    variance, vectors = torch.linalg.eigh(product / num_images)
     kept = variance > 1e-7 * variance[-1].clamp(min=1e-12)
     deviation = variance[kept].sqrt()
-    axes = (standard.double().T @ vectors[:, kept]) / (deviation * num_pictures**0.5) if wide else vectors[:, kept]
+    axes = (standard.double().T @ vectors[:, kept]) / (deviation * num_images**0.5) if wide else vectors[:, kept]
     return axes.float(), deviation.float()
 
 

@@ -105,7 +105,7 @@ def _grad(parameter: nn.Parameter) -> Tensor:
 def shares(chunk: np.ndarray, count: int) -> list[np.ndarray]:
     """The parts of a batch, one a process, in the batch's order and as equal as can be.
 
-    No part is of one picture, from which batch normalisation cannot learn: of a short batch the last processes get nothing.
+    No part is of one image, from which batch normalisation cannot learn: of a short batch the last processes get nothing.
     """
     parts = np.array_split(chunk, max(1, min(count, len(chunk) // 2)))
     return [*parts, *[chunk[:0]] * (count - len(parts))]

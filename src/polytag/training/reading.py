@@ -1,7 +1,7 @@
-"""How a run reads its pictures: from files, from the picture cache, or resident on the device; chosen by what pays.
+"""How a run reads its images: from files, from the image cache, or resident on the device; chosen by what pays.
 
-Nothing that is chosen here changes an answer: files and kept pictures give the same bits, scoring sees the same bits everywhere,
-and training pictures on a GPU are augmented there to within a grey level or two.
+Nothing that is chosen here changes an answer: files and kept images give the same bits, scoring sees the same bits everywhere,
+and training images on a GPU are augmented there to within a grey level or two.
 """
 
 import os
@@ -15,9 +15,9 @@ import torch
 
 from polytag.contracts import Dataset, Preprocessing
 from polytag.data.augment import AUGMENTATIONS, augmentation, single_view, views
+from polytag.data.image_cache import ImageCache, expected_bytes
+from polytag.data.images import read_image
 from polytag.data.keeping import make_room
-from polytag.data.picture_cache import PictureCache, expected_bytes
-from polytag.data.pictures import read_picture
 from polytag.models.device import Arithmetic, num_cores
 from polytag.prediction.inference import Source, from_files, from_reader
 from polytag.training.feed import Feed, FileFeed, kept_for_training
@@ -26,15 +26,15 @@ from polytag.training.resident import choose_canvas, resident_feed, resident_vie
 
 # A JPEG photograph takes one core about 14 ns a pixel to decode (VOC's: 2.6 ms); what would save less than this is not kept.
 _SECONDS_A_PIXEL, _LEAST_SECONDS_SAVED = 14e-9, 5.0
-# Training pictures still have to be augmented, and the step takes 70 ms of a core: with VOC's, keeping them saves nothing that
-# could be measured (benchmarks/results/picture_cache.json); with 12 megapixels, half. From this size on decoding is a good part.
+# Training images still have to be augmented, and the step takes 70 ms of a core: with VOC's, keeping them saves nothing that
+# could be measured (benchmarks/results/image_cache.json); with 12 megapixels, half. From this size on decoding is a good part.
 _LEAST_TRAINING_PIXELS = 1_000_000
-_SHARE_OF_MEMORY = 0.5  # of what is free: the network needs room, and kept pictures that do not stay in memory are no faster
+_SHARE_OF_MEMORY = 0.5  # of what is free: the network needs room, and kept images that do not stay in memory are no faster
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reading:
-    """Where the pictures of a run come from: for training, for the features of the probe, for validation.
+    """Where the images of a run come from: for training, for the features of the probe, for validation.
 
     how   for people: `training` and `validation` in a few words each
     """
@@ -43,10 +43,10 @@ class Reading:
     train_views: Source
     val_views: Source
     how: dict[str, str]
-    caches: tuple[PictureCache, ...] = ()
+    caches: tuple[ImageCache, ...] = ()
 
     def next_pass(self) -> None:
-        """Between two passes over pictures: what has been kept completely is read from now on."""
+        """Between two passes over images: what has been kept completely is read from now on."""
         for cache in self.caches:
             cache.next_pass()
 
@@ -57,11 +57,11 @@ class Reading:
 
 
 def reading_files(train_set: Dataset, val_set: Dataset, *, recipe: Recipe, arithmetic: Arithmetic) -> Reading:
-    """The plain way: every picture is decoded each time that it is wanted."""
+    """The plain way: every image is decoded each time that it is wanted."""
     paths = train_set.paths
 
     def read(row: int) -> np.ndarray:
-        return kept_for_training(recipe, read_picture(paths[row]))
+        return kept_for_training(recipe, read_image(paths[row]))
 
     return Reading(
         feed=FileFeed(read=read, recipe=recipe, device=arithmetic.device),
@@ -79,25 +79,25 @@ def open_reading(
     arithmetic: Arithmetic,
     has_probe: bool,
     num_processes: int = 1,
-    phase: Callable[[str, int], None] = lambda name, num_pictures: None,
-    on_batch: Callable[[int], None] = lambda num_pictures: None,
+    phase: Callable[[str, int], None] = lambda name, num_images: None,
+    on_batch: Callable[[int], None] = lambda num_images: None,
 ) -> Reading:
-    """The way that the recipe asks for (`pictures`); with "auto", the one that pays.
+    """The way that the recipe asks for (`images`); with "auto", the one that pays.
 
-    "files", "kept" and "resident" are as they say; what has no room is read from files. "auto" takes resident pictures on a GPU
-    that has the memory, and otherwise keeps those pictures whose later passes are worth more than some seconds.
+    "files", "kept" and "resident" are as they say; what has no room is read from files. "auto" takes resident images on a GPU
+    that has the memory, and otherwise keeps those images whose later passes are worth more than some seconds.
     """
-    if recipe.pictures == "files":
+    if recipe.images == "files":
         return reading_files(train_set, val_set, recipe=recipe, arithmetic=arithmetic)
     preprocessing = recipe.preprocessing
-    wants_resident = recipe.pictures == "resident" or (recipe.pictures == "auto" and arithmetic.device == "cuda")
+    wants_resident = recipe.images == "resident" or (recipe.images == "auto" and arithmetic.device == "cuda")
     canvas = None
     if wants_resident and recipe.epochs:
         budget = _SHARE_OF_MEMORY * free_bytes(arithmetic.device) - views_bytes(len(val_set), preprocessing)
         canvas = choose_canvas(train_set.paths, recipe, budget_bytes=budget)
     # One process sees a part of each pass, so of several none could fill a file.
-    keep = partial(_cache, forced=recipe.pictures == "kept", may_write=num_processes == 1)
-    once = canvas is not None  # resident pictures are read once, whatever the epochs
+    keep = partial(_cache, forced=recipe.images == "kept", may_write=num_processes == 1)
+    once = canvas is not None  # resident images are read once, whatever the epochs
     kept_views = partial(views, preprocessing=preprocessing)
     val = keep(
         val_set.paths, make=kept_views, what=what_views(preprocessing), size_of=lambda size: views_bytes(1, preprocessing),
@@ -118,15 +118,15 @@ def open_reading(
         )  # fmt: skip
         caches.append(probe)
         train_views = from_reader(probe.get)
-        if not recipe.epochs:  # the features are all that training pictures are read for
+        if not recipe.epochs:  # the features are all that training images are read for
             train.how = probe.how
     if canvas is None:
         feed = FileFeed(read=train.get, recipe=recipe, device=arithmetic.device)
         how = {"training": train.how, "validation": val.how}
         return Reading(feed=feed, train_views=train_views, val_views=from_reader(val.get), how=how, caches=tuple(caches))
     phase("decoding", len(train_set))
-    feed = resident_feed(train.get, recipe, canvas=canvas, num_pictures=len(train_set), arithmetic=arithmetic, on_batch=on_batch)
-    val_views = resident_views(val.get, preprocessing, num_pictures=len(val_set), arithmetic=arithmetic)
+    feed = resident_feed(train.get, recipe, canvas=canvas, num_images=len(train_set), arithmetic=arithmetic, on_batch=on_batch)
+    val_views = resident_views(val.get, preprocessing, num_images=len(val_set), arithmetic=arithmetic)
     shrunk = f", {canvas.num_shrunk} shrunk to it" if canvas.num_shrunk else ""
     gigabytes = canvas.num_bytes(len(train_set)) / 1e9
     how = {
@@ -150,7 +150,7 @@ def what_training(recipe: Recipe) -> str:
 
 
 def _source_bytes(recipe: Recipe, size: tuple[int, int]) -> int:
-    """Of `kept_for_training` of a picture of this width and height."""
+    """Of `kept_for_training` of an image of this width and height."""
     size_px = recipe.preprocessing.image_size_px
     if augmentation(recipe.augment) == AUGMENTATIONS["none"]:
         return 3 * size_px**2
@@ -168,12 +168,12 @@ def _cache(
     least_pixels: int = 0,
     forced: bool,
     may_write: bool,
-) -> PictureCache:
+) -> ImageCache:
     """A cache that reads what is kept, and keeps what pays: enough seconds saved, enough memory to hold it, enough disk.
 
-    `least_pixels` is how large pictures must be, in the mean, for decoding them to matter beside what else is done with them.
+    `least_pixels` is how large images must be, in the mean, for decoding them to matter beside what else is done with them.
     """
-    cache = PictureCache(paths, make=make, what=what, keep=False)
+    cache = ImageCache(paths, make=make, what=what, keep=False)
     if cache.is_kept or not may_write or (num_passes < 2 and not forced):
         return cache
     if not forced:
@@ -188,7 +188,7 @@ def _cache(
     if not make_room(num_bytes):
         cache.how = f"files (keeping them decoded would take {num_bytes / 1e9:.1f} GB, which the disk has not to spare)"
         return cache
-    return PictureCache(paths, make=make, what=what, keep=True)
+    return ImageCache(paths, make=make, what=what, keep=True)
 
 
 def free_bytes(device: str) -> float:

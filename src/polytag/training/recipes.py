@@ -34,7 +34,7 @@ class Recipe:
     schedule                  "cosine" to zero after `warmup_epochs` of linear warm-up, or "constant"
     ema_decay                 of the averaged weights that are validated and saved; 0 turns the average off
     difficult                 VOC's difficult-only labels: "ignore" (unknown), "positive" or "negative"
-    pictures                  "auto"; "files": decoded each time; "kept": in the picture cache; "resident": on the device
+    images                  "auto"; "files": decoded each time; "kept": in the image cache; "resident": on the device
     save_every_minutes        state for a resume, besides that of every epoch
     """
 
@@ -65,7 +65,7 @@ class Recipe:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
-    pictures: str = "auto"
+    images: str = "auto"
     save_every_minutes: float = 5.0
 
     def __post_init__(self):
@@ -76,7 +76,7 @@ class Recipe:
             ("head start", self.head_start, ("probe", "none")),
             ("optimizer", self.optimizer, ("adamw", "sgd")),
             ("schedule", self.schedule, ("cosine", "constant")),
-            ("way of reading pictures", self.pictures, ("auto", "files", "kept", "resident")),
+            ("way of reading images", self.images, ("auto", "files", "kept", "resident")),
             ("treatment of difficult labels", self.difficult, ("ignore", "positive", "negative")),
         ):
             if value not in allowed:
@@ -96,7 +96,7 @@ class Recipe:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How pictures reach the backbone."""
+        """How images reach the backbone."""
         mean, std = pretrained_normalisation(self.backbone)
         return Preprocessing(
             image_size_px=self.image_size_px or fixed_input_size_px(self.backbone) or _IMAGE_SIZE_PX,
@@ -120,7 +120,7 @@ The figures that it reached, with machine and spread, are in benchmarks/results/
 PROBE = Recipe(name="probe", epochs=0)
 """The first answer: frozen features in one pass, then a regularised logistic regression per class.
 
-The strength is chosen on held-out folds of the training pictures. The figures are beside those of `finetune`.
+The strength is chosen on held-out folds of the training images. The figures are beside those of `finetune`.
 """
 
 VELOCITY = Recipe(
@@ -148,7 +148,7 @@ VELOCITY = Recipe(
 )
 """The report that polytag began as: ResNet-18 from ImageNet, fine-tuned on Pascal VOC 2012 with one sigmoid per class.
 
-BCE with logits, SGD at learning rate 0.001 with momentum 0.9, batches of 16 shuffled, 20 epochs, seed 7, the pictures' own mean and
+BCE with logits, SGD at learning rate 0.001 with momentum 0.9, batches of 16 shuffled, 20 epochs, seed 7, the images' own mean and
 standard deviation, difficult objects counted as negative; training and validation loss and mAP every epoch. The report leaves the
 crop open: here it is the usual one, a random crop to 224 px in training, the shorter side at 256 px and the centre in validation.
 """
@@ -165,7 +165,7 @@ DEMO = Recipe(
     head_lr=5e-3,
     weight_decay=0.05,
 )
-"""What `polytag demo` trains, from random weights, on its own pictures; see docs/experiments.md."""
+"""What `polytag demo` trains, from random weights, on its own images; see docs/experiments.md."""
 
 RECIPES = {recipe.name: recipe for recipe in (FINETUNE, PROBE, VELOCITY)}
 

@@ -1,7 +1,7 @@
 """The whole data set on the device: decoded once, uint8, augmented there in batches. Nothing is read or copied after that.
 
-Training pictures lie in a canvas of one height and width, whole where they fit into it, so that crops are those of the plain way;
-larger ones are shrunk to it side by side. Validation pictures lie as the very views that scoring sees: those are exact.
+Training images lie in a canvas of one height and width, whole where they fit into it, so that crops are those of the plain way;
+larger ones are shrunk to it side by side. Validation images lie as the very views that scoring sees: those are exact.
 """
 
 from collections import deque
@@ -19,35 +19,35 @@ from torch import Tensor
 from polytag.contracts import Preprocessing
 from polytag.data.augment import AUGMENTATIONS, NUM_VIEWS, augmentation, drawn
 from polytag.data.batches import batches_of_chunks
-from polytag.data.pictures import read_size
-from polytag.errors import PictureError
+from polytag.data.images import read_size
+from polytag.errors import ImageError
 from polytag.models.device import Arithmetic, num_cores
 from polytag.prediction.inference import ResidentBatch, Source, to_input
 from polytag.training.device_augment import DeviceAugmentation, augmented_on_device, parameters, stacked
 from polytag.training.feed import FeedBatch
 from polytag.training.recipes import Recipe
 
-_DECODE_AT_ONCE = 64  # pictures that cross to the device together
+_DECODE_AT_ONCE = 64  # images that cross to the device together
 _DRAWN_AHEAD = 32  # batches
 
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """How training pictures are stored: height and width in pixels, and how many pictures have to be shrunk to fit."""
+    """How training images are stored: height and width in pixels, and how many images have to be shrunk to fit."""
 
     height_px: int
     width_px: int
     num_shrunk: int
 
-    def num_bytes(self, num_pictures: int) -> int:
-        """On the device, of so many pictures."""
-        return 3 * self.height_px * self.width_px * num_pictures
+    def num_bytes(self, num_images: int) -> int:
+        """On the device, of so many images."""
+        return 3 * self.height_px * self.width_px * num_images
 
 
 def choose_canvas(paths: Sequence[Path], recipe: Recipe, *, budget_bytes: float) -> Canvas | None:
-    """The largest canvas that the budget holds, no larger than pictures need; None where it would be smaller than a view.
+    """The largest canvas that the budget holds, no larger than images need; None where it would be smaller than a view.
 
-    Pictures are kept whole up to twice the view's side, and 512 px at least; beyond that a crop shows no more detail.
+    Images are kept whole up to twice the view's side, and 512 px at least; beyond that a crop shows no more detail.
     """
     size_px = recipe.preprocessing.image_size_px
     if recipe.augment == "none":
@@ -69,23 +69,23 @@ def choose_canvas(paths: Sequence[Path], recipe: Recipe, *, budget_bytes: float)
 def _size(path: Path) -> tuple[int, int] | None:
     try:
         return read_size(path)  # larger than what `training_source` leaves of very large ones, so never too small
-    except PictureError:
+    except ImageError:
         return None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ResidentFeed:
-    """A Feed whose pictures lie on the device. A batch's inputs are their rows and what chance decided: a few numbers.
+    """A Feed whose images lie on the device. A batch's inputs are their rows and what chance decided: a few numbers.
 
     canvas_N3HW    uint8, on the device
-    full_N2, stored_N2   width and height of each picture as it was decoded, and as it lies in the canvas
-    failures       row: error of the pictures that could not be read
+    full_N2, stored_N2   width and height of each image as it was decoded, and as it lies in the canvas
+    failures       row: error of the images that could not be read
     """
 
     canvas_N3HW: Tensor
     full_N2: np.ndarray
     stored_N2: np.ndarray
-    failures: dict[int, PictureError]
+    failures: dict[int, ImageError]
     recipe: Recipe
     arithmetic: Arithmetic
 
@@ -141,12 +141,12 @@ def resident_feed(
     recipe: Recipe,
     *,
     canvas: Canvas,
-    num_pictures: int,
+    num_images: int,
     arithmetic: Arithmetic,
-    on_batch: Callable[[int], None] = lambda num_pictures: None,
+    on_batch: Callable[[int], None] = lambda num_images: None,
 ) -> ResidentFeed:
-    """Decode every picture, on all cores, and carry it to the device; `read` gives what `kept_for_training` makes of a row."""
-    full_N2, stored_N2 = np.ones((num_pictures, 2), np.int64), np.ones((num_pictures, 2), np.int64)
+    """Decode every image, on all cores, and carry it to the device; `read` gives what `kept_for_training` makes of a row."""
+    full_N2, stored_N2 = np.ones((num_images, 2), np.int64), np.ones((num_images, 2), np.int64)
 
     def planes(row: int) -> np.ndarray:
         pixels = read(row)[0]
@@ -159,7 +159,7 @@ def resident_feed(
         stored[0, :, : size[1], : size[0]] = pixels.transpose(2, 0, 1)
         return stored
 
-    shape = (num_pictures, 3, canvas.height_px, canvas.width_px)
+    shape = (num_images, 3, canvas.height_px, canvas.width_px)
     pixels, failures = _decoded(planes, shape=shape, device=arithmetic.device, on_batch=on_batch)
     return ResidentFeed(
         canvas_N3HW=pixels, full_N2=full_N2, stored_N2=stored_N2, failures=failures, recipe=recipe, arithmetic=arithmetic
@@ -167,19 +167,19 @@ def resident_feed(
 
 
 def resident_views(
-    read: Callable[[int], np.ndarray], preprocessing: Preprocessing, *, num_pictures: int, arithmetic: Arithmetic
+    read: Callable[[int], np.ndarray], preprocessing: Preprocessing, *, num_images: int, arithmetic: Arithmetic
 ) -> Source:
-    """A Source for scoring whose pictures lie on the device as the very views that `read` gives of a row.
+    """A Source for scoring whose images lie on the device as the very views that `read` gives of a row.
 
     They are decoded in the background, into the processor's memory, while training has begun, and carried over when first wanted.
     """
-    shape = (num_pictures, NUM_VIEWS[preprocessing.crops], preprocessing.image_size_px, preprocessing.image_size_px, 3)
+    shape = (num_images, NUM_VIEWS[preprocessing.crops], preprocessing.image_size_px, preprocessing.image_size_px, 3)
     pool = ThreadPoolExecutor(1, thread_name_prefix="polytag-views")
-    decoding = pool.submit(_decoded, read, shape=shape, device="cpu", on_batch=lambda num_pictures: None)
+    decoding = pool.submit(_decoded, read, shape=shape, device="cpu", on_batch=lambda num_images: None)
     pool.shutdown(wait=False)
 
     @lru_cache(maxsize=1)
-    def on_device() -> tuple[Tensor, dict[int, PictureError]]:
+    def on_device() -> tuple[Tensor, dict[int, ImageError]]:
         pixels, failures = decoding.result()
         return pixels.to(arithmetic.device), failures
 
@@ -197,17 +197,17 @@ def resident_views(
     return source
 
 
-def views_bytes(num_pictures: int, preprocessing: Preprocessing) -> int:
+def views_bytes(num_images: int, preprocessing: Preprocessing) -> int:
     """What `resident_views` takes of the device's memory."""
-    return 3 * num_pictures * NUM_VIEWS[preprocessing.crops] * preprocessing.image_size_px**2
+    return 3 * num_images * NUM_VIEWS[preprocessing.crops] * preprocessing.image_size_px**2
 
 
 def _decoded(
     read: Callable[[int], np.ndarray], *, shape: tuple[int, ...], device: str, on_batch: Callable[[int], None]
-) -> tuple[Tensor, dict[int, PictureError]]:
-    """uint8 of this shape on the device, a row a picture, and the errors of those that could not be read."""
+) -> tuple[Tensor, dict[int, ImageError]]:
+    """uint8 of this shape on the device, a row an image, and the errors of those that could not be read."""
     pixels = torch.zeros(shape, dtype=torch.uint8, device=device)
-    failures: dict[int, PictureError] = {}
+    failures: dict[int, ImageError] = {}
     chunks = [range(start, min(start + _DECODE_AT_ONCE, shape[0])) for start in range(0, shape[0], _DECODE_AT_ONCE)]
     for batch in batches_of_chunks(chunks, read=read, num_threads=num_cores(), num_ahead=4):
         failures.update(batch.failures)
@@ -217,7 +217,7 @@ def _decoded(
             if last - first + 1 == len(batch.rows):  # none was left out
                 pixels[first : last + 1] = arrived
             else:
-                for row, picture in zip(batch.rows.tolist(), arrived, strict=True):
-                    pixels[row] = picture
+                for row, image in zip(batch.rows.tolist(), arrived, strict=True):
+                    pixels[row] = image
         on_batch(len(batch.rows) + len(batch.failures))
     return pixels, failures

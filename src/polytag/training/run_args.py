@@ -17,7 +17,7 @@ ARGS = "args.yaml"
 class RunArgs:
     """What the file says.
 
-    data, options   the labelled pictures, and how they are read
+    data, options   the labelled images, and how they are read
     recipe          the values of a Recipe, unchecked; lists where it has tuples
     """
 

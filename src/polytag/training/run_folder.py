@@ -24,7 +24,7 @@ from polytag.training.recipes import Recipe
 from polytag.training.run_args import ARGS, read_run_args
 
 COLUMNS = (
-    "epoch", "train_loss", "val_loss", "train_map", "val_map", "head_lr", "backbone_lr", "pictures_per_second", "seconds",
+    "epoch", "train_loss", "val_loss", "train_map", "val_map", "head_lr", "backbone_lr", "images_per_second", "seconds",
 )  # fmt: skip
 Row = Mapping[str, float]
 
@@ -134,9 +134,9 @@ def write_environment(
     arithmetic: str,
     num_threads: int,
     num_processes: int,
-    pictures: Mapping[str, str],
+    images: Mapping[str, str],
 ) -> None:
-    """env.json: versions, hardware, threads, where pictures come from, data fingerprint and the commit of polytag's checkout."""
+    """env.json: versions, hardware, threads, where images come from, data fingerprint and the commit of polytag's checkout."""
     names = ("polytag", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "scikit-learn", "pyarrow")
     values = {
         "python": platform.python_version(),
@@ -146,7 +146,7 @@ def write_environment(
         "num_threads": num_threads,
         "num_processes": num_processes,
         "arithmetic": arithmetic,
-        "pictures": dict(pictures),
+        "images": dict(images),
         "data_fingerprint": data_fingerprint,
         "commit": _commit(),
         "command": sys.argv,

@@ -97,12 +97,12 @@ A multi-label image classifier made by polytag: one sigmoid per class.
 | recipe | {recipe.name}, epoch {facts["epoch"]} |
 | starting weights | {recipe.weights} |
 | input | {recipe.preprocessing.image_size_px} px, {recipe.fit} |
-| data | {counts["train"]} training and {counts["val"]} validation pictures, fingerprint `{dataset.fingerprint}` |
+| data | {counts["train"]} training and {counts["val"]} validation images, fingerprint `{dataset.fingerprint}` |
 | validation mAP | {facts["val_map"]} (unweighted mean over the classes that have a positive) |
 
 Classes: {", ".join(dataset.label_set)}.
 
-Predict with `polytag predict FOLDER PICTURES...`, or in Python:
+Predict with `polytag predict FOLDER IMAGES...`, or in Python:
 
 ```python
 from polytag import Checkpoint, Predictor
@@ -110,5 +110,5 @@ from polytag import Checkpoint, Predictor
 predictor = Predictor.load(Checkpoint.read("this/folder"))
 ```
 
-The model knows what its training pictures showed. Judge it on pictures of your own before you rely on it.
+The model knows what its training images showed. Judge it on images of your own before you rely on it.
 """

@@ -1,6 +1,6 @@
 """What this machine does in a second: decoding, a forward pass, a training step, beside the best that its arithmetic can do.
 
-Pictures are made on the spot, in VOC's size; weights are random, since time does not depend on them.
+Images are made on the spot, in VOC's size; weights are random, since time does not depend on them.
 """
 
 import os
@@ -17,18 +17,18 @@ import torch
 from PIL import Image
 
 from polytag.data.augment import augmentation, augmented
-from polytag.data.pictures import read_picture
+from polytag.data.images import read_image
 from polytag.models.backbone import build_model, require_input_size
 from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
 from polytag.models.fused import freeze
-from polytag.models.peak import Peak, best_seconds, flop_of_picture, measure_peak, wait_for
+from polytag.models.peak import Peak, best_seconds, flop_of_image, measure_peak, wait_for
 from polytag.prediction.inference import apply, run, scoring_batch_size, to_input
 from polytag.training.learner import make_optimizer
 from polytag.training.losses import LOSSES
 from polytag.training.recipes import FINETUNE, Recipe
 from polytag.training.step import Step
 
-PICTURE_SIZE = (500, 375)
+IMAGE_SIZE = (500, 375)
 NUM_CLASSES = 20
 _NUM_FILES = 48
 
@@ -37,13 +37,13 @@ _NUM_FILES = 48
 class Rate:
     """Something done again and again.
 
-    pictures_per_second   of the whole machine
+    images_per_second   of the whole machine
     milliseconds          of a batch
     gflops                billions of floating-point operations a second, 0 where none are counted
     peak_share            gflops over the machine's convolution peak in the same precision
     """
 
-    pictures_per_second: float
+    images_per_second: float
     milliseconds: float
     gflops: float = 0.0
     peak_share: float = 0.0
@@ -99,19 +99,19 @@ def measure_speed(
     model = build_model(backbone, num_classes=NUM_CLASSES, image_size_px=size_px)
     require_input_size(model, backbone=backbone, image_size_px=size_px)
     model = model.to(arithmetic.device)
-    forward_flop, step_flop = flop_of_picture(model, size_px)
+    forward_flop, step_flop = flop_of_image(model, size_px)
 
     note("peak of the arithmetic")
     peaks = {name: measure_peak(arithmetic.device, name, seconds=seconds / 4) for name in sorted({"fp32", arithmetic.precision})}
     peak = peaks[arithmetic.precision].convolution_gflops
 
-    def rate(taken: float, num_pictures: int, flop: float = 0.0) -> Rate:
-        gflops = flop * num_pictures / taken / 1e9
-        return Rate(pictures_per_second=num_pictures / taken, milliseconds=1000 * taken, gflops=gflops, peak_share=gflops / peak)
+    def rate(taken: float, num_images: int, flop: float = 0.0) -> Rate:
+        gflops = flop * num_images / taken / 1e9
+        return Rate(images_per_second=num_images / taken, milliseconds=1000 * taken, gflops=gflops, peak_share=gflops / peak)
 
     frozen = freeze(model, arithmetic=arithmetic, image_size_px=size_px)
     with tempfile.TemporaryDirectory() as folder:
-        paths = _write_pictures(Path(folder))
+        paths = _write_images(Path(folder))
         note("decoding")
         one, everyone = (_decoding_seconds(paths, recipe, num_threads=number, seconds=seconds) for number in (1, num_cores()))
         note("prediction, from files")
@@ -150,22 +150,22 @@ def measure_speed(
     )
 
 
-def _write_pictures(folder: Path) -> list[Path]:
+def _write_images(folder: Path) -> list[Path]:
     """JPEG photographs of nothing: soft noise, which costs about what a photograph of this size costs to decode."""
     rng = np.random.default_rng(0)
     paths = [folder / f"{number:02}.jpg" for number in range(_NUM_FILES)]
     for path in paths:
-        coarse = rng.integers(0, 256, (PICTURE_SIZE[1] // 4, PICTURE_SIZE[0] // 4, 3)).astype(np.uint8)
-        Image.fromarray(coarse).resize(PICTURE_SIZE, Image.Resampling.BICUBIC).save(path, quality=90)
+        coarse = rng.integers(0, 256, (IMAGE_SIZE[1] // 4, IMAGE_SIZE[0] // 4, 3)).astype(np.uint8)
+        Image.fromarray(coarse).resize(IMAGE_SIZE, Image.Resampling.BICUBIC).save(path, quality=90)
     return paths
 
 
 def _decoding_seconds(paths: list[Path], recipe: Recipe, *, num_threads: int, seconds: float) -> float:
-    """Of all the pictures, decoded, cropped and augmented as for training."""
+    """Of all the images, decoded, cropped and augmented as for training."""
     preset = augmentation(recipe.augment)
 
     def read(row: int) -> None:
-        augmented(read_picture(paths[row]), preset, recipe.preprocessing, np.random.default_rng(row))
+        augmented(read_image(paths[row]), preset, recipe.preprocessing, np.random.default_rng(row))
 
     with ThreadPoolExecutor(num_threads) as pool:
         return best_seconds(lambda: list(pool.map(read, range(len(paths)))), device="cpu", seconds=seconds)
@@ -178,7 +178,7 @@ def _streams(arithmetic: Arithmetic) -> int:
 def _forward_seconds(
     forward: Callable[[torch.Tensor], torch.Tensor], recipe: Recipe, arithmetic: Arithmetic, *, batch_size: int, seconds: float
 ) -> float:
-    """Of a batch in each stream, pictures decoded before."""
+    """Of a batch in each stream, images decoded before."""
     size_px = recipe.preprocessing.image_size_px
     pixels = np.full((batch_size, 1, size_px, size_px, 3), 127, np.uint8)
 

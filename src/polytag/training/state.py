@@ -1,6 +1,6 @@
 """What a resume needs: everything that training changes. Randomness is not in it, because it has no state.
 
-Every random choice is drawn from a generator that is made of (seed, epoch, step or picture), so a run that was killed goes on with
+Every random choice is drawn from a generator that is made of (seed, epoch, step or image), so a run that was killed goes on with
 the very numbers that it would have drawn.
 """
 
@@ -27,8 +27,8 @@ class State:
     optimizer              its state dict
     best, best_map, best_epoch   the averaged weights of the best epoch so far
     rows                   results.csv so far
-    epoch_logits, epoch_targets, epoch_loss_sum, epoch_num_pictures   of this epoch's steps so far, for its training loss and mAP
-    seconds                of training so far; failures: pictures that could not be read, name -> reason
+    epoch_logits, epoch_targets, epoch_loss_sum, epoch_num_images   of this epoch's steps so far, for its training loss and mAP
+    seconds                of training so far; failures: images that could not be read, name -> reason
     """
 
     data_fingerprint: str
@@ -45,14 +45,14 @@ class State:
     epoch_logits: list[Tensor] = field(default_factory=list)
     epoch_targets: list[Tensor] = field(default_factory=list)
     epoch_loss_sum: float = 0.0
-    epoch_num_pictures: int = 0
+    epoch_num_images: int = 0
     epoch_seconds: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
     num_threads: int = 0
 
     def begin_epoch_results(self) -> None:
         """Forget what this epoch's steps gave."""
-        self.epoch_logits, self.epoch_targets, self.epoch_loss_sum, self.epoch_num_pictures = [], [], 0.0, 0
+        self.epoch_logits, self.epoch_targets, self.epoch_loss_sum, self.epoch_num_images = [], [], 0.0, 0
 
 
 def save_state(path: Path, state: State) -> None:

@@ -1,4 +1,4 @@
-"""One step up to the gradients: pictures, forward, loss, backward. Plain, or captured once as a CUDA graph and replayed.
+"""One step up to the gradients: images, forward, loss, backward. Plain, or captured once as a CUDA graph and replayed.
 
 A small network on small batches is limited by how fast the processor can launch its hundreds of kernels; a graph launches them in
 one go. What is computed is the same.

@@ -10,8 +10,8 @@ _FOLD_EVERY = 128  # steps whose results stay on the device
 
 
 def running_loss(state: State) -> float:
-    """Mean of this epoch's batch losses so far, each weighted by its pictures."""
-    return state.epoch_loss_sum / state.epoch_num_pictures if state.epoch_num_pictures else float("nan")
+    """Mean of this epoch's batch losses so far, each weighted by its images."""
+    return state.epoch_loss_sum / state.epoch_num_images if state.epoch_num_images else float("nan")
 
 
 class Tally:
@@ -25,7 +25,7 @@ class Tally:
         self._pending: list[tuple[Tensor, Tensor, Tensor, float]] = []
 
     def add(self, loss: Tensor, logit_NC: Tensor, target_NC: Tensor, *, weight: float) -> None:
-        """The results of a step: `weight` is its pictures, of all processes, times this process's share in the loss."""
+        """The results of a step: `weight` is its images, of all processes, times this process's share in the loss."""
         self._pending.append((loss, logit_NC, target_NC, weight))
         if len(self._pending) >= self._every:
             self.fold()
@@ -40,7 +40,7 @@ class Tally:
             state.epoch_loss_sum += loss * weight
         state.epoch_logits.append(torch.cat(logits).float().cpu())
         state.epoch_targets.append(torch.cat(targets))
-        state.epoch_num_pictures += len(state.epoch_targets[-1])
+        state.epoch_num_images += len(state.epoch_targets[-1])
         self._pending.clear()
 
     def running_loss(self) -> float:
@@ -53,10 +53,10 @@ class Tally:
         if processes.count == 1:
             return
         state = self._state
-        parts = processes.gather((state.epoch_loss_sum, state.epoch_num_pictures, state.epoch_logits, state.epoch_targets))
+        parts = processes.gather((state.epoch_loss_sum, state.epoch_num_images, state.epoch_logits, state.epoch_targets))
         state.begin_epoch_results()
-        for loss_sum, num_pictures, logits, targets in parts if processes.is_first else []:
+        for loss_sum, num_images, logits, targets in parts if processes.is_first else []:
             state.epoch_loss_sum += loss_sum
-            state.epoch_num_pictures += num_pictures
+            state.epoch_num_images += num_images
             state.epoch_logits += logits
             state.epoch_targets += targets

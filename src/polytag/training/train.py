@@ -1,4 +1,4 @@
-"""`polytag train`: from a folder of labelled pictures to a judged model, in one function; and the same after an interruption."""
+"""`polytag train`: from a folder of labelled images to a judged model, in one function; and the same after an interruption."""
 
 import contextlib
 from collections.abc import Generator, Mapping
@@ -38,7 +38,7 @@ from polytag.training.state import State, load_state
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """A finished run: its folder, the best model, and that model's scores on the validation pictures."""
+    """A finished run: its folder, the best model, and that model's scores on the validation images."""
 
     folder: RunFolder
     checkpoint: Checkpoint
@@ -53,7 +53,7 @@ def train(
     options: ReadOptions | None = None,
     watcher: Watcher | None = None,
 ) -> TrainedRun:
-    """Train on a folder of labelled pictures, judge the best model, and write a run folder.
+    """Train on a folder of labelled images, judge the best model, and write a run folder.
 
     `data` is anything that `load_dataset` reads; annotations that name no split get a stratified validation split. `output` is the
     run folder, by default `runs/<data>-<recipe>`; a name in use gets a number. Raises DataError for data that cannot be trained on,
@@ -160,7 +160,7 @@ def _load(data: Path, *, options: ReadOptions, watcher: Watcher) -> Dataset:
     if dataset.splits == ("",):
         dataset = with_validation_split(dataset)
         watcher.note(
-            f"the annotations name no split: {len(dataset.split('val'))} of {len(dataset)} pictures, stratified by label, "
+            f"the annotations name no split: {len(dataset.split('val'))} of {len(dataset)} images, stratified by label, "
             "are kept for validation"
         )
     require_trainable(dataset)
@@ -205,13 +205,13 @@ def _run(
         val_set,
         recipe=recipe,
         arithmetic=arithmetic,
-        has_probe=head_start is not None and head_start.reads_pictures,
+        has_probe=head_start is not None and head_start.reads_images,
         num_processes=processes.count,
         phase=watcher.phase,
         on_batch=watcher.progress,
     )
     how = dict(reading.how)
-    if head_start is not None and not head_start.reads_pictures:
+    if head_start is not None and not head_start.reads_images:
         how |= {"features": "of an earlier run"} | ({} if recipe.epochs else {"training": "not read"})
     with contextlib.closing(reading):
         if processes.is_first:
@@ -221,10 +221,10 @@ def _run(
                 arithmetic=f"{arithmetic.device} {arithmetic.precision}",
                 num_threads=torch.get_num_threads(),
                 num_processes=processes.count,
-                pictures=how,
+                images=how,
             )
         if set(reading.how.values()) != {"files"}:
-            watcher.note("; ".join(f"{use} pictures: {way}" for use, way in reading.how.items()))
+            watcher.note("; ".join(f"{use} images: {way}" for use, way in reading.how.items()))
         if processes.count > 1:
             watcher.note(
                 f"{processes.count} processes share every batch of {recipe.batch_size}; batch normalisation, where the backbone "
@@ -282,7 +282,7 @@ def _fit_and_judge(
     )
     if state.failures:
         names = ", ".join(sorted(state.failures)[:5]) + (", ..." if len(state.failures) > 5 else "")
-        watcher.note(f"{len(state.failures)} training pictures could not be read and were skipped: {names}")
+        watcher.note(f"{len(state.failures)} training images could not be read and were skipped: {names}")
     trained: TrainedRun | None = None
     if processes.is_first:
         scores = judge(
@@ -294,8 +294,8 @@ def _fit_and_judge(
             watcher=watcher,
             source=reading.val_views,
         )
-        if scores.num_pictures < len(val_set):
-            watcher.note(f"{len(val_set) - scores.num_pictures} validation pictures could not be read and are in no number")
+        if scores.num_images < len(val_set):
+            watcher.note(f"{len(val_set) - scores.num_images} validation images could not be read and are in no number")
         trained = TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), scores=scores)
     trained = processes.from_first(trained)
     assert trained is not None
@@ -312,7 +312,7 @@ def _facts(recipe: Recipe, *, arithmetic: Arithmetic, state: State, how: Mapping
         **({"best epoch": f"{state.best_epoch} of {recipe.epochs}"} if recipe.epochs else {}),
         "arithmetic": f"{arithmetic.device}, {arithmetic.precision}"
         + (f", {processes.count} processes" if processes.count > 1 else ""),
-        "training pictures": how["training"],
+        "training images": how["training"],
         **({"features": how["features"]} if "features" in how else {}),
         "training time": f"{sum(row['seconds'] for row in state.rows):.0f} s",
     }
@@ -333,5 +333,5 @@ def _require_same_data(state: State, dataset: Dataset, *, run: RunFolder) -> Non
             where=dataset.source,
             got=f"fingerprint {dataset.fingerprint}",
             expected=state.data_fingerprint,
-            next_step="start a new run, or put pictures, splits and labels back as they were",
+            next_step="start a new run, or put images, splits and labels back as they were",
         )

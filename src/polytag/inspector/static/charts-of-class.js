@@ -30,7 +30,7 @@ export async function showCharts(className) {
     const place = document.getElementById(id);
     place.replaceChildren();
     if (!specifications[name]) {
-      place.textContent = "No picture is labelled with this class: there is no curve.";
+      place.textContent = "No image is labelled with this class: there is no curve.";
       continue;
     }
     const options = { actions: false, renderer: "svg", ast: true, defaultStyle: false, logLevel: 1, tooltip: { disableDefaultStyle: true } };

@@ -111,7 +111,7 @@ function showKeys() {
 document.getElementById("keys").addEventListener("click", showKeys);
 bind("?", "this list", showKeys);
 bind("o", "overview", () => location.assign("/"));
-bind("g", "pictures", () => location.assign("/ranking"));
+bind("g", "images", () => location.assign("/ranking"));
 bind("v", "review labels", () => location.assign("/review"));
-bind("p", "predict on a picture", () => location.assign("/predict"));
+bind("p", "predict on an image", () => location.assign("/predict"));
 for (const each of document.querySelectorAll(".scriptless")) each.hidden = true;

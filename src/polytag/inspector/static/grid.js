@@ -1,11 +1,11 @@
 // A grid of very many cells, of which only those near the window are in the document; the window itself scrolls.
 
 const PAGE = 200; // cells asked for at once
-const PICTURES = 12; // loaded at once: six connections lead to a server, and what has not begun can still be chosen anew
+const IMAGES = 12; // loaded at once: six connections lead to a server, and what has not begun can still be chosen anew
 
 export class Grid {
-  /** `load(offset, limit, signal)` gives {total, pictures}; `make()` a cell's element, `fill(element, picture)` what it shows;
-   *  the address of its picture goes into the image's `data-source`, and is loaded when its turn has come. */
+  /** `load(offset, limit, signal)` gives {total, images}; `make()` a cell's element, `fill(element, image)` what it shows;
+   *  the address of its image goes into the image's `data-source`, and is loaded when its turn has come. */
   constructor(list, { load, make, fill, onPlace }) {
     Object.assign(this, { list, load, make, fill, onPlace, isTakenOver: false });
     this.cells = new Map();
@@ -58,15 +58,15 @@ export class Grid {
     return this.pages.get(number);
   }
 
-  /** What is known of a cell's picture; undefined while it is being loaded. */
+  /** What is known of a cell's image; undefined while it is being loaded. */
   at(index) {
-    return this.pages.get(Math.floor(index / PAGE))?.answer?.pictures[index % PAGE];
+    return this.pages.get(Math.floor(index / PAGE))?.answer?.images[index % PAGE];
   }
 
-  /** The first picture that is known here and passes a test. */
+  /** The first image that is known here and passes a test. */
   find(test) {
     for (const { answer } of this.pages.values()) {
-      const found = answer?.pictures.find(test);
+      const found = answer?.images.find(test);
       if (found) return found;
     }
     return undefined;
@@ -115,7 +115,7 @@ export class Grid {
       if (index >= 0 && index < this.total) this.page(Math.floor(index / PAGE)); // what comes next is known before it comes
     }
     this.inView = [Math.floor(above / this.rowHeight) * this.columns, Math.ceil((above + innerHeight) / this.rowHeight) * this.columns];
-    this.loadPictures();
+    this.loadImages();
     const place = Math.max(0, Math.floor(above / this.rowHeight + 0.2) * this.columns);
     if (place !== this.lastPlace) this.onPlace?.((this.lastPlace = place));
   }
@@ -129,20 +129,20 @@ export class Grid {
     this.cells.set(index, element);
     const loading = this.page(Math.floor(index / PAGE));
     const fill = (answer) => {
-      const picture = answer.pictures[index % PAGE];
-      if (picture && this.cells.get(index) === element) this.fill(element, picture, index);
+      const image = answer.images[index % PAGE];
+      if (image && this.cells.get(index) === element) this.fill(element, image, index);
     };
     if (loading.answer) fill(loading.answer);
     else loading.then((answer) => {
       fill(answer);
-      queueMicrotask(() => this.loadPictures()); // once all cells of the answer are filled
+      queueMicrotask(() => this.loadImages()); // once all cells of the answer are filled
     }, () => {});
     return element;
   }
 
-  /** Load a few pictures: of the cells in the window first, then of the nearest. However fast it flies, no queue of what it passed builds up. */
-  loadPictures() {
-    if (this.loading >= PICTURES) return;
+  /** Load a few images: of the cells in the window first, then of the nearest. However fast it flies, no queue of what it passed builds up. */
+  loadImages() {
+    if (this.loading >= IMAGES) return;
     const [first, last] = this.inView;
     const distance = (index) => Math.max(first - index, index - last + 1, 0);
     const waiting = [];
@@ -152,19 +152,19 @@ export class Grid {
     }
     waiting.sort(([one], [other]) => one - other);
     for (const [, image] of waiting) {
-      if (this.loading >= PICTURES) return;
-      this.loadPicture(image);
+      if (this.loading >= IMAGES) return;
+      this.loadImage(image);
     }
   }
 
-  loadPicture(image) {
+  loadImage(image) {
     image.src = image.dataset.source;
     if (image.complete) return; // the browser had it
     this.loading++;
     image.onload = image.onerror = () => {
       image.onload = image.onerror = null;
       this.loading--;
-      this.loadPictures();
+      this.loadImages();
     };
   }
 
@@ -176,10 +176,10 @@ export class Grid {
   /** Fill every cell in the document anew. */
   refresh() {
     for (const [index, element] of this.cells) {
-      const picture = this.at(index);
-      if (picture) this.fill(element, picture, index);
+      const image = this.at(index);
+      if (image) this.fill(element, image, index);
     }
-    if (this.inView) this.loadPictures();
+    if (this.inView) this.loadImages();
   }
 
   scrollTo(index) {

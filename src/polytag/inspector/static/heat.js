@@ -1,4 +1,4 @@
-// A heat map over the picture of a run.
+// A heat map over the image of a run.
 import { ask, element, version } from "./frame.js";
 
 /** Lay over `sheet` where the model sees the class of this entry; nothing without an entry. `told` says how far it is. */
@@ -15,6 +15,6 @@ export function layHeat(sheet, told, entry) {
     tell(`no heat map: ${problem.message ?? "it could not be drawn"}`);
     image.remove();
   });
-  image.src = `/api/pictures/${entry.row}/heat?` + new URLSearchParams({ class: entry.class_name, v: version });
+  image.src = `/api/images/${entry.row}/heat?` + new URLSearchParams({ class: entry.class_name, v: version });
   sheet.append(image);
 }

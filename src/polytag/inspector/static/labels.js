@@ -64,11 +64,11 @@ async function write(path, body) {
  * Gives the row that was written; throws an Error where nothing was, with `current` where another decision came first,
  * and with `isUnnamed` where the reviewer gave no name.
  */
-export async function decide({ picture, className, label, basedOn, note = "", by = "" }) {
+export async function decide({ image, className, label, basedOn, note = "", by = "" }) {
   const name = by || (await named());
   if (!name) throw Object.assign(new Error("Nothing is saved: a decision needs a name."), { isUnnamed: true });
   try {
-    return await write("/api/review/decisions", { picture, class_name: className, label, based_on: basedOn, note, reviewer: name });
+    return await write("/api/review/decisions", { image, class_name: className, label, based_on: basedOn, note, reviewer: name });
   } catch (error) {
     if (error.status === 409) error.current = error.answer.current;
     throw error;

@@ -4,7 +4,7 @@ import { decide } from "./labels.js";
 
 const RETRY_MS = 3000;
 
-const same = (a, b) => a.picture === b.picture && a.className === b.className;
+const same = (a, b) => a.image === b.image && a.className === b.className;
 
 export class Outbox {
   /** `onSaved(job, row)`, `onConflict(job, current)` and `onChange()` are called as things happen; `key` names the store of the tab. */
@@ -16,7 +16,7 @@ export class Outbox {
     this.idle = Promise.resolve();
   }
 
-  /** A decision {picture, className, label, basedOn, note, by}; one on the same label that was never sent gives way to it. */
+  /** A decision {image, className, label, basedOn, note, by}; one on the same label that was never sent gives way to it. */
   add(job) {
     const last = this.jobs.findLastIndex((each) => same(each, job));
     if (last >= 0 && !this.jobs[last].isTried) {

@@ -1,4 +1,4 @@
-// Pictures of one's own: each becomes a card, and the model looks at one after another.
+// Images of one's own: each becomes a card, and the model looks at one after another.
 import { bind, element, say } from "./frame.js";
 import { fitted } from "./sheet.js";
 
@@ -6,7 +6,7 @@ const $ = (id) => document.getElementById(id);
 const MAX_BYTES = Number($("zone").dataset.maxBytes);
 const MIB = 1024 ** 2;
 const HEAT_HINT = "Choose a class to see where the model looks for it.";
-const LONGEST_WAIT_SECONDS = 120; // for a busy model, of one picture
+const LONGEST_WAIT_SECONDS = 120; // for a busy model, of one image
 
 // ---- the model, one request after another ----
 
@@ -30,7 +30,7 @@ function inTurn(task, { first = false } = {}) {
 
 const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 
-/** Send the picture; a busy model is asked again when it says so. Throws an Error that can be shown. */
+/** Send the image; a busy model is asked again when it says so. Throws an Error that can be shown. */
 async function send(path, card, onBusy) {
   const giveUp = performance.now() + 1000 * LONGEST_WAIT_SECONDS;
   for (;;) {
@@ -185,7 +185,7 @@ async function showHeat(card, className, button) {
   }
 }
 
-// ---- pictures come and go ----
+// ---- images come and go ----
 
 function add(files) {
   if (!files.length) return say("No file was given.");
@@ -208,7 +208,7 @@ function removeCard(card) {
 
 function tally() {
   const count = (state) => cards.filter((card) => card.state === state).length;
-  const parts = [`${cards.length} pictures`];
+  const parts = [`${cards.length} images`];
   if (count("waiting")) parts.push(`${count("waiting")} to go`);
   if (count("failed")) parts.push(`${count("failed")} failed`);
   $("tally").textContent = cards.length > 1 ? parts.join(" · ") : "";
@@ -277,12 +277,12 @@ function stepClass(step) {
   buttons[Math.max(0, Math.min(buttons.length - 1, place + step))]?.focus();
 }
 
-bind("c", "choose pictures; ctrl+v pastes one", () => $("choose").click());
-bind(["j", "k"], "the next picture, the one before", (event) => stepCard(event.key === "j" ? 1 : -1));
+bind("c", "choose images; ctrl+v pastes one", () => $("choose").click());
+bind(["j", "k"], "the next image, the one before", (event) => stepCard(event.key === "j" ? 1 : -1));
 bind(["ArrowDown", "ArrowUp"], "the next class, the one before", (event) => stepClass(event.key === "ArrowDown" ? 1 : -1));
 bind("h", "heat map of the class", () => {
   const card = here() ?? cards[0];
   const buttons = card ? buttonsOf(card) : [];
   (buttons.find((button) => button === document.activeElement) ?? buttons[0])?.click();
 });
-bind("x", "remove the picture", () => here() && removeCard(here()));
+bind("x", "remove the image", () => here() && removeCard(here()));

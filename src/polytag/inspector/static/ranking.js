@@ -1,4 +1,4 @@
-// The ranked pictures of a class: everything that is shown stands in the address, and everything in the address can be changed here.
+// The ranked images of a class: everything that is shown stands in the address, and everything in the address can be changed here.
 import { ask, bind, element, say, sign, tell as tellAll, version, withParameters } from "./frame.js";
 import { Grid } from "./grid.js";
 import { LABELS, decide, undo } from "./labels.js";
@@ -54,23 +54,23 @@ const grid = new Grid($("grid"), {
       element("span", { class: "caption id" }), element("span", { class: "sr" }));
     return element("li", {}, link);
   },
-  fill(cell, picture, index) {
-    const outcome = outcomeNow(picture);
+  fill(cell, image, index) {
+    const outcome = outcomeNow(image);
     const link = cell.firstChild;
     link.className = `cell ${outcome}` + (outcome === "missed" || outcome === "true_negative" ? " below" : "");
-    link.href = "/picture?" + withParameters(parameters(), { class: $("class").value, id: picture.id, offset: index });
+    link.href = "/image?" + withParameters(parameters(), { class: $("class").value, id: image.id, offset: index });
     const [frame, caption, id, told] = link.children;
-    const image = frame.firstChild;
-    image.dataset.source = `/thumbnails/${picture.row}?v=${version}`;
+    const img = frame.firstChild;
+    img.dataset.source = `/thumbnails/${image.row}?v=${version}`;
     frame.querySelector(".sign")?.remove();
-    frame.append(sign(picture.truth));
+    frame.append(sign(image.truth));
     frame.querySelector(".reviewed")?.remove();
-    if (picture.reviewed !== null) frame.append(element("span", { class: "reviewed" }, `reviewed: ${LABELS[picture.reviewed]}`));
-    caption.firstChild.textContent = picture.text;
+    if (image.reviewed !== null) frame.append(element("span", { class: "reviewed" }, `reviewed: ${LABELS[image.reviewed]}`));
+    caption.firstChild.textContent = image.text;
     caption.lastChild.textContent = OUTCOMES[outcome];
-    id.textContent = picture.value === null ? picture.id : `${picture.value.toFixed(2)} · ${picture.id}`;
-    link.title = picture.id + (picture.beside === null ? "" : `\n${run.beside}: ${picture.beside.toFixed(3)}`);
-    told.textContent = ", " + TRUTHS[picture.truth];
+    id.textContent = image.value === null ? image.id : `${image.value.toFixed(2)} · ${image.id}`;
+    link.title = image.id + (image.beside === null ? "" : `\n${run.beside}: ${image.beside.toFixed(3)}`);
+    told.textContent = ", " + TRUTHS[image.truth];
   },
   onPlace(place) {
     offset = place;
@@ -99,8 +99,8 @@ async function show({ from = 0, push = false, keepScroll = false } = {}) {
   }
   $("grid").removeAttribute("aria-busy");
   $("total").textContent = grid.total.toLocaleString("en");
-  tell(grid.total ? "" : "No picture passes these filters.");
-  say(`${grid.total} pictures`);
+  tell(grid.total ? "" : "No image passes these filters.");
+  say(`${grid.total} images`);
 }
 
 function busy() {
@@ -283,7 +283,7 @@ bind("b", "the bottom: lowest scores first", () => order("asc"));
 bind(["[", "]"], "the class before, the next class", (event) => stepClass(event.key === "]" ? 1 : -1));
 if (slider) {
   bind([",", "."], "threshold down, up", (event) => setThreshold(threshold + (event.key === "." ? 0.01 : -0.01)));
-  bind("l", "go to the line: the first picture below the threshold", () => {
+  bind("l", "go to the line: the first image below the threshold", () => {
     if ($("sort").value !== "score") return;
     const step = stepOf(threshold);
     const above = operating.present[step] + operating.absent[step] + operating.unknown[step];
@@ -291,10 +291,10 @@ if (slider) {
     grid.scrollTo(Math.max(0, ($("order").value === "desc" ? above : grid.total - above) - grid.columns));
   });
 }
-bind(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], "move between pictures; enter opens one", (event) => {
+bind(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], "move between images; enter opens one", (event) => {
   grid.move({ ArrowLeft: -1, ArrowRight: 1, ArrowUp: -grid.columns, ArrowDown: grid.columns }[event.key]);
 });
-bind("Home", "the first picture", () => {
+bind("Home", "the first image", () => {
   grid.focused = -1;
   scrollTo({ top: 0 });
 });
@@ -308,30 +308,30 @@ bind("/", "filter by name", () => {
 // ---- labels ----
 
 async function label(value) {
-  const index = grid.focused, picture = index < 0 ? undefined : grid.at(index);
-  if (!picture) return tellAll("Choose a picture with the arrow keys first.");
+  const index = grid.focused, image = index < 0 ? undefined : grid.at(index);
+  if (!image) return tellAll("Choose an image with the arrow keys first.");
   const className = $("class").value;
   try {
-    const row = await decide({ picture: picture.id, className, label: value, basedOn: picture.decision });
-    Object.assign(picture, { reviewed: row.label, decision: row.number });
-    tellAll(`${picture.id}: ${className} is ${LABELS[value]}. z takes it back.`);
+    const row = await decide({ image: image.id, className, label: value, basedOn: image.decision });
+    Object.assign(image, { reviewed: row.label, decision: row.number });
+    tellAll(`${image.id}: ${className} is ${LABELS[value]}. z takes it back.`);
   } catch (error) {
     const { current } = error;
-    if (current) Object.assign(picture, { reviewed: current.label, decision: current.number });
+    if (current) Object.assign(image, { reviewed: current.label, decision: current.number });
     tellAll(current ? `${error.message} What they decided is shown; decide again if you think otherwise.` : error.message);
   }
   grid.refresh();
 }
 
 for (const [keys, value] of [[["1", "y"], 1], [["0", "n"], 0], ["u", -1]]) {
-  bind(keys, `the label of the chosen picture: ${LABELS[value]}`, () => void label(value));
+  bind(keys, `the label of the chosen image: ${LABELS[value]}`, () => void label(value));
 }
 bind("z", "take back the last decision", async () => {
   try {
     const row = await undo();
-    const found = grid.find((picture) => picture.id === row.picture && $("class").value === row.class_name);
+    const found = grid.find((image) => image.id === row.image && $("class").value === row.class_name);
     if (found) Object.assign(found, { reviewed: row.label, decision: row.number });
-    tellAll(`Taken back: ${row.class_name} in ${row.picture}.`);
+    tellAll(`Taken back: ${row.class_name} in ${row.image}.`);
   } catch (error) {
     tellAll(error.message);
   }

@@ -27,9 +27,9 @@ export class Past {
 function rowOf(row) {
   const back = row.undoes !== null;
   const decided = !back ? LABELS[row.label] : row.label === null ? "taken back" : `taken back: ${LABELS[row.label]}, by ${row.author}`;
-  const address = "/picture?" + new URLSearchParams({ class: row.class_name, id: row.picture });
+  const address = "/image?" + new URLSearchParams({ class: row.class_name, id: row.image });
   return element("tr", { class: back ? "undone" : "" },
     element("td", { title: row.time }, when(row.time)), element("td", {}, element("bdi", {}, row.reviewer)),
-    element("td", {}, element("a", { href: address }, element("bdi", {}, row.picture))), element("td", {}, element("bdi", {}, row.class_name)),
+    element("td", {}, element("a", { href: address }, element("bdi", {}, row.image))), element("td", {}, element("bdi", {}, row.class_name)),
     element("td", {}, LABELS[row.given]), element("td", {}, decided), element("td", {}, element("bdi", {}, row.note)));
 }

@@ -15,12 +15,12 @@ export class ReviewQueue {
     this.isWhole = false;
   }
 
-  get(picture, className) {
-    return this.known.get(picture + "\n" + className);
+  get(image, className) {
+    return this.known.get(image + "\n" + className);
   }
 
   put(entry, place = this.entries.length) {
-    const key = entry.picture + "\n" + entry.class_name;
+    const key = entry.image + "\n" + entry.class_name;
     if (this.known.has(key)) return false;
     this.known.set(key, entry);
     this.entries.splice(place, 0, entry);
@@ -61,13 +61,13 @@ export class ReviewQueue {
   }
 
   /** Ask anew what is known of one label; gives its entry, which is put at `place` where it was in no list. */
-  async refresh(picture, className, place) {
-    const { row, classes } = await ask("/api/review/labels?" + new URLSearchParams({ picture }));
+  async refresh(image, className, place) {
+    const { row, classes } = await ask("/api/review/labels?" + new URLSearchParams({ image }));
     const found = classes.find(({ class_name }) => class_name === className);
     if (!found) return undefined;
-    const entry = this.get(picture, className);
+    const entry = this.get(image, className);
     if (entry) return Object.assign(entry, { decision: found.decision, number: found.number });
-    this.put({ ...found, row, picture, is_counted: false }, place);
-    return this.get(picture, className);
+    this.put({ ...found, row, image, is_counted: false }, place);
+    return this.get(image, className);
   }
 }

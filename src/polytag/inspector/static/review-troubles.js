@@ -6,10 +6,10 @@ import { LABELS, when } from "./labels.js";
 export function showTroubles({ jobs, error, warning, conflicts }, act) {
   const parts = [];
   if (error && jobs.length) {
-    const [{ className, picture, label }] = jobs;
+    const [{ className, image, label }] = jobs;
     parts.push(
       element("p", {}, element("b", {}, jobs.length === 1 ? "1 decision is not saved" : `${jobs.length} decisions are not saved`), `: ${error.message}`),
-      element("p", {}, "Kept on this page until it is. ", element("bdi", {}, `${className}, ${picture}: ${LABELS[label]}`)),
+      element("p", {}, "Kept on this page until it is. ", element("bdi", {}, `${className}, ${image}: ${LABELS[label]}`)),
       line(button("Try again", act.retry), button(jobs.length === 1 ? "Discard it" : "Discard the first", act.discard)));
   }
   if (warning) parts.push(element("p", {}, warning), line(button("Close", act.close)));
@@ -19,7 +19,7 @@ export function showTroubles({ jobs, error, warning, conflicts }, act) {
     const done = current?.label == null ? "took the decision back" : `decided ${LABELS[current.label]}`;
     const other = current ? `${current.reviewer} ${done}, ${when(current.time)}` : "it was changed";
     const leave = current?.label == null ? "Leave it" : `Leave it ${LABELS[current.label]}`;
-    return element("li", {}, element("bdi", {}, `${wanted.className}, ${wanted.picture}`), `: ${other}. Your “${LABELS[wanted.label]}” is not saved.`,
+    return element("li", {}, element("bdi", {}, `${wanted.className}, ${wanted.image}`), `: ${other}. Your “${LABELS[wanted.label]}” is not saved.`,
       line(button("Look at it", () => act.look(conflict)), button(leave, () => act.leave(conflict))));
   });
   replaceIfNew(document.getElementById("conflicts"), list.length ? [element("ul", {}, ...list)] : []);

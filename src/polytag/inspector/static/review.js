@@ -11,31 +11,31 @@ import { numberOf, standingOf } from "./review-words.js";
 import { fitted } from "./sheet.js";
 
 const $ = (id) => document.getElementById(id);
-const NUM_AHEAD = 3; // pictures that are fetched before they are shown
+const NUM_AHEAD = 3; // images that are fetched before they are shown
 const KINDS = { suspects: "suspicious labels", unknown: "unknown labels", all: "labels" };
 
 let queue; // of what the address asks
 let place = 0; // in it; at its length nothing is left
-let isShown = false; // whether the picture can be seen: nobody decides blindly
+let isShown = false; // whether the image can be seen: nobody decides blindly
 let isUndoing = false;
 let isHeated = false;
 let progress = null;
 const own = []; // numbers of this page's decisions, to be taken back one by one
 const conflicts = new Map(); // entry: {wanted, current}
-const ahead = new Map(); // pictures that are being fetched
+const ahead = new Map(); // images that are being fetched
 const past = new Past($("past"));
 const outbox = new Outbox({
   key: "polytag.unsaved." + version,
   onSaved(job, row) {
     own.push(row.number);
-    const entry = queue?.get(job.picture, job.className);
+    const entry = queue?.get(job.image, job.className);
     if (entry) Object.assign(entry, { decision: row, number: row.number });
     settled();
   },
   onConflict(job, current) {
-    const entry = queue?.get(job.picture, job.className) ?? { picture: job.picture, class_name: job.className };
+    const entry = queue?.get(job.image, job.className) ?? { image: job.image, class_name: job.className };
     Object.assign(entry, { decision: current?.label === null ? null : current, number: current?.number ?? 0 });
-    conflicts.set(job.picture + "\n" + job.className, { wanted: job, current });
+    conflicts.set(job.image + "\n" + job.className, { wanted: job, current });
     settled();
   },
   onChange() {
@@ -45,8 +45,8 @@ const outbox = new Outbox({
 });
 
 const current = () => queue?.entries[place];
-const waiting = (entry) => outbox.of({ picture: entry.picture, className: entry.class_name });
-const contested = (entry) => conflicts.get(entry.picture + "\n" + entry.class_name);
+const waiting = (entry) => outbox.of({ image: entry.image, className: entry.class_name });
+const contested = (entry) => conflicts.get(entry.image + "\n" + entry.class_name);
 const isOpen = (entry) => !entry.decision && !waiting(entry);
 
 // ---- the queue ----
@@ -103,7 +103,7 @@ function forward() {
 
 function remember() {
   const entry = current();
-  const changes = { id: entry?.picture, label: entry?.class_name, heat: isHeated ? "1" : null };
+  const changes = { id: entry?.image, label: entry?.class_name, heat: isHeated ? "1" : null };
   history.replaceState(null, "", "/review?" + withParameters(location.search, changes));
 }
 
@@ -113,7 +113,7 @@ function show() {
   $("desk").hidden = !entry;
   if (!entry) return showEnd();
   tell("");
-  showPicture(entry);
+  showImage(entry);
   showEntry();
   fetchAhead();
   say(`${$("question").textContent} ${$("given").textContent} ${$("standing").textContent}`);
@@ -136,19 +136,19 @@ function showEnd() {
   }
 }
 
-const pictureAddress = (entry) => `/pictures/${entry.row}?v=${version}`;
+const imageAddress = (entry) => `/images/${entry.row}?v=${version}`;
 
-function showPicture(entry) {
+function showImage(entry) {
   const image = $("full");
-  const source = pictureAddress(entry);
-  $("id").textContent = entry.picture;
-  $("open").href = "/picture?" + new URLSearchParams({ class: entry.class_name, id: entry.picture });
+  const source = imageAddress(entry);
+  $("id").textContent = entry.image;
+  $("open").href = "/image?" + new URLSearchParams({ class: entry.class_name, id: entry.image });
   if (image.getAttribute("src") !== source) {
     isShown = false;
     $("sheet").classList.add("loading");
     image.src = source;
   }
-  image.alt = entry.picture;
+  image.alt = entry.image;
   showHeat();
 }
 
@@ -158,19 +158,19 @@ $("full").addEventListener("load", () => {
 });
 $("full").addEventListener("error", () => {
   isShown = true;
-  $("stage-said").textContent = "The picture could not be loaded.";
+  $("stage-said").textContent = "The image could not be loaded.";
 });
 fitted($("stage"), $("sheet"), $("full"));
 
 function fetchAhead() {
   const coming = queue.entries.slice(place + 1, place + 1 + NUM_AHEAD);
-  for (const address of ahead.keys()) if (!coming.some((entry) => pictureAddress(entry) === address)) ahead.delete(address);
+  for (const address of ahead.keys()) if (!coming.some((entry) => imageAddress(entry) === address)) ahead.delete(address);
   for (const entry of coming) {
-    if (!ahead.has(pictureAddress(entry))) ahead.set(pictureAddress(entry), element("img", { src: pictureAddress(entry) }));
+    if (!ahead.has(imageAddress(entry))) ahead.set(imageAddress(entry), element("img", { src: imageAddress(entry) }));
   }
   // What somebody else decides about a label is known before it is shown, and never changes under the eyes.
   for (const next of [queue.entries[place + 1], queue.entries[place + NUM_AHEAD]]) {
-    if (next && !waiting(next)) queue.refresh(next.picture, next.class_name).then(() => showStrip(), () => {});
+    if (next && !waiting(next)) queue.refresh(next.image, next.class_name).then(() => showStrip(), () => {});
   }
 }
 
@@ -179,7 +179,7 @@ function showEntry() {
   if (!entry) return;
   const job = waiting(entry);
   const conflict = contested(entry);
-  $("question").replaceChildren("Is ", element("b", {}, element("bdi", {}, entry.class_name)), " in this picture?");
+  $("question").replaceChildren("Is ", element("b", {}, element("bdi", {}, entry.class_name)), " in this image?");
   const model = entry.probability === null ? "" : `the model says ${numberOf(entry.probability)}`;
   $("given").replaceChildren(
     ...(entry.given === -1 ? ["The label is ", element("b", {}, "unknown")] : ["Labelled ", element("b", {}, LABELS[entry.given])]),
@@ -210,7 +210,7 @@ function showStrip() {
 async function decideHere(label) {
   const entry = current();
   if (!entry || isUndoing) return;
-  if (!isShown) return say("The picture is still loading.");
+  if (!isShown) return say("The image is still loading.");
   const name = await named();
   if (!name) return ($("standing").textContent = "Nothing is saved: a decision needs a name.");
   if (entry !== current()) return;
@@ -221,8 +221,8 @@ async function decideHere(label) {
 function put(entry, label, by) {
   const note = (entry.draft ?? entry.decision?.note ?? "").trim();
   delete entry.draft;
-  conflicts.delete(entry.picture + "\n" + entry.class_name);
-  outbox.add({ picture: entry.picture, className: entry.class_name, label, note, by, basedOn: entry.number });
+  conflicts.delete(entry.image + "\n" + entry.class_name);
+  outbox.add({ image: entry.image, className: entry.class_name, label, note, by, basedOn: entry.number });
 }
 
 async function undoLast() {
@@ -231,7 +231,7 @@ async function undoLast() {
   try {
     const dropped = outbox.takeBack();
     if (dropped) {
-      await bringBack(dropped.picture, dropped.className);
+      await bringBack(dropped.image, dropped.className);
       return say("Taken back, before it was saved.");
     }
     await outbox.idle;
@@ -239,22 +239,22 @@ async function undoLast() {
     if (!(await named())) return;
     const row = await undo({ number: own.at(-1) ?? 0 });
     own.pop();
-    await bringBack(row.picture, row.class_name);
+    await bringBack(row.image, row.class_name);
     say(`Taken back. ${$("question").textContent}`);
     settled();
   } catch (error) {
     if (error.status === 409 || error.status === 404) own.pop();
     if (error.status !== 409) return warn(error.status === 404 ? "Nothing is left to take back." : `Nothing is taken back: ${error.message}`);
     const { current: row } = error.answer;
-    warn(row ? `Not taken back: ${row.reviewer} decided about ${row.class_name} in ${row.picture} since.` : "Not taken back: it was already.");
+    warn(row ? `Not taken back: ${row.reviewer} decided about ${row.class_name} in ${row.image} since.` : "Not taken back: it was already.");
   } finally {
     isUndoing = false;
   }
 }
 
 /** Show a label that was decided before, wherever it is. */
-async function bringBack(picture, className) {
-  const entry = (await queue.refresh(picture, className, place).catch(() => undefined)) ?? queue.get(picture, className);
+async function bringBack(image, className) {
+  const entry = (await queue.refresh(image, className, place).catch(() => undefined)) ?? queue.get(image, className);
   if (entry) goTo(queue.entries.indexOf(entry));
 }
 
@@ -297,13 +297,13 @@ function showTrouble() {
   showTroubles({ jobs: outbox.jobs, error: outbox.error, warning, conflicts: [...conflicts.values()] }, {
     retry: () => outbox.send(),
     discard() {
-      const { picture, className } = outbox.discard();
-      queue.refresh(picture, className).then(showEntry, () => {});
+      const { image, className } = outbox.discard();
+      queue.refresh(image, className).then(showEntry, () => {});
     },
     close: () => warn(""),
-    look: ({ wanted }) => bringBack(wanted.picture, wanted.className),
+    look: ({ wanted }) => bringBack(wanted.image, wanted.className),
     leave({ wanted }) {
-      conflicts.delete(wanted.picture + "\n" + wanted.className);
+      conflicts.delete(wanted.image + "\n" + wanted.className);
       settled();
     },
   });

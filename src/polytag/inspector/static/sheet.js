@@ -1,6 +1,6 @@
-// A picture as large as its stage allows, and a layer over it that covers exactly the picture.
+// An image as large as its stage allows, and a layer over it that covers exactly the image.
 
-const SMALLEST_PX = 640; // tiny pictures are enlarged to this
+const SMALLEST_PX = 640; // tiny images are enlarged to this
 
 /** Keep `sheet` at the size at which `image` fits into `stage`. */
 export function fitted(stage, sheet, image) {

@@ -1,7 +1,7 @@
-"""One file of uint8 pictures: written once, whole or not at all, then mapped into the memory of every process that reads it.
+"""One file of uint8 images: written once, whole or not at all, then mapped into the memory of every process that reads it.
 
-Layout: a header of 64 bytes, the pictures one after the other, and an index with place, shape and CRC-32 of each. The header and
-the index are checked when the file is opened, a picture's own checksum when a process first reads it. So the file need not be
+Layout: a header of 64 bytes, the images one after the other, and an index with place, shape and CRC-32 of each. The header and
+the index are checked when the file is opened, an image's own checksum when a process first reads it. So the file need not be
 forced to the disk: what a power cut leaves is found out, and made again.
 """
 
@@ -16,26 +16,26 @@ import numpy as np
 
 from polytag.data.keeping import room_bytes
 
-_MAGIC = b"polytag pictures 1\n".ljust(32, b"\0")
+_MAGIC = b"polytag images 1\n".ljust(32, b"\0")
 _HEADER_BYTES = 64
 _LOOK_EVERY_BYTES = 64_000_000  # written between two looks at the free space
 _INDEX = np.dtype([("offset", "<u8"), ("views", "<u4"), ("height", "<u4"), ("width", "<u4"), ("crc", "<u4")])
 
 
-class PictureFile:
+class ImageFile:
     """A finished file, mapped. Threads may share it; other processes share its memory.
 
     The file may be removed while it is mapped: what is mapped stays readable.
     """
 
     def __init__(self, path: Path, *, num_rows: int):
-        """Raises ValueError for a file that is not whole or not of so many pictures, OSError for one that cannot be read."""
+        """Raises ValueError for a file that is not whole or not of so many images, OSError for one that cannot be read."""
         self.path = path
         with open(path, "rb") as file:
             header = file.read(_HEADER_BYTES)
             size = os.fstat(file.fileno()).st_size
             if len(header) != _HEADER_BYTES or not header.startswith(_MAGIC):
-                raise ValueError("not a file of pictures")
+                raise ValueError("not a file of images")
             index_offset, index_crc, rows = (int(number) for number in np.frombuffer(header[32:56], "<u8"))
             if rows != num_rows or size != index_offset + rows * _INDEX.itemsize:
                 raise ValueError("a file of another size")
@@ -56,9 +56,9 @@ class PictureFile:
         return len(self._bytes)
 
     def read(self, row: int) -> np.ndarray | None:
-        """uint8 V x H x W x 3, read-only and not copied; None for a picture that could not be decoded when the file was made.
+        """uint8 V x H x W x 3, read-only and not copied; None for an image that could not be decoded when the file was made.
 
-        Raises ValueError for a picture whose bytes have changed since.
+        Raises ValueError for an image whose bytes have changed since.
         """
         entry = self._index[row]
         shape = (int(entry["views"]), int(entry["height"]), int(entry["width"]), 3)
@@ -69,13 +69,13 @@ class PictureFile:
         pixels = self._bytes[start : start + num_bytes]
         if not self._checked[row]:
             if len(pixels) != num_bytes or zlib.crc32(pixels.data) != int(entry["crc"]):
-                raise ValueError(f"picture {row} is damaged")
+                raise ValueError(f"image {row} is damaged")
             self._checked[row] = True
         return np.asarray(pixels).reshape(shape)
 
 
-class PictureFileWriter:
-    """Collects pictures in any order, from any thread, beside the file that they become.
+class ImageFileWriter:
+    """Collects images in any order, from any thread, beside the file that they become.
 
     The name of the unfinished file holds this process's number; `abandon` removes it.
     """
@@ -93,16 +93,16 @@ class PictureFileWriter:
 
     @property
     def is_open(self) -> bool:
-        """Whether pictures are still taken."""
+        """Whether images are still taken."""
         return self._file is not None
 
     @property
     def is_complete(self) -> bool:
-        """Whether every row has been added, or told to have no picture."""
+        """Whether every row has been added, or told to have no image."""
         return bool(self._seen.all())
 
     def add(self, row: int, pixels_VHWC: np.ndarray | None) -> None:
-        """Keep a row's picture, the first time that it comes; None where it has none. A disk that fills up ends the writing."""
+        """Keep a row's image, the first time that it comes; None where it has none. A disk that fills up ends the writing."""
         if not self.is_open or self._seen[row]:
             return
         crc = 0 if pixels_VHWC is None else zlib.crc32(np.ascontiguousarray(pixels_VHWC).data)

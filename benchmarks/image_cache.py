@@ -1,8 +1,8 @@
-"""What the picture cache saves on a processor: passes from files in turn with passes from kept pictures, in one process.
+"""What the image cache saves on a processor: passes from files in turn with passes from kept images, in one process.
 
-Over the same pictures: decoding alone, as training and scoring see it; frozen features; training. ResNet-18 at 224 px and
+Over the same images: decoding alone, as training and scoring see it; frozen features; training. ResNet-18 at 224 px and
 MobileNetV2 at 256 px, from random weights: the arithmetic is the same. Photographs of voc-mini, whose files are small, and
-generated pictures of VOC's size and of a phone's.
+generated images of VOC's size and of a phone's.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gpu import FULL, write_pictures
+from gpu import FULL, write_images
 from machine import VOC_MINI, write
 from polytag.contracts import Dataset
 from polytag.data.keeping import clear, kept_files
@@ -38,7 +38,7 @@ RECIPES = {
 }
 
 
-def phone_pictures(folder: Path, *, number: int) -> Dataset:
+def phone_images(folder: Path, *, number: int) -> Dataset:
     """JPEGs of 4,000 x 3,000 pixels, smooth with grain."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -54,15 +54,15 @@ def phone_pictures(folder: Path, *, number: int) -> Dataset:
 
 class Clock(Silent):
     def epoch(self, row: Mapping[str, float]) -> None:
-        self.pictures_per_second = row["pictures_per_second"]
+        self.images_per_second = row["images_per_second"]
 
 
-def opened(dataset: Dataset, recipe: Recipe, pictures: str) -> Reading:
-    """The whole of the data set as training and as validation pictures."""
+def opened(dataset: Dataset, recipe: Recipe, images: str) -> Reading:
+    """The whole of the data set as training and as validation images."""
     return open_reading(
         dataset,
         dataset,
-        recipe=replace(recipe, pictures=pictures),
+        recipe=replace(recipe, images=images),
         arithmetic=choose_arithmetic("cpu", recipe.precision),
         has_probe=False,
     )
@@ -80,14 +80,14 @@ def fill(dataset: Dataset, recipe: Recipe) -> float:
     return time.perf_counter() - started
 
 
-def training_pictures(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
-    """Seconds of decoding (or reading) and augmenting every picture."""
+def training_images(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
+    """Seconds of decoding (or reading) and augmenting every image."""
     chunks = [np.arange(start, min(start + 32, len(dataset))) for start in range(0, len(dataset), 32)]
     return seconds_of(lambda: [batch.rows for batch in reading.feed.batches(chunks, epoch=1)])
 
 
-def scoring_pictures(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
-    """Seconds of decoding (or reading) every picture as scoring sees it."""
+def scoring_images(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
+    """Seconds of decoding (or reading) every image as scoring sees it."""
     return seconds_of(lambda: [batch.rows for batch in reading.val_views(range(len(dataset)), 32)])
 
 
@@ -114,7 +114,7 @@ def training(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
         watcher=clock,
         reading=reading,
     )
-    return len(dataset) / clock.pictures_per_second
+    return len(dataset) / clock.images_per_second
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -124,15 +124,15 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 PASSES = {
-    "decode and augment": training_pictures,
-    "decode for scoring": scoring_pictures,
+    "decode and augment": training_images,
+    "decode for scoring": scoring_images,
     "frozen features": frozen_features,
     "training": training,
 }
 
 
 def measured(dataset: Dataset, recipe: Recipe, *, turns: int) -> dict[str, object]:
-    """Milliseconds a picture of every pass, both ways in turn."""
+    """Milliseconds an image of every pass, both ways in turn."""
     torch.manual_seed(7)
     clear()
     first_seconds = fill(dataset, recipe)
@@ -140,15 +140,15 @@ def measured(dataset: Dataset, recipe: Recipe, *, turns: int) -> dict[str, objec
     times: dict[str, dict[str, list[float]]] = {each: {"files": [], "kept": []} for each in PASSES}
     for _ in range(turns):
         for each, work in PASSES.items():
-            for pictures in ("files", "kept"):
-                reading = opened(dataset, recipe, pictures)
-                times[each][pictures].append(1000 * work(dataset, recipe, reading) / len(dataset))
+            for images in ("files", "kept"):
+                reading = opened(dataset, recipe, images)
+                times[each][images].append(1000 * work(dataset, recipe, reading) / len(dataset))
                 reading.close()
     result = {
-        "first_pass_of_both_kinds_ms_a_picture": 1000 * first_seconds / len(dataset),
-        "file_kilobytes_a_picture": sum(path.stat().st_size for path in dataset.paths) / len(dataset) / 1000,
-        "kept_megabytes_a_picture": num_bytes / len(dataset) / 1e6,
-        "ms_a_picture": {
+        "first_pass_of_both_kinds_ms_an_image": 1000 * first_seconds / len(dataset),
+        "file_kilobytes_an_image": sum(path.stat().st_size for path in dataset.paths) / len(dataset) / 1000,
+        "kept_megabytes_an_image": num_bytes / len(dataset) / 1e6,
+        "ms_an_image": {
             each: {
                 **{side: {"min": min(ms), "median": statistics.median(ms), "max": max(ms)} for side, ms in sides.items()},
                 "saved_share": 1 - statistics.median(b / a for a, b in zip(sides["files"], sides["kept"], strict=True)),
@@ -162,38 +162,38 @@ def measured(dataset: Dataset, recipe: Recipe, *, turns: int) -> dict[str, objec
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=192)
+    parser.add_argument("--images", type=int, default=192)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--large", type=int, default=32, help="generated pictures of a phone's size")
+    parser.add_argument("--large", type=int, default=32, help="generated images of a phone's size")
     options = parser.parse_args()
     load_at_start = os.getloadavg()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["POLYTAG_CACHE"] = str(Path(folder) / "cache")
         source = "voc-mini photographs" if VOC_MINI.is_dir() else "generated scenes (no photographs beside this checkout)"
         data = VOC_MINI if VOC_MINI.is_dir() else write_scenes(Path(folder) / "scenes")
-        dataset = load_dataset(data, options=ReadOptions(difficult="negative")).split("train").take(range(options.pictures))
-        as_voc = load_dataset(write_pictures(Path(folder) / "voc", replace(FULL, num_train=options.pictures, num_val=0)))
+        dataset = load_dataset(data, options=ReadOptions(difficult="negative")).split("train").take(range(options.images))
+        as_voc = load_dataset(write_images(Path(folder) / "voc", replace(FULL, num_train=options.images, num_val=0)))
         sets = {
             source: (dataset, options.turns),
             "generated, 500 x 375 px, as many bytes as VOC's": (as_voc.split("train"), options.turns),
-            "generated, 12 megapixels": (phone_pictures(Path(folder) / "large", number=options.large), 2),
+            "generated, 12 megapixels": (phone_images(Path(folder) / "large", number=options.large), 2),
         }
         results = {
-            f"{source}; {name}": measured(pictures, recipe, turns=turns)
-            for source, (pictures, turns) in sets.items()
+            f"{source}; {name}": measured(images, recipe, turns=turns)
+            for source, (images, turns) in sets.items()
             for name, recipe in RECIPES.items()
             if source.startswith("generated") or name.startswith("mobilenet")
             if not (source.endswith("megapixels") and name.startswith("mobilenet"))
         }
     write(
-        "picture_cache",
+        "image_cache",
         {
-            "what": "wall milliseconds a picture, from files and from kept pictures, in turn",
+            "what": "wall milliseconds an image, from files and from kept images, in turn",
             "load_at_start": load_at_start,
             "n_turns": options.turns,
-            "pictures_a_pass": options.pictures,
+            "images_a_pass": options.images,
             "threads": torch.get_num_threads(),
-            "pictures_and_backbones": results,
+            "images_and_backbones": results,
         },
     )
 

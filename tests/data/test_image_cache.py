@@ -1,4 +1,4 @@
-"""The picture cache: the same bits as the files, whole or not there, shared, checked, removable, and never in the way."""
+"""The image cache: the same bits as the files, whole or not there, shared, checked, removable, and never in the way."""
 
 import os
 import shutil
@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from polytag.contracts import Preprocessing
-from polytag.data import keeping, picture_file
+from polytag.data import image_file, keeping
 from polytag.data.augment import AUGMENTATIONS, augmented, training_source, views
+from polytag.data.image_cache import ImageCache, expected_bytes
+from polytag.data.images import read_image
 from polytag.data.keeping import clear, kept_files, make_room
-from polytag.data.picture_cache import PictureCache, expected_bytes
-from polytag.data.pictures import read_picture
-from polytag.errors import PictureError
+from polytag.errors import ImageError
 
 SIZES = [(50, 37), (37, 50), (64, 64), (200, 130), (1, 1), (90, 31)]
 SMALL = Preprocessing(image_size_px=24)
@@ -35,15 +35,15 @@ def paths(tmp_path: Path) -> list[Path]:
     return made
 
 
-def whole(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture)[None]
+def whole(image: Image.Image) -> np.ndarray:
+    return np.asarray(image)[None]
 
 
-def cached(paths: list[Path], folder: Path, *, make=whole, what: str = "whole", keep: bool = True) -> PictureCache:
-    return PictureCache(paths, make=make, what=what, keep=keep, folder=folder)
+def cached(paths: list[Path], folder: Path, *, make=whole, what: str = "whole", keep: bool = True) -> ImageCache:
+    return ImageCache(paths, make=make, what=what, keep=keep, folder=folder)
 
 
-def filled(paths: list[Path], folder: Path, **settings) -> PictureCache:
+def filled(paths: list[Path], folder: Path, **settings) -> ImageCache:
     """A cache after its first pass."""
     cache = cached(paths, folder, **settings)
     for row in reversed(range(len(paths))):
@@ -62,10 +62,10 @@ def test_the_first_pass_keeps_and_every_later_one_reads_the_same_bits(paths: lis
     assert again.is_kept
     assert again.how.startswith("kept decoded (")
     for row, path in enumerate(paths):
-        plain = whole(read_picture(path))
+        plain = whole(read_image(path))
         for seen in (first[row], cache.get(row), again.get(row)):
             assert (seen == plain).all()
-    assert [kept.path.suffix for kept in kept_files(tmp_path / "c")] == [".pictures"]
+    assert [kept.path.suffix for kept in kept_files(tmp_path / "c")] == [".images"]
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -80,23 +80,23 @@ def test_training_views_and_scoring_views_from_the_cache_have_the_bits_of_the_pl
     assert cache.get(3).shape == (1, 65, 100, 3)
     fitted = filled(paths, tmp_path / "c", make=partial(views, preprocessing=preprocessing), what=f"views {preprocessing}")
     for row, path in enumerate(paths):
-        picture = read_picture(path)
-        plain = augmented(training_source(picture, preprocessing), AUGMENTATIONS[name], preprocessing, np.random.default_rng(row))
+        image = read_image(path)
+        plain = augmented(training_source(image, preprocessing), AUGMENTATIONS[name], preprocessing, np.random.default_rng(row))
         kept = Image.fromarray(cache.get(row)[0])
         assert (augmented(kept, AUGMENTATIONS[name], preprocessing, np.random.default_rng(row)) == plain).all()
-        assert (fitted.get(row) == views(picture, preprocessing)).all()
+        assert (fitted.get(row) == views(image, preprocessing)).all()
 
 
-def _source(picture: Image.Image, *, preprocessing: Preprocessing) -> np.ndarray:
-    return np.asarray(training_source(picture, preprocessing))[None]
+def _source(image: Image.Image, *, preprocessing: Preprocessing) -> np.ndarray:
+    return np.asarray(training_source(image, preprocessing))[None]
 
 
-def test_small_pictures_stay_whole_and_large_ones_keep_twice_the_input(paths: list[Path]):
+def test_small_images_stay_whole_and_large_ones_keep_twice_the_input(paths: list[Path]):
     for size, expected in {(47, 500): (47, 500), (95, 400): (95, 400), (96, 400): (48, 200), (150, 481): (50, 161)}.items():
         assert training_source(Image.new("RGB", size), SMALL).size == expected
 
 
-def test_a_changed_picture_another_setting_or_another_order_is_another_file(paths: list[Path], tmp_path: Path):
+def test_a_changed_image_another_setting_or_another_order_is_another_file(paths: list[Path], tmp_path: Path):
     filled(paths, tmp_path / "c")
     assert cached(paths, tmp_path / "c", keep=False).is_kept
     assert not cached(paths, tmp_path / "c", what="other", keep=False).is_kept
@@ -108,14 +108,14 @@ def test_a_changed_picture_another_setting_or_another_order_is_another_file(path
     assert not cached(paths, tmp_path / "c", keep=False).is_kept
 
 
-def test_a_picture_that_cannot_be_decoded_is_told_each_time(paths: list[Path], tmp_path: Path):
+def test_an_image_that_cannot_be_decoded_is_told_each_time(paths: list[Path], tmp_path: Path):
     paths[1].write_bytes(paths[1].read_bytes()[:60])
     paths[4].unlink()
     cache = cached(paths, tmp_path / "c")
     for _ in range(2):
         for row in range(len(paths)):
             if row in (1, 4):
-                with pytest.raises(PictureError):
+                with pytest.raises(ImageError):
                     cache.get(row)
             else:
                 cache.get(row)
@@ -137,10 +137,10 @@ def test_a_damaged_file_is_made_again(paths: list[Path], tmp_path: Path, where: 
     kept.path.write_bytes(content)
     cache = filled(paths, tmp_path / "c")
     assert cache.is_kept
-    assert all((cache.get(row) == whole(read_picture(path))).all() for row, path in enumerate(paths))
+    assert all((cache.get(row) == whole(read_image(path))).all() for row, path in enumerate(paths))
 
 
-def test_a_flipped_bit_in_a_picture_is_found_and_the_file_removed(paths: list[Path], tmp_path: Path):
+def test_a_flipped_bit_in_an_image_is_found_and_the_file_removed(paths: list[Path], tmp_path: Path):
     filled(paths, tmp_path / "c")
     (kept,) = kept_files(tmp_path / "c")
     content = bytearray(kept.path.read_bytes())
@@ -148,7 +148,7 @@ def test_a_flipped_bit_in_a_picture_is_found_and_the_file_removed(paths: list[Pa
     kept.path.write_bytes(content)
     cache = cached(paths, tmp_path / "c", keep=False)
     assert cache.is_kept
-    assert all((cache.get(row) == whole(read_picture(path))).all() for row, path in enumerate(paths))
+    assert all((cache.get(row) == whole(read_image(path))).all() for row, path in enumerate(paths))
     assert (cache.is_kept, cache.how) == (False, "files (the kept ones were damaged)")
     assert kept_files(tmp_path / "c") == []
 
@@ -167,16 +167,16 @@ def test_nobody_else_writes_while_one_does_and_a_half_filled_file_is_seen_by_nob
 
 def test_what_a_kill_leaves_is_removed_and_written_anew(paths: list[Path], tmp_path: Path):
     script = (
-        "import os, sys\nfrom pathlib import Path\nimport numpy as np\nfrom polytag.data.picture_cache import PictureCache\n"
+        "import os, sys\nfrom pathlib import Path\nimport numpy as np\nfrom polytag.data.image_cache import ImageCache\n"
         "paths = [Path(name) for name in sys.argv[2:]]\n"
-        "cache = PictureCache(paths, make=lambda p: np.asarray(p)[None], what='whole', keep=True, folder=Path(sys.argv[1]))\n"
+        "cache = ImageCache(paths, make=lambda p: np.asarray(p)[None], what='whole', keep=True, folder=Path(sys.argv[1]))\n"
         "cache.get(0)\nos.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "c"), *map(str, paths)], check=False)
     assert done.returncode == -9
     assert [kept.path.suffix for kept in kept_files(tmp_path / "c")] == [".part"]
     assert filled(paths, tmp_path / "c").is_kept
-    assert [kept.path.suffix for kept in kept_files(tmp_path / "c")] == [".pictures"]
+    assert [kept.path.suffix for kept in kept_files(tmp_path / "c")] == [".images"]
 
 
 def test_closing_a_pass_that_was_not_finished_leaves_nothing(paths: list[Path], tmp_path: Path):
@@ -192,7 +192,7 @@ def test_clearing_removes_all_and_a_reader_goes_on(paths: list[Path], tmp_path: 
     (kept,) = kept_files(tmp_path / "c")
     assert clear(tmp_path / "c") == kept.num_bytes
     assert list((tmp_path / "c").iterdir()) == []
-    assert (cache.get(0) == whole(read_picture(paths[0]))).all()
+    assert (cache.get(0) == whole(read_image(paths[0]))).all()
     assert clear(tmp_path / "c") == 0
 
 
@@ -200,14 +200,14 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(paths: list[Path
     (tmp_path / "c").write_text("a file")
     cache = filled(paths, tmp_path / "c")
     assert (cache.is_kept, cache.how) == (False, "files")
-    assert (cache.get(0) == whole(read_picture(paths[0]))).all()
+    assert (cache.get(0) == whole(read_image(paths[0]))).all()
 
 
 def test_the_disk_is_never_filled(paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Free space is looked at as pictures are written, too: others fill disks while we work."""
+    """Free space is looked at as images are written, too: others fill disks while we work."""
     free = 10**12
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=10**12, used=0, free=free))
-    monkeypatch.setattr(picture_file, "_LOOK_EVERY_BYTES", 1000)
+    monkeypatch.setattr(image_file, "_LOOK_EVERY_BYTES", 1000)
     cache = cached(paths, tmp_path / "c")
     cache.get(0)
     assert len(kept_files(tmp_path / "c")) == 1
@@ -223,8 +223,8 @@ def test_room_is_made_by_removing_the_longest_unused_and_only_if_that_is_enough(
     folder = tmp_path / "c"
     folder.mkdir()
     for number in range(3):
-        (folder / f"{number}.pictures").write_bytes(bytes(100))
-        os.utime(folder / f"{number}.pictures", (number, number))
+        (folder / f"{number}.images").write_bytes(bytes(100))
+        os.utime(folder / f"{number}.images", (number, number))
     usage = SimpleNamespace(total=2000, used=0, free=350)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     monkeypatch.setattr(keeping, "RESERVE_BYTES", 50)

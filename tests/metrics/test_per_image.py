@@ -1,4 +1,4 @@
-"""Each picture's own ranking, by hand, against scikit-learn, and by laws."""
+"""Each image's own ranking, by hand, against scikit-learn, and by laws."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import coverage_error, label_ranking_average_precision_score, label_ranking_loss
 
 from polytag.metrics.ap import average_precision
-from polytag.metrics.per_picture import picture_rankings
+from polytag.metrics.per_image import image_rankings
 
 TABLES = st.tuples(st.integers(1, 12), st.integers(1, 6)).flatmap(
     lambda shape: st.tuples(
@@ -19,19 +19,19 @@ TABLES = st.tuples(st.integers(1, 12), st.integers(1, 6)).flatmap(
 
 def test_by_hand():
     target_NC = np.array([[1, 0, 1, 0]])
-    rankings = picture_rankings(target_NC, np.array([[0.9, 0.8, 0.7, 0.1]]))
+    rankings = image_rankings(target_NC, np.array([[0.9, 0.8, 0.7, 0.1]]))
     assert rankings.ap_N == [(1 + 2 / 3) / 2]
     assert rankings.coverage_N == [3]
     assert rankings.ranking_loss_N == [1 / 4]  # of the four pairs, only (0.7 true, 0.8 absent) is wrong
 
 
 def test_a_tie_counts_as_passed_and_as_wrong():
-    rankings = picture_rankings(np.array([[1, 0]]), np.array([[0.5, 0.5]]))
+    rankings = image_rankings(np.array([[1, 0]]), np.array([[0.5, 0.5]]))
     assert (rankings.ap_N[0], rankings.coverage_N[0], rankings.ranking_loss_N[0]) == (0.5, 2, 1)
 
 
 def test_what_has_no_answer_is_not_a_number():
-    rankings = picture_rankings(np.array([[0, 0], [1, 1], [-1, -1], [1, -1]]), np.zeros((4, 2)))
+    rankings = image_rankings(np.array([[0, 0], [1, 1], [-1, -1], [1, -1]]), np.zeros((4, 2)))
     np.testing.assert_array_equal(rankings.ap_N, [np.nan, 1, np.nan, 1])
     np.testing.assert_array_equal(rankings.coverage_N, [np.nan, 2, np.nan, 1])
     np.testing.assert_array_equal(rankings.ranking_loss_N, [np.nan, np.nan, np.nan, np.nan])
@@ -39,14 +39,14 @@ def test_what_has_no_answer_is_not_a_number():
 
 @settings(deadline=None)
 @given(TABLES)
-def test_it_is_scikit_learns_where_every_picture_has_a_true_and_an_absent_label(table):
+def test_it_is_scikit_learns_where_every_image_has_a_true_and_an_absent_label(table):
     target_NC, score_NC = table
     known = np.abs(target_NC)
     rows = (known.sum(axis=1) > 0) & (known.sum(axis=1) < known.shape[1])
     if not rows.any():
         return
     known, score_NC = known[rows], score_NC[rows]
-    rankings = picture_rankings(known, score_NC)
+    rankings = image_rankings(known, score_NC)
     np.testing.assert_allclose(rankings.ap_N.mean(), label_ranking_average_precision_score(known, score_NC), atol=1e-9)
     np.testing.assert_allclose(rankings.coverage_N.mean(), coverage_error(known, score_NC), atol=1e-9)
     np.testing.assert_allclose(rankings.ranking_loss_N.mean(), label_ranking_loss(known, score_NC), atol=1e-9)
@@ -56,18 +56,18 @@ def test_it_is_scikit_learns_where_every_picture_has_a_true_and_an_absent_label(
 @given(TABLES)
 def test_it_is_the_average_precision_of_the_table_turned(table):
     target_NC, score_NC = table
-    np.testing.assert_allclose(picture_rankings(target_NC, score_NC).ap_N, average_precision(target_NC.T, score_NC.T), atol=1e-12)
+    np.testing.assert_allclose(image_rankings(target_NC, score_NC).ap_N, average_precision(target_NC.T, score_NC.T), atol=1e-12)
 
 
 @settings(deadline=None)
 @given(TABLES)
 def test_an_unknown_label_is_as_good_as_none(table):
     target_NC, score_NC = table
-    whole = picture_rankings(target_NC, score_NC)
+    whole = image_rankings(target_NC, score_NC)
     for row in range(len(target_NC)):
         known = target_NC[row] >= 0
         if known.any():
-            alone = picture_rankings(target_NC[row : row + 1, known], score_NC[row : row + 1, known])
+            alone = image_rankings(target_NC[row : row + 1, known], score_NC[row : row + 1, known])
             for name in ("ap_N", "coverage_N", "ranking_loss_N"):
                 np.testing.assert_allclose(getattr(whole, name)[row], getattr(alone, name)[0], atol=1e-12)
 
@@ -75,6 +75,6 @@ def test_an_unknown_label_is_as_good_as_none(table):
 def test_blocks_of_rows_are_one_table():
     rng = np.random.default_rng(0)
     target_NC, score_NC = rng.integers(-1, 2, (2100, 300)).astype(np.int8), rng.normal(size=(2100, 300)).astype(np.float32)
-    whole = picture_rankings(target_NC, score_NC)  # more decisions than one block holds
-    part = picture_rankings(target_NC[1600:1700], score_NC[1600:1700])
+    whole = image_rankings(target_NC, score_NC)  # more decisions than one block holds
+    part = image_rankings(target_NC[1600:1700], score_NC[1600:1700])
     np.testing.assert_array_equal(whole.ranking_loss_N[1600:1700], part.ranking_loss_N)

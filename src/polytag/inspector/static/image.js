@@ -1,13 +1,13 @@
-// One picture: zoom, heat map and boxes over it, the classes beside it, and what is nearest to it.
+// One image: zoom, heat map and boxes over it, the classes beside it, and what is nearest to it.
 import { ask, bind, element, say, version, withParameters } from "./frame.js";
-import { showLabels } from "./picture-labels.js";
+import { showLabels } from "./image-labels.js";
 
 const $ = (id) => document.getElementById(id);
-const page = document.querySelector(".picture-page");
-const { row, id: pictureId } = page.dataset;
+const page = document.querySelector(".image-page");
+const { row, id: imageId } = page.dataset;
 const [stage, sheet, full] = [$("stage"), $("sheet"), $("full")];
 
-// ---- the stage: the whole picture at first, enlarged about the pointer, moved by dragging ----
+// ---- the stage: the whole image at first, enlarged about the pointer, moved by dragging ----
 
 let zoom = 1, left = 0, top_ = 0, base = { width: 0, height: 0 };
 
@@ -132,7 +132,7 @@ function showHeat() {
     $("stage-said").textContent = problem.message ?? "no heat map";
   });
   image.dataset.of = className();
-  image.src = `/api/pictures/${row}/heat?` + new URLSearchParams({ class: className(), v: version });
+  image.src = `/api/images/${row}/heat?` + new URLSearchParams({ class: className(), v: version });
   sheet.append(image);
 }
 
@@ -161,7 +161,7 @@ if ($("heat")) {
   });
   showHeat();
 }
-ask(`/api/pictures/${row}/boxes`).then((answer) => {
+ask(`/api/images/${row}/boxes`).then((answer) => {
   boxes = answer.boxes ?? [];
   if (!boxes.length) return;
   $("boxes").hidden = false;
@@ -173,7 +173,7 @@ ask(`/api/pictures/${row}/boxes`).then((answer) => {
   drawBoxes();
 }, () => {});
 
-// ---- nearest pictures ----
+// ---- nearest images ----
 
 function neighbour(each) {
   const label = each.labels.length ? each.labels.join(", ") : "no label";
@@ -188,12 +188,12 @@ async function showNearest() {
   const place = $("nearest-found");
   place.setAttribute("aria-busy", "true");
   for (;;) {
-    const answer = await ask(`/api/pictures/${row}/nearest?limit=8`).catch((error) => ({ status: "failed", message: error.message }));
+    const answer = await ask(`/api/images/${row}/nearest?limit=8`).catch((error) => ({ status: "failed", message: error.message }));
     if (answer.status === "ready") {
-      const parts = answer.splits.filter(({ pictures }) => pictures.length);
-      place.replaceChildren(...parts.flatMap(({ split, pictures }) => [
-        element("h3", {}, split || "all pictures"), element("ol", { class: "neighbours" }, ...pictures.map(neighbour))]));
-      if (!parts.length) place.textContent = "No other picture is known.";
+      const parts = answer.splits.filter(({ images }) => images.length);
+      place.replaceChildren(...parts.flatMap(({ split, images }) => [
+        element("h3", {}, split || "all images"), element("ol", { class: "neighbours" }, ...images.map(neighbour))]));
+      if (!parts.length) place.textContent = "No other image is known.";
       break;
     }
     if (answer.status !== "computing") {
@@ -214,17 +214,17 @@ if ($("nearest")) {
 
 // ---- the label of the chosen class ----
 
-const labels = showLabels($("labels"), { pictureId, entries });
+const labels = showLabels($("labels"), { imageId, entries });
 labels.show(className());
 
 // ---- keys ----
 
 const follow = (id) => $(id) && location.assign($(id).href);
-bind(["ArrowLeft", "k"], "the picture before", (event) => {
+bind(["ArrowLeft", "k"], "the image before", (event) => {
   if (zoom > 1 && event.key === "ArrowLeft") return void ((left += 80), place());
   follow("previous");
 });
-bind(["ArrowRight", "j"], "the next picture", (event) => {
+bind(["ArrowRight", "j"], "the next image", (event) => {
   if (zoom > 1 && event.key === "ArrowRight") return void ((left -= 80), place());
   follow("next");
 });
@@ -235,8 +235,8 @@ bind(["ArrowUp", "ArrowDown"], "the class above, below", (event) => {
 });
 bind(["+", "="], "enlarge", () => zoomBy(1.5));
 bind("-", "reduce", () => zoomBy(1 / 1.5));
-bind("w", "the whole picture", () => zoomBy(0));
+bind("w", "the whole image", () => zoomBy(0));
 if ($("heat")) bind("h", "heat map", () => $("heat").click());
 bind("x", "boxes", () => $("boxes").click());
-if ($("nearest")) bind("s", "similar pictures: the nearest ones", () => $("nearest").click());
+if ($("nearest")) bind("s", "similar images: the nearest ones", () => $("nearest").click());
 bind(["Escape", "Backspace"], "back to the ranking", () => follow("back"));

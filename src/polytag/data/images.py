@@ -1,7 +1,7 @@
-"""One decoding policy for every use (training, prediction, serving): any picture in, an upright 8-bit RGB picture out.
+"""One decoding policy for every use (training, prediction, serving): any image in, an upright 8-bit RGB image out.
 
 Six formats are read, told apart by their first bytes and never by the file's name: JPEG, PNG, WebP, BMP, GIF and TIFF, of the
-last three and of animated PNG and WebP the first frame. `docs/reference/pictures.md` states the policy for people.
+last three and of animated PNG and WebP the first frame. `docs/reference/images.md` states the policy for people.
 """
 
 import os
@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from polytag.errors import PictureError
+from polytag.errors import ImageError
 
 MAX_PIXELS = 128_000_000
 """More than the largest common cameras (108 megapixels) write; at Pillow's four bytes a pixel, half a gigabyte decoded."""
@@ -32,7 +32,7 @@ MAX_PIXELS = 128_000_000
 READ_FORMATS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 
 _WHITE = (255, 255, 255)
-_UPRIGHT = {  # EXIF's value: what turns the stored picture into the upright one
+_UPRIGHT = {  # EXIF's value: what turns the stored image into the upright one
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -45,18 +45,18 @@ _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 274, 258, 262, 33
 _PIXEL_TAGS = {*range(256, 260), 262, 266, 273, 274, *range(277, 280), 284, 317, 320, *range(322, 326), 338, 339, 347, 530, 532}
 
 
-def read_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, enough_px: int | None = None) -> Image.Image:
-    """Decode one picture: 8-bit RGB, upright, every pixel of it.
+def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, enough_px: int | None = None) -> Image.Image:
+    """Decode one image: 8-bit RGB, upright, every pixel of it.
 
     With `enough_px` a JPEG may come out at a half, a quarter or an eighth of its size, as long as its longer side has so many: what
     is only shown small need not be decoded large.
 
     `source` is a file or a file's content. Transparent parts show white. 16-bit grey is scaled by its range; 32-bit and float
-    grey, which have no natural range, from the picture's own minimum (black) to its maximum (white). Colour profiles are not
+    grey, which have no natural range, from the image's own minimum (black) to its maximum (white). Colour profiles are not
     applied, except that CIELAB becomes sRGB. Safe to call from many threads. Nothing is printed, except that libtiff itself
     writes a line to stderr for a broken compressed TIFF.
 
-    Raises PictureError, and nothing else, for a file that is missing, empty, unreadable, of another format, broken, cut short,
+    Raises ImageError, and nothing else, for a file that is missing, empty, unreadable, of another format, broken, cut short,
     or whose header claims more than `max_pixels` pixels; the last is found before any of them is decoded.
     """
     where = "" if isinstance(source, bytes) else str(source)
@@ -64,46 +64,46 @@ def read_picture(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, enough_p
         head = file.read(4096)
         reader = _reader(head)
         if reader is None:
-            raise PictureError(
-                "not a picture in a format that is read",
+            raise ImageError(
+                "not an image in a format that is read",
                 where=where,
                 got=_what_it_is(head),
                 expected=READ_FORMATS,
-                next_step="convert the picture, or remove it",
+                next_step="convert the image, or remove it",
             )
         file.seek(0)
         try:
             with _quiet(reader, head):
-                picture = reader(file)
-            width_px, height_px = picture.size
+                image = reader(file)
+            width_px, height_px = image.size
             if width_px * height_px > max_pixels:
                 raise _too_large(where, f"{width_px} x {height_px} pixels", max_pixels)
-            if isinstance(picture, TiffImageFile):
-                _refuse_lost_tags(picture, file)
-            if enough_px is not None and isinstance(picture, _Jpeg):
-                _scale_down(picture, enough_px)
+            if isinstance(image, TiffImageFile):
+                _refuse_lost_tags(image, file)
+            if enough_px is not None and isinstance(image, _Jpeg):
+                _scale_down(image, enough_px)
             with _quiet(reader, head):
-                picture.load()
-            return _upright(_to_rgb(picture), picture)
-        except PictureError:
+                image.load()
+            return _upright(_to_rgb(image), image)
+        except ImageError:
             raise
         except Image.DecompressionBombError as error:  # Pillow's own cap, which a larger max_pixels does not lift
             raise _too_large(where, str(error), max_pixels) from error
         except Exception as error:
             # A broken file makes Pillow's parsers raise a dozen kinds, SyntaxError and IndexError among them.
-            raise PictureError(
-                "the picture cannot be decoded",
+            raise ImageError(
+                "the image cannot be decoded",
                 where=where,
                 got=str(error) or type(error).__name__,
                 expected=f"a whole {_FORMAT_NAME[reader]} file",
-                next_step="fetch or export the picture again, or remove it",
+                next_step="fetch or export the image again, or remove it",
             ) from error
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels as the header says, without decoding; a picture that is turned by EXIF has them swapped.
+    """Width and height in pixels as the header says, without decoding; an image that is turned by EXIF has them swapped.
 
-    Raises PictureError for a file that is missing, empty, unreadable or of another format.
+    Raises ImageError for a file that is missing, empty, unreadable or of another format.
     """
     return _read_header(path)[0]
 
@@ -111,7 +111,7 @@ def read_size(path: Path) -> tuple[int, int]:
 def read_frame(path: Path) -> tuple[tuple[int, int], int]:
     """Width and height of the pixels as they are stored, and EXIF's value, 1 to 8, of how they are turned; 1 is upright.
 
-    From 5 on the upright picture is as wide as the stored one is high. Only the header is read. Raises PictureError as `read_size`.
+    From 5 on the upright image is as wide as the stored one is high. Only the header is read. Raises ImageError as `read_size`.
     """
     size, orientation = _read_header(path)
     return size, orientation if orientation in _UPRIGHT else 1
@@ -123,29 +123,27 @@ def _read_header(path: Path) -> tuple[tuple[int, int], int]:
         head = file.read(4096)
         reader = _reader(head)
         if reader is None:
-            raise PictureError(
-                "not a picture in a format that is read", where=str(path), got=_what_it_is(head), expected=READ_FORMATS
-            )
+            raise ImageError("not an image in a format that is read", where=str(path), got=_what_it_is(head), expected=READ_FORMATS)
         file.seek(0)
         try:
             with _quiet(reader, head):
-                picture = reader(file)
-                orientation = _orientation(picture)
-                is_turned = isinstance(picture, TiffImageFile) and orientation >= 5  # Pillow says the upright size of a TIFF
-                width, height = picture.size
+                image = reader(file)
+                orientation = _orientation(image)
+                is_turned = isinstance(image, TiffImageFile) and orientation >= 5  # Pillow says the upright size of a TIFF
+                width, height = image.size
                 return (height, width) if is_turned else (width, height), orientation
-        except Exception as error:  # as in read_picture
-            raise PictureError(
-                "the picture's header cannot be read", where=str(path), got=str(error) or type(error).__name__
+        except Exception as error:  # as in read_image
+            raise ImageError(
+                "the image's header cannot be read", where=str(path), got=str(error) or type(error).__name__
             ) from error
 
 
-def _scale_down(picture: JpegImageFile, enough_px: int) -> None:
+def _scale_down(image: JpegImageFile, enough_px: int) -> None:
     """Have it decoded from fewer of its frequencies; the mode stays as it is."""
-    width, height = picture.size
+    width, height = image.size
     for scale in (8, 4, 2):
         if max(width, height) // scale >= enough_px and min(width, height) >= scale:
-            picture.draft(None, (width // scale, height // scale))
+            image.draft(None, (width // scale, height // scale))
             return
 
 
@@ -187,25 +185,25 @@ def _reader(head: bytes) -> type[ImageFile] | None:
 
 
 def _opened(source: Path | bytes, where: str) -> BinaryIO:
-    """The content as a file object; PictureError where there is none to read."""
+    """The content as a file object; ImageError where there is none to read."""
     expected = f"a {READ_FORMATS} file"
     if isinstance(source, bytes):
         if not source:
-            raise PictureError("the picture is empty", got="0 bytes", expected=expected)
+            raise ImageError("the image is empty", got="0 bytes", expected=expected)
         return BytesIO(source)
     try:
         status = os.stat(source)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
             got = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
-            raise PictureError("the picture is not a file", where=where, got=got, expected=expected)
+            raise ImageError("the image is not a file", where=where, got=got, expected=expected)
         if not status.st_size:
-            raise PictureError("the picture is empty", where=where, got="0 bytes", expected=expected)
+            raise ImageError("the image is empty", where=where, got="0 bytes", expected=expected)
         return open(source, "rb")
     except FileNotFoundError as error:
-        raise PictureError("the picture is missing", where=where, got="no such file", expected=expected) from error
+        raise ImageError("the image is missing", where=where, got="no such file", expected=expected) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise PictureError("the picture cannot be opened", where=where, got=reason, expected="a file that can be read") from error
+        raise ImageError("the image cannot be opened", where=where, got=reason, expected="a file that can be read") from error
 
 
 @contextmanager
@@ -223,7 +221,7 @@ def _quiet(reader: type[ImageFile], head: bytes) -> Generator[None]:
         yield
 
 
-def _refuse_lost_tags(picture: TiffImageFile, file: BinaryIO) -> None:
+def _refuse_lost_tags(image: TiffImageFile, file: BinaryIO) -> None:
     """Raise OSError where Pillow skipped a tag that says how the pixels are stored: it goes on and guesses, in cut files."""
     file.seek(0)
     head = file.read(16)
@@ -235,48 +233,48 @@ def _refuse_lost_tags(picture: TiffImageFile, file: BinaryIO) -> None:
     (num_entries,) = struct.unpack(count_format, file.read(struct.calcsize(count_format)))
     for _ in range(num_entries):
         (tag,) = struct.unpack_from(order + "H", file.read(entry_bytes))
-        if tag in _PIXEL_TAGS and tag not in picture.tag_v2:
+        if tag in _PIXEL_TAGS and tag not in image.tag_v2:
             raise OSError(f"the directory entry {tag} cannot be read")
 
 
-def _to_rgb(picture: ImageFile) -> Image.Image:
+def _to_rgb(image: ImageFile) -> Image.Image:
     """8-bit RGB from whatever mode the file held; the same object where it is RGB already."""
-    mode = picture.mode
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or ("transparency" in picture.info and mode in ("1", "L", "P", "RGB")):
-        return _over_white(picture)
+    mode = image.mode
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or ("transparency" in image.info and mode in ("1", "L", "P", "RGB")):
+        return _over_white(image)
     if mode == "RGB":
-        return picture
+        return image
     if mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
         assert converted is not None
         return converted
     if mode == "F" or mode.startswith("I"):
-        return Image.fromarray(_grey_levels(picture)).convert("RGB")
-    return picture.convert("RGB")
+        return Image.fromarray(_grey_levels(image)).convert("RGB")
+    return image.convert("RGB")
 
 
-def _over_white(picture: Image.Image) -> Image.Image:
+def _over_white(image: Image.Image) -> Image.Image:
     """Composed over white, the page that cut-outs and drawings are made for; dropping alpha would show what was hidden."""
-    rgba = picture.convert("RGBA")
+    rgba = image.convert("RGBA")
     alpha = rgba.getchannel("A")
     rgb = rgba.convert("RGB")
     if alpha.getextrema() == (255, 255):
         return rgb
-    canvas = Image.new("RGB", picture.size, _WHITE)
+    canvas = Image.new("RGB", image.size, _WHITE)
     canvas.paste(rgb, mask=alpha)
     return canvas
 
 
-def _grey_levels(picture: ImageFile) -> np.ndarray:
-    """Levels 0 to 255 of a grey picture with more than 8 bits, shape (height, width); Pillow's own conversion clips at 255."""
-    tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else {}
-    value_HW = np.asarray(picture)
-    if picture.mode.startswith("I;16"):
+def _grey_levels(image: ImageFile) -> np.ndarray:
+    """Levels 0 to 255 of a grey image with more than 8 bits, shape (height, width); Pillow's own conversion clips at 255."""
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    value_HW = np.asarray(image)
+    if image.mode.startswith("I;16"):
         top = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1  # 12-bit TIFF arrives in 16 bits
         level_HW = (value_HW.astype(np.uint32) * 255 + top // 2) // top
     else:
-        if picture.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
+        if image.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
             value_HW = value_HW.view(np.uint32)
         level_HW = _stretched(value_HW.astype(np.float64))
     level_HW = level_HW.clip(0, 255).astype(np.uint8)
@@ -284,7 +282,7 @@ def _grey_levels(picture: ImageFile) -> np.ndarray:
 
 
 def _stretched(value_HW: np.ndarray) -> np.ndarray:
-    """From the least finite value (0) to the greatest (255); NaN and a picture of one value are 0."""
+    """From the least finite value (0) to the greatest (255); NaN and an image of one value are 0."""
     finite = value_HW[np.isfinite(value_HW)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     if high == low:
@@ -293,16 +291,16 @@ def _stretched(value_HW: np.ndarray) -> np.ndarray:
     return np.rint((clipped / 2 - low / 2) / (high / 2 - low / 2) * 255)  # halves: the difference of two float64 may overflow
 
 
-def _upright(rgb: Image.Image, picture: ImageFile) -> Image.Image:
+def _upright(rgb: Image.Image, image: ImageFile) -> Image.Image:
     """Turned as the camera said; the same object where it was upright."""
-    transposition = _UPRIGHT.get(_orientation(picture))
+    transposition = _UPRIGHT.get(_orientation(image))
     return rgb if transposition is None else rgb.transpose(transposition)
 
 
-def _orientation(picture: ImageFile) -> int:
-    if isinstance(picture, TiffImageFile):  # recent Pillow turns TIFF itself and then drops the tag
-        return picture.tag_v2.get(_ORIENTATION, 1)
-    exif = picture.info.get("exif", b"")
+def _orientation(image: ImageFile) -> int:
+    if isinstance(image, TiffImageFile):  # recent Pillow turns TIFF itself and then drops the tag
+        return image.tag_v2.get(_ORIENTATION, 1)
+    exif = image.info.get("exif", b"")
     return _exif_orientation(exif) if isinstance(exif, bytes) else 1
 
 
@@ -324,13 +322,13 @@ def _exif_orientation(exif: bytes) -> int:
     return 1
 
 
-def _too_large(where: str, got: str, max_pixels: int) -> PictureError:
-    return PictureError(
-        "the picture has too many pixels",
+def _too_large(where: str, got: str, max_pixels: int) -> ImageError:
+    return ImageError(
+        "the image has too many pixels",
         where=where,
         got=got,
         expected=f"at most {max_pixels:,} pixels",
-        next_step="make the picture smaller: models read a few hundred pixels a side",
+        next_step="make the image smaller: models read a few hundred pixels a side",
     )
 
 

@@ -1,7 +1,7 @@
-"""Pictures decoded once: the first pass over a list keeps what it made of each, every later pass and run reads that.
+"""Images decoded once: the first pass over a list keeps what it made of each, every later pass and run reads that.
 
-What is kept is exactly what `make` gives for a picture, so a pass from the cache has the same bits as one from the files. A file of
-the cache belongs to one list of pictures, with their paths, sizes and times of change, to what is made of them, and to the decoder;
+What is kept is exactly what `make` gives for an image, so a pass from the cache has the same bits as one from the files. A file of
+the cache belongs to one list of images, with their paths, sizes and times of change, to what is made of them, and to the decoder;
 if any of these changes, its name changes, and the old file is found by nobody and removed when space is wanted.
 """
 
@@ -16,28 +16,28 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from polytag.data.keeping import PICTURES, keeping_folder
-from polytag.data.picture_file import PictureFile, PictureFileWriter
-from polytag.data.pictures import read_picture, read_size
-from polytag.errors import PictureError
+from polytag.data.image_file import ImageFile, ImageFileWriter
+from polytag.data.images import read_image, read_size
+from polytag.data.keeping import IMAGES, keeping_folder
+from polytag.errors import ImageError
 
 Make = Callable[[Image.Image], np.ndarray]  # upright RGB -> uint8 V x H x W x 3
 
 
-class PictureCache:
-    """What is made of each picture of a list: from the cache's file, or decoded now and, where asked for, kept for the next time.
+class ImageCache:
+    """What is made of each image of a list: from the cache's file, or decoded now and, where asked for, kept for the next time.
 
-    Threads may share it. `how` says in a few words where pictures come from. Nothing that goes wrong with the cache is an error: a
+    Threads may share it. `how` says in a few words where images come from. Nothing that goes wrong with the cache is an error: a
     damaged, missing or unwritable file costs time and no more.
     """
 
     def __init__(self, paths: Sequence[Path], *, make: Make, what: str, keep: bool, folder: Path | None = None):
-        """`what` names `make` and all its settings: two caches of the same `what` must make the same pixels of a picture."""
+        """`what` names `make` and all its settings: two caches of the same `what` must make the same pixels of an image."""
         self._paths, self._make = paths, make
         self._folder = folder or keeping_folder()
-        self._path = self._folder / f"{pictures_key(paths, what)}{PICTURES}"
-        self._file: PictureFile | None = None
-        self._writer: PictureFileWriter | None = None
+        self._path = self._folder / f"{images_key(paths, what)}{IMAGES}"
+        self._file: ImageFile | None = None
+        self._writer: ImageFileWriter | None = None
         self._lock: IO[str] | None = None
         self.how = "files"
         if not self._open() and keep:
@@ -45,14 +45,14 @@ class PictureCache:
 
     @property
     def is_kept(self) -> bool:
-        """Whether every picture can be read from the cache."""
+        """Whether every image can be read from the cache."""
         return self._file is not None
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def get(self, row: int) -> np.ndarray:
-        """uint8 V x H x W x 3, perhaps read-only; raises PictureError for a picture that cannot be decoded."""
+        """uint8 V x H x W x 3, perhaps read-only; raises ImageError for an image that cannot be decoded."""
         file = self._file
         if file is not None:
             try:
@@ -63,8 +63,8 @@ class PictureCache:
                 if pixels is not None:
                     return pixels
         try:
-            pixels = self._make(read_picture(self._paths[row]))
-        except PictureError:
+            pixels = self._make(read_image(self._paths[row]))
+        except ImageError:
             if self._writer is not None:
                 self._writer.add(row, None)
             raise
@@ -94,7 +94,7 @@ class PictureCache:
 
     def _open(self) -> bool:
         try:
-            self._file = PictureFile(self._path, num_rows=len(self._paths))
+            self._file = ImageFile(self._path, num_rows=len(self._paths))
         except OSError:  # not there, or not for us to read
             return False
         except ValueError:
@@ -119,7 +119,7 @@ class PictureCache:
                 return
             for leftover in self._folder.glob(f".{self._path.name}.*.part"):  # of a process that was killed: the lock was free
                 leftover.unlink(missing_ok=True)
-            self._writer = PictureFileWriter(self._path, num_rows=len(self._paths))
+            self._writer = ImageFileWriter(self._path, num_rows=len(self._paths))
             self.how = "files, decoded once and kept"
         except OSError:
             self._end()
@@ -138,17 +138,17 @@ class PictureCache:
 
 
 def expected_bytes(paths: Sequence[Path], size_of: Callable[[tuple[int, int]], int], *, num_looked_at: int = 256) -> int:
-    """How many bytes all pictures will take, from the headers of some, spread evenly; `size_of` a width and height in bytes."""
+    """How many bytes all images will take, from the headers of some, spread evenly; `size_of` a width and height in bytes."""
     step = max(1, len(paths) // num_looked_at)
     sizes: list[int] = []
     for path in paths[::step]:
-        with contextlib.suppress(PictureError):
+        with contextlib.suppress(ImageError):
             sizes.append(size_of(read_size(path)))
     return round(len(paths) * float(np.mean(sizes))) if sizes else 0
 
 
-def pictures_key(paths: Sequence[Path], what: str) -> str:
-    """32 hexadecimal digits that change with any path, size or time of change of a picture, with `what`, and with the decoder."""
+def images_key(paths: Sequence[Path], what: str) -> str:
+    """32 hexadecimal digits that change with any path, size or time of change of an image, with `what`, and with the decoder."""
     digest = hashlib.sha256(f"{what}\0{PIL.__version__}\0{features.version('jpg')}\0{features.version('webp')}".encode())
     for path in paths:
         try:

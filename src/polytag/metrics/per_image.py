@@ -1,11 +1,11 @@
-"""Numbers about each picture's own ranking of its classes, for all pictures in a few passes over blocks of rows.
+"""Numbers about each image's own ranking of its classes, for all images in a few passes over blocks of rows.
 
 Tsoumakas, Katakis, Vlahavas (2010), "Mining multi-label data", section 7.2; scikit-learn's `coverage_error`,
-`label_ranking_loss` and `label_ranking_average_precision_score`. Unknown labels are in no ranking. A picture without a known
+`label_ranking_loss` and `label_ranking_average_precision_score`. Unknown labels are in no ranking. An image without a known
 positive has no ranking to judge and is NaN (scikit-learn counts it as 0, 0 and 1), as is, for the loss, one without a known
 negative.
 
-Shapes: N pictures, C classes.
+Shapes: N images, C classes.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +19,10 @@ _BLOCK = 500_000  # decisions at a time: about 20 MB a thread
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PictureRankings:
-    """One number a picture; NaN where it has none.
+class ImageRankings:
+    """One number an image; NaN where it has none.
 
-    ap_N             average precision of the picture's labels, 0 to 1: the label-ranking average precision
+    ap_N             average precision of the image's labels, 0 to 1: the label-ranking average precision
     coverage_N       how far down its ranking one goes to find every true label, 1 to C; ties count as passed
     ranking_loss_N   share of its (true, absent) pairs in the wrong order, 0 to 1; a tie counts as wrong
     """
@@ -32,12 +32,12 @@ class PictureRankings:
     ranking_loss_N: np.ndarray
 
 
-def picture_rankings(target_NC: np.ndarray, score_NC: np.ndarray) -> PictureRankings:
-    """Judge every picture's ranking; targets in {1, 0, -1}, any finite scores."""
-    num_pictures, num_classes = target_NC.shape
+def image_rankings(target_NC: np.ndarray, score_NC: np.ndarray) -> ImageRankings:
+    """Judge every image's ranking; targets in {1, 0, -1}, any finite scores."""
+    num_images, num_classes = target_NC.shape
     num_rows = max(1, _BLOCK // max(1, num_classes))
-    starts = range(0, num_pictures, num_rows)
-    value_N3 = np.full((num_pictures, 3), np.nan)
+    starts = range(0, num_images, num_rows)
+    value_N3 = np.full((num_images, 3), np.nan)
 
     def judge(start: int) -> None:
         rows = slice(start, start + num_rows)
@@ -45,7 +45,7 @@ def picture_rankings(target_NC: np.ndarray, score_NC: np.ndarray) -> PictureRank
 
     with ThreadPoolExecutor(num_cores()) as pool:
         list(pool.map(judge, starts))
-    return PictureRankings(ap_N=value_N3[:, 0], coverage_N=value_N3[:, 1], ranking_loss_N=value_N3[:, 2])
+    return ImageRankings(ap_N=value_N3[:, 0], coverage_N=value_N3[:, 1], ranking_loss_N=value_N3[:, 2])
 
 
 def _judged(target_NC: np.ndarray, score_NC: np.ndarray) -> np.ndarray:

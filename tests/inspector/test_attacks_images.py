@@ -1,4 +1,4 @@
-"""Attacks with pictures: hostile files, score files that name what is no picture, more work at once than can be done."""
+"""Attacks with images: hostile files, score files that name what is no image, more work at once than can be done."""
 
 import os
 import struct
@@ -20,7 +20,7 @@ from polytag.errors import DataError
 from polytag.inspector.admission import GuardConfig
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.locating import locate_pictures
+from polytag.inspector.locating import locate_images
 
 SECRET = "the password is swordfish"
 CLASSES = ("cat", "dog")
@@ -50,8 +50,8 @@ def png_of_zeros(width_px: int, height_px: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-def hostile_pictures() -> dict[str, bytes]:
-    """Files that are no pictures, or less than they say."""
+def hostile_images() -> dict[str, bytes]:
+    """Files that are no images, or less than they say."""
     bomb = png_of_zeros(13_000, 13_000)
     found = {
         "empty": b"",
@@ -74,12 +74,12 @@ def hostile_pictures() -> dict[str, bytes]:
     return found
 
 
-HOSTILE = hostile_pictures()
+HOSTILE = hostile_images()
 
 
 def attacked_run(folder: Path) -> tuple[Inspection, dict[str, int]]:
-    """A run whose score file names whatever it should not, and one honest picture; the row of each by name."""
-    outside, inside = folder / "outside", folder / "pictures"
+    """A run whose score file names whatever it should not, and one honest image; the row of each by name."""
+    outside, inside = folder / "outside", folder / "images"
     outside.mkdir()
     inside.mkdir()
     (outside / "secret.txt").write_text(SECRET)
@@ -108,7 +108,7 @@ def attacked_run(folder: Path) -> tuple[Inspection, dict[str, int]]:
     }
     for number, (name, content) in enumerate(HOSTILE.items()):
         (inside / f"{number}.png").write_bytes(content)
-        paths[name if name != "text" else "text as a picture"] = str(inside / f"{number}.png")
+        paths[name if name != "text" else "text as an image"] = str(inside / f"{number}.png")
     ids = tuple(f"../../etc/{name}" if name != "honest" else "honest.png" for name in paths)
     rng = np.random.default_rng(0)
     predictions = Predictions(
@@ -116,7 +116,7 @@ def attacked_run(folder: Path) -> tuple[Inspection, dict[str, int]]:
         logit_NC=rng.normal(size=(len(ids), 2)),
         target_NC=rng.integers(-1, 2, (len(ids), 2)).astype(np.int8),
         label_set=LabelSet(names=CLASSES),
-        picture_paths=tuple(paths.values()),
+        image_paths=tuple(paths.values()),
     )
     run = Inspection(name="run", review_file=folder / "review.sqlite", predictions=predictions, threshold_C=np.array([0.5, 0.5]))
     return run, {name: row for row, name in enumerate(paths)}
@@ -153,14 +153,14 @@ def tells_nothing(heard: bytes) -> bool:
     return not any(word in heard for word in words)
 
 
-# Pictures that a score file names
+# Images that a score file names
 
 
-def test_a_score_file_shows_pictures_and_nothing_else(attacked, client):
-    """Whatever path it names: pictures are decoded and encoded anew, and what is no picture is the sign for a missing one."""
+def test_a_score_file_shows_images_and_nothing_else(attacked, client):
+    """Whatever path it names: images are decoded and encoded anew, and what is no image is the sign for a missing one."""
     _, row_of = attacked
     for name, row in row_of.items():
-        for path in (f"/pictures/{row}", f"/thumbnails/{row}"):
+        for path in (f"/images/{row}", f"/thumbnails/{row}"):
             answer = client.get(path)
             kind = answer.headers["content-type"]
             if name == "none":
@@ -182,31 +182,31 @@ def test_paths_of_the_machine_stand_in_no_answer(client, attacked):
     for path in (
         "/",
         "/ranking?class=cat",
-        "/picture?id=honest.png",
+        "/image?id=honest.png",
         "/review",
         "/api/run",
-        "/api/pictures/0",
+        "/api/images/0",
         "/api/ranking?class=cat",
     ):
         text = client.get(path).text
         assert "/outside" not in text
         assert "/etc/passwd" not in text
-        assert "/pictures/honest" not in text
+        assert "/images/honest" not in text
         assert str(os.getpid()) not in server.url  # the pages know no process either
 
 
 def test_ranges_are_not_heard(client, attacked):
     row = attacked[1]["honest"]
-    whole = client.get(f"/pictures/{row}")
+    whole = client.get(f"/images/{row}")
     many = "bytes=" + ",".join(f"{start}-{start + 1}" for start in range(2000))
     for value in ("bytes=0-0", "bytes=-5", many, "bytes=0-,0-,0-,0-", "x"):
-        answer = client.get(f"/pictures/{row}", headers={"Range": value})
+        answer = client.get(f"/images/{row}", headers={"Range": value})
         assert (answer.status_code, answer.content) == (200, whole.content)
         assert "content-range" not in answer.headers
 
 
-def test_a_folder_of_pictures_is_not_left(tmp_path: Path):
-    """`--pictures DIR` with ids of anyone's choosing."""
+def test_a_folder_of_images_is_not_left(tmp_path: Path):
+    """`--images DIR` with ids of anyone's choosing."""
     outside, inside = tmp_path / "outside", tmp_path / "inside"
     for folder in (outside, inside, inside / "deep"):
         folder.mkdir()
@@ -220,12 +220,12 @@ def test_a_folder_of_pictures_is_not_left(tmp_path: Path):
         "deep/../../outside/secret.png", "..\\outside\\secret.png", "/etc/passwd", "", ".", "..", "a.png\0",
         "deep/a.png/../../a.png",
     )  # fmt: skip
-    found = locate_pictures(("deep/a.png", "own-link.png", *hostile), inside)
+    found = locate_images(("deep/a.png", "own-link.png", *hostile), inside)
     assert found[0] == os.path.realpath(inside / "deep" / "a.png")
     assert found[1].endswith("own-link.png")
     assert set(found[2:]) == {""}
     with pytest.raises(DataError):
-        locate_pictures(hostile, inside)
+        locate_images(hostile, inside)
 
 
 # Load
@@ -233,9 +233,9 @@ def test_a_folder_of_pictures_is_not_left(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def modelled_server(live, modelled, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    """A run with its model, whose first picture is honest and whose others are the hostile ones."""
+    """A run with its model, whose first image is honest and whose others are the hostile ones."""
     folder = tmp_path_factory.mktemp("modelled")
-    paths = [modelled.predictions.picture_paths[0]]
+    paths = [modelled.predictions.image_paths[0]]
     for number, content in enumerate(HOSTILE.values()):
         paths.append(str(folder / f"{number}.png"))
         Path(paths[-1]).write_bytes(content)
@@ -245,7 +245,7 @@ def modelled_server(live, modelled, tmp_path_factory: pytest.TempPathFactory) ->
         logit_NC=np.zeros((len(paths), 3)),
         target_NC=np.zeros((len(paths), 3), dtype=np.int8),
         label_set=modelled.predictions.label_set,
-        picture_paths=tuple(paths),
+        image_paths=tuple(paths),
     )
     run = replace(modelled, predictions=predictions, review_file=folder / "review.sqlite")
     with pytest.MonkeyPatch.context() as patch:
@@ -262,12 +262,12 @@ def model_client(modelled_server) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_picture_is_not_predicted(model_client, name):
+def test_a_hostile_image_is_not_predicted(model_client, name):
     for path in ("/api/predict", "/api/predict/heat?class=red"):
         started = time.monotonic()
         answer = model_client.post(path, content=HOSTILE[name], headers={"Content-Type": "image/png"})
         if answer.status_code == 200:
-            assert name.endswith("bent"), "some formats hold pixels without a checksum: bent, they are pictures of something else"
+            assert name.endswith("bent"), "some formats hold pixels without a checksum: bent, they are images of something else"
         else:
             assert answer.status_code == 422, answer.text
             assert len(answer.json()["detail"]) < 200
@@ -296,24 +296,24 @@ def test_no_address_and_no_path_is_fetched(model_client, content, kind, status):
         assert (answer.status_code, tells_nothing(answer.content)) == (status, True)
 
 
-def test_the_model_sees_no_file_that_is_no_picture(modelled_server, model_client):
+def test_the_model_sees_no_file_that_is_no_image(modelled_server, model_client):
     _, num_rows = modelled_server
-    assert model_client.get("/api/pictures/0/heat?class=red").headers["content-type"] == "image/png"
+    assert model_client.get("/api/images/0/heat?class=red").headers["content-type"] == "image/png"
     for row in range(1, num_rows):
-        answer = model_client.get(f"/api/pictures/{row}/heat?class=red")
-        assert answer.status_code in {200, 404, 409}, (row, answer.text)  # 200: bent, and a picture all the same
+        answer = model_client.get(f"/api/images/{row}/heat?class=red")
+        assert answer.status_code in {200, 404, 409}, (row, answer.text)  # 200: bent, and an image all the same
         assert tells_nothing(answer.content)
-        assert model_client.get(f"/api/pictures/{row}/boxes").status_code == 200
-        nearest = model_client.get(f"/api/pictures/{row}/nearest")
+        assert model_client.get(f"/api/images/{row}/boxes").status_code == 200
+        nearest = model_client.get(f"/api/images/{row}/nearest")
         assert nearest.status_code in {200, 404, 409}, (row, nearest.text)
         assert tells_nothing(nearest.content)
 
 
 def test_another_site_sets_no_model_to_work(model_client):
-    picture = encoded("PNG")
-    assert model_client.post("/api/predict", content=picture, headers={"Content-Type": "image/png"}).status_code == 200
+    image = encoded("PNG")
+    assert model_client.post("/api/predict", content=image, headers={"Content-Type": "image/png"}).status_code == 200
     for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example"}):
-        answer = model_client.post("/api/predict", content=picture, headers={"Content-Type": "image/png", **headers})
+        answer = model_client.post("/api/predict", content=image, headers={"Content-Type": "image/png", **headers})
         assert answer.status_code in {403, 421}
 
 
@@ -343,16 +343,16 @@ def test_more_work_than_the_model_can_do_is_refused_and_does_not_stop_the_page(m
 
 
 def test_many_heavy_requests_do_not_stop_the_page(live, tmp_path, monkeypatch):
-    """Twenty-four pictures of 4 megapixels are asked for at once; the overview comes before all of them are made."""
+    """Twenty-four images of 4 megapixels are asked for at once; the overview comes before all of them are made."""
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
     (tmp_path / "large.png").write_bytes(png_of_zeros(2000, 2000))
-    num_pictures = 24
+    num_images = 24
     predictions = Predictions(
-        ids=tuple(map(str, range(num_pictures))),
-        logit_NC=np.zeros((num_pictures, 2)),
-        target_NC=np.zeros((num_pictures, 2), dtype=np.int8),
+        ids=tuple(map(str, range(num_images))),
+        logit_NC=np.zeros((num_images, 2)),
+        target_NC=np.zeros((num_images, 2), dtype=np.int8),
         label_set=LabelSet(names=CLASSES),
-        picture_paths=(str(tmp_path / "large.png"),) * num_pictures,
+        image_paths=(str(tmp_path / "large.png"),) * num_images,
     )
     run = Inspection(
         name="heavy",
@@ -369,7 +369,7 @@ def test_many_heavy_requests_do_not_stop_the_page(live, tmp_path, monkeypatch):
             done.append(f"{path} {answer.status_code} {answer.headers['content-type']}")
 
         assert client.get("/").status_code == 200
-        heavy = [threading.Thread(target=ask, args=(f"/pictures/{row}",)) for row in range(num_pictures)]
+        heavy = [threading.Thread(target=ask, args=(f"/images/{row}",)) for row in range(num_images)]
         for thread in heavy:
             thread.start()
         time.sleep(0.2)
@@ -380,8 +380,8 @@ def test_many_heavy_requests_do_not_stop_the_page(live, tmp_path, monkeypatch):
         client.close()
     assert sorted(done) == sorted(
         ["/ 200 text/html; charset=utf-8", "/api/run 200 application/json"]
-        + [f"/pictures/{row} 200 image/jpeg" for row in range(num_pictures)]
+        + [f"/images/{row} 200 image/jpeg" for row in range(num_images)]
     )
-    assert "/pictures/" in done[-1], "the pages waited for the pictures"
+    assert "/images/" in done[-1], "the pages waited for the images"
     decoders = [thread for thread in threading.enumerate() if thread.name.startswith("decoder")]
     assert 1 <= len(decoders) <= 2, "glibc keeps for every thread what it once decoded"

@@ -1,4 +1,4 @@
-"""Any pictures in, one result a picture out, in constant memory: what `polytag predict` prints and writes."""
+"""Any images in, one result an image out, in constant memory: what `polytag predict` prints and writes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PictureResult:
-    """What a model says of one picture, or why it could not be read.
+class ImageResult:
+    """What a model says of one image, or why it could not be read.
 
     path     as it was given, or found in a folder that was given
     logit_C  float32; empty where `error` is not ""
@@ -30,7 +30,7 @@ class PictureResult:
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """Class name -> probability in [0, 1], highest first; empty where the picture could not be read."""
+        """Class name -> probability in [0, 1], highest first; empty where the image could not be read."""
         values = 0.5 * (1 + np.tanh(0.5 * self.logit_C.astype(np.float64)))
         names = self.label_set.names
         return {names[column]: float(values[column]) for column in np.argsort(-values, kind="stable")}
@@ -42,8 +42,8 @@ class PictureResult:
         return tuple(name for name, probability in self.probabilities.items() if probability > threshold[name])
 
 
-def list_pictures(given: Sequence[str | Path]) -> list[Path]:
-    """Files as given, and for a folder every picture under it, sorted; raises DataError where there is none."""
+def list_images(given: Sequence[str | Path]) -> list[Path]:
+    """Files as given, and for a folder every image under it, sorted; raises DataError where there is none."""
     found: list[Path] = []
     for item in map(Path, given):
         if item.is_dir():
@@ -52,38 +52,38 @@ def list_pictures(given: Sequence[str | Path]) -> list[Path]:
             found.append(item)
     if not found:
         raise DataError(
-            "no pictures to predict on",
+            "no images to predict on",
             where=", ".join(str(item) for item in given),
-            expected="picture files (" + ", ".join(sorted(SUFFIXES)) + "), or folders that hold some",
+            expected="image files (" + ", ".join(sorted(SUFFIXES)) + "), or folders that hold some",
         )
     return found
 
 
 def predict(
     model: str | Path | Checkpoint,
-    pictures: str | Path | Sequence[str | Path],
+    images: str | Path | Sequence[str | Path],
     *,
     device: str = "auto",
     precision: str = "auto",
-) -> Iterator[PictureResult]:
-    """Score pictures with a checkpoint or run folder, one result a picture, in the order given.
+) -> Iterator[ImageResult]:
+    """Score images with a checkpoint or run folder, one result an image, in the order given.
 
-    A picture that cannot be read gives a result with an `error`; the others are not touched by it. Raises CheckpointError for a
-    model that cannot be loaded and DataError where there is no picture at all, before the first result.
+    An image that cannot be read gives a result with an `error`; the others are not touched by it. Raises CheckpointError for a
+    model that cannot be loaded and DataError where there is no image at all, before the first result.
     """
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.read(model)
-    paths = list_pictures([pictures] if isinstance(pictures, str | Path) else pictures)
+    paths = list_images([images] if isinstance(images, str | Path) else images)
     predictor = Predictor.load(checkpoint, device=device, precision=precision)
     return _results(predictor, paths)
 
 
-def _results(predictor: Predictor, paths: list[Path]) -> Iterator[PictureResult]:
+def _results(predictor: Predictor, paths: list[Path]) -> Iterator[ImageResult]:
     label_set, thresholds = predictor.checkpoint.label_set, predictor.checkpoint.thresholds
     for scored in predictor.score_files(paths):
         logits = {int(row): logit_C for row, logit_C in zip(scored.rows, scored.output_ND, strict=True)}
         errors = {row: error.what for row, error in scored.failures}
         for row in sorted(logits.keys() | errors.keys()):
-            yield PictureResult(
+            yield ImageResult(
                 path=paths[row],
                 logit_C=logits.get(row, np.zeros(0, np.float32)),
                 label_set=label_set,

@@ -1,9 +1,9 @@
-// On the page of one picture: what the label of the chosen class is, who decided so, and deciding.
+// On the page of one image: what the label of the chosen class is, who decided so, and deciding.
 import { ask, bind, element, tell } from "./frame.js";
 import { LABELS, decide, undo, when } from "./labels.js";
 
 /** Fill `place` for the class that `show(name)` names; entries of the list of classes are marked where a label is decided. */
-export function showLabels(place, { pictureId, entries }) {
+export function showLabels(place, { imageId, entries }) {
   let known = new Map(); // class name -> what is given, decided, and the number of the last row
   let shown = "";
 
@@ -23,7 +23,7 @@ export function showLabels(place, { pictureId, entries }) {
       return made;
     };
     place.replaceChildren(
-      element("h3", {}, "Is ", element("b", {}, shown), " in this picture?"),
+      element("h3", {}, "Is ", element("b", {}, shown), " in this image?"),
       element("p", { class: "note small" }, `Labelled ${LABELS[label.given]}; ${told}.`),
       element("div", { class: "line" }, button(1, "1"), button(0, "0"), button(-1, "u")),
     );
@@ -35,7 +35,7 @@ export function showLabels(place, { pictureId, entries }) {
   }
 
   async function load() {
-    const answer = await ask("/api/review/labels?" + new URLSearchParams({ picture: pictureId }));
+    const answer = await ask("/api/review/labels?" + new URLSearchParams({ image: imageId }));
     known = new Map(answer.classes.map((each) => [each.class_name, each]));
     draw();
   }
@@ -50,7 +50,7 @@ export function showLabels(place, { pictureId, entries }) {
     const label = known.get(shown);
     if (!label) return;
     try {
-      keep(await decide({ picture: pictureId, className: shown, label: value, basedOn: label.number }));
+      keep(await decide({ image: imageId, className: shown, label: value, basedOn: label.number }));
       tell(`${shown} is ${LABELS[value]}. z takes it back.`);
     } catch (error) {
       if (error.current) keep(error.current);
@@ -62,8 +62,8 @@ export function showLabels(place, { pictureId, entries }) {
   bind("z", "take back the last decision", async () => {
     try {
       const row = await undo();
-      tell(`Taken back: ${row.class_name} in ${row.picture}.`);
-      if (row.picture === pictureId) keep(row);
+      tell(`Taken back: ${row.class_name} in ${row.image}.`);
+      if (row.image === imageId) keep(row);
     } catch (error) {
       tell(error.message);
     }
