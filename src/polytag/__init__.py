@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from polytag.errors import PolytagError
     from polytag.metrics.arrays import evaluate, predictions_from_arrays
     from polytag.metrics.compare import compare
-    from polytag.metrics.evaluate import judge_predictions
+    from polytag.metrics.evaluate import evaluate_predictions
     from polytag.metrics.stream import StreamingAP
+    from polytag.metrics.values import Metrics
     from polytag.models.checkpoint import Checkpoint
     from polytag.prediction.foreign import read_scores
     from polytag.prediction.images import predict
     from polytag.prediction.inference import Predictor
     from polytag.prediction.table import read_predictions, write_predictions
     from polytag.report.page import write_report
-    from polytag.scores import Scores
     from polytag.training.recipes import FINETUNE, PROBE, VELOCITY, Recipe
     from polytag.training.train import resume, train
 
@@ -38,7 +38,7 @@ _HOMES = {
     "polytag.errors": ("PolytagError",),
     "polytag.metrics.arrays": ("evaluate", "predictions_from_arrays"),
     "polytag.metrics.compare": ("compare",),
-    "polytag.metrics.evaluate": ("judge_predictions",),
+    "polytag.metrics.evaluate": ("evaluate_predictions",),
     "polytag.metrics.stream": ("StreamingAP",),
     "polytag.models.checkpoint": ("Checkpoint",),
     "polytag.prediction.foreign": ("read_scores",),
@@ -46,17 +46,42 @@ _HOMES = {
     "polytag.prediction.images": ("predict",),
     "polytag.prediction.table": ("read_predictions", "write_predictions"),
     "polytag.report.page": ("write_report",),
-    "polytag.scores": ("Scores",),
+    "polytag.metrics.values": ("Metrics",),
     "polytag.training.recipes": ("FINETUNE", "PROBE", "VELOCITY", "Recipe"),
     "polytag.training.train": ("resume", "train"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "FINETUNE", "PROBE", "VELOCITY", "Checkpoint", "Dataset", "LabelSet", "PolytagError", "Predictions", "Predictor",
-    "Preprocessing", "ReadOptions", "Recipe", "Scores", "StreamingAP", "check", "compare", "convert", "evaluate", "fetch",
-    "judge_predictions", "load_dataset", "predict", "predictions_from_arrays", "read_predictions", "read_scores", "resume",
-    "train", "write_predictions", "write_report",
+    "FINETUNE",
+    "PROBE",
+    "VELOCITY",
+    "Checkpoint",
+    "Dataset",
+    "LabelSet",
+    "Metrics",
+    "PolytagError",
+    "Predictions",
+    "Predictor",
+    "Preprocessing",
+    "ReadOptions",
+    "Recipe",
+    "StreamingAP",
+    "check",
+    "compare",
+    "convert",
+    "evaluate",
+    "evaluate_predictions",
+    "fetch",
+    "load_dataset",
+    "predict",
+    "predictions_from_arrays",
+    "read_predictions",
+    "read_scores",
+    "resume",
+    "train",
+    "write_predictions",
+    "write_report",
 ]  # fmt: skip
 
 

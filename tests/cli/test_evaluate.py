@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from polytag.cli.evaluate import print_scores
+from polytag.cli.evaluate import print_metrics
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
 from polytag.prediction.table import read_predictions, write_predictions
 
 
@@ -32,8 +32,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_tables(small: Path, polytag):
     lines = [line.rstrip() for line in polytag("evaluate", small).stdout.splitlines()]
-    scores = judge_predictions(read_predictions(small))
-    low, high = scores.ap_low_C[1], scores.ap_high_C[1]
+    metrics = evaluate_predictions(read_predictions(small))
+    low, high = metrics.ap_low_C[1], metrics.ap_high_C[1]
     assert [line.split() for line in lines[:4]] == [
         ["class", "AP", "95%", "interval", "positives", "negatives", "unknown", "precision", "recall"],
         ["cat", "1.0000", "1.000", "–", "1.000", "2", "2", "0", "0.6667", "1.0000"],
@@ -42,9 +42,9 @@ def test_the_tables(small: Path, polytag):
     ]
     end = lines.index("", 5)
     averages = {line.split()[0]: line.split() for line in lines[5:end]}
-    mean = scores.mean_ap
+    mean = metrics.mean_ap
     assert averages["mAP"][1:7] == [f"{17 / 24:.4f}", f"{mean.low:.3f}", "–", f"{mean.high:.3f}", "2", "classes"]
-    samples = scores.means["samples_AP"]
+    samples = metrics.means["samples_AP"]
     assert averages["samples_AP"][1:7] == [
         f"{samples.value:.4f}",
         f"{samples.low:.3f}",
@@ -77,27 +77,27 @@ def test_no_number_gives_way_in_a_narrow_window(width: int):
         target_NC=target_NC,
         label_set=names,
     )
-    scores = judge_predictions(predictions, num_replicates=20)
+    metrics = evaluate_predictions(predictions, num_replicates=20)
     console = Console(width=width, file=io.StringIO())
-    print_scores(console, scores)
+    print_metrics(console, metrics)
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
-    for name, mean in scores.means.items():
+    for name, mean in metrics.means.items():
         if not name.startswith("top3_"):
-            (line,) = [line for line in lines if line.split()[:1] == [name]]
+            (line,) = [line for line in lines if line.startswith(f"{name} ")]
             assert f"{mean.value:.4f}" in line
             assert f"{mean.count:,} {mean.unit}" in line
             assert np.isnan(mean.low) or f"{mean.low:.3f} – {mean.high:.3f}" in line
     for column in (0, 1):
         (line,) = [line for line in lines if line.split()[:1] == [names.names[column]]]
-        assert f"{scores.ap_low_C[column]:.3f} – {scores.ap_high_C[column]:.3f}" in line
-        assert f"{scores.recall_C[column]:.4f}" in line
+        assert f"{metrics.ap_low_C[column]:.3f} – {metrics.ap_high_C[column]:.3f}" in line
+        assert f"{metrics.recall_C[column]:.4f}" in line
 
 
 def test_json_is_every_number_and_that_of_a_run_is_its_metrics_json(run: Path, small: Path, tmp_path: Path, polytag):
     polytag("evaluate", small, "--json", tmp_path / "small.json")
     text = (tmp_path / "small.json").read_text()
-    assert json.loads(text) == judge_predictions(read_predictions(small)).to_json()
+    assert json.loads(text) == evaluate_predictions(read_predictions(small)).to_json()
     assert "NaN" not in text
     polytag("evaluate", run / "predictions-val.parquet", "--json", tmp_path / "run.json")
     assert (tmp_path / "run.json").read_bytes() == (run / "metrics.json").read_bytes()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from polytag.errors import UsageError
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
 from polytag.prediction.table import read_predictions
 
 
@@ -18,7 +18,7 @@ def test_the_same_scores_in_every_layout_give_the_same_numbers(run: Path, tmp_pa
     predictions = read_predictions(run / "predictions-val.parquet")
     logit_NC, target_NC, names, ids = predictions.logit_NC, predictions.target_NC, predictions.label_set.names, predictions.ids
     assert (target_NC >= 0).all()
-    expected = judge_predictions(predictions).to_json()
+    expected = evaluate_predictions(predictions).to_json()
     lists = [[name for name, here in zip(names, row, strict=True) if here] for row in target_NC]
 
     csv = ["id," + ",".join(reversed(names)) + ",truth"]

@@ -17,7 +17,7 @@ from polytag.cli.train import parse_backbone_args
 from polytag.data.load import load_dataset
 from polytag.data.splits import with_validation_split
 from polytag.errors import DataError, UsageError
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
 from polytag.models.backbone import build_model, head_parameters
 from polytag.models.checkpoint import Checkpoint
 from polytag.prediction.inference import Predictor
@@ -113,7 +113,7 @@ def test_what_is_recorded_is_what_the_saved_best_gives_again(run: Path, colours:
     assert again.logit_NC.tobytes() == recorded.logit_NC.tobytes()
     assert again.target_NC.tobytes() == recorded.target_NC.tobytes()
     metrics = json.loads((run / "metrics.json").read_text())
-    assert metrics == judge_predictions(again).to_json()
+    assert metrics == evaluate_predictions(again).to_json()
     assert metrics["mAP"]["value"] == pytest.approx(max(float(row["val_map"]) for row in rows_of(run)), abs=1e-5)
     assert metrics["mAP"]["value"] > 0.7  # two epochs are enough to learn colours
 

@@ -217,19 +217,19 @@ def test_two_runs_are_compared_on_the_images_that_both_scored_by_one_truth(tmp_p
 
 
 def test_answers_are_the_reports_numbers(tmp_path: Path):
-    from polytag.metrics.evaluate import judge_predictions
+    from polytag.metrics.evaluate import evaluate_predictions
 
     client = inspected(tmp_path)
-    scores = judge_predictions(predictions(), threshold=(0.5, 0.25, 0.5, 0.5))
+    metrics = evaluate_predictions(predictions(), threshold=(0.5, 0.25, 0.5, 0.5))
     for _ in range(200):
         answer = client.get("/api/classes").json()
         if answer["is_judged"]:
             break
     run = client.get("/api/run").json()
-    assert (run["mAP"]["value"], run["mAP"]["low"]) == pytest.approx((scores.mean_ap.value, scores.mean_ap.low))
+    assert (run["mAP"]["value"], run["mAP"]["low"]) == pytest.approx((metrics.mean_ap.value, metrics.mean_ap.low))
     for c, each in enumerate(answer["classes"][:3]):
         found = [each[key] for key in ("ap", "ap_low", "ap_high", "precision", "recall")]
-        expected = [scores.ap_C, scores.ap_low_C, scores.ap_high_C, scores.precision_C, scores.recall_C]
+        expected = [metrics.ap_C, metrics.ap_low_C, metrics.ap_high_C, metrics.precision_C, metrics.recall_C]
         assert found == pytest.approx([values[c] for values in expected])
 
 

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score
 
 import polytag
-from polytag import LabelSet, Predictions, judge_predictions, predictions_from_arrays
+from polytag import LabelSet, Predictions, evaluate_predictions, predictions_from_arrays
 from polytag.errors import PolytagError, PredictionsError, UsageError
 
 TRUE = np.array([[1, 0, -1], [0, 1, 1], [1, 1, 0], [0, 0, 1]])
@@ -22,19 +22,19 @@ FEW = {"num_replicates": 20}
 
 def test_a_worked_example():
     """Positives first and last of four, 1/2 (1 + 2/4); first and third, 1/2 (1 + 2/3); the first two of three known, 1."""
-    scores = polytag.evaluate(TRUE, LOGIT, scores="logit", class_names=["cat", "dog", "owl"], **FEW)
-    np.testing.assert_allclose(scores.ap_C, [(1 + 2 / 4) / 2, (1 + 2 / 3) / 2, 1], atol=1e-15)
-    assert scores.label_set.names == ("cat", "dog", "owl")
-    assert (scores.num_unknown_C.tolist(), scores.num_images) == ([0, 0, 1], 4)
-    assert repr(scores).startswith("Scores(mAP 0.861 [")
-    assert repr(scores).endswith("] over 3 classes, 4 images)")
+    metrics = polytag.evaluate(TRUE, LOGIT, scores="logit", class_names=["cat", "dog", "owl"], **FEW)
+    np.testing.assert_allclose(metrics.ap_C, [(1 + 2 / 4) / 2, (1 + 2 / 3) / 2, 1], atol=1e-15)
+    assert metrics.label_set.names == ("cat", "dog", "owl")
+    assert (metrics.num_unknown_C.tolist(), metrics.num_images) == ([0, 0, 1], 4)
+    assert repr(metrics).startswith("Metrics(mAP 0.861 [")
+    assert repr(metrics).endswith("] over 3 classes, 4 images)")
 
 
 def test_it_is_judge_predictions_of_the_same_table():
     table = Predictions(ids=("a", "b", "c", "d"), logit_NC=LOGIT.copy(), target_NC=TRUE, label_set=LabelSet(names=("x", "y", "z")))
     options = {"threshold": [0.3, 0.5, 0.7], "num_replicates": 50, "seed": 3}
-    scores = polytag.evaluate(TRUE, LOGIT, scores="logit", class_names=("x", "y", "z"), **options)
-    assert scores.to_json() == judge_predictions(table, **options).to_json()
+    metrics = polytag.evaluate(TRUE, LOGIT, scores="logit", class_names=("x", "y", "z"), **options)
+    assert metrics.to_json() == evaluate_predictions(table, **options).to_json()
 
 
 def test_ids_make_tables_that_can_be_compared():
@@ -97,18 +97,18 @@ def test_unknown_targets_of_any_spelling(missing: object):
 
 def test_booleans_and_a_single_class():
     truth, score = [True, False, True], [0.9, 0.4, 0.1]
-    scores = polytag.evaluate(truth, score, scores="probability", **FEW)
-    assert scores.ap_C.tolist() == [pytest.approx((1 + 2 / 3) / 2)]
-    assert scores.label_set.names == ("class 0",)
+    metrics = polytag.evaluate(truth, score, scores="probability", **FEW)
+    assert metrics.ap_C.tolist() == [pytest.approx((1 + 2 / 3) / 2)]
+    assert metrics.label_set.names == ("class 0",)
     column = polytag.evaluate(np.array(truth)[:, None], np.array(score), scores="probability", **FEW)
-    assert column.to_json() == scores.to_json()
+    assert column.to_json() == metrics.to_json()
 
 
 def test_a_single_image():
-    scores = polytag.evaluate([[1, 0]], [[0.2, 0.9]], scores="probability", **FEW)
-    assert scores.ap_C[0] == 1
-    assert np.isnan(scores.ap_C[1])
-    assert scores.mean_ap.count == 1
+    metrics = polytag.evaluate([[1, 0]], [[0.2, 0.9]], scores="probability", **FEW)
+    assert metrics.ap_C[0] == 1
+    assert np.isnan(metrics.ap_C[1])
+    assert metrics.mean_ap.count == 1
 
 
 def test_torch_is_not_imported():
@@ -138,8 +138,8 @@ def test_what_was_given_is_left_as_it_was():
 
 def test_whole_numbers_keep_their_order():
     """float32 holds whole numbers up to 2^24."""
-    scores = polytag.evaluate([1, 0], [2**24 + 1, 2**24], scores="rank", **FEW)
-    assert scores.ap_C[0] == 1
+    metrics = polytag.evaluate([1, 0], [2**24 + 1, 2**24], scores="rank", **FEW)
+    assert metrics.ap_C[0] == 1
 
 
 # ---- pandas: names come along, and are compared
@@ -149,10 +149,10 @@ def test_names_of_pandas_columns():
     pandas = pytest.importorskip("pandas")
     score = pandas.DataFrame(LOGIT, columns=["cat", "dog", "owl"])
     truth = pandas.DataFrame(TRUE, columns=["cat", "dog", "owl"]).astype("Int64").replace(-1, pandas.NA)
-    scores = polytag.evaluate(truth, score, scores="logit", **FEW)
-    assert scores.label_set.names == ("cat", "dog", "owl")
-    assert scores.num_unknown_C.tolist() == [0, 0, 1]
-    assert polytag.evaluate(truth["cat"], score["cat"], scores="logit", **FEW).ap_C[0] == scores.ap_C[0]
+    metrics = polytag.evaluate(truth, score, scores="logit", **FEW)
+    assert metrics.label_set.names == ("cat", "dog", "owl")
+    assert metrics.num_unknown_C.tolist() == [0, 0, 1]
+    assert polytag.evaluate(truth["cat"], score["cat"], scores="logit", **FEW).ap_C[0] == metrics.ap_C[0]
     with pytest.raises(UsageError) as caught:
         polytag.evaluate(truth[["dog", "cat", "owl"]], score, scores="logit")
     assert str(caught.value) == (
@@ -186,14 +186,14 @@ def test_names_of_pandas_columns():
     ),
 )
 def test_ap_of_probabilities_is_that_of_the_numbers_given(target_NC: np.ndarray, probability_NC: np.ndarray):
-    scores = polytag.evaluate(target_NC, probability_NC, scores="probability", num_replicates=0)
+    metrics = polytag.evaluate(target_NC, probability_NC, scores="probability", num_replicates=0)
     for column in range(2):
         known = target_NC[:, column] >= 0
         if (target_NC[:, column] == 1).any():
             expected = average_precision_score(target_NC[known, column], probability_NC[known, column])
-            assert scores.ap_C[column] == pytest.approx(expected, abs=1e-12)
+            assert metrics.ap_C[column] == pytest.approx(expected, abs=1e-12)
         else:
-            assert np.isnan(scores.ap_C[column])
+            assert np.isnan(metrics.ap_C[column])
     ranked = polytag.evaluate(target_NC, 7 * probability_NC - 3, scores="rank", num_replicates=0)
     assert np.isnan(ranked.precision_C).all()  # of a rank nothing is decided
 

@@ -12,9 +12,9 @@ from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import average_precision
 from polytag.metrics.bootstrap import bootstrap_ap
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.tail import tail_accuracy, tail_thresholds
-from polytag.scores import Scores
+from polytag.metrics.values import Metrics
 
 PER_CLASS = (
     "ap_C", "ap_low_C", "ap_high_C", "ap_voc07_C", "ap_voc10_C", "precision_C", "recall_C", "f1_C", "accuracy_C", "support_C",
@@ -46,35 +46,35 @@ def generated(num_images: int = 120, *, unknown: float = 0.1, seed: int = 0) -> 
 
 
 @pytest.fixture(scope="module")
-def scores() -> Scores:
-    return judge_predictions(predictions(*generated()), num_replicates=200)
+def metrics() -> Metrics:
+    return evaluate_predictions(predictions(*generated()), num_replicates=200)
 
 
-def test_the_parts_are_those_of_the_other_modules(scores: Scores):
+def test_the_parts_are_those_of_the_other_modules(metrics: Metrics):
     table = predictions(*generated())
-    np.testing.assert_array_equal(scores.ap_C, average_precision(table.target_NC, table.logit_NC))
+    np.testing.assert_array_equal(metrics.ap_C, average_precision(table.target_NC, table.logit_NC))
     intervals = bootstrap_ap(table.target_NC, table.logit_NC, num_replicates=200, seed=0)
-    np.testing.assert_array_equal(scores.ap_low_C, intervals.low_C)
-    np.testing.assert_array_equal(scores.ap_high_C, intervals.high_C)
-    assert (scores.mean_ap.low, scores.mean_ap.high) == (intervals.mean_low, intervals.mean_high)
+    np.testing.assert_array_equal(metrics.ap_low_C, intervals.low_C)
+    np.testing.assert_array_equal(metrics.ap_high_C, intervals.high_C)
+    assert (metrics.mean_ap.low, metrics.mean_ap.high) == (intervals.mean_low, intervals.mean_high)
     threshold_K = tail_thresholds(table.target_NC, table.probability_NC)
     expected = tail_accuracy(table.target_NC, table.probability_NC, threshold_K=threshold_K)
     for field in fields(expected):
-        np.testing.assert_array_equal(getattr(scores.tail, field.name), getattr(expected, field.name))
-    assert len(scores.tail.threshold_K) == 101
+        np.testing.assert_array_equal(getattr(metrics.tail, field.name), getattr(expected, field.name))
+    assert len(metrics.tail.threshold_K) == 101
 
 
-def test_every_label_is_counted_once(scores: Scores):
-    assert (scores.support_C + scores.num_negative_C + scores.num_unknown_C == scores.num_images).all()
-    assert (scores.support_C[4:].tolist(), scores.num_unknown_C[4:].tolist()) == ([0, 0], [0, 120])
+def test_every_label_is_counted_once(metrics: Metrics):
+    assert (metrics.support_C + metrics.num_negative_C + metrics.num_unknown_C == metrics.num_images).all()
+    assert (metrics.support_C[4:].tolist(), metrics.num_unknown_C[4:].tolist()) == ([0, 0], [0, 120])
 
 
-def test_every_mean_says_what_it_counted(scores: Scores):
+def test_every_mean_says_what_it_counted(metrics: Metrics):
     target_NC, logit_NC = generated()
-    assert tuple(scores.means) == AVERAGES
+    assert tuple(metrics.means) == AVERAGES
     num_true, num_known = int((target_NC == 1).sum()), int((target_NC >= 0).sum())
     num_with_label = int((target_NC == 1).any(axis=1).sum())
-    counted = {name: f"{mean.count} {mean.unit}" for name, mean in scores.means.items()}
+    counted = {name: f"{mean.count} {mean.unit}" for name, mean in metrics.means.items()}
     predicted_known = int(((logit_NC > 0) & (target_NC >= 0)).sum())
     missed = int(((logit_NC <= 0) & (target_NC == 1)).sum())
     with_both = int(((target_NC == 1).any(axis=0) & (target_NC == 0).any(axis=0)).sum())
@@ -90,19 +90,19 @@ def test_every_mean_says_what_it_counted(scores: Scores):
     assert counted["top3_OR"] == f"{num_true} decisions"
 
 
-def test_means_are_those_of_the_classes_with_a_positive(scores: Scores):
-    assert np.isnan(scores.ap_C).tolist() == [False] * 4 + [True] * 2
-    for name, value_C in (("mAP", scores.ap_C), ("mAP_voc07", scores.ap_voc07_C), ("mAP_voc10", scores.ap_voc10_C)):
-        assert scores.means[name].value == pytest.approx(value_C[:4].mean(), abs=1e-15)
-    weighted = (scores.ap_C[:4] * scores.support_C[:4]).sum() / scores.support_C[:4].sum()
-    assert scores.means["weighted_AP"].value == pytest.approx(weighted, abs=1e-15)
+def test_means_are_those_of_the_classes_with_a_positive(metrics: Metrics):
+    assert np.isnan(metrics.ap_C).tolist() == [False] * 4 + [True] * 2
+    for name, value_C in (("mAP", metrics.ap_C), ("mAP_voc07", metrics.ap_voc07_C), ("mAP_voc10", metrics.ap_voc10_C)):
+        assert metrics.means[name].value == pytest.approx(value_C[:4].mean(), abs=1e-15)
+    weighted = (metrics.ap_C[:4] * metrics.support_C[:4]).sum() / metrics.support_C[:4].sum()
+    assert metrics.means["weighted_AP"].value == pytest.approx(weighted, abs=1e-15)
 
 
 def test_the_other_averages_are_scikit_learns_and_never_map():
     target_NC, logit_NC = generated(unknown=0.0)
     kept = (target_NC == 1).any(axis=1)  # scikit-learn calls an image without a label 0, here it is not counted
     target_NC, logit_NC = target_NC[kept, :4], logit_NC[kept, :4]
-    means = judge_predictions(predictions(target_NC, logit_NC), num_replicates=0).means
+    means = evaluate_predictions(predictions(target_NC, logit_NC), num_replicates=0).means
     for name, average in (("mAP", "macro"), ("weighted_AP", "weighted"), ("micro_AP", "micro"), ("samples_AP", "samples")):
         assert means[name].value == pytest.approx(average_precision_score(target_NC, logit_NC, average=average), abs=1e-9)
     assert len({round(means[name].value, 4) for name in ("mAP", "weighted_AP", "micro_AP", "samples_AP")}) == 4
@@ -115,8 +115,8 @@ def test_permuting_images_changes_nothing():
     """Intervals aside: the bootstrap draws rows by their place, so they move within their own noise."""
     target_NC, logit_NC = generated()
     order = np.random.default_rng(1).permutation(len(target_NC))
-    one = judge_predictions(predictions(target_NC, logit_NC), num_replicates=0)
-    other = judge_predictions(predictions(target_NC[order], logit_NC[order]), num_replicates=0)
+    one = evaluate_predictions(predictions(target_NC, logit_NC), num_replicates=0)
+    other = evaluate_predictions(predictions(target_NC[order], logit_NC[order]), num_replicates=0)
     for name in PER_CLASS:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     for name in AVERAGES:
@@ -127,11 +127,11 @@ def test_permuting_images_changes_nothing():
 
 def test_removing_an_unknown_image_of_a_class_changes_nothing_for_that_class():
     target_NC, logit_NC = generated()
-    whole = judge_predictions(predictions(target_NC, logit_NC), num_replicates=0)
+    whole = evaluate_predictions(predictions(target_NC, logit_NC), num_replicates=0)
     for column in range(6):
         kept = np.ones(len(target_NC), bool)
         kept[np.flatnonzero(target_NC[:, column] < 0)[:1]] = False
-        less = judge_predictions(predictions(target_NC[kept], logit_NC[kept]), num_replicates=0)
+        less = evaluate_predictions(predictions(target_NC[kept], logit_NC[kept]), num_replicates=0)
         for name in set(PER_CLASS) - {"num_unknown_C"}:
             np.testing.assert_array_equal(getattr(whole, name)[column], getattr(less, name)[column])
         assert whole.num_unknown_C[column] - less.num_unknown_C[column] == (~kept).sum()
@@ -139,8 +139,8 @@ def test_removing_an_unknown_image_of_a_class_changes_nothing_for_that_class():
 
 def test_a_class_of_all_unknown_changes_no_average():
     target_NC, logit_NC = generated()
-    with_it = judge_predictions(predictions(target_NC, logit_NC), num_replicates=50)
-    without = judge_predictions(predictions(target_NC[:, :5], logit_NC[:, :5]), num_replicates=50)
+    with_it = evaluate_predictions(predictions(target_NC, logit_NC), num_replicates=50)
+    without = evaluate_predictions(predictions(target_NC[:, :5], logit_NC[:, :5]), num_replicates=50)
     assert [getattr(with_it, name)[5] for name in ("support_C", "num_negative_C", "num_unknown_C")] == [0, 0, 120]
     for name in ("ap_C", "ap_low_C", "ap_high_C", "ap_voc07_C", "ap_voc10_C", "precision_C", "recall_C", "f1_C", "accuracy_C"):
         assert math.isnan(getattr(with_it, name)[5])
@@ -154,7 +154,7 @@ def test_a_class_of_all_unknown_changes_no_average():
 
 def test_a_higher_threshold_predicts_less_and_leaves_rankings_alone():
     table = predictions(*generated())
-    low, high = (judge_predictions(table, threshold=threshold, num_replicates=0) for threshold in (0.2, 0.8))
+    low, high = (evaluate_predictions(table, threshold=threshold, num_replicates=0) for threshold in (0.2, 0.8))
     np.testing.assert_array_equal(low.ap_C, high.ap_C)
     assert (low.recall_C[:4] > high.recall_C[:4]).all()
     assert (low.tail.threshold_K[0], high.tail.threshold_K[0]) == (0.2, 0.8)
@@ -163,10 +163,10 @@ def test_a_higher_threshold_predicts_less_and_leaves_rankings_alone():
 
 def test_the_same_table_gives_the_same_intervals_and_zero_replicates_none():
     table = predictions(*generated())
-    one, same = judge_predictions(table, num_replicates=60), judge_predictions(table, num_replicates=60)
+    one, same = evaluate_predictions(table, num_replicates=60), evaluate_predictions(table, num_replicates=60)
     np.testing.assert_array_equal(one.ap_low_C, same.ap_low_C)
     assert one.mean_ap == same.mean_ap
-    none = judge_predictions(table, num_replicates=0)
+    none = evaluate_predictions(table, num_replicates=0)
     assert np.isnan(none.ap_low_C).all()
     assert math.isnan(none.mean_ap.low)
     assert none.mean_ap.value == one.mean_ap.value
@@ -178,33 +178,33 @@ def test_the_same_table_gives_the_same_intervals_and_zero_replicates_none():
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -0.5, 2.0, math.nan])
 def test_a_threshold_that_is_no_probability_is_refused(threshold: float):
     with pytest.raises(UsageError) as error:
-        judge_predictions(predictions(*generated()), threshold=threshold)
+        evaluate_predictions(predictions(*generated()), threshold=threshold)
     assert str(error.value) == f"threshold out of range\n  got: {threshold}\n  expected: a probability between 0 and 1"
 
 
 def test_a_single_image():
-    scores = judge_predictions(predictions(np.array([[1, 0, -1]]), np.array([[2.0, -1.0, 1.0]])), num_replicates=20)
-    np.testing.assert_array_equal(scores.ap_C, [1, np.nan, np.nan])
-    np.testing.assert_array_equal(scores.precision_C, [1, np.nan, np.nan])
-    np.testing.assert_array_equal(scores.accuracy_C, [1, 1, np.nan])
-    assert (scores.mean_ap.value, scores.mean_ap.low, scores.mean_ap.high, scores.mean_ap.count) == (1, 1, 1, 1)
-    assert scores.means["samples_AP"].count == 1
+    metrics = evaluate_predictions(predictions(np.array([[1, 0, -1]]), np.array([[2.0, -1.0, 1.0]])), num_replicates=20)
+    np.testing.assert_array_equal(metrics.ap_C, [1, np.nan, np.nan])
+    np.testing.assert_array_equal(metrics.precision_C, [1, np.nan, np.nan])
+    np.testing.assert_array_equal(metrics.accuracy_C, [1, 1, np.nan])
+    assert (metrics.mean_ap.value, metrics.mean_ap.low, metrics.mean_ap.high, metrics.mean_ap.count) == (1, 1, 1, 1)
+    assert metrics.means["samples_AP"].count == 1
 
 
 def test_a_single_class():
     target_NC, logit_NC = generated()
-    scores = judge_predictions(predictions(target_NC[:, :1], logit_NC[:, :1]), num_replicates=50)
-    assert scores.mean_ap.value == scores.means["weighted_AP"].value == scores.means["micro_AP"].value == scores.ap_C[0]
-    assert (scores.mean_ap.low, scores.mean_ap.high) == (scores.ap_low_C[0], scores.ap_high_C[0])
-    assert scores.means["samples_AP"].value == 1  # a single class is always ranked first
-    np.testing.assert_array_equal(scores.tail.mean_K, scores.tail.per_class_CK[0])
+    metrics = evaluate_predictions(predictions(target_NC[:, :1], logit_NC[:, :1]), num_replicates=50)
+    assert metrics.mean_ap.value == metrics.means["weighted_AP"].value == metrics.means["micro_AP"].value == metrics.ap_C[0]
+    assert (metrics.mean_ap.low, metrics.mean_ap.high) == (metrics.ap_low_C[0], metrics.ap_high_C[0])
+    assert metrics.means["samples_AP"].value == 1  # a single class is always ranked first
+    np.testing.assert_array_equal(metrics.tail.mean_K, metrics.tail.per_class_CK[0])
 
 
 @pytest.mark.parametrize("num_images", [0, 3])
 def test_nothing_known_is_nan_everywhere_and_still_json(num_images: int):
-    scores = judge_predictions(predictions(np.full((num_images, 2), -1), np.ones((num_images, 2))), num_replicates=10)
-    assert all(math.isnan(mean.value) and mean.count == 0 for mean in scores.means.values())
-    values = json.loads(json.dumps(scores.to_json(), allow_nan=False))
+    metrics = evaluate_predictions(predictions(np.full((num_images, 2), -1), np.ones((num_images, 2))), num_replicates=10)
+    assert all(math.isnan(mean.value) and mean.count == 0 for mean in metrics.means.values())
+    values = json.loads(json.dumps(metrics.to_json(), allow_nan=False))
     assert values["mAP"] == {"value": None, "num_classes": 0}
     assert values["per_class"]["a"]["ap"] is None
     assert set(values["tail_accuracy"]["mean"]) == {None}
@@ -213,8 +213,8 @@ def test_nothing_known_is_nan_everywhere_and_still_json(num_images: int):
 # ---- JSON ----
 
 
-def test_json_has_every_documented_key_and_no_nan(scores: Scores):
-    values = json.loads(json.dumps(scores.to_json(), allow_nan=False))
+def test_json_has_every_documented_key_and_no_nan(metrics: Metrics):
+    values = json.loads(json.dumps(metrics.to_json(), allow_nan=False))
     assert set(values) == {"version", "num_images", "per_class", "tail_accuracy", *AVERAGES}
     assert (values["version"], values["num_images"]) == (1, 120)
     assert set(values["mAP"]) == {"value", "low", "high", "num_classes"}
@@ -234,21 +234,21 @@ def test_json_has_every_documented_key_and_no_nan(scores: Scores):
     assert {len(tail[name][label]) for name in ("per_class", "count") for label in "abcdef"} == {101}
 
 
-def test_json_holds_the_very_numbers(scores: Scores):
-    values = json.loads(json.dumps(scores.to_json(), allow_nan=False))
+def test_json_holds_the_very_numbers(metrics: Metrics):
+    values = json.loads(json.dumps(metrics.to_json(), allow_nan=False))
 
     def number(value: object) -> float:
         return math.nan if value is None else float(str(value))
 
     row = values["per_class"]["b"]
-    assert (row["ap"], row["low"], row["high"]) == (scores.ap_C[1], scores.ap_low_C[1], scores.ap_high_C[1])
-    assert (row["support"], row["num_unknown"]) == (scores.support_C[1], scores.num_unknown_C[1])
+    assert (row["ap"], row["low"], row["high"]) == (metrics.ap_C[1], metrics.ap_low_C[1], metrics.ap_high_C[1])
+    assert (row["support"], row["num_unknown"]) == (metrics.support_C[1], metrics.num_unknown_C[1])
     assert values["per_class"]["e"]["ap"] is None
     assert values["per_class"]["f"]["accuracy"] is None
     assert values["mAP"] == {
-        "value": scores.mean_ap.value, "low": scores.mean_ap.low, "high": scores.mean_ap.high, "num_classes": 4,
+        "value": metrics.mean_ap.value, "low": metrics.mean_ap.low, "high": metrics.mean_ap.high, "num_classes": 4,
     }  # fmt: skip
-    np.testing.assert_array_equal([number(value) for value in values["tail_accuracy"]["mean"]], scores.tail.mean_K)
+    np.testing.assert_array_equal([number(value) for value in values["tail_accuracy"]["mean"]], metrics.tail.mean_K)
     np.testing.assert_array_equal(
-        [number(value) for value in values["tail_accuracy"]["per_class"]["c"]], scores.tail.per_class_CK[2]
+        [number(value) for value in values["tail_accuracy"]["per_class"]["c"]], metrics.tail.per_class_CK[2]
     )

@@ -5,7 +5,7 @@ import pytest
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.leakage import leave_out
 
 
@@ -30,17 +30,17 @@ def test_by_hand():
     """Scores 4 3 2 1, truth 1 0 1 0: AP = (1 + 2/3) / 2. Without the first: 0 1 0, AP = 1/2."""
     found = leave_out(table([[1], [0], [1], [0]], [[4], [3], [2], [1]]), np.array([True, False, False, False]))
     assert found.num_left_out == 1
-    assert found.scores.mean_ap.value == pytest.approx(1 / 2)
+    assert found.metrics.mean_ap.value == pytest.approx(1 / 2)
     assert found.difference.value == pytest.approx(5 / 6 - 1 / 2)
-    assert (found.difference.count, found.scores.num_images) == (1, 3)
+    assert (found.difference.count, found.metrics.num_images) == (1, 3)
 
 
 def test_it_is_the_difference_of_the_two_evaluations():
     predictions = random_table()
     left_out = np.arange(300) % 7 == 0
     found = leave_out(predictions, left_out)
-    both = judge_predictions(predictions).mean_ap.value, judge_predictions(predictions.take(~left_out)).mean_ap.value
-    assert found.scores.mean_ap.value == both[1]
+    both = evaluate_predictions(predictions).mean_ap.value, evaluate_predictions(predictions.take(~left_out)).mean_ap.value
+    assert found.metrics.mean_ap.value == both[1]
     assert found.difference.value == pytest.approx(both[0] - both[1], abs=1e-9)
     assert found.difference.low < found.difference.value < found.difference.high
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.slices import caveats, slice_scores, slices_to_json
 
 LABELS = LabelSet(names=("cat", "dog"))
@@ -33,8 +33,8 @@ def test_by_hand():
     slices = slice_scores(predictions, ["x", "x", "x", "y", "y"], column="place", num_replicates=0)
     x, y = slices.slices
     assert (x.value, x.num_images, y.value, y.num_images) == ("x", 3, "y", 2)
-    assert (x.scores.mean_ap.value, x.scores.mean_ap.count) == (pytest.approx(11 / 12), 2)
-    assert (y.scores.mean_ap.value, y.scores.mean_ap.count) == (pytest.approx(1 / 2), 1)
+    assert (x.metrics.mean_ap.value, x.metrics.mean_ap.count) == (pytest.approx(11 / 12), 2)
+    assert (y.metrics.mean_ap.value, y.metrics.mean_ap.count) == (pytest.approx(1 / 2), 1)
     assert slices.shared_classes == ("cat",)
     assert (x.shared_map.value, x.shared_map.count, y.shared_map.value) == (1.0, 1, pytest.approx(1 / 2))
     assert (slices.edges, slices.num_without, slices.is_comparable) == ((), 0, False)
@@ -48,8 +48,8 @@ def test_a_slice_without_any_positive_takes_no_class_from_the_others():
     slices = slice_scores(table([[1, 1], [1, 1], [0, 0]]), [1, 2, 0], column="num_labels", num_replicates=20)
     assert [part.value for part in slices.slices] == ["0", "1", "2"]
     empty = slices.slices[0]
-    assert np.isnan([empty.scores.mean_ap.value, empty.shared_map.value, empty.shared_map.low]).all()
-    assert (empty.scores.mean_ap.count, empty.shared_map.count) == (0, 0)
+    assert np.isnan([empty.metrics.mean_ap.value, empty.shared_map.value, empty.shared_map.low]).all()
+    assert (empty.metrics.mean_ap.count, empty.shared_map.count) == (0, 0)
     assert slices.shared_classes == ("cat", "dog")
     assert slices.is_comparable
     assert caveats(slices) == []
@@ -62,7 +62,7 @@ def test_no_class_is_shared_and_no_label_is_known():
     assert np.isnan([part.shared_map.value for part in apart.slices]).all()
     unknown = slice_scores(table([[-1, -1], [-1, -1]]), ["x", "y"], column="place", num_replicates=0)
     assert unknown.shared_classes == ()
-    assert np.isnan([part.scores.mean_ap.value for part in unknown.slices]).all()
+    assert np.isnan([part.metrics.mean_ap.value for part in unknown.slices]).all()
 
 
 def test_numbers_are_cut_at_quartiles():
@@ -128,19 +128,21 @@ def test_a_slice_is_evaluate_on_its_images_and_slices_part_the_images(num_images
     slices = slice_scores(predictions, values, column="place", num_replicates=20)
     assert sum(part.num_images for part in slices.slices) + slices.num_without == num_images
     for part in slices.slices:
-        alone = judge_predictions(
+        alone = evaluate_predictions(
             predictions.take([row for row, value in enumerate(values) if value == part.value]), num_replicates=20
         )
-        assert json.dumps(part.scores.to_json()) == json.dumps(alone.to_json())
-        assert set(np.array(LABELS.names)[part.scores.support_C > 0]) >= set(slices.shared_classes) or not part.scores.mean_ap.count
-        if part.scores.mean_ap.count == len(slices.shared_classes) > 0:
-            assert part.shared_map.value == pytest.approx(part.scores.mean_ap.value)
-            assert part.shared_map.low == pytest.approx(part.scores.mean_ap.low)
+        assert json.dumps(part.metrics.to_json()) == json.dumps(alone.to_json())
+        assert (
+            set(np.array(LABELS.names)[part.metrics.support_C > 0]) >= set(slices.shared_classes) or not part.metrics.mean_ap.count
+        )
+        if part.metrics.mean_ap.count == len(slices.shared_classes) > 0:
+            assert part.shared_map.value == pytest.approx(part.metrics.mean_ap.value)
+            assert part.shared_map.low == pytest.approx(part.metrics.mean_ap.low)
     permuted = rng.permutation(num_images)
     again = slice_scores(predictions.take(permuted), [values[row] for row in permuted], column="place", num_replicates=0)
     for part, other in zip(slices.slices, again.slices, strict=True):
         assert part.value == other.value
-        np.testing.assert_allclose(part.scores.ap_C, other.scores.ap_C, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(part.metrics.ap_C, other.metrics.ap_C, rtol=0, atol=1e-12)
 
 
 @settings(max_examples=50, deadline=None)

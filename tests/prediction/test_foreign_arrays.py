@@ -10,7 +10,7 @@ from sklearn.datasets import make_multilabel_classification
 from sklearn.preprocessing import MultiLabelBinarizer
 
 from polytag.errors import PredictionsError, UsageError
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
 from polytag.prediction.foreign import read_scores
 
 SCORES = np.array([[0.9, 0.25], [0.125, 0.75]])
@@ -45,7 +45,7 @@ def test_a_multilabel_indicator_of_scikit_learn(tmp_path: Path):
 
     made = read_scores(tmp_path / "sk.npz", scale="probability")
     assert (made.ids[:2], made.label_set.names) == (("row 1", "row 2"), ("0", "1", "2", "3"))
-    assert judge_predictions(made, num_replicates=0).mean_ap.value == pytest.approx(
+    assert evaluate_predictions(made, num_replicates=0).mean_ap.value == pytest.approx(
         average_precision_score(y_true, y_score), abs=1e-12
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from polytag.errors import PredictionsError
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
 from polytag.prediction.foreign import read_judged, read_scores
 
 VAL = {"cat": {"a": 1, "b": -1, "c": 1, "d": 0}, "dog": {"a": -1, "b": 1, "c": 1, "d": -1}}
@@ -43,13 +43,13 @@ def test_confidences_are_a_rank(devkit: Path, tmp_path: Path, place: str):
     assert (made.ids, made.label_set.names, made.scale, judged.notes) == (("a", "b", "c", "d"), ("cat", "dog"), "rank", ())
     assert made.logit_NC.tolist() == [[7.5, 0.15], [-3, 0.2], [120, 0.3], [0, 0.1]]
     assert made.target_NC.tolist() == [[1, 0], [0, 1], [1, 1], [-1, 0]]
-    scores = judge_predictions(made, num_replicates=0)
-    assert scores.ap_C.tolist() == [1.0, 1.0]
-    for undefined in (scores.precision_C, scores.recall_C, scores.f1_C, scores.accuracy_C, scores.tail.mean_K):
+    metrics = evaluate_predictions(made, num_replicates=0)
+    assert metrics.ap_C.tolist() == [1.0, 1.0]
+    for undefined in (metrics.precision_C, metrics.recall_C, metrics.f1_C, metrics.accuracy_C, metrics.tail.mean_K):
         assert np.isnan(undefined).all()
     for name in ("CP", "OF1", "macro_F1", "top3_CF1", "accuracy"):
-        assert np.isnan(scores.means[name].value), name
-        assert scores.means[name].count == 0
+        assert np.isnan(metrics.means[name].value), name
+        assert metrics.means[name].count == 0
 
 
 def test_a_devkit_of_another_year_may_say_probability(devkit: Path, tmp_path: Path):
@@ -65,7 +65,7 @@ def test_images_without_a_line_are_ranked_last_as_in_the_devkit(devkit: Path, tm
     assert judged.notes == (
         "the result file of 1 class leaves out up to 2 of 4 images: those are ranked last, together, as VOC's devkit ranks them",
     )
-    assert judge_predictions(judged.predictions, num_replicates=0).ap_C[0] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert evaluate_predictions(judged.predictions, num_replicates=0).ap_C[0] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     with pytest.raises(PredictionsError) as error:
         read_judged(tmp_path / "mine", truth=devkit, scale="probability")
     assert str(error.value) == (

@@ -1,4 +1,4 @@
-"""Predictions with known truth and small images, and the Scores that go with them."""
+"""Predictions with known truth and small images, and the Metrics that go with them."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
-from polytag.metrics.evaluate import judge_predictions
-from polytag.scores import Scores
+from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.values import Metrics
 
 
 def predictions_with_images(folder: Path, *, num_images: int = 60, seed: int = 0) -> Predictions:
@@ -42,8 +42,8 @@ def predictions(tmp_path_factory: pytest.TempPathFactory) -> Predictions:
 
 
 @pytest.fixture(scope="session")
-def scores(predictions: Predictions) -> Scores:
-    return judge_predictions(predictions, num_replicates=50)
+def metrics(predictions: Predictions) -> Metrics:
+    return evaluate_predictions(predictions, num_replicates=50)
 
 
 @pytest.fixture(scope="session")

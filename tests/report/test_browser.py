@@ -10,10 +10,10 @@ import pytest
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.metrics.compare import compare
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.values import Metrics
 from polytag.report.comparison import write_comparison
 from polytag.report.page import write_report
-from polytag.scores import Scores
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -36,9 +36,9 @@ def browser() -> Iterator[object]:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory, predictions: Predictions, scores: Scores, history) -> Path:
+def written(tmp_path_factory: pytest.TempPathFactory, predictions: Predictions, metrics: Metrics, history) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    return write_report(path, scores=scores, predictions=predictions, history=history, title="run", facts={"backbone": "x" * 300})
+    return write_report(path, metrics=metrics, predictions=predictions, history=history, title="run", facts={"backbone": "x" * 300})
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -69,7 +69,7 @@ def test_hostile_names_fit_a_phone_and_run_nothing(browser, tmp_path: Path):
         source="z" * 500,
     )
     path = tmp_path / "report.html"
-    write_report(path, scores=judge_predictions(predictions, num_replicates=0), predictions=predictions, title="t" * 300)
+    write_report(path, metrics=evaluate_predictions(predictions, num_replicates=0), predictions=predictions, title="t" * 300)
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.goto(path.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")

@@ -11,11 +11,11 @@ import pytest
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import RunError
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.values import Mean, Metrics
 from polytag.report.curves import step_curve
 from polytag.report.page import INSPECTOR, _curve_path, write_report
 from polytag.report.ranking import probability_text, ranked_rows
-from polytag.scores import Mean, Scores
 
 _VOID = {"meta", "link", "br", "hr", "img", "input"}
 _ADDRESS = ("src", "href", "xlink:href", "action", "data", "poster", "srcset", "formaction", "background")
@@ -71,9 +71,9 @@ class Page(HTMLParser):
         return row
 
 
-def report(folder: Path, predictions: Predictions, scores: Scores | None = None, **options: object) -> Page:
-    scores = scores or judge_predictions(predictions, num_replicates=20)
-    path = write_report(folder / "report.html", scores=scores, predictions=predictions, **({"title": "run"} | options))
+def report(folder: Path, predictions: Predictions, metrics: Metrics | None = None, **options: object) -> Page:
+    metrics = metrics or evaluate_predictions(predictions, num_replicates=20)
+    path = write_report(folder / "report.html", metrics=metrics, predictions=predictions, **({"title": "run"} | options))
     assert path == folder / "report.html"
     return Page(path)
 
@@ -88,43 +88,43 @@ def without_images(target_NC: np.ndarray, *, names: tuple[str, ...], ids: tuple[
     )
 
 
-def test_every_class_and_number_stands_in_the_page(tmp_path: Path, predictions, scores, history):
-    page = report(tmp_path, predictions, scores, history=history, title="my run", facts={"backbone": "resnet18"})
-    for column, name in enumerate(scores.label_set):
+def test_every_class_and_number_stands_in_the_page(tmp_path: Path, predictions, metrics, history):
+    page = report(tmp_path, predictions, metrics, history=history, title="my run", facts={"backbone": "resnet18"})
+    for column, name in enumerate(metrics.label_set):
         assert page.row(name) == [
             name,
             "",
-            f"{scores.ap_C[column]:.3f}",
-            f"{scores.ap_low_C[column]:.3f}–{scores.ap_high_C[column]:.3f}",
-            str(scores.support_C[column]),
-            str(scores.num_unknown_C[column]),
-            f"{scores.precision_C[column]:.3f}",
-            f"{scores.recall_C[column]:.3f}",
+            f"{metrics.ap_C[column]:.3f}",
+            f"{metrics.ap_low_C[column]:.3f}–{metrics.ap_high_C[column]:.3f}",
+            str(metrics.support_C[column]),
+            str(metrics.num_unknown_C[column]),
+            f"{metrics.precision_C[column]:.3f}",
+            f"{metrics.recall_C[column]:.3f}",
         ]
     for name, label in (("CF1", "CF1"), ("ROC_AUC", "ROC AUC"), ("macro_F1", "macro F1"), ("top3_OP", "top-3 OP")):
-        mean = scores.means[name]
+        mean = metrics.means[name]
         assert page.row(label)[1:4] == [f"{mean.value:.3f}", "", f"{mean.count} {mean.unit}"]
-    mean = scores.mean_ap
+    mean = metrics.mean_ap
     assert page.row("mAP")[1:4] == [f"{mean.value:.3f}", f"{mean.low:.3f}–{mean.high:.3f}", "3 classes"]
     for text in ("my run", "resnet18", "backbone", "generated val", "0123456789abcdef", "3 of 3", "60"):
         assert text in page.text
 
 
-def test_classes_are_sorted_by_average_precision(tmp_path: Path, predictions, scores):
-    page = report(tmp_path, predictions, scores)
-    names = set(scores.label_set)
+def test_classes_are_sorted_by_average_precision(tmp_path: Path, predictions, metrics):
+    page = report(tmp_path, predictions, metrics)
+    names = set(metrics.label_set)
     listed = [row[0] for row in page.rows if row[0] in names]
-    assert listed == sorted(names, key=lambda name: -scores.ap_C[scores.label_set.index(name)])
+    assert listed == sorted(names, key=lambda name: -metrics.ap_C[metrics.label_set.index(name)])
 
 
-def test_the_bars_are_the_numbers(tmp_path: Path, predictions, scores):
-    page = report(tmp_path, predictions, scores)
+def test_the_bars_are_the_numbers(tmp_path: Path, predictions, metrics):
+    page = report(tmp_path, predictions, metrics)
     widths = [float(re.match(r"width:([\d.]+)%", bar["style"])[1]) for bar in page.all("i")]
-    assert widths == pytest.approx(sorted(100 * scores.ap_C, reverse=True), abs=0.01)
+    assert widths == pytest.approx(sorted(100 * metrics.ap_C, reverse=True), abs=0.01)
 
 
-def test_nothing_is_loaded_from_anywhere(tmp_path: Path, predictions, scores, history):
-    page = report(tmp_path, predictions, scores, history=history)
+def test_nothing_is_loaded_from_anywhere(tmp_path: Path, predictions, metrics, history):
+    page = report(tmp_path, predictions, metrics, history=history)
     for tag, attributes in page.elements:
         assert tag not in ("script", "iframe", "object", "embed", "base")
         for name, value in attributes.items():
@@ -139,14 +139,14 @@ def test_nothing_is_loaded_from_anywhere(tmp_path: Path, predictions, scores, hi
     assert "url(" not in html
 
 
-def test_a_class_leads_to_the_inspectors_whole_ranking(tmp_path: Path, predictions, scores):
-    page = report(tmp_path, predictions, scores)
+def test_a_class_leads_to_the_inspectors_whole_ranking(tmp_path: Path, predictions, metrics):
+    page = report(tmp_path, predictions, metrics)
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a" and attributes["href"].startswith(INSPECTOR)]
-    assert sorted(links) == sorted(f"{INSPECTOR}/ranking?class={name}" for name in scores.label_set)
+    assert sorted(links) == sorted(f"{INSPECTOR}/ranking?class={name}" for name in metrics.label_set)
 
 
-def test_every_reference_has_its_target_once(tmp_path: Path, predictions, scores):
-    page = report(tmp_path, predictions, scores)
+def test_every_reference_has_its_target_once(tmp_path: Path, predictions, metrics):
+    page = report(tmp_path, predictions, metrics)
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(set(ids)) == len(ids)
     for _, attributes in page.elements:
@@ -154,30 +154,30 @@ def test_every_reference_has_its_target_once(tmp_path: Path, predictions, scores
             assert attributes["href"][1:] in ids
 
 
-def test_the_grids_show_the_ranking(tmp_path: Path, predictions, scores):
-    page = report(tmp_path, predictions, scores)
+def test_the_grids_show_the_ranking(tmp_path: Path, predictions, metrics):
+    page = report(tmp_path, predictions, metrics)
     expected = [
         f"{row.id}, {({1: 'labelled with it', 0: 'labelled without it', -1: 'label unknown'})[row.target]}, logit {row.logit:.3f}"
-        for column in np.argsort(-scores.ap_C)
+        for column in np.argsort(-metrics.ap_C)
         for lowest in (False, True)
-        for row in ranked_rows(predictions, class_name=scores.label_set.names[column], top=50, lowest=lowest)
+        for row in ranked_rows(predictions, class_name=metrics.label_set.names[column], top=50, lowest=lowest)
     ]
     assert [tile["title"] for tile in page.all("li")] == expected
     (best,) = ranked_rows(predictions, class_name="dog", top=1)
     assert probability_text(best.probability) in page.text
 
 
-def test_each_image_is_embedded_once(tmp_path: Path, predictions, scores):
-    page = report(tmp_path, predictions, scores)
+def test_each_image_is_embedded_once(tmp_path: Path, predictions, metrics):
+    page = report(tmp_path, predictions, metrics)
     assert len(page.all("image")) == 1  # 60 images fit one sheet of 100
     boxes = {tile["viewbox"] for tile in page.all("svg", role="img") if tile.get("aria-label") in predictions.ids}
     assert len(boxes) == 60
     assert (tmp_path / "report.html").stat().st_size < 300_000
 
 
-def test_the_same_input_gives_the_same_bytes(tmp_path: Path, predictions, scores, history):
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path, predictions, metrics, history):
     for name in ("a.html", "b.html"):
-        write_report(tmp_path / name, scores=scores, predictions=predictions, history=history, title="run")
+        write_report(tmp_path / name, metrics=metrics, predictions=predictions, history=history, title="run")
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
@@ -243,9 +243,9 @@ def test_a_handful_of_images_and_one_class(tmp_path: Path, num_images: int):
     assert len(page.all("li")) == 2 * num_images
 
 
-def test_without_history_there_is_no_training_section(tmp_path: Path, predictions, scores, history):
-    assert not report(tmp_path, predictions, scores).all("section", id="training")
-    assert report(tmp_path, predictions, scores, history=history).all("section", id="training")
+def test_without_history_there_is_no_training_section(tmp_path: Path, predictions, metrics, history):
+    assert not report(tmp_path, predictions, metrics).all("section", id="training")
+    assert report(tmp_path, predictions, metrics, history=history).all("section", id="training")
 
 
 @pytest.mark.parametrize(
@@ -258,19 +258,19 @@ def test_without_history_there_is_no_training_section(tmp_path: Path, prediction
         ([{"train_loss": 0.5, "val_map": 0.3}], 0),
     ],
 )
-def test_history_with_holes(tmp_path: Path, predictions, scores, rows: list[dict[str, float]], num_charts: int):
-    page = report(tmp_path, predictions, scores, history=rows)
+def test_history_with_holes(tmp_path: Path, predictions, metrics, rows: list[dict[str, float]], num_charts: int):
+    page = report(tmp_path, predictions, metrics, history=rows)
     of_history = [chart for chart in page.all("svg", **{"class": "chart"}) if "over the epochs" in chart["aria-label"]]
     assert len(of_history) == num_charts
 
 
-def test_missing_images_are_counted_and_named(tmp_path: Path, predictions, scores):
+def test_missing_images_are_counted_and_named(tmp_path: Path, predictions, metrics):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not an image")
     paths = ("", str(tmp_path / "gone.jpg"), str(tmp_path / "broken.jpg"), *predictions.image_paths[3:])
-    page = report(tmp_path, replace(predictions, image_paths=paths), scores)
+    page = report(tmp_path, replace(predictions, image_paths=paths), metrics)
     assert "3 of 60 images could not be read and stand as grey tiles." in page.text
     assert {"image-000", "image-001", "image-002"} == set(re.findall(r"image-\d+", page.text))
-    assert "could not be read" not in report(tmp_path, predictions, scores).text
+    assert "could not be read" not in report(tmp_path, predictions, metrics).text
 
 
 def test_accuracy_is_shown_with_what_saying_absent_would_reach(tmp_path: Path):
@@ -280,19 +280,19 @@ def test_accuracy_is_shown_with_what_saying_absent_would_reach(tmp_path: Path):
     assert page.row("accuracy")[4].endswith("a model that always answers “absent” would reach 0.800")  # (32/40 + 16/20) / 2
 
 
-def test_means_of_other_tools_keep_their_names(tmp_path: Path, predictions, scores):
+def test_means_of_other_tools_keep_their_names(tmp_path: Path, predictions, metrics):
     means = {
-        "mAP": scores.mean_ap,
+        "mAP": metrics.mean_ap,
         "my <mean>": Mean(value=0.25, count=1, unit="classes"),
         "nothing": Mean(value=math.nan, count=0),
     }
-    page = report(tmp_path, predictions, replace(scores, means=means))
+    page = report(tmp_path, predictions, replace(metrics, means=means))
     assert page.row("my <mean>") == ["my <mean>", "0.250", "", "1 class", ""]
     assert page.row("nothing")[1] == "–"
 
 
-def test_thresholds_that_differ_get_a_column(tmp_path: Path, predictions, scores):
-    page = report(tmp_path, predictions, replace(scores, threshold_C=np.array([0.3, 0.5, 0.7])))
+def test_thresholds_that_differ_get_a_column(tmp_path: Path, predictions, metrics):
+    page = report(tmp_path, predictions, replace(metrics, threshold_C=np.array([0.3, 0.5, 0.7])))
     assert page.row("dog")[-1] == "0.300"
     assert len(page.row("dog")) == 9
 
@@ -301,7 +301,7 @@ def test_a_thousand_classes_make_a_sane_page(tmp_path: Path):
     rng = np.random.default_rng(0)
     names = tuple(f"class {number}" for number in range(1000))
     predictions = without_images((rng.random((80, 1000)) < 0.2).astype(int), names=names)
-    page = report(tmp_path, predictions, judge_predictions(predictions, num_replicates=0))
+    page = report(tmp_path, predictions, evaluate_predictions(predictions, num_replicates=0))
     assert len(page.all("details")) == 100
     assert sum(row[0] in names for row in page.rows) == 1000
     assert "With more than 100 classes only the best and the worst 50 by average precision are shown." in page.text
@@ -316,7 +316,7 @@ def test_the_area_under_a_drawn_curve_is_the_average_precision(num_images: int):
     predictions = replace(predictions, logit_NC=predictions.logit_NC.round(1))  # ties
     curve = step_curve(predictions, class_name="dog")
     area = float(np.diff(curve.recall_S, prepend=0) @ curve.precision_S)
-    assert area == pytest.approx(judge_predictions(predictions, num_replicates=0).ap_C[0], abs=1e-9)
+    assert area == pytest.approx(evaluate_predictions(predictions, num_replicates=0).ap_C[0], abs=1e-9)
     assert len(curve.recall_S) <= 120
     steps = [(float(y), float(x)) for y, x in re.findall(r"V([\d.]+)H([\d.]+)", _curve_path(curve))]
     drawn, before = 0.0, 0.0
@@ -326,11 +326,11 @@ def test_the_area_under_a_drawn_curve_is_the_average_precision(num_images: int):
     assert before == 100
 
 
-def test_a_report_that_cannot_be_written_is_a_run_error(tmp_path: Path, predictions, scores):
+def test_a_report_that_cannot_be_written_is_a_run_error(tmp_path: Path, predictions, metrics):
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "report.html"
     with pytest.raises(RunError) as error:
-        write_report(path, scores=scores, predictions=predictions, title="run")
+        write_report(path, metrics=metrics, predictions=predictions, title="run")
     assert str(error.value) == (
         f"could not save report.html\n  where: {path}\n  got: File exists\n  expected: a folder that can be written"
     )

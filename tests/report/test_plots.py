@@ -14,14 +14,14 @@ from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import RunError
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
 from polytag.report.charts import FILE, PAGE, history_chart, precision_recall_chart, tail_charts, to_png, to_svg
 from polytag.report.curves import step_curve
 from polytag.report.plots import write_plots
 
 
-def test_four_files(tmp_path: Path, predictions, scores, history):
-    written = write_plots(tmp_path / "plots", scores=scores, predictions=predictions, history=history)
+def test_four_files(tmp_path: Path, predictions, metrics, history):
+    written = write_plots(tmp_path / "plots", metrics=metrics, predictions=predictions, history=history)
     assert [path.name for path in written] == [
         "loss.png",
         "mean-average-precision.png",
@@ -41,27 +41,27 @@ def test_only_charts_with_something_to_show(tmp_path: Path):
     predictions = Predictions(
         ids=("a", "b"), logit_NC=np.full((2, 1), -5.0), target_NC=np.zeros((2, 1)), label_set=LabelSet(names=("dog",))
     )
-    scores = judge_predictions(predictions, num_replicates=0)
-    assert write_plots(tmp_path, scores=scores, predictions=predictions) == []
+    metrics = evaluate_predictions(predictions, num_replicates=0)
+    assert write_plots(tmp_path, metrics=metrics, predictions=predictions) == []
     history = [{"epoch": 1.0, "val_map": 0.5}, {"epoch": 2.0, "val_map": 0.6, "val_loss": 0.1}]
-    assert [path.name for path in write_plots(tmp_path, scores=scores, predictions=predictions, history=history)] == [
+    assert [path.name for path in write_plots(tmp_path, metrics=metrics, predictions=predictions, history=history)] == [
         "mean-average-precision.png"
     ]
 
 
-def test_a_folder_that_cannot_be_made_is_a_run_error(tmp_path: Path, predictions, scores):
+def test_a_folder_that_cannot_be_made_is_a_run_error(tmp_path: Path, predictions, metrics):
     (tmp_path / "file").touch()
     with pytest.raises(RunError) as error:
-        write_plots(tmp_path / "file", scores=scores, predictions=predictions)
+        write_plots(tmp_path / "file", metrics=metrics, predictions=predictions)
     assert str(error.value) == (
         f"could not save file\n  where: {tmp_path / 'file'}\n  got: File exists\n  expected: a folder that can be written"
     )
 
 
-def test_svg_holds_no_id_no_address_and_follows_the_page(history, scores):
+def test_svg_holds_no_id_no_address_and_follows_the_page(history, metrics):
     chart = history_chart(history, train_key="train_loss", val_key="val_loss", title="loss", palette=PAGE)
     assert chart is not None
-    charts = tail_charts(scores, palette=PAGE)
+    charts = tail_charts(metrics, palette=PAGE)
     assert charts is not None
     for svg in (to_svg(chart, description='"<&>"'), *(to_svg(tail, description="tail") for tail in charts)):
         assert " id=" not in svg
@@ -114,8 +114,8 @@ def test_many_classes_still_make_one_plot(tmp_path: Path):
         target_NC=rng.integers(0, 2, (50, num_classes)),
         label_set=LabelSet(names=tuple(f"class {number}" for number in range(num_classes))),
     )
-    scores = replace(judge_predictions(predictions, num_replicates=0))
-    written = write_plots(tmp_path, scores=scores, predictions=predictions)
+    metrics = replace(evaluate_predictions(predictions, num_replicates=0))
+    written = write_plots(tmp_path, metrics=metrics, predictions=predictions)
     with Image.open(written[-1]) as plot:
         assert written[-1].name == "precision-recall.png"
         assert plot.height < 4500  # 100 panels, ten a row

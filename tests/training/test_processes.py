@@ -91,7 +91,7 @@ if {resumes!r}:
     run = resume({run!r})
 else:
     run = train({data!r}, recipe=RECIPE, output={run!r}, watcher=Stops())
-print(json.dumps([str(run.folder.path), run.scores.mean_ap.value]), flush=True)
+print(json.dumps([str(run.folder.path), run.metrics.mean_ap.value]), flush=True)
 """
 
 

@@ -122,7 +122,7 @@ def test_a_finished_run_says_so(finished: RunFolder):
 
     again = resume(finished.path, watcher=Listener())
     assert notes == [f"{finished.path} is finished; nothing to resume"]
-    assert again.scores.mean_ap.value == pytest.approx(max(row_map(finished)), abs=1e-6)
+    assert again.metrics.mean_ap.value == pytest.approx(max(row_map(finished)), abs=1e-6)
 
 
 def row_map(run: RunFolder) -> list[float]:

@@ -15,7 +15,7 @@ from polytag.cli.slices import Columns, ColumnsFile, print_slices, slices_of
 if TYPE_CHECKING:
     from polytag.contracts import Predictions
     from polytag.data.load import ReadOptions
-    from polytag.scores import Mean, Scores
+    from polytag.metrics.values import Mean, Metrics
 
 _MEANINGS = {  # the averages in the order they are shown: what each is, in a few words
     "mAP": "mean of the classes' average precisions",
@@ -67,17 +67,17 @@ def evaluate(
     from rich.console import Console
 
     from polytag import files
-    from polytag.metrics.evaluate import judge_predictions
+    from polytag.metrics.evaluate import evaluate_predictions
 
     judged = read_judged_scores(predictions, scale=scale, truth=truth, options=options, errors=Console(stderr=True))
     table = judged.predictions
     chosen, told = _thresholds(predictions, table, threshold=threshold, file=thresholds)
-    scores = judge_predictions(table, threshold=chosen)
+    metrics = evaluate_predictions(table, threshold=chosen)
     slices = slices_of(judged, slice or (), file=columns, truth=truth, threshold=chosen)
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 120  # a file or a pipe has room for whole lines
-    print_scores(console, scores)
+    print_metrics(console, metrics)
     if told:
         print(told)
     for part in slices:
@@ -85,11 +85,11 @@ def evaluate(
     leaked = None
     if leaks is not None:
         leaked = leaks_of(table, leaks, options=options, threshold=chosen, errors=Console(stderr=True))
-        print_leaks(console, *leaked, scores=scores, predictions=table)
+        print_leaks(console, *leaked, metrics=metrics, predictions=table)
     if json is not None:
         import json as encoder
 
-        content = scores.to_json()
+        content = metrics.to_json()
         if slices:
             from polytag.metrics.slices import slices_to_json
 
@@ -100,7 +100,7 @@ def evaluate(
     if report is not None:
         from polytag.report.page import write_report
 
-        write_report(report, scores=scores, predictions=table, title=predictions.stem, slices=slices)
+        write_report(report, metrics=metrics, predictions=table, title=predictions.stem, slices=slices)
         print(f"\nreport: {report}")
 
 
@@ -124,7 +124,7 @@ def _thresholds(
     return found.thresholds, f"Decisions by each class's own threshold, from {file or path.with_name(FILE)}{goal}." if own else ""
 
 
-def print_scores(console: "Any", scores: "Scores") -> None:
+def print_metrics(console: "Any", metrics: "Metrics") -> None:
     """Two tables: a line a class, best first, and a line an average. Where there is little room, words give way, never numbers."""
     import numpy as np
     from rich.markup import escape
@@ -133,21 +133,21 @@ def print_scores(console: "Any", scores: "Scores") -> None:
     gap = 1 if console.width < 100 else 2
     classes = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     classes.add_column("class", overflow="fold", min_width=5)
-    several = len(set(scores.threshold_C.tolist())) > 1
+    several = len(set(metrics.threshold_C.tolist())) > 1
     headings = ("AP", "95% interval", "positives", "negatives", "unknown", "precision", "recall")
     for heading in (*headings, "threshold") if several else headings:
         classes.add_column(heading, justify="right", no_wrap=not several)
-    for column in np.argsort(-np.nan_to_num(scores.ap_C, nan=-1), kind="stable"):
+    for column in np.argsort(-np.nan_to_num(metrics.ap_C, nan=-1), kind="stable"):
         classes.add_row(
-            escape(scores.label_set.names[column]),
-            _number(scores.ap_C[column]),
-            _interval(scores.ap_low_C[column], scores.ap_high_C[column]),
-            str(scores.support_C[column]),
-            str(scores.num_negative_C[column]),
-            str(scores.num_unknown_C[column]),
-            _number(scores.precision_C[column]),
-            _number(scores.recall_C[column]),
-            *([f"{scores.threshold_C[column]:.4g}"] if several else []),
+            escape(metrics.label_set.names[column]),
+            _number(metrics.ap_C[column]),
+            _interval(metrics.ap_low_C[column], metrics.ap_high_C[column]),
+            str(metrics.support_C[column]),
+            str(metrics.num_negative_C[column]),
+            str(metrics.num_unknown_C[column]),
+            _number(metrics.precision_C[column]),
+            _number(metrics.recall_C[column]),
+            *([f"{metrics.threshold_C[column]:.4g}"] if several else []),
         )
     console.print(classes)
     console.print()
@@ -158,7 +158,7 @@ def print_scores(console: "Any", scores: "Scores") -> None:
     rows = [
         (name, _number(mean.value), _interval(mean.low, mean.high), _counted(mean))
         for name in _MEANINGS
-        for mean in [scores.means[name]]
+        for mean in [metrics.means[name]]
     ]
     num_left = console.width - 8 - sum(max(map(len, column)) for column in zip(*rows, strict=True))
     has_meanings = num_left >= 30
@@ -169,10 +169,10 @@ def print_scores(console: "Any", scores: "Scores") -> None:
     console.print(averages)
     if not has_meanings:
         console.print("[dim]A wider window says what each is.[/dim]")
-    known = int(scores.support_C.sum() + scores.num_negative_C.sum())
-    absent = int(scores.num_negative_C.sum()) / known if known else math.nan
+    known = int(metrics.support_C.sum() + metrics.num_negative_C.sum())
+    absent = int(metrics.num_negative_C.sum()) / known if known else math.nan
     console.print(
-        f"\n{scores.num_images} images. {absent:.1%} of the known labels are absent: answering “absent” to everything would "
+        f"\n{metrics.num_images} images. {absent:.1%} of the known labels are absent: answering “absent” to everything would "
         "have about that accuracy, so accuracy says little.",
         highlight=False,
     )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from polytag.data.leaks import Leaks
     from polytag.data.load import ReadOptions
     from polytag.metrics.leakage import WithoutSome
-    from polytag.scores import Scores
+    from polytag.metrics.values import Metrics
 
 LeaksOption = Annotated[
     Path | None,
@@ -62,7 +62,7 @@ def leaks_of(
 
 
 def print_leaks(
-    console: "Console", found: "Leaks", without: "WithoutSome | None", *, scores: "Scores", predictions: "Predictions"
+    console: "Console", found: "Leaks", without: "WithoutSome | None", *, metrics: "Metrics", predictions: "Predictions"
 ) -> None:
     """How many images leaked, both mAPs and their difference, and the first few of them."""
     from rich.markup import escape
@@ -80,8 +80,8 @@ def print_leaks(
             highlight=False,
         )
         for text, mean in (
-            ("mAP with them", scores.mean_ap),
-            ("mAP without them", without.scores.mean_ap),
+            ("mAP with them", metrics.mean_ap),
+            ("mAP without them", without.metrics.mean_ap),
             ("difference", difference),
         ):
             sign = "+" if mean is difference else ""
@@ -113,7 +113,7 @@ def leaks_to_json(found: "Leaks", without: "WithoutSome | None", *, predictions:
         "num_unread": found.num_unread,
         "num_not_compared": found.num_not_compared,
         "mAP_difference": None if without is None else _mean_to_json(without.difference),
-        "without": None if without is None else without.scores.to_json(),
+        "without": None if without is None else without.metrics.to_json(),
         "images": [
             {
                 "id": predictions.ids[leak.row],

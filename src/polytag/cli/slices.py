@@ -11,8 +11,8 @@ from polytag.errors import UsageError
 
 if TYPE_CHECKING:
     from polytag.metrics.slices import Slices
+    from polytag.metrics.values import Mean
     from polytag.prediction.foreign import Judged
-    from polytag.scores import Mean
 
 Columns = Annotated[
     list[str] | None,
@@ -62,7 +62,7 @@ def print_slices(console: "Any", slices: "Slices") -> None:
         table.add_column(f"mAP of {num_shared} shared", justify="right")
         table.add_column("95% interval", justify="right")
     for part in slices.slices:
-        mean = part.scores.mean_ap
+        mean = part.metrics.mean_ap
         shared = () if slices.is_comparable else (_number(part.shared_map), _interval(part.shared_map))
         table.add_row(escape(part.value), f"{part.num_images:,}", str(mean.count), _number(mean), _interval(mean), *shared)
     console.print()

@@ -112,11 +112,11 @@ def parse_backbone_args(pairs: list[str]) -> dict[str, object]:
 
 def print_result(console: "Any", run: "TrainedRun") -> None:
     """The last lines of a run: the number, where everything lies, and what to type next."""
-    mean = run.scores.mean_ap
+    mean = run.metrics.mean_ap
     interval = "" if math.isnan(mean.low) else f"  {mean.low:.3f} – {mean.high:.3f}"
     console.print()
     console.print(
-        f"[bold]validation mAP {mean.value:.4f}[/bold]{interval}  over {mean.count} classes, {run.scores.num_images} images "
+        f"[bold]validation mAP {mean.value:.4f}[/bold]{interval}  over {mean.count} classes, {run.metrics.num_images} images "
         f"(epoch {run.checkpoint.facts['epoch']})",
         highlight=False,
     )

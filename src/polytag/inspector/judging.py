@@ -8,12 +8,12 @@ import numpy as np
 from polytag.contracts import Predictions
 from polytag.inspector.inspection import Inspection
 from polytag.metrics.ap import ap_of, rank
-from polytag.metrics.evaluate import judge_predictions
-from polytag.scores import Scores
+from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.values import Metrics
 
 
 class Judging:
-    """The Scores of the run at its thresholds, judged in a thread that starts at once, and average precisions, known at once.
+    """The Metrics of the run at its thresholds, judged in a thread that starts at once, and average precisions, known at once.
 
     ap_C                    of the run
     ap_beside_C, gain_C     of the run beside it, and how much more that is than the run's own on the images that both scored;
@@ -30,10 +30,10 @@ class Judging:
             self.gain_C = self.ap_beside_C - _ap_of(predictions.take(beside.row_N >= 0))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="judging")
         threshold = tuple(inspection.threshold_C.tolist())
-        self._scores: Future[Scores] = self._pool.submit(judge_predictions, predictions, threshold=threshold)
+        self._scores: Future[Metrics] = self._pool.submit(evaluate_predictions, predictions, threshold=threshold)
 
-    def scores(self, *, patience_seconds: float = 0.0) -> Scores | None:
-        """The Scores, or None while they are being computed."""
+    def metrics(self, *, patience_seconds: float = 0.0) -> Metrics | None:
+        """The Metrics, or None while they are being computed."""
         try:
             return self._scores.result(timeout=patience_seconds)
         except NotReady:

@@ -86,11 +86,11 @@ class Looking:
 
     def run(self) -> RunAnswer:
         """What is being looked at."""
-        inspection, scores = self.inspection, self.judging.scores()
+        inspection, metrics = self.inspection, self.judging.metrics()
         beside, judging = inspection.beside, self.judging
         mean = mean_answer(judging.ap_C)
-        if scores is not None:
-            mean = mean.model_copy(update={"low": plain(scores.mean_ap.low), "high": plain(scores.mean_ap.high)})
+        if metrics is not None:
+            mean = mean.model_copy(update={"low": plain(metrics.mean_ap.low), "high": plain(metrics.mean_ap.high)})
         return RunAnswer(
             name=inspection.name,
             split=inspection.split,
@@ -103,34 +103,34 @@ class Looking:
             mAP_beside=mean_answer(judging.ap_beside_C) if judging.ap_beside_C is not None else None,
             gain=mean_answer(judging.gain_C).value if judging.gain_C is not None else None,
             num_shared=len(beside.predictions) if beside else 0,
-            is_judged=scores is not None,
+            is_judged=metrics is not None,
             version=inspection.version,
             columns=self.columns,
         )
 
     def classes(self) -> ClassesAnswer:
         """All classes, in the order of the label set."""
-        inspection, scores, judging = self.inspection, self.judging.scores(), self.judging
+        inspection, metrics, judging = self.inspection, self.judging.metrics(), self.judging
         target_NC = inspection.predictions.target_NC
         counts = {label: (target_NC == label).sum(axis=0) for label in (PRESENT, ABSENT, UNKNOWN)}
         answers = [
             ClassAnswer(
                 name=name,
                 ap=plain(judging.ap_C[c]),
-                ap_low=plain(scores.ap_low_C[c]) if scores else None,
-                ap_high=plain(scores.ap_high_C[c]) if scores else None,
+                ap_low=plain(metrics.ap_low_C[c]) if metrics else None,
+                ap_high=plain(metrics.ap_high_C[c]) if metrics else None,
                 num_present=int(counts[PRESENT][c]),
                 num_absent=int(counts[ABSENT][c]),
                 num_unknown=int(counts[UNKNOWN][c]),
                 threshold=float(inspection.threshold_C[c]),
-                precision=plain(scores.precision_C[c]) if scores else None,
-                recall=plain(scores.recall_C[c]) if scores else None,
+                precision=plain(metrics.precision_C[c]) if metrics else None,
+                recall=plain(metrics.recall_C[c]) if metrics else None,
                 ap_beside=plain(judging.ap_beside_C[c]) if judging.ap_beside_C is not None else None,
                 gain=plain(judging.gain_C[c]) if judging.gain_C is not None else None,
             )
             for c, name in enumerate(inspection.predictions.label_set)
         ]
-        return ClassesAnswer(is_judged=scores is not None, classes=answers)
+        return ClassesAnswer(is_judged=metrics is not None, classes=answers)
 
     def operating(self, class_name: str) -> OperatingAnswer:
         """Counts at every threshold; raises UsageError where the scores are ranks."""

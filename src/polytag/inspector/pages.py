@@ -174,7 +174,7 @@ def page_routes(looking: Looking, *, warm_up: Callable[[], None]) -> APIRouter:
 
 def overview_page(looking: Looking, *, sort: str, is_ascending: bool) -> OverviewPage:
     """The overview, its classes by one of CLASS_SORTS; undefined numbers last."""
-    scores = looking.judging.scores(patience_seconds=_PATIENCE_SECONDS)
+    metrics = looking.judging.metrics(patience_seconds=_PATIENCE_SECONDS)
     sort = sort if sort in CLASS_SORTS else "ap"
     history = looking.inspection.history
     charts = [
@@ -184,7 +184,7 @@ def overview_page(looking: Looking, *, sort: str, is_ascending: bool) -> Overvie
             "Mean average precision over the epochs",
         ),
     ]
-    tail = tail_charts(scores, palette=PAGE) if scores else None
+    tail = tail_charts(metrics, palette=PAGE) if metrics else None
     told = ("Mean tail accuracy over the threshold", "Number of classes with an image above the threshold")
     return OverviewPage(
         run=looking.run(),

@@ -1,1 +1,1 @@
-"""Pure array functions, Predictions in, Scores out; no model, no image, no torch."""
+"""Pure array functions, Predictions in, Metrics out; no model, no image, no torch."""

@@ -10,9 +10,9 @@ import numpy as np
 
 from polytag.contracts import SCALES, UNKNOWN, LabelSet, Predictions
 from polytag.errors import PolytagError, PredictionsError, UsageError
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.logits import logits_of
-from polytag.scores import Scores
+from polytag.metrics.values import Metrics
 
 
 def evaluate(
@@ -24,7 +24,7 @@ def evaluate(
     threshold: float | Sequence[float] = 0.5,
     num_replicates: int = 1000,
     seed: int = 0,
-) -> Scores:
+) -> Metrics:
     """Judge scores against the truth: every number of docs/reference/metrics.md.
 
     y_true        N x C, or N of a single class: 1 or True present, 0 or False absent, -1 or NaN (None, pandas.NA) unknown
@@ -32,14 +32,14 @@ def evaluate(
     scores        what they are, which is never guessed: "logit" (before the sigmoid), "probability" (0 to 1), or "rank" (anything
                   of which only the order means something: then nothing that needs a threshold is defined)
     class_names   C names; without them the columns of a DataFrame, or "class 0", "class 1", ...
-    threshold, num_replicates, seed   as in `judge_predictions`, which is the same for a Predictions table
+    threshold, num_replicates, seed   as in `evaluate_predictions`, which is the same for a Predictions table
 
     Either may be anything array-like: nested lists, NumPy, pandas, SciPy's sparse matrices, tensors of PyTorch on any device.
     Raises UsageError for what is no table, shapes that disagree and names that do not fit, PredictionsError for values that cannot
     be: a label outside 1, 0, -1, a NaN or infinite score, a probability outside 0 to 1.
     """
     predictions = predictions_from_arrays(y_true, y_score, scores=scores, class_names=class_names)
-    return judge_predictions(predictions, threshold=threshold, num_replicates=num_replicates, seed=seed)
+    return evaluate_predictions(predictions, threshold=threshold, num_replicates=num_replicates, seed=seed)
 
 
 def predictions_from_arrays(

@@ -18,7 +18,7 @@ from polytag.metrics.changes import Changes, changes_of
 from polytag.metrics.comparison_text import Line, comparison_lines, comparison_to_json
 from polytag.metrics.pairing import pair
 from polytag.metrics.significance import holm, swap_test
-from polytag.scores import Mean
+from polytag.metrics.values import Mean
 
 _WORK = 120_000_000  # labels times permutations that take about a second
 

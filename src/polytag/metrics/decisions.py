@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from polytag.metrics.ap import mean_over_defined
-from polytag.scores import Mean
+from polytag.metrics.values import Mean
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,4 +1,4 @@
-"""`polytag.judge_predictions`: everything that is known of a model's quality, from its predictions alone."""
+"""`polytag.evaluate_predictions`: everything that is known of a model's quality, from its predictions alone."""
 
 import math
 from collections.abc import Sequence
@@ -26,17 +26,17 @@ from polytag.metrics.per_image import ImageRankings, image_rankings
 from polytag.metrics.proportions import wilson
 from polytag.metrics.reliability import brier_score, calibration_error
 from polytag.metrics.tail import tail_accuracy, tail_thresholds
-from polytag.scores import Mean, Scores
+from polytag.metrics.values import Mean, Metrics
 
 
-def judge_predictions(
+def evaluate_predictions(
     predictions: Predictions,
     *,
     threshold: float | Sequence[float] = 0.5,
     num_tail_thresholds: int = 101,
     num_replicates: int = 1000,
     seed: int = 0,
-) -> Scores:
+) -> Metrics:
     """Judge predictions that carry their truth. Every number is defined in docs/reference/metrics.md.
 
     `threshold` is the probability above which a label counts as predicted: one in (0, 1), or one in [0, 1] for each class, where 1
@@ -76,7 +76,7 @@ def judge_predictions(
         "calibration_error": _mean(calibration_error_C),
         "accuracy": _mean(counts.accuracy_C),
     }
-    return Scores(
+    return Metrics(
         label_set=predictions.label_set,
         num_images=len(predictions),
         threshold_C=threshold_C,

@@ -11,8 +11,8 @@ import numpy as np
 from polytag.contracts import Predictions
 from polytag.errors import PredictionsError
 from polytag.metrics.bootstrap import percentiles, replicate_ap, weights_of
-from polytag.metrics.evaluate import judge_predictions
-from polytag.scores import Mean, Scores
+from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.values import Mean, Metrics
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,7 +25,7 @@ class WithoutSome:
     """
 
     num_left_out: int
-    scores: Scores
+    metrics: Metrics
     difference: Mean
 
 
@@ -46,10 +46,10 @@ def leave_out(
             got=f"all {len(predictions):,} left out",
             expected="at least one image that stays",
         )
-    scores = judge_predictions(predictions.take(stays_N), threshold=threshold, num_replicates=num_replicates, seed=seed)
+    metrics = evaluate_predictions(predictions.take(stays_N), threshold=threshold, num_replicates=num_replicates, seed=seed)
     target_NC, score_NC = predictions.target_NC, predictions.logit_NC
     weight_NB = weights_of(len(predictions), num_replicates=num_replicates, seed=seed)
-    counted_C = ~np.isnan(scores.ap_C)
+    counted_C = ~np.isnan(metrics.ap_C)
     all_BC, stay_BC = (
         replicate_ap(target_NC, weight, score_NC=score_NC)[:, counted_C] for weight in (weight_NB, weight_NB * stays_N[:, None])
     )
@@ -61,7 +61,7 @@ def leave_out(
     value = float(_mean_over_both(plain_C[None], stay_C[None])[0])
     return WithoutSome(
         num_left_out=int((~stays_N).sum()),
-        scores=scores,
+        metrics=metrics,
         difference=Mean(value=value, low=low, high=high, count=int(counted_C.sum())),
     )
 

@@ -15,8 +15,8 @@ from polytag.contracts import Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import mean_over_defined
 from polytag.metrics.bootstrap import bootstrap_ap
-from polytag.metrics.evaluate import judge_predictions
-from polytag.scores import Mean, Scores
+from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.values import Mean, Metrics
 
 NUM_BINS = 4
 MAX_NUMBERS = 8
@@ -37,7 +37,7 @@ class Slice:
 
     value: str
     num_images: int
-    scores: Scores
+    metrics: Metrics
     shared_map: Mean
 
 
@@ -59,7 +59,7 @@ class Slices:
     @property
     def is_comparable(self) -> bool:
         """Whether the slices' mAPs, where they are defined, are over the same classes."""
-        return all(part.scores.mean_ap.count in (0, len(self.shared_classes)) for part in self.slices)
+        return all(part.metrics.mean_ap.count in (0, len(self.shared_classes)) for part in self.slices)
 
 
 def slice_scores(
@@ -87,18 +87,18 @@ def slice_scores(
     slices: list[Slice] = []
     for label, rows in zip(labels, rows_S, strict=True):
         part = predictions.take(rows)
-        scores = judge_predictions(part, threshold=threshold, num_replicates=num_replicates, seed=seed)
+        metrics = evaluate_predictions(part, threshold=threshold, num_replicates=num_replicates, seed=seed)
         shared = Mean(value=math.nan, count=0)
-        if shared_C.any() and scores.mean_ap.count:
+        if shared_C.any() and metrics.mean_ap.count:
             target_NC, logit_NC = part.target_NC[:, shared_C], part.logit_NC[:, shared_C]
             intervals = bootstrap_ap(target_NC, logit_NC, num_replicates=num_replicates, seed=seed)
             shared = Mean(
-                value=mean_over_defined(scores.ap_C[shared_C]),
+                value=mean_over_defined(metrics.ap_C[shared_C]),
                 count=int(shared_C.sum()),
                 low=intervals.mean_low,
                 high=intervals.mean_high,
             )
-        slices.append(Slice(value=label, num_images=len(rows), scores=scores, shared_map=shared))
+        slices.append(Slice(value=label, num_images=len(rows), metrics=metrics, shared_map=shared))
     return Slices(
         column=column,
         slices=tuple(slices),
@@ -116,7 +116,7 @@ def slices_to_json(slices: Slices) -> dict[str, object]:
         interval = {} if math.isnan(shared.low) else {"low": shared.low, "high": shared.high}
         value = None if math.isnan(shared.value) else shared.value
         values[part.value] = {
-            **part.scores.to_json(),
+            **part.metrics.to_json(),
             "mAP_shared_classes": {"value": value, "num_classes": shared.count, **interval},
         }
     return {

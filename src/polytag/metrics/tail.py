@@ -7,7 +7,7 @@ share whose decision "present" is right. t runs from the decision threshold up, 
 import numpy as np
 
 from polytag.metrics.proportions import wilson
-from polytag.scores import TailAccuracy
+from polytag.metrics.values import TailAccuracy
 
 
 def tail_accuracy(target_NC: np.ndarray, probability_NC: np.ndarray, *, threshold_K: np.ndarray) -> TailAccuracy:

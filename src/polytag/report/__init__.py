@@ -1,1 +1,1 @@
-"""Scores to charts, image grids and one HTML file."""
+"""Metrics to charts, image grids and one HTML file."""

@@ -1,11 +1,11 @@
-"""What each average of Scores is called and means, in the words of the field, grouped as the page shows them."""
+"""What each average of Metrics is called and means, in the words of the field, grouped as the page shows them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from polytag.scores import Mean, Scores
+from polytag.metrics.values import Mean, Metrics
 
 GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Average precision": {
@@ -57,35 +57,37 @@ class AverageRow:
     mean: Mean
 
 
-def average_groups(scores: Scores) -> dict[str, list[AverageRow]]:
+def average_groups(metrics: Metrics) -> dict[str, list[AverageRow]]:
     """Every mean of the scores under its heading, the unknown ones under their own names at the end."""
     groups = {
         heading: [
-            AverageRow(name=name, meaning=text, mean=scores.means[key]) for key, (name, text) in rows.items() if key in scores.means
+            AverageRow(name=name, meaning=text, mean=metrics.means[key])
+            for key, (name, text) in rows.items()
+            if key in metrics.means
         ]
         for heading, rows in GROUPS.items()
     }
     told = {key for rows in GROUPS.values() for key in rows}
     rest = [
-        AverageRow(name="accuracy", meaning=_accuracy_says_little(scores), mean=mean)
+        AverageRow(name="accuracy", meaning=_accuracy_says_little(metrics), mean=mean)
         if key == "accuracy"
         else AverageRow(name=key, meaning="", mean=mean)
-        for key, mean in scores.means.items()
+        for key, mean in metrics.means.items()
         if key not in told
     ]
     return {heading: rows for heading, rows in (groups | {"Beside them": rest}).items() if rows}
 
 
-def _accuracy_says_little(scores: Scores) -> str:
+def _accuracy_says_little(metrics: Metrics) -> str:
     """What a model that always answers "absent" would reach, in the same kind of mean."""
-    num_known_C = scores.num_negative_C + scores.support_C
+    num_known_C = metrics.num_negative_C + metrics.support_C
     if not num_known_C.sum():
         return "share of right decisions"
-    if scores.means["accuracy"].unit == "classes":
+    if metrics.means["accuracy"].unit == "classes":
         known = num_known_C > 0
-        always_absent = float(np.mean(scores.num_negative_C[known] / num_known_C[known]))
+        always_absent = float(np.mean(metrics.num_negative_C[known] / num_known_C[known]))
     else:
-        always_absent = float(scores.num_negative_C.sum() / num_known_C.sum())
+        always_absent = float(metrics.num_negative_C.sum() / num_known_C.sum())
     return (
         "share of right decisions; it says little where most labels are absent: "
         f"a model that always answers “absent” would reach {always_absent:.3f}"

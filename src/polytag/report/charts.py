@@ -12,8 +12,8 @@ import numpy as np
 import vl_convert
 from markupsafe import escape
 
+from polytag.metrics.values import Metrics
 from polytag.report.curves import StepCurve
-from polytag.scores import Scores
 
 Row = Mapping[str, float]
 
@@ -84,9 +84,9 @@ def history_chart(history: Sequence[Row], *, train_key: str, val_key: str, title
     return layered.properties(width=WIDTH_PX, height=HEIGHT_PX, title=title)
 
 
-def tail_charts(scores: Scores, *, palette: Palette) -> tuple[alt.Chart, alt.Chart] | None:
+def tail_charts(metrics: Metrics, *, palette: Palette) -> tuple[alt.Chart, alt.Chart] | None:
     """Mean tail accuracy over the threshold, and how many classes that mean still counts; None where no class has a tail."""
-    tail = scores.tail
+    tail = metrics.tail
     points = [
         {"threshold": float(threshold), "mean": float(mean), "classes": int(count)}
         for threshold, mean, count in zip(tail.threshold_K, tail.mean_K, tail.num_classes_K, strict=True)
@@ -107,7 +107,7 @@ def tail_charts(scores: Scores, *, palette: Palette) -> tuple[alt.Chart, alt.Cha
     mean = base.mark_line(color=palette.accent, strokeWidth=2, strokeCap="round", point=len(points) == 1).encode(
         y=alt.Y("mean:Q", scale=alt.Scale(domain=[max(0.0, lowest), 1]), title=None, axis=alt.Axis(tickCount=5, format=".2f"))
     )
-    num_classes = len(scores.label_set)
+    num_classes = len(metrics.label_set)
     count = base.mark_line(color=palette.soft, strokeWidth=2, interpolate="step-after", point=len(points) == 1).encode(
         y=alt.Y(
             "classes:Q",

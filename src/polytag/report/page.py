@@ -12,6 +12,7 @@ from markupsafe import Markup
 from polytag import files
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
 from polytag.metrics.slices import Slices, caveats
+from polytag.metrics.values import Metrics
 from polytag.report.averages import average_groups
 from polytag.report.charts import PAGE, history_chart, tail_charts, to_svg
 from polytag.report.curves import StepCurve, step_curve
@@ -25,7 +26,6 @@ from polytag.report.ranking import (
 )
 from polytag.report.rendering import environment_of
 from polytag.report.thumbnails import pack_sheets
-from polytag.scores import Scores
 
 TOP = 50
 INSPECTOR = "http://127.0.0.1:8421"
@@ -77,7 +77,7 @@ class ClassView:
 def write_report(
     path: Path | str,
     *,
-    scores: Scores,
+    metrics: Metrics,
     predictions: Predictions,
     history: Sequence[Mapping[str, float]] = (),
     title: str,
@@ -86,7 +86,7 @@ def write_report(
 ) -> Path:
     """Write the report of one model on one set of images; returns `path`.
 
-    `scores` judge `predictions`. `history` rows have the keys of results.csv (epoch, train_loss, val_loss, train_map,
+    `metrics` judge `predictions`. `history` rows have the keys of results.csv (epoch, train_loss, val_loss, train_map,
     val_map); any may be missing or NaN. `facts` are shown as they are: backbone, recipe, date. Each of `slices` is a table.
 
     The 50 highest and the 50 lowest scored images of each class are embedded as thumbnails of 96 pixels, each image once,
@@ -97,10 +97,10 @@ def write_report(
     Raises RunError where the file cannot be written.
     """
     path = Path(path)
-    assert scores.label_set == predictions.label_set
-    assert scores.num_images == len(predictions)
-    detailed = set(classes_in_detail(scores.ap_C))
-    classes = [_class_view(scores, predictions, column, detailed=column in detailed) for column in classes_by_ap(scores.ap_C)]
+    assert metrics.label_set == predictions.label_set
+    assert metrics.num_images == len(predictions)
+    detailed = set(classes_in_detail(metrics.ap_C))
+    classes = [_class_view(metrics, predictions, column, detailed=column in detailed) for column in classes_by_ap(metrics.ap_C)]
     shown = [row for view in classes for grid in view.grids for row in grid.rows]
     num_shown = len({row.row for row in shown})
     size_px = _THUMBNAIL_PX if num_shown <= _MANY_IMAGES else _MANY_THUMBNAIL_PX
@@ -112,7 +112,7 @@ def write_report(
         .get_template("report.html.j2")
         .render(
             title=title,
-            scores=scores,
+            metrics=metrics,
             predictions=predictions,
             facts=facts,
             classes=classes,
@@ -120,10 +120,10 @@ def write_report(
             without_ap=[view for view in classes if np.isnan(view.ap)],
             detailed=[view for view in classes if view.grids],
             max_detail=MAX_CLASSES_IN_DETAIL,
-            one_threshold=len(set(scores.threshold_C.tolist())) == 1,
+            one_threshold=len(set(metrics.threshold_C.tolist())) == 1,
             history_charts=_history_charts(history),
-            tail_charts=_tail_charts(scores),
-            averages=average_groups(scores),
+            tail_charts=_tail_charts(metrics),
+            averages=average_groups(metrics),
             slices=[(part, caveats(part)) for part in slices],
             sheets=[Markup(base64.b64encode(jpeg).decode()) for jpeg in sheets.jpegs],
             sheet_side_px=sheets.side_px,
@@ -139,8 +139,8 @@ def write_report(
     return path
 
 
-def _class_view(scores: Scores, predictions: Predictions, column: int, *, detailed: bool) -> ClassView:
-    name = scores.label_set.names[column]
+def _class_view(metrics: Metrics, predictions: Predictions, column: int, *, detailed: bool) -> ClassView:
+    name = metrics.label_set.names[column]
     grids: tuple[Grid, ...] = ()
     if detailed:
         grids = tuple(
@@ -149,15 +149,15 @@ def _class_view(scores: Scores, predictions: Predictions, column: int, *, detail
     return ClassView(
         number=column,
         name=name,
-        ap=float(scores.ap_C[column]),
-        low=float(scores.ap_low_C[column]),
-        high=float(scores.ap_high_C[column]),
-        support=int(scores.support_C[column]),
-        num_negative=int(scores.num_negative_C[column]),
-        num_unknown=int(scores.num_unknown_C[column]),
-        precision=float(scores.precision_C[column]),
-        recall=float(scores.recall_C[column]),
-        threshold=float(scores.threshold_C[column]),
+        ap=float(metrics.ap_C[column]),
+        low=float(metrics.ap_low_C[column]),
+        high=float(metrics.ap_high_C[column]),
+        support=int(metrics.support_C[column]),
+        num_negative=int(metrics.num_negative_C[column]),
+        num_unknown=int(metrics.num_unknown_C[column]),
+        precision=float(metrics.precision_C[column]),
+        recall=float(metrics.recall_C[column]),
+        threshold=float(metrics.threshold_C[column]),
         curve=step_curve(predictions, class_name=name) if detailed else None,
         grids=grids,
     )
@@ -175,8 +175,8 @@ def _history_charts(history: Sequence[Mapping[str, float]]) -> list[Markup]:
     return [Markup(to_svg(chart, description=text)) for chart, text in zip(charts, descriptions, strict=True) if chart is not None]
 
 
-def _tail_charts(scores: Scores) -> list[Markup]:
-    charts = tail_charts(scores, palette=PAGE)
+def _tail_charts(metrics: Metrics) -> list[Markup]:
+    charts = tail_charts(metrics, palette=PAGE)
     descriptions = ("Mean tail accuracy over the threshold", "Number of classes with an image above the threshold")
     return [Markup(to_svg(chart, description=text)) for chart, text in zip(charts or (), descriptions, strict=bool(charts))]
 

@@ -7,14 +7,14 @@ import altair as alt
 
 from polytag import files
 from polytag.contracts import Predictions
+from polytag.metrics.values import Metrics
 from polytag.report.charts import FILE, NAMES_PX, history_chart, precision_recall_chart, tail_charts, to_png
 from polytag.report.curves import StepCurve, step_curve
 from polytag.report.ranking import classes_in_detail
-from polytag.scores import Scores
 
 
 def write_plots(
-    folder: Path, *, scores: Scores, predictions: Predictions, history: Sequence[Mapping[str, float]] = ()
+    folder: Path, *, metrics: Metrics, predictions: Predictions, history: Sequence[Mapping[str, float]] = ()
 ) -> list[Path]:
     """Write loss.png, mean-average-precision.png, tail-accuracy.png and precision-recall.png; returns the files written.
 
@@ -31,8 +31,8 @@ def write_plots(
         "mean-average-precision.png": _history_png(
             history, train_key="train_map", val_key="val_map", title="mean average precision"
         ),
-        "tail-accuracy.png": _tail_png(scores),
-        "precision-recall.png": _precision_recall_png(scores, predictions),
+        "tail-accuracy.png": _tail_png(metrics),
+        "precision-recall.png": _precision_recall_png(metrics, predictions),
     }
     written: list[Path] = []
     for file_name, png in pngs.items():
@@ -47,17 +47,17 @@ def _history_png(history: Sequence[Mapping[str, float]], *, train_key: str, val_
     return None if chart is None else to_png(chart, names_px=NAMES_PX)
 
 
-def _tail_png(scores: Scores) -> bytes | None:
-    charts = tail_charts(scores, palette=FILE)
+def _tail_png(metrics: Metrics) -> bytes | None:
+    charts = tail_charts(metrics, palette=FILE)
     return None if charts is None else to_png(alt.hconcat(*charts, spacing=48))
 
 
-def _precision_recall_png(scores: Scores, predictions: Predictions) -> bytes | None:
+def _precision_recall_png(metrics: Metrics, predictions: Predictions) -> bytes | None:
     curves: dict[str, tuple[StepCurve, float]] = {}
-    for column in classes_in_detail(scores.ap_C):
-        name = scores.label_set.names[column]
+    for column in classes_in_detail(metrics.ap_C):
+        name = metrics.label_set.names[column]
         curve = step_curve(predictions, class_name=name)
         if curve is not None:
-            curves[name] = curve, float(scores.ap_C[column])
+            curves[name] = curve, float(metrics.ap_C[column])
     chart = precision_recall_chart(curves, palette=FILE)
     return None if chart is None else to_png(chart)

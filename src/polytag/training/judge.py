@@ -7,13 +7,13 @@ import numpy as np
 
 from polytag import files
 from polytag.contracts import Dataset, Predictions
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.operating_points import points_at
+from polytag.metrics.values import Metrics
 from polytag.models.checkpoint import Checkpoint
 from polytag.prediction.inference import Predictor, Source
 from polytag.prediction.table import write_predictions
 from polytag.prediction.thresholds import write_thresholds
-from polytag.scores import Scores
 from polytag.training.loop import Watcher, validate
 from polytag.training.recipes import Recipe
 from polytag.training.run_folder import Row, RunFolder
@@ -28,7 +28,7 @@ def judge(
     facts: Mapping[str, str],
     watcher: Watcher,
     source: Source | None = None,
-) -> Scores:
+) -> Metrics:
     """Score the validation images with `best/` as it lies on disk, and write predictions, metrics, plots, grids and report.
 
     What is recorded is thus what the saved file gives. metrics.json comes last: a run that has it is finished.
@@ -46,19 +46,19 @@ def judge(
         source=source,
     )
     write_predictions(predictions, run.predictions)
-    scores = judge_predictions(predictions)
+    metrics = evaluate_predictions(predictions)
     points = points_at(predictions, threshold_C=np.asarray(checkpoint.thresholds))
     write_thresholds(run.path / "thresholds.json", points, checkpoint_id=checkpoint.id)
 
     watcher.phase("report", 0)
     facts = {**facts, "scoring": f"{predictor.frozen.how} network, {predictor.arithmetic.precision}"}
-    _write_pages(run, scores=scores, predictions=predictions, rows=rows, facts=facts, watcher=watcher)
-    files.write_text(run.metrics, json.dumps(scores.to_json(), indent=1, allow_nan=False) + "\n")
-    return scores
+    _write_pages(run, metrics=metrics, predictions=predictions, rows=rows, facts=facts, watcher=watcher)
+    files.write_text(run.metrics, json.dumps(metrics.to_json(), indent=1, allow_nan=False) + "\n")
+    return metrics
 
 
 def _write_pages(
-    run: RunFolder, *, scores: Scores, predictions: Predictions, rows: Sequence[Row], facts: Mapping[str, str], watcher: Watcher
+    run: RunFolder, *, metrics: Metrics, predictions: Predictions, rows: Sequence[Row], facts: Mapping[str, str], watcher: Watcher
 ) -> None:
     """Plots, grids and report; without Altair, as on a machine that only trains, a note instead: the numbers need none of it."""
     try:
@@ -68,6 +68,6 @@ def _write_pages(
     except ModuleNotFoundError as error:
         watcher.note(f"no plots and no report: {error.name} is not installed; `polytag evaluate {run.predictions}` makes one later")
         return
-    write_plots(run.path / "plots", scores=scores, predictions=predictions, history=rows)
+    write_plots(run.path / "plots", metrics=metrics, predictions=predictions, history=rows)
     write_grids(run.path / "grids", predictions=predictions)
-    write_report(run.report, scores=scores, predictions=predictions, history=rows, title=run.path.name, facts=facts)
+    write_report(run.report, metrics=metrics, predictions=predictions, history=rows, title=run.path.name, facts=facts)

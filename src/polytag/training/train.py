@@ -11,12 +11,12 @@ from polytag.contracts import Dataset
 from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.splits import require_trainable, with_validation_split
 from polytag.errors import RunError, UsageError
-from polytag.metrics.evaluate import judge_predictions
+from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.values import Metrics
 from polytag.models.backbone import build_model, require_input_size
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.prediction.table import read_predictions
-from polytag.scores import Scores
 from polytag.training.head_start import HeadStart
 from polytag.training.judge import judge
 from polytag.training.loop import Interrupted, Silent, Sinks, Watcher, has_head_start, train_loop
@@ -42,7 +42,7 @@ class TrainedRun:
 
     folder: RunFolder
     checkpoint: Checkpoint
-    scores: Scores
+    metrics: Metrics
 
 
 def train(
@@ -95,7 +95,7 @@ def resume(run_folder: str | Path, *, watcher: Watcher | None = None) -> Trained
         if processes.from_first(run.metrics.is_file()):
             watcher.note(f"{run.path} is finished; nothing to resume")
             return TrainedRun(
-                folder=run, checkpoint=Checkpoint.read(run.best), scores=judge_predictions(read_predictions(run.predictions))
+                folder=run, checkpoint=Checkpoint.read(run.best), metrics=evaluate_predictions(read_predictions(run.predictions))
             )
         dataset = _load(data, options=options, watcher=watcher)
         state = load_state(run.state)
@@ -285,7 +285,7 @@ def _fit_and_judge(
         watcher.note(f"{len(state.failures)} training images could not be read and were skipped: {names}")
     trained: TrainedRun | None = None
     if processes.is_first:
-        scores = judge(
+        metrics = judge(
             run,
             val_set=val_set,
             recipe=recipe,
@@ -294,9 +294,9 @@ def _fit_and_judge(
             watcher=watcher,
             source=reading.val_views,
         )
-        if scores.num_images < len(val_set):
-            watcher.note(f"{len(val_set) - scores.num_images} validation images could not be read and are in no number")
-        trained = TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), scores=scores)
+        if metrics.num_images < len(val_set):
+            watcher.note(f"{len(val_set) - metrics.num_images} validation images could not be read and are in no number")
+        trained = TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
     trained = processes.from_first(trained)
     assert trained is not None
     return trained

@@ -1,4 +1,4 @@
-"""Scores as people and programs see them: a line, a table, HTML that is safe in a notebook, JSON, a DataFrame."""
+"""Metrics as people and programs see them: a line, a table, HTML that is safe in a notebook, JSON, a DataFrame."""
 
 import json
 import math
@@ -10,13 +10,13 @@ import pytest
 
 import polytag
 from polytag.errors import MissingExtraError
-from polytag.scores import Scores, counted
+from polytag.metrics.values import Metrics, counted
 
 NAMES = ["cat", "<img src=x onerror=alert(1)>", "unicorn", "日本"]
 
 
 @pytest.fixture(scope="module")
-def scores() -> Scores:
+def metrics() -> Metrics:
     rng = np.random.default_rng(0)
     truth = rng.choice([1, 0, -1], (60, 4), p=[0.3, 0.6, 0.1])
     truth[:, 2] = 0
@@ -24,43 +24,43 @@ def scores() -> Scores:
     return polytag.evaluate(truth, score, scores="logit", class_names=NAMES, num_replicates=100)
 
 
-def test_a_line(scores: Scores):
-    mean = scores.mean_ap
+def test_a_line(metrics: Metrics):
+    mean = metrics.mean_ap
     line = f"mAP {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}] over 3 classes, 60 images"
-    assert repr(scores) == f"Scores({line})"
-    assert str(scores).splitlines()[0] == line
+    assert repr(metrics) == f"Metrics({line})"
+    assert str(metrics).splitlines()[0] == line
 
 
 def test_a_line_where_nothing_is_defined():
-    scores = polytag.evaluate([[0]], [[0.5]], scores="probability", num_replicates=0)
-    assert repr(scores) == "Scores(mAP undefined over 0 classes, 1 image)"
-    assert "mAP                    –" in str(scores)
-    assert "nan" not in str(scores) + scores._repr_html_()
+    metrics = polytag.evaluate([[0]], [[0.5]], scores="probability", num_replicates=0)
+    assert repr(metrics) == "Metrics(mAP undefined over 0 classes, 1 image)"
+    assert "mAP                    –" in str(metrics)
+    assert "nan" not in str(metrics) + metrics._repr_html_()
 
 
-def test_a_table_of_averages_then_of_classes_best_first(scores: Scores):
-    _, averages, classes = str(scores).split("\n\n")
+def test_a_table_of_averages_then_of_classes_best_first(metrics: Metrics):
+    _, averages, classes = str(metrics).split("\n\n")
     rows = [line.split() for line in averages.splitlines()]
     assert rows[0] == ["average", "value", "95%", "interval", "over"]
-    assert [row[0] for row in rows[1:]] == list(scores.means)
+    assert [row[0] for row in rows[1:]] == list(metrics.means)
     assert rows[1][1:] == [
-        f"{scores.mean_ap.value:.3f}", f"{scores.mean_ap.low:.3f}", "–", f"{scores.mean_ap.high:.3f}", "3", "classes",
+        f"{metrics.mean_ap.value:.3f}", f"{metrics.mean_ap.low:.3f}", "–", f"{metrics.mean_ap.high:.3f}", "3", "classes",
     ]  # fmt: skip
     lines = classes.splitlines()
     assert lines[0].split()[:2] == ["class", "AP"]
     order = [next(number for number, name in enumerate(NAMES) if line.startswith(name)) for line in lines[1:]]
-    assert order == scores.best_first.tolist()
+    assert order == metrics.best_first.tolist()
     assert order[-1] == 2  # no unicorn was there to be found
-    assert lines[-1].split() == ["unicorn", "–", "0", "60", "0", *(_three(scores, name) for name in ("precision", "recall", "f1"))]
+    assert lines[-1].split() == ["unicorn", "–", "0", "60", "0", *(_three(metrics, name) for name in ("precision", "recall", "f1"))]
 
 
-def _three(scores: Scores, name: str) -> str:
-    value = getattr(scores, f"{name}_C")[2]
+def _three(metrics: Metrics, name: str) -> str:
+    value = getattr(metrics, f"{name}_C")[2]
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def test_columns_are_aligned_and_wide_letters_take_two_places(scores: Scores):
-    for table in str(scores).split("\n\n")[1:]:
+def test_columns_are_aligned_and_wide_letters_take_two_places(metrics: Metrics):
+    for table in str(metrics).split("\n\n")[1:]:
         lines = table.splitlines()
         if not lines[0].startswith("class"):
             assert len({len(line) for line in lines}) == 1  # the last column is to the right
@@ -78,8 +78,8 @@ def test_thresholds_are_shown_where_they_differ():
 
 
 def test_a_name_cannot_break_the_table():
-    scores = polytag.evaluate([[1], [0]], [[2.0], [1.0]], scores="logit", class_names=["a\x1b[31m\nb"], num_replicates=0)
-    assert str(scores).splitlines()[-1].startswith("a\ufffd[31m\ufffdb  ")
+    metrics = polytag.evaluate([[1], [0]], [[2.0], [1.0]], scores="logit", class_names=["a\x1b[31m\nb"], num_replicates=0)
+    assert str(metrics).splitlines()[-1].startswith("a\ufffd[31m\ufffdb  ")
 
 
 def test_a_count():
@@ -105,35 +105,35 @@ class Collected(HTMLParser):
         self.texts.append(data)
 
 
-def test_html_is_escaped_and_fetches_nothing(scores: Scores):
-    page = scores._repr_html_()
+def test_html_is_escaped_and_fetches_nothing(metrics: Metrics):
+    page = metrics._repr_html_()
     read = Collected()
     read.feed(page)
     assert set(read.tags) == {"div", "p", "b", "details", "summary", "table", "thead", "tbody", "tr", "th", "td"}
     assert read.attributes == {"style"}
     assert "url(" not in page
     assert "http" not in page
-    assert [text for text in read.texts if text in NAMES] == [NAMES[column] for column in scores.best_first]
-    assert read.texts[0] == str(scores).splitlines()[0]
-    assert read.tags.count("tr") == 3 + len(scores.means) + len(NAMES)
+    assert [text for text in read.texts if text in NAMES] == [NAMES[column] for column in metrics.best_first]
+    assert read.texts[0] == str(metrics).splitlines()[0]
+    assert read.tags.count("tr") == 3 + len(metrics.means) + len(NAMES)
     assert page.count("linear-gradient") == 3  # a bar for every AP that there is
 
 
-def test_json_is_plain_and_holds_null_for_nan(scores: Scores):
-    values = json.loads(json.dumps(scores.to_json(), allow_nan=False))
-    assert values["mAP"]["value"] == scores.mean_ap.value
+def test_json_is_plain_and_holds_null_for_nan(metrics: Metrics):
+    values = json.loads(json.dumps(metrics.to_json(), allow_nan=False))
+    assert values["mAP"]["value"] == metrics.mean_ap.value
     assert values["per_class"]["unicorn"]["ap"] is None
     assert list(values["per_class"]) == NAMES
 
 
-def test_a_frame_has_what_json_has(scores: Scores):
+def test_a_frame_has_what_json_has(metrics: Metrics):
     pytest.importorskip("pandas")
-    frame = scores.to_frame()
+    frame = metrics.to_frame()
     assert list(frame.index) == NAMES
     assert frame.index.name == "class"
-    assert frame.loc["cat", "ap"] == scores.ap_C[0]
+    assert frame.loc["cat", "ap"] == metrics.ap_C[0]
     assert math.isnan(frame.loc["unicorn", "ap"])
-    for name, values in scores.to_json()["per_class"].items():
+    for name, values in metrics.to_json()["per_class"].items():
         for key, value in values.items():
             if key.endswith("_interval"):
                 kept = [frame.loc[name, key.replace("interval", end)] for end in ("low", "high")]
@@ -143,10 +143,10 @@ def test_a_frame_has_what_json_has(scores: Scores):
     assert set(frame.columns) == {key.replace("_interval", end) for key in values for end in ("_low", "_high")}
 
 
-def test_without_pandas_the_command_that_installs_it_is_told(scores: Scores, monkeypatch: pytest.MonkeyPatch):
+def test_without_pandas_the_command_that_installs_it_is_told(metrics: Metrics, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingExtraError) as caught:
-        scores.to_frame()
+        metrics.to_frame()
     assert str(caught.value) == (
-        "pandas is not installed\n  where: Scores.to_frame\n  expected: pandas\n  next: pip install pandas"
+        "pandas is not installed\n  where: Metrics.to_frame\n  expected: pandas\n  next: pip install pandas"
     )

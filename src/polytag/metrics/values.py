@@ -54,7 +54,7 @@ class TailAccuracy:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scores:
+class Metrics:
     """Everything that is known of a model's quality on one set of images; NaN where undefined, never 0.
 
     `print` shows the averages, then the classes, best first; a notebook shows the same as HTML. `to_frame` and `to_json` convert.
@@ -109,7 +109,7 @@ class Scores:
         return np.argsort(-np.nan_to_num(self.ap_C, nan=-1), kind="stable")
 
     def __repr__(self) -> str:
-        return f"Scores({_in_a_line(self)})"
+        return f"Metrics({_in_a_line(self)})"
 
     def __str__(self) -> str:
         return "\n\n".join([_in_a_line(self), _aligned(_average_rows(self)), _aligned(_class_rows(self))])
@@ -131,77 +131,77 @@ class Scores:
             import pandas  # pyright: ignore[reportMissingImports]  optional, and not a part of the environment
         except ImportError:
             raise MissingExtraError(
-                "pandas is not installed", where="Scores.to_frame", expected="pandas", next_step="pip install pandas"
+                "pandas is not installed", where="Metrics.to_frame", expected="pandas", next_step="pip install pandas"
             ) from None
         return pandas.DataFrame(_columns(self), index=pandas.Index(self.label_set.names, name="class"))
 
 
-def _columns(scores: Scores) -> dict[str, np.ndarray]:
+def _columns(metrics: Metrics) -> dict[str, np.ndarray]:
     return {
-        "ap": scores.ap_C,
-        "low": scores.ap_low_C,
-        "high": scores.ap_high_C,
-        "ap_voc07": scores.ap_voc07_C,
-        "ap_voc10": scores.ap_voc10_C,
-        "roc_auc": scores.roc_auc_C,
-        "brier": scores.brier_C,
-        "calibration_error": scores.calibration_error_C,
-        "precision": scores.precision_C,
-        "precision_low": scores.precision_interval_C2[:, 0],
-        "precision_high": scores.precision_interval_C2[:, 1],
-        "recall": scores.recall_C,
-        "recall_low": scores.recall_interval_C2[:, 0],
-        "recall_high": scores.recall_interval_C2[:, 1],
-        "f1": scores.f1_C,
-        "accuracy": scores.accuracy_C,
-        "accuracy_low": scores.accuracy_interval_C2[:, 0],
-        "accuracy_high": scores.accuracy_interval_C2[:, 1],
-        "threshold": scores.threshold_C,
-        "support": scores.support_C,
-        "num_negative": scores.num_negative_C,
-        "num_unknown": scores.num_unknown_C,
+        "ap": metrics.ap_C,
+        "low": metrics.ap_low_C,
+        "high": metrics.ap_high_C,
+        "ap_voc07": metrics.ap_voc07_C,
+        "ap_voc10": metrics.ap_voc10_C,
+        "roc_auc": metrics.roc_auc_C,
+        "brier": metrics.brier_C,
+        "calibration_error": metrics.calibration_error_C,
+        "precision": metrics.precision_C,
+        "precision_low": metrics.precision_interval_C2[:, 0],
+        "precision_high": metrics.precision_interval_C2[:, 1],
+        "recall": metrics.recall_C,
+        "recall_low": metrics.recall_interval_C2[:, 0],
+        "recall_high": metrics.recall_interval_C2[:, 1],
+        "f1": metrics.f1_C,
+        "accuracy": metrics.accuracy_C,
+        "accuracy_low": metrics.accuracy_interval_C2[:, 0],
+        "accuracy_high": metrics.accuracy_interval_C2[:, 1],
+        "threshold": metrics.threshold_C,
+        "support": metrics.support_C,
+        "num_negative": metrics.num_negative_C,
+        "num_unknown": metrics.num_unknown_C,
     }
 
 
-def _json(scores: Scores) -> dict[str, object]:
+def _json(metrics: Metrics) -> dict[str, object]:
     per_class = {
         name: {
-            "ap": _number(scores.ap_C[column]),
-            "low": _number(scores.ap_low_C[column]),
-            "high": _number(scores.ap_high_C[column]),
-            "ap_voc07": _number(scores.ap_voc07_C[column]),
-            "ap_voc10": _number(scores.ap_voc10_C[column]),
-            "roc_auc": _number(scores.roc_auc_C[column]),
-            "brier": _number(scores.brier_C[column]),
-            "calibration_error": _number(scores.calibration_error_C[column]),
-            "precision": _number(scores.precision_C[column]),
-            "precision_interval": _numbers(scores.precision_interval_C2[column]),
-            "recall": _number(scores.recall_C[column]),
-            "recall_interval": _numbers(scores.recall_interval_C2[column]),
-            "f1": _number(scores.f1_C[column]),
-            "accuracy": _number(scores.accuracy_C[column]),
-            "accuracy_interval": _numbers(scores.accuracy_interval_C2[column]),
-            "threshold": _number(scores.threshold_C[column]),
-            "support": int(scores.support_C[column]),
-            "num_negative": int(scores.num_negative_C[column]),
-            "num_unknown": int(scores.num_unknown_C[column]),
+            "ap": _number(metrics.ap_C[column]),
+            "low": _number(metrics.ap_low_C[column]),
+            "high": _number(metrics.ap_high_C[column]),
+            "ap_voc07": _number(metrics.ap_voc07_C[column]),
+            "ap_voc10": _number(metrics.ap_voc10_C[column]),
+            "roc_auc": _number(metrics.roc_auc_C[column]),
+            "brier": _number(metrics.brier_C[column]),
+            "calibration_error": _number(metrics.calibration_error_C[column]),
+            "precision": _number(metrics.precision_C[column]),
+            "precision_interval": _numbers(metrics.precision_interval_C2[column]),
+            "recall": _number(metrics.recall_C[column]),
+            "recall_interval": _numbers(metrics.recall_interval_C2[column]),
+            "f1": _number(metrics.f1_C[column]),
+            "accuracy": _number(metrics.accuracy_C[column]),
+            "accuracy_interval": _numbers(metrics.accuracy_interval_C2[column]),
+            "threshold": _number(metrics.threshold_C[column]),
+            "support": int(metrics.support_C[column]),
+            "num_negative": int(metrics.num_negative_C[column]),
+            "num_unknown": int(metrics.num_unknown_C[column]),
         }
-        for column, name in enumerate(scores.label_set)
+        for column, name in enumerate(metrics.label_set)
     }
-    tail = scores.tail
+    tail = metrics.tail
     return {
         "version": 1,
-        "num_images": scores.num_images,
-        **{name: _mean_to_json(mean) for name, mean in scores.means.items()},
+        "num_images": metrics.num_images,
+        **{name: _mean_to_json(mean) for name, mean in metrics.means.items()},
         "per_class": per_class,
         "tail_accuracy": {
             "threshold": _numbers(tail.threshold_K),
             "mean": _numbers(tail.mean_K),
             "num_classes": tail.num_classes_K.tolist(),
-            "per_class": {name: _numbers(tail.per_class_CK[column]) for column, name in enumerate(scores.label_set)},
-            "low": {name: _numbers(tail.interval_CK2[column, :, 0]) for column, name in enumerate(scores.label_set)},
-            "high": {name: _numbers(tail.interval_CK2[column, :, 1]) for column, name in enumerate(scores.label_set)},
-            "count": {name: tail.count_CK[column].tolist() for column, name in enumerate(scores.label_set)},
+            "per_class": {name: _numbers(tail.per_class_CK[column]) for column, name in enumerate(metrics.label_set)},
+            "low": {name: _numbers(tail.interval_CK2[column, :, 0]) for column, name in enumerate(metrics.label_set)},
+            "high": {name: _numbers(tail.interval_CK2[column, :, 1]) for column, name in enumerate(metrics.label_set)},
+            "count": {name: tail.count_CK[column].tolist() for column, name in enumerate(metrics.label_set)},
         },
     }
 
@@ -228,11 +228,11 @@ _CELL = "padding:.15em .7em;text-align:{align};white-space:nowrap"
 _BAR = ";min-width:8em;background:linear-gradient(90deg,rgba(70,130,180,.3) {share:.1f}%,transparent {share:.1f}%)"
 
 
-def _in_a_line(scores: Scores) -> str:
-    mean = scores.mean_ap
+def _in_a_line(metrics: Metrics) -> str:
+    mean = metrics.mean_ap
     value = "undefined" if math.isnan(mean.value) else f"{mean.value:.3f}"
     interval = "" if math.isnan(mean.low) else f" [{mean.low:.3f}, {mean.high:.3f}]"
-    return f"mAP {value}{interval} over {counted(mean.count, mean.unit)}, {counted(scores.num_images, 'images')}"
+    return f"mAP {value}{interval} over {counted(mean.count, mean.unit)}, {counted(metrics.num_images, 'images')}"
 
 
 def counted(count: int, unit: str) -> str:
@@ -240,31 +240,31 @@ def counted(count: int, unit: str) -> str:
     return f"{count:,} {_SINGULAR[unit] if count == 1 else unit}"
 
 
-def _average_rows(scores: Scores) -> list[list[str]]:
+def _average_rows(metrics: Metrics) -> list[list[str]]:
     return [
         ["average", "value", "95% interval", "over"],
         *(
             [name, _shown(mean.value), _interval(mean.low, mean.high), counted(mean.count, mean.unit)]
-            for name, mean in scores.means.items()
+            for name, mean in metrics.means.items()
         ),
     ]
 
 
-def _class_rows(scores: Scores) -> list[list[str]]:
-    several = len(set(scores.threshold_C.tolist())) > 1
+def _class_rows(metrics: Metrics) -> list[list[str]]:
+    several = len(set(metrics.threshold_C.tolist())) > 1
     headings = ["class", "AP", "95% interval", "positives", "negatives", "unknown", "precision", "recall", "F1"]
     rows = [headings + ["threshold"] * several]
-    for column in scores.best_first.tolist():
-        numbers = (scores.support_C[column], scores.num_negative_C[column], scores.num_unknown_C[column])
-        rates = (scores.precision_C[column], scores.recall_C[column], scores.f1_C[column])
+    for column in metrics.best_first.tolist():
+        numbers = (metrics.support_C[column], metrics.num_negative_C[column], metrics.num_unknown_C[column])
+        rates = (metrics.precision_C[column], metrics.recall_C[column], metrics.f1_C[column])
         rows.append(
             [
-                scores.label_set.names[column],
-                _shown(float(scores.ap_C[column])),
-                _interval(float(scores.ap_low_C[column]), float(scores.ap_high_C[column])),
+                metrics.label_set.names[column],
+                _shown(float(metrics.ap_C[column])),
+                _interval(float(metrics.ap_low_C[column]), float(metrics.ap_high_C[column])),
                 *(f"{number:,}" for number in numbers),
                 *(_shown(float(rate)) for rate in rates),
-                *([f"{scores.threshold_C[column]:.4g}"] * several),
+                *([f"{metrics.threshold_C[column]:.4g}"] * several),
             ]
         )
     return rows
@@ -287,14 +287,14 @@ def _width(text: str) -> int:
     return sum(places)
 
 
-def _html(scores: Scores) -> str:
-    shares = [float(scores.ap_C[column]) for column in scores.best_first]
-    heading, *averages = _average_rows(scores)
+def _html(metrics: Metrics) -> str:
+    shares = [float(metrics.ap_C[column]) for column in metrics.best_first]
+    heading, *averages = _average_rows(metrics)
     main = _html_table([heading, *(row for row in averages if row[0] in _MAIN)])
     rest = _html_table([heading, *(row for row in averages if row[0] not in _MAIN)])
     return (
-        f'<div style="max-height:48em;overflow:auto"><p><b>{escape(_in_a_line(scores))}</b></p>{main}'
-        f"<details><summary>more averages</summary>{rest}</details>{_html_table(_class_rows(scores), shares=shares)}</div>"
+        f'<div style="max-height:48em;overflow:auto"><p><b>{escape(_in_a_line(metrics))}</b></p>{main}'
+        f"<details><summary>more averages</summary>{rest}</details>{_html_table(_class_rows(metrics), shares=shares)}</div>"
     )
 
 
