@@ -24,9 +24,9 @@ from polytag.data.boxes import Box, boxes_reader
 from polytag.data.images import read_image
 from polytag.data.load import ReadOptions
 from polytag.data.scenes import write_scenes
+from polytag.inference.predictor import Predictor, to_input
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.heatmap import class_activation
-from polytag.prediction.inference import Predictor, to_input
 from polytag.training.recipes import DEMO
 
 

@@ -24,9 +24,9 @@ from polytag.contracts import Dataset
 from polytag.data.keeping import clear, kept_files
 from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.scenes import write_scenes
+from polytag.inference.predictor import extract_features
 from polytag.models.backbone import build_model
 from polytag.models.device import choose_arithmetic
-from polytag.prediction.inference import extract_features
 from polytag.training.loop import Silent, Sinks, train_loop
 from polytag.training.reading import Reading, open_reading
 from polytag.training.recipes import FINETUNE, VELOCITY, Recipe

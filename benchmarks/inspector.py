@@ -36,7 +36,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from machine import write
 from polytag.contracts import LabelSet, Predictions
-from polytag.prediction.table import write_predictions
+from polytag.predictions.table import write_predictions
 
 _NAMES = (
     "person bicycle car motorcycle airplane bus train truck boat traffic_light fire_hydrant stop_sign parking_meter bench "
@@ -147,10 +147,10 @@ def asked(url: str, path: str) -> tuple[float, Any]:
     return took, json.loads(content)
 
 
-def judged(url: str) -> float:
+def labelled(url: str) -> float:
     """Wait until the numbers that take time are there: seconds."""
     started = time.perf_counter()
-    while not asked(url, "/api/run")[1]["is_judged"]:
+    while not asked(url, "/api/run")[1]["is_evaluated"]:
         time.sleep(0.5)
     return time.perf_counter() - started
 
@@ -440,7 +440,7 @@ def main() -> None:
             result["start_to_first_answer_seconds"] = of(starts, 2)
             result["first_paint_of_overview_right_after_the_start_ms"] = of(at_once)
         with serving(table, cache) as server:
-            result["judging_seconds"] = round(judged(server.url), 1)
+            result["judging_seconds"] = round(labelled(server.url), 1)
             result["memory_when_begun"] = memory(server.pid)
             if wanted("paint"):
                 result["first_paint_ms"] = {

@@ -21,11 +21,11 @@ import numpy as np
 from machine import VOC_MINI, WEIGHTS, write
 from polytag import Dataset, LabelSet, Predictions, read_predictions
 from polytag.contracts import ABSENT, PRESENT
+from polytag.inference.out_of_fold import training_images
+from polytag.inference.predictor import Predictor, extract_features
+from polytag.inference.probe import fit_probe
 from polytag.metrics.label_errors import LabelSuspects, cleanlab_suspects, find_suspects
 from polytag.models.checkpoint import Checkpoint
-from polytag.prediction.inference import Predictor, extract_features
-from polytag.training.out_of_fold import training_images
-from polytag.training.probe import fit_probe
 
 SHARE, SEEDS = 0.05, range(5)
 DIRECTIONS = {"labelled present, in truth absent": PRESENT, "labelled absent, in truth present": ABSENT}

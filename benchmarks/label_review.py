@@ -27,9 +27,9 @@ from polytag import PROBE, Dataset, ReadOptions, Recipe, compare, convert, load_
 from polytag.cli.labels_export import export_labels
 from polytag.contracts import ABSENT, PRESENT, Predictions
 from polytag.data.scenes import write_scenes
+from polytag.inference.out_of_fold import out_of_fold_of_run
 from polytag.inspector.review import open_review, review_file_of
 from polytag.metrics.label_errors import find_suspects
-from polytag.training.out_of_fold import out_of_fold_of_run
 from polytag.training.recipes import DEMO
 
 SHARE = 0.2

@@ -97,7 +97,7 @@ def bootstrap_seconds(turns: int) -> list[float]:
 def evaluate_seconds(folder: Path) -> float:
     """`polytag evaluate` of 100,000 x 80 from Parquet to a finished report, a whole process."""
     from polytag.contracts import LabelSet, Predictions
-    from polytag.prediction.table import write_predictions
+    from polytag.predictions.table import write_predictions
 
     target_NC, score_NC = table(100_000, 80)
     label_set = LabelSet(names=tuple(f"class {number}" for number in range(80)))

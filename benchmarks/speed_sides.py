@@ -146,8 +146,8 @@ def eager(run: str, data: str, output: str) -> dict[str, object]:
 
 
 def fast(run: str, data: str, output: str) -> dict[str, object]:
+    from polytag.inference.predictor import Predictor
     from polytag.models.checkpoint import Checkpoint
-    from polytag.prediction.inference import Predictor
 
     part = load_dataset(Path(data)).split("val")
     predictor = Predictor.load(Checkpoint.read(run), device="cpu")

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from polytag.data.fetch import fetch
     from polytag.data.load import ReadOptions, load_dataset
     from polytag.errors import PolytagError
+    from polytag.inference.predict import predict
+    from polytag.inference.predictor import Predictor
     from polytag.metrics.arrays import evaluate, predictions_from_arrays
     from polytag.metrics.compare import compare
     from polytag.metrics.evaluate import evaluate_predictions
     from polytag.metrics.stream import StreamingAP
     from polytag.metrics.values import Metrics
     from polytag.models.checkpoint import Checkpoint
-    from polytag.prediction.foreign import read_scores
-    from polytag.prediction.images import predict
-    from polytag.prediction.inference import Predictor
-    from polytag.prediction.table import read_predictions, write_predictions
+    from polytag.predictions.read import read_predictions
+    from polytag.predictions.table import write_predictions
     from polytag.report.page import write_report
     from polytag.training.recipes import FINETUNE, PROBE, VELOCITY, Recipe
     from polytag.training.train import resume, train
@@ -41,10 +41,10 @@ _HOMES = {
     "polytag.metrics.evaluate": ("evaluate_predictions",),
     "polytag.metrics.stream": ("StreamingAP",),
     "polytag.models.checkpoint": ("Checkpoint",),
-    "polytag.prediction.foreign": ("read_scores",),
-    "polytag.prediction.inference": ("Predictor",),
-    "polytag.prediction.images": ("predict",),
-    "polytag.prediction.table": ("read_predictions", "write_predictions"),
+    "polytag.predictions.read": ("read_predictions",),
+    "polytag.inference.predictor": ("Predictor",),
+    "polytag.inference.predict": ("predict",),
+    "polytag.predictions.table": ("write_predictions",),
     "polytag.report.page": ("write_report",),
     "polytag.metrics.values": ("Metrics",),
     "polytag.training.recipes": ("FINETUNE", "PROBE", "VELOCITY", "Recipe"),
@@ -77,7 +77,6 @@ __all__ = [
     "predict",
     "predictions_from_arrays",
     "read_predictions",
-    "read_scores",
     "resume",
     "train",
     "write_predictions",

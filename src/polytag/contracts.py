@@ -171,13 +171,13 @@ class Preprocessing:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """Scores of images for classes: where training, prediction and foreign scores end and all judging begins.
+    """Scores of images for classes: where training, prediction and external scores end and all judging begins.
 
     ids            N unique image names
     logit_NC       finite; float32, or float64 where float64 was given; its order is the order that every ranking uses
     target_NC      int8 in {1, 0, -1}; all -1 where no truth is known
     image_paths  N paths as text, "" where no image is at hand
-    checkpoint_id  the first 16 digits of the weights' SHA-256, or "" for foreign scores
+    checkpoint_id  the first 16 digits of the weights' SHA-256, or "" for external scores
     source         what was scored, for people
     calibration    the id of the Calibration that the logits have been through, or "" for none
     scale          what was given: "logit"; "probability", kept in `given_probability_NC` (float64 in [0, 1]) beside logits in

@@ -10,9 +10,10 @@ import pytest
 
 from polytag.data.load import load_dataset
 from polytag.errors import PredictionsError, UsageError
+from polytag.inference.predictor import Predictor
 from polytag.models.checkpoint import Checkpoint
-from polytag.prediction.inference import Predictor
-from polytag.prediction.table import read_predictions, source_in
+from polytag.predictions.read import read_predictions
+from polytag.predictions.table import source_in
 
 
 @pytest.fixture

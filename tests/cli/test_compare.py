@@ -12,7 +12,8 @@ from polytag.cli.compare import run_names
 from polytag.contracts import Predictions
 from polytag.errors import PredictionsError, UsageError
 from polytag.metrics.compare import compare
-from polytag.prediction.table import read_predictions, write_predictions
+from polytag.predictions.read import read_predictions
+from polytag.predictions.table import write_predictions
 
 
 @pytest.fixture(scope="module")

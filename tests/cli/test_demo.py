@@ -6,9 +6,9 @@ import torch
 
 from polytag.data.load import load_dataset
 from polytag.data.scenes import CLASSES, write_scenes
+from polytag.inference.predictor import score_dataset
 from polytag.models.backbone import build_model, linear_head
 from polytag.models.device import Arithmetic
-from polytag.prediction.inference import score_dataset
 from polytag.training.learner import make_optimizer
 from polytag.training.loop import has_head_start
 from polytag.training.recipes import DEMO, RECIPES

@@ -12,7 +12,8 @@ from polytag.cli.evaluate import print_metrics
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
 from polytag.metrics.evaluate import evaluate_predictions
-from polytag.prediction.table import read_predictions, write_predictions
+from polytag.predictions.read import read_predictions
+from polytag.predictions.table import write_predictions
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_no_number_gives_way_in_a_narrow_window(width: int):
     assert max(map(len, lines)) <= width
     for name, mean in metrics.means.items():
         if not name.startswith("top3_"):
-            (line,) = [line for line in lines if line.startswith(f"{name} ")]
+            (line,) = [line for line in lines if line.startswith(f"{name}  ")]
             assert f"{mean.value:.4f}" in line
             assert f"{mean.count:,} {mean.unit}" in line
             assert np.isnan(mean.low) or f"{mean.low:.3f} – {mean.high:.3f}" in line

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from polytag.cli.opening import Asked, open_inspection
+from polytag.cli.opening import OpenOptions, open_inspection
 from polytag.data.images import read_image
 from polytag.data.load import ReadOptions
 from polytag.errors import DataError, PredictionsError, UsageError
@@ -23,7 +23,7 @@ QUIET = Console(quiet=True)
 
 
 def opened(path: Path, **asked: object):
-    return open_inspection(path, Asked(**asked), options=ReadOptions(), errors=QUIET)
+    return open_inspection(path, OpenOptions(**asked), options=ReadOptions(), errors=QUIET)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_run_whose_data_are_gone_is_looked_at_all_the_same(run: Path, tmp_path
     shutil.copytree(run, copy)
     args = (copy / "args.yaml").read_text()
     (copy / "args.yaml").write_text(re.sub(r"^data: .*$", "data: gone", args, flags=re.MULTILINE))
-    inspection = open_inspection(copy, Asked(), options=ReadOptions(), errors=Console(stderr=True))
+    inspection = open_inspection(copy, OpenOptions(), options=ReadOptions(), errors=Console(stderr=True))
     assert inspection.data is None
     assert "note: the run's data set cannot be read" in capsys.readouterr().err
 

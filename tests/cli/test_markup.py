@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from polytag.cli.main import app
 from polytag.contracts import LabelSet, Predictions
-from polytag.prediction.table import write_predictions
+from polytag.predictions.table import write_predictions
 
 NAMES = ("[/b]cat", "[red]dog")
 

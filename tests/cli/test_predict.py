@@ -9,9 +9,9 @@ import pytest
 
 from polytag.data.load import load_dataset
 from polytag.errors import CheckpointError, DataError, UsageError
+from polytag.inference.predict import predict
 from polytag.models.checkpoint import Checkpoint
-from polytag.prediction.images import predict
-from polytag.prediction.table import read_predictions
+from polytag.predictions.read import read_predictions
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import pytest
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, RunError, UsageError
 from polytag.models.checkpoint import Checkpoint
-from polytag.prediction.table import read_predictions, write_predictions
+from polytag.predictions.read import read_predictions
+from polytag.predictions.table import write_predictions
 
 
 @pytest.fixture
@@ -80,10 +81,10 @@ def test_they_are_kept_in_the_run_and_used(mine: Path, colours: Path, tmp_path: 
     # evaluate on the run's predictions decides by them, and says so
     said = polytag("evaluate", mine / "predictions-val.parquet", "--json", tmp_path / "m.json", "--report", tmp_path / "r.html")
     assert f"Decisions by each class's own threshold, from {mine / 'thresholds.json'}, chosen for recall=0.9." in said.stdout
-    judged = json.loads((tmp_path / "m.json").read_text())["per_class"]
+    labelled = json.loads((tmp_path / "m.json").read_text())["per_class"]
     for name, point in values["per_class"].items():
-        assert (judged[name]["threshold"], judged[name]["precision"]) == (point["threshold"], point["precision"])
-        assert judged[name]["recall"] == point["recall"] >= 0.9
+        assert (labelled[name]["threshold"], labelled[name]["precision"]) == (point["threshold"], point["precision"])
+        assert labelled[name]["recall"] == point["recall"] >= 0.9
     page = (tmp_path / "r.html").read_text()
     assert "each class’s own threshold" in page
 
@@ -134,10 +135,10 @@ def test_evaluate_takes_a_file_of_thresholds(tmp_path: Path, polytag: Callable):
     said = polytag("evaluate", scores, "--thresholds", tmp_path / "t.json", "--json", tmp_path / "m.json").stdout
     assert f"Decisions by each class's own threshold, from {tmp_path / 't.json'}." in said
     assert said.splitlines()[0].split()[-1] == "threshold"
-    judged = json.loads((tmp_path / "m.json").read_text())["per_class"]
-    assert [judged[name]["threshold"] for name in ("cat", "dog", "elk")] == [0.9, 0.5, 1.0]
-    assert judged["cat"]["precision"] == 1
-    assert judged["elk"]["precision"] is None
+    labelled = json.loads((tmp_path / "m.json").read_text())["per_class"]
+    assert [labelled[name]["threshold"] for name in ("cat", "dog", "elk")] == [0.9, 0.5, 1.0]
+    assert labelled["cat"]["precision"] == 1
+    assert labelled["elk"]["precision"] is None
     with pytest.raises(UsageError) as error:
         polytag("evaluate", scores, "--thresholds", tmp_path / "t.json", "--threshold", "0.5")
     assert str(error.value) == "two kinds of thresholds\n  got: --threshold and --thresholds\n  expected: one of them"

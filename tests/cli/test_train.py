@@ -17,11 +17,11 @@ from polytag.cli.train import parse_backbone_args
 from polytag.data.load import load_dataset
 from polytag.data.splits import with_validation_split
 from polytag.errors import DataError, UsageError
+from polytag.inference.predictor import Predictor
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.models.backbone import build_model, head_parameters
 from polytag.models.checkpoint import Checkpoint
-from polytag.prediction.inference import Predictor
-from polytag.prediction.table import read_predictions
+from polytag.predictions.read import read_predictions
 from polytag.training.loop import Silent
 from polytag.training.recipes import FINETUNE
 from polytag.training.train import train

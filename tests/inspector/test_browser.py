@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from polytag.cli.main import app as command
-from polytag.cli.opening import Asked, open_inspection
+from polytag.cli.opening import OpenOptions, open_inspection
 from polytag.contracts import Predictions
 from polytag.data.load import ReadOptions
 from polytag.data.scenes import write_scenes
@@ -107,7 +107,7 @@ def visit(
 ) -> Iterator[Visit]:
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
     run = request.getfixturevalue(request.param)
-    inspection = open_inspection(run, Asked(), options=ReadOptions(), errors=Console(quiet=True))
+    inspection = open_inspection(run, OpenOptions(), options=ReadOptions(), errors=Console(quiet=True))
     with live(create_app(inspection)) as server:
         context = browser.new_context(viewport={"width": 1280, "height": 860})
         page = context.new_page()

@@ -365,7 +365,7 @@ def test_looking_at_a_run_without_asking_the_model_imports_no_torch(modelled: In
         "import sys\nfrom pathlib import Path\nimport numpy as np\n"
         "import polytag.inspector.model_routes as routes\n"
         "from polytag.inspector.model_desk import ModelDesk\nfrom polytag.inspector.inspection import Inspection\n"
-        "from polytag.prediction.table import read_predictions\n"
+        "from polytag.predictions.read import read_predictions\n"
         "predictions = read_predictions(sys.argv[1])\n"
         "inspection = Inspection(name='x', review_file=Path('x'), predictions=predictions,\n"
         "                        threshold_C=np.full(3, 0.5), checkpoint=Path('best'))\n"

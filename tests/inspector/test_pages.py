@@ -223,7 +223,7 @@ def test_answers_are_the_reports_numbers(tmp_path: Path):
     metrics = evaluate_predictions(predictions(), threshold=(0.5, 0.25, 0.5, 0.5))
     for _ in range(200):
         answer = client.get("/api/classes").json()
-        if answer["is_judged"]:
+        if answer["is_evaluated"]:
             break
     run = client.get("/api/run").json()
     assert (run["mAP"]["value"], run["mAP"]["low"]) == pytest.approx((metrics.mean_ap.value, metrics.mean_ap.low))

@@ -77,7 +77,7 @@ def test_judging_and_reporting_never_import_torch():
         for path in MODULES
         if room_of(path) in TORCH_FREE_ROOMS
     ]
-    names += ["polytag.prediction.table", "polytag.data.load", "polytag.data.check", "polytag.data.convert", "polytag.data.fetch"]
+    names += ["polytag.predictions.table", "polytag.data.load", "polytag.data.check", "polytag.data.convert", "polytag.data.fetch"]
     assert "torch" not in modules_after("import " + ", ".join(sorted(names)))
 
 

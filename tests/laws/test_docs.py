@@ -268,9 +268,9 @@ def test_the_columns_of_predictions_are_all_listed(at_hand: Path, tmp_path: Path
 
 
 def test_the_names_that_foreign_files_may_use_are_all_listed():
-    from polytag.prediction.foreign_arrays import IDS_KEYS
-    from polytag.prediction.foreign_columns import ID_COLUMNS, SCALE_OF, TRUTH_COLUMNS
-    from polytag.prediction.given import SCALES
+    from polytag.predictions.external_arrays import IDS_KEYS
+    from polytag.predictions.external_columns import ID_COLUMNS, SCALE_OF, TRUTH_COLUMNS
+    from polytag.predictions.raw_scores import SCALES
 
     page = REFERENCE / "predictions.md"
     assert_lists(page, "Names that are known", {*ID_COLUMNS, *TRUTH_COLUMNS, *SCALE_OF, *IDS_KEYS})

@@ -15,11 +15,11 @@ from polytag.data.boxes import Box, boxes_reader
 from polytag.data.images import read_image
 from polytag.data.load import ReadOptions, load_dataset
 from polytag.errors import UsageError
+from polytag.inference.predictor import extract_features, to_input
+from polytag.inference.probe import fit_probe, install_probe
 from polytag.models.backbone import build_model, linear_head
 from polytag.models.device import Arithmetic
 from polytag.models.heatmap import class_activation
-from polytag.prediction.inference import extract_features, to_input
-from polytag.training.probe import fit_probe, install_probe
 
 CPU = Arithmetic(device="cpu", precision="fp32")
 BACKBONES = {  # name: side of the input, side of the map

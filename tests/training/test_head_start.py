@@ -9,10 +9,10 @@ import pytest
 
 from polytag import PROBE, train
 from polytag.data.keeping import kept_files
-from polytag.prediction import kept_features
+from polytag.inference import feature_cache
+from polytag.inference.out_of_fold import out_of_fold_of_run
 from polytag.training import head_start
 from polytag.training.loop import Silent
-from polytag.training.out_of_fold import out_of_fold_of_run
 from polytag.training.recipes import FINETUNE, Recipe
 
 TINY = {"backbone": "test_resnet", "weights": "random", "image_size_px": 32, "device": "cpu"}
@@ -22,7 +22,7 @@ TINY_PROBE = replace(PROBE, **TINY)
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(kept_features, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(feature_cache, "_LEAST_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_other_labels_or_another_seed_use_the_same_features(run_of, monkeypatch)
 def test_suspects_of_a_probe_need_no_second_pass(run_of, tmp_path: Path, monkeypatch):
     run_of("first", TINY_PROBE)
     expected, _ = out_of_fold_of_run(tmp_path / "first", device="cpu")
-    monkeypatch.setattr(kept_features, "extract_features", None)
+    monkeypatch.setattr(feature_cache, "extract_features", None)
     seen: list[int] = []
     again, _ = out_of_fold_of_run(tmp_path / "first", device="cpu", on_batch=seen.append)
     assert (again.logit_NC == expected.logit_NC).all()

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from polytag.data.load import load_dataset
+from polytag.inference.predictor import Scored, score_dataset
 from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
-from polytag.prediction.inference import Scored, score_dataset
-from polytag.prediction.table import read_predictions
+from polytag.predictions.read import read_predictions
 from polytag.training.processes import ALONE, shares
 from polytag.training.recipes import FINETUNE
 from polytag.training.run_folder import RunFolder

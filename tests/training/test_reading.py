@@ -13,7 +13,7 @@ from polytag.data.keeping import kept_files
 from polytag.data.load import load_dataset
 from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
-from polytag.prediction.table import read_predictions
+from polytag.predictions.read import read_predictions
 from polytag.training import reading
 from polytag.training.loop import Silent, make_step
 from polytag.training.reading import open_reading, reading_files

@@ -11,8 +11,8 @@ from PIL import Image
 from polytag.contracts import Preprocessing
 from polytag.data.augment import AUGMENTATIONS, _resize, views
 from polytag.data.images import read_image
+from polytag.inference.predictor import from_files
 from polytag.models.device import Arithmetic
-from polytag.prediction.inference import from_files
 from polytag.training.device_augment import resampling
 from polytag.training.feed import FileFeed, kept_for_training
 from polytag.training.recipes import FINETUNE, Recipe

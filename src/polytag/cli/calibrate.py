@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytag.cli.reading import reads_annotations
-from polytag.cli.scores import Scale, Truth, read_judged_scores
+from polytag.cli.scores import Scale, Truth, read_labelled_scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,7 @@ def calibrate(
         raise UsageError("no calibration to take away", where="--method", got="none, of a file of scores", expected="a run folder")
     raw_path = run / UNCALIBRATED if (run / UNCALIBRATED).is_file() else run / PREDICTIONS
     source = run if found is None else raw_path
-    predictions = read_judged_scores(source, scale=scale, truth=truth, options=options, errors=Console(stderr=True)).predictions
+    predictions = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Console(stderr=True)).predictions
     if predictions.calibration or (found is not None and predictions.checkpoint_id != found.checkpoint.id):
         raise PredictionsError(
             "these are not the scores as the run's model gives them",
@@ -158,8 +158,8 @@ def _keep(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> 
     from polytag.metrics.calibration import keep_decisions
     from polytag.metrics.operating_points import points_at
     from polytag.models.checkpoint import update_checkpoint
-    from polytag.prediction.table import source_in, write_predictions
-    from polytag.prediction.thresholds import FILE, read_thresholds, write_thresholds
+    from polytag.predictions.table import source_in, write_predictions
+    from polytag.predictions.thresholds import FILE, read_thresholds, write_thresholds
 
     checkpoint, path = run.checkpoint, run.folder / FILE
     said = read_thresholds(path, label_set=checkpoint.label_set) if path.is_file() else None

@@ -105,17 +105,17 @@ def _file(path: Path) -> Path:
 
 
 def _read(path: Path, *, scale: str | None, truth: Path | None, options: "ReadOptions") -> "Predictions":
-    from polytag.prediction.foreign import is_own, read_scores
+    from polytag.predictions.read import is_own, read_predictions
 
     file = _file(path)
     if file.is_file() and is_own(file):
         scale = None  # it says itself, and --scores is for the others
-    return read_scores(file, scale=scale or "", truth=truth, options=options)
+    return read_predictions(file, scale=scale or "", truth=truth, options=options)
 
 
 def _thresholds(path: Path, table: "Predictions", threshold: float | None) -> Mapping[str, float]:
     """By class name: the given one for all, those of the run that the predictions lie in, or 0.5."""
-    from polytag.prediction.thresholds import thresholds_beside
+    from polytag.predictions.thresholds import thresholds_beside
 
     found = thresholds_beside(_file(path), table) if threshold is None else None
     if found is None:

@@ -182,9 +182,9 @@ def print_check(console: "Console", found: "DataCheck") -> None:
 def _features(model: Path, dataset: "Dataset", *, cosine: float, on_batch: "Callable[[int], None]") -> "Features":
     from polytag.data.near_groups import Features
     from polytag.errors import UsageError
+    from polytag.inference.feature_cache import features_of
+    from polytag.inference.predictor import Predictor
     from polytag.models.checkpoint import Checkpoint
-    from polytag.prediction.inference import Predictor
-    from polytag.prediction.kept_features import features_of
 
     if not 0 < cosine <= 1:
         raise UsageError("a cosine out of range", where="--least-cosine", got=str(cosine), expected="more than 0 and 1 at most")

@@ -9,7 +9,7 @@ import typer
 
 from polytag.cli.leaks import LeaksOption, leaks_of, leaks_to_json, print_leaks
 from polytag.cli.reading import reads_annotations
-from polytag.cli.scores import Scale, Truth, read_judged_scores
+from polytag.cli.scores import Scale, Truth, read_labelled_scores
 from polytag.cli.slices import Columns, ColumnsFile, print_slices, slices_of
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ def evaluate(
     from polytag import files
     from polytag.metrics.evaluate import evaluate_predictions
 
-    judged = read_judged_scores(predictions, scale=scale, truth=truth, options=options, errors=Console(stderr=True))
-    table = judged.predictions
+    labelled = read_labelled_scores(predictions, scale=scale, truth=truth, options=options, errors=Console(stderr=True))
+    table = labelled.predictions
     chosen, told = _thresholds(predictions, table, threshold=threshold, file=thresholds)
     metrics = evaluate_predictions(table, threshold=chosen)
-    slices = slices_of(judged, slice or (), file=columns, truth=truth, threshold=chosen)
+    slices = slices_of(labelled, slice or (), file=columns, truth=truth, threshold=chosen)
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 120  # a file or a pipe has room for whole lines
@@ -109,7 +109,7 @@ def _thresholds(
 ) -> tuple[float | tuple[float, ...], str]:
     """What decides, and a line that says so where it is not 0.5 or what was typed."""
     from polytag.errors import UsageError
-    from polytag.prediction.thresholds import FILE, read_thresholds, require_fitting, thresholds_beside
+    from polytag.predictions.thresholds import FILE, read_thresholds, require_fitting, thresholds_beside
 
     if threshold is not None and file is not None:
         raise UsageError("two kinds of thresholds", got="--threshold and --thresholds", expected="one of them")

@@ -34,13 +34,13 @@ def grid(
     from rich.console import Console
 
     from polytag import files
-    from polytag.cli.opening import Asked, open_inspection
+    from polytag.cli.opening import OpenOptions, open_inspection
     from polytag.errors import UsageError
     from polytag.report.grids import draw_grid, file_stem
 
     if len(class_names) > 1 and output is not None and output.suffix.lower() == ".png":
         raise UsageError("one file for several classes", where="--output", got=str(output), expected="a folder")
-    asked = Asked(images=images, truth=truth, scale=scale)
+    asked = OpenOptions(images=images, truth=truth, scale=scale)
     predictions = open_inspection(run, asked, options=options, errors=Console(stderr=True)).predictions
     for name in class_names:
         predictions.label_set.index(name)  # a name that is not there is told before anything is drawn

@@ -37,7 +37,7 @@ def inspect(
     """
     from rich.console import Console
 
-    from polytag.cli.opening import Asked, open_inspection
+    from polytag.cli.opening import OpenOptions, open_inspection
     from polytag.errors import UsageError
     from polytag.inspector.memory import return_freed_memory
     from polytag.inspector.server import address_rules, serve
@@ -45,7 +45,7 @@ def inspect(
     if split not in ("val", "train"):
         raise UsageError("unknown split", where="--split", got=repr(split), expected="val or train")
     address_rules(host, token)  # told before anything is read
-    asked = Asked(split=split, beside=beside, images=images, truth=truth, scale=scale, columns=columns)
+    asked = OpenOptions(split=split, beside=beside, images=images, truth=truth, scale=scale, columns=columns)
     errors = Console(stderr=True)
     return_freed_memory()
     inspection = open_inspection(run, asked, options=options, errors=errors)

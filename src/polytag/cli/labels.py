@@ -133,14 +133,14 @@ def _read(
     run: Path, *, split: str, truth: Path | None, scale: str | None, options: "ReadOptions", errors: "Console"
 ) -> "Predictions":
     """Held-out scores with labels: of a run's validation, of its training images out-of-fold, or of any file."""
-    from polytag.cli.scores import read_judged_scores
+    from polytag.cli.scores import read_labelled_scores
     from polytag.errors import UsageError
 
     if split not in ("val", "train"):
         raise UsageError("unknown split", where="--split", got=repr(split), expected="val or train")
     if split == "val":
         file = run / PREDICTIONS if (run / PREDICTIONS).is_file() else run
-        return read_judged_scores(file, scale=scale, truth=truth, options=options, errors=errors).predictions
+        return read_labelled_scores(file, scale=scale, truth=truth, options=options, errors=errors).predictions
     if not run.is_dir() or truth is not None or scale is not None:
         raise UsageError(
             "training images are scored out-of-fold by a run's own model",
@@ -150,7 +150,7 @@ def _read(
         )
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from polytag.training.out_of_fold import out_of_fold_of_run
+    from polytag.inference.out_of_fold import out_of_fold_of_run
 
     columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:

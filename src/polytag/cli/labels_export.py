@@ -185,8 +185,7 @@ def _reviewed_data(run: Path, *, data: Path | None, options: "ReadOptions", name
 
 def _with_ids_of(dataset: "Dataset", decisions: "list[Decision]", *, run: Path) -> "list[Decision]":
     """Under the data set's own ids; a predictions file of polytag's may call an image otherwise, and has its path."""
-    from polytag.prediction.foreign import is_own
-    from polytag.prediction.table import read_predictions
+    from polytag.predictions.read import is_own, read_predictions
 
     if run.is_dir() or not is_own(run):
         return decisions

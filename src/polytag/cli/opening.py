@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from polytag.contracts import Dataset, Predictions
     from polytag.data.load import ReadOptions
     from polytag.inspector.inspection import Beside, Inspection
-    from polytag.prediction.foreign import Judged
+    from polytag.predictions.read import LabelledPredictions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class OpenOptions:
     """What the command line says beside the run or file itself."""
 
     split: str = "val"
@@ -33,27 +33,29 @@ class Asked:
     columns: Path | None = None
 
 
-def open_inspection(path: Path, asked: Asked, *, options: "ReadOptions", errors: "Console") -> "Inspection":
+def open_inspection(path: Path, asked: OpenOptions, *, options: "ReadOptions", errors: "Console") -> "Inspection":
     """Everything the pages show of one run or file; what is missing beside the scores is told in a note, and left out.
 
     Raises PolytagError where the scores themselves cannot be had.
     """
     from polytag.inspector.inspection import Inspection
     from polytag.inspector.review import review_file_of
-    from polytag.prediction.foreign import Judged, read_judged
+    from polytag.predictions.read import LabelledPredictions, read_labelled
 
     is_run = path.is_dir() and (path / "args.yaml").is_file()
     if asked.split != "val" and not is_run:
         raise UsageError("only a run folder has training images", where="--split", got=str(path), expected="a run folder")
     data, data_path, data_options = _data_of_run(path, errors=errors) if is_run else (None, asked.truth, options)
     if is_run and asked.split == "train":
-        judged = Judged(predictions=_training_scores(path, data=data, errors=errors))
+        labelled = LabelledPredictions(predictions=_training_scores(path, data=data, errors=errors))
     else:
-        judged = read_judged(path / PREDICTIONS if is_run else path, scale=asked.scale or "", truth=asked.truth, options=options)
-    for note in judged.notes:
+        labelled = read_labelled(
+            path / PREDICTIONS if is_run else path, scale=asked.scale or "", truth=asked.truth, options=options
+        )
+    for note in labelled.notes:
         _note(errors, note)
-    data = data or judged.dataset
-    predictions = _with_paths(judged.predictions, data=data, images=asked.images)
+    data = data or labelled.dataset
+    predictions = _with_paths(labelled.predictions, data=data, images=asked.images)
     threshold_C, goal = _thresholds(path / PREDICTIONS if is_run else path, predictions)
     return Inspection(
         name=path.resolve().name if path.is_dir() else path.stem,
@@ -69,7 +71,7 @@ def open_inspection(path: Path, asked: Asked, *, options: "ReadOptions", errors:
         data=data,
         data_path=data_path,
         data_options=data_options,
-        column_N=_columns(replace(judged, predictions=predictions), asked),
+        column_N=_columns(replace(labelled, predictions=predictions), asked),
     )
 
 
@@ -92,8 +94,9 @@ def _training_scores(run: Path, *, data: "Dataset | None", errors: "Console") ->
     """Scores of the training images by a model that did not see their labels; kept in the run while that and the labels stay."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from polytag.prediction.table import read_predictions, write_predictions
-    from polytag.training.out_of_fold import out_of_fold_of_run
+    from polytag.inference.out_of_fold import out_of_fold_of_run
+    from polytag.predictions.read import read_predictions
+    from polytag.predictions.table import write_predictions
 
     kept = run / "predictions-train-out-of-fold.parquet"
     if kept.is_file() and kept.stat().st_mtime >= (run / PREDICTIONS).stat().st_mtime:
@@ -139,7 +142,7 @@ def _with_paths(predictions: "Predictions", *, data: "Dataset | None", images: P
 
 
 def _thresholds(path: Path, predictions: "Predictions") -> tuple[np.ndarray, str]:
-    from polytag.prediction.thresholds import thresholds_beside
+    from polytag.predictions.thresholds import thresholds_beside
 
     found = thresholds_beside(path, replace(predictions, source=str(path)))
     if found is None:
@@ -147,30 +150,30 @@ def _thresholds(path: Path, predictions: "Predictions") -> tuple[np.ndarray, str
     return np.asarray(found.thresholds), found.goal
 
 
-def _beside(asked: Asked, *, first: "Predictions", options: "ReadOptions") -> "Beside":
+def _beside(asked: OpenOptions, *, first: "Predictions", options: "ReadOptions") -> "Beside":
     from polytag.inspector.inspection import beside
-    from polytag.prediction.foreign import read_scores
+    from polytag.predictions.read import read_predictions
 
     assert asked.beside is not None
     path = asked.beside
     file = path / PREDICTIONS if (path / PREDICTIONS).is_file() else path
-    second = read_scores(file, scale=asked.scale or "", truth=asked.truth, options=options)
+    second = read_predictions(file, scale=asked.scale or "", truth=asked.truth, options=options)
     return beside(path.resolve().name if path.is_dir() else path.stem, second, first=first)
 
 
-def _columns(judged: "Judged", asked: Asked) -> Mapping[str, Sequence[Any]]:
+def _columns(labelled: "LabelledPredictions", asked: OpenOptions) -> Mapping[str, Sequence[Any]]:
     """The columns of --columns, or else of a table of truth: those with few values, which can be chosen from."""
     from polytag.data.rows import read_table
     from polytag.data.tables import id_column
     from polytag.inspector.ranking import text_of
-    from polytag.prediction.columns import column_values, is_table
+    from polytag.predictions.columns import column_values, is_table
 
     table = asked.columns or (asked.truth if is_table(asked.truth) else None)
     if table is None:
         return {}
-    names = [name for name in read_table(table).columns if name not in judged.predictions.label_set.names]
+    names = [name for name in read_table(table).columns if name not in labelled.predictions.label_set.names]
     key = id_column(names)
-    found = {name: column_values(judged, name, table=table) for name in names if name != key}
+    found = {name: column_values(labelled, name, table=table) for name in names if name != key}
     return {name: values for name, values in found.items() if len({text_of(value) for value in values}) <= 200}
 
 

@@ -11,7 +11,7 @@ from polytag.errors import ImageError, UsageError
 if TYPE_CHECKING:
     from polytag.contracts import Dataset
     from polytag.data.load import ReadOptions
-    from polytag.prediction.images import ImageResult
+    from polytag.inference.predict import ImageResult
 
 
 @reads_annotations
@@ -33,9 +33,9 @@ def predict(
     """
     from rich.console import Console
 
+    from polytag.inference.predict import list_images
+    from polytag.inference.predict import predict as results_of
     from polytag.models.checkpoint import Checkpoint
-    from polytag.prediction.images import list_images
-    from polytag.prediction.images import predict as results_of
 
     console, errors = Console(), Console(stderr=True)
     checkpoint = Checkpoint.read(model)
@@ -69,7 +69,7 @@ def _write(
 ) -> int:
     from rich.progress import track
 
-    from polytag.prediction.table import PredictionsWriter
+    from polytag.predictions.table import PredictionsWriter
 
     ids = [path.as_posix() for path in paths] if dataset is None else dataset.ids
     num_failed = 0

@@ -7,7 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from polytag.data.load import ReadOptions
-    from polytag.prediction.foreign import Judged
+    from polytag.predictions.read import LabelledPredictions
 
 Scale = Annotated[
     str | None,
@@ -21,22 +21,24 @@ Truth = Annotated[
 ]
 
 
-def read_judged_scores(path: Path, *, scale: str | None, truth: Path | None, options: "ReadOptions", errors: "Any") -> "Judged":
+def read_labelled_scores(
+    path: Path, *, scale: str | None, truth: Path | None, options: "ReadOptions", errors: "Any"
+) -> "LabelledPredictions":
     """Scores with their truth; notes go to `errors`, a console. Raises PredictionsError where no label is known."""
     from polytag.errors import PredictionsError
-    from polytag.prediction.foreign import read_judged
+    from polytag.predictions.read import read_labelled
 
-    judged = read_judged(path, scale=scale or "", truth=truth, options=options)
-    for note in judged.notes:
+    labelled = read_labelled(path, scale=scale or "", truth=truth, options=options)
+    for note in labelled.notes:
         errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    if not judged.predictions.has_probabilities:
+    if not labelled.predictions.has_probabilities:
         note = "only the order of these scores means something: every number that needs a probability is undefined"
         errors.print(f"note: {note}", highlight=False, soft_wrap=True)
-    if not (judged.predictions.target_NC >= 0).any():
+    if not (labelled.predictions.target_NC >= 0).any():
         raise PredictionsError(
             "these predictions carry no truth to be judged against",
             where=str(path),
             expected="at least one known label",
             next_step="give --truth DATA, the labelled data set that the images are from",
         )
-    return judged
+    return labelled

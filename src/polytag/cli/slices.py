@@ -12,7 +12,7 @@ from polytag.errors import UsageError
 if TYPE_CHECKING:
     from polytag.metrics.slices import Slices
     from polytag.metrics.values import Mean
-    from polytag.prediction.foreign import Judged
+    from polytag.predictions.read import LabelledPredictions
 
 Columns = Annotated[
     list[str] | None,
@@ -26,11 +26,16 @@ ColumnsFile = Annotated[Path | None, typer.Option("--columns", metavar="FILE.csv
 
 
 def slices_of(
-    judged: "Judged", columns: Sequence[str], *, file: Path | None, truth: Path | None, threshold: float | Sequence[float]
+    labelled: "LabelledPredictions",
+    columns: Sequence[str],
+    *,
+    file: Path | None,
+    truth: Path | None,
+    threshold: float | Sequence[float],
 ) -> "list[Slices]":
     """Slices by each column: of the file, else of the truth where that is a table and has it, else a built-in one."""
     from polytag.metrics.slices import slice_scores
-    from polytag.prediction.columns import BUILT_IN, column_values, has_column, is_table
+    from polytag.predictions.columns import BUILT_IN, column_values, has_column, is_table
 
     if file is not None and not columns:
         raise UsageError("columns without a slice", got="--columns", expected="--slice COLUMN, naming one of them")
@@ -41,8 +46,8 @@ def slices_of(
             table = None
         elif file is None and truth is not None and is_table(truth) and name not in BUILT_IN and has_column(truth, name):
             table = truth
-        value_N = column_values(judged, name, table=table)
-        found.append(slice_scores(judged.predictions, value_N, column=name, threshold=threshold))
+        value_N = column_values(labelled, name, table=table)
+        found.append(slice_scores(labelled.predictions, value_N, column=name, threshold=threshold))
     return found
 
 

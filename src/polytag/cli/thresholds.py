@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytag.cli.reading import reads_annotations
-from polytag.cli.scores import Scale, Truth, read_judged_scores
+from polytag.cli.scores import Scale, Truth, read_labelled_scores
 
 if TYPE_CHECKING:
     from polytag.data.load import ReadOptions
@@ -43,14 +43,14 @@ def thresholds(
     from polytag.cli.runs import PREDICTIONS, of_this_model, open_run
     from polytag.errors import UsageError
     from polytag.metrics.operating_points import Goal, choose_thresholds
-    from polytag.prediction.thresholds import FILE, write_thresholds
+    from polytag.predictions.thresholds import FILE, write_thresholds
 
     chosen_goal = Goal.parse(goal)
     found = open_run(run)
     if on is not None and found is None:
         raise UsageError("--on goes with a run", where="--on", got=str(run), expected="a run folder before it")
     source = run if found is None else on or run / PREDICTIONS
-    predictions = read_judged_scores(source, scale=scale, truth=truth, options=options, errors=Console(stderr=True)).predictions
+    predictions = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Console(stderr=True)).predictions
     if found is not None:
         predictions = of_this_model(found, predictions, where=source)
     points = choose_thresholds(predictions, goal=chosen_goal, confidence=confidence, joint=joint)

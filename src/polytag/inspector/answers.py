@@ -43,7 +43,7 @@ class RunAnswer(BaseModel):
     mAP_beside: MeanAnswer | None = Field(description="The second run's, on the images that both scored.")
     gain: float | None = Field(description="How much more that is than the first run's on the same images.")
     num_shared: int = Field(description="Images that both runs scored.")
-    is_judged: bool = Field(description="Whether intervals and decision numbers are there; they are computed beside the pages.")
+    is_evaluated: bool = Field(description="Whether intervals and decision numbers are there; they are computed beside the pages.")
     version: str = Field(description="Changes with the scores; the parameter v of images and thumbnails, which may then be kept.")
     columns: dict[str, list[str]] = Field(description="Columns to filter by, each with its values; of numbers the first 200.")
 
@@ -68,7 +68,7 @@ class ClassAnswer(BaseModel):
 class ClassesAnswer(BaseModel):
     """All classes, in the order of the label set."""
 
-    is_judged: bool
+    is_evaluated: bool
     classes: list[ClassAnswer]
 
 

@@ -103,7 +103,7 @@ class Looking:
             mAP_beside=mean_answer(judging.ap_beside_C) if judging.ap_beside_C is not None else None,
             gain=mean_answer(judging.gain_C).value if judging.gain_C is not None else None,
             num_shared=len(beside.predictions) if beside else 0,
-            is_judged=metrics is not None,
+            is_evaluated=metrics is not None,
             version=inspection.version,
             columns=self.columns,
         )
@@ -130,7 +130,7 @@ class Looking:
             )
             for c, name in enumerate(inspection.predictions.label_set)
         ]
-        return ClassesAnswer(is_judged=metrics is not None, classes=answers)
+        return ClassesAnswer(is_evaluated=metrics is not None, classes=answers)
 
     def operating(self, class_name: str) -> OperatingAnswer:
         """Counts at every threshold; raises UsageError where the scores are ranks."""

@@ -26,8 +26,8 @@ from polytag.inspector.waiting_line import Busy, WaitingLine
 # Everything that imports torch is imported inside the functions that run in the worker thread: looking at a run must not wait
 # seconds for a library that only these three things need, and looking at scores without a model must not need it at all.
 if TYPE_CHECKING:
-    from polytag.prediction.inference import Predictor
-    from polytag.prediction.neighbours import FeatureTable
+    from polytag.inference.neighbors import FeatureTable
+    from polytag.inference.predictor import Predictor
 
 MAX_WAITING = 8
 _NUM_KEPT = 64  # overlays, of about 20 kB
@@ -154,8 +154,8 @@ class ModelDesk:
     def _heat(self, source: Path | bytes, column: int) -> bytes:
         import torch
 
+        from polytag.inference.predictor import to_input
         from polytag.models.heatmap import class_activation
-        from polytag.prediction.inference import to_input
 
         predictor = self._loaded()
         preprocessing = predictor.checkpoint.preprocessing
@@ -178,9 +178,9 @@ class ModelDesk:
         """The model, loaded by whoever has the turn first; raises CheckpointError."""
         import torch
 
+        from polytag.inference.predictor import Predictor
         from polytag.models.checkpoint import Checkpoint
         from polytag.models.device import num_cores
-        from polytag.prediction.inference import Predictor
 
         torch.set_num_threads(max(1, num_cores() - 1))  # of the calling thread; one core is for the page
         if self._predictor is None:
@@ -232,7 +232,7 @@ class ModelDesk:
             self._num_done = 0
 
     def _saved_or_built(self, data: Dataset) -> "FeatureTable":
-        from polytag.prediction.neighbours import build_features, read_features, save_features
+        from polytag.inference.neighbors import build_features, read_features, save_features
 
         def on_batch(num_images: int) -> None:
             self._num_done += num_images
@@ -249,7 +249,7 @@ class ModelDesk:
         return table
 
     def _look_alikes(self, table: "FeatureTable", data: Dataset, row: int, *, limit: int) -> LookAlikes:
-        from polytag.prediction.neighbours import image_feature, nearest
+        from polytag.inference.neighbors import image_feature, nearest
 
         own_row = int(self._rows_N[row])
         itself = (data.split_N[own_row], data.ids[own_row]) if own_row >= 0 else None

@@ -68,7 +68,7 @@ class ProgressAnswer(BaseModel):
     num_changed: int
     num_confirmed: int
     status: Status
-    num_suspects: int = Field(default=0, description="Given labels that the model disbelieves.")
+    num_suspects: int = Field(default=0, description="RawScores labels that the model disbelieves.")
     num_suspects_decided: int = 0
 
 

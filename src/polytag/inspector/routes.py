@@ -54,7 +54,7 @@ def looking_routes(looking: Looking, thumbnails: Thumbnails) -> APIRouter:
 
     @routes.get("/api/classes")
     def classes() -> ClassesAnswer:
-        """All classes with their numbers; those that take time are null until `is_judged`."""
+        """All classes with their numbers; those that take time are null until `is_evaluated`."""
         return looking.classes()
 
     @routes.get("/api/operating", responses=REFUSED)

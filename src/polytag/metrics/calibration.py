@@ -182,7 +182,7 @@ def _fit_line(
     num_positives = int(positive_N.sum())
     high, low = (num_positives + 1) / (num_positives + 2), 1 / (len(positive_N) - num_positives + 2)
     goal_N = np.where(positive_N, high, low)
-    scale = float(np.abs(logit_N).max()) or 1.0  # foreign scores may be of any size
+    scale = float(np.abs(logit_N).max()) or 1.0  # external scores may be of any size
     column_NF = np.stack([logit_N / scale, np.ones(len(logit_N))][: 2 if with_bias else 1], axis=1)
     weight_F = np.array([start[0] * scale, start[1]])[: column_NF.shape[1]]
 

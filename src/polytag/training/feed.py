@@ -16,8 +16,8 @@ from torch import Tensor
 from polytag.data.augment import AUGMENTATIONS, augmentation, augmented, single_view, training_source, views
 from polytag.data.batches import batches_of_chunks
 from polytag.errors import ImageError
+from polytag.inference.predictor import to_input
 from polytag.models.device import num_cores
-from polytag.prediction.inference import to_input
 from polytag.training.recipes import Recipe
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from polytag.contracts import Dataset
+from polytag.inference.feature_cache import KeptFeatures
+from polytag.inference.predictor import Extracted, extract_features
+from polytag.inference.probe import fit_probe, install_probe
 from polytag.models.device import Arithmetic
-from polytag.prediction.inference import Extracted, extract_features
-from polytag.prediction.kept_features import KeptFeatures
 from polytag.training.loop import Watcher
-from polytag.training.probe import fit_probe, install_probe
 from polytag.training.reading import Reading
 from polytag.training.recipes import Recipe
 from polytag.training.state import State

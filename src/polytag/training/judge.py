@@ -7,13 +7,13 @@ import numpy as np
 
 from polytag import files
 from polytag.contracts import Dataset, Predictions
+from polytag.inference.predictor import Predictor, Source
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.operating_points import points_at
 from polytag.metrics.values import Metrics
 from polytag.models.checkpoint import Checkpoint
-from polytag.prediction.inference import Predictor, Source
-from polytag.prediction.table import write_predictions
-from polytag.prediction.thresholds import write_thresholds
+from polytag.predictions.table import write_predictions
+from polytag.predictions.thresholds import write_thresholds
 from polytag.training.loop import Watcher, validate
 from polytag.training.recipes import Recipe
 from polytag.training.run_folder import Row, RunFolder

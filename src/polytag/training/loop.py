@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from polytag.contracts import Dataset, Predictions
+from polytag.inference.predictor import Source, score_dataset
 from polytag.metrics.ap import mean_average_precision
 from polytag.models.device import Arithmetic
-from polytag.prediction.inference import Source, score_dataset
 from polytag.training.learner import Learner, class_weights, current_rates, set_learning_rates
 from polytag.training.losses import LOSSES
 from polytag.training.processes import ALONE, Processes, shares

@@ -18,8 +18,8 @@ from polytag.data.augment import AUGMENTATIONS, augmentation, single_view, views
 from polytag.data.image_cache import ImageCache, expected_bytes
 from polytag.data.images import read_image
 from polytag.data.keeping import make_room
+from polytag.inference.predictor import Source, from_files, from_reader
 from polytag.models.device import Arithmetic, num_cores
-from polytag.prediction.inference import Source, from_files, from_reader
 from polytag.training.feed import Feed, FileFeed, kept_for_training
 from polytag.training.recipes import Recipe
 from polytag.training.resident import choose_canvas, resident_feed, resident_views, views_bytes

@@ -21,8 +21,8 @@ from polytag.data.augment import AUGMENTATIONS, NUM_VIEWS, augmentation, drawn
 from polytag.data.batches import batches_of_chunks
 from polytag.data.images import read_size
 from polytag.errors import ImageError
+from polytag.inference.predictor import ResidentBatch, Source, to_input
 from polytag.models.device import Arithmetic, num_cores
-from polytag.prediction.inference import ResidentBatch, Source, to_input
 from polytag.training.device_augment import DeviceAugmentation, augmented_on_device, parameters, stacked
 from polytag.training.feed import FeedBatch
 from polytag.training.recipes import Recipe

@@ -18,11 +18,11 @@ from PIL import Image
 
 from polytag.data.augment import augmentation, augmented
 from polytag.data.images import read_image
+from polytag.inference.predictor import apply, run, scoring_batch_size, to_input
 from polytag.models.backbone import build_model, require_input_size
 from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
 from polytag.models.fused import freeze
 from polytag.models.peak import Peak, best_seconds, flop_of_image, measure_peak, wait_for
-from polytag.prediction.inference import apply, run, scoring_batch_size, to_input
 from polytag.training.learner import make_optimizer
 from polytag.training.losses import LOSSES
 from polytag.training.recipes import FINETUNE, Recipe

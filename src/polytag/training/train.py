@@ -16,7 +16,7 @@ from polytag.metrics.values import Metrics
 from polytag.models.backbone import build_model, require_input_size
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
-from polytag.prediction.table import read_predictions
+from polytag.predictions.read import read_predictions
 from polytag.training.head_start import HeadStart
 from polytag.training.judge import judge
 from polytag.training.loop import Interrupted, Silent, Sinks, Watcher, has_head_start, train_loop

@@ -2,8 +2,8 @@
 import { ask } from "./frame.js";
 
 async function waitForNumbers() {
-  const { is_judged } = await ask("/api/run");
-  if (is_judged) location.reload();
+  const { is_evaluated } = await ask("/api/run");
+  if (is_evaluated) location.reload();
   else setTimeout(waitForNumbers, 700);
 }
 if (document.querySelector(".pending")) setTimeout(waitForNumbers, 500);

@@ -1,0 +1,92 @@
+"""Any images in, one result an image out, in constant memory: what `polytag predict` prints and writes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from polytag.contracts import LabelSet
+from polytag.errors import DataError
+from polytag.inference.predictor import Predictor
+from polytag.models.checkpoint import Checkpoint
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # what a folder is searched for
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageResult:
+    """What a model says of one image, or why it could not be read.
+
+    path     as it was given, or found in a folder that was given
+    logit_C  float32; empty where `error` is not ""
+    """
+
+    path: Path
+    logit_C: np.ndarray
+    label_set: LabelSet
+    thresholds: tuple[float, ...]
+    error: str = ""
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Class name -> probability in [0, 1], highest first; empty where the image could not be read."""
+        values = 0.5 * (1 + np.tanh(0.5 * self.logit_C.astype(np.float64)))
+        names = self.label_set.names
+        return {names[column]: float(values[column]) for column in np.argsort(-values, kind="stable")}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes whose probability is above their threshold, highest first."""
+        threshold = dict(zip(self.label_set.names, self.thresholds, strict=True))
+        return tuple(name for name, probability in self.probabilities.items() if probability > threshold[name])
+
+
+def list_images(given: Sequence[str | Path]) -> list[Path]:
+    """Files as given, and for a folder every image under it, sorted; raises DataError where there is none."""
+    found: list[Path] = []
+    for item in map(Path, given):
+        if item.is_dir():
+            found.extend(sorted(path for path in item.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()))
+        else:
+            found.append(item)
+    if not found:
+        raise DataError(
+            "no images to predict on",
+            where=", ".join(str(item) for item in given),
+            expected="image files (" + ", ".join(sorted(SUFFIXES)) + "), or folders that hold some",
+        )
+    return found
+
+
+def predict(
+    model: str | Path | Checkpoint,
+    images: str | Path | Sequence[str | Path],
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Iterator[ImageResult]:
+    """Score images with a checkpoint or run folder, one result an image, in the order given.
+
+    An image that cannot be read gives a result with an `error`; the others are not touched by it. Raises CheckpointError for a
+    model that cannot be loaded and DataError where there is no image at all, before the first result.
+    """
+    checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.read(model)
+    paths = list_images([images] if isinstance(images, str | Path) else images)
+    predictor = Predictor.load(checkpoint, device=device, precision=precision)
+    return _results(predictor, paths)
+
+
+def _results(predictor: Predictor, paths: list[Path]) -> Iterator[ImageResult]:
+    label_set, thresholds = predictor.checkpoint.label_set, predictor.checkpoint.thresholds
+    for scored in predictor.score_files(paths):
+        logits = {int(row): logit_C for row, logit_C in zip(scored.rows, scored.output_ND, strict=True)}
+        errors = {row: error.what for row, error in scored.failures}
+        for row in sorted(logits.keys() | errors.keys()):
+            yield ImageResult(
+                path=paths[row],
+                logit_C=logits.get(row, np.zeros(0, np.float32)),
+                label_set=label_set,
+                thresholds=thresholds,
+                error=errors.get(row, ""),
+            )

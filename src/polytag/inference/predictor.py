@@ -1,0 +1,266 @@
+"""The only inference loop: images -> logits. Training validates with it, `polytag predict` runs it, serving will."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from polytag.calibration import calibrated
+from polytag.contracts import Dataset, Predictions, Preprocessing
+from polytag.data.augment import views
+from polytag.data.batches import Batch, batches_of
+from polytag.data.images import read_image
+from polytag.errors import ImageError
+from polytag.inference.parallel import in_streams
+from polytag.models.checkpoint import Checkpoint
+from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
+from polytag.models.fused import Frozen, freeze
+
+BATCH_SIZE = 16  # of a core: measured, see docs/experiments.md; a constant, so that the same images give the same bits anywhere
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """Outputs of a batch of images: rows (n), output_ND float32, and the (row, error) of images that could not be read."""
+
+    rows: np.ndarray
+    output_ND: np.ndarray
+    failures: tuple[tuple[int, ImageError], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ResidentBatch:
+    """As a `Batch`, where the pixels already are a tensor on the device."""
+
+    rows: np.ndarray
+    pixels_NVHWC: Tensor
+    failures: tuple[tuple[int, ImageError], ...]
+
+
+Source = Callable[[Sequence[int], int], Iterator[Batch | ResidentBatch]]
+"""(rows, batch size) -> the images of these rows as scoring sees them, in order."""
+
+Extracted = tuple[np.ndarray, np.ndarray, tuple[tuple[int, ImageError], ...]]
+"""feature_ND float32, the N rows they are of, and the (row, error) of the images that could not be read."""
+
+
+def from_files(paths: Sequence[Path], preprocessing: Preprocessing) -> Source:
+    """Every image decoded and fitted as it is wanted: the plain way, which every other source must equal to the last bit."""
+    return from_reader(lambda row: views(read_image(paths[row]), preprocessing))
+
+
+def from_reader(read: Callable[[int], np.ndarray]) -> Source:
+    """Views of a row, uint8 V x S x S x 3, from a function that threads may call, such as an ImageCache's `get`."""
+
+    def source(rows: Sequence[int], batch_size: int) -> Iterator[Batch]:
+        return batches_of(rows, batch_size=batch_size, read=read, num_threads=num_cores())
+
+    return source
+
+
+def to_input(pixels_NHWC: Tensor, preprocessing: Preprocessing, device: str) -> Tensor:
+    """n x S x S x 3, 0 to 255, to normalised float32 n x 3 x S x S, channels last in memory, on the device."""
+    shape = pixels_NHWC.shape
+    mean, std = _normalisation(preprocessing.mean, preprocessing.std, shape[1] * shape[2], device)
+    pixels = pixels_NHWC.to(device, non_blocking=True).to(torch.float32, copy=True).flatten(1)
+    return pixels.sub_(mean).div_(std).reshape(shape).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=16)
+def _normalisation(mean: tuple[float, ...], std: tuple[float, ...], num_pixels: int, device: str) -> tuple[Tensor, Tensor]:
+    """Both in grey levels, for every pixel of an image: four times as fast as an inner loop of three.
+
+    Kept on the device: a copy at every batch would wait for it, and cannot be part of a CUDA graph.
+    """
+    with torch.inference_mode(mode=False):
+        return (torch.tensor(mean) * 255).repeat(num_pixels).to(device), (torch.tensor(std) * 255).repeat(num_pixels).to(device)
+
+
+def scoring_batch_size(arithmetic: Arithmetic) -> int:
+    """Images that are scored at once: what fits a processor's caches, or what keeps a GPU busy."""
+    return BATCH_SIZE if arithmetic.device == "cpu" else 16 * BATCH_SIZE
+
+
+def run(
+    forward: Callable[[Tensor], Tensor],
+    paths: Sequence[Path],
+    *,
+    preprocessing: Preprocessing,
+    arithmetic: Arithmetic,
+    batch_size: int | None = None,
+    source: Source | None = None,
+    rows: Sequence[int] | None = None,
+) -> Iterator[Scored]:
+    """Apply a function of normalised images to every path, in order, in bounded memory; views are averaged.
+
+    `forward` maps n x 3 x S x S to n x D: a model's logits, or a backbone's features. On the processor each core has a batch of its
+    own, so threads call it. `source` is where images come from, by default the files, and `rows` which of them, by default all.
+    """
+    source = source or from_files(paths, preprocessing)
+    ready = source(range(len(paths)) if rows is None else rows, batch_size or scoring_batch_size(arithmetic))
+
+    def score(batch: Batch | ResidentBatch) -> Scored:
+        output_ND = np.zeros((0, 0), np.float32)
+        if len(batch.rows):
+            output_ND = apply(forward, batch.pixels_NVHWC, preprocessing=preprocessing, arithmetic=arithmetic)
+        return Scored(rows=batch.rows, output_ND=output_ND, failures=batch.failures)
+
+    if arithmetic.device == "cpu":
+        yield from in_streams(score, ready, num_streams=torch.get_num_threads())
+    else:
+        yield from map(score, ready)
+
+
+def apply(
+    forward: Callable[[Tensor], Tensor],
+    pixels_NVHWC: np.ndarray | Tensor,
+    *,
+    preprocessing: Preprocessing,
+    arithmetic: Arithmetic,
+) -> np.ndarray:
+    """float32 N x D of N images as uint8 views of the input size, at least one; the outputs of an image's views averaged."""
+    num_images, num_views = pixels_NVHWC.shape[:2]
+    pixels = pixels_NVHWC if isinstance(pixels_NVHWC, Tensor) else torch.from_numpy(pixels_NVHWC)
+    with torch.inference_mode(), arithmetic.autocast():
+        output = forward(to_input(pixels.flatten(0, 1), preprocessing, arithmetic.device))
+    return output.float().reshape(num_images, num_views, -1).mean(dim=1).cpu().numpy()
+
+
+def extract_features(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    preprocessing: Preprocessing,
+    arithmetic: Arithmetic,
+    batch_size: int | None = None,
+    source: Source | None = None,
+    on_batch: Callable[[int], None] = lambda num_images: None,
+) -> Extracted:
+    """Pooled features of every image that can be read: feature_ND float32, its rows, and the (row, error) of the others."""
+    frozen = freeze(model, arithmetic=arithmetic, image_size_px=preprocessing.image_size_px)
+    rows: list[np.ndarray] = []
+    outputs: list[np.ndarray] = []
+    failures: list[tuple[int, ImageError]] = []
+    for scored in run(
+        frozen.features, dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic, batch_size=batch_size, source=source
+    ):
+        failures.extend(scored.failures)
+        on_batch(len(scored.rows) + len(scored.failures))
+        if len(scored.rows):
+            rows.append(scored.rows)
+            outputs.append(scored.output_ND)
+    index = np.concatenate(rows) if rows else np.zeros(0, np.int64)
+    return (np.concatenate(outputs) if outputs else np.zeros((0, 0), np.float32)), index, tuple(failures)
+
+
+def score_dataset(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    preprocessing: Preprocessing,
+    arithmetic: Arithmetic,
+    batch_size: int | None = None,
+    checkpoint_id: str = "",
+    source: Source | None = None,
+    shard: tuple[int, int] = (0, 1),
+    gather: Callable[[Sequence[Scored]], Sequence[Scored]] = lambda scored: scored,
+    on_batch: Callable[[Scored], None] = lambda scored: None,
+) -> Predictions:
+    """Predictions of a model (on the device, left in evaluation mode) over a data set; images that cannot be read are left out.
+
+    `shard` (k, n): this process scores every n-th batch, beginning with the k-th, and `gather` gives the batches of all n. Batches
+    are those of one process, so are their bits, and no image is scored twice to make shares equal.
+    """
+    batch_size = batch_size or scoring_batch_size(arithmetic)
+    rows = _rows_of_shard(len(dataset), batch_size=batch_size, shard=shard)
+    own: list[Scored] = []
+    for scored in run(
+        freeze(model, arithmetic=arithmetic, image_size_px=preprocessing.image_size_px).logits,
+        dataset.paths,
+        preprocessing=preprocessing,
+        arithmetic=arithmetic,
+        batch_size=batch_size,
+        source=source,
+        rows=rows,
+    ):
+        on_batch(scored)
+        own.append(scored)
+    parts = [scored for scored in gather(own) if len(scored.rows)]
+    index = np.concatenate([scored.rows for scored in parts]) if parts else np.zeros(0, np.int64)
+    order = np.argsort(index, kind="stable")
+    kept = dataset.take(index[order])
+    num_classes = len(dataset.label_set)
+    logit_NC = np.concatenate([scored.output_ND for scored in parts]) if parts else np.zeros((0, num_classes), np.float32)
+    return Predictions(
+        ids=kept.ids,
+        logit_NC=logit_NC[order],
+        target_NC=kept.target_NC,
+        label_set=dataset.label_set,
+        image_paths=tuple(str(path) for path in kept.paths),
+        checkpoint_id=checkpoint_id,
+        source=dataset.source,
+    )
+
+
+def _rows_of_shard(num_rows: int, *, batch_size: int, shard: tuple[int, int]) -> list[int]:
+    """The rows of every n-th batch; only the last batch of all is short, so batching these rows anew gives the same batches."""
+    first, every = shard
+    starts = range(first * batch_size, num_rows, every * batch_size)
+    return [row for start in starts for row in range(start, min(start + batch_size, num_rows))]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictor:
+    """A checkpoint made ready to score: the model loaded once, on the chosen device."""
+
+    checkpoint: Checkpoint
+    model: nn.Module
+    arithmetic: Arithmetic
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "auto") -> "Predictor":
+        """Load the weights; raises CheckpointError where they are damaged, UsageError for a device that is not there."""
+        arithmetic = choose_arithmetic(device, precision)
+        return cls(checkpoint=checkpoint, model=checkpoint.load_model().to(arithmetic.device), arithmetic=arithmetic)
+
+    @cached_property
+    def frozen(self) -> Frozen:
+        """The model as scoring runs it."""
+        return freeze(self.model, arithmetic=self.arithmetic, image_size_px=self.checkpoint.preprocessing.image_size_px)
+
+    def score(self, dataset: Dataset) -> Predictions:
+        """Predictions over a data set, calibrated if the checkpoint is; raises CheckpointError for another class list."""
+        self.checkpoint.require_labels(dataset.label_set)
+        predictions = score_dataset(
+            self.model,
+            dataset,
+            preprocessing=self.checkpoint.preprocessing,
+            arithmetic=self.arithmetic,
+            checkpoint_id=self.checkpoint.id,
+        )
+        return calibrated(predictions, self.checkpoint.calibration)
+
+    def score_image(self, image: Image.Image) -> np.ndarray:
+        """float32 logits, C, of one upright RGB image, calibrated if the checkpoint is."""
+        logit_NC = apply(
+            self.frozen.logits,
+            views(image, self.checkpoint.preprocessing)[None],
+            preprocessing=self.checkpoint.preprocessing,
+            arithmetic=self.arithmetic,
+        )
+        calibration = self.checkpoint.calibration
+        return (logit_NC if calibration is None else calibration.apply(logit_NC))[0]
+
+    def score_files(self, paths: Sequence[Path]) -> Iterator[Scored]:
+        """Logits of images, calibrated if the checkpoint is, batch by batch, in constant memory."""
+        calibration = self.checkpoint.calibration
+        for scored in run(self.frozen.logits, paths, preprocessing=self.checkpoint.preprocessing, arithmetic=self.arithmetic):
+            if calibration is None or not len(scored.rows):
+                yield scored
+            else:
+                yield replace(scored, output_ND=calibration.apply(scored.output_ND))

@@ -1,1 +1,0 @@
-"""Checkpoint and images in, Predictions out: the only inference loop, and the table that keeps its results."""

@@ -1,0 +1,150 @@
+"""A value for each scored image, to slice by: what is known of the data set, or any column of a table that is keyed by id."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from polytag.contracts import PRESENT, Predictions
+from polytag.data.images import read_size
+from polytag.data.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES, Table, read_table
+from polytag.data.tables import first_of, id_column
+from polytag.errors import ImageError, PredictionsError, UsageError
+from polytag.predictions.external_columns import ID_COLUMNS
+from polytag.predictions.joining import nearest
+from polytag.predictions.read import LabelledPredictions
+
+_TABLES = (*CSV_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES)
+
+
+def column_values(labelled: LabelledPredictions, name: str, *, table: Path | None = None) -> list[str | float | None]:
+    """N values, None where an image has none.
+
+    With `table`, a column of that CSV, Parquet or JSON Lines file, whose rows are found by id; numbers where all of its cells are.
+    Without, one of BUILT_IN. Raises UsageError for a column that is not there, PredictionsError where no image is in the table.
+    """
+    if table is not None:
+        return _from_table(labelled.predictions, name, path=table)
+    if name not in BUILT_IN:
+        raise UsageError(
+            "unknown column to slice by",
+            where="--slice",
+            got=repr(name) + nearest(name, list(BUILT_IN)),
+            expected="one of " + ", ".join(BUILT_IN) + ", or with --columns FILE a column of that file",
+        )
+    return BUILT_IN[name](labelled)
+
+
+def is_table(path: Path | None) -> bool:
+    """Whether a file is of a kind that columns can be read from."""
+    return path is not None and path.is_file() and path.suffix.lower() in _TABLES
+
+
+def has_column(path: Path, name: str) -> bool:
+    """Whether a table has a column of this name."""
+    return name in read_table(path).columns
+
+
+def _num_labels(labelled: LabelledPredictions) -> list[str | float | None]:
+    return [float(number) for number in (labelled.predictions.target_NC == PRESENT).sum(axis=1)]
+
+
+def _split(labelled: LabelledPredictions) -> list[str | float | None]:
+    if labelled.dataset is None or labelled.row_N is None:
+        raise UsageError(
+            "the splits of these images are not known",
+            where="--slice split",
+            got="predictions without a data set",
+            expected="--truth DATA, a data set with splits",
+        )
+    splits: dict[str, list[str]] = {}
+    for name, split in zip(labelled.dataset.ids, labelled.dataset.split_N, strict=True):
+        splits.setdefault(name, []).append(split)
+    return [" and ".join(splits[labelled.dataset.ids[row]]) for row in labelled.row_N.tolist()]
+
+
+def _source(labelled: LabelledPredictions) -> list[str | float | None]:
+    return [str(path.parent) if path else None for path in _paths(labelled)]
+
+
+def _size(labelled: LabelledPredictions) -> list[str | float | None]:
+    values: list[str | float | None] = []
+    first_error: ImageError | None = None
+    for path in _paths(labelled):
+        try:
+            width_px, height_px = read_size(path) if path else (0, 0)
+        except ImageError as error:
+            first_error = first_error or error
+            width_px = height_px = 0
+        values.append(float(width_px * height_px) or None)
+    if all(value is None for value in values):
+        raise PredictionsError(
+            "the sizes of these images cannot be told",
+            where="--slice size",
+            got=first_error.what + ": " + first_error.where if first_error else "predictions without paths of images",
+            expected="images that can be opened",
+            next_step="give --truth DATA with its images, or sizes in a table with --columns",
+        )
+    return values
+
+
+def _paths(labelled: LabelledPredictions) -> Sequence[Path | None]:
+    """Paths as the data set knows them, or else the predictions."""
+    if labelled.dataset is not None and labelled.row_N is not None:
+        return [labelled.dataset.paths[row] for row in labelled.row_N]
+    return [Path(path) if path else None for path in labelled.predictions.image_paths]
+
+
+BUILT_IN: Mapping[str, Callable[[LabelledPredictions], list[str | float | None]]] = {
+    "num_labels": _num_labels,
+    "size": _size,
+    "source": _source,
+    "split": _split,
+}
+"""num_labels: present labels of the image; size: its width times height in pixels; source: the folder it lies in; split."""
+
+
+def _from_table(predictions: Predictions, name: str, *, path: Path) -> list[str | float | None]:
+    table = read_table(path)
+    there = list(table.columns)
+    if name not in there:
+        raise UsageError(
+            "unknown column to slice by",
+            where=f"{path}:1",
+            got=repr(name) + nearest(name, there),
+            expected="one of " + ", ".join(there[:20]) + (", ..." if len(there) > 20 else ""),
+        )
+    key = first_of(there, ID_COLUMNS) or id_column(there)
+    if not key:
+        raise PredictionsError(
+            "no column of image ids", where=f"{path}:1", got=", ".join(there), expected="one of " + ", ".join(ID_COLUMNS)
+        )
+    row_of: dict[str, int] = {}
+    for row, cell in enumerate(table.columns[key]):
+        first = row_of.setdefault(str(cell), row)
+        if first != row:
+            raise PredictionsError(
+                "an image id is given twice",
+                where=table.where(row),
+                got=f"{cell!r}",
+                expected="every id once in a table of columns",
+            )
+    if not any(name in row_of for name in predictions.ids):
+        raise PredictionsError(
+            "none of the scored images is in the table of columns",
+            where=str(path),
+            got=f"ids in {key!r} such as {', '.join(list(row_of)[:3])}",
+            expected=f"ids such as {', '.join(predictions.ids[:3])}",
+        )
+    cells = _typed(table, name)
+    return [cells[row_of[image]] if image in row_of else None for image in predictions.ids]
+
+
+def _typed(table: Table, name: str) -> list[str | float | None]:
+    """Numbers where every cell that holds something is one; else texts."""
+    texts = [None if cell is None or str(cell).strip() == "" else str(cell).strip() for cell in table.columns[name]]
+    try:
+        numbers = [None if text is None else float(text) for text in texts]
+    except ValueError:
+        return list(texts)
+    return list(numbers) if all(number is None or np.isfinite(number) for number in numbers) else list(texts)

@@ -1,0 +1,282 @@
+"""Scores in tables that other programs wrote: CSV, Parquet and JSON Lines. docs/reference/predictions.md shows every layout."""
+
+import csv
+import re
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from polytag.contracts import UNKNOWN
+from polytag.data.listing import read_text
+from polytag.data.load import ReadOptions
+from polytag.data.rows import Table, delimiter_of, named_index, read_table
+from polytag.data.tables import first_of, label_lists, target_column
+from polytag.errors import PredictionsError
+from polytag.predictions.external_columns import (
+    ID_COLUMNS,
+    OWN_JSONL,
+    SCALE_OF,
+    TRUTH_COLUMNS,
+    Roles,
+    fitting,
+    refuse_twice,
+    roles_of,
+)
+from polytag.predictions.joining import nearest
+from polytag.predictions.raw_scores import RawScores, targets_of_lists
+
+# ---- CSV ----
+
+
+def read_csv_scores(path: Path, *, options: ReadOptions, has_external_truth: bool) -> RawScores:
+    """A row an image and a column a class, numbers turned into float64 as they are read, so that no text is kept.
+
+    With a truth beside the file, what it holds of its own is passed over.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter_of(first), strict=True)
+            return _read_csv(path, reader, options=options, has_external_truth=has_external_truth)
+    except UnicodeDecodeError:
+        read_text(path)  # tells the line
+        raise
+    except csv.Error as error:
+        raise PredictionsError("malformed CSV", where=str(path), got=str(error), expected="CSV") from error
+
+
+def _read_csv(path: Path, reader: Any, *, options: ReadOptions, has_external_truth: bool) -> RawScores:
+    names = named_index([name.strip() for name in next((row for row in reader if row), [])])
+    refuse_twice(names, where=f"{path}:1")
+    roles = roles_of(names, options=options, has_external_truth=has_external_truth, where=f"{path}:1")
+    at = {name: position for position, name in enumerate(names)}
+    kept = [name for name in (roles.id, roles.image, roles.labels, *roles.truths.values()) if name]
+    kept = list(dict.fromkeys(kept))
+    scores_of, kept_of = _picker([at[name] for name in roles.scores.values()]), _picker([at[name] for name in kept])
+    error_at = at[roles.error] if roles.error else None
+    values = array("d")
+    cells: list[Sequence[str]] = []
+    line_N: list[int] = []
+    begins = reader.line_num + 1
+    for row in reader:
+        line, begins = begins, reader.line_num + 1
+        if not row:
+            continue
+        if len(row) != len(names):
+            raise PredictionsError(
+                "a row does not fit the header",
+                where=f"{path}:{line}",
+                got=f"{len(row)} fields",
+                expected=f"{len(names)}, as in the first line",
+            )
+        if error_at is not None and row[error_at]:
+            continue  # an image that could not be read has no scores
+        try:
+            values.extend(map(float, scores_of(row)))
+        except ValueError:
+            raise _not_a_number(row, at, roles, where=f"{path}:{line}") from None
+        cells.append(kept_of(row))
+        line_N.append(line)
+    columns = dict(zip(kept, list(zip(*cells, strict=True)) or [()] * len(kept), strict=True))
+    table = Table(path=path, columns=columns, line_N=line_N)
+    value_NC = np.frombuffer(values, np.float64).reshape(len(line_N), len(roles.scores))
+    return _raw_scores(table, roles, value_NC, options=options)
+
+
+def _picker(positions: Sequence[int]) -> Callable[[Sequence[str]], Sequence[str]]:
+    """As itemgetter, but always a sequence."""
+    if positions and positions == list(range(positions[0], positions[-1] + 1)):
+        part = slice(positions[0], positions[-1] + 1)
+        return lambda row: row[part]
+    if len(positions) < 2:
+        return lambda row: [row[position] for position in positions]
+    return itemgetter(*positions)
+
+
+def _not_a_number(row: Sequence[str], at: Mapping[str, int], roles: Roles, *, where: str) -> PredictionsError:
+    for name in roles.scores.values():
+        cell = row[at[name]]
+        try:
+            float(cell)
+        except ValueError:
+            comma = re.fullmatch(r"\s*-?\d+,\d+\s*", cell)
+            return PredictionsError(
+                "a score is missing" if not cell.strip() else "a score is not a number",
+                where=where,
+                got=f"{cell!r} in column {name!r}",
+                expected="a number" + (" with a decimal point" if comma else ""),
+                next_step="if this column is no class, remove it, or name each class column with --class-column",
+            )
+    raise AssertionError("every cell is a number")
+
+
+# ---- Parquet ----
+
+
+def read_parquet_scores(path: Path, *, options: ReadOptions, has_external_truth: bool) -> RawScores:
+    """A table without polytag's header: the columns that CSV has, with values in place of texts."""
+    table = pq.ParquetFile(path).read()
+    names = table.column_names
+    refuse_twice(names, where=str(path))
+    names.sort(key=lambda name: not name.startswith("__index_level_"))  # pandas writes its index last
+    roles = roles_of(names, options=options, has_external_truth=has_external_truth, where=str(path))
+    columns = [_numbers(table[name], name=name, path=path) for name in roles.scores.values()]
+    kept = dict.fromkeys(name for name in (roles.id, roles.image, roles.labels, *roles.truths.values()) if name)
+    cells = {name: table[name].to_pylist() for name in kept}
+    own = Table(path=path, columns=cells, line_N=range(1, table.num_rows + 1))
+    return _raw_scores(own, roles, np.stack(columns, axis=1), options=options)
+
+
+def _numbers(column: pa.ChunkedArray, *, name: str, path: Path) -> np.ndarray:
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise PredictionsError(
+            "a score is not a number",
+            where=str(path),
+            got=f"a column {name!r} of {column.type}",
+            expected="a column of numbers for each class",
+            next_step="if this column is no class, remove it, or name each class column with --class-column",
+        )
+    value_N = np.asarray(column.to_numpy())
+    return value_N if value_N.dtype == np.float32 else value_N.astype(np.float64)
+
+
+# ---- JSON Lines ----
+
+
+def read_jsonl_scores(path: Path, *, options: ReadOptions, has_external_truth: bool) -> RawScores:
+    """An object a line, with a score for each class by name."""
+    table = read_table(path)
+    names = list(table.columns)
+    own = frozenset(names) == OWN_JSONL
+    key = first_of(names, tuple(SCALE_OF))
+    if not key:
+        raise PredictionsError(
+            "no scores in the lines",
+            where=str(path),
+            got=", ".join(names) or "no line",
+            expected="one of " + ", ".join(SCALE_OF),
+        )
+    options = fitting(options, names, where=f"{path}:1", has_external_truth=has_external_truth)
+    id = "id" if own else options.image_column or first_of(names, ID_COLUMNS)
+    labels = ""
+    if not own and not has_external_truth:
+        labels = options.labels_column or first_of([name for name in names if name != key], TRUTH_COLUMNS)
+    rows = [row for row in range(len(table)) if not (own and table.columns["error"][row])]
+    columns = {name: [table.columns[name][row] for row in rows] for name in (id, key, labels, *(("image",) if own else ())) if name}
+    table = Table(path=path, columns=columns, line_N=[table.line_N[row] for row in rows])
+    classes, value_NC = _objects(table, key)
+    roles = Roles(
+        id=id,
+        image="image" if own else "",
+        error="",
+        labels=labels,
+        scores={name: name for name in classes},
+        truths={},
+        scale=SCALE_OF[key.lower()],
+    )
+    return _raw_scores(table, roles, value_NC, options=options)
+
+
+def _objects(table: Table, key: str) -> tuple[list[str], np.ndarray]:
+    """Classes in the order of the first line, and float64 N x C."""
+    classes: list[str] = []
+    values = array("d")
+    for row, scores in enumerate(table.columns[key]):
+        if not isinstance(scores, dict) or not scores:
+            raise PredictionsError(
+                "an image without scores",
+                where=table.where(row),
+                got=f"{key}: {str(scores)[:80]}",
+                expected="an object with a number for each class",
+            )
+        classes = classes or list(scores)
+        if len(scores) != len(classes) or any(name not in scores for name in classes):
+            missing, surplus = [name for name in classes if name not in scores], [name for name in scores if name not in classes]
+            raise PredictionsError(
+                "a line has other classes than the first",
+                where=table.where(row),
+                got="; ".join(
+                    f"{what} " + ", ".join(name + nearest(name, others) for name in found)
+                    for what, found, others in (("lacks", missing, surplus), ("has beside them", surplus, missing))
+                    if found
+                ),
+                expected="a score for " + ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else ""),
+            )
+        for name in classes:
+            score = scores[name]
+            if not isinstance(score, int | float) or isinstance(score, bool):
+                raise PredictionsError(
+                    "a score is not a number", where=table.where(row), got=f"{score!r} for class {name!r}", expected="a number"
+                )
+            values.append(score)
+    return classes, np.frombuffer(values, np.float64).reshape(len(table), len(classes))
+
+
+# ---- what they share ----
+
+
+def _raw_scores(table: Table, roles: Roles, value_NC: np.ndarray, *, options: ReadOptions) -> RawScores:
+    classes = list(roles.scores)
+    target_NC = None
+    if roles.labels and any(isinstance(cell, dict) for cell in table.columns[roles.labels]):
+        target_NC = _target_objects(table, roles.labels, classes)
+    elif roles.labels:
+        lists = label_lists(table, roles.labels, options.separator)
+        target_NC = targets_of_lists(lists, classes=classes, where=table.where)
+    elif roles.truths:
+        target_NC = np.array([target_column(table, roles.truths[name]) for name in classes], np.int8).T
+    names = (
+        [_id(table, roles.id, row) for row in range(len(table))] if roles.id else [f"row {row + 1}" for row in range(len(table))]
+    )
+    paths = tuple(str(cell or "") for cell in table.columns[roles.image]) if roles.image else ()
+    return RawScores(
+        source=str(table.path),
+        ids=names,
+        classes=classes,
+        value_NC=value_NC,
+        target_NC=target_NC,
+        where=table.where,
+        scale=roles.scale,
+        image_paths=_found(paths, table.path.parent),
+    )
+
+
+def _found(paths: tuple[str, ...], folder: Path) -> tuple[str, ...]:
+    """Paths of images as the file gives them, seen from the working folder or from the file's own."""
+    if not paths or Path(paths[0]).exists() or not (folder / paths[0]).exists():
+        return paths
+    return tuple(str(folder / path) if path else "" for path in paths)
+
+
+def _id(table: Table, column: str, row: int) -> str:
+    cell = table.columns[column][row]
+    text = "" if cell is None else str(cell)
+    if not text.strip():
+        raise PredictionsError(
+            "a row without an image id",
+            where=table.where(row),
+            got=f"{cell!r} in column {column!r}",
+            expected="an id in every row",
+        )
+    return text
+
+
+def _target_objects(table: Table, column: str, classes: Sequence[str]) -> np.ndarray:
+    """Truth as an object of 1, 0 and -1 by class, or null."""
+    cells = [cell if isinstance(cell, dict) else {} for cell in table.columns[column]]
+    for row, cell in enumerate(cells):
+        for name in cell:
+            if name not in classes:
+                targets_of_lists([[name]], classes=classes, where=lambda _, row=row: table.where(row))
+    by_class = Table(path=table.path, columns={name: [cell.get(name) for cell in cells] for name in classes}, line_N=table.line_N)
+    target_NC = np.full((len(cells), len(classes)), UNKNOWN, np.int8)
+    for position, name in enumerate(classes):
+        target_NC[:, position] = target_column(by_class, name)
+    return target_NC

@@ -1,0 +1,148 @@
+"""What another program gave, checked once and made Predictions: finite numbers, unique ids, and a scale that was said.
+
+Shapes: N images, C classes. No scale is ever guessed from the values: a file's header says it, or the reader does.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polytag.contracts import ABSENT, PRESENT, SCALES, UNKNOWN, LabelSet, Predictions
+from polytag.errors import PredictionsError, UsageError
+from polytag.metrics.logits import logits_of
+from polytag.predictions.joining import nearest
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RawScores:
+    """Scores as a file holds them, not checked yet.
+
+    value_NC       float32 or float64
+    target_NC      1, 0, -1; None where the file has no truth
+    scale          what the file says of its numbers: one of SCALES, or "" where it says nothing
+    is_custom      the scale is only the custom of the format, which the reader may overrule
+    where          the place of a row, for errors
+    """
+
+    source: str
+    ids: Sequence[str]
+    classes: Sequence[str]
+    value_NC: np.ndarray
+    target_NC: np.ndarray | None
+    where: Callable[[int], str]
+    scale: str = ""
+    is_custom: bool = False
+    image_paths: tuple[str, ...] = ()
+
+
+def to_predictions(raw: RawScores, *, scale: str) -> Predictions:
+    """Checked Predictions; `scale` is what the reader said, "" for nothing.
+
+    Raises UsageError where nobody says what the numbers are, PredictionsError where what was said cannot be, for a NaN or infinite
+    score, a probability outside [0, 1], an id given twice and a file without an image.
+    """
+    scale = _scale(raw, scale)
+    if not len(raw.ids):
+        raise PredictionsError("no scored image in the file", where=raw.source, expected="a row an image")
+    _require_once(raw)
+    _require(raw, np.isfinite(raw.value_NC), what="a score is not a finite number", expected="a finite number for every class")
+    value_NC, probability_NC = raw.value_NC, None
+    if scale == "probability":
+        _require(
+            raw,
+            (value_NC >= 0) & (value_NC <= 1),
+            what="a probability outside 0 to 1",
+            expected="numbers from 0 to 1",
+            next_step="if these are scores before the sigmoid, say --scores logit",
+        )
+        probability_NC = np.asarray(value_NC, np.float64)
+        value_NC = logits_of(probability_NC)
+    target_NC = np.full(value_NC.shape, UNKNOWN, np.int8) if raw.target_NC is None else raw.target_NC
+    return Predictions(
+        ids=tuple(raw.ids),
+        logit_NC=value_NC,
+        target_NC=target_NC,
+        label_set=LabelSet(names=tuple(raw.classes)),
+        image_paths=raw.image_paths,
+        source=raw.source,
+        scale=scale,
+        given_probability_NC=probability_NC,
+    )
+
+
+def targets_of_lists(lists: Sequence[Sequence[str] | None], *, classes: Sequence[str], where: Callable[[int], str]) -> np.ndarray:
+    """int8 N x C: named labels are PRESENT, others ABSENT; a null list leaves all UNKNOWN. PredictionsError for another name."""
+    target_NC = np.full((len(lists), len(classes)), ABSENT, np.int8)
+    column = {name: number for number, name in enumerate(classes)}
+    for row, labels in enumerate(lists):
+        if labels is None:
+            target_NC[row] = UNKNOWN
+            continue
+        for name in labels:
+            if name not in column:
+                raise PredictionsError(
+                    "a label of the truth is no class of the scores",
+                    where=where(row),
+                    got=repr(name) + nearest(name, classes),
+                    expected="one of " + ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else ""),
+                    next_step="spell it as the scores do; if another text parts the labels, say it with --separator",
+                )
+            target_NC[row, column[name]] = PRESENT
+    return target_NC
+
+
+def _scale(raw: RawScores, said: str) -> str:
+    if said and said not in SCALES:
+        raise UsageError("unknown scale of scores", where="--scores", got=repr(said), expected="one of " + ", ".join(SCALES))
+    if not said and not raw.scale:
+        finite = raw.value_NC[np.isfinite(raw.value_NC)]
+        raise UsageError(
+            "the file does not say what its scores are",
+            where=raw.source,
+            got=f"numbers from {finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no number",
+            expected="--scores probability (0 to 1), --scores logit (before the sigmoid) "
+            "or --scores rank (anything of which only the order means something)",
+            next_step="ask whoever made the file; polytag does not guess it from the values",
+        )
+    if said and raw.scale and not raw.is_custom and said != raw.scale:
+        raise UsageError(
+            "the file says otherwise of its scores",
+            where=raw.source,
+            got=f"--scores {said}",
+            expected=raw.scale,
+            next_step="leave --scores out",
+        )
+    return said or raw.scale
+
+
+def _require(raw: RawScores, good_NC: np.ndarray, *, what: str, expected: str, next_step: str = "") -> None:
+    if good_NC.all():
+        return
+    row, column = (int(index) for index in np.argwhere(~good_NC)[0])
+    num_bad = int((~good_NC).sum())
+    more = f", and {num_bad - 1:,} more" if num_bad > 1 else ""
+    raise PredictionsError(
+        what,
+        where=raw.where(row),
+        got=f"{raw.value_NC[row, column]:.9g} for image {raw.ids[row]!r}, class {raw.classes[column]!r}{more}",
+        expected=expected,
+        next_step=next_step,
+    )
+
+
+def _require_once(raw: RawScores) -> None:
+    if len(set(raw.ids)) == len(raw.ids):
+        return
+    seen: dict[str, int] = {}
+    for row, name in enumerate(raw.ids):
+        first = seen.setdefault(name, row)
+        if first != row:
+            num_twice = len(raw.ids) - len(set(raw.ids))
+            more = f"; {num_twice:,} rows repeat an id" if num_twice > 1 else ""
+            raise PredictionsError(
+                "an image id is scored twice",
+                where=raw.where(row),
+                got=f"{name!r}, first at {raw.where(first)}{more}",
+                expected="every id once",
+            )

@@ -1,0 +1,198 @@
+"""Anyone's scores in: whatever wrote the file, checked Predictions come out. docs/reference/predictions.md shows the layouts."""
+
+import errno
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from polytag.contracts import Dataset, Predictions
+from polytag.data.load import ReadOptions, load_labels
+from polytag.data.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
+from polytag.errors import PredictionsError, UsageError
+from polytag.predictions.external_arrays import read_npz_scores, read_torch_scores
+from polytag.predictions.external_tables import read_csv_scores, read_jsonl_scores, read_parquet_scores
+from polytag.predictions.external_voc import VocResults, is_voc_result, read_voc_results, to_raw_scores
+from polytag.predictions.joining import truth_rows
+from polytag.predictions.raw_scores import SCALES, RawScores, to_predictions
+from polytag.predictions.table import HEADER, read_parquet_predictions, with_truth
+
+_DEFAULTS = ReadOptions()
+_READERS = {
+    **dict.fromkeys(CSV_SUFFIXES, read_csv_scores),
+    **dict.fromkeys(PARQUET_SUFFIXES, read_parquet_scores),
+    **dict.fromkeys(JSONL_SUFFIXES, read_jsonl_scores),
+    ".npz": read_npz_scores,
+    **dict.fromkeys((".pt", ".pth"), read_torch_scores),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledPredictions:
+    """Predictions beside the data set that they were joined with.
+
+    dataset, row_N   None where the file's own truth is used; else the data set and, of each scored image, its row there
+    notes            what a reader should know of how the two met, a sentence each
+    """
+
+    predictions: Predictions
+    dataset: Dataset | None = None
+    row_N: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_predictions(
+    path: Path | str, *, scale: str = "", truth: Path | str | None = None, options: ReadOptions = _DEFAULTS
+) -> Predictions:
+    """Read the predictions that polytag or any other program wrote, with their truth.
+
+    `path` is a predictions file of polytag, which its header identifies (rows of images that could not be read are left out); a
+    CSV, Parquet, JSON Lines, NPZ or PyTorch file; or a folder of VOC result files. `scale` says what the numbers are: "logit",
+    "probability" or "rank" (only their order means something); "" where the file says it itself. `truth` is a labelled data set or
+    a table of labels, used instead of what the file holds. `options` say how tables are read.
+
+    Raises UsageError where nobody says the scale, PredictionsError or AnnotationError, with file and line, for what cannot be read.
+    """
+    return read_labelled(path, scale=scale, truth=truth, options=options).predictions
+
+
+def read_labelled(
+    path: Path | str, *, scale: str = "", truth: Path | str | None = None, options: ReadOptions = _DEFAULTS
+) -> LabelledPredictions:
+    """As `read_predictions`, with the data set that the truth came from."""
+    path = Path(path)
+    if scale and scale not in SCALES:
+        raise UsageError("unknown scale of scores", where="--scores", got=repr(scale), expected="one of " + ", ".join(SCALES))
+    if not path.exists():
+        raise _cannot_read(path, FileNotFoundError(errno.ENOENT, "no such file"))
+    if (path / "predictions-val.parquet").is_file():
+        raise PredictionsError(
+            "a run folder, and not a file of scores",
+            where=str(path),
+            expected="the file itself",
+            next_step=f"give {path / 'predictions-val.parquet'}",
+        )
+    if path.is_dir() or is_voc_result(path):
+        return _read_voc(path, scale=scale, truth=truth, options=options)
+    predictions = _read(path, scale=scale, has_external_truth=truth is not None, options=options)
+    if truth is None:
+        return LabelledPredictions(predictions=predictions)
+    return _joined(predictions, load_labels(truth, options=options, classes=predictions.label_set.names))
+
+
+def _read(path: Path, *, scale: str, has_external_truth: bool, options: ReadOptions) -> Predictions:
+    if is_own(path):
+        if scale not in ("", "logit"):
+            raise UsageError(
+                "the file says otherwise of its scores",
+                where=str(path),
+                got=f"--scores {scale}",
+                expected="logit",
+                next_step="leave --scores out",
+            )
+        return read_parquet_predictions(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise PredictionsError(
+            "unknown kind of scores",
+            where=str(path),
+            got=f"a file ending in {path.suffix!r}",
+            expected="a file ending in " + ", ".join(_READERS) + ", or a folder of VOC result files",
+            next_step="docs/reference/predictions.md shows every layout",
+        )
+    try:
+        raw: RawScores = reader(path, options=options, has_external_truth=has_external_truth)
+    except (OSError, pa.ArrowException) as error:
+        raise _cannot_read(path, error) from error
+    return to_predictions(raw, scale=scale)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a Parquet file has polytag's header."""
+    if path.suffix.lower() not in PARQUET_SUFFIXES:
+        return False
+    try:
+        return HEADER in (pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowException) as error:
+        raise _cannot_read(path, error) from error
+
+
+def _cannot_read(path: Path, error: Exception) -> PredictionsError:
+    got = str(error).splitlines()[0]
+    if isinstance(error, OSError) and error.errno:
+        got = "no such file" if isinstance(error, FileNotFoundError) else os.strerror(error.errno)
+    return PredictionsError("the predictions file cannot be read", where=str(path), got=got, expected="a file of scores")
+
+
+def _joined(predictions: Predictions, dataset: Dataset) -> LabelledPredictions:
+    labelled = with_truth(predictions, dataset)
+    row_N = truth_rows(labelled, dataset)
+    known = [own or str(dataset.paths[row]) for own, row in zip(labelled.image_paths, row_N, strict=True)]
+    labelled = replace(labelled, image_paths=tuple(known))
+    return LabelledPredictions(predictions=labelled, dataset=dataset, row_N=row_N, notes=_notes(dataset, row_N))
+
+
+def _notes(dataset: Dataset, row_N: np.ndarray) -> tuple[str, ...]:
+    """Which images of the truth were not scored, where they are not just whole splits of their own."""
+    scored = np.zeros(len(dataset), bool)
+    scored[row_N] = True
+    split_N = np.array(dataset.split_N)
+    parts: list[str] = []
+    for split in dataset.splits:
+        inside = scored[split_N == split]
+        if inside.any() and not inside.all():
+            parts.append(f"{int(inside.sum()):,} of the truth's {len(inside):,} images" + (f" of split {split}" if split else ""))
+    return (f"only {' and '.join(parts)} are scored; the others count nowhere",) if parts else ()
+
+
+# ---- VOC's result files ----
+
+
+def _read_voc(path: Path, *, scale: str, truth: Path | str | None, options: ReadOptions) -> LabelledPredictions:
+    if path.is_dir() and (path / "predictions-val.parquet").is_file():
+        raise PredictionsError(
+            "the predictions file cannot be read",
+            where=str(path),
+            got="a run folder",
+            expected="a file of scores",
+            next_step=f"give the file itself, such as {path / 'predictions-val.parquet'}",
+        )
+    try:
+        results = read_voc_results(path)
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+    if truth is None:
+        return LabelledPredictions(predictions=_voc_predictions(results, ids=results.ids, scale=scale)[0])
+    dataset = load_labels(truth, options=options, classes=tuple(results.confidence))
+    if results.split in dataset.splits:
+        dataset = dataset.split(results.split)
+        ids = tuple(dict.fromkeys((*dataset.ids, *results.ids)))  # the devkit judges every image of the split
+    else:
+        ids = results.ids
+    predictions, notes = _voc_predictions(results, ids=ids, scale=scale)
+    labelled = _joined(predictions, dataset)
+    return replace(labelled, notes=(*notes, *labelled.notes))
+
+
+def _voc_predictions(results: VocResults, *, ids: tuple[str, ...], scale: str) -> tuple[Predictions, tuple[str, ...]]:
+    raw, left_out = to_raw_scores(results, ids=ids)
+    if left_out and scale not in ("", "rank"):
+        name, number = next(iter(left_out.items()))
+        raise PredictionsError(
+            "the result files leave images out",
+            where=results.source,
+            got=f"no line for {number:,} of {len(ids):,} images in the file of class {name!r}",
+            expected=f"a line for every image, if the confidences are {'logits' if scale == 'logit' else 'probabilities'}",
+            next_step="say --scores rank: images that are left out are then ranked last",
+        )
+    notes = ()
+    if left_out:
+        which = "the result file of 1 class leaves" if len(left_out) == 1 else f"the result files of {len(left_out)} classes leave"
+        notes = (
+            f"{which} out up to {max(left_out.values()):,} of {len(ids):,} images: "
+            "those are ranked last, together, as VOC's devkit ranks them",
+        )
+    return to_predictions(raw, scale=scale), notes

@@ -1,0 +1,291 @@
+"""Predictions <-> file: Parquet for programs, CSV and JSON Lines for people. Imports no torch.
+
+A Parquet file has a versioned header in its schema's metadata, and the columns id, image, error, `logit/<class>` (float32) and
+`target/<class>` (int8: 1, 0, -1). CSV and JSON Lines hold a probability per class, the labels above their thresholds, and the
+error.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from polytag import files
+from polytag.contracts import Dataset, LabelSet, Predictions
+from polytag.errors import PredictionsError, UsageError
+from polytag.predictions.joining import class_columns, truth_rows
+
+VERSION = 1
+ROWS_AT_ONCE = 4096  # held in memory, and written as one row group
+HEADER = b"polytag.predictions"
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+
+
+class PredictionsWriter:
+    """Writes rows as they come, in constant memory; the file appears, whole, when the `with` block ends without an exception.
+
+    `path` ends in .parquet, .csv or .jsonl. `thresholds` decide which labels CSV and JSON Lines call present.
+    Raises UsageError for another ending, RunError where the disk is full.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        label_set: LabelSet,
+        checkpoint_id: str = "",
+        thresholds: Sequence[float] = (),
+        source: str = "",
+        calibration: str = "",
+    ):
+        if path.suffix not in SUFFIXES:
+            raise UsageError(
+                "unknown kind of predictions file",
+                where=str(path),
+                got=path.suffix or "no ending",
+                expected="one of " + ", ".join(SUFFIXES),
+            )
+        self._path, self._label_set = path, label_set
+        self._threshold_C = np.asarray(thresholds or [0.5] * len(label_set))
+        self._header = {
+            "version": VERSION,
+            "classes": list(label_set),
+            "label_fingerprint": label_set.fingerprint,
+            "checkpoint_id": checkpoint_id,
+            "values": "logit",
+            "calibration": calibration,
+            "source": source,
+        }
+        self._temporary = path.with_name(f".{path.name}.part")
+        self._parquet: pq.ParquetWriter | None = None
+        self._text: IO[str] | None = None
+        self._rows: list[tuple[str, str, str, np.ndarray, np.ndarray]] = []
+
+    def __enter__(self) -> "PredictionsWriter":
+        with files.saving(self._path):
+            if self._path.suffix == ".parquet":
+                schema = parquet_schema(self._label_set).with_metadata({HEADER: json.dumps(self._header).encode()})
+                self._parquet = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+            else:
+                self._text = open(self._temporary, "w", newline="", encoding="utf-8")
+                if self._path.suffix == ".csv":
+                    csv.writer(self._text).writerow(["id", "image", "error", "labels", *self._label_set])
+        return self
+
+    def write(
+        self, ids: Sequence[str], image_paths: Sequence[str], logit_NC: np.ndarray, target_NC: np.ndarray | None = None
+    ) -> None:
+        """Add scored images; without targets, every label is unknown."""
+        if target_NC is None:
+            target_NC = np.full(logit_NC.shape, -1, np.int8)
+        for row in zip(ids, image_paths, [""] * len(ids), np.asarray(logit_NC, np.float32), target_NC, strict=True):
+            self._add(*row)
+
+    def fail(self, name: str, image_path: str, error: str) -> None:
+        """Add an image that could not be read: its row has the error and no scores."""
+        num_classes = len(self._label_set)
+        self._add(name, image_path, error, np.full(num_classes, np.nan, np.float32), np.full(num_classes, -1, np.int8))
+
+    def _add(self, name: str, image_path: str, error: str, logit_C: np.ndarray, target_C: np.ndarray) -> None:
+        self._rows.append((name, image_path, error, logit_C, target_C))
+        if len(self._rows) == ROWS_AT_ONCE:
+            with files.saving(self._path):
+                self._flush()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        ids, image_paths, errors, logits, targets = zip(*self._rows, strict=True)
+        self._rows.clear()
+        if self._parquet is not None:
+            columns: list[pa.Array] = [
+                pa.array(ids),
+                pa.array(image_paths),
+                pa.array([error or None for error in errors], pa.string()),
+            ]
+            columns += [pa.array(logit_N, pa.float32(), from_pandas=True) for logit_N in np.stack(logits, axis=1)]
+            columns += [pa.array(target_N, pa.int8()) for target_N in np.stack(targets, axis=1).astype(np.int8)]
+            self._parquet.write_table(pa.Table.from_arrays(columns, schema=self._parquet.schema))
+            return
+        assert self._text is not None
+        probability_NC = 0.5 * (1 + np.tanh(0.5 * np.stack(logits).astype(np.float64)))
+        for name, image, error, probability_C in zip(ids, image_paths, errors, probability_NC, strict=True):
+            labels = [label for label, here in zip(self._label_set, probability_C > self._threshold_C, strict=True) if here]
+            if self._path.suffix == ".csv":
+                values = ["" if math.isnan(value) else repr(float(value)) for value in probability_C]
+                csv.writer(self._text).writerow([name, image, error, "|".join(labels), *values])
+            else:
+                scores = None if error else dict(zip(self._label_set, map(float, probability_C), strict=True))
+                row = {"id": name, "image": image, "error": error or None, "labels": labels, "probability": scores}
+                self._text.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            with files.saving(self._path):
+                try:
+                    if kind is None:
+                        self._flush()
+                finally:
+                    for writer in (self._parquet, self._text):
+                        if writer is not None:
+                            writer.close()
+                if kind is None:
+                    files.move_into_place(self._temporary, self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+def parquet_schema(label_set: LabelSet) -> pa.Schema:
+    """The columns of a predictions file."""
+    text = [pa.field(name, pa.string()) for name in ("id", "image", "error")]
+    logits = [pa.field(f"logit/{name}", pa.float32()) for name in label_set]
+    return pa.schema([*text, *logits, *(pa.field(f"target/{name}", pa.int8()) for name in label_set)])
+
+
+def write_predictions(predictions: Predictions, path: Path | str) -> None:
+    """Write a whole table; see `PredictionsWriter` for the kinds of file.
+
+    Logits are kept as float32. Raises PredictionsError for a rank, of which nothing in such a file could be told.
+    """
+    if not predictions.has_probabilities:
+        raise PredictionsError(
+            "a rank is neither logits nor probabilities",
+            where=str(path),
+            got=predictions.source or "scores of which only the order means something",
+            expected="logits or probabilities",
+            next_step="keep the file that the scores came from: `polytag evaluate` reads it",
+        )
+    with PredictionsWriter(
+        Path(path),
+        label_set=predictions.label_set,
+        checkpoint_id=predictions.checkpoint_id,
+        source=predictions.source,
+        calibration=predictions.calibration,
+    ) as writer:
+        writer.write(predictions.ids, predictions.image_paths, predictions.logit_NC, predictions.target_NC)
+
+
+def read_parquet_predictions(path: Path | str) -> Predictions:
+    """Read a Parquet predictions file; rows of images that could not be read are left out.
+
+    Raises PredictionsError for a file that is missing, is not Parquet, has no polytag header, or was changed since.
+    """
+    path = Path(path)
+    if path.is_dir():  # pyarrow would read every file in it
+        raise PredictionsError(
+            "the predictions file cannot be read",
+            where=str(path),
+            got="a folder",
+            expected="a Parquet file that `polytag train` or `polytag predict` wrote",
+            next_step=f"give the file itself, such as {path / 'predictions-val.parquet'}",
+        )
+    try:
+        table = pq.read_table(path, memory_map=True)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise PredictionsError(
+            "the predictions file cannot be read",
+            where=str(path),
+            got="no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0],
+            expected="a Parquet file that `polytag train` or `polytag predict` wrote",
+        ) from error
+    header, label_set = _header(table, path)
+    missing = [name for name in parquet_schema(label_set).names if name not in table.column_names]
+    if missing:
+        raise PredictionsError(
+            "columns of the predictions file are missing",
+            where=str(path),
+            got=", ".join(table.column_names[:6]),
+            expected=", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else ""),
+        )
+    table = table.filter(table["error"].is_null())
+    if not len(table):
+        raise PredictionsError(
+            "no scored image in the predictions file", where=str(path), expected="at least one row without an error"
+        )
+    return Predictions(
+        ids=tuple(table["id"].to_pylist()),
+        logit_NC=np.stack([_floats(table[f"logit/{name}"]) for name in label_set], axis=1),
+        target_NC=np.stack([_integers(table[f"target/{name}"], name, path) for name in label_set], axis=1),
+        label_set=label_set,
+        image_paths=tuple(image or "" for image in table["image"].to_pylist()),
+        checkpoint_id=str(header["checkpoint_id"]),
+        source=str(path),
+        calibration=str(header.get("calibration", "")),  # files of before there were calibrations have none
+    )
+
+
+def source_in(path: Path) -> str:
+    """What the header of a predictions file says was scored; the `source` of Predictions that are read is the file itself."""
+    return str(json.loads(pq.read_schema(path).metadata[HEADER])["source"])
+
+
+def _header(table: pa.Table, path: Path) -> tuple[dict[str, object], LabelSet]:
+    content = (table.schema.metadata or {}).get(HEADER)
+    if content is None:
+        raise PredictionsError(
+            "not a predictions file of polytag",
+            where=str(path),
+            got="a Parquet file without polytag's header",
+            expected="a file that `polytag train` or `polytag predict` wrote",
+        )
+    try:
+        header = json.loads(content)
+        classes, fingerprint = tuple(header["classes"]), header["label_fingerprint"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PredictionsError(
+            "the header of the predictions file cannot be read",
+            where=str(path),
+            got=f"{type(error).__name__}: {error}",
+            expected="what `polytag train` or `polytag predict` wrote",
+            next_step="predict again",
+        ) from error
+    if header.get("version") != VERSION:
+        raise PredictionsError(
+            "the predictions were written by another version of polytag",
+            where=str(path),
+            got=f"version {header.get('version')}",
+            expected=f"version {VERSION}",
+            next_step="use the version of polytag that wrote it, or predict again",
+        )
+    label_set = LabelSet(names=classes)
+    if fingerprint != label_set.fingerprint:
+        raise PredictionsError(
+            "the class names of the predictions file were changed",
+            where=str(path),
+            got=f"fingerprint {label_set.fingerprint}",
+            expected=fingerprint,
+            next_step="predict again",
+        )
+    return header, label_set
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray:
+    return np.asarray(column.to_numpy(), np.float32)
+
+
+def _integers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
+    if column.null_count:
+        raise PredictionsError(
+            "a target is empty", where=str(path), got=f"{column.null_count} empty in target/{name}", expected="1, 0 or -1 (unknown)"
+        )
+    return column.to_numpy()
+
+
+def with_truth(predictions: Predictions, dataset: Dataset) -> Predictions:
+    """The predictions with the targets of a data set: classes joined by name, images by id or, where an id is not the data set's,
+    by path.
+
+    Raises PredictionsError where the classes differ, where a scored image is not in the data set, naming the first few, and where
+    it stands in two splits with different labels.
+    """
+    columns = class_columns(predictions, dataset)
+    rows = truth_rows(predictions, dataset)
+    return replace(predictions, target_NC=dataset.target_NC[np.ix_(rows, columns)])

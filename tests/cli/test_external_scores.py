@@ -1,0 +1,135 @@
+"""`polytag evaluate` as a user types it: other programs' scores, and slices."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from polytag.errors import UsageError
+from polytag.metrics.evaluate import evaluate_predictions
+from polytag.predictions.read import read_predictions
+
+
+def test_the_same_scores_in_every_layout_give_the_same_numbers(run: Path, tmp_path: Path, polytag):
+    """A run's scores as eight other programs would have written them; the truth has no unknown label."""
+    predictions = read_predictions(run / "predictions-val.parquet")
+    logit_NC, target_NC, names, ids = predictions.logit_NC, predictions.target_NC, predictions.label_set.names, predictions.ids
+    assert (target_NC >= 0).all()
+    expected = evaluate_predictions(predictions).to_json()
+    lists = [[name for name, here in zip(names, row, strict=True) if here] for row in target_NC]
+
+    csv = ["id," + ",".join(reversed(names)) + ",truth"]
+    for name, row, labels in zip(ids, logit_NC, lists, strict=True):
+        csv.append(",".join([name, *(repr(float(value)) for value in row[::-1]), "|".join(labels)]))
+    (tmp_path / "s.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(csv).encode())
+    truth = [f"{name},{' '.join(labels)}\n" for name, labels in zip(ids, lists, strict=True)]
+    (tmp_path / "t.csv").write_text("image_id,tags\n" + "".join(truth))
+    rows = [
+        {"id": name, "scores": dict(zip(names, map(float, row), strict=True)), "labels": labels}
+        for name, row, labels in zip(ids, logit_NC, lists, strict=True)
+    ]
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    np.savez(tmp_path / "s.npz", y_true=target_NC, y_score=logit_NC, classes=np.array(names))
+    torch.save({"logits": torch.tensor(logit_NC), "targets": torch.tensor(target_NC), "classes": list(names)}, tmp_path / "s.pt")
+
+    for name, *options in (
+        ("s.csv", "--scores", "logit"),
+        ("s.csv", "--scores", "logit", "--truth", str(tmp_path / "t.csv"), "--separator", " "),
+        ("s.jsonl", "--scores", "logit"),
+        ("s.npz", "--scores", "logit"),
+        ("s.pt",),
+    ):
+        result = polytag("evaluate", tmp_path / name, *options, "--json", tmp_path / "m.json")
+        found = json.loads((tmp_path / "m.json").read_text())
+        assert result.stdout.startswith("class")
+        for key in ("mAP", "CF1", "OF1", "samples_AP"):
+            assert found[key] == pytest.approx(expected[key], abs=1e-12), (name, options, key)
+        for label in names:
+            for key, value in expected["per_class"][label].items():
+                assert found["per_class"][label][key] == pytest.approx(value, abs=1e-12), (name, options, label, key)
+
+
+def test_our_own_csv_and_jsonl_with_the_data_set_as_truth(run: Path, colours: Path, tmp_path: Path, polytag):
+    images = sorted((colours.parent / "images").iterdir())[48:]
+    expected = json.loads((run / "metrics.json").read_text())
+    for suffix in (".csv", ".jsonl"):
+        polytag("predict", run, *images, "--device", "cpu", "--output", tmp_path / f"p{suffix}")
+        polytag("evaluate", tmp_path / f"p{suffix}", "--truth", colours, "--json", tmp_path / "m.json")
+        found = json.loads((tmp_path / "m.json").read_text())
+        assert found["mAP"]["value"] == pytest.approx(expected["mAP"]["value"], abs=1e-9)
+        assert found["OF1"] == pytest.approx(expected["OF1"])
+
+
+def test_a_scale_must_be_said(tmp_path: Path, shell):
+    (tmp_path / "s.csv").write_text("id,cat,truth\na,0.5,cat\nb,0.25,\n")
+    result = shell("evaluate", tmp_path / "s.csv")
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"polytag: the file does not say what its scores are\n  where: {tmp_path / 's.csv'}\n")
+    assert result.stdout == ""
+
+
+def test_a_rank_is_told_and_its_decisions_are_undefined(tmp_path: Path, polytag):
+    (tmp_path / "s.csv").write_text("id,cat,dog,truth\na,12,-3,cat\nb,7,80,dog\n")
+    result = polytag(
+        "evaluate", tmp_path / "s.csv", "--scores", "rank", "--json", tmp_path / "m.json", "--report", tmp_path / "p.html"
+    )
+    assert "note: only the order of these scores means something" in result.stderr
+    found = json.loads((tmp_path / "m.json").read_text())
+    assert found["mAP"]["value"] == 1
+    assert found["OF1"] == {"value": None, "num_decisions": 0}
+    assert found["per_class"]["cat"]["precision"] is None
+    page = (tmp_path / "p.html").read_text()
+    assert "Only the order of these scores means something" in page
+    assert "</div>12</li>" in page
+
+
+def test_slices(tmp_path: Path, polytag):
+    (tmp_path / "s.csv").write_text("id,cat,dog\na,3,3\nb,2,2\nc,1,1\nd,0,0\ne,5,5\n")
+    (tmp_path / "t.csv").write_text("id,labels,place\na,cat|dog,x\nb,,x\nc,dog,x\nd,cat,y\ne,,y\n")
+    (tmp_path / "c.csv").write_text("id,camera\na,p\nb,p\nc,q\nd,q\n")
+    options = ("--scores", "logit", "--truth", tmp_path / "t.csv", "--json", tmp_path / "m.json", "--report", tmp_path / "r.html")
+    lines = polytag("evaluate", tmp_path / "s.csv", *options, "--slice", "place", "--slice", "num_labels").stdout.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("place"))
+    assert " ".join(lines[start].split()) == "place images classes mAP 95% interval mAP of 1 shared 95% interval"
+    assert (lines[start + 1].split()[:4], lines[start + 2].split()[:4]) == (["x", "3", "2", "0.9167"], ["y", "2", "1", "0.5000"])
+    content = json.loads((tmp_path / "m.json").read_text())["slices"]
+    assert list(content) == ["place", "num_labels"]
+    assert content["place"]["values"]["x"]["mAP"]["value"] == pytest.approx(11 / 12)
+    assert content["place"]["values"]["x"]["mAP_shared_classes"]["value"] == 1
+    page = (tmp_path / "r.html").read_text()
+    assert "<h2>Slices</h2>" in page
+    assert "mAP of 1 shared" in page
+
+    output = polytag("evaluate", tmp_path / "s.csv", *options, "--slice", "camera", "--columns", tmp_path / "c.csv").stdout
+    assert "1 images have no value of camera and are in no slice." in " ".join(output.split())
+    polytag("evaluate", tmp_path / "s.csv", *options, "--slice", "num_labels", "--columns", tmp_path / "c.csv")  # built in
+    with pytest.raises(UsageError) as error:
+        polytag("evaluate", tmp_path / "s.csv", *options, "--columns", tmp_path / "c.csv")
+    assert str(error.value) == "columns without a slice\n  got: --columns\n  expected: --slice COLUMN, naming one of them"
+
+
+def test_slices_of_real_photographs(shared: Path, tmp_path: Path, polytag):
+    """Scores made of the labels and noise, written as VOC's devkit wants them, for all 874 photographs of the subset's val."""
+    from polytag.data.load import load_dataset
+
+    devkit = shared / "data" / "voc-mini" / "VOCdevkit" / "VOC2012"
+    val_set = load_dataset(devkit).split("val")
+    score_NC = np.random.default_rng(0).normal(size=val_set.target_NC.shape) + 2 * (val_set.target_NC == 1)
+    (tmp_path / "results").mkdir()
+    for column, name in enumerate(val_set.label_set):
+        text = "".join(f"{image} {score:f}\n" for image, score in zip(val_set.ids, score_NC[:, column], strict=True))
+        (tmp_path / "results" / f"comp1_cls_val_{name}.txt").write_text(text)
+    polytag("evaluate", tmp_path / "results", "--truth", devkit, "--slice", "size", "--json", tmp_path / "m.json")
+    content = json.loads((tmp_path / "m.json").read_text())
+    assert (content["num_images"], content["mAP"]["num_classes"]) == (874, 20)
+    assert 0.4 < content["mAP"]["value"] < 0.9
+    sizes = content["slices"]["size"]
+    assert sum(part["num_images"] for part in sizes["values"].values()) == 874
+    assert sizes["num_without"] == 0
+
+    shutil.copytree(devkit / "ImageSets", tmp_path / "bare" / "ImageSets")  # no image at all
+    polytag("evaluate", tmp_path / "results", "--truth", tmp_path / "bare", "--json", tmp_path / "bare.json")
+    assert json.loads((tmp_path / "bare.json").read_text())["mAP"] == content["mAP"]

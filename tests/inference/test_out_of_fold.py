@@ -1,0 +1,68 @@
+"""Out-of-fold scores: no image's own label is in its score, and planted errors of training labels are found."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polytag import PROBE, load_dataset, train
+from polytag.errors import DataError, RunError
+from polytag.inference.out_of_fold import out_of_fold, out_of_fold_of_run, training_images
+from polytag.inference.predictor import Predictor
+from polytag.inference.probe import fit_probe
+from polytag.metrics.label_errors import find_suspects
+from polytag.models.checkpoint import Checkpoint
+
+TINY = replace(PROBE, backbone="test_resnet", weights="random", image_size_px=32, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def run(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(colours, recipe=TINY, output=tmp_path_factory.mktemp("runs") / "probe").folder.path
+
+
+def test_a_label_never_reaches_its_own_score():
+    """Flip the label of one image: its held-out logits at the same strength stay, bit for bit; those of others do not."""
+    rng = np.random.default_rng(0)
+    feature_ND = rng.normal(size=(80, 6)).astype(np.float32)
+    target_NC = (feature_ND[:, :2] + rng.normal(size=(80, 2)) > 0).astype(np.int8)
+    flipped_NC = target_NC.copy()
+    flipped_NC[7] = 1 - flipped_NC[7]
+    first, second = fit_probe(feature_ND, target_NC), fit_probe(feature_ND, flipped_NC)
+    assert first.strength == second.strength
+    np.testing.assert_allclose(first.held_out_logit_NC[7], second.held_out_logit_NC[7], atol=2e-3)
+    moved = np.abs(first.held_out_logit_NC - second.held_out_logit_NC).max(axis=1)
+    assert moved[7] < 0.05 * moved.max()
+
+
+def test_of_a_run(run: Path, colours: Path):
+    predictions, note = out_of_fold_of_run(run, device="cpu")
+    training = load_dataset(colours).split("train")
+    assert note == ""
+    assert predictions.ids == training.ids
+    assert (predictions.target_NC == training.target_NC).all()
+    assert predictions.image_paths == tuple(str(path) for path in training.paths)
+    assert predictions.source.endswith(", out-of-fold")
+    again, _ = out_of_fold_of_run(run, device="cpu")
+    assert (again.logit_NC == predictions.logit_NC).all()
+    assert find_suspects(predictions).num_images == len(training)
+
+
+def test_a_fine_tuned_backbone_is_told(colours: Path, tmp_path: Path):
+    tuned = replace(TINY, name="finetune", epochs=1, batch_size=8)
+    _, note = out_of_fold_of_run(train(colours, recipe=tuned, output=tmp_path / "tuned").folder.path, device="cpu")
+    assert note.startswith("the backbone was fine-tuned on these very labels")
+
+
+def test_too_few_images(run: Path, colours: Path):
+    predictor = Predictor.load(Checkpoint.read(run), device="cpu")
+    one = load_dataset(colours).take([0])
+    with pytest.raises(DataError) as caught:
+        out_of_fold(predictor, one)
+    assert str(caught.value) == f"too few images to leave one out\n  where: {one.source}\n  got: 1\n  expected: 2 or more"
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path):
+    with pytest.raises(RunError, match="no run here"):
+        training_images(tmp_path)

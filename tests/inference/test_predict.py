@@ -1,0 +1,117 @@
+"""`polytag.predict`: files and folders in, one result an image, in order; a broken image concerns itself alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polytag.contracts import Dataset, LabelSet
+from polytag.errors import CheckpointError, DataError
+from polytag.inference.predict import SUFFIXES, ImageResult, list_images, predict
+from polytag.inference.predictor import Predictor
+
+FLOAT = {"device": "cpu", "precision": "fp32"}
+
+
+@pytest.fixture
+def album(images, tmp_path: Path) -> Path:
+    """b.png and a.png, a folder with c.PNG, and things that are no images."""
+    (tmp_path / "album" / "inner").mkdir(parents=True)
+    for source, name in zip(images, ("b.png", "a.png", "inner/c.PNG"), strict=False):
+        (tmp_path / "album" / name).write_bytes(source.read_bytes())
+    (tmp_path / "album" / "notes.txt").write_text("no image")
+    (tmp_path / "album" / "folder.png").mkdir()
+    return tmp_path / "album"
+
+
+# ---- what is listed ----
+
+
+def test_a_folder_gives_every_image_under_it_sorted(album: Path):
+    assert list_images([album]) == [album / "a.png", album / "b.png", album / "inner" / "c.PNG"]
+
+
+def test_files_are_taken_as_given_whatever_their_ending_and_folders_in_their_place(album: Path):
+    given = [album / "notes.txt", album / "inner", "missing.jpg", str(album / "a.png")]
+    assert list_images(given) == [album / "notes.txt", album / "inner" / "c.PNG", Path("missing.jpg"), album / "a.png"]
+
+
+def test_no_image_at_all(tmp_path: Path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "notes.txt").write_text("")
+    with pytest.raises(DataError) as error:
+        list_images([tmp_path / "one", tmp_path / "two"])
+    assert str(error.value) == (
+        f"no images to predict on\n  where: {tmp_path / 'one'}, {tmp_path / 'two'}\n"
+        "  expected: image files (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp), or folders that hold some"
+    )
+    assert {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"} == SUFFIXES
+
+
+# ---- what is said of them ----
+
+
+def scores_of(checkpoint, paths: list[Path]) -> np.ndarray:
+    data = Dataset(
+        ids=tuple(map(str, range(len(paths)))),
+        paths=tuple(paths),
+        target_NC=np.full((len(paths), 3), -1),
+        split_N=("",) * len(paths),
+        label_set=checkpoint.label_set,
+        source="",
+    )
+    return Predictor.load(checkpoint, **FLOAT).score(data).logit_NC
+
+
+def test_one_result_an_image_in_order(checkpoint, images):
+    results = list(predict(checkpoint, images, **FLOAT))
+    assert [result.path for result in results] == images
+    np.testing.assert_array_equal([result.logit_C for result in results], scores_of(checkpoint, images))
+    assert {result.error for result in results} == {""}
+
+
+def test_a_model_by_its_folder_and_one_image_by_its_path(checkpoint, images):
+    expected = scores_of(checkpoint, images[:1])[0]
+    for model in (checkpoint.folder, str(checkpoint.folder), checkpoint.folder.parent):
+        for given in (images[0], str(images[0])):
+            (result,) = predict(model, given, **FLOAT)
+            np.testing.assert_array_equal(result.logit_C, expected)
+
+
+def test_a_folder_of_images(checkpoint, album: Path):
+    assert [result.path.name for result in predict(checkpoint, album, **FLOAT)] == ["a.png", "b.png", "c.PNG"]
+
+
+def test_broken_images_give_results_with_an_error_and_the_others_are_untouched(checkpoint, images, tmp_path: Path):
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.png").write_text("not an image")
+    given = [tmp_path / "empty.jpg", images[0], tmp_path / "text.png", tmp_path / "missing.jpg", images[1]]
+    results = list(predict(checkpoint, given, **FLOAT))
+    assert [result.path for result in results] == given
+    assert [result.error for result in results] == [
+        "the image is empty", "", "not an image in a format that is read", "the image is missing", "",
+    ]  # fmt: skip
+    broken = results[0]
+    assert (broken.logit_C.shape, broken.probabilities, broken.labels) == ((0,), {}, ())
+    np.testing.assert_allclose([results[1].logit_C, results[4].logit_C], scores_of(checkpoint, images[:2]), atol=1e-5)
+
+
+def test_the_model_and_the_list_are_checked_before_the_first_result(checkpoint, tmp_path: Path):
+    with pytest.raises(DataError):
+        predict(checkpoint, tmp_path)
+    with pytest.raises(CheckpointError):
+        predict(tmp_path, "a.jpg")
+
+
+def test_probabilities_are_sigmoids_highest_first_and_labels_are_above_their_thresholds():
+    result = ImageResult(
+        path=Path("a.jpg"),
+        logit_C=np.array([0.0, 3.0, -1.0, 1.0], np.float32),
+        label_set=LabelSet(names=("a", "b", "c", "d")),
+        thresholds=(0.5, 0.96, 0.2, 0.7),
+    )
+    assert list(result.probabilities) == ["b", "d", "a", "c"]
+    expected = 1 / (1 + np.exp(-np.array([3.0, 1.0, 0.0, -1.0])))
+    np.testing.assert_allclose(list(result.probabilities.values()), expected, rtol=1e-12)
+    assert result.labels == ("d", "c")  # b is 0.953, under its own threshold; a is exactly at its own
