@@ -36,7 +36,7 @@ from polytag.data.images import read_image
 from polytag.data.load import load_dataset
 from polytag.models.backbone import build_model, logits
 from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
-from polytag.training.feed import FileFeed, kept_for_training
+from polytag.training.feed import FileFeed, training_pixels
 from polytag.training.learner import make_optimizer
 from polytag.training.loop import Silent, Sinks, make_step, train_loop
 from polytag.training.reading import open_reading
@@ -108,7 +108,7 @@ def the_job(data: Path, size: Size, folder: Path, *, device: str) -> dict[str, o
     command = [
         sys.executable, "-m", "polytag", "train", str(data), "--recipe", "velocity", "--weights", "random", "--device", device,
         "--backbone", size.backbone, "--image-size", str(size.input_px), "--epochs", str(size.epochs),
-        "--images", "resident", "--output", str(folder / "run"),
+        "--cache", "gpu", "--output", str(folder / "run"),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(SRC), "POLYTAG_CACHE": str(folder / "cache")}
     started = time.perf_counter()
@@ -235,7 +235,7 @@ def sustained(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic: A
     """Training at a batch that fills the card, on resident images: the loop's own rate, and what its parts take."""
     recipe = replace(
         VELOCITY, weights="random", backbone=size.backbone, image_size_px=size.input_px, batch_size=size.sustained_batch,
-        epochs=size.sustained_epochs, device=arithmetic.device, precision=arithmetic.precision, images="resident",
+        epochs=size.sustained_epochs, device=arithmetic.device, precision=arithmetic.precision, cache="gpu",
     )  # fmt: skip
     small_val = val_set.take(range(16))
     started = time.perf_counter()
@@ -304,13 +304,11 @@ def same_answers(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic
     """The fast ways beside the plain ones, on this device: images, logits, gradients."""
     recipe = replace(
         VELOCITY, weights="random", backbone=size.backbone, image_size_px=size.input_px, device=arithmetic.device,
-        precision=arithmetic.precision, images="resident",
+        precision=arithmetic.precision, cache="gpu",
     )  # fmt: skip
     few, few_val = train_set.take(range(32)), val_set.take(range(16))
     reading = open_reading(few, few_val, recipe=recipe, arithmetic=arithmetic, has_probe=False)
-    plain = FileFeed(
-        read=lambda row: kept_for_training(recipe, read_image(few.paths[row])), recipe=recipe, device=arithmetic.device
-    )
+    plain = FileFeed(read=lambda row: training_pixels(recipe, read_image(few.paths[row])), recipe=recipe, device=arithmetic.device)
     std = torch.tensor(recipe.preprocessing.std, device=arithmetic.device) * 255
     pixels = []
     for feed in (plain, reading.feed):

@@ -21,7 +21,7 @@ from PIL import Image
 from gpu import FULL, write_images
 from machine import VOC_MINI, write
 from polytag.contracts import Dataset
-from polytag.data.keeping import clear, kept_files
+from polytag.data.cache.store import cache_files, clear
 from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.scenes import write_scenes
 from polytag.inference.predictor import extract_features
@@ -57,12 +57,12 @@ class Clock(Silent):
         self.images_per_second = row["images_per_second"]
 
 
-def opened(dataset: Dataset, recipe: Recipe, images: str) -> Reading:
+def opened(dataset: Dataset, recipe: Recipe, cache: str) -> Reading:
     """The whole of the data set as training and as validation images."""
     return open_reading(
         dataset,
         dataset,
-        recipe=replace(recipe, images=images),
+        recipe=replace(recipe, cache=cache),
         arithmetic=choose_arithmetic("cpu", recipe.precision),
         has_probe=False,
     )
@@ -71,7 +71,7 @@ def opened(dataset: Dataset, recipe: Recipe, images: str) -> Reading:
 def fill(dataset: Dataset, recipe: Recipe) -> float:
     """Seconds of a first pass of both kinds, writing included."""
     started = time.perf_counter()
-    reading = opened(dataset, recipe, "kept")
+    reading = opened(dataset, recipe, "disk")
     for _ in reading.feed.batches([np.arange(len(dataset))], epoch=1):
         pass
     for _ in reading.val_views(range(len(dataset)), 32):
@@ -136,13 +136,13 @@ def measured(dataset: Dataset, recipe: Recipe, *, turns: int) -> dict[str, objec
     torch.manual_seed(7)
     clear()
     first_seconds = fill(dataset, recipe)
-    num_bytes = sum(kept.num_bytes for kept in kept_files())
-    times: dict[str, dict[str, list[float]]] = {each: {"files": [], "kept": []} for each in PASSES}
+    num_bytes = sum(kept.num_bytes for kept in cache_files())
+    times: dict[str, dict[str, list[float]]] = {each: {"none": [], "disk": []} for each in PASSES}
     for _ in range(turns):
         for each, work in PASSES.items():
-            for images in ("files", "kept"):
-                reading = opened(dataset, recipe, images)
-                times[each][images].append(1000 * work(dataset, recipe, reading) / len(dataset))
+            for cache in ("none", "disk"):
+                reading = opened(dataset, recipe, cache)
+                times[each][cache].append(1000 * work(dataset, recipe, reading) / len(dataset))
                 reading.close()
     result = {
         "first_pass_of_both_kinds_ms_an_image": 1000 * first_seconds / len(dataset),
@@ -151,7 +151,7 @@ def measured(dataset: Dataset, recipe: Recipe, *, turns: int) -> dict[str, objec
         "ms_an_image": {
             each: {
                 **{side: {"min": min(ms), "median": statistics.median(ms), "max": max(ms)} for side, ms in sides.items()},
-                "saved_share": 1 - statistics.median(b / a for a, b in zip(sides["files"], sides["kept"], strict=True)),
+                "saved_share": 1 - statistics.median(b / a for a, b in zip(sides["none"], sides["disk"], strict=True)),
             }
             for each, sides in times.items()
         },

@@ -85,7 +85,7 @@ def training(num_images: str) -> dict[str, float]:
             self.rates.append(row["images_per_second"])
 
     dataset = load_dataset(VOC_MINI, options=ReadOptions(difficult="negative")).split("train").take(range(int(num_images)))
-    recipe = replace(VELOCITY, weights="random", epochs=3, images="kept")
+    recipe = replace(VELOCITY, weights="random", epochs=3, cache="disk")
     arithmetic = choose_arithmetic("cpu")
     torch.manual_seed(7)
     model, val_set, clock = build_model("resnet18", num_classes=len(dataset.label_set)), dataset.take(range(16)), Clock()

@@ -57,7 +57,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Where thumbnails, and what `data.keeping` keeps, lie: `$POLYTAG_CACHE`, or polytag in the user's cache folder.
+    """Where thumbnails, and what `data.cache` holds, lie: `$POLYTAG_CACHE`, or polytag in the user's cache folder.
 
     Nothing is made here.
     """

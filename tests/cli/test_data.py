@@ -56,15 +56,15 @@ def test_check_of_sound_data(devkit):
     lines = [line.rstrip() for line in output.splitlines()]
     assert lines[0] == "5 images, 2 classes"
     assert lines[3:] == [
-        "               train                         val",
-        " class       present  absent  unknown    present  absent  unknown",
-        " cat               2       1        0          1       1        0",
-        " dog               1       1        1          1       1        0",
+        "             train                         val",
+        " class     present  absent  unknown    present  absent  unknown",
+        " cat             2       1        0          1       1        0",
+        " dog             1       1        1          1       1        0",
         " images          3                           2",
         "",
         " labels  images",
-        "      0         0",
-        "      1         5  " + "━" * 30,
+        "      0       0",
+        "      1       5  " + "━" * 30,
         "",
         " 1.00 labels an image; 10.0% of all labels are unknown.",
         "",
@@ -208,7 +208,7 @@ def test_every_option_reaches_the_reader():
     given = {
         "--format": "coco", "--difficult": "positive", "--crowd": "negative", "--small": "positive", "--min-box-area": "9",
         "--separator": "|", "--image-column": "p", "--labels-column": "l", "--split-column": "s", "--class-column": "c",
-        "--images": "d",
+        "--image-dir": "d",
     }  # fmt: skip
     seen: list[object] = []
     app = typer.Typer()
@@ -223,7 +223,7 @@ def test_every_option_reaches_the_reader():
     assert CliRunner().invoke(app, ["y"], catch_exceptions=False).exit_code == 0
     chosen = ReadOptions(
         format="coco", difficult="positive", crowd="negative", small="positive", min_box_area_px=9.0, separator="|",
-        image_column="p", labels_column="l", split_column="s", class_columns=("c", "d"), images="d",
+        image_column="p", labels_column="l", split_column="s", class_columns=("c", "d"), image_dirs=("d",),
     )  # fmt: skip
     assert seen == [(Path("x"), chosen, True), (Path("y"), ReadOptions(), False)]
 
@@ -246,7 +246,7 @@ def test_an_option_of_the_verbs_own_stays_its_own():
 
 def test_kept_images_are_listed_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "cache" / "kept"
+    folder = tmp_path / "cache" / "data"
     folder.mkdir(parents=True)
     (folder / "1234.images").write_bytes(bytes(20_000_000))
     run = functools.partial(CliRunner().invoke, verbs.app)

@@ -111,10 +111,10 @@ def test_scores_of_another_program_find_their_images_by_id(colours: Path, tmp_pa
     scores.write_text("id,red,green\n048,0.9,0.1\n049,0.2,0.3\n")
     with pytest.raises(UsageError, match="does not say"):
         opened(scores)
-    inspection = opened(scores, scale="probability", images=colours.parent / "images")
+    inspection = opened(scores, scale="probability", image_dirs=(str(colours.parent / "images"),))
     assert [Path(path).name for path in inspection.predictions.image_paths] == ["048.png", "049.png"]
     with pytest.raises(DataError, match="none of the scored images"):
-        opened(scores, scale="probability", images=tmp_path)
+        opened(scores, scale="probability", image_dirs=(str(tmp_path),))
 
 
 def test_a_run_whose_data_are_gone_is_looked_at_all_the_same(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

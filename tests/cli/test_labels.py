@@ -211,7 +211,7 @@ def test_training_images_that_cannot_be_read_are_told(polytag, leaky: Path, leak
     assert str(caught.value) == (
         f"no training image can be read\n  where: {folder}\n  got: such as {folder / '00.jpg'}\n"
         "  expected: the images that the model was trained on\n"
-        "  next: `polytag data check` says what is wrong with them; --images names their folder"
+        "  next: `polytag data check` says what is wrong with them; --image-dir names their folder"
     )
 
 

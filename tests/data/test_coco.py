@@ -85,7 +85,7 @@ def test_other_places_of_the_images(tmp_path, write, add_images, folder):
 def test_a_chosen_folder_of_images(tmp_path, write, add_images):
     write(tmp_path / "labels/train.json", json.dumps(TRAIN))
     add_images(tmp_path / "elsewhere", "000000000009.jpg", "000000000025.jpg")
-    dataset = load_dataset(tmp_path / "labels/train.json", options=ReadOptions(images=str(tmp_path / "elsewhere")))
+    dataset = load_dataset(tmp_path / "labels/train.json", options=ReadOptions(image_dirs=(str(tmp_path / "elsewhere"),)))
     assert dataset.paths[1] == tmp_path / "elsewhere/000000000025.jpg"
 
 
@@ -161,7 +161,7 @@ def test_against_a_plain_reading_image_by_image(tmp_path_factory, objects, crowd
     annotations = [annotation(n, i, c, crowd=int(k), box=(0, 0, side, side)) for n, (i, c, k, side) in enumerate(objects)]
     content = instances({number: f"{number}.jpg" for number in range(6)}, annotations)
     (folder / "labels.json").write_text(json.dumps(content))
-    dataset = read_coco(folder, crowd=crowd, small=small, min_box_area_px=100, images="")
+    dataset = read_coco(folder, crowd=crowd, small=small, min_box_area_px=100, image_dirs=())
     outcome = {"ignore": -1, "positive": 1, "negative": 0}
     for i in range(6):
         for c, category in enumerate((1, 18, 90)):

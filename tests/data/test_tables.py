@@ -56,7 +56,7 @@ def test_kaggle_leaves_the_ending_out(tmp_path, write, add_images, labels):
     """Planet: `image_name,tags`, with train_0 for train-jpg/train_0.jpg."""
     write(tmp_path / "train_v2.csv", "image_name,tags\ntrain_0,haze primary\ntrain_1,clear\n")
     add_images(tmp_path / "train-jpg", "train_0.jpg", "train_1.jpg")
-    options = ReadOptions(separator=" ", images=str(tmp_path / "train-jpg"))
+    options = ReadOptions(separator=" ", image_dirs=(str(tmp_path / "train-jpg"),))
     assert labels(load_dataset(tmp_path, options=options)) == {("", "train_0"): "haze primary", ("", "train_1"): "clear"}
 
 

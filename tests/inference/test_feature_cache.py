@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from polytag.contracts import Preprocessing
-from polytag.data.keeping import clear, kept_files
+from polytag.data.cache.store import cache_files, clear
 from polytag.inference import feature_cache
-from polytag.inference.feature_cache import KeptFeatures
+from polytag.inference.feature_cache import FeatureCache
 from polytag.inference.predictor import Extracted, extract_features, from_files, run
 from polytag.models.backbone import build_model, linear_head
 from polytag.models.device import Arithmetic
@@ -68,29 +68,29 @@ def never() -> Extracted:
     raise AssertionError("calculated again")
 
 
-def kept(model: nn.Module, paths: list[Path], folder: Path, **changes: Any) -> KeptFeatures:
-    return KeptFeatures(model, paths, folder=folder, **(SETTINGS | changes))
+def cached(model: nn.Module, paths: list[Path], folder: Path, **changes: Any) -> FeatureCache:
+    return FeatureCache(model, paths, folder=folder, **(SETTINGS | changes))
 
 
 def test_a_later_one_gets_the_same_bits_and_failures_without_calculating(model: nn.Module, paths: list[Path], tmp_path: Path):
-    first = kept(model, paths, tmp_path / "c")
-    assert not first.is_kept
+    first = cached(model, paths, tmp_path / "c")
+    assert not first.is_cached
     feature_ND, row_N, failures = first.get(calculating(model, paths))
-    later = kept(model, paths, tmp_path / "c")
-    assert later.is_kept
+    later = cached(model, paths, tmp_path / "c")
+    assert later.is_cached
     again_ND, again_N, again_failures = later.get(never)
     assert (again_ND.dtype, again_ND.tobytes()) == (np.float32, feature_ND.tobytes())
     assert again_N.tolist() == row_N.tolist() == [0, 1, 3, 4]
     assert [(row, str(error)) for row, error in again_failures] == [(row, str(error)) for row, error in failures]
     assert [row for row, _ in failures] == [2]
-    assert [each.path.suffix for each in kept_files(tmp_path / "c")] == [".features"]
+    assert [each.path.suffix for each in cache_files(tmp_path / "c")] == [".features"]
 
 
 def test_the_classifier_is_no_part_of_it(model: nn.Module, paths: list[Path], tmp_path: Path):
-    kept(model, paths, tmp_path / "c").get(calculating(model, paths))
+    cached(model, paths, tmp_path / "c").get(calculating(model, paths))
     with torch.no_grad():
         linear_head(model).weight.add_(1)
-    assert kept(model, paths, tmp_path / "c").is_kept
+    assert cached(model, paths, tmp_path / "c").is_cached
 
 
 @pytest.mark.parametrize(
@@ -106,15 +106,15 @@ def test_the_classifier_is_no_part_of_it(model: nn.Module, paths: list[Path], tm
     ids=str,
 )
 def test_other_settings_have_other_features(model: nn.Module, paths: list[Path], tmp_path: Path, changes: dict[str, Any]):
-    kept(model, paths, tmp_path / "c").get(calculating(model, paths))
-    assert not kept(model, paths, tmp_path / "c", **changes).is_kept
+    cached(model, paths, tmp_path / "c").get(calculating(model, paths))
+    assert not cached(model, paths, tmp_path / "c", **changes).is_cached
 
 
 @pytest.mark.parametrize("change", ["weight", "statistic", "image", "order", "fewer", "torch"])
 def test_another_network_and_other_images_have_other_features(
     model: nn.Module, paths: list[Path], tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ):
-    kept(model, paths, tmp_path / "c").get(calculating(model, paths))
+    cached(model, paths, tmp_path / "c").get(calculating(model, paths))
     match change:
         case "weight":
             with torch.no_grad():
@@ -129,13 +129,13 @@ def test_another_network_and_other_images_have_other_features(
             paths.pop()
         case _:
             monkeypatch.setattr(torch, "__version__", "0.0")
-    assert not kept(model, paths, tmp_path / "c").is_kept
+    assert not cached(model, paths, tmp_path / "c").is_cached
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "header", "empty", "foreign", "renamed"])
 def test_a_damaged_file_is_no_file_and_is_replaced(model: nn.Module, paths: list[Path], tmp_path: Path, damage: str):
-    feature_ND, *_ = kept(model, paths, tmp_path / "c").get(calculating(model, paths))
-    (file,) = (each.path for each in kept_files(tmp_path / "c"))
+    feature_ND, *_ = cached(model, paths, tmp_path / "c").get(calculating(model, paths))
+    (file,) = (each.path for each in cache_files(tmp_path / "c"))
     content = bytearray(file.read_bytes())
     match damage:
         case "cut":
@@ -153,33 +153,33 @@ def test_a_damaged_file_is_no_file_and_is_replaced(model: nn.Module, paths: list
             file.write_bytes(b"not an archive at all")
         case _:
             other = [paths[1], paths[0]]
-            kept(model, other, tmp_path / "d").get(calculating(model, other))
-            shutil.copy(kept_files(tmp_path / "d")[0].path, file)
-    again = kept(model, paths, tmp_path / "c")
-    assert not again.is_kept
+            cached(model, other, tmp_path / "d").get(calculating(model, other))
+            shutil.copy(cache_files(tmp_path / "d")[0].path, file)
+    again = cached(model, paths, tmp_path / "c")
+    assert not again.is_cached
     assert again.get(calculating(model, paths))[0].tobytes() == feature_ND.tobytes()
-    assert kept(model, paths, tmp_path / "c").is_kept
+    assert cached(model, paths, tmp_path / "c").is_cached
 
 
 def test_an_image_that_can_be_read_after_all_makes_it_stale(
     model: nn.Module, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """As after a moment without memory, or on a share that was away: the file has not changed, and so neither has the name."""
-    kept(model, paths, tmp_path / "c").get(calculating(model, paths))
+    cached(model, paths, tmp_path / "c").get(calculating(model, paths))
     monkeypatch.setattr(feature_cache, "read_image", lambda path: None)
-    assert not kept(model, paths, tmp_path / "c").is_kept
+    assert not cached(model, paths, tmp_path / "c").is_cached
 
 
 def test_what_is_calculated_in_a_moment_is_not_kept(
     model: nn.Module, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(feature_cache, "_LEAST_SECONDS", 1000.0)
-    kept(model, paths, tmp_path / "c").get(calculating(model, paths))
+    cached(model, paths, tmp_path / "c").get(calculating(model, paths))
     assert not (tmp_path / "c").exists()
 
 
 def test_nothing_is_kept_where_no_image_can_be_read(model: nn.Module, paths: list[Path], tmp_path: Path):
-    kept(model, paths, tmp_path / "c").get(lambda: (np.zeros((0, 0), np.float32), np.zeros(0, np.int64), ()))
+    cached(model, paths, tmp_path / "c").get(lambda: (np.zeros((0, 0), np.float32), np.zeros(0, np.int64), ()))
     assert not (tmp_path / "c").exists()
 
 
@@ -187,21 +187,21 @@ def test_a_folder_that_cannot_be_written_and_a_full_disk_cost_nothing_but_time(
     model: nn.Module, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "file").write_text("a file")
-    assert len(kept(model, paths, tmp_path / "file").get(calculating(model, paths))[0]) == 4
+    assert len(cached(model, paths, tmp_path / "file").get(calculating(model, paths))[0]) == 4
     full = SimpleNamespace(total=10**12, used=0, free=10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
-    assert len(kept(model, paths, tmp_path / "c").get(calculating(model, paths))[0]) == 4
-    assert kept_files(tmp_path / "c") == []
+    assert len(cached(model, paths, tmp_path / "c").get(calculating(model, paths))[0]) == 4
+    assert cache_files(tmp_path / "c") == []
 
 
 def test_it_is_removed_with_everything_else_that_is_kept(model: nn.Module, paths: list[Path], tmp_path: Path):
-    kept(model, paths, tmp_path / "c").get(calculating(model, paths))
-    (file,) = kept_files(tmp_path / "c")
+    cached(model, paths, tmp_path / "c").get(calculating(model, paths))
+    (file,) = cache_files(tmp_path / "c")
     os.utime(file.path, (1, 1))
-    assert kept(model, paths, tmp_path / "c").is_kept
-    assert kept_files(tmp_path / "c")[0].used > 1  # reading counts as use
+    assert cached(model, paths, tmp_path / "c").is_cached
+    assert cache_files(tmp_path / "c")[0].used > 1  # reading counts as use
     assert clear(tmp_path / "c") == file.num_bytes
-    assert kept_files(tmp_path / "c") == []
+    assert cache_files(tmp_path / "c") == []
 
 
 def test_they_are_the_features_that_are_extracted(model: nn.Module, images: list[Path], tmp_path: Path):
@@ -213,8 +213,8 @@ def test_they_are_the_features_that_are_extracted(model: nn.Module, images: list
         label_set=LabelSet(names=("x",)), source="test",
     )  # fmt: skip
     settings = {key: SETTINGS[key] for key in ("preprocessing", "arithmetic")}
-    expected, *_ = kept(model, images[:5], tmp_path / "c").get(calculating(model, images[:5]))
-    got, *_ = kept(model, images[:5], tmp_path / "d").get(
+    expected, *_ = cached(model, images[:5], tmp_path / "c").get(calculating(model, images[:5]))
+    got, *_ = cached(model, images[:5], tmp_path / "d").get(
         lambda: extract_features(model, dataset, source=from_files(images[:5], settings["preprocessing"]), **settings)
     )
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)

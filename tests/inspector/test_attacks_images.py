@@ -19,8 +19,8 @@ from polytag.contracts import LabelSet, Predictions
 from polytag.errors import DataError
 from polytag.inspector.admission import GuardConfig
 from polytag.inspector.app import create_app
+from polytag.inspector.find_images import find_images
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.locating import locate_images
 
 SECRET = "the password is swordfish"
 CLASSES = ("cat", "dog")
@@ -220,12 +220,12 @@ def test_a_folder_of_images_is_not_left(tmp_path: Path):
         "deep/../../outside/secret.png", "..\\outside\\secret.png", "/etc/passwd", "", ".", "..", "a.png\0",
         "deep/a.png/../../a.png",
     )  # fmt: skip
-    found = locate_images(("deep/a.png", "own-link.png", *hostile), inside)
+    found = find_images(("deep/a.png", "own-link.png", *hostile), [inside])
     assert found[0] == os.path.realpath(inside / "deep" / "a.png")
     assert found[1].endswith("own-link.png")
     assert set(found[2:]) == {""}
     with pytest.raises(DataError):
-        locate_images(hostile, inside)
+        find_images(hostile, [inside])
 
 
 # Load

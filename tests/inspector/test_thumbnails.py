@@ -10,7 +10,7 @@ from PIL import Image
 
 from polytag.errors import DataError, ImageError
 from polytag.files import cache_folder
-from polytag.inspector.locating import locate_images
+from polytag.inspector.find_images import find_images
 from polytag.inspector.thumbnails import Thumbnails, full_image
 
 
@@ -101,7 +101,7 @@ def test_the_cache_lies_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_images_are_found_by_path_name_or_stem(tmp_path: Path):
     paths = [image(tmp_path / "in" / name) for name in ("a.png", "sub/b.png", "sub/c.png", "other/c.png")]
-    found = locate_images(("a", "a.png", "sub/b.png", "b", "c", "sub/c", "none", "sub\\b"), tmp_path / "in")
+    found = find_images(("a", "a.png", "sub/b.png", "b", "c", "sub/c", "none", "sub\\b"), [tmp_path / "in"])
     expected = (paths[0], paths[0], paths[1], paths[1], "", paths[2], "", paths[1])
     assert [os.path.realpath(path) if path else "" for path in found] == [str(path) for path in expected]
 
@@ -112,19 +112,19 @@ def test_no_id_leads_out_of_the_folder(tmp_path: Path):
     (tmp_path / "in" / "link.png").symlink_to(secret)
     (tmp_path / "in" / "linked").symlink_to(tmp_path)
     ids = ("a", "link", "link.png", "../secret.png", "linked/secret.png", str(secret), "secret")
-    found = locate_images(ids, tmp_path / "in")
+    found = find_images(ids, [tmp_path / "in"])
     assert [bool(path) for path in found] == [True] + 6 * [False]
 
 
 def test_a_link_inside_the_folder_is_followed(tmp_path: Path):
     image(tmp_path / "in" / "store" / "1.png")
     (tmp_path / "in" / "cat.png").symlink_to(tmp_path / "in" / "store" / "1.png")
-    assert all(locate_images(("cat", "1"), tmp_path / "in"))
+    assert all(find_images(("cat", "1"), [tmp_path / "in"]))
 
 
 def test_a_folder_without_any_of_them_is_told(tmp_path: Path):
     image(tmp_path / "in" / "a.png")
     with pytest.raises(DataError, match=r"none of the scored images"):
-        locate_images(("b",), tmp_path / "in")
+        find_images(("b",), [tmp_path / "in"])
     with pytest.raises(DataError, match="no such folder"):
-        locate_images(("b",), tmp_path / "nowhere")
+        find_images(("b",), [tmp_path / "nowhere"])

@@ -31,7 +31,7 @@ main()
 
 def test_training_needs_no_charts_no_server_and_no_installation(colours: Path, tmp_path: Path):
     options = [
-        "--backbone", "test_resnet", "--weights", "random", "--image-size", "32", "--epochs", "1", "--images", "resident",
+        "--backbone", "test_resnet", "--weights", "random", "--image-size", "32", "--epochs", "1", "--cache", "gpu",
         "--device", "cpu",
     ]  # fmt: skip
     done = subprocess.run(

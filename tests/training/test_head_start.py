@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from polytag import PROBE, train
-from polytag.data.keeping import kept_files
+from polytag.data.cache.store import cache_files
 from polytag.inference import feature_cache
 from polytag.inference.out_of_fold import out_of_fold_of_run
 from polytag.training import head_start
@@ -45,11 +45,11 @@ def test_a_second_probe_and_a_fine_tuning_begin_with_the_features_of_the_first(r
     tuning = replace(
         FINETUNE, **TINY | {"weights": str(tmp_path / "first" / "best" / "model.safetensors")}, epochs=1, batch_size=16
     )
-    plain, note, how = run_of("plain", replace(TINY_PROBE, images="files"))
-    assert ("earlier" not in note, kept_files()) == (True, [])
+    plain, note, how = run_of("plain", replace(TINY_PROBE, cache="none"))
+    assert ("earlier" not in note, cache_files()) == (True, [])
     first, note, how = run_of("first", TINY_PROBE)
     assert ("earlier" in note, how) == (False, {"training": "files", "validation": "files"})
-    plainly_tuned, *_ = run_of("plainly tuned", replace(tuning, images="files"))
+    plainly_tuned, *_ = run_of("plainly tuned", replace(tuning, cache="none"))
 
     monkeypatch.setattr(head_start, "extract_features", None)
     second, note, how = run_of("second", TINY_PROBE)
@@ -77,5 +77,5 @@ def test_suspects_of_a_probe_need_no_second_pass(run_of, tmp_path: Path, monkeyp
     again, _ = out_of_fold_of_run(tmp_path / "first", device="cpu", on_batch=seen.append)
     assert (again.logit_NC == expected.logit_NC).all()
     assert seen == [48]
-    (file,) = kept_files()
+    (file,) = cache_files()
     assert file.path.suffix == ".features"

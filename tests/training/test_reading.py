@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from polytag.data import keeping
-from polytag.data.keeping import kept_files
+from polytag.data.cache import store
+from polytag.data.cache.store import cache_files
 from polytag.data.load import load_dataset
 from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
 from polytag.predictions.read import read_predictions
 from polytag.training import reading
 from polytag.training.loop import Silent, make_step
-from polytag.training.reading import open_reading, reading_files
+from polytag.training.reading import open_reading, uncached_sources
 from polytag.training.recipes import FINETUNE, Recipe
 from polytag.training.train import train
 
@@ -45,7 +45,7 @@ class Notes(Silent):
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own for every test."""
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "kept"
+    return tmp_path / "cache" / "data"
 
 
 def run_of(colours: Path, folder: Path, recipe: Recipe) -> tuple[bytes, bytes, dict[str, str]]:
@@ -56,19 +56,19 @@ def run_of(colours: Path, folder: Path, recipe: Recipe) -> tuple[bytes, bytes, d
 
 
 def test_kept_images_give_the_same_bits_in_the_run_that_keeps_them_and_in_the_next(colours: Path, tmp_path: Path, cache: Path):
-    *plain, how = run_of(colours, tmp_path / "plain", replace(RECIPE, images="files"))
+    *plain, how = run_of(colours, tmp_path / "plain", replace(RECIPE, cache="none"))
     assert how == {"training": "files", "validation": "files"}
-    *first, how = run_of(colours, tmp_path / "first", replace(RECIPE, images="kept"))
-    assert how == dict.fromkeys(("training", "validation"), "files, decoded once and kept")
-    assert [kept.path.suffix for kept in kept_files(cache)] == [".images"] * 2
-    *again, how = run_of(colours, tmp_path / "again", replace(RECIPE, images="auto"))
-    assert how == dict.fromkeys(("training", "validation"), "kept decoded (0.00 GB)")
+    *first, how = run_of(colours, tmp_path / "first", replace(RECIPE, cache="disk"))
+    assert how == dict.fromkeys(("training", "validation"), "files, decoded once and cached")
+    assert [kept.path.suffix for kept in cache_files(cache)] == [".images"] * 2
+    *again, how = run_of(colours, tmp_path / "again", replace(RECIPE, cache="auto"))
+    assert how == dict.fromkeys(("training", "validation"), "cached (0.00 GB)")
     assert plain == first == again
 
 
 def test_few_small_images_are_not_kept(colours: Path, tmp_path: Path, cache: Path):
     run_of(colours, tmp_path / "run", RECIPE)
-    assert kept_files(cache) == []
+    assert cache_files(cache) == []
 
 
 @pytest.mark.parametrize("reason", ["pays", "memory", "disk", "one pass", "small"])
@@ -78,7 +78,7 @@ def test_images_are_kept_where_that_pays_and_has_room(colours: Path, cache: Path
     if reason == "memory":
         monkeypatch.setattr(reading, "free_bytes", lambda device: 1000)
     if reason == "disk":
-        monkeypatch.setattr(keeping, "RESERVE_BYTES", 10**18)
+        monkeypatch.setattr(store, "RESERVE_BYTES", 10**18)
     dataset = load_dataset(colours)
     recipe = replace(RECIPE, epochs=1 if reason == "one pass" else 2)
     opened = open_reading(dataset.split("train"), dataset.split("val"), recipe=recipe, arithmetic=CPU, has_probe=False)
@@ -86,21 +86,21 @@ def test_images_are_kept_where_that_pays_and_has_room(colours: Path, cache: Path
     assert (
         opened.how["training"]
         == {
-            "pays": "files, decoded once and kept",
-            "memory": "files (keeping them decoded would take 0.0 GB, too much of the memory)",
-            "disk": "files (keeping them decoded would take 0.0 GB, which the disk has not to spare)",
+            "pays": "files, decoded once and cached",
+            "memory": "files (the cache would take 0.0 GB, too much of the memory)",
+            "disk": "files (the cache would take 0.0 GB, which the disk has not to spare)",
             "one pass": "files",
             "small": "files",
         }[reason]
     )
-    assert kept_files(cache) == []  # nothing was read, so nothing is whole
+    assert cache_files(cache) == []  # nothing was read, so nothing is whole
 
 
 def test_resident_images_train_as_well_and_validate_to_the_bit(colours: Path, tmp_path: Path):
     dataset = load_dataset(colours)
     train_set, val_set = dataset.split("train"), dataset.split("val")
-    opened = open_reading(train_set, val_set, recipe=replace(RECIPE, images="resident"), arithmetic=CPU, has_probe=True)
-    plain = reading_files(train_set, val_set, recipe=RECIPE, arithmetic=CPU)
+    opened = open_reading(train_set, val_set, recipe=replace(RECIPE, cache="gpu"), arithmetic=CPU, has_probe=True)
+    plain = uncached_sources(train_set, val_set, recipe=RECIPE, arithmetic=CPU)
     assert opened.how == {
         "training": "resident on cpu, 40 x 40 px, 0.00 GB",
         "validation": "resident on cpu, as scored, 0.00 GB",
@@ -110,10 +110,10 @@ def test_resident_images_train_as_well_and_validate_to_the_bit(colours: Path, tm
 
     smooth = replace(RECIPE, augment="light", epochs=4)
     maps = {}
-    for images in ("files", "resident"):
-        run = train(colours, recipe=replace(smooth, images=images), output=tmp_path / images)
-        maps[images] = read_predictions(run.folder.predictions)
-    apart = np.abs(maps["files"].probability_NC - maps["resident"].probability_NC)
+    for cache in ("none", "gpu"):
+        run = train(colours, recipe=replace(smooth, cache=cache), output=tmp_path / cache)
+        maps[cache] = read_predictions(run.folder.predictions)
+    apart = np.abs(maps["none"].probability_NC - maps["gpu"].probability_NC)
     assert apart.max() < 0.05
     assert apart.mean() < 0.005
 
@@ -124,8 +124,8 @@ def test_gradients_of_a_resident_batch_are_those_of_the_plain_one(colours: Path)
     torch.manual_seed(0)
     model = build_model("test_resnet", num_classes=3)
     grads = []
-    for images in ("files", "resident"):
-        recipe = replace(RECIPE, augment="light", images=images)
+    for cache in ("none", "gpu"):
+        recipe = replace(RECIPE, augment="light", cache=cache)
         opened = open_reading(train_set, val_set, recipe=recipe, arithmetic=CPU, has_probe=False)
         step = make_step(model, train_set, reading=opened, recipe=recipe, arithmetic=CPU, watcher=Silent())
         (batch,) = opened.feed.batches([np.arange(16)], epoch=1)

@@ -14,7 +14,7 @@ from polytag.data.images import read_image
 from polytag.inference.predictor import from_files
 from polytag.models.device import Arithmetic
 from polytag.training.device_augment import resampling
-from polytag.training.feed import FileFeed, kept_for_training
+from polytag.training.feed import FileFeed, training_pixels
 from polytag.training.recipes import FINETUNE, Recipe
 from polytag.training.resident import Canvas, ResidentFeed, choose_canvas, resident_feed, resident_views, views_bytes
 
@@ -47,7 +47,7 @@ def resident(paths: list[Path], recipe: Recipe, **size: int) -> ResidentFeed:
 
 
 def reader(paths: list[Path], recipe: Recipe):
-    return lambda row: kept_for_training(recipe, read_image(paths[row]))
+    return lambda row: training_pixels(recipe, read_image(paths[row]))
 
 
 def levels_of(feed, rows: list[int], *, recipe: Recipe, epoch: int = 1) -> np.ndarray:

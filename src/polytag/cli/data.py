@@ -80,14 +80,14 @@ def cache(
 
     from rich.console import Console
 
-    from polytag.data import keeping
+    from polytag.data.cache import store
 
     console = Console()
-    folder = keeping.keeping_folder()
+    folder = store.store_folder()
     if clear:
-        console.print(f"{keeping.clear() / 1e6:,.1f} MB removed from {folder}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{store.clear() / 1e6:,.1f} MB removed from {folder}", highlight=False, markup=False, soft_wrap=True)
         return
-    kept = keeping.kept_files()
+    kept = store.cache_files()
     for each in kept:
         used = datetime.fromtimestamp(each.used).strftime("%Y-%m-%d %H:%M")
         console.print(

@@ -22,9 +22,6 @@ def grid(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE.png|DIR", show_default="<class>-top.png or <class>-bottom.png, here")
     ] = None,
-    images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the images lie, if the scores do not say; found by id.")
-    ] = None,
     truth: Truth = None,
     scale: Scale = None,
 ) -> None:
@@ -40,7 +37,7 @@ def grid(
 
     if len(class_names) > 1 and output is not None and output.suffix.lower() == ".png":
         raise UsageError("one file for several classes", where="--output", got=str(output), expected="a folder")
-    asked = OpenOptions(images=images, truth=truth, scale=scale)
+    asked = OpenOptions(image_dirs=options.image_dirs, truth=truth, scale=scale)
     predictions = open_inspection(run, asked, options=options, errors=Console(stderr=True)).predictions
     for name in class_names:
         predictions.label_set.index(name)  # a name that is not there is told before anything is drawn

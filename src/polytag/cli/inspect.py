@@ -20,9 +20,6 @@ def inspect(
         str, typer.Option(metavar="val|train", help="Of a run: its validation, or its training images, scored out-of-fold.")
     ] = "val",
     beside: Annotated[Path | None, typer.Option(metavar="RUN|PREDICTIONS", help="A second run, to compare with.")] = None,
-    images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the images lie, if the scores do not say; found by id.")
-    ] = None,
     columns: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="A table by id, with columns to filter by.")] = None,
     host: Annotated[str, typer.Option(help="Other than 127.0.0.1 only with --token.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(show_default="the first free one from 8421 on", help="0: any that is free.")] = None,
@@ -45,7 +42,7 @@ def inspect(
     if split not in ("val", "train"):
         raise UsageError("unknown split", where="--split", got=repr(split), expected="val or train")
     address_rules(host, token)  # told before anything is read
-    asked = OpenOptions(split=split, beside=beside, images=images, truth=truth, scale=scale, columns=columns)
+    asked = OpenOptions(split=split, beside=beside, image_dirs=options.image_dirs, truth=truth, scale=scale, columns=columns)
     errors = Console(stderr=True)
     return_freed_memory()
     inspection = open_inspection(run, asked, options=options, errors=errors)

@@ -47,7 +47,7 @@ def leaks_of(
             where=str(data),
             got=f"such as {trained_on[0]}" if trained_on else "no images but the scored ones",
             expected="the images that the model was trained on",
-            next_step="`polytag data check` says what is wrong with them; --images names their folder",
+            next_step="`polytag data check` says what is wrong with them; --image-dir names their folder",
         )
     if found.num_not_compared == found.num_scored:
         raise PredictionsError(

@@ -27,7 +27,7 @@ class OpenOptions:
 
     split: str = "val"
     beside: Path | None = None
-    images: Path | None = None
+    image_dirs: Sequence[str] = ()
     truth: Path | None = None
     scale: str | None = None
     columns: Path | None = None
@@ -55,7 +55,7 @@ def open_inspection(path: Path, asked: OpenOptions, *, options: "ReadOptions", e
     for note in labelled.notes:
         _note(errors, note)
     data = data or labelled.dataset
-    predictions = _with_paths(labelled.predictions, data=data, images=asked.images)
+    predictions = _with_paths(labelled.predictions, data=data, image_dirs=asked.image_dirs)
     threshold_C, goal = _thresholds(path / PREDICTIONS if is_run else path, predictions)
     return Inspection(
         name=path.resolve().name if path.is_dir() else path.stem,
@@ -125,12 +125,12 @@ def _has_labels_of(predictions: "Predictions", data: "Dataset") -> bool:
     return -1 not in rows and np.array_equal(data.target_NC[rows], predictions.target_NC)
 
 
-def _with_paths(predictions: "Predictions", *, data: "Dataset | None", images: Path | None) -> "Predictions":
+def _with_paths(predictions: "Predictions", *, data: "Dataset | None", image_dirs: Sequence[str]) -> "Predictions":
     """Every image with the path where it lies now: in the folder that was given, as the scores say, or as the data set does."""
-    if images is not None:
-        from polytag.inspector.locating import locate_images
+    if image_dirs:
+        from polytag.inspector.find_images import find_images
 
-        return replace(predictions, image_paths=locate_images(predictions.ids, images))
+        return replace(predictions, image_paths=find_images(predictions.ids, [Path(folder) for folder in image_dirs]))
     if data is None:
         return predictions
     path_of = {name: str(path) for name, path in zip(data.ids, data.paths, strict=True)}

@@ -44,7 +44,12 @@ OPTIONS: dict[str, Any] = {  # field of ReadOptions: the option
     "class_columns": Annotated[
         list[str] | None, _option("--class-column", "Tables: a column that is a class; give it for each.", metavar="NAME")
     ],
-    "images": Annotated[str | None, _option("--images", "Tables and COCO: a folder to look for images in first.", metavar="DIR")],
+    "image_dirs": Annotated[
+        list[str] | None,
+        _option(
+            "--image-dir", "A folder to look for images in first; give it for each.", metavar="DIR"
+        ),
+    ],
 }
 
 

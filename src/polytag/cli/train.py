@@ -38,7 +38,7 @@ def train(
     seed: Annotated[int | None, typer.Option()] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
-    images: Annotated[str | None, typer.Option(help="auto, files, kept or resident: where images come from.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Of decoded images: auto, none, disk or gpu.")] = None,
     difficult: Annotated[
         str | None, typer.Option(help="VOC's difficult-only labels: ignore, positive or negative. [default: the recipe's]")
     ] = None,
@@ -71,7 +71,7 @@ def train(
         "backbone": backbone, "weights": weights, "image_size_px": image_size, "fit": fit, "crops": crops, "augment": augment,
         "loss": loss, "class_weights": class_weights, "batch_size": batch_size, "epochs": epochs, "head_lr": head_lr,
         "backbone_lr": backbone_lr, "seed": seed, "device": device, "precision": precision, "difficult": difficult,
-        "images": images,
+        "cache": cache,
         "backbone_args": parse_backbone_args(backbone_arg) if backbone_arg else None,
     }  # fmt: skip
     given = {name: value for name, value in changes.items() if value is not None}

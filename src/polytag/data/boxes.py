@@ -9,7 +9,7 @@ they say nothing (YOLO, squares, no size, half turns), boxes are taken to be upr
 """
 
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -64,7 +64,7 @@ def boxes_reader(data: Path, *, dataset: Dataset, options: ReadOptions) -> Boxes
             case "voc":
                 return _voc_reader(data, dataset)
             case "coco":
-                return _coco_reader(data, dataset, images=options.images)
+                return _coco_reader(data, dataset, image_dirs=options.image_dirs)
             case "yolo":
                 return _yolo_reader(dataset)
             case _:
@@ -113,11 +113,11 @@ def _voc_box(item: ET.Element, size: tuple[float, float] | None) -> Box | None:
 # ---- COCO ----
 
 
-def _coco_reader(data: Path, dataset: Dataset, *, images: str) -> BoxesReader:
+def _coco_reader(data: Path, dataset: Dataset, *, image_dirs: Sequence[str]) -> BoxesReader:
     @cache
     def index() -> Mapping[tuple[str, Path], Annotated]:
         try:
-            found = list(read_annotated(data, images=images))
+            found = list(read_annotated(data, image_dirs=image_dirs))
         except DataError:
             return {}
         # an image whose split was drawn afterwards is found by its path alone

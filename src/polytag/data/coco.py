@@ -41,11 +41,13 @@ def is_coco(data: Path) -> bool:
     return bool(_files(data))
 
 
-def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, images: str, need_images: bool = True) -> Dataset:
+def read_coco(
+    data: Path, *, crowd: str, small: str, min_box_area_px: float, image_dirs: Sequence[str], need_images: bool = True
+) -> Dataset:
     """Read one JSON file, or all of `annotations/instances_<split>.json`, `<split>/_annotations.coco.json` and the like.
 
     Classes stand in the order of their category ids. `crowd` and `small` say what a class becomes of which an image holds only
-    crowd regions, or only boxes of fewer than `min_box_area_px` square pixels; `images` is tried first as the images' folder.
+    crowd regions, or only boxes of fewer than `min_box_area_px` square pixels; `image_dirs` are tried first.
     Raises AnnotationError for what a file should not say, and where two files disagree about the categories.
     """
     contents = _contents(data)
@@ -59,7 +61,7 @@ def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, ima
     split_N: list[str] = []
     blocks: list[np.ndarray] = []
     for content in contents:
-        found = _images(content, images=images, index=index)
+        found = _images(content, image_dirs=image_dirs, index=index)
         rows = {image_id: row for row, image_id in enumerate(found)}
         paths += found.values()
         ids += [relative_id(path, root) for path in found.values()]
@@ -85,7 +87,7 @@ class Annotated:
     annotations: Sequence[tuple[str, Mapping[str, object]]]
 
 
-def read_annotated(data: Path, *, images: str) -> Iterator[Annotated]:
+def read_annotated(data: Path, *, image_dirs: Sequence[str]) -> Iterator[Annotated]:
     """All that the files say of each image, in their order; raises as `read_coco`, but leaves out unknown classes."""
     index = FileIndex(must_exist=False)
     for content in _contents(data):
@@ -93,7 +95,7 @@ def read_annotated(data: Path, *, images: str) -> Iterator[Annotated]:
         for annotation in content.annotations:
             if category := content.categories.get(annotation.get("category_id")):
                 of_image.setdefault(annotation.get("image_id"), []).append((str(category["name"]), annotation))
-        found = _images(content, images=images, index=index)
+        found = _images(content, image_dirs=image_dirs, index=index)
         for image, (image_id, path) in zip(content.images, found.items(), strict=True):
             yield Annotated(split=content.file.split, path=path, image=image, annotations=of_image.get(image_id, ()))
 
@@ -110,9 +112,9 @@ def _contents(data: Path) -> list["_Content"]:
     return [_content(file) for file in files]
 
 
-def _images(content: "_Content", *, images: str, index: FileIndex) -> dict[object, Path]:
+def _images(content: "_Content", *, image_dirs: Sequence[str], index: FileIndex) -> dict[object, Path]:
     """The image file of each image id, in the order they are listed; raises AnnotationError for one listed twice."""
-    folders = ([images] if images else []) + list(content.file.image_folders)
+    folders = [*image_dirs, *content.file.image_folders]
     found: dict[object, Path] = {}
     listed: set[str] = set()
     for number, image in enumerate(content.images):

@@ -15,7 +15,7 @@ from polytag.data.tables import Columns, TableFile, read_tables
 from polytag.errors import AnnotationError, DataError
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_NO_LABELS = ("images", "imgs", "img", "jpegimages", "images", "photos", "labels", "annotations", "data")
+_NO_LABELS = ("images", "imgs", "img", "jpegimages", "pictures", "photos", "labels", "annotations", "data")
 
 
 # ---- a folder per label ----
@@ -109,7 +109,7 @@ def read_imagefolder(data: Path, *, columns: Columns) -> Dataset:
             "no metadata file", where=str(data), got="none", expected=" or ".join(_METADATA) + ", or one in each split's folder"
         )
     root = data.parent if data.is_file() else data
-    return read_tables(files, root=root, columns=columns, images="", source=f"imagefolder {data}", ids_as_listed=False)
+    return read_tables(files, root=root, columns=columns, image_dirs=(), source=f"imagefolder {data}", ids_as_listed=False)
 
 
 def _metadata(data: Path) -> Sequence[TableFile]:

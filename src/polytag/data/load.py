@@ -42,7 +42,7 @@ class ReadOptions:
                       each cell is one label
     image_column, labels_column, split_column   tables: names of columns; "": the first of the documented names
     class_columns     tables: names of the columns that are classes; (): all that are nothing else
-    images          tables and COCO: a folder that the images are looked for in first; "": only the documented places
+    image_dirs        tables and COCO: folders in which images are looked for first; (): only the documented places
 
     Raises UsageError for a value outside these.
     """
@@ -57,10 +57,11 @@ class ReadOptions:
     labels_column: str = ""
     split_column: str = ""
     class_columns: tuple[str, ...] = ()
-    images: str = ""
+    image_dirs: tuple[str, ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "class_columns", tuple(self.class_columns))  # YAML gives a list back
+        for name in ("class_columns", "image_dirs"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # YAML gives a list back
         for name, value, allowed in (
             ("format", self.format, ("auto", *FORMATS)),
             ("treatment of difficult objects", self.difficult, tuple(TREATMENTS)),
@@ -140,7 +141,7 @@ def load_labels(data: str | Path, *, options: ReadOptions = ReadOptions(), class
 def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = True, classes: Sequence[str] = ()) -> Dataset:
     if path.is_file() and format in ("voc", "folder"):
         raise DataError(f"the {format} format is a folder", where=str(path), got="a file", expected="a folder")
-    images = os.path.abspath(options.images) if options.images else ""
+    image_dirs = tuple(os.path.abspath(folder) for folder in options.image_dirs)
     columns = Columns(
         image=options.image_column,
         labels=options.labels_column,
@@ -157,7 +158,7 @@ def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = 
                 crowd=options.crowd,
                 small=options.small,
                 min_box_area_px=options.min_box_area_px,
-                images=images,
+                image_dirs=image_dirs,
                 need_images=need_images,
             )
         case "yolo":
@@ -176,7 +177,7 @@ def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = 
                 files,
                 root=root,
                 columns=columns,
-                images=images,
+                image_dirs=image_dirs,
                 source=f"{format} {path}",
                 ids_as_listed=True,
                 need_images=need_images,

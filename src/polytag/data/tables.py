@@ -96,7 +96,7 @@ def read_tables(
     *,
     root: Path,
     columns: Columns,
-    images: str,
+    image_dirs: Sequence[str],
     source: str,
     ids_as_listed: bool,
     need_images: bool = True,
@@ -107,7 +107,7 @@ def read_tables(
     Without `need_images`, a column `id`, or the unnamed one that pandas writes first, names the images before any other, and
     none needs to exist. `classes` are there even where no list of labels names them.
 
-    `images` is tried first as the images' folder. Ids are the images' names as the table gives them, or, unless
+    `image_dirs` are tried first for the images. Ids are the images' names as the table gives them, or, unless
     `ids_as_listed`, their paths relative to `root`. Raises AnnotationError with file and line for a cell that cannot be read.
     """
     tables = [read_table(file.path) for file in files]
@@ -122,7 +122,7 @@ def read_tables(
     paths: list[Path] = []
     split_N: list[str] = []
     for file, table, layout in zip(files, tables, layouts, strict=True):
-        folders = ([images] if images else []) + list(file.image_folders)
+        folders = [*image_dirs, *file.image_folders]
         splits = _splits(table, layout.split) if layout.split else [file.split] * len(table)
         seen: dict[tuple[str, str], int] = {}
         for row, cell in enumerate(table.columns[layout.image]):

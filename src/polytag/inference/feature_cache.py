@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from polytag.contracts import Dataset, Preprocessing
-from polytag.data.image_cache import images_key
+from polytag.data.cache.image_cache import images_key
+from polytag.data.cache.store import FEATURES, make_room, store_folder
 from polytag.data.images import read_image
-from polytag.data.keeping import FEATURES, keeping_folder, make_room
 from polytag.errors import ImageError
 from polytag.inference.predictor import Extracted, Predictor, extract_features
 from polytag.models.backbone import head_parameters
@@ -31,8 +31,8 @@ _VERSION = 1
 _LEAST_SECONDS = 2.0  # what takes less to calculate is not kept
 
 
-class KeptFeatures:
-    """The features of these images by this network: those of an earlier run (`is_kept`), or calculated now and, if it took long,
+class FeatureCache:
+    """The features of these images by this network: those of an earlier run (`is_cached`), or calculated now and, if it took long,
     kept.
 
     The classifier is no part of it: a probe's checkpoint has the features of the weights it began with. Nothing that goes wrong
@@ -51,7 +51,7 @@ class KeptFeatures:
         folder: Path | None = None,
     ):
         self._paths = paths
-        self._folder = folder or keeping_folder()
+        self._folder = folder or store_folder()
         processor = torch.backends.cpu.get_cpu_capability() if arithmetic.device == "cpu" else torch.cuda.get_device_name()
         parts = (
             _VERSION, torch.__version__, timm.__version__, processor, arithmetic, preprocessing,
@@ -59,7 +59,7 @@ class KeptFeatures:
         )  # fmt: skip
         self._key = images_key(paths, "features\0" + "\0".join(map(str, parts)))
         self._found = self._read()
-        self.is_kept = self._found is not None
+        self.is_cached = self._found is not None
 
     def get(self, calculate: Callable[[], Extracted]) -> Extracted:
         """As `extract_features`, which `calculate` calls if need be; to be asked once, for their memory is then the caller's."""
@@ -104,7 +104,7 @@ class KeptFeatures:
 def features_of(predictor: Predictor, dataset: Dataset, *, on_batch: Callable[[int], None] = lambda num_images: None) -> Extracted:
     """The features of a data set's images by a checkpoint's backbone; kept for the next time, or of an earlier one."""
     checkpoint = predictor.checkpoint
-    kept = KeptFeatures(
+    cache = FeatureCache(
         predictor.model,
         dataset.paths,
         backbone=checkpoint.backbone,
@@ -122,9 +122,9 @@ def features_of(predictor: Predictor, dataset: Dataset, *, on_batch: Callable[[i
             on_batch=on_batch,
         )
 
-    if kept.is_kept:
+    if cache.is_cached:
         on_batch(len(dataset))
-    return kept.get(calculate)
+    return cache.get(calculate)
 
 
 def _failures(paths: Sequence[Path], row_N: np.ndarray) -> tuple[tuple[int, ImageError], ...] | None:

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from polytag.data.keeping import keeping_folder
+from polytag.data.cache.store import store_folder
 from polytag.errors import UsageError
 from polytag.files import cache_folder
 from polytag.inspector.charts import bundle
@@ -34,7 +34,7 @@ def create_app(inspection: Inspection) -> FastAPI:
     store = ReviewStore.open(inspection.review_file)
     looking = Looking(inspection, store)
     thumbnails = Thumbnails(cache_folder() / "thumbnails")
-    desk = None if inspection.checkpoint is None else ModelDesk(inspection, keeping_folder())
+    desk = None if inspection.checkpoint is None else ModelDesk(inspection, store_folder())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:

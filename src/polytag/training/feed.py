@@ -46,7 +46,7 @@ class Feed(Protocol):
 class FileFeed:
     """Images augmented by threads on the processor; a batch's input is its uint8 images.
 
-    read   gives what `kept_for_training` makes of a row's image, from its file or from the cache; raises ImageError
+    read   gives what `training_pixels` makes of a row's image, from its file or from the cache; raises ImageError
     """
 
     read: Callable[[int], np.ndarray]
@@ -59,11 +59,11 @@ class FileFeed:
         preset = augmentation(recipe.augment)
 
         def read(row: int) -> np.ndarray:
-            kept = self.read(row)
+            cached = self.read(row)
             if preset == AUGMENTATIONS["none"]:
-                return kept
+                return cached
             rng = np.random.default_rng((recipe.seed, epoch, row))
-            return augmented(Image.fromarray(kept[0]), preset, preprocessing, rng)
+            return augmented(Image.fromarray(cached[0]), preset, preprocessing, rng)
 
         # A device of its own works while the processor prepares: more is kept ready, in memory that it can fetch by itself.
         on_cpu = self.device == "cpu"
@@ -76,7 +76,7 @@ class FileFeed:
         return to_input(inputs[0], self.recipe.preprocessing, self.device)
 
 
-def kept_for_training(recipe: Recipe, image: Image.Image) -> np.ndarray:
+def training_pixels(recipe: Recipe, image: Image.Image) -> np.ndarray:
     """uint8 1 x H x W x 3: what is kept of an upright image between epochs, from which every augmentation can be made."""
     if augmentation(recipe.augment) == AUGMENTATIONS["none"]:
         return views(image, single_view(recipe.preprocessing))

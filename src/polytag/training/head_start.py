@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from polytag.contracts import Dataset
-from polytag.inference.feature_cache import KeptFeatures
+from polytag.inference.feature_cache import FeatureCache
 from polytag.inference.predictor import Extracted, extract_features
 from polytag.inference.probe import fit_probe, install_probe
 from polytag.models.device import Arithmetic
@@ -18,7 +18,7 @@ from polytag.training.state import State
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadStart:
-    """Fits a probe and installs it. Features of an earlier run serve where there are any (`kept`), unless images are to be read
+    """Fits a probe and installs it. Features of an earlier run serve where there are any (`cache`), unless images are to be read
     from files whatever is kept.
     """
 
@@ -26,14 +26,14 @@ class HeadStart:
     train_set: Dataset
     recipe: Recipe
     arithmetic: Arithmetic
-    kept: KeptFeatures | None
+    cache: FeatureCache | None
 
     @classmethod
     def prepare(cls, model: nn.Module, train_set: Dataset, *, recipe: Recipe, arithmetic: Arithmetic) -> "HeadStart":
         """Look whether the features are at hand."""
-        kept = None
-        if recipe.images != "files":
-            kept = KeptFeatures(
+        cache = None
+        if recipe.cache != "none":
+            cache = FeatureCache(
                 model,
                 train_set.paths,
                 backbone=recipe.backbone,
@@ -41,12 +41,12 @@ class HeadStart:
                 preprocessing=recipe.preprocessing,
                 arithmetic=arithmetic,
             )
-        return cls(model=model, train_set=train_set, recipe=recipe, arithmetic=arithmetic, kept=kept)
+        return cls(model=model, train_set=train_set, recipe=recipe, arithmetic=arithmetic, cache=cache)
 
     @property
     def reads_images(self) -> bool:
         """Whether features are still to be calculated."""
-        return self.kept is None or not self.kept.is_kept
+        return self.cache is None or not self.cache.is_cached
 
     def give(self, state: State, *, reading: Reading, watcher: Watcher) -> None:
         """Calculate the features or take those that are kept, fit the probe, and put it into the model."""
@@ -63,7 +63,7 @@ class HeadStart:
                 on_batch=watcher.progress,
             )
 
-        feature_ND, rows, failures = calculate() if self.kept is None else self.kept.get(calculate)
+        feature_ND, rows, failures = calculate() if self.cache is None else self.cache.get(calculate)
         watcher.phase("logistic regression", 0)
         probe = fit_probe(feature_ND, self.train_set.target_NC[rows], seed=self.recipe.seed)
         install_probe(self.model, probe)

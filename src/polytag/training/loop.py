@@ -24,7 +24,7 @@ from polytag.models.device import Arithmetic
 from polytag.training.learner import Learner, class_weights, current_rates, set_learning_rates
 from polytag.training.losses import LOSSES
 from polytag.training.processes import ALONE, Processes, shares
-from polytag.training.reading import Reading, reading_files
+from polytag.training.reading import Reading, uncached_sources
 from polytag.training.recipes import Recipe
 from polytag.training.state import State
 from polytag.training.step import GraphedStep, Step
@@ -86,7 +86,7 @@ def train_loop(
     With a probe as head start, a fresh state begins with epoch 0: the validation of the model as it was given. `reading` is where
     images come from, by default the files. Raises Interrupted after Ctrl-C, with the state saved.
     """
-    reading = reading or reading_files(train_set, val_set, recipe=recipe, arithmetic=arithmetic)
+    reading = reading or uncached_sources(train_set, val_set, recipe=recipe, arithmetic=arithmetic)
     num_steps = math.ceil(len(train_set) / recipe.batch_size)
     target_NC = torch.from_numpy(np.array(train_set.target_NC))
     learner = Learner.begin(model, recipe)

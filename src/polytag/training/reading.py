@@ -15,12 +15,12 @@ import torch
 
 from polytag.contracts import Dataset, Preprocessing
 from polytag.data.augment import AUGMENTATIONS, augmentation, single_view, views
-from polytag.data.image_cache import ImageCache, expected_bytes
+from polytag.data.cache.image_cache import ImageCache, expected_bytes
+from polytag.data.cache.store import make_room
 from polytag.data.images import read_image
-from polytag.data.keeping import make_room
 from polytag.inference.predictor import Source, from_files, from_reader
 from polytag.models.device import Arithmetic, num_cores
-from polytag.training.feed import Feed, FileFeed, kept_for_training
+from polytag.training.feed import Feed, FileFeed, training_pixels
 from polytag.training.recipes import Recipe
 from polytag.training.resident import choose_canvas, resident_feed, resident_views, views_bytes
 
@@ -56,12 +56,12 @@ class Reading:
             cache.close()
 
 
-def reading_files(train_set: Dataset, val_set: Dataset, *, recipe: Recipe, arithmetic: Arithmetic) -> Reading:
+def uncached_sources(train_set: Dataset, val_set: Dataset, *, recipe: Recipe, arithmetic: Arithmetic) -> Reading:
     """The plain way: every image is decoded each time that it is wanted."""
     paths = train_set.paths
 
     def read(row: int) -> np.ndarray:
-        return kept_for_training(recipe, read_image(paths[row]))
+        return training_pixels(recipe, read_image(paths[row]))
 
     return Reading(
         feed=FileFeed(read=read, recipe=recipe, device=arithmetic.device),
@@ -84,27 +84,27 @@ def open_reading(
 ) -> Reading:
     """The way that the recipe asks for (`images`); with "auto", the one that pays.
 
-    "files", "kept" and "resident" are as they say; what has no room is read from files. "auto" takes resident images on a GPU
+    "none", "disk" and "gpu" are as they say; what has no room is read from files. "auto" takes resident images on a GPU
     that has the memory, and otherwise keeps those images whose later passes are worth more than some seconds.
     """
-    if recipe.images == "files":
-        return reading_files(train_set, val_set, recipe=recipe, arithmetic=arithmetic)
+    if recipe.cache == "none":
+        return uncached_sources(train_set, val_set, recipe=recipe, arithmetic=arithmetic)
     preprocessing = recipe.preprocessing
-    wants_resident = recipe.images == "resident" or (recipe.images == "auto" and arithmetic.device == "cuda")
+    wants_resident = recipe.cache == "gpu" or (recipe.cache == "auto" and arithmetic.device == "cuda")
     canvas = None
     if wants_resident and recipe.epochs:
         budget = _SHARE_OF_MEMORY * free_bytes(arithmetic.device) - views_bytes(len(val_set), preprocessing)
         canvas = choose_canvas(train_set.paths, recipe, budget_bytes=budget)
     # One process sees a part of each pass, so of several none could fill a file.
-    keep = partial(_cache, forced=recipe.images == "kept", may_write=num_processes == 1)
+    cached = partial(_cache, forced=recipe.cache == "disk", may_write=num_processes == 1)
     once = canvas is not None  # resident images are read once, whatever the epochs
-    kept_views = partial(views, preprocessing=preprocessing)
-    val = keep(
-        val_set.paths, make=kept_views, what=what_views(preprocessing), size_of=lambda size: views_bytes(1, preprocessing),
+    make_views = partial(views, preprocessing=preprocessing)
+    val = cached(
+        val_set.paths, make=make_views, what=what_views(preprocessing), size_of=lambda size: views_bytes(1, preprocessing),
         num_passes=1 if once else recipe.epochs + has_probe + 1,
     )  # fmt: skip
-    train = keep(
-        train_set.paths, make=partial(kept_for_training, recipe), what=what_training(recipe),
+    train = cached(
+        train_set.paths, make=partial(training_pixels, recipe), what=what_training(recipe),
         size_of=partial(_source_bytes, recipe), num_passes=1 if once else recipe.epochs,
         least_pixels=0 if recipe.augment == "none" else _LEAST_TRAINING_PIXELS,
     )  # fmt: skip
@@ -112,8 +112,8 @@ def open_reading(
     train_views = from_files(train_set.paths, preprocessing)
     if has_probe:
         # read once in this run, but by every later one too, whatever its recipe
-        probe = keep(
-            train_set.paths, make=kept_views, what=what_views(preprocessing), size_of=lambda size: views_bytes(1, preprocessing),
+        probe = cached(
+            train_set.paths, make=make_views, what=what_views(preprocessing), size_of=lambda size: views_bytes(1, preprocessing),
             num_passes=2,
         )  # fmt: skip
         caches.append(probe)
@@ -150,7 +150,7 @@ def what_training(recipe: Recipe) -> str:
 
 
 def _source_bytes(recipe: Recipe, size: tuple[int, int]) -> int:
-    """Of `kept_for_training` of an image of this width and height."""
+    """Of `training_pixels` of an image of this width and height."""
     size_px = recipe.preprocessing.image_size_px
     if augmentation(recipe.augment) == AUGMENTATIONS["none"]:
         return 3 * size_px**2
@@ -173,8 +173,8 @@ def _cache(
 
     `least_pixels` is how large images must be, in the mean, for decoding them to matter beside what else is done with them.
     """
-    cache = ImageCache(paths, make=make, what=what, keep=False)
-    if cache.is_kept or not may_write or (num_passes < 2 and not forced):
+    cache = ImageCache(paths, make=make, what=what, write=False)
+    if cache.is_cached or not may_write or (num_passes < 2 and not forced):
         return cache
     if not forced:
         pixels = expected_bytes(paths, lambda size: size[0] * size[1], num_looked_at=64)
@@ -183,12 +183,12 @@ def _cache(
             return cache
     num_bytes = expected_bytes(paths, size_of)
     if not forced and num_bytes > _SHARE_OF_MEMORY * free_bytes("cpu"):
-        cache.how = f"files (keeping them decoded would take {num_bytes / 1e9:.1f} GB, too much of the memory)"
+        cache.how = f"files (the cache would take {num_bytes / 1e9:.1f} GB, too much of the memory)"
         return cache
     if not make_room(num_bytes):
-        cache.how = f"files (keeping them decoded would take {num_bytes / 1e9:.1f} GB, which the disk has not to spare)"
+        cache.how = f"files (the cache would take {num_bytes / 1e9:.1f} GB, which the disk has not to spare)"
         return cache
-    return ImageCache(paths, make=make, what=what, keep=True)
+    return ImageCache(paths, make=make, what=what, write=True)
 
 
 def free_bytes(device: str) -> float:

@@ -34,7 +34,7 @@ class Recipe:
     schedule                  "cosine" to zero after `warmup_epochs` of linear warm-up, or "constant"
     ema_decay                 of the averaged weights that are validated and saved; 0 turns the average off
     difficult                 VOC's difficult-only labels: "ignore" (unknown), "positive" or "negative"
-    images                  "auto"; "files": decoded each time; "kept": in the image cache; "resident": on the device
+    cache                   of decoded images: "auto", "none", "disk" (the image cache) or "gpu" (the memory of the device)
     save_every_minutes        state for a resume, besides that of every epoch
     """
 
@@ -65,7 +65,7 @@ class Recipe:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
-    images: str = "auto"
+    cache: str = "auto"
     save_every_minutes: float = 5.0
 
     def __post_init__(self):
@@ -76,7 +76,7 @@ class Recipe:
             ("head start", self.head_start, ("probe", "none")),
             ("optimizer", self.optimizer, ("adamw", "sgd")),
             ("schedule", self.schedule, ("cosine", "constant")),
-            ("way of reading images", self.images, ("auto", "files", "kept", "resident")),
+            ("cache of images", self.cache, ("auto", "none", "disk", "gpu")),
             ("treatment of difficult labels", self.difficult, ("ignore", "positive", "negative")),
         ):
             if value not in allowed:

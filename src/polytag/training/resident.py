@@ -145,7 +145,7 @@ def resident_feed(
     arithmetic: Arithmetic,
     on_batch: Callable[[int], None] = lambda num_images: None,
 ) -> ResidentFeed:
-    """Decode every image, on all cores, and carry it to the device; `read` gives what `kept_for_training` makes of a row."""
+    """Decode every image, on all cores, and carry it to the device; `read` gives what `training_pixels` makes of a row."""
     full_N2, stored_N2 = np.ones((num_images, 2), np.int64), np.ones((num_images, 2), np.int64)
 
     def planes(row: int) -> np.ndarray:

@@ -16,13 +16,13 @@ SHARE_OF_DISK = 4  # all that is kept takes no more than this part, one in four,
 IMAGES, FEATURES = ".images", ".features"  # endings of the files
 
 
-def keeping_folder() -> Path:
+def store_folder() -> Path:
     """Where kept files lie; made when the first is written."""
-    return cache_folder() / "kept"
+    return cache_folder() / "data"
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptFile:
+class CacheFile:
     """One kept file: its path, bytes, and when it was last used, in seconds since 1970."""
 
     path: Path
@@ -30,26 +30,26 @@ class KeptFile:
     used: float
 
 
-def kept_files(folder: Path | None = None) -> list[KeptFile]:
+def cache_files(folder: Path | None = None) -> list[CacheFile]:
     """The kept files, longest unused first, with what an interrupted run has left half written."""
-    folder = folder or keeping_folder()
-    found: list[KeptFile] = []
+    folder = folder or store_folder()
+    found: list[CacheFile] = []
     for pattern in (f"*{IMAGES}", f"*{FEATURES}", ".*.part"):
         for path in folder.glob(pattern):
             with contextlib.suppress(OSError):
                 status = path.stat()
-                found.append(KeptFile(path=path, num_bytes=status.st_size, used=status.st_mtime))
-    return sorted(found, key=lambda kept: kept.used)
+                found.append(CacheFile(path=path, num_bytes=status.st_size, used=status.st_mtime))
+    return sorted(found, key=lambda each: each.used)
 
 
 def clear(folder: Path | None = None) -> int:
     """Remove every kept file; a process that reads one now goes on undisturbed. Returns the bytes that became free."""
-    folder = folder or keeping_folder()
+    folder = folder or store_folder()
     num_bytes = 0
-    for kept in kept_files(folder):
+    for file in cache_files(folder):
         with contextlib.suppress(OSError):
-            kept.path.unlink()
-            num_bytes += kept.num_bytes
+            file.path.unlink()
+            num_bytes += file.num_bytes
     for path in folder.glob("*.lock"):
         path.unlink(missing_ok=True)
     return num_bytes
@@ -60,15 +60,15 @@ def make_room(num_bytes: int, *, folder: Path | None = None) -> bool:
 
     A tenth of the disk, and 5 GB, stay free, and all that is kept takes a quarter of the disk at most.
     """
-    folder = folder or keeping_folder()
-    kept = kept_files(folder)
-    in_use = sum(each.num_bytes for each in kept)
+    folder = folder or store_folder()
+    found = cache_files(folder)
+    in_use = sum(each.num_bytes for each in found)
     room = room_bytes(folder)
     allowed = _disk_usage(folder)[0] // SHARE_OF_DISK
     removed = 0
-    for each in [*kept, None]:
+    for each in [*found, None]:
         if num_bytes <= room + removed and num_bytes + in_use - removed <= allowed:
-            return _remove(kept, removed)
+            return _remove(found, removed)
         if each is not None:
             removed += each.num_bytes
     return False
@@ -80,9 +80,9 @@ def room_bytes(folder: Path) -> int:
     return free - max(RESERVE_BYTES, total // 10)
 
 
-def _remove(kept: Iterable[KeptFile], num_bytes: int) -> bool:
+def _remove(found: Iterable[CacheFile], num_bytes: int) -> bool:
     """Unlink the first files that make up so many bytes."""
-    for each in kept:
+    for each in found:
         if num_bytes <= 0:
             break
         with contextlib.suppress(OSError):

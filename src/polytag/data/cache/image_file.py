@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from polytag.data.keeping import room_bytes
+from polytag.data.cache.store import room_bytes
 
 _MAGIC = b"polytag images 1\n".ljust(32, b"\0")
 _HEADER_BYTES = 64

@@ -16,9 +16,9 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from polytag.data.image_file import ImageFile, ImageFileWriter
+from polytag.data.cache.image_file import ImageFile, ImageFileWriter
+from polytag.data.cache.store import IMAGES, store_folder
 from polytag.data.images import read_image, read_size
-from polytag.data.keeping import IMAGES, keeping_folder
 from polytag.errors import ImageError
 
 Make = Callable[[Image.Image], np.ndarray]  # upright RGB -> uint8 V x H x W x 3
@@ -31,20 +31,20 @@ class ImageCache:
     damaged, missing or unwritable file costs time and no more.
     """
 
-    def __init__(self, paths: Sequence[Path], *, make: Make, what: str, keep: bool, folder: Path | None = None):
+    def __init__(self, paths: Sequence[Path], *, make: Make, what: str, write: bool, folder: Path | None = None):
         """`what` names `make` and all its settings: two caches of the same `what` must make the same pixels of an image."""
         self._paths, self._make = paths, make
-        self._folder = folder or keeping_folder()
+        self._folder = folder or store_folder()
         self._path = self._folder / f"{images_key(paths, what)}{IMAGES}"
         self._file: ImageFile | None = None
         self._writer: ImageFileWriter | None = None
         self._lock: IO[str] | None = None
         self.how = "files"
-        if not self._open() and keep:
+        if not self._open() and write:
             self._begin()
 
     @property
-    def is_kept(self) -> bool:
+    def is_cached(self) -> bool:
         """Whether every image can be read from the cache."""
         return self._file is not None
 
@@ -81,7 +81,7 @@ class ImageCache:
             self._end()
         elif self._writer is not None and not self._writer.is_open:
             self._end()
-            self.how = "files (the disk has no room to keep them)"
+            self.how = "files (the disk has no room for the cache)"
         if self._writer is None:
             self._open()
 
@@ -102,7 +102,7 @@ class ImageCache:
             return False
         with contextlib.suppress(OSError):
             os.utime(self._path)  # used now: the longest unused file goes first
-        self.how = f"kept decoded ({self._file.num_bytes / 1e9:.2f} GB)"
+        self.how = f"cached ({self._file.num_bytes / 1e9:.2f} GB)"
         return True
 
     def _begin(self) -> None:
@@ -112,7 +112,7 @@ class ImageCache:
             self._lock = open(self._path.with_suffix(".lock"), "a+")  # noqa: SIM115  held until the file is whole
             if not _locked(self._lock):
                 self._end()
-                self.how = "files (another process is keeping them)"
+                self.how = "files (another process writes the cache)"
                 return
             if self._open():  # finished by another process just now
                 self._end()
@@ -120,7 +120,7 @@ class ImageCache:
             for leftover in self._folder.glob(f".{self._path.name}.*.part"):  # of a process that was killed: the lock was free
                 leftover.unlink(missing_ok=True)
             self._writer = ImageFileWriter(self._path, num_rows=len(self._paths))
-            self.how = "files, decoded once and kept"
+            self.how = "files, decoded once and cached"
         except OSError:
             self._end()
 
@@ -132,7 +132,7 @@ class ImageCache:
 
     def _forget(self) -> None:
         """The file is damaged: decode again, and let the next run write it anew."""
-        self._file, self.how = None, "files (the kept ones were damaged)"
+        self._file, self.how = None, "files (the cache was damaged)"
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
