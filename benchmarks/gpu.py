@@ -36,11 +36,11 @@ from polytag.data.images import read_image
 from polytag.data.load import load_dataset
 from polytag.models.backbone import build_model, logits
 from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
-from polytag.training.feed import FileFeed, training_pixels
+from polytag.training.image_loader import FileImageLoader, training_pixels
+from polytag.training.image_sources import open_image_sources
 from polytag.training.learner import make_optimizer
-from polytag.training.loop import Silent, Sinks, make_step, train_loop
-from polytag.training.reading import open_reading
-from polytag.training.recipes import VELOCITY, Recipe
+from polytag.training.loop import CheckpointHooks, SilentCallback, make_step, train_loop
+from polytag.training.recipes import BASELINE, Recipe
 from polytag.training.state import State
 
 SRC = Path(__file__).resolve().parents[1] / "src"
@@ -106,7 +106,7 @@ def write_images(folder: Path, size: Size) -> Path:
 def the_job(data: Path, size: Size, folder: Path, *, device: str) -> dict[str, object]:
     """`polytag train` from a cold start to a judged model, in a process of its own; no cache is there before."""
     command = [
-        sys.executable, "-m", "polytag", "train", str(data), "--recipe", "velocity", "--weights", "random", "--device", device,
+        sys.executable, "-m", "polytag", "train", str(data), "--recipe", "baseline", "--weights", "random", "--device", device,
         "--backbone", size.backbone, "--image-size", str(size.input_px), "--epochs", str(size.epochs),
         "--cache", "gpu", "--output", str(folder / "run"),
     ]  # fmt: skip
@@ -142,7 +142,7 @@ class Plain(torch.utils.data.Dataset):
         fit = [v2.RandomResizedCrop(size_px, scale=(0.4, 1)), v2.RandomHorizontalFlip()] if training else []
         fit = fit or [v2.Resize(round(size_px / 0.875)), v2.CenterCrop(size_px)]
         self.transform = v2.Compose(
-            [*fit, v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(VELOCITY.mean, VELOCITY.std)]
+            [*fit, v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(BASELINE.mean, BASELINE.std)]
         )
 
     def __len__(self) -> int:
@@ -217,7 +217,7 @@ def step_gflops(size: Size) -> float:
     return counter.get_total_flops() / 2 / 1e9
 
 
-class Clock(Silent):
+class Clock(SilentCallback):
     """Keeps the rate of every epoch, and what is noted."""
 
     def __init__(self):
@@ -234,12 +234,12 @@ class Clock(Silent):
 def sustained(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic: Arithmetic) -> dict[str, object]:
     """Training at a batch that fills the card, on resident images: the loop's own rate, and what its parts take."""
     recipe = replace(
-        VELOCITY, weights="random", backbone=size.backbone, image_size_px=size.input_px, batch_size=size.sustained_batch,
+        BASELINE, weights="random", backbone=size.backbone, image_size_px=size.input_px, batch_size=size.sustained_batch,
         epochs=size.sustained_epochs, device=arithmetic.device, precision=arithmetic.precision, cache="gpu",
     )  # fmt: skip
     small_val = val_set.take(range(16))
     started = time.perf_counter()
-    reading = open_reading(train_set, small_val, recipe=recipe, arithmetic=arithmetic, has_probe=False)
+    sources = open_image_sources(train_set, small_val, recipe=recipe, arithmetic=arithmetic, has_probe=False)
     decoding = time.perf_counter() - started
     model = build_model(size.backbone, num_classes=NUM_CLASSES).to(arithmetic.device)
     clock = Clock()
@@ -250,12 +250,12 @@ def sustained(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic: A
         recipe=recipe,
         arithmetic=arithmetic,
         state=State(data_fingerprint="", classes=[]),
-        sinks=Sinks(save_state=lambda state: None, epoch_done=lambda state: None),
-        watcher=clock,
-        reading=reading,
+        hooks=CheckpointHooks(save_state=lambda state: None, epoch_done=lambda state: None),
+        callback=clock,
+        sources=sources,
     )
     rates = clock.rates[1:]  # the first epoch captures the graph
-    parts = parts_of_a_step(train_set, reading, recipe, model=model, arithmetic=arithmetic, size=size)
+    parts = parts_of_a_step(train_set, sources, recipe, model=model, arithmetic=arithmetic, size=size)
     per_image = {name: 1e6 * seconds / size.sustained_batch for name, seconds in parts.items()}
     loop_us = 1e6 / float(np.median(rates))
     return {
@@ -269,19 +269,19 @@ def sustained(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic: A
 
 
 def parts_of_a_step(
-    train_set: Dataset, reading, recipe: Recipe, *, model: torch.nn.Module, arithmetic: Arithmetic, size: Size
+    train_set: Dataset, sources, recipe: Recipe, *, model: torch.nn.Module, arithmetic: Arithmetic, size: Size
 ) -> dict[str, float]:
     """Seconds of a batch: chance drawn on the processor; augmentation alone; the whole step up to gradients; the optimizer."""
     device, rows = arithmetic.device, np.arange(size.sustained_batch)
     target_NC = torch.from_numpy(np.array(train_set.target_NC[rows]))
-    step = make_step(model.train(), train_set, reading=reading, recipe=recipe, arithmetic=arithmetic, watcher=Silent())
+    step = make_step(model.train(), train_set, sources=sources, recipe=recipe, arithmetic=arithmetic, callback=SilentCallback())
     optimizer = make_optimizer(model, recipe)
-    (batch,) = reading.feed.batches([rows], epoch=1)
+    (batch,) = sources.loader.batches([rows], epoch=1)
     inputs = tuple(tensor.to(device) for tensor in batch.inputs)
     step(batch.inputs, target_NC, 1.0)  # captures
     return {
-        "chance": seconds_of(lambda: list(reading.feed.batches([rows], epoch=2)), device="cpu", repeats=size.repeats),
-        "augmentation": seconds_of(lambda: reading.feed.pixels(*inputs), device=device, repeats=size.repeats),
+        "chance": seconds_of(lambda: list(sources.loader.batches([rows], epoch=2)), device="cpu", repeats=size.repeats),
+        "augmentation": seconds_of(lambda: sources.loader.pixels(*inputs), device=device, repeats=size.repeats),
         "step": seconds_of(lambda: step(batch.inputs, target_NC, 1.0), device=device, repeats=size.repeats),
         "optimizer": seconds_of(optimizer.step, device=device, repeats=size.repeats),
     }
@@ -303,17 +303,19 @@ def limit(per_image: dict[str, float], loop_us: float) -> str:
 def same_answers(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic: Arithmetic) -> dict[str, float]:
     """The fast ways beside the plain ones, on this device: images, logits, gradients."""
     recipe = replace(
-        VELOCITY, weights="random", backbone=size.backbone, image_size_px=size.input_px, device=arithmetic.device,
+        BASELINE, weights="random", backbone=size.backbone, image_size_px=size.input_px, device=arithmetic.device,
         precision=arithmetic.precision, cache="gpu",
     )  # fmt: skip
     few, few_val = train_set.take(range(32)), val_set.take(range(16))
-    reading = open_reading(few, few_val, recipe=recipe, arithmetic=arithmetic, has_probe=False)
-    plain = FileFeed(read=lambda row: training_pixels(recipe, read_image(few.paths[row])), recipe=recipe, device=arithmetic.device)
+    sources = open_image_sources(few, few_val, recipe=recipe, arithmetic=arithmetic, has_probe=False)
+    plain = FileImageLoader(
+        read=lambda row: training_pixels(recipe, read_image(few.paths[row])), recipe=recipe, device=arithmetic.device
+    )
     std = torch.tensor(recipe.preprocessing.std, device=arithmetic.device) * 255
     pixels = []
-    for feed in (plain, reading.feed):
-        (batch,) = feed.batches([np.arange(16)], epoch=1)
-        pixels.append(feed.pixels(*(tensor.to(arithmetic.device) for tensor in batch.inputs)).float())
+    for loader in (plain, sources.loader):
+        (batch,) = loader.batches([np.arange(16)], epoch=1)
+        pixels.append(loader.pixels(*(tensor.to(arithmetic.device) for tensor in batch.inputs)).float())
     levels_apart = (pixels[0] - pixels[1]).abs() * std[:, None, None]
 
     torch.manual_seed(0)
@@ -324,8 +326,8 @@ def same_answers(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic
             outputs.append(logits(model, pixels[0]))
     grads = []
     target_NC = torch.from_numpy(np.array(few.target_NC[:16]))
-    (batch,) = reading.feed.batches([np.arange(16)], epoch=1)
-    step = make_step(model.train(), few, reading=reading, recipe=recipe, arithmetic=arithmetic, watcher=Silent())
+    (batch,) = sources.loader.batches([np.arange(16)], epoch=1)
+    step = make_step(model.train(), few, sources=sources, recipe=recipe, arithmetic=arithmetic, callback=SilentCallback())
     plain_step = getattr(step, "__self__", None)
     plain_step = getattr(plain_step, "step", plain_step)  # the step that a graph was captured from
     inputs = tuple(tensor.to(arithmetic.device) for tensor in batch.inputs)

@@ -27,13 +27,13 @@ from polytag.data.scenes import write_scenes
 from polytag.inference.predictor import extract_features
 from polytag.models.backbone import build_model
 from polytag.models.device import choose_arithmetic
-from polytag.training.loop import Silent, Sinks, train_loop
-from polytag.training.reading import Reading, open_reading
-from polytag.training.recipes import FINETUNE, VELOCITY, Recipe
+from polytag.training.image_sources import ImageSources, open_image_sources
+from polytag.training.loop import CheckpointHooks, SilentCallback, train_loop
+from polytag.training.recipes import BASELINE, FINETUNE, Recipe
 from polytag.training.state import State
 
 RECIPES = {
-    "resnet18, 224 px": replace(VELOCITY, weights="random", epochs=1),
+    "resnet18, 224 px": replace(BASELINE, weights="random", epochs=1),
     "mobilenetv2_100, 256 px": replace(FINETUNE, backbone="mobilenetv2_100", weights="random", epochs=1, head_start="none"),
 }
 
@@ -52,14 +52,14 @@ def phone_images(folder: Path, *, number: int) -> Dataset:
     return load_dataset(folder / "labels.csv").split("train")
 
 
-class Clock(Silent):
+class Clock(SilentCallback):
     def epoch(self, row: Mapping[str, float]) -> None:
         self.images_per_second = row["images_per_second"]
 
 
-def opened(dataset: Dataset, recipe: Recipe, cache: str) -> Reading:
+def opened(dataset: Dataset, recipe: Recipe, cache: str) -> ImageSources:
     """The whole of the data set as training and as validation images."""
-    return open_reading(
+    return open_image_sources(
         dataset,
         dataset,
         recipe=replace(recipe, cache=cache),
@@ -71,36 +71,36 @@ def opened(dataset: Dataset, recipe: Recipe, cache: str) -> Reading:
 def fill(dataset: Dataset, recipe: Recipe) -> float:
     """Seconds of a first pass of both kinds, writing included."""
     started = time.perf_counter()
-    reading = opened(dataset, recipe, "disk")
-    for _ in reading.feed.batches([np.arange(len(dataset))], epoch=1):
+    sources = opened(dataset, recipe, "disk")
+    for _ in sources.loader.batches([np.arange(len(dataset))], epoch=1):
         pass
-    for _ in reading.val_views(range(len(dataset)), 32):
+    for _ in sources.val_views(range(len(dataset)), 32):
         pass
-    reading.close()
+    sources.close()
     return time.perf_counter() - started
 
 
-def training_images(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
+def training_images(dataset: Dataset, recipe: Recipe, sources: ImageSources) -> float:
     """Seconds of decoding (or reading) and augmenting every image."""
     chunks = [np.arange(start, min(start + 32, len(dataset))) for start in range(0, len(dataset), 32)]
-    return seconds_of(lambda: [batch.rows for batch in reading.feed.batches(chunks, epoch=1)])
+    return seconds_of(lambda: [batch.rows for batch in sources.loader.batches(chunks, epoch=1)])
 
 
-def scoring_images(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
+def scoring_images(dataset: Dataset, recipe: Recipe, sources: ImageSources) -> float:
     """Seconds of decoding (or reading) every image as scoring sees it."""
-    return seconds_of(lambda: [batch.rows for batch in reading.val_views(range(len(dataset)), 32)])
+    return seconds_of(lambda: [batch.rows for batch in sources.val_views(range(len(dataset)), 32)])
 
 
-def frozen_features(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
+def frozen_features(dataset: Dataset, recipe: Recipe, sources: ImageSources) -> float:
     """Seconds of one pass of features."""
     arithmetic = choose_arithmetic("cpu", recipe.precision)
     model = build_model(recipe.backbone, num_classes=len(dataset.label_set))
-    extract = {"preprocessing": recipe.preprocessing, "arithmetic": arithmetic, "source": reading.val_views}
+    extract = {"preprocessing": recipe.preprocessing, "arithmetic": arithmetic, "source": sources.val_views}
     extract_features(model, dataset.take(range(32)), **extract)
     return seconds_of(lambda: extract_features(model, dataset, **extract))
 
 
-def training(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
+def training(dataset: Dataset, recipe: Recipe, sources: ImageSources) -> float:
     """Seconds of one epoch; validation is not counted."""
     clock = Clock()
     train_loop(
@@ -110,9 +110,9 @@ def training(dataset: Dataset, recipe: Recipe, reading: Reading) -> float:
         recipe=recipe,
         arithmetic=choose_arithmetic("cpu", recipe.precision),
         state=State(data_fingerprint="", classes=[]),
-        sinks=Sinks(save_state=lambda state: None, epoch_done=lambda state: None),
-        watcher=clock,
-        reading=reading,
+        hooks=CheckpointHooks(save_state=lambda state: None, epoch_done=lambda state: None),
+        callback=clock,
+        sources=sources,
     )
     return len(dataset) / clock.images_per_second
 
@@ -141,9 +141,9 @@ def measured(dataset: Dataset, recipe: Recipe, *, turns: int) -> dict[str, objec
     for _ in range(turns):
         for each, work in PASSES.items():
             for cache in ("none", "disk"):
-                reading = opened(dataset, recipe, cache)
-                times[each][cache].append(1000 * work(dataset, recipe, reading) / len(dataset))
-                reading.close()
+                sources = opened(dataset, recipe, cache)
+                times[each][cache].append(1000 * work(dataset, recipe, sources) / len(dataset))
+                sources.close()
     result = {
         "first_pass_of_both_kinds_ms_an_image": 1000 * first_seconds / len(dataset),
         "file_kilobytes_an_image": sum(path.stat().st_size for path in dataset.paths) / len(dataset) / 1000,

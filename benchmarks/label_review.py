@@ -29,7 +29,7 @@ from polytag.contracts import ABSENT, PRESENT, Predictions
 from polytag.data.scenes import write_scenes
 from polytag.inference.out_of_fold import out_of_fold_of_run
 from polytag.inspector.review import open_review, review_file_of
-from polytag.metrics.label_errors import find_suspects
+from polytag.metrics.label_issues import find_label_issues
 from polytag.training.recipes import DEMO
 
 SHARE = 0.2
@@ -53,8 +53,8 @@ def plant(dataset: Dataset, *, seed: int) -> Dataset:
 
 
 def most_suspect(scored: Predictions, number: int) -> list[Label]:
-    found = find_suspects(scored, top=len(scored))
-    return [(each.row, scored.label_set.index(each.class_name)) for each in found.suspects[:number]]
+    found = find_label_issues(scored, top=len(scored))
+    return [(each.row, scored.label_set.index(each.class_name)) for each in found.issues[:number]]
 
 
 def at_random(scored: Predictions, number: int, *, seed: int) -> list[Label]:

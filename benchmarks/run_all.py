@@ -13,7 +13,7 @@ SCRIPTS = (
     "metrics_speed",
     "interval_coverage",
     "voc_mini",
-    "label_errors",
+    "label_issues",
     "label_review",
     "review_kill",
     "near_duplicates",

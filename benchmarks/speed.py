@@ -1,6 +1,6 @@
 """How long until an answer, how fast training and prediction are; each side in turn, in a process of its own. Processor only.
 
-answer      from a cold start to the validation mAP that the recipe `velocity` ends with: the probe, in turn with the plain loop
+answer      from a cold start to the validation mAP that the recipe `baseline` ends with: the probe, in turn with the plain loop
 large       the same at VOC 2012's size with ResNet-18 (random weights: the arithmetic is the same): 5,717 and 5,823 images
 training    ResNet-18 at 224 px: polytag, the plain loop, fastai, Hugging Face's Trainer, Lightning; share of the convolution peak
 predict     `polytag predict` over a folder, in turn with eager float32 and Pillow; and the mAP of both
@@ -93,7 +93,7 @@ def answer(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         ours.append(probe(VOC_MINI, folder / f"answer-{turn}", *NETWORK, "--image-size", str(ANSWER_PX)))
         print(f"answer {turn + 1}: plain {plain[-1]['seconds']:.0f} s, probe {ours[-1]}", flush=True)
     return {
-        "what": f"voc-mini, MobileNetV2: `velocity` as the plain loop (20 epochs, ends at mAP {VELOCITY_MAP}) against "
+        "what": f"voc-mini, MobileNetV2: `baseline` as the plain loop (20 epochs, ends at mAP {VELOCITY_MAP}) against "
         f"`polytag train --recipe probe --image-size {ANSWER_PX}`, cold start",
         "arithmetic": "plain seconds = imports + 20 x (874 x seconds a training image + 874 x seconds a validation image), "
         f"measured over {options.batches} batches of 16",

@@ -72,24 +72,24 @@ def training(num_images: str) -> dict[str, float]:
     from polytag.models.backbone import build_model
     from polytag.models.device import choose_arithmetic
     from polytag.models.peak import flop_of_image, measure_peak
+    from polytag.training.image_sources import open_image_sources
     from polytag.training.learner import make_optimizer
-    from polytag.training.loop import Silent, Sinks, make_step, train_loop
-    from polytag.training.reading import open_reading
-    from polytag.training.recipes import VELOCITY
+    from polytag.training.loop import CheckpointHooks, SilentCallback, make_step, train_loop
+    from polytag.training.recipes import BASELINE
     from polytag.training.state import State
 
-    class Clock(Silent):
+    class Clock(SilentCallback):
         rates: list[float] = []  # noqa: RUF012
 
         def epoch(self, row: Mapping[str, float]) -> None:
             self.rates.append(row["images_per_second"])
 
     dataset = load_dataset(VOC_MINI, options=ReadOptions(difficult="negative")).split("train").take(range(int(num_images)))
-    recipe = replace(VELOCITY, weights="random", epochs=3, cache="disk")
+    recipe = replace(BASELINE, weights="random", epochs=3, cache="disk")
     arithmetic = choose_arithmetic("cpu")
     torch.manual_seed(7)
     model, val_set, clock = build_model("resnet18", num_classes=len(dataset.label_set)), dataset.take(range(16)), Clock()
-    reading = open_reading(dataset, val_set, recipe=recipe, arithmetic=arithmetic, has_probe=False)
+    sources = open_image_sources(dataset, val_set, recipe=recipe, arithmetic=arithmetic, has_probe=False)
     train_loop(
         model,
         train_set=dataset,
@@ -97,12 +97,12 @@ def training(num_images: str) -> dict[str, float]:
         recipe=recipe,
         arithmetic=arithmetic,
         state=State(data_fingerprint="", classes=[]),
-        sinks=Sinks(save_state=lambda state: None, epoch_done=lambda state: None),
-        watcher=clock,
-        reading=reading,
+        hooks=CheckpointHooks(save_state=lambda state: None, epoch_done=lambda state: None),
+        callback=clock,
+        sources=sources,
     )
-    batch = next(reading.feed.batches([np.arange(recipe.batch_size)], epoch=1))
-    step = make_step(model, dataset, reading=reading, recipe=recipe, arithmetic=arithmetic, watcher=clock)
+    batch = next(sources.loader.batches([np.arange(recipe.batch_size)], epoch=1))
+    step = make_step(model, dataset, sources=sources, recipe=recipe, arithmetic=arithmetic, callback=clock)
     optimizer, targets = make_optimizer(model, recipe), torch.from_numpy(np.array(dataset.target_NC[batch.rows]))
     model.train()
     times = []
@@ -111,7 +111,7 @@ def training(num_images: str) -> dict[str, float]:
         step(batch.inputs, targets, 1.0)
         optimizer.step()
         times.append(time.perf_counter() - started)
-    reading.close()
+    sources.close()
     alone, later = recipe.batch_size / statistics.mean(times), statistics.mean(clock.rates[1:])
     gflop = flop_of_image(model, 224)[1] / 1e9
     peak = measure_peak("cpu", arithmetic.precision).convolution_gflops
@@ -151,7 +151,7 @@ def fast(run: str, data: str, output: str) -> dict[str, object]:
 
     part = load_dataset(Path(data)).split("val")
     predictor = Predictor.load(Checkpoint.read(run), device="cpu")
-    how = f"{predictor.frozen.how}, {predictor.arithmetic.precision}, {torch.get_num_threads()} streams"
+    how = f"{predictor.frozen.how}, {predictor.arithmetic.precision}, {torch.get_num_threads()} workers"
     return timed(lambda paths: np.concatenate([each.output_ND for each in predictor.score_files(paths)]), part, output, how=how)
 
 

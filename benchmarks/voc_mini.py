@@ -21,7 +21,7 @@ RUNS = {  # name: (recipe, seeds, further options)
     "probe": ("probe", (0,), ()),
     "finetune": ("finetune", (0, 1, 2), ()),
     "finetune-strong": ("finetune", (0,), ("--augment", "strong")),
-    "velocity": ("velocity", (7,), ()),
+    "baseline": ("baseline", (7,), ()),
 }
 
 

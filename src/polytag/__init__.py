@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from polytag.predictions.read import read_predictions
     from polytag.predictions.table import write_predictions
     from polytag.report.page import write_report
-    from polytag.training.recipes import FINETUNE, PROBE, VELOCITY, Recipe
+    from polytag.training.recipes import BASELINE, FINETUNE, PROBE, Recipe
     from polytag.training.train import resume, train
 
 __version__ = "0.1.0"
@@ -47,15 +47,15 @@ _HOMES = {
     "polytag.predictions.table": ("write_predictions",),
     "polytag.report.page": ("write_report",),
     "polytag.metrics.values": ("Metrics",),
-    "polytag.training.recipes": ("FINETUNE", "PROBE", "VELOCITY", "Recipe"),
+    "polytag.training.recipes": ("FINETUNE", "PROBE", "BASELINE", "Recipe"),
     "polytag.training.train": ("resume", "train"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BASELINE",
     "FINETUNE",
     "PROBE",
-    "VELOCITY",
     "Checkpoint",
     "Dataset",
     "LabelSet",

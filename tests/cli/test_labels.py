@@ -1,4 +1,4 @@
-"""`polytag labels suspects`, `data check --near` and `evaluate --leaks`, as a user types them."""
+"""`polytag labels issues`, `data check --near` and `evaluate --leaks`, as a user types them."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ def scores(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_list_on_the_console_and_in_files(polytag, scores: Path, tmp_path: Path):
     done = polytag(
-        "labels", "suspects", scores, "--json", tmp_path / "s.json", "--csv", tmp_path / "s.csv", "--report", tmp_path / "s.html"
+        "labels", "issues", scores, "--json", tmp_path / "s.json", "--csv", tmp_path / "s.csv", "--report", tmp_path / "s.html"
     )
     assert "blue: 4 of 20 positives needed" in done.output
     assert re.search(r"red +(present|absent) +\S+ +images/0(03|11)", done.output)
@@ -52,7 +52,7 @@ def test_the_list_on_the_console_and_in_files(polytag, scores: Path, tmp_path: P
     rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
     assert tuple(rows[0]) == CSV_COLUMNS
     assert {row["id"] for row in rows[:2]} == {"images/003.png", "images/011.png"}
-    assert len(rows) == sum(len(part["suspects"]) for part in values["per_class"].values())
+    assert len(rows) == sum(len(part["issues"]) for part in values["per_class"].values())
     page = (tmp_path / "s.html").read_text()
     assert page.count("<details>") >= 2
     assert "data:image/jpeg;base64," in page
@@ -61,7 +61,7 @@ def test_the_list_on_the_console_and_in_files(polytag, scores: Path, tmp_path: P
 
 
 def test_one_class(polytag, scores: Path):
-    done = polytag("labels", "suspects", scores, "--class", "red", "--top", "1")
+    done = polytag("labels", "issues", scores, "--class", "red", "--top", "1")
     assert "green" not in done.output
     assert len(re.findall(r"images/\d+", done.output)) == 1
 
@@ -75,7 +75,7 @@ def test_a_page_without_images_and_with_names_that_are_markup(polytag, scores: P
         ids=tuple(f"<i>{name}</i>" for name in predictions.ids),
     )
     write_predictions(odd, tmp_path / "odd.parquet")
-    polytag("labels", "suspects", tmp_path / "odd.parquet", "--report", tmp_path / "odd.html")
+    polytag("labels", "issues", tmp_path / "odd.parquet", "--report", tmp_path / "odd.html")
     page = (tmp_path / "odd.html").read_text()
     assert "<i>images" not in page
     assert "&lt;b&gt;red&lt;/b&gt;" in page
@@ -90,7 +90,7 @@ def test_names_that_look_like_the_markup_of_the_console(polytag, scores: Path, l
         ids=tuple(f"[/b]{name}" for name in predictions.ids),
     )
     write_predictions(odd, tmp_path / "odd.parquet")
-    output = polytag("labels", "suspects", tmp_path / "odd.parquet").output
+    output = polytag("labels", "issues", tmp_path / "odd.parquet").output
     assert re.search(r"\[bold\]red +(present|absent) +\S+ +\[/b\]images", output)
     scored = read_predictions(leaky_scores)
     write_predictions(replace(scored, ids=tuple(f"[/b]{name}" for name in scored.ids)), tmp_path / "odd-2.parquet")
@@ -98,8 +98,8 @@ def test_names_that_look_like_the_markup_of_the_console(polytag, scores: Path, l
 
 
 def test_of_a_run_its_validation_and_its_training_images(polytag, run: Path, tmp_path: Path):
-    assert "blue" in polytag("labels", "suspects", run).output
-    done = polytag("labels", "suspects", run, "--split", "train", "--json", tmp_path / "t.json")
+    assert "blue" in polytag("labels", "issues", run).output
+    done = polytag("labels", "issues", run, "--split", "train", "--json", tmp_path / "t.json")
     values = json.loads((tmp_path / "t.json").read_text())
     assert values["num_images"] == 48
     assert values["source"].endswith(", out-of-fold")
@@ -115,13 +115,13 @@ def test_of_a_run_its_validation_and_its_training_images(polytag, run: Path, tmp
 )
 def test_what_cannot_be_asked(polytag, scores: Path, arguments: tuple[str, ...], message: str):
     with pytest.raises(UsageError) as caught:
-        polytag("labels", "suspects", scores, *arguments)
+        polytag("labels", "issues", scores, *arguments)
     assert str(caught.value) == message
 
 
 def test_training_images_need_a_run(polytag, scores: Path):
     with pytest.raises(UsageError) as caught:
-        polytag("labels", "suspects", scores, "--split", "train")
+        polytag("labels", "issues", scores, "--split", "train")
     assert str(caught.value) == (
         "training images are scored out-of-fold by a run's own model\n"
         f"  where: --split train\n  got: {scores}\n  expected: a run folder alone"

@@ -36,7 +36,7 @@ def table(tmp_path: Path) -> Path:
         ("thresholds", "TABLE", "--goal", "f1"),
         ("calibrate", "TABLE"),
         ("compare", "TABLE", "TABLE", "--permutations", "99"),
-        ("labels", "suspects", "TABLE"),
+        ("labels", "issues", "TABLE"),
     ],
 )
 def test_a_verb_prints_the_names_of_classes_and_columns(table: Path, words: tuple[str, ...]):

@@ -22,7 +22,7 @@ from polytag.metrics.evaluate import evaluate_predictions
 from polytag.models.backbone import build_model, head_parameters
 from polytag.models.checkpoint import Checkpoint
 from polytag.predictions.read import read_predictions
-from polytag.training.loop import Silent
+from polytag.training.loop import SilentCallback
 from polytag.training.recipes import FINETUNE
 from polytag.training.train import train
 
@@ -165,7 +165,7 @@ def test_results_and_checkpoints_are_written_as_it_goes(colours: Path, tmp_path:
     recipe = replace(FINETUNE, backbone="test_resnet", weights="random", image_size_px=32, epochs=3, batch_size=24, device="cpu")
     seen: list[tuple[int, int, int]] = []
 
-    class Onlooker(Silent):
+    class Onlooker(SilentCallback):
         def epoch(self, row) -> None:  # told when an epoch is over, before it is saved
             run = tmp_path / "run"
             if not (run / "results.csv").is_file():
@@ -174,7 +174,7 @@ def test_results_and_checkpoints_are_written_as_it_goes(colours: Path, tmp_path:
             assert not (run / "metrics.json").exists()
             seen.append((int(row["epoch"]), len(rows_of(run)), int(str(Checkpoint.read(run / "last").facts["epoch"]))))
 
-    train(colours, recipe=recipe, output=tmp_path / "run", watcher=Onlooker())
+    train(colours, recipe=recipe, output=tmp_path / "run", callback=Onlooker())
     assert seen == [(1, 0, 0), (2, 1, 1), (3, 2, 2)]
 
 
@@ -244,7 +244,7 @@ def test_backbone_args_reach_the_model_and_its_checkpoint(colours: Path, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--recipe", "quick"), "unknown recipe\n  where: --recipe\n  got: 'quick'\n  expected: one of finetune, probe, velocity"),
+        (("--recipe", "quick"), "unknown recipe\n  where: --recipe\n  got: 'quick'\n  expected: one of finetune, probe, baseline"),
         (("--loss", "hinge"), "unknown loss\n  got: 'hinge'\n  expected: one of bce, focal, asl"),
         (("--crops", "six"), "unknown crops\n  got: 'six'\n  expected: one of center, flip, five, ten"),
         (("--format", "doc"), "unknown format\n  got: 'doc'\n  expected: one of auto, voc, coco, yolo, csv, parquet, folder, "

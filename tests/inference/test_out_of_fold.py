@@ -11,7 +11,7 @@ from polytag.errors import DataError, RunError
 from polytag.inference.out_of_fold import out_of_fold, out_of_fold_of_run, training_images
 from polytag.inference.predictor import Predictor
 from polytag.inference.probe import fit_probe
-from polytag.metrics.label_errors import find_suspects
+from polytag.metrics.label_issues import find_label_issues
 from polytag.models.checkpoint import Checkpoint
 
 TINY = replace(PROBE, backbone="test_resnet", weights="random", image_size_px=32, device="cpu")
@@ -46,7 +46,7 @@ def test_of_a_run(run: Path, colours: Path):
     assert predictions.source.endswith(", out-of-fold")
     again, _ = out_of_fold_of_run(run, device="cpu")
     assert (again.logit_NC == predictions.logit_NC).all()
-    assert find_suspects(predictions).num_images == len(training)
+    assert find_label_issues(predictions).num_images == len(training)
 
 
 def test_a_fine_tuned_backbone_is_told(colours: Path, tmp_path: Path):

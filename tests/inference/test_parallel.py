@@ -1,4 +1,4 @@
-"""Batches in streams: in order, one core each, the same bits with any number of them, and nothing left behind."""
+"""Batches in parallel: in order, one core each, the same bits with any number of them, and nothing left behind."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import torch
 
 from polytag.data.augment import views
 from polytag.data.images import read_image
-from polytag.inference.parallel import in_streams
+from polytag.inference.parallel import in_parallel
 from polytag.inference.predictor import Predictor, apply, run
 from polytag.models.device import Arithmetic
 
@@ -24,7 +24,7 @@ def test_results_come_in_order_and_each_from_one_thread_of_arithmetic():
         threading.Event().wait(0.02 if number % 3 == 0 else 0)
         return number * number
 
-    assert list(in_streams(work, iter(range(20)), num_streams=3)) == [number * number for number in range(20)]
+    assert list(in_parallel(work, iter(range(20)), num_workers=3)) == [number * number for number in range(20)]
     assert seen == {1}
     assert torch.get_num_threads() == before
     later: list[int] = []
@@ -42,7 +42,7 @@ def test_few_batches_are_taken_ahead():
             taken.append(number)
             yield number
 
-    results = in_streams(lambda number: number, source(), num_streams=2)
+    results = in_parallel(lambda number: number, source(), num_workers=2)
     next(results)
     assert len(taken) == 3
     results.close()  # whoever stops early leaves no thread behind
@@ -55,7 +55,7 @@ def test_an_error_is_raised_where_its_result_would_be():
             raise ValueError("the third")
         return number
 
-    results = in_streams(work, iter(range(5)), num_streams=2)
+    results = in_parallel(work, iter(range(5)), num_workers=2)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ValueError, match="the third"):
         next(results)

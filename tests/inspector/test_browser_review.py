@@ -222,7 +222,7 @@ def test_class_and_kind_stand_in_the_address_and_back_returns(server, visit, ins
     assert "class=dog" in page.url
     page.go_back()
     until(page, "(id) => document.querySelector('#id').textContent == id", place[0])
-    assert page.input_value("#kind") == "suspects"
+    assert page.input_value("#kind") == "issues"
     page.click("#open")
     page.wait_for_url("**/image?*")
     page.go_back()

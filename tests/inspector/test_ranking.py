@@ -12,7 +12,7 @@ from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.inspector.inspection import Inspection, beside
 from polytag.inspector.ranking import OUTCOMES, Query, Rankings, sort_values, text_of
-from polytag.metrics.label_errors import find_suspects
+from polytag.metrics.label_issues import find_label_issues
 from polytag.report.ranking import ranked_rows
 
 NAMES = ("cat", "dog", "boat")
@@ -97,10 +97,10 @@ def test_the_order_is_the_reports(lowest: bool):
 
 def test_suspicion_has_the_order_of_suspect_labels():
     predictions = table(300)
-    suspects = find_suspects(predictions, top=300).classes[1]
+    issues = find_label_issues(predictions, top=300).classes[1]
     rows = Rankings(inspection(predictions)).rows(Query(column=1, sort="suspicion"))
     given = [row for row in rows.tolist() if predictions.target_NC[row, 1] >= 0]
-    assert given[: len(suspects.suspects)] == [each.row for each in suspects.suspects]
+    assert given[: len(issues.issues)] == [each.row for each in issues.issues]
 
 
 def test_disagreement_pairs_the_runs_by_id_whatever_their_order():

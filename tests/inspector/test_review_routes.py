@@ -147,8 +147,8 @@ def test_progress_history_and_the_labels_of_an_image(client: TestClient):
     progress = client.get("/api/review/progress").json()
     given = made["given"] == 1
     assert progress == {
-        "num_decided": 2, "num_changed": 2 - given, "num_confirmed": int(given), "status": "ready", "num_suspects": total,
-        "num_suspects_decided": 1,
+        "num_decided": 2, "num_changed": 2 - given, "num_confirmed": int(given), "status": "ready", "num_label_issues": total,
+        "num_label_issues_decided": 1,
     }  # fmt: skip
     history = client.get("/api/review/history").json()["decisions"]
     assert [row["number"] for row in history] == [2, 1]

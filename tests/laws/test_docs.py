@@ -38,7 +38,7 @@ def at_hand(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """
     import torch
 
-    from polytag import FINETUNE, VELOCITY, convert, load_dataset, train
+    from polytag import BASELINE, FINETUNE, convert, load_dataset, train
     from polytag.data.scenes import write_scenes
 
     folder = tmp_path_factory.mktemp("at-hand")
@@ -52,7 +52,7 @@ def at_hand(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for data, recipe in ((voc2012, FINETUNE), (voc2012, VELOCITY), (folder / "my-images", FINETUNE)):
+    for data, recipe in ((voc2012, FINETUNE), (voc2012, BASELINE), (folder / "my-images", FINETUNE)):
         tiny = replace(recipe, backbone="test_resnet", weights="random", image_size_px=32, epochs=2)
         train(data, recipe=tiny, output=folder / "runs" / f"{data.name}-{recipe.name}")
     yield folder
@@ -132,16 +132,16 @@ def test_every_verb_is_in_the_reference():
     for name, command in there_are.items():
         # the options for reading labels stand once, in a section of their own, which the verbs that have them point to
         listed = listed_in(page, f"`{name}`")
-        reading = listed_in(page, "Reading the labels")
-        own = {option for option in options_of(command) if option not in reading or option in listed}
+        sources = listed_in(page, "ImageSources the labels")
+        own = {option for option in options_of(command) if option not in sources or option in listed}
         assert listed == own, f"docs/reference/commands.md: the table of {name} lists {listed ^ own} too many or too few"
-        if options_of(command) & (reading - listed):
+        if options_of(command) & (sources - listed):
             assert "#reading-the-labels" in section_of(page, f"`{name}`"), f"commands.md: {name} reads labels; point to how"
 
 
 def test_the_options_for_reading_labels_are_in_the_reference():
     convert = dict(verbs(typer.main.get_command(app), "polytag"))["polytag data convert"]
-    assert_lists(REFERENCE / "commands.md", "Reading the labels", options_of(convert) - {"--to"})
+    assert_lists(REFERENCE / "commands.md", "ImageSources the labels", options_of(convert) - {"--to"})
 
 
 # ---- what a reference page lists is all there is, and nothing else
@@ -185,14 +185,14 @@ def test_the_fields_of_a_recipe_are_all_listed():
 
 def test_the_values_of_the_recipes_are_those_listed():
     """A recipe that is changed changes its row here: the message is the row to write."""
-    from polytag.training.recipes import DEMO, FINETUNE, PROBE, VELOCITY
+    from polytag.training.recipes import BASELINE, DEMO, FINETUNE, PROBE
 
     page = REFERENCE / "recipes.md"
     lines = section_of(page, "Values").splitlines()
     names = listed_in(page, "Values")
     assert names >= {"backbone", "image_size_px", "epochs", "head_lr", "backbone_lr", "augment", "seed"}
     for name in names:
-        values = [_shown(getattr(recipe, name)) for recipe in (FINETUNE, PROBE, VELOCITY, DEMO)]
+        values = [_shown(getattr(recipe, name)) for recipe in (FINETUNE, PROBE, BASELINE, DEMO)]
         assert f"| `{name}` | {' | '.join(values)} |" in lines
 
 
@@ -290,7 +290,7 @@ def test_the_keys_of_a_comparison_are_all_listed(at_hand: Path):
     from polytag import compare, read_predictions
 
     page = REFERENCE / "metrics.md"
-    runs = [read_predictions(at_hand / "runs" / f"VOC2012-{name}" / "predictions-val.parquet") for name in ("finetune", "velocity")]
+    runs = [read_predictions(at_hand / "runs" / f"VOC2012-{name}" / "predictions-val.parquet") for name in ("finetune", "baseline")]
     found = compare(*runs, intersect=True, num_permutations=19).to_json()
     difference = found["differences"][0]
     per_class = next(values for values in difference["per_class"].values() if values["changed"]["images"])
@@ -329,17 +329,17 @@ def test_the_keys_of_suspects_and_leaks_are_all_listed(at_hand: Path):
     from polytag.cli.labels import CSV_COLUMNS
     from polytag.cli.leaks import leaks_to_json
     from polytag.data.leaks import find_leaks
-    from polytag.metrics.label_errors import FEWEST_CONFIRMED, FEWEST_POSITIVES, find_suspects
+    from polytag.metrics.label_issues import FEWEST_CONFIRMED, FEWEST_POSITIVES, find_label_issues
 
-    page = ROOT / "docs" / "howto" / "label-errors.md"
+    page = ROOT / "docs" / "howto" / "label-issues.md"
     predictions = read_predictions(at_hand / "runs" / "VOC2012-finetune" / "predictions-val.parquet")
-    found = find_suspects(predictions).to_json()
-    of_class = next(values for values in found["per_class"].values() if values["suspects"])
+    found = find_label_issues(predictions).to_json()
+    of_class = next(values for values in found["per_class"].values() if values["issues"])
     assert all(f"`{key}`" in page.read_text() for key in found)
     assert_lists(page, "Keys of a suspect class", set(of_class))
-    assert_lists(page, "Keys of a suspect", set(of_class["suspects"][0]))
+    assert_lists(page, "Keys of a suspect", set(of_class["issues"][0]))
     assert ", ".join(CSV_COLUMNS) in (REFERENCE / "commands.md").read_text()
-    for text in (page.read_text(), section_of(REFERENCE / "metrics.md", "Suspect labels")):
+    for text in (page.read_text(), section_of(REFERENCE / "metrics.md", "LabelIssue labels")):
         assert f"{FEWEST_POSITIVES} known positives" in text
         assert re.search(rf"(at least|fewer than) {FEWEST_CONFIRMED} of", text)
     page = ROOT / "docs" / "howto" / "duplicates.md"

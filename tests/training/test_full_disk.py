@@ -9,7 +9,7 @@ import pytest
 
 from polytag.errors import RunError
 from polytag.models.checkpoint import Checkpoint
-from polytag.training.loop import Silent
+from polytag.training.loop import SilentCallback
 from polytag.training.recipes import FINETUNE
 from polytag.training.run_folder import RunFolder
 from polytag.training.state import load_state
@@ -18,7 +18,7 @@ from polytag.training.train import resume, train
 RECIPE = replace(FINETUNE, backbone="test_resnet", weights="random", image_size_px=32, epochs=3, batch_size=24, device="cpu")
 
 
-class FillsTheDisk(Silent):
+class FillsTheDisk(SilentCallback):
     """From a moment of the run on, no file may grow beyond 4 kB: the system refuses, as it does on a full disk."""
 
     def __init__(self, moment: str):
@@ -52,7 +52,7 @@ def interrupted(colours: Path, folder: Path, *, moment: str) -> str:
     """Train until the disk is full; the message."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with pytest.raises(RunError) as error:
-        train(colours, recipe=RECIPE, output=folder, watcher=FillsTheDisk(moment))
+        train(colours, recipe=RECIPE, output=folder, callback=FillsTheDisk(moment))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
     return str(error.value)
 

@@ -12,7 +12,7 @@ from polytag.data.cache.store import cache_files
 from polytag.inference import feature_cache
 from polytag.inference.out_of_fold import out_of_fold_of_run
 from polytag.training import head_start
-from polytag.training.loop import Silent
+from polytag.training.loop import SilentCallback
 from polytag.training.recipes import FINETUNE, Recipe
 
 TINY = {"backbone": "test_resnet", "weights": "random", "image_size_px": 32, "device": "cpu"}
@@ -33,7 +33,7 @@ def run_of(
 
     def run(name: str, recipe: Recipe) -> tuple[bytes, str, dict[str, str]]:
         said: list[str] = []
-        monkeypatch.setattr(Silent, "note", lambda watcher, text: said.append(text))
+        monkeypatch.setattr(SilentCallback, "note", lambda callback, text: said.append(text))
         trained = train(colours, recipe=recipe, output=tmp_path / name).folder
         images = json.loads((trained.path / "env.json").read_text())["images"]
         return (trained.best / "model.safetensors").read_bytes(), "".join(said), images

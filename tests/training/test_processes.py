@@ -78,10 +78,10 @@ import json, sys
 import torch
 sys.path.insert(0, {tests!r})
 from test_processes import RECIPE
-from polytag.training.loop import Silent
+from polytag.training.loop import SilentCallback
 from polytag.training.train import resume, train
 
-class Stops(Silent):
+class Stops(SilentCallback):
     def phase(self, name, num_images):
         if {dies!r} and name == "epoch 2/2":
             sys.exit(3)

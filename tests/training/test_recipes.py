@@ -1,11 +1,11 @@
-"""Recipes are checked when made; `velocity` is the original report's."""
+"""Recipes are checked when made; `baseline` is the original report's."""
 
 from dataclasses import replace
 
 import pytest
 
 from polytag.errors import UsageError
-from polytag.training.recipes import FINETUNE, PROBE, RECIPES, VELOCITY, recipe_named
+from polytag.training.recipes import BASELINE, FINETUNE, PROBE, RECIPES, recipe_named
 
 
 def test_velocity_is_the_original_report():
@@ -14,16 +14,16 @@ def test_velocity_is_the_original_report():
         "schedule": "constant", "batch_size": 16, "epochs": 20, "seed": 7, "mean": (0.4589, 0.4355, 0.4032),
         "std": (0.2239, 0.2186, 0.2206), "difficult": "negative", "weight_decay": 0.0, "ema_decay": 0.0, "head_start": "none",
     }  # fmt: skip
-    assert {name: getattr(VELOCITY, name) for name in stated} == stated
-    assert VELOCITY.preprocessing.mean == (0.4589, 0.4355, 0.4032)
+    assert {name: getattr(BASELINE, name) for name in stated} == stated
+    assert BASELINE.preprocessing.mean == (0.4589, 0.4355, 0.4032)
 
 
 def test_names():
-    assert set(RECIPES) == {"finetune", "probe", "velocity"}
+    assert set(RECIPES) == {"finetune", "probe", "baseline"}
     assert recipe_named("probe") is PROBE
     with pytest.raises(UsageError) as error:
         recipe_named("quick")
-    assert str(error.value) == "unknown recipe\n  where: --recipe\n  got: 'quick'\n  expected: one of finetune, probe, velocity"
+    assert str(error.value) == "unknown recipe\n  where: --recipe\n  got: 'quick'\n  expected: one of finetune, probe, baseline"
 
 
 @pytest.mark.parametrize(

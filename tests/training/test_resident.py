@@ -14,9 +14,9 @@ from polytag.data.images import read_image
 from polytag.inference.predictor import from_files
 from polytag.models.device import Arithmetic
 from polytag.training.device_augment import resampling
-from polytag.training.feed import FileFeed, training_pixels
+from polytag.training.image_loader import FileImageLoader, training_pixels
 from polytag.training.recipes import FINETUNE, Recipe
-from polytag.training.resident import Canvas, ResidentFeed, choose_canvas, resident_feed, resident_views, views_bytes
+from polytag.training.resident import Canvas, ResidentImageLoader, choose_canvas, resident_loader, resident_views, views_bytes
 
 CPU = Arithmetic(device="cpu", precision="fp32")
 RECIPE = replace(FINETUNE, backbone="test_resnet", weights="random", image_size_px=64)
@@ -37,26 +37,26 @@ def paths(tmp_path: Path) -> list[Path]:
     return made
 
 
-def plain_feed(paths: list[Path], recipe: Recipe) -> FileFeed:
-    return FileFeed(read=reader(paths, recipe), recipe=recipe, device="cpu")
+def plain_loader(paths: list[Path], recipe: Recipe) -> FileImageLoader:
+    return FileImageLoader(read=reader(paths, recipe), recipe=recipe, device="cpu")
 
 
-def resident(paths: list[Path], recipe: Recipe, **size: int) -> ResidentFeed:
+def resident(paths: list[Path], recipe: Recipe, **size: int) -> ResidentImageLoader:
     canvas = Canvas(**{"num_shrunk": 0, **size})
-    return resident_feed(reader(paths, recipe), recipe, num_images=6, canvas=canvas, arithmetic=CPU)
+    return resident_loader(reader(paths, recipe), recipe, num_images=6, canvas=canvas, arithmetic=CPU)
 
 
 def reader(paths: list[Path], recipe: Recipe):
     return lambda row: training_pixels(recipe, read_image(paths[row]))
 
 
-def levels_of(feed, rows: list[int], *, recipe: Recipe, epoch: int = 1) -> np.ndarray:
+def levels_of(loader, rows: list[int], *, recipe: Recipe, epoch: int = 1) -> np.ndarray:
     """Views in grey levels, n x S x S x 3, before normalisation."""
-    (batch,) = feed.batches([np.array(rows)], epoch=epoch)
+    (batch,) = loader.batches([np.array(rows)], epoch=epoch)
     assert batch.rows.tolist() == rows
     preprocessing = recipe.preprocessing
     mean, std = torch.tensor(preprocessing.mean) * 255, torch.tensor(preprocessing.std) * 255
-    return (feed.pixels(*batch.inputs).permute(0, 2, 3, 1) * std + mean).round().numpy()
+    return (loader.pixels(*batch.inputs).permute(0, 2, 3, 1) * std + mean).round().numpy()
 
 
 @pytest.mark.parametrize("fit", ["squash", "crop"])
@@ -67,10 +67,10 @@ def test_training_views_are_those_of_the_plain_way(paths: list[Path], augment: s
     recipe = replace(RECIPE, augment=augment, interpolation=interpolation, fit=fit)
     canvas = choose_canvas(paths, recipe, budget_bytes=1e9)
     assert canvas is not None
-    feed = resident_feed(reader(paths, recipe), recipe, num_images=6, canvas=canvas, arithmetic=CPU)
+    loader = resident_loader(reader(paths, recipe), recipe, num_images=6, canvas=canvas, arithmetic=CPU)
     for epoch in range(1, 9):
-        ours = levels_of(feed, [3, 0, 5, 1, 2, 4], recipe=recipe, epoch=epoch)
-        plain = levels_of(plain_feed(paths, recipe), [3, 0, 5, 1, 2, 4], recipe=recipe, epoch=epoch)
+        ours = levels_of(loader, [3, 0, 5, 1, 2, 4], recipe=recipe, epoch=epoch)
+        plain = levels_of(plain_loader(paths, recipe), [3, 0, 5, 1, 2, 4], recipe=recipe, epoch=epoch)
         apart = np.abs(ours - plain)
         assert apart.max() <= (0 if augment == "none" else 3), (epoch, apart.reshape(6, -1).max(1))
         assert (apart <= 1).mean() > 0.95
@@ -79,10 +79,10 @@ def test_training_views_are_those_of_the_plain_way(paths: list[Path], augment: s
 
 def test_shrunken_images_give_nearly_the_same_views(paths: list[Path]):
     recipe = replace(RECIPE, augment="standard")
-    shrunk = resident_feed(
+    shrunk = resident_loader(
         reader(paths, recipe), recipe, num_images=6, canvas=Canvas(height_px=96, width_px=96, num_shrunk=5), arithmetic=CPU
     )
-    ours, plain = (levels_of(feed, list(range(6)), recipe=recipe) for feed in (shrunk, plain_feed(paths, recipe)))
+    ours, plain = (levels_of(loader, list(range(6)), recipe=recipe) for loader in (shrunk, plain_loader(paths, recipe)))
     assert np.abs(ours - plain).mean() < 4
     assert np.abs(ours - plain)[4].max() <= 3  # 64 x 64 lies whole
 
@@ -120,13 +120,13 @@ def test_scoring_views_are_the_same_bits(paths: list[Path], crops: str):
 
 def test_images_that_cannot_be_read_are_left_out_of_every_batch(paths: list[Path]):
     paths[1].write_bytes(b"broken")
-    feed = resident_feed(
+    loader = resident_loader(
         reader(paths, RECIPE), RECIPE, num_images=6, canvas=Canvas(height_px=200, width_px=200, num_shrunk=0), arithmetic=CPU
     )
-    first, second = feed.batches([np.array([0, 1, 2]), np.array([1])], epoch=1)
+    first, second = loader.batches([np.array([0, 1, 2]), np.array([1])], epoch=1)
     assert (first.rows.tolist(), second.rows.tolist()) == ([0, 2], [])
     assert [row for row, _ in first.failures + second.failures] == [1, 1]
-    assert feed.pixels(*second.inputs).shape == (0, 3, 64, 64)
+    assert loader.pixels(*second.inputs).shape == (0, 3, 64, 64)
 
 
 def test_the_canvas_is_no_larger_than_images_need_and_memory_has(paths: list[Path]):

@@ -23,12 +23,12 @@ _TRAINER = """
 import sys
 import torch
 from dataclasses import replace
-from polytag.training.loop import Silent
+from polytag.training.loop import SilentCallback
 from polytag.training.train import resume, train
 sys.path.insert(0, {tests!r})
 from test_resume import RECIPE
 
-class Tell(Silent):
+class Tell(SilentCallback):
     def progress(self, num_images, **numbers):
         print("step", flush=True)
 
@@ -112,15 +112,15 @@ def finished(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFold
 
 
 def test_a_finished_run_says_so(finished: RunFolder):
-    from polytag.training.loop import Silent
+    from polytag.training.loop import SilentCallback
 
     notes: list[str] = []
 
-    class Listener(Silent):
+    class Listener(SilentCallback):
         def note(self, text: str) -> None:
             notes.append(text)
 
-    again = resume(finished.path, watcher=Listener())
+    again = resume(finished.path, callback=Listener())
     assert notes == [f"{finished.path} is finished; nothing to resume"]
     assert again.metrics.mean_ap.value == pytest.approx(max(row_map(finished)), abs=1e-6)
 

@@ -8,7 +8,7 @@ import torch
 
 from polytag.models.backbone import build_model
 from polytag.training.learner import class_weights, make_optimizer, set_learning_rates
-from polytag.training.recipes import FINETUNE, VELOCITY
+from polytag.training.recipes import BASELINE, FINETUNE
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def test_warm_up_then_cosine_to_zero(model):
 
 
 def test_velocity_is_constant_sgd_with_momentum(model):
-    optimizer = make_optimizer(model, VELOCITY)
-    set_learning_rates(optimizer, VELOCITY, progress=13.7)
+    optimizer = make_optimizer(model, BASELINE)
+    set_learning_rates(optimizer, BASELINE, progress=13.7)
     assert isinstance(optimizer, torch.optim.SGD)
     assert {(group["lr"], group["momentum"], group["weight_decay"]) for group in optimizer.param_groups} == {(0.001, 0.9, 0.0)}
 

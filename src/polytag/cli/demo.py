@@ -15,8 +15,8 @@ def demo(
     """
     from rich.console import Console
 
+    from polytag.cli.progress import ConsoleCallback
     from polytag.cli.train import print_result
-    from polytag.cli.watch import ConsoleWatcher
     from polytag.data.scenes import write_scenes
     from polytag.training.recipes import DEMO
     from polytag.training.train import train
@@ -33,6 +33,6 @@ def demo(
         )
         write_scenes(scenes)
     console.print(f"Training {DEMO.backbone} from random weights for {DEMO.epochs} epochs\n", highlight=False)
-    with ConsoleWatcher(console) as watcher:
-        run = train(scenes, recipe=DEMO, output=output / "run", watcher=watcher)
+    with ConsoleCallback(console) as callback:
+        run = train(scenes, recipe=DEMO, output=output / "run", callback=callback)
     print_result(console, run)

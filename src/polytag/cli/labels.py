@@ -1,4 +1,4 @@
-"""`polytag labels suspects`: the labels that a model disbelieves, ranked, with an estimate of how many are wrong."""
+"""`polytag labels issues`: the labels that a model disbelieves, ranked, with an estimate of how many are wrong."""
 
 import csv as tables
 import io
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from polytag.contracts import Predictions
     from polytag.data.load import ReadOptions
-    from polytag.metrics.label_errors import ClassSuspects, LabelSuspects
+    from polytag.metrics.label_issues import ClassLabelIssues, LabelIssues
 
 app = typer.Typer(help="Look for wrong labels, and write corrected ones.", no_args_is_help=True, add_completion=False)
 app.command("export")(labels_export.export)
@@ -27,7 +27,7 @@ app.command("export")(labels_export.export)
 
 @app.command()
 @reads_annotations
-def suspects(
+def issues(
     options: "ReadOptions",
     run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or held-out scores with their labels.")],
     class_names: Annotated[
@@ -48,33 +48,33 @@ def suspects(
     from rich.console import Console
 
     from polytag import files
-    from polytag.metrics.label_errors import cleanlab_suspects, find_suspects
+    from polytag.metrics.label_issues import cleanlab_label_issues, find_label_issues
 
     errors = Console(stderr=True)
     predictions = _read(run, split=split, truth=truth, scale=scale, options=options, errors=errors)
-    found = find_suspects(predictions, top=top, classes=class_names or ())
+    found = find_label_issues(predictions, top=top, classes=class_names or ())
     seconded = None
     if cleanlab:
-        rows = cleanlab_suspects(predictions)
+        rows = cleanlab_label_issues(predictions)
         seconded = {(name, row) for name, of_class in rows.items() for row in of_class.tolist()}
-    print_suspects(Console(), found, seconded=seconded)
+    print_label_issues(Console(), found, seconded=seconded)
     if json is not None:
         files.write_text(json, encoder.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
     if csv is not None:
-        files.write_text(csv, suspects_to_csv(found))
+        files.write_text(csv, label_issues_to_csv(found))
     if report is not None:
-        from polytag.report.label_errors import write_suspects
+        from polytag.report.label_issues import write_label_issues
 
-        write_suspects(report, found, title=_title(run, split))
+        write_label_issues(report, found, title=_title(run, split))
         print(f"\nreport: {report}")
 
 
-def print_suspects(console: "Console", found: "LabelSuspects", *, seconded: "set[tuple[str, int]] | None" = None) -> None:
+def print_label_issues(console: "Console", found: "LabelIssues", *, seconded: "set[tuple[str, int]] | None" = None) -> None:
     """A line a class with its estimates, the most suspect labels of all, and the unknown ones that are probably present."""
     from rich.markup import escape
     from rich.table import Table
 
-    from polytag.metrics.label_errors import MEANINGS
+    from polytag.metrics.label_issues import MEANINGS
     from polytag.report.ranking import probability_text
 
     classes = Table(box=None, pad_edge=False, header_style="bold")
@@ -95,7 +95,7 @@ def print_suspects(console: "Console", found: "LabelSuspects", *, seconded: "set
         highlight=False,
         markup=False,
     )
-    for heading, listed in (("Most suspect", found.suspects), ("Unknown, and probably present", found.fill_ins)):
+    for heading, listed in (("Most suspect", found.issues), ("Unknown, and probably present", found.fill_ins)):
         if not listed:
             continue
         table = Table(box=None, pad_edge=False, header_style="bold", title=f"\n{heading}", title_justify="left")
@@ -109,18 +109,18 @@ def print_suspects(console: "Console", found: "LabelSuspects", *, seconded: "set
         console.print(table, highlight=False)
         if len(listed) > found.top:
             console.print(f"[dim]… and {len(listed) - found.top:,} more in --csv, --json and --report[/dim]", highlight=False)
-    if not found.suspects:
+    if not found.issues:
         console.print("\nNo given label is disbelieved.", highlight=False)
 
 
-def suspects_to_csv(found: "LabelSuspects") -> str:
+def label_issues_to_csv(found: "LabelIssues") -> str:
     """class, given, probability, is_counted, id, image_path: the suspects of all classes, then the labels to fill in."""
-    from polytag.metrics.label_errors import MEANINGS
+    from polytag.metrics.label_issues import MEANINGS
 
     text = io.StringIO()
     writer = tables.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for each in (*found.suspects, *found.fill_ins):
+    for each in (*found.issues, *found.fill_ins):
         counted = "yes" if each.is_counted else "no"
         writer.writerow([each.class_name, MEANINGS[each.given], f"{each.probability:.6g}", counted, each.id, each.image_path])
     return text.getvalue()
@@ -166,7 +166,7 @@ def _title(run: Path, split: str) -> str:
     return f"{name}, training images" if split == "train" else name
 
 
-def _counts(part: "ClassSuspects") -> tuple[str, ...]:
+def _counts(part: "ClassLabelIssues") -> tuple[str, ...]:
     unknown = f"{part.num_unknown:,}" if part.num_unknown else "[dim]0[/dim]"
     fill_in = f"{part.num_fill_in:,}" if part.num_fill_in else "[dim]0[/dim]"
     return (

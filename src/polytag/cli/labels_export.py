@@ -85,7 +85,7 @@ def export_labels(run: Path, out: Path, *, to: str | None = None, data: Path | N
 
 def changes_to_csv(changes: "tuple[Change, ...]", decision_of: "Mapping[tuple[str, str, str], Decision]") -> str:
     """A line a changed label, with whose judgement it is, why and when; decisions by split ("" if unsaid), image and class."""
-    from polytag.metrics.label_errors import MEANINGS
+    from polytag.metrics.label_issues import MEANINGS
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

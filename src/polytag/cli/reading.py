@@ -46,9 +46,7 @@ OPTIONS: dict[str, Any] = {  # field of ReadOptions: the option
     ],
     "image_dirs": Annotated[
         list[str] | None,
-        _option(
-            "--image-dir", "A folder to look for images in first; give it for each.", metavar="DIR"
-        ),
+        _option("--image-dir", "A folder to look for images in first; give it for each.", metavar="DIR"),
     ],
 }
 

@@ -21,7 +21,7 @@ def train(
     context: typer.Context,
     options: "ReadOptions",
     data: Annotated[Path | None, typer.Argument(help="Labelled images, in any format that `polytag data check` reads.")] = None,
-    recipe: Annotated[str, typer.Option(help="finetune, probe or velocity.")] = "finetune",
+    recipe: Annotated[str, typer.Option(help="finetune, probe or baseline.")] = "finetune",
     backbone: Annotated[str | None, typer.Option(help="A model name of timm. [default: the recipe's]")] = None,
     backbone_arg: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of timm's own.")] = None,
     weights: Annotated[str | None, typer.Option(help="pretrained, random, or a safetensors file.")] = None,
@@ -61,7 +61,7 @@ def train(
         )
     from rich.console import Console
 
-    from polytag.cli.watch import ConsoleWatcher
+    from polytag.cli.progress import ConsoleCallback
     from polytag.training import train as training
     from polytag.training.loop import Interrupted
     from polytag.training.recipes import recipe_named
@@ -75,14 +75,14 @@ def train(
         "backbone_args": parse_backbone_args(backbone_arg) if backbone_arg else None,
     }  # fmt: skip
     given = {name: value for name, value in changes.items() if value is not None}
-    with ConsoleWatcher(console) as watcher:
+    with ConsoleCallback(console) as callback:
         try:
             if resume is not None:
-                run = training.resume(resume, watcher=watcher)
+                run = training.resume(resume, callback=callback)
             else:
                 assert data is not None
                 chosen = replace(recipe_named(recipe), **given)
-                run = training.train(data, recipe=chosen, output=output, options=options, watcher=watcher)
+                run = training.train(data, recipe=chosen, output=output, options=options, callback=callback)
         except Interrupted as stopped:
             console.print(
                 f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {stopped}", highlight=False, markup=False

@@ -16,18 +16,18 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def in_streams(work: Callable[[In], Out], batches: Iterator[In], *, num_streams: int) -> Iterator[Out]:
-    """`work` of every batch, in order, `num_streams` at a time, each with one thread for its arithmetic.
+def in_parallel(work: Callable[[In], Out], batches: Iterator[In], *, num_workers: int) -> Iterator[Out]:
+    """`work` of every batch, in order, `num_workers` at a time, each with one thread for its arithmetic.
 
-    Memory is bounded by `num_streams + 1` batches and results beside those of `batches`.
+    Memory is bounded by `num_workers + 1` batches and results beside those of `batches`.
     """
     num_threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(max_workers=num_streams, thread_name_prefix="polytag-forward", initializer=_take_one_core)
+    pool = ThreadPoolExecutor(max_workers=num_workers, thread_name_prefix="polytag-forward", initializer=_take_one_core)
     pending: deque[Future[Out]] = deque()
     try:
         for batch in batches:
             pending.append(pool.submit(work, batch))
-            if len(pending) > num_streams:
+            if len(pending) > num_workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

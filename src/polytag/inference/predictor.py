@@ -16,7 +16,7 @@ from polytag.data.augment import views
 from polytag.data.batches import Batch, batches_of
 from polytag.data.images import read_image
 from polytag.errors import ImageError
-from polytag.inference.parallel import in_streams
+from polytag.inference.parallel import in_parallel
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
 from polytag.models.fused import Frozen, freeze
@@ -111,7 +111,7 @@ def run(
         return Scored(rows=batch.rows, output_ND=output_ND, failures=batch.failures)
 
     if arithmetic.device == "cpu":
-        yield from in_streams(score, ready, num_streams=torch.get_num_threads())
+        yield from in_parallel(score, ready, num_workers=torch.get_num_threads())
     else:
         yield from map(score, ready)
 

@@ -166,7 +166,7 @@ def page_routes(looking: Looking, *, warm_up: Callable[[], None]) -> APIRouter:
         return rendered(PredictPage(run=looking.run(), max_upload_bytes=MAX_UPLOAD_BYTES))
 
     @routes.get("/review")
-    def review(request: Request, kind: str = "suspects") -> Response:
+    def review(request: Request, kind: str = "issues") -> Response:
         return rendered(ReviewPage(run=looking.run(), class_name=request.query_params.get("class", ""), kind=kind))
 
     return routes

@@ -154,7 +154,7 @@ def sort_values(inspection: Inspection, column: int, sort: str) -> np.ndarray:
     score         the logit, or what was given
     loss          binary cross-entropy of the given label; undefined where that is unknown
     suspicion     how sure the model is that the given label is wrong: minus its log-odds under Platt's map, which is fitted on the
-                  other images (`metrics/label_errors.py`); of an unknown label, that it is present
+                  other images (`metrics/label_issues.py`); of an unknown label, that it is present
     disagreement  difference of the two runs' probabilities, or, of ranks, of the places in the two rankings
 
     Raises UsageError for another name, for "disagreement" without a second run, and for what needs probabilities of a rank.

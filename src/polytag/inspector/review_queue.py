@@ -13,9 +13,9 @@ from polytag.errors import PolytagError
 from polytag.inspector.answers import Label
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.review import Decision, LabelKey, Progress, ReviewStore
-from polytag.metrics.label_errors import LabelSuspects, Suspect, find_suspects
+from polytag.metrics.label_issues import LabelIssue, LabelIssues, find_label_issues
 
-Kind = Literal["suspects", "unknown", "all"]
+Kind = Literal["issues", "unknown", "all"]
 Status = Literal["computing", "ready", "unavailable"]
 
 _MOST = 100_000  # suspects that are kept, about
@@ -68,8 +68,8 @@ class ProgressAnswer(BaseModel):
     num_changed: int
     num_confirmed: int
     status: Status
-    num_suspects: int = Field(default=0, description="RawScores labels that the model disbelieves.")
-    num_suspects_decided: int = 0
+    num_label_issues: int = Field(default=0, description="RawScores labels that the model disbelieves.")
+    num_label_issues_decided: int = 0
 
 
 class Suspicion:
@@ -96,29 +96,29 @@ class Suspicion:
 class _Found:
     """Ranked lists; `reason` says why there are none."""
 
-    def __init__(self, suspects: LabelSuspects | None, reason: str = ""):
-        self._suspects = suspects
+    def __init__(self, issues: LabelIssues | None, reason: str = ""):
+        self._label_issues = issues
         self.reason = reason
 
     @cached_property
-    def lists(self) -> Mapping[Kind, Sequence[Suspect]]:
+    def lists(self) -> Mapping[Kind, Sequence[LabelIssue]]:
         """Most suspect first: given labels, unknown ones that are probably present, and both."""
-        if self._suspects is None:
-            return {"suspects": (), "unknown": (), "all": ()}
-        given, unknown = self._suspects.suspects, self._suspects.fill_ins
+        if self._label_issues is None:
+            return {"issues": (), "unknown": (), "all": ()}
+        given, unknown = self._label_issues.issues, self._label_issues.fill_ins
         both = sorted((*given, *unknown), key=lambda each: (_doubt(each), each.class_name, each.id))
-        return {"suspects": given, "unknown": unknown, "all": both}
+        return {"issues": given, "unknown": unknown, "all": both}
 
 
-def _doubt(suspect: Suspect) -> float:
+def _doubt(issue: LabelIssue) -> float:
     """Log-odds of the label as it is given, or of "absent" where it is unknown: lowest is most suspect."""
-    return suspect.belief if suspect.given >= 0 else -suspect.belief
+    return issue.belief if issue.given >= 0 else -issue.belief
 
 
 def _find(inspection: Inspection) -> _Found:
     top = max(_FEWEST_A_CLASS, _MOST // len(inspection.predictions.label_set))
     try:
-        found = _Found(find_suspects(inspection.predictions, top=top))
+        found = _Found(find_label_issues(inspection.predictions, top=top))
     except PolytagError as error:  # ranks, or too few images
         return _Found(None, reason=error.what)
     _ = found.lists  # sorted here, and not in the first answer
@@ -130,7 +130,7 @@ def queue(
     suspicion: Suspicion,
     store: ReviewStore,
     *,
-    kind: Kind = "suspects",
+    kind: Kind = "issues",
     class_name: str = "",
     include_decided: bool = False,
     limit: int = 50,
@@ -161,14 +161,14 @@ def review_progress(inspection: Inspection, suspicion: Suspicion, store: ReviewS
     found = suspicion.found()
     current = store.current(inspection.split)
     counts = Progress.of(current.values())
-    suspects = found.lists["suspects"] if found else ()
+    issues = found.lists["issues"] if found else ()
     return ProgressAnswer(
         num_decided=counts.num_decided,
         num_changed=counts.num_changed,
         num_confirmed=counts.num_confirmed,
         status="computing" if found is None else "unavailable" if found.reason else "ready",
-        num_suspects=len(suspects),
-        num_suspects_decided=sum(_is_decided(each, current) for each in suspects),
+        num_label_issues=len(issues),
+        num_label_issues_decided=sum(_is_decided(each, current) for each in issues),
     )
 
 
@@ -196,21 +196,21 @@ def standing_answer(decision: Decision | None) -> DecisionAnswer | None:
     return None if decision is None or decision.label is None else decision_answer(decision)
 
 
-def _is_decided(suspect: Suspect, current: Mapping[LabelKey, Decision]) -> bool:
-    decision = current.get((suspect.id, suspect.class_name))
+def _is_decided(issue: LabelIssue, current: Mapping[LabelKey, Decision]) -> bool:
+    decision = current.get((issue.id, issue.class_name))
     return decision is not None and decision.label is not None
 
 
-def _entry(suspect: Suspect, current: Mapping[LabelKey, Decision]) -> QueueEntry:
-    decision = current.get((suspect.id, suspect.class_name))
+def _entry(issue: LabelIssue, current: Mapping[LabelKey, Decision]) -> QueueEntry:
+    decision = current.get((issue.id, issue.class_name))
     return QueueEntry.model_validate(
         {
-            "row": suspect.row,
-            "image": suspect.id,
-            "class_name": suspect.class_name,
-            "given": suspect.given,
-            "probability": suspect.probability,
-            "is_counted": suspect.is_counted,
+            "row": issue.row,
+            "image": issue.id,
+            "class_name": issue.class_name,
+            "given": issue.given,
+            "probability": issue.probability,
+            "is_counted": issue.is_counted,
             "decision": standing_answer(decision),
             "number": decision.number if decision else 0,
         }

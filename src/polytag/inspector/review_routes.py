@@ -117,12 +117,12 @@ def review_routes(inspection: Inspection, store: ReviewStore, suspicion: Suspici
     read or written. Rejections of the schema (422) are FastAPI's; the application answers them without repeating the input.
     """
     routes = APIRouter(prefix="/api/review")
-    suspects = suspicion or Suspicion(inspection)
+    issues = suspicion or Suspicion(inspection)
     names = inspection.predictions.label_set.names
 
     @routes.get("/queue", responses=READS)
     def review_queue(
-        kind: Kind = "suspects",
+        kind: Kind = "issues",
         class_name: ClassName = "",
         include_decided: bool = False,
         limit: Annotated[int, QueryParameter(ge=1, le=500)] = 50,
@@ -133,7 +133,7 @@ def review_routes(inspection: Inspection, store: ReviewStore, suspicion: Suspici
             _column(names, class_name)
         return _told(
             lambda: queue(
-                inspection, suspects, store, kind=kind, class_name=class_name, include_decided=include_decided, limit=limit,
+                inspection, issues, store, kind=kind, class_name=class_name, include_decided=include_decided, limit=limit,
                 offset=offset,
             )
         )  # fmt: skip
@@ -141,7 +141,7 @@ def review_routes(inspection: Inspection, store: ReviewStore, suspicion: Suspici
     @routes.get("/progress", responses={503: READS[503]})
     def progress() -> ProgressAnswer:
         """How many labels are decided, and how many of the suspects."""
-        return _told(lambda: review_progress(inspection, suspects, store))
+        return _told(lambda: review_progress(inspection, issues, store))
 
     @routes.get("/history", responses=READS)
     def history(

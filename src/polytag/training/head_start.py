@@ -10,8 +10,8 @@ from polytag.inference.feature_cache import FeatureCache
 from polytag.inference.predictor import Extracted, extract_features
 from polytag.inference.probe import fit_probe, install_probe
 from polytag.models.device import Arithmetic
-from polytag.training.loop import Watcher
-from polytag.training.reading import Reading
+from polytag.training.image_sources import ImageSources
+from polytag.training.loop import Callback
 from polytag.training.recipes import Recipe
 from polytag.training.state import State
 
@@ -48,28 +48,28 @@ class HeadStart:
         """Whether features are still to be calculated."""
         return self.cache is None or not self.cache.is_cached
 
-    def give(self, state: State, *, reading: Reading, watcher: Watcher) -> None:
+    def give(self, state: State, *, sources: ImageSources, callback: Callback) -> None:
         """Calculate the features or take those that are kept, fit the probe, and put it into the model."""
         started = time.monotonic()
 
         def calculate() -> Extracted:
-            watcher.phase("features", len(self.train_set))
+            callback.phase("features", len(self.train_set))
             return extract_features(
                 self.model,
                 self.train_set,
                 preprocessing=self.recipe.preprocessing,
                 arithmetic=self.arithmetic,
-                source=reading.train_views,
-                on_batch=watcher.progress,
+                source=sources.train_views,
+                on_batch=callback.progress,
             )
 
         feature_ND, rows, failures = calculate() if self.cache is None else self.cache.get(calculate)
-        watcher.phase("logistic regression", 0)
+        callback.phase("logistic regression", 0)
         probe = fit_probe(feature_ND, self.train_set.target_NC[rows], seed=self.recipe.seed)
         install_probe(self.model, probe)
         state.failures.update({self.train_set.ids[row]: error.what for row, error in failures})
         state.epoch_seconds = time.monotonic() - started
-        watcher.note(
+        callback.note(
             f"probe: L2 strength {probe.strength:g}, held-out mAP {probe.fold_map[probe.strength]:.3f} on training folds"
             + ("" if self.reads_images else "; features of an earlier run")
         )

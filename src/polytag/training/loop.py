@@ -1,6 +1,6 @@
 """The training loop, to be read downward: a batch, a step, an average; at the end of an epoch: validate, keep the best, save.
 
-Nothing here prints. A `Watcher` is told what happens and shows it as it likes.
+Nothing here prints. A `Callback` is told what happens and shows it as it likes.
 """
 
 import hashlib
@@ -21,17 +21,17 @@ from polytag.contracts import Dataset, Predictions
 from polytag.inference.predictor import Source, score_dataset
 from polytag.metrics.ap import mean_average_precision
 from polytag.models.device import Arithmetic
+from polytag.training.epoch_stats import EpochStats, running_loss
+from polytag.training.image_sources import ImageSources, uncached_sources
 from polytag.training.learner import Learner, class_weights, current_rates, set_learning_rates
 from polytag.training.losses import LOSSES
 from polytag.training.processes import ALONE, Processes, shares
-from polytag.training.reading import Reading, uncached_sources
 from polytag.training.recipes import Recipe
 from polytag.training.state import State
 from polytag.training.step import GraphedStep, Step
-from polytag.training.tally import Tally, running_loss
 
 
-class Watcher(Protocol):
+class Callback(Protocol):
     """What training tells whoever looks on."""
 
     def note(self, text: str) -> None:
@@ -47,8 +47,8 @@ class Watcher(Protocol):
         """An epoch is over: its row of results.csv."""
 
 
-class Silent:
-    """A Watcher that shows nothing."""
+class SilentCallback:
+    """A Callback that shows nothing."""
 
     def note(self, text: str) -> None: ...
     def phase(self, name: str, num_images: int) -> None: ...
@@ -61,7 +61,7 @@ class Interrupted(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sinks:
+class CheckpointHooks:
     """Where the loop leaves things: called with the state after a saved step, and with it when the best has changed."""
 
     save_state: Callable[[State], None]
@@ -76,28 +76,28 @@ def train_loop(
     recipe: Recipe,
     arithmetic: Arithmetic,
     state: State,
-    sinks: Sinks,
-    watcher: Watcher,
-    reading: Reading | None = None,
+    hooks: CheckpointHooks,
+    callback: Callback,
+    sources: ImageSources | None = None,
     processes: Processes = ALONE,
 ) -> State:
     """Fine-tune from `state` to the recipe's last epoch and return the final state.
 
-    With a probe as head start, a fresh state begins with epoch 0: the validation of the model as it was given. `reading` is where
+    With a probe as head start, a fresh state begins with epoch 0: the validation of the model as it was given. `sources` is where
     images come from, by default the files. Raises Interrupted after Ctrl-C, with the state saved.
     """
-    reading = reading or uncached_sources(train_set, val_set, recipe=recipe, arithmetic=arithmetic)
+    sources = sources or uncached_sources(train_set, val_set, recipe=recipe, arithmetic=arithmetic)
     num_steps = math.ceil(len(train_set) / recipe.batch_size)
     target_NC = torch.from_numpy(np.array(train_set.target_NC))
     learner = Learner.begin(model, recipe)
-    step = make_step(learner.model, train_set, reading=reading, recipe=recipe, arithmetic=arithmetic, watcher=watcher)
-    tally = Tally(state, is_lazy=arithmetic.device != "cpu")
+    step = make_step(learner.model, train_set, sources=sources, recipe=recipe, arithmetic=arithmetic, callback=callback)
+    stats = EpochStats(state, is_lazy=arithmetic.device != "cpu")
 
     def end_epoch(epoch: int, num_images: int) -> None:
-        reading.next_pass()
-        watcher.phase("validation", len(val_set))
+        sources.next_pass()
+        callback.phase("validation", len(val_set))
         started = time.monotonic()
-        tally.collect(processes)
+        stats.collect(processes)
         processes.average_statistics(learner.model)
         if learner.average is not learner.model:
             processes.average_statistics(learner.average)
@@ -106,13 +106,13 @@ def train_loop(
             val_set,
             recipe=recipe,
             arithmetic=arithmetic,
-            watcher=watcher,
-            source=reading.val_views,
+            callback=callback,
+            source=sources.val_views,
             processes=processes,
         )
         _end_epoch(state, learner, predictions, epoch=epoch, num_images=num_images, loss=recipe.loss, started=started)
-        watcher.epoch(state.rows[-1])
-        sinks.epoch_done(state)
+        callback.epoch(state.rows[-1])
+        hooks.epoch_done(state)
 
     if state.model:
         learner.restore(state)
@@ -126,12 +126,12 @@ def train_loop(
             order = np.random.default_rng((recipe.seed, epoch)).permutation(len(train_set))
             starts = range(state.step * recipe.batch_size, len(order), recipe.batch_size)
             chunks = [shares(order[start : start + recipe.batch_size], processes.count)[processes.rank] for start in starts]
-            reading.next_pass()
-            watcher.phase(f"epoch {epoch}/{recipe.epochs}", len(order) - state.step * recipe.batch_size)
+            sources.next_pass()
+            callback.phase(f"epoch {epoch}/{recipe.epochs}", len(order) - state.step * recipe.batch_size)
 
             learner.model.train()
             started = time.monotonic()
-            for batch in reading.feed.batches(chunks, epoch=epoch):
+            for batch in sources.loader.batches(chunks, epoch=epoch):
                 state.failures.update({train_set.ids[row]: error.what for row, error in batch.failures})
                 targets = target_NC[batch.rows]
                 known = int((targets >= 0).sum())
@@ -146,35 +146,35 @@ def train_loop(
                     if len(targets):
                         share = known / max(1, all_known)
                         loss, logit_NC = step(batch.inputs, targets, share)
-                        tally.add(loss, logit_NC, targets, weight=share * num_readable)
+                        stats.add(loss, logit_NC, targets, weight=share * num_readable)
                     processes.add_gradients(learner.model.parameters())
                     learner.optimizer.step()
                     num_done = (epoch - 1) * num_steps + state.step + 1
                     learner.update_average(decay=min(recipe.ema_decay, (1 + num_done) / (10 + num_done)))
                 state.step += 1
-                watcher.progress(processes.count * (len(batch.rows) + len(batch.failures)), loss=tally.running_loss())
+                callback.progress(processes.count * (len(batch.rows) + len(batch.failures)), loss=stats.running_loss())
 
                 if stop_now or save_now:
                     state.epoch_seconds += time.monotonic() - started
                     started = last_save = time.monotonic()
-                    tally.collect(processes)
+                    stats.collect(processes)
                     learner.keep(state)
-                    sinks.save_state(state)
+                    hooks.save_state(state)
                     if stop_now:
                         raise Interrupted
-            tally.fold()  # waits for the device: the epoch's seconds are those of its arithmetic
+            stats.fold()  # waits for the device: the epoch's seconds are those of its arithmetic
             state.epoch_seconds += time.monotonic() - started
 
             end_epoch(epoch, len(train_set))
             last_save = time.monotonic()
             if processes.total([stop.is_set()])[0] and state.epoch <= recipe.epochs:
-                sinks.save_state(state)
+                hooks.save_state(state)
                 raise Interrupted
     return state
 
 
 def make_step(
-    model: nn.Module, train_set: Dataset, *, reading: Reading, recipe: Recipe, arithmetic: Arithmetic, watcher: Watcher
+    model: nn.Module, train_set: Dataset, *, sources: ImageSources, recipe: Recipe, arithmetic: Arithmetic, callback: Callback
 ) -> Callable[[tuple[Tensor, ...], Tensor, float], tuple[Tensor, Tensor]]:
     """A function of a batch's inputs, targets and share in the loss that leaves gradients, and gives loss and logits.
 
@@ -183,14 +183,14 @@ def make_step(
     weight_C = class_weights(train_set.target_NC, kind=recipe.class_weights)
     plain = Step(
         model=model,
-        pixels=reading.feed.pixels,
+        pixels=sources.loader.pixels,
         loss_of=LOSSES[recipe.loss],
         weight_C=None if weight_C is None else weight_C.to(arithmetic.device),
         arithmetic=arithmetic,
     )
     if arithmetic.device == "cpu":
         return plain.on_cpu
-    return GraphedStep(step=plain, note=watcher.note).on_device
+    return GraphedStep(step=plain, note=callback.note).on_device
 
 
 def has_head_start(recipe: Recipe) -> bool:
@@ -234,7 +234,7 @@ def validate(
     *,
     recipe: Recipe,
     arithmetic: Arithmetic,
-    watcher: Watcher,
+    callback: Callback,
     checkpoint_id: str = "",
     source: Source | None = None,
     processes: Processes = ALONE,
@@ -250,7 +250,7 @@ def validate(
         source=source,
         shard=(processes.rank, processes.count),
         gather=lambda own: [scored for part in processes.gather(list(own)) for scored in part],
-        on_batch=lambda scored: watcher.progress(processes.count * (len(scored.rows) + len(scored.failures))),
+        on_batch=lambda scored: callback.progress(processes.count * (len(scored.rows) + len(scored.failures))),
     )
 
 

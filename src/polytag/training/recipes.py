@@ -123,8 +123,8 @@ PROBE = Recipe(name="probe", epochs=0)
 The strength is chosen on held-out folds of the training images. The figures are beside those of `finetune`.
 """
 
-VELOCITY = Recipe(
-    name="velocity",
+BASELINE = Recipe(
+    name="baseline",
     backbone="resnet18",
     weights="pretrained",
     image_size_px=224,
@@ -167,7 +167,7 @@ DEMO = Recipe(
 )
 """What `polytag demo` trains, from random weights, on its own images; see docs/experiments.md."""
 
-RECIPES = {recipe.name: recipe for recipe in (FINETUNE, PROBE, VELOCITY)}
+RECIPES = {recipe.name: recipe for recipe in (FINETUNE, PROBE, BASELINE)}
 
 
 def recipe_named(name: str) -> Recipe:

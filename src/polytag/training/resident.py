@@ -24,7 +24,7 @@ from polytag.errors import ImageError
 from polytag.inference.predictor import ResidentBatch, Source, to_input
 from polytag.models.device import Arithmetic, num_cores
 from polytag.training.device_augment import DeviceAugmentation, augmented_on_device, parameters, stacked
-from polytag.training.feed import FeedBatch
+from polytag.training.image_loader import ImageLoaderBatch
 from polytag.training.recipes import Recipe
 
 _DECODE_AT_ONCE = 64  # images that cross to the device together
@@ -74,8 +74,8 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ResidentFeed:
-    """A Feed whose images lie on the device. A batch's inputs are their rows and what chance decided: a few numbers.
+class ResidentImageLoader:
+    """A ImageLoader whose images lie on the device. A batch's inputs are their rows and what chance decided: a few numbers.
 
     canvas_N3HW    uint8, on the device
     full_N2, stored_N2   width and height of each image as it was decoded, and as it lies in the canvas
@@ -89,9 +89,9 @@ class ResidentFeed:
     recipe: Recipe
     arithmetic: Arithmetic
 
-    def batches(self, chunks: Sequence[np.ndarray], *, epoch: int) -> Iterator[FeedBatch]:
-        """As Feed says; choices are drawn by a thread, ahead."""
-        pending: deque[Future[FeedBatch]] = deque()
+    def batches(self, chunks: Sequence[np.ndarray], *, epoch: int) -> Iterator[ImageLoaderBatch]:
+        """As ImageLoader says; choices are drawn by a thread, ahead."""
+        pending: deque[Future[ImageLoaderBatch]] = deque()
         pool = ThreadPoolExecutor(1, thread_name_prefix="polytag-chance")
         try:
             for chunk in chunks:
@@ -103,21 +103,21 @@ class ResidentFeed:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _drawn(self, chunk: np.ndarray, epoch: int) -> FeedBatch:
+    def _drawn(self, chunk: np.ndarray, epoch: int) -> ImageLoaderBatch:
         recipe, preprocessing, preset = self.recipe, self.recipe.preprocessing, augmentation(self.recipe.augment)
         rows = np.array([row for row in chunk.tolist() if row not in self.failures], dtype=np.int64)
         failures = tuple((row, self.failures[row]) for row in chunk.tolist() if row in self.failures)
         if recipe.augment == "none":
-            return FeedBatch(rows=rows, inputs=(torch.from_numpy(rows),), failures=failures)
+            return ImageLoaderBatch(rows=rows, inputs=(torch.from_numpy(rows),), failures=failures)
         chosen: list[np.ndarray] = []
         for row in rows.tolist():
             full: tuple[int, int] = tuple(self.full_N2[row].tolist())
             choices = drawn(full, preset, preprocessing, np.random.default_rng((recipe.seed, epoch, row)))
             chosen.append(parameters(choices, full_size=full, stored_size=tuple(self.stored_N2[row].tolist())))
-        return FeedBatch(rows=rows, inputs=(torch.from_numpy(rows), stacked(chosen)), failures=failures)
+        return ImageLoaderBatch(rows=rows, inputs=(torch.from_numpy(rows), stacked(chosen)), failures=failures)
 
     def pixels(self, *inputs: Tensor) -> Tensor:
-        """As Feed says; the inputs are rows and, where there is augmentation, the parameters of each."""
+        """As ImageLoader says; the inputs are rows and, where there is augmentation, the parameters of each."""
         preprocessing = self.recipe.preprocessing
         if len(inputs) == 1:
             view_N3SS = self.canvas_N3HW.index_select(0, inputs[0])
@@ -136,7 +136,7 @@ class ResidentFeed:
         return to_input(channels_last, preprocessing, self.arithmetic.device)
 
 
-def resident_feed(
+def resident_loader(
     read: Callable[[int], np.ndarray],
     recipe: Recipe,
     *,
@@ -144,7 +144,7 @@ def resident_feed(
     num_images: int,
     arithmetic: Arithmetic,
     on_batch: Callable[[int], None] = lambda num_images: None,
-) -> ResidentFeed:
+) -> ResidentImageLoader:
     """Decode every image, on all cores, and carry it to the device; `read` gives what `training_pixels` makes of a row."""
     full_N2, stored_N2 = np.ones((num_images, 2), np.int64), np.ones((num_images, 2), np.int64)
 
@@ -161,7 +161,7 @@ def resident_feed(
 
     shape = (num_images, 3, canvas.height_px, canvas.width_px)
     pixels, failures = _decoded(planes, shape=shape, device=arithmetic.device, on_batch=on_batch)
-    return ResidentFeed(
+    return ResidentImageLoader(
         canvas_N3HW=pixels, full_N2=full_N2, stored_N2=stored_N2, failures=failures, recipe=recipe, arithmetic=arithmetic
     )
 

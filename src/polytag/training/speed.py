@@ -142,7 +142,7 @@ def measure_speed(
         rates={
             "decode_core": rate(one, len(paths)),
             "decode": rate(everyone, len(paths)),
-            "forward": rate(forward, _streams(arithmetic) * batch_size, forward_flop),
+            "forward": rate(forward, _num_workers(arithmetic) * batch_size, forward_flop),
             "predict": rate(predicting, len(many), forward_flop),
             "step": rate(step, recipe.batch_size, step_flop),
         },
@@ -171,14 +171,14 @@ def _decoding_seconds(paths: list[Path], recipe: Recipe, *, num_threads: int, se
         return best_seconds(lambda: list(pool.map(read, range(len(paths)))), device="cpu", seconds=seconds)
 
 
-def _streams(arithmetic: Arithmetic) -> int:
+def _num_workers(arithmetic: Arithmetic) -> int:
     return torch.get_num_threads() if arithmetic.device == "cpu" else 1
 
 
 def _forward_seconds(
     forward: Callable[[torch.Tensor], torch.Tensor], recipe: Recipe, arithmetic: Arithmetic, *, batch_size: int, seconds: float
 ) -> float:
-    """Of a batch in each stream, images decoded before."""
+    """Of a batch in each worker, images decoded before."""
     size_px = recipe.preprocessing.image_size_px
     pixels = np.full((batch_size, 1, size_px, size_px, 3), 127, np.uint8)
 
@@ -187,10 +187,10 @@ def _forward_seconds(
             torch.set_num_threads(1)
         apply(forward, pixels, preprocessing=recipe.preprocessing, arithmetic=arithmetic)
 
-    num_threads, num_streams = torch.get_num_threads(), _streams(arithmetic)
+    num_threads, num_workers = torch.get_num_threads(), _num_workers(arithmetic)
     try:
-        with ThreadPoolExecutor(num_streams) as pool:
-            return best_seconds(lambda: list(pool.map(work, range(num_streams))), device=arithmetic.device, seconds=seconds)
+        with ThreadPoolExecutor(num_workers) as pool:
+            return best_seconds(lambda: list(pool.map(work, range(num_workers))), device=arithmetic.device, seconds=seconds)
     finally:
         torch.set_num_threads(num_threads)
 

@@ -17,11 +17,12 @@ from polytag.models.backbone import build_model, require_input_size
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.predictions.read import read_predictions
+from polytag.training.checkpointer import Checkpointer
+from polytag.training.evaluation import evaluate_best
 from polytag.training.head_start import HeadStart
-from polytag.training.judge import judge
-from polytag.training.loop import Interrupted, Silent, Sinks, Watcher, has_head_start, train_loop
+from polytag.training.image_sources import ImageSources, open_image_sources
+from polytag.training.loop import Callback, CheckpointHooks, Interrupted, SilentCallback, has_head_start, train_loop
 from polytag.training.processes import Processes, joined
-from polytag.training.reading import Reading, open_reading
 from polytag.training.recipes import FINETUNE, Recipe
 from polytag.training.run_folder import (
     RunFolder,
@@ -32,7 +33,6 @@ from polytag.training.run_folder import (
     write_args,
     write_environment,
 )
-from polytag.training.saving import Saving
 from polytag.training.state import State, load_state
 
 
@@ -51,7 +51,7 @@ def train(
     recipe: Recipe = FINETUNE,
     output: str | Path | None = None,
     options: ReadOptions | None = None,
-    watcher: Watcher | None = None,
+    callback: Callback | None = None,
 ) -> TrainedRun:
     """Train on a folder of labelled images, judge the best model, and write a run folder.
 
@@ -59,9 +59,9 @@ def train(
     run folder, by default `runs/<data>-<recipe>`; a name in use gets a number. Raises DataError for data that cannot be trained on,
     CheckpointError for weights that cannot be had, RunError for a folder that cannot be written, and `Interrupted` after Ctrl-C.
     """
-    watcher = watcher or Silent()
+    callback = callback or SilentCallback()
     options = _reading(options or ReadOptions(), recipe=recipe)
-    dataset = _load(Path(data), options=options, watcher=watcher)
+    dataset = _load(Path(data), options=options, callback=callback)
     arithmetic = choose_arithmetic(recipe.device, recipe.precision)
     model = _fresh_model(recipe, dataset)  # weights that do not fit are told before a folder is made
     wanted = Path(output) if output else Path("runs") / f"{_name_of(Path(data))}-{recipe.name}"
@@ -77,36 +77,36 @@ def train(
                 recipe=recipe,
                 arithmetic=arithmetic,
                 state=None,
-                watcher=watcher,
+                callback=callback,
                 processes=processes,
             )
 
 
-def resume(run_folder: str | Path, *, watcher: Watcher | None = None) -> TrainedRun:
+def resume(run_folder: str | Path, *, callback: Callback | None = None) -> TrainedRun:
     """Go on with a run that was killed or interrupted; at the same thread count its weights become, bit for bit, those of a run
     that never was. A finished run is returned as it is.
 
     Raises RunError for a folder without a run, one that another process is training in, or data that have changed.
     """
-    watcher = watcher or Silent()
+    callback = callback or SilentCallback()
     run = open_run_folder(Path(run_folder))
     recipe, data, options = read_args(run)
     with joined(recipe.device) as processes, _held(run, processes), _interruptible(run):
         if processes.from_first(run.metrics.is_file()):
-            watcher.note(f"{run.path} is finished; nothing to resume")
+            callback.note(f"{run.path} is finished; nothing to resume")
             return TrainedRun(
                 folder=run, checkpoint=Checkpoint.read(run.best), metrics=evaluate_predictions(read_predictions(run.predictions))
             )
-        dataset = _load(data, options=options, watcher=watcher)
+        dataset = _load(data, options=options, callback=callback)
         state = load_state(run.state)
         if state is not None:
             _require_same_data(state, dataset, run=run)
             if state.num_threads != torch.get_num_threads():
-                watcher.note(
+                callback.note(
                     f"this run used {state.num_threads} threads and now has {torch.get_num_threads()}: "
                     "the result will be as good, but not the same to the last bit"
                 )
-            watcher.note(f"going on at epoch {state.epoch}, step {state.step}")
+            callback.note(f"going on at epoch {state.epoch}, step {state.step}")
             if not processes.is_first:  # what this epoch gave so far is in the hands of the first
                 state.begin_epoch_results()
         arithmetic = choose_arithmetic(recipe.device, recipe.precision)
@@ -118,7 +118,7 @@ def resume(run_folder: str | Path, *, watcher: Watcher | None = None) -> Trained
             recipe=recipe,
             arithmetic=arithmetic,
             state=state,
-            watcher=watcher,
+            callback=callback,
             processes=processes,
         )
 
@@ -155,11 +155,11 @@ def _reading(options: ReadOptions, *, recipe: Recipe) -> ReadOptions:
     return replace(options, difficult=recipe.difficult)
 
 
-def _load(data: Path, *, options: ReadOptions, watcher: Watcher) -> Dataset:
+def _load(data: Path, *, options: ReadOptions, callback: Callback) -> Dataset:
     dataset = load_dataset(data, options=options)
     if dataset.splits == ("",):
         dataset = with_validation_split(dataset)
-        watcher.note(
+        callback.note(
             f"the annotations name no split: {len(dataset.split('val'))} of {len(dataset)} images, stratified by label, "
             "are kept for validation"
         )
@@ -189,7 +189,7 @@ def _run(
     recipe: Recipe,
     arithmetic: Arithmetic,
     state: State | None,
-    watcher: Watcher,
+    callback: Callback,
     processes: Processes,
 ) -> TrainedRun:
     """Probe, fine-tune, judge; each stage leaves its part of the run folder."""
@@ -200,20 +200,20 @@ def _run(
     head_start = None
     if state is None and has_head_start(recipe):
         head_start = HeadStart.prepare(model, train_set, recipe=recipe, arithmetic=arithmetic)
-    reading = open_reading(
+    sources = open_image_sources(
         train_set,
         val_set,
         recipe=recipe,
         arithmetic=arithmetic,
         has_probe=head_start is not None and head_start.reads_images,
         num_processes=processes.count,
-        phase=watcher.phase,
-        on_batch=watcher.progress,
+        phase=callback.phase,
+        on_batch=callback.progress,
     )
-    how = dict(reading.how)
+    how = dict(sources.how)
     if head_start is not None and not head_start.reads_images:
         how |= {"features": "of an earlier run"} | ({} if recipe.epochs else {"training": "not read"})
-    with contextlib.closing(reading):
+    with contextlib.closing(sources):
         if processes.is_first:
             write_environment(
                 run,
@@ -223,10 +223,10 @@ def _run(
                 num_processes=processes.count,
                 images=how,
             )
-        if set(reading.how.values()) != {"files"}:
-            watcher.note("; ".join(f"{use} images: {way}" for use, way in reading.how.items()))
+        if set(sources.how.values()) != {"files"}:
+            callback.note("; ".join(f"{use} images: {way}" for use, way in sources.how.items()))
         if processes.count > 1:
-            watcher.note(
+            callback.note(
                 f"{processes.count} processes share every batch of {recipe.batch_size}; batch normalisation, where the backbone "
                 "has any, takes its statistics from each process's share, and they are averaged after every epoch"
             )
@@ -235,23 +235,23 @@ def _run(
                 data_fingerprint=dataset.fingerprint, classes=list(dataset.label_set), num_threads=torch.get_num_threads()
             )
             if head_start is not None:
-                head_start.give(state, reading=reading, watcher=watcher)
+                head_start.give(state, sources=sources, callback=callback)
         processes.share_weights(model)
-        return _fit_and_judge(
+        return _fit_and_evaluate(
             run,
             model=model,
             dataset=dataset,
             recipe=recipe,
             arithmetic=arithmetic,
             state=state,
-            reading=reading,
+            sources=sources,
             how=how,
-            watcher=watcher,
+            callback=callback,
             processes=processes,
         )
 
 
-def _fit_and_judge(
+def _fit_and_evaluate(
     run: RunFolder,
     *,
     model: torch.nn.Module,
@@ -259,15 +259,15 @@ def _fit_and_judge(
     recipe: Recipe,
     arithmetic: Arithmetic,
     state: State,
-    reading: Reading,
+    sources: ImageSources,
     how: Mapping[str, str],
-    watcher: Watcher,
+    callback: Callback,
     processes: Processes,
 ) -> TrainedRun:
     train_set, val_set = dataset.split("train"), dataset.split("val")
-    saving = Saving(run=run, dataset=dataset, recipe=recipe, may_skip=arithmetic.device != "cpu")
+    checkpointer = Checkpointer(run=run, dataset=dataset, recipe=recipe, may_skip=arithmetic.device != "cpu")
     if state.model and processes.is_first:  # a kill between the state and the folders that follow from it is mended here
-        saving.mend(state)
+        checkpointer.correct(state)
     state = train_loop(
         model,
         train_set=train_set,
@@ -275,27 +275,29 @@ def _fit_and_judge(
         recipe=recipe,
         arithmetic=arithmetic,
         state=state,
-        sinks=saving.sinks if processes.is_first else Sinks(save_state=lambda state: None, epoch_done=lambda state: None),
-        watcher=watcher,
-        reading=reading,
+        hooks=checkpointer.hooks
+        if processes.is_first
+        else CheckpointHooks(save_state=lambda state: None, epoch_done=lambda state: None),
+        callback=callback,
+        sources=sources,
         processes=processes,
     )
     if state.failures:
         names = ", ".join(sorted(state.failures)[:5]) + (", ..." if len(state.failures) > 5 else "")
-        watcher.note(f"{len(state.failures)} training images could not be read and were skipped: {names}")
+        callback.note(f"{len(state.failures)} training images could not be read and were skipped: {names}")
     trained: TrainedRun | None = None
     if processes.is_first:
-        metrics = judge(
+        metrics = evaluate_best(
             run,
             val_set=val_set,
             recipe=recipe,
             rows=state.rows,
             facts=_facts(recipe, arithmetic=arithmetic, state=state, how=how, processes=processes),
-            watcher=watcher,
-            source=reading.val_views,
+            callback=callback,
+            source=sources.val_views,
         )
         if metrics.num_images < len(val_set):
-            watcher.note(f"{len(val_set) - metrics.num_images} validation images could not be read and are in no number")
+            callback.note(f"{len(val_set) - metrics.num_images} validation images could not be read and are in no number")
         trained = TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
     trained = processes.from_first(trained)
     assert trained is not None

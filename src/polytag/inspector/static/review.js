@@ -53,7 +53,7 @@ const isOpen = (entry) => !entry.decision && !waiting(entry);
 
 async function open() {
   const address = new URLSearchParams(location.search);
-  queue = new ReviewQueue({ kind: address.get("kind") || "suspects", class: address.get("class") ?? "", decided: address.has("decided") });
+  queue = new ReviewQueue({ kind: address.get("kind") || "issues", class: address.get("class") ?? "", decided: address.has("decided") });
   $("kind").value = queue.asked.kind;
   $("class").value = queue.asked.class;
   $("decided").checked = queue.asked.decided;
@@ -275,13 +275,13 @@ async function showProgress() {
   if (progress.status === "computing") showProgress.later = setTimeout(showProgress, 1000);
   const number = (value) => value.toLocaleString("en");
   const parts = [];
-  if (progress.status === "ready") parts.push(`${number(progress.num_suspects_decided)} of ${number(progress.num_suspects)} suspicious decided`);
+  if (progress.status === "ready") parts.push(`${number(progress.num_label_issues_decided)} of ${number(progress.num_label_issues)} suspicious decided`);
   else parts.push(`${number(progress.num_decided)} decided`);
   parts.push(`${number(progress.num_changed)} changed`, `${number(progress.num_confirmed)} confirmed`);
   $("counts").textContent = parts.join(" · ");
-  $("done").hidden = !progress.num_suspects;
-  $("done").max = progress.num_suspects || 1;
-  $("done").value = progress.num_suspects_decided;
+  $("done").hidden = !progress.num_label_issues;
+  $("done").max = progress.num_label_issues || 1;
+  $("done").value = progress.num_label_issues_decided;
 }
 
 // ---- what went wrong ----
@@ -368,7 +368,7 @@ document.addEventListener("polytag:reviewer", () => {
 });
 
 $("asked").addEventListener("change", (event) => {
-  const changes = { kind: $("kind").value === "suspects" ? null : $("kind").value, class: $("class").value, decided: $("decided").checked ? "1" : null };
+  const changes = { kind: $("kind").value === "issues" ? null : $("kind").value, class: $("class").value, decided: $("decided").checked ? "1" : null };
   history.pushState(null, "", "/review?" + withParameters(location.search, { ...changes, id: null, label: null }));
   event.target.blur();
   open();

@@ -1,4 +1,4 @@
-"""Suspect labels: a joint counted by hand, planted errors found, laws of the ranking, and silence where little is known."""
+"""LabelIssue labels: a joint counted by hand, planted errors found, laws of the ranking, and silence where little is known."""
 
 import math
 from dataclasses import replace
@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import MissingExtraError, PredictionsError, UsageError
 from polytag.metrics.calibration import fit_calibration
-from polytag.metrics.label_errors import (
+from polytag.metrics.label_issues import (
     FEWEST_CONFIRMED,
     FEWEST_POSITIVES,
-    cleanlab_suspects,
+    cleanlab_label_issues,
     confident_joint,
-    find_suspects,
+    find_label_issues,
 )
 
 NAMES = ("cat", "dog", "newt")
@@ -77,36 +77,38 @@ def test_nothing_given_and_nothing_confident_is_nan():
 
 def test_planted_errors_head_the_list_and_are_counted():
     predictions, flipped_NC = planted()
-    found = find_suspects(predictions, top=1000)
+    found = find_label_issues(predictions, top=1000)
     for column, part in enumerate(found.classes[:2]):
-        for suspects, wrong, given_label in ((part.present, part.wrong_present, 1), (part.absent, part.wrong_absent, 0)):
+        for issues, wrong, given_label in ((part.present, part.wrong_present, 1), (part.absent, part.wrong_absent, 0)):
             num_planted = int((flipped_NC[:, column] & (predictions.target_NC[:, column] == given_label)).sum())
-            top = suspects[:num_planted]
+            top = issues[:num_planted]
             assert np.mean([flipped_NC[each.row, column] for each in top]) >= 0.75
             assert num_planted * 0.6 <= wrong <= num_planted * 2
-    counted = [each for each in found.suspects if each.is_counted]
+    counted = [each for each in found.issues if each.is_counted]
     assert {each.class_name for each in counted} == {"cat", "dog"}
 
 
 def test_a_rare_class_is_ranked_and_not_counted():
     predictions, _ = planted()
-    newt = find_suspects(predictions).classes[2]
+    newt = find_label_issues(predictions).classes[2]
     assert 0 < newt.num_present < FEWEST_POSITIVES
     assert newt.reason == f"{newt.num_present} of 20 positives needed"
     assert math.isnan(newt.wrong_present)
     assert math.isnan(newt.wrong_absent)
     assert len(newt.absent) >= 2
     assert newt.absent[0].probability > 0.5
-    assert not any(each.is_counted for each in newt.suspects)
+    assert not any(each.is_counted for each in newt.issues)
 
 
 def test_a_class_that_the_model_does_not_know_is_not_counted():
     rng = np.random.default_rng(0)
     target_NC = (rng.random((400, 1)) < 0.3).astype(np.int8)
-    backwards = find_suspects(table(target_NC, 3 - 6.0 * target_NC + rng.normal(size=target_NC.shape), names=("cat",))).classes[0]
+    backwards = find_label_issues(table(target_NC, 3 - 6.0 * target_NC + rng.normal(size=target_NC.shape), names=("cat",))).classes[
+        0
+    ]
     assert backwards.reason == "the scores do not rank it"
     rng = np.random.default_rng(1)
-    weak = find_suspects(table(target_NC, 0.3 * target_NC + rng.normal(size=target_NC.shape) - 1, names=("cat",))).classes[0]
+    weak = find_label_issues(table(target_NC, 0.3 * target_NC + rng.normal(size=target_NC.shape) - 1, names=("cat",))).classes[0]
     assert weak.reason == f"the model is sure of 0 of {FEWEST_CONFIRMED} positives needed"
     assert math.isnan(weak.wrong_absent)
 
@@ -114,7 +116,7 @@ def test_a_class_that_the_model_does_not_know_is_not_counted():
 def test_empty_and_full_classes():
     rng = np.random.default_rng(0)
     target_NC = np.stack([np.zeros(60), np.ones(60), np.full(60, -1)], axis=1)
-    found = find_suspects(table(target_NC, rng.normal(size=(60, 3))))
+    found = find_label_issues(table(target_NC, rng.normal(size=(60, 3))))
     assert [part.reason for part in found.classes] == [
         "0 of 20 positives needed",
         "0 of 20 negatives needed",
@@ -129,29 +131,29 @@ def test_unknown_labels_are_listed_apart_and_change_nothing():
     rows = np.flatnonzero(predictions.target_NC[:, 0] == 1)[:40]
     target_NC = predictions.target_NC.copy()
     target_NC[rows, 0] = -1
-    cat = find_suspects(replace(predictions, target_NC=target_NC), top=1000).classes[0]
+    cat = find_label_issues(replace(predictions, target_NC=target_NC), top=1000).classes[0]
     assert cat.num_unknown == 40
     assert {each.row for each in cat.unknown} <= set(rows.tolist())
     assert len(cat.unknown) == cat.num_fill_in >= 30
-    assert not {each.row for each in cat.suspects} & set(rows.tolist())
+    assert not {each.row for each in cat.issues} & set(rows.tolist())
     assert list(cat.unknown) == sorted(cat.unknown, key=lambda each: -each.probability)
     # whatever an unknown image scores, the others are judged the same
     logit_NC = predictions.logit_NC.copy()
     logit_NC[rows, 0] = 99
-    again = find_suspects(replace(predictions, target_NC=target_NC, logit_NC=logit_NC), top=1000).classes[0]
-    assert [(each.row, each.probability) for each in again.suspects] == [(each.row, each.probability) for each in cat.suspects]
+    again = find_label_issues(replace(predictions, target_NC=target_NC, logit_NC=logit_NC), top=1000).classes[0]
+    assert [(each.row, each.probability) for each in again.issues] == [(each.row, each.probability) for each in cat.issues]
     assert again.wrong_present == cat.wrong_present
 
 
 def test_equal_scores_stand_in_the_order_of_their_ids():
     target_NC = np.array([[1], [0]] * 60)
-    found = find_suspects(table(target_NC, np.where(target_NC == 1, 1.0, -1.0), names=("cat",)), top=5, num_folds=2)
-    assert found.suspects == ()
+    found = find_label_issues(table(target_NC, np.where(target_NC == 1, 1.0, -1.0), names=("cat",)), top=5, num_folds=2)
+    assert found.issues == ()
     target_NC = target_NC.copy()
     target_NC[:8] = 1 - target_NC[:8]
     predictions = table(target_NC, np.where(np.arange(120)[:, None] % 2 == 0, 1.0, -1.0), names=("newt",))
     pooled = fit_calibration(predictions, num_folds=2).cross_fitted_logit_NC[:, 0]
-    listed = find_suspects(predictions, top=3, num_folds=2).classes[0].absent
+    listed = find_label_issues(predictions, top=3, num_folds=2).classes[0].absent
     expected = sorted((row for row in range(0, 8, 2)), key=lambda row: (-pooled[row], predictions.ids[row]))[:3]
     assert [each.row for each in listed] == expected
 
@@ -161,59 +163,59 @@ def test_equal_scores_stand_in_the_order_of_their_ids():
 def test_laws_of_the_list(seed: int, num_images: int, top: int):
     rng = np.random.default_rng(seed)
     predictions = table(rng.integers(-1, 2, (num_images, 3)), rng.integers(-4, 5, (num_images, 3)).astype(float))
-    found = find_suspects(predictions, top=top)
+    found = find_label_issues(predictions, top=top)
     for column, part in enumerate(found.classes):
         assert part.num_present + part.num_absent + part.num_unknown == num_images
-        for suspects, value in ((part.present, 1), (part.absent, 0), (part.unknown, -1)):
-            assert len(suspects) <= top
-            assert len({each.row for each in suspects}) == len(suspects)
-            for each in suspects:
+        for issues, value in ((part.present, 1), (part.absent, 0), (part.unknown, -1)):
+            assert len(issues) <= top
+            assert len({each.row for each in issues}) == len(issues)
+            for each in issues:
                 assert predictions.target_NC[each.row, column] == value == each.given
                 assert each.probability < 0.5 if value == 1 else each.probability > 0.5
                 assert each.image_path == f"images/{each.row}.jpg"
         for number, wrong in ((part.num_present, part.wrong_present), (part.num_absent, part.wrong_absent)):
             assert math.isnan(wrong) == bool(part.reason)
             assert math.isnan(wrong) or 0 <= wrong <= number
-    beliefs = [each.belief for each in found.suspects]
+    beliefs = [each.belief for each in found.issues]
     assert beliefs == sorted(beliefs)
-    assert find_suspects(predictions, top=top) == found
+    assert find_label_issues(predictions, top=top) == found
 
 
 def test_permuting_classes_changes_nothing_but_their_order():
     predictions, _ = planted()
-    alone = find_suspects(predictions, classes=("dog",))
+    alone = find_label_issues(predictions, classes=("dog",))
     assert [part.name for part in alone.classes] == ["dog"]
-    assert alone.classes[0] == find_suspects(predictions).classes[1]
+    assert alone.classes[0] == find_label_issues(predictions).classes[1]
 
 
 def test_json_is_plain_and_nan_is_null():
     predictions, _ = planted()
-    values = find_suspects(predictions, top=2).to_json()
+    values = find_label_issues(predictions, top=2).to_json()
     newt = values["per_class"]["newt"]
     assert newt["wrong_present"] is None
-    assert set(newt["suspects"][0]) == {"id", "given", "probability", "is_counted", "image_path"}
-    assert {each["given"] for each in values["per_class"]["cat"]["suspects"]} == {"present", "absent"}
+    assert set(newt["issues"][0]) == {"id", "given", "probability", "is_counted", "image_path"}
+    assert {each["given"] for each in values["per_class"]["cat"]["issues"]} == {"present", "absent"}
 
 
 def test_what_cannot_be_asked():
     predictions, _ = planted(num_images=100)
     with pytest.raises(UsageError) as caught:
-        find_suspects(predictions, top=0)
+        find_label_issues(predictions, top=0)
     assert str(caught.value) == "nothing to list\n  where: top\n  got: 0\n  expected: 1 or more"
     with pytest.raises(UsageError, match="unknown class name"):
-        find_suspects(predictions, classes=("cow",))
+        find_label_issues(predictions, classes=("cow",))
     with pytest.raises(PredictionsError, match="these scores are ranks"):
-        find_suspects(replace(predictions, scale="rank"))
+        find_label_issues(replace(predictions, scale="rank"))
     with pytest.raises(PredictionsError, match="too few images"):
-        find_suspects(predictions.take([0, 1, 2]))
+        find_label_issues(predictions.take([0, 1, 2]))
 
 
 def test_cleanlab_agrees_where_there_is_an_estimate():
     pytest.importorskip("cleanlab", reason="cleanlab, which is optional, is not installed")
     predictions, _ = planted()
-    theirs = cleanlab_suspects(predictions)
-    for part in find_suspects(predictions, top=10_000).classes[:2]:
-        ours = {each.row for each in part.suspects if each.is_counted}
+    theirs = cleanlab_label_issues(predictions)
+    for part in find_label_issues(predictions, top=10_000).classes[:2]:
+        ours = {each.row for each in part.issues if each.is_counted}
         assert len(ours & set(theirs[part.name].tolist())) >= 0.9 * max(len(ours), len(theirs[part.name]))
 
 
@@ -221,6 +223,6 @@ def test_without_cleanlab_the_command_that_installs_it_is_told(monkeypatch: pyte
     monkeypatch.setitem(__import__("sys").modules, "cleanlab.filter", None)
     monkeypatch.setitem(__import__("sys").modules, "cleanlab", None)
     with pytest.raises(MissingExtraError) as caught:
-        cleanlab_suspects(planted(num_images=100)[0])
+        cleanlab_label_issues(planted(num_images=100)[0])
     assert caught.value.what == "the cross-check needs cleanlab, which is not installed"
     assert caught.value.next_step == "pip install cleanlab"

@@ -14,19 +14,19 @@ from polytag.metrics.values import Metrics
 from polytag.models.checkpoint import Checkpoint
 from polytag.predictions.table import write_predictions
 from polytag.predictions.thresholds import write_thresholds
-from polytag.training.loop import Watcher, validate
+from polytag.training.loop import Callback, validate
 from polytag.training.recipes import Recipe
 from polytag.training.run_folder import Row, RunFolder
 
 
-def judge(
+def evaluate_best(
     run: RunFolder,
     *,
     val_set: Dataset,
     recipe: Recipe,
     rows: Sequence[Row],
     facts: Mapping[str, str],
-    watcher: Watcher,
+    callback: Callback,
     source: Source | None = None,
 ) -> Metrics:
     """Score the validation images with `best/` as it lies on disk, and write predictions, metrics, plots, grids and report.
@@ -35,13 +35,13 @@ def judge(
     """
     checkpoint = Checkpoint.read(run.best)
     predictor = Predictor.load(checkpoint, device=recipe.device, precision=recipe.precision)
-    watcher.phase("judging best/", len(val_set))
+    callback.phase("judging best/", len(val_set))
     predictions = validate(
         predictor.model,
         val_set,
         recipe=recipe,
         arithmetic=predictor.arithmetic,
-        watcher=watcher,
+        callback=callback,
         checkpoint_id=checkpoint.id,
         source=source,
     )
@@ -50,15 +50,15 @@ def judge(
     points = points_at(predictions, threshold_C=np.asarray(checkpoint.thresholds))
     write_thresholds(run.path / "thresholds.json", points, checkpoint_id=checkpoint.id)
 
-    watcher.phase("report", 0)
+    callback.phase("report", 0)
     facts = {**facts, "scoring": f"{predictor.frozen.how} network, {predictor.arithmetic.precision}"}
-    _write_pages(run, metrics=metrics, predictions=predictions, rows=rows, facts=facts, watcher=watcher)
+    _write_pages(run, metrics=metrics, predictions=predictions, rows=rows, facts=facts, callback=callback)
     files.write_text(run.metrics, json.dumps(metrics.to_json(), indent=1, allow_nan=False) + "\n")
     return metrics
 
 
 def _write_pages(
-    run: RunFolder, *, metrics: Metrics, predictions: Predictions, rows: Sequence[Row], facts: Mapping[str, str], watcher: Watcher
+    run: RunFolder, *, metrics: Metrics, predictions: Predictions, rows: Sequence[Row], facts: Mapping[str, str], callback: Callback
 ) -> None:
     """Plots, grids and report; without Altair, as on a machine that only trains, a note instead: the numbers need none of it."""
     try:
@@ -66,7 +66,9 @@ def _write_pages(
         from polytag.report.page import write_report
         from polytag.report.plots import write_plots
     except ModuleNotFoundError as error:
-        watcher.note(f"no plots and no report: {error.name} is not installed; `polytag evaluate {run.predictions}` makes one later")
+        callback.note(
+            f"no plots and no report: {error.name} is not installed; `polytag evaluate {run.predictions}` makes one later"
+        )
         return
     write_plots(run.path / "plots", metrics=metrics, predictions=predictions, history=rows)
     write_grids(run.path / "grids", predictions=predictions)

@@ -9,7 +9,7 @@ import torch
 
 from polytag.contracts import Dataset
 from polytag.models.checkpoint import save_checkpoint
-from polytag.training.loop import Sinks
+from polytag.training.loop import CheckpointHooks
 from polytag.training.recipes import Recipe
 from polytag.training.run_folder import RunFolder, write_results
 from polytag.training.state import State, save_state
@@ -17,7 +17,7 @@ from polytag.training.state import State, save_state
 _SHARE_OF_TIME = 0.05
 
 
-class Saving:
+class Checkpointer:
     """Writes a run's state and checkpoints after every epoch, or, with `may_skip`, after some and the last.
 
     On a GPU an epoch may take less than a second, and writing hundreds of megabytes after each would be most of the work: then an
@@ -29,11 +29,11 @@ class Saving:
         self._ended, self._took_seconds, self._saved_best = time.monotonic(), 0.0, -1
 
     @property
-    def sinks(self) -> Sinks:
+    def hooks(self) -> CheckpointHooks:
         """For the loop."""
-        return Sinks(save_state=lambda state: save_state(self._run.state, state), epoch_done=self._epoch_done)
+        return CheckpointHooks(save_state=lambda state: save_state(self._run.state, state), epoch_done=self._epoch_done)
 
-    def mend(self, state: State) -> None:
+    def correct(self, state: State) -> None:
         """Write what follows from a state that was read back."""
         write_results(self._run, state.rows)
         if state.best:

@@ -24,7 +24,7 @@ from polytag.contracts import ABSENT, PRESENT
 from polytag.inference.out_of_fold import training_images
 from polytag.inference.predictor import Predictor, extract_features
 from polytag.inference.probe import fit_probe
-from polytag.metrics.label_errors import LabelSuspects, cleanlab_suspects, find_suspects
+from polytag.metrics.label_issues import LabelIssues, cleanlab_label_issues, find_label_issues
 from polytag.models.checkpoint import Checkpoint
 
 SHARE, SEEDS = 0.05, range(5)
@@ -48,19 +48,19 @@ def plant(labelled: Labelled, *, kind: str, seed: int) -> tuple[Labelled, np.nda
     return replace(labelled, target_NC=target_NC), planted_NC
 
 
-def found_at_the_number_planted(found: LabelSuspects, planted_NC: np.ndarray, target_NC: np.ndarray) -> dict[str, dict[str, float]]:
+def found_at_the_number_planted(found: LabelIssues, planted_NC: np.ndarray, target_NC: np.ndarray) -> dict[str, dict[str, float]]:
     """For each direction: the share of planted ones among the first as many, of one list over all classes and of a list a class."""
     column_of = {name: column for column, name in enumerate(found.label_set)}
     result: dict[str, dict[str, float]] = {}
     for direction, given in DIRECTIONS.items():
         number = int((planted_NC & (target_NC == given)).sum())
-        listed = [each for each in found.suspects if each.given == given][:number]
+        listed = [each for each in found.issues if each.given == given][:number]
         in_class = 0
         for part in found.classes:
             column = column_of[part.name]
             of_class = int((planted_NC[:, column] & (target_NC[:, column] == given)).sum())
             in_class += sum(planted_NC[each.row, column] for each in (part.present if given else part.absent)[:of_class])
-        counted = [each for each in found.suspects if each.given == given and each.is_counted]
+        counted = [each for each in found.issues if each.given == given and each.is_counted]
         hits = sum(planted_NC[each.row, column_of[each.class_name]] for each in counted)
         estimated = [part.wrong_present if given else part.wrong_absent for part in found.classes if not part.reason]
         columns = [column_of[part.name] for part in found.classes if not part.reason]
@@ -79,7 +79,7 @@ def found_at_the_number_planted(found: LabelSuspects, planted_NC: np.ndarray, ta
 
 
 def cleanlab_at(flipped: Predictions, planted_NC: np.ndarray) -> dict[str, dict[str, float]]:
-    rows = cleanlab_suspects(flipped)
+    rows = cleanlab_label_issues(flipped)
     issue_NC = np.zeros(planted_NC.shape, bool)
     for column, name in enumerate(flipped.label_set):
         issue_NC[rows[name], column] = True
@@ -125,7 +125,7 @@ def out_of_fold_with_wrong_labels(run: Path) -> list[dict[str, dict[str, float]]
             target_NC=flipped.target_NC,
             label_set=flipped.label_set,
         )
-        found = find_suspects(predictions, top=len(flipped))
+        found = find_label_issues(predictions, top=len(flipped))
         runs.append(found_at_the_number_planted(found, planted_NC, flipped.target_NC))
     return runs
 
@@ -141,7 +141,7 @@ def seconds_of_many() -> float:
         label_set=LabelSet(names=tuple(f"class {column}" for column in range(80))),
     )
     started = time.perf_counter()
-    find_suspects(predictions)
+    find_label_issues(predictions)
     return time.perf_counter() - started
 
 
@@ -165,7 +165,7 @@ def main() -> None:
         run = options.run or train_probe(Path(folder) / "run")
         predictions = read_predictions(run / "predictions-val.parquet")
         training = out_of_fold_with_wrong_labels(run)
-    before = find_suspects(predictions)
+    before = find_label_issues(predictions)
     estimated = [part for part in before.classes if not part.reason]
     result: dict[str, object] = {
         "what": "voc-mini val (874 images, 20 classes), linear probe on mobilenetv2_100 (ImageNet)",
@@ -181,7 +181,7 @@ def main() -> None:
         runs, peers = [], []
         for seed in SEEDS:
             flipped, planted_NC = plant(predictions, kind=kind, seed=seed)
-            found = find_suspects(flipped, top=len(flipped))
+            found = find_label_issues(flipped, top=len(flipped))
             runs.append(found_at_the_number_planted(found, planted_NC, flipped.target_NC))
             if importlib.util.find_spec("cleanlab"):
                 peers.append(cleanlab_at(flipped, planted_NC))
@@ -190,7 +190,7 @@ def main() -> None:
             result[f"{kind}, cleanlab"] = over_seeds(peers)
     result["equal, training images out-of-fold"] = over_seeds(training)
     result["seconds_of_100000_x_80"] = round(seconds_of_many(), 1)
-    write("label_errors", result)
+    write("label_issues", result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Suspect labels as one HTML file: how many look wrong in each class, and the images, most suspect first."""
+"""LabelIssue labels as one HTML file: how many look wrong in each class, and the images, most suspect first."""
 
 import base64
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from polytag import files
-from polytag.metrics.label_errors import ClassSuspects, LabelSuspects, Suspect
+from polytag.metrics.label_issues import ClassLabelIssues, LabelIssue, LabelIssues
 from polytag.report.ranking import MAX_CLASSES_IN_DETAIL
 from polytag.report.rendering import environment_of
 from polytag.report.thumbnails import pack_sheets
@@ -21,11 +21,11 @@ class View:
     """A class as the page shows it; `number` is its place in the label set, `is_detailed` whether its images are shown."""
 
     number: int
-    part: ClassSuspects
+    part: ClassLabelIssues
     is_detailed: bool
 
     @property
-    def groups(self) -> tuple[tuple[str, tuple[Suspect, ...], float], ...]:
+    def groups(self) -> tuple[tuple[str, tuple[LabelIssue, ...], float], ...]:
         """(kind, suspects, estimated number) of the kinds that have a suspect; the estimate of unknown labels is their count."""
         part = self.part
         kinds = (
@@ -36,7 +36,7 @@ class View:
         return tuple(kind for kind in kinds if kind[1])
 
 
-def write_suspects(path: Path | str, found: LabelSuspects, *, title: str) -> Path:
+def write_label_issues(path: Path | str, found: LabelIssues, *, title: str) -> Path:
     """Write the page of suspect labels; returns `path`.
 
     Every listed image is embedded as a thumbnail of 96 pixels, or of 64 where there are more than 2,500, each image once. With
@@ -47,20 +47,20 @@ def write_suspects(path: Path | str, found: LabelSuspects, *, title: str) -> Pat
     """
     path = Path(path)
     listed = [part for part in found.classes if part.present or part.absent or part.unknown]
-    listed.sort(key=lambda part: min((each.belief for each in part.suspects), default=math.inf))
+    listed.sort(key=lambda part: min((each.belief for each in part.issues), default=math.inf))
     detailed = {part.name for part in listed[:MAX_CLASSES_IN_DETAIL]}
     views = [
         View(number=found.label_set.index(part.name), part=part, is_detailed=part.name in detailed)
         for part in sorted(found.classes, key=_most_wrong_first)
     ]
-    shown = [each for view in views if view.is_detailed for _, suspects, _ in view.groups for each in suspects]
+    shown = [each for view in views if view.is_detailed for _, issues, _ in view.groups for each in issues]
     num_shown = len({each.row for each in shown})
     sheets = pack_sheets(
         [each.image_path for each in shown], size_px=_THUMBNAIL_PX if num_shown <= _MANY_IMAGES else _MANY_THUMBNAIL_PX
     )
     html = (
         environment_of(sheets, estimate=_estimate)
-        .get_template("label_errors.html.j2")
+        .get_template("label_issues.html.j2")
         .render(
             title=title,
             found=found,
@@ -83,10 +83,10 @@ def write_suspects(path: Path | str, found: LabelSuspects, *, title: str) -> Pat
     return path
 
 
-def _most_wrong_first(part: ClassSuspects) -> tuple[float, float]:
+def _most_wrong_first(part: ClassLabelIssues) -> tuple[float, float]:
     """Classes with an estimate by how many labels look wrong, then the others by their most suspect label."""
     wrong = part.wrong_present + part.wrong_absent
-    most_suspect = min((each.belief for each in part.suspects), default=math.inf)
+    most_suspect = min((each.belief for each in part.issues), default=math.inf)
     return (math.inf if math.isnan(wrong) else -wrong, most_suspect)
 
 

@@ -29,7 +29,7 @@ MEANINGS = {PRESENT: "present", ABSENT: "absent", UNKNOWN: "unknown"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suspect:
+class LabelIssue:
     """A label that the model takes for wrong, or an unknown one that it takes for present.
 
     row             of the Predictions
@@ -51,7 +51,7 @@ class Suspect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassSuspects:
+class ClassLabelIssues:
     """One class: how many labels there are, how many of them are estimated to be wrong, and which are suspect.
 
     num_present, num_absent, num_unknown   labels given
@@ -71,40 +71,38 @@ class ClassSuspects:
     wrong_absent: float
     num_fill_in: int
     reason: str
-    present: tuple[Suspect, ...]
-    absent: tuple[Suspect, ...]
-    unknown: tuple[Suspect, ...]
+    present: tuple[LabelIssue, ...]
+    absent: tuple[LabelIssue, ...]
+    unknown: tuple[LabelIssue, ...]
 
     @property
-    def suspects(self) -> tuple[Suspect, ...]:
+    def issues(self) -> tuple[LabelIssue, ...]:
         """Those of a given label, the most suspect of both kinds first."""
         return merged((*self.present, *self.absent))
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelSuspects:
+class LabelIssues:
     """Every class of one set of predictions; `top` is how many of each class and kind are listed at most."""
 
     label_set: LabelSet
     source: str
     num_images: int
     top: int
-    classes: tuple[ClassSuspects, ...]
+    classes: tuple[ClassLabelIssues, ...]
 
     @property
-    def suspects(self) -> tuple[Suspect, ...]:
+    def issues(self) -> tuple[LabelIssue, ...]:
         """Of all classes together, the most suspect first; unknown labels are not among them."""
-        return merged([suspect for part in self.classes for suspect in (*part.present, *part.absent)])
+        return merged([issue for part in self.classes for issue in (*part.present, *part.absent)])
 
     @property
-    def fill_ins(self) -> tuple[Suspect, ...]:
+    def fill_ins(self) -> tuple[LabelIssue, ...]:
         """Unknown labels of all classes that are probably present, the most probable first."""
-        return tuple(
-            sorted((suspect for part in self.classes for suspect in part.unknown), key=lambda each: (-each.belief, each.id))
-        )
+        return tuple(sorted((issue for part in self.classes for issue in part.unknown), key=lambda each: (-each.belief, each.id)))
 
     def to_json(self) -> dict[str, object]:
-        """The same as a JSON object; `docs/howto/label-errors.md` lists its keys. NaN becomes None."""
+        """The same as a JSON object; `docs/howto/label-issues.md` lists its keys. NaN becomes None."""
         return {
             "source": self.source,
             "num_images": self.num_images,
@@ -113,9 +111,9 @@ class LabelSuspects:
         }
 
 
-def find_suspects(
+def find_label_issues(
     predictions: Predictions, *, top: int = 20, classes: Sequence[str] = (), num_folds: int = 5, seed: int = 0
-) -> LabelSuspects:
+) -> LabelIssues:
     """The labels that held-out scores contradict, of these classes or of all.
 
     At most `top` of each class and kind are listed, and only those that the model disbelieves: a given label with a probability
@@ -129,13 +127,13 @@ def find_suspects(
         raise UsageError("nothing to list", where="top", got=str(top), expected="1 or more")
     columns = [predictions.label_set.index(name) for name in dict.fromkeys(classes)] or range(len(predictions.label_set))
     fit = fit_calibration(predictions, method="platt", num_folds=num_folds, seed=seed)
-    return LabelSuspects(
+    return LabelIssues(
         label_set=predictions.label_set,
         source=predictions.source,
         num_images=len(predictions),
         top=top,
         classes=tuple(
-            _class_suspects(predictions, column, logit_N=fit.cross_fitted_logit_NC[:, column], note=fit.notes[column], top=top)
+            _class_label_issues(predictions, column, logit_N=fit.cross_fitted_logit_NC[:, column], note=fit.notes[column], top=top)
             for column in columns
         ),
     )
@@ -178,12 +176,12 @@ def confident_joint(target_N: np.ndarray, probability_N: np.ndarray) -> Confiden
     return ConfidentJoint(counts_22=counts_22, threshold_2=threshold_2)
 
 
-def merged(suspects: Sequence[Suspect]) -> tuple[Suspect, ...]:
+def merged(issues: Sequence[LabelIssue]) -> tuple[LabelIssue, ...]:
     """Most suspect first; equal ones by class and id."""
-    return tuple(sorted(suspects, key=lambda each: (each.belief, each.class_name, each.id)))
+    return tuple(sorted(issues, key=lambda each: (each.belief, each.class_name, each.id)))
 
 
-def cleanlab_suspects(predictions: Predictions, *, num_folds: int = 5, seed: int = 0) -> Mapping[str, np.ndarray]:
+def cleanlab_label_issues(predictions: Predictions, *, num_folds: int = 5, seed: int = 0) -> Mapping[str, np.ndarray]:
     """What cleanlab's `find_label_issues` (confident_learning) says of the same mended probabilities: by class, rows of N.
 
     A second opinion from the method's authors; it has no floor of 1/2 and no fewest number of positives. Unknown labels are left
@@ -213,14 +211,14 @@ def cleanlab_suspects(predictions: Predictions, *, num_folds: int = 5, seed: int
     return found
 
 
-def _class_suspects(predictions: Predictions, column: int, *, logit_N: np.ndarray, note: str, top: int) -> ClassSuspects:
+def _class_label_issues(predictions: Predictions, column: int, *, logit_N: np.ndarray, note: str, top: int) -> ClassLabelIssues:
     target_N = predictions.target_NC[:, column]
     probability_N = _sigmoid(logit_N)
     joint = confident_joint(target_N, probability_N)
     num_present, num_absent = int((target_N == PRESENT).sum()), int((target_N == ABSENT).sum())
     reason = _why_not(joint, num_present=num_present, num_absent=num_absent, note=note)
 
-    def ranked(given: int) -> tuple[Suspect, ...]:
+    def ranked(given: int) -> tuple[LabelIssue, ...]:
         belief_N = -logit_N if given == ABSENT else logit_N
         doubt_N = -belief_N if given == UNKNOWN else belief_N
         rows = np.flatnonzero((target_N == given) & (doubt_N < 0))
@@ -229,7 +227,7 @@ def _class_suspects(predictions: Predictions, column: int, *, logit_N: np.ndarra
         order = sorted(rows.tolist(), key=lambda row: (doubt_N[row], predictions.ids[row]))[:top]
         limit = joint.threshold_2[ABSENT if given == PRESENT else PRESENT]
         return tuple(
-            Suspect(
+            LabelIssue(
                 row=row,
                 id=predictions.ids[row],
                 class_name=predictions.label_set.names[column],
@@ -242,7 +240,7 @@ def _class_suspects(predictions: Predictions, column: int, *, logit_N: np.ndarra
             for row in order
         )
 
-    return ClassSuspects(
+    return ClassLabelIssues(
         name=predictions.label_set.names[column],
         num_present=num_present,
         num_absent=num_absent,
@@ -270,7 +268,7 @@ def _why_not(joint: ConfidentJoint, *, num_present: int, num_absent: int, note: 
     return ""
 
 
-def _class_to_json(part: ClassSuspects) -> dict[str, object]:
+def _class_to_json(part: ClassLabelIssues) -> dict[str, object]:
     return {
         "num_present": part.num_present,
         "num_absent": part.num_absent,
@@ -279,15 +277,15 @@ def _class_to_json(part: ClassSuspects) -> dict[str, object]:
         "wrong_absent": None if math.isnan(part.wrong_absent) else part.wrong_absent,
         "num_fill_in": part.num_fill_in,
         "reason": part.reason,
-        "suspects": [
+        "issues": [
             {
-                "id": suspect.id,
-                "given": MEANINGS[suspect.given],
-                "probability": suspect.probability,
-                "is_counted": suspect.is_counted,
-                "image_path": suspect.image_path,
+                "id": issue.id,
+                "given": MEANINGS[issue.given],
+                "probability": issue.probability,
+                "is_counted": issue.is_counted,
+                "image_path": issue.image_path,
             }
-            for suspect in (*part.suspects, *part.unknown)
+            for issue in (*part.issues, *part.unknown)
         ],
     }
 

@@ -14,9 +14,9 @@ from polytag.data.load import load_dataset
 from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
 from polytag.predictions.read import read_predictions
-from polytag.training import reading
-from polytag.training.loop import Silent, make_step
-from polytag.training.reading import open_reading, uncached_sources
+from polytag.training import image_sources
+from polytag.training.image_sources import open_image_sources, uncached_sources
+from polytag.training.loop import SilentCallback, make_step
 from polytag.training.recipes import FINETUNE, Recipe
 from polytag.training.train import train
 
@@ -33,7 +33,7 @@ RECIPE = replace(
 )
 
 
-class Notes(Silent):
+class Notes(SilentCallback):
     def __init__(self):
         self.notes: list[str] = []
 
@@ -73,15 +73,15 @@ def test_few_small_images_are_not_kept(colours: Path, tmp_path: Path, cache: Pat
 
 @pytest.mark.parametrize("reason", ["pays", "memory", "disk", "one pass", "small"])
 def test_images_are_kept_where_that_pays_and_has_room(colours: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, reason: str):
-    monkeypatch.setattr(reading, "_LEAST_SECONDS_SAVED", 0.0)
-    monkeypatch.setattr(reading, "_LEAST_TRAINING_PIXELS", 1601 if reason == "small" else 1600)  # they have 40 x 40
+    monkeypatch.setattr(image_sources, "_LEAST_SECONDS_SAVED", 0.0)
+    monkeypatch.setattr(image_sources, "_LEAST_TRAINING_PIXELS", 1601 if reason == "small" else 1600)  # they have 40 x 40
     if reason == "memory":
-        monkeypatch.setattr(reading, "free_bytes", lambda device: 1000)
+        monkeypatch.setattr(image_sources, "free_bytes", lambda device: 1000)
     if reason == "disk":
         monkeypatch.setattr(store, "RESERVE_BYTES", 10**18)
     dataset = load_dataset(colours)
     recipe = replace(RECIPE, epochs=1 if reason == "one pass" else 2)
-    opened = open_reading(dataset.split("train"), dataset.split("val"), recipe=recipe, arithmetic=CPU, has_probe=False)
+    opened = open_image_sources(dataset.split("train"), dataset.split("val"), recipe=recipe, arithmetic=CPU, has_probe=False)
     opened.close()
     assert (
         opened.how["training"]
@@ -99,7 +99,7 @@ def test_images_are_kept_where_that_pays_and_has_room(colours: Path, cache: Path
 def test_resident_images_train_as_well_and_validate_to_the_bit(colours: Path, tmp_path: Path):
     dataset = load_dataset(colours)
     train_set, val_set = dataset.split("train"), dataset.split("val")
-    opened = open_reading(train_set, val_set, recipe=replace(RECIPE, cache="gpu"), arithmetic=CPU, has_probe=True)
+    opened = open_image_sources(train_set, val_set, recipe=replace(RECIPE, cache="gpu"), arithmetic=CPU, has_probe=True)
     plain = uncached_sources(train_set, val_set, recipe=RECIPE, arithmetic=CPU)
     assert opened.how == {
         "training": "resident on cpu, 40 x 40 px, 0.00 GB",
@@ -126,9 +126,9 @@ def test_gradients_of_a_resident_batch_are_those_of_the_plain_one(colours: Path)
     grads = []
     for cache in ("none", "gpu"):
         recipe = replace(RECIPE, augment="light", cache=cache)
-        opened = open_reading(train_set, val_set, recipe=recipe, arithmetic=CPU, has_probe=False)
-        step = make_step(model, train_set, reading=opened, recipe=recipe, arithmetic=CPU, watcher=Silent())
-        (batch,) = opened.feed.batches([np.arange(16)], epoch=1)
+        opened = open_image_sources(train_set, val_set, recipe=recipe, arithmetic=CPU, has_probe=False)
+        step = make_step(model, train_set, sources=opened, recipe=recipe, arithmetic=CPU, callback=SilentCallback())
+        (batch,) = opened.loader.batches([np.arange(16)], epoch=1)
         step(batch.inputs, torch.from_numpy(np.array(train_set.target_NC[:16])), 1.0)
         grads.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]))
     assert torch.nn.functional.cosine_similarity(*grads, dim=0) > 0.999

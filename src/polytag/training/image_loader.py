@@ -1,4 +1,4 @@
-"""Where training gets its images from. A feed says which numbers a batch needs, and makes normalised images of them.
+"""Where training gets its images from. An image loader says which numbers a batch needs, and makes normalised images of them.
 
 The two halves are apart because they run in different places: `batches` on the processor, ahead of time, and `pixels` on the device
 as part of the step, so that it can be captured with it.
@@ -22,7 +22,7 @@ from polytag.training.recipes import Recipe
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FeedBatch:
+class ImageLoaderBatch:
     """The rows whose images can be read, n; tensors with n rows each for `pixels`; the (row, error) of the others."""
 
     rows: np.ndarray
@@ -30,10 +30,10 @@ class FeedBatch:
     failures: tuple[tuple[int, ImageError], ...]
 
 
-class Feed(Protocol):
+class ImageLoader(Protocol):
     """What the loop knows of where images come from."""
 
-    def batches(self, chunks: Sequence[np.ndarray], *, epoch: int) -> Iterator[FeedBatch]:
+    def batches(self, chunks: Sequence[np.ndarray], *, epoch: int) -> Iterator[ImageLoaderBatch]:
         """The batches of these rows, in order; what an image looks like depends on (seed, epoch, row) alone."""
         ...
 
@@ -43,7 +43,7 @@ class Feed(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FileFeed:
+class FileImageLoader:
     """Images augmented by threads on the processor; a batch's input is its uint8 images.
 
     read   gives what `training_pixels` makes of a row's image, from its file or from the cache; raises ImageError
@@ -53,8 +53,8 @@ class FileFeed:
     recipe: Recipe
     device: str
 
-    def batches(self, chunks: Sequence[np.ndarray], *, epoch: int) -> Iterator[FeedBatch]:
-        """As Feed says."""
+    def batches(self, chunks: Sequence[np.ndarray], *, epoch: int) -> Iterator[ImageLoaderBatch]:
+        """As ImageLoader says."""
         recipe, preprocessing = self.recipe, self.recipe.preprocessing
         preset = augmentation(recipe.augment)
 
@@ -69,10 +69,10 @@ class FileFeed:
         on_cpu = self.device == "cpu"
         for batch in batches_of_chunks(chunks, read=read, num_threads=num_cores(), num_ahead=3 if on_cpu else 8):
             pixels = torch.from_numpy(batch.pixels_NVHWC[:, 0])
-            yield FeedBatch(rows=batch.rows, inputs=(pixels if on_cpu else pixels.pin_memory(),), failures=batch.failures)
+            yield ImageLoaderBatch(rows=batch.rows, inputs=(pixels if on_cpu else pixels.pin_memory(),), failures=batch.failures)
 
     def pixels(self, *inputs: Tensor) -> Tensor:
-        """As Feed says; the one input is uint8 n x S x S x 3."""
+        """As ImageLoader says; the one input is uint8 n x S x S x 3."""
         return to_input(inputs[0], self.recipe.preprocessing, self.device)
 
 

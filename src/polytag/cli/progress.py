@@ -11,7 +11,7 @@ _HEADINGS = ("epoch", "train loss", "val loss", "train mAP", "val mAP", "head lr
 _WIDTHS = (6, 11, 9, 10, 8, 9, 11, 8)
 
 
-class ConsoleWatcher:
+class ConsoleCallback:
     """Shows a run on a console; on one that is no terminal (a log file), only the rows and notes."""
 
     def __init__(self, console: Console):
@@ -30,7 +30,7 @@ class ConsoleWatcher:
         self._started_rows = False
         self._val_map = float("nan")
 
-    def __enter__(self) -> "ConsoleWatcher":
+    def __enter__(self) -> "ConsoleCallback":
         self._progress.start()
         return self
 

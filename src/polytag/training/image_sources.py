@@ -20,9 +20,9 @@ from polytag.data.cache.store import make_room
 from polytag.data.images import read_image
 from polytag.inference.predictor import Source, from_files, from_reader
 from polytag.models.device import Arithmetic, num_cores
-from polytag.training.feed import Feed, FileFeed, training_pixels
+from polytag.training.image_loader import FileImageLoader, ImageLoader, training_pixels
 from polytag.training.recipes import Recipe
-from polytag.training.resident import choose_canvas, resident_feed, resident_views, views_bytes
+from polytag.training.resident import choose_canvas, resident_loader, resident_views, views_bytes
 
 # A JPEG photograph takes one core about 14 ns a pixel to decode (VOC's: 2.6 ms); what would save less than this is not kept.
 _SECONDS_A_PIXEL, _LEAST_SECONDS_SAVED = 14e-9, 5.0
@@ -33,13 +33,13 @@ _SHARE_OF_MEMORY = 0.5  # of what is free: the network needs room, and kept imag
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reading:
+class ImageSources:
     """Where the images of a run come from: for training, for the features of the probe, for validation.
 
     how   for people: `training` and `validation` in a few words each
     """
 
-    feed: Feed
+    loader: ImageLoader
     train_views: Source
     val_views: Source
     how: dict[str, str]
@@ -56,22 +56,22 @@ class Reading:
             cache.close()
 
 
-def uncached_sources(train_set: Dataset, val_set: Dataset, *, recipe: Recipe, arithmetic: Arithmetic) -> Reading:
+def uncached_sources(train_set: Dataset, val_set: Dataset, *, recipe: Recipe, arithmetic: Arithmetic) -> ImageSources:
     """The plain way: every image is decoded each time that it is wanted."""
     paths = train_set.paths
 
     def read(row: int) -> np.ndarray:
         return training_pixels(recipe, read_image(paths[row]))
 
-    return Reading(
-        feed=FileFeed(read=read, recipe=recipe, device=arithmetic.device),
+    return ImageSources(
+        loader=FileImageLoader(read=read, recipe=recipe, device=arithmetic.device),
         train_views=from_files(paths, recipe.preprocessing),
         val_views=from_files(val_set.paths, recipe.preprocessing),
         how={"training": "files", "validation": "files"},
     )
 
 
-def open_reading(
+def open_image_sources(
     train_set: Dataset,
     val_set: Dataset,
     *,
@@ -81,7 +81,7 @@ def open_reading(
     num_processes: int = 1,
     phase: Callable[[str, int], None] = lambda name, num_images: None,
     on_batch: Callable[[int], None] = lambda num_images: None,
-) -> Reading:
+) -> ImageSources:
     """The way that the recipe asks for (`images`); with "auto", the one that pays.
 
     "none", "disk" and "gpu" are as they say; what has no room is read from files. "auto" takes resident images on a GPU
@@ -121,11 +121,11 @@ def open_reading(
         if not recipe.epochs:  # the features are all that training images are read for
             train.how = probe.how
     if canvas is None:
-        feed = FileFeed(read=train.get, recipe=recipe, device=arithmetic.device)
+        loader = FileImageLoader(read=train.get, recipe=recipe, device=arithmetic.device)
         how = {"training": train.how, "validation": val.how}
-        return Reading(feed=feed, train_views=train_views, val_views=from_reader(val.get), how=how, caches=tuple(caches))
+        return ImageSources(loader=loader, train_views=train_views, val_views=from_reader(val.get), how=how, caches=tuple(caches))
     phase("decoding", len(train_set))
-    feed = resident_feed(train.get, recipe, canvas=canvas, num_images=len(train_set), arithmetic=arithmetic, on_batch=on_batch)
+    loader = resident_loader(train.get, recipe, canvas=canvas, num_images=len(train_set), arithmetic=arithmetic, on_batch=on_batch)
     val_views = resident_views(val.get, preprocessing, num_images=len(val_set), arithmetic=arithmetic)
     shrunk = f", {canvas.num_shrunk} shrunk to it" if canvas.num_shrunk else ""
     gigabytes = canvas.num_bytes(len(train_set)) / 1e9
@@ -133,7 +133,7 @@ def open_reading(
         "training": f"resident on {arithmetic.device}, {canvas.width_px} x {canvas.height_px} px, {gigabytes:.2f} GB{shrunk}",
         "validation": f"resident on {arithmetic.device}, as scored, {views_bytes(len(val_set), preprocessing) / 1e9:.2f} GB",
     }
-    return Reading(feed=feed, train_views=train_views, val_views=val_views, how=how, caches=tuple(caches))
+    return ImageSources(loader=loader, train_views=train_views, val_views=val_views, how=how, caches=tuple(caches))
 
 
 def what_views(preprocessing: Preprocessing) -> str:

@@ -14,7 +14,7 @@ def running_loss(state: State) -> float:
     return state.epoch_loss_sum / state.epoch_num_images if state.epoch_num_images else float("nan")
 
 
-class Tally:
+class EpochStats:
     """Collects losses, logits and targets of the steps of an epoch into the state.
 
     Where it is lazy, results stay on the device for some steps: reading one waits until the device has computed it.
