@@ -32,15 +32,16 @@ from torchvision.transforms import v2
 
 from machine import write
 from polytag.contracts import Dataset
-from polytag.data.images import read_image
+from polytag.data.images.read import read_image
 from polytag.data.load import load_dataset
 from polytag.models.backbone import build_model, logits
 from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
+from polytag.runs.recipe import BASELINE, Recipe
 from polytag.training.image_loader import FileImageLoader, training_pixels
 from polytag.training.image_sources import open_image_sources
 from polytag.training.learner import make_optimizer
 from polytag.training.loop import CheckpointHooks, SilentCallback, make_step, train_loop
-from polytag.training.recipes import BASELINE, Recipe
+from polytag.training.preprocessing import preprocessing_of
 from polytag.training.state import State
 
 SRC = Path(__file__).resolve().parents[1] / "src"
@@ -311,7 +312,7 @@ def same_answers(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic
     plain = FileImageLoader(
         read=lambda row: training_pixels(recipe, read_image(few.paths[row])), recipe=recipe, device=arithmetic.device
     )
-    std = torch.tensor(recipe.preprocessing.std, device=arithmetic.device) * 255
+    std = torch.tensor(preprocessing_of(recipe).std, device=arithmetic.device) * 255
     pixels = []
     for loader in (plain, sources.loader):
         (batch,) = loader.batches([np.arange(16)], epoch=1)

@@ -19,15 +19,15 @@ import torch
 
 from machine import VOC_MINI, WEIGHTS, write
 from polytag import PROBE, load_dataset, train
-from polytag.data.augment import seen_region, views
-from polytag.data.boxes import Box, boxes_reader
-from polytag.data.images import read_image
+from polytag.data.formats.boxes import Box, boxes_reader
+from polytag.data.images.augment import seen_region, views
+from polytag.data.images.read import read_image
 from polytag.data.load import ReadOptions
-from polytag.data.scenes import write_scenes
+from polytag.demo.scenes import write_scenes
 from polytag.inference.predictor import Predictor, to_input
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.heatmap import class_activation
-from polytag.training.recipes import DEMO
+from polytag.runs.recipe import DEMO
 
 
 def inside(place: tuple[float, float], boxes: list[Box]) -> bool:

@@ -23,13 +23,14 @@ from machine import VOC_MINI, write
 from polytag.contracts import Dataset
 from polytag.data.cache.store import cache_files, clear
 from polytag.data.load import ReadOptions, load_dataset
-from polytag.data.scenes import write_scenes
+from polytag.demo.scenes import write_scenes
 from polytag.inference.predictor import extract_features
 from polytag.models.backbone import build_model
 from polytag.models.device import choose_arithmetic
+from polytag.runs.recipe import BASELINE, FINETUNE, Recipe
 from polytag.training.image_sources import ImageSources, open_image_sources
 from polytag.training.loop import CheckpointHooks, SilentCallback, train_loop
-from polytag.training.recipes import BASELINE, FINETUNE, Recipe
+from polytag.training.preprocessing import preprocessing_of
 from polytag.training.state import State
 
 RECIPES = {
@@ -95,7 +96,7 @@ def frozen_features(dataset: Dataset, recipe: Recipe, sources: ImageSources) -> 
     """Seconds of one pass of features."""
     arithmetic = choose_arithmetic("cpu", recipe.precision)
     model = build_model(recipe.backbone, num_classes=len(dataset.label_set))
-    extract = {"preprocessing": recipe.preprocessing, "arithmetic": arithmetic, "source": sources.val_views}
+    extract = {"preprocessing": preprocessing_of(recipe), "arithmetic": arithmetic, "source": sources.val_views}
     extract_features(model, dataset.take(range(32)), **extract)
     return seconds_of(lambda: extract_features(model, dataset, **extract))
 

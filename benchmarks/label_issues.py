@@ -1,4 +1,4 @@
-"""How many planted wrong labels stand at the top of the list of suspects: voc-mini val, a linear probe's held-out scores.
+"""How many planted wrong labels stand at the top of the list of label issues: voc-mini val, a linear probe's held-out scores.
 
 Known labels are flipped at random, class by class, and the list is made again from the same scores. Twice: 5% of the labels that
 say present and 5% of those that say absent ("both"); and, as labels that say absent are seldom wrong that often, 5% of those that
@@ -131,7 +131,7 @@ def out_of_fold_with_wrong_labels(run: Path) -> list[dict[str, dict[str, float]]
 
 
 def seconds_of_many() -> float:
-    """Of the suspects of 100,000 images and 80 classes."""
+    """Of the label issues of 100,000 images and 80 classes."""
     rng = np.random.default_rng(0)
     target_NC = (rng.random((100_000, 80)) < rng.uniform(0.002, 0.1, 80)).astype(np.int8)
     predictions = Predictions(

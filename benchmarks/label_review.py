@@ -1,8 +1,8 @@
-"""What a review of the most suspect training labels is worth: mAP before and after, on the same clean validation images.
+"""What a review of the most suspicious training labels is worth: mAP before and after, on the same clean validation images.
 
 Wrong labels are planted in the training split: a fifth of every class's positives are made absent, and as many negatives, drawn at
 random, present. A probe is trained on that; its training images are scored out-of-fold; a reviewer who knows the truth looks at
-the K most suspect labels, through the real review file; `labels export` writes the corrected data; a probe is trained on those.
+the K most suspicious labels, through the real review file; `labels export` writes the corrected data; a probe is trained on those.
 Control: the same reviewer looks at K labels drawn at random. Also shown: a probe trained on the labels before anything was planted.
 
 voc-mini with ImageNet's MobileNetV2 where it lies beside the checkout; always its twin on generated scenes, with a small network
@@ -26,11 +26,11 @@ from machine import RESULTS, VOC_MINI, WEIGHTS, write
 from polytag import PROBE, Dataset, ReadOptions, Recipe, compare, convert, load_dataset, read_predictions, train
 from polytag.cli.labels_export import export_labels
 from polytag.contracts import ABSENT, PRESENT, Predictions
-from polytag.data.scenes import write_scenes
+from polytag.demo.scenes import write_scenes
 from polytag.inference.out_of_fold import out_of_fold_of_run
-from polytag.inspector.review import open_review, review_file_of
+from polytag.inspector.review.store import open_review, review_file_of
 from polytag.metrics.label_issues import find_label_issues
-from polytag.training.recipes import DEMO
+from polytag.runs.recipe import DEMO
 
 SHARE = 0.2
 LOOKS = {"voc-mini": 700, "scenes": 300}  # labels that the reviewer looks at: about as many as are planted
@@ -52,7 +52,7 @@ def plant(dataset: Dataset, *, seed: int) -> Dataset:
     return replace(dataset, target_NC=target_NC)
 
 
-def most_suspect(scored: Predictions, number: int) -> list[Label]:
+def most_suspicious(scored: Predictions, number: int) -> list[Label]:
     found = find_label_issues(scored, top=len(scored))
     return [(each.row, scored.label_set.index(each.class_name)) for each in found.issues[:number]]
 
@@ -109,7 +109,7 @@ def one(dataset: Dataset, recipe: Recipe, *, clean: Path, num_looks: int, seed: 
         "clean": against(before, clean),
     }
     for name, labels in (
-        ("review", most_suspect(scored, num_looks)),
+        ("review", most_suspicious(scored, num_looks)),
         ("random", at_random(scored, num_looks, seed=seed)),
     ):
         review(before, scored, truth, labels)
@@ -187,7 +187,7 @@ def keep(name: str, found: dict[str, object]) -> None:
     """Add the result of one data set to the file, in the place of an earlier one of it."""
     path = RESULTS / "label_review.json"
     earlier = json.loads(path.read_text())["data"] if path.is_file() else {}
-    what = "a review of the most suspect training labels, by a reviewer who knows; mAP on clean validation labels"
+    what = "a review of the most suspicious training labels, by a reviewer who knows; mAP on clean validation labels"
     write("label_review", {"what": what, "share_of_positives_removed_and_added": SHARE, "data": earlier | {name: found}})
 
 

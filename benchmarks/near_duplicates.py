@@ -16,8 +16,7 @@ from PIL import Image, ImageOps
 
 from machine import VOC_MINI, write
 from polytag import load_dataset
-from polytag.data.images import read_image
-from polytag.data.near_duplicates import (
+from polytag.data.duplicates.near_duplicates import (
     PART_RADIUS,
     RADIUS,
     SAME_DETAIL,
@@ -27,6 +26,7 @@ from polytag.data.near_duplicates import (
     part_hashes,
     small_copy,
 )
+from polytag.data.images.read import read_image
 
 NUM_PLANTED = 300
 

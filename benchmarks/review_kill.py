@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from machine import write
-from polytag.inspector.review import ReviewStore, open_review
+from polytag.inspector.review.store import ReviewStore, open_review
 
 LONGEST_SECONDS = 0.5
 

@@ -69,13 +69,13 @@ def training(num_images: str) -> dict[str, float]:
     """polytag's own loop, three epochs; then the step alone, on one batch again and again; and the convolution peak."""
     from dataclasses import replace
 
+    from polytag.bench.peak import flop_of_image, measure_peak
     from polytag.models.backbone import build_model
     from polytag.models.device import choose_arithmetic
-    from polytag.models.peak import flop_of_image, measure_peak
+    from polytag.runs.recipe import BASELINE
     from polytag.training.image_sources import open_image_sources
     from polytag.training.learner import make_optimizer
     from polytag.training.loop import CheckpointHooks, SilentCallback, make_step, train_loop
-    from polytag.training.recipes import BASELINE
     from polytag.training.state import State
 
     class Clock(SilentCallback):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from polytag.contracts import Dataset, LabelSet, Predictions, Preprocessing
     from polytag.data.check import check
     from polytag.data.convert import convert
-    from polytag.data.fetch import fetch
+    from polytag.data.fetch.fetch import fetch
     from polytag.data.load import ReadOptions, load_dataset
     from polytag.errors import PolytagError
     from polytag.inference.predict import predict
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from polytag.predictions.read import read_predictions
     from polytag.predictions.table import write_predictions
     from polytag.report.page import write_report
-    from polytag.training.recipes import BASELINE, FINETUNE, PROBE, Recipe
+    from polytag.runs.recipe import BASELINE, FINETUNE, PROBE, Recipe
     from polytag.training.train import resume, train
 
 __version__ = "0.1.0"
@@ -33,7 +33,7 @@ _HOMES = {
     "polytag.contracts": ("Dataset", "LabelSet", "Predictions", "Preprocessing"),
     "polytag.data.check": ("check",),
     "polytag.data.convert": ("convert",),
-    "polytag.data.fetch": ("fetch",),
+    "polytag.data.fetch.fetch": ("fetch",),
     "polytag.data.load": ("ReadOptions", "load_dataset"),
     "polytag.errors": ("PolytagError",),
     "polytag.metrics.arrays": ("evaluate", "predictions_from_arrays"),
@@ -47,7 +47,7 @@ _HOMES = {
     "polytag.predictions.table": ("write_predictions",),
     "polytag.report.page": ("write_report",),
     "polytag.metrics.values": ("Metrics",),
-    "polytag.training.recipes": ("FINETUNE", "PROBE", "BASELINE", "Recipe"),
+    "polytag.runs.recipe": ("FINETUNE", "PROBE", "BASELINE", "Recipe"),
     "polytag.training.train": ("resume", "train"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -77,7 +77,7 @@ class RunError(PolytagError):
 class ReviewConflict(PolytagError):
     """Somebody else, or the same person in another window, decided on this label first; nothing was written.
 
-    ``current`` is the `polytag.inspector.review.Decision` that stands, or None where there is none any more.
+    ``current`` is the `polytag.inspector.review.store.Decision` that stands, or None where there is none any more.
     """
 
     current: object = None

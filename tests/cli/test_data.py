@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 from polytag.cli import data as verbs
 from polytag.cli import reading
 from polytag.contracts import Dataset, LabelSet
-from polytag.data import fetch as fetching
 from polytag.data.check import check
+from polytag.data.fetch import fetch as fetching
 from polytag.data.load import ReadOptions
 from polytag.errors import FetchError, UsageError
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from polytag.cli.opening import OpenOptions, open_inspection
-from polytag.data.images import read_image
+from polytag.data.images.read import read_image
 from polytag.data.load import ReadOptions
 from polytag.errors import DataError, PredictionsError, UsageError
+from polytag.inspector.open import OpenOptions, open_inspection
 
 QUIET = Console(quiet=True)
 
@@ -156,14 +156,14 @@ def test_changed_training_labels_are_scored_anew(colours: Path, run: Path, tmp_p
 
 
 def test_a_second_run_must_know_the_classes_and_share_an_image(run: Path, tmp_path: Path):
-    assert opened(run, beside=run).beside.name == run.name
+    assert opened(run, compare_with=run).compared.name == run.name
     other = tmp_path / "other.jsonl"
     other.write_text('{"id": "elsewhere", "probability": {"red": 0.5, "green": 0.5, "blue": 0.5}}\n')
     with pytest.raises(PredictionsError, match="none of these images"):
-        opened(run, beside=other)
+        opened(run, compare_with=other)
     other.write_text('{"id": "elsewhere", "probability": {"red": 0.5}}\n')
     with pytest.raises(PredictionsError, match="does not know all classes"):
-        opened(run, beside=other)
+        opened(run, compare_with=other)
 
 
 def test_columns_of_a_table_can_be_chosen_from(run: Path, tmp_path: Path):

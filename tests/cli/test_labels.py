@@ -1,4 +1,4 @@
-"""`polytag labels issues`, `data check --near` and `evaluate --leaks`, as a user types them."""
+"""`polytag labels issues`, `data check --near` and `evaluate --train-data`, as a user types them."""
 
 import csv
 import json
@@ -94,7 +94,7 @@ def test_names_that_look_like_the_markup_of_the_console(polytag, scores: Path, l
     assert re.search(r"\[bold\]red +(present|absent) +\S+ +\[/b\]images", output)
     scored = read_predictions(leaky_scores)
     write_predictions(replace(scored, ids=tuple(f"[/b]{name}" for name in scored.ids)), tmp_path / "odd-2.parquet")
-    assert "[/b]12.jpg ≈" in polytag("evaluate", tmp_path / "odd-2.parquet", "--leaks", leaky).output
+    assert "[/b]12.jpg ≈" in polytag("evaluate", tmp_path / "odd-2.parquet", "--train-data", leaky).output
 
 
 def test_of_a_run_its_validation_and_its_training_images(polytag, run: Path, tmp_path: Path):
@@ -128,7 +128,7 @@ def test_training_images_need_a_run(polytag, scores: Path):
     )
 
 
-# ---- near duplicates and leaks
+# ---- near duplicates and leakage
 
 
 @pytest.fixture(scope="module")
@@ -171,28 +171,28 @@ def test_check_near_on_the_console(polytag, leaky: Path, tmp_path: Path):
 
 
 def test_look_alikes_by_a_model(polytag, leaky: Path, run: Path):
-    done = polytag("data", "check", leaky, "--near-model", run, "--least-cosine", "0.5")
-    assert "look-alikes by the model: " in done.output
+    done = polytag("data", "check", leaky, "--near-model", run, "--min-cosine", "0.5")
+    assert "near duplicates by the model: " in done.output
     with pytest.raises(UsageError, match="a cosine out of range"):
-        polytag("data", "check", leaky, "--near-model", run, "--least-cosine", "1.5")
+        polytag("data", "check", leaky, "--near-model", run, "--min-cosine", "1.5")
 
 
 def test_evaluate_with_and_without_leaks(polytag, leaky: Path, leaky_scores: Path, tmp_path: Path):
-    done = polytag("evaluate", leaky_scores, "--leaks", leaky, "--json", tmp_path / "m.json")
-    assert "Leaks: 2 of 12 scored images stand in the training data too: 1 byte for byte, 1 in another version." in " ".join(
+    done = polytag("evaluate", leaky_scores, "--train-data", leaky, "--json", tmp_path / "m.json")
+    assert "Leakage: 2 of 12 scored images stand in the training data too: 1 byte for byte, 1 in another version." in " ".join(
         done.output.split()
     )
-    leaks = json.loads((tmp_path / "m.json").read_text())["leaks"]
-    assert (leaks["num_leaked"], leaks["num_exact"], leaks["num_trained_on"], leaks["num_not_compared"]) == (2, 1, 12, 0)
-    assert [image["id"] for image in leaks["images"]] == ["12.jpg", "13.jpg"]
-    assert leaks["without"]["num_images"] == 10
+    leakage = json.loads((tmp_path / "m.json").read_text())["leakage"]
+    assert (leakage["num_leaked"], leakage["num_exact"], leakage["num_trained_on"], leakage["num_not_compared"]) == (2, 1, 12, 0)
+    assert [image["id"] for image in leakage["images"]] == ["12.jpg", "13.jpg"]
+    assert leakage["without"]["num_images"] == 10
     whole = json.loads((tmp_path / "m.json").read_text())["mAP"]["value"]
-    assert leaks["mAP_difference"]["value"] == pytest.approx(whole - leaks["without"]["mAP"]["value"])
+    assert leakage["mAP_difference"]["value"] == pytest.approx(whole - leakage["without"]["mAP"]["value"])
 
 
 def test_no_leaks_is_said_too(polytag, colours: Path, run: Path):
-    done = polytag("evaluate", run / "predictions-val.parquet", "--leaks", colours)
-    assert "Leaks: none; compared 24 scored images against 48 training images." in done.output
+    done = polytag("evaluate", run / "predictions-val.parquet", "--train-data", colours)
+    assert "Leakage: none; compared 24 scored images against 48 training images." in done.output
 
 
 def test_training_images_that_cannot_be_read_are_told(polytag, leaky: Path, leaky_scores: Path, tmp_path: Path):
@@ -200,14 +200,14 @@ def test_training_images_that_cannot_be_read_are_told(polytag, leaky: Path, leak
     shutil.copytree(leaky, folder)
     (folder / "05.jpg").write_bytes(b"")
     (folder / "06.jpg").write_bytes(b"no image")
-    output = polytag("evaluate", leaky_scores, "--leaks", folder, "--json", tmp_path / "m.json").output
-    assert "  2 training images could not be read: a leak of them is not seen." in output.splitlines()
-    leaks = json.loads((tmp_path / "m.json").read_text())["leaks"]
-    assert (leaks["num_trained_on"], leaks["num_unread"], leaks["num_leaked"]) == (10, 2, 2)
+    output = polytag("evaluate", leaky_scores, "--train-data", folder, "--json", tmp_path / "m.json").output
+    assert "  2 training images could not be read: leakage of them is not seen." in output.splitlines()
+    leakage = json.loads((tmp_path / "m.json").read_text())["leakage"]
+    assert (leakage["num_trained_on"], leakage["num_unread"], leakage["num_leaked"]) == (10, 2, 2)
     for row in range(12):
         (folder / f"{row:02}.jpg").write_bytes(b"")
     with pytest.raises(DataError) as caught:
-        polytag("evaluate", leaky_scores, "--leaks", folder)
+        polytag("evaluate", leaky_scores, "--train-data", folder)
     assert str(caught.value) == (
         f"no training image can be read\n  where: {folder}\n  got: such as {folder / '00.jpg'}\n"
         "  expected: the images that the model was trained on\n"
@@ -219,10 +219,10 @@ def test_scores_without_images_cannot_be_compared(polytag, leaky: Path, leaky_sc
     bare = replace(read_predictions(leaky_scores), image_paths=("",) * 12)
     write_predictions(bare, tmp_path / "bare.parquet")
     with pytest.raises(PredictionsError) as caught:
-        polytag("evaluate", tmp_path / "bare.parquet", "--leaks", leaky)
+        polytag("evaluate", tmp_path / "bare.parquet", "--train-data", leaky)
     assert str(caught.value) == (
         f"no scored image can be compared with the training images\n  where: {tmp_path / 'bare.parquet'}\n  got: no path\n"
         "  expected: a file at the path of each image\n"
         "  next: give --truth DATA, the data set that has the scored images"
     )
-    assert "Leaks: 2 of 12" in polytag("evaluate", tmp_path / "bare.parquet", "--truth", leaky, "--leaks", leaky).output
+    assert "Leakage: 2 of 12" in polytag("evaluate", tmp_path / "bare.parquet", "--truth", leaky, "--train-data", leaky).output

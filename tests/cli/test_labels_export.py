@@ -12,7 +12,7 @@ from polytag.cli.labels_export import CHANGES_COLUMNS, export_labels
 from polytag.data.convert import convert
 from polytag.data.splits import with_validation_split
 from polytag.errors import DataError, RunError, UsageError
-from polytag.inspector.review import open_review, review_file_of
+from polytag.inspector.review.store import open_review, review_file_of
 
 
 @pytest.fixture

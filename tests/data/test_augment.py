@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from polytag.contracts import Preprocessing
-from polytag.data.augment import AUGMENTATIONS, Augmentation, augmentation, augmented, seen_region, views
+from polytag.data.images.augment import AUGMENTATIONS, Augmentation, augmentation, augmented, seen_region, views
 from polytag.errors import UsageError
 
 

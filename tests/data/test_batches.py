@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polytag.data.batches import batches
+from polytag.data.images.batches import batches
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_sound_data(tmp_path):
         "in_two_splits": [],
         "near_duplicates": None,
         "num_flat": None,
-        "look_alikes": None,
+        "feature_duplicates": None,
     }
 
 

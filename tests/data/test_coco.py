@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytag.data.coco import read_coco
+from polytag.data.formats.coco import read_coco
 from polytag.data.load import ReadOptions, load_dataset, recognise
 from polytag.errors import DataError
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from polytag.data.fetch import RELEASES, Archive, Patience, Release, fetch
-from polytag.data.unpack import unpack
+from polytag.data.fetch.fetch import RELEASES, Archive, Patience, Release, fetch
+from polytag.data.fetch.unpack import unpack
 from polytag.errors import FetchError, UsageError
 
 QUICK = Patience(timeout_seconds=2.0, max_tries=3, pause_seconds=0.0)

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from polytag.contracts import Preprocessing
-from polytag.data.augment import AUGMENTATIONS, augmented, training_source, views
 from polytag.data.cache import image_file, store
 from polytag.data.cache.image_cache import ImageCache, expected_bytes
 from polytag.data.cache.store import cache_files, clear, make_room
-from polytag.data.images import read_image
+from polytag.data.images.augment import AUGMENTATIONS, augmented, training_source, views
+from polytag.data.images.read import read_image
 from polytag.errors import ImageError
 
 SIZES = [(50, 37), (37, 50), (64, 64), (200, 130), (1, 1), (90, 31)]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
-from polytag.data.images import MAX_PIXELS, read_image
+from polytag.data.images.read import MAX_PIXELS, read_image
 from polytag.errors import ImageError
 
 WIDTH, HEIGHT = 48, 32

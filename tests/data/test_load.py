@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polytag.data.listing import IMAGE_SUFFIXES
+from polytag.data.formats.listing import IMAGE_SUFFIXES
+from polytag.data.formats.tables import IMAGE_COLUMNS, LABELS_COLUMNS, SPLIT_COLUMNS
 from polytag.data.load import FORMATS, ReadOptions, load_dataset, recognise
-from polytag.data.tables import IMAGE_COLUMNS, LABELS_COLUMNS, SPLIT_COLUMNS
 from polytag.errors import DataError, UsageError
 
 LOOKED_FOR = (

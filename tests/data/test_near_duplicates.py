@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.check import check
-from polytag.data.images import read_image
-from polytag.data.leaks import find_leaks, training_paths
-from polytag.data.near_duplicates import (
+from polytag.data.duplicates.groups import Features
+from polytag.data.duplicates.leakage import find_leakage, training_paths
+from polytag.data.duplicates.near_duplicates import (
     PART_RADIUS,
     RADIUS,
     candidate_pairs,
@@ -26,7 +26,7 @@ from polytag.data.near_duplicates import (
     part_hashes,
     small_copy,
 )
-from polytag.data.near_groups import Features
+from polytag.data.images.read import read_image
 from polytag.errors import UsageError
 
 
@@ -145,7 +145,7 @@ def hashes(seed: int, number: int, *, bits: int) -> np.ndarray:
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31), bits=st.integers(1, 16), radius=st.integers(0, RADIUS))
 def test_the_search_finds_what_counting_all_pairs_finds(seed: int, bits: int, radius: int):
-    from polytag.data.near_duplicates import _MIRROR
+    from polytag.data.duplicates.near_duplicates import _MIRROR
 
     hash_N = hashes(seed, 60, bits=bits)
     hash_N[::7] ^= _MIRROR
@@ -161,7 +161,7 @@ def test_the_search_finds_what_counting_all_pairs_finds(seed: int, bits: int, ra
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31), bits=st.integers(4, 16))
 def test_the_search_by_parts_finds_what_counting_all_pairs_finds(seed: int, bits: int):
-    from polytag.data.near_duplicates import _MIRROR
+    from polytag.data.duplicates.near_duplicates import _MIRROR
 
     hash_N, part_hash_NW = hashes(seed, 40, bits=bits), hashes(seed + 1, 120, bits=bits).reshape(40, 3)
     part_hash_NW[::3] ^= hash_N[::3, None] ^ hash_N[7]  # parts of some images that are near the whole of others
@@ -281,18 +281,21 @@ def test_look_alikes_join_contents_and_leave_unread_rows_out(versions: Dataset):
     feature_ND = np.array([[1, 0], [0, 1], [0.05, 1], [0, 1.0]], np.float32)
     features = Features(feature_ND=feature_ND, row_N=np.array([0, 1, 2, 5]), cosine=0.99)  # row 5 has the bytes of row 1
     found = check(versions, features=features)
-    assert found.look_alikes is not None
-    assert [[image.id for image in group.images] for group in found.look_alikes] == [["b", "b2", "b-again"]]
-    assert found.look_alikes[0].cosine == pytest.approx(1 / np.hypot(0.05, 1))
+    assert found.feature_duplicates is not None
+    assert [[image.id for image in group.images] for group in found.feature_duplicates] == [["b", "b2", "b-again"]]
+    assert found.feature_duplicates[0].cosine == pytest.approx(1 / np.hypot(0.05, 1))
 
 
 def test_leaks_are_exact_or_near_and_what_cannot_be_compared_is_counted(versions: Dataset):
     val = versions.split("val")
     scored = [*map(str, val.paths), "", str(val.paths[0].with_name("gone.jpg"))]
-    leaks = find_leaks(scored, training_paths(versions, scored=scored))
-    assert [(leak.row, Path(leak.path).name, leak.is_exact) for leak in leaks.leaks] == [(0, "a.png", False), (1, "b.jpg", True)]
-    assert leaks.is_leaked_N.tolist() == [True, True, False, False, False, False]
-    assert (leaks.num_scored, leaks.num_trained_on, leaks.num_not_compared) == (6, 4, 3)
+    leakage = find_leakage(scored, training_paths(versions, scored=scored))
+    assert [(each.row, Path(each.path).name, each.is_exact) for each in leakage.images] == [
+        (0, "a.png", False),
+        (1, "b.jpg", True),
+    ]
+    assert leakage.is_leaked_N.tolist() == [True, True, False, False, False, False]
+    assert (leakage.num_scored, leakage.num_trained_on, leakage.num_not_compared) == (6, 4, 3)
 
 
 def test_without_a_split_what_was_scored_is_not_what_was_trained_on(versions: Dataset):
@@ -305,5 +308,5 @@ def test_without_a_split_what_was_scored_is_not_what_was_trained_on(versions: Da
 
 
 def test_an_image_that_stands_in_both_splits_is_a_leak(versions: Dataset):
-    leaks = find_leaks([str(versions.paths[0])], versions.paths)
-    assert [(leak.path, leak.is_exact) for leak in leaks.leaks] == [(str(versions.paths[0]), True)]
+    leakage = find_leakage([str(versions.paths[0])], versions.paths)
+    assert [(each.path, each.is_exact) for each in leakage.images] == [(str(versions.paths[0]), True)]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from polytag.contracts import PRESENT, UNKNOWN
+from polytag.data.formats.voc import read_voc
 from polytag.data.load import ReadOptions, load_dataset, recognise
-from polytag.data.voc import read_voc
 from polytag.errors import AnnotationError, DataError
 
 LABELIMG = """<annotation>

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
 from polytag.contracts import Dataset, LabelSet
-from polytag.data.images import read_image
+from polytag.data.images.read import read_image
 from polytag.errors import DataError
 from polytag.inference.neighbors import (
     FeatureTable,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from polytag.data.augment import views
-from polytag.data.images import read_image
+from polytag.data.images.augment import views
+from polytag.data.images.read import read_image
 from polytag.inference.parallel import in_parallel
 from polytag.inference.predictor import Predictor, apply, run
 from polytag.models.device import Arithmetic

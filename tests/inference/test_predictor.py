@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from polytag.contracts import Dataset, LabelSet, Preprocessing
-from polytag.data.augment import views
-from polytag.data.images import read_image
+from polytag.data.images.augment import views
+from polytag.data.images.read import read_image
 from polytag.errors import CheckpointError, UsageError
 from polytag.inference.predictor import Predictor, Scored, run, score_dataset, to_input
 from polytag.models.backbone import logits

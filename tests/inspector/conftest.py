@@ -16,9 +16,9 @@ import pytest
 from starlette.types import ASGIApp
 
 from polytag import FINETUNE, load_dataset, read_predictions, train
-from polytag.inspector.admission import GuardConfig
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.server import bound_socket, server_of
+from polytag.inspector.web.request_rules import GuardConfig
+from polytag.inspector.web.server import bound_socket, server_of
 
 PATIENCE_SECONDS = 30.0
 
@@ -99,7 +99,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
-    """`visit(url, excused=("409",), **context)` opens a page in a context of its own, or in that of `beside`, another page.
+    """`visit(url, excused=("409",), **context)` opens a page in a context of its own, or in that of `compared`, another page.
 
     At the end of the test no page may have said anything in its console but what holds an excused text, nor asked any other host.
     """
@@ -108,10 +108,10 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     hosts: set[str] = set()
     contexts: list[Any] = []
 
-    def visiting(url: str, *, excused: tuple[str, ...] = (), beside: Any = None, **options: Any) -> Any:
-        if beside is None:
+    def visiting(url: str, *, excused: tuple[str, ...] = (), compared: Any = None, **options: Any) -> Any:
+        if compared is None:
             contexts.append(browser.new_context(**options))
-        page = (beside.context if beside else contexts[-1]).new_page()
+        page = (compared.context if compared else contexts[-1]).new_page()
         page.set_default_timeout(1000 * PATIENCE_SECONDS)
         hosts.add(urlsplit(url).netloc)
         page.on("console", lambda message: any(each in message.text for each in excused) or said.append(message.text))

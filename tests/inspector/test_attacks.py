@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
-from polytag.inspector.admission import GuardConfig
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
+from polytag.inspector.web.request_rules import GuardConfig
 
 SECRET = "the password is swordfish"
 

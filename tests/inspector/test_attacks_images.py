@@ -17,10 +17,10 @@ from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import DataError
-from polytag.inspector.admission import GuardConfig
 from polytag.inspector.app import create_app
-from polytag.inspector.find_images import find_images
+from polytag.inspector.browse.find_images import find_images
 from polytag.inspector.inspection import Inspection
+from polytag.inspector.web.request_rules import GuardConfig
 
 SECRET = "the password is swordfish"
 CLASSES = ("cat", "dog")

@@ -13,13 +13,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from polytag.cli.main import app as command
-from polytag.cli.opening import OpenOptions, open_inspection
 from polytag.contracts import Predictions
 from polytag.data.load import ReadOptions
-from polytag.data.scenes import write_scenes
+from polytag.demo.scenes import write_scenes
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.review import open_review
+from polytag.inspector.open import OpenOptions, open_inspection
+from polytag.inspector.review.store import open_review
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -202,7 +202,12 @@ def test_the_threshold_moves_the_line_and_every_number_follows(visit: Visit):
     rows = {identity: row for row, identity in enumerate(visit.predictions.ids)}
     for identity, outcome in cells[:40]:
         row = rows[identity]
-        expected = {(1, True): "true_positive", (1, False): "missed", (0, True): "false_positive", (0, False): "true_negative"}
+        expected = {
+            (1, True): "true_positive",
+            (1, False): "false_negative",
+            (0, True): "false_positive",
+            (0, False): "true_negative",
+        }
         assert outcome == expected.get((int(target_N[row]), bool(above[row])), "unknown")
     visit.until("/threshold=/.test(location.href)")
     page.locator("#own").click()
@@ -214,8 +219,8 @@ def test_filters_are_in_the_address_and_leave_what_they_say(visit: Visit):
     visit.go(f"/ranking?class={names[0]}")
     page = visit.page
     page.keyboard.press("f")
-    page.locator("input[name=outcome][value=missed]").check()
-    visit.until("/outcome=missed/.test(location.href)")
+    page.locator("input[name=outcome][value=false_negative]").check()
+    visit.until("/outcome=false_negative/.test(location.href)")
     visit.settled()
     missed = (visit.predictions.probability_NC[:, 0] <= 0.5) & (visit.predictions.target_NC[:, 0] == 1)
     assert visit.count() == int(missed.sum())
@@ -347,7 +352,7 @@ def test_no_page_is_wider_than_its_window(visit: Visit, width_px: int, scheme: s
     page = visit.page
     page.set_viewport_size({"width": width_px, "height": 800})
     page.emulate_media(color_scheme=scheme)
-    for path in ("/", "/ranking?text=a&outcome=missed", f"/image?id={visit.predictions.ids[0]}", "/review", "/predict"):
+    for path in ("/", "/ranking?text=a&outcome=false_negative", f"/image?id={visit.predictions.ids[0]}", "/review", "/predict"):
         visit.go(path)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
 

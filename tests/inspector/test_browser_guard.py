@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from polytag.inspector.admission import GuardConfig
+from polytag.inspector.web.request_rules import GuardConfig
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -15,7 +15,7 @@ from PIL import Image
 from polytag.contracts import LabelSet, Predictions
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.review import Decision, ReviewStore, open_review
+from polytag.inspector.review.store import Decision, ReviewStore, open_review
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -83,7 +83,7 @@ def until(page: Any, expression: str, arg: object = None) -> None:
 
 def ready(page: Any) -> None:
     """The image of a label is there to be decided."""
-    page.wait_for_selector("#desk:not([hidden])")
+    page.wait_for_selector("#workspace:not([hidden])")
     until(page, "document.querySelector('#full').naturalWidth && !document.querySelector('.loading')")
 
 

@@ -8,8 +8,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
 
-from polytag.inspector.admission import GuardConfig
-from polytag.inspector.guard import SAFE_HEADERS, Guard
+from polytag.inspector.web.guard import SAFE_HEADERS, Guard
+from polytag.inspector.web.request_rules import GuardConfig
 
 TOKEN = "abcdefghijklmnop-_0123456789"
 OWN = "http://127.0.0.1:8421"
@@ -169,7 +169,7 @@ def test_every_answer_binds_the_browser(ask):
 
 
 def test_an_exception_is_told_to_the_log_and_not_to_the_client(ask, caplog):
-    with caplog.at_level(logging.ERROR, logger="polytag.inspector.guard"):
+    with caplog.at_level(logging.ERROR, logger="polytag.inspector.web.guard"):
         answer = ask().get("/broken")
     assert answer.status_code == 500
     assert answer.json() == {"detail": "This went wrong inside polytag; the terminal where it runs says more."}
@@ -182,7 +182,7 @@ def test_an_application_that_fails_before_starlette_sees_it(caplog):
     async def app(scope, receive, send):
         raise RuntimeError("the password is swordfish")
 
-    with caplog.at_level(logging.ERROR, logger="polytag.inspector.guard"):
+    with caplog.at_level(logging.ERROR, logger="polytag.inspector.web.guard"):
         answer = TestClient(Guard(app, config=GuardConfig()), base_url=OWN).get("/")
     assert (answer.status_code, "swordfish" in answer.text) == (500, False)
 

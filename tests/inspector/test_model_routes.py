@@ -21,29 +21,29 @@ from starlette.testclient import TestClient
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.data.load import load_dataset
-from polytag.data.scenes import write_scenes
+from polytag.demo.scenes import write_scenes
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.model_desk import ModelDesk
-from polytag.inspector.model_routes import model_routes
+from polytag.inspector.model.routes import model_routes
+from polytag.inspector.model.worker import ModelWorker
 
 MAX_BYTES = 3 * 2**20
 BINARY = {"Content-Type": "application/octet-stream"}
 PATIENCE_SECONDS = 60.0
 
 
-def client_of(inspection: Inspection, desk: ModelDesk | None) -> TestClient:
+def client_of(inspection: Inspection, worker: ModelWorker | None) -> TestClient:
     app = FastAPI()
-    app.include_router(model_routes(inspection, desk, max_upload_bytes=MAX_BYTES))
+    app.include_router(model_routes(inspection, worker, max_upload_bytes=MAX_BYTES))
     app.add_api_route("/ping", lambda: "pong")
     return TestClient(app, base_url="http://127.0.0.1")
 
 
 @pytest.fixture(scope="module")
 def client(modelled: Inspection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    desk = ModelDesk(modelled, tmp_path_factory.mktemp("cache"))
-    with client_of(modelled, desk) as client:
+    worker = ModelWorker(modelled, tmp_path_factory.mktemp("cache"))
+    with client_of(modelled, worker) as client:
         yield client
-    desk.close()
+    worker.close()
 
 
 @pytest.fixture
@@ -229,12 +229,12 @@ def test_unknown_classes_and_limits(client: TestClient, image: bytes):
 
 def test_an_image_of_the_run_that_is_gone_is_404_without_its_path(modelled: Inspection, tmp_path: Path):
     paths = ("", str(tmp_path / "gone.png"), *modelled.predictions.image_paths[2:])
-    desk = ModelDesk(replace(modelled, predictions=replace(modelled.predictions, image_paths=paths)), tmp_path)
-    with client_of(replace(modelled, predictions=replace(modelled.predictions, image_paths=paths)), desk) as client:
+    worker = ModelWorker(replace(modelled, predictions=replace(modelled.predictions, image_paths=paths)), tmp_path)
+    with client_of(replace(modelled, predictions=replace(modelled.predictions, image_paths=paths)), worker) as client:
         nameless, gone = (client.get(f"/api/images/{row}/heat?class=red") for row in (0, 1))
         assert (nameless.status_code, nameless.json()) == (404, {"detail": "no image file is known"})
         assert (gone.status_code, gone.json()) == (404, {"detail": "the image is missing"})
-    desk.close()
+    worker.close()
 
 
 # ---- boxes ----
@@ -297,14 +297,14 @@ def test_scores_without_a_model_are_told(tmp_path: Path, image: bytes):
 
 def test_a_model_that_is_gone_and_data_that_are_gone_are_told_without_paths(modelled: Inspection, tmp_path: Path, image: bytes):
     gone = replace(modelled, checkpoint=tmp_path / "gone", data=None)
-    desk = ModelDesk(gone, tmp_path)
-    with client_of(gone, desk) as client:
+    worker = ModelWorker(gone, tmp_path)
+    with client_of(gone, worker) as client:
         answer = client.post("/api/predict", content=image, headers=BINARY)
         assert (answer.status_code, answer.json()) == (409, {"detail": "no checkpoint here"})
         nearest = client.get("/api/images/0/nearest")
         assert nearest.status_code == 409
         assert nearest.json() == {"detail": "the data set of this run is not at hand, so there is nothing to compare with"}
-    desk.close()
+    worker.close()
 
 
 # ---- many at once ----
@@ -315,8 +315,8 @@ def test_ten_heavy_requests_do_not_stop_the_page(modelled: Inspection, tmp_path:
     file = BytesIO()
     Image.new("RGB", (6000, 6000)).save(file, "PNG")
     assert len(file.getvalue()) < MAX_BYTES
-    desk = ModelDesk(modelled, tmp_path, max_waiting=4)
-    with client_of(modelled, desk) as client, ThreadPoolExecutor(24) as pool:
+    worker = ModelWorker(modelled, tmp_path, max_waiting=4)
+    with client_of(modelled, worker) as client, ThreadPoolExecutor(24) as pool:
 
         def heavy(_: int) -> httpx.Response:
             return client.post("/api/predict", content=file.getvalue(), headers=BINARY)
@@ -329,7 +329,7 @@ def test_ten_heavy_requests_do_not_stop_the_page(modelled: Inspection, tmp_path:
             slowest, num_pings = max(slowest, time.perf_counter() - start), num_pings + 1
             time.sleep(0.02)
         answers = [future.result() for future in waiting]
-    desk.close()
+    worker.close()
     assert {answer.status_code for answer in answers} == {200, 503}
     assert sum(answer.status_code == 200 for answer in answers) >= 5
     for answer in answers:
@@ -344,15 +344,15 @@ def test_threads_of_the_page_are_not_held_while_waiting(modelled: Inspection, tm
     """More requests wait than the page has threads: were each to hold one, nothing else would be answered."""
     file = BytesIO()
     Image.new("RGB", (6000, 6000)).save(file, "PNG")
-    desk = ModelDesk(modelled, tmp_path, max_waiting=100)
-    before = [desk.predict(file.getvalue()) for _ in range(8)]
-    with client_of(modelled, desk) as client, ThreadPoolExecutor(60) as pool:
+    worker = ModelWorker(modelled, tmp_path, max_waiting=100)
+    before = [worker.predict(file.getvalue()) for _ in range(8)]
+    with client_of(modelled, worker) as client, ThreadPoolExecutor(60) as pool:
         waiting = [pool.submit(client.get, f"/api/images/{row % 24}/heat?class=red") for row in range(60)]
         time.sleep(0.3)
         assert client.get("/ping").json() == "pong"
         assert not any(future.done() for future in (before[-1], *waiting))
         assert {future.result().status_code for future in waiting} == {200}
-    desk.close()
+    worker.close()
 
 
 # ---- the document ----

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from polytag.contracts import LabelSet, Predictions
-from polytag.inspector.operating import curve_points, histogram, operating
+from polytag.inspector.browse.operating import curve_points, histogram, operating
 from polytag.metrics.tail import tail_accuracy
 
 

@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.inspector.app import create_app
-from polytag.inspector.inspection import Inspection, beside
-from polytag.inspector.pages import TEMPLATES, environment
+from polytag.inspector.browse.pages import TEMPLATES, environment
+from polytag.inspector.inspection import Inspection, compared
 from polytag.metrics.ap import mean_average_precision
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "inspector.md"
@@ -194,10 +194,10 @@ def test_ranks_are_shown_without_a_threshold(tmp_path: Path):
 def test_a_second_run_stands_beside_the_first(tmp_path: Path):
     first = predictions()
     second = replace(first, logit_NC=first.logit_NC[:, ::-1])
-    client = inspected(tmp_path, beside=beside("other", second, first=first))
-    assert client.get("/api/run").json()["beside"] == "other"
+    client = inspected(tmp_path, compared=compared("other", second, first=first))
+    assert client.get("/api/run").json()["compared"] == "other"
     shown = page(client, "/?sort=gain")
-    assert "AP beside" in shown.texts
+    assert "other AP" in shown.texts
     assert client.get("/api/ranking?class=dog&sort=disagreement&disagree=true").json()["total"] > 0
 
 
@@ -205,12 +205,12 @@ def test_two_runs_are_compared_on_the_images_that_both_scored_by_one_truth(tmp_p
     first = predictions()
     part = first.take(np.random.default_rng(1).permutation(150)[:60])
     second = replace(part, logit_NC=part.logit_NC[:, ::-1], target_NC=np.full_like(part.target_NC, -1))  # and no truth of its own
-    client = inspected(tmp_path, beside=beside("other", second, first=first))
+    client = inspected(tmp_path, compared=compared("other", second, first=first))
     run = client.get("/api/run").json()
     shared = first.take([first.ids.index(name) for name in sorted(part.ids, key=first.ids.index)])
     own, other = (mean_average_precision(shared.target_NC, logit_NC) for logit_NC in (shared.logit_NC, shared.logit_NC[:, ::-1]))
     assert run["num_shared"] == 60
-    assert (run["mAP_beside"]["value"], run["gain"]) == pytest.approx((other, other - own))
+    assert (run["mAP_compared"]["value"], run["gain"]) == pytest.approx((other, other - own))
     assert any("scored 60 of these images" in text for text in page(client, "/").texts)
     gains = [each["gain"] for each in client.get("/api/classes").json()["classes"]]
     assert np.mean([gain for gain in gains if gain is not None]) == pytest.approx(run["gain"])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
-from polytag.inspector.inspection import Inspection, beside
-from polytag.inspector.ranking import OUTCOMES, Query, Rankings, sort_values, text_of
+from polytag.inspector.browse.ranking import OUTCOMES, Query, Rankings, sort_values, text_of
+from polytag.inspector.inspection import Inspection, compared
 from polytag.metrics.label_issues import find_label_issues
 from polytag.report.ranking import ranked_rows
 
@@ -58,7 +58,8 @@ def test_rows_are_those_of_a_plain_reading(query: Query, seed: int):
     def passes(row: int) -> bool:
         target, logit = predictions.target_NC[row], predictions.logit_NC[row, query.column]
         above, truth = 1 / (1 + np.exp(-logit)) > query.threshold, target[query.column]
-        outcome = "unknown" if truth < 0 else {(1, True): "true_positive", (1, False): "missed", (0, True): "false_positive"}.get(
+        outcome_of = {(1, True): "true_positive", (1, False): "false_negative", (0, True): "false_positive"}
+        outcome = "unknown" if truth < 0 else outcome_of.get(
             (int(truth), bool(above)), "true_negative"
         )  # fmt: skip
         num_labels = sum(label == 1 for label in target)
@@ -95,7 +96,7 @@ def test_the_order_is_the_reports(lowest: bool):
         assert rows[:50].tolist() == [each.row for each in ranked_rows(predictions, class_name=name, top=50, lowest=lowest)]
 
 
-def test_suspicion_has_the_order_of_suspect_labels():
+def test_suspicion_has_the_order_of_label_issues():
     predictions = table(300)
     issues = find_label_issues(predictions, top=300).classes[1]
     rows = Rankings(inspection(predictions)).rows(Query(column=1, sort="suspicion"))
@@ -110,7 +111,7 @@ def test_disagreement_pairs_the_runs_by_id_whatever_their_order():
     second = replace(  # and the classes the other way round
         second, label_set=LabelSet(names=NAMES[::-1]), logit_NC=second.logit_NC[:, ::-1], target_NC=second.target_NC[:, ::-1]
     )
-    looked = inspection(first, beside=beside("second", second, first=first))
+    looked = inspection(first, compared=compared("second", second, first=first))
     value_N = sort_values(looked, 0, "disagreement")
     place = {row: number for number, row in enumerate(order.tolist())}
     for row in range(30):

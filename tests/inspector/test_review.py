@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN
 from polytag.errors import ReviewConflict, RunError, UsageError
-from polytag.inspector.review import Decision, Progress, ReviewStore, open_review, review_file_of
-from polytag.inspector.review_text import LONGEST_ID, LONGEST_NAME, LONGEST_NOTE
+from polytag.inspector.review.store import Decision, Progress, ReviewStore, open_review, review_file_of
+from polytag.inspector.review.text import LONGEST_ID, LONGEST_NAME, LONGEST_NOTE
 
 KEY = {"split": "train", "image_id": "a.jpg", "class_name": "cat"}
 FIRST = {**KEY, "label": ABSENT, "given": PRESENT, "reviewer": "Ada"}
@@ -361,7 +361,7 @@ FILLING = """
 import json, resource, sys
 from pathlib import Path
 from polytag.errors import RunError
-from polytag.inspector.review import ReviewStore
+from polytag.inspector.review.store import ReviewStore
 store = ReviewStore.open(Path(sys.argv[1]))
 decide = lambda number: store.decide(
     split="", image_id=str(number), class_name="cat", label=0, given=1, reviewer="Ada", note="x" * 1000)
@@ -404,7 +404,7 @@ DECIDING = """
 import sys
 from pathlib import Path
 from polytag.errors import ReviewConflict
-from polytag.inspector.review import ReviewStore
+from polytag.inspector.review.store import ReviewStore
 store = ReviewStore.open(Path(sys.argv[1]))
 start, reviewer = int(sys.argv[2]), sys.argv[3]
 print("ready", flush=True)

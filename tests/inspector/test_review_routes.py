@@ -16,8 +16,8 @@ from polytag.contracts import LabelSet, Predictions
 from polytag.errors import RunError
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.review import ReviewStore, open_review
-from polytag.inspector.review_queue import Suspicion, queue
+from polytag.inspector.review.queue import Suspicion, queue
+from polytag.inspector.review.store import ReviewStore, open_review
 
 WRONG, NUM_IMAGES = (3, 11), 80
 
@@ -84,7 +84,7 @@ def decide(client: TestClient, **changes: object) -> dict[str, Any]:
     return answer.json()
 
 
-def test_the_most_suspect_labels_come_first(client: TestClient):
+def test_the_most_suspicious_labels_come_first(client: TestClient):
     found = ready(client)
     assert (found["status"], found["reason"], found["offset"]) == ("ready", "", 0)
     assert {(entry["image"], entry["class_name"]) for entry in found["entries"][:2]} == {("03.jpg", "cat"), ("11.jpg", "cat")}
@@ -176,7 +176,7 @@ def test_the_first_question_does_not_wait(store: ReviewStore, tmp_path: Path):
         ({"num_images": 3}, "too few images to calibrate on"),
     ],
 )
-def test_scores_that_suspect_nothing_can_still_be_reviewed(tmp_path: Path, asked: dict[str, Any], reason: str):
+def test_scores_without_label_issues_can_still_be_reviewed(tmp_path: Path, asked: dict[str, Any], reason: str):
     with client_of(inspection_of(tmp_path, **asked)) as client:
         found = ready(client)
         assert (found["status"], found["reason"], found["entries"]) == ("unavailable", reason, [])

@@ -10,8 +10,8 @@ from PIL import Image
 
 from polytag.errors import DataError, ImageError
 from polytag.files import cache_folder
-from polytag.inspector.find_images import find_images
-from polytag.inspector.thumbnails import Thumbnails, full_image
+from polytag.inspector.browse.find_images import find_images
+from polytag.inspector.browse.thumbnails import Thumbnails, full_image
 
 
 def image(

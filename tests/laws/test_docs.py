@@ -39,7 +39,7 @@ def at_hand(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     import torch
 
     from polytag import BASELINE, FINETUNE, convert, load_dataset, train
-    from polytag.data.scenes import write_scenes
+    from polytag.demo.scenes import write_scenes
 
     folder = tmp_path_factory.mktemp("at-hand")
     voc2012 = write_scenes(folder / "data", num_train=60, num_val=40, size_px=48)
@@ -172,20 +172,20 @@ def test_the_options_for_reading_are_all_listed():
 
 
 def test_the_fields_of_a_recipe_are_all_listed():
-    from polytag.data.augment import AUGMENTATIONS
-    from polytag.training.losses import LOSSES
-    from polytag.training.recipes import RECIPES, Recipe
+    from polytag.data.images.augment import AUGMENTATIONS
+    from polytag.runs.recipe import RECIPES, Recipe
+    from polytag.training.losses import LOSS_OF
 
     page = REFERENCE / "recipes.md"
     assert_lists(page, "Fields", {field.name for field in fields(Recipe)})
-    assert_lists(page, "Losses", set(LOSSES))
+    assert_lists(page, "Losses", set(LOSS_OF))
     assert_lists(page, "Augmentation", set(AUGMENTATIONS))
     assert_lists(page, "The recipes", set(RECIPES))
 
 
 def test_the_values_of_the_recipes_are_those_listed():
     """A recipe that is changed changes its row here: the message is the row to write."""
-    from polytag.training.recipes import BASELINE, DEMO, FINETUNE, PROBE
+    from polytag.runs.recipe import BASELINE, DEMO, FINETUNE, PROBE
 
     page = REFERENCE / "recipes.md"
     lines = section_of(page, "Values").splitlines()
@@ -306,16 +306,16 @@ def test_the_keys_of_a_comparison_are_all_listed(at_hand: Path):
 
 def test_the_keys_of_a_data_check_are_all_listed(at_hand: Path):
     from polytag import check, load_dataset
-    from polytag.data.near_groups import NearGroup
+    from polytag.data.duplicates.groups import DuplicateGroup
 
     found = check(load_dataset(at_hand / "my-images"), read_images=False).to_json()
     assert_lists(REFERENCE / "data-check.md", "The JSON file", set(found))
-    group = NearGroup(images=(), bits=0, correlation=1.0, is_mirrored=False)
+    group = DuplicateGroup(images=(), bits=0, correlation=1.0, is_mirrored=False)
     assert_lists(REFERENCE / "data-check.md", "Keys of a group", set(group.to_json()))
 
 
 def test_the_limits_of_near_duplicates_are_those_told():
-    from polytag.data.near_duplicates import LEAST_DETAIL, PART_RADIUS, RADIUS, SAME_DETAIL
+    from polytag.data.duplicates.near_duplicates import LEAST_DETAIL, PART_RADIUS, RADIUS, SAME_DETAIL
 
     text = " ".join(section_of(REFERENCE / "data-check.md", "Near duplicates").split())
     assert f"differ in {RADIUS} bits at most" in text
@@ -324,11 +324,11 @@ def test_the_limits_of_near_duplicates_are_those_told():
     assert f"standard deviation under {LEAST_DETAIL:g} of 255" in text
 
 
-def test_the_keys_of_suspects_and_leaks_are_all_listed(at_hand: Path):
+def test_the_keys_of_label_issues_and_leaks_are_all_listed(at_hand: Path):
     from polytag import read_predictions
     from polytag.cli.labels import CSV_COLUMNS
-    from polytag.cli.leaks import leaks_to_json
-    from polytag.data.leaks import find_leaks
+    from polytag.cli.leakage import leakage_to_json
+    from polytag.data.duplicates.leakage import find_leakage
     from polytag.metrics.label_issues import FEWEST_CONFIRMED, FEWEST_POSITIVES, find_label_issues
 
     page = ROOT / "docs" / "howto" / "label-issues.md"
@@ -336,17 +336,17 @@ def test_the_keys_of_suspects_and_leaks_are_all_listed(at_hand: Path):
     found = find_label_issues(predictions).to_json()
     of_class = next(values for values in found["per_class"].values() if values["issues"])
     assert all(f"`{key}`" in page.read_text() for key in found)
-    assert_lists(page, "Keys of a suspect class", set(of_class))
-    assert_lists(page, "Keys of a suspect", set(of_class["issues"][0]))
+    assert_lists(page, "Keys of a class of label issues", set(of_class))
+    assert_lists(page, "Keys of a label issue", set(of_class["issues"][0]))
     assert ", ".join(CSV_COLUMNS) in (REFERENCE / "commands.md").read_text()
     for text in (page.read_text(), section_of(REFERENCE / "metrics.md", "LabelIssue labels")):
         assert f"{FEWEST_POSITIVES} known positives" in text
         assert re.search(rf"(at least|fewer than) {FEWEST_CONFIRMED} of", text)
     page = ROOT / "docs" / "howto" / "duplicates.md"
-    leaked = find_leaks(predictions.image_paths, [Path(predictions.image_paths[0])])
-    values = leaks_to_json(leaked, None, predictions=predictions)
-    assert_lists(page, "Keys of leaks", set(values))
-    assert_lists(page, "Keys of a leak", set(values["images"][0]))
+    leaked = find_leakage(predictions.image_paths, [Path(predictions.image_paths[0])])
+    values = leakage_to_json(leaked, None, predictions=predictions)
+    assert_lists(page, "Keys of leakage", set(values))
+    assert_lists(page, "Keys of a leaked image", set(values["images"][0]))
 
 
 def test_the_public_names_and_the_errors_are_all_listed():

@@ -14,8 +14,8 @@ from polytag import compare
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
 from polytag.metrics.bootstrap import weights_of
-from polytag.metrics.compare import Comparison, default_permutations
-from polytag.metrics.comparison_text import p_text, signed
+from polytag.metrics.compare import default_permutations
+from polytag.metrics.comparison import Comparison, p_text, signed
 
 CLASSES = ("cat", "dog", "elk", "yak")
 

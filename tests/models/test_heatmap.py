@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from polytag.contracts import Dataset, LabelSet, Preprocessing
-from polytag.data.augment import views
-from polytag.data.boxes import Box, boxes_reader
-from polytag.data.images import read_image
+from polytag.data.formats.boxes import Box, boxes_reader
+from polytag.data.images.augment import views
+from polytag.data.images.read import read_image
 from polytag.data.load import ReadOptions, load_dataset
 from polytag.errors import UsageError
 from polytag.inference.predictor import extract_features, to_input

@@ -9,7 +9,7 @@ import pytest
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError
 from polytag.metrics.operating_points import Goal, choose_thresholds
-from polytag.predictions.thresholds import read_thresholds, require_fitting, thresholds_beside, write_thresholds
+from polytag.predictions.thresholds import find_thresholds, read_thresholds, require_fitting, write_thresholds
 
 LABELS = LabelSet(names=("cat", "dog"))
 PREDICTIONS = Predictions(
@@ -94,13 +94,13 @@ def test_no_file(tmp_path: Path):
 
 def test_those_beside_a_runs_predictions_are_found(written: Path):
     beside = written.with_name("predictions-val.parquet")
-    found = thresholds_beside(beside, PREDICTIONS)
+    found = find_thresholds(beside, PREDICTIONS)
     assert found is not None
     assert found.goal == "precision=0.6"
     foreign = Predictions(ids=("a",), logit_NC=np.zeros((1, 2)), target_NC=np.zeros((1, 2), int), label_set=LABELS)
-    assert thresholds_beside(beside, foreign) is None  # of no checkpoint
+    assert find_thresholds(beside, foreign) is None  # of no checkpoint
     written.write_text("{}")
-    assert thresholds_beside(beside, PREDICTIONS) is None
+    assert find_thresholds(beside, PREDICTIONS) is None
 
 
 def test_thresholds_for_another_calibration_are_refused(written: Path):
@@ -120,4 +120,4 @@ def test_thresholds_for_another_calibration_are_refused(written: Path):
         "  expected: none, as the predictions say\n"
         "  next: predict again with the model as it is now, or choose thresholds on these predictions"
     )
-    assert thresholds_beside(written.with_name("predictions-val.parquet"), plain) is None
+    assert find_thresholds(written.with_name("predictions-val.parquet"), plain) is None

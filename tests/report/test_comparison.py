@@ -11,8 +11,8 @@ import pytest
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import RunError
-from polytag.metrics.compare import Comparison, compare
-from polytag.metrics.comparison_text import classes_by_difference, p_text, signed
+from polytag.metrics.compare import compare
+from polytag.metrics.comparison import Comparison, classes_by_difference, p_text, signed
 from polytag.report.comparison import TOP, Axis, _axis, _pair_row, write_comparison
 
 _VOID = {"meta", "link", "br"}

@@ -9,9 +9,9 @@ import pytest
 
 from polytag.errors import RunError
 from polytag.models.checkpoint import Checkpoint
+from polytag.runs.folder import RunFolder
+from polytag.runs.recipe import FINETUNE
 from polytag.training.loop import SilentCallback
-from polytag.training.recipes import FINETUNE
-from polytag.training.run_folder import RunFolder
 from polytag.training.state import load_state
 from polytag.training.train import resume, train
 

@@ -11,9 +11,9 @@ from polytag import PROBE, train
 from polytag.data.cache.store import cache_files
 from polytag.inference import feature_cache
 from polytag.inference.out_of_fold import out_of_fold_of_run
+from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training import head_start
 from polytag.training.loop import SilentCallback
-from polytag.training.recipes import FINETUNE, Recipe
 
 TINY = {"backbone": "test_resnet", "weights": "random", "image_size_px": 32, "device": "cpu"}
 TINY_PROBE = replace(PROBE, **TINY)
@@ -69,7 +69,7 @@ def test_other_labels_or_another_seed_use_the_same_features(run_of, monkeypatch)
     assert "earlier" in run_of("labels", replace(TINY_PROBE, difficult="negative"))[1]
 
 
-def test_suspects_of_a_probe_need_no_second_pass(run_of, tmp_path: Path, monkeypatch):
+def test_label_issues_of_a_probe_need_no_second_pass(run_of, tmp_path: Path, monkeypatch):
     run_of("first", TINY_PROBE)
     expected, _ = out_of_fold_of_run(tmp_path / "first", device="cpu")
     monkeypatch.setattr(feature_cache, "extract_features", None)

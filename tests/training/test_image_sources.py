@@ -14,10 +14,10 @@ from polytag.data.load import load_dataset
 from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
 from polytag.predictions.read import read_predictions
+from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training import image_sources
 from polytag.training.image_sources import open_image_sources, uncached_sources
 from polytag.training.loop import SilentCallback, make_step
-from polytag.training.recipes import FINETUNE, Recipe
 from polytag.training.train import train
 
 CPU = Arithmetic(device="cpu", precision="fp32")

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from polytag.training.losses import LOSSES, asymmetric, binary_cross_entropy, focal
+from polytag.training.losses import LOSS_OF, asymmetric, binary_cross_entropy, focal
 
 
 @pytest.fixture
@@ -39,37 +39,37 @@ def test_asl_is_the_papers(logit_NC, truth_NC):
     assert float(asymmetric(logit_NC, truth_NC)) == pytest.approx(float(total / logit_NC.numel()), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOSS_OF)
 def test_unknown_labels_equal_removed_labels(name, logit_NC, truth_NC):
     known = torch.rand(40, 7, generator=torch.Generator().manual_seed(2)) < 0.6
-    masked = LOSSES[name](logit_NC, torch.where(known, truth_NC, -1), None)
-    removed = LOSSES[name](logit_NC[known][:, None], truth_NC[known][:, None], None)
+    masked = LOSS_OF[name](logit_NC, torch.where(known, truth_NC, -1), None)
+    removed = LOSS_OF[name](logit_NC[known][:, None], truth_NC[known][:, None], None)
     torch.testing.assert_close(masked, removed)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOSS_OF)
 def test_unknown_labels_get_no_gradient_and_no_known_label_is_no_loss(name, logit_NC):
     logit_NC = logit_NC.requires_grad_()
-    loss = LOSSES[name](logit_NC, torch.full((40, 7), -1), None)
+    loss = LOSS_OF[name](logit_NC, torch.full((40, 7), -1), None)
     loss.backward()
     assert loss == 0
     assert logit_NC.grad is not None
     assert (logit_NC.grad == 0).all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOSS_OF)
 def test_positive_weights_multiply_positives_only(name, logit_NC):
     weight_C = torch.arange(1.0, 8.0)
     ones, zeros = torch.ones(40, 7, dtype=torch.long), torch.zeros(40, 7, dtype=torch.long)
-    per_class = torch.stack([LOSSES[name](logit_NC[:, [c]], ones[:, [c]], None) for c in range(7)])
-    torch.testing.assert_close(LOSSES[name](logit_NC, ones, weight_C), (per_class * weight_C).mean())
-    torch.testing.assert_close(LOSSES[name](logit_NC, zeros, weight_C), LOSSES[name](logit_NC, zeros, None))
+    per_class = torch.stack([LOSS_OF[name](logit_NC[:, [c]], ones[:, [c]], None) for c in range(7)])
+    torch.testing.assert_close(LOSS_OF[name](logit_NC, ones, weight_C), (per_class * weight_C).mean())
+    torch.testing.assert_close(LOSS_OF[name](logit_NC, zeros, weight_C), LOSS_OF[name](logit_NC, zeros, None))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", LOSS_OF)
 def test_extreme_logits_stay_finite(name):
     logit_NC = torch.tensor([[1000.0, -1000.0, 1000.0, -1000.0]], requires_grad=True)
-    loss = LOSSES[name](logit_NC, torch.tensor([[1, 0, 0, 1]]), None)
+    loss = LOSS_OF[name](logit_NC, torch.tensor([[1, 0, 0, 1]]), None)
     loss.backward()
     assert torch.isfinite(loss)
     assert logit_NC.grad is not None

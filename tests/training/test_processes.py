@@ -17,9 +17,10 @@ from polytag.inference.predictor import Scored, score_dataset
 from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
 from polytag.predictions.read import read_predictions
+from polytag.runs.folder import RunFolder
+from polytag.runs.recipe import FINETUNE
+from polytag.training.preprocessing import preprocessing_of
 from polytag.training.processes import ALONE, shares
-from polytag.training.recipes import FINETUNE
-from polytag.training.run_folder import RunFolder
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 # No batch normalisation, so that a share of a batch teaches what it teaches in the whole.
@@ -51,7 +52,7 @@ def test_shards_of_a_validation_are_the_batches_of_one_process(colours: Path):
     """Every third batch each, put together: the same bits, every image once, the broken one by whoever met it."""
     dataset = load_dataset(colours)
     model, arithmetic = build_model("test_resnet", num_classes=3).eval(), Arithmetic(device="cpu", precision="fp32")
-    preprocessing = replace(RECIPE, backbone="test_resnet").preprocessing
+    preprocessing = preprocessing_of(replace(RECIPE, backbone="test_resnet"))
     for batch_size in (4, 7, 100):
         settings = {"preprocessing": preprocessing, "arithmetic": arithmetic, "batch_size": batch_size}
         whole = score_dataset(model, dataset, **settings)

@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 
 from polytag.contracts import Preprocessing
-from polytag.data.augment import AUGMENTATIONS, _resize, views
-from polytag.data.images import read_image
+from polytag.data.images.augment import AUGMENTATIONS, _resize, views
+from polytag.data.images.read import read_image
 from polytag.inference.predictor import from_files
 from polytag.models.device import Arithmetic
+from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training.device_augment import resampling
 from polytag.training.image_loader import FileImageLoader, training_pixels
-from polytag.training.recipes import FINETUNE, Recipe
+from polytag.training.preprocessing import preprocessing_of
 from polytag.training.resident import Canvas, ResidentImageLoader, choose_canvas, resident_loader, resident_views, views_bytes
 
 CPU = Arithmetic(device="cpu", precision="fp32")
@@ -54,7 +55,7 @@ def levels_of(loader, rows: list[int], *, recipe: Recipe, epoch: int = 1) -> np.
     """Views in grey levels, n x S x S x 3, before normalisation."""
     (batch,) = loader.batches([np.array(rows)], epoch=epoch)
     assert batch.rows.tolist() == rows
-    preprocessing = recipe.preprocessing
+    preprocessing = preprocessing_of(recipe)
     mean, std = torch.tensor(preprocessing.mean) * 255, torch.tensor(preprocessing.std) * 255
     return (loader.pixels(*batch.inputs).permute(0, 2, 3, 1) * std + mean).round().numpy()
 
@@ -91,7 +92,7 @@ def test_the_matrix_of_a_resize_is_pillows(paths: list[Path]):
     grey = np.random.default_rng(0).integers(0, 255, (1, 50, 3), np.uint8)
     for box in ((0.0, 50.0), (3.7, 41.2), (10.0, 12.5)):
         for name in ("bilinear", "bicubic"):
-            preprocessing = replace(RECIPE, interpolation=name).preprocessing
+            preprocessing = preprocessing_of(replace(RECIPE, interpolation=name))
             theirs = _resize(Image.fromarray(grey), (16, 1), preprocessing, box=(box[0], 0, box[1], 1))
             matrix = resampling(
                 torch.tensor([box[0]]), torch.tensor([box[1]]), torch.tensor([50.0]), size_px=16, length=60, filter_name=name
@@ -109,7 +110,7 @@ def _views(paths: list[Path], preprocessing: Preprocessing, row: int) -> np.ndar
 @pytest.mark.parametrize("crops", ["center", "ten"])
 def test_scoring_views_are_the_same_bits(paths: list[Path], crops: str):
     paths[2].write_bytes(b"broken")
-    preprocessing = replace(RECIPE, crops=crops).preprocessing
+    preprocessing = preprocessing_of(replace(RECIPE, crops=crops))
     resident = resident_views(lambda row: views(read_image(paths[row]), preprocessing), preprocessing, num_images=6, arithmetic=CPU)
     for ours, plain in zip(resident(range(6), 4), from_files(paths, preprocessing)(range(6), 4), strict=True):
         assert ours.rows.tolist() == plain.rows.tolist()

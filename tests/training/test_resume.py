@@ -10,8 +10,8 @@ import pytest
 
 from polytag.data.load import load_dataset
 from polytag.errors import RunError
-from polytag.training.recipes import Recipe
-from polytag.training.run_folder import RunFolder, create_run_folder, locked
+from polytag.runs.folder import RunFolder, create_run_folder, locked
+from polytag.runs.recipe import Recipe
 from polytag.training.train import resume, train
 
 RECIPE = Recipe(

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from polytag.models.backbone import build_model
+from polytag.runs.recipe import BASELINE, FINETUNE
 from polytag.training.learner import class_weights, make_optimizer, set_learning_rates
-from polytag.training.recipes import BASELINE, FINETUNE
 
 
 @pytest.fixture(scope="module")

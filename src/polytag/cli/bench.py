@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from polytag.training.speed import Speed
+    from polytag.bench.speed import Speed
 
 _ROWS = {
     "decode_core": "decode and augment, one core",
@@ -33,7 +33,7 @@ def bench(
     from rich.console import Console
 
     from polytag import files
-    from polytag.training.speed import measure_speed
+    from polytag.bench.speed import measure_speed
 
     console, errors = Console(), Console(stderr=True)
     with errors.status("measuring") as status:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from polytag.calibration import Calibration
-    from polytag.cli.runs import Run
     from polytag.contracts import LabelSet, Predictions
     from polytag.data.load import ReadOptions
     from polytag.metrics.calibration import CalibrationFit
+    from polytag.runs.model import Run
 
 REPORT = "calibration.json"
 
@@ -40,9 +40,9 @@ def calibrate(
     from rich.console import Console
 
     from polytag import files
-    from polytag.cli.runs import PREDICTIONS, UNCALIBRATED, open_run
     from polytag.errors import PredictionsError, UsageError
     from polytag.metrics.calibration import fit_calibration
+    from polytag.runs.model import PREDICTIONS, UNCALIBRATED, open_run
 
     console, found = Console(), open_run(run)
     if method == "none" and found is None:
@@ -154,12 +154,12 @@ def _keep(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> 
 
     from polytag import files
     from polytag.calibration import calibrated, carried
-    from polytag.cli.runs import PREDICTIONS, UNCALIBRATED
     from polytag.metrics.calibration import keep_decisions
     from polytag.metrics.operating_points import points_at
     from polytag.models.checkpoint import update_checkpoint
     from polytag.predictions.table import source_in, write_predictions
     from polytag.predictions.thresholds import FILE, read_thresholds, write_thresholds
+    from polytag.runs.model import PREDICTIONS, UNCALIBRATED
 
     checkpoint, path = run.checkpoint, run.folder / FILE
     said = read_thresholds(path, label_set=checkpoint.label_set) if path.is_file() else None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from polytag.contracts import Predictions
     from polytag.data.load import ReadOptions
-    from polytag.metrics.compare import Comparison
+    from polytag.metrics.comparison import Comparison
 
 _PREDICTIONS = "predictions-val.parquet"  # of a run folder
 
@@ -75,7 +75,7 @@ def print_comparison(console: "Console", comparison: "Comparison") -> None:
     """The comparison's own table; headings bold, notes dim, the marks in colour."""
     from rich.text import Text
 
-    from polytag.metrics.comparison_text import BETTER, WORSE
+    from polytag.metrics.comparison import BETTER, WORSE
 
     styles = {"heading": "bold", "row": "", "note": "dim", "": ""}
     for line in comparison.lines():
@@ -115,9 +115,9 @@ def _read(path: Path, *, scale: str | None, truth: Path | None, options: "ReadOp
 
 def _thresholds(path: Path, table: "Predictions", threshold: float | None) -> Mapping[str, float]:
     """By class name: the given one for all, those of the run that the predictions lie in, or 0.5."""
-    from polytag.predictions.thresholds import thresholds_beside
+    from polytag.predictions.thresholds import find_thresholds
 
-    found = thresholds_beside(_file(path), table) if threshold is None else None
+    found = find_thresholds(_file(path), table) if threshold is None else None
     if found is None:
         return dict.fromkeys(table.label_set, 0.5 if threshold is None else threshold)
     return dict(zip(table.label_set, found.thresholds, strict=True))

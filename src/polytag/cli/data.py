@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from polytag.contracts import Dataset
     from polytag.data.check import DataCheck
+    from polytag.data.duplicates.groups import Features
     from polytag.data.load import ReadOptions
-    from polytag.data.near_groups import Features
 
 _BAR_WIDTH = 30
 _SPLIT_WIDTH = 29  # columns of text that the counts of one split take
@@ -39,9 +39,7 @@ def check(
     near_model: Annotated[
         Path | None, typer.Option(metavar="RUN|MODEL", help="Also find images that this model takes for much the same.")
     ] = None,
-    least_cosine: Annotated[
-        float, typer.Option(metavar="0..1", help="Of the model's features, from where images are alike.")
-    ] = 0.85,
+    min_cosine: Annotated[float, typer.Option(metavar="0..1", help="Of the model's features, from where images are alike.")] = 0.85,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything found to this file.")] = None,
 ) -> None:
     """Count labels, read every image, find duplicates. Exit status 0: training can start; 1: it cannot."""
@@ -59,7 +57,7 @@ def check(
         features = None
         if near_model is not None:
             seeing = progress.add_task("looking with the model", total=len(dataset))
-            features = _features(near_model, dataset, cosine=least_cosine, on_batch=lambda number: progress.advance(seeing, number))
+            features = _features(near_model, dataset, cosine=min_cosine, on_batch=lambda number: progress.advance(seeing, number))
         task = progress.add_task("reading images", total=len(set(dataset.paths)))
         found = checking.check(
             dataset, read_images=read_images, near=near, features=features, on_image=lambda: progress.advance(task)
@@ -128,7 +126,7 @@ def fetch(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from polytag.data import fetch as fetching
+    from polytag.data.fetch import fetch as fetching
 
     console = Console()
     tasks: dict[str, TaskID] = {}
@@ -169,7 +167,7 @@ def print_check(console: "Console", found: "DataCheck") -> None:
             console.print(Padding(_class_table(found, columns), (0, 0, 1, 1)))
         console.print(Padding(_labels_table(found, "-" if console.options.ascii_only else "━"), (0, 0, 1, 1)))
         console.print(f" {found.mean_labels_per_image:.2f} labels an image; {found.unknown_share:.1%} of all labels are unknown.\n")
-    _print_alike(console, found)
+    _print_duplicates(console, found)
     for style, mark, sentences in (("yellow", "warning", found.warnings), ("red", "problem", found.problems)):
         for sentence in sentences:
             console.print(Text.assemble((f"{mark}: ", f"bold {style}"), sentence), soft_wrap=True)
@@ -180,24 +178,24 @@ def print_check(console: "Console", found: "DataCheck") -> None:
 
 
 def _features(model: Path, dataset: "Dataset", *, cosine: float, on_batch: "Callable[[int], None]") -> "Features":
-    from polytag.data.near_groups import Features
+    from polytag.data.duplicates.groups import Features
     from polytag.errors import UsageError
     from polytag.inference.feature_cache import features_of
     from polytag.inference.predictor import Predictor
     from polytag.models.checkpoint import Checkpoint
 
     if not 0 < cosine <= 1:
-        raise UsageError("a cosine out of range", where="--least-cosine", got=str(cosine), expected="more than 0 and 1 at most")
+        raise UsageError("a cosine out of range", where="--min-cosine", got=str(cosine), expected="more than 0 and 1 at most")
     predictor = Predictor.load(Checkpoint.read(model))
     feature_ND, row_N, _ = features_of(predictor, dataset, on_batch=on_batch)
     return Features(feature_ND=feature_ND, row_N=row_N, cosine=cosine)
 
 
-def _print_alike(console: "Console", found: "DataCheck") -> None:
-    """A line a group of near duplicates and of look-alikes, those in several splits first; nothing where none was looked for."""
+def _print_duplicates(console: "Console", found: "DataCheck") -> None:
+    """One line per group of duplicates, by pixels and by a model, those in several splits first; nothing if none were sought."""
     from rich.text import Text
 
-    from polytag.data.near_groups import across_splits
+    from polytag.data.duplicates.groups import across_splits
 
     near = [
         (group.images, f"{group.bits} bits, detail {group.correlation:.2f}" + (", mirrored" if group.is_mirrored else ""))
@@ -206,12 +204,16 @@ def _print_alike(console: "Console", found: "DataCheck") -> None:
     told = [set(group.images) for group in found.near_duplicates or ()]
     alike = [
         (group.images, f"cosine {group.cosine:.2f}")
-        for group in found.look_alikes or ()
+        for group in found.feature_duplicates or ()
         if not any(set(group.images) <= images for images in told)
     ]
     for heading, looked, groups in (
         ("near duplicates", found.near_duplicates is not None, near),
-        ("look-alikes by the model, beside these" if told else "look-alikes by the model", found.look_alikes is not None, alike),
+        (
+            "near duplicates by the model, beside these" if told else "near duplicates by the model",
+            found.feature_duplicates is not None,
+            alike,
+        ),
     ):
         if not looked:
             continue

@@ -17,8 +17,8 @@ def demo(
 
     from polytag.cli.progress import ConsoleCallback
     from polytag.cli.train import print_result
-    from polytag.data.scenes import write_scenes
-    from polytag.training.recipes import DEMO
+    from polytag.demo.scenes import write_scenes
+    from polytag.runs.recipe import DEMO
     from polytag.training.train import train
 
     console = Console()

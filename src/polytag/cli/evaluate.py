@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytag.cli.leaks import LeaksOption, leaks_of, leaks_to_json, print_leaks
+from polytag.cli.leakage import TrainData, leakage_of, leakage_to_json, print_leakage
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
 from polytag.cli.slices import Columns, ColumnsFile, print_slices, slices_of
@@ -59,7 +59,7 @@ def evaluate(
     ] = None,
     slice: Columns = None,
     columns: ColumnsFile = None,
-    leaks: LeaksOption = None,
+    train_data: TrainData = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every number as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the report page.")] = None,
 ) -> None:
@@ -83,9 +83,9 @@ def evaluate(
     for part in slices:
         print_slices(console, part)
     leaked = None
-    if leaks is not None:
-        leaked = leaks_of(table, leaks, options=options, threshold=chosen, errors=Console(stderr=True))
-        print_leaks(console, *leaked, metrics=metrics, predictions=table)
+    if train_data is not None:
+        leaked = leakage_of(table, train_data, options=options, threshold=chosen, errors=Console(stderr=True))
+        print_leakage(console, *leaked, metrics=metrics, predictions=table)
     if json is not None:
         import json as encoder
 
@@ -95,7 +95,7 @@ def evaluate(
 
             content["slices"] = {part.column: slices_to_json(part) for part in slices}
         if leaked:
-            content["leaks"] = leaks_to_json(*leaked, predictions=table)
+            content["leakage"] = leakage_to_json(*leaked, predictions=table)
         files.write_text(json, encoder.dumps(content, indent=1, allow_nan=False) + "\n")
     if report is not None:
         from polytag.report.page import write_report
@@ -109,13 +109,13 @@ def _thresholds(
 ) -> tuple[float | tuple[float, ...], str]:
     """What decides, and a line that says so where it is not 0.5 or what was typed."""
     from polytag.errors import UsageError
-    from polytag.predictions.thresholds import FILE, read_thresholds, require_fitting, thresholds_beside
+    from polytag.predictions.thresholds import FILE, find_thresholds, read_thresholds, require_fitting
 
     if threshold is not None and file is not None:
         raise UsageError("two kinds of thresholds", got="--threshold and --thresholds", expected="one of them")
     if threshold is not None:
         return threshold, ""
-    found = thresholds_beside(path, table) if file is None else read_thresholds(file, label_set=table.label_set)
+    found = find_thresholds(path, table) if file is None else read_thresholds(file, label_set=table.label_set)
     if found is None:
         return 0.5, ""
     require_fitting(found, table, where=file or path)

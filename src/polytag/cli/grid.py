@@ -31,8 +31,8 @@ def grid(
     from rich.console import Console
 
     from polytag import files
-    from polytag.cli.opening import OpenOptions, open_inspection
     from polytag.errors import UsageError
+    from polytag.inspector.open import OpenOptions, open_inspection
     from polytag.report.grids import draw_grid, file_stem
 
     if len(class_names) > 1 and output is not None and output.suffix.lower() == ".png":

@@ -19,7 +19,7 @@ def inspect(
     split: Annotated[
         str, typer.Option(metavar="val|train", help="Of a run: its validation, or its training images, scored out-of-fold.")
     ] = "val",
-    beside: Annotated[Path | None, typer.Option(metavar="RUN|PREDICTIONS", help="A second run, to compare with.")] = None,
+    compare_with: Annotated[Path | None, typer.Option(metavar="RUN|PREDICTIONS", help="A second run, to compare with.")] = None,
     columns: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="A table by id, with columns to filter by.")] = None,
     host: Annotated[str, typer.Option(help="Other than 127.0.0.1 only with --token.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(show_default="the first free one from 8421 on", help="0: any that is free.")] = None,
@@ -30,19 +30,21 @@ def inspect(
 ) -> None:
     """Serve pages over a run: ranked images of every class, errors, heat maps, label review, predictions on other images.
 
-    They answer on this machine alone, until Ctrl-C. Looking changes nothing of the run; a review is kept beside it.
+    They answer on this machine alone, until Ctrl-C. InspectorService changes nothing of the run; a review is kept beside it.
     """
     from rich.console import Console
 
-    from polytag.cli.opening import OpenOptions, open_inspection
     from polytag.errors import UsageError
-    from polytag.inspector.memory import return_freed_memory
-    from polytag.inspector.server import address_rules, serve
+    from polytag.inspector.open import OpenOptions, open_inspection
+    from polytag.inspector.web.memory import return_freed_memory
+    from polytag.inspector.web.server import address_rules, serve
 
     if split not in ("val", "train"):
         raise UsageError("unknown split", where="--split", got=repr(split), expected="val or train")
     address_rules(host, token)  # told before anything is read
-    asked = OpenOptions(split=split, beside=beside, image_dirs=options.image_dirs, truth=truth, scale=scale, columns=columns)
+    asked = OpenOptions(
+        split=split, compare_with=compare_with, image_dirs=options.image_dirs, truth=truth, scale=scale, columns=columns
+    )
     errors = Console(stderr=True)
     return_freed_memory()
     inspection = open_inspection(run, asked, options=options, errors=errors)

@@ -11,8 +11,8 @@ import typer
 
 from polytag.cli import labels_export
 from polytag.cli.reading import reads_annotations
-from polytag.cli.runs import PREDICTIONS
 from polytag.cli.scores import Scale, Truth
+from polytag.runs.model import PREDICTIONS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,10 +37,10 @@ def issues(
     split: Annotated[
         str, typer.Option(metavar="val|train", help="Of a run: its validation, or its training images, scored out-of-fold.")
     ] = "val",
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write estimates and suspects as JSON.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the suspects, a line each.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write estimates and label issues as JSON.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the label issues, a line each.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with the images.")] = None,
-    cleanlab: Annotated[bool, typer.Option("--cleanlab", help="Say which suspects cleanlab finds too.")] = False,
+    cleanlab: Annotated[bool, typer.Option("--cleanlab", help="Say which label issues cleanlab finds too.")] = False,
     truth: Truth = None,
     scale: Scale = None,
 ) -> None:
@@ -70,7 +70,7 @@ def issues(
 
 
 def print_label_issues(console: "Console", found: "LabelIssues", *, seconded: "set[tuple[str, int]] | None" = None) -> None:
-    """A line a class with its estimates, the most suspect labels of all, and the unknown ones that are probably present."""
+    """A line a class with its estimates, the most suspicious labels of all, and the unknown ones that are probably present."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -95,7 +95,7 @@ def print_label_issues(console: "Console", found: "LabelIssues", *, seconded: "s
         highlight=False,
         markup=False,
     )
-    for heading, listed in (("Most suspect", found.issues), ("Unknown, and probably present", found.fill_ins)):
+    for heading, listed in (("Most suspicious", found.issues), ("Unknown, and probably present", found.fill_ins)):
         if not listed:
             continue
         table = Table(box=None, pad_edge=False, header_style="bold", title=f"\n{heading}", title_justify="left")
@@ -114,7 +114,7 @@ def print_label_issues(console: "Console", found: "LabelIssues", *, seconded: "s
 
 
 def label_issues_to_csv(found: "LabelIssues") -> str:
-    """class, given, probability, is_counted, id, image_path: the suspects of all classes, then the labels to fill in."""
+    """class, given, probability, is_counted, id, image_path: the label issues of all classes, then the labels to fill in."""
     from polytag.metrics.label_issues import MEANINGS
 
     text = io.StringIO()

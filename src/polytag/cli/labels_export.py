@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from polytag.contracts import Dataset
     from polytag.data.corrections import Change
     from polytag.data.load import ReadOptions
-    from polytag.inspector.review import Decision
+    from polytag.inspector.review.store import Decision
 
 CHANGES_COLUMNS = ("split", "image", "class", "before", "after", "reviewer", "note", "time")
 
@@ -130,7 +130,7 @@ def _number(number: int, noun: str) -> str:
 def _decisions(run: Path) -> "list[Decision]":
     """What is decided of every label, in all splits; raises RunError where nothing is."""
     from polytag.errors import RunError
-    from polytag.inspector.review import open_review, review_file_of
+    from polytag.inspector.review.store import open_review, review_file_of
 
     if not run.exists():
         raise RunError("there is nothing here to export", where=str(run), expected="a run folder, or a predictions file")
@@ -159,7 +159,7 @@ def _reviewed_data(run: Path, *, data: Path | None, options: "ReadOptions", name
     from polytag.data.load import ReadOptions, load_dataset
     from polytag.data.splits import with_validation_split
     from polytag.errors import RunError, UsageError
-    from polytag.training.run_folder import RunFolder, read_args
+    from polytag.runs.folder import RunFolder, read_args
 
     if run.is_dir():
         if not (run / "args.yaml").is_file():

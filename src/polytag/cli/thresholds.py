@@ -40,10 +40,10 @@ def thresholds(
     """
     from rich.console import Console
 
-    from polytag.cli.runs import PREDICTIONS, of_this_model, open_run
     from polytag.errors import UsageError
     from polytag.metrics.operating_points import Goal, choose_thresholds
     from polytag.predictions.thresholds import FILE, write_thresholds
+    from polytag.runs.model import PREDICTIONS, of_this_model, open_run
 
     chosen_goal = Goal.parse(goal)
     found = open_run(run)

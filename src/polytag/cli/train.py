@@ -62,9 +62,9 @@ def train(
     from rich.console import Console
 
     from polytag.cli.progress import ConsoleCallback
+    from polytag.runs.recipe import recipe_named
     from polytag.training import train as training
     from polytag.training.loop import Interrupted
-    from polytag.training.recipes import recipe_named
 
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # of the processes that torchrun starts, the first one speaks
     changes: dict[str, Any] = {

@@ -13,9 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
-from polytag.data.images import read_image
-from polytag.data.near_duplicates import small_copy
-from polytag.data.near_groups import Features, Image, LookAlikes, NearGroup, across_splits, look_alikes, near_groups
+from polytag.data.duplicates.groups import (
+    DuplicateGroup,
+    FeatureDuplicateGroup,
+    Features,
+    ListedImage,
+    across_splits,
+    duplicate_groups,
+    feature_duplicates,
+)
+from polytag.data.duplicates.near_duplicates import small_copy
+from polytag.data.images.read import read_image
 from polytag.data.splits import with_validation_split
 from polytag.errors import DataError, ImageError, UsageError
 
@@ -26,7 +34,7 @@ _NUM_NAMED = 5  # names shown in a sentence; the lists hold them all
 class UnreadableImage:
     """An image that training would skip, and why."""
 
-    image: Image
+    image: ListedImage
     reason: str
 
 
@@ -46,7 +54,7 @@ class DataCheck:
     in_two_splits         groups of rows that are one image in more than one split: the same content, or unread the same id
     near_duplicates       groups of different files that show one image; None where they were not looked for
     num_flat              distinct files too plain to be compared so (blank pages); None where they were not looked for
-    look_alikes           groups that a model takes for much the same; None without a model
+    feature_duplicates           groups that a model takes for much the same; None without a model
     problems              sentences; any of them stops training
     warnings              sentences; training goes on
     """
@@ -61,13 +69,13 @@ class DataCheck:
     labels_per_image: Mapping[int, int]
     images_were_read: bool
     unreadable: tuple[UnreadableImage, ...]
-    duplicates: tuple[tuple[Image, ...], ...]
-    in_two_splits: tuple[tuple[Image, ...], ...]
+    duplicates: tuple[tuple[ListedImage, ...], ...]
+    in_two_splits: tuple[tuple[ListedImage, ...], ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
-    near_duplicates: tuple[NearGroup, ...] | None = None
+    near_duplicates: tuple[DuplicateGroup, ...] | None = None
     num_flat: int | None = None
-    look_alikes: tuple[LookAlikes, ...] | None = None
+    feature_duplicates: tuple[FeatureDuplicateGroup, ...] | None = None
 
     @property
     def can_train(self) -> bool:
@@ -122,7 +130,9 @@ class DataCheck:
             "in_two_splits": [[image.to_json() for image in group] for group in self.in_two_splits],
             "near_duplicates": None if self.near_duplicates is None else [group.to_json() for group in self.near_duplicates],
             "num_flat": self.num_flat,
-            "look_alikes": None if self.look_alikes is None else [group.to_json() for group in self.look_alikes],
+            "feature_duplicates": None
+            if self.feature_duplicates is None
+            else [group.to_json() for group in self.feature_duplicates],
         }
 
 
@@ -138,8 +148,8 @@ def check(
     """Count the labels, decode and compare every image, and say whether training can start.
 
     `read_images=False` only looks whether the files exist. `near` also looks for near duplicates, in images that are read;
-    `features` for look-alikes. `num_threads` 0 means one a core. `on_image` is called once for each distinct file that was read,
-    in order. Raises UsageError for `near` without reading; what is wrong with the data is in the answer.
+    `features` for near duplicates by a model. `num_threads` 0 means one per core. `on_image` is called once for each distinct file
+    that was read, in order. Raises UsageError for `near` without reading; what is wrong with the data is in the answer.
     """
     if near and not read_images:
         raise UsageError("near duplicates are found by reading the images", got="near, and images that are not read")
@@ -149,7 +159,7 @@ def check(
     read = _read_all(dataset.paths, reader=reader, num_threads=num_threads, on_image=on_image)
     content_N = [read[path] for path in dataset.paths]
     images = [
-        Image(id=name, split=split, path=str(path))
+        ListedImage(id=name, split=split, path=str(path))
         for name, split, path in zip(dataset.ids, dataset.split_N, dataset.paths, strict=True)
     ]
     # Two splits may use one id for two images; the id tells only where the content is not known.
@@ -158,7 +168,7 @@ def check(
     duplicates = [rows for rows in same_image if content_N[rows[0]].sha256 and len({dataset.paths[row] for row in rows}) > 1]
     key_N = [content.sha256 or str(path) for content, path in zip(content_N, dataset.paths, strict=True)]
     copies = {key: content.copy for key, content in zip(key_N, content_N, strict=True) if content.copy}
-    near_found, num_flat = near_groups(images, content_N=key_N, copies=copies) if near else (None, None)
+    near_found, num_flat = duplicate_groups(images, content_N=key_N, copies=copies) if near else (None, None)
     present_SC, absent_SC, unknown_SC = (
         np.array([(target_NC[rows] == value).sum(axis=0) for rows in rows_S], dtype=np.int64).reshape(
             len(splits), len(dataset.label_set)
@@ -192,7 +202,7 @@ def check(
         warnings=tuple(warnings),
         near_duplicates=near_found,
         num_flat=num_flat,
-        look_alikes=look_alikes(images, content_N=key_N, features=features) if features else None,
+        feature_duplicates=feature_duplicates(images, content_N=key_N, features=features) if features else None,
     )
 
 
@@ -308,7 +318,7 @@ def _image_warnings(
         yield f"{_number(len(unlike), 'of them has', 'of them have')} labels that contradict each other: {_some(unlike)}"
 
 
-def _near_warnings(groups: Sequence[NearGroup], num_flat: int) -> Iterator[str]:
+def _near_warnings(groups: Sequence[DuplicateGroup], num_flat: int) -> Iterator[str]:
     for several, place in (
         (True, "in more than one split in another version, so validation is too kind"),
         (False, "there in several versions"),

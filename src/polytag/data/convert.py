@@ -11,8 +11,8 @@ import numpy as np
 
 from polytag import files
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
-from polytag.data.listing import is_image
-from polytag.data.rows import OWN_COLUMNS
+from polytag.data.formats.listing import is_image
+from polytag.data.formats.rows import OWN_COLUMNS
 from polytag.errors import DataError, RunError, UsageError
 
 TARGETS = ("voc", "csv", "parquet")

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from polytag.contracts import Dataset
-from polytag.data.coco import is_coco, read_coco
-from polytag.data.folders import is_folder, is_imagefolder, read_folder, read_imagefolder
-from polytag.data.listing import TREATMENTS, child_names
-from polytag.data.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
-from polytag.data.tables import Columns, find_tables, read_tables, table_file
-from polytag.data.voc import is_voc, read_voc
-from polytag.data.yolo import is_yolo, read_yolo
+from polytag.data.formats.coco import is_coco, read_coco
+from polytag.data.formats.folders import is_folder, is_imagefolder, read_folder, read_imagefolder
+from polytag.data.formats.listing import TREATMENTS, child_names
+from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
+from polytag.data.formats.tables import Columns, find_tables, read_tables, table_file
+from polytag.data.formats.voc import is_voc, read_voc
+from polytag.data.formats.yolo import is_yolo, read_yolo
 from polytag.errors import DataError, UsageError
 
 FORMATS = ("voc", "coco", "yolo", "csv", "parquet", "folder", "imagefolder")

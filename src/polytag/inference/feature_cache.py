@@ -21,7 +21,7 @@ from torch import nn
 from polytag.contracts import Dataset, Preprocessing
 from polytag.data.cache.image_cache import images_key
 from polytag.data.cache.store import FEATURES, make_room, store_folder
-from polytag.data.images import read_image
+from polytag.data.images.read import read_image
 from polytag.errors import ImageError
 from polytag.inference.predictor import Extracted, Predictor, extract_features
 from polytag.models.backbone import head_parameters

@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 
 from polytag.contracts import Dataset
-from polytag.data.augment import views
 from polytag.data.cache.store import FEATURES, make_room
+from polytag.data.images.augment import views
 from polytag.errors import DataError
 from polytag.files import write_bytes
 from polytag.inference.predictor import Predictor, apply, extract_features

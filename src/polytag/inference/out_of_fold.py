@@ -11,8 +11,8 @@ from polytag.inference.feature_cache import features_of
 from polytag.inference.predictor import Predictor
 from polytag.inference.probe import fit_probe
 from polytag.models.checkpoint import Checkpoint
-from polytag.training.recipes import Recipe
-from polytag.training.run_folder import open_run_folder, read_args
+from polytag.runs.folder import open_run_folder, read_args
+from polytag.runs.recipe import Recipe
 
 
 def out_of_fold(

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from polytag.calibration import calibrated
 from polytag.contracts import Dataset, Predictions, Preprocessing
-from polytag.data.augment import views
-from polytag.data.batches import Batch, batches_of
-from polytag.data.images import read_image
+from polytag.data.images.augment import views
+from polytag.data.images.batches import Batch, batches_of
+from polytag.data.images.read import read_image
 from polytag.errors import ImageError
 from polytag.inference.parallel import in_parallel
 from polytag.models.checkpoint import Checkpoint

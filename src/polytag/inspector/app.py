@@ -14,16 +14,16 @@ from starlette.exceptions import HTTPException
 from polytag.data.cache.store import store_folder
 from polytag.errors import UsageError
 from polytag.files import cache_folder
-from polytag.inspector.charts import bundle
+from polytag.inspector.browse.charts import bundle
+from polytag.inspector.browse.pages import ProblemPage, page_routes, rendered
+from polytag.inspector.browse.routes import service_routes
+from polytag.inspector.browse.service import InspectorService, NotThere
+from polytag.inspector.browse.thumbnails import Thumbnails
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.looking import Looking, NotThere
-from polytag.inspector.model_desk import ModelDesk
-from polytag.inspector.model_routes import model_routes
-from polytag.inspector.pages import ProblemPage, page_routes, rendered
-from polytag.inspector.review import ReviewStore
-from polytag.inspector.review_routes import review_routes
-from polytag.inspector.routes import looking_routes
-from polytag.inspector.thumbnails import Thumbnails
+from polytag.inspector.model.routes import model_routes
+from polytag.inspector.model.worker import ModelWorker
+from polytag.inspector.review.routes import review_routes
+from polytag.inspector.review.store import ReviewStore
 
 _FOR_PROGRAMS = ("/api/", "/thumbnails/", "/images/", "/data/", "/static/")
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -32,16 +32,16 @@ _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=ut
 def create_app(inspection: Inspection) -> FastAPI:
     """The application; whoever serves it puts the guard around it (`guard.py`)."""
     store = ReviewStore.open(inspection.review_file)
-    looking = Looking(inspection, store)
+    service = InspectorService(inspection, store)
     thumbnails = Thumbnails(cache_folder() / "thumbnails")
-    desk = None if inspection.checkpoint is None else ModelDesk(inspection, store_folder())
+    worker = None if inspection.checkpoint is None else ModelWorker(inspection, store_folder())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
-        if desk is not None:
-            desk.close()
-        looking.judging.close()
+        if worker is not None:
+            worker.close()
+        service.evaluation.close()
         store.close()
 
     app = FastAPI(
@@ -52,10 +52,10 @@ def create_app(inspection: Inspection) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.include_router(page_routes(looking, warm_up=desk.warm_up if desk is not None else lambda: None))
-    app.include_router(looking_routes(looking, thumbnails))
+    app.include_router(page_routes(service, warm_up=worker.warm_up if worker is not None else lambda: None))
+    app.include_router(service_routes(service, thumbnails))
     app.include_router(review_routes(inspection, store))
-    app.include_router(model_routes(inspection, desk))
+    app.include_router(model_routes(inspection, worker))
 
     @app.get("/static/{name}", include_in_schema=False)
     def static(name: str, request: Request) -> Response:
@@ -64,7 +64,7 @@ def create_app(inspection: Inspection) -> FastAPI:
     def refused(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
         if request.url.path.startswith(_FOR_PROGRAMS):
             return JSONResponse({"detail": detail}, status_code=status, headers=headers)
-        return rendered(ProblemPage(run=looking.run(), status=status, detail=detail), status=status)
+        return rendered(ProblemPage(run=service.run(), status=status, detail=detail), status=status)
 
     @app.exception_handler(NotThere)
     def not_there(request: Request, error: NotThere) -> Response:

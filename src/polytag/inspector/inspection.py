@@ -18,7 +18,7 @@ from polytag.metrics.slices import Value
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Beside:
+class ComparedRun:
     """A second run, to compare with.
 
     name          for people
@@ -43,7 +43,7 @@ class Inspection:
     split           which part of the data set the images are: "val", "train", or "" where that is not known
     history         rows of results.csv; () where there are none
     facts           shown as they are: recipe, backbone, date
-    beside          a second run, or None
+    compared        a second run, or None
     checkpoint      the folder of the model, or None: then nothing can be predicted anew
     data            the labelled data set with all its splits, or None: where neighbours and boxes come from
     data_path, data_options   the annotations themselves, or None, and how they are read
@@ -58,7 +58,7 @@ class Inspection:
     split: str = ""
     history: Sequence[Mapping[str, float]] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
-    beside: Beside | None = None
+    compared: ComparedRun | None = None
     checkpoint: Path | None = None
     data: Dataset | None = None
     data_path: Path | None = None
@@ -67,7 +67,7 @@ class Inspection:
 
     def __post_init__(self):
         assert self.threshold_C.shape == (len(self.predictions.label_set),)
-        assert self.beside is None or len(self.beside.row_N) == len(self.predictions)
+        assert self.compared is None or len(self.compared.row_N) == len(self.predictions)
         assert all(len(values) == len(self.predictions) for values in self.column_N.values())
 
     @cached_property
@@ -83,7 +83,7 @@ class Inspection:
         return digest.hexdigest()[:16]
 
 
-def beside(name: str, second: Predictions, *, first: Predictions) -> Beside:
+def compared(name: str, second: Predictions, *, first: Predictions) -> ComparedRun:
     """A second run brought onto the classes of the first; raises PredictionsError where it lacks one, or shares no image."""
     missing = [each for each in first.label_set if each not in set(second.label_set)]
     if missing:
@@ -114,4 +114,4 @@ def beside(name: str, second: Predictions, *, first: Predictions) -> Beside:
     )
     row_N = np.full(len(first), -1)
     row_N[shared] = np.arange(len(shared))
-    return Beside(name=name, predictions=taken, row_N=row_N)
+    return ComparedRun(name=name, predictions=taken, row_N=row_N)

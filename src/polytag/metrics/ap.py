@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from polytag.metrics.crowds import near_positives
+from polytag.metrics.near_positives import near_positives
 
 _SMALL = 20_000  # decisions: below this, starting threads takes longer than sorting
 _GROUP = 4_000_000  # decisions of neighbouring classes that a core takes at a time: 20 MB of scores and targets

@@ -5,7 +5,6 @@ better. Everything is defined in docs/reference/metrics.md, section Comparing ru
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -14,107 +13,13 @@ from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import average_precision, mean_over_defined
 from polytag.metrics.bootstrap import intervals_of, replicate_ap, weights_of
-from polytag.metrics.changes import Changes, changes_of
-from polytag.metrics.comparison_text import Line, comparison_lines, comparison_to_json
+from polytag.metrics.changes import changes_of
+from polytag.metrics.comparison import Comparison, Difference, MeanDifference
 from polytag.metrics.pairing import pair
 from polytag.metrics.significance import holm, swap_test
 from polytag.metrics.values import Mean
 
 _WORK = 120_000_000  # labels times permutations that take about a second
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeanDifference:
-    """The difference in mAP of two runs, `second` minus `first`, which are positions in `Comparison.names`.
-
-    low, high  95% paired bootstrap interval
-    p          two-sided, of the paired permutation test
-    p_holm     the same, corrected for looking at all pairs of the comparison's runs
-    count      classes with a positive
-    """
-
-    first: int
-    second: int
-    value: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-    count: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0."""
-        return self.low > 0 or self.high < 0
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Difference:
-    """A later run minus the first: in mAP, and class by class. NaN for a class without a positive.
-
-    ap_C, low_C, high_C   difference in average precision, and its 95% paired bootstrap interval
-    p_C, p_holm_C         two-sided, of the paired permutation test; and corrected for looking at all classes
-    changes               per class, the images that are right in one and wrong in the other; empty where a run has ranks only
-    """
-
-    mean: MeanDifference
-    ap_C: np.ndarray
-    low_C: np.ndarray
-    high_C: np.ndarray
-    p_C: np.ndarray
-    p_holm_C: np.ndarray
-    changes: tuple[Changes, ...]
-
-    @property
-    def excludes_zero_C(self) -> np.ndarray:
-        """Whether the interval of each class lies on one side of 0."""
-        return (self.low_C > 0) | (self.high_C < 0)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison:
-    """R runs on the same N images and C classes; prints as a table.
-
-    names                    R names; the first is what the others are compared with
-    sources, checkpoint_ids  R; as the tables have them
-    support_C                positives; num_negative_C negatives; num_unknown_C labels that count nowhere
-    threshold_RC             probability above which a class counts as predicted, for `Difference.changes`
-    ap_RC, mean_aps          average precision of each run, and its mAP with interval
-    differences              R - 1: each later run minus the first
-    pairs                    the difference in mAP of every pair, later minus earlier
-    num_images_left_out, classes_left_out, num_labels_left_out   see `polytag.metrics.pairing.Paired`
-    """
-
-    names: tuple[str, ...]
-    sources: tuple[str, ...]
-    checkpoint_ids: tuple[str, ...]
-    label_set: LabelSet
-    num_images: int
-    support_C: np.ndarray
-    num_negative_C: np.ndarray
-    num_unknown_C: np.ndarray
-    threshold_RC: np.ndarray
-    ap_RC: np.ndarray
-    mean_aps: tuple[Mean, ...]
-    differences: tuple[Difference, ...]
-    pairs: tuple[MeanDifference, ...]
-    num_replicates: int
-    num_permutations: int
-    seed: int
-    num_images_left_out: tuple[int, ...]
-    classes_left_out: tuple[tuple[str, ...], ...]
-    num_labels_left_out: int
-
-    def lines(self) -> list[Line]:
-        """The tables line by line, each with what it is: a heading, a row or a note."""
-        return comparison_lines(self)
-
-    def __str__(self) -> str:
-        return "\n".join(line.text for line in self.lines())
-
-    def to_json(self) -> dict[str, object]:
-        """What `polytag compare --json` writes: plain values, NaN as None."""
-        return comparison_to_json(self)
 
 
 def compare(

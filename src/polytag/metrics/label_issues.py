@@ -4,7 +4,7 @@ Shapes: N images, C classes. Each class is a binary problem of its own. Scores m
 these labels: validation, or out-of-fold.
 
 A probability here is the model's, mended by Platt's map that was fitted on other images (`metrics/calibration.py`). Suspects are
-ranked by it alone: the lower the probability of the given label, the more suspect (self-confidence; with two answers the
+ranked by it alone: the lower the probability of the given label, the more suspicious (self-confidence; with two answers the
 normalised margin has the same order). How many labels are wrong is estimated by confident learning: Northcutt, Jiang, Chuang 2021,
 "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 1373, equations 1 to 3, arXiv:1911.00068.
 """
@@ -52,14 +52,14 @@ class LabelIssue:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassLabelIssues:
-    """One class: how many labels there are, how many of them are estimated to be wrong, and which are suspect.
+    """One class: how many labels there are, how many of them are estimated to be wrong, and which are suspicious.
 
     num_present, num_absent, num_unknown   labels given
     wrong_present     estimated number of images labelled with the class that lack it; NaN where it cannot be told
     wrong_absent      estimated number of images labelled without the class that have it; NaN where it cannot be told
     num_fill_in       unknown labels that are more likely present than not
     reason            why there is no estimate, or ""
-    present, absent   suspects among the images labelled with and without the class, most suspect first
+    present, absent   label issues among the images labelled with and without the class, most suspicious first
     unknown           unknown labels that are probably present, most probable first
     """
 
@@ -77,7 +77,7 @@ class ClassLabelIssues:
 
     @property
     def issues(self) -> tuple[LabelIssue, ...]:
-        """Those of a given label, the most suspect of both kinds first."""
+        """Those of a given label, the most suspicious of both kinds first."""
         return merged((*self.present, *self.absent))
 
 
@@ -93,7 +93,7 @@ class LabelIssues:
 
     @property
     def issues(self) -> tuple[LabelIssue, ...]:
-        """Of all classes together, the most suspect first; unknown labels are not among them."""
+        """Of all classes together, the most suspicious first; unknown labels are not among them."""
         return merged([issue for part in self.classes for issue in (*part.present, *part.absent)])
 
     @property
@@ -177,7 +177,7 @@ def confident_joint(target_N: np.ndarray, probability_N: np.ndarray) -> Confiden
 
 
 def merged(issues: Sequence[LabelIssue]) -> tuple[LabelIssue, ...]:
-    """Most suspect first; equal ones by class and id."""
+    """Most suspicious first; equal ones by class and id."""
     return tuple(sorted(issues, key=lambda each: (each.belief, each.class_name, each.id)))
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import PRESENT, Predictions
-from polytag.data.images import read_size
-from polytag.data.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES, Table, read_table
-from polytag.data.tables import first_of, id_column
+from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES, Table, read_table
+from polytag.data.formats.tables import first_of, id_column
+from polytag.data.images.read import read_size
 from polytag.errors import ImageError, PredictionsError, UsageError
 from polytag.predictions.external_columns import ID_COLUMNS
 from polytag.predictions.joining import nearest

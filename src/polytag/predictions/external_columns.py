@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from polytag.data.formats.tables import IMAGE_COLUMNS, LABELS_COLUMNS, PASSED_OVER, SPLIT_COLUMNS, first_of, id_column
 from polytag.data.load import ReadOptions
-from polytag.data.tables import IMAGE_COLUMNS, LABELS_COLUMNS, PASSED_OVER, SPLIT_COLUMNS, first_of, id_column
 from polytag.errors import PredictionsError
 from polytag.predictions.joining import nearest, two_sides
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polytag.contracts import UNKNOWN
-from polytag.data.listing import read_text
+from polytag.data.formats.listing import read_text
+from polytag.data.formats.rows import Table, delimiter_of, named_index, read_table
+from polytag.data.formats.tables import first_of, label_lists, target_column
 from polytag.data.load import ReadOptions
-from polytag.data.rows import Table, delimiter_of, named_index, read_table
-from polytag.data.tables import first_of, label_lists, target_column
 from polytag.errors import PredictionsError
 from polytag.predictions.external_columns import (
     ID_COLUMNS,

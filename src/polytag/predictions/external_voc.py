@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polytag.data.listing import child_names, read_text
+from polytag.data.formats.listing import child_names, read_text
 from polytag.errors import PredictionsError
 from polytag.predictions.raw_scores import RawScores
 

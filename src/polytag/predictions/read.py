@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polytag.contracts import Dataset, Predictions
+from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
 from polytag.data.load import ReadOptions, load_labels
-from polytag.data.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
 from polytag.errors import PredictionsError, UsageError
 from polytag.predictions.external_arrays import read_npz_scores, read_torch_scores
 from polytag.predictions.external_tables import read_csv_scores, read_jsonl_scores, read_parquet_scores

@@ -114,7 +114,7 @@ def require_fitting(thresholds: ThresholdsFile, predictions: Predictions, *, whe
         )
 
 
-def thresholds_beside(path: Path, predictions: Predictions) -> ThresholdsFile | None:
+def find_thresholds(path: Path, predictions: Predictions) -> ThresholdsFile | None:
     """Those of the run folder that a predictions file lies in; None unless they are for this model under this calibration."""
     beside = path.parent / FILE
     if not predictions.checkpoint_id or not beside.is_file():

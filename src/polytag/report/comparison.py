@@ -11,8 +11,17 @@ from markupsafe import Markup
 
 from polytag import files
 from polytag.metrics.changes import Changes
-from polytag.metrics.compare import Comparison, Difference, MeanDifference
-from polytag.metrics.comparison_text import classes_by_difference, comparison_notes, mark, p_text, shortened, signed
+from polytag.metrics.comparison import (
+    Comparison,
+    Difference,
+    MeanDifference,
+    classes_by_difference,
+    comparison_notes,
+    mark,
+    p_text,
+    shortened,
+    signed,
+)
 from polytag.report.ranking import MAX_CLASSES_IN_DETAIL
 from polytag.report.rendering import environment_of
 from polytag.report.thumbnails import pack_sheets

@@ -1,4 +1,4 @@
-"""LabelIssue labels as one HTML file: how many look wrong in each class, and the images, most suspect first."""
+"""Label issues as one HTML file: how many look wrong in each class, and the images, most suspicious first."""
 
 import base64
 import math
@@ -26,7 +26,7 @@ class View:
 
     @property
     def groups(self) -> tuple[tuple[str, tuple[LabelIssue, ...], float], ...]:
-        """(kind, suspects, estimated number) of the kinds that have a suspect; the estimate of unknown labels is their count."""
+        """(kind, issues, estimated number) of the kinds that have a label issue; the estimate of unknown labels is their count."""
         part = self.part
         kinds = (
             ("present", part.present, part.wrong_present),
@@ -37,10 +37,10 @@ class View:
 
 
 def write_label_issues(path: Path | str, found: LabelIssues, *, title: str) -> Path:
-    """Write the page of suspect labels; returns `path`.
+    """Write the page of label issues; returns `path`.
 
     Every listed image is embedded as a thumbnail of 96 pixels, or of 64 where there are more than 2,500, each image once. With
-    more than 100 classes, images are shown of the 100 with the most suspect label; the table holds all. An image that cannot be
+    more than 100 classes, images are shown of the 100 with the most suspicious label; the table holds all. An image that cannot be
     read is a grey tile with its id. The same input gives the same bytes.
 
     Raises RunError where the file cannot be written.
@@ -84,10 +84,10 @@ def write_label_issues(path: Path | str, found: LabelIssues, *, title: str) -> P
 
 
 def _most_wrong_first(part: ClassLabelIssues) -> tuple[float, float]:
-    """Classes with an estimate by how many labels look wrong, then the others by their most suspect label."""
+    """Classes with an estimate by how many labels look wrong, then the others by their most suspicious label."""
     wrong = part.wrong_present + part.wrong_absent
-    most_suspect = min((each.belief for each in part.issues), default=math.inf)
-    return (math.inf if math.isnan(wrong) else -wrong, most_suspect)
+    most_suspicious = min((each.belief for each in part.issues), default=math.inf)
+    return (math.inf if math.isnan(wrong) else -wrong, most_suspicious)
 
 
 def _total(values: list[float]) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from polytag.data.images import read_image
+from polytag.data.images.read import read_image
 from polytag.errors import ImageError
 
 _SHEET_SIDE = 10  # thumbnails along a side of a sheet

@@ -9,9 +9,10 @@ import torch
 
 from polytag.contracts import Dataset
 from polytag.models.checkpoint import save_checkpoint
+from polytag.runs.folder import RunFolder, write_results
+from polytag.runs.recipe import Recipe
 from polytag.training.loop import CheckpointHooks
-from polytag.training.recipes import Recipe
-from polytag.training.run_folder import RunFolder, write_results
+from polytag.training.preprocessing import preprocessing_of
 from polytag.training.state import State, save_state
 
 _SHARE_OF_TIME = 0.05
@@ -76,7 +77,7 @@ def _save_model(
         tensors=tensors,
         backbone=recipe.backbone,
         backbone_args=recipe.backbone_args,
-        preprocessing=recipe.preprocessing,
+        preprocessing=preprocessing_of(recipe),
         label_set=dataset.label_set,
         thresholds=(0.5,) * len(dataset.label_set),
         facts=facts,
@@ -96,7 +97,7 @@ A multi-label image classifier made by polytag: one sigmoid per class.
 | checkpoint | `{checkpoint_id}` |
 | recipe | {recipe.name}, epoch {facts["epoch"]} |
 | starting weights | {recipe.weights} |
-| input | {recipe.preprocessing.image_size_px} px, {recipe.fit} |
+| input | {preprocessing_of(recipe).image_size_px} px, {recipe.fit} |
 | data | {counts["train"]} training and {counts["val"]} validation images, fingerprint `{dataset.fingerprint}` |
 | validation mAP | {facts["val_map"]} (unweighted mean over the classes that have a positive) |
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polytag.data.augment import LUMA, Augmentation, Choices
+from polytag.data.images.augment import LUMA, Augmentation, Choices
 
 NUM_PARAMETERS = 15
 _BOX, _ANGLE, _COLOUR, _FLIP, _ERASE, _SIZE = slice(0, 4), 4, slice(5, 8), 8, slice(9, 13), slice(13, 15)

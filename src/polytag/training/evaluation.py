@@ -14,9 +14,9 @@ from polytag.metrics.values import Metrics
 from polytag.models.checkpoint import Checkpoint
 from polytag.predictions.table import write_predictions
 from polytag.predictions.thresholds import write_thresholds
+from polytag.runs.folder import Row, RunFolder
+from polytag.runs.recipe import Recipe
 from polytag.training.loop import Callback, validate
-from polytag.training.recipes import Recipe
-from polytag.training.run_folder import Row, RunFolder
 
 
 def evaluate_best(

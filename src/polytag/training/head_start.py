@@ -10,9 +10,10 @@ from polytag.inference.feature_cache import FeatureCache
 from polytag.inference.predictor import Extracted, extract_features
 from polytag.inference.probe import fit_probe, install_probe
 from polytag.models.device import Arithmetic
+from polytag.runs.recipe import Recipe
 from polytag.training.image_sources import ImageSources
 from polytag.training.loop import Callback
-from polytag.training.recipes import Recipe
+from polytag.training.preprocessing import preprocessing_of
 from polytag.training.state import State
 
 
@@ -38,7 +39,7 @@ class HeadStart:
                 train_set.paths,
                 backbone=recipe.backbone,
                 backbone_args=recipe.backbone_args,
-                preprocessing=recipe.preprocessing,
+                preprocessing=preprocessing_of(recipe),
                 arithmetic=arithmetic,
             )
         return cls(model=model, train_set=train_set, recipe=recipe, arithmetic=arithmetic, cache=cache)
@@ -57,7 +58,7 @@ class HeadStart:
             return extract_features(
                 self.model,
                 self.train_set,
-                preprocessing=self.recipe.preprocessing,
+                preprocessing=preprocessing_of(self.recipe),
                 arithmetic=self.arithmetic,
                 source=sources.train_views,
                 on_batch=callback.progress,

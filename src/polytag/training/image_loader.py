@@ -13,12 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from polytag.data.augment import AUGMENTATIONS, augmentation, augmented, single_view, training_source, views
-from polytag.data.batches import batches_of_chunks
+from polytag.data.images.augment import AUGMENTATIONS, augmentation, augmented, single_view, training_source, views
+from polytag.data.images.batches import batches_of_chunks
 from polytag.errors import ImageError
 from polytag.inference.predictor import to_input
 from polytag.models.device import num_cores
-from polytag.training.recipes import Recipe
+from polytag.runs.recipe import Recipe
+from polytag.training.preprocessing import preprocessing_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +56,7 @@ class FileImageLoader:
 
     def batches(self, chunks: Sequence[np.ndarray], *, epoch: int) -> Iterator[ImageLoaderBatch]:
         """As ImageLoader says."""
-        recipe, preprocessing = self.recipe, self.recipe.preprocessing
+        recipe, preprocessing = self.recipe, preprocessing_of(self.recipe)
         preset = augmentation(recipe.augment)
 
         def read(row: int) -> np.ndarray:
@@ -73,11 +74,11 @@ class FileImageLoader:
 
     def pixels(self, *inputs: Tensor) -> Tensor:
         """As ImageLoader says; the one input is uint8 n x S x S x 3."""
-        return to_input(inputs[0], self.recipe.preprocessing, self.device)
+        return to_input(inputs[0], preprocessing_of(self.recipe), self.device)
 
 
 def training_pixels(recipe: Recipe, image: Image.Image) -> np.ndarray:
     """uint8 1 x H x W x 3: what is kept of an upright image between epochs, from which every augmentation can be made."""
     if augmentation(recipe.augment) == AUGMENTATIONS["none"]:
-        return views(image, single_view(recipe.preprocessing))
-    return np.asarray(training_source(image, recipe.preprocessing))[None]
+        return views(image, single_view(preprocessing_of(recipe)))
+    return np.asarray(training_source(image, preprocessing_of(recipe)))[None]

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 
 from polytag.contracts import Dataset, Preprocessing
-from polytag.data.augment import AUGMENTATIONS, augmentation, single_view, views
 from polytag.data.cache.image_cache import ImageCache, expected_bytes
 from polytag.data.cache.store import make_room
-from polytag.data.images import read_image
+from polytag.data.images.augment import AUGMENTATIONS, augmentation, single_view, views
+from polytag.data.images.read import read_image
 from polytag.inference.predictor import Source, from_files, from_reader
 from polytag.models.device import Arithmetic, num_cores
+from polytag.runs.recipe import Recipe
 from polytag.training.image_loader import FileImageLoader, ImageLoader, training_pixels
-from polytag.training.recipes import Recipe
+from polytag.training.preprocessing import preprocessing_of
 from polytag.training.resident import choose_canvas, resident_loader, resident_views, views_bytes
 
 # A JPEG photograph takes one core about 14 ns a pixel to decode (VOC's: 2.6 ms); what would save less than this is not kept.
@@ -65,8 +66,8 @@ def uncached_sources(train_set: Dataset, val_set: Dataset, *, recipe: Recipe, ar
 
     return ImageSources(
         loader=FileImageLoader(read=read, recipe=recipe, device=arithmetic.device),
-        train_views=from_files(paths, recipe.preprocessing),
-        val_views=from_files(val_set.paths, recipe.preprocessing),
+        train_views=from_files(paths, preprocessing_of(recipe)),
+        val_views=from_files(val_set.paths, preprocessing_of(recipe)),
         how={"training": "files", "validation": "files"},
     )
 
@@ -89,7 +90,7 @@ def open_image_sources(
     """
     if recipe.cache == "none":
         return uncached_sources(train_set, val_set, recipe=recipe, arithmetic=arithmetic)
-    preprocessing = recipe.preprocessing
+    preprocessing = preprocessing_of(recipe)
     wants_resident = recipe.cache == "gpu" or (recipe.cache == "auto" and arithmetic.device == "cuda")
     canvas = None
     if wants_resident and recipe.epochs:
@@ -145,13 +146,13 @@ def what_views(preprocessing: Preprocessing) -> str:
 def what_training(recipe: Recipe) -> str:
     """Names in the cache what training crops are cut from."""
     if augmentation(recipe.augment) == AUGMENTATIONS["none"]:
-        return what_views(single_view(recipe.preprocessing))
-    return f"training source 1: {recipe.preprocessing.image_size_px} px"
+        return what_views(single_view(preprocessing_of(recipe)))
+    return f"training source 1: {preprocessing_of(recipe).image_size_px} px"
 
 
 def _source_bytes(recipe: Recipe, size: tuple[int, int]) -> int:
     """Of `training_pixels` of an image of this width and height."""
-    size_px = recipe.preprocessing.image_size_px
+    size_px = preprocessing_of(recipe).image_size_px
     if augmentation(recipe.augment) == AUGMENTATIONS["none"]:
         return 3 * size_px**2
     factor = max(1, min(size) // (2 * size_px))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from polytag.models.backbone import head_parameters
-from polytag.training.recipes import Recipe
+from polytag.runs.recipe import Recipe
 from polytag.training.state import State
 
 

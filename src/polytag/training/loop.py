@@ -21,12 +21,13 @@ from polytag.contracts import Dataset, Predictions
 from polytag.inference.predictor import Source, score_dataset
 from polytag.metrics.ap import mean_average_precision
 from polytag.models.device import Arithmetic
+from polytag.runs.recipe import Recipe
 from polytag.training.epoch_stats import EpochStats, running_loss
 from polytag.training.image_sources import ImageSources, uncached_sources
 from polytag.training.learner import Learner, class_weights, current_rates, set_learning_rates
-from polytag.training.losses import LOSSES
+from polytag.training.losses import LOSS_OF
+from polytag.training.preprocessing import preprocessing_of
 from polytag.training.processes import ALONE, Processes, shares
-from polytag.training.recipes import Recipe
 from polytag.training.state import State
 from polytag.training.step import GraphedStep, Step
 
@@ -184,7 +185,7 @@ def make_step(
     plain = Step(
         model=model,
         pixels=sources.loader.pixels,
-        loss_of=LOSSES[recipe.loss],
+        loss_of=LOSS_OF[recipe.loss],
         weight_C=None if weight_C is None else weight_C.to(arithmetic.device),
         arithmetic=arithmetic,
     )
@@ -244,7 +245,7 @@ def validate(
     return score_dataset(
         model,
         val_set,
-        preprocessing=recipe.preprocessing,
+        preprocessing=preprocessing_of(recipe),
         arithmetic=arithmetic,
         checkpoint_id=checkpoint_id,
         source=source,
@@ -257,7 +258,7 @@ def validate(
 def loss_of_predictions(predictions: Predictions, loss: str) -> float:
     """The loss, without class weights, over all images at once."""
     logit_NC, target_NC = torch.from_numpy(np.array(predictions.logit_NC)), torch.from_numpy(np.array(predictions.target_NC))
-    return float(LOSSES[loss](logit_NC, target_NC, None))
+    return float(LOSS_OF[loss](logit_NC, target_NC, None))
 
 
 def _seed_step(seed: int, epoch: int, step: int, *, rank: int) -> None:

@@ -51,7 +51,7 @@ def asymmetric(
     return _mean_over_known(-weight * focus * (truth * log_positive + (1 - truth) * log_negative), target_NC)
 
 
-LOSSES: dict[str, Loss] = {"bce": binary_cross_entropy, "focal": focal, "asl": asymmetric}
+LOSS_OF: dict[str, Loss] = {"bce": binary_cross_entropy, "focal": focal, "asl": asymmetric}
 
 
 def _mean_over_known(loss_NC: Tensor, target_NC: Tensor) -> Tensor:

@@ -17,15 +17,16 @@ from PIL import Image
 from torch import Tensor
 
 from polytag.contracts import Preprocessing
-from polytag.data.augment import AUGMENTATIONS, NUM_VIEWS, augmentation, drawn
-from polytag.data.batches import batches_of_chunks
-from polytag.data.images import read_size
+from polytag.data.images.augment import AUGMENTATIONS, NUM_VIEWS, augmentation, drawn
+from polytag.data.images.batches import batches_of_chunks
+from polytag.data.images.read import read_size
 from polytag.errors import ImageError
 from polytag.inference.predictor import ResidentBatch, Source, to_input
 from polytag.models.device import Arithmetic, num_cores
+from polytag.runs.recipe import Recipe
 from polytag.training.device_augment import DeviceAugmentation, augmented_on_device, parameters, stacked
 from polytag.training.image_loader import ImageLoaderBatch
-from polytag.training.recipes import Recipe
+from polytag.training.preprocessing import preprocessing_of
 
 _DECODE_AT_ONCE = 64  # images that cross to the device together
 _DRAWN_AHEAD = 32  # batches
@@ -49,7 +50,7 @@ def choose_canvas(paths: Sequence[Path], recipe: Recipe, *, budget_bytes: float)
 
     Images are kept whole up to twice the view's side, and 512 px at least; beyond that a crop shows no more detail.
     """
-    size_px = recipe.preprocessing.image_size_px
+    size_px = preprocessing_of(recipe).image_size_px
     if recipe.augment == "none":
         canvas = Canvas(height_px=size_px, width_px=size_px, num_shrunk=0)
         return canvas if canvas.num_bytes(len(paths)) <= budget_bytes else None
@@ -104,7 +105,7 @@ class ResidentImageLoader:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _drawn(self, chunk: np.ndarray, epoch: int) -> ImageLoaderBatch:
-        recipe, preprocessing, preset = self.recipe, self.recipe.preprocessing, augmentation(self.recipe.augment)
+        recipe, preprocessing, preset = self.recipe, preprocessing_of(self.recipe), augmentation(self.recipe.augment)
         rows = np.array([row for row in chunk.tolist() if row not in self.failures], dtype=np.int64)
         failures = tuple((row, self.failures[row]) for row in chunk.tolist() if row in self.failures)
         if recipe.augment == "none":
@@ -118,7 +119,7 @@ class ResidentImageLoader:
 
     def pixels(self, *inputs: Tensor) -> Tensor:
         """As ImageLoader says; the inputs are rows and, where there is augmentation, the parameters of each."""
-        preprocessing = self.recipe.preprocessing
+        preprocessing = preprocessing_of(self.recipe)
         if len(inputs) == 1:
             view_N3SS = self.canvas_N3HW.index_select(0, inputs[0])
         else:

@@ -17,14 +17,7 @@ from polytag.models.backbone import build_model, require_input_size
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.predictions.read import read_predictions
-from polytag.training.checkpointer import Checkpointer
-from polytag.training.evaluation import evaluate_best
-from polytag.training.head_start import HeadStart
-from polytag.training.image_sources import ImageSources, open_image_sources
-from polytag.training.loop import Callback, CheckpointHooks, Interrupted, SilentCallback, has_head_start, train_loop
-from polytag.training.processes import Processes, joined
-from polytag.training.recipes import FINETUNE, Recipe
-from polytag.training.run_folder import (
+from polytag.runs.folder import (
     RunFolder,
     create_run_folder,
     locked,
@@ -33,6 +26,14 @@ from polytag.training.run_folder import (
     write_args,
     write_environment,
 )
+from polytag.runs.recipe import FINETUNE, Recipe
+from polytag.training.checkpointer import Checkpointer
+from polytag.training.evaluation import evaluate_best
+from polytag.training.head_start import HeadStart
+from polytag.training.image_sources import ImageSources, open_image_sources
+from polytag.training.loop import Callback, CheckpointHooks, Interrupted, SilentCallback, has_head_start, train_loop
+from polytag.training.preprocessing import preprocessing_of
+from polytag.training.processes import Processes, joined
 from polytag.training.state import State, load_state
 
 
@@ -169,7 +170,7 @@ def _load(data: Path, *, options: ReadOptions, callback: Callback) -> Dataset:
 
 def _fresh_model(recipe: Recipe, dataset: Dataset) -> torch.nn.Module:
     torch.manual_seed(recipe.seed)
-    image_size_px = recipe.preprocessing.image_size_px
+    image_size_px = preprocessing_of(recipe).image_size_px
     model = build_model(
         recipe.backbone,
         num_classes=len(dataset.label_set),
@@ -310,7 +311,7 @@ def _facts(recipe: Recipe, *, arithmetic: Arithmetic, state: State, how: Mapping
         "recipe": recipe.name,
         "backbone": recipe.backbone,
         "starting weights": Path(recipe.weights).name,
-        "input": f"{recipe.preprocessing.image_size_px} px, {recipe.fit}",
+        "input": f"{preprocessing_of(recipe).image_size_px} px, {recipe.fit}",
         **({"best epoch": f"{state.best_epoch} of {recipe.epochs}"} if recipe.epochs else {}),
         "arithmetic": f"{arithmetic.device}, {arithmetic.precision}"
         + (f", {processes.count} processes" if processes.count > 1 else ""),

@@ -18,7 +18,7 @@ from PIL import Image, features
 
 from polytag.data.cache.image_file import ImageFile, ImageFileWriter
 from polytag.data.cache.store import IMAGES, store_folder
-from polytag.data.images import read_image, read_size
+from polytag.data.images.read import read_image, read_size
 from polytag.errors import ImageError
 
 Make = Callable[[Image.Image], np.ndarray]  # upright RGB -> uint8 V x H x W x 3

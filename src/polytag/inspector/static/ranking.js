@@ -7,7 +7,7 @@ import { showCharts } from "./charts-of-class.js";
 const $ = (id) => document.getElementById(id);
 const form = $("asked");
 const OUTCOMES = {
-  true_positive: "right", true_negative: "right", false_positive: "false positive", missed: "missed", unknown: "unknown", undecided: "",
+  true_positive: "right", true_negative: "right", false_positive: "false positive", false_negative: "missed", unknown: "unknown", undecided: "",
 };
 const TRUTHS = { 1: "labelled with it", 0: "labelled without it", "-1": "label unknown" };
 const run = await ask("/api/run");
@@ -57,7 +57,7 @@ const grid = new Grid($("grid"), {
   fill(cell, image, index) {
     const outcome = outcomeNow(image);
     const link = cell.firstChild;
-    link.className = `cell ${outcome}` + (outcome === "missed" || outcome === "true_negative" ? " below" : "");
+    link.className = `cell ${outcome}` + (outcome === "false_negative" || outcome === "true_negative" ? " below" : "");
     link.href = "/image?" + withParameters(parameters(), { class: $("class").value, id: image.id, offset: index });
     const [frame, caption, id, told] = link.children;
     const img = frame.firstChild;
@@ -69,7 +69,7 @@ const grid = new Grid($("grid"), {
     caption.firstChild.textContent = image.text;
     caption.lastChild.textContent = OUTCOMES[outcome];
     id.textContent = image.value === null ? image.id : `${image.value.toFixed(2)} · ${image.id}`;
-    link.title = image.id + (image.beside === null ? "" : `\n${run.beside}: ${image.beside.toFixed(3)}`);
+    link.title = image.id + (image.compared === null ? "" : `\n${run.compared}: ${image.compared.toFixed(3)}`);
     told.textContent = ", " + TRUTHS[image.truth];
   },
   onPlace(place) {
@@ -83,7 +83,7 @@ function outcomeNow({ truth, probability }) {
   if (truth === -1) return "unknown";
   if (probability === null) return "undecided";
   const above = probability > threshold;
-  return truth === 1 ? (above ? "true_positive" : "missed") : above ? "false_positive" : "true_negative";
+  return truth === 1 ? (above ? "true_positive" : "false_negative") : above ? "false_positive" : "true_negative";
 }
 
 async function show({ from = 0, push = false, keepScroll = false } = {}) {
@@ -152,7 +152,7 @@ function showNumbers() {
     figure("precision", known ? tp / known : null, wilson(tp, known)),
     figure("recall", num_present ? tp / num_present : null, wilson(tp, num_present)),
     figure("tail accuracy", known ? tail_right[step] / known : null, threshold < own_threshold ? wilson(tail_right[step], known) : null),
-    count(known + open, "above"), count(tp, "true positives"), count(fp, "false positives"), count(num_present - tp, "missed"),
+    count(known + open, "above"), count(tp, "true positives"), count(fp, "false positives"), count(num_present - tp, "false_negative"),
     ...(open ? [count(open, "unknown above")] : []),
   );
   charts?.at({ threshold, recall: num_present ? tp / num_present : null, precision: known ? tp / known : null });

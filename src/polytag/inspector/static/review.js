@@ -12,7 +12,7 @@ import { fitted } from "./sheet.js";
 
 const $ = (id) => document.getElementById(id);
 const NUM_AHEAD = 3; // images that are fetched before they are shown
-const KINDS = { suspects: "suspicious labels", unknown: "unknown labels", all: "labels" };
+const KINDS = { issues: "suspicious labels", unknown: "unknown labels", all: "labels" };
 
 let queue; // of what the address asks
 let place = 0; // in it; at its length nothing is left
@@ -61,7 +61,7 @@ async function open() {
   past.className = queue.asked.class;
   past.show();
   const mine = queue;
-  $("desk").hidden = true;
+  $("workspace").hidden = true;
   try {
     let answer = await mine.more();
     while (mine === queue && answer.status === "computing") {
@@ -110,7 +110,7 @@ function remember() {
 function show() {
   remember();
   const entry = current();
-  $("desk").hidden = !entry;
+  $("workspace").hidden = !entry;
   if (!entry) return showEnd();
   tell("");
   showImage(entry);

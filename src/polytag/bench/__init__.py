@@ -1,0 +1,1 @@
+"""What the machine can do, beside the best that its arithmetic does."""

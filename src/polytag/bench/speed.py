@@ -1,0 +1,233 @@
+"""What this machine does in a second: decoding, a forward pass, a training step, beside the best that its arithmetic can do.
+
+Images are made on the spot, in VOC's size; weights are random, since time does not depend on them.
+"""
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from polytag.bench.peak import Peak, best_seconds, flop_of_image, measure_peak, wait_for
+from polytag.data.images.augment import augmentation, augmented
+from polytag.data.images.read import read_image
+from polytag.inference.predictor import apply, run, scoring_batch_size, to_input
+from polytag.models.backbone import build_model, require_input_size
+from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
+from polytag.models.fused import freeze
+from polytag.runs.recipe import FINETUNE, Recipe
+from polytag.training.learner import make_optimizer
+from polytag.training.losses import LOSS_OF
+from polytag.training.preprocessing import preprocessing_of
+from polytag.training.step import Step
+
+IMAGE_SIZE = (500, 375)
+NUM_CLASSES = 20
+_NUM_FILES = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """Something done again and again.
+
+    images_per_second   of the whole machine
+    milliseconds          of a batch
+    gflops                billions of floating-point operations a second, 0 where none are counted
+    peak_share            gflops over the machine's convolution peak in the same precision
+    """
+
+    images_per_second: float
+    milliseconds: float
+    gflops: float = 0.0
+    peak_share: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """What was measured; `shares` of a training step's time: input if nothing is kept and nothing overlaps, and arithmetic.
+
+    peaks     precision -> the best rates of the arithmetic
+    rates     decode_core (one core), decode (all), forward, predict (from file to score), step
+    scoring   "fused" or "plain": how the forward pass is run
+    """
+
+    processor: str
+    num_cores: int
+    num_threads: int
+    load_before: float
+    device: str
+    precision: str
+    backbone: str
+    image_size_px: int
+    batch_size: int
+    scoring: str
+    gflop_forward: float
+    gflop_step: float
+    peaks: dict[str, Peak]
+    rates: dict[str, Rate]
+    input_share: float
+
+    def to_json(self) -> dict[str, object]:
+        """As `polytag bench --json` writes it."""
+        return asdict(self)
+
+
+def measure_speed(
+    *,
+    backbone: str = FINETUNE.backbone,
+    image_size_px: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    seconds: float = 2.0,
+    note: Callable[[str], None] = lambda what: None,
+) -> Speed:
+    """Measure this machine, in so many seconds for each of a dozen numbers; `note` is told what is being measured.
+
+    Raises UsageError for a backbone, a size, a device or a precision that cannot be used.
+    """
+    load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    arithmetic = choose_arithmetic(device, precision)
+    recipe = replace(FINETUNE, backbone=backbone, image_size_px=image_size_px, weights="random")
+    size_px = preprocessing_of(recipe).image_size_px
+    model = build_model(backbone, num_classes=NUM_CLASSES, image_size_px=size_px)
+    require_input_size(model, backbone=backbone, image_size_px=size_px)
+    model = model.to(arithmetic.device)
+    forward_flop, step_flop = flop_of_image(model, size_px)
+
+    note("peak of the arithmetic")
+    peaks = {name: measure_peak(arithmetic.device, name, seconds=seconds / 4) for name in sorted({"fp32", arithmetic.precision})}
+    peak = peaks[arithmetic.precision].convolution_gflops
+
+    def rate(taken: float, num_images: int, flop: float = 0.0) -> Rate:
+        gflops = flop * num_images / taken / 1e9
+        return Rate(images_per_second=num_images / taken, milliseconds=1000 * taken, gflops=gflops, peak_share=gflops / peak)
+
+    frozen = freeze(model, arithmetic=arithmetic, image_size_px=size_px)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _write_images(Path(folder))
+        note("decoding")
+        one, everyone = (_decoding_seconds(paths, recipe, num_threads=number, seconds=seconds) for number in (1, num_cores()))
+        note("prediction, from files")
+        many = paths * max(1, round(2 * seconds * torch.get_num_threads() * scoring_batch_size(arithmetic) / len(paths)))
+        predicting = _seconds_of_all(
+            lambda: list(run(frozen.logits, many, preprocessing=preprocessing_of(recipe), arithmetic=arithmetic)), arithmetic
+        )
+    note("forward pass")
+    batch_size = scoring_batch_size(arithmetic)
+    forward = _forward_seconds(frozen.logits, recipe, arithmetic, batch_size=batch_size, seconds=seconds)
+    note("training step")
+    step = _step_seconds(model, recipe, arithmetic, seconds=seconds)
+    input_seconds = recipe.batch_size * everyone / len(paths)
+    return Speed(
+        processor=_processor(),
+        num_cores=num_cores(),
+        num_threads=torch.get_num_threads(),
+        load_before=round(load_before, 2),
+        device=arithmetic.device if arithmetic.device == "cpu" else torch.cuda.get_device_name(),
+        precision=arithmetic.precision,
+        backbone=backbone,
+        image_size_px=size_px,
+        batch_size=recipe.batch_size,
+        scoring=frozen.how,
+        gflop_forward=forward_flop / 1e9,
+        gflop_step=step_flop / 1e9,
+        peaks=peaks,
+        rates={
+            "decode_core": rate(one, len(paths)),
+            "decode": rate(everyone, len(paths)),
+            "forward": rate(forward, _num_workers(arithmetic) * batch_size, forward_flop),
+            "predict": rate(predicting, len(many), forward_flop),
+            "step": rate(step, recipe.batch_size, step_flop),
+        },
+        input_share=input_seconds / (input_seconds + step),
+    )
+
+
+def _write_images(folder: Path) -> list[Path]:
+    """JPEG photographs of nothing: soft noise, which costs about what a photograph of this size costs to decode."""
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{number:02}.jpg" for number in range(_NUM_FILES)]
+    for path in paths:
+        coarse = rng.integers(0, 256, (IMAGE_SIZE[1] // 4, IMAGE_SIZE[0] // 4, 3)).astype(np.uint8)
+        Image.fromarray(coarse).resize(IMAGE_SIZE, Image.Resampling.BICUBIC).save(path, quality=90)
+    return paths
+
+
+def _decoding_seconds(paths: list[Path], recipe: Recipe, *, num_threads: int, seconds: float) -> float:
+    """Of all the images, decoded, cropped and augmented as for training."""
+    preset = augmentation(recipe.augment)
+
+    def read(row: int) -> None:
+        augmented(read_image(paths[row]), preset, preprocessing_of(recipe), np.random.default_rng(row))
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        return best_seconds(lambda: list(pool.map(read, range(len(paths)))), device="cpu", seconds=seconds)
+
+
+def _num_workers(arithmetic: Arithmetic) -> int:
+    return torch.get_num_threads() if arithmetic.device == "cpu" else 1
+
+
+def _forward_seconds(
+    forward: Callable[[torch.Tensor], torch.Tensor], recipe: Recipe, arithmetic: Arithmetic, *, batch_size: int, seconds: float
+) -> float:
+    """Of a batch in each worker, images decoded before."""
+    size_px = preprocessing_of(recipe).image_size_px
+    pixels = np.full((batch_size, 1, size_px, size_px, 3), 127, np.uint8)
+
+    def work(_: int) -> None:
+        if arithmetic.device == "cpu":
+            torch.set_num_threads(1)
+        apply(forward, pixels, preprocessing=preprocessing_of(recipe), arithmetic=arithmetic)
+
+    num_threads, num_workers = torch.get_num_threads(), _num_workers(arithmetic)
+    try:
+        with ThreadPoolExecutor(num_workers) as pool:
+            return best_seconds(lambda: list(pool.map(work, range(num_workers))), device=arithmetic.device, seconds=seconds)
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def _step_seconds(model: torch.nn.Module, recipe: Recipe, arithmetic: Arithmetic, *, seconds: float) -> float:
+    """Of a whole training step on a batch that is at hand: forward, loss, backward, optimizer."""
+    size_px, device = preprocessing_of(recipe).image_size_px, arithmetic.device
+    pixels = torch.full((recipe.batch_size, size_px, size_px, 3), 127, dtype=torch.uint8, device=device)
+    targets = torch.zeros(recipe.batch_size, NUM_CLASSES, dtype=torch.int8, device=device)
+    step = Step(
+        model=model.train(),
+        pixels=lambda batch: to_input(batch, preprocessing_of(recipe), device),
+        loss_of=LOSS_OF[recipe.loss],
+        weight_C=None,
+        arithmetic=arithmetic,
+    )
+    optimizer, scale = make_optimizer(model, recipe), torch.ones((), device=device)
+
+    def work() -> None:
+        step((pixels,), targets, scale)
+        optimizer.step()
+
+    return best_seconds(work, device=device, seconds=seconds)
+
+
+def _seconds_of_all(work: Callable[[], object], arithmetic: Arithmetic) -> float:
+    work()
+    started = time.perf_counter()
+    work()
+    wait_for(arithmetic.device)
+    return time.perf_counter() - started
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,133 @@
+"""`polytag evaluate --train-data DATA`: which scored images the model has learned from, and what they change."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from polytag.contracts import Predictions
+    from polytag.data.duplicates.leakage import Leakage
+    from polytag.data.load import ReadOptions
+    from polytag.metrics.leakage import WithoutSome
+    from polytag.metrics.values import Metrics
+
+TrainData = Annotated[
+    Path | None,
+    typer.Option(
+        "--train-data", metavar="DATA", help="What the model was trained on: judge also without the images that stand in it too."
+    ),
+]
+_NUM_SHOWN = 5
+
+
+def leakage_of(
+    predictions: "Predictions", data: Path, *, options: "ReadOptions", threshold: "Any", errors: "Console"
+) -> "tuple[Leakage, WithoutSome | None]":
+    """Leakage and the scores without them; None where there are none. Raises PredictionsError where no image can be read."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from polytag.data.duplicates.leakage import find_leakage, training_paths
+    from polytag.data.load import load_dataset
+    from polytag.errors import DataError, PredictionsError
+    from polytag.metrics.leakage import leave_out
+
+    trained_on = training_paths(load_dataset(data, options=options), scored=predictions.image_paths)
+    columns = (TextColumn("reading images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        number = len({str(path) for path in trained_on} | {path for path in predictions.image_paths if path})
+        task = progress.add_task("", total=number)
+        found = find_leakage(predictions.image_paths, trained_on, on_image=lambda: progress.advance(task))
+    if not found.num_trained_on:
+        raise DataError(
+            "no training image can be read",
+            where=str(data),
+            got=f"such as {trained_on[0]}" if trained_on else "no images but the scored ones",
+            expected="the images that the model was trained on",
+            next_step="`polytag data check` says what is wrong with them; --image-dir names their folder",
+        )
+    if found.num_not_compared == found.num_scored:
+        raise PredictionsError(
+            "no scored image can be compared with the training images",
+            where=predictions.source,
+            got="no path" if not any(predictions.image_paths) else f"such as {next(filter(None, predictions.image_paths))}",
+            expected="a file at the path of each image",
+            next_step="give --truth DATA, the data set that has the scored images",
+        )
+    without = leave_out(predictions, found.is_leaked_N, threshold=threshold) if found.images else None
+    return found, without
+
+
+def print_leakage(
+    console: "Console", found: "Leakage", without: "WithoutSome | None", *, metrics: "Metrics", predictions: "Predictions"
+) -> None:
+    """How many images leaked, both mAPs and their difference, and the first few of them."""
+    from rich.markup import escape
+
+    num_exact = sum(each.is_exact for each in found.images)
+    compared = f"{found.num_scored - found.num_not_compared:,} scored images against {found.num_trained_on:,} training images"
+    console.print()
+    if without is None:
+        console.print(f"Leakage: none; compared {compared}.", highlight=False)
+    else:
+        difference = without.difference
+        console.print(
+            f"Leakage: {len(found.images):,} of {found.num_scored:,} scored images stand in the training data too: "
+            f"{num_exact:,} byte for byte, {len(found.images) - num_exact:,} in another version.",
+            highlight=False,
+        )
+        for text, mean in (
+            ("mAP with them", metrics.mean_ap),
+            ("mAP without them", without.metrics.mean_ap),
+            ("difference", difference),
+        ):
+            sign = "+" if mean is difference else ""
+            low, high = ("", "") if math.isnan(mean.low) else (f"{mean.low:{sign}.3f}", f"{mean.high:{sign}.3f}")
+            value = "–" if math.isnan(mean.value) else f"{mean.value:{sign}.4f}"
+            interval = f"  {low} – {high}" if low else ""
+            console.print(f"  {text:<18}{value:>8}{interval}  over {mean.count} classes", highlight=False)
+        for each in found.images[:_NUM_SHOWN]:
+            how = "byte for byte" if each.is_exact else f"{each.bits} bits" + (", mirrored" if each.is_mirrored else "")
+            pair = escape(f"{predictions.ids[each.row]} ≈ {each.path}")
+            console.print(f"  {pair}  [dim]{how}[/dim]", highlight=False, soft_wrap=True)
+        if len(found.images) > _NUM_SHOWN:
+            console.print(f"  [dim]… and {len(found.images) - _NUM_SHOWN:,} more in --json[/dim]", highlight=False)
+    if found.num_unread:
+        console.print(f"  {found.num_unread:,} training images could not be read: leakage of them is not seen.", highlight=False)
+    if found.num_not_compared:
+        console.print(
+            f"  {found.num_not_compared:,} scored images could not be compared: missing, broken or too plain.", highlight=False
+        )
+
+
+def leakage_to_json(found: "Leakage", without: "WithoutSome | None", *, predictions: "Predictions") -> dict[str, object]:
+    """The key `leakage` of evaluate's JSON; docs/howto/duplicates.md lists its keys."""
+    return {
+        "num_leaked": len(found.images),
+        "num_exact": sum(each.is_exact for each in found.images),
+        "num_scored": found.num_scored,
+        "num_trained_on": found.num_trained_on,
+        "num_unread": found.num_unread,
+        "num_not_compared": found.num_not_compared,
+        "mAP_difference": None if without is None else _mean_to_json(without.difference),
+        "without": None if without is None else without.metrics.to_json(),
+        "images": [
+            {
+                "id": predictions.ids[each.row],
+                "trained_on": each.path,
+                "is_exact": each.is_exact,
+                "bits": each.bits,
+                "correlation": each.correlation,
+                "is_mirrored": each.is_mirrored,
+            }
+            for each in found.images
+        ],
+    }
+
+
+def _mean_to_json(mean: "Any") -> dict[str, float | int | None]:
+    values = {"value": mean.value, "low": mean.low, "high": mean.high}
+    return {name: None if math.isnan(value) else value for name, value in values.items()} | {"num_classes": mean.count}

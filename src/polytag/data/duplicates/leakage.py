@@ -1,0 +1,125 @@
+"""Scored images that the model has learned from: the same file, the same bytes, or another version of the image."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from polytag.contracts import Dataset
+from polytag.data.duplicates.near_duplicates import fingerprints_of, near_pairs, small_copy
+from polytag.data.images.read import read_image
+from polytag.errors import ImageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakedImage:
+    """A scored image, by its row, and the training image that it is.
+
+    bits, correlation, is_mirrored   of the nearest version; 0, 1 and False for the same bytes
+    """
+
+    row: int
+    path: str
+    is_exact: bool
+    bits: int = 0
+    correlation: float = 1.0
+    is_mirrored: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leakage:
+    """What `find_leakage` found, one for each leaked image, in the order of the rows.
+
+    num_trained_on     training images that could be read, the same bytes counted once
+    num_unread         training files that could not be, and so were compared with nothing
+    num_not_compared   scored images that could not be: no path, no such file, broken, or too plain for a version to be known
+    """
+
+    images: tuple[LeakedImage, ...]
+    num_scored: int
+    num_trained_on: int
+    num_unread: int
+    num_not_compared: int
+
+    @property
+    def is_leaked_N(self) -> np.ndarray:
+        """bool, for each scored image."""
+        leaked_N = np.zeros(self.num_scored, bool)
+        leaked_N[[each.row for each in self.images]] = True
+        return leaked_N
+
+
+def training_paths(dataset: Dataset, *, scored: Sequence[str]) -> list[Path]:
+    """What a model was trained on: the split `train`; without one, all images but the very files that were scored."""
+    if "train" in dataset.splits:
+        return list(dataset.split("train").paths)
+    own = {os.path.abspath(path) for path in scored if path}
+    return [path for path in dataset.paths if os.path.abspath(path) not in own]
+
+
+def find_leakage(
+    scored: Sequence[str], trained_on: Sequence[Path], *, on_image: Callable[[], None] = lambda: None, num_threads: int = 0
+) -> Leakage:
+    """Compare every scored image with every training image: by SHA-256, then by fingerprint.
+
+    `scored` are paths, "" where none is known. `on_image` is called for each distinct file read. Images that cannot be read are
+    compared with nothing and counted.
+    """
+    paths = [Path(os.path.abspath(path)) if path else None for path in scored]
+    distinct = list(dict.fromkeys([path for path in paths if path] + [Path(os.path.abspath(path)) for path in trained_on]))
+    contents: dict[Path, tuple[str, bytes]] = {}
+    with ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool:
+        for path, content in zip(distinct, pool.map(_read, distinct), strict=True):
+            on_image()
+            if content:
+                contents[path] = content
+    train = {contents[path][0]: path for path in map(Path, map(os.path.abspath, reversed(trained_on))) if path in contents}
+    leakage: dict[int, LeakedImage] = {}
+    open_rows: list[int] = []
+    for row, path in enumerate(paths):
+        if path not in contents:
+            continue
+        if (twin := train.get(contents[path][0])) is not None:
+            leakage[row] = LeakedImage(row=row, path=str(twin), is_exact=True)
+        else:
+            open_rows.append(row)
+    train_paths = list(train.values())
+    copies = [contents[path][1] for path in train_paths] + [contents[path][1] for row in open_rows if (path := paths[row])]
+    fingerprints = fingerprints_of(copies)
+    pairs = near_pairs(fingerprints, part_N=np.arange(len(copies)) >= len(train_paths))
+    nearest_first = np.lexsort((-pairs.correlation_P, pairs.bits_P))
+    for pair in nearest_first.tolist():
+        row = open_rows[int(pairs.second_P[pair]) - len(train_paths)]
+        leakage.setdefault(
+            row,
+            LeakedImage(
+                row=row,
+                path=str(train_paths[int(pairs.first_P[pair])]),
+                is_exact=False,
+                bits=int(pairs.bits_P[pair]),
+                correlation=float(pairs.correlation_P[pair]),
+                is_mirrored=bool(pairs.is_mirrored_P[pair]),
+            ),
+        )
+    num_read = len(leakage.keys() | set(open_rows))
+    return Leakage(
+        images=tuple(leakage[row] for row in sorted(leakage)),
+        num_scored=len(paths),
+        num_trained_on=len(train_paths),
+        num_unread=len({os.path.abspath(path) for path in trained_on} - set(map(str, contents))),
+        num_not_compared=len(paths) - num_read + int(fingerprints.is_flat_N[len(train_paths) :].sum()),
+    )
+
+
+def _read(path: Path) -> tuple[str, bytes] | None:
+    """SHA-256 and small copy; None where the image cannot be read."""
+    try:
+        copy = small_copy(read_image(path))
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest(), copy
+    except (ImageError, OSError):
+        return None

@@ -1,0 +1,1 @@
+"""Downloads of public data sets: checked, resumable, unpacked without trust."""

@@ -1,0 +1,1 @@
+"""Annotation formats, a reader a file: each becomes the same checked Dataset."""

@@ -1,0 +1,1 @@
+"""Looking: overview, rankings, images, thresholds, charts and thumbnails."""

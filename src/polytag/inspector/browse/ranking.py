@@ -1,0 +1,243 @@
+"""Which images of a class are shown, and in which order: sorted and filtered rows of one table of scores.
+
+Shapes: N images, C classes. Every function here is of arrays; nothing is read or drawn.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
+from polytag.errors import UsageError
+from polytag.inspector.inspection import Inspection
+from polytag.metrics.calibration import fit_calibration
+from polytag.metrics.slices import Value
+
+SORTS = ("score", "loss", "suspicion", "disagreement", "id")
+OUTCOMES = ("true_positive", "true_negative", "false_positive", "false_negative", "unknown", "undecided")
+"""What a decision is against the truth; "undecided" where the scores are ranks and no threshold decides."""
+
+_KEPT_ORDERS, _KEPT_RANKINGS = 64, 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What is asked for.
+
+    column              of the class
+    sort, is_ascending  one of SORTS; equal ones stand in the order of their ids, undefined ones last
+    threshold           probability above which the class counts as present
+    outcomes            some of OUTCOMES; empty: all
+    min_labels, max_labels   how many classes an image is labelled with
+    present, absent     columns that an image must be labelled with, or without
+    column_name, value  a column of the Inspection, and the text of the value it must have; "" for no such filter
+    text                what the id contains, in capitals or not
+    only_disagreements  only images that the second run decides otherwise
+    """
+
+    column: int
+    sort: str = "score"
+    is_ascending: bool = False
+    threshold: float = 0.5
+    outcomes: frozenset[str] = frozenset()
+    min_labels: int = 0
+    max_labels: int | None = None
+    present: frozenset[int] = frozenset()
+    absent: frozenset[int] = frozenset()
+    column_name: str = ""
+    value: str = ""
+    text: str = ""
+    only_disagreements: bool = False
+
+
+class Rankings:
+    """Answers queries over one Inspection; orders and answers are kept for a while, so that paging costs nothing.
+
+    May be called from many threads.
+    """
+
+    def __init__(self, inspection: Inspection):
+        self._inspection = inspection
+        self._lock = Lock()
+        self._orders: OrderedDict[tuple[int, str, bool], np.ndarray] = OrderedDict()
+        self._rankings: OrderedDict[Query, np.ndarray] = OrderedDict()
+        self._values: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
+        predictions = inspection.predictions
+        self._id_rank_N = np.empty(len(predictions), np.int64)
+        self._id_rank_N[sorted(range(len(predictions)), key=predictions.ids.__getitem__)] = np.arange(len(predictions))
+        self._num_labels_N = (predictions.target_NC == PRESENT).sum(axis=1)
+        self._folded_ids: list[str] | None = None
+
+    def rows(self, query: Query) -> np.ndarray:
+        """Rows of the table, in the order asked for: what passes every filter. Raises UsageError as the filters below do."""
+        return self._kept(self._rankings, query, _KEPT_RANKINGS, lambda: self._filtered(query))
+
+    def values(self, column: int, sort: str) -> np.ndarray:
+        """float64, N: what `sort_values` gives, kept for a while: Platt's map takes time."""
+        return self._kept(self._values, (column, sort), _KEPT_RANKINGS, lambda: sort_values(self._inspection, column, sort))
+
+    def _filtered(self, query: Query) -> np.ndarray:
+        order = self._order(query.column, query.sort, query.is_ascending)
+        return order[self._passes(query)[order]]
+
+    def _order(self, column: int, sort: str, is_ascending: bool) -> np.ndarray:
+        def sorted_rows() -> np.ndarray:
+            if sort == "id":
+                return np.argsort(self._id_rank_N if is_ascending else -self._id_rank_N)
+            value_N = self.values(column, sort)
+            return np.lexsort((self._id_rank_N, value_N if is_ascending else -value_N))  # NaN is last either way
+
+        return self._kept(self._orders, (column, sort, is_ascending), _KEPT_ORDERS, sorted_rows)
+
+    def _passes(self, query: Query) -> np.ndarray:
+        predictions, column = self._inspection.predictions, query.column
+        keep_N = np.ones(len(predictions), bool)
+        if query.outcomes:
+            outcome_N = outcomes_of(predictions, column, query.threshold)
+            keep_N &= np.isin(outcome_N, [OUTCOMES.index(outcome) for outcome in query.outcomes])
+        if query.min_labels:
+            keep_N &= self._num_labels_N >= query.min_labels
+        if query.max_labels is not None:
+            keep_N &= self._num_labels_N <= query.max_labels
+        for columns, label in ((query.present, PRESENT), (query.absent, ABSENT)):
+            for other in columns:
+                keep_N &= predictions.target_NC[:, other] == label
+        if query.column_name:
+            keep_N &= self._has_value(query.column_name, query.value)
+        if query.text:
+            wanted = query.text.casefold()
+            keep_N &= np.fromiter((wanted in name for name in self._folded()), bool, len(predictions))
+        if query.only_disagreements:
+            keep_N &= self._disagrees(column, query.threshold)
+        return keep_N
+
+    def _has_value(self, name: str, value: str) -> np.ndarray:
+        if name not in self._inspection.column_N:
+            raise UsageError(
+                "unknown column to filter by", got=repr(name), expected=", ".join(self._inspection.column_N) or "no column is known"
+            )
+        values = self._inspection.column_N[name]
+        return np.fromiter((text_of(each) == value for each in values), bool, len(values))
+
+    def _folded(self) -> list[str]:
+        if self._folded_ids is None:
+            self._folded_ids = [name.casefold() for name in self._inspection.predictions.ids]
+        return self._folded_ids
+
+    def _disagrees(self, column: int, threshold: float) -> np.ndarray:
+        compared, predictions = self._inspection.compared, self._inspection.predictions
+        if compared is None or not (predictions.has_probabilities and compared.predictions.has_probabilities):
+            raise UsageError("no second run whose decisions could differ", expected="--compare-with RUN, both with probabilities")
+        other_N = probability_of(compared.predictions, column)[compared.row_N] > threshold
+        return (compared.row_N >= 0) & (other_N != (probability_of(predictions, column) > threshold))
+
+    def _kept(self, cache: "OrderedDict", key: object, size: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        with self._lock:
+            if key in cache:
+                cache.move_to_end(key)
+                return cache[key]
+        made = make()
+        made.setflags(write=False)
+        with self._lock:
+            cache[key] = made
+            while len(cache) > size:
+                cache.popitem(last=False)
+        return made
+
+
+def sort_values(inspection: Inspection, column: int, sort: str) -> np.ndarray:
+    """float64, N: what a class's ranking goes by. NaN where it is undefined.
+
+    score         the logit, or what was given
+    loss          binary cross-entropy of the given label; undefined where that is unknown
+    suspicion     how sure the model is that the given label is wrong: minus its log-odds under Platt's map, which is fitted on the
+                  other images (`metrics/label_issues.py`); of an unknown label, that it is present
+    disagreement  difference of the two runs' probabilities, or, of ranks, of the places in the two rankings
+
+    Raises UsageError for another name, for "disagreement" without a second run, and for what needs probabilities of a rank.
+    """
+    predictions = inspection.predictions
+    logit_N, target_N = predictions.logit_NC[:, column].astype(np.float64), predictions.target_NC[:, column]
+    if sort == "score":
+        return logit_N
+    if sort == "disagreement":
+        return _disagreement(inspection, column)
+    if sort not in ("loss", "suspicion"):
+        raise UsageError("unknown order", got=repr(sort), expected="one of " + ", ".join(SORTS))
+    if not predictions.has_probabilities:
+        raise UsageError("ranks have no loss", got=sort, expected="score, disagreement or id")
+    if sort == "loss":
+        loss_N = np.logaddexp(0, np.where(target_N == PRESENT, -logit_N, logit_N))
+        return np.where(target_N == UNKNOWN, np.nan, loss_N)
+    return _suspicion(predictions, column)
+
+
+def probability_of(predictions: Predictions, column: int) -> np.ndarray:
+    """float64, N: one class's probabilities, without computing the others'; NaN for a rank."""
+    if predictions.given_probability_NC is not None:
+        return predictions.given_probability_NC[:, column]
+    if not predictions.has_probabilities:
+        return np.full(len(predictions), np.nan)
+    return 0.5 * (1.0 + np.tanh(0.5 * predictions.logit_NC[:, column].astype(np.float64)))
+
+
+def outcomes_of(predictions: Predictions, column: int, threshold: float) -> np.ndarray:
+    """int8, N: the index in OUTCOMES of each image's decision about one class."""
+    target_N = predictions.target_NC[:, column]
+    if not predictions.has_probabilities:
+        return np.where(target_N == UNKNOWN, OUTCOMES.index("unknown"), OUTCOMES.index("undecided")).astype(np.int8)
+    is_predicted_N = probability_of(predictions, column) > threshold
+    found_N = np.where(
+        target_N == PRESENT,
+        np.where(is_predicted_N, OUTCOMES.index("true_positive"), OUTCOMES.index("false_negative")),
+        np.where(is_predicted_N, OUTCOMES.index("false_positive"), OUTCOMES.index("true_negative")),
+    )
+    return np.where(target_N == UNKNOWN, OUTCOMES.index("unknown"), found_N).astype(np.int8)
+
+
+def text_of(value: Value) -> str:
+    """A value as it stands in an address; "" for none."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def one_class(predictions: Predictions, column: int) -> Predictions:
+    """The same images with one class alone."""
+    from dataclasses import replace
+
+    from polytag.contracts import LabelSet
+
+    given_NC = predictions.given_probability_NC
+    return replace(
+        predictions,
+        logit_NC=predictions.logit_NC[:, [column]],
+        target_NC=predictions.target_NC[:, [column]],
+        label_set=LabelSet(names=(predictions.label_set.names[column],)),
+        given_probability_NC=None if given_NC is None else given_NC[:, [column]],
+    )
+
+
+def _suspicion(predictions: Predictions, column: int) -> np.ndarray:
+    target_N = predictions.target_NC[:, column]
+    logit_N = fit_calibration(one_class(predictions, column), method="platt").cross_fitted_logit_NC[:, 0]
+    return np.where(target_N == PRESENT, -logit_N, logit_N)
+
+
+def _disagreement(inspection: Inspection, column: int) -> np.ndarray:
+    compared, predictions = inspection.compared, inspection.predictions
+    if compared is None:
+        raise UsageError("no second run to disagree with", got="disagreement", expected="--compare-with RUN")
+    if predictions.has_probabilities and compared.predictions.has_probabilities:
+        first_N, second_N = probability_of(predictions, column), probability_of(compared.predictions, column)
+    else:
+        first_N, second_N = (_place(table.logit_NC[:, column]) for table in (predictions, compared.predictions))
+    return np.where(compared.row_N >= 0, np.abs(first_N - second_N[compared.row_N]), np.nan)
+
+
+def _place(score_N: np.ndarray) -> np.ndarray:
+    """The share of images with a lower score."""
+    return np.searchsorted(np.sort(score_N), score_N) / len(score_N)

@@ -1,0 +1,1 @@
+"""Questions to the model: predictions, heat maps and nearest neighbours, one job at a time."""

@@ -1,0 +1,211 @@
+"""The routes that need the model or the annotations: predicting on one's own images, heat maps, neighbours, boxes.
+
+The heavy part never runs in the threads that answer the page: an endpoint here waits for the model desk without holding one.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import asdict
+from functools import cache
+from threading import Lock
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import Query as QueryParameter
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from polytag.data.formats.boxes import Boxes, BoxesReader, boxes_reader
+from polytag.errors import CheckpointError, DataError, ImageError, UsageError
+from polytag.inspector.browse.answers import Problem
+from polytag.inspector.browse.dataset_rows import dataset_rows
+from polytag.inspector.browse.routes import ClassName, RowNumber
+from polytag.inspector.inspection import Inspection
+from polytag.inspector.model.answers import (
+    BoxAnswer,
+    BoxesAnswer,
+    NeighbourAnswer,
+    NeighboursAnswer,
+    PredictedClass,
+    PredictionAnswer,
+    SplitNeighbours,
+)
+from polytag.inspector.model.job_queue import Busy
+from polytag.inspector.model.worker import ModelWorker, NearestNeighbors
+from polytag.report.ranking import probability_text
+
+MAX_UPLOAD_BYTES = 32 * 2**20
+_RETRY_SECONDS = 2
+
+Answer = TypeVar("Answer")
+Responses = dict[int | str, dict[str, Any]]
+Limit = Annotated[int, QueryParameter(ge=1, le=50, description="Images of each split.")]
+
+_BUSY: Responses = {503: {"model": Problem, "description": "so many wait already: try again after Retry-After seconds"}}
+_NO_MODEL: Responses = {409: {"model": Problem, "description": "no model is at hand, or it cannot do this"}}
+_UPLOAD: Responses = {
+    413: {"model": Problem, "description": "the file is too large"},
+    415: {"model": Problem, "description": "the content type is neither image/* nor application/octet-stream"},
+    422: {"description": "the image cannot be read (detail is a sentence), or a parameter is wrong (detail is a list)"},
+    **_NO_MODEL,
+    **_BUSY,
+}
+_PNG: Responses = {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}}
+_NOT_THERE: Responses = {404: {"model": Problem}}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The content of an image file; its content type may be any image/*.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+def model_routes(inspection: Inspection, worker: ModelWorker | None, *, max_upload_bytes: int = MAX_UPLOAD_BYTES) -> APIRouter:
+    """The routes; without a worker those that need the model answer 409. The caller closes the desk."""
+    routes = APIRouter()
+    reader = _Annotations(inspection)
+
+    @routes.post("/api/predict", responses=_UPLOAD, openapi_extra=_BODY)
+    async def predict(request: Request) -> PredictionAnswer:
+        """Classes, probabilities, and decisions at the run's thresholds, of an image that is sent."""
+        at_worker = _required(worker)
+        content = await _image_sent(request, at_worker, max_bytes=max_upload_bytes)
+        decisions = await _answered(lambda: at_worker.predict(content))
+        return PredictionAnswer(
+            classes=[PredictedClass(**asdict(each), text=probability_text(each.probability)) for each in decisions]
+        )
+
+    @routes.post("/api/predict/heat", responses=_PNG | _UPLOAD | _NOT_THERE, response_class=Response, openapi_extra=_BODY)
+    async def predict_heat(request: Request, class_name: ClassName) -> Response:
+        """PNG to lay over the image that is sent: where the model sees the class. Clear where it is cold."""
+        at_worker, column = _required(worker), _column(inspection, class_name)
+        content = await _image_sent(request, at_worker, max_bytes=max_upload_bytes)
+        heat = await _answered(lambda: at_worker.heat_of_upload(content, column))
+        return Response(heat, media_type="image/png", headers={"Cache-Control": "no-store"})
+
+    @routes.get(
+        "/api/images/{row}/heat",
+        responses=_PNG | {304: {"description": "the browser has it already"}} | _NOT_THERE | _NO_MODEL | _BUSY,
+        response_class=Response,
+    )
+    async def heat(row: RowNumber, class_name: ClassName, request: Request) -> Response:
+        """PNG to lay over the image: where the model sees the class. Clear where it is cold."""
+        _require_row(inspection, row)
+        at_worker, column = _required(worker), _column(inspection, class_name)
+        tag = f'"{await run_in_threadpool(at_worker.heat_tag, row, column)}"'
+        headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        content = await _answered(lambda: at_worker.heat_of_row(row, column), unreadable_status=404)
+        return Response(content, media_type="image/png", headers=headers)
+
+    @routes.get("/api/images/{row}/nearest", responses=_NOT_THERE | _NO_MODEL | _BUSY)
+    async def nearest(row: RowNumber, limit: Limit = 12) -> NeighboursAnswer:
+        """The images of each split that look most like this one to the model. The first question starts the computation."""
+        _require_row(inspection, row)
+        at_worker = _required(worker)
+        if inspection.data is None:
+            raise HTTPException(409, "the data set of this run is not at hand, so there is nothing to compare with")
+        return _neighbours(await _answered(lambda: at_worker.nearest(row, limit=limit), unreadable_status=404))
+
+    @routes.get("/api/images/{row}/boxes", responses=_NOT_THERE)
+    def boxes(row: RowNumber) -> BoxesAnswer:
+        """The objects of an image, where the annotations have boxes."""
+        _require_row(inspection, row)
+        found = reader.boxes(row)
+        return BoxesAnswer(boxes=[BoxAnswer(**asdict(box)) for box in found.boxes], note=found.note)
+
+    return routes
+
+
+class _Annotations:
+    """Boxes by row of the run; the annotations are opened when they are first asked for."""
+
+    def __init__(self, inspection: Inspection):
+        self._inspection = inspection
+        self._lock = Lock()
+        self._opened = cache(self._open)
+
+    def boxes(self, row: int) -> Boxes:
+        with self._lock:  # a large file is read once, not once by every request that comes meanwhile
+            reader, row_in_data = self._opened()[0], int(self._opened()[1][row])
+            if reader is None:
+                return Boxes(note="the annotations of this run have no boxes, or are not at hand")
+            if row_in_data < 0:
+                return Boxes(note="this image is not in the data set at hand")
+            return reader(row_in_data)
+
+    def _open(self) -> tuple[BoxesReader | None, Any]:
+        inspection = self._inspection
+        if inspection.data is None or inspection.data_path is None:
+            return None, dataset_rows(inspection)
+        reader = boxes_reader(inspection.data_path, dataset=inspection.data, options=inspection.data_options)
+        return reader, dataset_rows(inspection)
+
+
+def _neighbours(found: NearestNeighbors) -> NeighboursAnswer:
+    splits = [
+        SplitNeighbours(
+            split=split,
+            images=[NeighbourAnswer(row=each.row, id=each.id, distance=each.distance, labels=list(each.labels)) for each in images],
+        )
+        for split, images in found.of_split.items()
+    ]
+    return NeighboursAnswer(status=found.status, progress=found.progress, splits=splits)
+
+
+def _required(worker: ModelWorker | None) -> ModelWorker:
+    if worker is None:
+        raise HTTPException(409, "no model is at hand: open the run folder that it was trained in")
+    return worker
+
+
+def _require_row(inspection: Inspection, row: int) -> None:
+    if not 0 <= row < len(inspection.predictions):
+        raise HTTPException(404, f"no such image: row {row}")
+
+
+def _column(inspection: Inspection, class_name: str) -> int:
+    names = inspection.predictions.label_set.names
+    if class_name not in names:
+        raise HTTPException(404, f"no such class: {class_name[:100]!r}")
+    return names.index(class_name)
+
+
+async def _answered(ask: Callable[[], Future[Answer]], *, unreadable_status: int = 422) -> Answer:
+    """Waits for the worker without holding a thread; refusals become statuses whose sentences hold no path and no internals."""
+    try:
+        return await asyncio.wrap_future(ask())
+    except Busy as error:
+        raise HTTPException(503, error.what, headers={"Retry-After": str(_RETRY_SECONDS)}) from error
+    except ImageError as error:
+        raise HTTPException(unreadable_status, error.what) from error
+    except (CheckpointError, DataError, UsageError) as error:
+        raise HTTPException(409, error.what) from error
+
+
+async def _image_sent(request: Request, worker: ModelWorker, *, max_bytes: int) -> bytes:
+    """The body, no more than the limit of it in memory; not a byte is read where the answer would be no anyhow."""
+    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if not content_type.startswith("image/") and content_type != "application/octet-stream":
+        raise HTTPException(415, "send the content of an image file, as image/* or application/octet-stream")
+    if worker.is_full:
+        raise HTTPException(503, "the model is busy with other images", headers={"Retry-After": str(_RETRY_SECONDS)})
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length[:20]) > max_bytes:
+        raise _too_large(max_bytes)
+    content = bytearray()
+    try:
+        async for part in request.stream():
+            content += part
+            if len(content) > max_bytes:
+                raise _too_large(max_bytes)
+    except ClientDisconnect as error:  # nobody is left to read this, but the server's log stays calm
+        raise HTTPException(400, "the image did not arrive whole") from error
+    return bytes(content)
+
+
+def _too_large(max_bytes: int) -> HTTPException:
+    return HTTPException(413, f"the file is larger than {max_bytes // 2**20} MiB")

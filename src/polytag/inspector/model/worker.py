@@ -1,0 +1,283 @@
+"""The one place where the inspector's model works: predictions, heat maps and neighbours, loaded when first asked for."""
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Literal, final
+
+import numpy as np
+
+from polytag.contracts import PRESENT, Dataset
+from polytag.data.images.augment import seen_region, views
+from polytag.data.images.read import read_image
+from polytag.errors import ImageError, RunError
+from polytag.inspector.browse.dataset_rows import dataset_rows
+from polytag.inspector.browse.thumbnails import MAX_PIXELS
+from polytag.inspector.inspection import Inspection
+from polytag.inspector.model.job_queue import Busy, JobQueue
+from polytag.inspector.model.overlay import overlay_png
+
+# Everything that imports torch is imported inside the functions that run in the worker thread: looking at a run must not wait
+# seconds for a library that only these three things need, and looking at scores without a model must not need it at all.
+if TYPE_CHECKING:
+    from polytag.inference.neighbors import FeatureTable
+    from polytag.inference.predictor import Predictor
+
+MAX_WAITING = 8
+_NUM_KEPT = 64  # overlays, of about 20 kB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What the model says of one class in an image; `is_present` where the probability is above the run's threshold."""
+
+    name: str
+    probability: float
+    threshold: float
+    is_present: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestNeighbor:
+    """An image of the data set: its row there, 1 - cosine of the features (0 to 2), and the classes that are labelled present."""
+
+    split: str
+    id: str
+    row: int
+    distance: float
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestNeighbors:
+    """The nearest images of each split, nearest first; none while the features are computed, `progress` being the share done."""
+
+    status: Literal["ready", "computing"]
+    progress: float
+    of_split: dict[str, tuple[NearestNeighbor, ...]]
+
+
+class _Stopped(Exception):
+    """The worker is closing: ends the building of the features."""
+
+
+@final
+class ModelWorker:
+    """Answers that need the model, as futures: one at a time, a few waiting, beyond them Busy. May be asked from many threads.
+
+    `inspection.checkpoint` is not None. `cache_folder` keeps the features of whole data sets. Futures raise ImageError for an
+    image that cannot be read, CheckpointError for a model that cannot be used, UsageError for a backbone without heat maps.
+    """
+
+    def __init__(self, inspection: Inspection, cache_folder: Path, *, max_waiting: int = MAX_WAITING):
+        assert inspection.checkpoint is not None
+        self._checkpoint, self._inspection, self._cache_folder = inspection.checkpoint, inspection, cache_folder
+        self._queue = JobQueue(max_waiting=max_waiting)
+        self._predictor: Predictor | None = None
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = Lock()
+        self._stop = Event()
+        self._builder: Thread | None = None
+        self._num_done = 0
+        self._table: FeatureTable | None = None
+        self._failure: Exception | None = None
+        self._rows_N = dataset_rows(inspection)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a question would be answered with Busy now: worth asking before an upload is read."""
+        return self._queue.is_full
+
+    def warm_up(self) -> None:
+        """Load the model ahead of the first question, which then waits for no import; what fails is told to who asks."""
+        with suppress(Busy):
+            self._queue.submit(self._loaded)
+
+    def close(self) -> None:
+        """Drop what waits, end what is being done, and wait for that end: at most a batch of images."""
+        self._stop.set()
+        self._queue.close()
+        with self._lock:
+            builder = self._builder
+        if builder is not None:
+            builder.join()
+
+    # ---- an image ----
+
+    def predict(self, content: bytes) -> Future[tuple[Decision, ...]]:
+        """All classes of an image given by its file's content, the highest probability first; raises Busy."""
+        return self._queue.submit(lambda: self._decisions(content))
+
+    def heat_of_row(self, row: int, column: int) -> Future[bytes]:
+        """PNG to lay over the image of a row: where the model sees a class, in the first of its views. Raises Busy."""
+        path = self._inspection.predictions.image_paths[row]
+        return self._queue.submit(lambda: self._kept_or(self.heat_tag(row, column), lambda: self._heat(_file(path), column)))
+
+    def heat_of_upload(self, content: bytes, column: int) -> Future[bytes]:
+        """As `heat_of_row`, of an image given by its file's content. Raises Busy."""
+
+        def job() -> bytes:
+            return self._kept_or(f"{hashlib.sha256(content).hexdigest()} {column}", lambda: self._heat(content, column))
+
+        return self._queue.submit(job)
+
+    def heat_tag(self, row: int, column: int) -> str:
+        """16 hexadecimal digits that change whenever this heat map may: with the scores, the image file or the model's."""
+        parts: list[object] = [self._inspection.version, row, column]
+        for path in (Path(self._inspection.predictions.image_paths[row]), self._checkpoint / "config.json"):
+            with suppress(OSError, ValueError):
+                status = os.stat(path)
+                parts += [status.st_size, status.st_mtime_ns]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    def _decisions(self, content: bytes) -> tuple[Decision, ...]:
+        predictor = self._loaded()
+        logit_C = predictor.score_image(read_image(content, max_pixels=MAX_PIXELS)).astype(np.float64)
+        probability_C = 0.5 * (1 + np.tanh(0.5 * logit_C))
+        threshold_C = self._inspection.threshold_C
+        return tuple(
+            Decision(
+                name=predictor.checkpoint.label_set.names[c],
+                probability=float(probability_C[c]),
+                threshold=float(threshold_C[c]),
+                is_present=bool(probability_C[c] > threshold_C[c]),
+            )
+            for c in np.argsort(-probability_C, kind="stable").tolist()
+        )
+
+    def _heat(self, source: Path | bytes, column: int) -> bytes:
+        import torch
+
+        from polytag.inference.predictor import to_input
+        from polytag.models.heatmap import class_activation
+
+        predictor = self._loaded()
+        preprocessing = predictor.checkpoint.preprocessing
+        image = read_image(source, max_pixels=MAX_PIXELS)
+        first_view = torch.from_numpy(views(image, preprocessing)[:1])
+        pixels = to_input(first_view, preprocessing, predictor.arithmetic.device)
+        (heat_hw,) = class_activation(predictor.model, pixels, [column])
+        return overlay_png(heat_hw, size=image.size, region=seen_region(image.size, preprocessing))
+
+    def _kept_or(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """Runs in turn, so no two threads touch what is kept."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        self._kept.move_to_end(key)
+        while len(self._kept) > _NUM_KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+    def _loaded(self) -> "Predictor":
+        """The model, loaded by whoever has the turn first; raises CheckpointError."""
+        import torch
+
+        from polytag.inference.predictor import Predictor
+        from polytag.models.checkpoint import Checkpoint
+        from polytag.models.device import num_cores
+
+        torch.set_num_threads(max(1, num_cores() - 1))  # of the calling thread; one core is for the page
+        if self._predictor is None:
+            checkpoint = Checkpoint.read(self._checkpoint)
+            checkpoint.require_labels(self._inspection.predictions.label_set)
+            self._predictor = Predictor.load(checkpoint)
+        return self._predictor
+
+    # ---- neighbours ----
+
+    def nearest(self, row: int, *, limit: int) -> Future[NearestNeighbors]:
+        """At most `limit` images of each split of the data set that look most like the image of a row; raises Busy.
+
+        The first question starts to compute the features of the whole data set in the background, or reads them from the cache
+        folder; until that is done the answer says how far it is. If it failed, the next question says why, and the one after that
+        tries again.
+        """
+        data = self._inspection.data
+        assert data is not None
+        with self._lock:
+            table, failure = self._table, self._failure
+            if table is None and failure is None:
+                if self._stop.is_set():
+                    raise Busy("the inspector is being closed")
+                if self._builder is None:
+                    self._builder = Thread(target=self._build, args=(data,), name="polytag-features", daemon=True)
+                    self._builder.start()
+                return _done(NearestNeighbors(status="computing", progress=self._num_done / len(data), of_split={}))
+            self._failure = None
+        if failure is not None:
+            raise failure
+        assert table is not None
+        return self._queue.submit(lambda: self._nearest_neighbors(table, data, row, limit=limit))
+
+    def _build(self, data: Dataset) -> None:
+        """The background thread: the table, from the cache folder or computed between what people ask."""
+        table, failure = None, None
+        self._queue.begin_background()
+        try:
+            table = self._saved_or_built(data)
+        except _Stopped:
+            pass
+        except Exception as error:  # told to whoever asks next
+            failure = error
+        finally:
+            self._queue.end_background()
+        with self._lock:
+            self._table, self._failure, self._builder = table, failure, None
+            self._num_done = 0
+
+    def _saved_or_built(self, data: Dataset) -> "FeatureTable":
+        from polytag.inference.neighbors import build_features, read_features, save_features
+
+        def on_batch(num_images: int) -> None:
+            self._num_done += num_images
+            self._queue.step_aside(self._stop)
+            if self._stop.is_set():
+                raise _Stopped
+
+        predictor = self._loaded()
+        table = read_features(self._cache_folder, predictor, data)
+        if table is None:
+            table = build_features(predictor, data, on_batch=on_batch)
+            with suppress(RunError, OSError):  # a full or read-only disk costs time at the next start, not neighbours
+                save_features(table, self._cache_folder)
+        return table
+
+    def _nearest_neighbors(self, table: "FeatureTable", data: Dataset, row: int, *, limit: int) -> NearestNeighbors:
+        from polytag.inference.neighbors import image_feature, nearest
+
+        own_row = int(self._rows_N[row])
+        itself = (data.split_N[own_row], data.ids[own_row]) if own_row >= 0 else None
+        if itself in table.index_of:
+            query_D = table.feature_ND[table.index_of[itself]]
+        else:  # not of this data set
+            path = _file(self._inspection.predictions.image_paths[row])
+            query_D = image_feature(self._loaded(), read_image(path, max_pixels=MAX_PIXELS))
+        of_split: dict[str, tuple[NearestNeighbor, ...]] = {}
+        for split in data.splits:
+            among_N = np.array([each == split for each in table.split_N])
+            found = nearest(table, query_D, k=limit, among_N=among_N, without=itself)
+            of_split[split] = tuple(_nearest_neighbor(data, int(table.row_N[index]), distance) for index, distance in found)
+        return NearestNeighbors(status="ready", progress=1.0, of_split=of_split)
+
+
+def _nearest_neighbor(data: Dataset, row: int, distance: float) -> NearestNeighbor:
+    labels = tuple(data.label_set.names[c] for c in np.flatnonzero(data.target_NC[row] == PRESENT).tolist())
+    return NearestNeighbor(split=data.split_N[row], id=data.ids[row], row=row, distance=max(0.0, distance), labels=labels)
+
+
+def _file(path: str) -> Path:
+    if not path:
+        raise ImageError("no image file is known")
+    return Path(path)
+
+
+def _done(answer: NearestNeighbors) -> Future[NearestNeighbors]:
+    future: Future[NearestNeighbors] = Future()
+    future.set_result(answer)
+    return future

@@ -1,0 +1,1 @@
+"""The server: one address, a guard before every request, bounded memory."""

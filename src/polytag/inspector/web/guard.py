@@ -1,0 +1,196 @@
+"""A wrapper around the pages that turns away what neither the page nor its owner would send.
+
+A request passes these rules in this order; the first that it breaks is the answer.
+
+    form       a path that begins with "/" and holds no control character, one length, headers of a sane size    400, 404, 431
+    host       the server is called by one of its own names: a name rebound to 127.0.0.1 reads nothing           400, 421
+    origin     the request does not come from another site                                                       403
+    token      whoever asks knows the token, where one is set                                                    401
+    load       few enough requests are being answered                                                            503
+    body       short enough, and sent in time; it is read whole before the pages see anything of it              413, 408
+
+What the pages answer leaves with headers that bind the browser, and an exception leaves as 500 without its words.
+"""
+
+import asyncio
+import contextlib
+import html
+import json
+import logging
+from collections.abc import Iterable
+from typing import final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from polytag.inspector.web.request_rules import GuardConfig, Refusal, Request, admit, too_large
+
+logger = logging.getLogger(__name__)
+
+SAFE_HEADERS = {
+    b"content-security-policy": (
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        b"manifest-src 'self'; font-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"permissions-policy": b"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+# Taken out of every request: all answers are made in memory and sent whole, and the parsing of one header that asks for many
+# small ranges took Starlette minutes (CVE-2025-62727).
+UNHEARD_HEADERS = frozenset((b"range", b"if-range"))
+
+
+@final
+class Guard:
+    """The ASGI application `app` behind the rules above. Counts what is in flight, hence a class."""
+
+    def __init__(self, app: ASGIApp, *, config: GuardConfig):
+        self._app = app
+        self._config = config
+        self._num_in_flight = 0
+        self._num_held_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # nothing here speaks WebSocket
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        request = Request.of(scope)
+        # A body that does not say its length may become the longest that is let in.
+        num_bytes = self._config.max_body_bytes if request.is_chunked else request.num_declared_bytes
+        refusal = admit(request, config=self._config) or self._overload(num_bytes)
+        if refusal is not None:
+            await _refuse(refusal, request=request, config=self._config, receive=receive, send=send)
+            return
+        self._num_in_flight += 1
+        self._num_held_bytes += num_bytes
+        try:
+            await self._answer(request, scope, receive, send)
+        finally:
+            self._num_in_flight -= 1
+            self._num_held_bytes -= num_bytes
+
+    def _overload(self, num_bytes: int) -> Refusal | None:
+        config = self._config
+        if self._num_in_flight < config.max_in_flight and self._num_held_bytes + num_bytes <= config.max_held_bytes:
+            return None
+        return Refusal(status=503, detail="Too many requests at once; ask again in a moment.", headers=((b"retry-after", b"1"),))
+
+    async def _answer(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _read(receive, config=self._config)
+        if isinstance(body, Refusal):
+            await _refuse(body, request=request, config=self._config, receive=receive, send=send)
+        elif body is not None:
+            headers = [(name, value) for name, value in scope["headers"] if name.lower() not in UNHEARD_HEADERS]
+            await _call(self._app, {**scope, "headers": headers}, _replay(body, then=receive), send)
+
+
+async def _read(receive: Receive, *, config: GuardConfig) -> bytes | Refusal | None:
+    """The whole body, or why it is refused, or None where the client has gone."""
+    body, more = bytearray(), True
+    try:
+        async with asyncio.timeout(config.body_timeout_seconds):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if refusal := too_large(len(body), config=config):
+                    return refusal
+                more = message.get("more_body", False)
+    except TimeoutError:
+        return Refusal(status=408, detail=f"The request was not complete after {config.body_timeout_seconds:g} s.")
+    return bytes(body)
+
+
+def _replay(body: bytes, *, then: Receive) -> Receive:
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return messages.pop() if messages else await then()
+
+    return receive
+
+
+async def _call(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Let the application answer; add the safe headers; tell an exception to the log and not to the client."""
+    has_begun = False
+    held: list[Message] = []
+
+    async def pass_on(message: Message) -> None:
+        nonlocal has_begun
+        # Starlette answers an exception in its own words first and raises it afterwards: hold a 500 back until it is known
+        # whether an exception follows.
+        if held or message.get("status") == 500:
+            held.append(message)
+            return
+        has_begun = True
+        await _send_safely(message, send)
+
+    try:
+        await app(scope, receive, pass_on)
+    except Exception:
+        logger.exception("%s %r failed", scope["method"], scope["path"])
+        if not has_begun:  # else the server closes the connection, and the client sees that the answer is cut short
+            held = _json(500, "This went wrong inside polytag; the terminal where it runs says more.")
+    for message in held:
+        await _send_safely(message, send)
+
+
+async def _refuse(refusal: Refusal, *, request: Request, config: GuardConfig, receive: Receive, send: Send) -> None:
+    # What is left of the body is not waited for, so the connection cannot be used for another request.
+    headers = (*refusal.headers, (b"connection", b"close"))
+    if request.wants_page:
+        page = f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>polytag: {refusal.status}</title>\n'
+        page += f"<p>{html.escape(refusal.detail)}</p>\n"
+        if refusal.status == 401 and request.values(b"sec-fetch-site") not in ((), [b"none"], [b"same-origin"]):
+            # The first page after a link of another site is asked for without the cookie; one click from here sends it.
+            page += '<p>If you came by a link: <a href="">continue</a>.</p>\n'
+        answer = _whole(refusal.status, page.encode(), b"text/html; charset=utf-8", headers)
+    else:
+        answer = _json(refusal.status, refusal.detail, headers)
+    *most, last = answer
+    for message in most:
+        await _send_safely(message, send)
+    if refusal.status == 413:
+        await _take_in(receive, seconds=config.linger_seconds)
+    await _send_safely(last, send)
+
+
+def _json(status: int, detail: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> list[Message]:
+    return _whole(status, json.dumps({"detail": detail}).encode(), b"application/json", headers)
+
+
+def _whole(status: int, body: bytes, kind: bytes, headers: Iterable[tuple[bytes, bytes]]) -> list[Message]:
+    every_header = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *headers]
+    return [
+        {"type": "http.response.start", "status": status, "headers": every_header},
+        {"type": "http.response.body", "body": body, "more_body": True},
+        {"type": "http.response.body", "body": b"", "more_body": False},
+    ]
+
+
+async def _take_in(receive: Receive, *, seconds: float) -> None:
+    """Hear and forget what the client still sends, for a moment: closing at once resets the connection, and the answer is lost."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while (await receive()).get("more_body", False):
+                pass
+
+
+async def _send_safely(message: Message, send: Send) -> None:
+    if message["type"] == "http.response.start":
+        headers = [
+            (name, value)
+            for name, value in message.get("headers", ())
+            if name.lower() not in SAFE_HEADERS and not name.lower().startswith(b"access-control-")
+        ]
+        if not any(name.lower() == b"cache-control" for name, _ in headers):
+            headers.append((b"cache-control", b"no-store"))
+        message = {**message, "headers": [*headers, *SAFE_HEADERS.items()]}
+    await send(message)

@@ -1,0 +1,267 @@
+"""The server of the pages: which addresses it may be bound to, its socket, and its beginning and end."""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import os
+import secrets
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from polytag.errors import UsageError
+from polytag.inspector.web.guard import Guard
+from polytag.inspector.web.request_rules import LOOPBACK_NAMES, TOKEN_ALPHABET, GuardConfig
+
+DEFAULT_PORT = 8421
+NUM_PORTS_TRIED = 50
+HEAD_TIMEOUT_SECONDS = 15.0
+# Connections, busy or idle. The guard's own limit, of requests that are being answered, is reached first and answers in JSON.
+MAX_CONNECTIONS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddressRules:
+    """Where the server is bound, and what that asks of its visitors.
+
+    host            as given
+    is_loopback     only this machine can reach it
+    token           "" where none is needed
+    allowed_hosts   for the guard: () where a token makes any name safe
+    """
+
+    host: str
+    is_loopback: bool
+    token: str
+    allowed_hosts: Sequence[str]
+
+
+def address_rules(host: str, token: str) -> AddressRules:
+    """Whether the server may be bound to `host`, and under which token; "random" makes one of 192 random bits.
+
+    Raises UsageError where other machines could reach the pages without a token, and for a token that is easily guessed.
+    """
+    is_loopback = _is_loopback(host)
+    if token == "random":
+        token = secrets.token_urlsafe(24)
+    if not is_loopback and not token:
+        raise UsageError(
+            "this address can be reached from other machines, so a token is needed",
+            where=f"--host {host}",
+            got="no --token",
+            expected="--host 127.0.0.1, which only this machine can reach, or a token",
+            next_step="add --token random: the address that is printed then holds it",
+        )
+    if token and not TOKEN_ALPHABET.fullmatch(token):
+        raise UsageError(
+            "this token is easily guessed, or does not fit into an address",
+            where="--token",
+            got=f"{len(token)} characters",
+            expected="at least 16 of the characters A-Z, a-z, 0-9, - and _",
+            next_step="--token random makes one",
+        )
+    own_name = f"[{host}]" if ":" in host else host.lower()
+    allowed_hosts = () if not is_loopback else tuple(dict.fromkeys((*LOOPBACK_NAMES, own_name)))
+    return AddressRules(host=host, is_loopback=is_loopback, token=token, allowed_hosts=allowed_hosts)
+
+
+def bound_socket(host: str, port: int | None) -> socket.socket:
+    """A socket that listens at this address. Port 0 is any free one; None the first free one from DEFAULT_PORT on.
+
+    Raises UsageError for an address that is not this machine's, and for a port that was asked for and is in use.
+    """
+    if port is not None and not 0 <= port <= 65535:
+        raise UsageError("there is no such port", where="--port", got=str(port), expected="1 to 65535, or 0 for any that is free")
+    ports = range(DEFAULT_PORT, DEFAULT_PORT + NUM_PORTS_TRIED) if port is None else (port,)
+    for number in ports:
+        try:
+            return _listening(host, number)
+        except (OSError, ValueError) as error:  # ValueError: a name that no resolver takes
+            is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            if not is_taken or port is not None:
+                raise _not_bound(error, host=host, port=number, is_taken=is_taken) from error
+    raise UsageError(
+        "no port is free",
+        where=f"--host {host}",
+        got=f"all of {ports[0]} to {ports[-1]} are in use",
+        next_step="--port 0 takes any that is free",
+    )
+
+
+def serve(
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    token: str = "",
+    open_browser: bool = False,
+    on_ready: Callable[[str], None] = print,
+) -> None:
+    """Serve `app` behind the guard until Ctrl-C; `on_ready` is called once with the address, the token in it where there is one.
+
+    Raises UsageError for an address that is not safe, not this machine's, or in use.
+    """
+    rules = address_rules(host, token)
+    listening = bound_socket(host, port)
+    address = _address(rules, listening)
+
+    def ready() -> None:
+        on_ready(address)
+        # The command line of a browser can be read by every user of the machine: a token would be there for all to see.
+        if open_browser and rules.is_loopback and not rules.token and _has_display():
+            threading.Thread(target=_open_browser, args=(address,), daemon=True).start()
+
+    server = server_of(app, guard_config=GuardConfig(allowed_hosts=rules.allowed_hosts, token=rules.token), on_ready=ready)
+    # uvicorn ends in order on Ctrl-C and then raises the signal once more: the wish has been fulfilled by then.
+    with listening, contextlib.suppress(KeyboardInterrupt):
+        server.run([listening])
+
+
+def server_of(app: ASGIApp, *, guard_config: GuardConfig, on_ready: Callable[[], None]) -> uvicorn.Server:
+    """The server of `app` behind the guard, for a socket that is given to its `run`."""
+    config = uvicorn.Config(
+        Guard(app, config=guard_config),
+        interface="asgi3",
+        http=ImpatientProtocol,
+        ws="none",
+        loop="asyncio",
+        workers=1,
+        log_config=None,  # what matters goes to stderr all the same, and no logger of the process is touched
+        log_level="error",  # a warning of uvicorn is what a stranger sent; an upgrade would even advise to install something
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=2,
+        h11_max_incomplete_event_size=16 * 1024,
+    )
+    return QuietServer(config, on_ready=on_ready)
+
+
+@final
+class QuietServer(uvicorn.Server):
+    """uvicorn's server; it says when it is ready, and ends without a word about what it cut short."""
+
+    def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None]):
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's."""
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, which would print a traceback for every request that it cancels."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # the next server's Config sets it anew
+        await super().shutdown(sockets)
+
+
+@final
+class ImpatientProtocol(H11Protocol):
+    """uvicorn's protocol; it closes a connection whose request does not come to the end of its headers.
+
+    uvicorn waits for them without end, and a byte now and then would hold one of its connections for ever.
+    """
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As uvicorn's; the clock runs from here."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn's; the clock of the next request runs from its first byte and stops with the end of its headers."""
+        cycle = self.cycle
+        if self._head_timer is None and self._is_between_requests():
+            self._start_timer()
+        super().data_received(data)
+        if self.cycle is not cycle:
+            self._stop_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As uvicorn's."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _is_between_requests(self) -> bool:
+        return not self.cycle or self.cycle.response_complete
+
+    def _start_timer(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self._on_timeout)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _on_timeout(self) -> None:
+        self._head_timer = None
+        if self._is_between_requests():
+            self.transport.close()
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    # A name may stand for several addresses; 127.0.0.1 goes before ::1, which not every machine has.
+    found = sorted(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), key=lambda each: each[0] != socket.AF_INET)
+    family, _, protocol, _, address = found[0]
+    if _is_loopback(host) and not _is_loopback(str(address[0])):
+        raise OSError(errno.EADDRNOTAVAIL, "this name does not stand for this machine alone")
+    # asyncio turns Nagle's algorithm off only where a socket says that it speaks TCP; else every answer waits 40 ms for the client
+    # to acknowledge the headers before the body goes out.
+    listening = socket.socket(family, socket.SOCK_STREAM, protocol)
+    try:
+        if sys.platform != "win32":  # there it would take a port from another program
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(128)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _not_bound(error: OSError | ValueError, *, host: str, port: int, is_taken: bool) -> UsageError:
+    reason = getattr(error, "strerror", None) or str(error)
+    if is_taken:
+        return UsageError("this port is in use", where=f"--port {port}", got=reason, next_step="leave --port out, or use --port 0")
+    return UsageError("the server cannot be bound to this address", where=f"--host {host} --port {port}", got=reason)
+
+
+def _address(rules: AddressRules, listening: socket.socket) -> str:
+    port = listening.getsockname()[1]
+    bound = ipaddress.ip_address(listening.getsockname()[0])
+    host = socket.gethostname() if bound.is_unspecified else rules.host
+    query = f"?token={rules.token}" if rules.token else ""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/{query}"
+
+
+def _has_display() -> bool:
+    return sys.platform in {"win32", "darwin"} or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _open_browser(address: str) -> None:
+    with contextlib.suppress(Exception):  # no browser, no harm: the address has been printed
+        webbrowser.open(address)

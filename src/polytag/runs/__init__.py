@@ -1,0 +1,1 @@
+"""The run folder: its files, its arguments and its recipe; no torch."""

@@ -1,0 +1,162 @@
+"""Recipes: every choice of a training run, with what each promises.
+
+A recipe is a value. The command line replaces single fields of it (`dataclasses.replace`); nothing mutates it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from polytag.data.images.augment import augmentation
+from polytag.errors import UsageError
+
+LOSSES = ("bce", "focal", "asl")
+"""The names of the losses; `training.losses` holds them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every choice of a training run.
+
+    backbone, backbone_args   a timm model and timm's own arguments for it
+    weights                   "pretrained", "random", or a safetensors file
+    image_size_px             side of the square input; None: 256, or the one size that a backbone such as ViT is built for
+    fit, interpolation, crops, mean, std   see contracts.Preprocessing; mean and std None: what the weights were trained with
+    augment                   a preset of data.augment
+    loss                      a name of training.losses
+    class_weights             "none", or "balanced": positives of a class count num_absent / num_present times, at most 20
+    head_start                "probe": the head starts from (or, with 0 epochs, is) a logistic regression on frozen features
+    epochs                    of fine-tuning; 0 is the probe alone
+    optimizer                 "adamw" or "sgd" (momentum 0.9)
+    head_lr, backbone_lr      peak learning rates; with random weights the backbone learns at the head's
+    weight_decay              not applied to norms and biases
+    schedule                  "cosine" to zero after `warmup_epochs` of linear warm-up, or "constant"
+    ema_decay                 of the averaged weights that are validated and saved; 0 turns the average off
+    difficult                 VOC's difficult-only labels: "ignore" (unknown), "positive" or "negative"
+    cache                   of decoded images: "auto", "none", "disk" (the image cache) or "gpu" (the memory of the device)
+    save_every_minutes        state for a resume, besides that of every epoch
+    """
+
+    name: str
+    backbone: str = "resnet18"
+    backbone_args: Mapping[str, object] = field(default_factory=dict)
+    weights: str = "pretrained"
+    image_size_px: int | None = None
+    fit: str = "squash"
+    interpolation: str = "bicubic"
+    crops: str = "center"
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    augment: str = "standard"
+    loss: str = "bce"
+    class_weights: str = "none"
+    head_start: str = "probe"
+    epochs: int = 10
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    head_lr: float = 2e-3
+    backbone_lr: float = 2e-4
+    weight_decay: float = 0.02
+    schedule: str = "cosine"
+    warmup_epochs: float = 1.0
+    ema_decay: float = 0.99
+    difficult: str = "ignore"
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    cache: str = "auto"
+    save_every_minutes: float = 5.0
+
+    def __post_init__(self):
+        augmentation(self.augment)
+        for name, value, allowed in (
+            ("loss", self.loss, LOSSES),
+            ("class weights", self.class_weights, ("none", "balanced")),
+            ("head start", self.head_start, ("probe", "none")),
+            ("optimizer", self.optimizer, ("adamw", "sgd")),
+            ("schedule", self.schedule, ("cosine", "constant")),
+            ("cache of images", self.cache, ("auto", "none", "disk", "gpu")),
+            ("treatment of difficult labels", self.difficult, ("ignore", "positive", "negative")),
+        ):
+            if value not in allowed:
+                raise UsageError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(allowed))
+        for name, value, low, high in (
+            ("epochs", self.epochs, 0, 100_000),
+            ("batch size", self.batch_size, 2, 65_536),
+            ("ema decay", self.ema_decay, 0, 0.999999),
+            ("head learning rate", self.head_lr, 0, 1000),
+            ("backbone learning rate", self.backbone_lr, 0, 1000),
+            ("weight decay", self.weight_decay, 0, 1000),
+        ):
+            if not low <= value <= high:
+                raise UsageError(f"{name} out of range", got=str(value), expected=f"{low} to {high}")
+        if self.epochs == 0 and self.head_start == "none":
+            raise UsageError("nothing to train", got="0 epochs and no probe", expected="epochs, or a probe as head start")
+
+
+# Docstrings of values: a recipe says what it promises, on what data and machine, in how long.
+
+FINETUNE = Recipe(name="finetune", epochs=6, head_lr=2e-3, backbone_lr=3e-4)
+"""The default: the probe as head start, then a few epochs of the whole network.
+
+AdamW, the head at ten times the backbone's learning rate, warm-up and cosine, no decay of norms and biases, averaged weights.
+The figures that it reached, with machine and spread, are in benchmarks/results/voc_mini.json and docs/experiments.md.
+"""
+
+PROBE = Recipe(name="probe", epochs=0)
+"""The first answer: frozen features in one pass, then a regularised logistic regression per class.
+
+The strength is chosen on held-out folds of the training images. The figures are beside those of `finetune`.
+"""
+
+BASELINE = Recipe(
+    name="baseline",
+    backbone="resnet18",
+    weights="pretrained",
+    image_size_px=224,
+    fit="crop",
+    interpolation="bilinear",
+    mean=(0.4589, 0.4355, 0.4032),
+    std=(0.2239, 0.2186, 0.2206),
+    augment="standard",
+    loss="bce",
+    head_start="none",
+    epochs=20,
+    batch_size=16,
+    optimizer="sgd",
+    head_lr=0.001,
+    backbone_lr=0.001,
+    weight_decay=0.0,
+    schedule="constant",
+    ema_decay=0.0,
+    difficult="negative",
+    seed=7,
+)
+"""The report that polytag began as: ResNet-18 from ImageNet, fine-tuned on Pascal VOC 2012 with one sigmoid per class.
+
+BCE with logits, SGD at learning rate 0.001 with momentum 0.9, batches of 16 shuffled, 20 epochs, seed 7, the images' own mean and
+standard deviation, difficult objects counted as negative; training and validation loss and mAP every epoch. The report leaves the
+crop open: here it is the usual one, a random crop to 224 px in training, the shorter side at 256 px and the centre in validation.
+"""
+
+DEMO = Recipe(
+    name="demo",
+    backbone="resnet10t",
+    backbone_args={"channels": (48, 96, 192, 256), "global_pool": "max"},
+    weights="random",
+    image_size_px=64,
+    augment="light",
+    epochs=16,
+    batch_size=32,
+    head_lr=5e-3,
+    weight_decay=0.05,
+)
+"""What `polytag demo` trains, from random weights, on its own images; see docs/experiments.md."""
+
+RECIPES = {recipe.name: recipe for recipe in (FINETUNE, PROBE, BASELINE)}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of this name; raises UsageError with the known ones."""
+    if name not in RECIPES:
+        raise UsageError("unknown recipe", where="--recipe", got=repr(name), expected="one of " + ", ".join(RECIPES))
+    return RECIPES[name]
