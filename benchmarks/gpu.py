@@ -34,8 +34,9 @@ from machine import write
 from polytag.contracts import Dataset
 from polytag.data.images.read import read_image
 from polytag.data.load import load_dataset
+from polytag.machine import num_cores
 from polytag.models.backbone import build_model, logits
-from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
+from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.runs.recipe import BASELINE, Recipe
 from polytag.training.image_loader import FileImageLoader, training_pixels
 from polytag.training.image_sources import open_image_sources

@@ -7,6 +7,8 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from polytag.machine import has_native_bf16, num_cores, processor
+
 RESULTS = Path(__file__).parent / "results"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 VOC_MINI = SHARED / "data" / "voc-mini" / "VOCdevkit" / "VOC2012"
@@ -15,15 +17,11 @@ WEIGHTS = SHARED / "weights" / "mobilenetv2_100.keras_in1k.imagenet-norm.fp16.sa
 
 def describe() -> dict[str, object]:
     """Processor, cores, memory, versions, date and the load that others put on the machine as we begin."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    flags = next((line for line in lines if line.startswith("flags")), "")
     return {
         "date": datetime.date.today().isoformat(),
-        "processor": next(
-            (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-        ),
-        "native_bf16": "avx512_bf16" in flags or "amx_bf16" in flags,
-        "cores": len(os.sched_getaffinity(0)),
+        "processor": processor(),
+        "native_bf16": has_native_bf16(),
+        "cores": num_cores(),
         "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "torchvision", "timm", "numpy", "pillow")},

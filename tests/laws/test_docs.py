@@ -132,7 +132,7 @@ def test_every_verb_is_in_the_reference():
     for name, command in there_are.items():
         # the options for reading labels stand once, in a section of their own, which the verbs that have them point to
         listed = listed_in(page, f"`{name}`")
-        sources = listed_in(page, "ImageSources the labels")
+        sources = listed_in(page, "Reading the labels")
         own = {option for option in options_of(command) if option not in sources or option in listed}
         assert listed == own, f"docs/reference/commands.md: the table of {name} lists {listed ^ own} too many or too few"
         if options_of(command) & (sources - listed):
@@ -141,7 +141,7 @@ def test_every_verb_is_in_the_reference():
 
 def test_the_options_for_reading_labels_are_in_the_reference():
     convert = dict(verbs(typer.main.get_command(app), "polytag"))["polytag data convert"]
-    assert_lists(REFERENCE / "commands.md", "ImageSources the labels", options_of(convert) - {"--to"})
+    assert_lists(REFERENCE / "commands.md", "Reading the labels", options_of(convert) - {"--to"})
 
 
 # ---- what a reference page lists is all there is, and nothing else

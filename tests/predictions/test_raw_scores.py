@@ -8,8 +8,8 @@ from hypothesis.extra import numpy as npst
 from sklearn.metrics import average_precision_score
 
 from polytag.errors import DataError, PredictionsError, UsageError
+from polytag.logits import LIMIT, logits_of
 from polytag.metrics.ap import average_precision
-from polytag.metrics.logits import LIMIT, logits_of
 from polytag.predictions.raw_scores import RawScores, targets_of_lists, to_predictions
 
 

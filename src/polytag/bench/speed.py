@@ -4,7 +4,6 @@ Images are made on the spot, in VOC's size; weights are random, since time does 
 """
 
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,8 +19,9 @@ from polytag.bench.peak import Peak, best_seconds, flop_of_image, measure_peak, 
 from polytag.data.images.augment import augmentation, augmented
 from polytag.data.images.read import read_image
 from polytag.inference.predictor import apply, run, scoring_batch_size, to_input
+from polytag.machine import num_cores, processor
 from polytag.models.backbone import build_model, require_input_size
-from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
+from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.models.fused import freeze
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training.learner import make_optimizer
@@ -127,7 +127,7 @@ def measure_speed(
     step = _step_seconds(model, recipe, arithmetic, seconds=seconds)
     input_seconds = recipe.batch_size * everyone / len(paths)
     return Speed(
-        processor=_processor(),
+        processor=processor(),
         num_cores=num_cores(),
         num_threads=torch.get_num_threads(),
         load_before=round(load_before, 2),
@@ -223,11 +223,3 @@ def _seconds_of_all(work: Callable[[], object], arithmetic: Arithmetic) -> float
     work()
     wait_for(arithmetic.device)
     return time.perf_counter() - started
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

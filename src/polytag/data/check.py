@@ -4,7 +4,6 @@ S splits, C classes. Reading every image is the slow part: threads, since Pillow
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from polytag.data.duplicates.near_duplicates import small_copy
 from polytag.data.images.read import read_image
 from polytag.data.splits import with_validation_split
 from polytag.errors import DataError, ImageError, UsageError
+from polytag.machine import num_cores
 
 _NUM_NAMED = 5  # names shown in a sentence; the lists hold them all
 
@@ -221,7 +221,7 @@ def _read_all(
     """Every distinct file once, however many rows name it."""
     distinct = list(dict.fromkeys(paths))
     contents: dict[Path, _Content] = {}
-    pool = ThreadPoolExecutor(max_workers=num_threads or os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(max_workers=num_threads or num_cores())
     try:
         for path, content in zip(distinct, pool.map(reader, distinct), strict=True):
             contents[path] = content

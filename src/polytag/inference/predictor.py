@@ -17,8 +17,9 @@ from polytag.data.images.batches import Batch, batches_of
 from polytag.data.images.read import read_image
 from polytag.errors import ImageError
 from polytag.inference.parallel import in_parallel
+from polytag.machine import num_cores
 from polytag.models.checkpoint import Checkpoint
-from polytag.models.device import Arithmetic, choose_arithmetic, num_cores
+from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.models.fused import Frozen, freeze
 
 BATCH_SIZE = 16  # of a core: measured, see docs/experiments.md; a constant, so that the same images give the same bits anywhere

@@ -4,7 +4,6 @@ Shapes: N images, C classes. Targets are 1 (present), 0 (absent), -1 (unknown); 
 more likely (logits and probabilities give the same value: only the order matters). A class without a positive is NaN.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from polytag.machine import num_cores
 from polytag.metrics.near_positives import near_positives
 
 _SMALL = 20_000  # decisions: below this, starting threads takes longer than sorting
@@ -171,11 +171,6 @@ def _turned(table_NC: np.ndarray, *, num_rows: int = 4096) -> np.ndarray:
     for start in range(0, len(table_NC), num_rows):
         turned_CN[:, start : start + num_rows] = table_NC[start : start + num_rows].T
     return turned_CN
-
-
-def num_cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ import numpy as np
 
 from polytag.contracts import SCALES, UNKNOWN, LabelSet, Predictions
 from polytag.errors import PolytagError, PredictionsError, UsageError
+from polytag.logits import logits_of
 from polytag.metrics.evaluate import evaluate_predictions
-from polytag.metrics.logits import logits_of
 from polytag.metrics.values import Metrics
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from polytag.metrics.ap import num_cores, rank
+from polytag.machine import num_cores
+from polytag.metrics.ap import rank
 
 _BLOCK_BYTES = 6_400_000  # weights of the replicates that are taken at a time: what stays in a processor's cache
 _LANES, _LANE_BITS = 5, 10  # replicates in a float64, whose whole numbers have 53 bits

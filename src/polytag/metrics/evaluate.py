@@ -9,13 +9,13 @@ import numpy as np
 
 from polytag.contracts import UNKNOWN, Predictions
 from polytag.errors import UsageError
+from polytag.machine import num_cores
 from polytag.metrics.ap import (
     Ranking,
     ap_of,
     ap_voc07_of,
     ap_voc10_of,
     mean_over_defined,
-    num_cores,
     of_every_class,
     rank,
     roc_auc_of,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polytag.metrics.ap import num_cores
+from polytag.machine import num_cores
 
 _BLOCK = 500_000  # decisions at a time: about 20 MB a thread
 

@@ -3,13 +3,14 @@
 Shapes: N images, C classes, B permutations, S distinct scores of positives.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
 from scipy.sparse import csr_array
+
+from polytag.machine import num_cores
 
 _AT_ONCE = 250  # permutations: S by this many float32 stay in the processor's cache for a class of a thousand positives
 _ROUNDING = 1e-7  # differences in AP that are closer than this count as equal
@@ -44,7 +45,7 @@ def swap_test(
     rng = np.random.default_rng([seed, 1])
     tables = [(target_NC[:, column], first_NC[:, column], second_NC[:, column]) for column in columns]
     as_large_C, as_large_mean = np.zeros(len(columns), np.int64), 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy and SciPy release Python's lock
+    with ThreadPoolExecutor(num_cores()) as pool:  # NumPy and SciPy release Python's lock
         for start in range(0, num_permutations, _AT_ONCE):
             kept_NB = np.ones((len(target_NC), 1 + min(_AT_ONCE, num_permutations - start)), np.float32)
             kept_NB[:, 1:] = rng.integers(0, 2, (len(kept_NB), kept_NB.shape[1] - 1), dtype=np.uint8)  # the first swaps nothing

@@ -2,14 +2,13 @@
 
 import contextlib
 import ctypes
-import os
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from polytag import machine
 from polytag.errors import UsageError
 
 
@@ -74,15 +73,4 @@ def _keep_freed_memory() -> None:
 
 
 def _has_native_bf16(device: str) -> bool:
-    if device == "cuda":
-        return torch.cuda.get_device_capability()[0] >= 8
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def num_cores() -> int:
-    """Processor cores this process may use (its affinity, not the machine's count)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return torch.cuda.get_device_capability()[0] >= 8 if device == "cuda" else machine.has_native_bf16()

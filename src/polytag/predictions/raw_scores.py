@@ -10,7 +10,7 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, SCALES, UNKNOWN, LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
-from polytag.metrics.logits import logits_of
+from polytag.logits import logits_of
 from polytag.predictions.joining import nearest
 
 

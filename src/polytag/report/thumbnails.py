@@ -1,6 +1,5 @@
 """Images made small: one at a time for grids, and packed into sheets for the page, each image once."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from PIL import Image
 
 from polytag.data.images.read import read_image
 from polytag.errors import ImageError
+from polytag.machine import num_cores
 
 _SHEET_SIDE = 10  # thumbnails along a side of a sheet
 _JPEG_QUALITY = 70
@@ -77,7 +77,7 @@ def pack_sheets(paths: Sequence[str], *, size_px: int) -> Sheets:
 
 def num_threads() -> int:
     """Pillow decodes outside Python's lock, so threads use every core."""
-    return max(2, os.cpu_count() or 2)
+    return max(2, num_cores())
 
 
 def _thumbnails(paths: Sequence[str], *, size_px: int) -> Iterator[tuple[str, Image.Image]]:

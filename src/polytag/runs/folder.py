@@ -20,6 +20,7 @@ import yaml
 from polytag import files
 from polytag.data.load import ReadOptions
 from polytag.errors import RunError
+from polytag.machine import processor
 from polytag.runs.args import ARGS, read_run_args
 from polytag.runs.recipe import Recipe
 
@@ -142,7 +143,7 @@ def write_environment(
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in names},
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "num_threads": num_threads,
         "num_processes": num_processes,
         "arithmetic": arithmetic,
@@ -167,14 +168,6 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return ""
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def _commit() -> str:

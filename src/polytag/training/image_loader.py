@@ -17,7 +17,7 @@ from polytag.data.images.augment import AUGMENTATIONS, augmentation, augmented, 
 from polytag.data.images.batches import batches_of_chunks
 from polytag.errors import ImageError
 from polytag.inference.predictor import to_input
-from polytag.models.device import num_cores
+from polytag.machine import num_cores
 from polytag.runs.recipe import Recipe
 from polytag.training.preprocessing import preprocessing_of
 

@@ -4,7 +4,6 @@ Nothing that is chosen here changes an answer: files and kept images give the sa
 and training images on a GPU are augmented there to within a grey level or two.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,8 @@ from polytag.data.cache.store import make_room
 from polytag.data.images.augment import AUGMENTATIONS, augmentation, single_view, views
 from polytag.data.images.read import read_image
 from polytag.inference.predictor import Source, from_files, from_reader
-from polytag.models.device import Arithmetic, num_cores
+from polytag.machine import free_memory_bytes, num_cores
+from polytag.models.device import Arithmetic
 from polytag.runs.recipe import Recipe
 from polytag.training.image_loader import FileImageLoader, ImageLoader, training_pixels
 from polytag.training.preprocessing import preprocessing_of
@@ -193,11 +193,5 @@ def _cache(
 
 
 def free_bytes(device: str) -> float:
-    """Memory that the device has left; of a processor, what the system says is available, or everything where it does not say."""
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
+    """Memory that the device has left."""
+    return torch.cuda.mem_get_info()[0] if device == "cuda" else free_memory_bytes()

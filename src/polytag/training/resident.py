@@ -22,7 +22,8 @@ from polytag.data.images.batches import batches_of_chunks
 from polytag.data.images.read import read_size
 from polytag.errors import ImageError
 from polytag.inference.predictor import ResidentBatch, Source, to_input
-from polytag.models.device import Arithmetic, num_cores
+from polytag.machine import num_cores
+from polytag.models.device import Arithmetic
 from polytag.runs.recipe import Recipe
 from polytag.training.device_augment import DeviceAugmentation, augmented_on_device, parameters, stacked
 from polytag.training.image_loader import ImageLoaderBatch

@@ -13,6 +13,7 @@ from polytag.contracts import Dataset
 from polytag.data.duplicates.near_duplicates import fingerprints_of, near_pairs, small_copy
 from polytag.data.images.read import read_image
 from polytag.errors import ImageError
+from polytag.machine import num_cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ def find_leakage(
     paths = [Path(os.path.abspath(path)) if path else None for path in scored]
     distinct = list(dict.fromkeys([path for path in paths if path] + [Path(os.path.abspath(path)) for path in trained_on]))
     contents: dict[Path, tuple[str, bytes]] = {}
-    with ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(num_threads or num_cores()) as pool:
         for path, content in zip(distinct, pool.map(_read, distinct), strict=True):
             on_image()
             if content:

@@ -15,7 +15,6 @@ each other:
 An image without detail, such as a blank page, is flat: it is like every other flat image and is compared with none.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from polytag.data.duplicates.alignment import SIDE, aligned, correlation, cosines, detail
+from polytag.machine import num_cores
 
 RADIUS = 11
 """Bits in which two hashes differ at most. Real photographs that were saved anew differ in 0 to 6, unrelated ones in 32."""
@@ -250,7 +250,7 @@ def _near(
     distinct_U: np.ndarray, query_Q: np.ndarray, *, radius: int, both_ways: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(query, hash, bits) of all within `radius` bits, some of them several times."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(num_cores()) as pool:
         search = partial(_search, distinct_U, query_Q, radius=radius, both_ways=both_ways)
         parts = list(pool.map(lambda part: search(part=part), range(4)))
     first, second, bits = (np.concatenate(each) for each in zip(*parts, strict=True))

@@ -22,6 +22,7 @@ from polytag.inspector.browse.thumbnails import MAX_PIXELS
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.model.job_queue import Busy, JobQueue
 from polytag.inspector.model.overlay import overlay_png
+from polytag.machine import num_cores
 
 # Everything that imports torch is imported inside the functions that run in the worker thread: looking at a run must not wait
 # seconds for a library that only these three things need, and looking at scores without a model must not need it at all.
@@ -180,7 +181,6 @@ class ModelWorker:
 
         from polytag.inference.predictor import Predictor
         from polytag.models.checkpoint import Checkpoint
-        from polytag.models.device import num_cores
 
         torch.set_num_threads(max(1, num_cores() - 1))  # of the calling thread; one core is for the page
         if self._predictor is None:
