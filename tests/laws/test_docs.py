@@ -339,7 +339,7 @@ def test_the_keys_of_label_issues_and_leaks_are_all_listed(at_hand: Path):
     assert_lists(page, "Keys of a class of label issues", set(of_class))
     assert_lists(page, "Keys of a label issue", set(of_class["issues"][0]))
     assert ", ".join(CSV_COLUMNS) in (REFERENCE / "commands.md").read_text()
-    for text in (page.read_text(), section_of(REFERENCE / "metrics.md", "LabelIssue labels")):
+    for text in (page.read_text(), section_of(REFERENCE / "metrics.md", "Label issues")):
         assert f"{FEWEST_POSITIVES} known positives" in text
         assert re.search(rf"(at least|fewer than) {FEWEST_CONFIRMED} of", text)
     page = ROOT / "docs" / "howto" / "duplicates.md"
