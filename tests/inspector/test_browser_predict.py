@@ -247,7 +247,7 @@ def test_it_can_be_heard(server, visit, images: list[Path]):
     page = visit(server.url + "/predict")
     page.set_input_files("#files", images[0])
     done(page, 1)
-    assert page.inner_text("#said").startswith(images[0].name + ": ")
+    assert page.inner_text("#announcement").startswith(images[0].name + ": ")
     assert page.get_by_role("list", name="Images, the newest first").count() == 1
     assert page.get_by_role("button", name=f"Remove {images[0].name}").count() == 1
     assert page.get_by_role("listitem", name=images[0].name).count() == 1

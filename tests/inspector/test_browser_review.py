@@ -194,7 +194,7 @@ def test_a_note_is_saved_by_enter(server, visit, store: ReviewStore):
     press(page, "m")
     page.keyboard.type("hides behind 1 tree")
     page.keyboard.press("Enter")
-    assert page.inner_text("#note-said") == "It is saved with your decision."
+    assert page.inner_text("#note-status") == "It is saved with your decision."
     assert rows(store) == ()
     press(page, "1")
     saved(page, 1)
@@ -436,8 +436,8 @@ def test_another_reviewer_takes_over(server, visit, store: ReviewStore):
 
 def test_it_can_be_heard(server, visit):
     page = as_ann(visit(server.url + "/review"))
-    until(page, "document.querySelector('#said').textContent.startsWith('Is ')")
-    assert re.search(r"Labelled (present|absent); the model says", page.inner_text("#said"))
+    until(page, "document.querySelector('#announcement').textContent.startsWith('Is ')")
+    assert re.search(r"Labelled (present|absent); the model says", page.inner_text("#announcement"))
     for role, name in [("region", "Image"), ("group", "Decide"), ("region", "Queue"), ("navigation", "Pages"), ("main", None)]:
         assert page.get_by_role(role, name=name, exact=True).count() == 1, (role, name)
     controls = "[...document.querySelectorAll('button, select, input, textarea')].filter(each => each.checkVisibility())"
@@ -464,7 +464,7 @@ def test_the_heat_map_stays_on_from_label_to_label(
         ready(page)
         page.keyboard.press("h")
         page.wait_for_selector(".heat[alt='Where the model looks for red']")
-        until(page, "document.querySelector('.heat').naturalWidth > 0 && !document.querySelector('#stage-said').textContent")
+        until(page, "document.querySelector('.heat').naturalWidth > 0 && !document.querySelector('#stage-status').textContent")
         heat, image = (page.locator(f"#sheet > {which}").bounding_box() for which in ("img.heat", "#full"))
         assert heat == pytest.approx(image)
         assert "heat=1" in page.url

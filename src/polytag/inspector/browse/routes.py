@@ -126,7 +126,7 @@ def _image(request: Request, find: Callable[[], Path], make: Callable[[Path], by
 
 @cache
 def _missing() -> bytes:
-    return (package_files("polytag.inspector") / "static" / "missing.svg").read_bytes()
+    return (package_files("polytag.inspector") / "static" / "shared" / "missing.svg").read_bytes()
 
 
 def no_image() -> Response:

@@ -2,31 +2,31 @@
 
 const bound = [];
 
-/** Bind keys (as KeyboardEvent.key names them) to what they do on this page; `told` stands in the list. */
-export function bind(keys, told, run) {
-  bound.push({ keys: [keys].flat(), told, run });
+/** Bind keys (as KeyboardEvent.key names them) to what they do on this page; `description` is shown in the list. */
+export function bind(keys, description, run) {
+  bound.push({ keys: [keys].flat(), description, run });
 }
 
 /** Tell a screen reader. */
-export function say(text) {
-  document.getElementById("said").textContent = text;
+export function announce(text) {
+  document.getElementById("announcement").textContent = text;
 }
 
 /** Tell everybody, for a while, at the foot of the page. */
-export function tell(text) {
-  let place = document.getElementById("told");
-  if (!place) document.body.append((place = element("p", { id: "told", class: "told" })));
+export function notify(text) {
+  let place = document.getElementById("notice");
+  if (!place) document.body.append((place = element("p", { id: "notice", class: "notice" })));
   place.textContent = text;
   place.hidden = false;
-  say(text);
-  clearTimeout(tell.later);
-  tell.later = setTimeout(() => (place.hidden = true), 6000);
+  announce(text);
+  clearTimeout(notify.later);
+  notify.later = setTimeout(() => (place.hidden = true), 6000);
 }
 
 export const version = document.body.dataset.version;
 
 /** Ask the API; throws an Error whose message can be shown, with the status and the answer. */
-export async function ask(path, options = {}) {
+export async function fetchJson(path, options = {}) {
   let response;
   try {
     response = await fetch(path, options);
@@ -97,9 +97,9 @@ function showKeys() {
   let dialog = document.getElementById("key-list");
   if (!dialog) {
     const list = element("dl");
-    for (const { keys, told } of bound) {
+    for (const { keys, description } of bound) {
       const names = keys.map((key) => element("kbd", {}, NAMES[key] ?? key));
-      list.append(element("dt", {}, ...names), element("dd", {}, told));
+      list.append(element("dt", {}, ...names), element("dd", {}, description));
     }
     const form = element("form", { method: "dialog" }, element("button", { class: "main" }, "Close"));
     dialog = element("dialog", { id: "key-list", "aria-labelledby": "key-title" }, element("h2", { id: "key-title" }, "Keys"), list, form);

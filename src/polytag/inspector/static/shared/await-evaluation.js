@@ -1,8 +1,8 @@
 // The overview: a page that waits for numbers that are still being computed.
-import { ask } from "./frame.js";
+import { fetchJson } from "./frame.js";
 
 async function waitForNumbers() {
-  const { is_evaluated } = await ask("/api/run");
+  const { is_evaluated } = await fetchJson("/api/run");
   if (is_evaluated) location.reload();
   else setTimeout(waitForNumbers, 700);
 }

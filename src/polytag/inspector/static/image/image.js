@@ -1,6 +1,6 @@
 // One image: zoom, heat map and boxes over it, the classes beside it, and what is nearest to it.
-import { ask, bind, element, say, version, withParameters } from "./frame.js";
-import { showLabels } from "./image-labels.js";
+import { fetchJson, bind, element, announce, version, withParameters } from "../shared/frame.js";
+import { showLabels } from "./labels.js";
 
 const $ = (id) => document.getElementById(id);
 const page = document.querySelector(".image-page");
@@ -91,7 +91,7 @@ function choose(entry) {
   chosen.classList.add("chosen");
   chosen.querySelector("a").setAttribute("aria-current", "true");
   chosen.scrollIntoView({ block: "nearest" });
-  say(className());
+  announce(className());
   showHeat();
   drawBoxes();
   labels.show(className());
@@ -121,15 +121,15 @@ function set(button, name, on) {
 
 function showHeat() {
   sheet.querySelector(".heat")?.remove();
-  $("stage-said").textContent = "";
+  $("stage-status").textContent = "";
   if (!isOn($("heat"))) return;
   const image = element("img", { class: "heat", alt: `Where the model looks for ${className()}` });
-  $("stage-said").textContent = "heat map …";
-  image.addEventListener("load", () => ($("stage-said").textContent = `heat map: ${image.dataset.of}`));
+  $("stage-status").textContent = "heat map …";
+  image.addEventListener("load", () => ($("stage-status").textContent = `heat map: ${image.dataset.of}`));
   image.addEventListener("error", async () => {
     image.remove();
-    const problem = await ask(image.getAttribute("src")).catch((error) => error);
-    $("stage-said").textContent = problem.message ?? "no heat map";
+    const problem = await fetchJson(image.getAttribute("src")).catch((error) => error);
+    $("stage-status").textContent = problem.message ?? "no heat map";
   });
   image.dataset.of = className();
   image.src = `/api/images/${row}/heat?` + new URLSearchParams({ class: className(), v: version });
@@ -161,7 +161,7 @@ if ($("heat")) {
   });
   showHeat();
 }
-ask(`/api/images/${row}/boxes`).then((answer) => {
+fetchJson(`/api/images/${row}/boxes`).then((answer) => {
   boxes = answer.boxes ?? [];
   if (!boxes.length) return;
   $("boxes").hidden = false;
@@ -188,7 +188,7 @@ async function showNearest() {
   const place = $("nearest-found");
   place.setAttribute("aria-busy", "true");
   for (;;) {
-    const answer = await ask(`/api/images/${row}/nearest?limit=8`).catch((error) => ({ status: "failed", message: error.message }));
+    const answer = await fetchJson(`/api/images/${row}/nearest?limit=8`).catch((error) => ({ status: "failed", message: error.message }));
     if (answer.status === "ready") {
       const parts = answer.splits.filter(({ images }) => images.length);
       place.replaceChildren(...parts.flatMap(({ split, images }) => [

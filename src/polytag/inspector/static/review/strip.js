@@ -1,5 +1,5 @@
 // The labels around the one that is asked about, as small images; each is a button that leads there.
-import { element, version } from "./frame.js";
+import { element, version } from "../shared/frame.js";
 
 const NUM_BEFORE = 2;
 const NUM_AFTER = 12;

@@ -1,6 +1,6 @@
 // Images of one's own: each becomes a card, and the model looks at one after another.
-import { bind, element, say } from "./frame.js";
-import { fitted } from "./sheet.js";
+import { bind, element, announce } from "../shared/frame.js";
+import { fitted } from "../shared/sheet.js";
 
 const $ = (id) => document.getElementById(id);
 const MAX_BYTES = Number($("zone").dataset.maxBytes);
@@ -65,13 +65,13 @@ function cardOf(file) {
   card.sheet = element("div", { class: "look-sheet" }, card.image);
   const stage = element("div", { class: "stage" }, card.sheet);
   card.size = element("span", { class: "count" });
-  card.heatSaid = element("p", { class: "count heat-said", role: "status" });
+  card.heatStatus = element("p", { class: "count heat-status", role: "status" });
   card.found = element("div", { class: "found", "aria-live": "polite" });
   const remove = element("button", { type: "button", class: "quiet", "aria-label": `Remove ${file.name}` }, "Remove");
   remove.addEventListener("click", () => removeCard(card));
   card.element = element("li", { class: "card", tabindex: "-1", "aria-label": file.name },
     element("header", {}, element("h2", { title: file.name }, element("bdi", {}, file.name)), card.size, remove),
-    element("div", { class: "body" }, element("div", {}, stage, card.heatSaid), card.found));
+    element("div", { class: "body" }, element("div", {}, stage, card.heatStatus), card.found));
   fitted(stage, card.sheet, card.image);
   card.image.addEventListener("load", () => (card.size.textContent = `${card.image.naturalWidth} × ${card.image.naturalHeight}`));
   card.image.addEventListener("error", () => {
@@ -153,8 +153,8 @@ function showFound(card, answer) {
     parts.push(element("details", { open: !above.length }, summary, element("ol", { class: "foundlist" }, ...below.map(rowOf))));
   }
   card.found.replaceChildren(...parts);
-  card.heatSaid.textContent = HEAT_HINT;
-  say(`${card.file.name}: ${verdict.textContent}`);
+  card.heatStatus.textContent = HEAT_HINT;
+  announce(`${card.file.name}: ${verdict.textContent}`);
 }
 
 // ---- heat maps ----
@@ -163,32 +163,32 @@ async function showHeat(card, className, button) {
   const isOn = button.getAttribute("aria-pressed") === "true";
   for (const each of card.found.querySelectorAll("[aria-pressed]")) each.setAttribute("aria-pressed", "false");
   card.sheet.querySelector(".heat")?.remove();
-  card.heatSaid.textContent = HEAT_HINT;
+  card.heatStatus.textContent = HEAT_HINT;
   card.heatOf = isOn ? null : className;
   if (isOn) return;
   button.setAttribute("aria-pressed", "true");
-  card.heatSaid.textContent = "heat map …";
+  card.heatStatus.textContent = "heat map …";
   try {
     if (!card.heats.has(className)) {
       const path = "/api/predict/heat?" + new URLSearchParams({ class: className });
-      const busy = (wait) => card.heatOf === className && (card.heatSaid.textContent = `The model is busy; it is asked again in ${wait} s.`);
+      const busy = (wait) => card.heatOf === className && (card.heatStatus.textContent = `The model is busy; it is asked again in ${wait} s.`);
       const response = await inTurn(() => send(path, card, busy), { first: true });
       card.heats.set(className, URL.createObjectURL(await response.blob()));
     }
     if (card.heatOf !== className) return; // another was chosen meanwhile
     card.sheet.append(element("img", { class: "heat", src: card.heats.get(className), alt: `Where the model looks for ${className}` }));
-    card.heatSaid.textContent = `Heat map: where the model looks for ${className}.`;
+    card.heatStatus.textContent = `Heat map: where the model looks for ${className}.`;
   } catch (error) {
     if (error.name === "AbortError" || card.heatOf !== className) return;
     button.setAttribute("aria-pressed", "false");
-    card.heatSaid.textContent = `No heat map. ${error.message}`;
+    card.heatStatus.textContent = `No heat map. ${error.message}`;
   }
 }
 
 // ---- images come and go ----
 
 function add(files) {
-  if (!files.length) return say("No file was given.");
+  if (!files.length) return announce("No file was given.");
   const made = files.map(cardOf);
   cards.unshift(...made);
   $("cards").prepend(...made.map((card) => card.element));

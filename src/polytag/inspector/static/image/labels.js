@@ -1,6 +1,6 @@
 // On the page of one image: what the label of the chosen class is, who decided so, and deciding.
-import { ask, bind, element, tell } from "./frame.js";
-import { LABELS, decide, undo, when } from "./labels.js";
+import { fetchJson, bind, element, notify } from "../shared/frame.js";
+import { LABELS, decide, undo, when } from "../shared/labels.js";
 
 /** Fill `place` for the class that `show(name)` names; entries of the list of classes are marked where a label is decided. */
 export function showLabels(place, { imageId, entries }) {
@@ -35,7 +35,7 @@ export function showLabels(place, { imageId, entries }) {
   }
 
   async function load() {
-    const answer = await ask("/api/review/labels?" + new URLSearchParams({ image: imageId }));
+    const answer = await fetchJson("/api/review/labels?" + new URLSearchParams({ image: imageId }));
     known = new Map(answer.classes.map((each) => [each.class_name, each]));
     draw();
   }
@@ -51,10 +51,10 @@ export function showLabels(place, { imageId, entries }) {
     if (!label) return;
     try {
       keep(await decide({ image: imageId, className: shown, label: value, basedOn: label.number }));
-      tell(`${shown} is ${LABELS[value]}. z takes it back.`);
+      notify(`${shown} is ${LABELS[value]}. z takes it back.`);
     } catch (error) {
       if (error.current) keep(error.current);
-      tell(error.message);
+      notify(error.message);
     }
   }
 
@@ -62,10 +62,10 @@ export function showLabels(place, { imageId, entries }) {
   bind("z", "take back the last decision", async () => {
     try {
       const row = await undo();
-      tell(`Taken back: ${row.class_name} in ${row.image}.`);
+      notify(`Taken back: ${row.class_name} in ${row.image}.`);
       if (row.image === imageId) keep(row);
     } catch (error) {
-      tell(error.message);
+      notify(error.message);
     }
   });
   load().catch(() => (place.hidden = true));

@@ -1,5 +1,5 @@
 // The labels to look at, in the order in which they are shown; more are asked for as the end comes near.
-import { ask, withParameters } from "./frame.js";
+import { fetchJson, withParameters } from "../shared/frame.js";
 
 const PART = 60;
 const OVERLAP = 5; // entries asked for again: where none of them comes, others have decided some, and the gap is looked for
@@ -33,7 +33,7 @@ export class ReviewQueue {
     const numOpen = this.asked.decided ? this.entries.length : this.entries.filter((entry) => !entry.decision).length;
     for (let offset = Math.max(0, numOpen - OVERLAP); ; offset = Math.max(0, offset - PART + OVERLAP)) {
       const parameters = { kind: this.asked.kind, class: this.asked.class, include_decided: this.asked.decided ? "true" : null, limit: PART, offset };
-      const answer = await ask("/api/review/queue?" + withParameters("", parameters));
+      const answer = await fetchJson("/api/review/queue?" + withParameters("", parameters));
       if (answer.status !== "ready") return answer;
       this.total = answer.total;
       const numNew = answer.entries.filter((entry) => this.put(entry)).length;
@@ -62,7 +62,7 @@ export class ReviewQueue {
 
   /** Ask anew what is known of one label; gives its entry, which is put at `place` where it was in no list. */
   async refresh(image, className, place) {
-    const { row, classes } = await ask("/api/review/labels?" + new URLSearchParams({ image }));
+    const { row, classes } = await fetchJson("/api/review/labels?" + new URLSearchParams({ image }));
     const found = classes.find(({ class_name }) => class_name === className);
     if (!found) return undefined;
     const entry = this.get(image, className);

@@ -1,5 +1,5 @@
 // A heat map over the image of a run.
-import { ask, element, version } from "./frame.js";
+import { fetchJson, element, version } from "./frame.js";
 
 /** Lay over `sheet` where the model sees the class of this entry; nothing without an entry. `told` says how far it is. */
 export function layHeat(sheet, told, entry) {
@@ -11,7 +11,7 @@ export function layHeat(sheet, told, entry) {
   told.textContent = "heat map …";
   image.addEventListener("load", () => tell(""));
   image.addEventListener("error", async () => {
-    const problem = await ask(image.getAttribute("src")).catch((error) => error);
+    const problem = await fetchJson(image.getAttribute("src")).catch((error) => error);
     tell(`no heat map: ${problem.message ?? "it could not be drawn"}`);
     image.remove();
   });

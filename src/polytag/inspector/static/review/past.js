@@ -1,6 +1,6 @@
 // The decisions so far, newest first: a list that is asked for when it is unfolded.
-import { ask, element, withParameters } from "./frame.js";
-import { LABELS, when } from "./labels.js";
+import { fetchJson, element, withParameters } from "../shared/frame.js";
+import { LABELS, when } from "../shared/labels.js";
 
 const NUM_SHOWN = 200;
 
@@ -14,7 +14,7 @@ export class Past {
 
   async show() {
     if (!this.details.open) return;
-    const answer = await ask("/api/review/history?" + withParameters("", { class: this.className, limit: NUM_SHOWN })).catch((error) => error);
+    const answer = await fetchJson("/api/review/history?" + withParameters("", { class: this.className, limit: NUM_SHOWN })).catch((error) => error);
     const rows = answer.decisions ?? [];
     const empty = this.details.querySelector(".empty");
     this.details.querySelector(".scroll").hidden = !rows.length;

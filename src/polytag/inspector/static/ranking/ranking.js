@@ -1,8 +1,8 @@
 // The ranked images of a class: everything that is shown stands in the address, and everything in the address can be changed here.
-import { ask, bind, element, say, sign, tell as tellAll, version, withParameters } from "./frame.js";
+import { fetchJson, bind, element, announce, sign, notify, version, withParameters } from "../shared/frame.js";
 import { Grid } from "./grid.js";
-import { LABELS, decide, undo } from "./labels.js";
-import { showCharts } from "./charts-of-class.js";
+import { LABELS, decide, undo } from "../shared/labels.js";
+import { showCharts } from "./charts.js";
 
 const $ = (id) => document.getElementById(id);
 const form = $("asked");
@@ -10,7 +10,7 @@ const OUTCOMES = {
   true_positive: "right", true_negative: "right", false_positive: "false positive", false_negative: "missed", unknown: "unknown", undecided: "",
 };
 const TRUTHS = { 1: "labelled with it", 0: "labelled without it", "-1": "label unknown" };
-const run = await ask("/api/run");
+const run = await fetchJson("/api/run");
 let operating = null; // counts at every threshold of the class
 let charts = null;
 let threshold = Number($("threshold")?.value ?? 0.5);
@@ -44,7 +44,7 @@ function remember({ push = false } = {}) {
 
 const grid = new Grid($("grid"), {
   async load(offset, limit, signal) {
-    const answer = await ask("/api/ranking?" + withParameters(parameters(), { threshold, offset, limit }), { signal });
+    const answer = await fetchJson("/api/ranking?" + withParameters(parameters(), { threshold, offset, limit }), { signal });
     return answer;
   },
   make() {
@@ -100,7 +100,7 @@ async function show({ from = 0, push = false, keepScroll = false } = {}) {
   $("grid").removeAttribute("aria-busy");
   $("total").textContent = grid.total.toLocaleString("en");
   tell(grid.total ? "" : "No image passes these filters.");
-  say(`${grid.total} images`);
+  announce(`${grid.total} images`);
 }
 
 function busy() {
@@ -178,7 +178,7 @@ function setThreshold(value, { fromSlider = false } = {}) {
 
 async function loadOperating() {
   if (!slider) return;
-  operating = await ask("/api/operating?" + new URLSearchParams({ class: $("class").value }));
+  operating = await fetchJson("/api/operating?" + new URLSearchParams({ class: $("class").value }));
   slider.disabled = false;
   const asked = new URLSearchParams(location.search).get("threshold");
   setThreshold(asked === null ? operating.own_threshold : Number(asked));
@@ -202,7 +202,7 @@ async function anotherClass() {
 }
 
 async function loadAp() {
-  const { classes } = await ask("/api/classes");
+  const { classes } = await fetchJson("/api/classes");
   const found = classes.find(({ name }) => name === $("class").value);
   $("ap").textContent = found?.ap == null ? "–" : found.ap.toFixed(3);
 }
@@ -309,16 +309,16 @@ bind("/", "filter by name", () => {
 
 async function label(value) {
   const index = grid.focused, image = index < 0 ? undefined : grid.at(index);
-  if (!image) return tellAll("Choose an image with the arrow keys first.");
+  if (!image) return notify("Choose an image with the arrow keys first.");
   const className = $("class").value;
   try {
     const row = await decide({ image: image.id, className, label: value, basedOn: image.decision });
     Object.assign(image, { reviewed: row.label, decision: row.number });
-    tellAll(`${image.id}: ${className} is ${LABELS[value]}. z takes it back.`);
+    notify(`${image.id}: ${className} is ${LABELS[value]}. z takes it back.`);
   } catch (error) {
     const { current } = error;
     if (current) Object.assign(image, { reviewed: current.label, decision: current.number });
-    tellAll(current ? `${error.message} What they decided is shown; decide again if you think otherwise.` : error.message);
+    notify(current ? `${error.message} What they decided is shown; decide again if you think otherwise.` : error.message);
   }
   grid.refresh();
 }
@@ -331,9 +331,9 @@ bind("z", "take back the last decision", async () => {
     const row = await undo();
     const found = grid.find((image) => image.id === row.image && $("class").value === row.class_name);
     if (found) Object.assign(found, { reviewed: row.label, decision: row.number });
-    tellAll(`Taken back: ${row.class_name} in ${row.image}.`);
+    notify(`Taken back: ${row.class_name} in ${row.image}.`);
   } catch (error) {
-    tellAll(error.message);
+    notify(error.message);
   }
   grid.refresh();
 });

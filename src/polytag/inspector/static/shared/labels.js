@@ -1,5 +1,5 @@
 // Deciding what a label is, for any page: the reviewer's name, a decision, and taking one back.
-import { ask, element } from "./frame.js";
+import { fetchJson, element } from "./frame.js";
 
 const KEY = "polytag.reviewer";
 const LONGEST_NAME = 80;
@@ -53,7 +53,7 @@ export function named({ anew = false } = {}) {
 }
 
 async function write(path, body) {
-  const answer = await ask(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  const answer = await fetchJson(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
   document.dispatchEvent(new CustomEvent("polytag:decided", { detail: answer }));
   return answer;
 }

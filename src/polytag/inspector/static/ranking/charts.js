@@ -1,5 +1,5 @@
 // Precision over recall and the spread of scores, drawn by Vega; its one script is loaded when a chart is first wanted.
-import { ask } from "./frame.js";
+import { fetchJson } from "../shared/frame.js";
 
 let loading;
 
@@ -7,7 +7,7 @@ function library() {
   loading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.type = "module";
-    script.src = "/static/charts.js";
+    script.src = "/static/vega.js";
     script.onload = () => resolve();
     script.onerror = () => reject(new Error("the charts cannot be drawn"));
     document.head.append(script);
@@ -23,7 +23,7 @@ function coloured(specification) {
 
 /** Draw both charts of a class; the answer's `at({threshold, recall, precision})` moves what stands for the threshold. */
 export async function showCharts(className) {
-  const [specifications] = await Promise.all([ask("/api/charts?" + new URLSearchParams({ class: className })), library()]);
+  const [specifications] = await Promise.all([fetchJson("/api/charts?" + new URLSearchParams({ class: className })), library()]);
   const places = { precision_recall: "precision-recall", histogram: "histogram" };
   const views = [];
   for (const [name, id] of Object.entries(places)) {

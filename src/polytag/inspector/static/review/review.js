@@ -1,14 +1,14 @@
 // Review: one label after another. A decision moves on to the next label at once, and counts when the server has acknowledged it.
-import { ask, bind, element, say, version, withParameters } from "./frame.js";
-import { layHeat } from "./heat.js";
-import { LABELS, named, reviewer, undo } from "./labels.js";
+import { fetchJson, bind, element, announce, version, withParameters } from "../shared/frame.js";
+import { layHeat } from "../shared/heat.js";
+import { LABELS, named, reviewer, undo } from "../shared/labels.js";
 import { Outbox } from "./outbox.js";
-import { Past } from "./review-past.js";
-import { ReviewQueue } from "./review-queue.js";
-import { drawStrip } from "./review-strip.js";
-import { showTroubles } from "./review-troubles.js";
-import { numberOf, standingOf } from "./review-words.js";
-import { fitted } from "./sheet.js";
+import { Past } from "./past.js";
+import { ReviewQueue } from "./queue.js";
+import { drawStrip } from "./strip.js";
+import { showTroubles } from "./problems.js";
+import { numberOf, standingOf } from "./text.js";
+import { fitted } from "../shared/sheet.js";
 
 const $ = (id) => document.getElementById(id);
 const NUM_AHEAD = 3; // images that are fetched before they are shown
@@ -116,7 +116,7 @@ function show() {
   showImage(entry);
   showEntry();
   fetchAhead();
-  say(`${$("question").textContent} ${$("given").textContent} ${$("standing").textContent}`);
+  announce(`${$("question").textContent} ${$("given").textContent} ${$("standing").textContent}`);
 }
 
 function showEnd() {
@@ -158,7 +158,7 @@ $("full").addEventListener("load", () => {
 });
 $("full").addEventListener("error", () => {
   isShown = true;
-  $("stage-said").textContent = "The image could not be loaded.";
+  $("stage-status").textContent = "The image could not be loaded.";
 });
 fitted($("stage"), $("sheet"), $("full"));
 
@@ -210,7 +210,7 @@ function showStrip() {
 async function decideHere(label) {
   const entry = current();
   if (!entry || isUndoing) return;
-  if (!isShown) return say("The image is still loading.");
+  if (!isShown) return announce("The image is still loading.");
   const name = await named();
   if (!name) return ($("standing").textContent = "Nothing is saved: a decision needs a name.");
   if (entry !== current()) return;
@@ -232,7 +232,7 @@ async function undoLast() {
     const dropped = outbox.takeBack();
     if (dropped) {
       await bringBack(dropped.image, dropped.className);
-      return say("Taken back, before it was saved.");
+      return announce("Taken back, before it was saved.");
     }
     await outbox.idle;
     if (outbox.jobs.length) return warn("The last decision is not saved yet, so it cannot be taken back: try again, or discard it.");
@@ -240,7 +240,7 @@ async function undoLast() {
     const row = await undo({ number: own.at(-1) ?? 0 });
     own.pop();
     await bringBack(row.image, row.class_name);
-    say(`Taken back. ${$("question").textContent}`);
+    announce(`Taken back. ${$("question").textContent}`);
     settled();
   } catch (error) {
     if (error.status === 409 || error.status === 404) own.pop();
@@ -268,7 +268,7 @@ function settled() {
 async function showProgress() {
   clearTimeout(showProgress.later);
   try {
-    progress = await ask("/api/review/progress");
+    progress = await fetchJson("/api/review/progress");
   } catch {
     return; // the last numbers that were true stay
   }
@@ -320,7 +320,7 @@ function showNote() {
   if (!entry) return;
   const isNew = entry.draft !== undefined && entry.draft.trim() !== (entry.decision?.note ?? "");
   $("save-note").hidden = !(isNew && entry.decision);
-  $("note-said").textContent = !isNew ? "" : entry.decision ? "Not saved yet." : "It is saved with your decision.";
+  $("note-status").textContent = !isNew ? "" : entry.decision ? "Not saved yet." : "It is saved with your decision.";
 }
 
 async function saveNote() {
@@ -346,7 +346,7 @@ $("save-note").addEventListener("click", saveNote);
 
 function showHeat() {
   $("heat")?.setAttribute("aria-pressed", String(isHeated));
-  layHeat($("sheet"), $("stage-said"), $("heat") && isHeated ? current() : undefined);
+  layHeat($("sheet"), $("stage-status"), $("heat") && isHeated ? current() : undefined);
 }
 
 $("heat")?.addEventListener("click", () => {

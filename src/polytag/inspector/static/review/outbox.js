@@ -1,6 +1,6 @@
 // Decisions on their way to the server: each is kept until the server acknowledges it. They are sent one after another, and
 // wait where the server does not answer; a reload of the page keeps them.
-import { decide } from "./labels.js";
+import { decide } from "../shared/labels.js";
 
 const RETRY_MS = 3000;
 

@@ -1,6 +1,6 @@
 // What the review says about a label.
-import { element } from "./frame.js";
-import { LABELS, when } from "./labels.js";
+import { element } from "../shared/frame.js";
+import { LABELS, when } from "../shared/labels.js";
 
 /** Two decimals, three near certainty, and never a certainty that is none. */
 export function numberOf(value) {

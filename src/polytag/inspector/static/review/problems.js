@@ -1,6 +1,6 @@
 // What went wrong in the review, at the foot of the page: decisions that are not saved, and those that met another's.
-import { element } from "./frame.js";
-import { LABELS, when } from "./labels.js";
+import { element } from "../shared/frame.js";
+import { LABELS, when } from "../shared/labels.js";
 
 /** Show what is not saved and the conflicts; `act` says what the buttons do: retry, discard, close, look(conflict), leave(conflict). */
 export function showTroubles({ jobs, error, warning, conflicts }, act) {
