@@ -56,7 +56,9 @@ def tells_nothing(heard: bytes) -> bool:
 # Addresses
 
 
-@pytest.mark.parametrize("start", ["/static/", "/static/shared/", "/images/", "/thumbnails/", "/data/", "/api/images/", "/api/", "/"])
+@pytest.mark.parametrize(
+    "start", ["/static/", "/static/shared/", "/images/", "/thumbnails/", "/data/", "/api/images/", "/api/", "/"]
+)
 @pytest.mark.parametrize(
     "rest",
     [

@@ -310,8 +310,8 @@ def test_labels_are_decided_in_the_grid_and_on_the_image(visit: Visit):
     page.keyboard.press("0")
     page.get_by_label("Your name").fill("Ada")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#grid .reviewed")
-    assert page.locator("#grid .reviewed").inner_text() == "reviewed: absent"
+    page.wait_for_selector("#grid .reviewed:visible")
+    assert page.locator("#grid .reviewed:visible").inner_text() == "reviewed: absent"
     visit.go(f"/image?class={names[0]}&id={first}")
     page.wait_for_selector("#labels button")
     assert "decided: absent, by Ada" in page.locator("#labels").inner_text()

@@ -184,7 +184,7 @@ def test_skip_back_and_undo_even_after_a_reload(server, visit, store: ReviewStor
     assert page.inner_text("#standing") == ""
     page.keyboard.press("z")
     page.wait_for_selector("#trouble:not([hidden])")
-    assert "Nothing is left to take back." in page.inner_text("#trouble")
+    assert "Nothing is left to undo." in page.inner_text("#trouble")
     found = rows(store)
     assert [(row.label, row.undoes) for row in found] == [(1, None), (0, None), (None, 2), (None, 1)]
 
@@ -410,7 +410,7 @@ def test_a_full_disk_is_told_and_what_waits_can_be_discarded(server, visit, stor
     press(page, "z")  # the second was never sent
     until(page, "document.querySelector('#trouble').textContent.includes('1 decision is not saved')")
     press(page, "z")
-    until(page, "document.querySelector('#trouble').textContent.includes('cannot be taken back')")
+    until(page, "document.querySelector('#trouble').textContent.includes('cannot be undone')")
     page.get_by_role("button", name="Discard it").click()
     page.get_by_role("button", name="Close").click()
     assert page.is_hidden("#trouble")
@@ -445,7 +445,7 @@ def test_it_can_be_heard(server, visit):
     assert page.evaluate(unnamed + ".map(each => each.outerHTML)") == []
     page.keyboard.press("?")
     told = page.inner_text("dialog[open]")
-    for text in ("present", "absent", "unknown", "skip", "back", "note", "heat map" if page.locator("#heat").count() else "take"):
+    for text in ("present", "absent", "unknown", "skip", "back", "note", "heat map" if page.locator("#heat").count() else "undo"):
         assert text in told
 
 

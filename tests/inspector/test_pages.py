@@ -85,7 +85,8 @@ def test_keys_are_those_documented_and_those_the_template_reads(kind: type):
     made = environment()
     sources = [made.loader.get_source(made, name)[0] for name in (TEMPLATES[kind], "base.html.j2")]
     read = set().union(*(jinja2.meta.find_undeclared_variables(made.parse(source)) for source in sources))
-    own = {name for source in sources for name in re.findall(r"{% (?:macro|set|from \S+ import) (\w+)", source)}
+    defined = [names for source in sources for names in re.findall(r"{% (?:macro|set|from \S+ import) (\w+(?:, \w+)*)", source)]
+    own = {name for names in defined for name in names.split(", ")}
     assert read - set(made.globals) - own == keys, "a page is given what it reads, and nothing else"
 
 
@@ -178,7 +179,7 @@ def test_problems_are_pages_with_a_way_back(client: TestClient, path: str, statu
         ("/static/shared", 404),
         ("/static/shared/", 404),
         ("/static/ranking/../shared/frame.js/", 404),
-        ("/api/operating?class=lion", 404),
+        ("/api/thresholds?class=lion", 404),
     ],
 )
 def test_problems_of_the_api_are_json(client: TestClient, path: str, status: int):
@@ -190,7 +191,7 @@ def test_problems_of_the_api_are_json(client: TestClient, path: str, status: int
 def test_ranks_are_shown_without_a_threshold(tmp_path: Path):
     client = inspected(tmp_path, scale="rank")
     assert not page(client, "/ranking").all("input", id="slider")
-    assert client.get("/api/operating?class=dog").status_code == 409
+    assert client.get("/api/thresholds?class=dog").status_code == 409
     assert client.get("/api/charts", params={"class": HOSTILE[0]}).json()["precision_recall"]
     image = client.get("/api/images/0").json()
     assert image["classes"][0]["probability"] is None
@@ -268,7 +269,9 @@ def test_every_module_that_a_page_or_a_module_names_exists():
 
 def test_the_colours_of_files_are_those_of_the_page():
     css = static_files()["shared/palette.css"].decode()
-    light, dark, printed = (dict(re.findall(r"--(\w+): ([^;]+);", block)) for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL))
+    light, dark, printed = (
+        dict(re.findall(r"--(\w+): ([^;]+);", block)) for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    )
     assert light.keys() == dark.keys() == printed.keys()
     for name in ("ink", "muted", "line", "accent", "soft"):
         assert getattr(FILE, name) == light[name]

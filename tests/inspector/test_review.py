@@ -98,7 +98,7 @@ def test_undo_goes_back_step_by_step(store: ReviewStore):
     assert (a_back.label, a_back.note, a_back.undoes, a_back.restores, a_back.author) == (ABSENT, "", 2, 1, "Ada")
     a_gone = store.undo(reviewer="Ada", split="train")
     assert (a_gone.label, a_gone.undoes, a_gone.standing) == (None, 1, None)
-    with pytest.raises(UsageError, match="nothing to take back"):
+    with pytest.raises(UsageError, match="nothing to undo"):
         store.undo(reviewer="Ada", split="train")
     again = store.decide(**FIRST, based_on=a_gone.number)
     assert only_label(store, "a.jpg") == ABSENT
@@ -126,7 +126,7 @@ def test_undo_is_of_one_reviewer_one_split_and_if_said_one_decision(store: Revie
     with pytest.raises(UsageError) as caught:
         store.undo(reviewer="Ben", split="train")
     assert str(caught.value) == (
-        "nothing to take back\n  got: no decision that still stands\n  expected: a decision of Ben in split train"
+        "nothing to undo\n  got: no decision that still stands\n  expected: a decision of Ben in split train"
     )
     with pytest.raises(UsageError):
         store.undo(reviewer="Ada", split="val")

@@ -136,7 +136,7 @@ def test_two_windows_do_not_overwrite_each_other(client: TestClient):
     decide(client, label=0, reviewer="Ben", based_on=1)
     answer = client.post("/api/review/undo", json={"reviewer": "Ada"})
     assert (answer.status_code, answer.json()["current"]["reviewer"]) == (409, "Ben")
-    assert client.post("/api/review/undo", json={"reviewer": "Eve"}).json() == {"detail": "nothing to take back"}
+    assert client.post("/api/review/undo", json={"reviewer": "Eve"}).json() == {"detail": "nothing to undo"}
     assert client.post("/api/review/undo", json={"reviewer": "Ben", "number": 2}).json()["author"] == "Ada"
 
 
@@ -197,7 +197,7 @@ def test_scores_without_label_issues_can_still_be_reviewed(tmp_path: Path, asked
         ("GET", "labels", {"image": "../03.jpg"}, "no such image"),
         ("POST", "decisions", decision(image="x"), "no such image"),
         ("POST", "decisions", decision(class_name="CAT"), "no such class"),
-        ("POST", "undo", {"reviewer": "Ada", "number": 2**63 - 1}, "nothing to take back"),
+        ("POST", "undo", {"reviewer": "Ada", "number": 2**63 - 1}, "nothing to undo"),
     ],
 )
 def test_what_is_not_there(client: TestClient, method: str, path: str, asked: dict[str, Any], detail: str):

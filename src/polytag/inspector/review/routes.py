@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from polytag.errors import ReviewConflict, RunError, UsageError
-from polytag.inspector.browse.answers import Label, Problem, plain
+from polytag.inspector.browse.answers import Label, Problem, to_json
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.review.queue import (
     DecisionAnswer,
@@ -113,7 +113,7 @@ WRITES: dict[int | str, dict[str, Any]] = {400: {"model": Problem}, **READS, 409
 def review_routes(inspection: Inspection, store: ReviewStore, suspicion: Suspicion | None = None) -> APIRouter:
     """Routes over one Inspection and its review; a page that shows the queue itself gives the Suspicion that it asks.
 
-    404: an unknown image or class, or nothing to take back. 409: another decision came first. 503: the review file cannot be
+    404: an unknown image or class, or nothing to undo. 409: another decision came first. 503: the review file cannot be
     read or written. Rejections of the schema (422) are FastAPI's; the application answers them without repeating the input.
     """
     routes = APIRouter(prefix="/api/review")
@@ -230,7 +230,7 @@ def _classes(inspection: Inspection, row: int, decisions: Mapping[str, Decision]
         values = {
             "class_name": name,
             "given": int(predictions.target_NC[row, column]),
-            "probability": plain(float(probability_C[column])),
+            "probability": to_json(float(probability_C[column])),
             "decision": standing_answer(decision),
             "number": decision.number if decision else 0,
         }

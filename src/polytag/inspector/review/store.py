@@ -141,7 +141,7 @@ class ReviewStore:
         """Take back a reviewer's last decision in this split that still stands undone, or their decision of this number.
 
         What was decided before, by whomever, holds again. Raises ReviewConflict where somebody else has decided on that label since
-        or it was taken back already, UsageError where this reviewer has decided nothing to take back.
+        or it was taken back already, UsageError where this reviewer has decided nothing to undo.
         """
         reviewer = reviewer_name(reviewer)
         require_storable("split", split)
@@ -248,7 +248,7 @@ def _to_undo(connection: Connection, *, reviewer: str, split: str, number: int) 
     found = next(_rows(connection, query, (split, reviewer, number)), None)
     if found is None:
         raise UsageError(
-            "nothing to take back",
+            "nothing to undo",
             got=f"decision {number}" if number else "no decision that still stands",
             expected=f"a decision of {reviewer}" + (f" in split {split}" if split else ""),
         )

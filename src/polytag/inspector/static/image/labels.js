@@ -1,73 +1,82 @@
-// On the page of one image: what the label of the chosen class is, who decided so, and deciding.
-import { fetchJson, bind, element, notify } from "../shared/frame.js";
-import { LABELS, decide, undo, when } from "../shared/labels.js";
+// The label of the chosen class of one image: what is given, what is decided and by whom, and deciding.
+import { fetchJson } from "../shared/api.js";
+import { LABELS, button, element } from "../shared/dom.js";
+import { bindLabelKeys, decide, timeText, undo } from "../shared/decide.js";
+import { bind, notify } from "../shared/frame.js";
 
-/** Fill `place` for the class that `show(name)` names; entries of the list of classes are marked where a label is decided. */
+/** Fill `place` for the class that `show(name)` names, and mark the `entries` of the list of classes that are decided. */
 export function showLabels(place, { imageId, entries }) {
-  let known = new Map(); // class name -> what is given, decided, and the number of the last row
+  let labels = new Map(); // by class name: {given, decision, number of the last row}
   let shown = "";
 
+  const isDecided = (label) => label?.decision != null && label.decision.label !== null;
+
   function draw() {
-    const label = known.get(shown);
+    const label = labels.get(shown);
     place.hidden = !label;
     if (!label) return;
-    const { decision } = label;
-    const decided = decision !== null && decision.label !== null;
-    const told = decided
-      ? `decided: ${LABELS[decision.label]}, by ${decision.reviewer}, ${when(decision.time)}${decision.note ? `. “${decision.note}”` : ""}`
-      : "nobody has reviewed it";
-    const button = (value, key) => {
-      const is = decided && decision.label === value;
-      const made = element("button", { type: "button", "aria-pressed": String(is) }, LABELS[value], " ", element("kbd", {}, key));
-      made.addEventListener("click", () => set(value));
+    const choice = (value, key) => {
+      const isPressed = isDecided(label) && label.decision.label === value;
+      const made = button(LABELS[value] + " ", () => set(value), { "aria-pressed": String(isPressed) });
+      made.append(element("kbd", {}, key));
       return made;
     };
     place.replaceChildren(
       element("h3", {}, "Is ", element("b", {}, shown), " in this image?"),
-      element("p", { class: "note small" }, `Labelled ${LABELS[label.given]}; ${told}.`),
-      element("div", { class: "line" }, button(1, "1"), button(0, "0"), button(-1, "u")),
+      element("p", { class: "note small" }, `Labelled ${LABELS[label.given]}; ${decisionText(label.decision)}.`),
+      element("div", { class: "line" }, choice(1, "1"), choice(0, "0"), choice(-1, "u")),
     );
-    for (const entry of entries) {
-      const its = known.get(entry.dataset.class)?.decision;
-      entry.querySelector(".reviewed-label")?.remove();
-      if (its && its.label !== null) entry.querySelector(".outcome").append(element("span", { class: "reviewed-label" }, ` · ${LABELS[its.label]}`));
-    }
+    for (const entry of entries) markEntry(entry, labels.get(entry.dataset.class));
+  }
+
+  function decisionText(decision) {
+    if (decision === null || decision.label === null) return "nobody has reviewed it";
+    const note = decision.note ? `. “${decision.note}”` : "";
+    return `decided: ${LABELS[decision.label]}, by ${decision.reviewer}, ${timeText(decision.time)}${note}`;
+  }
+
+  function markEntry(entry, label) {
+    entry.querySelector(".reviewed-label")?.remove();
+    if (!isDecided(label)) return;
+    entry.querySelector(".outcome").append(element("span", { class: "reviewed-label" }, ` · ${LABELS[label.decision.label]}`));
   }
 
   async function load() {
-    const answer = await fetchJson("/api/review/labels?" + new URLSearchParams({ image: imageId }));
-    known = new Map(answer.classes.map((each) => [each.class_name, each]));
+    const { classes } = await fetchJson("/api/review/labels?" + new URLSearchParams({ image: imageId }));
+    labels = new Map(classes.map((each) => [each.class_name, each]));
     draw();
   }
 
-  function keep(row) {
-    const label = known.get(row.class_name);
+  function update(row) {
+    const label = labels.get(row.class_name);
     if (label) Object.assign(label, { decision: row, number: row.number });
     draw();
   }
 
   async function set(value) {
-    const label = known.get(shown);
+    const label = labels.get(shown);
     if (!label) return;
     try {
-      keep(await decide({ image: imageId, className: shown, label: value, basedOn: label.number }));
-      notify(`${shown} is ${LABELS[value]}. z takes it back.`);
+      update(await decide({ image: imageId, className: shown, label: value, basedOn: label.number }));
+      notify(`${shown} is ${LABELS[value]}. z undoes it.`);
     } catch (error) {
-      if (error.current) keep(error.current);
+      if (error.current) update(error.current);
       notify(error.message);
     }
   }
 
-  for (const [keys, value] of [[["1", "y"], 1], [["0", "n"], 0], ["u", -1]]) bind(keys, `the label of the chosen class: ${LABELS[value]}`, () => void set(value));
-  bind("z", "take back the last decision", async () => {
+  async function undoLast() {
     try {
       const row = await undo();
-      notify(`Taken back: ${row.class_name} in ${row.image}.`);
-      if (row.image === imageId) keep(row);
+      notify(`Undone: ${row.class_name} in ${row.image}.`);
+      if (row.image === imageId) update(row);
     } catch (error) {
       notify(error.message);
     }
-  });
+  }
+
+  bindLabelKeys((word) => `the label of the chosen class: ${word}`, set);
+  bind("z", "undo the last decision", undoLast);
   load().catch(() => (place.hidden = true));
   return {
     show(name) {

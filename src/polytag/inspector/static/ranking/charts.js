@@ -1,10 +1,14 @@
-// Precision over recall and the spread of scores, drawn by Vega; its one script is loaded when a chart is first wanted.
-import { fetchJson } from "../shared/frame.js";
+// Precision over recall and the distribution of scores, drawn by Vega. Its bundle is loaded when a chart is first shown.
+import { fetchJson } from "../shared/api.js";
+import { byId } from "../shared/dom.js";
 
-let loading;
+const PLACES = { precision_recall: "precision-recall", histogram: "histogram" };
+const OPTIONS = { actions: false, renderer: "svg", ast: true, defaultStyle: false, logLevel: 1, tooltip: { disableDefaultStyle: true } };
 
-function library() {
-  loading ??= new Promise((resolve, reject) => {
+let bundle;
+
+function loadBundle() {
+  bundle ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.type = "module";
     script.src = "/static/vega.js";
@@ -12,36 +16,31 @@ function library() {
     script.onerror = () => reject(new Error("the charts cannot be drawn"));
     document.head.append(script);
   });
-  return loading;
+  return bundle;
 }
 
-/** Colours are the page's own: names of its variables become what they stand for, and again when the scheme changes. */
-function coloured(specification) {
+/** Replace the names of CSS variables in a specification by their colours. */
+function withColours(specification) {
   const style = getComputedStyle(document.documentElement);
   return JSON.parse(JSON.stringify(specification).replace(/var\((--[a-z]+)\)/g, (_, name) => style.getPropertyValue(name).trim()));
 }
 
-/** Draw both charts of a class; the answer's `at({threshold, recall, precision})` moves what stands for the threshold. */
+/** Draw both charts of a class. `at({threshold, recall, precision})` of the answer moves the mark at the threshold. */
 export async function showCharts(className) {
-  const [specifications] = await Promise.all([fetchJson("/api/charts?" + new URLSearchParams({ class: className })), library()]);
-  const places = { precision_recall: "precision-recall", histogram: "histogram" };
+  const [specifications] = await Promise.all([fetchJson("/api/charts?" + new URLSearchParams({ class: className })), loadBundle()]);
   const views = [];
-  for (const [name, id] of Object.entries(places)) {
-    const place = document.getElementById(id);
-    place.replaceChildren();
+  for (const [name, id] of Object.entries(PLACES)) {
+    byId(id).replaceChildren();
     if (!specifications[name]) {
-      place.textContent = "No image is labelled with this class: there is no curve.";
+      byId(id).textContent = "No image is labelled with this class, so there is no curve.";
       continue;
     }
-    const options = { actions: false, renderer: "svg", ast: true, defaultStyle: false, logLevel: 1, tooltip: { disableDefaultStyle: true } };
-    views.push((await window.vegaEmbed(place, coloured(specifications[name]), options)).view);
+    views.push((await window.vegaEmbed(byId(id), withColours(specifications[name]), OPTIONS)).view);
   }
   return {
     at(point) {
-      for (const view of views) {
-        const known = Object.values(point).every((value) => value !== null);
-        view.data("at", known ? [point] : []).run();
-      }
+      const isDefined = Object.values(point).every((value) => value !== null);
+      for (const view of views) view.data("at", isDefined ? [point] : []).run();
     },
   };
 }

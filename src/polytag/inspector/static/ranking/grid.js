@@ -1,17 +1,21 @@
-// A grid of very many cells, of which only those near the window are in the document; the window itself scrolls.
+// A grid of any number of cells. Only the cells near the window are in the document, and the window itself scrolls.
 
-const PAGE = 200; // cells asked for at once
-const IMAGES = 12; // loaded at once: six connections lead to a server, and what has not begun can still be chosen anew
+const PAGE = 200; // cells per request
+const MAX_PAGES = 60; // in memory
+const MAX_LOADING = 12; // images: a browser opens six connections to a server, and an image that waits can still be dropped
 
 export class Grid {
-  /** `load(offset, limit, signal)` gives {total, images}; `make()` a cell's element, `fill(element, image)` what it shows;
-   *  the address of its image goes into the image's `data-source`, and is loaded when its turn has come. */
-  constructor(list, { load, make, fill, onPlace }) {
-    Object.assign(this, { list, load, make, fill, onPlace, isTakenOver: false });
-    this.cells = new Map();
+  /**
+   * `load(offset, limit, signal)` returns {total, images}, `make()` an empty cell, and `fill(cell, image, index)` shows an image
+   * in it: it writes the address into `data-source` of the <img>, which the grid loads when its turn comes.
+   */
+  constructor(list, { load, make, fill }) {
+    Object.assign(this, { list, load, make, fill, isTakenOver: false });
+    this.cells = new Map(); // by index
     this.total = 0;
     this.focused = -1;
     this.loading = 0;
+    this.first = 0; // the first cell in the window
     this.update = this.update.bind(this);
     addEventListener("scroll", this.update, { passive: true });
     new ResizeObserver(() => this.layout()).observe(list);
@@ -21,23 +25,29 @@ export class Grid {
     });
   }
 
-  /** Show another ranking, from its first cell or from a given one. */
-  async show({ from = 0, keepScroll = false } = {}) {
+  /** Load another list and show it at a position, as `moveTo` does. */
+  async show(position = {}) {
     this.abort?.abort();
     this.abort = new AbortController();
-    const mine = (this.pages = new Map());
-    const first = await this.page(Math.floor(from / PAGE));
-    if (mine !== this.pages) return;
-    this.total = first.total;
+    const pages = (this.pages = new Map());
+    const answer = await this.page(Math.floor((position.index ?? 0) / PAGE));
+    if (pages !== this.pages) return;
+    this.total = answer.total;
     if (!this.isTakenOver) this.takeOver();
     for (const [index, cell] of this.cells) this.drop(index, cell);
     this.layout();
-    if (from > 0) this.scrollTo(from);
-    else if (!keepScroll && this.top() < 0) scrollTo({ top: 0 });
+    this.moveTo(position);
+  }
+
+  /** Scroll to `scroll` pixels, or to the cell `index`, or to the top; not at all with `keep`. */
+  moveTo({ scroll = null, index = 0, keep = false }) {
+    if (scroll !== null) scrollTo({ top: scroll });
+    else if (index > 0) this.scrollTo(index);
+    else if (!keep && this.top() < 0) scrollTo({ top: 0 });
     this.update();
   }
 
-  /** Until the first answer is here, what the server drew stays. */
+  /** Replace the cells that the server drew, once the first answer has arrived. */
   takeOver() {
     this.isTakenOver = true;
     this.list.replaceChildren();
@@ -46,7 +56,7 @@ export class Grid {
 
   page(number) {
     if (!this.pages.has(number)) {
-      if (this.pages.size > 60) this.pages.delete(this.pages.keys().next().value);
+      if (this.pages.size >= MAX_PAGES) this.pages.delete(this.pages.keys().next().value);
       const pages = this.pages;
       const loading = this.load(number * PAGE, PAGE, this.abort.signal).catch((error) => {
         pages.delete(number);
@@ -58,12 +68,12 @@ export class Grid {
     return this.pages.get(number);
   }
 
-  /** What is known of a cell's image; undefined while it is being loaded. */
+  /** Return the image of a cell; undefined while it is loading. */
   at(index) {
     return this.pages.get(Math.floor(index / PAGE))?.answer?.images[index % PAGE];
   }
 
-  /** The first image that is known here and passes a test. */
+  /** Return the first loaded image that passes a test. */
   find(test) {
     for (const { answer } of this.pages.values()) {
       const found = answer?.images.find(test);
@@ -83,11 +93,11 @@ export class Grid {
     this.rowHeight = this.cellWidth + length("--caption") + gap;
     this.gap = gap;
     this.list.style.height = Math.ceil(this.total / this.columns) * this.rowHeight + "px";
-    for (const [index, element] of this.cells) this.place(index, element);
+    for (const [index, element] of this.cells) this.position(index, element);
     this.update();
   }
 
-  place(index, element) {
+  position(index, element) {
     const row = Math.floor(index / this.columns);
     element.style.width = this.cellWidth + "px";
     element.style.transform = `translate(${(index % this.columns) * (this.cellWidth + this.gap)}px, ${row * this.rowHeight}px)`;
@@ -112,12 +122,11 @@ export class Grid {
     }
     this.list.append(fresh);
     for (const index of [last + PAGE / 2, first - PAGE / 2]) {
-      if (index >= 0 && index < this.total) this.page(Math.floor(index / PAGE)); // what comes next is known before it comes
+      if (index >= 0 && index < this.total) this.page(Math.floor(index / PAGE)); // load the next page ahead of the window
     }
     this.inView = [Math.floor(above / this.rowHeight) * this.columns, Math.ceil((above + innerHeight) / this.rowHeight) * this.columns];
     this.loadImages();
-    const place = Math.max(0, Math.floor(above / this.rowHeight + 0.2) * this.columns);
-    if (place !== this.lastPlace) this.onPlace?.((this.lastPlace = place));
+    this.first = Math.max(0, Math.floor(above / this.rowHeight + 0.2) * this.columns);
   }
 
   add(index) {
@@ -125,7 +134,7 @@ export class Grid {
     element.dataset.index = index;
     element.setAttribute("aria-posinset", index + 1);
     element.setAttribute("aria-setsize", this.total);
-    this.place(index, element);
+    this.position(index, element);
     this.cells.set(index, element);
     const loading = this.page(Math.floor(index / PAGE));
     const fill = (answer) => {
@@ -135,14 +144,14 @@ export class Grid {
     if (loading.answer) fill(loading.answer);
     else loading.then((answer) => {
       fill(answer);
-      queueMicrotask(() => this.loadImages()); // once all cells of the answer are filled
+      queueMicrotask(() => this.loadImages()); // after all cells of the answer are filled
     }, () => {});
     return element;
   }
 
-  /** Load a few images: of the cells in the window first, then of the nearest. However fast it flies, no queue of what it passed builds up. */
+  /** Load a few images, those in the window first and then the nearest. So a fast scroll builds up no queue of what it has passed. */
   loadImages() {
-    if (this.loading >= IMAGES) return;
+    if (this.loading >= MAX_LOADING) return;
     const [first, last] = this.inView;
     const distance = (index) => Math.max(first - index, index - last + 1, 0);
     const waiting = [];
@@ -152,14 +161,14 @@ export class Grid {
     }
     waiting.sort(([one], [other]) => one - other);
     for (const [, image] of waiting) {
-      if (this.loading >= IMAGES) return;
+      if (this.loading >= MAX_LOADING) return;
       this.loadImage(image);
     }
   }
 
   loadImage(image) {
     image.src = image.dataset.source;
-    if (image.complete) return; // the browser had it
+    if (image.complete) return; // from the cache of the browser
     this.loading++;
     image.onload = image.onerror = () => {
       image.onload = image.onerror = null;
@@ -173,7 +182,7 @@ export class Grid {
     this.cells.delete(index);
   }
 
-  /** Fill every cell in the document anew. */
+  /** Fill every cell in the document again. */
   refresh() {
     for (const [index, element] of this.cells) {
       const image = this.at(index);
@@ -189,7 +198,7 @@ export class Grid {
     this.update();
   }
 
-  /** Move the focus by so many cells; the window follows. */
+  /** Move the focus by a number of cells; the window follows. */
   move(step) {
     const visible = Math.max(0, Math.floor(-this.top() / this.rowHeight) * this.columns);
     const wanted = this.focused < 0 ? visible : Math.min(this.total - 1, Math.max(0, this.focused + step));

@@ -1,295 +1,220 @@
-// The ranked images of a class: everything that is shown stands in the address, and everything in the address can be changed here.
-import { fetchJson, bind, element, announce, sign, notify, version, withParameters } from "../shared/frame.js";
-import { Grid } from "./grid.js";
-import { LABELS, decide, undo } from "../shared/labels.js";
+// The ranking page. Every change takes one path: state, address, view. Back and Forward read the state from the address again.
+import { isAddress, writeAddress } from "../shared/address.js";
+import { fetchJson } from "../shared/api.js";
+import { debounce } from "../shared/debounce.js";
+import { byId, element } from "../shared/dom.js";
+import { announce, bind, notify } from "../shared/frame.js";
+import { fillCell, makeCell } from "./cell.js";
 import { showCharts } from "./charts.js";
+import { bindPanel, fillControls, listenToControls, readControls } from "./controls.js";
+import { bindDecisions } from "./decisions.js";
+import { Grid } from "./grid.js";
+import { NO_FILTERS, listQueryOf, queryOf, readState } from "./state.js";
+import { ThresholdPanel } from "./threshold.js";
 
-const $ = (id) => document.getElementById(id);
-const form = $("asked");
-const OUTCOMES = {
-  true_positive: "right", true_negative: "right", false_positive: "false positive", false_negative: "missed", unknown: "unknown", undecided: "",
-};
-const TRUTHS = { 1: "labelled with it", 0: "labelled without it", "-1": "label unknown" };
+const SAVE_MS = 150;
+const DRAG_MS = 60;
+
 const run = await fetchJson("/api/run");
-let operating = null; // counts at every threshold of the class
+let state = readState(location.search, byId("class").value);
+const shown = { class: null, list: null, isComplete: false }; // the class and the list that the page shows now
+let numDraws = 0;
+let isDrawing = true; // scrolling is the page's own until it is drawn
 let charts = null;
-let threshold = Number($("threshold")?.value ?? 0.5);
 
-// ---- the address ----
+// ---- address ----
 
-function parameters() {
-  const asked = new URLSearchParams();
-  for (const [name, value] of new FormData(form)) if (value !== "" && !(name === "min_labels" && value === "0")) asked.append(name, value);
-  if (!asked.get("column")) ["column", "value"].forEach((name) => asked.delete(name));
-  if (asked.get("sort") === "score") asked.delete("sort");
-  if (asked.get("order") === "desc") asked.delete("order");
-  if (operating && Number(asked.get("threshold")) === round(operating.own_threshold)) asked.delete("threshold");
-  return asked;
+history.scrollRestoration = "manual"; // the list has its height only once it is loaded
+
+/** Write the state into the current entry of the history, and where it is scrolled to. */
+function save() {
+  saveSoon.cancel();
+  const parameters = queryOf(state);
+  const isSaved = isAddress(parameters) && Math.abs((history.state?.scroll ?? 0) - scrollY) < 1;
+  if (!isSaved) writeAddress(parameters, { data: { scroll: scrollY, width: innerWidth } });
 }
 
-const round = (value) => Math.round(value * 1e6) / 1e6;
-
-let offset = Number(new URLSearchParams(location.search).get("offset") ?? 0);
-
-function remember({ push = false } = {}) {
-  const asked = parameters();
-  if (offset > 0) asked.set("offset", offset);
-  const address = "/ranking?" + asked;
-  if (address === location.pathname + location.search) return; // writing it anew would stop a step back that has begun
-  if (push) history.pushState(null, "", address);
-  else history.replaceState(null, "", address);
+function saveScroll() {
+  if (isDrawing) return;
+  state = { ...state, offset: grid.first };
+  save();
 }
 
-// ---- the grid ----
+const saveSoon = debounce(saveScroll, SAVE_MS);
+addEventListener("scroll", saveSoon, { passive: true });
 
-const grid = new Grid($("grid"), {
-  async load(offset, limit, signal) {
-    const answer = await fetchJson("/api/ranking?" + withParameters(parameters(), { threshold, offset, limit }), { signal });
-    return answer;
-  },
-  make() {
-    const link = element("a", { class: "cell" },
-      element("span", { class: "frame" }, element("img", { alt: "", decoding: "async" })),
-      element("span", { class: "caption" }, element("span", { class: "score" }), element("span", { class: "outcome" })),
-      element("span", { class: "caption id" }), element("span", { class: "sr" }));
-    return element("li", {}, link);
-  },
+/** Change the state, its address and the view. `push` makes a new entry of the history; its list begins at the top. */
+function change(changes, { push = false } = {}) {
+  afterDrag.cancel();
+  if (push) saveScroll();
+  state = { ...state, ...changes, offset: 0 };
+  if (push) writeAddress(queryOf(state), { push });
+  else save();
+  return draw();
+}
+
+addEventListener("popstate", ({ state: data }) => {
+  for (const pending of [saveSoon, afterDrag, afterTyping]) pending.cancel();
+  state = readState(location.search, run.classes[0]);
+  draw(positionOf(data));
+});
+
+/** Return the position at which an entry of the history was left, or that of the offset in its address. */
+function positionOf(data) {
+  if (data?.width === innerWidth) return { scroll: data.scroll };
+  const isSameList = data === null && String(listQueryOf(state)) === shown.list;
+  const isFirst = shown.list === null && state.offset === 0;
+  return isSameList || isFirst ? { keep: true } : { index: state.offset };
+}
+
+// ---- view ----
+
+const panel = byId("slider") && new ThresholdPanel({ onMove: moveThreshold });
+const threshold = () => state.threshold ?? panel?.own ?? 0.5;
+
+const grid = new Grid(byId("grid"), {
+  load: (offset, limit, signal) => fetchJson(`/api/ranking?${shown.list}&` + new URLSearchParams({ offset, limit }), { signal }),
+  make: makeCell,
   fill(cell, image, index) {
-    const outcome = outcomeNow(image);
-    const link = cell.firstChild;
-    link.className = `cell ${outcome}` + (outcome === "false_negative" || outcome === "true_negative" ? " below" : "");
-    link.href = "/image?" + withParameters(parameters(), { class: $("class").value, id: image.id, offset: index });
-    const [frame, caption, id, told] = link.children;
-    const img = frame.firstChild;
-    img.dataset.source = `/thumbnails/${image.row}?v=${version}`;
-    frame.querySelector(".sign")?.remove();
-    frame.append(sign(image.truth));
-    frame.querySelector(".reviewed")?.remove();
-    if (image.reviewed !== null) frame.append(element("span", { class: "reviewed" }, `reviewed: ${LABELS[image.reviewed]}`));
-    caption.firstChild.textContent = image.text;
-    caption.lastChild.textContent = OUTCOMES[outcome];
-    id.textContent = image.value === null ? image.id : `${image.value.toFixed(2)} · ${image.id}`;
-    link.title = image.id + (image.compared === null ? "" : `\n${run.compared}: ${image.compared.toFixed(3)}`);
-    told.textContent = ", " + TRUTHS[image.truth];
-  },
-  onPlace(place) {
-    offset = place;
-    clearTimeout(grid.remembering);
-    grid.remembering = setTimeout(remember, 150);
+    const parameters = queryOf({ ...state, offset: index });
+    parameters.set("id", image.id);
+    fillCell(cell, image, { threshold: threshold(), href: "/image?" + parameters, comparedName: run.compared });
   },
 });
 
-function outcomeNow({ truth, probability }) {
-  if (truth === -1) return "unknown";
-  if (probability === null) return "undecided";
-  const above = probability > threshold;
-  return truth === 1 ? (above ? "true_positive" : "false_negative") : above ? "false_positive" : "true_negative";
-}
-
-async function show({ from = 0, push = false, keepScroll = false } = {}) {
-  if (!keepScroll) offset = from;
-  busy();
-  remember({ push });
+/** Show the state: controls, class, threshold and list. A later call replaces one that is still loading. */
+async function draw(position = {}) {
+  const draw_ = ++numDraws;
+  const isReplaced = () => draw_ !== numDraws;
+  isDrawing = true;
+  byId("grid").setAttribute("aria-busy", "true");
+  fillControls(state, run.columns);
+  let problem = "";
   try {
-    await grid.show({ from, keepScroll });
+    if (state.class !== shown.class) await showClass(isReplaced);
+    if (isReplaced()) return;
+    if (panel) showThreshold();
+    await showList(position);
   } catch (error) {
     if (error.name === "AbortError") return;
-    $("grid").removeAttribute("aria-busy");
-    return tell(error.message);
+    problem = error.message;
   }
-  $("grid").removeAttribute("aria-busy");
-  $("total").textContent = grid.total.toLocaleString("en");
-  tell(grid.total ? "" : "No image passes these filters.");
+  if (isReplaced()) return;
+  isDrawing = false;
+  byId("grid").removeAttribute("aria-busy");
+  showMessage(problem || (grid.total ? "" : "No image passes these filters."));
+}
+
+async function showClass(isReplaced) {
+  const className = state.class;
+  const [sweep, { classes }] = await Promise.all([panel?.load(className), fetchJson("/api/classes")]);
+  if (isReplaced()) return;
+  if (panel) {
+    panel.sweep = sweep;
+    if (state.threshold !== null) state = { ...state, threshold: panel.nearest(state.threshold) };
+    if (!isAddress(queryOf(state))) writeAddress(queryOf(state), { data: history.state });
+  }
+  shown.class = className;
+  byId("ap").textContent = classes.find(({ name }) => name === className)?.ap?.toFixed(3) ?? "–";
+  document.title = document.title.replace(/^.*(?= · .* · polytag$)/, () => className);
+  for (const each of document.querySelectorAll(".tools h1 bdi")) each.textContent = className;
+  byId("precision-recall").setAttribute("aria-label", `Precision over recall of ${className}`);
+  byId("histogram").setAttribute("aria-label", `Distribution of the scores of ${className}`);
+  showCurves();
+}
+
+async function showList(position) {
+  const query = String(listQueryOf(state));
+  if (query === shown.list && shown.isComplete) {
+    grid.refresh();
+    return grid.moveTo(position);
+  }
+  Object.assign(shown, { list: query, isComplete: false });
+  await grid.show(position);
+  shown.isComplete = true;
+  byId("total").textContent = grid.total.toLocaleString("en");
   announce(`${grid.total} images`);
 }
 
-function busy() {
-  $("grid").setAttribute("aria-busy", "true");
+function showThreshold() {
+  const point = panel.show(threshold());
+  charts?.at(point);
 }
 
-function tell(text) {
-  let place = $("empty");
-  if (!place) $("grid").after((place = element("p", { class: "empty", id: "empty" })));
-  place.textContent = text;
-  place.hidden = !text;
-}
-
-// ---- the threshold ----
-
-const slider = $("slider");
-
-/** The place of the last threshold of the grid that is not above the wanted one. */
-function stepOf(wanted) {
-  let low = 0, high = operating.threshold.length - 1;
-  while (low < high) {
-    const middle = (low + high + 1) >> 1;
-    if (operating.threshold[middle] <= wanted + 1e-9) low = middle;
-    else high = middle - 1;
+async function showCurves() {
+  charts = null;
+  if (byId("curves").hidden) return;
+  const className = state.class;
+  try {
+    const drawn = await showCharts(className);
+    if (className !== state.class) return;
+    charts = drawn;
+    if (panel?.sweep) showThreshold();
+  } catch (error) {
+    notify(error.message);
   }
-  return low;
 }
 
-function wilson(right, tried) {
-  if (!tried) return null;
-  const z = 1.959963984540054, share = right / tried, d = 1 + (z * z) / tried;
-  const centre = (share + (z * z) / (2 * tried)) / d, half = (z / d) * Math.sqrt((share * (1 - share)) / tried + (z * z) / (4 * tried * tried));
-  return [Math.max(0, centre - half), Math.min(1, centre + half)];
+function showMessage(text) {
+  if (!byId("empty")) byId("grid").after(element("p", { class: "empty", id: "empty" }));
+  byId("empty").textContent = text;
+  byId("empty").hidden = !text;
 }
 
-function figure(name, value, interval) {
-  const text = value === null || Number.isNaN(value) ? "–" : value.toFixed(3);
-  const spread = interval ? ` ${interval[0].toFixed(2)}–${interval[1].toFixed(2)}` : "";
-  return element("span", {}, name + " ", element("b", {}, text), spread);
-}
+// ---- threshold: numbers and frames follow at once, the address and a list that depends on it after a pause ----
 
-function showNumbers() {
-  const step = stepOf(threshold);
-  const { present, absent, unknown, tail_right, num_present, own_threshold } = operating;
-  const [tp, fp, open] = [present[step], absent[step], unknown[step]];
-  const known = tp + fp;
-  const count = (number, text) => element("span", {}, element("b", {}, number.toLocaleString("en")), " " + text);
-  $("numbers").replaceChildren(
-    figure("precision", known ? tp / known : null, wilson(tp, known)),
-    figure("recall", num_present ? tp / num_present : null, wilson(tp, num_present)),
-    figure("tail accuracy", known ? tail_right[step] / known : null, threshold < own_threshold ? wilson(tail_right[step], known) : null),
-    count(known + open, "above"), count(tp, "true positives"), count(fp, "false positives"), count(num_present - tp, "false_negative"),
-    ...(open ? [count(open, "unknown above")] : []),
-  );
-  charts?.at({ threshold, recall: num_present ? tp / num_present : null, precision: known ? tp / known : null });
-}
+const afterDrag = debounce(() => {
+  save();
+  draw({ keep: true });
+}, DRAG_MS);
 
-/** Move the line: numbers and frames at once, the list itself when it depends on decisions. */
-function setThreshold(value, { fromSlider = false } = {}) {
-  if (!operating || Number.isNaN(value)) return;
-  const wanted = Math.min(1, Math.max(0, value));
-  threshold = operating.threshold[stepOf(wanted)];
-  $("threshold").value = round(threshold);
-  if (!fromSlider) slider.value = Math.round(1000 * threshold);
-  $("own").hidden = threshold === operating.own_threshold;
-  showNumbers();
+function moveThreshold(value) {
+  state = { ...state, threshold: value };
+  showThreshold();
   grid.refresh();
-  const parameters_ = parameters();
-  clearTimeout(setThreshold.later);
-  setThreshold.later = setTimeout(() => {
-    if (parameters_.has("outcome") || parameters_.has("disagree")) show({ keepScroll: true });
-    remember();
-  }, 60);
+  afterDrag();
 }
 
-async function loadOperating() {
-  if (!slider) return;
-  operating = await fetchJson("/api/operating?" + new URLSearchParams({ class: $("class").value }));
-  slider.disabled = false;
-  const asked = new URLSearchParams(location.search).get("threshold");
-  setThreshold(asked === null ? operating.own_threshold : Number(asked));
-}
+// ---- controls ----
 
-slider?.addEventListener("input", () => setThreshold(slider.value / 1000, { fromSlider: true }));
-$("threshold")?.addEventListener("change", (event) => setThreshold(Number(event.target.value)));
-$("own")?.addEventListener("click", () => setThreshold(operating.own_threshold));
+const afterTyping = listenToControls((isTyped) => {
+  const changes = readControls();
+  if (changes.class !== state.class) changes.threshold = null;
+  if (changes.column !== state.column) changes.value = run.columns[changes.column]?.[0] ?? "";
+  change(changes, { push: !isTyped });
+});
 
-// ---- another class, order or filter ----
-
-async function anotherClass() {
-  busy();
-  document.title = document.title.replace(/^[^·]*/, $("class").value + " ");
-  const parameters_ = parameters();
-  parameters_.delete("threshold");
-  offset = 0;
-  history.pushState(null, "", "/ranking?" + parameters_);
-  await loadOperating();
-  await Promise.all([show(), loadCharts(), loadAp()]);
-}
-
-async function loadAp() {
-  const { classes } = await fetchJson("/api/classes");
-  const found = classes.find(({ name }) => name === $("class").value);
-  $("ap").textContent = found?.ap == null ? "–" : found.ap.toFixed(3);
-}
-
-function fillValues() {
-  const values = run.columns[$("column").value] ?? [];
-  $("value").replaceChildren(...(values.length ? values.map((value) => element("option", {}, value)) : [element("option", { value: "" }, "–")]));
-}
-
-form.addEventListener("submit", (event) => {
+byId("clear").addEventListener("click", (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  show({ push: true });
+  change({ ...NO_FILTERS, threshold: null }, { push: true });
 });
-/** One select more than there are chosen classes, so that another can be added. */
-function oneMore(select) {
-  const all = [...select.parentElement.querySelectorAll("select")];
-  for (const each of all.slice(0, -1)) if (!each.value) each.remove();
-  const last = all.at(-1);
-  if (!last.value) return;
-  const another = last.cloneNode(true);
-  another.value = "";
-  listen(another);
-  last.after(another);
-}
 
-function listen(input) {
-  if (input.id === "threshold" || input.type === "button" || input.type === "submit") return;
-  input.addEventListener(input.type === "search" || input.type === "number" ? "input" : "change", () => {
-    if (input.id === "class") return anotherClass();
-    if (input.id === "column") fillValues();
-    if (input.name === "present" || input.name === "absent") oneMore(input);
-    busy();
-    clearTimeout(form.later);
-    form.later = setTimeout(() => show({ push: input.type !== "search" && input.type !== "number" }), input.type === "search" ? 150 : 0);
-  });
-}
-for (const input of form.elements) listen(input);
-
-addEventListener("popstate", () => location.reload());
-
-// ---- curves and filters ----
-
-async function loadCharts() {
-  if ($("curves").hidden) return;
-  charts = await showCharts($("class").value);
-  if (operating) showNumbers();
-}
-
-function toggle(button, panel) {
-  panel.hidden = !panel.hidden;
-  button.setAttribute("aria-expanded", String(!panel.hidden));
-}
-
-$("filters").hidden = "folded" in $("filters").dataset;
-for (const id of ["show-curves", "show-filters"]) $(id).hidden = false;
-$("show-filters").addEventListener("click", () => toggle($("show-filters"), $("filters")));
-$("show-curves").addEventListener("click", () => {
-  toggle($("show-curves"), $("curves"));
-  loadCharts();
-});
+byId("filters").hidden = "folded" in byId("filters").dataset;
+bindPanel(byId("show-filters"), byId("filters"));
+bindPanel(byId("show-curves"), byId("curves"), showCurves);
 
 // ---- keys ----
 
-function order(direction) {
-  $("sort").value = "score";
-  $("order").value = direction;
-  show({ push: true });
-}
-
 function stepClass(step) {
-  const select = $("class");
-  select.selectedIndex = (select.selectedIndex + step + select.length) % select.length;
-  anotherClass();
+  const { classes } = run;
+  const index = (classes.indexOf(state.class) + step + classes.length) % classes.length;
+  change({ class: classes[index], threshold: null }, { push: true });
 }
 
-bind("t", "the top: highest scores first", () => order("desc"));
-bind("b", "the bottom: lowest scores first", () => order("asc"));
-bind(["[", "]"], "the class before, the next class", (event) => stepClass(event.key === "]" ? 1 : -1));
-if (slider) {
-  bind([",", "."], "threshold down, up", (event) => setThreshold(threshold + (event.key === "." ? 0.01 : -0.01)));
-  bind("l", "go to the line: the first image below the threshold", () => {
-    if ($("sort").value !== "score") return;
-    const step = stepOf(threshold);
-    const above = operating.present[step] + operating.absent[step] + operating.unknown[step];
-    grid.focused = -1;
-    grid.scrollTo(Math.max(0, ($("order").value === "desc" ? above : grid.total - above) - grid.columns));
-  });
+function goToThreshold() {
+  if (state.sort !== "score" || !panel.sweep) return;
+  const numAbove = panel.numAbove(threshold());
+  grid.focused = -1;
+  grid.scrollTo(Math.max(0, (state.order === "desc" ? numAbove : grid.total - numAbove) - grid.columns));
+}
+
+bind("t", "the top: highest scores first", () => change({ sort: "score", order: "desc" }, { push: true }));
+bind("b", "the bottom: lowest scores first", () => change({ sort: "score", order: "asc" }, { push: true }));
+bind(["[", "]"], "the previous class, the next class", (event) => stepClass(event.key === "]" ? 1 : -1));
+if (panel) {
+  bind([",", "."], "threshold down, up", (event) => panel.move(threshold() + (event.key === "." ? 0.01 : -0.01)));
+  bind("l", "the first image below the threshold", goToThreshold);
 }
 bind(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], "move between images; enter opens one", (event) => {
   grid.move({ ArrowLeft: -1, ArrowRight: 1, ArrowUp: -grid.columns, ArrowDown: grid.columns }[event.key]);
@@ -298,47 +223,12 @@ bind("Home", "the first image", () => {
   grid.focused = -1;
   scrollTo({ top: 0 });
 });
-bind("f", "filters", () => $("show-filters").click());
-bind("c", "curves", () => $("show-curves").click());
+bind("f", "filters", () => byId("show-filters").click());
+bind("c", "curves", () => byId("show-curves").click());
 bind("/", "filter by name", () => {
-  $("filters").hidden = false;
-  $("text").focus();
+  if (byId("filters").hidden) byId("show-filters").click();
+  byId("text").focus();
 });
+bindDecisions(grid, () => state.class);
 
-// ---- labels ----
-
-async function label(value) {
-  const index = grid.focused, image = index < 0 ? undefined : grid.at(index);
-  if (!image) return notify("Choose an image with the arrow keys first.");
-  const className = $("class").value;
-  try {
-    const row = await decide({ image: image.id, className, label: value, basedOn: image.decision });
-    Object.assign(image, { reviewed: row.label, decision: row.number });
-    notify(`${image.id}: ${className} is ${LABELS[value]}. z takes it back.`);
-  } catch (error) {
-    const { current } = error;
-    if (current) Object.assign(image, { reviewed: current.label, decision: current.number });
-    notify(current ? `${error.message} What they decided is shown; decide again if you think otherwise.` : error.message);
-  }
-  grid.refresh();
-}
-
-for (const [keys, value] of [[["1", "y"], 1], [["0", "n"], 0], ["u", -1]]) {
-  bind(keys, `the label of the chosen image: ${LABELS[value]}`, () => void label(value));
-}
-bind("z", "take back the last decision", async () => {
-  try {
-    const row = await undo();
-    const found = grid.find((image) => image.id === row.image && $("class").value === row.class_name);
-    if (found) Object.assign(found, { reviewed: row.label, decision: row.number });
-    notify(`Taken back: ${row.class_name} in ${row.image}.`);
-  } catch (error) {
-    notify(error.message);
-  }
-  grid.refresh();
-});
-
-// ---- begin ----
-
-await loadOperating();
-await show({ from: offset, keepScroll: true });
+await draw(positionOf(history.state));

@@ -1,22 +1,24 @@
-// Decisions on their way to the server: each is kept until the server acknowledges it. They are sent one after another, and
-// wait where the server does not answer; a reload of the page keeps them.
-import { decide } from "../shared/labels.js";
+// Decisions on their way to the server. Each is stored in the tab until the server acknowledges it, and survives a reload. They are
+// sent one after another, and wait while the server does not answer.
+import { debounce } from "../shared/debounce.js";
+import { decide } from "../shared/decide.js";
 
 const RETRY_MS = 3000;
 
 const same = (a, b) => a.image === b.image && a.className === b.className;
 
 export class Outbox {
-  /** `onSaved(job, row)`, `onConflict(job, current)` and `onChange()` are called as things happen; `key` names the store of the tab. */
+  /** `key` names the session storage. `onSaved(job, row)`, `onConflict(job, current)` and `onChange()` are called as events occur. */
   constructor({ key, onSaved, onConflict, onChange }) {
     Object.assign(this, { key, onSaved, onConflict, onChange });
-    this.jobs = this.kept();
+    this.jobs = this.stored();
+    this.retry = debounce(() => this.send(), RETRY_MS);
     this.error = null; // why the first job could not be sent
     this.isBusy = false;
     this.idle = Promise.resolve();
   }
 
-  /** A decision {image, className, label, basedOn, note, by}; one on the same label that was never sent gives way to it. */
+  /** Add a decision {image, className, label, basedOn, note, by}. It replaces one on the same label that was never sent. */
   add(job) {
     const last = this.jobs.findLastIndex((each) => same(each, job));
     if (last >= 0 && !this.jobs[last].isTried) {
@@ -32,8 +34,8 @@ export class Outbox {
     return this.jobs.findLast((each) => same(each, entry));
   }
 
-  /** The last decision, if it was never sent: it is none then. */
-  takeBack() {
+  /** Remove and return the last decision if it was never sent, else return null. */
+  removeUnsent() {
     const last = this.jobs.at(-1);
     if (!last || last.isTried) return null;
     this.jobs.pop();
@@ -41,7 +43,7 @@ export class Outbox {
     return last;
   }
 
-  /** Give up the decision that could not be sent. */
+  /** Remove and return the first decision, and drop later ones on the same label. */
   discard() {
     const job = this.jobs.shift();
     this.jobs = this.jobs.filter((each) => !same(each, job));
@@ -52,7 +54,7 @@ export class Outbox {
   }
 
   send() {
-    clearTimeout(this.later);
+    this.retry.cancel();
     if (this.isBusy || !this.jobs.length) return;
     this.isBusy = true;
     this.idle = this.sendAll().finally(() => {
@@ -73,7 +75,7 @@ export class Outbox {
           continue;
         }
         this.error = error;
-        if (error.status === undefined || error.status >= 500) this.later = setTimeout(() => this.send(), RETRY_MS);
+        if (error.status === undefined || error.status >= 500) this.retry();
         return;
       }
     }
@@ -90,7 +92,7 @@ export class Outbox {
   conflict(job, error) {
     const current = error.current;
     const isOwn = current && current.label === job.label && current.reviewer === job.by && current.note === job.note;
-    if (isOwn) return this.done(job, current); // it was written, and the answer was lost
+    if (isOwn) return this.done(job, current); // it was saved, and the answer was lost
     this.error = null;
     const wanted = this.of(job);
     this.jobs = this.jobs.filter((each) => !same(each, job));
@@ -102,12 +104,12 @@ export class Outbox {
     try {
       sessionStorage.setItem(this.key, JSON.stringify(this.jobs));
     } catch {
-      // they are kept until the page is left
+      // without storage they hold until the page is left
     }
     this.onChange();
   }
 
-  kept() {
+  stored() {
     try {
       return JSON.parse(sessionStorage.getItem(this.key)) ?? [];
     } catch {

@@ -1,10 +1,12 @@
-// The decisions so far, newest first: a list that is asked for when it is unfolded.
-import { fetchJson, element, withParameters } from "../shared/frame.js";
-import { LABELS, when } from "../shared/labels.js";
+// The decisions so far, newest first. They are loaded when the list is unfolded.
+import { withParameters } from "../shared/address.js";
+import { fetchJson } from "../shared/api.js";
+import { LABELS, element } from "../shared/dom.js";
+import { timeText } from "../shared/decide.js";
 
-const NUM_SHOWN = 200;
+const LIMIT = 200;
 
-export class Past {
+export class PastDecisions {
   constructor(details) {
     this.details = details;
     this.className = "";
@@ -14,7 +16,7 @@ export class Past {
 
   async show() {
     if (!this.details.open) return;
-    const answer = await fetchJson("/api/review/history?" + withParameters("", { class: this.className, limit: NUM_SHOWN })).catch((error) => error);
+    const answer = await fetchJson("/api/review/history?" + withParameters("", { class: this.className, limit: LIMIT })).catch((error) => error);
     const rows = answer.decisions ?? [];
     const empty = this.details.querySelector(".empty");
     this.details.querySelector(".scroll").hidden = !rows.length;
@@ -25,11 +27,11 @@ export class Past {
 }
 
 function rowOf(row) {
-  const back = row.undoes !== null;
-  const decided = !back ? LABELS[row.label] : row.label === null ? "taken back" : `taken back: ${LABELS[row.label]}, by ${row.author}`;
+  const isUndo = row.undoes !== null;
+  const decided = !isUndo ? LABELS[row.label] : row.label === null ? "undone" : `undone: ${LABELS[row.label]}, by ${row.author}`;
   const address = "/image?" + new URLSearchParams({ class: row.class_name, id: row.image });
-  return element("tr", { class: back ? "undone" : "" },
-    element("td", { title: row.time }, when(row.time)), element("td", {}, element("bdi", {}, row.reviewer)),
+  return element("tr", { class: isUndo ? "undone" : "" },
+    element("td", { title: row.time }, timeText(row.time)), element("td", {}, element("bdi", {}, row.reviewer)),
     element("td", {}, element("a", { href: address }, element("bdi", {}, row.image))), element("td", {}, element("bdi", {}, row.class_name)),
     element("td", {}, LABELS[row.given]), element("td", {}, decided), element("td", {}, element("bdi", {}, row.note)));
 }

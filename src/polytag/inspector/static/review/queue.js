@@ -1,73 +1,79 @@
-// The labels to look at, in the order in which they are shown; more are asked for as the end comes near.
-import { fetchJson, withParameters } from "../shared/frame.js";
+// The labels to review, in the order in which the page shows them. The next part is loaded as the end comes near.
+import { withParameters } from "../shared/address.js";
+import { fetchJson } from "../shared/api.js";
 
 const PART = 60;
-const OVERLAP = 5; // entries asked for again: where none of them comes, others have decided some, and the gap is looked for
+const OVERLAP = 5; // entries loaded again: where none of them is known, other reviewers have decided some, and the gap is loaded
 const NEAR_END = 20;
 
 export class ReviewQueue {
-  /** `asked` is {kind, class, decided}. */
-  constructor(asked) {
-    this.asked = asked;
+  /** `filters` is {kind, class, decided}. */
+  constructor(filters) {
+    this.filters = filters;
     this.entries = [];
-    this.known = new Map();
-    this.total = 0; // of the list as the server last told
+    this.byKey = new Map();
+    this.total = 0; // of the list, by the last answer of the server
     this.isWhole = false;
   }
 
   get(image, className) {
-    return this.known.get(image + "\n" + className);
+    return this.byKey.get(image + "\n" + className);
   }
 
-  put(entry, place = this.entries.length) {
+  indexOf(entry) {
+    return this.entries.indexOf(entry);
+  }
+
+  put(entry, index = this.entries.length) {
     const key = entry.image + "\n" + entry.class_name;
-    if (this.known.has(key)) return false;
-    this.known.set(key, entry);
-    this.entries.splice(place, 0, entry);
+    if (this.byKey.has(key)) return false;
+    this.byKey.set(key, entry);
+    this.entries.splice(index, 0, entry);
     return true;
   }
 
-  /** {status, reason} of the queue; its next part is in `entries` then. */
+  /** Load the next part into `entries`; returns the {status, reason} of the queue. */
   async more() {
     if (this.isWhole) return { status: "ready" };
-    const numOpen = this.asked.decided ? this.entries.length : this.entries.filter((entry) => !entry.decision).length;
+    const { kind, class: className, decided } = this.filters;
+    const numOpen = decided ? this.entries.length : this.entries.filter((entry) => !entry.decision).length;
     for (let offset = Math.max(0, numOpen - OVERLAP); ; offset = Math.max(0, offset - PART + OVERLAP)) {
-      const parameters = { kind: this.asked.kind, class: this.asked.class, include_decided: this.asked.decided ? "true" : null, limit: PART, offset };
+      const parameters = { kind, class: className, include_decided: decided ? "true" : null, limit: PART, offset };
       const answer = await fetchJson("/api/review/queue?" + withParameters("", parameters));
       if (answer.status !== "ready") return answer;
       this.total = answer.total;
       const numNew = answer.entries.filter((entry) => this.put(entry)).length;
-      if (offset > 0 && numNew === answer.entries.length) continue; // nothing known among them
+      if (offset > 0 && numNew === answer.entries.length) continue; // no overlap: load the part before it
       this.isWhole = offset + answer.entries.length >= answer.total;
       return answer;
     }
   }
 
-  /** Ask for more where few are left after this place. */
-  async near(place) {
-    if (this.isWhole || this.loading || this.entries.length - place > NEAR_END) return;
-    this.loading = true;
+  /** Load more where few entries are left after this index. */
+  async loadAhead(index) {
+    if (this.isWhole || this.isLoading || this.entries.length - index > NEAR_END) return;
+    this.isLoading = true;
     try {
       await this.more();
     } finally {
-      this.loading = false;
+      this.isLoading = false;
     }
   }
 
-  /** The place of the next entry without a decision after `place`; the length where there is none. */
-  nextOpen(place, isOpen) {
-    for (let next = place + 1; next < this.entries.length; next++) if (isOpen(this.entries[next])) return next;
-    return this.entries.length;
+  /** Return the index of the next entry after `index` that passes a test; the length where there is none. */
+  next(index, isOpen) {
+    const found = this.entries.findIndex((entry, each) => each > index && isOpen(entry));
+    return found < 0 ? this.entries.length : found;
   }
 
-  /** Ask anew what is known of one label; gives its entry, which is put at `place` where it was in no list. */
-  async refresh(image, className, place) {
+  /** Load the decision about one label again. Returns its entry, which is inserted at `index` where the list lacks it. */
+  async refresh(image, className, index) {
     const { row, classes } = await fetchJson("/api/review/labels?" + new URLSearchParams({ image }));
     const found = classes.find(({ class_name }) => class_name === className);
     if (!found) return undefined;
     const entry = this.get(image, className);
     if (entry) return Object.assign(entry, { decision: found.decision, number: found.number });
-    this.put({ ...found, row, image, is_counted: false }, place);
+    this.put({ ...found, row, image, is_counted: false }, index);
     return this.get(image, className);
   }
 }

@@ -1,21 +1,20 @@
-// The labels around the one that is asked about, as small images; each is a button that leads there.
-import { element, version } from "../shared/frame.js";
+// The labels around the current one, as thumbnails. Each is a button that leads to it.
+import { button, element, version } from "../shared/dom.js";
 
 const NUM_BEFORE = 2;
 const NUM_AFTER = 12;
 
-/** Draw the entries around `place`; `markOf(entry)` is what lies on its image, or null; `choose(place)` leads to one. */
-export function drawStrip(list, { entries, place, markOf, choose }) {
-  const focused = list.contains(document.activeElement) ? document.activeElement.dataset.key : null;
-  const first = Math.max(0, place - NUM_BEFORE);
-  const cells = entries.slice(first, place + NUM_AFTER).map((entry, index) => {
+/** Draw the entries around `index`. `markOf(entry)` returns the mark on its image, or null; `choose(index)` leads to an entry. */
+export function drawStrip(list, { entries, index, markOf, choose }) {
+  const focusedKey = list.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const first = Math.max(0, index - NUM_BEFORE);
+  const cells = entries.slice(first, index + NUM_AFTER).map((entry, offset) => {
     const image = element("img", { src: `/thumbnails/${entry.row}?v=${version}`, alt: "", decoding: "async" });
-    const button = element("button", { type: "button", title: entry.image, "aria-current": first + index === place ? "true" : null },
-      element("span", { class: "thumb" }, image, markOf(entry)), element("span", { class: "name" }, element("bdi", {}, entry.class_name)));
-    button.dataset.key = entry.image + "\n" + entry.class_name;
-    button.addEventListener("click", () => choose(first + index));
-    return element("li", {}, button);
+    const made = button("", () => choose(first + offset), { title: entry.image, "aria-current": first + offset === index ? "true" : null });
+    made.append(element("span", { class: "thumb" }, image, markOf(entry)), element("span", { class: "name" }, element("bdi", {}, entry.class_name)));
+    made.dataset.key = entry.image + "\n" + entry.class_name;
+    return element("li", {}, made);
   });
   list.replaceChildren(...cells);
-  if (focused !== null) [...list.querySelectorAll("button")].find((button) => button.dataset.key === focused)?.focus({ preventScroll: true });
+  if (focusedKey !== null) [...list.querySelectorAll("button")].find(({ dataset }) => dataset.key === focusedKey)?.focus({ preventScroll: true });
 }

@@ -1,9 +1,14 @@
-// The overview: a page that waits for numbers that are still being computed.
-import { fetchJson } from "./frame.js";
+// Reloads the page once the numbers that it shows as pending are computed.
+import "./frame.js";
+import { fetchJson } from "./api.js";
+import { pause } from "./debounce.js";
 
-async function waitForNumbers() {
+const POLL_MS = 700;
+
+while (document.querySelector(".pending")) {
+  await pause(POLL_MS);
   const { is_evaluated } = await fetchJson("/api/run");
-  if (is_evaluated) location.reload();
-  else setTimeout(waitForNumbers, 700);
+  if (!is_evaluated) continue;
+  location.reload();
+  break;
 }
-if (document.querySelector(".pending")) setTimeout(waitForNumbers, 500);

@@ -1,20 +1,24 @@
-// A heat map over the image of a run.
-import { fetchJson, element, version } from "./frame.js";
+// The heat map over an image of the run.
+import { fetchJson } from "./api.js";
+import { element, version } from "./dom.js";
 
-/** Lay over `sheet` where the model sees the class of this entry; nothing without an entry. `told` says how far it is. */
-export function layHeat(sheet, told, entry) {
+/**
+ * Lay the heat map of a class over `sheet`, in place of the one before; without a class remove it.
+ * `status` shows progress and problems, and `doneText` once the map is drawn.
+ */
+export function showHeatMap(sheet, status, { row, className, doneText = "" } = {}) {
   sheet.querySelector(".heat")?.remove();
-  told.textContent = "";
-  if (!entry) return;
-  const image = element("img", { class: "heat", alt: `Where the model looks for ${entry.class_name}` });
-  const tell = (text) => image.isConnected && (told.textContent = text); // another may have taken its place
-  told.textContent = "heat map …";
-  image.addEventListener("load", () => tell(""));
+  status.textContent = "";
+  if (className === undefined) return;
+  const image = element("img", { class: "heat", alt: `Where the model looks for ${className}` });
+  const report = (text) => image.isConnected && (status.textContent = text); // another map may have replaced it
+  status.textContent = "heat map …";
+  image.addEventListener("load", () => report(doneText));
   image.addEventListener("error", async () => {
     const problem = await fetchJson(image.getAttribute("src")).catch((error) => error);
-    tell(`no heat map: ${problem.message ?? "it could not be drawn"}`);
+    report(`no heat map: ${problem.message ?? "it could not be drawn"}`);
     image.remove();
   });
-  image.src = `/api/images/${entry.row}/heat?` + new URLSearchParams({ class: entry.class_name, v: version });
+  image.src = `/api/images/${row}/heat?` + new URLSearchParams({ class: className, v: version });
   sheet.append(image);
 }

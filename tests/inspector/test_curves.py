@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from polytag.contracts import LabelSet, Predictions
-from polytag.inspector.browse.operating import curve_points, histogram, operating
+from polytag.inspector.browse.curves import curve_points, histogram, threshold_sweep
+from polytag.metrics.proportions import wilson
 from polytag.metrics.tail import tail_accuracy
 
 
@@ -20,7 +21,7 @@ def table(num_images: int = 500, seed: int = 0) -> Predictions:
 
 def test_counts_are_those_of_counting():
     predictions, own = table(), 0.37
-    found = operating(predictions, 1, own_threshold=own)
+    found = threshold_sweep(predictions, 1, own_threshold=own)
     probability_N, target_N = predictions.probability_NC[:, 1], predictions.target_NC[:, 1]
     assert own in found.threshold_T
     assert len(found.threshold_T) == 1001
@@ -29,22 +30,32 @@ def test_counts_are_those_of_counting():
         assert found.present_T[step] == (above_N & (target_N == 1)).sum()
         assert found.absent_T[step] == (above_N & (target_N == 0)).sum()
         assert found.unknown_T[step] == (above_N & (target_N == -1)).sum()
-        right_N = (target_N >= 0) & ((probability_N > own) == (target_N == 1))
-        assert found.tail_right_T[step] == (above_N & right_N).sum()
-    assert (found.num_present, found.num_absent, found.num_unknown) == tuple((target_N == label).sum() for label in (1, 0, -1))
+        known_N, right_N = target_N >= 0, (probability_N > own) == (target_N == 1)
+        for proportion, numerator, denominator in (
+            (found.precision, (above_N & (target_N == 1)).sum(), (above_N & known_N).sum()),
+            (found.recall, (above_N & (target_N == 1)).sum(), (target_N == 1).sum()),
+            (found.tail_accuracy, (above_N & known_N & right_N).sum(), (above_N & known_N).sum()),
+        ):
+            low, high = (float(bound) for bound in wilson(numerator, denominator))
+            share = numerator / denominator if denominator else np.nan
+            np.testing.assert_allclose(
+                (proportion.value_T[step], proportion.low_T[step], proportion.high_T[step]), (share, low, high), rtol=1e-12
+            )
+    assert found.num_present == (target_N == 1).sum()
 
 
 def test_a_threshold_between_two_steps_is_a_step_of_its_own():
-    found = operating(table(), 0, own_threshold=0.12345)
+    found = threshold_sweep(table(), 0, own_threshold=0.12345)
     assert len(found.threshold_T) == 1002
     assert (np.diff(found.threshold_T) > 0).all()
 
 
 def test_from_its_own_threshold_up_the_tail_accuracy_is_the_reports():
     predictions = table()
-    found = operating(predictions, 0, own_threshold=0.5)
+    found = threshold_sweep(predictions, 0, own_threshold=0.5)
     above = (found.threshold_T >= 0.5) & (found.present_T + found.absent_T > 0)
-    own = found.tail_right_T[above] / (found.present_T + found.absent_T)[above]
+    own = found.tail_accuracy.value_T[above]
+    np.testing.assert_array_equal(own, found.precision.value_T[above])
     report = tail_accuracy(predictions.target_NC, predictions.probability_NC, threshold_K=found.threshold_T[above]).per_class_CK[0]
     np.testing.assert_allclose(own, report)
 
