@@ -473,3 +473,30 @@ def test_the_heat_map_stays_on_from_label_to_label(
         page.keyboard.press("h")
         assert page.locator(".heat").count() == 0
         assert "heat=1" not in page.url
+
+
+def test_back_and_forward_keep_the_page(server, visit):
+    page = as_ann(visit(server.url + "/review"))
+    page.evaluate("window.marker = 'the same page'")
+    press(page, "s")
+    first = shown(page)
+    page.select_option("#class", "cat")
+    until(page, "document.querySelector('#question b').textContent == 'cat'")
+    press(page, "s", "s")
+    second = shown(page)
+    page.check("#decided")
+    until(page, "location.search.includes('decided=1')")
+    ready(page)
+    page.go_back()
+    until(page, "(id) => document.querySelector('#id').textContent == id", second[0])
+    ready(page)
+    assert shown(page) == second
+    assert not page.is_checked("#decided")
+    page.go_back()
+    until(page, "document.querySelector('#class').value == ''")
+    until(page, "(id) => document.querySelector('#id').textContent == id", first[0])
+    assert shown(page) == first
+    page.go_forward()
+    until(page, "document.querySelector('#class').value == 'cat'")
+    until(page, "(id) => document.querySelector('#id').textContent == id", second[0])
+    assert page.evaluate("window.marker") == "the same page"

@@ -39,9 +39,9 @@ export class Grid {
     this.moveTo(position);
   }
 
-  /** Scroll to `scroll` pixels, or to the cell `index`, or to the top; not at all with `keep`. */
-  moveTo({ scroll = null, index = 0, keep = false }) {
-    if (scroll !== null) scrollTo({ top: scroll });
+  /** Scroll so that `above` pixels of the list are above the window, or to the cell `index`, or to the top; not at all with `keep`. */
+  moveTo({ above = null, index = 0, keep = false }) {
+    if (above !== null) scrollTo({ top: above > 0 ? scrollY + this.top() + above : 0 });
     else if (index > 0) this.scrollTo(index);
     else if (!keep && this.top() < 0) scrollTo({ top: 0 });
     this.update();

@@ -30,8 +30,9 @@ history.scrollRestoration = "manual"; // the list has its height only once it is
 function save() {
   saveSoon.cancel();
   const parameters = queryOf(state);
-  const isSaved = isAddress(parameters) && Math.abs((history.state?.scroll ?? 0) - scrollY) < 1;
-  if (!isSaved) writeAddress(parameters, { data: { scroll: scrollY, width: innerWidth } });
+  const above = Math.max(0, -grid.top()); // pixels of the list above the window, whatever is unfolded over the list
+  const isSaved = isAddress(parameters) && Math.abs((history.state?.above ?? 0) - above) < 1;
+  if (!isSaved) writeAddress(parameters, { data: { above, width: innerWidth } });
 }
 
 function saveScroll() {
@@ -61,7 +62,7 @@ addEventListener("popstate", ({ state: data }) => {
 
 /** Return the position at which an entry of the history was left, or that of the offset in its address. */
 function positionOf(data) {
-  if (data?.width === innerWidth) return { scroll: data.scroll };
+  if (data?.width === innerWidth) return { above: data.above };
   const isSameList = data === null && String(listQueryOf(state)) === shown.list;
   const isFirst = shown.list === null && state.offset === 0;
   return isSameList || isFirst ? { keep: true } : { index: state.offset };
@@ -179,6 +180,7 @@ function moveThreshold(value) {
 
 const afterTyping = listenToControls((isTyped) => {
   const changes = readControls();
+  if (isAddress(queryOf({ ...state, ...changes }))) return; // the form was submitted unchanged
   if (changes.class !== state.class) changes.threshold = null;
   if (changes.column !== state.column) changes.value = run.columns[changes.column]?.[0] ?? "";
   change(changes, { push: !isTyped });
