@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from polytag.cli.main import app as command
@@ -107,7 +106,7 @@ def visit(
 ) -> Iterator[Visit]:
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
     run = request.getfixturevalue(request.param)
-    inspection = open_inspection(run, OpenOptions(), options=ReadOptions(), errors=Console(quiet=True))
+    inspection = open_inspection(run, OpenOptions(), options=ReadOptions())
     with live(create_app(inspection)) as server:
         context = browser.new_context(viewport={"width": 1280, "height": 860})
         page = context.new_page()
