@@ -137,7 +137,7 @@ def summary_of(text: str) -> str:
     """The first sentence below the first heading, its links reduced to their words; empty where a table or a list comes first."""
     match = re.search(r"^# [^\n]*\n+([^\n#|>!-].*?)(?=\n\n|\n*\Z)", FENCE.sub("", text), re.MULTILINE | re.DOTALL)
     words = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(match[1].split())) if match else ""
-    sentence = re.match(r"(.+?)\.(?= [^a-z]|$)", words)
+    sentence = re.match(r"(.+?)(?:\.(?= [^a-z]|$)|:$)", words)
     return f"{sentence[1]}." if sentence and not sentence[1][0].islower() else ""  # a small letter goes on with a block above
 
 

@@ -138,6 +138,7 @@ def test_numbers_stand_below_numbers():
 def test_a_page_is_summed_up_by_its_first_sentence():
     assert build.summary_of("# A\n\nOne [two](x.md)\nthree: `four`. Five.\n") == "One two three: `four`."
     assert build.summary_of("# A\n\n```\nx\n```\n\nIt is. So?\n") == "It is."
+    assert build.summary_of("# A\n\nIt leads on:\n\n- x\n") == "It leads on."
     assert build.summary_of("# A\n\n```\nx\n```\n\ndoes that.\n") == build.summary_of("# A\n\n| a |\n") == ""
 
 
