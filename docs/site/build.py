@@ -41,7 +41,7 @@ LINK = re.compile(
 TABLE = re.compile(r"^(?P<head>\|.*\|[ ]*\n)(?P<marks>\|[-:| ]+\|)[ ]*\n(?P<rows>(?:\|.*\|[ ]*(?:\n|\Z))+)", re.MULTILINE)
 NUMBER = re.compile(r"[−+±~<>≈]?\d?[\d., ()–−+±/-]*(?: ?(?:%|s|ms|min|h|kB|MB|GB|MiB|GiB|px|times|x))?|–|-|no")
 
-Nav = list[dict[str, "str | Nav"]]
+Nav = list["str | dict[str, str | Nav]"]  # a path, or a label with a path or with what stands below it
 
 
 class BrokenLinkError(Exception):
@@ -168,24 +168,26 @@ def write_pages(folder: Path) -> Nav:
     inside = sorted({name.split("/")[0] for name in titles if "/" in name}, key=lambda name: ([*SECTIONS, name].index(name), name))
     for section in inside:
         label = SECTIONS.get(section, section.capitalize())
-        own = [name for name in titles if name.split("/")[0] == section]
-        shown = [
-            (name, titles[name], "" if section == "decisions" else summaries[name]) for name in own
-        ]  # a decision's title says all
-        _write(folder / section / "index.md", f"# {label}\n\n{_listing(section, shown)}\n")
-        nav.append({label: [f"{section}/index.md", *entries(lambda name, own=own: name in own)]})  # type: ignore[list-item]
-    nav += [{label: name} for label, name in (("Experiments", "experiments.md"), ("Changelog", "changelog.md")) if name in titles]
+        index = f"{section}/index.md"
+        own = [name for name in titles if name.split("/")[0] == section and name != index]
+        if index not in titles:
+            _write(folder / index, f"# {label}\n\n{_listing(section, own, titles=titles, summaries=summaries)}\n")
+        nav.append({label: [index, *entries(own.__contains__)]})
+    for label, name in (("Experiments", "experiments.md"), ("Changelog", "changelog.md")):
+        if name in titles:
+            nav.append({label: name})
     nav.append({"Contributing": entries(lambda name: name in ("contributing.md", "security.md"))})
     return nav
 
 
-def _listing(section: str, pages: list[tuple[str, str, str]]) -> str:
+def _listing(section: str, names: list[str], *, titles: dict[str, str], summaries: dict[str, str]) -> str:
     """The pages of a section with their titles and what they begin with. HTML, which Markdown lets through."""
     items: list[str] = []
-    for name, title, summary in pages:
+    for name in names:
         target = name.removeprefix(f"{section}/").removesuffix(".md") + ".html"
-        words = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(summary, quote=False))
-        items.append(f'<li><a href="{target}">{html.escape(title)}</a>{f"<p>{words}</p>" if words else ""}</li>')
+        words = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(summaries[name], quote=False))
+        words = "" if section == "decisions" else words  # the title of a decision says all
+        items.append(f'<li><a href="{target}">{html.escape(titles[name])}</a>{f"<p>{words}</p>" if words else ""}</li>')
     return "\n".join(['<ul class="listed">', *items, "</ul>"])
 
 
@@ -195,6 +197,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def to_toml(value: "str | Nav | dict[str, str | Nav]") -> str:
+    """Texts, lists and dicts of them as TOML on one line."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
