@@ -34,7 +34,7 @@ FENCE = re.compile(
 )
 LINK = re.compile(
     r"""(?P<code>(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`))       # code is left as it is
-      | !\[(?P<alt>[^\]]*)\]\(https?:[^)]*\)                       # a picture of another host
+      | !\[(?P<alt>[^\]]*)\]\(https?:[^)]*\)                       # an image of another host
       | (?P<before>\]\(<?|^\[[^\]]+\]:[ ]+|(?:src|href)=")(?P<target>[^\s)>"]+)""",
     re.MULTILINE | re.DOTALL | re.VERBOSE,
 )
@@ -101,7 +101,7 @@ def _rewrite_links(text: str, *, page: str, pages: dict[str, str]) -> str:
     def rewritten(match: re.Match[str]) -> str:
         if match["code"]:
             return match["code"]
-        if match["target"] is None:  # the site loads nothing from another host: its picture is told in words
+        if match["target"] is None:  # the site loads nothing from another host: its image is told in words
             return match["alt"]
         return match["before"] + _destination(match["target"], page=page, pages=pages)
 

@@ -110,7 +110,7 @@ def test_code_stays_as_it_is():
     ("words", "code", "language"),
     [
         ("console run", "polytag demo  # all", "bash"),
-        ("console", "$ polytag demo\n1 picture", "console"),
+        ("console", "$ polytag demo\n1 image", "console"),
         ("python norun", "x = 1", "python"),
         ("python", "x = 1", "python"),
         ("", "src/", "text"),
@@ -120,7 +120,7 @@ def test_a_fence_keeps_only_its_language(words: str, code: str, language: str):
     assert rewrite(f"a\n\n```{words}\n{code}\n```\n\nb\n") == f"a\n\n```{language}\n{code}\n```\n\nb\n"
 
 
-def test_a_picture_of_another_host_is_told_in_words():
+def test_an_image_of_another_host_is_told_in_words():
     assert (
         rewrite("[![build](https://example.org/b.svg)](../../README.md) ![x](https://example.org/x.png)")
         == "[build](../index.md) x"
