@@ -11,7 +11,7 @@ from polytag.errors import RunError
 from polytag.models.checkpoint import Checkpoint
 from polytag.runs.folder import RunFolder
 from polytag.runs.recipe import FINETUNE
-from polytag.training.loop import SilentCallback
+from polytag.training.callback import SilentCallback
 from polytag.training.state import load_state
 from polytag.training.train import resume, train
 
