@@ -1,7 +1,5 @@
 """A run folder or a file of scores, opened for the inspector: its scores, labels, images and model, as far as they are there."""
 
-import csv
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polytag.errors import PolytagError, UsageError
-from polytag.runs.model import PREDICTIONS
+from polytag.runs.folder import RunFolder, predictions_path
+from polytag.runs.history import read_history
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,21 +41,20 @@ def open_inspection(path: Path, asked: OpenOptions, *, options: "ReadOptions", e
     from polytag.inspector.review.store import review_file_of
     from polytag.predictions.read import LabelledPredictions, read_labelled
 
-    is_run = path.is_dir() and (path / "args.yaml").is_file()
+    run = RunFolder(path=path)
+    is_run = run.is_run
     if asked.split != "val" and not is_run:
         raise UsageError("only a run folder has training images", where="--split", got=str(path), expected="a run folder")
     data, data_path, data_options = _data_of_run(path, errors=errors) if is_run else (None, asked.truth, options)
     if is_run and asked.split == "train":
         labelled = LabelledPredictions(predictions=_training_scores(path, data=data, errors=errors))
     else:
-        labelled = read_labelled(
-            path / PREDICTIONS if is_run else path, scale=asked.scale or "", truth=asked.truth, options=options
-        )
+        labelled = read_labelled(run.predictions if is_run else path, scale=asked.scale or "", truth=asked.truth, options=options)
     for note in labelled.notes:
         _note(errors, note)
     data = data or labelled.dataset
     predictions = _with_paths(labelled.predictions, data=data, image_dirs=asked.image_dirs)
-    threshold_C, goal = _thresholds(path / PREDICTIONS if is_run else path, predictions)
+    threshold_C, goal = _thresholds(run.predictions if is_run else path, predictions)
     return Inspection(
         name=path.resolve().name if path.is_dir() else path.stem,
         review_file=review_file_of(path),
@@ -64,10 +62,10 @@ def open_inspection(path: Path, asked: OpenOptions, *, options: "ReadOptions", e
         threshold_C=threshold_C,
         goal=goal,
         split=asked.split if is_run else "",
-        history=_history(path / "results.csv") if is_run else (),
+        history=read_history(run) if is_run else (),
         facts=_facts(path, predictions) if is_run else {},
         compared=_compared(asked, first=predictions, options=options) if asked.compare_with else None,
-        checkpoint=path / "best" if is_run and (path / "best" / "config.json").is_file() else None,
+        checkpoint=run.best if is_run and (run.best / "config.json").is_file() else None,
         data=data,
         data_path=data_path,
         data_options=data_options,
@@ -77,17 +75,16 @@ def open_inspection(path: Path, asked: OpenOptions, *, options: "ReadOptions", e
 
 def _data_of_run(run: Path, *, errors: "Console") -> "tuple[Dataset | None, Path | None, ReadOptions]":
     """The labelled data that a run learned from, split as it was; a note and None where they are gone."""
-    from polytag.data.load import ReadOptions, load_dataset
-    from polytag.data.splits import with_validation_split
-    from polytag.runs.args import read_run_args
+    from polytag.data.load import ReadOptions
+    from polytag.runs.args import load_run_data, read_run_args
 
     try:
-        args = read_run_args(run)
-        dataset = load_dataset(args.data, options=args.options)
+        args = read_run_args(RunFolder(path=run))
+        dataset = load_run_data(args)
     except PolytagError as error:
         _note(errors, f"the run's data set cannot be read, so there are no boxes and no neighbours: {error.what} ({error.where})")
         return None, None, ReadOptions()
-    return (with_validation_split(dataset) if dataset.splits == ("",) else dataset), args.data, args.options
+    return dataset, args.data, args.options
 
 
 def _training_scores(run: Path, *, data: "Dataset | None", errors: "Console") -> "Predictions":
@@ -98,8 +95,9 @@ def _training_scores(run: Path, *, data: "Dataset | None", errors: "Console") ->
     from polytag.predictions.read import read_predictions
     from polytag.predictions.table import write_predictions
 
-    kept = run / "predictions-train-out-of-fold.parquet"
-    if kept.is_file() and kept.stat().st_mtime >= (run / PREDICTIONS).stat().st_mtime:
+    folder = RunFolder(path=run)
+    kept = folder.training_predictions
+    if kept.is_file() and kept.stat().st_mtime >= folder.predictions.stat().st_mtime:
         predictions = read_predictions(kept)
         if data is None or _has_labels_of(predictions, data.split("train")):
             return predictions
@@ -111,7 +109,7 @@ def _training_scores(run: Path, *, data: "Dataset | None", errors: "Console") ->
     )
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("", total=None)
-        predictions, note = out_of_fold_of_run(run, on_batch=lambda num_images: progress.advance(task, num_images))
+        predictions, note = out_of_fold_of_run(RunFolder(path=run), on_batch=lambda num_images: progress.advance(task, num_images))
     if note:
         _note(errors, note)
     write_predictions(predictions, kept)
@@ -156,7 +154,7 @@ def _compared(asked: OpenOptions, *, first: "Predictions", options: "ReadOptions
 
     assert asked.compare_with is not None
     path = asked.compare_with
-    file = path / PREDICTIONS if (path / PREDICTIONS).is_file() else path
+    file = predictions_path(path)
     second = read_predictions(file, scale=asked.scale or "", truth=asked.truth, options=options)
     return compared(path.resolve().name if path.is_dir() else path.stem, second, first=first)
 
@@ -177,20 +175,12 @@ def _columns(labelled: "LabelledPredictions", asked: OpenOptions) -> Mapping[str
     return {name: values for name, values in found.items() if len({text_of(value) for value in values}) <= 200}
 
 
-def _history(path: Path) -> Sequence[Mapping[str, float]]:
-    """The rows of results.csv; an empty cell is NaN."""
-    if not path.is_file():
-        return ()
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{key: float(value) if value else math.nan for key, value in row.items()} for row in csv.DictReader(file)]
-
-
 def _facts(run: Path, predictions: "Predictions") -> Mapping[str, str]:
     """What is worth knowing of how the model came to be."""
     from polytag.runs.args import read_run_args
 
     try:
-        args = read_run_args(run)
+        args = read_run_args(RunFolder(path=run))
     except PolytagError:
         return {}
     facts = {name: str(args.recipe[key]) for name, key in (("recipe", "name"), ("backbone", "backbone")) if key in args.recipe}

@@ -9,7 +9,8 @@ import torch
 
 from polytag.contracts import Dataset
 from polytag.models.checkpoint import save_checkpoint
-from polytag.runs.folder import RunFolder, write_results
+from polytag.runs.folder import RunFolder
+from polytag.runs.history import write_history
 from polytag.runs.recipe import Recipe
 from polytag.training.context import TrainingContext
 from polytag.training.loop import CheckpointHooks
@@ -37,7 +38,7 @@ class Checkpointer:
 
     def catch_up(self, state: State) -> None:
         """Write what follows from a state that was read back: a kill may have come between the state and the folders."""
-        write_results(self._run, state.rows)
+        write_history(self._run, state.rows)
         if state.best:
             self._save_best(state)
 
@@ -45,10 +46,10 @@ class Checkpointer:
         started = time.monotonic()
         is_last = state.epoch > self._context.recipe.epochs
         if self._may_skip and not is_last and (started - self._ended) * _SHARE_OF_TIME < self._took_seconds:
-            write_results(self._run, state.rows)
+            write_history(self._run, state.rows)
             return
         save_state(self._run.state, state)
-        write_results(self._run, state.rows)
+        write_history(self._run, state.rows)
         self._save_model(self._run.last, state.average, epoch=state.epoch - 1, state=state)
         if state.best_epoch != self._saved_best:
             self._save_best(state)

@@ -15,7 +15,8 @@ from polytag.metrics.values import Metrics
 from polytag.models.checkpoint import Checkpoint
 from polytag.predictions.table import write_predictions
 from polytag.predictions.thresholds import write_thresholds
-from polytag.runs.folder import Row, RunFolder
+from polytag.runs.folder import RunFolder
+from polytag.runs.history import Row
 from polytag.training.callback import Callback
 from polytag.training.context import TrainingContext
 from polytag.training.loop import validate
@@ -38,7 +39,7 @@ def evaluate_best(
     write_predictions(predictions, run.predictions)
     metrics = evaluate_predictions(predictions)
     points = points_at(predictions, threshold_C=np.asarray(checkpoint.thresholds))
-    write_thresholds(run.path / "thresholds.json", points, checkpoint_id=checkpoint.id)
+    write_thresholds(run.thresholds, points, checkpoint_id=checkpoint.id)
 
     callback.phase("report", 0)
     facts = {**facts, "scoring": f"{predictor.frozen.how} network, {predictor.arithmetic.precision}"}
@@ -60,6 +61,6 @@ def _write_pages(
             f"no plots and no report: {error.name} is not installed; `polytag evaluate {run.predictions}` makes one later"
         )
         return
-    write_plots(run.path / "plots", metrics=metrics, predictions=predictions, history=rows)
-    write_grids(run.path / "grids", predictions=predictions)
+    write_plots(run.plots, metrics=metrics, predictions=predictions, history=rows)
+    write_grids(run.grids, predictions=predictions)
     write_report(run.report, metrics=metrics, predictions=predictions, history=rows, title=run.path.name, facts=facts)

@@ -17,15 +17,9 @@ from polytag.models.backbone import build_model, require_input_size
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.predictions.read import read_predictions
-from polytag.runs.folder import (
-    RunFolder,
-    create_run_folder,
-    locked,
-    open_run_folder,
-    read_args,
-    write_args,
-    write_environment,
-)
+from polytag.runs.args import read_args, write_args
+from polytag.runs.environment import write_environment
+from polytag.runs.folder import RunFolder, create_run_folder, locked, open_run_folder
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training.callback import Callback, SilentCallback
 from polytag.training.checkpointer import Checkpointer
@@ -88,7 +82,7 @@ def resume(run_folder: str | Path, *, callback: Callback | None = None) -> Train
     run = open_run_folder(Path(run_folder))
     recipe, data, options = read_args(run)
     with joined(recipe.device) as processes, _held(run, processes), _interruptible(run):
-        if processes.from_first(run.metrics.is_file()):
+        if processes.from_first(run.is_finished):
             callback.note(f"{run.path} is finished; nothing to resume")
             metrics = evaluate_predictions(read_predictions(run.predictions))
             return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
