@@ -13,7 +13,7 @@ from polytag.inference import feature_cache
 from polytag.inference.out_of_fold import out_of_fold_of_run
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training import head_start
-from polytag.training.loop import SilentCallback
+from polytag.training.callback import SilentCallback
 
 TINY = {"backbone": "test_resnet", "weights": "random", "image_size_px": 32, "device": "cpu"}
 TINY_PROBE = replace(PROBE, **TINY)
