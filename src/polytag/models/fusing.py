@@ -184,6 +184,8 @@ class FusedConvolution(nn.Module):
     def forward(self, pixels: Tensor, residual: Tensor | None = None) -> Tensor:
         """As `nn.Conv2d`; `residual` has the shape of the result."""
         pixels, weight, padding = self._padded(pixels.to(self.weight.dtype))
+        if residual is not None and pixels.shape[-2:] == (1, 1):
+            pixels, weight, padding = _on_one_pixel(pixels, weight, padding=padding, dilation=self.dilation)
         how = (padding, self.stride, self.dilation, self.groups)
         if residual is None:
             return torch.ops.mkldnn._convolution_pointwise(pixels, weight, self.bias, *how, self.activation, self.scalars, "")
@@ -212,6 +214,18 @@ class FusedConvolution(nn.Module):
             return pixels, weight, (height // 2 + odd[0], width // 2 + odd[1])
         around = (width // 2, width - width // 2, height // 2, height - height // 2)
         return F.pad(pixels, around), self.weight, (0, 0)
+
+
+def _on_one_pixel(
+    pixels: Tensor, weight: Tensor, *, padding: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """The same convolution with the one tap of each kernel that meets the pixel; the others meet the padding.
+
+    PyTorch 2.8 to 2.11 cannot add a residual to what a larger kernel, or one that lies channels last, makes of a single pixel.
+    """
+    top, left = padding[0] // dilation[0], padding[1] // dilation[1]
+    tap = weight[:, :, top : top + 1, left : left + 1].clone(memory_format=torch.contiguous_format)
+    return pixels.flatten(1)[..., None, None], tap, (0, 0)
 
 
 def _activation(module: nn.Module) -> tuple[str, list[float]] | None:
