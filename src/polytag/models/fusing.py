@@ -184,11 +184,12 @@ class FusedConvolution(nn.Module):
     def forward(self, pixels: Tensor, residual: Tensor | None = None) -> Tensor:
         """As `nn.Conv2d`; `residual` has the shape of the result."""
         pixels, weight, padding = self._padded(pixels.to(self.weight.dtype))
-        if residual is not None and pixels.shape[-2:] == (1, 1):
-            pixels, weight, padding = _on_one_pixel(pixels, weight, padding=padding, dilation=self.dilation)
         how = (padding, self.stride, self.dilation, self.groups)
         if residual is None:
             return torch.ops.mkldnn._convolution_pointwise(pixels, weight, self.bias, *how, self.activation, self.scalars, "")
+        if pixels.shape[-2:] == (1, 1):  # PyTorch 2.8 to 2.11 cannot add a residual to a single pixel in the same pass
+            made = torch.ops.mkldnn._convolution_pointwise(pixels, weight, self.bias, *how, "none", [], "")
+            return _AFTER[self.activation](made + residual.to(pixels.dtype), *self.scalars)
         activation = None if self.activation == "none" else self.activation
         return torch.ops.mkldnn._convolution_pointwise.binary(
             pixels, residual.to(pixels.dtype), weight, self.bias, *how, "add", 1.0, activation, self.scalars, ""
@@ -216,16 +217,7 @@ class FusedConvolution(nn.Module):
         return F.pad(pixels, around), self.weight, (0, 0)
 
 
-def _on_one_pixel(
-    pixels: Tensor, weight: Tensor, *, padding: tuple[int, ...], dilation: tuple[int, ...]
-) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """The same convolution with the one tap of each kernel that meets the pixel; the others meet the padding.
-
-    PyTorch 2.8 to 2.11 cannot add a residual to what a larger kernel, or one that lies channels last, makes of a single pixel.
-    """
-    top, left = padding[0] // dilation[0], padding[1] // dilation[1]
-    tap = weight[:, :, top : top + 1, left : left + 1].clone(memory_format=torch.contiguous_format)
-    return pixels.flatten(1)[..., None, None], tap, (0, 0)
+_AFTER = {"none": lambda made: made, "relu": F.relu, "hardtanh": F.hardtanh, "swish": F.silu, "hardswish": F.hardswish}
 
 
 def _activation(module: nn.Module) -> tuple[str, list[float]] | None:
