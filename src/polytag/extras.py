@@ -4,7 +4,7 @@ The core reads data, judges, compares, chooses thresholds and writes reports. Wh
 used, so a missing one shows as a ModuleNotFoundError there; `explaining_missing_extras` turns it into the command that installs it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from polytag.errors import MissingExtraError
@@ -24,7 +24,7 @@ EXTRA_OF = {  # module: extra; the same as [project.optional-dependencies] of py
 
 
 @contextmanager
-def explaining_missing_extras() -> Iterator[None]:
+def explaining_missing_extras() -> Generator[None]:
     """Raises MissingExtraError for the import of a library that an extra brings; any other missing module is left as it is."""
     try:
         yield
@@ -33,7 +33,5 @@ def explaining_missing_extras() -> Iterator[None]:
             raise
         extra = EXTRA_OF[error.name]
         raise MissingExtraError(
-            f"this needs the extra {extra!r} of polytag, which is not installed",
-            got=f"no module {error.name!r}",
-            next_step=f"pip install 'polytag[{extra}]'",
+            f"this needs the extra {extra!r}, which is not installed", next_step=f"pip install 'polytag[{extra}]'"
         ) from error

@@ -5,7 +5,7 @@ of memory each, oneDNN does before it writes a convolution's result: the sum wit
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Lock, get_ident
 from typing import Any
@@ -217,7 +217,13 @@ class FusedConvolution(nn.Module):
         return F.pad(pixels, around), self.weight, (0, 0)
 
 
-_AFTER = {"none": lambda made: made, "relu": F.relu, "hardtanh": F.hardtanh, "swish": F.silu, "hardswish": F.hardswish}
+_AFTER: Mapping[str, Callable[..., Tensor]] = {
+    "none": lambda made: made,
+    "relu": F.relu,
+    "hardtanh": F.hardtanh,
+    "swish": F.silu,
+    "hardswish": F.hardswish,
+}
 
 
 def _activation(module: nn.Module) -> tuple[str, list[float]] | None:
