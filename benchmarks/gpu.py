@@ -32,17 +32,16 @@ from torchvision.transforms import v2
 
 from machine import write
 from polytag.contracts import Dataset
-from polytag.data.images.read import read_image
 from polytag.data.load import load_dataset
 from polytag.machine import num_cores
 from polytag.models.backbone import build_model, logits
 from polytag.models.device import Arithmetic, choose_arithmetic
-from polytag.runs.recipe import BASELINE, Recipe
-from polytag.training.image_loader import FileImageLoader, training_pixels
-from polytag.training.image_sources import open_image_sources
+from polytag.runs.recipe import BASELINE
+from polytag.training.callback import SilentCallback
+from polytag.training.context import TrainingContext
+from polytag.training.image_sources import open_image_sources, uncached_sources
 from polytag.training.learner import make_optimizer
-from polytag.training.loop import CheckpointHooks, SilentCallback, make_step, train_loop
-from polytag.training.preprocessing import preprocessing_of
+from polytag.training.loop import make_step, train_loop
 from polytag.training.state import State
 
 SRC = Path(__file__).resolve().parents[1] / "src"
@@ -241,23 +240,14 @@ def sustained(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic: A
     )  # fmt: skip
     small_val = val_set.take(range(16))
     started = time.perf_counter()
-    sources = open_image_sources(train_set, small_val, recipe=recipe, arithmetic=arithmetic, has_probe=False)
+    clock = Clock()
+    context = TrainingContext(recipe=recipe, train_set=train_set, val_set=small_val, arithmetic=arithmetic, callback=clock)
+    sources = open_image_sources(context, has_probe=False)
     decoding = time.perf_counter() - started
     model = build_model(size.backbone, num_classes=NUM_CLASSES).to(arithmetic.device)
-    clock = Clock()
-    train_loop(
-        model,
-        train_set=train_set,
-        val_set=small_val,
-        recipe=recipe,
-        arithmetic=arithmetic,
-        state=State(data_fingerprint="", classes=[]),
-        hooks=CheckpointHooks(save_state=lambda state: None, epoch_done=lambda state: None),
-        callback=clock,
-        sources=sources,
-    )
+    train_loop(model, context, state=State(data_fingerprint="", classes=[]), sources=sources)
     rates = clock.rates[1:]  # the first epoch captures the graph
-    parts = parts_of_a_step(train_set, sources, recipe, model=model, arithmetic=arithmetic, size=size)
+    parts = parts_of_a_step(context, sources, model=model, size=size)
     per_image = {name: 1e6 * seconds / size.sustained_batch for name, seconds in parts.items()}
     loop_us = 1e6 / float(np.median(rates))
     return {
@@ -270,14 +260,12 @@ def sustained(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic: A
     }
 
 
-def parts_of_a_step(
-    train_set: Dataset, sources, recipe: Recipe, *, model: torch.nn.Module, arithmetic: Arithmetic, size: Size
-) -> dict[str, float]:
+def parts_of_a_step(context: TrainingContext, sources, *, model: torch.nn.Module, size: Size) -> dict[str, float]:
     """Seconds of a batch: chance drawn on the processor; augmentation alone; the whole step up to gradients; the optimizer."""
-    device, rows = arithmetic.device, np.arange(size.sustained_batch)
-    target_NC = torch.from_numpy(np.array(train_set.target_NC[rows]))
-    step = make_step(model.train(), train_set, sources=sources, recipe=recipe, arithmetic=arithmetic, callback=SilentCallback())
-    optimizer = make_optimizer(model, recipe)
+    device, rows = context.arithmetic.device, np.arange(size.sustained_batch)
+    target_NC = torch.from_numpy(np.array(context.train_set.target_NC[rows]))
+    step = make_step(model.train(), replace(context, callback=SilentCallback()), sources=sources)
+    optimizer = make_optimizer(model, context.recipe)
     (batch,) = sources.loader.batches([rows], epoch=1)
     inputs = tuple(tensor.to(device) for tensor in batch.inputs)
     step(batch.inputs, target_NC, 1.0)  # captures
@@ -309,11 +297,10 @@ def same_answers(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic
         precision=arithmetic.precision, cache="gpu",
     )  # fmt: skip
     few, few_val = train_set.take(range(32)), val_set.take(range(16))
-    sources = open_image_sources(few, few_val, recipe=recipe, arithmetic=arithmetic, has_probe=False)
-    plain = FileImageLoader(
-        read=lambda row: training_pixels(recipe, read_image(few.paths[row])), recipe=recipe, device=arithmetic.device
-    )
-    std = torch.tensor(preprocessing_of(recipe).std, device=arithmetic.device) * 255
+    context = TrainingContext(recipe=recipe, train_set=few, val_set=few_val, arithmetic=arithmetic)
+    sources = open_image_sources(context, has_probe=False)
+    plain = uncached_sources(context).loader
+    std = torch.tensor(context.preprocessing.std, device=arithmetic.device) * 255
     pixels = []
     for loader in (plain, sources.loader):
         (batch,) = loader.batches([np.arange(16)], epoch=1)
@@ -329,7 +316,7 @@ def same_answers(train_set: Dataset, val_set: Dataset, size: Size, *, arithmetic
     grads = []
     target_NC = torch.from_numpy(np.array(few.target_NC[:16]))
     (batch,) = sources.loader.batches([np.arange(16)], epoch=1)
-    step = make_step(model.train(), few, sources=sources, recipe=recipe, arithmetic=arithmetic, callback=SilentCallback())
+    step = make_step(model.train(), context, sources=sources)
     plain_step = getattr(step, "__self__", None)
     plain_step = getattr(plain_step, "step", plain_step)  # the step that a graph was captured from
     inputs = tuple(tensor.to(arithmetic.device) for tensor in batch.inputs)

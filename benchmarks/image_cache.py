@@ -28,8 +28,10 @@ from polytag.inference.predictor import extract_features
 from polytag.models.backbone import build_model
 from polytag.models.device import choose_arithmetic
 from polytag.runs.recipe import BASELINE, FINETUNE, Recipe
+from polytag.training.callback import Callback, SilentCallback
+from polytag.training.context import TrainingContext
 from polytag.training.image_sources import ImageSources, open_image_sources
-from polytag.training.loop import CheckpointHooks, SilentCallback, train_loop
+from polytag.training.loop import train_loop
 from polytag.training.preprocessing import preprocessing_of
 from polytag.training.state import State
 
@@ -58,15 +60,21 @@ class Clock(SilentCallback):
         self.images_per_second = row["images_per_second"]
 
 
-def opened(dataset: Dataset, recipe: Recipe, cache: str) -> ImageSources:
-    """The whole of the data set as training and as validation images."""
-    return open_image_sources(
-        dataset,
-        dataset,
-        recipe=replace(recipe, cache=cache),
+def context_of(
+    dataset: Dataset, recipe: Recipe, *, val_set: Dataset | None = None, callback: Callback | None = None
+) -> TrainingContext:
+    """The whole of the data set as training and, unless others are given, as validation images."""
+    return TrainingContext(
+        recipe=recipe,
+        train_set=dataset,
+        val_set=val_set or dataset,
         arithmetic=choose_arithmetic("cpu", recipe.precision),
-        has_probe=False,
+        callback=callback or SilentCallback(),
     )
+
+
+def opened(dataset: Dataset, recipe: Recipe, cache: str) -> ImageSources:
+    return open_image_sources(context_of(dataset, replace(recipe, cache=cache)), has_probe=False)
 
 
 def fill(dataset: Dataset, recipe: Recipe) -> float:
@@ -106,13 +114,8 @@ def training(dataset: Dataset, recipe: Recipe, sources: ImageSources) -> float:
     clock = Clock()
     train_loop(
         build_model(recipe.backbone, num_classes=len(dataset.label_set)),
-        train_set=dataset,
-        val_set=dataset.take(range(8)),
-        recipe=recipe,
-        arithmetic=choose_arithmetic("cpu", recipe.precision),
+        context_of(dataset, recipe, val_set=dataset.take(range(8)), callback=clock),
         state=State(data_fingerprint="", classes=[]),
-        hooks=CheckpointHooks(save_state=lambda state: None, epoch_done=lambda state: None),
-        callback=clock,
         sources=sources,
     )
     return len(dataset) / clock.images_per_second

@@ -26,6 +26,7 @@ from polytag.inference.predictor import Predictor, extract_features
 from polytag.inference.probe import fit_probe
 from polytag.metrics.label_issues import LabelIssues, cleanlab_label_issues, find_label_issues
 from polytag.models.checkpoint import Checkpoint
+from polytag.runs.folder import RunFolder
 
 SHARE, SEEDS = 0.05, range(5)
 DIRECTIONS = {"labelled present, in truth absent": PRESENT, "labelled absent, in truth present": ABSENT}
@@ -111,7 +112,7 @@ def over_seeds(runs: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, d
 
 def out_of_fold_with_wrong_labels(run: Path) -> list[dict[str, dict[str, float]]]:
     """Training images: flipped first, then scored by fits that learned from other images, whose labels were flipped too."""
-    dataset, recipe = training_images(run)
+    dataset, recipe = training_images(RunFolder(path=run))
     predictor = Predictor.load(Checkpoint.read(run / "best"))
     feature_ND, rows, _ = extract_features(
         predictor.model, dataset, preprocessing=predictor.checkpoint.preprocessing, arithmetic=predictor.arithmetic

@@ -30,6 +30,7 @@ from polytag.demo.scenes import write_scenes
 from polytag.inference.out_of_fold import out_of_fold_of_run
 from polytag.inspector.review.store import open_review, review_file_of
 from polytag.metrics.label_issues import find_label_issues
+from polytag.runs.folder import RunFolder
 from polytag.runs.recipe import DEMO
 
 SHARE = 0.2
@@ -99,7 +100,7 @@ def one(dataset: Dataset, recipe: Recipe, *, clean: Path, num_looks: int, seed: 
     planted = plant(dataset, seed=seed)
     wrong_NC = planted.target_NC != dataset.target_NC
     before = trained(convert(planted, folder / "planted.csv", to="csv"), recipe, folder / "before")
-    scored, _ = out_of_fold_of_run(before)
+    scored, _ = out_of_fold_of_run(RunFolder(path=before))
     truth = dataset.split("train")
     started = time.perf_counter()
     result: dict[str, object] = {

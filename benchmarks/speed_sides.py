@@ -73,9 +73,11 @@ def training(num_images: str) -> dict[str, float]:
     from polytag.models.backbone import build_model
     from polytag.models.device import choose_arithmetic
     from polytag.runs.recipe import BASELINE
+    from polytag.training.callback import SilentCallback
+    from polytag.training.context import TrainingContext
     from polytag.training.image_sources import open_image_sources
     from polytag.training.learner import make_optimizer
-    from polytag.training.loop import CheckpointHooks, SilentCallback, make_step, train_loop
+    from polytag.training.loop import make_step, train_loop
     from polytag.training.state import State
 
     class Clock(SilentCallback):
@@ -89,20 +91,11 @@ def training(num_images: str) -> dict[str, float]:
     arithmetic = choose_arithmetic("cpu")
     torch.manual_seed(7)
     model, val_set, clock = build_model("resnet18", num_classes=len(dataset.label_set)), dataset.take(range(16)), Clock()
-    sources = open_image_sources(dataset, val_set, recipe=recipe, arithmetic=arithmetic, has_probe=False)
-    train_loop(
-        model,
-        train_set=dataset,
-        val_set=val_set,
-        recipe=recipe,
-        arithmetic=arithmetic,
-        state=State(data_fingerprint="", classes=[]),
-        hooks=CheckpointHooks(save_state=lambda state: None, epoch_done=lambda state: None),
-        callback=clock,
-        sources=sources,
-    )
+    context = TrainingContext(recipe=recipe, train_set=dataset, val_set=val_set, arithmetic=arithmetic, callback=clock)
+    sources = open_image_sources(context, has_probe=False)
+    train_loop(model, context, state=State(data_fingerprint="", classes=[]), sources=sources)
     batch = next(sources.loader.batches([np.arange(recipe.batch_size)], epoch=1))
-    step = make_step(model, dataset, sources=sources, recipe=recipe, arithmetic=arithmetic, callback=clock)
+    step = make_step(model, context, sources=sources)
     optimizer, targets = make_optimizer(model, recipe), torch.from_numpy(np.array(dataset.target_NC[batch.rows]))
     model.train()
     times = []

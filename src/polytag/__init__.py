@@ -6,6 +6,8 @@ The public names are below, imported when first used, so that `import polytag` d
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from polytag.extras import explaining_missing_extras
+
 if TYPE_CHECKING:
     from polytag.contracts import Dataset, LabelSet, Predictions, Preprocessing
     from polytag.data.check import check
@@ -87,7 +89,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'polytag' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    with explaining_missing_extras():
+        return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

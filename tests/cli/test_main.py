@@ -1,5 +1,6 @@
 """The command itself: what it lists, and how errors leave it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,4 +45,5 @@ def test_an_error_stands_on_stderr_whole_without_a_traceback(
 
 
 def test_an_option_that_does_not_exist_is_a_usage_error(polytag):
-    assert "No such option: --epoch" in polytag("train", "data", "--epoch", "3", status=2).stderr
+    told = polytag("train", "data", "--epoch", "3", status=2).stderr
+    assert re.search(r"No such option:? '?--epoch\b", told)  # as click says it, or as newer Typer does

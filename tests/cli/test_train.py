@@ -23,7 +23,7 @@ from polytag.models.backbone import build_model, head_parameters
 from polytag.models.checkpoint import Checkpoint
 from polytag.predictions.read import read_predictions
 from polytag.runs.recipe import FINETUNE
-from polytag.training.loop import SilentCallback
+from polytag.training.callback import SilentCallback
 from polytag.training.train import train
 
 

@@ -116,7 +116,7 @@ def test_an_image_by_itself_has_the_features_it_has_in_the_table(table: FeatureT
         alone_D = image_feature(predictor, read_image(dataset.paths[row]))
         (index, distance), *_ = nearest(table, alone_D, k=1, among_N=np.arange(30) == row)
         assert index == row
-        assert distance < 1e-5
+        assert distance < 1e-4  # PyTorch 2.8 rounds a batch of one otherwise than a batch of many
 
 
 def test_images_that_cannot_be_read_are_left_out(predictor: Predictor, dataset: Dataset, tmp_path: Path):

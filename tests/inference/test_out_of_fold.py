@@ -13,6 +13,7 @@ from polytag.inference.predictor import Predictor
 from polytag.inference.probe import fit_probe
 from polytag.metrics.label_issues import find_label_issues
 from polytag.models.checkpoint import Checkpoint
+from polytag.runs.folder import RunFolder
 
 TINY = replace(PROBE, backbone="test_resnet", weights="random", image_size_px=32, device="cpu")
 
@@ -37,21 +38,21 @@ def test_a_label_never_reaches_its_own_score():
 
 
 def test_of_a_run(run: Path, colours: Path):
-    predictions, note = out_of_fold_of_run(run, device="cpu")
+    predictions, note = out_of_fold_of_run(RunFolder(path=run), device="cpu")
     training = load_dataset(colours).split("train")
     assert note == ""
     assert predictions.ids == training.ids
     assert (predictions.target_NC == training.target_NC).all()
     assert predictions.image_paths == tuple(str(path) for path in training.paths)
     assert predictions.source.endswith(", out-of-fold")
-    again, _ = out_of_fold_of_run(run, device="cpu")
+    again, _ = out_of_fold_of_run(RunFolder(path=run), device="cpu")
     assert (again.logit_NC == predictions.logit_NC).all()
     assert find_label_issues(predictions).num_images == len(training)
 
 
 def test_a_fine_tuned_backbone_is_told(colours: Path, tmp_path: Path):
     tuned = replace(TINY, name="finetune", epochs=1, batch_size=8)
-    _, note = out_of_fold_of_run(train(colours, recipe=tuned, output=tmp_path / "tuned").folder.path, device="cpu")
+    _, note = out_of_fold_of_run(train(colours, recipe=tuned, output=tmp_path / "tuned").folder, device="cpu")
     assert note.startswith("the backbone was fine-tuned on these very labels")
 
 
@@ -65,4 +66,4 @@ def test_too_few_images(run: Path, colours: Path):
 
 def test_a_folder_that_is_no_run(tmp_path: Path):
     with pytest.raises(RunError, match="no run here"):
-        training_images(tmp_path)
+        training_images(RunFolder(path=tmp_path))

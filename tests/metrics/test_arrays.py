@@ -30,7 +30,7 @@ def test_a_worked_example():
     assert repr(metrics).endswith("] over 3 classes, 4 images)")
 
 
-def test_it_is_judge_predictions_of_the_same_table():
+def test_it_is_evaluate_predictions_of_the_same_table():
     table = Predictions(ids=("a", "b", "c", "d"), logit_NC=LOGIT.copy(), target_NC=TRUE, label_set=LabelSet(names=("x", "y", "z")))
     options = {"threshold": [0.3, 0.5, 0.7], "num_replicates": 50, "seed": 3}
     metrics = polytag.evaluate(TRUE, LOGIT, scores="logit", class_names=("x", "y", "z"), **options)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -320,7 +321,7 @@ def test_a_file_of_another_kind(tmp_path: Path, content: bytes):
     path.write_bytes(content)
     lines = refusal(path).splitlines()
     assert lines[:2] == ["the predictions file cannot be read", f"  where: {path}"]
-    assert lines[2].startswith("  got: Could not open Parquet input source")  # the rest is pyarrow's
+    assert re.match("  got: .*Parquet", lines[2])  # the words are pyarrow's
     assert lines[3:] == ["  expected: a Parquet file that `polytag train` or `polytag predict` wrote"]
 
 

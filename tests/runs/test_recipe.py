@@ -9,7 +9,7 @@ from polytag.runs.recipe import BASELINE, FINETUNE, PROBE, RECIPES, recipe_named
 from polytag.training.preprocessing import preprocessing_of
 
 
-def test_velocity_is_the_original_report():
+def test_baseline_is_the_original_report():
     stated = {
         "backbone": "resnet18", "weights": "pretrained", "loss": "bce", "optimizer": "sgd", "head_lr": 0.001, "backbone_lr": 0.001,
         "schedule": "constant", "batch_size": 16, "epochs": 20, "seed": 7, "mean": (0.4589, 0.4355, 0.4032),

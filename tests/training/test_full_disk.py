@@ -11,7 +11,7 @@ from polytag.errors import RunError
 from polytag.models.checkpoint import Checkpoint
 from polytag.runs.folder import RunFolder
 from polytag.runs.recipe import FINETUNE
-from polytag.training.loop import SilentCallback
+from polytag.training.callback import SilentCallback
 from polytag.training.state import load_state
 from polytag.training.train import resume, train
 
@@ -89,9 +89,9 @@ def test_in_the_middle_of_training(colours: Path, whole: RunFolder, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("limits")
-def test_while_the_best_model_is_judged(colours: Path, whole: RunFolder, tmp_path: Path):
+def test_while_the_best_model_is_evaluated(colours: Path, whole: RunFolder, tmp_path: Path):
     run = RunFolder(path=tmp_path / "run")
-    assert interrupted(colours, run.path, moment="judging best/") == told(run.predictions)
+    assert interrupted(colours, run.path, moment="evaluating best/") == told(run.predictions)
     assert Checkpoint.read(run.best).id == Checkpoint.read(whole.best).id
     assert not run.metrics.exists()  # which is what says that a run is finished
     assert_same_run(resume(run.path).folder, whole)

@@ -11,9 +11,10 @@ from polytag import PROBE, train
 from polytag.data.cache.store import cache_files
 from polytag.inference import feature_cache
 from polytag.inference.out_of_fold import out_of_fold_of_run
+from polytag.runs.folder import RunFolder
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training import head_start
-from polytag.training.loop import SilentCallback
+from polytag.training.callback import SilentCallback
 
 TINY = {"backbone": "test_resnet", "weights": "random", "image_size_px": 32, "device": "cpu"}
 TINY_PROBE = replace(PROBE, **TINY)
@@ -71,10 +72,10 @@ def test_other_labels_or_another_seed_use_the_same_features(run_of, monkeypatch)
 
 def test_label_issues_of_a_probe_need_no_second_pass(run_of, tmp_path: Path, monkeypatch):
     run_of("first", TINY_PROBE)
-    expected, _ = out_of_fold_of_run(tmp_path / "first", device="cpu")
+    expected, _ = out_of_fold_of_run(RunFolder(path=tmp_path / "first"), device="cpu")
     monkeypatch.setattr(feature_cache, "extract_features", None)
     seen: list[int] = []
-    again, _ = out_of_fold_of_run(tmp_path / "first", device="cpu", on_batch=seen.append)
+    again, _ = out_of_fold_of_run(RunFolder(path=tmp_path / "first"), device="cpu", on_batch=seen.append)
     assert (again.logit_NC == expected.logit_NC).all()
     assert seen == [48]
     (file,) = cache_files()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from polytag.contracts import Dataset
 from polytag.data.cache import store
 from polytag.data.cache.store import cache_files
 from polytag.data.load import load_dataset
@@ -16,8 +17,10 @@ from polytag.models.device import Arithmetic
 from polytag.predictions.read import read_predictions
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training import image_sources
+from polytag.training.callback import SilentCallback
+from polytag.training.context import TrainingContext
 from polytag.training.image_sources import open_image_sources, uncached_sources
-from polytag.training.loop import SilentCallback, make_step
+from polytag.training.loop import make_step
 from polytag.training.train import train
 
 CPU = Arithmetic(device="cpu", precision="fp32")
@@ -66,6 +69,10 @@ def test_kept_images_give_the_same_bits_in_the_run_that_keeps_them_and_in_the_ne
     assert plain == first == again
 
 
+def context_of(dataset: Dataset, recipe: Recipe) -> TrainingContext:
+    return TrainingContext(recipe=recipe, train_set=dataset.split("train"), val_set=dataset.split("val"), arithmetic=CPU)
+
+
 def test_few_small_images_are_not_kept(colours: Path, tmp_path: Path, cache: Path):
     run_of(colours, tmp_path / "run", RECIPE)
     assert cache_files(cache) == []
@@ -81,14 +88,14 @@ def test_images_are_kept_where_that_pays_and_has_room(colours: Path, cache: Path
         monkeypatch.setattr(store, "RESERVE_BYTES", 10**18)
     dataset = load_dataset(colours)
     recipe = replace(RECIPE, epochs=1 if reason == "one pass" else 2)
-    opened = open_image_sources(dataset.split("train"), dataset.split("val"), recipe=recipe, arithmetic=CPU, has_probe=False)
+    opened = open_image_sources(context_of(dataset, recipe), has_probe=False)
     opened.close()
     assert (
         opened.how["training"]
         == {
             "pays": "files, decoded once and cached",
             "memory": "files (the cache would take 0.0 GB, too much of the memory)",
-            "disk": "files (the cache would take 0.0 GB, which the disk has not to spare)",
+            "disk": "files (the cache would take 0.0 GB, which the disk cannot spare)",
             "one pass": "files",
             "small": "files",
         }[reason]
@@ -98,9 +105,8 @@ def test_images_are_kept_where_that_pays_and_has_room(colours: Path, cache: Path
 
 def test_resident_images_train_as_well_and_validate_to_the_bit(colours: Path, tmp_path: Path):
     dataset = load_dataset(colours)
-    train_set, val_set = dataset.split("train"), dataset.split("val")
-    opened = open_image_sources(train_set, val_set, recipe=replace(RECIPE, cache="gpu"), arithmetic=CPU, has_probe=True)
-    plain = uncached_sources(train_set, val_set, recipe=RECIPE, arithmetic=CPU)
+    opened = open_image_sources(context_of(dataset, replace(RECIPE, cache="gpu")), has_probe=True)
+    plain = uncached_sources(context_of(dataset, RECIPE))
     assert opened.how == {
         "training": "resident on cpu, 40 x 40 px, 0.00 GB",
         "validation": "resident on cpu, as scored, 0.00 GB",
@@ -120,15 +126,15 @@ def test_resident_images_train_as_well_and_validate_to_the_bit(colours: Path, tm
 
 def test_gradients_of_a_resident_batch_are_those_of_the_plain_one(colours: Path):
     dataset = load_dataset(colours)
-    train_set, val_set = dataset.split("train"), dataset.split("val")
     torch.manual_seed(0)
     model = build_model("test_resnet", num_classes=3)
     grads = []
     for cache in ("none", "gpu"):
         recipe = replace(RECIPE, augment="light", cache=cache)
-        opened = open_image_sources(train_set, val_set, recipe=recipe, arithmetic=CPU, has_probe=False)
-        step = make_step(model, train_set, sources=opened, recipe=recipe, arithmetic=CPU, callback=SilentCallback())
+        context = context_of(dataset, recipe)
+        opened = open_image_sources(context, has_probe=False)
+        step = make_step(model, context, sources=opened)
         (batch,) = opened.loader.batches([np.arange(16)], epoch=1)
-        step(batch.inputs, torch.from_numpy(np.array(train_set.target_NC[:16])), 1.0)
+        step(batch.inputs, torch.from_numpy(np.array(context.train_set.target_NC[:16])), 1.0)
         grads.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]))
     assert torch.nn.functional.cosine_similarity(*grads, dim=0) > 0.999

@@ -79,7 +79,7 @@ import json, sys
 import torch
 sys.path.insert(0, {tests!r})
 from test_processes import RECIPE
-from polytag.training.loop import SilentCallback
+from polytag.training.callback import SilentCallback
 from polytag.training.train import resume, train
 
 class Stops(SilentCallback):
@@ -91,7 +91,7 @@ torch.set_num_threads(1)
 if {resumes!r}:
     run = resume({run!r})
 else:
-    run = train({data!r}, recipe=RECIPE, output={run!r}, watcher=Stops())
+    run = train({data!r}, recipe=RECIPE, output={run!r}, callback=Stops())
 print(json.dumps([str(run.folder.path), run.metrics.mean_ap.value]), flush=True)
 """
 

@@ -15,7 +15,8 @@ from polytag.inference.predictor import from_files
 from polytag.models.device import Arithmetic
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training.device_augment import resampling
-from polytag.training.image_loader import FileImageLoader, training_pixels
+from polytag.training.image_loader import FileImageLoader
+from polytag.training.input_pipeline import InputPipeline
 from polytag.training.preprocessing import preprocessing_of
 from polytag.training.resident import Canvas, ResidentImageLoader, choose_canvas, resident_loader, resident_views, views_bytes
 
@@ -38,17 +39,21 @@ def paths(tmp_path: Path) -> list[Path]:
     return made
 
 
+def pipeline_of(recipe: Recipe) -> InputPipeline:
+    return InputPipeline(preprocessing=preprocessing_of(recipe), augment=recipe.augment, seed=recipe.seed)
+
+
 def plain_loader(paths: list[Path], recipe: Recipe) -> FileImageLoader:
-    return FileImageLoader(read=reader(paths, recipe), recipe=recipe, device="cpu")
+    return FileImageLoader(read=reader(paths, recipe), pipeline=pipeline_of(recipe), device="cpu")
 
 
 def resident(paths: list[Path], recipe: Recipe, **size: int) -> ResidentImageLoader:
     canvas = Canvas(**{"num_shrunk": 0, **size})
-    return resident_loader(reader(paths, recipe), recipe, num_images=6, canvas=canvas, arithmetic=CPU)
+    return resident_loader(reader(paths, recipe), pipeline_of(recipe), num_images=6, canvas=canvas, arithmetic=CPU)
 
 
 def reader(paths: list[Path], recipe: Recipe):
-    return lambda row: training_pixels(recipe, read_image(paths[row]))
+    return lambda row: pipeline_of(recipe).stored(read_image(paths[row]))
 
 
 def levels_of(loader, rows: list[int], *, recipe: Recipe, epoch: int = 1) -> np.ndarray:
@@ -66,9 +71,9 @@ def levels_of(loader, rows: list[int], *, recipe: Recipe, epoch: int = 1) -> np.
 def test_training_views_are_those_of_the_plain_way(paths: list[Path], augment: str, interpolation: str, fit: str):
     """Of whole images: nine values of ten the same, 95 of 100 within one grey level, none more than three apart."""
     recipe = replace(RECIPE, augment=augment, interpolation=interpolation, fit=fit)
-    canvas = choose_canvas(paths, recipe, budget_bytes=1e9)
+    canvas = choose_canvas(paths, pipeline_of(recipe), budget_bytes=1e9)
     assert canvas is not None
-    loader = resident_loader(reader(paths, recipe), recipe, num_images=6, canvas=canvas, arithmetic=CPU)
+    loader = resident_loader(reader(paths, recipe), pipeline_of(recipe), num_images=6, canvas=canvas, arithmetic=CPU)
     for epoch in range(1, 9):
         ours = levels_of(loader, [3, 0, 5, 1, 2, 4], recipe=recipe, epoch=epoch)
         plain = levels_of(plain_loader(paths, recipe), [3, 0, 5, 1, 2, 4], recipe=recipe, epoch=epoch)
@@ -81,7 +86,11 @@ def test_training_views_are_those_of_the_plain_way(paths: list[Path], augment: s
 def test_shrunken_images_give_nearly_the_same_views(paths: list[Path]):
     recipe = replace(RECIPE, augment="standard")
     shrunk = resident_loader(
-        reader(paths, recipe), recipe, num_images=6, canvas=Canvas(height_px=96, width_px=96, num_shrunk=5), arithmetic=CPU
+        reader(paths, recipe),
+        pipeline_of(recipe),
+        num_images=6,
+        canvas=Canvas(height_px=96, width_px=96, num_shrunk=5),
+        arithmetic=CPU,
     )
     ours, plain = (levels_of(loader, list(range(6)), recipe=recipe) for loader in (shrunk, plain_loader(paths, recipe)))
     assert np.abs(ours - plain).mean() < 4
@@ -122,7 +131,11 @@ def test_scoring_views_are_the_same_bits(paths: list[Path], crops: str):
 def test_images_that_cannot_be_read_are_left_out_of_every_batch(paths: list[Path]):
     paths[1].write_bytes(b"broken")
     loader = resident_loader(
-        reader(paths, RECIPE), RECIPE, num_images=6, canvas=Canvas(height_px=200, width_px=200, num_shrunk=0), arithmetic=CPU
+        reader(paths, RECIPE),
+        pipeline_of(RECIPE),
+        num_images=6,
+        canvas=Canvas(height_px=200, width_px=200, num_shrunk=0),
+        arithmetic=CPU,
     )
     first, second = loader.batches([np.array([0, 1, 2]), np.array([1])], epoch=1)
     assert (first.rows.tolist(), second.rows.tolist()) == ([0, 2], [])
@@ -131,11 +144,15 @@ def test_images_that_cannot_be_read_are_left_out_of_every_batch(paths: list[Path
 
 
 def test_the_canvas_is_no_larger_than_images_need_and_memory_has(paths: list[Path]):
-    whole = choose_canvas(paths, RECIPE, budget_bytes=1e9)
+    whole = choose_canvas(paths, pipeline_of(RECIPE), budget_bytes=1e9)
     assert whole == Canvas(height_px=200, width_px=180, num_shrunk=0)
-    assert choose_canvas(paths, RECIPE, budget_bytes=whole.num_bytes(6) - 1) == Canvas(height_px=192, width_px=180, num_shrunk=1)
-    assert choose_canvas(paths, RECIPE, budget_bytes=6 * 3 * 64 * 64) == Canvas(height_px=64, width_px=64, num_shrunk=5)
-    assert choose_canvas(paths, RECIPE, budget_bytes=6 * 3 * 64 * 64 - 1) is None
-    assert choose_canvas(paths, replace(RECIPE, augment="none"), budget_bytes=1e9) == Canvas(
+    assert choose_canvas(paths, pipeline_of(RECIPE), budget_bytes=whole.num_bytes(6) - 1) == Canvas(
+        height_px=192, width_px=180, num_shrunk=1
+    )
+    assert choose_canvas(paths, pipeline_of(RECIPE), budget_bytes=6 * 3 * 64 * 64) == Canvas(
+        height_px=64, width_px=64, num_shrunk=5
+    )
+    assert choose_canvas(paths, pipeline_of(RECIPE), budget_bytes=6 * 3 * 64 * 64 - 1) is None
+    assert choose_canvas(paths, pipeline_of(replace(RECIPE, augment="none")), budget_bytes=1e9) == Canvas(
         height_px=64, width_px=64, num_shrunk=0
     )

@@ -23,7 +23,7 @@ _TRAINER = """
 import sys
 import torch
 from dataclasses import replace
-from polytag.training.loop import SilentCallback
+from polytag.training.callback import SilentCallback
 from polytag.training.train import resume, train
 sys.path.insert(0, {tests!r})
 from test_resume import RECIPE
@@ -34,9 +34,9 @@ class Tell(SilentCallback):
 
 torch.set_num_threads(1)
 if {resume!r}:
-    resume({run!r}, watcher=Tell())
+    resume({run!r}, callback=Tell())
 else:
-    train({data!r}, recipe=RECIPE, output={run!r}, watcher=Tell())
+    train({data!r}, recipe=RECIPE, output={run!r}, callback=Tell())
 print("finished", flush=True)
 """
 
@@ -112,7 +112,7 @@ def finished(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFold
 
 
 def test_a_finished_run_says_so(finished: RunFolder):
-    from polytag.training.loop import SilentCallback
+    from polytag.training.callback import SilentCallback
 
     notes: list[str] = []
 

@@ -45,7 +45,7 @@ def test_warm_up_then_cosine_to_zero(model):
     assert rates[-1] == pytest.approx(0, abs=1e-9)
 
 
-def test_velocity_is_constant_sgd_with_momentum(model):
+def test_baseline_is_constant_sgd_with_momentum(model):
     optimizer = make_optimizer(model, BASELINE)
     set_learning_rates(optimizer, BASELINE, progress=13.7)
     assert isinstance(optimizer, torch.optim.SGD)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from polytag.metrics.calibration import CalibrationFit
     from polytag.runs.model import Run
 
-REPORT = "calibration.json"
-
 
 @reads_annotations
 def calibrate(
@@ -42,12 +40,14 @@ def calibrate(
     from polytag import files
     from polytag.errors import PredictionsError, UsageError
     from polytag.metrics.calibration import fit_calibration
-    from polytag.runs.model import PREDICTIONS, UNCALIBRATED, open_run
+    from polytag.runs.folder import RunFolder
+    from polytag.runs.model import open_run
 
     console, found = Console(), open_run(run)
     if method == "none" and found is None:
         raise UsageError("no calibration to take away", where="--method", got="none, of a file of scores", expected="a run folder")
-    raw_path = run / UNCALIBRATED if (run / UNCALIBRATED).is_file() else run / PREDICTIONS
+    folder = RunFolder(path=run)
+    raw_path = folder.uncalibrated if folder.uncalibrated.is_file() else folder.predictions
     source = run if found is None else raw_path
     predictions = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Console(stderr=True)).predictions
     if predictions.calibration or (found is not None and predictions.checkpoint_id != found.checkpoint.id):
@@ -72,10 +72,10 @@ def calibrate(
     if found is None or dry_run:
         return
     goal = _keep(found, predictions, fit.calibration)
-    files.write_text(run / REPORT, _encoded(values))
+    files.write_text(folder.calibration, _encoded(values))
     fate = "stay 0.5, now of the calibrated probability" if goal == "default" else f"for {goal} moved along: no decision changes"
     console.print(
-        f"\nkept in best/ and {run / REPORT}; {PREDICTIONS} holds calibrated scores now. Thresholds {fate}.",
+        f"\nkept in best/ and {folder.calibration}; {folder.predictions.name} holds calibrated scores now. Thresholds {fate}.",
         highlight=False,
         markup=False,
         soft_wrap=True,
@@ -158,10 +158,9 @@ def _keep(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> 
     from polytag.metrics.operating_points import points_at
     from polytag.models.checkpoint import update_checkpoint
     from polytag.predictions.table import source_in, write_predictions
-    from polytag.predictions.thresholds import FILE, read_thresholds, write_thresholds
-    from polytag.runs.model import PREDICTIONS, UNCALIBRATED
+    from polytag.predictions.thresholds import read_thresholds, write_thresholds
 
-    checkpoint, path = run.checkpoint, run.folder / FILE
+    checkpoint, path = run.checkpoint, run.folder.thresholds
     said = read_thresholds(path, label_set=checkpoint.label_set) if path.is_file() else None
     chosen = said is not None and said.goal not in ("", "default") and said.checkpoint_id == checkpoint.id
     chosen = chosen or any(threshold != 0.5 for threshold in checkpoint.thresholds)
@@ -171,7 +170,7 @@ def _keep(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> 
         moved = carried(thresholds, undo=checkpoint.calibration, apply=calibration)
         thresholds = keep_decisions(before, after, thresholds=thresholds, moved=moved)
 
-    kept, shown = run.folder / UNCALIBRATED, run.folder / PREDICTIONS
+    kept, shown = run.folder.uncalibrated, run.folder.predictions
     if not kept.is_file():
         files.write_bytes(kept, shown.read_bytes())
     if calibration is None:
@@ -190,7 +189,7 @@ def _keep(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> 
         points = points_at(after, threshold_C=np.asarray(thresholds))
         write_thresholds(path, points, checkpoint_id=checkpoint.id, calibration=after.calibration)
     if calibration is None:
-        for leftover in (run.folder / REPORT, kept):
+        for leftover in (run.folder.calibration, kept):
             leftover.unlink(missing_ok=True)
     return "default" if not chosen else said.goal if said is not None and said.goal else "default"
 

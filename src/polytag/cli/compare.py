@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from polytag.data.load import ReadOptions
     from polytag.metrics.comparison import Comparison
 
-_PREDICTIONS = "predictions-val.parquet"  # of a run folder
-
 
 @reads_annotations
 def compare(
@@ -88,7 +86,9 @@ def print_comparison(console: "Console", comparison: "Comparison") -> None:
 
 def run_names(paths: Sequence[Path]) -> list[str]:
     """What each run is called: the name of its folder or file, with as much of the path before it as tells them apart."""
-    places = [path.parent if path.name == _PREDICTIONS and str(path.parent) not in ("", ".") else path for path in paths]
+    from polytag.runs.folder import RunFolder
+
+    places = [path.parent if path == RunFolder(path=path.parent).predictions and path.parent != Path() else path for path in paths]
     places = [place.resolve() if place.name in ("", "..") else place for place in places]
     stems = [place if place.is_dir() else place.with_suffix("") for place in places]
     for num_parts in range(1, max(len(stem.parts) for stem in stems) + 1):
@@ -101,7 +101,9 @@ def run_names(paths: Sequence[Path]) -> list[str]:
 
 def _file(path: Path) -> Path:
     """A run folder's predictions; any other path as it is."""
-    return path / _PREDICTIONS if (path / _PREDICTIONS).is_file() else path
+    from polytag.runs.folder import predictions_path
+
+    return predictions_path(path)
 
 
 def _read(path: Path, *, scale: str | None, truth: Path | None, options: "ReadOptions") -> "Predictions":

@@ -48,8 +48,8 @@ def inspect(
     )
     errors = Console(stderr=True)
     return_freed_memory()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+    bar_columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*bar_columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("features of the training images", total=None, visible=False)
         inspection = open_inspection(
             run,

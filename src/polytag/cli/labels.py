@@ -12,7 +12,6 @@ import typer
 from polytag.cli import labels_export
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth
-from polytag.runs.model import PREDICTIONS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -139,7 +138,9 @@ def _read(
     if split not in ("val", "train"):
         raise UsageError("unknown split", where="--split", got=repr(split), expected="val or train")
     if split == "val":
-        file = run / PREDICTIONS if (run / PREDICTIONS).is_file() else run
+        from polytag.runs.folder import predictions_path
+
+        file = predictions_path(run)
         return read_labelled_scores(file, scale=scale, truth=truth, options=options, errors=errors).predictions
     if not run.is_dir() or truth is not None or scale is not None:
         raise UsageError(
@@ -151,11 +152,12 @@ def _read(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from polytag.inference.out_of_fold import out_of_fold_of_run
+    from polytag.runs.folder import RunFolder
 
     columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("", total=None)
-        predictions, note = out_of_fold_of_run(run, on_batch=lambda num_images: progress.advance(task, num_images))
+        predictions, note = out_of_fold_of_run(RunFolder(path=run), on_batch=lambda num_images: progress.advance(task, num_images))
     if note:
         errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     return predictions

@@ -159,19 +159,24 @@ def _reviewed_data(run: Path, *, data: Path | None, options: "ReadOptions", name
     from polytag.data.load import ReadOptions, load_dataset
     from polytag.data.splits import with_validation_split
     from polytag.errors import RunError, UsageError
-    from polytag.runs.folder import RunFolder, read_args
+    from polytag.runs.args import read_run_args
+    from polytag.runs.folder import RunFolder
 
     if run.is_dir():
-        if not (run / "args.yaml").is_file():
+        folder = RunFolder(path=run)
+        if not folder.is_run:
             raise RunError(
-                "no run in this folder", where=str(run), got="no args.yaml", expected="a folder that `polytag train` made"
+                "no run in this folder",
+                where=str(run),
+                got=f"no {folder.args.name}",
+                expected="a folder that `polytag train` made",
             )
         if options != ReadOptions():
             raise UsageError(
                 "the run itself says how its data are read", where=str(run), expected="no options for reading labels beside a run"
             )
-        _, its_data, options = read_args(RunFolder(path=run))
-        dataset = load_dataset(data or its_data, options=options)
+        args = read_run_args(folder)
+        dataset = load_dataset(data or args.data, options=args.options)
     elif data is None:
         raise UsageError(
             "a predictions file does not hold the whole data set",

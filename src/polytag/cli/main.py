@@ -7,6 +7,7 @@ import typer
 
 from polytag.cli import bench, calibrate, compare, data, demo, evaluate, grid, inspect, labels, predict, thresholds, train
 from polytag.errors import PolytagError
+from polytag.extras import explaining_missing_extras
 
 app = typer.Typer(
     name="polytag",
@@ -46,7 +47,8 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
     try:
-        app()
+        with explaining_missing_extras():
+            app()
     except PolytagError as error:
         print(f"polytag: {error}", file=sys.stderr)
         sys.exit(error.exit_status)

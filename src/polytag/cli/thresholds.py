@@ -42,14 +42,14 @@ def thresholds(
 
     from polytag.errors import UsageError
     from polytag.metrics.operating_points import Goal, choose_thresholds
-    from polytag.predictions.thresholds import FILE, write_thresholds
-    from polytag.runs.model import PREDICTIONS, of_this_model, open_run
+    from polytag.predictions.thresholds import write_thresholds
+    from polytag.runs.model import of_this_model, open_run
 
     chosen_goal = Goal.parse(goal)
     found = open_run(run)
     if on is not None and found is None:
         raise UsageError("--on goes with a run", where="--on", got=str(run), expected="a run folder before it")
-    source = run if found is None else on or run / PREDICTIONS
+    source = run if found is None else on or found.folder.predictions
     predictions = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Console(stderr=True)).predictions
     if found is not None:
         predictions = of_this_model(found, predictions, where=source)
@@ -71,9 +71,10 @@ def thresholds(
     from polytag.models.checkpoint import update_checkpoint
 
     update_checkpoint(found.checkpoint, thresholds=points.thresholds, calibration=found.checkpoint.calibration)
-    write_thresholds(run / FILE, points, **said)
+    write_thresholds(found.folder.thresholds, points, **said)
     console.print(
-        f"\nkept in {run / FILE} and in best/: `polytag predict` and `polytag evaluate {run / PREDICTIONS}` use them.",
+        f"\nkept in {found.folder.thresholds} and in best/: `polytag predict` and "
+        f"`polytag evaluate {found.folder.predictions}` use them.",
         highlight=False,
         markup=False,
         soft_wrap=True,

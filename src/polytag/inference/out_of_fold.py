@@ -1,17 +1,15 @@
 """Scores of training images by a model that did not see their labels: the linear probe, fold by fold."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from polytag.contracts import Dataset, Predictions
-from polytag.data.load import load_dataset
-from polytag.data.splits import with_validation_split
 from polytag.errors import DataError
 from polytag.inference.feature_cache import features_of
 from polytag.inference.predictor import Predictor
 from polytag.inference.probe import fit_probe
 from polytag.models.checkpoint import Checkpoint
-from polytag.runs.folder import open_run_folder, read_args
+from polytag.runs.args import load_run_data, read_args, read_run_args
+from polytag.runs.folder import RunFolder
 from polytag.runs.recipe import Recipe
 
 
@@ -43,19 +41,17 @@ def out_of_fold(
     )
 
 
-def training_images(run_folder: Path) -> tuple[Dataset, Recipe]:
-    """What a run learned from, as its args.yaml says, and how; raises RunError or DataError where either is gone."""
-    recipe, data, options = read_args(open_run_folder(run_folder))
-    dataset = load_dataset(data, options=options)
-    return (with_validation_split(dataset) if dataset.splits == ("",) else dataset).split("train"), recipe
+def training_images(run: RunFolder) -> tuple[Dataset, Recipe]:
+    """The images that a run learned from, and its recipe; raises RunError or DataError where either is gone."""
+    return load_run_data(read_run_args(run)).split("train"), read_args(run)[0]
 
 
 def out_of_fold_of_run(
-    run_folder: Path, *, device: str = "auto", on_batch: Callable[[int], None] = lambda num_images: None
+    run: RunFolder, *, device: str = "auto", on_batch: Callable[[int], None] = lambda num_images: None
 ) -> tuple[Predictions, str]:
     """Out-of-fold predictions over a run's own training images, and a note where its backbone has learned from their labels."""
-    dataset, recipe = training_images(run_folder)
-    predictor = Predictor.load(Checkpoint.read(run_folder / "best"), device=device)
+    dataset, recipe = training_images(run)
+    predictor = Predictor.load(Checkpoint.read(run.best), device=device)
     predictions = out_of_fold(predictor, dataset, seed=recipe.seed, on_batch=on_batch)
     note = (
         "the backbone was fine-tuned on these very labels and may have learned wrong ones by heart: a run of the recipe `probe` "

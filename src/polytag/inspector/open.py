@@ -1,7 +1,5 @@
 """Opens a run folder or a predictions file for the inspector: scores, labels, images and model, as far as they exist."""
 
-import csv
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polytag.errors import PolytagError, UsageError
-from polytag.runs.model import PREDICTIONS
+from polytag.runs.folder import RunFolder, predictions_path
+from polytag.runs.history import read_history
 
 if TYPE_CHECKING:
     from polytag.contracts import Dataset, Predictions
@@ -71,17 +70,18 @@ def open_inspection(
     from polytag.inspector.inspection import Inspection
     from polytag.inspector.review.store import review_file_of
 
-    is_run = path.is_dir() and (path / "args.yaml").is_file()
+    run = RunFolder(path=path)
+    is_run = run.is_run
     if open_options.split != "val" and not is_run:
         raise UsageError("only a run folder has training images", where="--split", got=str(path), expected="a run folder")
     if is_run:
-        source = _run_source(path, open_options, options=options, note=note, on_progress=on_progress)
+        source = _run_source(run, open_options, options=options, note=note, on_progress=on_progress)
     else:
         source = _file_source(path, open_options, options=options)
     for text in source.labelled.notes:
         note(text)
     predictions = _with_paths(source.labelled.predictions, data=source.data, image_dirs=open_options.image_dirs)
-    threshold_C, goal = _thresholds(path / PREDICTIONS if is_run else path, predictions)
+    threshold_C, goal = _thresholds(run.predictions if is_run else path, predictions)
     return Inspection(
         name=path.resolve().name if path.is_dir() else path.stem,
         review_file=review_file_of(path),
@@ -89,10 +89,10 @@ def open_inspection(
         threshold_C=threshold_C,
         goal=goal,
         split=open_options.split if is_run else "",
-        history=_history(path / "results.csv") if is_run else (),
-        facts=_facts(path, predictions) if is_run else {},
+        history=read_history(run) if is_run else (),
+        facts=_facts(run, predictions) if is_run else {},
         compared=_compared(open_options, first=predictions, options=options) if open_options.compare_with else None,
-        checkpoint=path / "best" if is_run and (path / "best" / "config.json").is_file() else None,
+        checkpoint=run.best if is_run and (run.best / "config.json").is_file() else None,
         data=source.data,
         data_path=source.data_path,
         data_options=source.data_options,
@@ -101,7 +101,7 @@ def open_inspection(
 
 
 def _run_source(
-    run: Path, open_options: OpenOptions, *, options: "ReadOptions", note: Note, on_progress: Callable[[int], None]
+    run: RunFolder, open_options: OpenOptions, *, options: "ReadOptions", note: Note, on_progress: Callable[[int], None]
 ) -> _Source:
     from polytag.predictions.read import LabelledPredictions, read_labelled
 
@@ -109,7 +109,7 @@ def _run_source(
     if open_options.split == "train":
         labelled = LabelledPredictions(predictions=_training_scores(run, data=data, note=note, on_progress=on_progress))
     else:
-        labelled = read_labelled(run / PREDICTIONS, scale=open_options.scale or "", truth=open_options.truth, options=options)
+        labelled = read_labelled(run.predictions, scale=open_options.scale or "", truth=open_options.truth, options=options)
     return _Source(labelled=labelled, data=data or labelled.dataset, data_path=data_path, data_options=data_options)
 
 
@@ -120,31 +120,28 @@ def _file_source(path: Path, open_options: OpenOptions, *, options: "ReadOptions
     return _Source(labelled=labelled, data=labelled.dataset, data_path=open_options.truth, data_options=options)
 
 
-def _data_of_run(run: Path, *, note: Note) -> "tuple[Dataset | None, Path | None, ReadOptions]":
+def _data_of_run(run: RunFolder, *, note: Note) -> "tuple[Dataset | None, Path | None, ReadOptions]":
     """Return the labelled data that the run was trained on, with its split; a note and None where the data cannot be read."""
-    from polytag.data.load import ReadOptions, load_dataset
-    from polytag.data.splits import with_validation_split
-    from polytag.runs.args import read_run_args
+    from polytag.data.load import ReadOptions
+    from polytag.runs.args import load_run_data, read_run_args
 
     try:
         args = read_run_args(run)
-        dataset = load_dataset(args.data, options=args.options)
+        dataset = load_run_data(args)
     except PolytagError as error:
         note(f"the run's data set cannot be read, so there are no boxes and no neighbours: {error.what} ({error.where})")
         return None, None, ReadOptions()
-    return (with_validation_split(dataset) if dataset.splits == ("",) else dataset), args.data, args.options
+    return dataset, args.data, args.options
 
 
-def _training_scores(
-    run: Path, *, data: "Dataset | None", note: Note, on_progress: Callable[[int], None]
-) -> "Predictions":
+def _training_scores(run: RunFolder, *, data: "Dataset | None", note: Note, on_progress: Callable[[int], None]) -> "Predictions":
     """Return out-of-fold scores of the training images. The run folder caches them while the run and the labels are unchanged."""
     from polytag.inference.out_of_fold import out_of_fold_of_run
     from polytag.predictions.read import read_predictions
     from polytag.predictions.table import write_predictions
 
-    cached = run / "predictions-train-out-of-fold.parquet"
-    if cached.is_file() and cached.stat().st_mtime >= (run / PREDICTIONS).stat().st_mtime:
+    cached = run.training_predictions
+    if cached.is_file() and cached.stat().st_mtime >= run.predictions.stat().st_mtime:
         predictions = read_predictions(cached)
         if data is None or _has_labels_of(predictions, data.split("train")):
             return predictions
@@ -193,8 +190,7 @@ def _compared(open_options: OpenOptions, *, first: "Predictions", options: "Read
 
     assert open_options.compare_with is not None
     path = open_options.compare_with
-    file = path / PREDICTIONS if (path / PREDICTIONS).is_file() else path
-    second = read_predictions(file, scale=open_options.scale or "", truth=open_options.truth, options=options)
+    second = read_predictions(predictions_path(path), scale=open_options.scale or "", truth=open_options.truth, options=options)
     return compared(path.resolve().name if path.is_dir() else path.stem, second, first=first)
 
 
@@ -214,15 +210,7 @@ def _columns(labelled: "LabelledPredictions", open_options: OpenOptions) -> Mapp
     return {name: values for name, values in found.items() if len({text_of(value) for value in values}) <= 200}
 
 
-def _history(path: Path) -> Sequence[Mapping[str, float]]:
-    """Return the rows of results.csv, NaN for empty cells."""
-    if not path.is_file():
-        return ()
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{key: float(value) if value else math.nan for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def _facts(run: Path, predictions: "Predictions") -> Mapping[str, str]:
+def _facts(run: RunFolder, predictions: "Predictions") -> Mapping[str, str]:
     """Return recipe, backbone, data and checkpoint of the run."""
     from polytag.runs.args import read_run_args
 

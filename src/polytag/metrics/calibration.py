@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.isotonic import isotonic_regression
+from scipy.optimize import isotonic_regression
 
 from polytag.calibration import Calibration, ClassMap
 from polytag.contracts import Predictions
@@ -211,10 +211,10 @@ def _fit_isotonic(positive_N: np.ndarray, logit_N: np.ndarray) -> ClassMap | Non
     distinct_D, which_N = np.unique(logit_N, return_inverse=True)
     count_D = np.bincount(which_N).astype(np.float64)
     right_D = np.bincount(which_N, weights=positive_N)
-    start_S = _starts(isotonic_regression(right_D / count_D, sample_weight=count_D))
+    start_S = _starts(isotonic_regression(right_D / count_D, weights=count_D).x)
     count_S, right_S = np.add.reduceat(count_D, start_S), np.add.reduceat(right_D, start_S)
     centre_S = np.add.reduceat(count_D * distinct_D, start_S) / count_S
-    smoothed_S = isotonic_regression((right_S + 0.5) / (count_S + 1), sample_weight=count_S)  # small steps may be disordered
+    smoothed_S = isotonic_regression((right_S + 0.5) / (count_S + 1), weights=count_S).x  # small steps may be disordered
     start_K = _starts(smoothed_S)
     centre_K = np.add.reduceat(count_S * centre_S, start_K) / np.add.reduceat(count_S, start_K)
     share_K = smoothed_S[start_K]

@@ -1,21 +1,22 @@
-"""The Checkpoint folder: model.safetensors, config.json and README.md, everything that prediction needs."""
+"""The Checkpoint folder: model.safetensors, config.json and README.md, everything that prediction needs.
+
+PyTorch is imported where weights are read or written: thresholds and calibration need config.json alone.
+"""
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import safetensors.torch
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from polytag import files
 from polytag.calibration import Calibration, carried
 from polytag.contracts import LabelSet, Preprocessing
 from polytag.errors import CheckpointError, PolytagError
-from polytag.models.backbone import check_tensors, create_backbone, read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 CONFIG_VERSION = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -94,8 +95,12 @@ class Checkpoint:
             next_step="use the version of polytag that made it, or train again",
         )
 
-    def load_model(self) -> nn.Module:
+    def load_model(self) -> "nn.Module":
         """The model with these weights, strictly loaded, in evaluation mode, channels last; raises CheckpointError."""
+        import torch
+
+        from polytag.models.backbone import check_tensors, create_backbone, read_tensors
+
         path = self.folder / WEIGHTS
         if path.is_file() and (digest := _sha256(path.read_bytes())) != self.weights_sha256:
             raise CheckpointError(
@@ -131,7 +136,7 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path,
     *,
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, "Tensor"],
     backbone: str,
     backbone_args: Mapping[str, object],
     preprocessing: Preprocessing,
@@ -144,6 +149,8 @@ def save_checkpoint(
 
     Raises RunError where the disk is full; the folder that was there before is then untouched.
     """
+    import safetensors.torch
+
     content = safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
     checkpoint = Checkpoint(
         folder=folder,

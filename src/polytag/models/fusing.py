@@ -5,7 +5,7 @@ of memory each, oneDNN does before it writes a convolution's result: the sum wit
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Lock, get_ident
 from typing import Any
@@ -187,6 +187,9 @@ class FusedConvolution(nn.Module):
         how = (padding, self.stride, self.dilation, self.groups)
         if residual is None:
             return torch.ops.mkldnn._convolution_pointwise(pixels, weight, self.bias, *how, self.activation, self.scalars, "")
+        if pixels.shape[-2:] == (1, 1):  # PyTorch 2.8 to 2.11 cannot add a residual to a single pixel in the same pass
+            made = torch.ops.mkldnn._convolution_pointwise(pixels, weight, self.bias, *how, "none", [], "")
+            return _AFTER[self.activation](made + residual.to(pixels.dtype), *self.scalars)
         activation = None if self.activation == "none" else self.activation
         return torch.ops.mkldnn._convolution_pointwise.binary(
             pixels, residual.to(pixels.dtype), weight, self.bias, *how, "add", 1.0, activation, self.scalars, ""
@@ -212,6 +215,15 @@ class FusedConvolution(nn.Module):
             return pixels, weight, (height // 2 + odd[0], width // 2 + odd[1])
         around = (width // 2, width - width // 2, height // 2, height - height // 2)
         return F.pad(pixels, around), self.weight, (0, 0)
+
+
+_AFTER: Mapping[str, Callable[..., Tensor]] = {
+    "none": lambda made: made,
+    "relu": F.relu,
+    "hardtanh": F.hardtanh,
+    "swish": F.silu,
+    "hardswish": F.hardswish,
+}
 
 
 def _activation(module: nn.Module) -> tuple[str, list[float]] | None:

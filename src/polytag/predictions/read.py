@@ -68,13 +68,6 @@ def read_labelled(
         raise UsageError("unknown scale of scores", where="--scores", got=repr(scale), expected="one of " + ", ".join(SCALES))
     if not path.exists():
         raise _cannot_read(path, FileNotFoundError(errno.ENOENT, "no such file"))
-    if (path / "predictions-val.parquet").is_file():
-        raise PredictionsError(
-            "a run folder, and not a file of scores",
-            where=str(path),
-            expected="the file itself",
-            next_step=f"give {path / 'predictions-val.parquet'}",
-        )
     if path.is_dir() or is_voc_result(path):
         return _read_voc(path, scale=scale, truth=truth, options=options)
     predictions = _read(path, scale=scale, has_external_truth=truth is not None, options=options)

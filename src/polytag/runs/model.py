@@ -4,19 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polytag.runs.folder import RunFolder
+
 if TYPE_CHECKING:
     from polytag.contracts import Predictions
     from polytag.models.checkpoint import Checkpoint
-
-PREDICTIONS = "predictions-val.parquet"
-UNCALIBRATED = "predictions-val-uncalibrated.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A run folder with its best checkpoint."""
 
-    folder: Path
+    folder: RunFolder
     checkpoint: "Checkpoint"
 
 
@@ -30,14 +29,15 @@ def open_run(path: Path) -> Run | None:
 
     if not path.is_dir() or _holds_results(path):
         return None
-    if not (path / PREDICTIONS).is_file():
+    folder = RunFolder(path=path)
+    if not folder.predictions.is_file():
         raise RunError(
             "no finished run in this folder",
             where=str(path),
-            got=f"no {PREDICTIONS}",
+            got=f"no {folder.predictions.name}",
             expected="a run folder that `polytag train` finished, or a file of scores",
         )
-    return Run(folder=path, checkpoint=Checkpoint.read(path / "best"))
+    return Run(folder=folder, checkpoint=Checkpoint.read(folder.best))
 
 
 def of_this_model(run: Run, predictions: "Predictions", *, where: Path) -> "Predictions":
@@ -54,7 +54,7 @@ def of_this_model(run: Run, predictions: "Predictions", *, where: Path) -> "Pred
             where=str(where),
             got=f"checkpoint {predictions.checkpoint_id or 'none'}",
             expected=f"{run.checkpoint.id}, the run's best/",
-            next_step=f"score with this run: polytag predict {run.folder} DATA --split NAME --output FILE.parquet",
+            next_step=f"score with this run: polytag predict {run.folder.path} DATA --split NAME --output FILE.parquet",
         )
     calibration = run.checkpoint.calibration
     if not predictions.calibration:
@@ -65,11 +65,11 @@ def of_this_model(run: Run, predictions: "Predictions", *, where: Path) -> "Pred
             where=str(where),
             got=predictions.calibration,
             expected=f"{calibration.id if calibration else 'none'}, as the run's best/ has it",
-            next_step=f"predict again, or calibrate again: polytag calibrate {run.folder}",
+            next_step=f"predict again, or calibrate again: polytag calibrate {run.folder.path}",
         )
     return predictions
 
 
 def _holds_results(folder: Path) -> bool:
     """A folder of VOC result files is a table of scores."""
-    return not (folder / "best").is_dir() and any(folder.glob("*_cls_*.txt"))
+    return not RunFolder(path=folder).best.is_dir() and any(folder.glob("*_cls_*.txt"))

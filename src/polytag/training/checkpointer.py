@@ -1,4 +1,4 @@
-"""What a run leaves on the disk while it trains: the state for a resume, results.csv, and the checkpoints best/ and last/."""
+"""Writes what a run leaves on the disk as it trains: the state for a resume, results.csv, and the checkpoints best/ and last/."""
 
 import math
 import time
@@ -9,24 +9,26 @@ import torch
 
 from polytag.contracts import Dataset
 from polytag.models.checkpoint import save_checkpoint
-from polytag.runs.folder import RunFolder, write_results
+from polytag.runs.folder import RunFolder
+from polytag.runs.history import write_history
 from polytag.runs.recipe import Recipe
+from polytag.training.context import TrainingContext
 from polytag.training.loop import CheckpointHooks
-from polytag.training.preprocessing import preprocessing_of
 from polytag.training.state import State, save_state
 
 _SHARE_OF_TIME = 0.05
 
 
 class Checkpointer:
-    """Writes a run's state and checkpoints after every epoch, or, with `may_skip`, after some and the last.
+    """Writes a run's state and checkpoints after every epoch; on a GPU after some epochs, and after the last.
 
-    On a GPU an epoch may take less than a second, and writing hundreds of megabytes after each would be most of the work: then an
-    epoch is saved when writing takes no more than a twentieth of the time since the last one. A kill costs that much at most.
+    On a GPU an epoch may take less than a second, and writing hundreds of megabytes after each would be most of the work. There an
+    epoch is saved when writing takes no more than a twentieth of the time since the last save: a kill costs that much at most.
     """
 
-    def __init__(self, *, run: RunFolder, dataset: Dataset, recipe: Recipe, may_skip: bool):
-        self._run, self._dataset, self._recipe, self._may_skip = run, dataset, recipe, may_skip
+    def __init__(self, run: RunFolder, context: TrainingContext, *, dataset: Dataset):
+        self._run, self._context, self._dataset = run, context, dataset
+        self._may_skip = context.arithmetic.device != "cpu"
         self._ended, self._took_seconds, self._saved_best = time.monotonic(), 0.0, -1
 
     @property
@@ -34,58 +36,57 @@ class Checkpointer:
         """For the loop."""
         return CheckpointHooks(save_state=lambda state: save_state(self._run.state, state), epoch_done=self._epoch_done)
 
-    def correct(self, state: State) -> None:
-        """Write what follows from a state that was read back."""
-        write_results(self._run, state.rows)
+    def catch_up(self, state: State) -> None:
+        """Write what follows from a state that was read back: a kill may have come between the state and the folders."""
+        write_history(self._run, state.rows)
         if state.best:
             self._save_best(state)
 
     def _epoch_done(self, state: State) -> None:
         started = time.monotonic()
-        is_last = state.epoch > self._recipe.epochs
+        is_last = state.epoch > self._context.recipe.epochs
         if self._may_skip and not is_last and (started - self._ended) * _SHARE_OF_TIME < self._took_seconds:
-            write_results(self._run, state.rows)
+            write_history(self._run, state.rows)
             return
         save_state(self._run.state, state)
-        write_results(self._run, state.rows)
-        _save_model(self._run.last, state.average, epoch=state.epoch - 1, state=state, dataset=self._dataset, recipe=self._recipe)
+        write_history(self._run, state.rows)
+        self._save_model(self._run.last, state.average, epoch=state.epoch - 1, state=state)
         if state.best_epoch != self._saved_best:
             self._save_best(state)
         self._ended = time.monotonic()
         self._took_seconds = self._ended - started
 
     def _save_best(self, state: State) -> None:
-        best = self._run.best
-        _save_model(best, state.best, epoch=state.best_epoch, state=state, dataset=self._dataset, recipe=self._recipe)
+        self._save_model(self._run.best, state.best, epoch=state.best_epoch, state=state)
         self._saved_best = state.best_epoch
 
+    def _save_model(self, folder: Path, tensors: Mapping[str, torch.Tensor], *, epoch: int, state: State) -> None:
+        recipe, preprocessing, dataset = self._context.recipe, self._context.preprocessing, self._dataset
+        val_map = next((row["val_map"] for row in state.rows if row["epoch"] == epoch), float("nan"))
+        facts = {
+            "recipe": recipe.name,
+            "weights": recipe.weights,
+            "epoch": epoch,
+            "val_map": None if math.isnan(val_map) else round(val_map, 6),
+            "data": dataset.source,
+            "data_fingerprint": dataset.fingerprint,
+        }
+        save_checkpoint(
+            folder,
+            tensors=tensors,
+            backbone=recipe.backbone,
+            backbone_args=recipe.backbone_args,
+            preprocessing=preprocessing,
+            label_set=dataset.label_set,
+            thresholds=(0.5,) * len(dataset.label_set),
+            facts=facts,
+            card=lambda checkpoint_id: _card(
+                checkpoint_id, facts=facts, recipe=recipe, dataset=dataset, image_size_px=preprocessing.image_size_px
+            ),
+        )
 
-def _save_model(
-    folder: Path, tensors: Mapping[str, torch.Tensor], *, epoch: int, state: State, dataset: Dataset, recipe: Recipe
-) -> None:
-    val_map = next((row["val_map"] for row in state.rows if row["epoch"] == epoch), float("nan"))
-    facts = {
-        "recipe": recipe.name,
-        "weights": recipe.weights,
-        "epoch": epoch,
-        "val_map": None if math.isnan(val_map) else round(val_map, 6),
-        "data": dataset.source,
-        "data_fingerprint": dataset.fingerprint,
-    }
-    save_checkpoint(
-        folder,
-        tensors=tensors,
-        backbone=recipe.backbone,
-        backbone_args=recipe.backbone_args,
-        preprocessing=preprocessing_of(recipe),
-        label_set=dataset.label_set,
-        thresholds=(0.5,) * len(dataset.label_set),
-        facts=facts,
-        card=lambda checkpoint_id: _card(checkpoint_id, facts=facts, recipe=recipe, dataset=dataset),
-    )
 
-
-def _card(checkpoint_id: str, *, facts: Mapping[str, object], recipe: Recipe, dataset: Dataset) -> str:
+def _card(checkpoint_id: str, *, facts: Mapping[str, object], recipe: Recipe, dataset: Dataset, image_size_px: int) -> str:
     """README.md of a checkpoint: the model card."""
     counts = {name: len(dataset.split(name)) for name in ("train", "val")}
     return f"""# {recipe.backbone}, {len(dataset.label_set)} classes
@@ -97,7 +98,7 @@ A multi-label image classifier made by polytag: one sigmoid per class.
 | checkpoint | `{checkpoint_id}` |
 | recipe | {recipe.name}, epoch {facts["epoch"]} |
 | starting weights | {recipe.weights} |
-| input | {preprocessing_of(recipe).image_size_px} px, {recipe.fit} |
+| input | {image_size_px} px, {recipe.fit} |
 | data | {counts["train"]} training and {counts["val"]} validation images, fingerprint `{dataset.fingerprint}` |
 | validation mAP | {facts["val_map"]} (unweighted mean over the classes that have a positive) |
 

@@ -1,12 +1,13 @@
-"""The end of a run: the saved best model is read back, judged, and everything that people look at is written."""
+"""The end of a run: reads the saved best model back, evaluates it, and writes everything that people look at."""
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from polytag import files
-from polytag.contracts import Dataset, Predictions
+from polytag.contracts import Predictions
 from polytag.inference.predictor import Predictor, Source
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.operating_points import points_at
@@ -14,41 +15,31 @@ from polytag.metrics.values import Metrics
 from polytag.models.checkpoint import Checkpoint
 from polytag.predictions.table import write_predictions
 from polytag.predictions.thresholds import write_thresholds
-from polytag.runs.folder import Row, RunFolder
-from polytag.runs.recipe import Recipe
-from polytag.training.loop import Callback, validate
+from polytag.runs.folder import RunFolder
+from polytag.runs.history import Row
+from polytag.training.callback import Callback
+from polytag.training.context import TrainingContext
+from polytag.training.loop import validate
+from polytag.training.processes import ALONE
 
 
 def evaluate_best(
-    run: RunFolder,
-    *,
-    val_set: Dataset,
-    recipe: Recipe,
-    rows: Sequence[Row],
-    facts: Mapping[str, str],
-    callback: Callback,
-    source: Source | None = None,
+    run: RunFolder, context: TrainingContext, *, rows: Sequence[Row], facts: Mapping[str, str], source: Source | None = None
 ) -> Metrics:
-    """Score the validation images with `best/` as it lies on disk, and write predictions, metrics, plots, grids and report.
+    """Score the validation images with the saved `best/`, and write predictions, metrics, plots, grids and report.
 
-    What is recorded is thus what the saved file gives. metrics.json comes last: a run that has it is finished.
+    The numbers recorded are thus those that the saved file gives. metrics.json comes last: a run that has it is finished.
     """
     checkpoint = Checkpoint.read(run.best)
-    predictor = Predictor.load(checkpoint, device=recipe.device, precision=recipe.precision)
-    callback.phase("judging best/", len(val_set))
-    predictions = validate(
-        predictor.model,
-        val_set,
-        recipe=recipe,
-        arithmetic=predictor.arithmetic,
-        callback=callback,
-        checkpoint_id=checkpoint.id,
-        source=source,
-    )
+    predictor = Predictor.load(checkpoint, device=context.recipe.device, precision=context.recipe.precision)
+    callback = context.callback
+    callback.phase("evaluating best/", len(context.val_set))
+    alone = replace(context, arithmetic=predictor.arithmetic, processes=ALONE)
+    predictions = validate(predictor.model, alone, checkpoint_id=checkpoint.id, source=source)
     write_predictions(predictions, run.predictions)
     metrics = evaluate_predictions(predictions)
     points = points_at(predictions, threshold_C=np.asarray(checkpoint.thresholds))
-    write_thresholds(run.path / "thresholds.json", points, checkpoint_id=checkpoint.id)
+    write_thresholds(run.thresholds, points, checkpoint_id=checkpoint.id)
 
     callback.phase("report", 0)
     facts = {**facts, "scoring": f"{predictor.frozen.how} network, {predictor.arithmetic.precision}"}
@@ -60,7 +51,7 @@ def evaluate_best(
 def _write_pages(
     run: RunFolder, *, metrics: Metrics, predictions: Predictions, rows: Sequence[Row], facts: Mapping[str, str], callback: Callback
 ) -> None:
-    """Plots, grids and report; without Altair, as on a machine that only trains, a note instead: the numbers need none of it."""
+    """Plots, grids and report; a note instead where Altair is missing, as on a machine that only trains."""
     try:
         from polytag.report.grids import write_grids
         from polytag.report.page import write_report
@@ -70,6 +61,6 @@ def _write_pages(
             f"no plots and no report: {error.name} is not installed; `polytag evaluate {run.predictions}` makes one later"
         )
         return
-    write_plots(run.path / "plots", metrics=metrics, predictions=predictions, history=rows)
-    write_grids(run.path / "grids", predictions=predictions)
+    write_plots(run.plots, metrics=metrics, predictions=predictions, history=rows)
+    write_grids(run.grids, predictions=predictions)
     write_report(run.report, metrics=metrics, predictions=predictions, history=rows, title=run.path.name, facts=facts)

@@ -5,70 +5,66 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from polytag.contracts import Dataset
 from polytag.inference.feature_cache import FeatureCache
 from polytag.inference.predictor import Extracted, extract_features
 from polytag.inference.probe import fit_probe, install_probe
-from polytag.models.device import Arithmetic
-from polytag.runs.recipe import Recipe
+from polytag.training.context import TrainingContext
 from polytag.training.image_sources import ImageSources
-from polytag.training.loop import Callback
-from polytag.training.preprocessing import preprocessing_of
 from polytag.training.state import State
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadStart:
-    """Fits a probe and installs it. Features of an earlier run serve where there are any (`cache`), unless images are to be read
-    from files whatever is kept.
+    """Fits a probe and installs it in the model, on cached features of an earlier run where there are any.
+
+    cache   None where the recipe reads images from files whatever is cached
     """
 
     model: nn.Module
-    train_set: Dataset
-    recipe: Recipe
-    arithmetic: Arithmetic
+    context: TrainingContext
     cache: FeatureCache | None
 
     @classmethod
-    def prepare(cls, model: nn.Module, train_set: Dataset, *, recipe: Recipe, arithmetic: Arithmetic) -> "HeadStart":
-        """Look whether the features are at hand."""
+    def prepare(cls, model: nn.Module, context: TrainingContext) -> "HeadStart":
+        """Look whether the features are cached."""
         cache = None
-        if recipe.cache != "none":
+        if context.recipe.cache != "none":
             cache = FeatureCache(
                 model,
-                train_set.paths,
-                backbone=recipe.backbone,
-                backbone_args=recipe.backbone_args,
-                preprocessing=preprocessing_of(recipe),
-                arithmetic=arithmetic,
+                context.train_set.paths,
+                backbone=context.recipe.backbone,
+                backbone_args=context.recipe.backbone_args,
+                preprocessing=context.preprocessing,
+                arithmetic=context.arithmetic,
             )
-        return cls(model=model, train_set=train_set, recipe=recipe, arithmetic=arithmetic, cache=cache)
+        return cls(model=model, context=context, cache=cache)
 
     @property
     def reads_images(self) -> bool:
         """Whether features are still to be calculated."""
         return self.cache is None or not self.cache.is_cached
 
-    def give(self, state: State, *, sources: ImageSources, callback: Callback) -> None:
-        """Calculate the features or take those that are kept, fit the probe, and put it into the model."""
+    def install(self, state: State, *, sources: ImageSources) -> None:
+        """Calculate the features or read them from the cache, fit the probe, and put it into the model."""
         started = time.monotonic()
+        train_set, callback = self.context.train_set, self.context.callback
 
         def calculate() -> Extracted:
-            callback.phase("features", len(self.train_set))
+            callback.phase("features", len(train_set))
             return extract_features(
                 self.model,
-                self.train_set,
-                preprocessing=preprocessing_of(self.recipe),
-                arithmetic=self.arithmetic,
+                train_set,
+                preprocessing=self.context.preprocessing,
+                arithmetic=self.context.arithmetic,
                 source=sources.train_views,
                 on_batch=callback.progress,
             )
 
         feature_ND, rows, failures = calculate() if self.cache is None else self.cache.get(calculate)
         callback.phase("logistic regression", 0)
-        probe = fit_probe(feature_ND, self.train_set.target_NC[rows], seed=self.recipe.seed)
+        probe = fit_probe(feature_ND, train_set.target_NC[rows], seed=self.context.recipe.seed)
         install_probe(self.model, probe)
-        state.failures.update({self.train_set.ids[row]: error.what for row, error in failures})
+        state.failures.update({train_set.ids[row]: error.what for row, error in failures})
         state.epoch_seconds = time.monotonic() - started
         callback.note(
             f"probe: L2 strength {probe.strength:g}, held-out mAP {probe.fold_map[probe.strength]:.3f} on training folds"

@@ -1,4 +1,4 @@
-"""What a step changes: the model, its moving average and the optimizer; who learns how fast, and when."""
+"""The model, its moving average and the optimizer, and the learning rate of every parameter at every step."""
 
 import copy
 import math
@@ -29,17 +29,17 @@ class Learner:
         return cls(model=model, average=average, optimizer=make_optimizer(model, recipe))
 
     def restore(self, state: State) -> None:
-        """Take up what a state holds."""
+        """Continue from a state."""
         self.model.load_state_dict(state.model)
         self.average.load_state_dict(state.average)
-        # A state that was saved on another device names that device's way of stepping: keep ours.
+        # A state saved on another device names that device's way of stepping; this one's is right here.
         saved = copy.copy(state.optimizer)
         groups = zip(cast(list[dict[str, object]], saved["param_groups"]), self.optimizer.param_groups, strict=True)
         saved["param_groups"] = [{**group, "fused": ours["fused"], "foreach": ours["foreach"]} for group, ours in groups]
         self.optimizer.load_state_dict(saved)
 
-    def keep(self, state: State) -> None:
-        """Let the state refer to the present weights; saving it writes them."""
+    def write_to(self, state: State) -> None:
+        """Let the state refer to the present weights; saving the state writes them."""
         state.model, state.average = self.model.state_dict(), self.average.state_dict()
         state.optimizer = self.optimizer.state_dict()
 
@@ -48,13 +48,13 @@ class Learner:
         """Exponential moving average of weights and of batch-normalisation statistics; counters are copied."""
         if self.average is self.model:
             return
-        kept, fresh = self.average.state_dict(), self.model.state_dict()
-        moving = [name for name, value in kept.items() if value.is_floating_point()]
-        # One call for all: a kernel a tensor would keep a GPU waiting. On a CPU the bits are those of single calls.
-        ends, sources = [kept[name] for name in moving], [fresh[name] for name in moving]
+        average, fresh = self.average.state_dict(), self.model.state_dict()
+        moving = [name for name, value in average.items() if value.is_floating_point()]
+        # One call for all: one kernel per tensor would keep a GPU waiting. On a CPU the bits are those of single calls.
+        ends, sources = [average[name] for name in moving], [fresh[name] for name in moving]
         torch._foreach_lerp_(ends, sources, 1 - decay)  # pyright: ignore[reportPrivateUsage]
-        for name in kept.keys() - set(moving):
-            kept[name].copy_(fresh[name])
+        for name in average.keys() - set(moving):
+            average[name].copy_(fresh[name])
 
 
 def class_weights(target_NC: np.ndarray, *, kind: str) -> Tensor | None:

@@ -1,7 +1,7 @@
-"""The whole data set on the device: decoded once, uint8, augmented there in batches. Nothing is read or copied after that.
+"""The whole data set in the memory of the device: decoded once, uint8, augmented there in batches; nothing is read or copied later.
 
-Training images lie in a canvas of one height and width, whole where they fit into it, so that crops are those of the plain way;
-larger ones are shrunk to it side by side. Validation images lie as the very views that scoring sees: those are exact.
+Training images share a canvas of one height and width. Images that fit are stored whole, so their crops equal those from files;
+larger ones are shrunk to the canvas side by side. Validation images are stored as the views that scoring sees, and are exact.
 """
 
 from collections import deque
@@ -17,17 +17,16 @@ from PIL import Image
 from torch import Tensor
 
 from polytag.contracts import Preprocessing
-from polytag.data.images.augment import AUGMENTATIONS, NUM_VIEWS, augmentation, drawn
+from polytag.data.images.augment import NUM_VIEWS, drawn
 from polytag.data.images.batches import batches_of_chunks
 from polytag.data.images.read import read_size
 from polytag.errors import ImageError
 from polytag.inference.predictor import ResidentBatch, Source, to_input
 from polytag.machine import num_cores
 from polytag.models.device import Arithmetic
-from polytag.runs.recipe import Recipe
 from polytag.training.device_augment import DeviceAugmentation, augmented_on_device, parameters, stacked
 from polytag.training.image_loader import ImageLoaderBatch
-from polytag.training.preprocessing import preprocessing_of
+from polytag.training.input_pipeline import InputPipeline
 
 _DECODE_AT_ONCE = 64  # images that cross to the device together
 _DRAWN_AHEAD = 32  # batches
@@ -46,13 +45,13 @@ class Canvas:
         return 3 * self.height_px * self.width_px * num_images
 
 
-def choose_canvas(paths: Sequence[Path], recipe: Recipe, *, budget_bytes: float) -> Canvas | None:
+def choose_canvas(paths: Sequence[Path], pipeline: InputPipeline, *, budget_bytes: float) -> Canvas | None:
     """The largest canvas that the budget holds, no larger than images need; None where it would be smaller than a view.
 
     Images are kept whole up to twice the view's side, and 512 px at least; beyond that a crop shows no more detail.
     """
-    size_px = preprocessing_of(recipe).image_size_px
-    if recipe.augment == "none":
+    size_px = pipeline.preprocessing.image_size_px
+    if not pipeline.is_augmented:
         canvas = Canvas(height_px=size_px, width_px=size_px, num_shrunk=0)
         return canvas if canvas.num_bytes(len(paths)) <= budget_bytes else None
     with ThreadPoolExecutor(num_cores()) as pool:
@@ -77,10 +76,10 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ResidentImageLoader:
-    """A ImageLoader whose images lie on the device. A batch's inputs are their rows and what chance decided: a few numbers.
+    """An ImageLoader whose images are in the memory of the device. A batch's inputs are rows and random choices: a few numbers.
 
     canvas_N3HW    uint8, on the device
-    full_N2, stored_N2   width and height of each image as it was decoded, and as it lies in the canvas
+    full_N2, stored_N2   width and height of each image as decoded, and in the canvas
     failures       row: error of the images that could not be read
     """
 
@@ -88,11 +87,11 @@ class ResidentImageLoader:
     full_N2: np.ndarray
     stored_N2: np.ndarray
     failures: dict[int, ImageError]
-    recipe: Recipe
+    pipeline: InputPipeline
     arithmetic: Arithmetic
 
     def batches(self, chunks: Sequence[np.ndarray], *, epoch: int) -> Iterator[ImageLoaderBatch]:
-        """As ImageLoader says; choices are drawn by a thread, ahead."""
+        """See ImageLoader; a thread draws the choices ahead of time."""
         pending: deque[Future[ImageLoaderBatch]] = deque()
         pool = ThreadPoolExecutor(1, thread_name_prefix="polytag-chance")
         try:
@@ -106,27 +105,27 @@ class ResidentImageLoader:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _drawn(self, chunk: np.ndarray, epoch: int) -> ImageLoaderBatch:
-        recipe, preprocessing, preset = self.recipe, preprocessing_of(self.recipe), augmentation(self.recipe.augment)
+        pipeline = self.pipeline
         rows = np.array([row for row in chunk.tolist() if row not in self.failures], dtype=np.int64)
         failures = tuple((row, self.failures[row]) for row in chunk.tolist() if row in self.failures)
-        if recipe.augment == "none":
+        if not pipeline.is_augmented:
             return ImageLoaderBatch(rows=rows, inputs=(torch.from_numpy(rows),), failures=failures)
         chosen: list[np.ndarray] = []
         for row in rows.tolist():
             full: tuple[int, int] = tuple(self.full_N2[row].tolist())
-            choices = drawn(full, preset, preprocessing, np.random.default_rng((recipe.seed, epoch, row)))
+            choices = drawn(full, pipeline.preset, pipeline.preprocessing, pipeline.rng(epoch=epoch, row=row))
             chosen.append(parameters(choices, full_size=full, stored_size=tuple(self.stored_N2[row].tolist())))
         return ImageLoaderBatch(rows=rows, inputs=(torch.from_numpy(rows), stacked(chosen)), failures=failures)
 
     def pixels(self, *inputs: Tensor) -> Tensor:
-        """As ImageLoader says; the inputs are rows and, where there is augmentation, the parameters of each."""
-        preprocessing = preprocessing_of(self.recipe)
+        """See ImageLoader; the inputs are rows and, with augmentation, the parameters of each."""
+        preprocessing = self.pipeline.preprocessing
         if len(inputs) == 1:
             view_N3SS = self.canvas_N3HW.index_select(0, inputs[0])
         else:
             on_gpu = self.arithmetic.device == "cuda" and self.arithmetic.precision == "bf16"
             how = DeviceAugmentation(
-                preset=AUGMENTATIONS[self.recipe.augment],
+                preset=self.pipeline.preset,
                 size_px=preprocessing.image_size_px,
                 interpolation=preprocessing.interpolation,
                 # half precision holds grey levels exactly, and its products are added up in float32
@@ -140,14 +139,14 @@ class ResidentImageLoader:
 
 def resident_loader(
     read: Callable[[int], np.ndarray],
-    recipe: Recipe,
+    pipeline: InputPipeline,
     *,
     canvas: Canvas,
     num_images: int,
     arithmetic: Arithmetic,
     on_batch: Callable[[int], None] = lambda num_images: None,
 ) -> ResidentImageLoader:
-    """Decode every image, on all cores, and carry it to the device; `read` gives what `training_pixels` makes of a row."""
+    """Decode every image, on all cores, and carry it to the device; `read` gives what `InputPipeline.stored` makes of a row."""
     full_N2, stored_N2 = np.ones((num_images, 2), np.int64), np.ones((num_images, 2), np.int64)
 
     def planes(row: int) -> np.ndarray:
@@ -164,7 +163,7 @@ def resident_loader(
     shape = (num_images, 3, canvas.height_px, canvas.width_px)
     pixels, failures = _decoded(planes, shape=shape, device=arithmetic.device, on_batch=on_batch)
     return ResidentImageLoader(
-        canvas_N3HW=pixels, full_N2=full_N2, stored_N2=stored_N2, failures=failures, recipe=recipe, arithmetic=arithmetic
+        canvas_N3HW=pixels, full_N2=full_N2, stored_N2=stored_N2, failures=failures, pipeline=pipeline, arithmetic=arithmetic
     )
 
 

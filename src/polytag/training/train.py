@@ -17,21 +17,17 @@ from polytag.models.backbone import build_model, require_input_size
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.predictions.read import read_predictions
-from polytag.runs.folder import (
-    RunFolder,
-    create_run_folder,
-    locked,
-    open_run_folder,
-    read_args,
-    write_args,
-    write_environment,
-)
+from polytag.runs.args import read_args, write_args
+from polytag.runs.environment import write_environment
+from polytag.runs.folder import RunFolder, create_run_folder, locked, open_run_folder
 from polytag.runs.recipe import FINETUNE, Recipe
+from polytag.training.callback import Callback, SilentCallback
 from polytag.training.checkpointer import Checkpointer
+from polytag.training.context import TrainingContext
 from polytag.training.evaluation import evaluate_best
 from polytag.training.head_start import HeadStart
 from polytag.training.image_sources import ImageSources, open_image_sources
-from polytag.training.loop import Callback, CheckpointHooks, Interrupted, SilentCallback, has_head_start, train_loop
+from polytag.training.loop import NO_HOOKS, Interrupted, has_head_start, train_loop
 from polytag.training.preprocessing import preprocessing_of
 from polytag.training.processes import Processes, joined
 from polytag.training.state import State, load_state
@@ -54,50 +50,42 @@ def train(
     options: ReadOptions | None = None,
     callback: Callback | None = None,
 ) -> TrainedRun:
-    """Train on a folder of labelled images, judge the best model, and write a run folder.
+    """Train on a folder of labelled images, evaluate the best model, and write a run folder.
 
     `data` is anything that `load_dataset` reads; annotations that name no split get a stratified validation split. `output` is the
     run folder, by default `runs/<data>-<recipe>`; a name in use gets a number. Raises DataError for data that cannot be trained on,
-    CheckpointError for weights that cannot be had, RunError for a folder that cannot be written, and `Interrupted` after Ctrl-C.
+    CheckpointError for weights that are not available, RunError for a folder that cannot be written, and `Interrupted` after
+    Ctrl-C.
     """
     callback = callback or SilentCallback()
-    options = _reading(options or ReadOptions(), recipe=recipe)
+    options = _with_recipes_treatment(options or ReadOptions(), recipe=recipe)
     dataset = _load(Path(data), options=options, callback=callback)
     arithmetic = choose_arithmetic(recipe.device, recipe.precision)
-    model = _fresh_model(recipe, dataset)  # weights that do not fit are told before a folder is made
+    model = _fresh_model(recipe, dataset)  # weights that do not fit are an error before a folder is made
     wanted = Path(output) if output else Path("runs") / f"{_name_of(Path(data))}-{recipe.name}"
     with joined(recipe.device) as processes:
         run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
         with _held(run, processes), _interruptible(run):
             if processes.is_first:
                 write_args(run, recipe=recipe, data=Path(data), options=options)
-            return _run(
-                run,
-                model=model,
-                dataset=dataset,
-                recipe=recipe,
-                arithmetic=arithmetic,
-                state=None,
-                callback=callback,
-                processes=processes,
-            )
+            context = _context(dataset, recipe=recipe, arithmetic=arithmetic, processes=processes, callback=callback)
+            return _run(run, context, dataset=dataset, model=model, state=None)
 
 
 def resume(run_folder: str | Path, *, callback: Callback | None = None) -> TrainedRun:
-    """Go on with a run that was killed or interrupted; at the same thread count its weights become, bit for bit, those of a run
-    that never was. A finished run is returned as it is.
+    """Continue a run that was killed or interrupted.
 
-    Raises RunError for a folder without a run, one that another process is training in, or data that have changed.
+    At the same thread count its weights become, bit for bit, those of a run that never stopped. A finished run is returned as it
+    is. Raises RunError for a folder without a run, one that another process is training in, or data that have changed.
     """
     callback = callback or SilentCallback()
     run = open_run_folder(Path(run_folder))
     recipe, data, options = read_args(run)
     with joined(recipe.device) as processes, _held(run, processes), _interruptible(run):
-        if processes.from_first(run.metrics.is_file()):
+        if processes.from_first(run.is_finished):
             callback.note(f"{run.path} is finished; nothing to resume")
-            return TrainedRun(
-                folder=run, checkpoint=Checkpoint.read(run.best), metrics=evaluate_predictions(read_predictions(run.predictions))
-            )
+            metrics = evaluate_predictions(read_predictions(run.predictions))
+            return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
         dataset = _load(data, options=options, callback=callback)
         state = load_state(run.state)
         if state is not None:
@@ -108,20 +96,12 @@ def resume(run_folder: str | Path, *, callback: Callback | None = None) -> Train
                     "the result will be as good, but not the same to the last bit"
                 )
             callback.note(f"going on at epoch {state.epoch}, step {state.step}")
-            if not processes.is_first:  # what this epoch gave so far is in the hands of the first
+            if not processes.is_first:  # the first process has the results of this epoch so far
                 state.begin_epoch_results()
         arithmetic = choose_arithmetic(recipe.device, recipe.precision)
         model = _fresh_model(recipe if state is None else replace(recipe, weights="random"), dataset)
-        return _run(
-            run,
-            model=model,
-            dataset=dataset,
-            recipe=recipe,
-            arithmetic=arithmetic,
-            state=state,
-            callback=callback,
-            processes=processes,
-        )
+        context = _context(dataset, recipe=recipe, arithmetic=arithmetic, processes=processes, callback=callback)
+        return _run(run, context, dataset=dataset, model=model, state=state)
 
 
 @contextlib.contextmanager
@@ -145,7 +125,7 @@ def _name_of(data: Path) -> str:
     return data.resolve().name if data.is_dir() else data.resolve().stem
 
 
-def _reading(options: ReadOptions, *, recipe: Recipe) -> ReadOptions:
+def _with_recipes_treatment(options: ReadOptions, *, recipe: Recipe) -> ReadOptions:
     """The recipe says how difficult labels are treated; raises UsageError where the options say otherwise."""
     if options.difficult not in (ReadOptions().difficult, recipe.difficult):
         raise UsageError(
@@ -168,6 +148,19 @@ def _load(data: Path, *, options: ReadOptions, callback: Callback) -> Dataset:
     return dataset
 
 
+def _context(
+    dataset: Dataset, *, recipe: Recipe, arithmetic: Arithmetic, processes: Processes, callback: Callback
+) -> TrainingContext:
+    return TrainingContext(
+        recipe=recipe,
+        train_set=dataset.split("train"),
+        val_set=dataset.split("val"),
+        arithmetic=arithmetic,
+        processes=processes,
+        callback=callback,
+    )
+
+
 def _fresh_model(recipe: Recipe, dataset: Dataset) -> torch.nn.Module:
     torch.manual_seed(recipe.seed)
     image_size_px = preprocessing_of(recipe).image_size_px
@@ -182,136 +175,94 @@ def _fresh_model(recipe: Recipe, dataset: Dataset) -> torch.nn.Module:
     return model
 
 
-def _run(
-    run: RunFolder,
-    *,
-    model: torch.nn.Module,
-    dataset: Dataset,
-    recipe: Recipe,
-    arithmetic: Arithmetic,
-    state: State | None,
-    callback: Callback,
-    processes: Processes,
-) -> TrainedRun:
-    """Probe, fine-tune, judge; each stage leaves its part of the run folder."""
-    train_set, val_set = dataset.split("train"), dataset.split("val")
-    model = model.to(arithmetic.device)
-    if arithmetic.device == "cuda":
-        torch.backends.cudnn.benchmark = True  # batches have one size: the fastest kernels for it are worth looking for
-    head_start = None
-    if state is None and has_head_start(recipe):
-        head_start = HeadStart.prepare(model, train_set, recipe=recipe, arithmetic=arithmetic)
-    sources = open_image_sources(
-        train_set,
-        val_set,
-        recipe=recipe,
-        arithmetic=arithmetic,
-        has_probe=head_start is not None and head_start.reads_images,
-        num_processes=processes.count,
-        phase=callback.phase,
-        on_batch=callback.progress,
-    )
-    how = dict(sources.how)
-    if head_start is not None and not head_start.reads_images:
-        how |= {"features": "of an earlier run"} | ({} if recipe.epochs else {"training": "not read"})
+def _run(run: RunFolder, context: TrainingContext, *, dataset: Dataset, model: torch.nn.Module, state: State | None) -> TrainedRun:
+    """Probe, fine-tune, evaluate; each stage leaves its part of the run folder."""
+    model = model.to(context.arithmetic.device)
+    if context.arithmetic.device == "cuda":
+        torch.backends.cudnn.benchmark = True  # batches have one size: the search for the fastest kernels pays
+    head_start = HeadStart.prepare(model, context) if state is None and has_head_start(context.recipe) else None
+    sources = open_image_sources(context, has_probe=head_start is not None and head_start.reads_images)
+    how = _how(sources, head_start, recipe=context.recipe)
     with contextlib.closing(sources):
-        if processes.is_first:
-            write_environment(
-                run,
-                data_fingerprint=dataset.fingerprint,
-                arithmetic=f"{arithmetic.device} {arithmetic.precision}",
-                num_threads=torch.get_num_threads(),
-                num_processes=processes.count,
-                images=how,
-            )
-        if set(sources.how.values()) != {"files"}:
-            callback.note("; ".join(f"{use} images: {way}" for use, way in sources.how.items()))
-        if processes.count > 1:
-            callback.note(
-                f"{processes.count} processes share every batch of {recipe.batch_size}; batch normalisation, where the backbone "
-                "has any, takes its statistics from each process's share, and they are averaged after every epoch"
-            )
+        _announce(run, context, dataset=dataset, sources=sources, how=how)
         if state is None:
             state = State(
                 data_fingerprint=dataset.fingerprint, classes=list(dataset.label_set), num_threads=torch.get_num_threads()
             )
             if head_start is not None:
-                head_start.give(state, sources=sources, callback=callback)
-        processes.share_weights(model)
-        return _fit_and_evaluate(
+                head_start.install(state, sources=sources)
+        context.processes.share_weights(model)
+        return _fit_and_evaluate(run, context, dataset=dataset, model=model, state=state, sources=sources, how=how)
+
+
+def _how(sources: ImageSources, head_start: HeadStart | None, *, recipe: Recipe) -> dict[str, str]:
+    """Where images and features come from, for env.json and the report."""
+    if head_start is None or head_start.reads_images:
+        return dict(sources.how)
+    return {**sources.how, "features": "of an earlier run"} | ({} if recipe.epochs else {"training": "not read"})
+
+
+def _announce(run: RunFolder, context: TrainingContext, *, dataset: Dataset, sources: ImageSources, how: Mapping[str, str]) -> None:
+    """Write env.json, and note what is unusual in it."""
+    processes, arithmetic = context.processes, context.arithmetic
+    if processes.is_first:
+        write_environment(
             run,
-            model=model,
-            dataset=dataset,
-            recipe=recipe,
-            arithmetic=arithmetic,
-            state=state,
-            sources=sources,
-            how=how,
-            callback=callback,
-            processes=processes,
+            data_fingerprint=dataset.fingerprint,
+            arithmetic=f"{arithmetic.device} {arithmetic.precision}",
+            num_threads=torch.get_num_threads(),
+            num_processes=processes.count,
+            images=how,
+        )
+    if set(sources.how.values()) != {"files"}:
+        context.callback.note("; ".join(f"{use} images: {way}" for use, way in sources.how.items()))
+    if processes.count > 1:
+        context.callback.note(
+            f"{processes.count} processes share each batch of {context.recipe.batch_size}; batch normalisation, if the backbone "
+            "has any, takes its statistics from each process's share, and they are averaged after every epoch"
         )
 
 
 def _fit_and_evaluate(
     run: RunFolder,
+    context: TrainingContext,
     *,
-    model: torch.nn.Module,
     dataset: Dataset,
-    recipe: Recipe,
-    arithmetic: Arithmetic,
+    model: torch.nn.Module,
     state: State,
     sources: ImageSources,
     how: Mapping[str, str],
-    callback: Callback,
-    processes: Processes,
 ) -> TrainedRun:
-    train_set, val_set = dataset.split("train"), dataset.split("val")
-    checkpointer = Checkpointer(run=run, dataset=dataset, recipe=recipe, may_skip=arithmetic.device != "cpu")
-    if state.model and processes.is_first:  # a kill between the state and the folders that follow from it is mended here
-        checkpointer.correct(state)
-    state = train_loop(
-        model,
-        train_set=train_set,
-        val_set=val_set,
-        recipe=recipe,
-        arithmetic=arithmetic,
-        state=state,
-        hooks=checkpointer.hooks
-        if processes.is_first
-        else CheckpointHooks(save_state=lambda state: None, epoch_done=lambda state: None),
-        callback=callback,
-        sources=sources,
-        processes=processes,
-    )
+    is_first, callback = context.processes.is_first, context.callback
+    checkpointer = Checkpointer(run, context, dataset=dataset)
+    if state.model and is_first:
+        checkpointer.catch_up(state)
+    hooks = checkpointer.hooks if is_first else NO_HOOKS
+    state = train_loop(model, context, state=state, hooks=hooks, sources=sources)
     if state.failures:
         names = ", ".join(sorted(state.failures)[:5]) + (", ..." if len(state.failures) > 5 else "")
         callback.note(f"{len(state.failures)} training images could not be read and were skipped: {names}")
     trained: TrainedRun | None = None
-    if processes.is_first:
-        metrics = evaluate_best(
-            run,
-            val_set=val_set,
-            recipe=recipe,
-            rows=state.rows,
-            facts=_facts(recipe, arithmetic=arithmetic, state=state, how=how, processes=processes),
-            callback=callback,
-            source=sources.val_views,
-        )
-        if metrics.num_images < len(val_set):
-            callback.note(f"{len(val_set) - metrics.num_images} validation images could not be read and are in no number")
+    if is_first:
+        facts = _facts(context, state=state, how=how)
+        metrics = evaluate_best(run, context, rows=state.rows, facts=facts, source=sources.val_views)
+        num_unread = len(context.val_set) - metrics.num_images
+        if num_unread:
+            callback.note(f"{num_unread} validation images could not be read and are in no number")
         trained = TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
-    trained = processes.from_first(trained)
+    trained = context.processes.from_first(trained)
     assert trained is not None
     return trained
 
 
-def _facts(recipe: Recipe, *, arithmetic: Arithmetic, state: State, how: Mapping[str, str], processes: Processes) -> dict[str, str]:
+def _facts(context: TrainingContext, *, state: State, how: Mapping[str, str]) -> dict[str, str]:
     """Lines for the head of the report."""
+    recipe, arithmetic, processes = context.recipe, context.arithmetic, context.processes
     return {
         "recipe": recipe.name,
         "backbone": recipe.backbone,
         "starting weights": Path(recipe.weights).name,
-        "input": f"{preprocessing_of(recipe).image_size_px} px, {recipe.fit}",
+        "input": f"{context.preprocessing.image_size_px} px, {recipe.fit}",
         **({"best epoch": f"{state.best_epoch} of {recipe.epochs}"} if recipe.epochs else {}),
         "arithmetic": f"{arithmetic.device}, {arithmetic.precision}"
         + (f", {processes.count} processes" if processes.count > 1 else ""),

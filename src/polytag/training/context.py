@@ -1,0 +1,41 @@
+"""What every stage of a run needs, put together once and handed on whole."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from polytag.contracts import Dataset, Preprocessing
+from polytag.models.device import Arithmetic
+from polytag.runs.recipe import Recipe
+from polytag.training.callback import Callback, SilentCallback
+from polytag.training.input_pipeline import InputPipeline
+from polytag.training.preprocessing import preprocessing_of
+from polytag.training.processes import ALONE, Processes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingContext:
+    """What is trained, on what, where and by how many processes, and who is informed.
+
+    recipe               every choice of the run
+    train_set, val_set   the labelled images
+    arithmetic           device and precision
+    processes            all that share each batch
+    callback             receives the events
+    """
+
+    recipe: Recipe
+    train_set: Dataset
+    val_set: Dataset
+    arithmetic: Arithmetic
+    processes: Processes = ALONE
+    callback: Callback = field(default_factory=SilentCallback)
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """How images reach the backbone."""
+        return preprocessing_of(self.recipe)
+
+    @cached_property
+    def pipeline(self) -> InputPipeline:
+        """How training images become inputs."""
+        return InputPipeline(preprocessing=self.preprocessing, augment=self.recipe.augment, seed=self.recipe.seed)
