@@ -16,7 +16,7 @@ from polytag.contracts import LabelSet, Predictions
 from polytag.errors import RunError
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.review.queue import Suspicion, queue
+from polytag.inspector.review.queue import IssueFinder, queue
 from polytag.inspector.review.store import ReviewStore, open_review
 
 WRONG, NUM_IMAGES = (3, 11), 80
@@ -163,10 +163,10 @@ def test_progress_history_and_the_labels_of_an_image(client: TestClient):
 
 def test_the_first_question_does_not_wait(store: ReviewStore, tmp_path: Path):
     inspection = inspection_of(tmp_path)
-    suspicion = Suspicion(inspection)
-    assert queue(inspection, suspicion, store, patience_seconds=30).status == "ready"
-    again = queue(inspection, suspicion, store)
-    assert again.entries == queue(inspection, Suspicion(inspection), store, patience_seconds=30).entries
+    finder = IssueFinder(inspection)
+    assert queue(inspection, finder, store, timeout_seconds=30).status == "ready"
+    again = queue(inspection, finder, store)
+    assert again.entries == queue(inspection, IssueFinder(inspection), store, timeout_seconds=30).entries
 
 
 @pytest.mark.parametrize(

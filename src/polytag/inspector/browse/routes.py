@@ -44,8 +44,7 @@ JPEG: dict[int | str, dict[str, Any]] = {
 def service_routes(service: InspectorService, thumbnails: Thumbnails) -> APIRouter:
     """Return the routes that need neither the model nor the review."""
     routes = APIRouter()
-    # A separate pool of threads for images keeps a thread free for the pages while many large images are decoded.
-    image_limiter = CapacityLimiter(MAX_IMAGE_REQUESTS)
+    _add_image_routes(routes, service, thumbnails)
 
     @routes.get("/api/run")
     def run() -> RunAnswer:
@@ -81,6 +80,13 @@ def service_routes(service: InspectorService, thumbnails: Thumbnails) -> APIRout
         """One image with all classes."""
         return service.image(row)
 
+    return routes
+
+
+def _add_image_routes(routes: APIRouter, service: InspectorService, thumbnails: Thumbnails) -> None:
+    # A separate pool of threads for images leaves threads to the pages while many large images are decoded.
+    image_limiter = CapacityLimiter(MAX_IMAGE_REQUESTS)
+
     @routes.get("/thumbnails/{row}", responses=JPEG, response_class=Response)
     async def thumbnail(row: RowNumber, request: Request, v: Version = "") -> Response:
         """The image fitted into 250 by 250 pixels."""
@@ -103,8 +109,6 @@ def service_routes(service: InspectorService, thumbnails: Thumbnails) -> APIRout
         return await to_thread.run_sync(
             lambda: _image(request, lambda: service.data_image_path(row), thumbnails.get, is_versioned=False), limiter=image_limiter
         )
-
-    return routes
 
 
 def _image(request: Request, find: Callable[[], Path], make: Callable[[Path], bytes], *, is_versioned: bool) -> Response:

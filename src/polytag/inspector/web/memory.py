@@ -1,4 +1,4 @@
-"""What a server that runs for days owes the machine: memory that it no longer needs."""
+"""Returns freed memory to the system, for a server that runs for days."""
 
 import ctypes
 import sys
@@ -10,11 +10,11 @@ _LARGE_BYTES = 2_000_000  # above a column of a large table and a decoded image,
 
 
 def return_freed_memory() -> None:
-    """Ask glibc, and Arrow, to give freed arrays back to the system; where there is no glibc nothing happens.
+    """Configure glibc and Arrow to return freed arrays to the system. Without glibc this does nothing.
 
-    By itself glibc keeps them: the first array of 32 MB that is freed teaches it to hold all smaller ones for later, in up to eight
-    heaps a core, and Arrow's allocator keeps what a Parquet file was decoded in. On 50,000 images of 80 classes a server held
-    785 MB where it now holds 460 (benchmarks/inspector.py). A model wants the opposite, and says so (`models/device.py`).
+    By default glibc holds them: after the first freed array of 32 MB it holds all smaller ones in up to eight heaps per core, and
+    Arrow's allocator holds the buffers of decoded Parquet files. On 50,000 images of 80 classes a server held 785 MB, and holds
+    460 MB with this setting (benchmarks/inspector.py). A model needs the opposite setting (`models/device.py`).
     """
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     if not sys.platform.startswith("linux"):
