@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from polytag.contracts import Predictions
+from polytag.logits import sigmoid
 
 KINDS = ("temperature", "platt", "isotonic", "pooled")
 
@@ -140,5 +141,5 @@ def carried(thresholds: Sequence[float], *, undo: Calibration | None = None, app
         logit = np.array([math.log(threshold) - math.log1p(-threshold)])
         logit = undo.maps[column].undo(logit) if undo else logit
         logit = apply.maps[column].apply(logit) if apply else logit
-        found.append(float(0.5 * (1 + np.tanh(0.5 * logit[0]))))
+        found.append(float(sigmoid(logit)[0]))
     return tuple(found)

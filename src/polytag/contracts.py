@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from polytag.errors import DataError, PredictionsError, UsageError
+from polytag.logits import sigmoid
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 SCALES = ("logit", "probability", "rank")
@@ -262,7 +263,7 @@ class Predictions:
             return self.given_probability_NC
         if not self.has_probabilities:
             return np.full(self.logit_NC.shape, np.nan)
-        return 0.5 * (1.0 + np.tanh(0.5 * self.logit_NC.astype(np.float64)))
+        return sigmoid(self.logit_NC)
 
 
 def _checked_targets(target_NC: np.ndarray, *, num_rows: int, label_set: LabelSet, source: str) -> np.ndarray:

@@ -1,9 +1,17 @@
-"""Probabilities that were given, as logits in exactly their order."""
+"""Logits to probabilities, and probabilities to logits in exactly their order."""
 
 import numpy as np
 
 LIMIT = 54 * float(np.log(2))
 """The logit of 1 − 2⁻⁵⁴, 37.4: half of float64's last step before 1. No logit made of a probability is farther from 0."""
+
+
+def sigmoid(logit: np.ndarray) -> np.ndarray:
+    """float64 probabilities in [0, 1], computed in float64 for any float: 1 / (1 + exp(-logit)) without an overflow.
+
+    The hyperbolic tangent saturates where the exponential overflows. Below a logit of about -37 the result is 0.
+    """
+    return 0.5 * (1.0 + np.tanh(0.5 * np.asarray(logit, np.float64)))
 
 
 def logits_of(probability_NC: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from sklearn.isotonic import isotonic_regression
 from polytag.calibration import Calibration, ClassMap
 from polytag.contracts import Predictions
 from polytag.errors import PredictionsError, UsageError
+from polytag.logits import sigmoid
 from polytag.metrics.reliability import calibration_error
 
 METHODS = ("platt", "temperature", "isotonic")
@@ -113,7 +114,7 @@ def quality(target_NC: np.ndarray, logit_NC: np.ndarray) -> Quality:
         known = target_NC[:, column] >= 0
         if known.any():
             target_N, logit_N = target_NC[known, column], logit_NC[known, column].astype(np.float64)
-            probability_N = _sigmoid(logit_N)
+            probability_N = sigmoid(logit_N)
             values_C3[column] = (
                 np.mean(np.logaddexp(0, np.where(target_N == 1, -logit_N, logit_N))),
                 np.mean((probability_N - target_N) ** 2),
@@ -192,7 +193,7 @@ def _fit_line(
 
     loss = loss_of(weight_F)
     for _ in range(100):
-        probability_N = _sigmoid(column_NF @ weight_F)
+        probability_N = sigmoid(column_NF @ weight_F)
         gradient_F = column_NF.T @ (probability_N - goal_N) / len(goal_N)
         curvature_FF = (column_NF * (probability_N * (1 - probability_N))[:, None]).T @ column_NF / len(goal_N)
         step_F = np.linalg.solve(curvature_FF + 1e-12 * np.eye(len(weight_F)), gradient_F)
@@ -229,7 +230,3 @@ def _fit_isotonic(positive_N: np.ndarray, logit_N: np.ndarray) -> ClassMap | Non
 def _starts(value_N: np.ndarray) -> np.ndarray:
     """Where each run of equal values begins."""
     return np.flatnonzero(np.diff(value_N, prepend=-np.inf))
-
-
-def _sigmoid(logit_N: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(0.5 * logit_N))

@@ -17,6 +17,7 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
 from polytag.errors import MissingExtraError, UsageError
+from polytag.logits import sigmoid
 from polytag.metrics.calibration import fit_calibration
 
 FEWEST_POSITIVES = 20
@@ -200,7 +201,7 @@ def cleanlab_label_issues(predictions: Predictions, *, num_folds: int = 5, seed:
     for column, name in enumerate(predictions.label_set):
         rows = np.flatnonzero(predictions.target_NC[:, column] != UNKNOWN)
         target_n = predictions.target_NC[rows, column].astype(np.int64)
-        probability_n = _sigmoid(fit.cross_fitted_logit_NC[rows, column])
+        probability_n = sigmoid(fit.cross_fitted_logit_NC[rows, column])
         if len(np.unique(target_n)) < 2:
             found[name] = np.zeros(0, np.int64)
             continue
@@ -213,7 +214,7 @@ def cleanlab_label_issues(predictions: Predictions, *, num_folds: int = 5, seed:
 
 def _class_label_issues(predictions: Predictions, column: int, *, logit_N: np.ndarray, note: str, top: int) -> ClassLabelIssues:
     target_N = predictions.target_NC[:, column]
-    probability_N = _sigmoid(logit_N)
+    probability_N = sigmoid(logit_N)
     joint = confident_joint(target_N, probability_N)
     num_present, num_absent = int((target_N == PRESENT).sum()), int((target_N == ABSENT).sum())
     reason = _why_not(joint, num_present=num_present, num_absent=num_absent, note=note)
@@ -288,7 +289,3 @@ def _class_to_json(part: ClassLabelIssues) -> dict[str, object]:
             for issue in (*part.issues, *part.unknown)
         ],
     }
-
-
-def _sigmoid(logit_N: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(0.5 * logit_N))

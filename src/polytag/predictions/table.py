@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from polytag import files
 from polytag.contracts import Dataset, LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
+from polytag.logits import sigmoid
 from polytag.predictions.joining import class_columns, truth_rows
 
 VERSION = 1
@@ -116,7 +117,7 @@ class PredictionsWriter:
             self._parquet.write_table(pa.Table.from_arrays(columns, schema=self._parquet.schema))
             return
         assert self._text is not None
-        probability_NC = 0.5 * (1 + np.tanh(0.5 * np.stack(logits).astype(np.float64)))
+        probability_NC = sigmoid(np.stack(logits))
         for name, image, error, probability_C in zip(ids, image_paths, errors, probability_NC, strict=True):
             labels = [label for label, here in zip(self._label_set, probability_C > self._threshold_C, strict=True) if here]
             if self._path.suffix == ".csv":
