@@ -10,13 +10,13 @@ normalised margin has the same order). How many labels are wrong is estimated by
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
-from polytag.errors import MissingExtraError, UsageError
+from polytag.errors import UsageError
 from polytag.logits import sigmoid
 from polytag.metrics.calibration import fit_calibration
 
@@ -180,36 +180,6 @@ def confident_joint(target_N: np.ndarray, probability_N: np.ndarray) -> Confiden
 def merged(issues: Sequence[LabelIssue]) -> tuple[LabelIssue, ...]:
     """Most suspicious first; equal ones by class and id."""
     return tuple(sorted(issues, key=lambda each: (each.belief, each.class_name, each.id)))
-
-
-def cleanlab_label_issues(predictions: Predictions, *, num_folds: int = 5, seed: int = 0) -> Mapping[str, np.ndarray]:
-    """What cleanlab's `find_label_issues` (confident_learning) says of the same mended probabilities: by class, rows of N.
-
-    A second opinion from the method's authors; it has no floor of 1/2 and no fewest number of positives. Unknown labels are left
-    out. Raises MissingExtraError where cleanlab is not installed.
-    """
-    try:
-        from cleanlab.filter import find_label_issues  # pyright: ignore[reportMissingImports]  optional
-    except ImportError as error:
-        raise MissingExtraError(
-            "the cross-check needs cleanlab, which is not installed",
-            got=str(error),
-            next_step="pip install cleanlab",
-        ) from error
-    fit = fit_calibration(predictions, method="platt", num_folds=num_folds, seed=seed)
-    found: dict[str, np.ndarray] = {}
-    for column, name in enumerate(predictions.label_set):
-        rows = np.flatnonzero(predictions.target_NC[:, column] != UNKNOWN)
-        target_n = predictions.target_NC[rows, column].astype(np.int64)
-        probability_n = sigmoid(fit.cross_fitted_logit_NC[rows, column])
-        if len(np.unique(target_n)) < 2:
-            found[name] = np.zeros(0, np.int64)
-            continue
-        issues = find_label_issues(
-            target_n, np.stack([1 - probability_n, probability_n], axis=1), filter_by="confident_learning", n_jobs=1
-        )
-        found[name] = rows[np.asarray(issues, bool)]
-    return found
 
 
 def _class_label_issues(predictions: Predictions, column: int, *, logit_N: np.ndarray, note: str, top: int) -> ClassLabelIssues:
