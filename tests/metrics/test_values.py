@@ -10,7 +10,7 @@ import pytest
 
 import polytag
 from polytag.errors import MissingExtraError
-from polytag.metrics.values import Metrics, counted
+from polytag.metrics.values import Metrics
 
 NAMES = ["cat", "<img src=x onerror=alert(1)>", "unicorn", "日本"]
 
@@ -80,14 +80,6 @@ def test_thresholds_are_shown_where_they_differ():
 def test_a_name_cannot_break_the_table():
     metrics = polytag.evaluate([[1], [0]], [[2.0], [1.0]], scores="logit", class_names=["a\x1b[31m\nb"], num_replicates=0)
     assert str(metrics).splitlines()[-1].startswith("a\ufffd[31m\ufffdb  ")
-
-
-def test_a_count():
-    assert (counted(1, "classes"), counted(0, "images"), counted(1234, "decisions")) == (
-        "1 class",
-        "0 images",
-        "1,234 decisions",
-    )
 
 
 class Collected(HTMLParser):

@@ -8,6 +8,7 @@ import typer
 
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
+from polytag.text import json_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +125,7 @@ def fit_to_json(fit: "CalibrationFit", label_set: "LabelSet", *, seed: int) -> d
             "num_positives": int(fit.num_positives_C[column]),
             "num_known": int(fit.num_known_C[column]),
             **{
-                f"{key}_{when}": _number(values_C[column])
+                f"{key}_{when}": json_number(values_C[column])
                 for when, quality in (("before", fit.before), ("after", fit.after))
                 for key, values_C in (
                     ("log_loss", quality.log_loss_C),
@@ -203,7 +204,3 @@ def _encoded(values: dict[str, Any]) -> str:
 
 def _change(before: "np.floating | float", after: "np.floating | float") -> tuple[str, str]:
     return ("–", "") if math.isnan(before) else (f"{before:.4f}", f"→ {after:.4f}")
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -3,7 +3,6 @@
 import csv as tables
 import io
 import json as encoder
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from polytag.cli import labels_export
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth
 from polytag.runs.model import PREDICTIONS
+from polytag.text import whole_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -172,4 +172,4 @@ def _counts(part: "ClassLabelIssues") -> tuple[str, ...]:
 
 
 def _estimate(value: float) -> str:
-    return "–" if math.isnan(value) else f"[bold]{value:,.0f}[/bold]" if value >= 0.5 else "0"
+    return f"[bold]{whole_text(value)}[/bold]" if value >= 0.5 else whole_text(value)

@@ -4,7 +4,6 @@ Shapes: R runs, C classes. NumPy and the standard library only.
 """
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import numpy as np
 from polytag.contracts import LabelSet
 from polytag.metrics.changes import Changes
 from polytag.metrics.values import Mean
+from polytag.text import UNDEFINED, aligned, counted, json_number, number_text
 
 BETTER, WORSE = "▲", "▼"
 """Beside an interval that lies wholly above 0, wholly below 0."""
@@ -136,18 +136,16 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     """What was paired and left out, and what the marks and p-values are; a sentence or two each."""
     c = comparison
     num_scored = c.pairs[0].count
-    classes = (
-        f"all {_counted(num_scored, 'classes')}" if num_scored == len(c.label_set) else f"the {_counted(num_scored, 'classes')}"
-    )
+    classes = f"all {counted(num_scored, 'classes')}" if num_scored == len(c.label_set) else f"the {counted(num_scored, 'classes')}"
     tail = "." if num_scored == len(c.label_set) else f" of {len(c.label_set)} that have a positive."
-    notes = [f"Paired by id on the same {_counted(c.num_images, 'images')} and on {classes}{tail}"]
+    notes = [f"Paired by id on the same {counted(c.num_images, 'images')} and on {classes}{tail}"]
     left = [
-        f"{_counted(images, 'images')} and {_counted(len(names), 'classes')} of {run}" + (f" ({_some(names)})" if names else "")
+        f"{counted(images, 'images')} and {counted(len(names), 'classes')} of {run}" + (f" ({_some(names)})" if names else "")
         for run, images, names in zip(c.names, c.num_images_left_out, c.classes_left_out, strict=True)
         if images or names
     ]
     if c.num_labels_left_out:
-        left.append(f"{_counted(c.num_labels_left_out, 'labels')} on which the runs disagree")
+        left.append(f"{counted(c.num_labels_left_out, 'labels')} on which the runs disagree")
     if left:
         notes.append(f"Left out: {'; '.join(left)}.")
     notes.append(
@@ -180,9 +178,9 @@ def _difference_lines(comparison: Comparison, difference: Difference) -> list[Li
     headings = ["class", first, second, "difference", "95% interval", "", "p (Holm)"]
     rows = [
         [
-            f"mAP ({_counted(mean.count, 'classes')})",
-            _number(comparison.mean_aps[mean.first].value),
-            _number(comparison.mean_aps[mean.second].value),
+            f"mAP ({counted(mean.count, 'classes')})",
+            number_text(comparison.mean_aps[mean.first].value, digits=4),
+            number_text(comparison.mean_aps[mean.second].value, digits=4),
             *_judgement(mean.value, mean.low, mean.high, mean.p),
         ]
     ]
@@ -190,8 +188,8 @@ def _difference_lines(comparison: Comparison, difference: Difference) -> list[Li
     rows += [
         [
             comparison.label_set.names[column],
-            _number(ap_RC[mean.first, column]),
-            _number(ap_RC[mean.second, column]),
+            number_text(ap_RC[mean.first, column], digits=4),
+            number_text(ap_RC[mean.second, column], digits=4),
             *_judgement(
                 *(values[column] for values in (difference.ap_C, difference.low_C, difference.high_C, difference.p_holm_C))
             ),
@@ -206,7 +204,7 @@ def _difference_lines(comparison: Comparison, difference: Difference) -> list[Li
         ]
         for row, column in zip(rows[1:], order, strict=True):
             row += [str(difference.changes[column].num_gained), str(difference.changes[column].num_lost)]
-    return _aligned_lines(headings, rows, gap_after=1)
+    return _table_lines(headings, rows, gap_after=1)
 
 
 def _pair_lines(comparison: Comparison) -> list[Line]:
@@ -219,7 +217,7 @@ def _pair_lines(comparison: Comparison) -> list[Line]:
         ]
         for pair in comparison.pairs
     ]
-    return _aligned_lines(headings, rows)
+    return _table_lines(headings, rows)
 
 
 def _judgement(value: float, low: float, high: float, p: float) -> list[str]:
@@ -236,34 +234,21 @@ def mark(low: float, high: float) -> str:
 def signed(value: float, *, digits: int = 3) -> str:
     """ "+0.012", "−0.012", "0.000"; an en dash where undefined."""
     if math.isnan(value):
-        return "–"
+        return UNDEFINED
     text = f"{abs(value):.{digits}f}"
     return text if not float(text) else ("+" if value > 0 else "−") + text
 
 
 def p_text(p: float) -> str:
     """Three decimals, "<0.001" below, an en dash where undefined."""
-    return "–" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+    return "<0.001" if p < 0.001 else number_text(p)
 
 
-def _aligned_lines(headings: Sequence[str], rows: Sequence[Sequence[str]], *, gap_after: int = 0) -> list[Line]:
-    """Columns two spaces apart, the first to the left and the others to the right; `gap_after` rows, an empty line."""
-    widths = [max(map(_width, cells)) for cells in zip(headings, *rows, strict=True)]
-    lines: list[Line] = []
-    for number, cells in enumerate([headings, *rows]):
-        padded = [
-            cell + " " * (width - _width(cell)) if place == 0 else " " * (width - _width(cell)) + cell
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        lines.append(Line(text="  ".join(padded).rstrip(), kind="row" if number else "heading"))
-        if number == gap_after > 0:
-            lines.append(Line(text="", kind=""))
-    return lines
-
-
-def _width(text: str) -> int:
-    """Cells of a terminal: wide characters take two, marks above others none."""
-    return sum(0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
+def _table_lines(headings: Sequence[str], rows: Sequence[Sequence[str]], *, gap_after: int = 0) -> list[Line]:
+    """The aligned table, with an empty line after `gap_after` rows."""
+    heading, *others = aligned([headings, *rows])
+    lines = [Line(text=heading, kind="heading"), *(Line(text=text, kind="row") for text in others)]
+    return [*lines[: gap_after + 1], Line(text="", kind=""), *lines[gap_after + 1 :]] if gap_after else lines
 
 
 def shortened(name: str) -> str:
@@ -274,17 +259,8 @@ def shortened(name: str) -> str:
     return f"{name[: _NAME_WIDTH - 1 - half]}…{name[-half:]}"
 
 
-def _counted(number: int, unit: str) -> str:
-    singular = {"classes": "class", "images": "image", "labels": "label"}
-    return f"{number:,} {singular[unit] if number == 1 else unit}"
-
-
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4f}"
 
 
 def comparison_to_json(comparison: Comparison) -> dict[str, object]:
@@ -302,9 +278,9 @@ def comparison_to_json(comparison: Comparison) -> dict[str, object]:
                 "name": name,
                 "source": c.sources[run],
                 "checkpoint_id": c.checkpoint_ids[run],
-                "mAP": _value(c.mean_aps[run].value),
-                "low": _value(c.mean_aps[run].low),
-                "high": _value(c.mean_aps[run].high),
+                "mAP": json_number(c.mean_aps[run].value),
+                "low": json_number(c.mean_aps[run].low),
+                "high": json_number(c.mean_aps[run].high),
                 "num_classes": c.mean_aps[run].count,
                 "num_images_left_out": c.num_images_left_out[run],
                 "classes_left_out": list(c.classes_left_out[run]),
@@ -321,7 +297,7 @@ def comparison_to_json(comparison: Comparison) -> dict[str, object]:
             for difference in c.differences
         ],
         "pairs": [
-            {"run": c.names[each.second], "minus": c.names[each.first], **_mean_to_json(each), "p_holm": _value(each.p_holm)}
+            {"run": c.names[each.second], "minus": c.names[each.first], **_mean_to_json(each), "p_holm": json_number(each.p_holm)}
             for each in c.pairs
         ],
     }
@@ -329,36 +305,36 @@ def comparison_to_json(comparison: Comparison) -> dict[str, object]:
 
 def _mean_to_json(mean: MeanDifference) -> dict[str, object]:
     return {
-        "difference": _value(mean.value),
-        "low": _value(mean.low),
-        "high": _value(mean.high),
-        "p": _value(mean.p),
+        "difference": json_number(mean.value),
+        "low": json_number(mean.low),
+        "high": json_number(mean.high),
+        "p": json_number(mean.p),
         "num_classes": mean.count,
     }
 
 
 def _class_to_json(comparison: Comparison, difference: Difference, column: int) -> dict[str, object]:
     values: dict[str, object] = {
-        "ap": _value(comparison.ap_RC[difference.mean.second, column]),
-        "ap_minus": _value(comparison.ap_RC[difference.mean.first, column]),
-        "difference": _value(difference.ap_C[column]),
-        "low": _value(difference.low_C[column]),
-        "high": _value(difference.high_C[column]),
-        "p": _value(difference.p_C[column]),
-        "p_holm": _value(difference.p_holm_C[column]),
+        "ap": json_number(comparison.ap_RC[difference.mean.second, column]),
+        "ap_minus": json_number(comparison.ap_RC[difference.mean.first, column]),
+        "difference": json_number(difference.ap_C[column]),
+        "low": json_number(difference.low_C[column]),
+        "high": json_number(difference.high_C[column]),
+        "p": json_number(difference.p_C[column]),
+        "p_holm": json_number(difference.p_holm_C[column]),
         "support": int(comparison.support_C[column]),
         "num_negative": int(comparison.num_negative_C[column]),
         "num_unknown": int(comparison.num_unknown_C[column]),
-        "threshold": _value(comparison.threshold_RC[difference.mean.second, column]),
-        "threshold_minus": _value(comparison.threshold_RC[difference.mean.first, column]),
+        "threshold": json_number(comparison.threshold_RC[difference.mean.second, column]),
+        "threshold_minus": json_number(comparison.threshold_RC[difference.mean.first, column]),
     }
     if difference.changes:
         changes = difference.changes[column]
         values["changed"] = {
             "num_gained": changes.num_gained,
             "num_lost": changes.num_lost,
-            "p": _value(changes.p),
-            "p_holm": _value(changes.p_holm),
+            "p": json_number(changes.p),
+            "p_holm": json_number(changes.p_holm),
             "images": [
                 {
                     "id": image.id,
@@ -372,7 +348,3 @@ def _class_to_json(comparison: Comparison, difference: Difference, column: int) 
             ],
         }
     return values
-
-
-def _value(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

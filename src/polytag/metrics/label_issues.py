@@ -19,6 +19,7 @@ from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.logits import sigmoid
 from polytag.metrics.calibration import fit_calibration
+from polytag.text import json_number
 
 FEWEST_POSITIVES = 20
 """With fewer known positives (or negatives) of a class, how many of its labels are wrong is not estimated."""
@@ -244,8 +245,8 @@ def _class_to_json(part: ClassLabelIssues) -> dict[str, object]:
         "num_present": part.num_present,
         "num_absent": part.num_absent,
         "num_unknown": part.num_unknown,
-        "wrong_present": None if math.isnan(part.wrong_present) else part.wrong_present,
-        "wrong_absent": None if math.isnan(part.wrong_absent) else part.wrong_absent,
+        "wrong_present": json_number(part.wrong_present),
+        "wrong_absent": json_number(part.wrong_absent),
         "num_fill_in": part.num_fill_in,
         "reason": part.reason,
         "issues": [

@@ -23,6 +23,7 @@ from scipy.special import betainc, betaincinv
 
 from polytag.contracts import Predictions
 from polytag.errors import PredictionsError, UsageError
+from polytag.text import counted
 
 NUM_CANDIDATES = 20
 NEVER, ALWAYS, DEFAULT = 1.0, 0.0, 0.5
@@ -306,7 +307,7 @@ def _guaranteed_precision(positive_P: np.ndarray, known_N: np.ndarray, *, level:
     rank_K = precision_ranks(len(known_N), level=level, risk=risk)
     needed = _fewest(level, risk / max(len(rank_K), 1)) if len(rank_K) else _fewest(level, risk / NUM_CANDIDATES)
     if len(positive_P) < needed or not len(rank_K):
-        reason = f"{_counted(len(positive_P), 'positive')}; at least {needed} are needed, all above every negative"
+        reason = f"{counted(len(positive_P), 'positives')}; at least {needed} are needed, all above every negative"
         return _Choice(threshold=NEVER, attainable=False, reason=reason, num_needed=needed)
     threshold_K = np.append(known_N, ALWAYS)[rank_K]
     predicted_K = np.searchsorted(-known_N, -threshold_K, side="left")
@@ -329,7 +330,7 @@ def _guaranteed_recall(positive_P: np.ndarray, known_N: np.ndarray, *, level: fl
     j_P = np.arange(1, num_positives + 1)
     proved_P = betainc(num_positives - j_P + 1, j_P, level) <= risk
     if not proved_P.any():
-        reason = f"{_counted(num_positives, 'positive')}; at least {needed} are needed"
+        reason = f"{counted(num_positives, 'positives')}; at least {needed} are needed"
         return _Choice(threshold=ALWAYS, attainable=False, reason=reason, num_needed=needed)
     j = int(j_P[proved_P][-1])
     score = positive_P[num_positives - j]
@@ -345,7 +346,7 @@ def _guaranteed_top(every_N: np.ndarray, *, level: float, risk: float) -> _Choic
     num_images, needed = len(every_N), _fewest(1 - level, risk)
     k = _proved_top(num_images, level, risk)
     if k < 0:
-        reason = f"{_counted(num_images, 'image')}; at least {needed} are needed"
+        reason = f"{counted(num_images, 'images')}; at least {needed} are needed"
         return _Choice(threshold=NEVER, attainable=False, reason=reason, num_needed=needed)
     bound = float(betaincinv(k + 1, num_images - k, 1 - risk))
     return _Choice(threshold=float(every_N[k]), bound=bound, num_needed=needed)
@@ -360,7 +361,3 @@ def _proved_top(num_images: int, level: float, risk: float) -> int:
 def _fewest(level: float, risk: float) -> int:
     """How many trials, all successes, prove at this risk that the chance of a success is at least the level: level^n <= risk."""
     return max(1, math.ceil(math.log(risk) / math.log(level) - 1e-12))
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -7,6 +7,7 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
 from polytag.errors import PredictionsError
+from polytag.text import counted
 
 _MAX_EXAMPLES = 3
 _TARGET = {PRESENT: "present", ABSENT: "absent", UNKNOWN: "unknown"}
@@ -132,8 +133,7 @@ def _disagreement(tables: Sequence[Predictions], *, names: Sequence[str], disagr
         examples.append(f"{image}: {said[0]} in {names[0]}, {said[other]} in {names[other]}")
     num_labels, num_images = int(disagree_NC.sum()), int(disagree_NC.any(axis=1).sum())
     return PredictionsError(
-        f"the runs disagree on {num_labels:,} {'label' if num_labels == 1 else 'labels'} "
-        f"of {num_images:,} {'image' if num_images == 1 else 'images'}",
+        f"the runs disagree on {counted(num_labels, 'labels')} of {counted(num_images, 'images')}",
         where=_listed(names),
         got="; ".join(examples) + ("; ..." if num_labels > len(examples) else ""),
         expected="one truth for all runs",

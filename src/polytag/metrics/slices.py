@@ -17,6 +17,7 @@ from polytag.metrics.ap import mean_over_defined
 from polytag.metrics.bootstrap import bootstrap_ap
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.values import Mean, Metrics
+from polytag.text import json_number
 
 NUM_BINS = 4
 MAX_NUMBERS = 8
@@ -114,7 +115,7 @@ def slices_to_json(slices: Slices) -> dict[str, object]:
     for part in slices.slices:
         shared = part.shared_map
         interval = {} if math.isnan(shared.low) else {"low": shared.low, "high": shared.high}
-        value = None if math.isnan(shared.value) else shared.value
+        value = json_number(shared.value)
         values[part.value] = {
             **part.metrics.to_json(),
             "mAP_shared_classes": {"value": value, "num_classes": shared.count, **interval},

@@ -12,7 +12,8 @@ import numpy as np
 from polytag.errors import PredictionsError, UsageError
 from polytag.metrics.ap import average_precision, mean_over_defined, ordered_integers
 from polytag.metrics.arrays import require_numbers, table_of, targets_of
-from polytag.metrics.values import Mean, counted
+from polytag.metrics.values import Mean
+from polytag.text import counted
 
 FEWEST_BITS, MOST_BITS = 10, 20
 

@@ -5,7 +5,6 @@ the standard library only; pandas where `to_frame` is called.
 """
 
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -15,6 +14,7 @@ import numpy as np
 
 from polytag.contracts import LabelSet
 from polytag.errors import MissingExtraError
+from polytag.text import aligned, counted, interval_text, json_number, number_text, printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class Metrics:
         return f"Metrics({_in_a_line(self)})"
 
     def __str__(self) -> str:
-        return "\n\n".join([_in_a_line(self), _aligned(_average_rows(self)), _aligned(_class_rows(self))])
+        return "\n\n".join([_in_a_line(self), _table(_average_rows(self)), _table(_class_rows(self))])
 
     def _repr_html_(self) -> str:
         """What a notebook shows: two tables, everything escaped, nothing fetched."""
@@ -166,22 +166,22 @@ def _columns(metrics: Metrics) -> dict[str, np.ndarray]:
 def _json(metrics: Metrics) -> dict[str, object]:
     per_class = {
         name: {
-            "ap": _number(metrics.ap_C[column]),
-            "low": _number(metrics.ap_low_C[column]),
-            "high": _number(metrics.ap_high_C[column]),
-            "ap_voc07": _number(metrics.ap_voc07_C[column]),
-            "ap_voc10": _number(metrics.ap_voc10_C[column]),
-            "roc_auc": _number(metrics.roc_auc_C[column]),
-            "brier": _number(metrics.brier_C[column]),
-            "calibration_error": _number(metrics.calibration_error_C[column]),
-            "precision": _number(metrics.precision_C[column]),
+            "ap": json_number(metrics.ap_C[column]),
+            "low": json_number(metrics.ap_low_C[column]),
+            "high": json_number(metrics.ap_high_C[column]),
+            "ap_voc07": json_number(metrics.ap_voc07_C[column]),
+            "ap_voc10": json_number(metrics.ap_voc10_C[column]),
+            "roc_auc": json_number(metrics.roc_auc_C[column]),
+            "brier": json_number(metrics.brier_C[column]),
+            "calibration_error": json_number(metrics.calibration_error_C[column]),
+            "precision": json_number(metrics.precision_C[column]),
             "precision_interval": _numbers(metrics.precision_interval_C2[column]),
-            "recall": _number(metrics.recall_C[column]),
+            "recall": json_number(metrics.recall_C[column]),
             "recall_interval": _numbers(metrics.recall_interval_C2[column]),
-            "f1": _number(metrics.f1_C[column]),
-            "accuracy": _number(metrics.accuracy_C[column]),
+            "f1": json_number(metrics.f1_C[column]),
+            "accuracy": json_number(metrics.accuracy_C[column]),
             "accuracy_interval": _numbers(metrics.accuracy_interval_C2[column]),
-            "threshold": _number(metrics.threshold_C[column]),
+            "threshold": json_number(metrics.threshold_C[column]),
             "support": int(metrics.support_C[column]),
             "num_negative": int(metrics.num_negative_C[column]),
             "num_unknown": int(metrics.num_unknown_C[column]),
@@ -208,20 +208,15 @@ def _json(metrics: Metrics) -> dict[str, object]:
 
 def _mean_to_json(mean: Mean) -> dict[str, object]:
     interval = {} if math.isnan(mean.low) else {"low": mean.low, "high": mean.high}
-    return {"value": _number(mean.value), f"num_{mean.unit}": mean.count, **interval}
+    return {"value": json_number(mean.value), f"num_{mean.unit}": mean.count, **interval}
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:
-    return [_number(value) for value in values]
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return [json_number(value) for value in values]
 
 
 # ---- for people: text, and HTML
 
-_SINGULAR = {"classes": "class", "images": "image", "decisions": "decision"}
 _MAIN = ("mAP", "mAP_voc10", "mAP_voc07", "micro_AP", "samples_AP", "ROC_AUC", "CF1", "OF1", "macro_F1")  # open in HTML
 _TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.5em 0 1em"
 _CELL = "padding:.15em .7em;text-align:{align};white-space:nowrap"
@@ -235,16 +230,11 @@ def _in_a_line(metrics: Metrics) -> str:
     return f"mAP {value}{interval} over {counted(mean.count, mean.unit)}, {counted(metrics.num_images, 'images')}"
 
 
-def counted(count: int, unit: str) -> str:
-    """ "1 class", "1,234 images"."""
-    return f"{count:,} {_SINGULAR[unit] if count == 1 else unit}"
-
-
 def _average_rows(metrics: Metrics) -> list[list[str]]:
     return [
         ["average", "value", "95% interval", "over"],
         *(
-            [name, _shown(mean.value), _interval(mean.low, mean.high), counted(mean.count, mean.unit)]
+            [name, number_text(mean.value), interval_text(mean.low, mean.high), counted(mean.count, mean.unit)]
             for name, mean in metrics.means.items()
         ),
     ]
@@ -260,31 +250,18 @@ def _class_rows(metrics: Metrics) -> list[list[str]]:
         rows.append(
             [
                 metrics.label_set.names[column],
-                _shown(float(metrics.ap_C[column])),
-                _interval(float(metrics.ap_low_C[column]), float(metrics.ap_high_C[column])),
+                number_text(float(metrics.ap_C[column])),
+                interval_text(float(metrics.ap_low_C[column]), float(metrics.ap_high_C[column])),
                 *(f"{number:,}" for number in numbers),
-                *(_shown(float(rate)) for rate in rates),
+                *(number_text(float(rate)) for rate in rates),
                 *([f"{metrics.threshold_C[column]:.4g}"] * several),
             ]
         )
     return rows
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text: the first to the left, the others to the right; wide characters take two places."""
-    rows = [["".join(letter if letter.isprintable() else "\ufffd" for letter in cell) for cell in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    lines: list[str] = []
-    for row in rows:
-        blanks = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
-        cells = [row[0] + blanks[0], *(blank + cell for cell, blank in zip(row[1:], blanks[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def _width(text: str) -> int:
-    places = (0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
-    return sum(places)
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(aligned([[printable(cell) for cell in row] for row in rows]))
 
 
 def _html(metrics: Metrics) -> str:
@@ -313,11 +290,3 @@ def _html_table(rows: Sequence[Sequence[str]], *, shares: Sequence[float] = ()) 
     bars = shares or [math.nan] * (len(rows) - 1)
     body = "".join(cells(row, "td", share) for row, share in zip(rows[1:], bars, strict=True))
     return f'<table style="{_TABLE}"><thead>{cells(rows[0], "th")}</thead><tbody>{body}</tbody></table>'
-
-
-def _shown(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
-
-
-def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f"{low:.3f} – {high:.3f}"

@@ -70,10 +70,11 @@ def read_labelled(
         raise _cannot_read(path, FileNotFoundError(errno.ENOENT, "no such file"))
     if (path / "predictions-val.parquet").is_file():
         raise PredictionsError(
-            "a run folder, and not a file of scores",
+            "the predictions file cannot be read",
             where=str(path),
-            expected="the file itself",
-            next_step=f"give {path / 'predictions-val.parquet'}",
+            got="a run folder",
+            expected="a file of scores",
+            next_step=f"give the file itself, such as {path / 'predictions-val.parquet'}",
         )
     if path.is_dir() or is_voc_result(path):
         return _read_voc(path, scale=scale, truth=truth, options=options)
@@ -152,14 +153,6 @@ def _notes(dataset: Dataset, row_N: np.ndarray) -> tuple[str, ...]:
 
 
 def _read_voc(path: Path, *, scale: str, truth: Path | str | None, options: ReadOptions) -> LabelledPredictions:
-    if path.is_dir() and (path / "predictions-val.parquet").is_file():
-        raise PredictionsError(
-            "the predictions file cannot be read",
-            where=str(path),
-            got="a run folder",
-            expected="a file of scores",
-            next_step=f"give the file itself, such as {path / 'predictions-val.parquet'}",
-        )
     try:
         results = read_voc_results(path)
     except OSError as error:

@@ -12,6 +12,7 @@ from polytag.metrics.label_issues import ClassLabelIssues, LabelIssue, LabelIssu
 from polytag.report.ranking import MAX_CLASSES_IN_DETAIL
 from polytag.report.rendering import environment_of
 from polytag.report.thumbnails import pack_sheets
+from polytag.text import whole_text
 
 _THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_IMAGES = 96, 64, 2500
 
@@ -59,7 +60,7 @@ def write_label_issues(path: Path | str, found: LabelIssues, *, title: str) -> P
         [each.image_path for each in shown], size_px=_THUMBNAIL_PX if num_shown <= _MANY_IMAGES else _MANY_THUMBNAIL_PX
     )
     html = (
-        environment_of(sheets, estimate=_estimate)
+        environment_of(sheets, estimate=whole_text)
         .get_template("label_issues.html.j2")
         .render(
             title=title,
@@ -94,7 +95,3 @@ def _total(values: list[float]) -> float:
     """Sum of what could be estimated; NaN where nothing could."""
     defined = [value for value in values if not math.isnan(value)]
     return sum(defined) if defined else math.nan
-
-
-def _estimate(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:,.0f}"

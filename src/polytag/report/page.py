@@ -65,7 +65,6 @@ class ClassView:
     low: float
     high: float
     support: int
-    num_negative: int
     num_unknown: int
     precision: float
     recall: float
@@ -153,7 +152,6 @@ def _class_view(metrics: Metrics, predictions: Predictions, column: int, *, deta
         low=float(metrics.ap_low_C[column]),
         high=float(metrics.ap_high_C[column]),
         support=int(metrics.support_C[column]),
-        num_negative=int(metrics.num_negative_C[column]),
         num_unknown=int(metrics.num_unknown_C[column]),
         precision=float(metrics.precision_C[column]),
         recall=float(metrics.recall_C[column]),
