@@ -112,12 +112,12 @@ def test_tables_of_the_wrong_shape_are_refused():
     with pytest.raises(PredictionsError) as wrong_scores:
         Predictions(ids=("a",), logit_NC=np.zeros((1, 3)), target_NC=np.zeros((1, 2)), label_set=TWO, source="x.csv")
     assert str(wrong_scores.value) == (
-        "scores of the wrong shape\n  where: x.csv\n  got: (1, 3)\n  expected: (1, 2) (images, classes)"
+        "the scores have the wrong shape\n  where: x.csv\n  got: (1, 3)\n  expected: (1, 2) (images, classes)"
     )
     with pytest.raises(DataError) as wrong_labels:
         dataset(target_NC=np.zeros((2, 3)))
     assert str(wrong_labels.value) == (
-        "labels of the wrong shape\n  where: test\n  got: (2, 3)\n  expected: (2, 2) (images, classes)"
+        "the labels have the wrong shape\n  where: test\n  got: (2, 3)\n  expected: (2, 2) (images, classes)"
     )
 
 

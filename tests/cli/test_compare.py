@@ -65,8 +65,8 @@ def test_one_truth_for_all(run: Path, colours: Path, first: Predictions, tmp_pat
         "the runs disagree on 1 label of 1 image\n  where: colours and other\n"
         f"  got: {first.ids[3]!r}, class {first.label_set.names[1]!r}: {words[int(first.target_NC[3, 1])]} in colours, "
         f"{words[int(target_NC[3, 1])]} in other\n"
-        "  expected: one truth for all runs\n"
-        "  next: give --truth DATA to judge all runs by the labels of one data set, or --intersect to leave those labels out"
+        "  expected: the same labels for all runs\n"
+        "  next: give --truth DATA to evaluate all runs on the labels of one data set, or --intersect to leave those labels out"
     )
     output = polytag("compare", run, tmp_path / "other.parquet", "--intersect").stdout
     assert "Left out: 1 label on which the runs disagree." in output
@@ -81,7 +81,7 @@ def test_scores_of_another_program(run: Path, first: Predictions, tmp_path: Path
         labels = "|".join(label for label, target in zip(first.label_set, target_C, strict=True) if target == 1)
         rows.append(",".join([name, *(repr(float(value)) for value in probability_C), labels]))
     (tmp_path / "theirs.csv").write_text("\n".join(rows) + "\n")
-    with pytest.raises(UsageError, match="the file does not say what its scores are"):
+    with pytest.raises(UsageError, match="the file does not declare the scale of its scores"):
         polytag("compare", run, tmp_path / "theirs.csv")
     lines = polytag("compare", run, tmp_path / "theirs.csv", "--scores", "probability").stdout.splitlines()
     assert lines[0].split()[:3] == ["class", "colours", "theirs"]
@@ -122,7 +122,7 @@ def test_the_number_of_permutations(run: Path, other: Path, polytag):
     assert "permutation test, 9,999 permutations" in polytag("compare", run, other).stdout
     output = polytag("compare", run, other, "--permutations", "19").stdout
     assert "permutation test, 19 permutations" in output
-    assert "No p of a class can fall below 0.15 after 19 permutations: ask for more." in output
+    assert "No p of a class can fall below 0.15 with 19 permutations: use more." in output
 
 
 def test_names_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

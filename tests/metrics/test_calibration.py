@@ -245,9 +245,7 @@ def test_what_cannot_be_calibrated():
     assert str(error.value) == "too few folds\n  got: 1\n  expected: 2 or more"
     with pytest.raises(PredictionsError) as error:
         fit_calibration(good.take([0, 1, 2]))
-    assert str(error.value) == ("too few images to calibrate on\n  got: 3\n  expected: at least 5, one a fold")
+    assert str(error.value) == ("too few images to calibrate on\n  got: 3\n  expected: at least 5, one per fold")
     with pytest.raises(PredictionsError) as error:
         fit_calibration(table(np.zeros((9, 1)), np.zeros((9, 1), int), scale="rank", source="r.csv"))
-    assert str(error.value) == (
-        "these scores are ranks: they cannot be calibrated\n  where: r.csv\n  expected: logits or probabilities"
-    )
+    assert str(error.value) == ("ranks cannot be calibrated\n  where: r.csv\n  expected: logits or probabilities")

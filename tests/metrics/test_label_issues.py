@@ -109,7 +109,7 @@ def test_a_class_that_the_model_does_not_know_is_not_counted():
     assert backwards.reason == "the scores do not rank it"
     rng = np.random.default_rng(1)
     weak = find_label_issues(table(target_NC, 0.3 * target_NC + rng.normal(size=target_NC.shape) - 1, names=("cat",))).classes[0]
-    assert weak.reason == f"the model is sure of 0 of {FEWEST_CONFIRMED} positives needed"
+    assert weak.reason == f"the model confirms 0 of {FEWEST_CONFIRMED} positives needed"
     assert math.isnan(weak.wrong_absent)
 
 
@@ -204,7 +204,7 @@ def test_what_cannot_be_asked():
     assert str(caught.value) == "nothing to list\n  where: top\n  got: 0\n  expected: 1 or more"
     with pytest.raises(UsageError, match="unknown class name"):
         find_label_issues(predictions, classes=("cow",))
-    with pytest.raises(PredictionsError, match="these scores are ranks"):
+    with pytest.raises(PredictionsError, match="ranks cannot be calibrated"):
         find_label_issues(replace(predictions, scale="rank"))
     with pytest.raises(PredictionsError, match="too few images"):
         find_label_issues(predictions.take([0, 1, 2]))

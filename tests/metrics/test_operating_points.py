@@ -76,7 +76,7 @@ def test_a_plain_goal_that_no_threshold_reaches():
     assert np.isnan(point.precision)
     assert point.recall == 0
     few = only(HAND, "top=0.1")
-    assert (few.threshold, few.reason) == (NEVER, "6 images; at least 10 have one at the top")
+    assert (few.threshold, few.reason) == (NEVER, "6 images; at least 10 are needed")
     tied = only(column([0.9, 0.9, 0.1], [1, 0, 0]), "top=0.4")
     assert (tied.threshold, tied.reason) == (NEVER, "more images than that are tied at the top")
 
@@ -385,6 +385,4 @@ def test_ranks_have_no_threshold():
     )
     with pytest.raises(PredictionsError) as error:
         choose_thresholds(ranks, goal=F1)
-    assert str(error.value) == (
-        "these scores are ranks: no threshold means anything\n  where: r.csv\n  expected: logits or probabilities"
-    )
+    assert str(error.value) == ("ranks have no thresholds\n  where: r.csv\n  expected: logits or probabilities")

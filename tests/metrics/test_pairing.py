@@ -78,8 +78,8 @@ def test_other_labels_are_refused_with_examples():
         "the runs disagree on 2 labels of 2 images\n"
         "  where: one and two\n"
         "  got: 'b', class 'dog': present in one, absent in two; 'c', class 'cat': unknown in one, absent in two\n"
-        "  expected: one truth for all runs\n"
-        "  next: give --truth DATA to judge all runs by the labels of one data set, or --intersect to leave those labels out"
+        "  expected: the same labels for all runs\n"
+        "  next: give --truth DATA to evaluate all runs on the labels of one data set, or --intersect to leave those labels out"
     )
     three = table("abc", target_NC=[[0, 1], [1, 0], [-1, 1]])
     assert message(one, one, three, names=("one", "two", "three")).splitlines()[:3] == [
@@ -122,6 +122,7 @@ def test_nothing_in_common_is_told(intersect: bool):
 def test_no_truth_is_told():
     unknown = table("ab", target_NC=[[-1, -1], [-1, -1]])
     assert message(unknown, unknown) == (
-        "these predictions carry no truth to be compared on\n  where: one and two\n  expected: at least one known label\n"
+        "no label of these predictions is known: there is nothing to compare on\n"
+        "  where: one and two\n  expected: at least one known label\n"
         "  next: give --truth DATA, the labelled data set that the images are from"
     )

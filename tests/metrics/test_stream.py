@@ -63,7 +63,7 @@ def test_a_worked_example():
     # at best all three positives before the negative; at worst the negative before both: (2/3 + 3/4) / 2 a positive
     assert found.error_bound_C[0] == pytest.approx(max(2 * (1 - 3 / 4), 2 * (3 / 4 - (2 / 3 + 3 / 4) / 2)) / 3, abs=1e-15)
     assert (found.support_C[0], found.num_negative_C[0], found.num_unknown_C[0]) == (3, 1, 1)
-    assert repr(binned) == "StreamingAP(1 class, 5 images, 2^10 bins a class)"
+    assert repr(binned) == "StreamingAP(1 class, 5 images, 2^10 bins per class)"
 
 
 # ---- by the exact function, and by laws
@@ -216,7 +216,7 @@ def test_nan_is_refused_and_nothing_is_added():
         "  where: score_NC[1, 0]\n"
         "  got: nan, and 1 more\n"
         "  expected: a finite number for every image and class\n"
-        "  next: an image that was not scored is left out, in both; a model that gives NaN has diverged"
+        "  next: leave an image without scores out of both tables; a model that outputs NaN has diverged"
     )
     with pytest.raises(PredictionsError, match="not a finite number"):
         stream.update([[1, 0]], [[1e300, 0.0]])  # no float32
@@ -232,7 +232,7 @@ def test_exchanged_arguments_are_told():
         "  where: target_NC[0, 0]\n"
         "  got: 0.5, and 1 more\n"
         "  expected: 1 or True (present), 0 or False (absent), -1 or NaN (unknown)\n"
-        "  next: the truth comes first, the scores second: are they exchanged?"
+        "  next: the labels are the first argument and the scores the second: are they swapped?"
     )
 
 
@@ -240,7 +240,7 @@ def test_wrong_shapes_are_told():
     with pytest.raises(UsageError) as caught:
         StreamingAP(3).update([[1, 0]], [[1.0, 2.0]])
     assert str(caught.value) == (
-        "a batch of the wrong shape\n  where: score_NC\n  got: (1, 2)\n  expected: (1, 3) (images, classes)"
+        "a batch has the wrong shape\n  where: score_NC\n  got: (1, 2)\n  expected: (1, 3) (images, classes)"
     )
     with pytest.raises(UsageError, match=r"where: target_NC\n  got: \(2, 2\)\n  expected: \(1, 2\)"):
         StreamingAP(2).update([[1, 0], [1, 0]], [[1.0, 2.0]])
@@ -250,13 +250,14 @@ def test_what_cannot_be_made_or_merged():
     with pytest.raises(UsageError) as caught:
         StreamingAP(3, num_bits=32)
     assert str(caught.value) == (
-        "number of bits out of range\n  where: num_bits\n  got: 32\n  expected: 10 to 20, or None to keep every score"
+        "number of bits out of range\n  where: num_bits\n  got: 32\n  expected: 10 to 20, or None to store every score"
     )
     with pytest.raises(UsageError) as caught:
         StreamingAP(0)
-    assert str(caught.value) == "no class to judge\n  where: num_classes\n  got: 0\n  expected: 1 or more"
+    assert str(caught.value) == "no class to evaluate\n  where: num_classes\n  got: 0\n  expected: 1 or more"
     with pytest.raises(PredictionsError) as caught:
         StreamingAP(3).merge(StreamingAP(3, num_bits=16))
     assert str(caught.value) == (
-        "accumulators of different kinds\n  where: merge\n  got: 3 classes, num_bits=16\n  expected: 3 classes, num_bits=None"
+        "accumulators of different kinds cannot be merged\n"
+        "  where: merge\n  got: 3 classes, num_bits=16\n  expected: 3 classes, num_bits=None"
     )

@@ -262,7 +262,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path, suffix: str
         writer.write(ids, ids, logit_NC)
     assert str(error.value) == (
         f"could not save p{suffix}: the file size limit is reached\n  where: {path}\n  expected: free space\n"
-        "  next: free some space; what was saved before is whole, and a training run goes on with `polytag train --resume`"
+        "  next: free some space; earlier files are complete, and `polytag train --resume` continues a training run"
     )
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == [path.name]

@@ -59,13 +59,13 @@ def test_a_class_may_be_called_thresholds(tmp_path: Path):
     ("text", "what", "rest"),
     [
         ("{", "the thresholds are not JSON", None),
-        ("[1]", "no thresholds in the file", "  expected: class names with a probability each"),
-        ('{"cat": 0.5}', "the thresholds are of other classes", "  got: lacks dog\n  expected: cat, dog"),
-        ('{"cat": 0.5, "dog": 0, "elk": 0}', "the thresholds are of other classes", "  got: has elk\n  expected: cat, dog"),
-        ('{"cat": 0.5, "dog": 1.5}', "a threshold is no probability", "  got: 1.5 for 'dog'\n  expected: a number from 0 to 1"),
-        ('{"cat": null, "dog": 1}', "a threshold is no probability", "  got: None for 'cat'\n  expected: a number from 0 to 1"),
-        ('{"cat": true, "dog": 1}', "a threshold is no probability", "  got: True for 'cat'\n  expected: a number from 0 to 1"),
-        ('{"cat": NaN, "dog": 1}', "a threshold is no probability", "  got: nan for 'cat'\n  expected: a number from 0 to 1"),
+        ("[1]", "the file has no thresholds", "  expected: an object of class name: probability"),
+        ('{"cat": 0.5}', "the thresholds are for other classes", "  got: lacks dog\n  expected: cat, dog"),
+        ('{"cat": 0.5, "dog": 0, "elk": 0}', "the thresholds are for other classes", "  got: has elk\n  expected: cat, dog"),
+        ('{"cat": 0.5, "dog": 1.5}', "a threshold is not a probability", "  got: 1.5 for 'dog'\n  expected: a number from 0 to 1"),
+        ('{"cat": null, "dog": 1}', "a threshold is not a probability", "  got: None for 'cat'\n  expected: a number from 0 to 1"),
+        ('{"cat": true, "dog": 1}', "a threshold is not a probability", "  got: True for 'cat'\n  expected: a number from 0 to 1"),
+        ('{"cat": NaN, "dog": 1}', "a threshold is not a probability", "  got: nan for 'cat'\n  expected: a number from 0 to 1"),
         (
             '{"version": 9, "thresholds": {}}',
             "the thresholds were written by another version of polytag",
@@ -117,7 +117,7 @@ def test_thresholds_for_another_calibration_are_refused(written: Path):
         require_fitting(found, plain, where=written)
     assert str(error.value) == (
         f"the thresholds are for scores under another calibration\n  where: {written}\n  got: calibration fedcba9876543210\n"
-        "  expected: none, as the predictions say\n"
-        "  next: predict again with the model as it is now, or choose thresholds on these predictions"
+        "  expected: none, that of the predictions\n"
+        "  next: predict again with the current model, or choose thresholds on these predictions"
     )
     assert find_thresholds(written.with_name("predictions-val.parquet"), plain) is None

@@ -154,7 +154,7 @@ def _keep(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> 
     import numpy as np
 
     from polytag import files
-    from polytag.calibration import calibrated, carried
+    from polytag.calibration import calibrated, convert_thresholds
     from polytag.metrics.calibration import keep_decisions
     from polytag.metrics.operating_points import points_at
     from polytag.models.checkpoint import update_checkpoint
@@ -169,7 +169,7 @@ def _keep(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> 
     before, after = calibrated(raw, checkpoint.calibration), calibrated(raw, calibration)
     thresholds = checkpoint.thresholds
     if chosen:
-        moved = carried(thresholds, undo=checkpoint.calibration, apply=calibration)
+        moved = convert_thresholds(thresholds, undo=checkpoint.calibration, apply=calibration)
         thresholds = keep_decisions(before, after, thresholds=thresholds, moved=moved)
 
     kept, shown = run.folder / UNCALIBRATED, run.folder / PREDICTIONS

@@ -1,6 +1,6 @@
-"""`polytag.compare`: which of two or more runs is better on the same images, by how much, and how sure that is.
+"""`polytag.compare`: which of two or more runs is better on the same images, by how much, and with what confidence.
 
-Shapes: R runs, N images, C classes, B replicates. A difference is a later run minus an earlier one: positive where the later is
+Shapes: R runs, N images, C classes, B replicates. A difference is a later run minus an earlier one: positive if the later is
 better. Everything is defined in docs/reference/metrics.md, section Comparing runs.
 """
 

@@ -1,4 +1,4 @@
-"""`polytag.evaluate_predictions`: everything that is known of a model's quality, from its predictions alone."""
+"""`polytag.evaluate_predictions`: every metric of a model, computed from its predictions alone."""
 
 import math
 from collections.abc import Sequence
@@ -37,11 +37,11 @@ def evaluate_predictions(
     num_replicates: int = 1000,
     seed: int = 0,
 ) -> Metrics:
-    """Judge predictions that carry their truth. Every number is defined in docs/reference/metrics.md.
+    """Evaluate labelled predictions. docs/reference/metrics.md defines every number.
 
     `threshold` is the probability above which a label counts as predicted: one in (0, 1), or one in [0, 1] for each class, where 1
-    is a class that is never predicted. `num_replicates` bootstrap replicates, drawn with `seed`, give the 95% intervals; 0 leaves
-    them NaN. Raises UsageError for a threshold out of range, or another number of them than classes.
+    means that the class is never predicted. `num_replicates` bootstrap replicates, drawn with `seed`, give the 95% intervals;
+    with 0 they are NaN. Raises UsageError for a threshold out of range, or if there is not one for each class.
     """
     target_NC, logit_NC, probability_NC = predictions.target_NC, predictions.logit_NC, predictions.probability_NC
     num_classes = len(predictions.label_set)
@@ -114,7 +114,9 @@ def _threshold_of_each_class(threshold: float | Sequence[float], *, num_classes:
         return np.full(num_classes, float(threshold))
     threshold_C = np.asarray(threshold, np.float64)
     if threshold_C.shape != (num_classes,):
-        raise UsageError("not a threshold for each class", got=str(threshold_C.shape), expected=str((num_classes,)))
+        raise UsageError(
+            "the number of thresholds is not the number of classes", got=str(threshold_C.shape), expected=str((num_classes,))
+        )
     outside = ~((threshold_C >= 0) & (threshold_C <= 1))
     if outside.any():
         raise UsageError("threshold out of range", got=str(threshold_C[outside][0]), expected="probabilities from 0 to 1")
@@ -122,7 +124,7 @@ def _threshold_of_each_class(threshold: float | Sequence[float], *, num_classes:
 
 
 def micro_average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> Mean:
-    """AP of all known labels ranked in one list, whatever their class; needs scores that are comparable between classes."""
+    """AP of the known labels of all classes ranked in one list; meaningful if scores are comparable between classes."""
     value = ap_of(rank(target_NC.ravel(), score_NC.ravel()))
     return Mean(value=value, count=0 if math.isnan(value) else int((target_NC >= 0).sum()), unit="decisions")
 
@@ -132,7 +134,7 @@ def _areas(ranking: Ranking) -> tuple[float, float, float, float]:
 
 
 def _reliability(target_NC: np.ndarray, probability_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Brier score and calibration error of every class; NaN where there are no probabilities or no known label."""
+    """Brier score and calibration error of every class; NaN without probabilities or without a known label."""
     if np.isnan(probability_NC).any():
         return np.full(target_NC.shape[1], np.nan), np.full(target_NC.shape[1], np.nan)
 
@@ -146,7 +148,7 @@ def _reliability(target_NC: np.ndarray, probability_NC: np.ndarray) -> tuple[np.
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Intervals:
-    """95% bootstrap intervals over images: of each class's AP, and (low, high) of the averages made of whole images."""
+    """95% bootstrap intervals over images: of the AP of each class, and (low, high) of the averages."""
 
     low_C: np.ndarray
     high_C: np.ndarray
@@ -158,7 +160,7 @@ class _Intervals:
 
 
 def _intervals(target_NC: np.ndarray, logit_NC: np.ndarray, images: ImageRankings, *, num_replicates: int, seed: int) -> _Intervals:
-    """All from the same replicates: a class is weighted by the positives that a replicate drew, an image by how often it was."""
+    """All from the same replicates: a class is weighted by its positives in a replicate, an image by its number of draws."""
     weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed)
     drawn = replicates(target_NC, weight_NB, score_NC=logit_NC)
     of_classes = intervals_of(drawn.ap_BC)
@@ -181,11 +183,11 @@ def _wilson(num_right_C: np.ndarray, num_tried_C: np.ndarray) -> np.ndarray:
 
 
 def _weighted(ap_C: np.ndarray, support_C: np.ndarray) -> float:
-    """Mean of class APs, each weighted by its positives: large classes speak louder."""
+    """Mean of the class APs, each weighted by its number of positives."""
     scored = support_C > 0
     return float(np.average(ap_C[scored], weights=support_C[scored])) if scored.any() else float("nan")
 
 
 def _mean(value: np.ndarray, *, unit: str = "classes", interval: tuple[float, float] = (math.nan, math.nan)) -> Mean:
-    """The mean of what is defined, saying how many that is."""
+    """The mean of the defined values, with their number."""
     return Mean(value=mean_over_defined(value), count=int((~np.isnan(value)).sum()), unit=unit, low=interval[0], high=interval[1])

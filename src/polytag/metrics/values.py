@@ -1,7 +1,7 @@
-"""What judging gives: every number known of a model's quality, as one frozen value that prints, shows and converts itself.
+"""The value `Metrics`: the result of an evaluation, frozen, with its text, HTML, JSON and DataFrame.
 
-Shapes: N images, C classes, K thresholds. What is undefined is NaN, never 0, and every mean says how many it counted. NumPy and
-the standard library only; pandas where `to_frame` is called.
+Shapes: N images, C classes, K thresholds. An undefined value is NaN, never 0, and every mean has the number of values it counts.
+Needs NumPy and the standard library only; `to_frame` needs pandas.
 """
 
 import math
@@ -19,12 +19,12 @@ from polytag.text import aligned, counted, interval_text, json_number, number_te
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """One number over several classes (or images), with how many it counted.
+    """An average over classes, images or decisions, with how many it counts.
 
-    value      NaN where nothing could be counted
-    low, high  95% bootstrap interval over images; NaN where none was computed
-    count      how many classes (or images, for per-image averages; or decisions, for micro averages) it is over
-    unit       what `count` counts: "classes", "images" or "decisions"
+    value      NaN if nothing counts
+    low, high  95% bootstrap interval over images; NaN without one
+    count      number of classes (for per-image averages, of images; for micro averages, of decisions) that it is over
+    unit       unit of `count`: "classes", "images" or "decisions"
     """
 
     value: float
@@ -39,10 +39,10 @@ class TailAccuracy:
     """Tail accuracy at K thresholds: of the images scored strictly above t, the share that truly has the class.
 
     threshold_K       probability; K evenly spaced from the decision threshold to the largest score of any class
-    mean_K            mean over the classes that still have an image above t; NaN where none has
-    num_classes_K     how many classes that mean counted
-    per_class_CK      NaN where a class has no image above t; interval_CK2 its 95% Wilson interval
-    count_CK          how many images each class still has above t
+    mean_K            mean over the classes that still have an image above t; NaN if none has one
+    num_classes_K     number of classes in that mean
+    per_class_CK      NaN if a class has no image above t; interval_CK2 its 95% Wilson interval
+    count_CK          number of images of each class above t
     """
 
     threshold_K: np.ndarray
@@ -55,11 +55,11 @@ class TailAccuracy:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Metrics:
-    """Everything that is known of a model's quality on one set of images; NaN where undefined, never 0.
+    """Metrics of a model on one set of images; NaN where undefined, never 0.
 
     `print` shows the averages, then the classes, best first; a notebook shows the same as HTML. `to_frame` and `to_json` convert.
 
-    num_images        N
+    num_images          N
     threshold_C         probability at which a class counts as predicted, for every decision-based number here
     ap_C                average precision, scikit-learn's definition; ap_low_C, ap_high_C its 95% bootstrap interval
     ap_voc07_C          VOC 2007's eleven points; ap_voc10_C VOC 2010's area under the monotone curve
@@ -67,7 +67,7 @@ class Metrics:
     brier_C, calibration_error_C   of the probabilities; lower is better
     precision_C, recall_C, f1_C, accuracy_C   at the threshold; precision_interval_C2, recall_interval_C2, accuracy_interval_C2
                         95% Wilson intervals, low and high
-    support_C           positives; num_negative_C negatives; num_unknown_C images that count for neither
+    support_C           positives; num_negative_C negatives; num_unknown_C images that count as neither
     means               by name: mAP, mAP_voc07, mAP_voc10, micro_AP, weighted_AP, samples_AP, coverage, ranking_loss, ROC_AUC, CP,
                         CR, CF1, OP, OR, OF1, top3_CP, top3_CR, top3_CF1, top3_OP, top3_OR, top3_OF1, macro_F1, Brier,
                         calibration_error, accuracy
@@ -105,30 +105,30 @@ class Metrics:
 
     @property
     def best_first(self) -> np.ndarray:
-        """Columns of the classes, highest AP first, those without one last."""
+        """Columns of the classes, highest AP first, undefined ones last."""
         return np.argsort(-np.nan_to_num(self.ap_C, nan=-1), kind="stable")
 
     def __repr__(self) -> str:
-        return f"Metrics({_in_a_line(self)})"
+        return f"Metrics({_headline(self)})"
 
     def __str__(self) -> str:
-        return "\n\n".join([_in_a_line(self), _table(_average_rows(self)), _table(_class_rows(self))])
+        return "\n\n".join([_headline(self), _table(_average_rows(self)), _table(_class_rows(self))])
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: two tables, everything escaped, nothing fetched."""
+        """The HTML of a notebook: two tables, everything escaped, without scripts or network access."""
         return _html(self)
 
     def to_json(self) -> dict[str, object]:
-        """The content of metrics.json: plain values, NaN written as null."""
+        """The content of metrics.json: plain values, NaN as None."""
         return _json(self)
 
     def to_frame(self) -> Any:
-        """A pandas DataFrame: a row a class, in the order of the classes; columns as the keys of metrics.json, two an interval.
+        """A pandas DataFrame with one row per class, in their order; columns as the keys of metrics.json, two per interval.
 
-        Raises MissingExtraError where pandas is not installed.
+        Raises MissingExtraError if pandas is not installed.
         """
         try:
-            import pandas  # pyright: ignore[reportMissingImports]  optional, and not a part of the environment
+            import pandas  # pyright: ignore[reportMissingImports]  optional, and not in the environment
         except ImportError:
             raise MissingExtraError(
                 "pandas is not installed", where="Metrics.to_frame", expected="pandas", next_step="pip install pandas"
@@ -215,7 +215,7 @@ def _numbers(values: np.ndarray) -> list[float | None]:
     return [json_number(value) for value in values]
 
 
-# ---- for people: text, and HTML
+# ---- text and HTML
 
 _MAIN = ("mAP", "mAP_voc10", "mAP_voc07", "micro_AP", "samples_AP", "ROC_AUC", "CF1", "OF1", "macro_F1")  # open in HTML
 _TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.5em 0 1em"
@@ -223,7 +223,7 @@ _CELL = "padding:.15em .7em;text-align:{align};white-space:nowrap"
 _BAR = ";min-width:8em;background:linear-gradient(90deg,rgba(70,130,180,.3) {share:.1f}%,transparent {share:.1f}%)"
 
 
-def _in_a_line(metrics: Metrics) -> str:
+def _headline(metrics: Metrics) -> str:
     mean = metrics.mean_ap
     value = "undefined" if math.isnan(mean.value) else f"{mean.value:.3f}"
     interval = "" if math.isnan(mean.low) else f" [{mean.low:.3f}, {mean.high:.3f}]"
@@ -270,13 +270,13 @@ def _html(metrics: Metrics) -> str:
     main = _html_table([heading, *(row for row in averages if row[0] in _MAIN)])
     rest = _html_table([heading, *(row for row in averages if row[0] not in _MAIN)])
     return (
-        f'<div style="max-height:48em;overflow:auto"><p><b>{escape(_in_a_line(metrics))}</b></p>{main}'
+        f'<div style="max-height:48em;overflow:auto"><p><b>{escape(_headline(metrics))}</b></p>{main}'
         f"<details><summary>more averages</summary>{rest}</details>{_html_table(_class_rows(metrics), shares=shares)}</div>"
     )
 
 
 def _html_table(rows: Sequence[Sequence[str]], *, shares: Sequence[float] = ()) -> str:
-    """`shares` in [0, 1] or NaN, one a row: bars behind the second column."""
+    """`shares` in [0, 1] or NaN, one per row, are drawn as bars behind the second column."""
 
     def cells(row: Sequence[str], tag: str, share: float = math.nan) -> str:
         written: list[str] = []
