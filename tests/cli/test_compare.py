@@ -111,7 +111,7 @@ def test_one_run_alone_and_a_file_that_is_not_there(run: Path, shell):
     done = shell("compare", run)
     assert (done.returncode, done.stderr) == (
         2,
-        "polytag: one run alone cannot be compared\n  got: 1 run\n  expected: two runs or more\n",
+        "polytag: a single run cannot be compared\n  got: 1 run\n  expected: two runs or more\n",
     )
     done = shell("compare", run, "nothing.parquet")
     assert done.returncode == 1

@@ -269,15 +269,15 @@ def test_thresholds_by_class_name_of_each_run():
     [
         (
             {"names": ("a",)},
-            "names of runs that do not fit\n  got: 'a'\n  expected: 2 distinct names",
+            "the names do not match the runs\n  got: 'a'\n  expected: 2 distinct names",
         ),
         (
             {"names": ("a", "a")},
-            "names of runs that do not fit\n  got: 'a', 'a'\n  expected: 2 distinct names",
+            "the names do not match the runs\n  got: 'a', 'a'\n  expected: 2 distinct names",
         ),
         (
             {"thresholds": ({},)},
-            "thresholds that do not fit\n  got: those of 1 runs\n  expected: those of 2 runs, or none",
+            "the thresholds do not match the runs\n  got: those of 1 runs\n  expected: those of 2 runs, or none",
         ),
         (
             {"thresholds": ({"cat": 0.5}, {"dog": 1.5})},
@@ -295,7 +295,7 @@ def test_one_run_alone_and_other_images():
     one, two = tables()
     with pytest.raises(UsageError) as error:
         quick(one)
-    assert str(error.value) == "one run alone cannot be compared\n  got: 1 run\n  expected: two runs or more"
+    assert str(error.value) == "a single run cannot be compared\n  got: 1 run\n  expected: two runs or more"
     with pytest.raises(PredictionsError, match="the runs have different images"):
         quick(one, two.take(range(80)))
     with pytest.raises(FrozenInstanceError):

@@ -71,7 +71,7 @@ def test_images_without_a_line_are_ranked_last_as_in_the_devkit(devkit: Path, tm
     assert str(error.value) == (
         f"the result files omit images\n  where: {tmp_path / 'mine'}/comp1_cls_val_*.txt\n"
         "  got: no line for 2 of 4 images in the file of class 'cat'\n"
-        "  expected: a line for every image, if the confidences are probabilities\n"
+        "  expected: a line for every image if the confidences are probabilities\n"
         "  next: give --scores rank, which ranks omitted images last"
     )
 

@@ -26,7 +26,7 @@ from polytag.metrics.per_image import ImageRankings, image_rankings
 from polytag.metrics.proportions import wilson
 from polytag.metrics.reliability import brier_score, calibration_error
 from polytag.metrics.tail import tail_accuracy, tail_thresholds
-from polytag.metrics.values import Mean, Metrics
+from polytag.metrics.values import Mean, Metrics, TailAccuracy
 
 
 def evaluate_predictions(
@@ -46,31 +46,21 @@ def evaluate_predictions(
     target_NC, logit_NC, probability_NC = predictions.target_NC, predictions.logit_NC, predictions.probability_NC
     num_classes = len(predictions.label_set)
     threshold_C = _threshold_of_each_class(threshold, num_classes=num_classes)
-    # the curves of all classes share their thresholds: they begin at the one threshold there is, or at 0.5 where there are several
-    tail_start = float(threshold_C[0]) if (threshold_C == threshold_C[0]).all() and 0 < threshold_C[0] < 1 else 0.5
 
-    ap_C, ap_voc10_C, ap_voc07_C, roc_auc_C = np.array(of_every_class(target_NC, logit_NC, _areas)).reshape(-1, 4).T
+    areas = _areas(target_NC, logit_NC)
     images = image_rankings(target_NC, logit_NC)
     intervals = _intervals(target_NC, logit_NC, images, num_replicates=num_replicates, seed=seed)
     support_C = (target_NC == 1).sum(axis=0)
     brier_C, calibration_error_C = _reliability(target_NC, probability_NC)
 
-    # a rank has no probability and so no decision: nothing is decided of any label, and every number of decisions is undefined
+    # ranks have no probabilities and so no decisions: all labels count as unknown, and every metric of decisions is undefined
     decided_NC = target_NC if predictions.has_probabilities else np.full_like(target_NC, UNKNOWN)
     counts = count(decided_NC, decide(probability_NC, threshold_C=threshold_C))
-    top = count(decided_NC, decide_top(probability_NC, threshold_C=threshold_C))
+    top3 = count(decided_NC, decide_top(probability_NC, threshold_C=threshold_C))
     means = {
-        "mAP": _mean(ap_C, interval=intervals.mean),
-        "mAP_voc07": _mean(ap_voc07_C),
-        "mAP_voc10": _mean(ap_voc10_C),
-        "weighted_AP": replace(_mean(ap_C, interval=intervals.weighted), value=_weighted(ap_C, support_C)),
-        "micro_AP": micro_average_precision(target_NC, logit_NC),
-        "samples_AP": _mean(images.ap_N, unit="images", interval=intervals.samples),
-        "coverage": _mean(images.coverage_N, unit="images", interval=intervals.coverage),
-        "ranking_loss": _mean(images.ranking_loss_N, unit="images", interval=intervals.ranking_loss),
-        "ROC_AUC": _mean(roc_auc_C),
+        **_ranking_means(areas, images, intervals, support_C=support_C, micro=micro_average_precision(target_NC, logit_NC)),
         **averages_of(counts),
-        **averages_of(top, prefix="top3_"),
+        **averages_of(top3, prefix="top3_"),
         "macro_F1": _mean(counts.f1_C),
         "Brier": _mean(brier_C),
         "calibration_error": _mean(calibration_error_C),
@@ -80,14 +70,14 @@ def evaluate_predictions(
         label_set=predictions.label_set,
         num_images=len(predictions),
         threshold_C=threshold_C,
-        ap_C=ap_C,
+        ap_C=areas.ap_C,
         ap_low_C=intervals.low_C,
         ap_high_C=intervals.high_C,
-        roc_auc_C=roc_auc_C,
+        roc_auc_C=areas.roc_auc_C,
         brier_C=brier_C,
         calibration_error_C=calibration_error_C,
-        ap_voc07_C=ap_voc07_C,
-        ap_voc10_C=ap_voc10_C,
+        ap_voc07_C=areas.ap_voc07_C,
+        ap_voc10_C=areas.ap_voc10_C,
         precision_C=counts.precision_C,
         precision_interval_C2=_wilson(counts.tp_C, counts.tp_C + counts.fp_C),
         recall_C=counts.recall_C,
@@ -99,12 +89,15 @@ def evaluate_predictions(
         num_negative_C=(target_NC == 0).sum(axis=0),
         num_unknown_C=(target_NC < 0).sum(axis=0),
         means=means,
-        tail=tail_accuracy(
-            decided_NC,
-            probability_NC,
-            threshold_K=tail_thresholds(decided_NC, probability_NC, threshold=tail_start, num_thresholds=num_tail_thresholds),
-        ),
+        tail=_tail(decided_NC, probability_NC, threshold_C=threshold_C, num_thresholds=num_tail_thresholds),
     )
+
+
+def _tail(target_NC: np.ndarray, probability_NC: np.ndarray, *, threshold_C: np.ndarray, num_thresholds: int) -> TailAccuracy:
+    """The curves of all classes share their thresholds, which start at the common threshold, or at 0.5 if there are several."""
+    start = float(threshold_C[0]) if (threshold_C == threshold_C[0]).all() and 0 < threshold_C[0] < 1 else 0.5
+    threshold_K = tail_thresholds(target_NC, probability_NC, threshold=start, num_thresholds=num_thresholds)
+    return tail_accuracy(target_NC, probability_NC, threshold_K=threshold_K)
 
 
 def _threshold_of_each_class(threshold: float | Sequence[float], *, num_classes: int) -> np.ndarray:
@@ -129,8 +122,39 @@ def micro_average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> Mean
     return Mean(value=value, count=0 if math.isnan(value) else int((target_NC >= 0).sum()), unit="decisions")
 
 
-def _areas(ranking: Ranking) -> tuple[float, float, float, float]:
-    return ap_of(ranking), ap_voc10_of(ranking), ap_voc07_of(ranking), roc_auc_of(ranking)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Areas:
+    """Areas under the curves of every class."""
+
+    ap_C: np.ndarray
+    ap_voc10_C: np.ndarray
+    ap_voc07_C: np.ndarray
+    roc_auc_C: np.ndarray
+
+
+def _areas(target_NC: np.ndarray, logit_NC: np.ndarray) -> _Areas:
+    def of_class(ranking: Ranking) -> tuple[float, float, float, float]:
+        return ap_of(ranking), ap_voc10_of(ranking), ap_voc07_of(ranking), roc_auc_of(ranking)
+
+    ap_C, ap_voc10_C, ap_voc07_C, roc_auc_C = np.array(of_every_class(target_NC, logit_NC, of_class)).reshape(-1, 4).T
+    return _Areas(ap_C=ap_C, ap_voc10_C=ap_voc10_C, ap_voc07_C=ap_voc07_C, roc_auc_C=roc_auc_C)
+
+
+def _ranking_means(
+    areas: _Areas, images: ImageRankings, intervals: "_Intervals", *, support_C: np.ndarray, micro: Mean
+) -> dict[str, Mean]:
+    """The averages that depend only on rankings."""
+    return {
+        "mAP": _mean(areas.ap_C, interval=intervals.mean),
+        "mAP_voc07": _mean(areas.ap_voc07_C),
+        "mAP_voc10": _mean(areas.ap_voc10_C),
+        "weighted_AP": replace(_mean(areas.ap_C, interval=intervals.weighted), value=_weighted(areas.ap_C, support_C)),
+        "micro_AP": micro,
+        "samples_AP": _mean(images.ap_N, unit="images", interval=intervals.samples),
+        "coverage": _mean(images.coverage_N, unit="images", interval=intervals.coverage),
+        "ranking_loss": _mean(images.ranking_loss_N, unit="images", interval=intervals.ranking_loss),
+        "ROC_AUC": _mean(areas.roc_auc_C),
+    }
 
 
 def _reliability(target_NC: np.ndarray, probability_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
