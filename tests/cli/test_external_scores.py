@@ -82,7 +82,7 @@ def test_a_rank_is_told_and_its_decisions_are_undefined(tmp_path: Path, polytag)
     assert found["OF1"] == {"value": None, "num_decisions": 0}
     assert found["per_class"]["cat"]["precision"] is None
     page = (tmp_path / "p.html").read_text()
-    assert "Only the order of these scores means something" in page
+    assert "These scores are ranks, of which only the order is meaningful" in page
     assert "</div>12</li>" in page
 
 

@@ -1,4 +1,4 @@
-"""Runs compared on the same images: differences, intervals, laws, what is undefined, and how it is told."""
+"""Runs compared on the same images: differences, intervals, laws, undefined values, and the text."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""LabelIssue labels: a joint counted by hand, planted errors found, laws of the ranking, and silence where little is known."""
+"""Label issues: a joint counted by hand, planted errors found, laws of the ranking, and silence where little is known."""
 
 import math
 from dataclasses import replace
@@ -197,7 +197,7 @@ def test_json_is_plain_and_nan_is_null():
     assert {each["given"] for each in values["per_class"]["cat"]["issues"]} == {"present", "absent"}
 
 
-def test_what_cannot_be_asked():
+def test_invalid_arguments():
     predictions, _ = planted(num_images=100)
     with pytest.raises(UsageError) as caught:
         find_label_issues(predictions, top=0)

@@ -238,9 +238,9 @@ def test_a_guaranteed_choice_depends_on_the_ranking_alone(pairs, slope: float, b
     """So a calibration, even one fitted on the same images, leaves the proof alone."""
     pairs = pairs * 12
     predictions = column([value / 13 for value, _ in pairs], [target for _, target in pairs])
-    mended = 1 / (1 + np.exp(-(slope * predictions.logit_NC + bias)))
+    calibrated = 1 / (1 + np.exp(-(slope * predictions.logit_NC + bias)))
     for goal in ("precision=0.6", "recall=0.6", "top=0.3"):
-        one, two = (only(each, goal, confidence=0.9) for each in (predictions, table(mended, predictions.target_NC)))
+        one, two = (only(each, goal, confidence=0.9) for each in (predictions, table(calibrated, predictions.target_NC)))
         assert (one.num_predicted, one.num_right, one.attainable) == (two.num_predicted, two.num_right, two.attainable)
 
 

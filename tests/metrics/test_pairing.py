@@ -11,7 +11,7 @@ from polytag.metrics.pairing import pair
 
 
 def table(ids: str, classes: tuple[str, ...] = ("cat", "dog"), *, target_NC: list[list[int]] | None = None) -> Predictions:
-    """Logits that tell which image and class they are of: a letter's number, and a tenth for a dog."""
+    """Logits that identify their image and class: a letter's number, and a tenth for a dog."""
     columns = {"cat": 0.0, "dog": 0.1, "elk": 0.2, "fox": 0.3, "gnu": 0.4, "hen": 0.5}
     return Predictions(
         ids=tuple(ids),
@@ -108,7 +108,7 @@ def test_intersecting_keeps_what_all_have_and_counts_the_rest():
 
 
 @pytest.mark.parametrize("intersect", [False, True])
-def test_nothing_in_common_is_told(intersect: bool):
+def test_nothing_in_common_is_an_error(intersect: bool):
     assert message(table("abcd"), table("xy"), intersect=intersect) == (
         "the runs have no image in common\n  where: one and two\n  got: one: a, b, c, ...; two: x, y\n"
         "  expected: the same images, by id"
@@ -119,7 +119,7 @@ def test_nothing_in_common_is_told(intersect: bool):
     )
 
 
-def test_no_truth_is_told():
+def test_no_known_label_is_an_error():
     unknown = table("ab", target_NC=[[-1, -1], [-1, -1]])
     assert message(unknown, unknown) == (
         "no label of these predictions is known: there is nothing to compare on\n"

@@ -147,7 +147,7 @@ def test_a_slice_is_evaluate_on_its_images_and_slices_part_the_images(num_images
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=9, max_size=60, unique=True))
-def test_no_bin_is_empty_and_every_value_lies_in_its_own(values: list[float]):
+def test_no_bin_is_empty_and_every_value_is_in_its_bin(values: list[float]):
     slices = slice_scores(table([[1, 0]] * len(values)), values, column="x", num_replicates=0)
     assert 1 <= len(slices.slices) <= 4
     assert sum(part.num_images for part in slices.slices) == len(values)

@@ -1,4 +1,4 @@
-"""AP of batches: the same as of all at once, in any division and order; bins within their bound; every mistake told."""
+"""AP of batches: the same as of all at once, in any division and order; bins within their bound; every error."""
 
 import math
 import pickle
@@ -70,7 +70,7 @@ def test_a_worked_example():
 
 
 @given(tables(), st.lists(st.integers(0, 30), max_size=4))
-def test_kept_scores_give_exactly_the_ap_of_all_at_once(table: Table, cuts: list[int]):
+def test_stored_scores_give_exactly_the_ap_of_all_at_once(table: Table, cuts: list[int]):
     target_NC, score_NC = table
     found = streamed(table, sorted(min(cut, len(target_NC)) for cut in cuts), num_bits=None).compute()
     np.testing.assert_array_equal(found.ap_C, average_precision(target_NC, score_NC))
@@ -194,14 +194,14 @@ def test_tensors_as_a_training_loop_has_them(num_bits: int | None):
 
 
 def test_memory_is_as_stated():
-    kept, binned = StreamingAP(4), StreamingAP(4, num_bits=12)
+    exact, binned = StreamingAP(4), StreamingAP(4, num_bits=12)
     size = len(pickle.dumps(binned))
     assert abs(size - 4 * 2**16) < 2000
     for _ in range(10):
-        for stream in (kept, binned):
+        for stream in (exact, binned):
             stream.update(np.zeros((1000, 4)), np.ones((1000, 4)))
     assert len(pickle.dumps(binned)) == pytest.approx(size, abs=200)
-    assert len(pickle.dumps(kept)) == pytest.approx(5 * 40_000, abs=4000)
+    assert len(pickle.dumps(exact)) == pytest.approx(5 * 40_000, abs=4000)
 
 
 # ---- mistakes
@@ -224,7 +224,7 @@ def test_nan_is_refused_and_nothing_is_added():
     assert stream.compute().num_unknown_C.tolist() == [0, 0]
 
 
-def test_exchanged_arguments_are_told():
+def test_swapped_arguments_are_an_error():
     with pytest.raises(PredictionsError) as caught:
         StreamingAP(1).update([0.5, -2.0], [1, 0])
     assert str(caught.value) == (
@@ -236,7 +236,7 @@ def test_exchanged_arguments_are_told():
     )
 
 
-def test_wrong_shapes_are_told():
+def test_wrong_shapes_are_an_error():
     with pytest.raises(UsageError) as caught:
         StreamingAP(3).update([[1, 0]], [[1.0, 2.0]])
     assert str(caught.value) == (
@@ -246,7 +246,7 @@ def test_wrong_shapes_are_told():
         StreamingAP(2).update([[1, 0], [1, 0]], [[1.0, 2.0]])
 
 
-def test_what_cannot_be_made_or_merged():
+def test_invalid_arguments_and_merges():
     with pytest.raises(UsageError) as caught:
         StreamingAP(3, num_bits=32)
     assert str(caught.value) == (

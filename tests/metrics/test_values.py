@@ -135,7 +135,7 @@ def test_a_frame_has_what_json_has(metrics: Metrics):
     assert set(frame.columns) == {key.replace("_interval", end) for key in values for end in ("_low", "_high")}
 
 
-def test_without_pandas_the_command_that_installs_it_is_told(metrics: Metrics, monkeypatch: pytest.MonkeyPatch):
+def test_without_pandas_the_error_has_the_command_that_installs_it(metrics: Metrics, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingExtraError) as caught:
         metrics.to_frame()

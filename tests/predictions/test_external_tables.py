@@ -152,7 +152,7 @@ def test_numbers_are_read_to_the_last_bit(tmp_path: Path):
         ),
     ],
 )  # fmt: skip
-def test_what_a_csv_should_not_say(tmp_path: Path, text: str, message: str):
+def test_invalid_csv_files(tmp_path: Path, text: str, message: str):
     path = written(tmp_path, text)
     with pytest.raises(PredictionsError) as error:
         read_predictions(path, scale="logit")
@@ -227,7 +227,7 @@ def test_parquet_without_our_header(tmp_path: Path, columns: dict[str, list[obje
     assert seen(read_predictions(tmp_path / "s.parquet", scale="probability")) == ABC
 
 
-def test_parquet_keeps_float32_and_tells_nulls_and_texts(tmp_path: Path):
+def test_parquet_preserves_float32_and_rejects_nulls_and_texts(tmp_path: Path):
     path = tmp_path / "s.parquet"
     pq.write_table(pa.table({"id": ["a"], "cat": pa.array([0.5], pa.float32())}), path)
     assert read_predictions(path, scale="logit").logit_NC.dtype == np.float32

@@ -1,4 +1,4 @@
-"""VOC's result files beside a devkit: judged as VOCevalcls.m judges them."""
+"""VOC's result files next to a devkit, evaluated as in VOCevalcls.m."""
 
 from pathlib import Path
 

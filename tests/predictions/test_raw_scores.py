@@ -141,7 +141,7 @@ def test_a_score_that_is_not_finite(bad: float, scale: str):
     )
 
 
-def test_ids_given_twice():
+def test_duplicate_ids():
     with pytest.raises(PredictionsError) as error:
         to_predictions(table(np.zeros((4, 2)), ids=("a", "b", "a", "b")), scale="logit")
     assert str(error.value) == (

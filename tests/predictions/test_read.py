@@ -61,12 +61,12 @@ def test_json_lines_and_parquet_as_truth(tmp_path: Path):
     assert read_predictions(scores, scale="probability", truth=tmp_path / "t.parquet").target_NC.tolist() == TARGETS
 
 
-def test_a_truth_beside_replaces_the_files_own(tmp_path: Path):
+def test_external_labels_replace_those_of_the_file(tmp_path: Path):
     scores = "id,cat,labels\na.jpg,0.9,whatever it is\n"
     assert labelled(tmp_path, "id,labels\na.jpg,cat\n", scores=scores).predictions.target_NC.tolist() == [[1]]
 
 
-def test_images_of_the_truth_that_are_not_scored_are_told(tmp_path: Path):
+def test_labelled_images_without_scores_are_noted(tmp_path: Path):
     truth = "id,labels,split\na.jpg,cat,val\nb.jpg,dog,val\nc.jpg,,test\nd.jpg,,val\ne.jpg,cat,train\n"
     made = labelled(tmp_path, truth)
     assert made.notes == ("only 2 of the 3 labelled images of split val are scored; the others do not count",)

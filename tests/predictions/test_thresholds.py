@@ -1,4 +1,4 @@
-"""thresholds.json: what is written is what is read, anyone's plain object is read too, and what does not fit is told."""
+"""thresholds.json: it is read as it was written, so is a plain object of class names, and invalid files are errors."""
 
 import json
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_a_class_may_be_called_thresholds(tmp_path: Path):
         ),
     ],
 )
-def test_what_is_no_thresholds_file_is_told(tmp_path: Path, text: str, what: str, rest: str | None):
+def test_invalid_thresholds_files(tmp_path: Path, text: str, what: str, rest: str | None):
     path = tmp_path / "t.json"
     path.write_text(text)
     with pytest.raises(PredictionsError) as error:
@@ -92,15 +92,15 @@ def test_no_file(tmp_path: Path):
     )
 
 
-def test_those_beside_a_runs_predictions_are_found(written: Path):
-    beside = written.with_name("predictions-val.parquet")
-    found = find_thresholds(beside, PREDICTIONS)
+def test_thresholds_next_to_predictions_are_found(written: Path):
+    path = written.with_name("predictions-val.parquet")
+    found = find_thresholds(path, PREDICTIONS)
     assert found is not None
     assert found.goal == "precision=0.6"
-    foreign = Predictions(ids=("a",), logit_NC=np.zeros((1, 2)), target_NC=np.zeros((1, 2), int), label_set=LABELS)
-    assert find_thresholds(beside, foreign) is None  # of no checkpoint
+    external = Predictions(ids=("a",), logit_NC=np.zeros((1, 2)), target_NC=np.zeros((1, 2), int), label_set=LABELS)
+    assert find_thresholds(path, external) is None  # of no checkpoint
     written.write_text("{}")
-    assert find_thresholds(beside, PREDICTIONS) is None
+    assert find_thresholds(path, PREDICTIONS) is None
 
 
 def test_thresholds_for_another_calibration_are_refused(written: Path):

@@ -128,7 +128,7 @@ def test_an_image_in_two_splits_is_fine_with_the_same_labels_and_refused_with_ot
         ("X 1", "x1", "capital letters or spaces"),
     ],
 )
-def test_ids_that_differ_only_in_spelling_are_told_so(scored_id: str, true_id: str, differ: str):
+def test_ids_that_differ_only_in_spelling(scored_id: str, true_id: str, differ: str):
     truth = Dataset(
         ids=(true_id, "y"),
         paths=(Path("x.jpg"), Path("y.jpg")),

@@ -69,7 +69,7 @@ def comparison(predictions: Predictions) -> Comparison:
     return compare(*runs(predictions), names=("base", "noisy"), num_replicates=50, num_permutations=99)
 
 
-def test_every_number_stands_in_the_page(tmp_path: Path, comparison: Comparison):
+def test_every_number_is_on_the_page(tmp_path: Path, comparison: Comparison):
     page = Page(write_comparison(tmp_path / "c.html", comparison))
     (difference,) = comparison.differences
     order = classes_by_difference(difference)
@@ -97,7 +97,7 @@ def test_every_number_stands_in_the_page(tmp_path: Path, comparison: Comparison)
     assert "noisy against base" in text
     assert "noisy is worse than base: the interval of the difference in mAP is below 0." in text
     num_better, num_worse = (int((difference.excludes_zero_C & (sign * difference.ap_C > 0)).sum()) for sign in (1, -1))
-    assert f"Of 3 classes, the interval lies above 0 in {num_better} and below 0 in {num_worse}." in text
+    assert f"Of 3 classes, {num_better} have an interval above 0 and {num_worse} an interval below 0." in text
     for part in ("generated val", "0123456789abcdef", "Paired by id on the same 60 images"):
         assert part in text
 
@@ -124,7 +124,7 @@ def test_the_dots_are_the_numbers(tmp_path: Path, comparison: Comparison):
         assert all(0 <= x <= 100 for x in found)
 
 
-def test_the_images_that_changed_sides_are_shown(tmp_path: Path, comparison: Comparison):
+def test_the_changed_images_are_shown(tmp_path: Path, comparison: Comparison):
     page = Page(write_comparison(tmp_path / "c.html", comparison))
     (difference,) = comparison.differences
     num_shown = sum(len(each.gained[:TOP]) + len(each.lost[:TOP]) for each in difference.changes)

@@ -88,7 +88,7 @@ def without_images(target_NC: np.ndarray, *, names: tuple[str, ...], ids: tuple[
     )
 
 
-def test_every_class_and_number_stands_in_the_page(tmp_path: Path, predictions, metrics, history):
+def test_every_class_and_number_is_on_the_page(tmp_path: Path, predictions, metrics, history):
     page = report(tmp_path, predictions, metrics, history=history, title="my run", facts={"backbone": "resnet18"})
     for column, name in enumerate(metrics.label_set):
         assert page.row(name) == [
@@ -222,7 +222,7 @@ def test_an_undefined_number_is_a_dash_with_its_reason(tmp_path: Path):
     assert "nan" not in page.text.lower()
 
 
-def test_without_any_truth_the_rankings_remain(tmp_path: Path):
+def test_without_labels_the_rankings_remain(tmp_path: Path):
     page = report(tmp_path, without_images(np.full((12, 2), -1), names=("dog", "cat")))
     assert "No class has a positive label, so average precision is undefined." in page.text
     assert len(page.all("li")) == 2 * 2 * 12
@@ -273,7 +273,7 @@ def test_missing_images_are_counted_and_named(tmp_path: Path, predictions, metri
     assert "could not be read" not in report(tmp_path, predictions, metrics).text
 
 
-def test_accuracy_is_shown_with_what_saying_absent_would_reach(tmp_path: Path):
+def test_accuracy_is_shown_with_that_of_always_predicting_absent(tmp_path: Path):
     target_NC = np.zeros((40, 2), int)
     target_NC[:8, 0], target_NC[:4, 1], target_NC[20:, 1] = 1, 1, -1
     page = report(tmp_path, without_images(target_NC, names=("dog", "cat")))

@@ -12,7 +12,7 @@ from polytag.text import whole_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class ClassView:
     """A class on the page; `number` is its column in the label set, `is_detailed` whether its images are shown."""
 
     number: int
@@ -44,7 +44,7 @@ def write_label_issues(path: Path | str, found: LabelIssues, *, title: str) -> P
     listed.sort(key=lambda part: min((each.belief for each in part.issues), default=math.inf))
     detailed = {part.name for part in listed[:MAX_CLASSES_IN_DETAIL]}
     views = [
-        View(number=found.label_set.index(part.name), part=part, is_detailed=part.name in detailed)
+        ClassView(number=found.label_set.index(part.name), part=part, is_detailed=part.name in detailed)
         for part in sorted(found.classes, key=_most_wrong_first)
     ]
     shown = [each for view in views if view.is_detailed for _, issues, _ in view.groups for each in issues]
