@@ -9,7 +9,7 @@ import pytest
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError
 from polytag.metrics.operating_points import Goal, choose_thresholds
-from polytag.predictions.thresholds import find_thresholds, read_thresholds, require_fitting, write_thresholds
+from polytag.predictions.thresholds import find_thresholds, read_thresholds, require_same_calibration, write_thresholds
 
 LABELS = LabelSet(names=("cat", "dog"))
 PREDICTIONS = Predictions(
@@ -105,7 +105,7 @@ def test_thresholds_next_to_predictions_are_found(written: Path):
 
 def test_thresholds_for_another_calibration_are_refused(written: Path):
     found = read_thresholds(written, label_set=LABELS)
-    require_fitting(found, PREDICTIONS, where=written)
+    require_same_calibration(found, PREDICTIONS, where=written)
     plain = Predictions(
         ids=PREDICTIONS.ids,
         logit_NC=PREDICTIONS.logit_NC,
@@ -114,7 +114,7 @@ def test_thresholds_for_another_calibration_are_refused(written: Path):
         checkpoint_id="0123456789abcdef",
     )
     with pytest.raises(PredictionsError) as error:
-        require_fitting(found, plain, where=written)
+        require_same_calibration(found, plain, where=written)
     assert str(error.value) == (
         f"the thresholds are for scores under another calibration\n  where: {written}\n  got: calibration fedcba9876543210\n"
         "  expected: none, that of the predictions\n"

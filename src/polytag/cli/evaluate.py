@@ -108,7 +108,7 @@ def _thresholds(
 ) -> tuple[float | tuple[float, ...], str]:
     """What decides, and a line that says so where it is not 0.5 or what was typed."""
     from polytag.errors import UsageError
-    from polytag.predictions.thresholds import FILE, find_thresholds, read_thresholds, require_fitting
+    from polytag.predictions.thresholds import FILE, find_thresholds, read_thresholds, require_same_calibration
 
     if threshold is not None and file is not None:
         raise UsageError("two kinds of thresholds", got="--threshold and --thresholds", expected="one of them")
@@ -117,7 +117,7 @@ def _thresholds(
     found = find_thresholds(path, table) if file is None else read_thresholds(file, label_set=table.label_set)
     if found is None:
         return 0.5, ""
-    require_fitting(found, table, where=file or path)
+    require_same_calibration(found, table, where=file or path)
     goal = f", chosen for {found.goal}" if found.goal not in ("", "default") else ""
     own = file is not None or set(found.thresholds) != {0.5}
     return found.thresholds, f"Decisions by each class's own threshold, from {file or path.with_name(FILE)}{goal}." if own else ""

@@ -21,7 +21,7 @@ from polytag.metrics.ap import (
     roc_auc_of,
 )
 from polytag.metrics.bootstrap import intervals_of, percentiles, replicate_means, replicates, weights_of
-from polytag.metrics.decisions import averages_of, count, decide, decide_top
+from polytag.metrics.decisions import Counts, averages_of, count, decide, decide_top
 from polytag.metrics.per_image import ImageRankings, image_rankings
 from polytag.metrics.proportions import wilson
 from polytag.metrics.reliability import brier_score, calibration_error
@@ -59,9 +59,7 @@ def evaluate_predictions(
     top3 = count(decided_NC, decide_top(probability_NC, threshold_C=threshold_C))
     means = {
         **_ranking_means(areas, images, intervals, support_C=support_C, micro=micro_average_precision(target_NC, logit_NC)),
-        **averages_of(counts),
-        **averages_of(top3, prefix="top3_"),
-        "macro_F1": _mean(counts.f1_C),
+        **_decision_means(counts, top3),
         "Brier": _mean(brier_C),
         "calibration_error": _mean(calibration_error_C),
         "accuracy": _mean(counts.accuracy_C),
@@ -138,6 +136,11 @@ def _areas(target_NC: np.ndarray, logit_NC: np.ndarray) -> _Areas:
 
     ap_C, ap_voc10_C, ap_voc07_C, roc_auc_C = np.array(of_every_class(target_NC, logit_NC, of_class)).reshape(-1, 4).T
     return _Areas(ap_C=ap_C, ap_voc10_C=ap_voc10_C, ap_voc07_C=ap_voc07_C, roc_auc_C=roc_auc_C)
+
+
+def _decision_means(counts: Counts, top3: Counts) -> dict[str, Mean]:
+    """Precision, recall and F1, averaged."""
+    return {**averages_of(counts), **averages_of(top3, prefix="top3_"), "macro_F1": _mean(counts.f1_C)}
 
 
 def _ranking_means(

@@ -102,7 +102,7 @@ def read_thresholds(path: Path, *, label_set: LabelSet) -> ThresholdsFile:
     )
 
 
-def require_fitting(thresholds: ThresholdsFile, predictions: Predictions, *, where: Path) -> None:
+def require_same_calibration(thresholds: ThresholdsFile, predictions: Predictions, *, where: Path) -> None:
     """Raises PredictionsError if the thresholds are for scores under another calibration."""
     if thresholds.checkpoint_id == predictions.checkpoint_id != "" and thresholds.calibration != predictions.calibration:
         raise PredictionsError(
