@@ -48,7 +48,7 @@ def test_other_images_are_refused_unless_told_to_intersect(run: Path, other: Pat
     assert str(error.value) == (
         "the runs have different images\n  where: colours and part\n"
         f"  got: 4 only in colours: {', '.join(first.ids[:3])}, ...\n"
-        "  expected: the same images, in any order\n  next: give --intersect to compare on the 20 images that all have"
+        "  expected: the same images, in any order\n  next: give --intersect to compare on the 20 images that all runs have"
     )
     output = polytag("compare", run, tmp_path / "part.parquet", "--intersect").stdout
     assert "Paired by id on the same 20 images and on all 3 classes.\nLeft out: 4 images and 0 classes of colours.\n" in output

@@ -364,7 +364,7 @@ def test_what_cannot_be_guaranteed():
         choose_thresholds(HAND, goal=F1, confidence=0.95)
     assert str(error.value) == (
         "there is no guarantee for this goal\n  got: f1 with a confidence\n  expected: precision=P, recall=R or top=SHARE\n"
-        "  next: leave the confidence away: the threshold of the best F1 promises nothing"
+        "  next: leave the confidence out: the threshold of the best F1 guarantees nothing"
     )
     with pytest.raises(UsageError) as error:
         choose_thresholds(HAND, goal=Goal.parse("top=0.1"), confidence=95)

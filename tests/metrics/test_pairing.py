@@ -51,14 +51,14 @@ def test_other_images_are_refused_with_examples():
         "  where: one and two\n"
         "  got: 5 only in one: a, b, c, ...; 2 only in two: h, i\n"
         "  expected: the same images, in any order\n"
-        "  next: give --intersect to compare on the 2 images that all have"
+        "  next: give --intersect to compare on the 2 images that all runs have"
     )
     assert message(table("abc"), table("cba"), table("ab"), names=("one", "two", "three")) == (
         "the runs have different images\n"
         "  where: one and three\n"
         "  got: 1 only in one: c\n"
         "  expected: the same images, in any order\n"
-        "  next: give --intersect to compare on the 2 images that all have"
+        "  next: give --intersect to compare on the 2 images that all runs have"
     )
 
 
@@ -68,7 +68,7 @@ def test_other_classes_are_refused_with_examples():
         "  where: one and two\n"
         "  got: 1 only in one: cat; 4 only in two: elk, fox, gnu, ...\n"
         "  expected: the same classes, in any order\n"
-        "  next: give --intersect to compare on the 1 class that all have"
+        "  next: give --intersect to compare on the 1 class that all runs have"
     )
 
 

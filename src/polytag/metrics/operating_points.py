@@ -141,7 +141,7 @@ def choose_thresholds(
             "there is no guarantee for this goal",
             got=f"{goal} with a confidence",
             expected="precision=P, recall=R or top=SHARE",
-            next_step="leave the confidence away: the threshold of the best F1 promises nothing",
+            next_step="leave the confidence out: the threshold of the best F1 guarantees nothing",
         )
     if joint and confidence is None:
         raise UsageError("a joint guarantee without a confidence", got="joint", expected="a confidence, such as 0.95")

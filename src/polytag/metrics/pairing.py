@@ -118,7 +118,7 @@ def _refuse_others(what: str, lists: Sequence[tuple[str, ...]], *, names: Sequen
             where=_listed((names[0], name)),
             got="; ".join(parts),
             expected=f"the same {what}, in any order",
-            next_step=f"give --intersect to compare on the {counted(num_shared, what)} that all have",
+            next_step=f"give --intersect to compare on the {counted(num_shared, what)} that all runs have",
         )
 
 
