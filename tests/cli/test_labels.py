@@ -79,7 +79,7 @@ def test_a_page_without_images_and_with_names_that_are_markup(polytag, scores: P
     page = (tmp_path / "odd.html").read_text()
     assert "<i>images" not in page
     assert "&lt;b&gt;red&lt;/b&gt;" in page
-    assert "could not be read and stand as grey tiles" in page
+    assert "could not be read and are shown as grey tiles" in page
 
 
 def test_names_that_look_like_the_markup_of_the_console(polytag, scores: Path, leaky: Path, leaky_scores: Path, tmp_path: Path):

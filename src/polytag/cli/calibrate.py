@@ -8,6 +8,7 @@ import typer
 
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
+from polytag.text import json_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +125,7 @@ def fit_to_json(fit: "CalibrationFit", label_set: "LabelSet", *, seed: int) -> d
             "num_positives": int(fit.num_positives_C[column]),
             "num_known": int(fit.num_known_C[column]),
             **{
-                f"{key}_{when}": _number(values_C[column])
+                f"{key}_{when}": json_number(values_C[column])
                 for when, quality in (("before", fit.before), ("after", fit.after))
                 for key, values_C in (
                     ("log_loss", quality.log_loss_C),
@@ -153,7 +154,7 @@ def _keep(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> 
     import numpy as np
 
     from polytag import files
-    from polytag.calibration import calibrated, carried
+    from polytag.calibration import calibrated, convert_thresholds
     from polytag.metrics.calibration import keep_decisions
     from polytag.metrics.operating_points import points_at
     from polytag.models.checkpoint import update_checkpoint
@@ -167,7 +168,7 @@ def _keep(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> 
     before, after = calibrated(raw, checkpoint.calibration), calibrated(raw, calibration)
     thresholds = checkpoint.thresholds
     if chosen:
-        moved = carried(thresholds, undo=checkpoint.calibration, apply=calibration)
+        moved = convert_thresholds(thresholds, undo=checkpoint.calibration, apply=calibration)
         thresholds = keep_decisions(before, after, thresholds=thresholds, moved=moved)
 
     kept, shown = run.folder.uncalibrated, run.folder.predictions
@@ -202,7 +203,3 @@ def _encoded(values: dict[str, Any]) -> str:
 
 def _change(before: "np.floating | float", after: "np.floating | float") -> tuple[str, str]:
     return ("–", "") if math.isnan(before) else (f"{before:.4f}", f"→ {after:.4f}")
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytag.cli.reading import reads_annotations
+from polytag.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -219,7 +220,7 @@ def _print_duplicates(console: "Console", found: "DataCheck") -> None:
             continue
         groups = sorted(groups, key=lambda group: not across_splits(group[0]))
         num_across = sum(across_splits(images) for images, _ in groups)
-        number = f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}" if groups else "none"
+        number = counted(len(groups), "groups") if groups else "none"
         console.print(Text(f" {heading}: {number}" + (f", {num_across:,} across splits" if groups else ""), style="bold"))
         for images, how in groups[:_NUM_GROUPS]:
             names = [f"{image.id} ({image.split})" if image.split else image.id for image in images]

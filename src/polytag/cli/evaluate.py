@@ -11,11 +11,12 @@ from polytag.cli.leakage import TrainData, leakage_of, leakage_to_json, print_le
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
 from polytag.cli.slices import Columns, ColumnsFile, print_slices, slices_of
+from polytag.text import counted, interval_text, number_text
 
 if TYPE_CHECKING:
     from polytag.contracts import Predictions
     from polytag.data.load import ReadOptions
-    from polytag.metrics.values import Mean, Metrics
+    from polytag.metrics.values import Metrics
 
 _MEANINGS = {  # the averages in the order they are shown: what each is, in a few words
     "mAP": "mean of the classes' average precisions",
@@ -40,8 +41,6 @@ _MEANINGS = {  # the averages in the order they are shown: what each is, in a fe
     "calibration_error": "probability against share, 15 bins, mean over classes",
     "accuracy": "share of right decisions, mean over classes",
 }
-
-_SINGULAR = {"classes": "class", "images": "image", "decisions": "decision"}
 
 
 @reads_annotations
@@ -109,7 +108,7 @@ def _thresholds(
 ) -> tuple[float | tuple[float, ...], str]:
     """What decides, and a line that says so where it is not 0.5 or what was typed."""
     from polytag.errors import UsageError
-    from polytag.predictions.thresholds import FILE, find_thresholds, read_thresholds, require_fitting
+    from polytag.predictions.thresholds import FILE, find_thresholds, read_thresholds, require_same_calibration
 
     if threshold is not None and file is not None:
         raise UsageError("two kinds of thresholds", got="--threshold and --thresholds", expected="one of them")
@@ -118,7 +117,7 @@ def _thresholds(
     found = find_thresholds(path, table) if file is None else read_thresholds(file, label_set=table.label_set)
     if found is None:
         return 0.5, ""
-    require_fitting(found, table, where=file or path)
+    require_same_calibration(found, table, where=file or path)
     goal = f", chosen for {found.goal}" if found.goal not in ("", "default") else ""
     own = file is not None or set(found.thresholds) != {0.5}
     return found.thresholds, f"Decisions by each class's own threshold, from {file or path.with_name(FILE)}{goal}." if own else ""
@@ -126,7 +125,6 @@ def _thresholds(
 
 def print_metrics(console: "Any", metrics: "Metrics") -> None:
     """Two tables: a line a class, best first, and a line an average. Where there is little room, words give way, never numbers."""
-    import numpy as np
     from rich.markup import escape
     from rich.table import Table
 
@@ -137,16 +135,16 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
     headings = ("AP", "95% interval", "positives", "negatives", "unknown", "precision", "recall")
     for heading in (*headings, "threshold") if several else headings:
         classes.add_column(heading, justify="right", no_wrap=not several)
-    for column in np.argsort(-np.nan_to_num(metrics.ap_C, nan=-1), kind="stable"):
+    for column in metrics.best_first.tolist():
         classes.add_row(
             escape(metrics.label_set.names[column]),
-            _number(metrics.ap_C[column]),
-            _interval(metrics.ap_low_C[column], metrics.ap_high_C[column]),
+            number_text(float(metrics.ap_C[column]), digits=4),
+            interval_text(float(metrics.ap_low_C[column]), float(metrics.ap_high_C[column])),
             str(metrics.support_C[column]),
             str(metrics.num_negative_C[column]),
             str(metrics.num_unknown_C[column]),
-            _number(metrics.precision_C[column]),
-            _number(metrics.recall_C[column]),
+            number_text(float(metrics.precision_C[column]), digits=4),
+            number_text(float(metrics.recall_C[column]), digits=4),
             *([f"{metrics.threshold_C[column]:.4g}"] if several else []),
         )
     console.print(classes)
@@ -156,7 +154,7 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
     for heading, justify in (("average", "left"), ("value", "right"), ("95% interval", "right"), ("over", "right")):
         averages.add_column(heading, justify=justify, no_wrap=True)  # pyright: ignore[reportArgumentType]  rich's literal type
     rows = [
-        (name, _number(mean.value), _interval(mean.low, mean.high), _counted(mean))
+        (name, number_text(mean.value, digits=4), interval_text(mean.low, mean.high), counted(mean.count, mean.unit))
         for name in _MEANINGS
         for mean in [metrics.means[name]]
     ]
@@ -176,15 +174,3 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
         "have about that accuracy, so accuracy says little.",
         highlight=False,
     )
-
-
-def _counted(mean: "Mean") -> str:
-    return f"{mean.count:,} {mean.unit}" if mean.count != 1 else f"1 {_SINGULAR[mean.unit]}"
-
-
-def _number(value: Any) -> str:
-    return "–" if math.isnan(value) else f"{value:.4f}"
-
-
-def _interval(low: Any, high: Any) -> str:
-    return "" if math.isnan(low) else f"{low:.3f} – {high:.3f}"

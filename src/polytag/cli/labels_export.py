@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytag.cli.reading import reads_annotations
+from polytag.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,15 +117,11 @@ def print_export(console: "Console", exported: Exported) -> None:
         table.add_row(escape(name), *(f"{number:,}" if number else "[dim]0[/dim]" for number in numbers))
     console.print(table)
     labels, images = len(exported.changes), len({(each.split, each.image_id) for each in exported.changes})
-    text = f"\n{_number(labels, 'label')} of {_number(images, 'image')} changed, {exported.num_confirmed:,} confirmed"
+    text = f"\n{counted(labels, 'labels')} of {counted(images, 'images')} changed, {exported.num_confirmed:,} confirmed"
     console.print(text, highlight=False, markup=False)
     for heading, path in (("data:    ", exported.data), ("changes: ", exported.changes_file)):
         console.print(f"{heading}{path}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"\nNext:\n  polytag train {exported.data}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _number(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _decisions(run: Path) -> "list[Decision]":

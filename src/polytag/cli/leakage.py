@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from polytag.contracts import Predictions
     from polytag.data.duplicates.leakage import Leakage
     from polytag.data.load import ReadOptions
-    from polytag.metrics.leakage import WithoutSome
+    from polytag.metrics.leakage import MetricsWithoutLeakage
     from polytag.metrics.values import Metrics
 
 TrainData = Annotated[
@@ -26,14 +26,14 @@ _NUM_SHOWN = 5
 
 def leakage_of(
     predictions: "Predictions", data: Path, *, options: "ReadOptions", threshold: "Any", errors: "Console"
-) -> "tuple[Leakage, WithoutSome | None]":
+) -> "tuple[Leakage, MetricsWithoutLeakage | None]":
     """Leakage and the scores without them; None where there are none. Raises PredictionsError where no image can be read."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from polytag.data.duplicates.leakage import find_leakage, training_paths
     from polytag.data.load import load_dataset
     from polytag.errors import DataError, PredictionsError
-    from polytag.metrics.leakage import leave_out
+    from polytag.metrics.leakage import evaluate_without_leakage
 
     trained_on = training_paths(load_dataset(data, options=options), scored=predictions.image_paths)
     columns = (TextColumn("reading images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
@@ -57,12 +57,12 @@ def leakage_of(
             expected="a file at the path of each image",
             next_step="give --truth DATA, the data set that has the scored images",
         )
-    without = leave_out(predictions, found.is_leaked_N, threshold=threshold) if found.images else None
+    without = evaluate_without_leakage(predictions, found.is_leaked_N, threshold=threshold) if found.images else None
     return found, without
 
 
 def print_leakage(
-    console: "Console", found: "Leakage", without: "WithoutSome | None", *, metrics: "Metrics", predictions: "Predictions"
+    console: "Console", found: "Leakage", without: "MetricsWithoutLeakage | None", *, metrics: "Metrics", predictions: "Predictions"
 ) -> None:
     """How many images leaked, both mAPs and their difference, and the first few of them."""
     from rich.markup import escape
@@ -103,7 +103,7 @@ def print_leakage(
         )
 
 
-def leakage_to_json(found: "Leakage", without: "WithoutSome | None", *, predictions: "Predictions") -> dict[str, object]:
+def leakage_to_json(found: "Leakage", without: "MetricsWithoutLeakage | None", *, predictions: "Predictions") -> dict[str, object]:
     """The key `leakage` of evaluate's JSON; docs/howto/duplicates.md lists its keys."""
     return {
         "num_leaked": len(found.images),

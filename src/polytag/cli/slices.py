@@ -1,6 +1,5 @@
 """Slices on the console, and in JSON: `polytag evaluate --slice COLUMN`."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytag.errors import UsageError
+from polytag.text import interval_text, number_text
 
 if TYPE_CHECKING:
     from polytag.metrics.slices import Slices
@@ -68,17 +68,13 @@ def print_slices(console: "Any", slices: "Slices") -> None:
         table.add_column("95% interval", justify="right")
     for part in slices.slices:
         mean = part.metrics.mean_ap
-        shared = () if slices.is_comparable else (_number(part.shared_map), _interval(part.shared_map))
-        table.add_row(escape(part.value), f"{part.num_images:,}", str(mean.count), _number(mean), _interval(mean), *shared)
+        shared = () if slices.is_comparable else _cells(part.shared_map)
+        table.add_row(escape(part.value), f"{part.num_images:,}", str(mean.count), *_cells(mean), *shared)
     console.print()
     console.print(table)
     for sentence in caveats(slices):
         console.print(sentence, highlight=False, markup=False)
 
 
-def _number(mean: "Mean") -> str:
-    return "–" if math.isnan(mean.value) else f"{mean.value:.4f}"
-
-
-def _interval(mean: "Mean") -> str:
-    return "" if math.isnan(mean.low) else f"{mean.low:.3f} – {mean.high:.3f}"
+def _cells(mean: "Mean") -> tuple[str, str]:
+    return number_text(mean.value, digits=4), interval_text(mean.low, mean.high)

@@ -1,6 +1,5 @@
 """`polytag thresholds`: per-class thresholds for a goal, with a guarantee where asked, kept in the run."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +8,7 @@ import typer
 
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
+from polytag.text import interval_text, number_text
 
 if TYPE_CHECKING:
     from polytag.data.load import ReadOptions
@@ -105,19 +105,19 @@ def print_points(console: "Any", points: "OperatingPoints") -> None:
 def _columns(points: "OperatingPoints") -> "_Columns":
     """Headings and cells; a guarantee stands in the place of the interval of what it is about."""
     guaranteed, kind = points.confidence is not None, points.goal.kind
-    bound: _Columns = [("at most" if kind == "top" else "at least", lambda point: _share(point.bound))]
+    bound: _Columns = [("at most" if kind == "top" else "at least", lambda point: number_text(point.bound))]
     precision: _Columns = [("95%", lambda point: _interval(point.precision_low, point.precision_high))]
     recall: _Columns = [("95%", lambda point: _interval(point.recall_low, point.recall_high))]
     share: _Columns = []
     if kind == "top":
-        share = [("share", lambda point: _share(point.share)), *(bound if guaranteed else [])]
+        share = [("share", lambda point: number_text(point.share)), *(bound if guaranteed else [])]
         precision = recall = []
     return [
         ("threshold", _threshold),
         *share,
-        ("precision", lambda point: _share(point.precision)),
+        ("precision", lambda point: number_text(point.precision)),
         *(bound if guaranteed and kind == "precision" else precision),
-        ("recall", lambda point: _share(point.recall)),
+        ("recall", lambda point: number_text(point.recall)),
         *(bound if guaranteed and kind == "recall" else recall),
         ("predicted", lambda point: f"{point.num_predicted:,}"),
         ("positives", lambda point: f"{point.num_positives:,}"),
@@ -165,9 +165,5 @@ def _threshold(point: "OperatingPoint") -> str:
     return f"{point.threshold:.4f}" if point.threshold <= 0.9995 else f"{point.threshold:.6f}"
 
 
-def _share(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
-
-
 def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f"{low:.2f}–{high:.2f}"
+    return interval_text(low, high, digits=2, dash="–")

@@ -9,6 +9,7 @@ import numpy as np
 from polytag.contracts import LabelSet
 from polytag.errors import DataError
 from polytag.inference.predictor import Predictor
+from polytag.logits import sigmoid
 from polytag.models.checkpoint import Checkpoint
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # what a folder is searched for
@@ -31,7 +32,7 @@ class ImageResult:
     @property
     def probabilities(self) -> dict[str, float]:
         """Class name -> probability in [0, 1], highest first; empty where the image could not be read."""
-        values = 0.5 * (1 + np.tanh(0.5 * self.logit_C.astype(np.float64)))
+        values = sigmoid(self.logit_C)
         names = self.label_set.names
         return {names[column]: float(values[column]) for column in np.argsort(-values, kind="stable")}
 

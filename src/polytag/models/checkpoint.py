@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polytag import files
-from polytag.calibration import Calibration, carried
+from polytag.calibration import Calibration, convert_thresholds
 from polytag.contracts import LabelSet, Preprocessing
 from polytag.errors import CheckpointError, PolytagError
 
@@ -193,7 +193,7 @@ def update_checkpoint(checkpoint: Checkpoint, *, thresholds: Sequence[float], ca
     assert len(thresholds) == len(checkpoint.label_set)
     path = checkpoint.folder / CONFIG
     config = json.loads(path.read_text())
-    config["thresholds"] = list(carried(thresholds, undo=calibration))
+    config["thresholds"] = list(convert_thresholds(thresholds, undo=calibration))
     config["calibration"] = None if calibration is None else {**calibration.to_json(), "thresholds": list(thresholds)}
     files.write_text(path, json.dumps(config, indent=2) + "\n")
     return replace(checkpoint, thresholds=tuple(thresholds), calibration=calibration)

@@ -22,6 +22,7 @@ from polytag.inspector.browse.thumbnails import MAX_PIXELS
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.model.job_queue import Busy, JobQueue
 from polytag.inspector.model.overlay import overlay_png
+from polytag.logits import sigmoid
 from polytag.machine import num_cores
 
 # Everything that imports torch is imported inside the functions that run in the worker thread: looking at a run must not wait
@@ -139,8 +140,7 @@ class ModelWorker:
 
     def _decisions(self, content: bytes) -> tuple[Decision, ...]:
         predictor = self._loaded()
-        logit_C = predictor.score_image(read_image(content, max_pixels=MAX_PIXELS)).astype(np.float64)
-        probability_C = 0.5 * (1 + np.tanh(0.5 * logit_C))
+        probability_C = sigmoid(predictor.score_image(read_image(content, max_pixels=MAX_PIXELS)))
         threshold_C = self._inspection.threshold_C
         return tuple(
             Decision(
