@@ -34,8 +34,10 @@ def bench(
 
     from polytag import files
     from polytag.bench.speed import measure_speed
+    from polytag.cli.memory import keep_freed_memory_on_cpu
 
     console, errors = Console(), Console(stderr=True)
+    keep_freed_memory_on_cpu(device)
     with errors.status("measuring") as status:
         speed = measure_speed(
             backbone=backbone,

@@ -178,6 +178,7 @@ def print_check(console: "Console", found: "DataCheck") -> None:
 
 
 def _features(model: Path, dataset: "Dataset", *, cosine: float, on_batch: "Callable[[int], None]") -> "Features":
+    from polytag.cli.memory import keep_freed_memory_on_cpu
     from polytag.data.duplicates.groups import Features
     from polytag.errors import UsageError
     from polytag.inference.feature_cache import features_of
@@ -186,6 +187,7 @@ def _features(model: Path, dataset: "Dataset", *, cosine: float, on_batch: "Call
 
     if not 0 < cosine <= 1:
         raise UsageError("a cosine out of range", where="--min-cosine", got=str(cosine), expected="more than 0 and 1 at most")
+    keep_freed_memory_on_cpu()
     predictor = Predictor.load(Checkpoint.read(model))
     feature_ND, row_N, _ = features_of(predictor, dataset, on_batch=on_batch)
     return Features(feature_ND=feature_ND, row_N=row_N, cosine=cosine)

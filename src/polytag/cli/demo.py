@@ -15,6 +15,7 @@ def demo(
     """
     from rich.console import Console
 
+    from polytag.cli.memory import keep_freed_memory_on_cpu
     from polytag.cli.progress import ConsoleCallback
     from polytag.cli.train import print_result
     from polytag.demo.scenes import write_scenes
@@ -33,6 +34,7 @@ def demo(
         )
         write_scenes(scenes)
     console.print(f"Training {DEMO.backbone} from random weights for {DEMO.epochs} epochs\n", highlight=False)
+    keep_freed_memory_on_cpu(DEMO.device)
     with ConsoleCallback(console) as callback:
         run = train(scenes, recipe=DEMO, output=output / "run", callback=callback)
     print_result(console, run)

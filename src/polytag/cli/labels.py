@@ -150,8 +150,10 @@ def _read(
         )
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from polytag.cli.memory import keep_freed_memory_on_cpu
     from polytag.inference.out_of_fold import out_of_fold_of_run
 
+    keep_freed_memory_on_cpu()
     columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("", total=None)

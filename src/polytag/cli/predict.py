@@ -33,6 +33,7 @@ def predict(
     """
     from rich.console import Console
 
+    from polytag.cli.memory import keep_freed_memory_on_cpu
     from polytag.inference.predict import list_images
     from polytag.inference.predict import predict as results_of
     from polytag.models.checkpoint import Checkpoint
@@ -44,6 +45,7 @@ def predict(
         dataset = _split_of(images, split=split, options=options)
         checkpoint.require_labels(dataset.label_set)
     paths = list(dict.fromkeys(list_images(images))) if dataset is None else list(dataset.paths)
+    keep_freed_memory_on_cpu(device)
     results = results_of(checkpoint, paths, device=device, precision=precision)
     num_failed = 0
     if output is not None:

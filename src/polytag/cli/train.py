@@ -61,7 +61,9 @@ def train(
         )
     from rich.console import Console
 
+    from polytag.cli.memory import keep_freed_memory_on_cpu
     from polytag.cli.progress import ConsoleCallback
+    from polytag.runs.folder import open_run_folder, read_args
     from polytag.runs.recipe import recipe_named
     from polytag.training import train as training
     from polytag.training.loop import Interrupted
@@ -78,10 +80,12 @@ def train(
     with ConsoleCallback(console) as callback:
         try:
             if resume is not None:
+                keep_freed_memory_on_cpu(read_args(open_run_folder(resume))[0].device)
                 run = training.resume(resume, callback=callback)
             else:
                 assert data is not None
                 chosen = replace(recipe_named(recipe), **given)
+                keep_freed_memory_on_cpu(chosen.device)
                 run = training.train(data, recipe=chosen, output=output, options=options, callback=callback)
         except Interrupted as stopped:
             console.print(
