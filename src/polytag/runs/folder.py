@@ -102,7 +102,8 @@ def locked(run: RunFolder) -> Generator[None]:
 
 def write_args(run: RunFolder, *, recipe: Recipe, data: Path, options: ReadOptions) -> None:
     """args.yaml: everything a resume or a colleague needs to do the same again."""
-    values = {"data": str(data.resolve()), "reading": asdict(options), "recipe": _plain(asdict(recipe))}
+    reading = asdict(options) | {"image_dirs": [os.path.abspath(folder) for folder in options.image_dirs]}
+    values = {"data": str(data.resolve()), "reading": reading, "recipe": _plain(asdict(recipe))}
     files.write_text(run.args, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
