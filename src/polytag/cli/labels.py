@@ -40,7 +40,6 @@ def issues(
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write estimates and label issues as JSON.")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the label issues, a line each.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with the images.")] = None,
-    cleanlab: Annotated[bool, typer.Option("--cleanlab", help="Say which label issues cleanlab finds too.")] = False,
     truth: Truth = None,
     scale: Scale = None,
 ) -> None:
@@ -48,16 +47,12 @@ def issues(
     from rich.console import Console
 
     from polytag import files
-    from polytag.metrics.label_issues import cleanlab_label_issues, find_label_issues
+    from polytag.metrics.label_issues import find_label_issues
 
     errors = Console(stderr=True)
     predictions = _read(run, split=split, truth=truth, scale=scale, options=options, errors=errors)
     found = find_label_issues(predictions, top=top, classes=class_names or ())
-    seconded = None
-    if cleanlab:
-        rows = cleanlab_label_issues(predictions)
-        seconded = {(name, row) for name, of_class in rows.items() for row in of_class.tolist()}
-    print_label_issues(Console(), found, seconded=seconded)
+    print_label_issues(Console(), found)
     if json is not None:
         files.write_text(json, encoder.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
     if csv is not None:
@@ -69,7 +64,7 @@ def issues(
         print(f"\nreport: {report}")
 
 
-def print_label_issues(console: "Console", found: "LabelIssues", *, seconded: "set[tuple[str, int]] | None" = None) -> None:
+def print_label_issues(console: "Console", found: "LabelIssues") -> None:
     """A line a class with its estimates, the most suspicious labels of all, and the unknown ones that are probably present."""
     from rich.markup import escape
     from rich.table import Table
@@ -99,13 +94,10 @@ def print_label_issues(console: "Console", found: "LabelIssues", *, seconded: "s
         if not listed:
             continue
         table = Table(box=None, pad_edge=False, header_style="bold", title=f"\n{heading}", title_justify="left")
-        for name in ("class", "given", "probability", "image", *(["cleanlab"] if seconded is not None else [])):
+        for name in ("class", "given", "probability", "image"):
             table.add_column(name, overflow="fold", justify="right" if name == "probability" else "left")
         for each in listed[: found.top]:
-            agreed = [] if seconded is None else ["yes" if (each.class_name, each.row) in seconded else "no"]
-            table.add_row(
-                escape(each.class_name), MEANINGS[each.given], probability_text(each.probability), escape(each.id), *agreed
-            )
+            table.add_row(escape(each.class_name), MEANINGS[each.given], probability_text(each.probability), escape(each.id))
         console.print(table, highlight=False)
         if len(listed) > found.top:
             console.print(f"[dim]… and {len(listed) - found.top:,} more in --csv, --json and --report[/dim]", highlight=False)
@@ -148,15 +140,13 @@ def _read(
             got=str(run) if not run.is_dir() else "--truth or --scores",
             expected="a run folder alone",
         )
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from polytag.cli.memory import keep_freed_memory_on_cpu
+    from polytag.cli.progress import progress_bar
     from polytag.inference.out_of_fold import out_of_fold_of_run
 
     keep_freed_memory_on_cpu()
-    columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("", total=None)
+    with progress_bar(errors) as progress:
+        task = progress.add_task("features", total=None)
         predictions, note = out_of_fold_of_run(run, on_batch=lambda num_images: progress.advance(task, num_images))
     if note:
         errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)

@@ -28,18 +28,16 @@ def leakage_of(
     predictions: "Predictions", data: Path, *, options: "ReadOptions", threshold: "Any", errors: "Console"
 ) -> "tuple[Leakage, WithoutSome | None]":
     """Leakage and the scores without them; None where there are none. Raises PredictionsError where no image can be read."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from polytag.cli.progress import progress_bar
     from polytag.data.duplicates.leakage import find_leakage, training_paths
     from polytag.data.load import load_dataset
     from polytag.errors import DataError, PredictionsError
     from polytag.metrics.leakage import leave_out
 
     trained_on = training_paths(load_dataset(data, options=options), scored=predictions.image_paths)
-    columns = (TextColumn("reading images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        number = len({str(path) for path in trained_on} | {path for path in predictions.image_paths if path})
-        task = progress.add_task("", total=number)
+    with progress_bar(errors) as progress:
+        num_files = len({str(path) for path in trained_on} | {path for path in predictions.image_paths if path})
+        task = progress.add_task("reading images", total=num_files)
         found = find_leakage(predictions.image_paths, trained_on, on_image=lambda: progress.advance(task))
     if not found.num_trained_on:
         raise DataError(

@@ -69,22 +69,22 @@ def predict(
 def _write(
     results: "Any", *, output: Path, checkpoint: "Any", paths: list[Path], dataset: "Dataset | None", console: "Any", errors: "Any"
 ) -> int:
-    from rich.progress import track
-
+    from polytag.cli.progress import progress_bar
     from polytag.predictions.table import PredictionsWriter
 
     ids = [path.as_posix() for path in paths] if dataset is None else dataset.ids
     num_failed = 0
-    with PredictionsWriter(
+    writer = PredictionsWriter(
         output,
         label_set=checkpoint.label_set,
         checkpoint_id=checkpoint.id,
         thresholds=checkpoint.thresholds,
         source=dataset.source if dataset else "",
         calibration=checkpoint.calibration.id if checkpoint.calibration else "",
-    ) as writer:
-        shown = track(results, total=len(paths), description="predicting", console=errors, transient=True)
-        for row, (name, result) in enumerate(zip(ids, shown, strict=True)):
+    )
+    with writer, progress_bar(errors) as progress:
+        tracked = progress.track(results, total=len(paths), description="predicting")
+        for row, (name, result) in enumerate(zip(ids, tracked, strict=True)):
             if result.error:
                 num_failed += 1
                 writer.fail(name, str(result.path), result.error)
