@@ -78,8 +78,8 @@ def test_check_of_data_with_faults(devkit, tmp_path):
     lines = run("check", devkit, "--json", tmp_path / "found.json").splitlines()
     assert lines[-4:] == [
         f"warning: 1 image cannot be read and will be skipped: {devkit}/JPEGImages/b.jpg",
-        "warning: 1 image stands in more than one split, so validation is too kind: a",
-        "warning: 1 image is there under several names, byte for byte: a = d",
+        "warning: 1 image is in more than one split, so validation scores are too high: a",
+        "warning: 1 image has several names with the same bytes: a = d",
         "Training can start.",
     ]
     found = json.loads((tmp_path / "found.json").read_text())

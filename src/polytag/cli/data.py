@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from polytag.contracts import Dataset
     from polytag.data.check import DataCheck
-    from polytag.data.duplicates.groups import Features
+    from polytag.data.duplicates.groups import ModelFeatures
     from polytag.data.load import ReadOptions
 
 _BAR_WIDTH = 30
@@ -44,20 +44,21 @@ def check(
 ) -> None:
     """Count labels, read every image, find duplicates. Exit status 0: training can start; 1: it cannot."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from polytag.cli.progress import progress_bar
     from polytag.data import check as checking
     from polytag.data.load import load_dataset
     from polytag.files import write_text
 
     console = Console()
     dataset = load_dataset(data, options=options)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(console) as progress:
         features = None
         if near_model is not None:
-            seeing = progress.add_task("looking with the model", total=len(dataset))
-            features = _features(near_model, dataset, cosine=min_cosine, on_batch=lambda number: progress.advance(seeing, number))
+            extracting = progress.add_task("features", total=len(dataset))
+            features = _features(
+                near_model, dataset, cosine=min_cosine, on_batch=lambda num_images: progress.advance(extracting, num_images)
+            )
         task = progress.add_task("reading images", total=len(set(dataset.paths)))
         found = checking.check(
             dataset, read_images=read_images, near=near, features=features, on_image=lambda: progress.advance(task)
@@ -124,20 +125,14 @@ def fetch(
 ) -> None:
     """Download Pascal VOC: resumed where it broke off, checked, unpacked."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import DownloadColumn, TaskID, TransferSpeedColumn
 
+    from polytag.cli.progress import progress_bar
     from polytag.data.fetch import fetch as fetching
 
     console = Console()
     tasks: dict[str, TaskID] = {}
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with progress_bar(console, DownloadColumn(), TransferSpeedColumn(), transient=False) as progress:
 
         def show(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -177,9 +172,9 @@ def print_check(console: "Console", found: "DataCheck") -> None:
         console.print(Text("Training cannot start.", style="bold red"))
 
 
-def _features(model: Path, dataset: "Dataset", *, cosine: float, on_batch: "Callable[[int], None]") -> "Features":
+def _features(model: Path, dataset: "Dataset", *, cosine: float, on_batch: "Callable[[int], None]") -> "ModelFeatures":
     from polytag.cli.memory import keep_freed_memory_on_cpu
-    from polytag.data.duplicates.groups import Features
+    from polytag.data.duplicates.groups import ModelFeatures
     from polytag.errors import UsageError
     from polytag.inference.feature_cache import features_of
     from polytag.inference.predictor import Predictor
@@ -190,7 +185,7 @@ def _features(model: Path, dataset: "Dataset", *, cosine: float, on_batch: "Call
     keep_freed_memory_on_cpu()
     predictor = Predictor.load(Checkpoint.read(model))
     feature_ND, row_N, _ = features_of(predictor, dataset, on_batch=on_batch)
-    return Features(feature_ND=feature_ND, row_N=row_N, cosine=cosine)
+    return ModelFeatures(feature_ND=feature_ND, row_N=row_N, cosine=cosine)
 
 
 def _print_duplicates(console: "Console", found: "DataCheck") -> None:
