@@ -149,7 +149,7 @@ def test_nothing_to_export(polytag, run: Path, reviewed: Path, tmp_path: Path):
 
 def test_what_is_in_the_way_or_does_not_fit(polytag, reviewed: Path, colours: Path, tmp_path: Path):
     (tmp_path / "new-changes.csv").write_text("mine")
-    with pytest.raises(RunError, match="the output is there already"):
+    with pytest.raises(RunError, match="the output exists already"):
         polytag("labels", "export", reviewed, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     with pytest.raises(UsageError, match="the run itself says how its data are read"):

@@ -214,7 +214,7 @@ def test_images_of_which_nothing_is_known(tmp_path):
                 "no class has a positive in split 'val', which training would make",
             ),
         ),
-        ([("a", "", [1, 0])], ("too few images to keep some for validation",)),
+        ([("a", "", [1, 0])], ("too few images for a validation split",)),
         ([("a", "", [1, 0]), ("b", "", [0, 1])], ()),
         ([], ("there are no images",)),
     ],

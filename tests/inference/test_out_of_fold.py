@@ -60,7 +60,7 @@ def test_too_few_images(run: Path, colours: Path):
     one = load_dataset(colours).take([0])
     with pytest.raises(DataError) as caught:
         out_of_fold(predictor, one)
-    assert str(caught.value) == f"too few images to leave one out\n  where: {one.source}\n  got: 1\n  expected: 2 or more"
+    assert str(caught.value) == f"too few images for out-of-fold scores\n  where: {one.source}\n  got: 1\n  expected: 2 or more"
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""`polytag demo`: the whole way on images that are made on the spot."""
+"""`polytag demo`: the whole workflow on generated images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +7,11 @@ import typer
 
 
 def demo(
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the images and the run go.")] = Path("demo"),
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the images and the run.")] = Path("demo"),
 ) -> None:
-    """Compose handwriting scenes, train a small network from random weights, judge it, and write the report.
+    """Generate scenes of handwriting, train a small network from random weights, judge it, and write the report.
 
-    Takes under three minutes on two cores; needs no download.
+    Takes under three minutes on two cores and needs no download.
     """
     from rich.console import Console
 
@@ -28,7 +28,7 @@ def demo(
         console.print(f"Images of an earlier demo: {scenes}", highlight=False, markup=False)
     else:
         console.print(
-            f"Composing 2,400 images of handwritten digits, written as a Pascal VOC devkit: {scenes}",
+            f"Generating 2,400 images of handwritten digits as a Pascal VOC devkit: {scenes}",
             highlight=False,
             markup=False,
         )

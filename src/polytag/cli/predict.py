@@ -1,4 +1,4 @@
-"""`polytag predict`: a table on the console for one image, a line an image for several, a file for many."""
+"""`polytag predict`: a table for one image, one line per image for several, a file for many."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 def predict(
     options: "ReadOptions",
     model: Annotated[Path, typer.Argument(help="A run folder, or a checkpoint folder such as its best/.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders that hold some.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
     output: Annotated[Path | None, typer.Option(help="Write a .parquet, .csv or .jsonl file instead of printing.")] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="IMAGES is a labelled data set: score this split of it, and keep its labels."),
+        typer.Option(metavar="NAME", help="IMAGES is a labelled data set: score this split and store its labels."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
 ) -> None:
     """Score images: every class's probability, and the classes above their thresholds.
 
-    An image that cannot be read is told and does not stop the others; the exit status is then 1.
+    An image that cannot be read is reported and does not stop the others; the exit status is then 1.
     """
     from rich.console import Console
 
@@ -56,7 +56,7 @@ def predict(
         for result in results:
             if result.error:
                 num_failed += 1
-                _tell(errors, result)
+                _print_error(errors, result)
             elif len(paths) == 1:
                 _print_table(console, result)
             else:
@@ -88,7 +88,7 @@ def _write(
             if result.error:
                 num_failed += 1
                 writer.fail(name, str(result.path), result.error)
-                _tell(errors, result)
+                _print_error(errors, result)
             else:
                 target_NC = dataset.target_NC[row : row + 1] if dataset else None
                 writer.write([name], [str(result.path)], result.logit_C[None], target_NC)
@@ -96,17 +96,17 @@ def _write(
     return num_failed
 
 
-def _split_of(given: list[Path], *, split: str, options: "ReadOptions") -> "Dataset":
+def _split_of(paths: list[Path], *, split: str, options: "ReadOptions") -> "Dataset":
     from polytag.data.load import load_dataset
 
-    if len(given) != 1:
+    if len(paths) != 1:
         raise UsageError(
-            "--split takes one data set", where="IMAGES", got=f"{len(given)} paths", expected="one folder or file of labels"
+            "--split takes one data set", where="IMAGES", got=f"{len(paths)} paths", expected="one folder or file of labels"
         )
-    return load_dataset(given[0], options=options).split(split)
+    return load_dataset(paths[0], options=options).split(split)
 
 
-def _tell(errors: "Any", result: "ImageResult") -> None:
+def _print_error(errors: "Any", result: "ImageResult") -> None:
     errors.print(f"{result.path}: {result.error}", highlight=False, markup=False, soft_wrap=True)
 
 

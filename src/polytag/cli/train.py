@@ -1,4 +1,4 @@
-"""`polytag train`: from a folder of labelled images to a judged model."""
+"""`polytag train`: labelled images in, an evaluated model out."""
 
 import math
 import os
@@ -24,7 +24,9 @@ def train(
     data: Annotated[Path | None, typer.Argument(help="Labelled images, in any format that `polytag data check` reads.")] = None,
     recipe: Annotated[str, typer.Option(help="finetune, probe or baseline.")] = "finetune",
     backbone: Annotated[str | None, typer.Option(help="A model name of timm. [default: the recipe's]")] = None,
-    backbone_arg: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of timm's own.")] = None,
+    backbone_arg: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of the timm model; repeatable.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="pretrained, random, or a safetensors file.")] = None,
     image_size: Annotated[int | None, typer.Option(metavar="PX", help="Side of the square input.")] = None,
     fit: Annotated[str | None, typer.Option(help="squash (the whole image) or crop (the centre).")] = None,
@@ -39,14 +41,14 @@ def train(
     seed: Annotated[int | None, typer.Option()] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
-    cache: Annotated[str | None, typer.Option(help="Of decoded images: auto, none, disk or gpu.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Cache of decoded images: auto, none, disk or gpu.")] = None,
     difficult: Annotated[
         str | None, typer.Option(help="VOC's difficult-only labels: ignore, positive or negative. [default: the recipe's]")
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="[default: runs/DATA-RECIPE]")] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with a run that was interrupted.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Resume an interrupted run.")] = None,
 ) -> None:
-    """Train, judge and report: from labelled images to a model and a page that shows what it can do."""
+    """Train, judge and report: from labelled images to a model and a page with its metrics."""
     _require_one_start(context, data=data, resume=resume)
     changes: dict[str, Any] = {
         "backbone": backbone, "weights": weights, "image_size_px": image_size, "fit": fit, "crops": crops, "augment": augment,
@@ -85,7 +87,7 @@ def _run(recipe: "Recipe", *, data: Path | None, resume: Path | None, output: Pa
                 run = training.train(data, recipe=recipe, output=output, options=options, callback=callback)
         except Interrupted as interrupted:
             console.print(
-                f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {interrupted}", highlight=False, markup=False
+                f"\nStopped; nothing is lost. Resume with:\n  polytag train --resume {interrupted}", highlight=False, markup=False
             )
             raise typer.Exit(130) from None
     print_result(console, run)
@@ -115,7 +117,7 @@ def _command_line_options(context: typer.Context) -> set[str]:
 
 
 def parse_backbone_args(pairs: list[str]) -> dict[str, object]:
-    """KEY=VALUE pairs, values read as YAML scalars (3, 0.1, true, same); raises UsageError for one without `=`."""
+    """Parse KEY=VALUE pairs, with values as YAML scalars (3, 0.1, true, same); raises UsageError for a pair without `=`."""
     import yaml
 
     parsed: dict[str, object] = {}
@@ -128,7 +130,7 @@ def parse_backbone_args(pairs: list[str]) -> dict[str, object]:
 
 
 def print_result(console: "Any", run: "TrainedRun") -> None:
-    """The last lines of a run: the number, where everything lies, and what to type next."""
+    """Print the result of a run: mAP, files, and the next commands."""
     mean = run.metrics.mean_ap
     interval = "" if math.isnan(mean.low) else f"  {mean.low:.3f} – {mean.high:.3f}"
     console.print()
