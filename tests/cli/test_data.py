@@ -66,7 +66,7 @@ def test_check_of_sound_data(devkit):
         "      0       0",
         "      1       5  " + "━" * 30,
         "",
-        " 1.00 labels an image; 10.0% of all labels are unknown.",
+        " 1.00 labels per image; 10.0% of all labels are unknown.",
         "",
         "Training can start.",
     ]
@@ -98,7 +98,7 @@ def test_check_of_data_that_cannot_train(devkit, tmp_path):
 
 def test_check_without_reading_the_images(devkit):
     (devkit / "JPEGImages" / "a.jpg").write_bytes(b"not an image")
-    assert run("check", devkit, "--no-read-images").splitlines()[-1] == "Training can start. No image was read."
+    assert run("check", devkit, "--no-read-images").splitlines()[-1] == "Training can start. Images were not read."
 
 
 @pytest.mark.parametrize(("difficult", "counts"), [("ignore", "1 1 1"), ("positive", "2 1 0"), ("negative", "1 2 0")])

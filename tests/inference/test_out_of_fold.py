@@ -52,7 +52,7 @@ def test_of_a_run(run: Path, colours: Path):
 def test_a_fine_tuned_backbone_is_told(colours: Path, tmp_path: Path):
     tuned = replace(TINY, name="finetune", epochs=1, batch_size=8)
     _, note = out_of_fold_of_run(train(colours, recipe=tuned, output=tmp_path / "tuned").folder.path, device="cpu")
-    assert note.startswith("the backbone was fine-tuned on these very labels")
+    assert note.startswith("the backbone was fine-tuned on these labels")
 
 
 def test_too_few_images(run: Path, colours: Path):

@@ -142,7 +142,7 @@ def fetch(
             progress.update(tasks[what], completed=done, total=total)
 
         place = fetching.fetch(name, folder, base_url=base_url, on_progress=show)
-    console.print(f"{'fetched' if tasks else 'already fetched'}: {place}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{'fetched' if tasks else 'already there'}: {place}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"\nNext:\n  polytag train {place}", highlight=False, markup=False, soft_wrap=True)
 
 

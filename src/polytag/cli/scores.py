@@ -39,6 +39,6 @@ def read_labelled_scores(
             "these predictions have no labels to evaluate against",
             where=str(path),
             expected="at least one known label",
-            next_step="give --truth DATA, the labelled data set of the images",
+            next_step="give --truth DATA, the labelled data set that the images are from",
         )
     return labelled

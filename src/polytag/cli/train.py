@@ -87,7 +87,7 @@ def _run(recipe: "Recipe", *, data: Path | None, resume: Path | None, output: Pa
                 run = training.train(data, recipe=recipe, output=output, options=options, callback=callback)
         except Interrupted as interrupted:
             console.print(
-                f"\nStopped; nothing is lost. Resume with:\n  polytag train --resume {interrupted}", highlight=False, markup=False
+                f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {interrupted}", highlight=False, markup=False
             )
             raise typer.Exit(130) from None
     print_result(console, run)
