@@ -20,6 +20,7 @@ import numpy as np
 
 from machine import VOC_MINI, WEIGHTS, write
 from polytag import Dataset, LabelSet, Predictions, read_predictions
+from polytag.allocator import keep_freed_memory
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN
 from polytag.inference.out_of_fold import training_images
 from polytag.inference.predictor import Predictor, extract_features
@@ -183,6 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, help="a finished probe run on voc-mini, in place of training one")
     options = parser.parse_args()
+    keep_freed_memory()  # as the commands do
     if not VOC_MINI.is_dir():
         print("skipped: no voc-mini photographs beside this checkout (../shared)")
         return

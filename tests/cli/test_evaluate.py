@@ -62,8 +62,8 @@ def test_the_tables(small: Path, polytag):
         "accuracy",
     ]  # fmt: skip
     assert " ".join(" ".join(lines[end:]).split()) == (
-        "4 images. 60.0% of the known labels are absent: answering “absent” to everything would have about that accuracy, "
-        "so accuracy says little."
+        "4 images. 60.0% of the known labels are absent. A model that predicts nothing has about that accuracy, "
+        "so accuracy is uninformative."
     )
 
 
@@ -151,7 +151,7 @@ def test_no_truth_is_told(without_truth: Path, polytag):
     with pytest.raises(PredictionsError) as error:
         polytag("evaluate", without_truth)
     assert str(error.value) == (
-        f"these predictions carry no truth to be judged against\n  where: {without_truth}\n"
+        f"these predictions have no labels to evaluate against\n  where: {without_truth}\n"
         "  expected: at least one known label\n"
         "  next: give --truth DATA, the labelled data set that the images are from"
     )

@@ -76,7 +76,7 @@ def test_a_rank_is_told_and_its_decisions_are_undefined(tmp_path: Path, polytag)
     result = polytag(
         "evaluate", tmp_path / "s.csv", "--scores", "rank", "--json", tmp_path / "m.json", "--report", tmp_path / "p.html"
     )
-    assert "note: only the order of these scores means something" in result.stderr
+    assert "note: these scores are ranks" in result.stderr
     found = json.loads((tmp_path / "m.json").read_text())
     assert found["mAP"]["value"] == 1
     assert found["OF1"] == {"value": None, "num_decisions": 0}

@@ -310,3 +310,22 @@ def test_a_resumed_run_keeps_its_recipe(run: Path, polytag, options: tuple[str, 
     assert str(error.value) == (
         f"a resumed run keeps its recipe\n  where: --resume\n  got: {got}\n  next: leave those options out, or start a new run"
     )
+
+
+# ---- images in other folders ----
+
+
+def test_image_folders_are_found_again_on_resume_from_another_working_folder(
+    scattered: tuple[str, ...], quick, tmp_path: Path, polytag, monkeypatch: pytest.MonkeyPatch
+):
+    polytag("train", *scattered, *quick, "--epochs", "1", "--output", tmp_path / "run")
+    args = yaml.safe_load((tmp_path / "run" / "args.yaml").read_text())
+    assert args["reading"]["image_dirs"] == [str(tmp_path / "one"), str(tmp_path / "two")]
+    expected = (tmp_path / "run" / "metrics.json").read_text()
+    (tmp_path / "run" / "metrics.json").unlink()  # as if it was killed before the end
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    polytag("train", "--resume", tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").read_text() == expected
+    paths = read_predictions(tmp_path / "run" / "predictions-val.parquet").image_paths
+    assert {Path(path).parent for path in paths} == {tmp_path / "one", tmp_path / "two"}

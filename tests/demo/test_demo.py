@@ -19,7 +19,7 @@ from polytag.training.preprocessing import preprocessing_of
 
 def test_the_verb_says_what_it_does():
     output = " ".join(CliRunner().invoke(app, ["demo", "--help"]).stdout.split())
-    assert "Compose handwriting scenes, train a small network from random weights, judge it, and write the report." in output
+    assert "Generate scenes of handwriting, train a small network from random weights, judge it, and write the report." in output
     assert "--output" in output
 
 

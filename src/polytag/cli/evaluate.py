@@ -1,4 +1,4 @@
-"""`polytag evaluate`: judge a predictions file; no model and no image needed."""
+"""`polytag evaluate`: metrics of a predictions file, without a model or an image."""
 
 import math
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from polytag.data.load import ReadOptions
     from polytag.metrics.values import Metrics
 
-_MEANINGS = {  # the averages in the order they are shown: what each is, in a few words
+_MEANINGS = {  # short descriptions of the averages, in the order of the table
     "mAP": "mean of the classes' average precisions",
     "mAP_voc10": "the same with VOC 2010's AP",
     "mAP_voc07": "the same with VOC 2007's eleven-point AP",
@@ -26,7 +26,7 @@ _MEANINGS = {  # the averages in the order they are shown: what each is, in a fe
     "micro_AP": "all labels in one ranking; not mAP",
     "samples_AP": "mean over images (LRAP); not mAP",
     "ROC_AUC": "mean of the classes' areas under the ROC curve",
-    "coverage": "classes to go down an image's ranking for all true ones",
+    "coverage": "length of an image's ranking down to its last true class",
     "ranking_loss": "share of an image's pairs in the wrong order",
     "CP": "precision, mean over classes",
     "CR": "recall, mean over classes",
@@ -46,7 +46,7 @@ _MEANINGS = {  # the averages in the order they are shown: what each is, in a fe
 @reads_annotations
 def evaluate(
     options: "ReadOptions",
-    predictions: Annotated[Path, typer.Argument(help="Scores: what `train` or `predict` wrote, or any program's table of them.")],
+    predictions: Annotated[Path, typer.Argument(help="Scores of `train` or `predict`, or any program's table of scores.")],
     truth: Truth = None,
     scale: Scale = None,
     threshold: Annotated[
@@ -62,7 +62,7 @@ def evaluate(
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every number as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the report page.")] = None,
 ) -> None:
-    """Average precision per class with intervals, and every average under its own name, saying what it counted."""
+    """Average precision per class with intervals, and every average under its own name with the number of classes it counts."""
     from rich.console import Console
 
     from polytag import files
@@ -70,15 +70,15 @@ def evaluate(
 
     labelled = read_labelled_scores(predictions, scale=scale, truth=truth, options=options, errors=Console(stderr=True))
     table = labelled.predictions
-    chosen, told = _thresholds(predictions, table, threshold=threshold, file=thresholds)
+    chosen, source = _thresholds(predictions, table, threshold=threshold, file=thresholds)
     metrics = evaluate_predictions(table, threshold=chosen)
     slices = slices_of(labelled, slice or (), file=columns, truth=truth, threshold=chosen)
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 120  # a file or a pipe has room for whole lines
+        console.width = 120  # a file or a pipe takes whole lines
     print_metrics(console, metrics)
-    if told:
-        print(told)
+    if source:
+        print(source)
     for part in slices:
         print_slices(console, part)
     leaked = None
@@ -106,7 +106,7 @@ def evaluate(
 def _thresholds(
     path: Path, table: "Predictions", *, threshold: float | None, file: Path | None
 ) -> tuple[float | tuple[float, ...], str]:
-    """What decides, and a line that says so where it is not 0.5 or what was typed."""
+    """The thresholds, and a line about their source unless they are 0.5 or from the command line."""
     from polytag.errors import UsageError
     from polytag.predictions.thresholds import FILE, find_thresholds, read_thresholds, require_same_calibration
 
@@ -124,7 +124,7 @@ def _thresholds(
 
 
 def print_metrics(console: "Any", metrics: "Metrics") -> None:
-    """Two tables: a line a class, best first, and a line an average. Where there is little room, words give way, never numbers."""
+    """Print two tables: one line per class, best first, and one line per average. A narrow console drops words, never numbers."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -166,11 +166,11 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
         averages.add_row(*row, *([f"[dim]{meaning}[/dim]"] if has_meanings else []))
     console.print(averages)
     if not has_meanings:
-        console.print("[dim]A wider window says what each is.[/dim]")
+        console.print("[dim]A wider window describes each average.[/dim]")
     known = int(metrics.support_C.sum() + metrics.num_negative_C.sum())
     absent = int(metrics.num_negative_C.sum()) / known if known else math.nan
     console.print(
-        f"\n{metrics.num_images} images. {absent:.1%} of the known labels are absent: answering “absent” to everything would "
-        "have about that accuracy, so accuracy says little.",
+        f"\n{metrics.num_images} images. {absent:.1%} of the known labels are absent. A model that predicts nothing has about that "
+        "accuracy, so accuracy is uninformative.",
         highlight=False,
     )

@@ -1,4 +1,4 @@
-"""`polytag labels issues`: the labels that a model disbelieves, ranked, with an estimate of how many are wrong."""
+"""`polytag labels issues`: the labels that a model contradicts, ranked, with an estimate of how many are wrong."""
 
 import csv as tables
 import io
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from polytag.data.load import ReadOptions
     from polytag.metrics.label_issues import ClassLabelIssues, LabelIssues
 
-app = typer.Typer(help="Look for wrong labels, and write corrected ones.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Find wrong labels, and export corrected ones.", no_args_is_help=True, add_completion=False)
 app.command("export")(labels_export.export)
 
 
@@ -29,20 +29,18 @@ app.command("export")(labels_export.export)
 def issues(
     options: "ReadOptions",
     run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or held-out scores with their labels.")],
-    class_names: Annotated[
-        list[str] | None, typer.Option("--class", metavar="NAME", help="Only this class; may be given several times.")
-    ] = None,
-    top: Annotated[int, typer.Option(metavar="K", help="How many of each class and kind are listed at most.")] = 20,
+    class_names: Annotated[list[str] | None, typer.Option("--class", metavar="NAME", help="Only this class; repeatable.")] = None,
+    top: Annotated[int, typer.Option(metavar="K", help="Largest number of listed labels per class and kind.")] = 20,
     split: Annotated[
-        str, typer.Option(metavar="val|train", help="Of a run: its validation, or its training images, scored out-of-fold.")
+        str, typer.Option(metavar="val|train", help="Images of a run: validation, or training, scored out-of-fold.")
     ] = "val",
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write estimates and label issues as JSON.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the label issues, a line each.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the label issues, one per line.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with the images.")] = None,
     truth: Truth = None,
     scale: Scale = None,
 ) -> None:
-    """The labels that held-out scores contradict most: given but absent, absent but there, and unknown ones to fill in."""
+    """List the labels that held-out scores contradict most: wrong presents, wrong absents, and unknown labels to fill in."""
     from rich.console import Console
 
     from polytag import files
@@ -64,7 +62,7 @@ def issues(
 
 
 def print_label_issues(console: "Console", found: "LabelIssues") -> None:
-    """A line a class with its estimates, the most suspicious labels of all, and the unknown ones that are probably present."""
+    """Print one line per class with its estimates, the most suspicious labels, and unknown labels that are probably present."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -78,14 +76,14 @@ def print_label_issues(console: "Console", found: "LabelIssues") -> None:
     for part in found.classes:
         classes.add_row(escape(part.name), *_counts(part))
     console.print(classes)
-    unsaid = [part for part in found.classes if part.reason]
-    if unsaid:
-        console.print("\nNo estimate, and ranked all the same:")
-    for part in unsaid:
+    without_estimate = [part for part in found.classes if part.reason]
+    if without_estimate:
+        console.print("\nRanked without an estimate:")
+    for part in without_estimate:
         console.print(f"  {part.name}: {part.reason}", highlight=False, markup=False)
     console.print(
-        "\nThe numbers that look wrong are those of confident learning. The model's own mistakes are counted with the wrong "
-        "labels: read them as “at most about”.",
+        "\nThe numbers of wrong labels are estimates of confident learning. They include the model's own mistakes: read them as "
+        "“at most about”.",
         highlight=False,
         markup=False,
     )
@@ -101,7 +99,7 @@ def print_label_issues(console: "Console", found: "LabelIssues") -> None:
         if len(listed) > found.top:
             console.print(f"[dim]… and {len(listed) - found.top:,} more in --csv, --json and --report[/dim]", highlight=False)
     if not found.issues:
-        console.print("\nNo given label is disbelieved.", highlight=False)
+        console.print("\nThe model contradicts no given label.", highlight=False)
 
 
 def label_issues_to_csv(found: "LabelIssues") -> str:
@@ -123,7 +121,7 @@ CSV_COLUMNS = ("class", "given", "probability", "is_counted", "id", "image_path"
 def _read(
     run: Path, *, split: str, truth: Path | None, scale: str | None, options: "ReadOptions", errors: "Console"
 ) -> "Predictions":
-    """Held-out scores with labels: of a run's validation, of its training images out-of-fold, or of any file."""
+    """Held-out scores with labels: a run's validation, its training images out-of-fold, or any file."""
     from polytag.cli.scores import read_labelled_scores
     from polytag.errors import UsageError
 
@@ -141,14 +139,14 @@ def _read(
             got=str(run) if not run.is_dir() else "--truth or --scores",
             expected="a run folder alone",
         )
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from polytag.cli.memory import keep_freed_memory_on_cpu
+    from polytag.cli.progress import progress_bar
     from polytag.inference.out_of_fold import out_of_fold_of_run
     from polytag.runs.folder import RunFolder
 
-    columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("", total=None)
+    keep_freed_memory_on_cpu()
+    with progress_bar(errors) as progress:
+        task = progress.add_task("features", total=None)
         predictions, note = out_of_fold_of_run(RunFolder(path=run), on_batch=lambda num_images: progress.advance(task, num_images))
     if note:
         errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Slices on the console, and in JSON: `polytag evaluate --slice COLUMN`."""
+"""`polytag evaluate --slice COLUMN`: metrics of each slice on the console and in JSON."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ Columns = Annotated[
     typer.Option(
         "--slice",
         metavar="COLUMN",
-        help="Also judge apart the images of each value: num_labels, size, source, split, or a column of --columns. Repeatable.",
+        help="Also evaluate each value's images separately: num_labels, size, source, split, or a column of --columns; repeatable.",
     ),
 ]
 ColumnsFile = Annotated[Path | None, typer.Option("--columns", metavar="FILE.csv", help="A table by id, with columns to slice by.")]
@@ -33,7 +33,7 @@ def slices_of(
     truth: Path | None,
     threshold: float | Sequence[float],
 ) -> "list[Slices]":
-    """Slices by each column: of the file, else of the truth where that is a table and has it, else a built-in one."""
+    """Slices by each column: a column of the file, of the truth if that is a table with it, or a built-in one."""
     from polytag.metrics.slices import slice_scores
     from polytag.predictions.columns import BUILT_IN, column_values, has_column, is_table
 
@@ -52,7 +52,7 @@ def slices_of(
 
 
 def print_slices(console: "Any", slices: "Slices") -> None:
-    """A line a slice, and what must be known to compare them."""
+    """Print one line per slice, and the caveats of their comparison."""
     from rich.markup import escape
     from rich.table import Table
 

@@ -16,7 +16,7 @@ import numpy as np
 from polytag.contracts import PRESENT, Dataset
 from polytag.data.images.augment import seen_region, views
 from polytag.data.images.read import read_image
-from polytag.errors import ImageError, RunError
+from polytag.errors import ImageError
 from polytag.inspector.browse.dataset_rows import dataset_rows
 from polytag.inspector.browse.thumbnails import MAX_PIXELS
 from polytag.inspector.inspection import Inspection
@@ -28,7 +28,7 @@ from polytag.machine import num_cores
 # Everything that imports torch is imported inside the functions that run in the worker thread: looking at a run must not wait
 # seconds for a library that only these three things need, and looking at scores without a model must not need it at all.
 if TYPE_CHECKING:
-    from polytag.inference.neighbors import FeatureTable
+    from polytag.inference.neighbors import NeighborIndex
     from polytag.inference.predictor import Predictor
 
 MAX_WAITING = 8
@@ -87,7 +87,7 @@ class ModelWorker:
         self._stop = Event()
         self._builder: Thread | None = None
         self._num_done = 0
-        self._table: FeatureTable | None = None
+        self._table: NeighborIndex | None = None
         self._failure: Exception | None = None
         self._rows_N = dataset_rows(inspection)
 
@@ -231,8 +231,8 @@ class ModelWorker:
             self._table, self._failure, self._builder = table, failure, None
             self._num_done = 0
 
-    def _saved_or_built(self, data: Dataset) -> "FeatureTable":
-        from polytag.inference.neighbors import build_features, read_features, save_features
+    def _saved_or_built(self, data: Dataset) -> "NeighborIndex":
+        from polytag.inference.neighbors import build_index
 
         def on_batch(num_images: int) -> None:
             self._num_done += num_images
@@ -240,15 +240,9 @@ class ModelWorker:
             if self._stop.is_set():
                 raise _Stopped
 
-        predictor = self._loaded()
-        table = read_features(self._cache_folder, predictor, data)
-        if table is None:
-            table = build_features(predictor, data, on_batch=on_batch)
-            with suppress(RunError, OSError):  # a full or read-only disk costs time at the next start, not neighbours
-                save_features(table, self._cache_folder)
-        return table
+        return build_index(self._loaded(), data, folder=self._cache_folder, on_batch=on_batch)
 
-    def _nearest_neighbors(self, table: "FeatureTable", data: Dataset, row: int, *, limit: int) -> NearestNeighbors:
+    def _nearest_neighbors(self, table: "NeighborIndex", data: Dataset, row: int, *, limit: int) -> NearestNeighbors:
         from polytag.inference.neighbors import image_feature, nearest
 
         own_row = int(self._rows_N[row])
