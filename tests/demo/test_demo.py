@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import torch
+from typer.testing import CliRunner
 
+from polytag.cli.main import app
 from polytag.data.load import load_dataset
 from polytag.demo.scenes import CLASSES, write_scenes
 from polytag.inference.predictor import score_dataset
@@ -15,8 +17,8 @@ from polytag.training.loop import has_head_start
 from polytag.training.preprocessing import preprocessing_of
 
 
-def test_the_verb_says_what_it_does(polytag):
-    output = " ".join(polytag("demo", "--help").stdout.split())
+def test_the_verb_says_what_it_does():
+    output = " ".join(CliRunner().invoke(app, ["demo", "--help"]).stdout.split())
     assert "Generate scenes of handwriting, train a small network from random weights, judge it, and write the report." in output
     assert "--output" in output
 
