@@ -24,11 +24,11 @@ from polytag.data.formats.boxes import Box, boxes_reader
 from polytag.data.images.augment import seen_region, views
 from polytag.data.images.read import read_image
 from polytag.data.load import ReadOptions
+from polytag.demo.recipe import DEMO
 from polytag.demo.scenes import write_scenes
 from polytag.inference.predictor import Predictor, to_input
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.heatmap import class_activation
-from polytag.runs.recipe import DEMO
 
 
 def inside(place: tuple[float, float], boxes: list[Box]) -> bool:

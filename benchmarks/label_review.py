@@ -27,12 +27,12 @@ from polytag import PROBE, Dataset, ReadOptions, Recipe, compare, convert, load_
 from polytag.allocator import keep_freed_memory
 from polytag.cli.labels_export import export_labels
 from polytag.contracts import ABSENT, PRESENT, Predictions
+from polytag.demo.recipe import DEMO
 from polytag.demo.scenes import write_scenes
 from polytag.inference.out_of_fold import out_of_fold_of_run
 from polytag.inspector.review.store import open_review, review_file_of
 from polytag.metrics.label_issues import find_label_issues
 from polytag.runs.folder import RunFolder
-from polytag.runs.recipe import DEMO
 
 SHARE = 0.2
 LOOKS = {"voc-mini": 700, "scenes": 300}  # labels that the reviewer looks at: about as many as are planted

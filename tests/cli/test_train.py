@@ -208,7 +208,7 @@ def test_data_without_a_split_get_one_and_broken_images_are_told(colours: Path, 
         path.write_bytes(b"not an image")
     output = polytag("train", tmp_path / "data.csv", *quick, "--recipe", "probe", "--output", tmp_path / "run").stdout
     told = " ".join(output.split())
-    assert "the annotations name no split: 14 of 72 images, stratified by label, are kept for validation" in told
+    assert "the annotations name no split: 14 of 72 images, stratified by label, are held out for validation" in told
     assert f"1 training images could not be read and were skipped: images/{broken['train'].name}" in told
     assert "1 validation images could not be read and are in no number" in told
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["num_images"] == 13

@@ -185,7 +185,8 @@ def test_the_fields_of_a_recipe_are_all_listed():
 
 def test_the_values_of_the_recipes_are_those_listed():
     """A recipe that is changed changes its row here: the message is the row to write."""
-    from polytag.runs.recipe import BASELINE, DEMO, FINETUNE, PROBE
+    from polytag.demo.recipe import DEMO
+    from polytag.runs.recipe import BASELINE, FINETUNE, PROBE
 
     page = REFERENCE / "recipes.md"
     lines = section_of(page, "Values").splitlines()

@@ -40,11 +40,7 @@ ALLOWED = (
 
 # Being rewritten as this test is written: `pytest -rx` reports what is left, and it does not fail the suite yet. An entry goes as
 # soon as its place is clean.
-UNFINISHED = (
-    "src/cli", "src/data", "src/ground", "src/inspector", "src/metrics", "src/models", "src/predictions", "src/report", "src/runs",
-    "docs/howto/calibrate.md",
-    "docs/howto/own-data.md",
-)  # fmt: skip
+UNFINISHED = ("src/inspector",)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ def demo(
     from polytag.cli.memory import keep_freed_memory_on_cpu
     from polytag.cli.progress import ConsoleCallback
     from polytag.cli.train import print_result
+    from polytag.demo.recipe import DEMO
     from polytag.demo.scenes import write_scenes
-    from polytag.runs.recipe import DEMO
     from polytag.training.train import train
 
     console = Console()

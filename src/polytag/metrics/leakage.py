@@ -17,7 +17,7 @@ from polytag.metrics.values import Mean, Metrics
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MetricsWithoutLeakage:
-    """Metrics of the images that did not leak, and how much higher the mAP of all images is.
+    """Metrics of the images that are not in the training data, and how much higher the mAP of all images is.
 
     metrics      of the remaining images
     difference   mAP of all images minus mAP of the remaining ones, over the classes that have a positive among both; 95% interval
