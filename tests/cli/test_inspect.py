@@ -12,18 +12,15 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from polytag.data.images.read import read_image
 from polytag.data.load import ReadOptions
 from polytag.errors import DataError, PredictionsError, UsageError
 from polytag.inspector.open import OpenOptions, open_inspection
 
-QUIET = Console(quiet=True)
 
-
-def opened(path: Path, **asked: object):
-    return open_inspection(path, OpenOptions(**asked), options=ReadOptions(), errors=QUIET)
+def opened(path: Path, **options: object):
+    return open_inspection(path, OpenOptions(**options), options=ReadOptions())
 
 
 @pytest.fixture
@@ -117,14 +114,15 @@ def test_scores_of_another_program_find_their_images_by_id(colours: Path, tmp_pa
         opened(scores, scale="probability", image_dirs=(str(tmp_path),))
 
 
-def test_a_run_whose_data_are_gone_is_looked_at_all_the_same(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_run_without_its_data_is_opened_with_a_note(run: Path, tmp_path: Path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     args = (copy / "args.yaml").read_text()
     (copy / "args.yaml").write_text(re.sub(r"^data: .*$", "data: gone", args, flags=re.MULTILINE))
-    inspection = open_inspection(copy, OpenOptions(), options=ReadOptions(), errors=Console(stderr=True))
+    notes: list[str] = []
+    inspection = open_inspection(copy, OpenOptions(), options=ReadOptions(), note=notes.append)
     assert inspection.data is None
-    assert "note: the run's data set cannot be read" in capsys.readouterr().err
+    assert [note.partition(",")[0] for note in notes] == ["the run's data set cannot be read"]
 
 
 def test_training_images_are_scored_by_a_model_that_did_not_see_their_labels(run: Path, tmp_path: Path):

@@ -56,7 +56,9 @@ def tells_nothing(heard: bytes) -> bool:
 # Addresses
 
 
-@pytest.mark.parametrize("start", ["/static/", "/images/", "/thumbnails/", "/data/", "/api/images/", "/api/", "/"])
+@pytest.mark.parametrize(
+    "start", ["/static/", "/static/shared/", "/images/", "/thumbnails/", "/data/", "/api/images/", "/api/", "/"]
+)
 @pytest.mark.parametrize(
     "rest",
     [
@@ -73,6 +75,9 @@ def tells_nothing(heard: bytes) -> bool:
         "%2fetc%2fpasswd",
         "/etc/passwd",
         "../app.py",
+        "../../app.py",
+        "..%2f..%2fapp.py",
+        "../../../report/templates/report.css",
         "..%2fapp.py",
         "..%2ftemplates%2fbase.html.j2",
         "frame.js%00.css",
@@ -115,7 +120,7 @@ def test_whatever_a_parameter_holds_no_page_breaks(server, name, value):
 
 READS = (
     "/", "/ranking?class=cat", "/image?id=honest.png", "/review", "/predict", "/images/0", "/thumbnails/0", "/api/run",
-    "/api/classes", "/api/ranking?class=cat", "/api/images/0", "/api/review/queue", "/api/openapi.json", "/static/frame.js",
+    "/api/classes", "/api/ranking?class=cat", "/api/images/0", "/api/review/queue", "/api/openapi.json", "/static/shared/frame.js",
 )  # fmt: skip
 
 

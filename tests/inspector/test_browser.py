@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from polytag.cli.main import app as command
@@ -107,7 +106,7 @@ def visit(
 ) -> Iterator[Visit]:
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
     run = request.getfixturevalue(request.param)
-    inspection = open_inspection(run, OpenOptions(), options=ReadOptions(), errors=Console(quiet=True))
+    inspection = open_inspection(run, OpenOptions(), options=ReadOptions())
     with live(create_app(inspection)) as server:
         context = browser.new_context(viewport={"width": 1280, "height": 860})
         page = context.new_page()
@@ -310,8 +309,8 @@ def test_labels_are_decided_in_the_grid_and_on_the_image(visit: Visit):
     page.keyboard.press("0")
     page.get_by_label("Your name").fill("Ada")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#grid .reviewed")
-    assert page.locator("#grid .reviewed").inner_text() == "reviewed: absent"
+    page.wait_for_selector("#grid .reviewed:visible")
+    assert page.locator("#grid .reviewed:visible").inner_text() == "reviewed: absent"
     visit.go(f"/image?class={names[0]}&id={first}")
     page.wait_for_selector("#labels button")
     assert "decided: absent, by Ada" in page.locator("#labels").inner_text()
@@ -372,3 +371,96 @@ def test_without_scripts_pages_are_pages(visit: Visit, browser):
     assert "sort=loss" in page.url
     assert page.locator("#grid li").count() > 10
     context.close()
+
+
+def test_back_and_forward_redraw_without_loading_the_page(visit: Visit):
+    names = visit.predictions.label_set.names
+    visit.go(f"/ranking?class={names[0]}")
+    page = visit.page
+    visit.settled()
+    page.evaluate("window.marker = 'the same page'")
+    page.locator("#threshold").fill("0.25")
+    page.locator("#threshold").press("Enter")
+    page.locator("#threshold").blur()
+    visit.until("/threshold=0.25/.test(location.href)")
+    visit.settled()
+    page.evaluate("scrollTo(0, 900)")
+    visit.until("history.state?.above > 400 && /offset=/.test(location.href)")
+    first_address = page.url
+    in_window = """[...document.querySelectorAll('#grid > li')].filter(cell => cell.getBoundingClientRect().top > 0)
+        .map(cell => [Number(cell.dataset.index), cell.querySelector('.id').textContent])
+        .sort(([one], [other]) => one - other).slice(0, 8)"""
+    first_cells = page.evaluate(in_window)
+
+    page.keyboard.press("]")  # another class: its own threshold, from the top
+    visit.until(f"document.querySelector('#class').value === {names[1]!r}")
+    visit.settled()
+    assert "threshold=" not in page.url
+    assert page.evaluate("scrollY") < 400
+    page.keyboard.press("f")
+    page.locator("input[name=outcome][value=true_negative]").check()
+    visit.until("/outcome=true_negative/.test(location.href)")
+    page.locator("select[name=absent]").first.select_option(names[0])
+    visit.until("/absent=/.test(location.href)")
+    filtered = visit.count()
+    last_address = page.url
+
+    page.go_back()
+    visit.until("!/absent=/.test(location.href)")
+    assert visit.count() >= filtered
+    assert page.locator("select[name=absent]").count() == 1
+    assert page.locator("input[name=outcome][value=true_negative]").is_checked()
+    page.go_back()
+    visit.settled()
+    assert not page.locator("input[name=outcome][value=true_negative]").is_checked()
+    page.go_back()
+    visit.until(f"document.querySelector('#class').value === {names[0]!r}")
+    visit.settled()
+    assert page.url == first_address
+    assert float(page.locator("#threshold").input_value()) == 0.25
+    assert page.evaluate(in_window) == first_cells
+    for _ in range(3):
+        page.go_forward()
+        visit.settled()
+    visit.until("/absent=/.test(location.href)")
+    assert page.url == last_address
+    assert visit.count() == filtered
+    assert page.locator("select[name=absent]").first.input_value() == names[0]
+    page.locator("#clear").click()
+    assert visit.count() == len(visit.predictions)
+    page.go_back()
+    visit.until("/absent=/.test(location.href)")
+    assert visit.count() == filtered
+    assert page.evaluate("window.marker") == "the same page"
+
+
+def test_a_return_from_an_image_restores_the_place_in_the_list(visit: Visit):
+    visit.go(f"/ranking?class={visit.predictions.label_set.names[0]}")
+    page = visit.page
+    visit.settled()
+    page.evaluate("scrollTo(0, 700)")
+    visit.until("history.state?.above > 200")
+    scroll = page.evaluate("scrollY")
+    page.locator("#grid a").nth(20).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".image-page")
+    page.go_back()
+    visit.settled()
+    visit.until(f"Math.abs(scrollY - {scroll}) < 250")  # the focus may have scrolled its cell into the window
+
+
+def test_cells_of_the_script_are_those_of_the_server(visit: Visit, browser):
+    address = f"{visit.url}/ranking?class={visit.predictions.label_set.names[0]}&sort=id&order=asc"
+    without_scripts = browser.new_context(java_script_enabled=False)
+    plain = without_scripts.new_page()
+    plain.goto(address)
+    drawn = "cells => cells.slice(0, 12).map(cell => { cell.querySelector('img').remove(); return cell.innerHTML; })"
+    expected = plain.eval_on_selector_all("#grid .cell", drawn)
+    without_scripts.close()
+    visit.page.goto(address)
+    visit.settled()
+    cells = "[...document.querySelectorAll('#grid > li')].sort((a, b) => a.dataset.index - b.dataset.index)"
+    shown = visit.page.evaluate(f"({drawn})({cells}.map(each => each.firstElementChild))")
+    assert [re.sub(r' hidden=""', " hidden", each) for each in shown] == [
+        re.sub(r' hidden=""', " hidden", each) for each in expected
+    ]

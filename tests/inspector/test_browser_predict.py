@@ -124,7 +124,7 @@ def test_several_one_after_another_and_the_bad_ones_tell_why(server, visit, imag
     assert problems.nth(1).inner_text() == "The file is empty."
     assert "image" in problems.nth(2).inner_text()
     assert problems.nth(3).inner_text() == "Too large: 32.0 MiB, and at most 32 can be sent."
-    assert page.inner_text("#tally") == "7 images · 4 failed"
+    assert page.inner_text("#counts") == "7 images · 4 failed"
     assert running[1] == 1
     page.click("#clear")
     assert page.locator(".card").count() == 0
@@ -194,7 +194,7 @@ def test_a_busy_model_is_asked_again(server, visit, images: list[Path]):
     busy = {"status": 503, "headers": {"retry-after": "1"}, "content_type": "application/json", "body": '{"detail": "busy"}'}
     page.route("**/api/predict", lambda route: route.fulfill(**busy), times=1)
     page.set_input_files("#files", images[0])
-    page.get_by_text("The model is busy; it is asked again in 1 s.").wait_for()
+    page.get_by_text("The model is busy. Trying again in 1 s.").wait_for()
     done(page, 1)
 
 
@@ -247,7 +247,7 @@ def test_it_can_be_heard(server, visit, images: list[Path]):
     page = visit(server.url + "/predict")
     page.set_input_files("#files", images[0])
     done(page, 1)
-    assert page.inner_text("#said").startswith(images[0].name + ": ")
+    assert page.inner_text("#announcement").startswith(images[0].name + ": ")
     assert page.get_by_role("list", name="Images, the newest first").count() == 1
     assert page.get_by_role("button", name=f"Remove {images[0].name}").count() == 1
     assert page.get_by_role("listitem", name=images[0].name).count() == 1

@@ -184,7 +184,7 @@ def test_skip_back_and_undo_even_after_a_reload(server, visit, store: ReviewStor
     assert page.inner_text("#standing") == ""
     page.keyboard.press("z")
     page.wait_for_selector("#trouble:not([hidden])")
-    assert "Nothing is left to take back." in page.inner_text("#trouble")
+    assert "Nothing is left to undo." in page.inner_text("#trouble")
     found = rows(store)
     assert [(row.label, row.undoes) for row in found] == [(1, None), (0, None), (None, 2), (None, 1)]
 
@@ -194,7 +194,7 @@ def test_a_note_is_saved_by_enter(server, visit, store: ReviewStore):
     press(page, "m")
     page.keyboard.type("hides behind 1 tree")
     page.keyboard.press("Enter")
-    assert page.inner_text("#note-said") == "It is saved with your decision."
+    assert page.inner_text("#note-status") == "It is saved with your decision."
     assert rows(store) == ()
     press(page, "1")
     saved(page, 1)
@@ -410,7 +410,7 @@ def test_a_full_disk_is_told_and_what_waits_can_be_discarded(server, visit, stor
     press(page, "z")  # the second was never sent
     until(page, "document.querySelector('#trouble').textContent.includes('1 decision is not saved')")
     press(page, "z")
-    until(page, "document.querySelector('#trouble').textContent.includes('cannot be taken back')")
+    until(page, "document.querySelector('#trouble').textContent.includes('cannot be undone')")
     page.get_by_role("button", name="Discard it").click()
     page.get_by_role("button", name="Close").click()
     assert page.is_hidden("#trouble")
@@ -436,8 +436,8 @@ def test_another_reviewer_takes_over(server, visit, store: ReviewStore):
 
 def test_it_can_be_heard(server, visit):
     page = as_ann(visit(server.url + "/review"))
-    until(page, "document.querySelector('#said').textContent.startsWith('Is ')")
-    assert re.search(r"Labelled (present|absent); the model says", page.inner_text("#said"))
+    until(page, "document.querySelector('#announcement').textContent.startsWith('Is ')")
+    assert re.search(r"Labelled (present|absent); the model says", page.inner_text("#announcement"))
     for role, name in [("region", "Image"), ("group", "Decide"), ("region", "Queue"), ("navigation", "Pages"), ("main", None)]:
         assert page.get_by_role(role, name=name, exact=True).count() == 1, (role, name)
     controls = "[...document.querySelectorAll('button, select, input, textarea')].filter(each => each.checkVisibility())"
@@ -445,7 +445,7 @@ def test_it_can_be_heard(server, visit):
     assert page.evaluate(unnamed + ".map(each => each.outerHTML)") == []
     page.keyboard.press("?")
     told = page.inner_text("dialog[open]")
-    for text in ("present", "absent", "unknown", "skip", "back", "note", "heat map" if page.locator("#heat").count() else "take"):
+    for text in ("present", "absent", "unknown", "skip", "back", "note", "heat map" if page.locator("#heat").count() else "undo"):
         assert text in told
 
 
@@ -464,7 +464,7 @@ def test_the_heat_map_stays_on_from_label_to_label(
         ready(page)
         page.keyboard.press("h")
         page.wait_for_selector(".heat[alt='Where the model looks for red']")
-        until(page, "document.querySelector('.heat').naturalWidth > 0 && !document.querySelector('#stage-said').textContent")
+        until(page, "document.querySelector('.heat').naturalWidth > 0 && !document.querySelector('#stage-status').textContent")
         heat, image = (page.locator(f"#sheet > {which}").bounding_box() for which in ("img.heat", "#full"))
         assert heat == pytest.approx(image)
         assert "heat=1" in page.url
@@ -473,3 +473,30 @@ def test_the_heat_map_stays_on_from_label_to_label(
         page.keyboard.press("h")
         assert page.locator(".heat").count() == 0
         assert "heat=1" not in page.url
+
+
+def test_back_and_forward_keep_the_page(server, visit):
+    page = as_ann(visit(server.url + "/review"))
+    page.evaluate("window.marker = 'the same page'")
+    press(page, "s")
+    first = shown(page)
+    page.select_option("#class", "cat")
+    until(page, "document.querySelector('#question b').textContent == 'cat'")
+    press(page, "s", "s")
+    second = shown(page)
+    page.check("#decided")
+    until(page, "location.search.includes('decided=1')")
+    ready(page)
+    page.go_back()
+    until(page, "(id) => document.querySelector('#id').textContent == id", second[0])
+    ready(page)
+    assert shown(page) == second
+    assert not page.is_checked("#decided")
+    page.go_back()
+    until(page, "document.querySelector('#class').value == ''")
+    until(page, "(id) => document.querySelector('#id').textContent == id", first[0])
+    assert shown(page) == first
+    page.go_forward()
+    until(page, "document.querySelector('#class').value == 'cat'")
+    until(page, "(id) => document.querySelector('#id').textContent == id", second[0])
+    assert page.evaluate("window.marker") == "the same page"

@@ -172,7 +172,7 @@ def test_an_exception_is_told_to_the_log_and_not_to_the_client(ask, caplog):
     with caplog.at_level(logging.ERROR, logger="polytag.inspector.web.guard"):
         answer = ask().get("/broken")
     assert answer.status_code == 500
-    assert answer.json() == {"detail": "This went wrong inside polytag; the terminal where it runs says more."}
+    assert answer.json() == {"detail": "polytag failed to answer. The terminal where it runs shows the error."}
     assert [record.getMessage() for record in caplog.records] == ["GET '/broken' failed"]
     assert "the password is swordfish" in caplog.text
     assert ask().get("/told").text == "told on purpose"

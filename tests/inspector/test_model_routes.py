@@ -258,7 +258,7 @@ def test_boxes_of_generated_scenes_need_no_model(tmp_path: Path):
             sure = {each["class_name"] for each in answer["boxes"] if not each["is_doubtful"]}
             assert sure == {name for name, target in zip(data.label_set, val_set.target_NC[row], strict=True) if target == 1}
             assert all(0 <= each["left"] < each["right"] <= 1 for each in answer["boxes"])
-        assert client.get("/api/images/4/boxes").json() == {"boxes": [], "note": "this image is not in the data set at hand"}
+        assert client.get("/api/images/4/boxes").json() == {"boxes": [], "note": "this image is not in the data set"}
 
 
 def scores_alone(predictions: Predictions, *, folder: Path, **others: object) -> Inspection:
@@ -273,7 +273,7 @@ def scores_alone(predictions: Predictions, *, folder: Path, **others: object) ->
 
 
 def test_annotations_without_boxes_say_so(client: TestClient):
-    note = "the annotations of this run have no boxes, or are not at hand"
+    note = "the annotations of this run have no boxes, or cannot be read"
     assert client.get("/api/images/0/boxes").json() == {"boxes": [], "note": note}
 
 
@@ -303,7 +303,7 @@ def test_a_model_that_is_gone_and_data_that_are_gone_are_told_without_paths(mode
         assert (answer.status_code, answer.json()) == (409, {"detail": "no checkpoint here"})
         nearest = client.get("/api/images/0/nearest")
         assert nearest.status_code == 409
-        assert nearest.json() == {"detail": "the data set of this run is not at hand, so there is nothing to compare with"}
+        assert nearest.json() == {"detail": "the data set of this run cannot be read, so there is nothing to compare with"}
     worker.close()
 
 

@@ -70,7 +70,7 @@ def test_an_image_that_cannot_be_read_is_told_and_the_next_is_answered(worker: M
     assert len(worker.predict(Path(modelled.predictions.image_paths[0]).read_bytes()).result(PATIENCE_SECONDS)) == 3
 
 
-def test_a_desk_that_is_warm_answers_at_once_and_warming_up_never_raises(modelled: Inspection, tmp_path: Path):
+def test_a_worker_that_is_warm_answers_at_once_and_warming_up_never_raises(modelled: Inspection, tmp_path: Path):
     worker = ModelWorker(modelled, tmp_path)
     worker.warm_up()
     assert len(worker.predict(Path(modelled.predictions.image_paths[0]).read_bytes()).result(PATIENCE_SECONDS)) == 3
@@ -197,7 +197,7 @@ def test_background_work_steps_aside():
     waiting = line.submit(lambda: "served")
     time.sleep(0.05)
     assert not waiting.done()
-    line.step_aside(stop)
+    line.yield_turn(stop)
     assert waiting.result(0) == "served"
     line.end_background()
     line.close()
@@ -258,7 +258,7 @@ def test_an_image_of_no_data_set_has_neighbours_too(modelled: Inspection, tmp_pa
     worker.close()
 
 
-def test_features_are_kept_between_two_desks(modelled: Inspection, tmp_path: Path):
+def test_features_are_kept_between_two_workers(modelled: Inspection, tmp_path: Path):
     worker = ModelWorker(modelled, tmp_path)
     expected = neighbours(worker, 4)
     worker.close()
@@ -369,7 +369,7 @@ def test_looking_at_a_run_without_asking_the_model_imports_no_torch(modelled: In
         "predictions = read_predictions(sys.argv[1])\n"
         "inspection = Inspection(name='x', review_file=Path('x'), predictions=predictions,\n"
         "                        threshold_C=np.full(3, 0.5), checkpoint=Path('best'))\n"
-        "worker = ModelWorker(inspection, Path('cache'))\nroutes.model_routes(inspection, desk)\ndesk.close()\n"
+        "worker = ModelWorker(inspection, Path('cache'))\nroutes.model_routes(inspection, worker)\nworker.close()\n"
         "print('torch' in sys.modules)"
     )
     file = modelled.review_file.parent / "predictions-val.parquet"

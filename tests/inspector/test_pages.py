@@ -1,5 +1,6 @@
 """The pages without a browser: what they are given, what they say, and that their keys are the documented ones."""
 
+import posixpath
 import re
 from dataclasses import fields, replace
 from html.parser import HTMLParser
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+import polytag.inspector
+import polytag.report
 from polytag.contracts import LabelSet, Predictions
-from polytag.inspector.app import create_app
+from polytag.inspector.app import create_app, static_files
 from polytag.inspector.browse.pages import TEMPLATES, environment
 from polytag.inspector.inspection import Inspection, compared
 from polytag.metrics.ap import mean_average_precision
+from polytag.report.charts import FILE, PAGE
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "inspector.md"
 HOSTILE = ("<b>cat</b>", 'a"b&c', "{{ 7 * 7 }}", "dog")
@@ -81,7 +85,8 @@ def test_keys_are_those_documented_and_those_the_template_reads(kind: type):
     made = environment()
     sources = [made.loader.get_source(made, name)[0] for name in (TEMPLATES[kind], "base.html.j2")]
     read = set().union(*(jinja2.meta.find_undeclared_variables(made.parse(source)) for source in sources))
-    own = {name for source in sources for name in re.findall(r"{% (?:macro|set|from \S+ import) (\w+)", source)}
+    defined = [names for source in sources for names in re.findall(r"{% (?:macro|set|from \S+ import) (\w+(?:, \w+)*)", source)]
+    own = {name for names in defined for name in names.split(", ")}
     assert read - set(made.globals) - own == keys, "a page is given what it reads, and nothing else"
 
 
@@ -171,7 +176,10 @@ def test_problems_are_pages_with_a_way_back(client: TestClient, path: str, statu
         ("/thumbnails/150", 404),
         ("/thumbnails/0", 404),
         ("/static/nothing.js", 404),
-        ("/api/operating?class=lion", 404),
+        ("/static/shared", 404),
+        ("/static/shared/", 404),
+        ("/static/ranking/../shared/frame.js/", 404),
+        ("/api/thresholds?class=lion", 404),
     ],
 )
 def test_problems_of_the_api_are_json(client: TestClient, path: str, status: int):
@@ -183,7 +191,7 @@ def test_problems_of_the_api_are_json(client: TestClient, path: str, status: int
 def test_ranks_are_shown_without_a_threshold(tmp_path: Path):
     client = inspected(tmp_path, scale="rank")
     assert not page(client, "/ranking").all("input", id="slider")
-    assert client.get("/api/operating?class=dog").status_code == 409
+    assert client.get("/api/thresholds?class=dog").status_code == 409
     assert client.get("/api/charts", params={"class": HOSTILE[0]}).json()["precision_recall"]
     image = client.get("/api/images/0").json()
     assert image["classes"][0]["probability"] is None
@@ -234,7 +242,40 @@ def test_answers_are_the_reports_numbers(tmp_path: Path):
 
 
 def test_what_a_browser_has_is_not_sent_again(client: TestClient):
-    first = client.get("/static/frame.js")
+    first = client.get("/static/shared/frame.js")
     assert first.headers["content-type"].startswith("text/javascript")
-    again = client.get("/static/frame.js", headers={"If-None-Match": first.headers["etag"]})
+    again = client.get("/static/shared/frame.js", headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_every_static_file_is_served_with_its_type_and_nothing_else_is(client: TestClient):
+    folder = Path(polytag.inspector.__file__).parent / "static"
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+    assert set(static_files()) == names | {"shared/palette.css"}
+    for name in static_files():
+        answer = client.get(f"/static/{name}")
+        assert (answer.status_code, answer.content) == (200, static_files()[name])
+        assert answer.headers["content-type"].partition(";")[0] in {"text/css", "text/javascript", "image/svg+xml"}
+
+
+def test_every_module_that_a_page_or_a_module_names_exists():
+    for name, content in static_files().items():
+        for imported in re.findall(r'from "(\.[^"]+)"', content.decode()):
+            assert posixpath.normpath(posixpath.join(posixpath.dirname(name), imported)) in static_files(), f"{name}: {imported}"
+    for source in (environment().loader.get_source(environment(), name)[0] for name in TEMPLATES.values()):
+        for named in re.findall(r'"/static/([^"{]+)"', source):
+            assert named in static_files()
+
+
+def test_the_colours_of_files_are_those_of_the_page():
+    css = static_files()["shared/palette.css"].decode()
+    light, dark, printed = (
+        dict(re.findall(r"--(\w+): ([^;]+);", block)) for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    )
+    assert light.keys() == dark.keys() == printed.keys()
+    for name in ("ink", "muted", "line", "accent", "soft"):
+        assert getattr(FILE, name) == light[name]
+        assert getattr(PAGE, name) == f"var(--{name})"
+    report = (Path(polytag.report.__file__).parent / "templates" / "report.css").read_text()
+    for sheet in (report, static_files()["shared/inspector.css"].decode()):
+        assert not set(re.findall(r"--(\w+):", sheet)) & light.keys(), "this sheet defines a colour of palette.css again"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN
 from polytag.errors import ReviewConflict, RunError, UsageError
 from polytag.inspector.review.store import Decision, Progress, ReviewStore, open_review, review_file_of
-from polytag.inspector.review.text import LONGEST_ID, LONGEST_NAME, LONGEST_NOTE
+from polytag.inspector.review.text import MAX_LENGTH_OF_ID, MAX_LENGTH_OF_NAME, MAX_LENGTH_OF_NOTE
 
 KEY = {"split": "train", "image_id": "a.jpg", "class_name": "cat"}
 FIRST = {**KEY, "label": ABSENT, "given": PRESENT, "reviewer": "Ada"}
@@ -79,7 +79,7 @@ def test_what_was_not_seen_is_not_overwritten(store: ReviewStore):
     assert caught.value.current == first
     assert str(caught.value) == (
         f"another decision on this label came first\n  where: a.jpg, cat\n  got: absent, by Ada, {first.time}\n"
-        "  expected: the decision that was last seen\n  next: look at it, and decide again"
+        "  expected: the row that was last seen\n  next: look at it, and decide again"
     )
     assert store.history("train") == (first,)
     assert store.decide(**{**FIRST, "label": PRESENT, "reviewer": "Ben"}, based_on=1).number == 2
@@ -98,7 +98,7 @@ def test_undo_goes_back_step_by_step(store: ReviewStore):
     assert (a_back.label, a_back.note, a_back.undoes, a_back.restores, a_back.author) == (ABSENT, "", 2, 1, "Ada")
     a_gone = store.undo(reviewer="Ada", split="train")
     assert (a_gone.label, a_gone.undoes, a_gone.standing) == (None, 1, None)
-    with pytest.raises(UsageError, match="nothing to take back"):
+    with pytest.raises(UsageError, match="nothing to undo"):
         store.undo(reviewer="Ada", split="train")
     again = store.decide(**FIRST, based_on=a_gone.number)
     assert only_label(store, "a.jpg") == ABSENT
@@ -126,7 +126,7 @@ def test_undo_is_of_one_reviewer_one_split_and_if_said_one_decision(store: Revie
     with pytest.raises(UsageError) as caught:
         store.undo(reviewer="Ben", split="train")
     assert str(caught.value) == (
-        "nothing to take back\n  got: no decision that still stands\n  expected: a decision of Ben in split train"
+        "nothing to undo\n  got: no decision that is not undone\n  expected: a decision of Ben in split train"
     )
     with pytest.raises(UsageError):
         store.undo(reviewer="Ada", split="val")
@@ -187,12 +187,17 @@ def test_names_and_ids_of_all_languages(store: ReviewStore):
     name = "Zoë 李 محمد 👩‍🔬" + "x" * 60
     found = store.decide(**{**FIRST, "reviewer": f" {name} ", "image_id": "é\n.jpg", "note": "\t1.\n2."})
     assert (found.reviewer, found.image_id, found.note) == (name, "é\n.jpg", "1.\n2.")
-    assert len(name) <= LONGEST_NAME
+    assert len(name) <= MAX_LENGTH_OF_NAME
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"note": "x" * (LONGEST_NOTE + 1)}, {"note": "\x1b[2J"}, {"image_id": "\ud800"}, {"class_name": "x" * (LONGEST_ID + 1)}],
+    [
+        {"note": "x" * (MAX_LENGTH_OF_NOTE + 1)},
+        {"note": "\x1b[2J"},
+        {"image_id": "\ud800"},
+        {"class_name": "x" * (MAX_LENGTH_OF_ID + 1)},
+    ],
     ids=["long note", "escape", "half a character", "long class"],
 )
 def test_what_cannot_be_kept(store: ReviewStore, change: dict[str, str]):
@@ -268,8 +273,8 @@ def test_a_file_that_is_no_database(tmp_path: Path, size: int):
         ReviewStore.open(path)
     assert str(caught.value) == (
         f"not a review, or a damaged one\n  where: {path}\n  got: file is not a database\n"
-        "  expected: the file that the inspector wrote\n"
-        "  next: move it away, and begin anew or from a copy; `sqlite3 FILE .recover` may save what it holds"
+        "  expected: a review file of the inspector\n"
+        "  next: move it away, and start a new review or use a copy; `sqlite3 FILE .recover` may save what it holds"
     )
 
 
@@ -282,9 +287,9 @@ def test_a_database_of_something_else_is_left_as_it_is(tmp_path: Path):
     with pytest.raises(RunError) as caught:
         ReviewStore.open(path)
     assert str(caught.value) == (
-        f"not a review\n  where: {path}\n  got: an SQLite database of something else\n"
-        "  expected: the file that the inspector wrote\n"
-        "  next: move it away; the first decision makes a new one"
+        f"not a review\n  where: {path}\n  got: an SQLite database of another program\n"
+        "  expected: a review file of the inspector\n"
+        "  next: move it away; the first decision creates a new one"
     )
     assert path.read_bytes() == content
 
@@ -299,7 +304,7 @@ def test_a_review_of_another_version(store: ReviewStore):
         ReviewStore.open(store.path)
     assert str(caught.value) == (
         f"the review is of another version of polytag\n  where: {store.path}\n  got: version 7\n  expected: version 1\n"
-        "  next: use the polytag that wrote it, or move the file away and begin anew"
+        "  next: use the polytag that wrote it, or move the file away and start a new review"
     )
 
 
@@ -310,8 +315,8 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path):
             store.decide(**FIRST)
         assert str(caught.value) == (
             f"could not save to review.sqlite\n  where: {path}\n  got: unable to open database file\n"
-            "  expected: a folder that can be written, for the review and the two files that SQLite keeps beside it\n"
-            "  next: make the folder writable, or copy the run to a place that is"
+            "  expected: a writable folder, for the review and the two files that SQLite adds to it\n"
+            "  next: make the folder writable, or copy the run to a writable folder"
         )
         path.parent.mkdir()
         assert store.decide(**FIRST).number == 1
@@ -333,7 +338,7 @@ def test_another_program_that_holds_the_file(store: ReviewStore):
         connection.execute("PRAGMA busy_timeout = 50")
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(RunError, match=r"could not save to review\.sqlite: another program holds it"):
+    with pytest.raises(RunError, match=r"could not save to review\.sqlite: another program has locked it"):
         store.decide(**FIRST, based_on=1)
     other.execute("ROLLBACK")
     other.close()
@@ -351,7 +356,7 @@ def test_a_full_database_keeps_what_it_has(store: ReviewStore):
             store.decide(**{**FIRST, "image_id": f"{number}.jpg"}, note="x" * 2000)
     assert str(caught.value) == (
         f"could not save to review.sqlite: the disk is full\n  where: {store.path}\n  expected: free space\n"
-        "  next: free some space; every decision that was acknowledged is kept"
+        "  next: free some space; every acknowledged decision is safe"
     )
     assert len(store.current("train")) == number + 1
     assert store.decide(**{**FIRST, "image_id": "more.jpg"}).number == number + 2
@@ -386,7 +391,7 @@ def test_a_disk_that_refuses_to_let_the_file_grow(tmp_path: Path):
     path = tmp_path / "review.sqlite"
     done = subprocess.run([sys.executable, "-c", FILLING, str(path)], capture_output=True, text=True, check=True, timeout=60)
     message, acknowledged = json.loads(done.stdout)
-    assert message == "could not save to review.sqlite: the disk refused"
+    assert message == "could not save to review.sqlite: the disk returned an error"
     assert 5 < acknowledged < 1000
     with open_review(path) as store:
         assert {name for name, _ in store.current("")} == {str(number) for number in range(acknowledged)}

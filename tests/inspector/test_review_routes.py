@@ -16,7 +16,7 @@ from polytag.contracts import LabelSet, Predictions
 from polytag.errors import RunError
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.review.queue import Suspicion, queue
+from polytag.inspector.review.queue import IssueFinder, queue
 from polytag.inspector.review.store import ReviewStore, open_review
 
 WRONG, NUM_IMAGES = (3, 11), 80
@@ -136,7 +136,7 @@ def test_two_windows_do_not_overwrite_each_other(client: TestClient):
     decide(client, label=0, reviewer="Ben", based_on=1)
     answer = client.post("/api/review/undo", json={"reviewer": "Ada"})
     assert (answer.status_code, answer.json()["current"]["reviewer"]) == (409, "Ben")
-    assert client.post("/api/review/undo", json={"reviewer": "Eve"}).json() == {"detail": "nothing to take back"}
+    assert client.post("/api/review/undo", json={"reviewer": "Eve"}).json() == {"detail": "nothing to undo"}
     assert client.post("/api/review/undo", json={"reviewer": "Ben", "number": 2}).json()["author"] == "Ada"
 
 
@@ -163,10 +163,10 @@ def test_progress_history_and_the_labels_of_an_image(client: TestClient):
 
 def test_the_first_question_does_not_wait(store: ReviewStore, tmp_path: Path):
     inspection = inspection_of(tmp_path)
-    suspicion = Suspicion(inspection)
-    assert queue(inspection, suspicion, store, patience_seconds=30).status == "ready"
-    again = queue(inspection, suspicion, store)
-    assert again.entries == queue(inspection, Suspicion(inspection), store, patience_seconds=30).entries
+    finder = IssueFinder(inspection)
+    assert queue(inspection, finder, store, timeout_seconds=30).status == "ready"
+    again = queue(inspection, finder, store)
+    assert again.entries == queue(inspection, IssueFinder(inspection), store, timeout_seconds=30).entries
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_scores_without_label_issues_can_still_be_reviewed(tmp_path: Path, asked
         ("GET", "labels", {"image": "../03.jpg"}, "no such image"),
         ("POST", "decisions", decision(image="x"), "no such image"),
         ("POST", "decisions", decision(class_name="CAT"), "no such class"),
-        ("POST", "undo", {"reviewer": "Ada", "number": 2**63 - 1}, "nothing to take back"),
+        ("POST", "undo", {"reviewer": "Ada", "number": 2**63 - 1}, "nothing to undo"),
     ],
 )
 def test_what_is_not_there(client: TestClient, method: str, path: str, asked: dict[str, Any], detail: str):

@@ -249,7 +249,7 @@ def test_any_other_address_needs_a_token(host):
         f"  where: --host {host}\n"
         "  got: no --token\n"
         "  expected: --host 127.0.0.1, which only this machine can reach, or a token\n"
-        "  next: add --token random: the address that is printed then holds it"
+        "  next: add --token random; the printed address then contains it"
     )
     rules = address_rules(host, "random")
     assert (rules.is_loopback, rules.allowed_hosts, len(rules.token)) == (False, (), 32)
@@ -261,11 +261,11 @@ def test_a_token_that_is_guessed_or_does_not_fit_is_refused_and_not_repeated(tok
     with pytest.raises(UsageError) as raised:
         address_rules("127.0.0.1", token)
     assert str(raised.value) == (
-        "this token is easily guessed, or does not fit into an address\n"
+        "this token is easy to guess, or does not fit into an address\n"
         "  where: --token\n"
         f"  got: {len(token)} characters\n"
         "  expected: at least 16 of the characters A-Z, a-z, 0-9, - and _\n"
-        "  next: --token random makes one"
+        "  next: --token random generates one"
     )
 
 

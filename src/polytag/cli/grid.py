@@ -37,10 +37,16 @@ def grid(
 
     if len(class_names) > 1 and output is not None and output.suffix.lower() == ".png":
         raise UsageError("one file for several classes", where="--output", got=str(output), expected="a folder")
-    asked = OpenOptions(image_dirs=options.image_dirs, truth=truth, scale=scale)
-    predictions = open_inspection(run, asked, options=options, errors=Console(stderr=True)).predictions
+    errors = Console(stderr=True)
+    open_options = OpenOptions(image_dirs=options.image_dirs, truth=truth, scale=scale)
+    predictions = open_inspection(
+        run,
+        open_options,
+        options=options,
+        note=lambda text: errors.print(f"note: {text}", highlight=False, markup=False, soft_wrap=True),
+    ).predictions
     for name in class_names:
-        predictions.label_set.index(name)  # a name that is not there is told before anything is drawn
+        predictions.label_set.index(name)  # an unknown name raises before anything is drawn
     for name in class_names:
         content = BytesIO()
         draw_grid(predictions, class_name=name, top=top, lowest=lowest).save(content, "PNG")

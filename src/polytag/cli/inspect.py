@@ -1,4 +1,4 @@
-"""`polytag inspect`: look at what the model believes, in the browser, and mend the labels."""
+"""`polytag inspect`: serve pages over a run, to look at its predictions and correct its labels."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +17,7 @@ def inspect(
     options: "ReadOptions",
     run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores with their labels.")],
     split: Annotated[
-        str, typer.Option(metavar="val|train", help="Of a run: its validation, or its training images, scored out-of-fold.")
+        str, typer.Option(metavar="val|train", help="Of a run: its validation images, or its training images, scored out-of-fold.")
     ] = "val",
     compare_with: Annotated[Path | None, typer.Option(metavar="RUN|PREDICTIONS", help="A second run, to compare with.")] = None,
     columns: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="A table by id, with columns to filter by.")] = None,
@@ -30,9 +30,10 @@ def inspect(
 ) -> None:
     """Serve pages over a run: ranked images of every class, errors, heat maps, label review, predictions on other images.
 
-    They answer on this machine alone, until Ctrl-C. InspectorService changes nothing of the run; a review is kept beside it.
+    They answer on this machine alone, until Ctrl-C. Nothing of the run is changed; a review is a file in its folder.
     """
     from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from polytag.allocator import return_freed_memory
     from polytag.errors import UsageError
@@ -41,13 +42,22 @@ def inspect(
 
     if split not in ("val", "train"):
         raise UsageError("unknown split", where="--split", got=repr(split), expected="val or train")
-    address_rules(host, token)  # told before anything is read
-    asked = OpenOptions(
+    address_rules(host, token)  # raises before anything is read
+    open_options = OpenOptions(
         split=split, compare_with=compare_with, image_dirs=options.image_dirs, truth=truth, scale=scale, columns=columns
     )
     errors = Console(stderr=True)
     return_freed_memory()
-    inspection = open_inspection(run, asked, options=options, errors=errors)
+    bar_columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*bar_columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("features of the training images", total=None, visible=False)
+        inspection = open_inspection(
+            run,
+            open_options,
+            options=options,
+            note=lambda text: errors.print(f"note: {text}", highlight=False, markup=False, soft_wrap=True),
+            on_progress=lambda num_images: progress.update(task, advance=num_images, visible=True),
+        )
 
     from polytag.inspector.app import create_app
 

@@ -1,10 +1,11 @@
-"""The inspector as one ASGI application: pages, their API, their images and their few files."""
+"""Builds the inspector as one ASGI application: pages, their API, images and static files."""
 
 import hashlib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib.resources import files as package_files
+from importlib.resources.abc import Traversable
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,15 +26,15 @@ from polytag.inspector.model.worker import ModelWorker
 from polytag.inspector.review.routes import review_routes
 from polytag.inspector.review.store import ReviewStore
 
-_FOR_PROGRAMS = ("/api/", "/thumbnails/", "/images/", "/data/", "/static/")
-_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+VEGA = "vega.js"
+_JSON_PREFIXES = ("/api/", "/thumbnails/", "/images/", "/data/", "/static/")
+_MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
 
 def create_app(inspection: Inspection) -> FastAPI:
-    """The application; whoever serves it puts the guard around it (`guard.py`)."""
+    """Return the application over one inspection. The caller puts the guard around it (`web/guard.py`)."""
     store = ReviewStore.open(inspection.review_file)
     service = InspectorService(inspection, store)
-    thumbnails = Thumbnails(cache_folder() / "thumbnails")
     worker = None if inspection.checkpoint is None else ModelWorker(inspection, store_folder())
 
     @asynccontextmanager
@@ -48,56 +49,78 @@ def create_app(inspection: Inspection) -> FastAPI:
         title="polytag inspector",
         summary="Ranked images, errors and label review of one run.",
         openapi_url="/api/openapi.json",
-        docs_url=None,  # those pages fetch their scripts from elsewhere
+        docs_url=None,  # those pages load scripts from other hosts
         redoc_url=None,
         lifespan=lifespan,
     )
     app.include_router(page_routes(service, warm_up=worker.warm_up if worker is not None else lambda: None))
-    app.include_router(service_routes(service, thumbnails))
+    app.include_router(service_routes(service, Thumbnails(cache_folder() / "thumbnails")))
     app.include_router(review_routes(inspection, store))
     app.include_router(model_routes(inspection, worker))
 
-    @app.get("/static/{name}", include_in_schema=False)
+    @app.get("/static/{name:path}", include_in_schema=False)
     def static(name: str, request: Request) -> Response:
         return _static(name, tag=request.headers.get("if-none-match", ""))
 
-    def refused(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-        if request.url.path.startswith(_FOR_PROGRAMS):
+    _add_error_handlers(app, service)
+    return app
+
+
+def _add_error_handlers(app: FastAPI, service: InspectorService) -> None:
+    """Answer errors as JSON where a program asks, and as a page where a person does."""
+
+    def problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+        if request.url.path.startswith(_JSON_PREFIXES):
             return JSONResponse({"detail": detail}, status_code=status, headers=headers)
         return rendered(ProblemPage(run=service.run(), status=status, detail=detail), status=status)
 
     @app.exception_handler(NotThere)
     def not_there(request: Request, error: NotThere) -> Response:
-        return refused(request, 404, f"{error.what}: {error.got}" if error.got else error.what)
+        return problem(request, 404, f"{error.what}: {error.got}" if error.got else error.what)
 
     @app.exception_handler(UsageError)
-    def cannot_be_asked(request: Request, error: UsageError) -> Response:
-        return refused(request, 409, error.what)
+    def usage_error(request: Request, error: UsageError) -> Response:
+        return problem(request, 409, error.what)
 
     @app.exception_handler(HTTPException)
-    def problem(request: Request, error: HTTPException) -> Response:
-        return refused(request, error.status_code, str(error.detail), error.headers)  # Allow, where a method is not
+    def http_exception(request: Request, error: HTTPException) -> Response:
+        return problem(request, error.status_code, str(error.detail), error.headers)  # 405 carries Allow
 
     @app.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> Response:
-        told = [{"loc": list(each["loc"]), "msg": each["msg"], "type": each["type"]} for each in error.errors()]
-        if request.url.path.startswith(_FOR_PROGRAMS):
-            return JSONResponse({"detail": told}, status_code=422)
-        detail = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in told)
-        return refused(request, 422, detail)
-
-    return app
+    def validation_error(request: Request, error: RequestValidationError) -> Response:
+        details = [{"loc": list(each["loc"]), "msg": each["msg"], "type": each["type"]} for each in error.errors()]
+        if request.url.path.startswith(_JSON_PREFIXES):
+            return JSONResponse({"detail": details}, status_code=422)
+        return problem(request, 422, "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in details))
 
 
 @cache
-def static_files() -> dict[str, bytes]:
-    """The style sheet and the modules, by name; they are few and small."""
-    folder = package_files("polytag.inspector") / "static"
-    return {each.name: each.read_bytes() for each in folder.iterdir() if "." + each.name.rpartition(".")[2] in _TYPES}
+def static_files() -> Mapping[str, bytes]:
+    """Return the content of every static file by its path under /static/.
+
+    Only these paths are served. A request never becomes a path of the file system.
+    """
+    found = dict(_files_in(package_files("polytag.inspector") / "static", prefix=""))
+    palette = package_files("polytag.report") / "templates" / "palette.css"
+    return found | {"shared/palette.css": palette.read_bytes()}
+
+
+def _files_in(folder: Traversable, *, prefix: str) -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    for each in folder.iterdir():
+        if each.is_dir():
+            found += _files_in(each, prefix=f"{prefix}{each.name}/")
+        elif _suffix(each.name) in _MEDIA_TYPES:
+            found.append((prefix + each.name, each.read_bytes()))
+    return found
+
+
+def _suffix(name: str) -> str:
+    return "." + name.rpartition(".")[2]
 
 
 def _static(name: str, *, tag: str) -> Response:
-    if name == "charts.js":
+    if name == VEGA:
         content = bundle()
     elif name in static_files():
         content = static_files()[name]
@@ -107,4 +130,4 @@ def _static(name: str, *, tag: str) -> Response:
     headers = {"ETag": own_tag, "Cache-Control": "no-cache"}
     if tag == own_tag:
         return Response(status_code=304, headers=headers)
-    return Response(content, media_type=_TYPES["." + name.rpartition(".")[2]], headers=headers)
+    return Response(content, media_type=_MEDIA_TYPES[_suffix(name)], headers=headers)

@@ -1,4 +1,4 @@
-"""What is looked at: the scores of one run, and whatever is known beside them. Made once, never changed.
+"""Defines the immutable value that the inspector shows: the scores of one run, and the data that belong to them.
 
 Shapes: N images, C classes.
 """
@@ -19,11 +19,11 @@ from polytag.metrics.slices import Value
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ComparedRun:
-    """A second run, to compare with.
+    """A second run that the first is compared with.
 
-    name          for people
-    predictions   the images that both scored, in the order of the first run; its classes in its order, and its truth
-    row_N         for each image of the first run its row here, or -1 where the second did not score it
+    name          display name
+    predictions   the images that both runs scored, with the order, classes and truth of the first run
+    row_N         for each image of the first run its row in `predictions`, or -1 where the second run did not score it
     """
 
     name: str
@@ -33,20 +33,20 @@ class ComparedRun:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inspection:
-    """One run, or one file of scores, opened to be looked at.
+    """One run, or one predictions file, under inspection.
 
-    name            for people
-    review_file     the SQLite file of the review
-    predictions     N images, C classes; whatever `predictions.target_NC` holds is the truth as given
+    name            display name
+    review_file     SQLite file of the review
+    predictions     N images, C classes; `target_NC` holds the given labels
     threshold_C     probability above which a class counts as predicted
-    goal            what the thresholds were chosen for, "" where nobody chose
-    split           which part of the data set the images are: "val", "train", or "" where that is not known
-    history         rows of results.csv; () where there are none
-    facts           shown as they are: recipe, backbone, date
-    compared        a second run, or None
-    checkpoint      the folder of the model, or None: then nothing can be predicted anew
-    data            the labelled data set with all its splits, or None: where neighbours and boxes come from
-    data_path, data_options   the annotations themselves, or None, and how they are read
+    goal            the goal that the thresholds were chosen for; "" for default thresholds
+    split           split of the images: "val", "train", or "" where it is unknown
+    history         rows of results.csv; () without them
+    facts           texts by name for the overview: recipe, backbone, data, checkpoint
+    compared        the second run, or None
+    checkpoint      folder of the model, or None; predictions and heat maps need it
+    data            the labelled data set with all splits, or None; neighbours and boxes need it
+    data_path, data_options   path of the annotations, or None, and how they are read
     column_N        values to filter by, by column name: a text, a number or None for each image
     """
 
@@ -72,19 +72,22 @@ class Inspection:
 
     @cached_property
     def row_of(self) -> Mapping[str, int]:
-        """The row of each image id."""
+        """Return the row of each image id."""
         return {name: row for row, name in enumerate(self.predictions.ids)}
 
     @cached_property
     def version(self) -> str:
-        """16 hexadecimal digits that change with the scores, the images or their order: in addresses that a browser may keep."""
+        """Return 16 hexadecimal digits that change with the scores, the images or their order. Cached addresses contain them."""
         digest = hashlib.sha256(self.predictions.logit_NC.tobytes())
         digest.update("\0".join((*self.predictions.ids, *self.predictions.image_paths)).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()[:16]
 
 
 def compared(name: str, second: Predictions, *, first: Predictions) -> ComparedRun:
-    """A second run brought onto the classes of the first; raises PredictionsError where it lacks one, or shares no image."""
+    """Align a second run with the images and classes of the first.
+
+    Raises PredictionsError where the second run lacks a class, or shares no image with the first.
+    """
     missing = [each for each in first.label_set if each not in set(second.label_set)]
     if missing:
         raise PredictionsError(

@@ -1,6 +1,6 @@
-"""A run folder or a file of scores, opened for the inspector: its scores, labels, images and model, as far as they are there."""
+"""Opens a run folder or a predictions file for the inspector: scores, labels, images and model, as far as they exist."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,17 +12,29 @@ from polytag.runs.folder import RunFolder, predictions_path
 from polytag.runs.history import read_history
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from polytag.contracts import Dataset, Predictions
     from polytag.data.load import ReadOptions
     from polytag.inspector.inspection import ComparedRun, Inspection
     from polytag.predictions.read import LabelledPredictions
 
+Note = Callable[[str], None]
+
+
+def _ignore(_: object) -> None:
+    pass
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpenOptions:
-    """What the command line says beside the run or file itself."""
+    """Options that the command line adds to the run or file.
+
+    split          "val", or "train" for the training images of a run
+    compare_with   a second run or predictions file
+    image_dirs     folders in which images are looked up by id
+    truth          labels for scores that have none
+    scale          what the scores are: logit, probability or rank
+    columns        a table by id with columns to filter by
+    """
 
     split: str = "val"
     compare_with: Path | None = None
@@ -32,28 +44,43 @@ class OpenOptions:
     columns: Path | None = None
 
 
-def open_inspection(path: Path, asked: OpenOptions, *, options: "ReadOptions", errors: "Console") -> "Inspection":
-    """Everything the pages show of one run or file; what is missing beside the scores is told in a note, and left out.
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """The scores under inspection, and the annotations that belong to them."""
 
-    Raises PolytagError where the scores themselves cannot be had.
+    labelled: "LabelledPredictions"
+    data: "Dataset | None"
+    data_path: Path | None
+    data_options: "ReadOptions"
+
+
+def open_inspection(
+    path: Path,
+    open_options: OpenOptions,
+    *,
+    options: "ReadOptions",
+    note: Note = _ignore,
+    on_progress: Callable[[int], None] = _ignore,
+) -> "Inspection":
+    """Return everything that the pages show of a run or a predictions file.
+
+    `note` receives a sentence about everything that is missing in addition to the scores. `on_progress` receives the number of
+    images of each batch while features of the training images are computed. Raises PolytagError where the scores cannot be read.
     """
     from polytag.inspector.inspection import Inspection
     from polytag.inspector.review.store import review_file_of
-    from polytag.predictions.read import LabelledPredictions, read_labelled
 
     run = RunFolder(path=path)
     is_run = run.is_run
-    if asked.split != "val" and not is_run:
+    if open_options.split != "val" and not is_run:
         raise UsageError("only a run folder has training images", where="--split", got=str(path), expected="a run folder")
-    data, data_path, data_options = _data_of_run(path, errors=errors) if is_run else (None, asked.truth, options)
-    if is_run and asked.split == "train":
-        labelled = LabelledPredictions(predictions=_training_scores(path, data=data, errors=errors))
+    if is_run:
+        source = _run_source(run, open_options, options=options, note=note, on_progress=on_progress)
     else:
-        labelled = read_labelled(run.predictions if is_run else path, scale=asked.scale or "", truth=asked.truth, options=options)
-    for note in labelled.notes:
-        _note(errors, note)
-    data = data or labelled.dataset
-    predictions = _with_paths(labelled.predictions, data=data, image_dirs=asked.image_dirs)
+        source = _file_source(path, open_options, options=options)
+    for text in source.labelled.notes:
+        note(text)
+    predictions = _with_paths(source.labelled.predictions, data=source.data, image_dirs=open_options.image_dirs)
     threshold_C, goal = _thresholds(run.predictions if is_run else path, predictions)
     return Inspection(
         name=path.resolve().name if path.is_dir() else path.stem,
@@ -61,70 +88,79 @@ def open_inspection(path: Path, asked: OpenOptions, *, options: "ReadOptions", e
         predictions=predictions,
         threshold_C=threshold_C,
         goal=goal,
-        split=asked.split if is_run else "",
+        split=open_options.split if is_run else "",
         history=read_history(run) if is_run else (),
-        facts=_facts(path, predictions) if is_run else {},
-        compared=_compared(asked, first=predictions, options=options) if asked.compare_with else None,
+        facts=_facts(run, predictions) if is_run else {},
+        compared=_compared(open_options, first=predictions, options=options) if open_options.compare_with else None,
         checkpoint=run.best if is_run and (run.best / "config.json").is_file() else None,
-        data=data,
-        data_path=data_path,
-        data_options=data_options,
-        column_N=_columns(replace(labelled, predictions=predictions), asked),
+        data=source.data,
+        data_path=source.data_path,
+        data_options=source.data_options,
+        column_N=_columns(replace(source.labelled, predictions=predictions), open_options),
     )
 
 
-def _data_of_run(run: Path, *, errors: "Console") -> "tuple[Dataset | None, Path | None, ReadOptions]":
-    """The labelled data that a run learned from, split as it was; a note and None where they are gone."""
+def _run_source(
+    run: RunFolder, open_options: OpenOptions, *, options: "ReadOptions", note: Note, on_progress: Callable[[int], None]
+) -> _Source:
+    from polytag.predictions.read import LabelledPredictions, read_labelled
+
+    data, data_path, data_options = _data_of_run(run, note=note)
+    if open_options.split == "train":
+        labelled = LabelledPredictions(predictions=_training_scores(run, data=data, note=note, on_progress=on_progress))
+    else:
+        labelled = read_labelled(run.predictions, scale=open_options.scale or "", truth=open_options.truth, options=options)
+    return _Source(labelled=labelled, data=data or labelled.dataset, data_path=data_path, data_options=data_options)
+
+
+def _file_source(path: Path, open_options: OpenOptions, *, options: "ReadOptions") -> _Source:
+    from polytag.predictions.read import read_labelled
+
+    labelled = read_labelled(path, scale=open_options.scale or "", truth=open_options.truth, options=options)
+    return _Source(labelled=labelled, data=labelled.dataset, data_path=open_options.truth, data_options=options)
+
+
+def _data_of_run(run: RunFolder, *, note: Note) -> "tuple[Dataset | None, Path | None, ReadOptions]":
+    """Return the labelled data that the run was trained on, with its split; a note and None where the data cannot be read."""
     from polytag.data.load import ReadOptions
     from polytag.runs.args import load_run_data, read_run_args
 
     try:
-        args = read_run_args(RunFolder(path=run))
+        args = read_run_args(run)
         dataset = load_run_data(args)
     except PolytagError as error:
-        _note(errors, f"the run's data set cannot be read, so there are no boxes and no neighbours: {error.what} ({error.where})")
+        note(f"the run's data set cannot be read, so there are no boxes and no neighbours: {error.what} ({error.where})")
         return None, None, ReadOptions()
     return dataset, args.data, args.options
 
 
-def _training_scores(run: Path, *, data: "Dataset | None", errors: "Console") -> "Predictions":
-    """Scores of the training images by a model that did not see their labels; kept in the run while that and the labels stay."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+def _training_scores(run: RunFolder, *, data: "Dataset | None", note: Note, on_progress: Callable[[int], None]) -> "Predictions":
+    """Return out-of-fold scores of the training images. The run folder caches them while the run and the labels are unchanged."""
     from polytag.inference.out_of_fold import out_of_fold_of_run
     from polytag.predictions.read import read_predictions
     from polytag.predictions.table import write_predictions
 
-    folder = RunFolder(path=run)
-    kept = folder.training_predictions
-    if kept.is_file() and kept.stat().st_mtime >= folder.predictions.stat().st_mtime:
-        predictions = read_predictions(kept)
+    cached = run.training_predictions
+    if cached.is_file() and cached.stat().st_mtime >= run.predictions.stat().st_mtime:
+        predictions = read_predictions(cached)
         if data is None or _has_labels_of(predictions, data.split("train")):
             return predictions
-    columns = (
-        TextColumn("features of the training images"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("", total=None)
-        predictions, note = out_of_fold_of_run(RunFolder(path=run), on_batch=lambda num_images: progress.advance(task, num_images))
-    if note:
-        _note(errors, note)
-    write_predictions(predictions, kept)
+    predictions, text = out_of_fold_of_run(run, on_batch=on_progress)
+    if text:
+        note(text)
+    write_predictions(predictions, cached)
     return predictions
 
 
 def _has_labels_of(predictions: "Predictions", data: "Dataset") -> bool:
-    """Whether every scored image is in the data with the very labels that the scores carry."""
+    """Whether the data hold every scored image with the labels that the scores carry."""
     row_of = {name: row for row, name in enumerate(data.ids)}
     rows = [row_of.get(name, -1) for name in predictions.ids]
     return -1 not in rows and np.array_equal(data.target_NC[rows], predictions.target_NC)
 
 
 def _with_paths(predictions: "Predictions", *, data: "Dataset | None", image_dirs: Sequence[str]) -> "Predictions":
-    """Every image with the path where it lies now: in the folder that was given, as the scores say, or as the data set does."""
+    """Return the predictions with current image paths: from the given folders, else from the scores, else from the data set."""
     if image_dirs:
         from polytag.inspector.browse.find_images import find_images
 
@@ -148,25 +184,24 @@ def _thresholds(path: Path, predictions: "Predictions") -> tuple[np.ndarray, str
     return np.asarray(found.thresholds), found.goal
 
 
-def _compared(asked: OpenOptions, *, first: "Predictions", options: "ReadOptions") -> "ComparedRun":
+def _compared(open_options: OpenOptions, *, first: "Predictions", options: "ReadOptions") -> "ComparedRun":
     from polytag.inspector.inspection import compared
     from polytag.predictions.read import read_predictions
 
-    assert asked.compare_with is not None
-    path = asked.compare_with
-    file = predictions_path(path)
-    second = read_predictions(file, scale=asked.scale or "", truth=asked.truth, options=options)
+    assert open_options.compare_with is not None
+    path = open_options.compare_with
+    second = read_predictions(predictions_path(path), scale=open_options.scale or "", truth=open_options.truth, options=options)
     return compared(path.resolve().name if path.is_dir() else path.stem, second, first=first)
 
 
-def _columns(labelled: "LabelledPredictions", asked: OpenOptions) -> Mapping[str, Sequence[Any]]:
-    """The columns of --columns, or else of a table of truth: those with few values, which can be chosen from."""
+def _columns(labelled: "LabelledPredictions", open_options: OpenOptions) -> Mapping[str, Sequence[Any]]:
+    """Return the columns of --columns, or else of the table of truth, that have at most 200 values."""
     from polytag.data.formats.rows import read_table
     from polytag.data.formats.tables import id_column
     from polytag.inspector.browse.ranking import text_of
     from polytag.predictions.columns import column_values, is_table
 
-    table = asked.columns or (asked.truth if is_table(asked.truth) else None)
+    table = open_options.columns or (open_options.truth if is_table(open_options.truth) else None)
     if table is None:
         return {}
     names = [name for name in read_table(table).columns if name not in labelled.predictions.label_set.names]
@@ -175,18 +210,14 @@ def _columns(labelled: "LabelledPredictions", asked: OpenOptions) -> Mapping[str
     return {name: values for name, values in found.items() if len({text_of(value) for value in values}) <= 200}
 
 
-def _facts(run: Path, predictions: "Predictions") -> Mapping[str, str]:
-    """What is worth knowing of how the model came to be."""
+def _facts(run: RunFolder, predictions: "Predictions") -> Mapping[str, str]:
+    """Return recipe, backbone, data and checkpoint of the run."""
     from polytag.runs.args import read_run_args
 
     try:
-        args = read_run_args(RunFolder(path=run))
+        args = read_run_args(run)
     except PolytagError:
         return {}
     facts = {name: str(args.recipe[key]) for name, key in (("recipe", "name"), ("backbone", "backbone")) if key in args.recipe}
     facts["data"] = args.data.name
     return facts | ({"checkpoint": predictions.checkpoint_id} if predictions.checkpoint_id else {})
-
-
-def _note(errors: "Console", text: str) -> None:
-    errors.print(f"note: {text}", highlight=False, markup=False, soft_wrap=True)

@@ -30,7 +30,7 @@ class Palette:
     font: str
 
 
-FILE = Palette(ink="#1c1f23", muted="#68707a", line="#e3e6ea", accent="#2563a8", soft="#75808b", font="Liberation Sans")
+FILE = Palette(ink="#1c1f23", muted="#5f6872", line="#e3e6ea", accent="#2563a8", soft="#75808b", font="Liberation Sans")
 PAGE = Palette(
     ink="var(--ink)",
     muted="var(--muted)",

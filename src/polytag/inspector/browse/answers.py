@@ -1,8 +1,9 @@
-"""The JSON that the API gives, and the parameters it takes: the pages themselves use both. NaN is null."""
+"""Defines the JSON that the API returns and the parameters that it takes. The pages use both. NaN becomes null."""
 
 import math
 from typing import Annotated, Literal
 
+import numpy as np
 from fastapi import Query as QueryParameter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,17 +12,17 @@ Sort = Literal["score", "loss", "suspicion", "disagreement", "id"]
 Label = Literal[1, 0, -1]
 Name = Annotated[str, Field(max_length=1000)]
 Row = Annotated[int, Field(ge=0, lt=2**31)]
-MAX_CLASSES_ASKED = 12  # of a thousand characters each; longer addresses pass no server
+MAX_CLASSES_IN_QUERY = 12  # of a thousand characters each; servers refuse longer addresses
 
 
 class Problem(BaseModel):
-    """Why a request was refused."""
+    """The reason for a refused request."""
 
     detail: str
 
 
 class MeanAnswer(BaseModel):
-    """One average: its value, its 95% interval where it is computed, and how many classes it counted."""
+    """A mean over classes, its 95% interval once that is computed, and the number of classes that it counts."""
 
     value: float | None
     low: float | None = None
@@ -30,7 +31,7 @@ class MeanAnswer(BaseModel):
 
 
 class RunAnswer(BaseModel):
-    """What is being looked at, and what can be asked of it."""
+    """The run under inspection, and which features it supports."""
 
     name: str
     split: str
@@ -39,17 +40,19 @@ class RunAnswer(BaseModel):
     has_probabilities: bool
     has_model: bool
     mAP: MeanAnswer
-    compared: str | None
-    mAP_compared: MeanAnswer | None = Field(description="The second run's, on the images that both scored.")
-    gain: float | None = Field(description="How much more that is than the first run's on the same images.")
-    num_shared: int = Field(description="Images that both runs scored.")
-    is_evaluated: bool = Field(description="Whether intervals and decision numbers are there; they are computed beside the pages.")
-    version: str = Field(description="Changes with the scores; the parameter v of images and thumbnails, which may then be kept.")
-    columns: dict[str, list[str]] = Field(description="Columns to filter by, each with its values; of numbers the first 200.")
+    compared: str | None = Field(description="The name of the second run.")
+    mAP_compared: MeanAnswer | None = Field(description="mAP of the second run, on the images that both runs scored.")
+    gain: float | None = Field(description="mAP of the second run minus mAP of the first run on the same images.")
+    num_shared: int = Field(description="Number of images that both runs scored.")
+    is_evaluated: bool = Field(description="Whether the intervals, precision and recall are computed yet.")
+    version: str = Field(
+        description="Changes with the scores. With this value as parameter v, images and thumbnails may be cached for ever."
+    )
+    columns: dict[str, list[str]] = Field(description="Columns to filter by, with at most 200 values each.")
 
 
 class ClassAnswer(BaseModel):
-    """One class: its average precision, its labels, and its decisions at its threshold."""
+    """One class with its average precision, label counts, and precision and recall at its threshold."""
 
     name: str
     ap: float | None
@@ -61,19 +64,27 @@ class ClassAnswer(BaseModel):
     threshold: float
     precision: float | None
     recall: float | None
-    ap_compared: float | None = Field(description="The second run's, on the images that both scored.")
-    gain: float | None = Field(description="How much more that is than the first run's on the same images.")
+    ap_compared: float | None = Field(description="Average precision of the second run, on the images that both runs scored.")
+    gain: float | None = Field(description="That minus the first run's average precision on the same images.")
 
 
 class ClassesAnswer(BaseModel):
-    """All classes, in the order of the label set."""
+    """All classes in the order of the label set."""
 
     is_evaluated: bool
     classes: list[ClassAnswer]
 
 
-class OperatingAnswer(BaseModel):
-    """Counts of a class at ascending thresholds: 0, 0.001 to 1, and the class's own. All counts are of scores strictly above."""
+class ProportionAnswer(BaseModel):
+    """A proportion at every threshold with its 95% Wilson interval, to four decimals. Null where its denominator is zero."""
+
+    value: list[float | None]
+    low: list[float | None]
+    high: list[float | None]
+
+
+class ThresholdsAnswer(BaseModel):
+    """Counts and proportions of one class at 0, 0.001 to 1, and its own threshold. A count includes scores strictly above."""
 
     own_threshold: float
     goal: str
@@ -81,13 +92,12 @@ class OperatingAnswer(BaseModel):
     present: list[int]
     absent: list[int]
     unknown: list[int]
-    tail_right: list[int] = Field(
-        description="Known images above the threshold that the class's own threshold decides rightly; "
-        "divided by present + absent it is the tail accuracy."
+    precision: ProportionAnswer
+    recall: ProportionAnswer
+    tail_accuracy: ProportionAnswer = Field(
+        description="Of the known images above the threshold, the share that the class's own threshold decides correctly."
     )
     num_present: int
-    num_absent: int
-    num_unknown: int
 
 
 class ChartsAnswer(BaseModel):
@@ -98,69 +108,71 @@ class ChartsAnswer(BaseModel):
 
 
 class RankingParameters(BaseModel):
-    """Which images of a class, in which order. The same in the address of a page and of the API."""
+    """The class, order and filters of a ranking. Pages and API take the same parameters."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     class_name: Name = Field(alias="class")
     sort: Sort = "score"
     order: Literal["desc", "asc"] = "desc"
-    threshold: float | None = Field(None, ge=0, le=1, description="Above it the class counts as present; by default its own.")
-    outcome: list[Outcome] = Field([], max_length=6, description="What the decision is against the label; none: all.")
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="A class counts as present above it. The default is the class's own threshold."
+    )
+    outcome: list[Outcome] = Field([], max_length=6, description="The decision compared with the label. Empty for all.")
     min_labels: int = Field(0, ge=0, le=100_000)
     max_labels: int | None = Field(None, ge=0, le=100_000)
-    present: list[Name] = Field([], max_length=MAX_CLASSES_ASKED, description="Classes that the image must be labelled with.")
-    absent: list[Name] = Field([], max_length=MAX_CLASSES_ASKED, description="Classes that the image must be labelled without.")
+    present: list[Name] = Field([], max_length=MAX_CLASSES_IN_QUERY, description="Classes that the image is labelled with.")
+    absent: list[Name] = Field([], max_length=MAX_CLASSES_IN_QUERY, description="Classes that the image is labelled without.")
     column: Name = ""
     value: Name = ""
-    text: Annotated[str, Field(max_length=200)] = Field("", description="What the id contains.")
-    disagree: bool = Field(False, description="Only images that the second run decides otherwise.")
+    text: Annotated[str, Field(max_length=200)] = Field("", description="A part of the id.")
+    disagree: bool = Field(False, description="Only images that the two runs decide differently.")
 
     @model_validator(mode="before")
     @classmethod
     def without_empty_fields(cls, values: object) -> object:
-        """A form sends every field it has: an empty one means nothing was asked."""
+        """Drop empty fields: a form sends every field that it has."""
         if not isinstance(values, dict):
             return values
-        asked: dict[str, object] = {}
+        filled: dict[str, object] = {}
         for name, value in values.items():
-            kept = [each for each in value if each != ""] if isinstance(value, list) else value
-            if kept != "":
-                asked[name] = kept
-        return asked
+            stripped = [each for each in value if each != ""] if isinstance(value, list) else value
+            if stripped != "":
+                filled[name] = stripped
+        return filled
 
 
 class PageOfRanking(RankingParameters):
-    """The same, and which part of it."""
+    """The parameters of a ranking, and which part of it is returned."""
 
     offset: Row = 0
     limit: int = Field(200, ge=1, le=1000)
 
 
 class PageParameters(PageOfRanking):
-    """What stands in a page's address: the same, but the class may be left out."""
+    """The parameters in the address of a page. The class may be left out."""
 
     class_name: Name = Field("", alias="class")
 
 
 class RankedImage(BaseModel):
-    """One image in a ranking of a class."""
+    """One image in the ranking of a class."""
 
     row: int
     id: str
     probability: float | None
-    text: str = Field(description="The score as it is shown.")
+    text: str = Field(description="The score as the page shows it.")
     truth: Label
     outcome: Outcome
     num_labels: int
-    compared: float | None = Field(description="The second run's probability.")
-    value: float | None = Field(description="What the order goes by, for loss, suspicion and disagreement.")
-    reviewed: Label | None = Field(description="What a reviewer decided.")
-    decision: int = Field(description="The number of the last row of the review about this label, 0 for none.")
+    compared: float | None = Field(description="Probability of the second run.")
+    value: float | None = Field(description="The sort key, for loss, suspicion and disagreement.")
+    reviewed: Label | None = Field(description="The label that a reviewer decided on.")
+    decision: int = Field(description="Number of the last review row about this label; 0 for none.")
 
 
 class RankingAnswer(BaseModel):
-    """A part of a ranking."""
+    """One part of a ranking."""
 
     total: int
     offset: int
@@ -168,7 +180,7 @@ class RankingAnswer(BaseModel):
 
 
 class ImageClass(BaseModel):
-    """What is known of one class in one image."""
+    """One class of one image."""
 
     name: str
     probability: float | None
@@ -180,7 +192,7 @@ class ImageClass(BaseModel):
 
 
 class ImageAnswer(BaseModel):
-    """One image and all classes, the highest score first."""
+    """One image with all classes, highest score first."""
 
     row: int
     id: str
@@ -188,10 +200,14 @@ class ImageAnswer(BaseModel):
     classes: list[ImageClass]
 
 
-def plain(value: float) -> float | None:
-    """A number that JSON can hold."""
+def to_json(value: float) -> float | None:
+    """Return a number that JSON can hold: None for NaN."""
     return None if math.isnan(value) else float(value)
 
 
-RankingQuery = Annotated[RankingParameters, QueryParameter()]
+def to_json_list(value_T: np.ndarray) -> list[float | None]:
+    """Return the numbers to four decimals, None for NaN."""
+    return [None if math.isnan(value) else value for value in value_T.round(4).tolist()]
+
+
 PageQuery = Annotated[PageOfRanking, QueryParameter()]

@@ -1,4 +1,4 @@
-"""Every number of the run, computed beside the pages: average precision at once, intervals when they are ready."""
+"""Evaluates the run in the background: average precision at once, intervals and decisions when they are ready."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotReady
@@ -13,11 +13,11 @@ from polytag.metrics.values import Metrics
 
 
 class BackgroundEvaluation:
-    """The Metrics of the run at its thresholds, judged in a thread that starts at once, and average precisions, known at once.
+    """Holds average precisions, computed at once, and the Metrics of the run at its thresholds, computed in a thread.
 
-    ap_C                    of the run
-    ap_compared_C, gain_C     of the run beside it, and how much more that is than the run's own on the images that both scored;
-                            None without a second run
+    ap_C            average precision of the run
+    ap_compared_C   average precision of the second run, or None without one
+    gain_C          ap_compared_C minus the first run's average precision on the images that both scored, or None
     """
 
     def __init__(self, inspection: Inspection):
@@ -28,19 +28,19 @@ class BackgroundEvaluation:
         if compared is not None:
             self.ap_compared_C = _ap_of(compared.predictions)
             self.gain_C = self.ap_compared_C - _ap_of(predictions.take(compared.row_N >= 0))
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="judging")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="evaluation")
         threshold = tuple(inspection.threshold_C.tolist())
-        self._scores: Future[Metrics] = self._pool.submit(evaluate_predictions, predictions, threshold=threshold)
+        self._metrics: Future[Metrics] = self._pool.submit(evaluate_predictions, predictions, threshold=threshold)
 
-    def metrics(self, *, patience_seconds: float = 0.0) -> Metrics | None:
-        """The Metrics, or None while they are being computed."""
+    def metrics(self, *, timeout_seconds: float = 0.0) -> Metrics | None:
+        """Return the Metrics, or None while they are being computed."""
         try:
-            return self._scores.result(timeout=patience_seconds)
+            return self._metrics.result(timeout=timeout_seconds)
         except NotReady:
             return None
 
     def close(self) -> None:
-        """Begin nothing more; what is running goes on to its end."""
+        """Start no more work. A running evaluation ends in its own time."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,4 +1,4 @@
-"""Where each image that was scored stands in the labelled data set."""
+"""Finds the rows of the scored images in the labelled data set."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from polytag.inspector.inspection import Inspection
 
 
 def dataset_rows(inspection: Inspection) -> np.ndarray:
-    """For each image of the run its row in `inspection.data`, or -1: by split and id, and by the file where an id is in several.
+    """Return for each image of the run its row in `inspection.data`, or -1.
 
-    All -1 where there is no data set.
+    Images are matched by split and id, and by their file where several images have the id. Without a data set all rows are -1.
     """
     data, predictions = inspection.data, inspection.predictions
     found_N = np.full(len(predictions), -1)

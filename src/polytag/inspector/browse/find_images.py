@@ -1,4 +1,4 @@
-"""Finds the images of scores that name none: by id, in the given folders and never outside of them."""
+"""Finds the image files of scores by id, in the given folders and never outside them."""
 
 import os
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from polytag.errors import DataError
 
 
 def find_images(ids: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
-    """For each id the path of its image under the folders, the first that has one, or "".
+    """Return for each id the path of its image in the first folder that has one, or "".
 
-    An id is a path relative to a folder, a file name, or a file name without its ending; a name that several images of a folder
-    have is none. A link that leads out of its folder is not followed: ids may come from anyone's file.
-    Raises DataError where a folder is none, and where not a single image is found.
+    An id is a path relative to a folder, a file name, or a file name without its suffix. A name that ambiguous images of a folder
+    share matches none of them. Links that lead out of their folder are not followed, because the ids may come from anyone's file.
+    Raises DataError for a path that is not a folder, and where no image is found.
     """
     paths = [""] * len(ids)
     path_of: dict[str, str] = {}
     for folder in folders:
-        path_of, several = _names_in(folder)
+        path_of, ambiguous = _names_in(folder)
         for row, each in enumerate(ids):
-            if not paths[row] and each not in several:
+            if not paths[row] and each not in ambiguous:
                 paths[row] = path_of.get(each.replace("\\", "/"), "")
     if not any(paths):
         raise DataError(
@@ -33,12 +33,12 @@ def find_images(ids: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _names_in(folder: Path) -> tuple[dict[str, str], set[str]]:
-    """The images under a folder by every name that an id may give them, and the names that several images have."""
+    """Return the images under a folder by every name that an id may use, and the names that several images share."""
     if not folder.is_dir():
         raise DataError("no such folder of images", where=str(folder), expected="a folder")
     root = os.path.realpath(folder)
     path_of: dict[str, str] = {}
-    several: set[str] = set()
+    ambiguous: set[str] = set()
     for place, _, names in os.walk(root):
         for name in filter(is_image, names):
             path = os.path.join(place, name)
@@ -47,10 +47,10 @@ def _names_in(folder: Path) -> tuple[dict[str, str], set[str]]:
             relative = os.path.relpath(path, root).replace(os.sep, "/")
             for key in {relative, os.path.splitext(relative)[0], name, os.path.splitext(name)[0]}:
                 if path_of.setdefault(key, path) != path:
-                    several.add(key)
-    return path_of, several
+                    ambiguous.add(key)
+    return path_of, ambiguous
 
 
 def is_within(path: str, root: str) -> bool:
-    """Whether a path, links followed, lies under a folder whose own links are followed already."""
+    """Whether a path is inside a folder once its links are resolved. The folder must be resolved already."""
     return os.path.realpath(path).startswith(root.rstrip(os.sep) + os.sep)

@@ -1,6 +1,6 @@
-"""The pages: for each a typed context, and how it is made. docs/reference/inspector.md lists every key, which a test compares.
+"""Renders the pages. Each page has a typed context; docs/reference/inspector.md lists its keys, and a test compares the two.
 
-Pages work as pages: links and forms do everything that needs no moving, and a script then does it without loading anew.
+Overview, rankings and images work without scripts, by links and forms. A script then does the same without loading the page.
 """
 
 import re
@@ -20,28 +20,13 @@ from markupsafe import Markup
 from polytag.inspector.browse.answers import ClassAnswer, ImageAnswer, PageParameters, RankingAnswer, RunAnswer
 from polytag.inspector.browse.service import InspectorService
 from polytag.inspector.model.routes import MAX_UPLOAD_BYTES
+from polytag.inspector.words import PAGE_WORDS, SORT_TEXT
 from polytag.report.charts import PAGE, history_chart, tail_charts, to_svg
 
 PAGE_SIZE = 60
-_PATIENCE_SECONDS = 0.4  # small runs are judged in that time, and their first page is whole
+_EVALUATION_TIMEOUT_SECONDS = 0.4  # small runs are evaluated within it, so their first page is complete
 
-OUTCOME_TEXT: Mapping[str, str] = {
-    "true_positive": "right",
-    "true_negative": "right",
-    "false_positive": "false positive",
-    "false_negative": "false_negative",
-    "unknown": "unknown",
-    "undecided": "",
-}
-TRUTH_TEXT: Mapping[int, str] = {1: "labelled with it", 0: "labelled without it", -1: "label unknown"}
-SORT_TEXT: Mapping[str, str] = {
-    "score": "score",
-    "loss": "loss",
-    "suspicion": "suspicion of the label",
-    "disagreement": "disagreement of the runs",
-    "id": "name",
-}
-AskedOfPage = Annotated[PageParameters, QueryParameter()]
+PageParametersOfQuery = Annotated[PageParameters, QueryParameter()]
 CLASS_SORTS = ("name", "ap", "num_present", "num_unknown", "threshold", "precision", "recall", "ap_compared", "gain")
 
 
@@ -64,7 +49,7 @@ class RankingPage:
     """The ranked images of a class."""
 
     run: RunAnswer
-    asked: PageParameters
+    parameters: PageParameters
     chosen: ClassAnswer
     threshold: float
     ranking: RankingAnswer
@@ -77,7 +62,7 @@ class RankingPage:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePage:
-    """One image and all classes."""
+    """One image with all classes."""
 
     run: RunAnswer
     image: ImageAnswer
@@ -91,7 +76,7 @@ class ImagePage:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictPage:
-    """The model on images of one's own."""
+    """Predictions on images that the visitor chooses."""
 
     run: RunAnswer
     max_upload_bytes: int
@@ -99,7 +84,7 @@ class PredictPage:
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewPage:
-    """Labels to decide, the most suspicious first."""
+    """Labels to review, most suspicious first."""
 
     run: RunAnswer
     class_name: str
@@ -108,7 +93,7 @@ class ReviewPage:
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemPage:
-    """What cannot be shown, and why."""
+    """The reason why a page cannot be shown."""
 
     run: RunAnswer
     status: int
@@ -127,25 +112,25 @@ TEMPLATES: Mapping[type, str] = {
 
 @cache
 def environment() -> Environment:
-    """Templates with the filters of all pages; a key that a template misspells is an error."""
+    """Return the templates with the filters of all pages. An undefined key raises an error."""
     made = Environment(
         loader=PackageLoader("polytag.inspector"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     made.filters["number"] = number_text
     made.filters["address"] = address
-    texts: dict[str, Any] = {"outcome_text": OUTCOME_TEXT, "truth_text": TRUTH_TEXT, "sort_text": SORT_TEXT}
+    texts: dict[str, Any] = {"words": PAGE_WORDS, "sort_text": SORT_TEXT}
     made.globals.update(texts)
     return made
 
 
 def rendered(page: Any, *, status: int = 200) -> HTMLResponse:
-    """A page of its context."""
+    """Render a page from its context."""
     context = {field.name: getattr(page, field.name) for field in fields(page)}
     return HTMLResponse(environment().get_template(TEMPLATES[type(page)]).render(context), status_code=status)
 
 
 def page_routes(service: InspectorService, *, warm_up: Callable[[], None]) -> APIRouter:
-    """The pages, as routes that the documented API leaves out. `warm_up` is called by those that will ask the model."""
+    """Return the routes of the pages. `warm_up` loads the model ahead of the requests of a page that uses it."""
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/")
@@ -153,12 +138,12 @@ def page_routes(service: InspectorService, *, warm_up: Callable[[], None]) -> AP
         return rendered(overview_page(service, sort=sort, is_ascending=order == "asc"))
 
     @routes.get("/ranking")
-    def ranking(asked: AskedOfPage, request: Request) -> Response:
-        return rendered(ranking_page(service, asked, query=request.url.query))
+    def ranking(parameters: PageParametersOfQuery, request: Request) -> Response:
+        return rendered(ranking_page(service, parameters, query=request.url.query))
 
     @routes.get("/image")
-    def image(asked: AskedOfPage, request: Request, id: str = "") -> Response:
-        return rendered(image_page(service, asked, image_id=id, query=request.url.query))
+    def image(parameters: PageParametersOfQuery, request: Request, id: str = "") -> Response:
+        return rendered(image_page(service, parameters, image_id=id, query=request.url.query))
 
     @routes.get("/predict")
     def predict() -> Response:
@@ -173,8 +158,8 @@ def page_routes(service: InspectorService, *, warm_up: Callable[[], None]) -> AP
 
 
 def overview_page(service: InspectorService, *, sort: str, is_ascending: bool) -> OverviewPage:
-    """The overview, its classes by one of CLASS_SORTS; undefined numbers last."""
-    metrics = service.evaluation.metrics(patience_seconds=_PATIENCE_SECONDS)
+    """Return the overview with its classes in one of the orders of CLASS_SORTS. Undefined numbers come last."""
+    metrics = service.evaluation.metrics(timeout_seconds=_EVALUATION_TIMEOUT_SECONDS)
     sort = sort if sort in CLASS_SORTS else "ap"
     history = service.inspection.history
     charts = [
@@ -185,7 +170,7 @@ def overview_page(service: InspectorService, *, sort: str, is_ascending: bool) -
         ),
     ]
     tail = tail_charts(metrics, palette=PAGE) if metrics else None
-    told = ("Mean tail accuracy over the threshold", "Number of classes with an image above the threshold")
+    tail_texts = ("Mean tail accuracy over the threshold", "Number of classes with an image above the threshold")
     return OverviewPage(
         run=service.run(),
         facts=service.inspection.facts,
@@ -193,13 +178,13 @@ def overview_page(service: InspectorService, *, sort: str, is_ascending: bool) -
         sort=sort,
         order="asc" if is_ascending else "desc",
         history_charts=[inline_svg(chart, text) for chart, text in charts if chart is not None],
-        tail_charts=[inline_svg(chart, text) for chart, text in zip(tail or (), told, strict=bool(tail))],
+        tail_charts=[inline_svg(chart, text) for chart, text in zip(tail or (), tail_texts, strict=bool(tail))],
         goal=service.inspection.goal,
     )
 
 
 def sorted_classes(classes: Sequence[ClassAnswer], *, sort: str, is_ascending: bool) -> list[ClassAnswer]:
-    """By a column of the table; equal ones in their own order, undefined ones last."""
+    """Sort by a column of the table. Equal classes keep their order, undefined values come last."""
 
     def value(each: ClassAnswer) -> float | str | None:
         return getattr(each, sort)
@@ -210,11 +195,11 @@ def sorted_classes(classes: Sequence[ClassAnswer], *, sort: str, is_ascending: b
     return ordered + [each for each in classes if value(each) is None]
 
 
-def ranking_page(service: InspectorService, asked: PageParameters, *, query: str) -> RankingPage:
-    """A class's ranking from `offset` on; raises NotThere for an unknown class."""
+def ranking_page(service: InspectorService, parameters: PageParameters, *, query: str) -> RankingPage:
+    """Return the ranking of a class from its offset on; raises NotThere for an unknown class."""
     names = service.inspection.predictions.label_set.names
-    asked = asked.model_copy(update={"class_name": asked.class_name or names[0]})
-    column = service.column(asked.class_name)
+    parameters = parameters.model_copy(update={"class_name": parameters.class_name or names[0]})
+    column = service.column(parameters.class_name)
     run = service.run()
     sorts = ["score", "id"]
     if run.has_probabilities:
@@ -222,42 +207,42 @@ def ranking_page(service: InspectorService, asked: PageParameters, *, query: str
     if run.compared:
         sorts.insert(-1, "disagreement")
     filters = (
-        asked.outcome,
-        asked.min_labels,
-        asked.max_labels,
-        asked.present,
-        asked.absent,
-        asked.column,
-        asked.text,
-        asked.disagree,
+        parameters.outcome,
+        parameters.min_labels,
+        parameters.max_labels,
+        parameters.present,
+        parameters.absent,
+        parameters.column,
+        parameters.text,
+        parameters.disagree,
     )
     return RankingPage(
         run=run,
-        asked=asked,
+        parameters=parameters,
         chosen=service.classes().classes[column],
-        threshold=float(service.inspection.threshold_C[column]) if asked.threshold is None else asked.threshold,
-        ranking=service.ranking(asked, offset=asked.offset, limit=PAGE_SIZE),
+        threshold=float(service.inspection.threshold_C[column]) if parameters.threshold is None else parameters.threshold,
+        ranking=service.ranking(parameters, offset=parameters.offset, limit=PAGE_SIZE),
         sorts=sorts,
         num_filters=sum(1 for each in filters if each not in (None, [], "", 0, False)),
         query=query,
-        offset=asked.offset,
+        offset=parameters.offset,
         page_size=PAGE_SIZE,
     )
 
 
-def image_page(service: InspectorService, asked: PageParameters, *, image_id: str, query: str) -> ImagePage:
-    """An image, and its neighbours in the ranking that it was opened from."""
+def image_page(service: InspectorService, parameters: PageParameters, *, image_id: str, query: str) -> ImagePage:
+    """Return an image with its neighbours in the ranking that it was opened from."""
     row = service.row(image_id)
     image = service.image(row)
-    asked = asked.model_copy(update={"class_name": asked.class_name or image.classes[0].name})
-    rows = service.rankings.rows(service.query(asked))
+    parameters = parameters.model_copy(update={"class_name": parameters.class_name or image.classes[0].name})
+    rows = service.rankings.rows(service.query(parameters))
     found = np.flatnonzero(rows == row)
     place = int(found[0]) if len(found) else -1
     ids = service.inspection.predictions.ids
     return ImagePage(
         run=service.run(),
         image=image,
-        chosen=asked.class_name,
+        chosen=parameters.class_name,
         query=query,
         previous_id=ids[rows[place - 1]] if place > 0 else "",
         next_id=ids[rows[place + 1]] if 0 <= place < len(rows) - 1 else "",
@@ -267,17 +252,17 @@ def image_page(service: InspectorService, asked: PageParameters, *, image_id: st
 
 
 def address(query: str, **changes: object) -> str:
-    """The query of an address with some parameters replaced, or removed by None; lists give several."""
-    kept = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name not in changes]
-    added = [(name, str(value)) for name, value in changes.items() if value is not None]
-    return "?" + urlencode(kept + added)
+    """Return the query of an address with some parameters replaced, or removed where the value is None."""
+    unchanged = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name not in changes]
+    changed = [(name, str(value)) for name, value in changes.items() if value is not None]
+    return "?" + urlencode(unchanged + changed)
 
 
 def number_text(value: float | None, digits: int = 3) -> str:
-    """Three decimals, or an en dash where undefined."""
+    """Return three decimals, or an en dash where the value is undefined."""
     return "–" if value is None or np.isnan(value) else f"{value:.{digits}f}"
 
 
 def inline_svg(chart: Any, description: str) -> Markup:
-    """A chart inside the page; its size is the style sheet's, for the page's policy allows no style in an element."""
+    """Return a chart as inline SVG. The style sheet sets its size: the policy of the pages allows no style attribute."""
     return Markup(re.sub(r' style="[^"]*"', "", to_svg(chart, description=description), count=1))

@@ -1,16 +1,16 @@
-"""Which images of a class are shown, and in which order: sorted and filtered rows of one table of scores.
+"""Sorts and filters the images of a class.
 
-Shapes: N images, C classes. Every function here is of arrays; nothing is read or drawn.
+Shapes: N images, C classes. Everything here works on arrays; nothing is read or drawn.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import numpy as np
 
-from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.inspector.inspection import Inspection
 from polytag.logits import sigmoid
@@ -19,24 +19,24 @@ from polytag.metrics.slices import Value
 
 SORTS = ("score", "loss", "suspicion", "disagreement", "id")
 OUTCOMES = ("true_positive", "true_negative", "false_positive", "false_negative", "unknown", "undecided")
-"""What a decision is against the truth; "undecided" where the scores are ranks and no threshold decides."""
+"""The decision compared with the label. "undecided" means that the scores are ranks, which no threshold decides."""
 
-_KEPT_ORDERS, _KEPT_RANKINGS = 64, 32
+_MAX_ORDERS, _MAX_RANKINGS = 64, 32  # in the caches
 
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What is asked for.
+    """The order and the filters of a ranking.
 
-    column              of the class
-    sort, is_ascending  one of SORTS; equal ones stand in the order of their ids, undefined ones last
+    column              column of the class
+    sort, is_ascending  one of SORTS; equal values are ordered by id, undefined values come last
     threshold           probability above which the class counts as present
-    outcomes            some of OUTCOMES; empty: all
-    min_labels, max_labels   how many classes an image is labelled with
-    present, absent     columns that an image must be labelled with, or without
-    column_name, value  a column of the Inspection, and the text of the value it must have; "" for no such filter
-    text                what the id contains, in capitals or not
-    only_disagreements  only images that the second run decides otherwise
+    outcomes            some of OUTCOMES; empty for all
+    min_labels, max_labels   bounds of the number of classes that an image is labelled with
+    present, absent     columns of classes that an image must be labelled with, or without
+    column_name, value  a column of the Inspection and the text of its value; "" for no such filter
+    text                a part of the id, in upper or lower case
+    only_disagreements  only images that the second run decides differently
     """
 
     column: int
@@ -55,9 +55,9 @@ class Query:
 
 
 class Rankings:
-    """Answers queries over one Inspection; orders and answers are kept for a while, so that paging costs nothing.
+    """Answers queries over one inspection, and caches orders and answers so that paging costs nothing.
 
-    May be called from many threads.
+    Safe to call from many threads.
     """
 
     def __init__(self, inspection: Inspection):
@@ -73,12 +73,12 @@ class Rankings:
         self._folded_ids: list[str] | None = None
 
     def rows(self, query: Query) -> np.ndarray:
-        """Rows of the table, in the order asked for: what passes every filter. Raises UsageError as the filters below do."""
-        return self._kept(self._rankings, query, _KEPT_RANKINGS, lambda: self._filtered(query))
+        """Return the rows that pass every filter, in the order of the query. Raises UsageError as the filters do."""
+        return self._cached(self._rankings, query, _MAX_RANKINGS, lambda: self._filtered(query))
 
     def values(self, column: int, sort: str) -> np.ndarray:
-        """float64, N: what `sort_values` gives, kept for a while: Platt's map takes time."""
-        return self._kept(self._values, (column, sort), _KEPT_RANKINGS, lambda: sort_values(self._inspection, column, sort))
+        """Return `sort_values`, cached because Platt scaling takes time."""
+        return self._cached(self._values, (column, sort), _MAX_RANKINGS, lambda: sort_values(self._inspection, column, sort))
 
     def _filtered(self, query: Query) -> np.ndarray:
         order = self._order(query.column, query.sort, query.is_ascending)
@@ -91,29 +91,29 @@ class Rankings:
             value_N = self.values(column, sort)
             return np.lexsort((self._id_rank_N, value_N if is_ascending else -value_N))  # NaN is last either way
 
-        return self._kept(self._orders, (column, sort, is_ascending), _KEPT_ORDERS, sorted_rows)
+        return self._cached(self._orders, (column, sort, is_ascending), _MAX_ORDERS, sorted_rows)
 
     def _passes(self, query: Query) -> np.ndarray:
         predictions, column = self._inspection.predictions, query.column
-        keep_N = np.ones(len(predictions), bool)
+        passes_N = np.ones(len(predictions), bool)
         if query.outcomes:
             outcome_N = outcomes_of(predictions, column, query.threshold)
-            keep_N &= np.isin(outcome_N, [OUTCOMES.index(outcome) for outcome in query.outcomes])
+            passes_N &= np.isin(outcome_N, [OUTCOMES.index(outcome) for outcome in query.outcomes])
         if query.min_labels:
-            keep_N &= self._num_labels_N >= query.min_labels
+            passes_N &= self._num_labels_N >= query.min_labels
         if query.max_labels is not None:
-            keep_N &= self._num_labels_N <= query.max_labels
+            passes_N &= self._num_labels_N <= query.max_labels
         for columns, label in ((query.present, PRESENT), (query.absent, ABSENT)):
             for other in columns:
-                keep_N &= predictions.target_NC[:, other] == label
+                passes_N &= predictions.target_NC[:, other] == label
         if query.column_name:
-            keep_N &= self._has_value(query.column_name, query.value)
+            passes_N &= self._has_value(query.column_name, query.value)
         if query.text:
             wanted = query.text.casefold()
-            keep_N &= np.fromiter((wanted in name for name in self._folded()), bool, len(predictions))
+            passes_N &= np.fromiter((wanted in name for name in self._folded()), bool, len(predictions))
         if query.only_disagreements:
-            keep_N &= self._disagrees(column, query.threshold)
-        return keep_N
+            passes_N &= self._disagrees(column, query.threshold)
+        return passes_N
 
     def _has_value(self, name: str, value: str) -> np.ndarray:
         if name not in self._inspection.column_N:
@@ -135,7 +135,7 @@ class Rankings:
         other_N = probability_of(compared.predictions, column)[compared.row_N] > threshold
         return (compared.row_N >= 0) & (other_N != (probability_of(predictions, column) > threshold))
 
-    def _kept(self, cache: "OrderedDict", key: object, size: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+    def _cached(self, cache: "OrderedDict", key: object, size: int, make: Callable[[], np.ndarray]) -> np.ndarray:
         with self._lock:
             if key in cache:
                 cache.move_to_end(key)
@@ -150,15 +150,15 @@ class Rankings:
 
 
 def sort_values(inspection: Inspection, column: int, sort: str) -> np.ndarray:
-    """float64, N: what a class's ranking goes by. NaN where it is undefined.
+    """Return the sort key of every image for one class: float64, N, NaN where it is undefined.
 
-    score         the logit, or what was given
-    loss          binary cross-entropy of the given label; undefined where that is unknown
-    suspicion     how sure the model is that the given label is wrong: minus its log-odds under Platt's map, which is fitted on the
-                  other images (`metrics/label_issues.py`); of an unknown label, that it is present
-    disagreement  difference of the two runs' probabilities, or, of ranks, of the places in the two rankings
+    score         the logit, or the given score
+    loss          binary cross-entropy of the given label; undefined for an unknown label
+    suspicion     minus the log-odds of the given label under cross-fitted Platt scaling (`metrics/label_issues.py`); for an unknown
+                  label, the log-odds that the class is present
+    disagreement  difference of the two runs' probabilities, or of their normalised ranks where the scores are ranks
 
-    Raises UsageError for another name, for "disagreement" without a second run, and for what needs probabilities of a rank.
+    Raises UsageError for another name, for "disagreement" without a second run, and for "loss" and "suspicion" of ranks.
     """
     predictions = inspection.predictions
     logit_N, target_N = predictions.logit_NC[:, column].astype(np.float64), predictions.target_NC[:, column]
@@ -177,7 +177,7 @@ def sort_values(inspection: Inspection, column: int, sort: str) -> np.ndarray:
 
 
 def probability_of(predictions: Predictions, column: int) -> np.ndarray:
-    """float64, N: one class's probabilities, without computing the others'; NaN for a rank."""
+    """Return the probabilities of one class without computing the others: float64, N, NaN for ranks."""
     if predictions.given_probability_NC is not None:
         return predictions.given_probability_NC[:, column]
     if not predictions.has_probabilities:
@@ -186,32 +186,28 @@ def probability_of(predictions: Predictions, column: int) -> np.ndarray:
 
 
 def outcomes_of(predictions: Predictions, column: int, threshold: float) -> np.ndarray:
-    """int8, N: the index in OUTCOMES of each image's decision about one class."""
+    """Return for each image the index in OUTCOMES of its decision about one class: int8, N."""
     target_N = predictions.target_NC[:, column]
     if not predictions.has_probabilities:
         return np.where(target_N == UNKNOWN, OUTCOMES.index("unknown"), OUTCOMES.index("undecided")).astype(np.int8)
     is_predicted_N = probability_of(predictions, column) > threshold
-    found_N = np.where(
+    known_outcome_N = np.where(
         target_N == PRESENT,
         np.where(is_predicted_N, OUTCOMES.index("true_positive"), OUTCOMES.index("false_negative")),
         np.where(is_predicted_N, OUTCOMES.index("false_positive"), OUTCOMES.index("true_negative")),
     )
-    return np.where(target_N == UNKNOWN, OUTCOMES.index("unknown"), found_N).astype(np.int8)
+    return np.where(target_N == UNKNOWN, OUTCOMES.index("unknown"), known_outcome_N).astype(np.int8)
 
 
 def text_of(value: Value) -> str:
-    """A value as it stands in an address; "" for none."""
+    """Return a value as text for an address; "" for a missing value."""
     if value is None or value != value:
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def one_class(predictions: Predictions, column: int) -> Predictions:
-    """The same images with one class alone."""
-    from dataclasses import replace
-
-    from polytag.contracts import LabelSet
-
+    """Return the same images with one class alone."""
     given_NC = predictions.given_probability_NC
     return replace(
         predictions,
@@ -235,10 +231,10 @@ def _disagreement(inspection: Inspection, column: int) -> np.ndarray:
     if predictions.has_probabilities and compared.predictions.has_probabilities:
         first_N, second_N = probability_of(predictions, column), probability_of(compared.predictions, column)
     else:
-        first_N, second_N = (_place(table.logit_NC[:, column]) for table in (predictions, compared.predictions))
+        first_N, second_N = (_normalised_rank(table.logit_NC[:, column]) for table in (predictions, compared.predictions))
     return np.where(compared.row_N >= 0, np.abs(first_N - second_N[compared.row_N]), np.nan)
 
 
-def _place(score_N: np.ndarray) -> np.ndarray:
-    """The share of images with a lower score."""
+def _normalised_rank(score_N: np.ndarray) -> np.ndarray:
+    """Return for each image the share of images with a lower score."""
     return np.searchsorted(np.sort(score_N), score_N) / len(score_N)

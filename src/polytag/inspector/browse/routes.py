@@ -1,4 +1,4 @@
-"""The JSON API over rankings, classes and images, and the images themselves. Documented at /api/openapi.json."""
+"""Defines the JSON API over rankings, classes and images, and serves the images. /api/openapi.json documents it."""
 
 from collections.abc import Callable
 from functools import cache
@@ -16,11 +16,11 @@ from polytag.inspector.browse.answers import (
     ChartsAnswer,
     ClassesAnswer,
     ImageAnswer,
-    OperatingAnswer,
     PageQuery,
     Problem,
     RankingAnswer,
     RunAnswer,
+    ThresholdsAnswer,
 )
 from polytag.inspector.browse.charts import histogram_chart, precision_recall_chart
 from polytag.inspector.browse.service import InspectorService
@@ -28,43 +28,42 @@ from polytag.inspector.browse.thumbnails import Thumbnails, full_image
 
 ClassName = Annotated[str, QueryParameter(alias="class", max_length=1000)]
 RowNumber = Annotated[int, PathParameter(ge=0, lt=2**31)]
-Version = Annotated[str, QueryParameter(max_length=64, description="RunAnswer.version: the image may then be kept for ever.")]
+Version = Annotated[str, QueryParameter(max_length=64, description="RunAnswer.version. The image may then be cached for ever.")]
 
-IMAGES_AT_ONCE = 16
+MAX_IMAGE_REQUESTS = 16
 
 NOT_THERE: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 REFUSED: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 409: {"model": Problem}}
 JPEG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}, "image/svg+xml": {}}},
-    304: {"description": "the browser has it already"},
+    304: {"description": "the copy of the browser is current"},
     404: {"model": Problem},
 }
 
 
 def service_routes(service: InspectorService, thumbnails: Thumbnails) -> APIRouter:
-    """Routes that need neither a model nor a review."""
+    """Return the routes that need neither the model nor the review."""
     routes = APIRouter()
-    # Images have threads of their own, so that however many large ones are waited for, the pages find a free one.
-    for_images = CapacityLimiter(IMAGES_AT_ONCE)
+    _add_image_routes(routes, service, thumbnails)
 
     @routes.get("/api/run")
     def run() -> RunAnswer:
-        """What is being looked at, and what can be asked of it."""
+        """The run under inspection, and which features it supports."""
         return service.run()
 
     @routes.get("/api/classes")
     def classes() -> ClassesAnswer:
-        """All classes with their numbers; those that take time are null until `is_evaluated`."""
+        """All classes with their numbers. Intervals, precision and recall are null until `is_evaluated`."""
         return service.classes()
 
-    @routes.get("/api/operating", responses=REFUSED)
-    def operating(class_name: ClassName) -> OperatingAnswer:
-        """Counts of a class at every threshold of the slider. 409 where the scores are ranks."""
-        return service.operating(class_name)
+    @routes.get("/api/thresholds", responses=REFUSED)
+    def thresholds(class_name: ClassName) -> ThresholdsAnswer:
+        """Counts and proportions of a class at every threshold of the slider. 409 where the scores are ranks."""
+        return service.thresholds(class_name)
 
     @routes.get("/api/charts", responses=NOT_THERE)
     def charts(class_name: ClassName) -> ChartsAnswer:
-        """Precision over recall, and the histogram of scores, as Vega-Lite specifications."""
+        """Precision over recall and the histogram of scores as Vega-Lite specifications."""
         column = service.column(class_name)
         predictions = service.inspection.predictions
         return ChartsAnswer(
@@ -72,50 +71,55 @@ def service_routes(service: InspectorService, thumbnails: Thumbnails) -> APIRout
         )
 
     @routes.get("/api/ranking", responses=REFUSED)
-    def ranking(asked: PageQuery) -> RankingAnswer:
-        """A part of a ranking. 409 for what these scores cannot be asked."""
-        return service.ranking(asked, offset=asked.offset, limit=asked.limit)
+    def ranking(parameters: PageQuery) -> RankingAnswer:
+        """One part of a ranking. 409 for an order or filter that these scores do not have."""
+        return service.ranking(parameters, offset=parameters.offset, limit=parameters.limit)
 
     @routes.get("/api/images/{row}", responses=NOT_THERE)
     def image(row: RowNumber) -> ImageAnswer:
-        """One image and all classes."""
+        """One image with all classes."""
         return service.image(row)
-
-    @routes.get("/thumbnails/{row}", responses=JPEG, response_class=Response)
-    async def thumbnail(row: RowNumber, request: Request, v: Version = "") -> Response:
-        """At most 250 pixels a side."""
-        return await to_thread.run_sync(
-            lambda: _image(request, lambda: service.image_path(row), thumbnails.get, keep=v == service.inspection.version),
-            limiter=for_images,
-        )
-
-    @routes.get("/images/{row}", responses=JPEG, response_class=Response)
-    async def full(row: RowNumber, request: Request, v: Version = "") -> Response:
-        """At most 2,048 pixels a side."""
-        return await to_thread.run_sync(
-            lambda: _image(request, lambda: service.image_path(row), full_image, keep=v == service.inspection.version),
-            limiter=for_images,
-        )
-
-    @routes.get("/data/{row}/thumbnail", responses=JPEG, response_class=Response)
-    async def data_thumbnail(row: RowNumber, request: Request) -> Response:
-        """Of an image of the data set, in whatever split; at most 250 pixels a side."""
-        return await to_thread.run_sync(
-            lambda: _image(request, lambda: service.data_image_path(row), thumbnails.get, keep=False), limiter=for_images
-        )
 
     return routes
 
 
-def _image(request: Request, find: Callable[[], Path], make: Callable[[Path], bytes], *, keep: bool) -> Response:
-    """The image as JPEG, to be kept for ever where the address has its version, else asked for again by its tag."""
+def _add_image_routes(routes: APIRouter, service: InspectorService, thumbnails: Thumbnails) -> None:
+    # A separate pool of threads for images leaves threads to the pages while many large images are decoded.
+    image_limiter = CapacityLimiter(MAX_IMAGE_REQUESTS)
+
+    @routes.get("/thumbnails/{row}", responses=JPEG, response_class=Response)
+    async def thumbnail(row: RowNumber, request: Request, v: Version = "") -> Response:
+        """The image fitted into 250 by 250 pixels."""
+        return await to_thread.run_sync(
+            lambda: _image(request, lambda: service.image_path(row), thumbnails.get, is_versioned=v == service.inspection.version),
+            limiter=image_limiter,
+        )
+
+    @routes.get("/images/{row}", responses=JPEG, response_class=Response)
+    async def full(row: RowNumber, request: Request, v: Version = "") -> Response:
+        """The image fitted into 2,048 by 2,048 pixels."""
+        return await to_thread.run_sync(
+            lambda: _image(request, lambda: service.image_path(row), full_image, is_versioned=v == service.inspection.version),
+            limiter=image_limiter,
+        )
+
+    @routes.get("/data/{row}/thumbnail", responses=JPEG, response_class=Response)
+    async def data_thumbnail(row: RowNumber, request: Request) -> Response:
+        """An image of the data set, of any split, fitted into 250 by 250 pixels."""
+        return await to_thread.run_sync(
+            lambda: _image(request, lambda: service.data_image_path(row), thumbnails.get, is_versioned=False), limiter=image_limiter
+        )
+
+
+def _image(request: Request, find: Callable[[], Path], make: Callable[[Path], bytes], *, is_versioned: bool) -> Response:
+    """Return the image as JPEG: cached for ever if its address has a version, else revalidated by its tag."""
     path = find()
     try:
         status = path.stat()
         tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
     except (OSError, ValueError):
         return no_image()
-    headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable" if keep else "private, no-cache"}
+    headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable" if is_versioned else "private, no-cache"}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
     try:
@@ -126,9 +130,9 @@ def _image(request: Request, find: Callable[[], Path], make: Callable[[Path], by
 
 @cache
 def _missing() -> bytes:
-    return (package_files("polytag.inspector") / "static" / "missing.svg").read_bytes()
+    return (package_files("polytag.inspector") / "static" / "shared" / "missing.svg").read_bytes()
 
 
 def no_image() -> Response:
-    """Instead of an image that cannot be read: a missing one is ordinary here, and no error of the page."""
+    """Return the placeholder for an image that cannot be read. A missing image is ordinary here, so the status is 200."""
     return Response(_missing(), media_type="image/svg+xml", headers={"Cache-Control": "no-store"})

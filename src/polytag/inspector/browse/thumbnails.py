@@ -1,6 +1,6 @@
-"""Images for the browser: always decoded by polytag's one policy and encoded anew, never a file as it lies on the disk.
+"""Encodes images for the browser. Every image is decoded by polytag's one policy and encoded again; no file is sent unchanged.
 
-Thumbnails are made once and kept in a folder of limited size; full images are made when they are looked at.
+Thumbnails are cached in a folder of limited size. Full images are encoded for each request.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ THUMBNAIL_PX = 250  # half of 500, the longer side of many data sets' images, wh
 FULL_PX = 2048
 MAX_PIXELS = 64_000_000
 _THUMBNAIL_QUALITY, _FULL_QUALITY = 80, 92
-_LOOK_EVERY = 500  # thumbnails written between two looks at the folder's size
+_SHRINK_EVERY = 500  # thumbnails written between two checks of the folder's size
 
 
-# Two images are decoded at once, and always by the same two threads: glibc keeps what a thread has freed for that thread, so ten
-# images of 49 megapixels, each asked for by a thread of the server, left 2.5 GB behind, whether at once or one after the other.
+# The same two threads decode all images. glibc holds the memory that a thread frees for that thread: ten images of 49 megapixels,
+# each decoded in another thread of the server, left 2.5 GB allocated, at once or one after the other.
 _DECODERS = ThreadPoolExecutor(2, thread_name_prefix="decoder")
 
 
 class Thumbnails:
-    """Thumbnails of image files, from a folder that holds at most `max_bytes` of them; the longest unused ones go first.
+    """Caches thumbnails of image files in a folder of at most `max_bytes`. The least recently used ones are deleted first.
 
-    A thumbnail is found again by the file's path, size and time of change, so a changed image gets a new one. What cannot be
-    written is served all the same. May be called from many threads and by several processes on one folder.
+    The key of a thumbnail is the path, size and modification time of its file, so a changed image gets a new one. A thumbnail that
+    cannot be written is still returned. Safe to call from many threads, and from several processes on one folder.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int = 1_000_000_000):
@@ -41,22 +41,22 @@ class Thumbnails:
         self._num_written = 0
 
     def get(self, path: Path) -> bytes:
-        """JPEG of the whole image fitted into 250 by 250 pixels; raises ImageError where it cannot be read."""
+        """Return the image fitted into 250 by 250 pixels as JPEG; raises ImageError where it cannot be read."""
         try:
             status = os.stat(path)
         except (OSError, ValueError) as error:
             raise ImageError("the image is missing", where=str(path)) from error
         key = hashlib.sha256(f"{THUMBNAIL_PX}\0{path}\0{status.st_mtime_ns}\0{status.st_size}".encode("utf-8", "surrogatepass"))
         name = key.hexdigest()
-        kept = self._folder / name[:2] / f"{name}.jpg"
-        if (content := _whole_jpeg(kept)) is not None:
+        cached = self._folder / name[:2] / f"{name}.jpg"
+        if (content := _whole_jpeg(cached)) is not None:
             return content
         content = encoded(fitted(path, THUMBNAIL_PX), quality=_THUMBNAIL_QUALITY)
         with suppress(OSError):  # a full or read-only disk costs speed, not images
-            self._keep(kept, content)
+            self._write(cached, content)
         return content
 
-    def _keep(self, path: Path, content: bytes) -> None:
+    def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.{id(content)}")
         try:
@@ -66,12 +66,12 @@ class Thumbnails:
             temporary.unlink(missing_ok=True)
         with self._lock:
             self._num_written += 1
-            is_due = self._num_written % _LOOK_EVERY == 1
+            is_due = self._num_written % _SHRINK_EVERY == 1
         if is_due:
             self.shrink()
 
     def shrink(self) -> None:
-        """Delete the longest unused thumbnails until the folder holds no more than nine tenths of what it may."""
+        """Delete the least recently used thumbnails until the folder holds nine tenths of its limit."""
         found: list[tuple[float, int, str]] = []
         for folder, _, names in os.walk(self._folder):
             for name in names:
@@ -91,12 +91,12 @@ class Thumbnails:
 
 
 def full_image(path: Path) -> bytes:
-    """JPEG of the whole image, at most 2,048 pixels a side; raises ImageError where it cannot be read."""
+    """Return the image fitted into 2,048 by 2,048 pixels as JPEG; raises ImageError where it cannot be read."""
     return encoded(fitted(path, FULL_PX), quality=_FULL_QUALITY)
 
 
 def fitted(source: Path | bytes, size_px: int) -> Image.Image:
-    """The image, upright, its longer side no more than `size_px`; waits for its turn. Raises ImageError."""
+    """Return the upright image with a longer side of at most `size_px`; waits for a free decoder. Raises ImageError."""
     return _DECODERS.submit(_fitted, source, size_px).result()
 
 
@@ -109,14 +109,14 @@ def _fitted(source: Path | bytes, size_px: int) -> Image.Image:
 
 
 def encoded(image: Image.Image, *, quality: int) -> bytes:
-    """The image as JPEG, without anything but its pixels."""
+    """Return the pixels of the image as JPEG, without metadata."""
     file = BytesIO()
     image.save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
 def _whole_jpeg(path: Path) -> bytes | None:
-    """The file's content; None where there is none, or where a crash cut it short."""
+    """Return the content of the file; None where it is missing or incomplete after a crash."""
     try:
         content = path.read_bytes()
     except OSError:

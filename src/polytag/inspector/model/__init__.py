@@ -1,1 +1,1 @@
-"""Questions to the model: predictions, heat maps and nearest neighbours, one job at a time."""
+"""Runs the model for the inspector: predictions, heat maps and nearest neighbours, one job at a time."""

@@ -1,4 +1,4 @@
-"""One heavy job at a time, a short line behind it, and whatever goes on in the background steps aside for both."""
+"""Runs one heavy job at a time behind a short queue, and lets background work yield to both."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,12 +11,12 @@ Answer = TypeVar("Answer")
 
 
 class Busy(PolytagError):
-    """So many wait already that one more would wait too long: try again in a moment."""
+    """The queue is full. Another attempt may succeed in a moment."""
 
 
 @final
 class JobQueue:
-    """A thread of its own that does jobs in the order they came in; at most `max_waiting` wait beside the one that is done."""
+    """Runs jobs in one thread, in the order of submission. At most `max_waiting` wait in addition to the running one."""
 
     def __init__(self, *, max_waiting: int):
         self._max_waiting = max_waiting
@@ -27,7 +27,7 @@ class JobQueue:
         self._is_closed = False
 
     def submit(self, job: Callable[[], Answer]) -> Future[Answer]:
-        """Do a job when its turn comes; raises Busy where the line is full, and where it is closed."""
+        """Run a job in its turn; raises Busy where the queue is full or closed."""
         with self._changed:
             if self._is_closed or self._num_inside > self._max_waiting:
                 raise Busy("the model is busy with other images", next_step="try again in a moment")
@@ -38,7 +38,7 @@ class JobQueue:
 
     @property
     def is_full(self) -> bool:
-        """Whether `submit` would raise Busy now."""
+        """Whether `submit` would raise Busy."""
         return self._is_closed or self._num_inside > self._max_waiting
 
     def _in_turn(self, job: Callable[[], Answer]) -> Answer:
@@ -51,11 +51,11 @@ class JobQueue:
             self._changed.notify_all()
 
     def begin_background(self) -> None:
-        """Called by the one background job before its first piece of work; it holds the turn until it steps aside or ends."""
+        """Take the turn for the one background job, which holds it until it yields or ends."""
         self._turn.acquire()
 
-    def step_aside(self, stop: Event) -> None:
-        """Between two pieces of background work: let everybody pass who waits, unless it is told to stop."""
+    def yield_turn(self, stop: Event) -> None:
+        """Let all waiting jobs run between two pieces of background work, unless `stop` is set."""
         self._turn.release()
         with self._changed:
             while self._num_inside and not stop.is_set():
@@ -63,11 +63,11 @@ class JobQueue:
         self._turn.acquire()
 
     def end_background(self) -> None:
-        """Called by the background job at its end, however it ends."""
+        """Release the turn of the background job; called however the job ends."""
         self._turn.release()
 
     def close(self) -> None:
-        """Take no more jobs, drop those that wait, and wait for the one that is being done."""
+        """Refuse new jobs, drop the waiting ones, and wait for the running one."""
         with self._changed:
             self._is_closed = True
         self._pool.shutdown(wait=True, cancel_futures=True)

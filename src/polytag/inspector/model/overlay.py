@@ -1,4 +1,4 @@
-"""A heat map as an image to lay over the image it belongs to: clear where it is cold."""
+"""Renders a heat map as a PNG to lay over its image, transparent where the heat is low."""
 
 from functools import cache
 from io import BytesIO
@@ -9,15 +9,15 @@ from PIL import Image
 OVERLAY_PX = 512
 _CLEAR_BELOW = 0.15
 _MOST_OPAQUE = 0.72
-# Five colours of Matplotlib's "inferno" (van der Walt and Smith, 2015; public domain), from a quarter of it on: lightness rises
-# evenly with heat, for every kind of colour vision and in grey; its black beginning would darken what is only lukewarm.
+# Five colours of Matplotlib's "inferno" (van der Walt and Smith, 2015; public domain), without its dark first quarter, which would
+# darken regions of medium heat. Lightness rises evenly with heat, for every kind of colour vision and in grey.
 _COLOURS = np.array([(87, 16, 110), (151, 39, 102), (212, 72, 66), (249, 142, 9), (252, 255, 164)])
 
 
 def overlay_png(heat_hw: np.ndarray, *, size: tuple[int, int], region: tuple[float, float, float, float]) -> bytes:
-    """PNG with transparency, 512 pixels on its longer side, in the aspect ratio of an image of this width and height.
+    """Return a transparent PNG with a longer side of 512 pixels, in the aspect ratio of an image of this width and height.
 
-    `heat_hw` in [0, 1] covers `region`, which is left, top, right and bottom as shares of the image; the rest is clear.
+    `heat_hw` in [0, 1] covers `region`: left, top, right and bottom as fractions of the image. The rest is transparent.
     """
     scale = OVERLAY_PX / max(size)
     width, height = (max(1, round(side * scale)) for side in size)
@@ -29,7 +29,7 @@ def overlay_png(heat_hw: np.ndarray, *, size: tuple[int, int], region: tuple[flo
     level[top:bottom, left:right] = np.rint(np.clip(np.asarray(smooth), 0, 1) * 255)
     colours, opacities = _ramp()
     image = Image.fromarray(level[:height, :width])
-    image.putpalette(colours)  # makes it an image of 256 colours: a fifth of the bytes of four channels
+    image.putpalette(colours)  # 256 colours take a fifth of the bytes of four channels
     file = BytesIO()
     image.save(file, "PNG", transparency=opacities)
     return file.getvalue()
@@ -37,7 +37,7 @@ def overlay_png(heat_hw: np.ndarray, *, size: tuple[int, int], region: tuple[flo
 
 @cache
 def _ramp() -> tuple[bytes, bytes]:
-    """For each of 256 levels: red, green and blue; and the opacity, rising smoothly from nothing."""
+    """Return red, green and blue of each of 256 levels, and the opacity, which rises smoothly from 0."""
     heat = np.linspace(0, 1, 256)
     at = np.linspace(0, 1, len(_COLOURS))
     colour = np.stack([np.interp(heat, at, _COLOURS[:, channel]) for channel in range(3)], axis=1)

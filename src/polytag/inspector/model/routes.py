@@ -1,6 +1,6 @@
-"""The routes that need the model or the annotations: predicting on one's own images, heat maps, neighbours, boxes.
+"""Defines the routes that need the model or the annotations: predictions on uploads, heat maps, neighbours, boxes.
 
-The heavy part never runs in the threads that answer the page: an endpoint here waits for the model desk without holding one.
+Heavy work never runs in the threads that serve the pages. An endpoint here waits for the model worker without holding a thread.
 """
 
 import asyncio
@@ -42,8 +42,8 @@ Answer = TypeVar("Answer")
 Responses = dict[int | str, dict[str, Any]]
 Limit = Annotated[int, QueryParameter(ge=1, le=50, description="Images of each split.")]
 
-_BUSY: Responses = {503: {"model": Problem, "description": "so many wait already: try again after Retry-After seconds"}}
-_NO_MODEL: Responses = {409: {"model": Problem, "description": "no model is at hand, or it cannot do this"}}
+_BUSY: Responses = {503: {"model": Problem, "description": "the queue is full: try again after Retry-After seconds"}}
+_NO_MODEL: Responses = {409: {"model": Problem, "description": "there is no model, or it does not support this"}}
 _UPLOAD: Responses = {
     413: {"model": Problem, "description": "the file is too large"},
     415: {"model": Problem, "description": "the content type is neither image/* nor application/octet-stream"},
@@ -63,15 +63,15 @@ _BODY: dict[str, Any] = {
 
 
 def model_routes(inspection: Inspection, worker: ModelWorker | None, *, max_upload_bytes: int = MAX_UPLOAD_BYTES) -> APIRouter:
-    """The routes; without a worker those that need the model answer 409. The caller closes the desk."""
+    """Return the routes. Without a worker, those that need the model answer 409. The caller closes the worker."""
     routes = APIRouter()
     reader = _Annotations(inspection)
 
     @routes.post("/api/predict", responses=_UPLOAD, openapi_extra=_BODY)
     async def predict(request: Request) -> PredictionAnswer:
-        """Classes, probabilities, and decisions at the run's thresholds, of an image that is sent."""
+        """Probabilities and decisions at the run's thresholds for the image in the body."""
         at_worker = _required(worker)
-        content = await _image_sent(request, at_worker, max_bytes=max_upload_bytes)
+        content = await _uploaded_image(request, at_worker, max_bytes=max_upload_bytes)
         decisions = await _answered(lambda: at_worker.predict(content))
         return PredictionAnswer(
             classes=[PredictedClass(**asdict(each), text=probability_text(each.probability)) for each in decisions]
@@ -79,19 +79,19 @@ def model_routes(inspection: Inspection, worker: ModelWorker | None, *, max_uplo
 
     @routes.post("/api/predict/heat", responses=_PNG | _UPLOAD | _NOT_THERE, response_class=Response, openapi_extra=_BODY)
     async def predict_heat(request: Request, class_name: ClassName) -> Response:
-        """PNG to lay over the image that is sent: where the model sees the class. Clear where it is cold."""
+        """A heat map of the class for the image in the body: a PNG to lay over it, transparent where the heat is low."""
         at_worker, column = _required(worker), _column(inspection, class_name)
-        content = await _image_sent(request, at_worker, max_bytes=max_upload_bytes)
+        content = await _uploaded_image(request, at_worker, max_bytes=max_upload_bytes)
         heat = await _answered(lambda: at_worker.heat_of_upload(content, column))
         return Response(heat, media_type="image/png", headers={"Cache-Control": "no-store"})
 
     @routes.get(
         "/api/images/{row}/heat",
-        responses=_PNG | {304: {"description": "the browser has it already"}} | _NOT_THERE | _NO_MODEL | _BUSY,
+        responses=_PNG | {304: {"description": "the copy of the browser is current"}} | _NOT_THERE | _NO_MODEL | _BUSY,
         response_class=Response,
     )
     async def heat(row: RowNumber, class_name: ClassName, request: Request) -> Response:
-        """PNG to lay over the image: where the model sees the class. Clear where it is cold."""
+        """A heat map of the class: a PNG to lay over the image, transparent where the heat is low."""
         _require_row(inspection, row)
         at_worker, column = _required(worker), _column(inspection, class_name)
         tag = f'"{await run_in_threadpool(at_worker.heat_tag, row, column)}"'
@@ -103,16 +103,16 @@ def model_routes(inspection: Inspection, worker: ModelWorker | None, *, max_uplo
 
     @routes.get("/api/images/{row}/nearest", responses=_NOT_THERE | _NO_MODEL | _BUSY)
     async def nearest(row: RowNumber, limit: Limit = 12) -> NeighboursAnswer:
-        """The images of each split that look most like this one to the model. The first question starts the computation."""
+        """The images of each split with the most similar features. The first request starts the computation."""
         _require_row(inspection, row)
         at_worker = _required(worker)
         if inspection.data is None:
-            raise HTTPException(409, "the data set of this run is not at hand, so there is nothing to compare with")
+            raise HTTPException(409, "the data set of this run cannot be read, so there is nothing to compare with")
         return _neighbours(await _answered(lambda: at_worker.nearest(row, limit=limit), unreadable_status=404))
 
     @routes.get("/api/images/{row}/boxes", responses=_NOT_THERE)
     def boxes(row: RowNumber) -> BoxesAnswer:
-        """The objects of an image, where the annotations have boxes."""
+        """The annotated boxes of an image."""
         _require_row(inspection, row)
         found = reader.boxes(row)
         return BoxesAnswer(boxes=[BoxAnswer(**asdict(box)) for box in found.boxes], note=found.note)
@@ -121,7 +121,7 @@ def model_routes(inspection: Inspection, worker: ModelWorker | None, *, max_uplo
 
 
 class _Annotations:
-    """Boxes by row of the run; the annotations are opened when they are first asked for."""
+    """Reads boxes by row of the run. The annotations are opened with the first request."""
 
     def __init__(self, inspection: Inspection):
         self._inspection = inspection
@@ -129,12 +129,12 @@ class _Annotations:
         self._opened = cache(self._open)
 
     def boxes(self, row: int) -> Boxes:
-        with self._lock:  # a large file is read once, not once by every request that comes meanwhile
+        with self._lock:  # a large file is read once, and concurrent requests wait for it
             reader, row_in_data = self._opened()[0], int(self._opened()[1][row])
             if reader is None:
-                return Boxes(note="the annotations of this run have no boxes, or are not at hand")
+                return Boxes(note="the annotations of this run have no boxes, or cannot be read")
             if row_in_data < 0:
-                return Boxes(note="this image is not in the data set at hand")
+                return Boxes(note="this image is not in the data set")
             return reader(row_in_data)
 
     def _open(self) -> tuple[BoxesReader | None, Any]:
@@ -174,10 +174,10 @@ def _column(inspection: Inspection, class_name: str) -> int:
     return names.index(class_name)
 
 
-async def _answered(ask: Callable[[], Future[Answer]], *, unreadable_status: int = 422) -> Answer:
-    """Waits for the worker without holding a thread; refusals become statuses whose sentences hold no path and no internals."""
+async def _answered(submit: Callable[[], Future[Answer]], *, unreadable_status: int = 422) -> Answer:
+    """Wait for the worker without holding a thread. Errors become statuses with sentences that contain no path."""
     try:
-        return await asyncio.wrap_future(ask())
+        return await asyncio.wrap_future(submit())
     except Busy as error:
         raise HTTPException(503, error.what, headers={"Retry-After": str(_RETRY_SECONDS)}) from error
     except ImageError as error:
@@ -186,8 +186,8 @@ async def _answered(ask: Callable[[], Future[Answer]], *, unreadable_status: int
         raise HTTPException(409, error.what) from error
 
 
-async def _image_sent(request: Request, worker: ModelWorker, *, max_bytes: int) -> bytes:
-    """The body, no more than the limit of it in memory; not a byte is read where the answer would be no anyhow."""
+async def _uploaded_image(request: Request, worker: ModelWorker, *, max_bytes: int) -> bytes:
+    """Return the body, or refuse it before the first byte where the worker is full or the body too long."""
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if not content_type.startswith("image/") and content_type != "application/octet-stream":
         raise HTTPException(415, "send the content of an image file, as image/* or application/octet-stream")
@@ -202,7 +202,7 @@ async def _image_sent(request: Request, worker: ModelWorker, *, max_bytes: int) 
             content += part
             if len(content) > max_bytes:
                 raise _too_large(max_bytes)
-    except ClientDisconnect as error:  # nobody is left to read this, but the server's log stays calm
+    except ClientDisconnect as error:  # the client is gone; this keeps the server's log free of a traceback
         raise HTTPException(400, "the image did not arrive whole") from error
     return bytes(content)
 

@@ -1,4 +1,4 @@
-"""The one place where the inspector's model works: predictions, heat maps and neighbours, loaded when first asked for."""
+"""Runs the model of the inspector: predictions, heat maps and nearest neighbours. The first request loads it."""
 
 import hashlib
 import os
@@ -25,19 +25,19 @@ from polytag.inspector.model.overlay import overlay_png
 from polytag.logits import sigmoid
 from polytag.machine import num_cores
 
-# Everything that imports torch is imported inside the functions that run in the worker thread: looking at a run must not wait
-# seconds for a library that only these three things need, and looking at scores without a model must not need it at all.
+# Modules that import torch are imported inside the functions of the worker thread. So the pages do not wait seconds for a library
+# that only these three features need, and scores without a model do not need it at all.
 if TYPE_CHECKING:
     from polytag.inference.neighbors import NeighborIndex
     from polytag.inference.predictor import Predictor
 
 MAX_WAITING = 8
-_NUM_KEPT = 64  # overlays, of about 20 kB
+_MAX_OVERLAYS = 64  # in the cache, of about 20 kB each
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What the model says of one class in an image; `is_present` where the probability is above the run's threshold."""
+    """The prediction of one class in an image. `is_present` where the probability is above the run's threshold."""
 
     name: str
     probability: float
@@ -47,7 +47,7 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class NearestNeighbor:
-    """An image of the data set: its row there, 1 - cosine of the features (0 to 2), and the classes that are labelled present."""
+    """An image of the data set: its row, 1 - cosine similarity of the features (0 to 2), and the classes it is labelled with."""
 
     split: str
     id: str
@@ -58,7 +58,7 @@ class NearestNeighbor:
 
 @dataclass(frozen=True, kw_only=True)
 class NearestNeighbors:
-    """The nearest images of each split, nearest first; none while the features are computed, `progress` being the share done."""
+    """The nearest images of each split, nearest first. Empty while features are computed; `progress` is the share done."""
 
     status: Literal["ready", "computing"]
     progress: float
@@ -66,14 +66,14 @@ class NearestNeighbors:
 
 
 class _Stopped(Exception):
-    """The worker is closing: ends the building of the features."""
+    """Ends the computation of the features when the worker closes."""
 
 
 @final
 class ModelWorker:
-    """Answers that need the model, as futures: one at a time, a few waiting, beyond them Busy. May be asked from many threads.
+    """Runs one job of the model at a time and returns futures. A few jobs wait; more raise Busy. Safe to call from many threads.
 
-    `inspection.checkpoint` is not None. `cache_folder` keeps the features of whole data sets. Futures raise ImageError for an
+    `inspection.checkpoint` is not None. `cache_folder` stores the features of whole data sets. Futures raise ImageError for an
     image that cannot be read, CheckpointError for a model that cannot be used, UsageError for a backbone without heat maps.
     """
 
@@ -82,7 +82,7 @@ class ModelWorker:
         self._checkpoint, self._inspection, self._cache_folder = inspection.checkpoint, inspection, cache_folder
         self._queue = JobQueue(max_waiting=max_waiting)
         self._predictor: Predictor | None = None
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._overlays: OrderedDict[str, bytes] = OrderedDict()
         self._lock = Lock()
         self._stop = Event()
         self._builder: Thread | None = None
@@ -93,16 +93,16 @@ class ModelWorker:
 
     @property
     def is_full(self) -> bool:
-        """Whether a question would be answered with Busy now: worth asking before an upload is read."""
+        """Whether a job would raise Busy. Callers check it before they read an upload."""
         return self._queue.is_full
 
     def warm_up(self) -> None:
-        """Load the model ahead of the first question, which then waits for no import; what fails is told to who asks."""
+        """Load the model ahead of the first request. A failure is raised by the request that needs the model."""
         with suppress(Busy):
             self._queue.submit(self._loaded)
 
     def close(self) -> None:
-        """Drop what waits, end what is being done, and wait for that end: at most a batch of images."""
+        """Drop waiting jobs, stop the background work, and wait until it ends, which takes at most one batch of images."""
         self._stop.set()
         self._queue.close()
         with self._lock:
@@ -113,24 +113,24 @@ class ModelWorker:
     # ---- an image ----
 
     def predict(self, content: bytes) -> Future[tuple[Decision, ...]]:
-        """All classes of an image given by its file's content, the highest probability first; raises Busy."""
+        """Predict all classes of an image from the content of its file, highest probability first. Raises Busy."""
         return self._queue.submit(lambda: self._decisions(content))
 
     def heat_of_row(self, row: int, column: int) -> Future[bytes]:
-        """PNG to lay over the image of a row: where the model sees a class, in the first of its views. Raises Busy."""
+        """Return the heat map of a class for the image of a row, from the first of its views, as a PNG overlay. Raises Busy."""
         path = self._inspection.predictions.image_paths[row]
-        return self._queue.submit(lambda: self._kept_or(self.heat_tag(row, column), lambda: self._heat(_file(path), column)))
+        return self._queue.submit(lambda: self._cached_or(self.heat_tag(row, column), lambda: self._heat(_file(path), column)))
 
     def heat_of_upload(self, content: bytes, column: int) -> Future[bytes]:
-        """As `heat_of_row`, of an image given by its file's content. Raises Busy."""
+        """As `heat_of_row`, for an image given by the content of its file. Raises Busy."""
 
         def job() -> bytes:
-            return self._kept_or(f"{hashlib.sha256(content).hexdigest()} {column}", lambda: self._heat(content, column))
+            return self._cached_or(f"{hashlib.sha256(content).hexdigest()} {column}", lambda: self._heat(content, column))
 
         return self._queue.submit(job)
 
     def heat_tag(self, row: int, column: int) -> str:
-        """16 hexadecimal digits that change whenever this heat map may: with the scores, the image file or the model's."""
+        """Return 16 hexadecimal digits that change with the scores, the image file or the model."""
         parts: list[object] = [self._inspection.version, row, column]
         for path in (Path(self._inspection.predictions.image_paths[row]), self._checkpoint / "config.json"):
             with suppress(OSError, ValueError):
@@ -166,23 +166,23 @@ class ModelWorker:
         (heat_hw,) = class_activation(predictor.model, pixels, [column])
         return overlay_png(heat_hw, size=image.size, region=seen_region(image.size, preprocessing))
 
-    def _kept_or(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """Runs in turn, so no two threads touch what is kept."""
-        if key not in self._kept:
-            self._kept[key] = make()
-        self._kept.move_to_end(key)
-        while len(self._kept) > _NUM_KEPT:
-            self._kept.popitem(last=False)
-        return self._kept[key]
+    def _cached_or(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """Return a cached overlay, or make it. Runs in the worker thread only, so the cache needs no lock."""
+        if key not in self._overlays:
+            self._overlays[key] = make()
+        self._overlays.move_to_end(key)
+        while len(self._overlays) > _MAX_OVERLAYS:
+            self._overlays.popitem(last=False)
+        return self._overlays[key]
 
     def _loaded(self) -> "Predictor":
-        """The model, loaded by whoever has the turn first; raises CheckpointError."""
+        """Return the model, which the first caller loads; raises CheckpointError."""
         import torch
 
         from polytag.inference.predictor import Predictor
         from polytag.models.checkpoint import Checkpoint
 
-        torch.set_num_threads(max(1, num_cores() - 1))  # of the calling thread; one core is for the page
+        torch.set_num_threads(max(1, num_cores() - 1))  # of the calling thread; one core is left to the pages
         if self._predictor is None:
             checkpoint = Checkpoint.read(self._checkpoint)
             checkpoint.require_labels(self._inspection.predictions.label_set)
@@ -192,11 +192,11 @@ class ModelWorker:
     # ---- neighbours ----
 
     def nearest(self, row: int, *, limit: int) -> Future[NearestNeighbors]:
-        """At most `limit` images of each split of the data set that look most like the image of a row; raises Busy.
+        """Return at most `limit` images of each split whose features are nearest to those of the image of a row. Raises Busy.
 
-        The first question starts to compute the features of the whole data set in the background, or reads them from the cache
-        folder; until that is done the answer says how far it is. If it failed, the next question says why, and the one after that
-        tries again.
+        The first request starts to compute the features of the whole data set in the background, or reads them from the cache
+        folder. Until then the answer holds the progress. After a failure the next request raises it, and the one after that tries
+        again.
         """
         data = self._inspection.data
         assert data is not None
@@ -216,14 +216,14 @@ class ModelWorker:
         return self._queue.submit(lambda: self._nearest_neighbors(table, data, row, limit=limit))
 
     def _build(self, data: Dataset) -> None:
-        """The background thread: the table, from the cache folder or computed between what people ask."""
+        """Read or compute the feature table in the background thread, between the jobs of the queue."""
         table, failure = None, None
         self._queue.begin_background()
         try:
             table = self._saved_or_built(data)
         except _Stopped:
             pass
-        except Exception as error:  # told to whoever asks next
+        except Exception as error:  # raised by the next request
             failure = error
         finally:
             self._queue.end_background()
@@ -236,7 +236,7 @@ class ModelWorker:
 
         def on_batch(num_images: int) -> None:
             self._num_done += num_images
-            self._queue.step_aside(self._stop)
+            self._queue.yield_turn(self._stop)
             if self._stop.is_set():
                 raise _Stopped
 
@@ -246,16 +246,16 @@ class ModelWorker:
         from polytag.inference.neighbors import image_feature, nearest
 
         own_row = int(self._rows_N[row])
-        itself = (data.split_N[own_row], data.ids[own_row]) if own_row >= 0 else None
-        if itself in table.index_of:
-            query_D = table.feature_ND[table.index_of[itself]]
-        else:  # not of this data set
+        own_key = (data.split_N[own_row], data.ids[own_row]) if own_row >= 0 else None
+        if own_key in table.index_of:
+            query_D = table.feature_ND[table.index_of[own_key]]
+        else:  # the image is not in the data set
             path = _file(self._inspection.predictions.image_paths[row])
             query_D = image_feature(self._loaded(), read_image(path, max_pixels=MAX_PIXELS))
         of_split: dict[str, tuple[NearestNeighbor, ...]] = {}
         for split in data.splits:
             among_N = np.array([each == split for each in table.split_N])
-            found = nearest(table, query_D, k=limit, among_N=among_N, without=itself)
+            found = nearest(table, query_D, k=limit, among_N=among_N, without=own_key)
             of_split[split] = tuple(_nearest_neighbor(data, int(table.row_N[index]), distance) for index, distance in found)
         return NearestNeighbors(status="ready", progress=1.0, of_split=of_split)
 

@@ -1,4 +1,4 @@
-"""The SQLite file of a review: made with the first decision, opened with care, and its troubles told in words."""
+"""Opens and creates the SQLite file of a review, and explains its errors."""
 
 import os
 import sqlite3
@@ -11,8 +11,8 @@ from pathlib import Path
 from polytag.errors import RunError
 
 VERSION = 1
-_APPLICATION = 0x706F_7461  # "pota": how SQLite's own field says whose file this is
-_PATIENCE_SECONDS = 10.0  # of waiting for another process that is just writing
+_APPLICATION = 0x706F_7461  # "pota", in the field of SQLite that identifies the application
+_TIMEOUT_SECONDS = 10.0  # to wait for another process that is writing
 _SCHEMA = (
     """CREATE TABLE decisions (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -34,7 +34,7 @@ _SCHEMA = (
 
 
 class ReviewFile:
-    """One connection behind a lock, opened when first needed: SQLite keeps processes apart, the lock keeps threads apart."""
+    """One connection behind a lock, opened with the first use. SQLite isolates processes, the lock isolates threads."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -44,9 +44,9 @@ class ReviewFile:
 
     @contextmanager
     def reading(self) -> Generator[sqlite3.Connection | None]:
-        """The connection, for queries; None where nobody has decided anything yet."""
+        """Yield the connection for queries; None before the first decision."""
         with self._lock, self._explaining("read"):
-            self._let_go_of_a_lost_file()
+            self._close_if_replaced()
             if self._connection is None and not os.path.exists(self.path):
                 yield None
                 return
@@ -55,11 +55,11 @@ class ReviewFile:
 
     @contextmanager
     def writing(self) -> Generator[sqlite3.Connection]:
-        """The connection in a transaction that no other can enter; on the disk when the block ends, or undone by an exception."""
+        """Yield the connection in an exclusive transaction. It is on the disk when the block ends; an exception rolls it back."""
         with self._lock, self._explaining("save to"):
-            self._let_go_of_a_lost_file()
+            self._close_if_replaced()
             connection = self._open()
-            _is_ready(connection, self.path)  # before anything in a file of somebody else is changed
+            _is_ready(connection, self.path)  # raises before a file of another program is changed
             _use_write_ahead_log(connection)
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -69,7 +69,7 @@ class ReviewFile:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):  # SQLite may have rolled back by itself; what matters is the first exception
+                with suppress(sqlite3.Error):  # SQLite may have rolled back already, and the first exception matters
                     connection.execute("ROLLBACK")
                 raise
 
@@ -85,15 +85,15 @@ class ReviewFile:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            connection = sqlite3.connect(self.path, timeout=_PATIENCE_SECONDS, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(self.path, timeout=_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
             self._connection = connection
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
             self._identity = _identity(self.path)
         return self._connection
 
-    def _let_go_of_a_lost_file(self) -> None:
-        """A file that was deleted or replaced would still take decisions through its open handle, and lose them."""
+    def _close_if_replaced(self) -> None:
+        """Close a file that was deleted or replaced: its open handle would accept decisions and lose them."""
         if self._connection is not None and _identity(self.path) != self._identity:
             self._close()
 
@@ -102,7 +102,7 @@ class ReviewFile:
         try:
             yield
         except sqlite3.Error as error:
-            self._close()  # the next call starts afresh, from what is on the disk
+            self._close()  # the next call opens the file again
             raise _run_error(error, self.path, doing=doing) from error
 
 
@@ -115,8 +115,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """SQLite does not wait for others here, so we do. A file system without shared memory keeps its rollback journal: as safe."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    """Turn on the write-ahead log, and wait for other processes, which SQLite does not do here.
+
+    A file system without shared memory stays with the rollback journal, which is as safe.
+    """
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -128,7 +131,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 
 def _is_ready(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether the table is there; raises RunError for a database of somebody else, or of another version."""
+    """Whether the table exists; raises RunError for a database of another program or version."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if (application, version) == (_APPLICATION, VERSION):
@@ -139,56 +142,56 @@ def _is_ready(connection: sqlite3.Connection, path: Path) -> bool:
             where=str(path),
             got=f"version {version}",
             expected=f"version {VERSION}",
-            next_step="use the polytag that wrote it, or move the file away and begin anew",
+            next_step="use the polytag that wrote it, or move the file away and start a new review",
         )
     if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise RunError(
             "not a review",
             where=str(path),
-            got="an SQLite database of something else",
-            expected="the file that the inspector wrote",
-            next_step="move it away; the first decision makes a new one",
+            got="an SQLite database of another program",
+            expected="a review file of the inspector",
+            next_step="move it away; the first decision creates a new one",
         )
     return False
 
 
 def _run_error(error: sqlite3.Error, path: Path, *, doing: str) -> RunError:
-    """What went wrong, by SQLite's own codes (sqlite.org/rescode.html)."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind; absent from errors of Python's module
+    """Return the error with its reason, by SQLite's result codes (sqlite.org/rescode.html)."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code; errors of Python's module have none
     what = f"could not {doing} {path.name}"
-    kept = "every decision that was acknowledged is kept"
+    safe = "every acknowledged decision is safe"
     if code == sqlite3.SQLITE_FULL:
-        return RunError(f"{what}: the disk is full", where=str(path), expected="free space", next_step=f"free some space; {kept}")
+        return RunError(f"{what}: the disk is full", where=str(path), expected="free space", next_step=f"free some space; {safe}")
     if code == sqlite3.SQLITE_IOERR:
         return RunError(
-            f"{what}: the disk refused",
+            f"{what}: the disk returned an error",
             where=str(path),
             got=str(error),
-            expected="a disk with free space that can be written",
-            next_step=f"see whether it is full or failing; {kept}",
+            expected="a writable disk with free space",
+            next_step=f"check whether the disk is full or failing; {safe}",
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return RunError(
-            f"{what}: another program holds it",
+            f"{what}: another program has locked it",
             where=str(path),
-            got=f"no turn within {_PATIENCE_SECONDS:g} seconds",
-            expected="programs that let go of it after each decision",
-            next_step=f"close the other program, and try again; {kept}",
+            got=f"locked for {_TIMEOUT_SECONDS:g} seconds",
+            expected="programs that unlock it after each decision",
+            next_step=f"close the other program, and try again; {safe}",
         )
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return RunError(
             what,
             where=str(path),
             got=str(error),
-            expected="a folder that can be written, for the review and the two files that SQLite keeps beside it",
-            next_step="make the folder writable, or copy the run to a place that is",
+            expected="a writable folder, for the review and the two files that SQLite adds to it",
+            next_step="make the folder writable, or copy the run to a writable folder",
         )
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return RunError(
             "not a review, or a damaged one",
             where=str(path),
             got=str(error),
-            expected="the file that the inspector wrote",
-            next_step="move it away, and begin anew or from a copy; `sqlite3 FILE .recover` may save what it holds",
+            expected="a review file of the inspector",
+            next_step="move it away, and start a new review or use a copy; `sqlite3 FILE .recover` may save what it holds",
         )
-    return RunError(what, where=str(path), got=str(error), expected="the file that the inspector wrote")
+    return RunError(what, where=str(path), got=str(error), expected="a review file of the inspector")

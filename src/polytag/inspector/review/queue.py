@@ -1,4 +1,4 @@
-"""Which label to look at next: those that the model disbelieves most, with what was decided about them so far."""
+"""Builds the review queue: the labels that the model doubts most, with the decisions about them."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,8 +18,8 @@ from polytag.metrics.label_issues import LabelIssue, LabelIssues, find_label_iss
 Kind = Literal["issues", "unknown", "all"]
 Status = Literal["computing", "ready", "unavailable"]
 
-_MOST = 100_000  # label issues that are kept, about
-_FEWEST_A_CLASS = 100
+_MAX_ISSUES = 100_000  # of all classes together, about
+_MIN_ISSUES_PER_CLASS = 100
 
 
 class DecisionAnswer(BaseModel):
@@ -29,72 +29,72 @@ class DecisionAnswer(BaseModel):
     split: str
     image: str
     class_name: str
-    label: Label | None = Field(description="From here on; null: nothing is decided any more.")
+    label: Label | None = Field(description="The label from this row on; null where the row undoes the only decision.")
     given: Label
-    reviewer: str = Field(description="Who made this row.")
-    author: str = Field(description="Whose judgement the label is; another than the reviewer where a decision was taken back.")
+    reviewer: str = Field(description="The reviewer who made this row.")
+    author: str = Field(description="The reviewer whose decision holds; differs from `reviewer` where a decision was undone.")
     note: str
     time: str
-    undoes: int | None = Field(description="The number of the decision that this row takes back.")
+    undoes: int | None = Field(description="Number of the decision that this row undoes.")
 
 
 class QueueEntry(BaseModel):
-    """A label to look at."""
+    """A label to review."""
 
     row: int
     image: str
     class_name: str
     given: Label
-    probability: float = Field(description="That the class is there, mended so that it means what it says; in 0..1.")
-    is_counted: bool = Field(description="Whether the estimate of wrong labels counts it.")
-    decision: DecisionAnswer | None = Field(description="What is decided; null where nothing is.")
-    number: int = Field(description="The last row about this label, 0 for none: `based_on` of the next decision.")
+    probability: float = Field(description="Calibrated probability that the class is present.")
+    is_counted: bool = Field(description="Whether the estimate of wrong labels counts this label.")
+    decision: DecisionAnswer | None = Field(description="The decision about the label, or null.")
+    number: int = Field(description="Number of the last row about this label, 0 for none; `based_on` of the next decision.")
 
 
 class QueueAnswer(BaseModel):
-    """A part of the queue; while it is still computed it is empty, and to be asked for again."""
+    """A part of the queue. It is empty while `status` is "computing"; the client polls."""
 
     status: Status
-    reason: str = Field(default="", description="Why there is no queue.")
+    reason: str = Field(default="", description="The reason why there is no queue.")
     total: int = 0
     offset: int = 0
     entries: list[QueueEntry] = []
 
 
 class ProgressAnswer(BaseModel):
-    """How far the review has come: all decisions, and of the queue of label issues."""
+    """The progress of the review: all decisions, and those about label issues."""
 
     num_decided: int
     num_changed: int
     num_confirmed: int
     status: Status
-    num_label_issues: int = Field(default=0, description="RawScores labels that the model disbelieves.")
+    num_label_issues: int = Field(default=0, description="Given labels that the model doubts.")
     num_label_issues_decided: int = 0
 
 
-class Suspicion:
-    """The label issues of an Inspection, found in a thread that starts with the first question; may be asked from many threads."""
+class IssueFinder:
+    """Finds the label issues of an inspection in a thread that the first call starts. Safe to call from many threads."""
 
     def __init__(self, inspection: Inspection):
         self._inspection = inspection
         self._lock = Lock()
         self._found: Future[_Found] | None = None
 
-    def found(self, *, patience_seconds: float = 0.0) -> "_Found | None":
-        """The lists, or None while they are being made."""
+    def found(self, *, timeout_seconds: float = 0.0) -> "_Found | None":
+        """Return the lists, or None while they are being computed."""
         with self._lock:
             if self._found is None:
-                pool = ThreadPoolExecutor(1, thread_name_prefix="suspicion")
+                pool = ThreadPoolExecutor(1, thread_name_prefix="label-issues")
                 self._found = pool.submit(_find, self._inspection)
                 pool.shutdown(wait=False)
         try:
-            return self._found.result(timeout=patience_seconds)
+            return self._found.result(timeout=timeout_seconds)
         except NotReady:
             return None
 
 
 class _Found:
-    """Ranked lists; `reason` says why there are none."""
+    """Ranked lists of label issues, or the reason why there are none."""
 
     def __init__(self, issues: LabelIssues | None, reason: str = ""):
         self._label_issues = issues
@@ -102,7 +102,7 @@ class _Found:
 
     @cached_property
     def lists(self) -> Mapping[Kind, Sequence[LabelIssue]]:
-        """Most suspicious first: given labels, unknown ones that are probably present, and both."""
+        """Return given labels, unknown labels that are probably present, and both, most suspicious first."""
         if self._label_issues is None:
             return {"issues": (), "unknown": (), "all": ()}
         given, unknown = self._label_issues.issues, self._label_issues.fill_ins
@@ -111,23 +111,23 @@ class _Found:
 
 
 def _doubt(issue: LabelIssue) -> float:
-    """Log-odds of the label as it is given, or of "absent" where it is unknown: lowest is most suspicious."""
+    """Return the log-odds of the given label, or of "absent" for an unknown one. The lowest is the most suspicious."""
     return issue.belief if issue.given >= 0 else -issue.belief
 
 
 def _find(inspection: Inspection) -> _Found:
-    top = max(_FEWEST_A_CLASS, _MOST // len(inspection.predictions.label_set))
+    top = max(_MIN_ISSUES_PER_CLASS, _MAX_ISSUES // len(inspection.predictions.label_set))
     try:
         found = _Found(find_label_issues(inspection.predictions, top=top))
     except PolytagError as error:  # ranks, or too few images
         return _Found(None, reason=error.what)
-    _ = found.lists  # sorted here, and not in the first answer
+    _ = found.lists  # sort in this thread, not in the first request
     return found
 
 
 def queue(
     inspection: Inspection,
-    suspicion: Suspicion,
+    issue_finder: IssueFinder,
     store: ReviewStore,
     *,
     kind: Kind = "issues",
@@ -135,10 +135,10 @@ def queue(
     include_decided: bool = False,
     limit: int = 50,
     offset: int = 0,
-    patience_seconds: float = 0.0,
+    timeout_seconds: float = 0.0,
 ) -> QueueAnswer:
-    """A part of the queue, of one class or ("") of all; waits so long for it to be made. Raises RunError as the store does."""
-    found = suspicion.found(patience_seconds=patience_seconds)
+    """Return a part of the queue of one class, or of all for "". Raises RunError as the store does."""
+    found = issue_finder.found(timeout_seconds=timeout_seconds)
     if found is None:
         return QueueAnswer(status="computing", offset=offset)
     current = store.current(inspection.split)
@@ -156,9 +156,9 @@ def queue(
     )
 
 
-def review_progress(inspection: Inspection, suspicion: Suspicion, store: ReviewStore) -> ProgressAnswer:
-    """How far the review of the inspected split has come. Raises RunError as the store does."""
-    found = suspicion.found()
+def review_progress(inspection: Inspection, issue_finder: IssueFinder, store: ReviewStore) -> ProgressAnswer:
+    """Return the progress in the inspected split. Raises RunError as the store does."""
+    found = issue_finder.found()
     current = store.current(inspection.split)
     counts = Progress.of(current.values())
     issues = found.lists["issues"] if found else ()
@@ -173,7 +173,7 @@ def review_progress(inspection: Inspection, suspicion: Suspicion, store: ReviewS
 
 
 def decision_answer(decision: Decision) -> DecisionAnswer:
-    """The row as JSON."""
+    """Return the row as JSON."""
     return DecisionAnswer.model_validate(
         {
             "number": decision.number,
@@ -191,8 +191,8 @@ def decision_answer(decision: Decision) -> DecisionAnswer:
     )
 
 
-def standing_answer(decision: Decision | None) -> DecisionAnswer | None:
-    """The row, unless nothing is decided any more."""
+def current_answer(decision: Decision | None) -> DecisionAnswer | None:
+    """Return the row as JSON, or None where it leaves nothing decided."""
     return None if decision is None or decision.label is None else decision_answer(decision)
 
 
@@ -211,7 +211,7 @@ def _entry(issue: LabelIssue, current: Mapping[LabelKey, Decision]) -> QueueEntr
             "given": issue.given,
             "probability": issue.probability,
             "is_counted": issue.is_counted,
-            "decision": standing_answer(decision),
+            "decision": current_answer(decision),
             "number": decision.number if decision else 0,
         }
     )

@@ -1,4 +1,4 @@
-"""The JSON API of label review: the queue, what is decided, deciding and taking back. Everything is under /api/review."""
+"""Defines the JSON API of label review under /api/review: the queue, decisions and undo."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
@@ -9,21 +9,21 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from polytag.errors import ReviewConflict, RunError, UsageError
-from polytag.inspector.browse.answers import Label, Problem, plain
+from polytag.inspector.browse.answers import Label, Problem, to_json
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.review.queue import (
     DecisionAnswer,
+    IssueFinder,
     Kind,
     ProgressAnswer,
     QueueAnswer,
-    Suspicion,
+    current_answer,
     decision_answer,
     queue,
     review_progress,
-    standing_answer,
 )
 from polytag.inspector.review.store import Decision, ReviewStore
-from polytag.inspector.review.text import LONGEST_ID, LONGEST_NOTE, note_text, reviewer_name
+from polytag.inspector.review.text import MAX_LENGTH_OF_ID, MAX_LENGTH_OF_NOTE, note_text, reviewer_name
 
 Answer = TypeVar("Answer")
 
@@ -39,7 +39,7 @@ def _as_value_error(check: Callable[[str], str]) -> Callable[[str], str]:
 
 
 def _no_truth_value(label: object) -> object:
-    """To Python, and so to pydantic, true is 1."""
+    """Reject true and false, which Python and pydantic take for 1 and 0."""
     if isinstance(label, bool):
         raise ValueError("a label is 1, 0 or -1")
     return label
@@ -47,14 +47,14 @@ def _no_truth_value(label: object) -> object:
 
 GivenLabel = Annotated[Label, BeforeValidator(_no_truth_value)]
 Number = Annotated[int, Field(ge=0, lt=2**63)]
-Id = Annotated[str, Field(max_length=LONGEST_ID)]
+Id = Annotated[str, Field(max_length=MAX_LENGTH_OF_ID)]
 Reviewer = Annotated[str, Field(max_length=200), AfterValidator(_as_value_error(reviewer_name))]
-Note = Annotated[str, Field(max_length=LONGEST_NOTE), AfterValidator(_as_value_error(note_text))]
-ClassName = Annotated[str, QueryParameter(alias="class", max_length=LONGEST_ID, description="Empty: all.")]
+Note = Annotated[str, Field(max_length=MAX_LENGTH_OF_NOTE), AfterValidator(_as_value_error(note_text))]
+ClassName = Annotated[str, QueryParameter(alias="class", max_length=MAX_LENGTH_OF_ID, description="Empty for all.")]
 
 
 class DecisionRequest(BaseModel):
-    """What a label is."""
+    """A decision about a label."""
 
     model_config = ConfigDict(strict=True)
 
@@ -63,33 +63,33 @@ class DecisionRequest(BaseModel):
     label: GivenLabel = Field(description="1 present, 0 absent, -1 unknown")
     reviewer: Reviewer
     note: Note = ""
-    based_on: Number = Field(description="The number of the last row that was seen of this label; 0: none.")
+    based_on: Number = Field(description="Number of the last row of this label that the client has seen; 0 for none.")
 
 
 class UndoRequest(BaseModel):
-    """Whose last decision is taken back, or which one of theirs."""
+    """The decision to undo."""
 
     model_config = ConfigDict(strict=True)
 
     reviewer: Reviewer
-    number: Number = Field(0, description="Of the decision; 0: their last.")
+    number: Number = Field(0, description="Number of the decision; 0 for the reviewer's last.")
 
 
 class Conflict(BaseModel):
-    """Why nothing was written: another decision came first."""
+    """Another decision came first, so nothing was written."""
 
     detail: str
     current: DecisionAnswer | None = Field(description="The last row about this label.")
 
 
 class LabelAnswer(BaseModel):
-    """One class of an image: what is given, what the model says, what is decided."""
+    """One class of an image: the given label, the prediction and the decision."""
 
     class_name: str
     given: Label
     probability: float | None
     decision: DecisionAnswer | None
-    number: int = Field(description="The last row about this label, 0 for none: `based_on` of the next decision.")
+    number: int = Field(description="Number of the last row about this label, 0 for none; `based_on` of the next decision.")
 
 
 class LabelsAnswer(BaseModel):
@@ -110,14 +110,20 @@ READS: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 503: {"model"
 WRITES: dict[int | str, dict[str, Any]] = {400: {"model": Problem}, **READS, 409: {"model": Conflict}}
 
 
-def review_routes(inspection: Inspection, store: ReviewStore, suspicion: Suspicion | None = None) -> APIRouter:
-    """Routes over one Inspection and its review; a page that shows the queue itself gives the Suspicion that it asks.
+def review_routes(inspection: Inspection, store: ReviewStore, issue_finder: IssueFinder | None = None) -> APIRouter:
+    """Return the routes over one inspection and its review. A caller that reads the queue itself passes its IssueFinder.
 
-    404: an unknown image or class, or nothing to take back. 409: another decision came first. 503: the review file cannot be
-    read or written. Rejections of the schema (422) are FastAPI's; the application answers them without repeating the input.
+    404: an unknown image or class, or nothing to undo. 409: another decision came first. 503: the review file cannot be read or
+    written. FastAPI rejects what the schema does not allow (422); the application answers without repeating the input.
     """
     routes = APIRouter(prefix="/api/review")
-    issues = suspicion or Suspicion(inspection)
+    _add_queue_routes(routes, inspection, store, issue_finder or IssueFinder(inspection))
+    _add_read_routes(routes, inspection, store)
+    _add_write_routes(routes, inspection, store)
+    return routes
+
+
+def _add_queue_routes(routes: APIRouter, inspection: Inspection, store: ReviewStore, issue_finder: IssueFinder) -> None:
     names = inspection.predictions.label_set.names
 
     @routes.get("/queue", responses=READS)
@@ -128,82 +134,90 @@ def review_routes(inspection: Inspection, store: ReviewStore, suspicion: Suspici
         limit: Annotated[int, QueryParameter(ge=1, le=500)] = 50,
         offset: Annotated[int, QueryParameter(ge=0, lt=2**31)] = 0,
     ) -> QueueAnswer:
-        """Labels to look at, most suspicious first; while `status` is "computing" there are none yet: ask again."""
+        """Labels to review, most suspicious first. While `status` is "computing" the list is empty; ask again."""
         if class_name:
             _column(names, class_name)
-        return _told(
+        return _or_503(
             lambda: queue(
-                inspection, issues, store, kind=kind, class_name=class_name, include_decided=include_decided, limit=limit,
+                inspection, issue_finder, store, kind=kind, class_name=class_name, include_decided=include_decided, limit=limit,
                 offset=offset,
             )
         )  # fmt: skip
 
     @routes.get("/progress", responses={503: READS[503]})
     def progress() -> ProgressAnswer:
-        """How many labels are decided, and how many of the label issues."""
-        return _told(lambda: review_progress(inspection, issues, store))
+        """The number of decided labels, and of decided label issues."""
+        return _or_503(lambda: review_progress(inspection, issue_finder, store))
+
+
+def _add_read_routes(routes: APIRouter, inspection: Inspection, store: ReviewStore) -> None:
+    names = inspection.predictions.label_set.names
 
     @routes.get("/history", responses=READS)
     def history(
-        image: Annotated[str, QueryParameter(max_length=LONGEST_ID, description="Empty: all.")] = "",
+        image: Annotated[str, QueryParameter(max_length=MAX_LENGTH_OF_ID, description="Empty for all.")] = "",
         class_name: ClassName = "",
         limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     ) -> HistoryAnswer:
-        """Rows of the review, newest first: every decision, and every one that was taken back."""
+        """Rows of the review, newest first: decisions and undos."""
         if image:
             _row(inspection, image)
         if class_name:
             _column(names, class_name)
-        rows = _told(lambda: store.history(inspection.split, image_id=image, class_name=class_name, limit=limit))
+        rows = _or_503(lambda: store.history(inspection.split, image_id=image, class_name=class_name, limit=limit))
         return HistoryAnswer(decisions=[decision_answer(row) for row in rows])
 
     @routes.get("/labels", responses=READS)
-    def labels(image: Annotated[str, QueryParameter(max_length=LONGEST_ID)]) -> LabelsAnswer:
-        """What is given and decided of every class of one image."""
+    def labels(image: Annotated[str, QueryParameter(max_length=MAX_LENGTH_OF_ID)]) -> LabelsAnswer:
+        """The given label and the decision of every class of one image."""
         row = _row(inspection, image)
-        decisions = _told(lambda: store.of_image(inspection.split, image))
+        decisions = _or_503(lambda: store.of_image(inspection.split, image))
         return LabelsAnswer(row=row, image=image, classes=_classes(inspection, row, decisions))
 
+
+def _add_write_routes(routes: APIRouter, inspection: Inspection, store: ReviewStore) -> None:
+    names = inspection.predictions.label_set.names
+
     @routes.post("/decisions", response_model=DecisionAnswer, responses=WRITES)
-    def decide(asked: DecisionRequest) -> DecisionAnswer | JSONResponse:
-        """Say what a label is; once this answers, no crash loses it."""
-        row, column = _row(inspection, asked.image), _column(names, asked.class_name)
+    def decide(request: DecisionRequest) -> DecisionAnswer | JSONResponse:
+        """Save a decision. Once this answers, no crash loses it."""
+        row, column = _row(inspection, request.image), _column(names, request.class_name)
         return _written(
             lambda: store.decide(
                 split=inspection.split,
-                image_id=asked.image,
-                class_name=asked.class_name,
-                label=asked.label,
+                image_id=request.image,
+                class_name=request.class_name,
+                label=request.label,
                 given=int(inspection.predictions.target_NC[row, column]),
-                reviewer=asked.reviewer,
-                note=asked.note,
-                based_on=asked.based_on,
+                reviewer=request.reviewer,
+                note=request.note,
+                based_on=request.based_on,
             ),
-            misused=400,
+            usage_status=400,
         )
 
     @routes.post("/undo", response_model=DecisionAnswer, responses=WRITES)
-    def undo(asked: UndoRequest) -> DecisionAnswer | JSONResponse:
-        """Take back the reviewer's last decision; what was decided before holds again. 404: there is none."""
-        return _written(lambda: store.undo(reviewer=asked.reviewer, split=inspection.split, number=asked.number), misused=404)
+    def undo(request: UndoRequest) -> DecisionAnswer | JSONResponse:
+        """Undo the reviewer's last decision. The decision before it holds again. 404 where there is none."""
+        return _written(
+            lambda: store.undo(reviewer=request.reviewer, split=inspection.split, number=request.number), usage_status=404
+        )
 
-    return routes
 
-
-def _written(write: Callable[[], Decision], *, misused: int) -> DecisionAnswer | JSONResponse:
+def _written(write: Callable[[], Decision], *, usage_status: int) -> DecisionAnswer | JSONResponse:
     try:
-        return decision_answer(_told(write))
+        return decision_answer(_or_503(write))
     except ReviewConflict as conflict:
         current = decision_answer(conflict.current) if isinstance(conflict.current, Decision) else None
         return JSONResponse(Conflict(detail=conflict.what, current=current).model_dump(), status_code=409)
     except UsageError as error:
-        raise HTTPException(misused, error.what) from error
+        raise HTTPException(usage_status, error.what) from error
 
 
-def _told(ask: Callable[[], Answer]) -> Answer:
-    """A full disk and the like are the machine's trouble; the message names the file and no folder."""
+def _or_503(call: Callable[[], Answer]) -> Answer:
+    """Call the store; a RunError becomes status 503 with a message that names the file and no folder."""
     try:
-        return ask()
+        return call()
     except RunError as error:
         raise HTTPException(503, error.what) from error
 
@@ -230,8 +244,8 @@ def _classes(inspection: Inspection, row: int, decisions: Mapping[str, Decision]
         values = {
             "class_name": name,
             "given": int(predictions.target_NC[row, column]),
-            "probability": plain(float(probability_C[column])),
-            "decision": standing_answer(decision),
+            "probability": to_json(float(probability_C[column])),
+            "decision": current_answer(decision),
             "number": decision.number if decision else 0,
         }
         found.append(LabelAnswer.model_validate(values))

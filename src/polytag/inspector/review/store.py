@@ -1,8 +1,8 @@
-"""What reviewers decided about labels: an SQLite file beside the run, to which rows are only ever added.
+"""Stores the decisions of reviewers in an SQLite file that is only ever appended to.
 
-A label is a class of an image in a split. Its state is its last row; undoing adds a row too. A decision is acknowledged when it
-has reached the disk (write-ahead log, synchronous=FULL), and names the row that the reviewer saw: where another came since, nothing
-is written. Any number of threads and processes may have the file open. `polytag.inspector.review.file` holds the file itself.
+A label is a class of an image in a split. Its last row is its current state; an undo is a row too. A decision is acknowledged once
+it is on the disk (write-ahead log, synchronous=FULL). It names the last row that the reviewer saw, and nothing is written where
+another row came since. Any number of threads and processes may open the file, which `polytag.inspector.review.file` handles.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -16,11 +16,11 @@ from polytag.contracts import ABSENT, PRESENT, UNKNOWN
 from polytag.errors import ReviewConflict, UsageError
 from polytag.inspector.review.file import ReviewFile
 from polytag.inspector.review.text import note_text, require_storable, reviewer_name
+from polytag.inspector.words import LABEL_TEXT
 
 LabelKey = tuple[str, str]
 """An image id and a class name, in one split."""
 
-_MEANINGS = {PRESENT: "present", ABSENT: "absent", UNKNOWN: "unknown", None: "undecided"}
 _COLUMNS = """d.number, d.split, d.image_id, d.class_name, d.label, d.given, d.reviewer, d.note, d.time, d.undoes, d.restores,
     CASE WHEN d.undoes IS NULL THEN d.reviewer ELSE coalesce(r.reviewer, '') END"""
 _ROWS = f"SELECT {_COLUMNS} FROM decisions d LEFT JOIN decisions r ON r.number = d.restores"
@@ -30,14 +30,14 @@ _ROWS = f"SELECT {_COLUMNS} FROM decisions d LEFT JOIN decisions r ON r.number =
 class Decision:
     """A row of the review.
 
-    number     1 and up, in the order in which decisions were made
-    label      PRESENT, ABSENT or UNKNOWN from here on; None: nothing is decided any more
-    given      the label in the data when this was decided
-    reviewer   who made the row
+    number     1, 2 and so on, in the order of the decisions
+    label      PRESENT, ABSENT or UNKNOWN from this row on; None where the row leaves nothing decided
+    given      the label in the data at the time of the decision
+    reviewer   the person who made the row
     time       UTC, ISO 8601, to the second
-    undoes     the number of the decision that this row takes back, or None
-    restores   of an undoing row: the decision that holds again, or None where nothing was decided before
-    author     whose judgement the label is: the reviewer, or who made the decision that holds again; "" where nothing is decided
+    undoes     number of the decision that this row undoes, or None
+    restores   for an undo, the decision that holds again, or None where there was none before
+    author     the reviewer whose decision holds: `reviewer`, or the author of the restored decision; "" where nothing is decided
     """
 
     number: int
@@ -55,20 +55,20 @@ class Decision:
 
     @property
     def standing(self) -> int | None:
-        """The number of the decision that holds after this row."""
+        """Return the number of the decision that holds after this row."""
         return self.number if self.undoes is None else self.restores
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Labels of a split that are decided: changed from what was given, and confirmed as given."""
+    """Counts of decided labels of a split: changed from the given label, and confirmed."""
 
     num_changed: int
     num_confirmed: int
 
     @classmethod
     def of(cls, rows: Iterable[Decision]) -> "Progress":
-        """Counted over the last rows of labels."""
+        """Count the last rows of labels."""
         decided = [row for row in rows if row.label is not None]
         num_changed = sum(row.label != row.given for row in decided)
         return cls(num_changed=num_changed, num_confirmed=len(decided) - num_changed)
@@ -79,9 +79,9 @@ class Progress:
 
 
 class ReviewStore:
-    """The decisions of one review file. Open it with `ReviewStore.open`; every method may be called from any thread.
+    """The decisions of one review file. `ReviewStore.open` opens it. Every method is safe to call from any thread.
 
-    Every method raises RunError where the file cannot be read or written, with what to do about it.
+    Every method raises RunError, with the next step, where the file cannot be read or written.
     """
 
     def __init__(self, file: ReviewFile):
@@ -89,9 +89,9 @@ class ReviewStore:
 
     @classmethod
     def open(cls, path: Path) -> "ReviewStore":
-        """A review that is there, or one that will be: no file is made before the first decision.
+        """Open an existing review, or a new one whose file the first decision creates.
 
-        Raises RunError for a file that is no review, or of another version of polytag.
+        Raises RunError for a file that is not a review, or is one of another version of polytag.
         """
         store = cls(ReviewFile(path))
         store.current("")
@@ -102,7 +102,7 @@ class ReviewStore:
         return self._file.path
 
     def close(self) -> None:
-        """Let the file go; a later call opens it again."""
+        """Close the file. A later call opens it again."""
         self._file.close()
 
     def decide(
@@ -117,11 +117,11 @@ class ReviewStore:
         note: str = "",
         based_on: int = 0,
     ) -> Decision:
-        """Say what a label is; once this returns, a kill or a power cut does not lose it.
+        """Save a decision about a label. Once this returns, neither a kill nor a power cut loses it.
 
-        `based_on` is the number of the last row of this label that the reviewer saw, 0 for none. A note is set by deciding the same
-        label again. Raises ReviewConflict, with the row that stands, where another came since; UsageError for a label outside
-        1, 0, -1 and for names or notes that are empty, too long or hold control characters.
+        `based_on` is the number of the last row of this label that the reviewer saw, 0 for none. Deciding the same label again
+        changes the note. Raises ReviewConflict, with the current row, where another row came since; UsageError for a label other
+        than 1, 0 or -1 and for names or notes that are empty, too long or contain control characters.
         """
         _require_label("label", label)
         _require_label("given label", given)
@@ -138,10 +138,10 @@ class ReviewStore:
             )  # fmt: skip
 
     def undo(self, *, reviewer: str, split: str, number: int = 0) -> Decision:
-        """Take back a reviewer's last decision in this split that still stands undone, or their decision of this number.
+        """Undo the last decision of a reviewer in this split that is not undone yet, or their decision of this number.
 
-        What was decided before, by whomever, holds again. Raises ReviewConflict where somebody else has decided on that label since
-        or it was taken back already, UsageError where this reviewer has decided nothing to take back.
+        The decision before it, of any reviewer, holds again. Raises ReviewConflict where another row about the label came since or
+        the decision is undone already, UsageError where this reviewer has no decision to undo.
         """
         reviewer = reviewer_name(reviewer)
         require_storable("split", split)
@@ -159,24 +159,24 @@ class ReviewStore:
             )  # fmt: skip
 
     def current(self, split: str) -> Mapping[LabelKey, Decision]:
-        """The last row of every label of a split that was ever decided; `label` is None where the decision was taken back."""
+        """Return the last row of every label of a split that was ever decided. `label` is None where the decision was undone."""
         with self._file.reading() as connection:
             return {} if connection is None else _current(connection, split)
 
     def of_image(self, split: str, image_id: str) -> Mapping[str, Decision]:
-        """As `current`, of one image, by class name."""
+        """As `current`, for one image, by class name."""
         with self._file.reading() as connection:
             rows = {} if connection is None else _current(connection, split, image_id=image_id)
         return {class_name: row for (_, class_name), row in rows.items()}
 
     def of_class(self, split: str, class_name: str) -> Mapping[str, Decision]:
-        """As `current`, of one class, by image id."""
+        """As `current`, for one class, by image id."""
         with self._file.reading() as connection:
             rows = {} if connection is None else _current(connection, split, class_name=class_name)
         return {image_id: row for (image_id, _), row in rows.items()}
 
     def splits(self) -> tuple[str, ...]:
-        """The splits that have been reviewed, in alphabetical order."""
+        """Return the reviewed splits in alphabetical order."""
         with self._file.reading() as connection:
             rows = (
                 [] if connection is None else connection.execute("SELECT DISTINCT split FROM decisions ORDER BY split").fetchall()
@@ -184,7 +184,7 @@ class ReviewStore:
             return tuple(row[0] for row in rows)
 
     def history(self, split: str, *, image_id: str = "", class_name: str = "", limit: int = 100) -> tuple[Decision, ...]:
-        """Rows of a split, newest first: at most `limit`; of one image or one class where these are given."""
+        """Return at most `limit` rows of a split, newest first, of one image or class where these are given."""
         query = (
             f"{_ROWS} WHERE d.split = ?1 AND (?2 = '' OR d.image_id = ?2) AND (?3 = '' OR d.class_name = ?3)"
             " ORDER BY d.number DESC LIMIT ?4"
@@ -193,19 +193,19 @@ class ReviewStore:
             return () if connection is None else tuple(_rows(connection, query, (split, image_id, class_name, limit)))
 
     def progress(self, split: str) -> Progress:
-        """How many labels of a split are decided."""
+        """Return the number of decided labels of a split."""
         return Progress.of(self.current(split).values())
 
 
 @contextmanager
 def open_review(path: Path) -> Generator[ReviewStore]:
-    """A review for the length of a `with` block."""
+    """Open a review for the length of a `with` block."""
     with closing(ReviewStore.open(path)) as store:
         yield store
 
 
 def review_file_of(path: Path) -> Path:
-    """Where the review of a run folder or of a predictions file lies: RUN/review.sqlite, or x-review.sqlite beside x.parquet."""
+    """Return the review file of a run folder (RUN/review.sqlite) or of a predictions file (x-review.sqlite for x.parquet)."""
     return path / "review.sqlite" if path.is_dir() else path.with_name(f"{path.stem}-review.sqlite")
 
 
@@ -248,8 +248,8 @@ def _to_undo(connection: Connection, *, reviewer: str, split: str, number: int) 
     found = next(_rows(connection, query, (split, reviewer, number)), None)
     if found is None:
         raise UsageError(
-            "nothing to take back",
-            got=f"decision {number}" if number else "no decision that still stands",
+            "nothing to undo",
+            got=f"decision {number}" if number else "no decision that is not undone",
             expected=f"a decision of {reviewer}" + (f" in split {split}" if split else ""),
         )
     return found
@@ -267,8 +267,8 @@ def _conflict(last: Decision | None, *, image_id: str, class_name: str) -> Revie
     error = ReviewConflict(
         "another decision on this label came first",
         where=f"{image_id}, {class_name}",
-        got=f"{_MEANINGS[last.label]}, by {last.reviewer}, {last.time}" if last else "no decision: it is gone",
-        expected="the decision that was last seen",
+        got=f"{LABEL_TEXT[last.label]}, by {last.reviewer}, {last.time}" if last else "no decision any more",
+        expected="the row that was last seen",
         next_step="look at it, and decide again",
     )
     error.current = last

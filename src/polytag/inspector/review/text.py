@@ -1,26 +1,28 @@
-"""What names, notes and ids of a review may be: they are stored for good, and shown to other people."""
+"""Validates the names, notes and ids of a review, which are stored for ever and shown to other people."""
 
 import unicodedata
 
 from polytag.errors import UsageError
 
-LONGEST_NAME, LONGEST_NOTE, LONGEST_ID = 80, 2000, 4096
+MAX_LENGTH_OF_NAME, MAX_LENGTH_OF_NOTE, MAX_LENGTH_OF_ID = 80, 2000, 4096
 """Characters of a reviewer's name, of a note, and of an image's id or a class name."""
 
-_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # a name that reads otherwise than it is
+_REORDERING = frozenset(
+    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)  # they change the order in which a name is displayed
 
 
 def reviewer_name(name: str) -> str:
-    """The name without the space around it; raises UsageError where it is empty, too long or holds control characters."""
-    name = _shown_text("name of the reviewer", name.strip(), longest=LONGEST_NAME)
+    """Return the stripped name; raises UsageError where it is empty, too long or contains control characters."""
+    name = _shown_text("name of the reviewer", name.strip(), longest=MAX_LENGTH_OF_NAME)
     if not name:
-        raise UsageError("the reviewer has no name", expected=f"1 to {LONGEST_NAME} characters")
+        raise UsageError("the reviewer has no name", expected=f"1 to {MAX_LENGTH_OF_NAME} characters")
     return name
 
 
 def note_text(note: str) -> str:
-    """The note without the space around it; raises UsageError where it is too long or holds control characters but line breaks."""
-    return _shown_text("note", note.strip(), longest=LONGEST_NOTE, lines=True)
+    """Return the stripped note; raises UsageError where it is too long or contains control characters other than line breaks."""
+    return _shown_text("note", note.strip(), longest=MAX_LENGTH_OF_NOTE, lines=True)
 
 
 def _shown_text(what: str, text: str, *, longest: int, lines: bool = False) -> str:
@@ -34,8 +36,8 @@ def _shown_text(what: str, text: str, *, longest: int, lines: bool = False) -> s
 
 
 def require_storable(what: str, text: str) -> None:
-    """Data name images and classes as they like; SQLite holds whatever UTF-8 can."""
-    _require_length(what, text, longest=LONGEST_ID)
+    """Raise UsageError for an id or a class name that is too long or cannot be encoded as UTF-8."""
+    _require_length(what, text, longest=MAX_LENGTH_OF_ID)
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,15 +1,15 @@
-"""A wrapper around the pages that turns away what neither the page nor its owner would send.
+"""Wraps the pages and refuses requests that neither a page nor its owner would send.
 
-A request passes these rules in this order; the first that it breaks is the answer.
+A request passes these rules in this order. The first rule that it breaks determines the answer.
 
-    form       a path that begins with "/" and holds no control character, one length, headers of a sane size    400, 404, 431
-    host       the server is called by one of its own names: a name rebound to 127.0.0.1 reads nothing           400, 421
-    origin     the request does not come from another site                                                       403
-    token      whoever asks knows the token, where one is set                                                    401
-    load       few enough requests are being answered                                                            503
-    body       short enough, and sent in time; it is read whole before the pages see anything of it              413, 408
+    form       the path begins with "/" and has no control character; one length; limited headers             400, 404, 431
+    host       the host is one of the server's own names, so a name rebound to 127.0.0.1 reads nothing        400, 421
+    origin     the request does not come from another site                                                    403
+    token      the request has the token, where one is set                                                    401
+    load       the number of requests in flight is limited                                                    503
+    body       limited in size and time; it is read completely before the application sees any of it          413, 408
 
-What the pages answer leaves with headers that bind the browser, and an exception leaves as 500 without its words.
+Answers get headers that restrict the browser. An exception becomes a 500 without its message.
 """
 
 import asyncio
@@ -37,14 +37,14 @@ SAFE_HEADERS = {
     b"cross-origin-resource-policy": b"same-origin",
     b"permissions-policy": b"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-# Taken out of every request: all answers are made in memory and sent whole, and the parsing of one header that asks for many
-# small ranges took Starlette minutes (CVE-2025-62727).
-UNHEARD_HEADERS = frozenset((b"range", b"if-range"))
+# Removed from every request: all answers are made in memory and sent whole, and Starlette took minutes to parse one header with
+# many small ranges (CVE-2025-62727).
+IGNORED_HEADERS = frozenset((b"range", b"if-range"))
 
 
 @final
 class Guard:
-    """The ASGI application `app` behind the rules above. Counts what is in flight, hence a class."""
+    """Serves the ASGI application `app` behind the rules above, and counts the requests in flight."""
 
     def __init__(self, app: ASGIApp, *, config: GuardConfig):
         self._app = app
@@ -57,11 +57,11 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        if scope["type"] != "http":  # nothing here speaks WebSocket
+        if scope["type"] != "http":  # there are no WebSockets
             await send({"type": "websocket.close", "code": 1008})
             return
         request = Request.of(scope)
-        # A body that does not say its length may become the longest that is let in.
+        # A body of unknown length counts as one of the maximum length.
         num_bytes = self._config.max_body_bytes if request.is_chunked else request.num_declared_bytes
         refusal = admit(request, config=self._config) or self._overload(num_bytes)
         if refusal is not None:
@@ -86,12 +86,12 @@ class Guard:
         if isinstance(body, Refusal):
             await _refuse(body, request=request, config=self._config, receive=receive, send=send)
         elif body is not None:
-            headers = [(name, value) for name, value in scope["headers"] if name.lower() not in UNHEARD_HEADERS]
+            headers = [(name, value) for name, value in scope["headers"] if name.lower() not in IGNORED_HEADERS]
             await _call(self._app, {**scope, "headers": headers}, _replay(body, then=receive), send)
 
 
 async def _read(receive: Receive, *, config: GuardConfig) -> bytes | Refusal | None:
-    """The whole body, or why it is refused, or None where the client has gone."""
+    """Return the whole body, or a refusal, or None where the client has disconnected."""
     body, more = bytearray(), True
     try:
         async with asyncio.timeout(config.body_timeout_seconds):
@@ -118,14 +118,14 @@ def _replay(body: bytes, *, then: Receive) -> Receive:
 
 
 async def _call(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Let the application answer; add the safe headers; tell an exception to the log and not to the client."""
+    """Let the application answer, add the safe headers, and log an exception without sending it to the client."""
     has_begun = False
     held: list[Message] = []
 
     async def pass_on(message: Message) -> None:
         nonlocal has_begun
-        # Starlette answers an exception in its own words first and raises it afterwards: hold a 500 back until it is known
-        # whether an exception follows.
+        # Starlette answers an exception first and raises it afterwards, so a 500 is held back until it is clear whether an
+        # exception follows.
         if held or message.get("status") == 500:
             held.append(message)
             return
@@ -136,20 +136,20 @@ async def _call(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Non
         await app(scope, receive, pass_on)
     except Exception:
         logger.exception("%s %r failed", scope["method"], scope["path"])
-        if not has_begun:  # else the server closes the connection, and the client sees that the answer is cut short
-            held = _json(500, "This went wrong inside polytag; the terminal where it runs says more.")
+        if not has_begun:  # else the server closes the connection, and the client sees an incomplete answer
+            held = _json(500, "polytag failed to answer. The terminal where it runs shows the error.")
     for message in held:
         await _send_safely(message, send)
 
 
 async def _refuse(refusal: Refusal, *, request: Request, config: GuardConfig, receive: Receive, send: Send) -> None:
-    # What is left of the body is not waited for, so the connection cannot be used for another request.
+    # The rest of the body is not read, so the connection cannot be reused.
     headers = (*refusal.headers, (b"connection", b"close"))
     if request.wants_page:
         page = f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>polytag: {refusal.status}</title>\n'
         page += f"<p>{html.escape(refusal.detail)}</p>\n"
         if refusal.status == 401 and request.values(b"sec-fetch-site") not in ((), [b"none"], [b"same-origin"]):
-            # The first page after a link of another site is asked for without the cookie; one click from here sends it.
+            # The browser requests the first page after a link of another site without the cookie; one more click sends it.
             page += '<p>If you came by a link: <a href="">continue</a>.</p>\n'
         answer = _whole(refusal.status, page.encode(), b"text/html; charset=utf-8", headers)
     else:
@@ -158,7 +158,7 @@ async def _refuse(refusal: Refusal, *, request: Request, config: GuardConfig, re
     for message in most:
         await _send_safely(message, send)
     if refusal.status == 413:
-        await _take_in(receive, seconds=config.linger_seconds)
+        await _drain(receive, seconds=config.linger_seconds)
     await _send_safely(last, send)
 
 
@@ -175,8 +175,8 @@ def _whole(status: int, body: bytes, kind: bytes, headers: Iterable[tuple[bytes,
     ]
 
 
-async def _take_in(receive: Receive, *, seconds: float) -> None:
-    """Hear and forget what the client still sends, for a moment: closing at once resets the connection, and the answer is lost."""
+async def _drain(receive: Receive, *, seconds: float) -> None:
+    """Read and drop the rest of the body for a moment. Closing at once would reset the connection and lose the answer."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while (await receive()).get("more_body", False):

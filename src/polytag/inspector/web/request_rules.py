@@ -1,6 +1,6 @@
-"""Whether a request is let in: rules that look at its first lines alone, each a function that answers why not, or None.
+"""Decides from the head of a request whether it is admitted. Each rule is a function that returns a Refusal or None.
 
-No rule quotes the request in its answer: what a stranger sent comes back to no page.
+No refusal quotes the request, so nothing that a stranger sent is shown on a page.
 """
 
 import hmac
@@ -19,17 +19,17 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConfig:
-    """What is let in, and how much of it.
+    """Limits on requests.
 
-    allowed_hosts          names, without a port, that a request may call this server by; () for any, which needs a token
-    token                  what a request must know; "" where whoever reaches the port may read
-    max_header_bytes       names and values together. h11 stops at 16 KiB only while a head is incomplete: one that arrives in a
-                           single packet passes it at up to 256 KiB
+    allowed_hosts          host names, without a port, that a request may use; () for any, which needs a token
+    token                  the token that a request must carry; "" where everyone who reaches the port may read
+    max_header_bytes       names and values together. h11 limits an incomplete head to 16 KiB, but a head in a single packet may
+                           have up to 256 KiB
     max_body_bytes         of one request
-    max_held_bytes         of the bodies of all requests together
+    max_held_bytes         bodies of all requests together
     max_in_flight          requests that are being answered
     body_timeout_seconds   from the first byte of a body to its last
-    linger_seconds         for how long more of a body that is too long is heard, so that its sender hears the answer
+    linger_seconds         for how long an overlong body is still read, so that its sender receives the answer
     """
 
     allowed_hosts: Sequence[str] = LOOPBACK_NAMES
@@ -49,7 +49,7 @@ class GuardConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """An answer instead of the page: a status and a sentence; ``headers`` beside those that every answer has."""
+    """An answer instead of the page: a status, a sentence, and headers in addition to those of every answer."""
 
     status: int
     detail: str
@@ -58,7 +58,7 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The first lines of a request; header names are lower case, and one that came twice has two values."""
+    """The head of a request. Header names are lower case, and a repeated header has several values."""
 
     method: str
     path: str
@@ -76,45 +76,45 @@ class Request:
         return cls(method=scope["method"], path=scope["path"], raw_path=raw_path, query=scope["query_string"], headers=headers)
 
     def values(self, name: bytes) -> Sequence[bytes]:
-        """All values of a header; () where it is absent."""
+        """Return all values of a header; () where it is absent."""
         return self.headers.get(name, ())
 
     @property
     def host(self) -> str:
-        """The Host header in lower case, or "" where there is not exactly one."""
+        """Return the Host header in lower case, or "" unless there is exactly one."""
         values = self.values(b"host")
         return values[0].decode("latin-1").lower() if len(values) == 1 else ""
 
     @property
     def is_chunked(self) -> bool:
-        """Whether the body says its length only as it goes."""
+        """Whether the body has no declared length."""
         return bool(self.values(b"transfer-encoding"))
 
     @property
     def num_declared_bytes(self) -> int:
-        """The length that the body says it has; 0 where it says none. The server has refused what is no number."""
+        """Return the declared length of the body, or 0. The server has refused values that are not numbers."""
         values = self.values(b"content-length")
         return int(values[0]) if values else 0
 
     @property
     def wants_page(self) -> bool:
-        """Whether a person will read the answer."""
+        """Whether the client accepts HTML."""
         return any(b"text/html" in value for value in self.values(b"accept"))
 
 
 def admit(request: Request, *, config: GuardConfig) -> Refusal | None:
-    """The first rule that the request breaks, or None: it may be answered."""
+    """Return the refusal of the first rule that the request breaks, or None."""
     return (
         _misshapen(request, config=config)
         or _misnamed(request, config=config)
-        or _from_elsewhere(request)
-        or _stranger(request, config=config)
+        or _cross_site(request)
+        or _without_valid_token(request, config=config)
         or too_large(request.num_declared_bytes, config=config)
     )
 
 
 def too_large(num_bytes: int, *, config: GuardConfig) -> Refusal | None:
-    """Whether a body of this size is too long."""
+    """Return a refusal where a body of this size is too long."""
     if num_bytes <= config.max_body_bytes:
         return None
     return Refusal(status=413, detail=f"Too large: at most {config.max_body_bytes / 1024**2:.3g} MiB can be sent.")
@@ -125,7 +125,7 @@ def _misshapen(request: Request, *, config: GuardConfig) -> Refusal | None:
     num_bytes = sum(len(name) + len(value) for name, values in request.headers.items() for value in values)
     if num_headers > config.max_headers or num_bytes > config.max_header_bytes:
         return Refusal(status=431, detail="Too many headers, or too long ones.")
-    # "GET http://elsewhere/ HTTP/1.1" speaks to a proxy, which this is not; its path would not begin with a slash.
+    # "GET http://elsewhere/ HTTP/1.1" addresses a proxy; its path does not begin with a slash.
     if not request.path.startswith("/"):
         return Refusal(status=400, detail="The address is not one of this server's.")
     if _CONTROL.search(request.path):
@@ -136,9 +136,9 @@ def _misshapen(request: Request, *, config: GuardConfig) -> Refusal | None:
 
 
 def _misnamed(request: Request, *, config: GuardConfig) -> Refusal | None:
-    # A page of another site can let its own name resolve to 127.0.0.1 and then read what is served there as its own; but the
-    # browser still sends that name. The port is not looked at: it is another one behind `ssh -L`, and a name alone gives the
-    # stranger away. Where a token is needed any name will do: the cookie that holds it is not sent under another name.
+    # Another site can let its own name resolve to 127.0.0.1 and then read what is served there (DNS rebinding), but the browser
+    # sends that name as the host. The port is ignored, because it differs behind `ssh -L`. With a token any name is safe: the
+    # browser does not send its cookie to another name.
     found = _HOST.fullmatch(request.host)
     if found is None:
         return Refusal(status=400, detail="A request must name, once, the host that it is for.")
@@ -147,24 +147,24 @@ def _misnamed(request: Request, *, config: GuardConfig) -> Refusal | None:
     return None
 
 
-def _from_elsewhere(request: Request) -> Refusal | None:
-    # The reasoning of CrossOriginProtection in Go 1.25's net/http: a browser says in Sec-Fetch-Site, which no page can forge,
-    # where a request comes from; one that is too old for it, or that speaks to a server without TLS under a name that is not
-    # loopback, sends Origin with every unsafe method; what sends neither is no browser, and carries nobody's rights.
-    foreign = Refusal(status=403, detail="This request came from a page of another site.")
+def _cross_site(request: Request) -> Refusal | None:
+    # As CrossOriginProtection of Go 1.25's net/http: a browser sends the origin of a request in Sec-Fetch-Site, which no page can
+    # forge. An old browser, or one that addresses a server without TLS under a name that is not loopback, sends Origin with every
+    # unsafe method. A client that sends neither is not a browser, and carries no cookies of a user.
+    refusal = Refusal(status=403, detail="This request came from a page of another site.")
     sites = request.values(b"sec-fetch-site")
     own = all(site in {b"same-origin", b"none"} for site in sites)
     if request.method in SAFE_METHODS:
-        # Another site may lead here by a link, but may not draw on this server: neither images nor hours of computing.
+        # Another site may link here, but may not embed images or start computations.
         modes = (request.values(b"sec-fetch-mode"), request.values(b"sec-fetch-dest"))
         is_link = request.method == "GET" and modes == ([b"navigate"], [b"document"])
-        return None if own or is_link else foreign
+        return None if own or is_link else refusal
     own_origins = {f"http://{request.host}".encode("latin-1"), f"https://{request.host}".encode("latin-1")}
     own = own and all(origin.lower() in own_origins for origin in request.values(b"origin"))
-    return None if own else foreign
+    return None if own else refusal
 
 
-def _stranger(request: Request, *, config: GuardConfig) -> Refusal | None:
+def _without_valid_token(request: Request, *, config: GuardConfig) -> Refusal | None:
     if not config.token:
         return None
     if request.method == "GET" and any(_same(unquote_plus(value), config.token) for value in _query_tokens(request)):
@@ -191,7 +191,7 @@ def _query_tokens(request: Request) -> list[str]:
 
 
 def _without_token(request: Request) -> bytes:
-    # A path of "//elsewhere" or "/\elsewhere" would lead a browser to another site; and no sign may end the header.
+    # A path of "//elsewhere" or "/\elsewhere" would lead a browser to another site, and no character may end the header.
     path = "/" + quote(request.raw_path.decode("latin-1").lstrip("/\\"), safe="/%:@!$&'()*+,;=~-._")
     pairs = [pair for pair in request.query.decode("latin-1").split("&") if pair and pair.partition("=")[0] != "token"]
     query = quote("&".join(pairs), safe="/%:@!$&'()*+,;=~-._?")
@@ -199,7 +199,7 @@ def _without_token(request: Request) -> bytes:
 
 
 def _cookie_name(request: Request) -> str:
-    # Cookies do not know ports: two servers on one machine, or at the ends of two tunnels, would overwrite each other's.
+    # Cookies ignore ports: two servers on one machine, or behind two tunnels, would overwrite each other's cookie.
     named = _HOST.fullmatch(request.host)
     return f"polytag-token-{named[2] if named and named[2] else 80}"
 

@@ -1,4 +1,4 @@
-"""The server of the pages: which addresses it may be bound to, its socket, and its beginning and end."""
+"""Runs the server of the pages: the rules for its address, its socket, start and shutdown."""
 
 import asyncio
 import contextlib
@@ -32,12 +32,12 @@ MAX_CONNECTIONS = 256
 
 @dataclass(frozen=True, kw_only=True)
 class AddressRules:
-    """Where the server is bound, and what that asks of its visitors.
+    """The address of the server, and what it requires of requests.
 
-    host            as given
-    is_loopback     only this machine can reach it
+    host            the host as given
+    is_loopback     whether only this machine can reach it
     token           "" where none is needed
-    allowed_hosts   for the guard: () where a token makes any name safe
+    allowed_hosts   host names that the guard admits; () where a token makes any name safe
     """
 
     host: str
@@ -47,9 +47,9 @@ class AddressRules:
 
 
 def address_rules(host: str, token: str) -> AddressRules:
-    """Whether the server may be bound to `host`, and under which token; "random" makes one of 192 random bits.
+    """Check that the server may be bound to `host` with this token; "random" generates one of 192 bits.
 
-    Raises UsageError where other machines could reach the pages without a token, and for a token that is easily guessed.
+    Raises UsageError where other machines could reach the pages without a token, and for a token that is easy to guess.
     """
     is_loopback = _is_loopback(host)
     if token == "random":
@@ -60,15 +60,15 @@ def address_rules(host: str, token: str) -> AddressRules:
             where=f"--host {host}",
             got="no --token",
             expected="--host 127.0.0.1, which only this machine can reach, or a token",
-            next_step="add --token random: the address that is printed then holds it",
+            next_step="add --token random; the printed address then contains it",
         )
     if token and not TOKEN_ALPHABET.fullmatch(token):
         raise UsageError(
-            "this token is easily guessed, or does not fit into an address",
+            "this token is easy to guess, or does not fit into an address",
             where="--token",
             got=f"{len(token)} characters",
             expected="at least 16 of the characters A-Z, a-z, 0-9, - and _",
-            next_step="--token random makes one",
+            next_step="--token random generates one",
         )
     own_name = f"[{host}]" if ":" in host else host.lower()
     allowed_hosts = () if not is_loopback else tuple(dict.fromkeys((*LOOPBACK_NAMES, own_name)))
@@ -76,9 +76,9 @@ def address_rules(host: str, token: str) -> AddressRules:
 
 
 def bound_socket(host: str, port: int | None) -> socket.socket:
-    """A socket that listens at this address. Port 0 is any free one; None the first free one from DEFAULT_PORT on.
+    """Return a socket that listens at this address. Port 0 takes any free port, None the first free one from DEFAULT_PORT on.
 
-    Raises UsageError for an address that is not this machine's, and for a port that was asked for and is in use.
+    Raises UsageError for an address of another machine, and for a given port that is in use.
     """
     if port is not None and not 0 <= port <= 65535:
         raise UsageError("there is no such port", where="--port", got=str(port), expected="1 to 65535, or 0 for any that is free")
@@ -86,7 +86,7 @@ def bound_socket(host: str, port: int | None) -> socket.socket:
     for number in ports:
         try:
             return _listening(host, number)
-        except (OSError, ValueError) as error:  # ValueError: a name that no resolver takes
+        except (OSError, ValueError) as error:  # ValueError: a name that cannot be resolved
             is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
             if not is_taken or port is not None:
                 raise _not_bound(error, host=host, port=number, is_taken=is_taken) from error
@@ -94,7 +94,7 @@ def bound_socket(host: str, port: int | None) -> socket.socket:
         "no port is free",
         where=f"--host {host}",
         got=f"all of {ports[0]} to {ports[-1]} are in use",
-        next_step="--port 0 takes any that is free",
+        next_step="--port 0 takes any free port",
     )
 
 
@@ -107,9 +107,9 @@ def serve(
     open_browser: bool = False,
     on_ready: Callable[[str], None] = print,
 ) -> None:
-    """Serve `app` behind the guard until Ctrl-C; `on_ready` is called once with the address, the token in it where there is one.
+    """Serve `app` behind the guard until Ctrl-C. `on_ready` is called once with the address, including the token.
 
-    Raises UsageError for an address that is not safe, not this machine's, or in use.
+    Raises UsageError for an address that is unsafe, belongs to another machine, or is in use.
     """
     rules = address_rules(host, token)
     listening = bound_socket(host, port)
@@ -117,18 +117,18 @@ def serve(
 
     def ready() -> None:
         on_ready(address)
-        # The command line of a browser can be read by every user of the machine: a token would be there for all to see.
+        # Every user of the machine can read the command line of a browser, so a token must not be in it.
         if open_browser and rules.is_loopback and not rules.token and _has_display():
             threading.Thread(target=_open_browser, args=(address,), daemon=True).start()
 
     server = server_of(app, guard_config=GuardConfig(allowed_hosts=rules.allowed_hosts, token=rules.token), on_ready=ready)
-    # uvicorn ends in order on Ctrl-C and then raises the signal once more: the wish has been fulfilled by then.
+    # uvicorn shuts down on Ctrl-C and then raises the signal again, which is no longer needed.
     with listening, contextlib.suppress(KeyboardInterrupt):
         server.run([listening])
 
 
 def server_of(app: ASGIApp, *, guard_config: GuardConfig, on_ready: Callable[[], None]) -> uvicorn.Server:
-    """The server of `app` behind the guard, for a socket that is given to its `run`."""
+    """Return the server of `app` behind the guard. Its `run` takes the socket."""
     config = uvicorn.Config(
         Guard(app, config=guard_config),
         interface="asgi3",
@@ -136,8 +136,8 @@ def server_of(app: ASGIApp, *, guard_config: GuardConfig, on_ready: Callable[[],
         ws="none",
         loop="asyncio",
         workers=1,
-        log_config=None,  # what matters goes to stderr all the same, and no logger of the process is touched
-        log_level="error",  # a warning of uvicorn is what a stranger sent; an upgrade would even advise to install something
+        log_config=None,  # errors still go to stderr, and no logger of the process is changed
+        log_level="error",  # its warnings are about malformed requests of strangers
         access_log=False,
         server_header=False,
         proxy_headers=False,
@@ -151,40 +151,40 @@ def server_of(app: ASGIApp, *, guard_config: GuardConfig, on_ready: Callable[[],
 
 @final
 class QuietServer(uvicorn.Server):
-    """uvicorn's server; it says when it is ready, and ends without a word about what it cut short."""
+    """uvicorn's server with a callback when it is ready, and without tracebacks of requests that it cancels at shutdown."""
 
     def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None]):
         super().__init__(config)
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's."""
+        """Start as uvicorn does, then call `on_ready`."""
         await super().startup(sockets)
         if not self.should_exit:
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, which would print a traceback for every request that it cancels."""
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # the next server's Config sets it anew
+        """Shut down as uvicorn does, without a traceback for every cancelled request."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)  # the Config of the next server resets it
         await super().shutdown(sockets)
 
 
 @final
 class ImpatientProtocol(H11Protocol):
-    """uvicorn's protocol; it closes a connection whose request does not come to the end of its headers.
+    """uvicorn's protocol with a timeout for the headers of a request.
 
-    uvicorn waits for them without end, and a byte now and then would hold one of its connections for ever.
+    uvicorn waits for headers without a limit, so a client that sends a byte now and then would hold a connection for ever.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """As uvicorn's; the clock runs from here."""
+        """Start the timeout with the connection."""
         super().connection_made(transport)
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        """As uvicorn's; the clock of the next request runs from its first byte and stops with the end of its headers."""
+        """Start the timeout with the first byte of a request, and stop it at the end of its headers."""
         cycle = self.cycle
         if self._head_timer is None and self._is_between_requests():
             self._start_timer()
@@ -193,7 +193,7 @@ class ImpatientProtocol(H11Protocol):
             self._stop_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """As uvicorn's."""
+        """Stop the timeout."""
         self._stop_timer()
         super().connection_lost(exc)
 
@@ -224,16 +224,16 @@ def _is_loopback(host: str) -> bool:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    # A name may stand for several addresses; 127.0.0.1 goes before ::1, which not every machine has.
+    # A name may have several addresses; 127.0.0.1 is preferred to ::1, which some machines lack.
     found = sorted(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), key=lambda each: each[0] != socket.AF_INET)
     family, _, protocol, _, address = found[0]
     if _is_loopback(host) and not _is_loopback(str(address[0])):
-        raise OSError(errno.EADDRNOTAVAIL, "this name does not stand for this machine alone")
-    # asyncio turns Nagle's algorithm off only where a socket says that it speaks TCP; else every answer waits 40 ms for the client
-    # to acknowledge the headers before the body goes out.
+        raise OSError(errno.EADDRNOTAVAIL, "this name is not an address of this machine alone")
+    # asyncio turns Nagle's algorithm off only for a socket whose protocol is TCP. Otherwise every body waits 40 ms for the client
+    # to acknowledge the headers.
     listening = socket.socket(family, socket.SOCK_STREAM, protocol)
     try:
-        if sys.platform != "win32":  # there it would take a port from another program
+        if sys.platform != "win32":  # on Windows it would take the port of another program
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(128)
@@ -246,7 +246,7 @@ def _listening(host: str, port: int) -> socket.socket:
 def _not_bound(error: OSError | ValueError, *, host: str, port: int, is_taken: bool) -> UsageError:
     reason = getattr(error, "strerror", None) or str(error)
     if is_taken:
-        return UsageError("this port is in use", where=f"--port {port}", got=reason, next_step="leave --port out, or use --port 0")
+        return UsageError("this port is in use", where=f"--port {port}", got=reason, next_step="omit --port, or use --port 0")
     return UsageError("the server cannot be bound to this address", where=f"--host {host} --port {port}", got=reason)
 
 
@@ -263,5 +263,5 @@ def _has_display() -> bool:
 
 
 def _open_browser(address: str) -> None:
-    with contextlib.suppress(Exception):  # no browser, no harm: the address has been printed
+    with contextlib.suppress(Exception):  # the address is printed in any case
         webbrowser.open(address)

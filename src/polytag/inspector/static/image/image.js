@@ -1,0 +1,140 @@
+// The page of one image: its classes, the heat map and boxes over it, its labels and its nearest images.
+import { withParameters, writeAddress } from "../shared/address.js";
+import { fetchJson } from "../shared/api.js";
+import { byId, element } from "../shared/dom.js";
+import { announce, bind } from "../shared/frame.js";
+import { showHeatMap } from "../shared/heat.js";
+import { showLabels } from "./labels.js";
+import { showNearest } from "./nearest.js";
+import { isEnlarged, moveBy, zoomBy } from "./zoom.js";
+
+const { row, id: imageId } = document.querySelector(".image-page").dataset;
+const [stage, sheet] = [byId("stage"), byId("sheet")];
+const options = new URLSearchParams(location.search); // heat, boxes and nearest
+
+// ---- the classes ----
+
+const entries = [...document.querySelectorAll("#bars > li")];
+let chosen = entries.find((entry) => entry.classList.contains("chosen")) ?? entries[0];
+const className = () => chosen.dataset.class;
+
+function choose(entry) {
+  if (!entry) return;
+  chosen.classList.remove("chosen");
+  chosen.querySelector("a").removeAttribute("aria-current");
+  chosen = entry;
+  chosen.classList.add("chosen");
+  chosen.querySelector("a").setAttribute("aria-current", "true");
+  chosen.scrollIntoView({ block: "nearest" });
+  announce(className());
+  showHeat();
+  drawBoxes();
+  labels.show(className());
+}
+
+for (const entry of entries) {
+  entry.querySelector("a").addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    choose(entry);
+  });
+}
+
+// ---- heat map and boxes ----
+
+/** Write an option into the address, and into those of the neighbours. */
+function writeOption(name, on) {
+  writeAddress(withParameters(location.search, { [name]: on ? "1" : null }));
+  for (const link of [byId("previous"), byId("next")]) if (link) link.search = withParameters(link.search, { [name]: on ? "1" : null });
+}
+
+const isOn = (button) => button?.getAttribute("aria-pressed") === "true";
+
+function toggle(button, name) {
+  button.setAttribute("aria-pressed", String(!isOn(button)));
+  writeOption(name, isOn(button));
+}
+
+function showHeat() {
+  const request = isOn(byId("heat")) ? { row, className: className(), doneText: `heat map: ${className()}` } : {};
+  showHeatMap(sheet, byId("stage-status"), request);
+}
+
+let boxes = [];
+
+function drawBoxes() {
+  sheet.querySelector(".boxes")?.remove();
+  if (!isOn(byId("boxes"))) return;
+  const layer = element("div", { class: "boxes" });
+  for (const box of boxes) {
+    const own = box.class_name === className();
+    const made = element("div", { class: `box${own ? " own" : ""}${box.is_doubtful ? " doubtful" : ""}` }, element("span", {}, box.class_name));
+    for (const [side, value] of [["left", box.left], ["top", box.top], ["right", 1 - box.right], ["bottom", 1 - box.bottom]]) made.style[side] = 100 * value + "%";
+    layer.append(made);
+  }
+  sheet.append(layer);
+}
+
+if (byId("heat")) {
+  byId("heat").hidden = false;
+  byId("heat").setAttribute("aria-pressed", String(options.has("heat")));
+  byId("heat").addEventListener("click", () => {
+    toggle(byId("heat"), "heat");
+    showHeat();
+  });
+  showHeat();
+}
+fetchJson(`/api/images/${row}/boxes`).then((answer) => {
+  boxes = answer.boxes ?? [];
+  if (!boxes.length) return;
+  byId("boxes").hidden = false;
+  byId("boxes").setAttribute("aria-pressed", String(options.has("boxes")));
+  byId("boxes").addEventListener("click", () => {
+    toggle(byId("boxes"), "boxes");
+    drawBoxes();
+  });
+  drawBoxes();
+}, () => {});
+
+// ---- nearest images ----
+
+function searchNearest() {
+  writeOption("nearest", true);
+  byId("nearest").hidden = true;
+  showNearest(byId("nearest-found"), row);
+}
+
+if (byId("nearest")) {
+  byId("nearest").hidden = false;
+  byId("nearest").addEventListener("click", searchNearest);
+  if (options.has("nearest")) searchNearest();
+}
+
+// ---- the label of the chosen class ----
+
+const labels = showLabels(byId("labels"), { imageId, entries });
+labels.show(className());
+
+// ---- keys ----
+
+const follow = (id) => byId(id) && location.assign(byId(id).href);
+bind(["ArrowLeft", "k"], "the previous image", (event) => {
+  if (isEnlarged() && event.key === "ArrowLeft") return moveBy(80, 0);
+  follow("previous");
+});
+bind(["ArrowRight", "j"], "the next image", (event) => {
+  if (isEnlarged() && event.key === "ArrowRight") return moveBy(-80, 0);
+  follow("next");
+});
+bind(["ArrowUp", "ArrowDown"], "the class above, below", (event) => {
+  const step = event.key === "ArrowDown" ? 1 : -1;
+  if (isEnlarged() && document.activeElement === stage) return moveBy(0, -80 * step);
+  choose(entries[entries.indexOf(chosen) + step]);
+});
+bind(["+", "="], "enlarge", () => zoomBy(1.5));
+bind("-", "reduce", () => zoomBy(1 / 1.5));
+bind("w", "the whole image", () => zoomBy(0));
+if (byId("heat")) bind("h", "heat map", () => byId("heat").click());
+bind("x", "boxes", () => byId("boxes").click());
+if (byId("nearest")) bind("s", "similar images: the nearest ones", () => byId("nearest").click());
+bind(["Escape", "Backspace"], "back to the ranking", () => follow("back"));

@@ -1,0 +1,87 @@
+// The label of the chosen class of one image: what is given, what is decided and by whom, and deciding.
+import { fetchJson } from "../shared/api.js";
+import { LABELS, button, element } from "../shared/dom.js";
+import { bindLabelKeys, decide, timeText, undo } from "../shared/decide.js";
+import { bind, notify } from "../shared/frame.js";
+
+/** Fill `place` for the class that `show(name)` names, and mark the `entries` of the list of classes that are decided. */
+export function showLabels(place, { imageId, entries }) {
+  let labels = new Map(); // by class name: {given, decision, number of the last row}
+  let shown = "";
+
+  const isDecided = (label) => label?.decision != null && label.decision.label !== null;
+
+  function draw() {
+    const label = labels.get(shown);
+    place.hidden = !label;
+    if (!label) return;
+    const choice = (value, key) => {
+      const isPressed = isDecided(label) && label.decision.label === value;
+      const made = button(LABELS[value] + " ", () => set(value), { "aria-pressed": String(isPressed) });
+      made.append(element("kbd", {}, key));
+      return made;
+    };
+    place.replaceChildren(
+      element("h3", {}, "Is ", element("b", {}, shown), " in this image?"),
+      element("p", { class: "note small" }, `Labelled ${LABELS[label.given]}; ${decisionText(label.decision)}.`),
+      element("div", { class: "line" }, choice(1, "1"), choice(0, "0"), choice(-1, "u")),
+    );
+    for (const entry of entries) markEntry(entry, labels.get(entry.dataset.class));
+  }
+
+  function decisionText(decision) {
+    if (decision === null || decision.label === null) return "nobody has reviewed it";
+    const note = decision.note ? `. “${decision.note}”` : "";
+    return `decided: ${LABELS[decision.label]}, by ${decision.reviewer}, ${timeText(decision.time)}${note}`;
+  }
+
+  function markEntry(entry, label) {
+    entry.querySelector(".reviewed-label")?.remove();
+    if (!isDecided(label)) return;
+    entry.querySelector(".outcome").append(element("span", { class: "reviewed-label" }, ` · ${LABELS[label.decision.label]}`));
+  }
+
+  async function load() {
+    const { classes } = await fetchJson("/api/review/labels?" + new URLSearchParams({ image: imageId }));
+    labels = new Map(classes.map((each) => [each.class_name, each]));
+    draw();
+  }
+
+  function update(row) {
+    const label = labels.get(row.class_name);
+    if (label) Object.assign(label, { decision: row, number: row.number });
+    draw();
+  }
+
+  async function set(value) {
+    const label = labels.get(shown);
+    if (!label) return;
+    try {
+      update(await decide({ image: imageId, className: shown, label: value, basedOn: label.number }));
+      notify(`${shown} is ${LABELS[value]}. z undoes it.`);
+    } catch (error) {
+      if (error.current) update(error.current);
+      notify(error.message);
+    }
+  }
+
+  async function undoLast() {
+    try {
+      const row = await undo();
+      notify(`Undone: ${row.class_name} in ${row.image}.`);
+      if (row.image === imageId) update(row);
+    } catch (error) {
+      notify(error.message);
+    }
+  }
+
+  bindLabelKeys((word) => `the label of the chosen class: ${word}`, set);
+  bind("z", "undo the last decision", undoLast);
+  load().catch(() => (place.hidden = true));
+  return {
+    show(name) {
+      shown = name;
+      draw();
+    },
+  };
+}

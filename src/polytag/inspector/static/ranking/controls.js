@@ -1,0 +1,82 @@
+// The form above the list: class, order and filters. It reads a change from its controls, and shows a state in them.
+import { byId, element } from "../shared/dom.js";
+import { debounce } from "../shared/debounce.js";
+
+const TYPING_MS = 150;
+const form = byId("controls");
+
+/** Return the part of the state that the controls hold. */
+export function readControls() {
+  const data = new FormData(form);
+  const text = (name) => data.get(name) ?? "";
+  const names = (name) => data.getAll(name).filter(Boolean);
+  return {
+    class: text("class"), sort: text("sort"), order: text("order"),
+    outcome: names("outcome"), min_labels: text("min_labels"), max_labels: text("max_labels"),
+    present: names("present"), absent: names("absent"),
+    column: text("column"), value: text("value"), text: text("text"), disagree: data.has("disagree"),
+  };
+}
+
+/** Show a state in the controls; those that show it already are left alone, and so is the focus in them. */
+export function fillControls(state, columns) {
+  if (byId("column")) fillValues(columns[state.column] ?? []);
+  for (const name of ["class", "sort", "order", "min_labels", "max_labels", "column", "value", "text"]) {
+    const control = form.elements[name];
+    if (control && control.value !== state[name] && !(control.value === "" && state[name] === "0")) control.value = state[name];
+  }
+  for (const box of document.querySelectorAll("input[name=outcome]")) box.checked = state.outcome.includes(box.value);
+  if (form.elements.disagree) form.elements.disagree.checked = state.disagree;
+  for (const name of ["present", "absent"]) fillSelects(name, state[name]);
+  byId("clear").search = new URLSearchParams({ class: state.class, sort: state.sort, order: state.order });
+}
+
+/** Offer the values of the chosen column. */
+function fillValues(values) {
+  const select = byId("value");
+  if ([...select.options].map((option) => option.value).join("\n") === values.join("\n")) return;
+  select.replaceChildren(...(values.length ? values.map((value) => element("option", {}, value)) : [element("option", { value: "" }, "–")]));
+}
+
+/** One select for each chosen class, and an empty one to add another. */
+function fillSelects(name, chosen) {
+  const selects = [...document.querySelectorAll(`select[name=${name}]`)];
+  for (const [index, value] of [...chosen, ""].entries()) {
+    if (!selects[index]) {
+      selects.push(selects[0].cloneNode(true));
+      selects[index - 1].after(selects[index]);
+    }
+    if (selects[index].value !== value) selects[index].value = value;
+  }
+  for (const select of selects.slice(chosen.length + 1)) select.remove();
+}
+
+/** Call `onChange(isTyped)` when a control changes; typing in a text or number field is one change after a pause. */
+export function listenToControls(onChange) {
+  const afterTyping = debounce(() => onChange(true), TYPING_MS);
+  const isTyped = (control) => control.type === "search" || control.type === "number";
+  const isOurs = (control) => control.form === form && control.id !== "threshold";
+  const tools = document.querySelector(".tools");
+  tools.addEventListener("input", ({ target }) => isOurs(target) && isTyped(target) && afterTyping());
+  tools.addEventListener("change", ({ target }) => {
+    if (!isOurs(target) || isTyped(target)) return;
+    afterTyping.cancel();
+    onChange(false);
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    afterTyping.cancel();
+    onChange(false);
+  });
+  return afterTyping;
+}
+
+/** Let a button unfold a panel; `onToggle` is called after each change. */
+export function bindPanel(button, panel, onToggle = () => {}) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    panel.hidden = !panel.hidden;
+    button.setAttribute("aria-expanded", String(!panel.hidden));
+    onToggle();
+  });
+}

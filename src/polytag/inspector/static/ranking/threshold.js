@@ -1,0 +1,81 @@
+// The threshold of a class: slider, number, and the counts and proportions at it, which the server has computed for every threshold.
+import { fetchJson } from "../shared/api.js";
+import { byId, element, words } from "../shared/dom.js";
+import { round } from "./state.js";
+
+export class ThresholdPanel {
+  /** `onMove(threshold)` is called while the threshold is moved; null stands for the class's own. */
+  constructor({ onMove }) {
+    this.sweep = null; // the answer of /api/thresholds
+    this.onMove = onMove;
+    byId("slider").addEventListener("input", (event) => this.move(event.target.value / 1000));
+    byId("threshold").addEventListener("change", (event) => this.move(Number(event.target.value)));
+    byId("own").addEventListener("click", () => this.onMove(null));
+  }
+
+  async load(className) {
+    return fetchJson("/api/thresholds?" + new URLSearchParams({ class: className }));
+  }
+
+  get own() {
+    return this.sweep.own_threshold;
+  }
+
+  move(value) {
+    if (this.sweep && !Number.isNaN(value)) this.onMove(this.nearest(value));
+  }
+
+  /** Return the highest known threshold that is not above `wanted`, or null for the class's own. */
+  nearest(wanted) {
+    const threshold = this.sweep.threshold[this.indexOf(Math.min(1, Math.max(0, wanted)))];
+    return threshold === this.own ? null : threshold;
+  }
+
+  indexOf(wanted) {
+    const index = this.sweep.threshold.findLastIndex((threshold) => threshold <= wanted + 1e-9);
+    return Math.max(0, index);
+  }
+
+  /** Number of images scored above a threshold. */
+  numAbove(threshold) {
+    const index = this.indexOf(threshold);
+    return this.sweep.present[index] + this.sweep.absent[index] + this.sweep.unknown[index];
+  }
+
+  /** Show a threshold and its numbers; returns the point of the curves: {threshold, recall, precision}. */
+  show(threshold) {
+    const slider = byId("slider");
+    slider.disabled = false;
+    if (Math.abs(slider.value - 1000 * threshold) > 0.5) slider.value = Math.round(1000 * threshold);
+    if (Number(byId("threshold").value) !== round(threshold)) byId("threshold").value = round(threshold);
+    byId("own").hidden = threshold === this.own;
+    const index = this.indexOf(threshold);
+    byId("numbers").replaceChildren(...this.numbers(index));
+    return { threshold, recall: this.sweep.recall.value[index], precision: this.sweep.precision.value[index] };
+  }
+
+  numbers(index) {
+    const { threshold, present, absent, unknown, num_present, precision, recall, tail_accuracy } = this.sweep;
+    const isBelowOwn = threshold[index] < this.own; // from the own threshold up the tail accuracy is the precision
+    return [
+      proportion("precision", precision, index),
+      proportion("recall", recall, index),
+      proportion("tail accuracy", tail_accuracy, index, { hasInterval: isBelowOwn }),
+      count(present[index] + absent[index] + unknown[index], "above"),
+      count(present[index], `${words.filter.true_positive}s`),
+      count(absent[index], `${words.filter.false_positive}s`),
+      count(num_present - present[index], words.filter.false_negative),
+      ...(unknown[index] ? [count(unknown[index], "unknown above")] : []),
+    ];
+  }
+}
+
+function proportion(name, { value, low, high }, index, { hasInterval = true } = {}) {
+  const isDefined = value[index] !== null;
+  const interval = isDefined && hasInterval ? ` ${low[index].toFixed(2)}–${high[index].toFixed(2)}` : "";
+  return element("span", {}, name + " ", element("b", {}, isDefined ? value[index].toFixed(3) : "–"), interval);
+}
+
+function count(number, text) {
+  return element("span", {}, element("b", {}, number.toLocaleString("en")), " " + text);
+}

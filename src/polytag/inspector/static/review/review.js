@@ -1,0 +1,243 @@
+// The review page: one label after another. A decision shows the next label at once, and counts once the server acknowledges it.
+// Every change takes one path: state, address, view. Back and Forward read the state from the address again.
+import { writeAddress } from "../shared/address.js";
+import { pause } from "../shared/debounce.js";
+import { bindLabelKeys, requireReviewer, reviewer } from "../shared/decide.js";
+import { LABELS, button, byId, element, words } from "../shared/dom.js";
+import { announce, bind } from "../shared/frame.js";
+import { Decisions } from "./decisions.js";
+import { PastDecisions } from "./past.js";
+import { showProgress } from "./progress.js";
+import { questionText, showNoteStatus, showQuestion } from "./question.js";
+import { ReviewQueue } from "./queue.js";
+import { isImageLoaded, preload, showHeat, showImage } from "./stage.js";
+import { haveSameQueue, queryOf, readState } from "./state.js";
+import { drawStrip } from "./strip.js";
+
+const NUM_AHEAD = 3; // images that are loaded before they are shown
+const POLL_MS = 400;
+
+let state = readState(location.search);
+let queue = null; // of the state
+let index = 0; // of the current label; the length of the queue at its end
+let unavailable = ""; // why the server has no queue
+
+const past = new PastDecisions(byId("past"));
+const decisions = new Decisions({
+  find: (image, className) => queue?.get(image, className),
+  refresh: (image, className) => queue.refresh(image, className),
+  bringBack,
+  onChange: () => queue && showEntry(),
+  onSaved() {
+    showProgress();
+    past.show();
+  },
+});
+
+const current = () => queue?.entries[index];
+const isOpen = (entry) => !entry.decision && !decisions.jobOf(entry);
+
+// ---- state, address, view ----
+
+/** Change the state, its address and the view; `push` makes a new entry of the history. */
+function change(changes, { push = false } = {}) {
+  state = { ...state, ...changes };
+  writeAddress(queryOf(state), { push });
+  draw();
+}
+
+addEventListener("popstate", () => {
+  state = readState(location.search);
+  draw();
+});
+
+/** Show the state: the controls, the queue, and the label that it names or the first open one. */
+async function draw() {
+  byId("kind").value = state.kind;
+  byId("class").value = state.class;
+  byId("decided").checked = state.decided;
+  if (queue && haveSameQueue(queue.filters, state) && state.id) {
+    const found = queue.get(state.id, state.label);
+    if (found) index = queue.indexOf(found);
+    return show();
+  }
+  const loading = (queue = new ReviewQueue({ kind: state.kind, class: state.class, decided: state.decided }));
+  byId("workspace").hidden = true;
+  past.className = state.class;
+  past.show();
+  try {
+    const answer = await firstPart(loading);
+    const wanted = answer && (await wantedEntry(loading));
+    if (loading !== queue) return; // another queue was opened meanwhile
+    unavailable = answer.reason ?? "";
+    index = wanted ? queue.indexOf(wanted) : state.decided ? 0 : queue.next(-1, isOpen);
+    show();
+  } catch (error) {
+    if (loading === queue) showMessage(error.message);
+  }
+  showProgress();
+}
+
+/** Load the first part of a queue, as soon as the server has computed it; undefined where another queue was opened meanwhile. */
+async function firstPart(loading) {
+  for (;;) {
+    const answer = await loading.more();
+    if (loading !== queue) return undefined;
+    if (answer.status !== "computing") return answer;
+    showMessage("The model’s doubts about the labels are being computed, once.");
+    await pause(POLL_MS);
+  }
+}
+
+/** Return the entry that the state names; one that is not in the list is put at its beginning. */
+async function wantedEntry(loading) {
+  const { id, label } = state;
+  if (!id || !label) return undefined;
+  return loading.get(id, label) ?? (await loading.refresh(id, label, 0).catch(() => undefined));
+}
+
+// ---- one label ----
+
+function goTo(next) {
+  index = Math.max(0, Math.min(queue.entries.length, next));
+  show();
+  const mine = queue;
+  queue.loadAhead(index).then(() => mine === queue && (current() ? showStrip() : show()), () => {});
+}
+
+/** Go to the next label that nobody has decided. */
+function forward() {
+  goTo(state.decided ? index + 1 : queue.next(index, isOpen));
+}
+
+/** Show the label at the index, and write it into the address. */
+function show() {
+  const entry = current();
+  state = { ...state, id: entry?.image ?? "", label: entry?.class_name ?? "" };
+  writeAddress(queryOf(state));
+  byId("workspace").hidden = !entry;
+  if (!entry) return showEnd();
+  showMessage("");
+  showImage(entry, { hasHeat: state.heat });
+  showEntry();
+  loadAhead();
+  announce(questionText());
+}
+
+function showEntry() {
+  const entry = current();
+  if (!entry) return;
+  showQuestion(entry, { job: decisions.jobOf(entry), conflict: decisions.conflictOf(entry), isHalted: decisions.isHalted });
+  byId("back").disabled = index === 0;
+  showStrip();
+}
+
+function showStrip() {
+  drawStrip(byId("strip"), { entries: queue.entries, index, markOf, choose: goTo });
+}
+
+function markOf(entry) {
+  if (decisions.jobOf(entry)) return element("span", { class: "mark waiting" }, decisions.isHalted ? "not saved" : "saving");
+  if (decisions.conflictOf(entry)) return element("span", { class: "mark contested" }, "conflict");
+  return entry.decision ? element("span", { class: "mark" }, LABELS[entry.decision.label]) : null;
+}
+
+/** Load the next images, and the decisions of others about the next labels, before they are shown. */
+function loadAhead() {
+  const { entries } = queue;
+  preload(entries.slice(index + 1, index + 1 + NUM_AHEAD));
+  for (const next of [entries[index + 1], entries[index + NUM_AHEAD]]) {
+    if (next && !decisions.jobOf(next)) queue.refresh(next.image, next.class_name).then(showStrip, () => {});
+  }
+}
+
+function showMessage(...nodes) {
+  byId("state").replaceChildren(...nodes);
+  byId("state").hidden = !byId("state").textContent;
+}
+
+function showEnd() {
+  const kind = state.kind === "all" ? "labels" : words.kind[state.kind];
+  const what = kind + (state.class ? ` of ${state.class}` : "");
+  if (unavailable) return showMessage(`There is no list of ${what}: ${unavailable}.`);
+  const numSkipped = queue.entries.filter(isOpen).length;
+  const text = numSkipped ? `The end of the list; ${numSkipped} skipped. ` : `Nothing is left to decide among the ${what}. `;
+  const toSkipped = button("To the first that was skipped", () => goTo(queue.next(-1, isOpen)));
+  const back = button("Back", () => goTo(index - 1));
+  showMessage(text, ...(numSkipped ? [toSkipped, " "] : []), ...(queue.entries.length ? [back] : []));
+}
+
+// ---- deciding ----
+
+async function decideHere(label) {
+  const entry = current();
+  if (!entry || decisions.isUndoing) return;
+  if (!isImageLoaded()) return announce("The image is still loading.");
+  const name = await requireReviewer();
+  if (!name) return (byId("standing").textContent = "Nothing is saved: a decision needs a name.");
+  if (entry !== current()) return;
+  decisions.add(entry, label, name);
+  forward();
+}
+
+/** Show a label that was decided before, wherever it is. */
+async function bringBack(image, className) {
+  const entry = (await queue.refresh(image, className, index).catch(() => undefined)) ?? queue.get(image, className);
+  if (entry) goTo(queue.indexOf(entry));
+}
+
+async function saveNote() {
+  const entry = current();
+  byId("note").blur();
+  if (!entry?.decision || entry.draft === undefined || decisions.jobOf(entry)) return;
+  const name = await requireReviewer();
+  if (name) decisions.add(entry, entry.decision.label, name);
+}
+
+byId("note").addEventListener("input", () => {
+  current().draft = byId("note").value;
+  showNoteStatus(current());
+});
+byId("note").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  saveNote();
+});
+byId("save-note").addEventListener("click", saveNote);
+
+// ---- controls and keys ----
+
+function showReviewer() {
+  byId("reviewer").hidden = false;
+  byId("reviewer").textContent = reviewer() ? `Reviewer: ${reviewer()}` : "Your name";
+}
+byId("reviewer").addEventListener("click", () => requireReviewer({ change: true }));
+document.addEventListener("polytag:reviewer", showReviewer);
+
+byId("controls").addEventListener("change", (event) => {
+  event.target.blur();
+  change({ kind: byId("kind").value, class: byId("class").value, decided: byId("decided").checked, id: "", label: "" }, { push: true });
+});
+byId("heat")?.addEventListener("click", () => {
+  state = { ...state, heat: !state.heat };
+  writeAddress(queryOf(state));
+  showHeat(current(), { hasHeat: state.heat });
+});
+for (const each of document.querySelectorAll(".answers button")) each.addEventListener("click", () => decideHere(Number(each.dataset.label)));
+byId("back").addEventListener("click", () => goTo(index - 1));
+byId("skip").addEventListener("click", () => goTo(index + 1));
+byId("undo").addEventListener("click", () => decisions.undoLast());
+
+const isHeldDown = (event) => event?.repeat; // a key that is held down decides one label
+bindLabelKeys((word, value) => (value === -1 ? "unknown: the image does not show it" : word), (value, event) => !isHeldDown(event) && decideHere(value));
+bind(["ArrowRight", "s"], "skip to the next label", () => goTo(index + 1));
+bind("ArrowLeft", "back to the previous label", () => goTo(index - 1));
+bind("z", "undo your last decision", (event) => void (isHeldDown(event) || decisions.undoLast()));
+bind("m", "write a note; enter saves it, escape leaves it", () => byId("note").focus());
+if (byId("heat")) bind("h", "heat map", () => byId("heat").click());
+bind("l", "decisions so far", () => (byId("past").open = !byId("past").open));
+
+showReviewer();
+decisions.showProblems();
+await draw();
+decisions.outbox.send(); // decisions that an earlier visit of this tab could not save

@@ -1,0 +1,30 @@
+// The state of the review page, and how the address holds it.
+//
+//   kind, class, decided   which labels are reviewed; "" for all classes; `decided` includes those that are decided
+//   id, label              the image and the class of the current label, "" at the end of the list
+//   heat                   whether the heat map is shown
+import { withParameters } from "../shared/address.js";
+
+export function readState(query) {
+  const parameters = new URLSearchParams(query);
+  return {
+    kind: parameters.get("kind") || "issues",
+    class: parameters.get("class") ?? "",
+    decided: parameters.has("decided"),
+    id: parameters.get("id") ?? "",
+    label: parameters.get("label") ?? "",
+    heat: parameters.has("heat"),
+  };
+}
+
+/** Return the query of a state, without what is default. */
+export function queryOf(state) {
+  return withParameters("", {
+    ...state,
+    kind: state.kind === "issues" ? null : state.kind,
+    decided: state.decided ? "1" : null,
+    heat: state.heat ? "1" : null,
+  });
+}
+
+export const haveSameQueue = (one, other) => one.kind === other.kind && one.class === other.class && one.decided === other.decided;

@@ -1,0 +1,20 @@
+// Requests to the API.
+
+/** Return the JSON answer; throws an Error whose message can be shown, with `status` and `answer` of a refusal. */
+export async function fetchJson(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("polytag does not answer: is it still running?");
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (response.ok) return answer;
+  throw Object.assign(new Error(problemText(answer, response.status)), { status: response.status, answer });
+}
+
+/** The sentence of a refusal: its `detail`, or the first message of a validation error. */
+export function problemText({ detail }, status) {
+  return (typeof detail === "string" ? detail : detail?.[0]?.msg) || `refused (${status})`;
+}
