@@ -176,7 +176,9 @@ def test_laws_of_the_list(seed: int, num_pictures: int, top: int):
             assert math.isnan(wrong) or 0 <= wrong <= number
     beliefs = [each.belief for each in found.suspects]
     assert beliefs == sorted(beliefs)
-    assert find_suspects(predictions, top=top) == found
+    assert repr(find_suspects(predictions, top=top)) == repr(
+        found
+    )  # Python 3.13 compares the values one by one, and NaN is not NaN
 
 
 def test_permuting_classes_changes_nothing_but_their_order():
