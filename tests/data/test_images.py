@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import struct
 import threading
 import zlib
@@ -414,9 +415,10 @@ def test_a_link_to_itself(tmp_path):
 
 
 def test_a_name_with_a_nul_character():
-    assert message(Path("a\0b.jpg")) == (
-        "the image cannot be opened\n  where: a\0b.jpg\n  got: embedded null byte\n  expected: a file that can be read"
-    )
+    what, where, got, expected = message(Path("a\0b.jpg")).splitlines()
+    assert (what, where) == ("the image cannot be opened", "  where: a\0b.jpg")
+    assert re.fullmatch(r"  got: (stat: )?embedded null (byte|character in path)", got)  # as the version of Python says it
+    assert expected == "  expected: a file that can be read"
 
 
 @pytest.mark.parametrize(

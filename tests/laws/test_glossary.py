@@ -34,7 +34,7 @@ ALLOWED = (
     ("pictures", "src/polytag/data/formats/folders.py", r"^_NO_LABELS = ", "a folder name of other people's data"),
     ("foreign", "src/polytag/inspector/web/request_rules.py", r"foreign$|foreign =", "a request of another origin, as HTTP has it"),
     ("foreign", "src/polytag/inspector/review/*.py", r"foreign_keys", "SQLite's own word"),
-    ("missed", "src/polytag/inspector/static/*.js", r"false_negative: \"missed\"", "what a page calls a false negative"),
+    ("missed", "src/polytag/inspector/words.py", r"\"false_negative\": \"missed\"", "what a page calls a false negative"),
     ("streams", "*.py", r"(?i)cuda", "CUDA streams"),
 )  # fmt: skip
 

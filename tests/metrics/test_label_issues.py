@@ -178,7 +178,8 @@ def test_laws_of_the_list(seed: int, num_images: int, top: int):
             assert math.isnan(wrong) or 0 <= wrong <= number
     beliefs = [each.belief for each in found.issues]
     assert beliefs == sorted(beliefs)
-    assert find_label_issues(predictions, top=top) == found
+    # as texts: Python 3.13 compares the values one by one, and NaN is not NaN
+    assert repr(find_label_issues(predictions, top=top)) == repr(found)
 
 
 def test_permuting_classes_changes_nothing_but_their_order():
