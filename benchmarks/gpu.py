@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from machine import write
+from polytag.allocator import keep_freed_memory
 from polytag.contracts import Dataset
 from polytag.data.load import load_dataset
 from polytag.machine import num_cores
@@ -341,6 +342,8 @@ def main() -> None:
         print("skipped: no GPU here; `--dry-run` runs every line that needs none")
         return
     size, device = (DRY, "cpu") if options.dry_run else (FULL, "cuda")
+    if device == "cpu":
+        keep_freed_memory()  # as the commands do
     arithmetic = choose_arithmetic(device, "bf16")
     result: dict[str, object] = {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "size": vars(size)}
 

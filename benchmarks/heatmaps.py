@@ -19,15 +19,16 @@ import torch
 
 from machine import VOC_MINI, WEIGHTS, write
 from polytag import PROBE, load_dataset, train
+from polytag.allocator import keep_freed_memory
 from polytag.data.formats.boxes import Box, boxes_reader
 from polytag.data.images.augment import seen_region, views
 from polytag.data.images.read import read_image
 from polytag.data.load import ReadOptions
+from polytag.demo.recipe import DEMO
 from polytag.demo.scenes import write_scenes
 from polytag.inference.predictor import Predictor, to_input
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.heatmap import class_activation
-from polytag.runs.recipe import DEMO
 
 
 def inside(place: tuple[float, float], boxes: list[Box]) -> bool:
@@ -97,6 +98,7 @@ def trained(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def main() -> None:
+    keep_freed_memory()  # as the commands do
     with tempfile.TemporaryDirectory() as folder:
         given = [Path(word) for word in sys.argv[1:]]
         runs = {run.name: (run, data) for run, data in zip(given[::2], given[1::2], strict=True)} or trained(Path(folder))

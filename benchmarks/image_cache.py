@@ -20,6 +20,7 @@ from PIL import Image
 
 from gpu import FULL, write_images
 from machine import VOC_MINI, write
+from polytag.allocator import keep_freed_memory
 from polytag.contracts import Dataset
 from polytag.data.cache.store import cache_files, clear
 from polytag.data.load import ReadOptions, load_dataset
@@ -170,6 +171,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--large", type=int, default=32, help="generated images of a phone's size")
     options = parser.parse_args()
+    keep_freed_memory()  # as the commands do
     load_at_start = os.getloadavg()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["POLYTAG_CACHE"] = str(Path(folder) / "cache")

@@ -20,11 +20,14 @@ import numpy as np
 
 from machine import VOC_MINI, WEIGHTS, write
 from polytag import Dataset, LabelSet, Predictions, read_predictions
-from polytag.contracts import ABSENT, PRESENT
+from polytag.allocator import keep_freed_memory
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN
 from polytag.inference.out_of_fold import training_images
 from polytag.inference.predictor import Predictor, extract_features
 from polytag.inference.probe import fit_probe
-from polytag.metrics.label_issues import LabelIssues, cleanlab_label_issues, find_label_issues
+from polytag.logits import sigmoid
+from polytag.metrics.calibration import fit_calibration
+from polytag.metrics.label_issues import LabelIssues, find_label_issues
 from polytag.models.checkpoint import Checkpoint
 from polytag.runs.folder import RunFolder
 
@@ -77,6 +80,28 @@ def found_at_the_number_planted(found: LabelIssues, planted_NC: np.ndarray, targ
             "num_classes_estimated": len(columns),
         }
     return result
+
+
+def cleanlab_label_issues(predictions: Predictions) -> dict[str, np.ndarray]:
+    """cleanlab's `find_label_issues` (confident_learning) on the same calibrated probabilities: by class, rows of N.
+
+    It has no floor of 1/2 and no fewest number of positives. Unknown labels are left out.
+    """
+    from cleanlab.filter import find_label_issues as find_with_cleanlab
+
+    fit = fit_calibration(predictions, method="platt")
+    found: dict[str, np.ndarray] = {}
+    for column, name in enumerate(predictions.label_set):
+        rows = np.flatnonzero(predictions.target_NC[:, column] != UNKNOWN)
+        target_n = predictions.target_NC[rows, column].astype(np.int64)
+        probability_n = sigmoid(fit.cross_fitted_logit_NC[rows, column])
+        if len(np.unique(target_n)) < 2:
+            found[name] = np.zeros(0, np.int64)
+            continue
+        table_n2 = np.stack([1 - probability_n, probability_n], axis=1)
+        issue_n = find_with_cleanlab(target_n, table_n2, filter_by="confident_learning", n_jobs=1)
+        found[name] = rows[np.asarray(issue_n, bool)]
+    return found
 
 
 def cleanlab_at(flipped: Predictions, planted_NC: np.ndarray) -> dict[str, dict[str, float]]:
@@ -159,6 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, help="a finished probe run on voc-mini, in place of training one")
     options = parser.parse_args()
+    keep_freed_memory()  # as the commands do
     if not VOC_MINI.is_dir():
         print("skipped: no voc-mini photographs beside this checkout (../shared)")
         return

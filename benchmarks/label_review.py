@@ -24,14 +24,15 @@ os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}  # as the
 
 from machine import RESULTS, VOC_MINI, WEIGHTS, write
 from polytag import PROBE, Dataset, ReadOptions, Recipe, compare, convert, load_dataset, read_predictions, train
+from polytag.allocator import keep_freed_memory
 from polytag.cli.labels_export import export_labels
 from polytag.contracts import ABSENT, PRESENT, Predictions
+from polytag.demo.recipe import DEMO
 from polytag.demo.scenes import write_scenes
 from polytag.inference.out_of_fold import out_of_fold_of_run
 from polytag.inspector.review.store import open_review, review_file_of
 from polytag.metrics.label_issues import find_label_issues
 from polytag.runs.folder import RunFolder
-from polytag.runs.recipe import DEMO
 
 SHARE = 0.2
 LOOKS = {"voc-mini": 700, "scenes": 300}  # labels that the reviewer looks at: about as many as are planted
@@ -169,6 +170,7 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=["voc-mini", "scenes"])
     options = parser.parse_args()
+    keep_freed_memory()  # as the commands do
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for place in ("voc-mini", "scenes"):

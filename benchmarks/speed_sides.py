@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
 from machine import VOC_MINI  # noqa: E402
+from polytag.allocator import keep_freed_memory  # noqa: E402
 from polytag.contracts import Dataset  # noqa: E402
 from polytag.data.load import ReadOptions, load_dataset  # noqa: E402
 from polytag.metrics.ap import mean_average_precision  # noqa: E402
@@ -88,6 +89,7 @@ def training(num_images: str) -> dict[str, float]:
 
     dataset = load_dataset(VOC_MINI, options=ReadOptions(difficult="negative")).split("train").take(range(int(num_images)))
     recipe = replace(BASELINE, weights="random", epochs=3, cache="disk")
+    keep_freed_memory()  # as `polytag train` does
     arithmetic = choose_arithmetic("cpu")
     torch.manual_seed(7)
     model, val_set, clock = build_model("resnet18", num_classes=len(dataset.label_set)), dataset.take(range(16)), Clock()
@@ -143,6 +145,7 @@ def fast(run: str, data: str, output: str) -> dict[str, object]:
     from polytag.models.checkpoint import Checkpoint
 
     part = load_dataset(Path(data)).split("val")
+    keep_freed_memory()  # as `polytag predict` does
     predictor = Predictor.load(Checkpoint.read(run), device="cpu")
     how = f"{predictor.frozen.how}, {predictor.arithmetic.precision}, {torch.get_num_threads()} workers"
     return timed(lambda paths: np.concatenate([each.output_ND for each in predictor.score_files(paths)]), part, output, how=how)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytag.calibration import Calibration, ClassMap, calibrated, carried
+from polytag.calibration import Calibration, ClassMap, calibrated, convert_thresholds
 from polytag.contracts import LabelSet, Predictions
 
 LINE = ClassMap(kind="platt", slope=2.0, bias=-1.0)
@@ -75,20 +75,20 @@ def test_a_map_that_does_not_rise_is_refused(change):
 def test_a_number_changed_in_the_file_is_found():
     values = CALIBRATION.to_json()
     values["maps"][0]["slope"] = 2.5
-    with pytest.raises(ValueError, match="whose numbers were changed"):
+    with pytest.raises(ValueError, match="were modified"):
         Calibration.from_json(values)
 
 
 @given(st.lists(st.floats(1e-6, 1 - 1e-6), min_size=3, max_size=3))
 def test_thresholds_are_carried_there_and_back(thresholds: list[float]):
-    there = carried(thresholds, apply=CALIBRATION)
-    assert carried(there, undo=CALIBRATION) == pytest.approx(thresholds, abs=1e-9)
+    there = convert_thresholds(thresholds, apply=CALIBRATION)
+    assert convert_thresholds(there, undo=CALIBRATION) == pytest.approx(thresholds, abs=1e-9)
     logit = math.log(thresholds[0] / (1 - thresholds[0]))
     assert there[0] == pytest.approx(1 / (1 + math.exp(-(2 * logit - 1))), abs=1e-9)
 
 
 def test_never_and_always_stay():
-    assert carried((0.0, 1.0, 0.5), apply=CALIBRATION) == (0.0, 1.0, 0.5)
+    assert convert_thresholds((0.0, 1.0, 0.5), apply=CALIBRATION) == (0.0, 1.0, 0.5)
 
 
 def test_predictions_say_what_they_were_calibrated_with():

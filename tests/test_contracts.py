@@ -68,7 +68,7 @@ def test_the_same_id_twice_in_a_split_is_refused_but_not_in_two_splits():
     )
 
 
-def test_a_missing_split_is_told_with_those_there_are():
+def test_a_missing_split_is_an_error_with_the_existing_ones():
     with pytest.raises(DataError) as error:
         dataset().split("test")
     assert str(error.value) == (
@@ -112,12 +112,12 @@ def test_tables_of_the_wrong_shape_are_refused():
     with pytest.raises(PredictionsError) as wrong_scores:
         Predictions(ids=("a",), logit_NC=np.zeros((1, 3)), target_NC=np.zeros((1, 2)), label_set=TWO, source="x.csv")
     assert str(wrong_scores.value) == (
-        "scores of the wrong shape\n  where: x.csv\n  got: (1, 3)\n  expected: (1, 2) (images, classes)"
+        "the scores have the wrong shape\n  where: x.csv\n  got: (1, 3)\n  expected: (1, 2) (images, classes)"
     )
     with pytest.raises(DataError) as wrong_labels:
         dataset(target_NC=np.zeros((2, 3)))
     assert str(wrong_labels.value) == (
-        "labels of the wrong shape\n  where: test\n  got: (2, 3)\n  expected: (2, 2) (images, classes)"
+        "the labels have the wrong shape\n  where: test\n  got: (2, 3)\n  expected: (2, 2) (images, classes)"
     )
 
 
@@ -141,7 +141,7 @@ def test_errors_cross_process_borders():
 # ---- what another program gave
 
 
-def test_float64_logits_are_kept_and_everything_else_becomes_float32():
+def test_float64_logits_stay_float64_and_everything_else_becomes_float32():
     wide = np.array([[1.0 + 2.0**-40]])
     for given, dtype in ((wide, np.float64), (wide.astype(np.float32), np.float32), (wide.astype(np.float16), np.float32)):
         made = Predictions(ids=("a",), logit_NC=given, target_NC=[[1]], label_set=LabelSet(names=("cat",)))

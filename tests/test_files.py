@@ -28,7 +28,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path):
         signal.signal(signal.SIGXFSZ, handler)
     assert str(error.value) == (
         f"could not save state.pt: the file size limit is reached\n  where: {path}\n  expected: free space\n"
-        "  next: free some space; what was saved before is whole, and a training run goes on with `polytag train --resume`"
+        "  next: free some space; earlier files are complete, and `polytag train --resume` continues a training run"
     )
     assert path.read_bytes() == b"old"
     assert [item.name for item in tmp_path.iterdir()] == ["state.pt"]

@@ -1,4 +1,4 @@
-"""What a process may use of the machine: affinity, a container's quota, and systems that tell nothing."""
+"""What a process may use of the machine: affinity, a container's quota, and systems without this information."""
 
 import os
 from pathlib import Path

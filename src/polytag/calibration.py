@@ -1,7 +1,7 @@
-"""The value `Calibration`: how a class's logits are mended until their sigmoid is a probability. Reads no file.
+"""The value `Calibration`: a map per class that corrects logits so that their sigmoid is a calibrated probability. Reads no file.
 
-Every map is strictly increasing, so it changes no ranking (average precision stays, but for ties by rounding), can be undone, and
-carries a threshold with it without changing a decision.
+Every map is strictly increasing. It preserves rankings (and average precision, except for ties from rounding), is invertible, and
+converts a threshold without changing a decision.
 """
 
 import hashlib
@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 
 from polytag.contracts import Predictions
+from polytag.logits import sigmoid
 
 KINDS = ("temperature", "platt", "isotonic", "pooled")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMap:
-    """One class: slope · logit + bias; or, with knots, straight lines between them and this slope beyond the first and the last.
+    """The map of one class: slope · logit + bias; or, with knots, linear between them and with this slope outside them.
 
     kind                "temperature", "platt", "isotonic", or "pooled": the temperature of all classes together
-    logit, calibrated   the knots: equally many, at least two, both strictly increasing; or none
+    logit, calibrated   the knots: at least two, both strictly increasing and of the same length; or none
 
     Raises ValueError for a map that is not finite and strictly increasing.
     """
@@ -41,17 +42,17 @@ class ClassMap:
             raise ValueError(f"unknown kind of calibration {self.kind!r}")
         numbers = (self.slope, self.bias, *self.logit, *self.calibrated)
         if not all(math.isfinite(number) for number in numbers):
-            raise ValueError("a calibration with a number that is not finite")
+            raise ValueError("the calibration has a number that is not finite")
         rising = all(a < b for knots in (self.logit, self.calibrated) for a, b in pairwise(knots))
         if self.slope <= 0 or not rising or len(self.logit) != len(self.calibrated) or len(self.logit) == 1:
-            raise ValueError("a calibration that does not rise")
+            raise ValueError("the calibration is not strictly increasing")
 
     def apply(self, logit_N: np.ndarray) -> np.ndarray:
         """Calibrated logits, float64."""
         return self._lines(np.asarray(logit_N, np.float64), self.logit, self.calibrated, undo=False)
 
     def undo(self, calibrated_N: np.ndarray) -> np.ndarray:
-        """The logits that `apply` gave these for, float64."""
+        """The logits that `apply` maps to these, float64."""
         return self._lines(np.asarray(calibrated_N, np.float64), self.calibrated, self.logit, undo=True)
 
     def _lines(self, value_N: np.ndarray, from_K: Sequence[float], to_K: Sequence[float], *, undo: bool) -> np.ndarray:
@@ -62,16 +63,16 @@ class ClassMap:
         return np.interp(value_N, from_K, to_K) + beyond_N
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers."""
+        """Plain values for JSON."""
         knots = {"logit": list(self.logit), "calibrated": list(self.calibrated)} if self.logit else {}
         return {"kind": self.kind, "slope": self.slope, **({} if self.logit else {"bias": self.bias}), **knots}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """The maps of all classes, in the order of the label set, and the method that was asked for.
+    """The maps of all classes, in the order of the label set, and the method that fitted them.
 
-    A class may have another kind than the method: where it had too few images, "pooled".
+    The map of a class with too few images is "pooled" instead of the kind of the method.
     """
 
     method: str
@@ -79,26 +80,26 @@ class Calibration:
 
     @cached_property
     def id(self) -> str:
-        """16 hexadecimal digits that change with any number: what predictions say they were calibrated with."""
+        """16 hexadecimal digits that change with any number; predictions refer to their calibration by it."""
         return hashlib.sha256(json.dumps([each.to_json() for each in self.maps]).encode()).hexdigest()[:16]
 
     def apply(self, logit_NC: np.ndarray) -> np.ndarray:
-        """Calibrated logits of the same shape and kind of float."""
+        """Calibrated logits of the same shape and dtype."""
         assert logit_NC.shape[1] == len(self.maps)
-        mended = [each.apply(logit_N) for each, logit_N in zip(self.maps, logit_NC.T, strict=True)]
-        return np.stack(mended, axis=1).astype(logit_NC.dtype)
+        calibrated = [each.apply(logit_N) for each, logit_N in zip(self.maps, logit_NC.T, strict=True)]
+        return np.stack(calibrated, axis=1).astype(logit_NC.dtype)
 
     def undo(self, logit_NC: np.ndarray) -> np.ndarray:
-        """The logits before, float64."""
+        """The logits before calibration, float64."""
         return np.stack([each.undo(logit_N) for each, logit_N in zip(self.maps, logit_NC.T, strict=True)], axis=1)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, that `from_json` reads back."""
+        """Plain values for JSON, which `from_json` reads."""
         return {"method": self.method, "id": self.id, "maps": [each.to_json() for each in self.maps]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Calibration":
-        """Raises ValueError, KeyError or TypeError for what is not a calibration, or was changed since."""
+        """The calibration of these values. Raises ValueError, KeyError or TypeError if they are invalid or were modified."""
         maps = tuple(
             ClassMap(
                 kind=each["kind"],
@@ -111,12 +112,12 @@ class Calibration:
         )
         made = cls(method=values["method"], maps=maps)
         if made.id != values["id"]:
-            raise ValueError(f"a calibration of id {values['id']} whose numbers were changed")
+            raise ValueError(f"the numbers of calibration {values['id']} were modified")
         return made
 
 
 def calibrated(predictions: Predictions, calibration: Calibration | None) -> Predictions:
-    """The predictions with mended logits, that say what mended them; as they are where there is no calibration."""
+    """The predictions with calibrated logits and the id of the calibration; unchanged without a calibration."""
     if calibration is None:
         return predictions
     assert not predictions.calibration
@@ -130,8 +131,10 @@ def calibrated(predictions: Predictions, calibration: Calibration | None) -> Pre
     )
 
 
-def carried(thresholds: Sequence[float], *, undo: Calibration | None = None, apply: Calibration | None = None) -> tuple[float, ...]:
-    """Thresholds (probabilities) taken out of one calibration and into another: the same decisions. 0 and 1 stay."""
+def convert_thresholds(
+    thresholds: Sequence[float], *, undo: Calibration | None = None, apply: Calibration | None = None
+) -> tuple[float, ...]:
+    """Thresholds (probabilities) converted from one calibration to another, with the same decisions. 0 and 1 do not change."""
     found: list[float] = []
     for column, threshold in enumerate(thresholds):
         if not 0 < threshold < 1 or undo is apply is None:
@@ -140,5 +143,5 @@ def carried(thresholds: Sequence[float], *, undo: Calibration | None = None, app
         logit = np.array([math.log(threshold) - math.log1p(-threshold)])
         logit = undo.maps[column].undo(logit) if undo else logit
         logit = apply.maps[column].apply(logit) if apply else logit
-        found.append(float(0.5 * (1 + np.tanh(0.5 * logit[0]))))
+        found.append(float(sigmoid(logit)[0]))
     return tuple(found)

@@ -1,7 +1,7 @@
-"""The values that rooms exchange: frozen, keyword-only, checked once when made. NumPy and the standard library only.
+"""The values that the packages exchange: frozen, keyword-only, validated on creation. NumPy and the standard library only.
 
-Shapes: N images, C classes, K thresholds. A target is PRESENT (1), ABSENT (0) or UNKNOWN (-1): VOC's "difficult only" and
-every label nobody gave are UNKNOWN, and count in no numerator and no denominator anywhere.
+Shapes: N images, C classes, K thresholds. A target is PRESENT (1), ABSENT (0) or UNKNOWN (-1): VOC's "difficult only" labels and
+missing labels are UNKNOWN, and count in no numerator and no denominator.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from polytag.errors import DataError, PredictionsError, UsageError
+from polytag.logits import sigmoid
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 SCALES = ("logit", "probability", "rank")
@@ -22,7 +23,7 @@ SCALES = ("logit", "probability", "rank")
 class LabelSet:
     """Ordered, unique class names: the columns of every table.
 
-    Raises DataError for no class, an empty name or a name given twice.
+    Raises DataError for no class, an empty name or a duplicate name.
     """
 
     names: tuple[str, ...]
@@ -44,7 +45,7 @@ class LabelSet:
         return hashlib.sha256("\0".join(self.names).encode()).hexdigest()[:16]
 
     def index(self, name: str) -> int:
-        """Column of a class; raises UsageError with the known names for an unknown one."""
+        """Column of a class; raises UsageError, with the known names, for an unknown one."""
         try:
             return self.names.index(name)
         except ValueError:
@@ -59,16 +60,16 @@ class LabelSet:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Images with their labels, whatever the annotation format was.
+    """Images with their labels, from any annotation format.
 
-    ids        N unique names, as the annotations give them
+    ids        N names from the annotations, unique within a split
     paths      N image files (not opened here)
     target_NC  int8 in {1, 0, -1}, read-only
-    split_N    N split names ("train", "val", "test", ...), or "" where the annotations name none
-    source     what was read, for people: "voc /path/to/VOC2012"
+    split_N    N split names ("train", "val", "test", ...), or "" if the annotations have none
+    source     a readable description of the source: "voc /path/to/VOC2012"
 
-    Raises DataError for shapes that disagree, a target outside {1, 0, -1} or an id given twice in one split.
-    The same id may stand in two splits: `polytag data check` reports it.
+    Raises DataError for different shapes, a target outside {1, 0, -1} or a duplicate id in one split. The same id may be in two
+    splits; `polytag data check` reports it.
     """
 
     ids: tuple[str, ...]
@@ -104,7 +105,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits over ids, splits, targets and class names: what a resume compares. Paths may move."""
+        """16 hexadecimal digits over ids, splits, targets and class names, which a resumed run compares. Paths may change."""
         digest = hashlib.sha256(self.label_set.fingerprint.encode())
         for split, name in zip(self.split_N, self.ids, strict=True):
             digest.update(f"{split}\0{name}\0".encode())
@@ -125,7 +126,7 @@ class Dataset:
         )
 
     def split(self, name: str) -> "Dataset":
-        """The images of one split; raises DataError, naming the splits there are, if it has none."""
+        """The images of one split; raises DataError, with the existing splits, if it has none."""
         rows = [i for i, split in enumerate(self.split_N) if split == name]
         if not rows:
             raise DataError(
@@ -140,14 +141,14 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """From a decoded RGB image to the numbers a backbone reads; the same in training, prediction and serving.
+    """Converts a decoded RGB image to the input of a backbone; the same in training and prediction.
 
     image_size_px   side of the square input
-    fit             "squash": the whole image, aspect ratio given up (objects at the border count in multi-label work);
+    fit             "squash": the whole image, aspect ratio not preserved (objects at the border count in multi-label work);
                     "crop": shorter side to image_size_px / crop_fraction, then the centre
     interpolation   "bilinear" or "bicubic", antialiased
     mean, std       per channel of RGB in [0, 1]
-    crops           views an image is scored with, their logits averaged: "center" (1), "flip" (2: the view and its mirror),
+    crops           views of an image, whose logits are averaged: "center" (1), "flip" (2: the view and its mirror),
                     "five" (centre and corners), "ten" (those and their mirrors)
     """
 
@@ -171,20 +172,20 @@ class Preprocessing:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """Scores of images for classes: where training, prediction and external scores end and all judging begins.
+    """Scores of images for classes: the output of training, prediction and external programs, and the input of every evaluation.
 
     ids            N unique image names
-    logit_NC       finite; float32, or float64 where float64 was given; its order is the order that every ranking uses
-    target_NC      int8 in {1, 0, -1}; all -1 where no truth is known
-    image_paths  N paths as text, "" where no image is at hand
-    checkpoint_id  the first 16 digits of the weights' SHA-256, or "" for external scores
-    source         what was scored, for people
-    calibration    the id of the Calibration that the logits have been through, or "" for none
-    scale          what was given: "logit"; "probability", kept in `given_probability_NC` (float64 in [0, 1]) beside logits in
-                   exactly its order; or "rank": any real numbers, kept in `logit_NC`, of which only the order means something
+    logit_NC       finite; float32, or float64 if created from float64; every ranking uses its order
+    target_NC      int8 in {1, 0, -1}; all -1 without labels
+    image_paths    N paths as text, "" without an image file
+    checkpoint_id  the first 16 digits of the SHA-256 of the weights, or "" for external scores
+    source         a readable description of the scored images
+    calibration    the id of the Calibration of the logits, or "" for none
+    scale          the original scale: "logit"; "probability", stored in `given_probability_NC` (float64 in [0, 1]), with logits in
+                   exactly the same order; or "rank": any real numbers, stored in `logit_NC`, of which only the order is meaningful
 
-    Probability is sigmoid(logit), or what was given; of a rank it is NaN: then nothing that needs a threshold is defined.
-    Raises PredictionsError for NaN or infinite logits, shapes that disagree or an id given twice.
+    The probability is the given one, or sigmoid(logit). For a rank it is NaN, and nothing that needs a threshold is defined.
+    Raises PredictionsError for NaN or infinite logits, different shapes or a duplicate id.
     """
 
     ids: tuple[str, ...]
@@ -200,13 +201,13 @@ class Predictions:
 
     def __post_init__(self):
         logit_NC = np.asarray(self.logit_NC)
-        # whole numbers and long doubles keep what float64 can hold; a copy, for it is made read-only and the caller's is not
-        is_short = logit_NC.dtype.kind == "f" and logit_NC.dtype.itemsize <= 4
-        logit_NC = np.array(logit_NC, dtype=np.float32 if is_short else np.float64, order="C")
+        # integers and long doubles become float64; a copy, since it becomes read-only and the caller's array does not
+        is_float32 = logit_NC.dtype.kind == "f" and logit_NC.dtype.itemsize <= 4
+        logit_NC = np.array(logit_NC, dtype=np.float32 if is_float32 else np.float64, order="C")
         shape = (len(self.ids), len(self.label_set))
         if logit_NC.shape != shape:
             raise PredictionsError(
-                "scores of the wrong shape", where=self.source, got=str(logit_NC.shape), expected=f"{shape} (images, classes)"
+                "the scores have the wrong shape", where=self.source, got=str(logit_NC.shape), expected=f"{shape} (images, classes)"
             )
         if not np.isfinite(logit_NC).all():
             row, column = np.argwhere(~np.isfinite(logit_NC))[0]
@@ -229,10 +230,10 @@ class Predictions:
         assert self.scale in SCALES
         assert (self.given_probability_NC is not None) == (self.scale == "probability")
         if self.given_probability_NC is not None:
-            given_NC = np.array(self.given_probability_NC, dtype=np.float64, order="C")
-            assert given_NC.shape == shape
-            given_NC.setflags(write=False)
-            object.__setattr__(self, "given_probability_NC", given_NC)
+            probability_NC = np.array(self.given_probability_NC, dtype=np.float64, order="C")
+            assert probability_NC.shape == shape
+            probability_NC.setflags(write=False)
+            object.__setattr__(self, "given_probability_NC", probability_NC)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -252,17 +253,17 @@ class Predictions:
 
     @property
     def has_probabilities(self) -> bool:
-        """False for a rank: no threshold, decision or calibration means anything."""
+        """False for ranks, which have no threshold, decision or calibration."""
         return self.scale != "rank"
 
     @property
     def probability_NC(self) -> np.ndarray:
-        """float64 in [0, 1]: what was given, or the sigmoid of the logits; NaN for a rank."""
+        """float64 in [0, 1]: the given probabilities, or the sigmoid of the logits; NaN for ranks."""
         if self.given_probability_NC is not None:
             return self.given_probability_NC
         if not self.has_probabilities:
             return np.full(self.logit_NC.shape, np.nan)
-        return 0.5 * (1.0 + np.tanh(0.5 * self.logit_NC.astype(np.float64)))
+        return sigmoid(self.logit_NC)
 
 
 def _checked_targets(target_NC: np.ndarray, *, num_rows: int, label_set: LabelSet, source: str) -> np.ndarray:
@@ -270,7 +271,7 @@ def _checked_targets(target_NC: np.ndarray, *, num_rows: int, label_set: LabelSe
     values = np.asarray(target_NC)
     if values.shape != (num_rows, len(label_set)):
         raise DataError(
-            "labels of the wrong shape",
+            "the labels have the wrong shape",
             where=source,
             got=str(values.shape),
             expected=f"{(num_rows, len(label_set))} (images, classes)",

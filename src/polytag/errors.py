@@ -1,27 +1,27 @@
-"""Every exception polytag raises on purpose.
+"""The exceptions of polytag.
 
     PolytagError                 the root: catch this to catch them all
-    ├── UsageError               an option, argument or name that cannot be used (exit status 2)
+    ├── UsageError               an invalid option, argument or name (exit status 2)
     ├── DataError                images and annotations
-    │   ├── AnnotationError      a list, table or file of labels that does not say what it should
-    │   ├── ImageError         one image that cannot be decoded; never stops a run
-    │   └── FetchError           a download that did not arrive whole and true
-    ├── CheckpointError          a model folder or a weights file that does not fit
+    │   ├── AnnotationError      an invalid list, table or file of labels
+    │   ├── ImageError           an image that cannot be decoded; never stops a run
+    │   └── FetchError           an incomplete or corrupt download
+    ├── CheckpointError          a model folder or a weights file that does not match
     ├── PredictionsError         a table of scores that cannot be read or compared
-    ├── RunError                 a run folder: in use, finished, changed underneath, or full disk
-    ├── ReviewConflict           somebody else decided on this label first
+    ├── RunError                 a run folder that is in use, finished or modified, or a full disk
+    ├── ReviewConflict           another decision on the same label came first
     └── MissingExtraError        an optional library that is not installed
 
-A user's mistake raises one of these, with what happened, where, what was found, what was expected and what to do next.
-A mistake of ours is an ``assert``.
+A mistake of the user raises one of these, with what happened, where, what was found, what was expected and what to do next.
+A mistake in polytag itself fails an ``assert``.
 """
 
 
 class PolytagError(Exception):
-    """What went wrong, told so that the reader can mend it.
+    """The root of all errors: describes a mistake so that the user can correct it.
 
     ``what`` is one line without a full stop. ``where`` is a path, ``path:line`` or an option; ``got`` and ``expected``
-    are the two sides of the disagreement; ``next_step`` is a sentence or command for the reader. Empty parts are not shown.
+    are the actual and the expected value; ``next_step`` is a sentence or command for the user. Empty parts are not shown.
     """
 
     exit_status = 1
@@ -36,34 +36,34 @@ class PolytagError(Exception):
 
 
 def _rebuild(kind: type[PolytagError], what: str, where: str, got: str, expected: str, next_step: str) -> PolytagError:
-    """Exceptions cross process borders (data workers); keyword-only arguments need this to be unpickled."""
+    """Unpickles an exception from another process, which keyword-only arguments require."""
     return kind(what, where=where, got=got, expected=expected, next_step=next_step)
 
 
 class UsageError(PolytagError):
-    """An option, argument or name that cannot be used."""
+    """An invalid option, argument or name."""
 
     exit_status = 2
 
 
 class DataError(PolytagError):
-    """Images and annotations that do not make a data set."""
+    """Images and annotations that are not a valid data set."""
 
 
 class AnnotationError(DataError):
-    """A list, table or file of labels that does not say what it should; ``where`` is ``file:line`` where there are lines."""
+    """An invalid list, table or file of labels; ``where`` is ``file:line`` for files with lines."""
 
 
 class ImageError(DataError):
-    """One image that cannot be decoded."""
+    """An image that cannot be decoded."""
 
 
 class FetchError(DataError):
-    """A download that did not arrive whole and true."""
+    """An incomplete or corrupt download."""
 
 
 class CheckpointError(PolytagError):
-    """A model folder or a weights file that does not fit."""
+    """A model folder or a weights file that does not match."""
 
 
 class PredictionsError(PolytagError):
@@ -71,13 +71,13 @@ class PredictionsError(PolytagError):
 
 
 class RunError(PolytagError):
-    """A run folder that is in use, finished, changed underneath, or on a full disk."""
+    """A run folder that is in use, finished, modified, or on a full disk."""
 
 
 class ReviewConflict(PolytagError):
-    """Somebody else, or the same person in another window, decided on this label first; nothing was written.
+    """Another reviewer, or another window, decided on this label first; nothing was written.
 
-    ``current`` is the `polytag.inspector.review.store.Decision` that stands, or None where there is none any more.
+    ``current`` is the `polytag.inspector.review.store.Decision` in force, or None if there is none.
     """
 
     current: object = None

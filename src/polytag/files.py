@@ -1,7 +1,7 @@
-"""Writing that survives kill -9 and a full disk: a reader finds the old file or the new one, whole, and never a part.
+"""Atomic writing that survives kill -9 and a full disk: a reader finds the complete old file or the complete new one.
 
-A temporary file beside the target, written, flushed to the disk, renamed over the target, and the folder flushed too. Plain
-writing under kill -9 left 10 of 12 files unreadable when it was measured; this left none.
+Writes a temporary file in the folder of the target, flushes it to the disk, renames it over the target, and flushes the folder.
+Measured under kill -9, plain writing left 10 of 12 files unreadable, and this module none.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ _FULL = {
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Replace the file with this content, whole or not at all.
+    """Replace the content of a file atomically.
 
-    Raises RunError where the disk is full or the folder cannot be written; the previous file is then untouched.
+    Raises RunError if the disk is full or the folder cannot be written; the previous file is then unchanged.
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
@@ -35,7 +35,7 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
-    """Make a finished file durable and give it its name, in one step that a kill cannot divide."""
+    """Flush a finished file to the disk and rename it to its final name, atomically."""
     with open(temporary, "rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -44,7 +44,7 @@ def move_into_place(temporary: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def saving(path: Path) -> Generator[None]:
-    """Turn what the operating system refuses while saving `path` into a RunError that says what to do."""
+    """Convert an OSError while saving `path` to a RunError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -52,25 +52,25 @@ def saving(path: Path) -> Generator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """As `write_bytes`, in UTF-8."""
+    """Like `write_bytes`, for text in UTF-8."""
     write_bytes(path, text.encode())
 
 
 def cache_folder() -> Path:
-    """Where thumbnails, and what `data.cache` holds, lie: `$POLYTAG_CACHE`, or polytag in the user's cache folder.
+    """The folder of cached thumbnails, images and features: `$POLYTAG_CACHE`, or polytag in the user's cache folder.
 
-    Nothing is made here.
+    Creates nothing.
     """
-    if given := os.environ.get("POLYTAG_CACHE"):
-        return Path(given)
+    if folder := os.environ.get("POLYTAG_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polytag"
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Replace a folder with what `fill` writes into an empty one.
+    """Replace a folder with a new one that `fill` writes into.
 
-    The new folder is complete before the old one is moved aside, so the only moment without it is between two renames.
-    Raises RunError as `write_bytes` does; the previous folder is then untouched.
+    The new folder is complete before the old one is moved aside, so it is missing only between two renames. Raises RunError as
+    `write_bytes` does; the previous folder is then unchanged.
     """
     fresh, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
     for leftover in (fresh, old):
@@ -106,7 +106,7 @@ def _run_error(error: OSError, path: Path) -> RunError:
             f"could not save {path.name}: {reason}",
             where=str(path),
             expected="free space",
-            next_step="free some space; what was saved before is whole, and a training run goes on with `polytag train --resume`",
+            next_step="free some space; earlier files are complete, and `polytag train --resume` continues a training run",
         )
     return RunError(
         f"could not save {path.name}",

@@ -1,16 +1,24 @@
-"""Probabilities that were given, as logits in exactly their order."""
+"""Logits to probabilities, and probabilities to logits in exactly their order."""
 
 import numpy as np
 
 LIMIT = 54 * float(np.log(2))
-"""The logit of 1 − 2⁻⁵⁴, 37.4: half of float64's last step before 1. No logit made of a probability is farther from 0."""
+"""The logit of 1 − 2⁻⁵⁴, 37.4: half of float64's last step before 1. No logit of a probability is farther from 0."""
+
+
+def sigmoid(logit: np.ndarray) -> np.ndarray:
+    """float64 probabilities in [0, 1], computed in float64 for any float: 1 / (1 + exp(-logit)) without an overflow.
+
+    The hyperbolic tangent saturates where the exponential overflows. Below a logit of about -37 the result is 0.
+    """
+    return 0.5 * (1.0 + np.tanh(0.5 * np.asarray(logit, np.float64)))
 
 
 def logits_of(probability_NC: np.ndarray) -> np.ndarray:
-    """float64 logits of probabilities in [0, 1], finite, in exactly their order: equal ones stay equal, different ones different.
+    """Finite float64 logits of probabilities in [0, 1], in exactly their order: equal stay equal, different stay different.
 
-    Logits lie within ± LIMIT; so do those of 0 and 1. Where that, or the rounding of the logarithm, would merge two different
-    probabilities, the higher one becomes the next number that float64 has: AP of the logits is AP of the probabilities.
+    Logits are within ± LIMIT, including those of 0 and 1. If that limit, or the rounding of the logarithm, would merge two
+    different probabilities, the higher one gets the next float64: the AP of the logits is the AP of the probabilities.
     """
     distinct = np.unique(probability_NC)
     logit_NC, ladder = _clipped_logit(probability_NC), _clipped_logit(distinct)
@@ -27,7 +35,7 @@ def _clipped_logit(probability: np.ndarray) -> np.ndarray:
 
 
 def _number_of(value: np.ndarray) -> np.ndarray:
-    """Whole numbers in the order of the floats: neighbours in float64 are neighbours here."""
+    """Integers in the order of the floats: neighbours in float64 are neighbours here."""
     bits = value.view(np.int64)
     return np.where(bits < 0, -(bits & np.int64(2**63 - 1)), bits)
 

@@ -37,7 +37,7 @@ def test_the_numbers_are_those_of_the_machine(measured):
 def test_what_is_printed(measured):
     output, speed = measured
     for text in (
-        "product of matrices",
+        "matrix product",
         "3 x 3 convolution",
         "decode and augment, one core",
         "training step",

@@ -1,5 +1,6 @@
 """The command as a user types it, and one finished run that the tests of all verbs look at."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,6 +35,18 @@ def shell() -> Callable[..., "subprocess.CompletedProcess[str]"]:
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     return run
+
+
+@pytest.fixture
+def scattered(colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """A table of bare file names whose images are in two other folders, as arguments relative to the working folder."""
+    for folder in ("tables", "one", "two"):
+        (tmp_path / folder).mkdir()
+    for row, image in enumerate(sorted((colours.parent / "images").iterdir())):
+        shutil.copy(image, tmp_path / ("one", "two")[row % 2] / image.name)
+    (tmp_path / "tables" / "labels.csv").write_text(colours.read_text().replace("images/", ""))
+    monkeypatch.chdir(tmp_path)
+    return ("tables/labels.csv", "--image-dir", "one", "--image-dir", "two")
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ def test_it_is_kept_and_everything_downstream_uses_it(mine: Path, colours: Path,
 def test_chosen_thresholds_move_along_and_decide_the_same(mine: Path, polytag: Callable):
     polytag("thresholds", mine, "--goal", "recall=0.7", "--confidence", "0.5")
     chosen, first = json.loads((mine / "thresholds.json").read_text()), decisions(mine)
-    assert "Thresholds for recall=0.7 moved along: no decision changes." in " ".join(calibrate(polytag, mine).split())
+    assert "Thresholds for recall=0.7 are converted: no decision changes." in " ".join(calibrate(polytag, mine).split())
     moved = json.loads((mine / "thresholds.json").read_text())
     assert np.array_equal(decisions(mine), first)
     assert moved["thresholds"] != chosen["thresholds"]
@@ -132,14 +132,14 @@ def test_a_bare_file_is_measured_and_never_changed(mine: Path, tmp_path: Path, p
     with pytest.raises(UsageError) as error:
         polytag("calibrate", scores, "--method", "none")
     assert str(error.value) == (
-        "no calibration to take away\n  where: --method\n  got: none, of a file of scores\n  expected: a run folder"
+        "no calibration to remove\n  where: --method\n  got: none, for a file of scores\n  expected: a run folder"
     )
     calibrate(polytag, mine)
     with pytest.raises(PredictionsError) as error:
         calibrate(polytag, mine / "predictions-val.parquet")
     checkpoint = Checkpoint.read(mine)
     assert str(error.value) == (
-        f"these are not the scores as the run's model gives them\n  where: {mine / 'predictions-val.parquet'}\n"
+        f"these are not the uncalibrated scores of the run's model\n  where: {mine / 'predictions-val.parquet'}\n"
         f"  got: checkpoint {checkpoint.id}, calibration {checkpoint.calibration.id}\n  expected: calibration none\n"
-        "  next: calibrate on scores that have not been calibrated"
+        "  next: calibrate on uncalibrated scores"
     )

@@ -48,7 +48,7 @@ def test_other_images_are_refused_unless_told_to_intersect(run: Path, other: Pat
     assert str(error.value) == (
         "the runs have different images\n  where: colours and part\n"
         f"  got: 4 only in colours: {', '.join(first.ids[:3])}, ...\n"
-        "  expected: the same images, in any order\n  next: give --intersect to compare on the 20 images that all have"
+        "  expected: the same images, in any order\n  next: give --intersect to compare on the 20 images that all runs have"
     )
     output = polytag("compare", run, tmp_path / "part.parquet", "--intersect").stdout
     assert "Paired by id on the same 20 images and on all 3 classes.\nLeft out: 4 images and 0 classes of colours.\n" in output
@@ -65,8 +65,8 @@ def test_one_truth_for_all(run: Path, colours: Path, first: Predictions, tmp_pat
         "the runs disagree on 1 label of 1 image\n  where: colours and other\n"
         f"  got: {first.ids[3]!r}, class {first.label_set.names[1]!r}: {words[int(first.target_NC[3, 1])]} in colours, "
         f"{words[int(target_NC[3, 1])]} in other\n"
-        "  expected: one truth for all runs\n"
-        "  next: give --truth DATA to judge all runs by the labels of one data set, or --intersect to leave those labels out"
+        "  expected: the same labels for all runs\n"
+        "  next: give --truth DATA to evaluate all runs on the labels of one data set, or --intersect to leave those labels out"
     )
     output = polytag("compare", run, tmp_path / "other.parquet", "--intersect").stdout
     assert "Left out: 1 label on which the runs disagree." in output
@@ -81,7 +81,7 @@ def test_scores_of_another_program(run: Path, first: Predictions, tmp_path: Path
         labels = "|".join(label for label, target in zip(first.label_set, target_C, strict=True) if target == 1)
         rows.append(",".join([name, *(repr(float(value)) for value in probability_C), labels]))
     (tmp_path / "theirs.csv").write_text("\n".join(rows) + "\n")
-    with pytest.raises(UsageError, match="the file does not say what its scores are"):
+    with pytest.raises(UsageError, match="the file does not declare the scale of its scores"):
         polytag("compare", run, tmp_path / "theirs.csv")
     lines = polytag("compare", run, tmp_path / "theirs.csv", "--scores", "probability").stdout.splitlines()
     assert lines[0].split()[:3] == ["class", "colours", "theirs"]
@@ -111,7 +111,7 @@ def test_one_run_alone_and_a_file_that_is_not_there(run: Path, shell):
     done = shell("compare", run)
     assert (done.returncode, done.stderr) == (
         2,
-        "polytag: one run alone cannot be compared\n  got: 1 run\n  expected: two runs or more\n",
+        "polytag: a single run cannot be compared\n  got: 1 run\n  expected: two runs or more\n",
     )
     done = shell("compare", run, "nothing.parquet")
     assert done.returncode == 1
@@ -122,7 +122,7 @@ def test_the_number_of_permutations(run: Path, other: Path, polytag):
     assert "permutation test, 9,999 permutations" in polytag("compare", run, other).stdout
     output = polytag("compare", run, other, "--permutations", "19").stdout
     assert "permutation test, 19 permutations" in output
-    assert "No p of a class can fall below 0.15 after 19 permutations: ask for more." in output
+    assert "No p of a class can fall below 0.15 with 19 permutations: use more." in output
 
 
 def test_names_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -66,7 +66,7 @@ def test_check_of_sound_data(devkit):
         "      0       0",
         "      1       5  " + "━" * 30,
         "",
-        " 1.00 labels an image; 10.0% of all labels are unknown.",
+        " 1.00 labels per image; 10.0% of all labels are unknown.",
         "",
         "Training can start.",
     ]
@@ -78,8 +78,8 @@ def test_check_of_data_with_faults(devkit, tmp_path):
     lines = run("check", devkit, "--json", tmp_path / "found.json").splitlines()
     assert lines[-4:] == [
         f"warning: 1 image cannot be read and will be skipped: {devkit}/JPEGImages/b.jpg",
-        "warning: 1 image stands in more than one split, so validation is too kind: a",
-        "warning: 1 image is there under several names, byte for byte: a = d",
+        "warning: 1 image is in more than one split, so validation scores are too high: a",
+        "warning: 1 image has several names with the same bytes: a = d",
         "Training can start.",
     ]
     found = json.loads((tmp_path / "found.json").read_text())
@@ -98,7 +98,7 @@ def test_check_of_data_that_cannot_train(devkit, tmp_path):
 
 def test_check_without_reading_the_images(devkit):
     (devkit / "JPEGImages" / "a.jpg").write_bytes(b"not an image")
-    assert run("check", devkit, "--no-read-images").splitlines()[-1] == "Training can start. No image was read."
+    assert run("check", devkit, "--no-read-images").splitlines()[-1] == "Training can start. Images were not read."
 
 
 @pytest.mark.parametrize(("difficult", "counts"), [("ignore", "1 1 1"), ("positive", "2 1 0"), ("negative", "1 2 0")])

@@ -62,8 +62,8 @@ def test_the_tables(small: Path, polytag):
         "accuracy",
     ]  # fmt: skip
     assert " ".join(" ".join(lines[end:]).split()) == (
-        "4 images. 60.0% of the known labels are absent: answering “absent” to everything would have about that accuracy, "
-        "so accuracy says little."
+        "4 images. 60.0% of the known labels are absent. A model that predicts nothing has about that accuracy, "
+        "so accuracy is uninformative."
     )
 
 
@@ -151,7 +151,7 @@ def test_no_truth_is_told(without_truth: Path, polytag):
     with pytest.raises(PredictionsError) as error:
         polytag("evaluate", without_truth)
     assert str(error.value) == (
-        f"these predictions carry no truth to be judged against\n  where: {without_truth}\n"
+        f"these predictions have no labels to evaluate against\n  where: {without_truth}\n"
         "  expected: at least one known label\n"
         "  next: give --truth DATA, the labelled data set that the images are from"
     )
@@ -165,16 +165,16 @@ def test_a_truth_of_other_images_is_told(small: Path, without_truth: Path, colou
         polytag("evaluate", without_truth, "--truth", tmp_path / "part.csv")
     names = ", ".join(str(colours.parent / "images" / f"{number:03}.png") for number in (48, 49, 50))
     assert str(error.value) == (
-        f"24 of 24 scored images are not in the truth\n  where: csv {tmp_path / 'part.csv'}\n  got: {names}, ...\n"
+        f"24 of 24 scored images are not in the labelled data\n  where: csv {tmp_path / 'part.csv'}\n  got: {names}, ...\n"
         "  expected: ids such as images/000.png, images/001.png, images/002.png (70 in all)\n"
         "  next: give the data set that these images are from"
     )
     with pytest.raises(PredictionsError) as error:
         polytag("evaluate", small, "--truth", colours)
     assert str(error.value) == (
-        f"the truth has other classes than the predictions\n  where: csv {colours}\n"
-        "  got: only in the truth: blue, green, red\n  expected: the same classes, in any order\n"
-        "  next: spell the classes alike, or leave out of both what one of them does not know"
+        f"the labels and the predictions have different classes\n  where: csv {colours}\n"
+        "  got: only in the labels: blue, green, red\n  expected: the same classes, in any order\n"
+        "  next: use the same spelling, or remove the classes that only one side has"
     )
 
 

@@ -67,7 +67,7 @@ def test_a_scale_must_be_said(tmp_path: Path, shell):
     (tmp_path / "s.csv").write_text("id,cat,truth\na,0.5,cat\nb,0.25,\n")
     result = shell("evaluate", tmp_path / "s.csv")
     assert result.returncode == 2
-    assert result.stderr.startswith(f"polytag: the file does not say what its scores are\n  where: {tmp_path / 's.csv'}\n")
+    assert result.stderr.startswith(f"polytag: the file does not declare the scale of its scores\n  where: {tmp_path / 's.csv'}\n")
     assert result.stdout == ""
 
 
@@ -76,13 +76,13 @@ def test_a_rank_is_told_and_its_decisions_are_undefined(tmp_path: Path, polytag)
     result = polytag(
         "evaluate", tmp_path / "s.csv", "--scores", "rank", "--json", tmp_path / "m.json", "--report", tmp_path / "p.html"
     )
-    assert "note: only the order of these scores means something" in result.stderr
+    assert "note: these scores are ranks" in result.stderr
     found = json.loads((tmp_path / "m.json").read_text())
     assert found["mAP"]["value"] == 1
     assert found["OF1"] == {"value": None, "num_decisions": 0}
     assert found["per_class"]["cat"]["precision"] is None
     page = (tmp_path / "p.html").read_text()
-    assert "Only the order of these scores means something" in page
+    assert "These scores are ranks, of which only the order is meaningful" in page
     assert "</div>12</li>" in page
 
 

@@ -106,7 +106,7 @@ def test_a_file_of_scores_needs_no_model(run: Path, tmp_path: Path):
 def test_scores_of_another_program_find_their_images_by_id(colours: Path, tmp_path: Path):
     scores = tmp_path / "scores.csv"
     scores.write_text("id,red,green\n048,0.9,0.1\n049,0.2,0.3\n")
-    with pytest.raises(UsageError, match="does not say"):
+    with pytest.raises(UsageError, match="does not declare"):
         opened(scores)
     inspection = opened(scores, scale="probability", image_dirs=(str(colours.parent / "images"),))
     assert [Path(path).name for path in inspection.predictions.image_paths] == ["048.png", "049.png"]

@@ -119,8 +119,8 @@ def test_of_a_predictions_file_whose_ids_are_other_names(polytag, run: Path, col
     with pytest.raises(UsageError) as caught:
         polytag("labels", "export", scores, tmp_path / "new.csv")
     assert str(caught.value) == (
-        f"a predictions file does not hold the whole data set\n  where: {scores}\n"
-        "  expected: --data DATA, the labelled data set that its images are from"
+        f"a predictions file does not contain the whole data set\n  where: {scores}\n"
+        "  expected: --data DATA, the labelled data set of its images"
     )
     output = polytag("labels", "export", scores, tmp_path / "new.csv", "--data", colours).output
     assert "1 label of 1 image changed, 0 confirmed" in output
@@ -136,23 +136,23 @@ def test_nothing_to_export(polytag, run: Path, reviewed: Path, tmp_path: Path):
         polytag("labels", "export", run, tmp_path / "new")
     assert str(caught.value) == (
         f"no label was changed: nothing to export\n  where: {run}\n  got: no review.sqlite\n"
-        "  expected: a review with at least one label that is other than the data have it\n"
+        "  expected: a review with at least one changed label\n"
         f"  next: review labels in the browser: polytag inspect {run} --split train"
     )
     assert not review_file_of(run).exists()
     polytag("labels", "export", reviewed, tmp_path / "new.csv")
-    with pytest.raises(RunError, match="got: 4 decisions, every one of them as the data have it"):
+    with pytest.raises(RunError, match="got: 4 decisions, all equal to the data"):
         polytag("labels", "export", reviewed, tmp_path / "again.csv", "--data", tmp_path / "new.csv")
-    with pytest.raises(RunError, match="there is nothing here to export"):
+    with pytest.raises(RunError, match="nothing to export"):
         polytag("labels", "export", tmp_path / "gone", tmp_path / "new")
 
 
 def test_what_is_in_the_way_or_does_not_fit(polytag, reviewed: Path, colours: Path, tmp_path: Path):
     (tmp_path / "new-changes.csv").write_text("mine")
-    with pytest.raises(RunError, match="the output is there already"):
+    with pytest.raises(RunError, match="the output exists already"):
         polytag("labels", "export", reviewed, tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    with pytest.raises(UsageError, match="the run itself says how its data are read"):
+    with pytest.raises(UsageError, match="the run records how its data are read"):
         polytag("labels", "export", reviewed, tmp_path / "other", "--difficult", "positive")
     with pytest.raises(UsageError, match="unknown format to convert to"):
         polytag("labels", "export", reviewed, tmp_path / "other", "--to", "coco")

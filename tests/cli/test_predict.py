@@ -116,7 +116,7 @@ def told(with_broken: list[Path]) -> list[str]:
     return [
         f"{with_broken[0]}: the image is empty",
         f"{with_broken[2]}: the image is missing",
-        f"{with_broken[3]}: not an image in a format that is read",
+        f"{with_broken[3]}: not an image in a known format",
     ]
 
 
@@ -142,7 +142,7 @@ def test_a_file_has_a_row_with_an_error_for_a_broken_image(run: Path, with_broke
     elif suffix == ".csv":
         with open(out, newline="") as file:
             assert [row["error"] for row in csv.DictReader(file)] == [
-                "the image is empty", "", "the image is missing", "not an image in a format that is read", "",
+                "the image is empty", "", "the image is missing", "not an image in a known format", "",
             ]  # fmt: skip
     else:
         assert [json.loads(line)["probability"] is None for line in out.read_text().splitlines()] == [

@@ -47,7 +47,7 @@ def test_the_table_of_a_plain_goal(tmp_path: Path, polytag: Callable):
     assert lines[3] == ["elk", "never", "–", "–", "0", "0"]
     text = " ".join(" ".join(line) for line in lines)
     assert "Not attainable: elk: no positive" in text
-    assert "promises nothing of new images" in text
+    assert "without a guarantee for new ones" in text
     assert text.endswith("Where it is not attainable, the class is never predicted.")
 
 
@@ -63,7 +63,7 @@ def test_the_table_of_a_guarantee(tmp_path: Path, polytag: Callable):
     assert "1 of 3 classes reach a precision of 0.9, chosen on 120 images. Guaranteed with 0.95 confidence, each class" in text
     assert "elk: no positive; at least 57 are needed" in text
     joint = polytag("thresholds", hand(tmp_path), "--goal", "recall=0.9", "--confidence", "0.9", "--joint").stdout
-    assert "all classes at once" in " ".join(joint.split())
+    assert "all classes together" in " ".join(joint.split())
     top = lines_of(polytag("thresholds", hand(tmp_path), "--goal", "top=0.1", "--confidence", "0.9").stdout)
     assert top[0] == ["class", "threshold", "share", "at", "most", "precision", "recall", "predicted", "positives"]
     assert float(top[1][2]) < float(top[1][3]) <= 0.1
@@ -72,7 +72,7 @@ def test_the_table_of_a_guarantee(tmp_path: Path, polytag: Callable):
 def test_they_are_kept_in_the_run_and_used(mine: Path, colours: Path, tmp_path: Path, polytag: Callable):
     before = Checkpoint.read(mine)
     stdout = polytag("thresholds", mine, "--goal", "recall=0.9").stdout
-    assert f"kept in {mine / 'thresholds.json'} and in best/" in stdout
+    assert f"Saved in {mine / 'thresholds.json'} and in best/" in stdout
     values = json.loads((mine / "thresholds.json").read_text())
     after = Checkpoint.read(mine)
     assert after.thresholds == tuple(values["thresholds"].values()) != before.thresholds
@@ -86,7 +86,7 @@ def test_they_are_kept_in_the_run_and_used(mine: Path, colours: Path, tmp_path: 
         assert (labelled[name]["threshold"], labelled[name]["precision"]) == (point["threshold"], point["precision"])
         assert labelled[name]["recall"] == point["recall"] >= 0.9
     page = (tmp_path / "r.html").read_text()
-    assert "each class’s own threshold" in page
+    assert "the threshold of each class" in page
 
     # predict decides by them
     images = sorted((colours.parent / "images").iterdir())[48:]
@@ -110,10 +110,10 @@ def test_on_other_scores_of_the_same_model(mine: Path, tmp_path: Path, polytag: 
     predictions = read_predictions(mine / "predictions-val.parquet")
     write_predictions(predictions.take(range(12)), tmp_path / "half.parquet")
     stdout = polytag("thresholds", mine, "--on", tmp_path / "half.parquet", "--goal", "recall=0.2", "--confidence", "0.5").stdout
-    assert "best/ was picked" not in stdout
+    assert "best/ was selected" not in stdout
     assert json.loads((mine / "thresholds.json").read_text())["num_images"] == 12
     stdout = polytag("thresholds", mine, "--goal", "recall=0.2", "--confidence", "0.5").stdout
-    assert "best/ was picked among the epochs by its mAP on these very images" in " ".join(stdout.split())
+    assert "best/ was selected among the epochs by its mAP on these images" in " ".join(stdout.split())
 
     other = tmp_path / "other.parquet"
     write_predictions(replace(predictions, checkpoint_id="f" * 16), other)
@@ -126,7 +126,7 @@ def test_on_other_scores_of_the_same_model(mine: Path, tmp_path: Path, polytag: 
     )
     with pytest.raises(UsageError) as error:
         polytag("thresholds", other, "--on", other)
-    assert str(error.value) == f"--on goes with a run\n  where: --on\n  got: {other}\n  expected: a run folder before it"
+    assert str(error.value) == f"--on needs a run\n  where: --on\n  got: {other}\n  expected: a run folder"
 
 
 def test_evaluate_takes_a_file_of_thresholds(tmp_path: Path, polytag: Callable):

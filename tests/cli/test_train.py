@@ -208,7 +208,7 @@ def test_data_without_a_split_get_one_and_broken_images_are_told(colours: Path, 
         path.write_bytes(b"not an image")
     output = polytag("train", tmp_path / "data.csv", *quick, "--recipe", "probe", "--output", tmp_path / "run").stdout
     told = " ".join(output.split())
-    assert "the annotations name no split: 14 of 72 images, stratified by label, are kept for validation" in told
+    assert "the annotations name no split: 14 of 72 images, stratified by label, are held out for validation" in told
     assert f"1 training images could not be read and were skipped: images/{broken['train'].name}" in told
     assert "1 validation images could not be read and are in no number" in told
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["num_images"] == 13
@@ -310,3 +310,22 @@ def test_a_resumed_run_keeps_its_recipe(run: Path, polytag, options: tuple[str, 
     assert str(error.value) == (
         f"a resumed run keeps its recipe\n  where: --resume\n  got: {got}\n  next: leave those options out, or start a new run"
     )
+
+
+# ---- images in other folders ----
+
+
+def test_image_folders_are_found_again_on_resume_from_another_working_folder(
+    scattered: tuple[str, ...], quick, tmp_path: Path, polytag, monkeypatch: pytest.MonkeyPatch
+):
+    polytag("train", *scattered, *quick, "--epochs", "1", "--output", tmp_path / "run")
+    args = yaml.safe_load((tmp_path / "run" / "args.yaml").read_text())
+    assert args["reading"]["image_dirs"] == [str(tmp_path / "one"), str(tmp_path / "two")]
+    expected = (tmp_path / "run" / "metrics.json").read_text()
+    (tmp_path / "run" / "metrics.json").unlink()  # as if it was killed before the end
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    polytag("train", "--resume", tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").read_text() == expected
+    paths = read_predictions(tmp_path / "run" / "predictions-val.parquet").image_paths
+    assert {Path(path).parent for path in paths} == {tmp_path / "one", tmp_path / "two"}

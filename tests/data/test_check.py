@@ -146,9 +146,9 @@ def test_duplicates_and_images_in_two_splits(tmp_path):
     assert named == [[("b", "train"), ("b", "val")], [("e", "val"), ("copy-of-e", "train")]]
     assert found.can_train
     assert found.warnings == (
-        "2 images stand in more than one split, so validation is too kind: b, e",
-        "2 images are there under several names, byte for byte: a = copy-of-a, e = copy-of-e",
-        "1 of them has labels that contradict each other: e = copy-of-e",
+        "2 images are in more than one split, so validation scores are too high: b, e",
+        "2 images have several names with the same bytes: a = copy-of-a, e = copy-of-e",
+        "1 of them has contradictory labels: e = copy-of-e",
     )
 
 
@@ -193,7 +193,7 @@ def test_many_names_are_cut_short_in_sentences_and_whole_in_lists(tmp_path):
 
 def test_images_of_which_nothing_is_known(tmp_path):
     found = check(dataset(tmp_path, [*SOUND, ("x", "train", [-1, -1])]))
-    assert found.warnings == ("1 image has no known label at all and will teach nothing",)
+    assert found.warnings == ("1 image has no known label and cannot be learned from",)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_images_of_which_nothing_is_known(tmp_path):
                 "no class has a positive in split 'val', which training would make",
             ),
         ),
-        ([("a", "", [1, 0])], ("too few images to keep some for validation",)),
+        ([("a", "", [1, 0])], ("too few images for a validation split",)),
         ([("a", "", [1, 0]), ("b", "", [0, 1])], ()),
         ([], ("there are no images",)),
     ],

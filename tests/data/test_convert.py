@@ -175,7 +175,7 @@ def test_an_output_in_use(small, tmp_path, to, name):
     convert(small, tmp_path / "out", to=to)
     before = sorted(path for path in tmp_path.rglob("*"))
     assert message(small, tmp_path / "out", to=to, kind=RunError) == (
-        f"the output is there already\n  where: {tmp_path}/{name}\n  expected: a new name, or an empty folder\n"
+        f"the output exists already\n  where: {tmp_path}/{name}\n  expected: a new name, or an empty folder\n"
         "  next: choose another name, or remove it; nothing is overwritten"
     )
     assert sorted(path for path in tmp_path.rglob("*")) == before
@@ -203,7 +203,7 @@ def test_class_names_that_no_file_can_have(tmp_path, name):
 def test_an_image_that_is_gone_leaves_nothing_behind(small, tmp_path):
     small.paths[1].unlink()
     assert message(small, tmp_path / "out", to="voc") == (
-        f"an image does not exist\n  where: {small.paths[1]}\n  expected: the file that was there when the data were read"
+        f"an image does not exist\n  where: {small.paths[1]}\n  expected: the file that existed when the data were read"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
 
@@ -212,15 +212,15 @@ def test_an_image_that_is_gone_leaves_nothing_behind(small, tmp_path):
 def test_a_class_called_like_a_column(tmp_path, to):
     data = make(tmp_path, names=["split"], splits=["train"], targets=[1])
     assert message(data, tmp_path / "out", to=to) == (
-        "a class is called like a column of the table\n  where: a test\n  got: 'split'\n"
-        "  expected: classes called otherwise than id, file_name, split"
+        "a class has the name of a column of the table\n  where: a test\n  got: 'split'\n"
+        "  expected: class names other than id, file_name, split"
     )
 
 
 def test_a_folder_that_cannot_be_made(small, tmp_path):
     (tmp_path / "file").write_text("")
     assert message(small, tmp_path / "file" / "out", to="csv", kind=RunError) == (
-        f"the output folder cannot be made\n  where: {tmp_path}/file/out\n  got: Not a directory\n  expected: a folder"
+        f"the output folder cannot be created\n  where: {tmp_path}/file/out\n  got: Not a directory\n  expected: a folder"
     )
 
 

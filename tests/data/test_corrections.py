@@ -77,14 +77,14 @@ def test_data_without_splits():
         ),
         (
             [correct("", "a", "cat", 0)],
-            "1 corrected image stands in several splits\n  where: small\n  got: 'a'; the first in 'train', 'val'\n"
-            "  expected: the split in the correction, or ids that stand in one split\n"
+            "1 corrected image is in several splits\n  where: small\n  got: 'a'; the first in 'train', 'val'\n"
+            "  expected: the split in the correction, or ids in one split only\n"
             "  next: remove the image from one of the splits; `polytag data check` lists all such",
         ),
         (
             [correct("", "b", "cat", 0), correct("train", "b", "cat", 1)],
             "two corrections of one label disagree\n  where: small\n  got: 0 and 1 for class 'cat' of 'b'\n"
-            "  expected: one correction a label",
+            "  expected: one correction per label",
         ),
         (
             [correct("train", "b", "cat", 2)],

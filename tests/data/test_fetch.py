@@ -144,9 +144,8 @@ def test_the_official_table():
     package = importlib.util.find_spec("torchvision")  # read, not imported: that takes seconds
     assert package is not None
     table = (Path(package.origin).parent / "datasets" / "voc.py").read_text()
-    known = set(
-        re.findall(r'"url": ".*/pascal/VOC/(.*VOC(?:trainval_11-May-2012|trainval_06-Nov-2007|test_06-Nov-2007).tar)"', table)
-    )
+    archives = "VOC(?:trainval_11-May-2012|trainval_06-Nov-2007|test_06-Nov-2007).tar"
+    known = set(re.findall(rf'"url": ".*/pascal/VOC/(.*{archives})"', table))
     assert {
         archive.path for official in RELEASES.values() for archive in official.archives
     } == known  # versions name different hosts
@@ -197,7 +196,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_stopped(server, tmp_path)
     releases = release(server, DEVKIT)
     place = fetch("voc2012", tmp_path, releases=releases, patience=QUICK, on_progress=lambda what, *_: told.append(what))
     assert_fetched(place, tmp_path)
-    assert list(dict.fromkeys(told))[:2] == ["downloading part0.tar", "trying again (the connection ended after 50,000 bytes)"]
+    assert list(dict.fromkeys(told))[:2] == ["downloading part0.tar", "retrying (the connection ended after 50,000 bytes)"]
     assert [(asked, condition) for _, asked, condition in server.requests] == [
         (None, None),
         ("bytes=50000-", '"v1"'),
@@ -215,7 +214,7 @@ def test_a_later_call_goes_on_from_what_an_earlier_one_left(server, tmp_path):
         f"  where: {server.url}/voc2012/part0.tar\n"
         "  got: the connection ended after 3,000 bytes\n"
         f"  expected: {len(DEVKIT):,} bytes, of which 3,000 have arrived\n"
-        "  next: look at the network and fetch again: it goes on where it stopped"
+        "  next: check the network and fetch again: the download resumes"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part0.tar.part"]
     server.break_after = None
@@ -317,7 +316,7 @@ def test_a_wrong_checksum(server, tmp_path):
         "  where: part0.tar\n"
         f"  got: MD5 {hashlib.md5(DEVKIT).hexdigest()}\n"
         f"  expected: MD5 {'0' * 32}\n"
-        "  next: fetch again; if it stays wrong, the server holds another file: name a mirror with --base-url"
+        "  next: fetch again; if it stays wrong, the server has another file: name a mirror with --base-url"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -326,11 +325,11 @@ def test_another_file_than_the_archive(server, tmp_path):
     releases = release(server, DEVKIT)
     server.files["/voc2012/part0.tar"] = b"<html>moved</html>"
     assert failure(server, tmp_path, releases) == (
-        "the server holds another file\n"
+        "the server has another file\n"
         f"  where: {server.url}/voc2012/part0.tar\n"
         "  got: 18 bytes\n"
         f"  expected: {len(DEVKIT)} bytes\n"
-        "  next: look at the address, or name a mirror with --base-url"
+        "  next: check the address, or name a mirror with --base-url"
     )
 
 
@@ -338,11 +337,11 @@ def test_no_such_file_on_the_server(server, tmp_path):
     releases = release(server, DEVKIT)
     server.files.clear()
     assert failure(server, tmp_path, releases) == (
-        "the server does not give the archive\n"
+        "the server does not deliver the archive\n"
         f"  where: {server.url}/voc2012/part0.tar\n"
         "  got: HTTP 404 Not Found\n"
         "  expected: the file\n"
-        "  next: look at the address, or name a mirror with --base-url"
+        "  next: check the address, or name a mirror with --base-url"
     )
     assert len(server.requests) == 1
 
@@ -354,7 +353,7 @@ def test_no_server(tmp_path, server):
         "  where: http://127.0.0.1:9/voc2012/part0.tar\n"
         "  got: [Errno 111] Connection refused\n"
         f"  expected: {len(DEVKIT):,} bytes, of which 0 have arrived\n"
-        "  next: look at the network and fetch again: it goes on where it stopped"
+        "  next: check the network and fetch again: the download resumes"
     )
 
 
@@ -388,7 +387,7 @@ def test_the_place_is_taken(server, tmp_path):
     place.mkdir(parents=True)
     (place / "mine.txt").write_text("mine")
     assert failure(server, tmp_path, release(server, DEVKIT)) == (
-        "the place of the data is taken by something else\n"
+        "the folder of the data contains something else\n"
         f"  where: {place}\n"
         "  expected: no such folder, or a VOC devkit with JPEGImages and ImageSets\n"
         "  next: move it away, or fetch into another folder"
@@ -403,7 +402,7 @@ def test_the_folder_is_a_file(server, tmp_path):
         f"  where: {tmp_path / 'data'}\n"
         "  got: File exists\n"
         "  expected: a folder that can be written, with enough space\n"
-        "  next: mend that and fetch again: the download goes on where it stopped"
+        "  next: correct that and fetch again: the download resumes"
     )
 
 
@@ -461,7 +460,7 @@ def test_a_hostile_archive_is_refused_and_nothing_is_kept(server, tmp_path, name
     folder = tmp_path / "deep" / "data"
     message = failure(server, folder, release(server, tar_of([*LISTS.items(), *members]), max_members=50))
     assert message == (
-        "the archive is not safe to unpack; nothing was kept of it\n"
+        "the archive is not safe to unpack; nothing of it remains\n"
         f"  where: {folder / 'part0.tar.part'}: {_culprit(name)!r}\n"
         f"  got: {got}\n"
         "  expected: regular files and folders inside the archive's own folder"
@@ -482,7 +481,7 @@ def test_a_member_that_claims_more_bytes_than_the_archive_has(tmp_path):
     path = tmp_path / "bomb.tar"
     path.write_bytes(info.tobuf() + bytes(20_000))
     with pytest.raises(FetchError) as error:
-        unpack(path, tmp_path / "out", keep=ROOT, max_members=10)
+        unpack(path, tmp_path / "out", folder=ROOT, max_members=10)
     assert error.value.got == f"1,000,000,000,000 bytes of content in an archive of {path.stat().st_size:,}"
     assert not (tmp_path / "out").exists()
 
@@ -497,7 +496,7 @@ def test_a_sparse_file(tmp_path):
     path = tmp_path / "sparse.tar"
     path.write_bytes(bytes(header) + bytes(10_240))
     with pytest.raises(FetchError) as error:
-        unpack(path, tmp_path / "out", keep=ROOT, max_members=10)
+        unpack(path, tmp_path / "out", folder=ROOT, max_members=10)
     assert error.value.got in ("a special file", f"{1 << 30:,} bytes of content in an archive of 10,752")
 
 
@@ -507,7 +506,7 @@ def test_a_cut_archive_is_never_taken_for_a_whole_one(server, tmp_path, cut):
     assert message.splitlines()[0] in (
         "the archive is broken",
         "the archive lacks the data",
-        "the archive is not safe to unpack; nothing was kept of it",
+        "the archive is not safe to unpack; nothing of it remains",
     )
     assert set(tree(tmp_path)) == {"part0.tar.part"}
 

@@ -118,7 +118,7 @@ def test_malformed_json_lines(tmp_path, write, add_images):
 
 def test_json_lines_of_another_kind(tmp_path, write):
     path = write(tmp_path / "metadata.jsonl", '\n["0001.png"]\n')
-    assert message(tmp_path) == (f'malformed JSON Lines\n  where: {path}:2\n  got: ["0001.png"]\n  expected: an object a line')
+    assert message(tmp_path) == (f'malformed JSON Lines\n  where: {path}:2\n  got: ["0001.png"]\n  expected: one object per line')
 
 
 @pytest.mark.parametrize("cell", [1.5, {"a": 1}, [["cat"]], [True]])
@@ -127,7 +127,7 @@ def test_labels_that_are_no_texts(tmp_path, write, add_images, cell):
     path = write(tmp_path / "metadata.jsonl", json.dumps({"file_name": "0001.png", "labels": cell}))
     assert message(tmp_path) == (
         f"a list of labels cannot be read\n  where: {path}:1\n  got: {cell!r} in column 'labels'\n"
-        "  expected: texts parted by the separator, or a list of texts"
+        "  expected: texts divided by the separator, or a list of texts"
     )
 
 
@@ -142,7 +142,7 @@ def test_an_image_of_metadata_that_does_not_exist(tmp_path, write):
 def test_metadata_without_file_name(tmp_path, write):
     path = write(tmp_path / "metadata.csv", "image,label\na.jpg,cat\n")
     assert message(tmp_path) == (
-        f"a chosen column is not there\n  where: {path}:1\n  got: image, label\n  expected: a column 'file_name'"
+        f"the table has no such column\n  where: {path}:1\n  got: image, label\n  expected: a column 'file_name'"
     )
 
 

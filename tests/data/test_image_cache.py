@@ -207,7 +207,7 @@ def test_the_disk_is_never_filled(paths: list[Path], tmp_path: Path, monkeypatch
     """Free space is looked at as images are written, too: others fill disks while we work."""
     free = 10**12
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=10**12, used=0, free=free))
-    monkeypatch.setattr(image_file, "_LOOK_EVERY_BYTES", 1000)
+    monkeypatch.setattr(image_file, "_CHECK_EVERY_BYTES", 1000)
     cache = cached(paths, tmp_path / "c")
     cache.get(0)
     assert len(cache_files(tmp_path / "c")) == 1

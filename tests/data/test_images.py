@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import struct
 import threading
 import zlib
@@ -414,9 +415,10 @@ def test_a_link_to_itself(tmp_path):
 
 
 def test_a_name_with_a_nul_character():
-    assert message(Path("a\0b.jpg")) == (
-        "the image cannot be opened\n  where: a\0b.jpg\n  got: embedded null byte\n  expected: a file that can be read"
-    )
+    what, where, got, expected = message(Path("a\0b.jpg")).splitlines()
+    assert (what, where) == ("the image cannot be opened", "  where: a\0b.jpg")
+    assert re.fullmatch(r"  got: (stat: )?embedded null (byte|character in path)", got)  # as the version of Python says it
+    assert expected == "  expected: a file that can be read"
 
 
 @pytest.mark.parametrize(
@@ -439,13 +441,13 @@ def test_a_name_with_a_nul_character():
 )
 def test_another_format(content, got):
     assert message(content) == (
-        f"not an image in a format that is read\n  got: {got}\n  expected: {ALL}\n  next: convert the image, or remove it"
+        f"not an image in a known format\n  got: {got}\n  expected: {ALL}\n  next: convert the image, or remove it"
     )
 
 
 def test_formats_that_pillow_would_open_are_refused_all_the_same():
     for kind in ("PPM", "TGA", "ICO", "PCX", "EPS", "JPEG2000", "DDS"):
-        assert message(encoded(scene(), kind)).startswith("not an image in a format that is read\n")
+        assert message(encoded(scene(), kind)).startswith("not an image in a known format\n")
 
 
 # The cap on pixels
@@ -456,7 +458,7 @@ def test_a_small_file_that_claims_many_pixels_is_refused_from_its_header():
     assert len(content) < 30_000
     assert message(content) == (
         "the image has too many pixels\n  got: 13000 x 13000 pixels\n  expected: at most 128,000,000 pixels\n"
-        "  next: make the image smaller: models read a few hundred pixels a side"
+        "  next: make the image smaller: models read a few hundred pixels per side"
     )
 
 

@@ -65,7 +65,7 @@ def test_two_formats_in_one_folder(tmp_path, write, add_images):
     add_images(tmp_path, "images/a.jpg")
     assert message(load_dataset, tmp_path) == (
         f"several annotation formats in one folder\n  where: {tmp_path}\n  got: yolo, csv\n  expected: one of them\n"
-        "  next: say which one with the option format, such as --format yolo"
+        "  next: choose one with the option format, such as --format yolo"
     )
     assert load_dataset(tmp_path, options=ReadOptions(format="yolo")).label_set.names == ("cat",)
     assert load_dataset(tmp_path, options=ReadOptions(format="csv")).label_set.names == ("dog",)

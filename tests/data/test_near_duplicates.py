@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.check import check
-from polytag.data.duplicates.groups import Features
+from polytag.data.duplicates.groups import ModelFeatures
 from polytag.data.duplicates.leakage import find_leakage, training_paths
 from polytag.data.duplicates.near_duplicates import (
     PART_RADIUS,
@@ -265,8 +265,8 @@ def test_check_groups_versions_and_tells_what_stands_in_two_splits(versions: Dat
     assert all(0 <= group.bits <= RADIUS and group.correlation > 0.95 for group in found.near_duplicates)
     assert found.num_flat == 2
     assert found.warnings[-2:] == (
-        "2 images stand in more than one split in another version, so validation is too kind: a ≈ a-small, b ≈ b2 ≈ b-again",
-        "2 images are too plain to be compared with others",
+        "2 images have different versions in more than one split, so validation scores are too high: a ≈ a-small, b ≈ b2 ≈ b-again",
+        "2 images have too little detail to be compared with others",
     )
     assert found.to_json()["near_duplicates"][0]["images"][0] == {"id": "a", "split": "train", "path": str(versions.paths[0])}
     assert check(versions).near_duplicates is None
@@ -279,7 +279,7 @@ def test_check_near_needs_the_images(versions: Dataset):
 
 def test_look_alikes_join_contents_and_leave_unread_rows_out(versions: Dataset):
     feature_ND = np.array([[1, 0], [0, 1], [0.05, 1], [0, 1.0]], np.float32)
-    features = Features(feature_ND=feature_ND, row_N=np.array([0, 1, 2, 5]), cosine=0.99)  # row 5 has the bytes of row 1
+    features = ModelFeatures(feature_ND=feature_ND, row_N=np.array([0, 1, 2, 5]), cosine=0.99)  # row 5 has the bytes of row 1
     found = check(versions, features=features)
     assert found.feature_duplicates is not None
     assert [[image.id for image in group.images] for group in found.feature_duplicates] == [["b", "b2", "b-again"]]

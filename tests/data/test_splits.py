@@ -109,13 +109,13 @@ def test_a_share_that_is_none(fraction):
 
 def test_data_with_splits():
     assert message(with_validation_split, dataset([[1], [0]], split="train")) == (
-        "the annotations name splits already\n  where: a test\n  got: 'train'\n  expected: no split, where one is to be made"
+        "the annotations name splits already\n  where: a test\n  got: 'train'\n  expected: annotations without splits"
     )
 
 
 def test_one_image():
     assert message(with_validation_split, dataset([[1]])) == (
-        "too few images to keep some for validation\n  where: a test\n  got: 1\n  expected: 2 or more"
+        "too few images for a validation split\n  where: a test\n  got: 1\n  expected: 2 or more"
     )
 
 

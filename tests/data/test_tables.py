@@ -206,7 +206,7 @@ def test_a_label_outside(table, tmp_path, cell):
     assert message(tmp_path) == (
         f"a label outside 1, 0, -1\n  where: {path}:3\n  got: '{cell}' in column 'dog'\n"
         "  expected: 1 (present), 0 (absent), -1 or nothing (unknown)\n"
-        "  next: if this column is no class, remove it, or name the class columns with the option class_columns"
+        "  next: remove the column if it is not a class, or name the class columns with the option class_columns"
     )
 
 
@@ -248,8 +248,8 @@ def test_an_image_listed_twice(table, tmp_path):
 def test_a_separator_that_cannot_be_told(table, tmp_path):
     path = table('image,labels\na.jpg,cat|dog\nb.jpg,"cat, domestic|dog"\n')
     assert message(tmp_path) == (
-        f"the separator of the labels cannot be told\n  where: {path}:3\n  got: '|' and ',' in column 'labels'\n"
-        "  expected: one of them\n  next: say which it is with the option separator, such as separator='|'"
+        f"the separator of the labels is ambiguous\n  where: {path}:3\n  got: '|' and ',' in column 'labels'\n"
+        "  expected: one of them\n  next: set the option separator, such as separator='|'"
     )
     assert load_dataset(tmp_path, options=ReadOptions(separator="|")).label_set.names == ("cat", "cat, domestic", "dog")
 
@@ -260,7 +260,7 @@ def test_a_list_that_cannot_be_read(table, tmp_path, cell):
     if cell.endswith("]"):
         assert message(tmp_path) == (
             f"a list of labels cannot be read\n  where: {path}:2\n  got: {cell!r} in column 'labels'\n"
-            "  expected: texts parted by the separator, or a list of texts"
+            "  expected: texts divided by the separator, or a list of texts"
         )
     else:
         assert load_dataset(tmp_path).label_set.names == (cell,)  # a class may be called anything
@@ -272,7 +272,7 @@ def test_no_image_column(table, tmp_path):
         f"no column of image names\n  where: {path}:1\n  got: foto, labels\n"
         "  expected: one of file_name, filename, file, fname, image, image_path, image_name, image_file, image_id, img, img_path, "
         "picture, picture_path, path, file_path, filepath\n"
-        "  next: rename a column, or say which it is with the option image_column"
+        "  next: rename a column, or name it with the option image_column"
     )
 
 
@@ -280,7 +280,7 @@ def test_no_image_column(table, tmp_path):
 def test_a_chosen_column_that_is_not_there(table, tmp_path, option):
     path = table("image,labels\na.jpg,cat\n")
     assert message(tmp_path, **{option: "Foto"}) == (
-        f"a chosen column is not there\n  where: {path}:1\n  got: image, labels\n  expected: a column 'Foto'"
+        f"the table has no such column\n  where: {path}:1\n  got: image, labels\n  expected: a column 'Foto'"
     )
 
 
@@ -308,7 +308,7 @@ def test_a_column_given_twice(table, tmp_path):
 
 def test_an_empty_file(table, tmp_path):
     path = table("\n")
-    assert message(tmp_path) == f"an empty table\n  where: {path}:1\n  got: no line\n  expected: a header and a row an image"
+    assert message(tmp_path) == f"an empty table\n  where: {path}:1\n  got: no line\n  expected: a header and one row per image"
 
 
 def test_a_header_alone(table, tmp_path):

@@ -155,8 +155,8 @@ def test_a_line_that_cannot_be_read(coco8, write, line):
 def test_a_folder_of_images_that_is_not_there(coco8, write):
     path = write(coco8 / "data.yaml", "train: images/train\nval: images/none\nnames: [a, b, c]\n")
     assert message(coco8) == (
-        f"the images of split 'val' are not there\n  where: {path}\n  got: 'images/none'\n"
-        f"  expected: a folder or a list, relative to {coco8}\n  next: mend 'val' or 'path' in data.yaml"
+        f"the images of split 'val' do not exist\n  where: {path}\n  got: 'images/none'\n"
+        f"  expected: a folder or a list, relative to {coco8}\n  next: correct 'val' or 'path' in data.yaml"
     )
 
 
@@ -203,7 +203,7 @@ def test_no_label_file_at_all(coco8):
         path.unlink()
     assert message(coco8) == (
         f"no YOLO label file was found\n  where: {coco8}\n  got: 4 images, none with labels\n"
-        "  expected: labels/NAME.txt for images/NAME.jpg, or NAME.txt beside NAME.jpg"
+        "  expected: labels/NAME.txt for images/NAME.jpg, or NAME.txt next to NAME.jpg"
     )
 
 
@@ -224,7 +224,7 @@ def test_no_names_anywhere(tmp_path):
 
 def test_an_empty_names_file(tmp_path, write):
     path = write(tmp_path / "obj.names", "\n")
-    assert message(tmp_path) == f"no YOLO class names\n  where: {path}\n  got: an empty file\n  expected: a class name a line"
+    assert message(tmp_path) == f"no YOLO class names\n  where: {path}\n  got: an empty file\n  expected: one class name per line"
 
 
 def test_a_yaml_without_images(tmp_path, write):

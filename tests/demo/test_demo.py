@@ -7,11 +7,12 @@ from typer.testing import CliRunner
 
 from polytag.cli.main import app
 from polytag.data.load import load_dataset
+from polytag.demo.recipe import DEMO
 from polytag.demo.scenes import CLASSES, write_scenes
 from polytag.inference.predictor import score_dataset
 from polytag.models.backbone import build_model, linear_head
 from polytag.models.device import Arithmetic
-from polytag.runs.recipe import DEMO, RECIPES
+from polytag.runs.recipe import RECIPES
 from polytag.training.learner import make_optimizer
 from polytag.training.loop import has_head_start
 from polytag.training.preprocessing import preprocessing_of
@@ -19,7 +20,7 @@ from polytag.training.preprocessing import preprocessing_of
 
 def test_the_verb_says_what_it_does():
     output = " ".join(CliRunner().invoke(app, ["demo", "--help"]).stdout.split())
-    assert "Compose handwriting scenes, train a small network from random weights, judge it, and write the report." in output
+    assert "Generate scenes of handwriting, train a small network from random weights, judge it, and write the report." in output
     assert "--output" in output
 
 

@@ -104,8 +104,8 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path: Path):
     with pytest.raises(RunError) as error:
         write_scenes(tmp_path / "scenes", num_train=1, num_val=1)
     assert str(error.value) == (
-        f"the folder for the scenes is there already\n  where: {tmp_path / 'scenes'}\n"
-        "  expected: a new folder: nothing is ever overwritten\n"
+        f"the folder for the scenes exists already\n  where: {tmp_path / 'scenes'}\n"
+        "  expected: a new folder, because nothing is overwritten\n"
         "  next: use the scenes in it, name another folder, or remove this one"
     )
     assert contents(tmp_path) == {"scenes/mine": b"precious"}

@@ -1,4 +1,4 @@
-"""Kept features: the same bits, nobody else's, checked, bounded, and never in the way."""
+"""The feature cache: the same bits, stale files missed, checked, bounded, and never an error."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _keep_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_cache, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(feature_cache, "_MIN_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -102,6 +102,7 @@ def test_the_classifier_is_no_part_of_it(model: nn.Module, paths: list[Path], tm
         {"preprocessing": Preprocessing(image_size_px=32, fit="crop")},
         {"preprocessing": Preprocessing(image_size_px=32, std=(0.2, 0.2, 0.2))},
         {"arithmetic": Arithmetic(device="cpu", precision="bf16")},
+        {"batch_size": 8},
     ],
     ids=str,
 )
@@ -132,7 +133,7 @@ def test_another_network_and_other_images_have_other_features(
     assert not cached(model, paths, tmp_path / "c").is_cached
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "header", "empty", "foreign", "renamed"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "header", "empty", "foreign", "renamed", "rows outside", "float16", "vector"])
 def test_a_damaged_file_is_no_file_and_is_replaced(model: nn.Module, paths: list[Path], tmp_path: Path, damage: str):
     feature_ND, *_ = cached(model, paths, tmp_path / "c").get(calculating(model, paths))
     (file,) = (each.path for each in cache_files(tmp_path / "c"))
@@ -151,6 +152,16 @@ def test_a_damaged_file_is_no_file_and_is_replaced(model: nn.Module, paths: list
             file.write_bytes(b"")
         case "foreign":
             file.write_bytes(b"not an archive at all")
+        case "rows outside" | "float16" | "vector":
+            with np.load(file) as arrays:
+                values = dict(arrays)
+            if damage == "rows outside":
+                values["row_N"] = values["row_N"] + 10
+            else:
+                features = values["feature_ND"]
+                values["feature_ND"] = features.astype(np.float16) if damage == "float16" else features[:, 0]
+            with open(file, "wb") as target:
+                np.savez(target, **values)
         case _:
             other = [paths[1], paths[0]]
             cached(model, other, tmp_path / "d").get(calculating(model, other))
@@ -173,7 +184,7 @@ def test_an_image_that_can_be_read_after_all_makes_it_stale(
 def test_what_is_calculated_in_a_moment_is_not_kept(
     model: nn.Module, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(feature_cache, "_LEAST_SECONDS", 1000.0)
+    monkeypatch.setattr(feature_cache, "_MIN_SECONDS", 1000.0)
     cached(model, paths, tmp_path / "c").get(calculating(model, paths))
     assert not (tmp_path / "c").exists()
 

@@ -53,7 +53,7 @@ def test_of_a_run(run: Path, colours: Path):
 def test_a_fine_tuned_backbone_is_told(colours: Path, tmp_path: Path):
     tuned = replace(TINY, name="finetune", epochs=1, batch_size=8)
     _, note = out_of_fold_of_run(train(colours, recipe=tuned, output=tmp_path / "tuned").folder, device="cpu")
-    assert note.startswith("the backbone was fine-tuned on these very labels")
+    assert note.startswith("the backbone was fine-tuned on these labels")
 
 
 def test_too_few_images(run: Path, colours: Path):
@@ -61,7 +61,7 @@ def test_too_few_images(run: Path, colours: Path):
     one = load_dataset(colours).take([0])
     with pytest.raises(DataError) as caught:
         out_of_fold(predictor, one)
-    assert str(caught.value) == f"too few images to leave one out\n  where: {one.source}\n  got: 1\n  expected: 2 or more"
+    assert str(caught.value) == f"too few images for out-of-fold scores\n  where: {one.source}\n  got: 1\n  expected: 2 or more"
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path):

@@ -90,7 +90,7 @@ def test_broken_images_give_results_with_an_error_and_the_others_are_untouched(c
     results = list(predict(checkpoint, given, **FLOAT))
     assert [result.path for result in results] == given
     assert [result.error for result in results] == [
-        "the image is empty", "", "not an image in a format that is read", "the image is missing", "",
+        "the image is empty", "", "not an image in a known format", "the image is missing", "",
     ]  # fmt: skip
     broken = results[0]
     assert (broken.logit_C.shape, broken.probabilities, broken.labels) == ((0,), {}, ())

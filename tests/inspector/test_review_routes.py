@@ -172,7 +172,7 @@ def test_the_first_question_does_not_wait(store: ReviewStore, tmp_path: Path):
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ({"scale": "rank"}, "these scores are ranks: they cannot be calibrated"),
+        ({"scale": "rank"}, "ranks cannot be calibrated"),
         ({"num_images": 3}, "too few images to calibrate on"),
     ],
 )

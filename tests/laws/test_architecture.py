@@ -9,7 +9,7 @@ import pytest
 
 SRC = Path(__file__).resolve().parents[2] / "src" / "polytag"
 LAYERS = (
-    {"calibration", "contracts", "errors", "extras", "files", "logits", "machine", "text"},
+    {"allocator", "calibration", "contracts", "errors", "extras", "files", "logits", "machine", "text"},
     {"data", "metrics", "models"},
     {"predictions", "report", "runs"},
     {"inference"},

@@ -185,7 +185,8 @@ def test_the_fields_of_a_recipe_are_all_listed():
 
 def test_the_values_of_the_recipes_are_those_listed():
     """A recipe that is changed changes its row here: the message is the row to write."""
-    from polytag.runs.recipe import BASELINE, DEMO, FINETUNE, PROBE
+    from polytag.demo.recipe import DEMO
+    from polytag.runs.recipe import BASELINE, FINETUNE, PROBE
 
     page = REFERENCE / "recipes.md"
     lines = section_of(page, "Values").splitlines()
@@ -315,13 +316,13 @@ def test_the_keys_of_a_data_check_are_all_listed(at_hand: Path):
 
 
 def test_the_limits_of_near_duplicates_are_those_told():
-    from polytag.data.duplicates.near_duplicates import LEAST_DETAIL, PART_RADIUS, RADIUS, SAME_DETAIL
+    from polytag.data.duplicates.near_duplicates import MIN_DETAIL, PART_RADIUS, RADIUS, SAME_DETAIL
 
     text = " ".join(section_of(REFERENCE / "data-check.md", "Near duplicates").split())
     assert f"differ in {RADIUS} bits at most" in text
     assert f"of the whole other in {PART_RADIUS}, and" in text
     assert f"at least {SAME_DETAIL} of their detail" in text
-    assert f"standard deviation under {LEAST_DETAIL:g} of 255" in text
+    assert f"standard deviation under {MIN_DETAIL:g} of 255" in text
 
 
 def test_the_keys_of_label_issues_and_leaks_are_all_listed(at_hand: Path):

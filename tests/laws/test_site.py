@@ -145,7 +145,7 @@ def test_a_page_is_summed_up_by_its_first_sentence():
 def test_pages_come_in_the_order_of_the_readme_and_new_ones_behind_them():
     names = [name for name in PAGES.values() if name.startswith("howto/")]
     readme = (ROOT / "README.md").read_text()
-    named = [name for name in re.findall(r"\]\(docs/(howto/[\w-]+\.md)\)", readme) if name in names]
+    named = [name for name in dict.fromkeys(re.findall(r"\]\(docs/(howto/[\w-]+\.md)\)", readme)) if name in names]
     assert named == names[: len(named)]
     assert set(names) == {f"howto/{path.name}" for path in (ROOT / "docs" / "howto").glob("*.md")}
 

@@ -224,7 +224,7 @@ def test_without_any_image_there_is_no_value():
 
 
 @given(st.data())
-def test_each_class_stands_alone_and_the_mean_is_the_mean_of_the_classes(data: st.DataObject):
+def test_each_class_is_independent_and_the_mean_is_the_mean_of_the_classes(data: st.DataObject):
     count, num_classes = data.draw(st.integers(1, 15)), data.draw(st.integers(1, 5))
     target_NC = data.draw(hnp.arrays(np.int8, (count, num_classes), elements=st.sampled_from([1, 0, -1])))
     score_NC = data.draw(hnp.arrays(np.float32, (count, num_classes), elements=st.sampled_from([-1.0, 0.0, 0.5, 2.0])))

@@ -1,4 +1,4 @@
-"""Arrays in, everything out: any container gives the same numbers, probabilities are exact, every mistake is told where it is."""
+"""Metrics of arrays: any container gives the same numbers, probabilities are exact, every error has its position."""
 
 import sys
 from collections.abc import Callable
@@ -156,7 +156,7 @@ def test_names_of_pandas_columns():
     with pytest.raises(UsageError) as caught:
         polytag.evaluate(truth[["dog", "cat", "owl"]], score, scores="logit")
     assert str(caught.value) == (
-        "the columns of the two tables are not the same classes\n"
+        "the columns of the two tables are different classes\n"
         "  where: y_true and y_score\n"
         "  got: at 0: 'dog' and 'cat'\n"
         "  expected: the same names in the same order\n"
@@ -201,7 +201,7 @@ def test_ap_of_probabilities_is_that_of_the_numbers_given(target_NC: np.ndarray,
 # ---- mistakes
 
 
-def told(kind: type[PolytagError], *arguments: Any, **options: Any) -> str:
+def message_of(kind: type[PolytagError], *arguments: Any, **options: Any) -> str:
     with pytest.raises(kind) as caught:
         polytag.evaluate(*arguments, **{"scores": "logit", **options})
     assert type(caught.value) is kind
@@ -211,88 +211,92 @@ def told(kind: type[PolytagError], *arguments: Any, **options: Any) -> str:
 def test_what_the_scores_are_is_never_guessed():
     with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'scores'"):
         polytag.evaluate(TRUE, LOGIT)
-    assert told(UsageError, TRUE, LOGIT, scores="percent") == (
+    assert message_of(UsageError, TRUE, LOGIT, scores="percent") == (
         "unknown scale of scores\n  where: scores\n  got: 'percent'\n  expected: one of logit, probability, rank"
     )
 
 
 def test_shapes_that_disagree():
-    assert told(UsageError, TRUE, LOGIT[:3]) == (
-        "truth and scores of different shapes\n"
+    assert message_of(UsageError, TRUE, LOGIT[:3]) == (
+        "labels and scores have different shapes\n"
         "  where: y_true and y_score\n"
         "  got: (4, 3) and (3, 3)\n"
         "  expected: the same (images, classes)\n"
         "  next: rows are images, columns are classes, in both"
     )
-    assert told(UsageError, [0, 2, 1, 1], LOGIT).endswith(
-        "next: a multi-label truth has a column a class; sklearn.preprocessing.MultiLabelBinarizer makes one of lists of names"
+    assert message_of(UsageError, [0, 2, 1, 1], LOGIT).endswith(
+        "next: multi-label targets have one column per class; sklearn.preprocessing.MultiLabelBinarizer makes them of lists"
     )
-    assert told(UsageError, TRUE.T, LOGIT).endswith("next: rows are images: transpose one of them")
-    assert told(UsageError, TRUE, LOGIT[None]) == (
+    assert message_of(UsageError, TRUE.T, LOGIT).endswith("next: rows are images: transpose one of them")
+    assert message_of(UsageError, TRUE, LOGIT[None]) == (
         "not a table of images by classes\n"
         "  where: y_score\n"
         "  got: shape (1, 4, 3)\n"
         "  expected: two axes (images, classes), or one for a single class"
     )
-    assert told(PredictionsError, np.zeros((0, 2)), np.zeros((0, 2))) == (
-        "no image to judge\n  where: y_score\n  got: shape (0, 2)\n  expected: a row an image"
+    assert message_of(PredictionsError, np.zeros((0, 2)), np.zeros((0, 2))) == (
+        "no image to evaluate\n  where: y_score\n  got: shape (0, 2)\n  expected: one row per image"
     )
 
 
-def test_what_is_no_table_of_numbers():
-    assert told(UsageError, [["cat", "dog"], ["cat", "owl"]], LOGIT) == (
+def test_input_that_is_not_a_table_of_numbers():
+    assert message_of(UsageError, [["cat", "dog"], ["cat", "owl"]], LOGIT) == (
         "not a table of numbers\n"
         "  where: y_true\n"
         "  got: <U3 (np.str_('cat'), ...)\n"
-        "  expected: numbers or booleans, a row an image and a column a class, all rows of the same length\n"
-        "  next: sklearn.preprocessing.MultiLabelBinarizer makes such a table of lists of names"
+        "  expected: numbers or booleans, one row per image and one column per class, all rows of the same length\n"
+        "  next: sklearn.preprocessing.MultiLabelBinarizer makes such a table from lists of names"
     )
-    assert "got: setting an array element with a sequence" in told(UsageError, [["cat"], ["cat", "owl"]], LOGIT)
-    assert "got: {'cat': 1}" in told(UsageError, {"cat": 1}, LOGIT)
-    assert "where: y_score\n  got: 'high'" in told(UsageError, TRUE, np.array([[1.0, "high"]], object))
-    assert "got: complex128" in told(UsageError, TRUE, LOGIT + 0j)
+    assert "got: setting an array element with a sequence" in message_of(UsageError, [["cat"], ["cat", "owl"]], LOGIT)
+    assert "got: {'cat': 1}" in message_of(UsageError, {"cat": 1}, LOGIT)
+    assert "where: y_score\n  got: 'high'" in message_of(UsageError, TRUE, np.array([[1.0, "high"]], object))
+    assert "got: complex128" in message_of(UsageError, TRUE, LOGIT + 0j)
 
 
-def test_labels_and_scores_that_cannot_be():
-    assert told(PredictionsError, LOGIT, TRUE) == (
+def test_invalid_labels_and_scores():
+    assert message_of(PredictionsError, LOGIT, TRUE) == (
         "a label outside 1, 0, -1\n"
         "  where: y_true[0, 0]\n"
         "  got: 2.5, and 9 more\n"
         "  expected: 1 or True (present), 0 or False (absent), -1 or NaN (unknown)\n"
-        "  next: the truth comes first, the scores second: are they exchanged?"
+        "  next: the labels are the first argument and the scores the second: are they swapped?"
     )
     bad = LOGIT.copy()
     bad[2, 1] = np.nan
-    assert told(PredictionsError, TRUE, bad) == (
+    assert message_of(PredictionsError, TRUE, bad) == (
         "a score is not a finite number\n"
         "  where: y_score[2, 1]\n"
         "  got: nan\n"
         "  expected: a finite number for every image and class\n"
-        "  next: an image that was not scored is left out, in both; a model that gives NaN has diverged"
+        "  next: leave an image without scores out of both tables; a model that outputs NaN has diverged"
     )
-    assert "where: y_score[3, 0]\n  got: inf" in told(PredictionsError, TRUE, [*LOGIT[:3], [np.inf, 0, 0]])
-    assert told(PredictionsError, TRUE, LOGIT, scores="probability") == (
+    assert "where: y_score[3, 0]\n  got: inf" in message_of(PredictionsError, TRUE, [*LOGIT[:3], [np.inf, 0, 0]])
+    assert message_of(PredictionsError, TRUE, LOGIT, scores="probability") == (
         "a probability outside 0 to 1\n"
         "  where: y_score[0, 0]\n"
         "  got: 2.5, and 7 more\n"
         "  expected: numbers from 0 to 1\n"
-        '  next: if these are scores before the sigmoid, say scores="logit"'
+        '  next: if these are scores before the sigmoid, pass scores="logit"'
     )
-    assert "got: 255" in told(PredictionsError, np.array([[255]], np.uint8), [[1.0]])
+    assert "got: 255" in message_of(PredictionsError, np.array([[255]], np.uint8), [[1.0]])
 
 
-def test_names_that_do_not_fit():
-    assert told(UsageError, TRUE, LOGIT, class_names=["cat", "dog"]) == (
-        "not a name for each class\n  where: class_names\n  got: 2 names\n  expected: 3, one a column of y_score"
+def test_names_that_do_not_match():
+    assert message_of(UsageError, TRUE, LOGIT, class_names=["cat", "dog"]) == (
+        "the number of class names is not the number of classes\n  where: class_names\n  got: 2 names\n"
+        "  expected: 3, one per column of y_score"
     )
-    assert told(UsageError, TRUE, LOGIT, class_names=["cat", "dog", "cat"]) == (
+    assert message_of(UsageError, TRUE, LOGIT, class_names=["cat", "dog", "cat"]) == (
         "a class name is given twice\n  where: class_names\n  got: 'cat'\n  expected: every class once"
     )
-    assert told(UsageError, TRUE, LOGIT, class_names="owl") == (
-        "class names are a list\n  where: class_names\n  got: 'owl'\n  expected: a name for each class\n  next: [name]"
+    assert message_of(UsageError, TRUE, LOGIT, class_names="owl") == (
+        "class_names is a text and not a list\n"
+        "  where: class_names\n  got: 'owl'\n  expected: a name for each class\n  next: [name]"
     )
     with pytest.raises(UsageError) as caught:
         predictions_from_arrays(TRUE, LOGIT, scores="logit", ids=["a"])
-    assert str(caught.value) == "not a name for each image\n  where: ids\n  got: 1 ids\n  expected: 4, one a row"
+    assert str(caught.value) == (
+        "the number of ids is not the number of images\n  where: ids\n  got: 1 ids\n  expected: 4, one per row"
+    )
     with pytest.raises(PredictionsError, match="an image id is scored twice"):
         predictions_from_arrays(TRUE, LOGIT, scores="logit", ids=["a", "b", "c", "a"])

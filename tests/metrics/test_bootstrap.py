@@ -77,10 +77,10 @@ def test_the_largest_weight_there_can_be_is_added_up_exactly():
 
 def test_a_weight_of_zero_equals_a_removed_image():
     target_NC, score_NC = table(50)
-    kept = np.arange(50) % 3 > 0
+    remaining = np.arange(50) % 3 > 0
     np.testing.assert_allclose(
-        replicate_ap(target_NC, kept.astype(np.uint8)[:, None], score_NC=score_NC)[0],
-        average_precision(target_NC[kept], score_NC[kept]),
+        replicate_ap(target_NC, remaining.astype(np.uint8)[:, None], score_NC=score_NC)[0],
+        average_precision(target_NC[remaining], score_NC[remaining]),
         atol=1e-12,
         rtol=0,
     )

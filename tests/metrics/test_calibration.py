@@ -158,7 +158,7 @@ def test_unknown_labels_change_nothing(method: str):
 
 
 def test_cross_fitted_numbers_are_of_images_a_map_has_not_seen():
-    """An honest model cannot be mended: on the images it was fitted on an isotonic map gains, and loses on others."""
+    """A calibrated model cannot be improved: on the images it was fitted on an isotonic map gains, and loses on others."""
     predictions = distorted(slope=1, bias=0, num_images=200, num_classes=8)
     fit = fit_calibration(predictions, method="isotonic")
     itself = quality(predictions.target_NC, fit.calibration.apply(predictions.logit_NC))
@@ -235,7 +235,7 @@ def test_decisions_survive_the_rounding_of_float32():
     assert keep_decisions(before, after, thresholds=(0.0,), moved=(0.0,)) == (0.0,)
 
 
-def test_what_cannot_be_calibrated():
+def test_invalid_arguments():
     good = distorted(slope=1, bias=0, num_images=20)
     with pytest.raises(UsageError) as error:
         fit_calibration(good, method="magic")
@@ -245,9 +245,7 @@ def test_what_cannot_be_calibrated():
     assert str(error.value) == "too few folds\n  got: 1\n  expected: 2 or more"
     with pytest.raises(PredictionsError) as error:
         fit_calibration(good.take([0, 1, 2]))
-    assert str(error.value) == ("too few images to calibrate on\n  got: 3\n  expected: at least 5, one a fold")
+    assert str(error.value) == ("too few images to calibrate on\n  got: 3\n  expected: at least 5, one per fold")
     with pytest.raises(PredictionsError) as error:
         fit_calibration(table(np.zeros((9, 1)), np.zeros((9, 1), int), scale="rank", source="r.csv"))
-    assert str(error.value) == (
-        "these scores are ranks: they cannot be calibrated\n  where: r.csv\n  expected: logits or probabilities"
-    )
+    assert str(error.value) == ("ranks cannot be calibrated\n  where: r.csv\n  expected: logits or probabilities")

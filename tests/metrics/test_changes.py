@@ -1,4 +1,4 @@
-"""Which images changed sides: by hand, with unknown targets and thresholds of each run, and McNemar's test against SciPy's."""
+"""Changed images: by hand, with unknown targets and thresholds of each run, and McNemar's test against SciPy's."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Runs compared on the same images: differences, intervals, laws, what is undefined, and how it is told."""
+"""Runs compared on the same images: differences, intervals, laws, undefined values, and the text."""
 
 import json
 import math
@@ -208,7 +208,7 @@ def test_the_table():
         "Left out: 1 image and 0 classes of base; 1 image and 0 classes of a very long name of a run.",
         "▲ ▼: the 95% interval of the difference excludes 0 (paired bootstrap, 60 replicates).",
         "p: two-sided paired permutation test, 99 permutations; Holm’s correction is for 3 classes; p of mAP has none.",
-        "gained, lost: images that are right only in the later run, only in base, at a probability of 0.5.",
+        "gained, lost: images that are right only in the later run, or only in base, at a probability of 0.5.",
     ]
     assert {len(line) for line in lines[:2]} == {len(lines[0])}
 
@@ -226,9 +226,9 @@ def test_the_table_of_several_runs_and_what_it_says_of_them():
         f"Left out: {known} labels on which the runs disagree.",
         "▲ ▼: the 95% interval of the difference excludes 0 (paired bootstrap, 60 replicates).",
         "p: two-sided paired permutation test, 19 permutations; Holm’s correction is for 3 classes, and for 3 pairs; "
-        "p of mAP beside classes has none.",
-        "No p of a class can fall below 0.15 after 19 permutations: ask for more.",
-        "gained, lost: images that are right only in the later run, only in x, at a probability of 0.5.",
+        "p of mAP in the tables of classes has none.",
+        "No p of a class can fall below 0.15 with 19 permutations: use more.",
+        "gained, lost: images that are right only in the later run, or only in x, at a probability of 0.5.",
     ]
 
 
@@ -238,7 +238,7 @@ def test_ranks_are_compared_without_sides():
     assert comparison.differences[0].changes == ()
     lines = str(comparison).splitlines()
     assert lines[0].split()[-2:] == ["p", "(Holm)"]
-    assert lines[-1] == "Which images changed sides is not known: a run has ranks in place of probabilities."
+    assert lines[-1] == "The changed images are not known: a run has ranks instead of probabilities."
     assert "changed" not in comparison.to_json()["differences"][0]["per_class"]["cat"]
 
 
@@ -269,15 +269,15 @@ def test_thresholds_by_class_name_of_each_run():
     [
         (
             {"names": ("a",)},
-            "names of runs that do not fit\n  got: 'a'\n  expected: 2 distinct names",
+            "the names do not match the runs\n  got: 'a'\n  expected: 2 distinct names",
         ),
         (
             {"names": ("a", "a")},
-            "names of runs that do not fit\n  got: 'a', 'a'\n  expected: 2 distinct names",
+            "the names do not match the runs\n  got: 'a', 'a'\n  expected: 2 distinct names",
         ),
         (
             {"thresholds": ({},)},
-            "thresholds that do not fit\n  got: those of 1 runs\n  expected: those of 2 runs, or none",
+            "the thresholds do not match the runs\n  got: those of 1 runs\n  expected: those of 2 runs, or none",
         ),
         (
             {"thresholds": ({"cat": 0.5}, {"dog": 1.5})},
@@ -295,7 +295,7 @@ def test_one_run_alone_and_other_images():
     one, two = tables()
     with pytest.raises(UsageError) as error:
         quick(one)
-    assert str(error.value) == "one run alone cannot be compared\n  got: 1 run\n  expected: two runs or more"
+    assert str(error.value) == "a single run cannot be compared\n  got: 1 run\n  expected: two runs or more"
     with pytest.raises(PredictionsError, match="the runs have different images"):
         quick(one, two.take(range(80)))
     with pytest.raises(FrozenInstanceError):

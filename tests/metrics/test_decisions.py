@@ -97,7 +97,7 @@ def test_the_averages_are_scikit_learns(table):
     assert (found["CP"], found["CR"]) == pytest.approx(macro, rel=1e-12)
 
 
-def test_undefined_ratios_are_scikit_learns_too_where_it_is_told_to_say_nan():
+def test_undefined_ratios_are_those_of_scikit_learn_with_zero_division_nan():
     target_NC = np.array([[1, 0, 0, 1], [1, 0, 0, 0], [0, 0, 0, 1]])
     predicted_NC = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]], bool)
     counts = count(target_NC, predicted_NC)
@@ -158,8 +158,8 @@ def test_removing_unknown_labels_changes_no_count(table):
     predicted_NC = decide(probability_NC, threshold_C=np.full(8, 0.5))
     counts = count(np.where(unknown, -1, target_NC), predicted_NC)
     for column in range(8):
-        kept = ~unknown[:, column]
-        alone = count(target_NC[kept][:, [column]], predicted_NC[kept][:, [column]])
+        remaining = ~unknown[:, column]
+        alone = count(target_NC[remaining][:, [column]], predicted_NC[remaining][:, [column]])
         for name in ("tp_C", "fp_C", "fn_C", "tn_C"):
             assert getattr(counts, name)[column] == getattr(alone, name)[0]
 

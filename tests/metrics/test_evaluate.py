@@ -100,8 +100,8 @@ def test_means_are_those_of_the_classes_with_a_positive(metrics: Metrics):
 
 def test_the_other_averages_are_scikit_learns_and_never_map():
     target_NC, logit_NC = generated(unknown=0.0)
-    kept = (target_NC == 1).any(axis=1)  # scikit-learn calls an image without a label 0, here it is not counted
-    target_NC, logit_NC = target_NC[kept, :4], logit_NC[kept, :4]
+    remaining = (target_NC == 1).any(axis=1)  # scikit-learn calls an image without a label 0, here it is not counted
+    target_NC, logit_NC = target_NC[remaining, :4], logit_NC[remaining, :4]
     means = evaluate_predictions(predictions(target_NC, logit_NC), num_replicates=0).means
     for name, average in (("mAP", "macro"), ("weighted_AP", "weighted"), ("micro_AP", "micro"), ("samples_AP", "samples")):
         assert means[name].value == pytest.approx(average_precision_score(target_NC, logit_NC, average=average), abs=1e-9)
@@ -129,12 +129,12 @@ def test_removing_an_unknown_image_of_a_class_changes_nothing_for_that_class():
     target_NC, logit_NC = generated()
     whole = evaluate_predictions(predictions(target_NC, logit_NC), num_replicates=0)
     for column in range(6):
-        kept = np.ones(len(target_NC), bool)
-        kept[np.flatnonzero(target_NC[:, column] < 0)[:1]] = False
-        less = evaluate_predictions(predictions(target_NC[kept], logit_NC[kept]), num_replicates=0)
+        remaining = np.ones(len(target_NC), bool)
+        remaining[np.flatnonzero(target_NC[:, column] < 0)[:1]] = False
+        less = evaluate_predictions(predictions(target_NC[remaining], logit_NC[remaining]), num_replicates=0)
         for name in set(PER_CLASS) - {"num_unknown_C"}:
             np.testing.assert_array_equal(getattr(whole, name)[column], getattr(less, name)[column])
-        assert whole.num_unknown_C[column] - less.num_unknown_C[column] == (~kept).sum()
+        assert whole.num_unknown_C[column] - less.num_unknown_C[column] == (~remaining).sum()
 
 
 def test_a_class_of_all_unknown_changes_no_average():

@@ -1,4 +1,4 @@
-"""LabelIssue labels: a joint counted by hand, planted errors found, laws of the ranking, and silence where little is known."""
+"""Label issues: a joint counted by hand, planted errors found, laws of the ranking, and silence where little is known."""
 
 import math
 from dataclasses import replace
@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polytag.contracts import LabelSet, Predictions
-from polytag.errors import MissingExtraError, PredictionsError, UsageError
+from polytag.contracts import UNKNOWN, LabelSet, Predictions
+from polytag.errors import PredictionsError, UsageError
+from polytag.logits import sigmoid
 from polytag.metrics.calibration import fit_calibration
 from polytag.metrics.label_issues import (
     FEWEST_CONFIRMED,
     FEWEST_POSITIVES,
-    cleanlab_label_issues,
     confident_joint,
     find_label_issues,
 )
@@ -109,7 +109,7 @@ def test_a_class_that_the_model_does_not_know_is_not_counted():
     assert backwards.reason == "the scores do not rank it"
     rng = np.random.default_rng(1)
     weak = find_label_issues(table(target_NC, 0.3 * target_NC + rng.normal(size=target_NC.shape) - 1, names=("cat",))).classes[0]
-    assert weak.reason == f"the model is sure of 0 of {FEWEST_CONFIRMED} positives needed"
+    assert weak.reason == f"the model confirms 0 of {FEWEST_CONFIRMED} positives needed"
     assert math.isnan(weak.wrong_absent)
 
 
@@ -178,7 +178,8 @@ def test_laws_of_the_list(seed: int, num_images: int, top: int):
             assert math.isnan(wrong) or 0 <= wrong <= number
     beliefs = [each.belief for each in found.issues]
     assert beliefs == sorted(beliefs)
-    assert find_label_issues(predictions, top=top) == found
+    # as texts: Python 3.13 compares the values one by one, and NaN is not NaN
+    assert repr(find_label_issues(predictions, top=top)) == repr(found)
 
 
 def test_permuting_classes_changes_nothing_but_their_order():
@@ -197,17 +198,39 @@ def test_json_is_plain_and_nan_is_null():
     assert {each["given"] for each in values["per_class"]["cat"]["issues"]} == {"present", "absent"}
 
 
-def test_what_cannot_be_asked():
+def test_invalid_arguments():
     predictions, _ = planted(num_images=100)
     with pytest.raises(UsageError) as caught:
         find_label_issues(predictions, top=0)
     assert str(caught.value) == "nothing to list\n  where: top\n  got: 0\n  expected: 1 or more"
     with pytest.raises(UsageError, match="unknown class name"):
         find_label_issues(predictions, classes=("cow",))
-    with pytest.raises(PredictionsError, match="these scores are ranks"):
+    with pytest.raises(PredictionsError, match="ranks cannot be calibrated"):
         find_label_issues(replace(predictions, scale="rank"))
     with pytest.raises(PredictionsError, match="too few images"):
         find_label_issues(predictions.take([0, 1, 2]))
+
+
+def cleanlab_label_issues(predictions: Predictions) -> dict[str, np.ndarray]:
+    """cleanlab's `find_label_issues` (confident_learning) on the same calibrated probabilities: by class, rows of N.
+
+    It has no floor of 1/2 and no fewest number of positives. Unknown labels are left out.
+    """
+    from cleanlab.filter import find_label_issues as find_with_cleanlab
+
+    fit = fit_calibration(predictions, method="platt")
+    found: dict[str, np.ndarray] = {}
+    for column, name in enumerate(predictions.label_set):
+        rows = np.flatnonzero(predictions.target_NC[:, column] != UNKNOWN)
+        target_n = predictions.target_NC[rows, column].astype(np.int64)
+        probability_n = sigmoid(fit.cross_fitted_logit_NC[rows, column])
+        if len(np.unique(target_n)) < 2:
+            found[name] = np.zeros(0, np.int64)
+            continue
+        table_n2 = np.stack([1 - probability_n, probability_n], axis=1)
+        issue_n = find_with_cleanlab(target_n, table_n2, filter_by="confident_learning", n_jobs=1)
+        found[name] = rows[np.asarray(issue_n, bool)]
+    return found
 
 
 def test_cleanlab_agrees_where_there_is_an_estimate():
@@ -217,12 +240,3 @@ def test_cleanlab_agrees_where_there_is_an_estimate():
     for part in find_label_issues(predictions, top=10_000).classes[:2]:
         ours = {each.row for each in part.issues if each.is_counted}
         assert len(ours & set(theirs[part.name].tolist())) >= 0.9 * max(len(ours), len(theirs[part.name]))
-
-
-def test_without_cleanlab_the_command_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(__import__("sys").modules, "cleanlab.filter", None)
-    monkeypatch.setitem(__import__("sys").modules, "cleanlab", None)
-    with pytest.raises(MissingExtraError) as caught:
-        cleanlab_label_issues(planted(num_images=100)[0])
-    assert caught.value.what == "the cross-check needs cleanlab, which is not installed"
-    assert caught.value.next_step == "pip install cleanlab"

@@ -1,4 +1,4 @@
-"""Leaving images out: a difference by hand, none where nothing changes, and an interval that knows the pairs."""
+"""Evaluation without leakage: a difference by hand, none where nothing changes, and an interval that knows the pairs."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError
 from polytag.metrics.evaluate import evaluate_predictions
-from polytag.metrics.leakage import leave_out
+from polytag.metrics.leakage import evaluate_without_leakage
 
 
 def table(target_NC, logit_NC) -> Predictions:
@@ -28,8 +28,7 @@ def random_table(seed: int = 0, num_images: int = 300) -> Predictions:
 
 def test_by_hand():
     """Scores 4 3 2 1, truth 1 0 1 0: AP = (1 + 2/3) / 2. Without the first: 0 1 0, AP = 1/2."""
-    found = leave_out(table([[1], [0], [1], [0]], [[4], [3], [2], [1]]), np.array([True, False, False, False]))
-    assert found.num_left_out == 1
+    found = evaluate_without_leakage(table([[1], [0], [1], [0]], [[4], [3], [2], [1]]), np.array([True, False, False, False]))
     assert found.metrics.mean_ap.value == pytest.approx(1 / 2)
     assert found.difference.value == pytest.approx(5 / 6 - 1 / 2)
     assert (found.difference.count, found.metrics.num_images) == (1, 3)
@@ -38,38 +37,39 @@ def test_by_hand():
 def test_it_is_the_difference_of_the_two_evaluations():
     predictions = random_table()
     left_out = np.arange(300) % 7 == 0
-    found = leave_out(predictions, left_out)
+    found = evaluate_without_leakage(predictions, left_out)
     both = evaluate_predictions(predictions).mean_ap.value, evaluate_predictions(predictions.take(~left_out)).mean_ap.value
     assert found.metrics.mean_ap.value == both[1]
     assert found.difference.value == pytest.approx(both[0] - both[1], abs=1e-9)
     assert found.difference.low < found.difference.value < found.difference.high
 
 
-def test_leaving_nothing_out_differs_by_nothing_at_all():
-    difference = leave_out(random_table(), np.zeros(300, bool), num_replicates=50).difference
+def test_without_leakage_the_difference_is_zero():
+    difference = evaluate_without_leakage(random_table(), np.zeros(300, bool), num_replicates=50).difference
     assert (difference.value, difference.low, difference.high) == (0, 0, 0)
 
 
-def test_perfect_leaks_are_told_from_chance():
+def test_perfect_leakage_is_distinguished_from_chance():
     predictions = random_table(1)
     logit_NC = predictions.logit_NC.copy()
     leaked = np.arange(300) < 60
     logit_NC[leaked] = np.where(predictions.target_NC[leaked] == 1, 5, -5)
-    difference = leave_out(table(predictions.target_NC, logit_NC), leaked).difference
+    difference = evaluate_without_leakage(table(predictions.target_NC, logit_NC), leaked).difference
     assert 0 < difference.low < difference.value < difference.high
 
 
 def test_a_class_whose_positives_all_go_is_in_neither_mean():
-    found = leave_out(
+    found = evaluate_without_leakage(
         table([[1, 1], [0, 0], [1, 0], [0, 0]], [[4, 1], [3, 2], [2, 3], [1, 4]]), np.array([True, False, False, False])
     )
     assert found.difference.count == 1
     assert found.difference.value == pytest.approx(5 / 6 - 1 / 2)
 
 
-def test_all_left_out():
+def test_every_image_leaked():
     with pytest.raises(PredictionsError) as caught:
-        leave_out(random_table(), np.ones(300, bool))
+        evaluate_without_leakage(random_table(), np.ones(300, bool))
     assert str(caught.value) == (
-        "without these images none is left\n  where: a table\n  got: all 300 left out\n  expected: at least one image that stays"
+        "every scored image leaked: none remains to evaluate\n  where: a table\n  got: 300 leaked images\n"
+        "  expected: at least one scored image that is not in the training data"
     )

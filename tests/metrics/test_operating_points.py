@@ -76,7 +76,7 @@ def test_a_plain_goal_that_no_threshold_reaches():
     assert np.isnan(point.precision)
     assert point.recall == 0
     few = only(HAND, "top=0.1")
-    assert (few.threshold, few.reason) == (NEVER, "6 images; at least 10 have one at the top")
+    assert (few.threshold, few.reason) == (NEVER, "6 images; at least 10 are needed")
     tied = only(column([0.9, 0.9, 0.1], [1, 0, 0]), "top=0.4")
     assert (tied.threshold, tied.reason) == (NEVER, "more images than that are tied at the top")
 
@@ -238,9 +238,9 @@ def test_a_guaranteed_choice_depends_on_the_ranking_alone(pairs, slope: float, b
     """So a calibration, even one fitted on the same images, leaves the proof alone."""
     pairs = pairs * 12
     predictions = column([value / 13 for value, _ in pairs], [target for _, target in pairs])
-    mended = 1 / (1 + np.exp(-(slope * predictions.logit_NC + bias)))
+    calibrated = 1 / (1 + np.exp(-(slope * predictions.logit_NC + bias)))
     for goal in ("precision=0.6", "recall=0.6", "top=0.3"):
-        one, two = (only(each, goal, confidence=0.9) for each in (predictions, table(mended, predictions.target_NC)))
+        one, two = (only(each, goal, confidence=0.9) for each in (predictions, table(calibrated, predictions.target_NC)))
         assert (one.num_predicted, one.num_right, one.attainable) == (two.num_predicted, two.num_right, two.attainable)
 
 
@@ -364,7 +364,7 @@ def test_what_cannot_be_guaranteed():
         choose_thresholds(HAND, goal=F1, confidence=0.95)
     assert str(error.value) == (
         "there is no guarantee for this goal\n  got: f1 with a confidence\n  expected: precision=P, recall=R or top=SHARE\n"
-        "  next: leave the confidence away: the threshold of the best F1 promises nothing"
+        "  next: leave the confidence out: the threshold of the best F1 guarantees nothing"
     )
     with pytest.raises(UsageError) as error:
         choose_thresholds(HAND, goal=Goal.parse("top=0.1"), confidence=95)
@@ -385,6 +385,4 @@ def test_ranks_have_no_threshold():
     )
     with pytest.raises(PredictionsError) as error:
         choose_thresholds(ranks, goal=F1)
-    assert str(error.value) == (
-        "these scores are ranks: no threshold means anything\n  where: r.csv\n  expected: logits or probabilities"
-    )
+    assert str(error.value) == ("ranks have no thresholds\n  where: r.csv\n  expected: logits or probabilities")

@@ -11,7 +11,7 @@ from polytag.metrics.pairing import pair
 
 
 def table(ids: str, classes: tuple[str, ...] = ("cat", "dog"), *, target_NC: list[list[int]] | None = None) -> Predictions:
-    """Logits that tell which image and class they are of: a letter's number, and a tenth for a dog."""
+    """Logits that identify their image and class: a letter's number, and a tenth for a dog."""
     columns = {"cat": 0.0, "dog": 0.1, "elk": 0.2, "fox": 0.3, "gnu": 0.4, "hen": 0.5}
     return Predictions(
         ids=tuple(ids),
@@ -51,14 +51,14 @@ def test_other_images_are_refused_with_examples():
         "  where: one and two\n"
         "  got: 5 only in one: a, b, c, ...; 2 only in two: h, i\n"
         "  expected: the same images, in any order\n"
-        "  next: give --intersect to compare on the 2 images that all have"
+        "  next: give --intersect to compare on the 2 images that all runs have"
     )
     assert message(table("abc"), table("cba"), table("ab"), names=("one", "two", "three")) == (
         "the runs have different images\n"
         "  where: one and three\n"
         "  got: 1 only in one: c\n"
         "  expected: the same images, in any order\n"
-        "  next: give --intersect to compare on the 2 images that all have"
+        "  next: give --intersect to compare on the 2 images that all runs have"
     )
 
 
@@ -68,7 +68,7 @@ def test_other_classes_are_refused_with_examples():
         "  where: one and two\n"
         "  got: 1 only in one: cat; 4 only in two: elk, fox, gnu, ...\n"
         "  expected: the same classes, in any order\n"
-        "  next: give --intersect to compare on the 1 class that all have"
+        "  next: give --intersect to compare on the 1 class that all runs have"
     )
 
 
@@ -78,8 +78,8 @@ def test_other_labels_are_refused_with_examples():
         "the runs disagree on 2 labels of 2 images\n"
         "  where: one and two\n"
         "  got: 'b', class 'dog': present in one, absent in two; 'c', class 'cat': unknown in one, absent in two\n"
-        "  expected: one truth for all runs\n"
-        "  next: give --truth DATA to judge all runs by the labels of one data set, or --intersect to leave those labels out"
+        "  expected: the same labels for all runs\n"
+        "  next: give --truth DATA to evaluate all runs on the labels of one data set, or --intersect to leave those labels out"
     )
     three = table("abc", target_NC=[[0, 1], [1, 0], [-1, 1]])
     assert message(one, one, three, names=("one", "two", "three")).splitlines()[:3] == [
@@ -108,7 +108,7 @@ def test_intersecting_keeps_what_all_have_and_counts_the_rest():
 
 
 @pytest.mark.parametrize("intersect", [False, True])
-def test_nothing_in_common_is_told(intersect: bool):
+def test_nothing_in_common_is_an_error(intersect: bool):
     assert message(table("abcd"), table("xy"), intersect=intersect) == (
         "the runs have no image in common\n  where: one and two\n  got: one: a, b, c, ...; two: x, y\n"
         "  expected: the same images, by id"
@@ -119,9 +119,10 @@ def test_nothing_in_common_is_told(intersect: bool):
     )
 
 
-def test_no_truth_is_told():
+def test_no_known_label_is_an_error():
     unknown = table("ab", target_NC=[[-1, -1], [-1, -1]])
     assert message(unknown, unknown) == (
-        "these predictions carry no truth to be compared on\n  where: one and two\n  expected: at least one known label\n"
+        "no label of these predictions is known: there is nothing to compare on\n"
+        "  where: one and two\n  expected: at least one known label\n"
         "  next: give --truth DATA, the labelled data set that the images are from"
     )

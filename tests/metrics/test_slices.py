@@ -39,8 +39,8 @@ def test_by_hand():
     assert (x.shared_map.value, x.shared_map.count, y.shared_map.value) == (1.0, 1, pytest.approx(1 / 2))
     assert (slices.edges, slices.num_without, slices.is_comparable) == ((), 0, False)
     assert caveats(slices) == [
-        "The slices' mAPs are over different classes and cannot be compared: a class without a positive in a slice is not counted "
-        "there. The mAP over the 1 that all have can be compared."
+        "The mAPs of the slices are over different classes and are not comparable: a class without a positive in a slice is "
+        "not counted there. The mAP over the shared classes (1) is comparable."
     ]
 
 
@@ -58,7 +58,7 @@ def test_a_slice_without_any_positive_takes_no_class_from_the_others():
 def test_no_class_is_shared_and_no_label_is_known():
     apart = slice_scores(table([[1, 0], [0, 1]]), ["x", "y"], column="place", num_replicates=0)
     assert apart.shared_classes == ()
-    assert caveats(apart)[0].endswith("is not counted there, and no class has one in every slice.")
+    assert caveats(apart)[0].endswith("is not counted there, and no class has a positive in every slice.")
     assert np.isnan([part.shared_map.value for part in apart.slices]).all()
     unknown = slice_scores(table([[-1, -1], [-1, -1]]), ["x", "y"], column="place", num_replicates=0)
     assert unknown.shared_classes == ()
@@ -111,8 +111,8 @@ def test_no_value_and_too_many():
     with pytest.raises(UsageError) as error:
         slice_scores(table([[1, 0]] * 51), [f"p{row:02}" for row in range(51)], column="place")
     assert str(error.value) == (
-        "a column with too many values to slice by\n  where: --slice place\n"
-        "  got: 51 different values, such as p00, p01, p02\n  expected: numbers, or at most 50 different texts"
+        "a column has too many values to slice by\n  where: --slice place\n"
+        "  got: 51 distinct values, such as p00, p01, p02\n  expected: numbers, or at most 50 distinct texts"
     )
 
 
@@ -147,7 +147,7 @@ def test_a_slice_is_evaluate_on_its_images_and_slices_part_the_images(num_images
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=9, max_size=60, unique=True))
-def test_no_bin_is_empty_and_every_value_lies_in_its_own(values: list[float]):
+def test_no_bin_is_empty_and_every_value_is_in_its_bin(values: list[float]):
     slices = slice_scores(table([[1, 0]] * len(values)), values, column="x", num_replicates=0)
     assert 1 <= len(slices.slices) <= 4
     assert sum(part.num_images for part in slices.slices) == len(values)

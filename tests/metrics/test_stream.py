@@ -1,4 +1,4 @@
-"""AP of batches: the same as of all at once, in any division and order; bins within their bound; every mistake told."""
+"""AP of batches: the same as of all at once, in any division and order; bins within their bound; every error."""
 
 import math
 import pickle
@@ -63,14 +63,14 @@ def test_a_worked_example():
     # at best all three positives before the negative; at worst the negative before both: (2/3 + 3/4) / 2 a positive
     assert found.error_bound_C[0] == pytest.approx(max(2 * (1 - 3 / 4), 2 * (3 / 4 - (2 / 3 + 3 / 4) / 2)) / 3, abs=1e-15)
     assert (found.support_C[0], found.num_negative_C[0], found.num_unknown_C[0]) == (3, 1, 1)
-    assert repr(binned) == "StreamingAP(1 class, 5 images, 2^10 bins a class)"
+    assert repr(binned) == "StreamingAP(1 class, 5 images, 2^10 bins per class)"
 
 
 # ---- by the exact function, and by laws
 
 
 @given(tables(), st.lists(st.integers(0, 30), max_size=4))
-def test_kept_scores_give_exactly_the_ap_of_all_at_once(table: Table, cuts: list[int]):
+def test_stored_scores_give_exactly_the_ap_of_all_at_once(table: Table, cuts: list[int]):
     target_NC, score_NC = table
     found = streamed(table, sorted(min(cut, len(target_NC)) for cut in cuts), num_bits=None).compute()
     np.testing.assert_array_equal(found.ap_C, average_precision(target_NC, score_NC))
@@ -194,14 +194,14 @@ def test_tensors_as_a_training_loop_has_them(num_bits: int | None):
 
 
 def test_memory_is_as_stated():
-    kept, binned = StreamingAP(4), StreamingAP(4, num_bits=12)
+    exact, binned = StreamingAP(4), StreamingAP(4, num_bits=12)
     size = len(pickle.dumps(binned))
     assert abs(size - 4 * 2**16) < 2000
     for _ in range(10):
-        for stream in (kept, binned):
+        for stream in (exact, binned):
             stream.update(np.zeros((1000, 4)), np.ones((1000, 4)))
     assert len(pickle.dumps(binned)) == pytest.approx(size, abs=200)
-    assert len(pickle.dumps(kept)) == pytest.approx(5 * 40_000, abs=4000)
+    assert len(pickle.dumps(exact)) == pytest.approx(5 * 40_000, abs=4000)
 
 
 # ---- mistakes
@@ -216,7 +216,7 @@ def test_nan_is_refused_and_nothing_is_added():
         "  where: score_NC[1, 0]\n"
         "  got: nan, and 1 more\n"
         "  expected: a finite number for every image and class\n"
-        "  next: an image that was not scored is left out, in both; a model that gives NaN has diverged"
+        "  next: leave an image without scores out of both tables; a model that outputs NaN has diverged"
     )
     with pytest.raises(PredictionsError, match="not a finite number"):
         stream.update([[1, 0]], [[1e300, 0.0]])  # no float32
@@ -224,7 +224,7 @@ def test_nan_is_refused_and_nothing_is_added():
     assert stream.compute().num_unknown_C.tolist() == [0, 0]
 
 
-def test_exchanged_arguments_are_told():
+def test_swapped_arguments_are_an_error():
     with pytest.raises(PredictionsError) as caught:
         StreamingAP(1).update([0.5, -2.0], [1, 0])
     assert str(caught.value) == (
@@ -232,31 +232,32 @@ def test_exchanged_arguments_are_told():
         "  where: target_NC[0, 0]\n"
         "  got: 0.5, and 1 more\n"
         "  expected: 1 or True (present), 0 or False (absent), -1 or NaN (unknown)\n"
-        "  next: the truth comes first, the scores second: are they exchanged?"
+        "  next: the labels are the first argument and the scores the second: are they swapped?"
     )
 
 
-def test_wrong_shapes_are_told():
+def test_wrong_shapes_are_an_error():
     with pytest.raises(UsageError) as caught:
         StreamingAP(3).update([[1, 0]], [[1.0, 2.0]])
     assert str(caught.value) == (
-        "a batch of the wrong shape\n  where: score_NC\n  got: (1, 2)\n  expected: (1, 3) (images, classes)"
+        "a batch has the wrong shape\n  where: score_NC\n  got: (1, 2)\n  expected: (1, 3) (images, classes)"
     )
     with pytest.raises(UsageError, match=r"where: target_NC\n  got: \(2, 2\)\n  expected: \(1, 2\)"):
         StreamingAP(2).update([[1, 0], [1, 0]], [[1.0, 2.0]])
 
 
-def test_what_cannot_be_made_or_merged():
+def test_invalid_arguments_and_merges():
     with pytest.raises(UsageError) as caught:
         StreamingAP(3, num_bits=32)
     assert str(caught.value) == (
-        "number of bits out of range\n  where: num_bits\n  got: 32\n  expected: 10 to 20, or None to keep every score"
+        "number of bits out of range\n  where: num_bits\n  got: 32\n  expected: 10 to 20, or None to store every score"
     )
     with pytest.raises(UsageError) as caught:
         StreamingAP(0)
-    assert str(caught.value) == "no class to judge\n  where: num_classes\n  got: 0\n  expected: 1 or more"
+    assert str(caught.value) == "no class to evaluate\n  where: num_classes\n  got: 0\n  expected: 1 or more"
     with pytest.raises(PredictionsError) as caught:
         StreamingAP(3).merge(StreamingAP(3, num_bits=16))
     assert str(caught.value) == (
-        "accumulators of different kinds\n  where: merge\n  got: 3 classes, num_bits=16\n  expected: 3 classes, num_bits=None"
+        "accumulators of different kinds cannot be merged\n"
+        "  where: merge\n  got: 3 classes, num_bits=16\n  expected: 3 classes, num_bits=None"
     )

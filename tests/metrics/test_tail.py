@@ -86,7 +86,7 @@ def test_where_nothing_exceeds_the_decision_threshold_all_thresholds_are_it(targ
     assert np.isnan(tail.per_class_CK).all()
 
 
-def test_the_end_is_empty_since_nothing_lies_above_the_largest_score():
+def test_the_end_is_empty_since_no_score_is_above_the_largest():
     rng = np.random.default_rng(1)
     target_NC, probability_NC = rng.integers(0, 2, (50, 4)), rng.random((50, 4)) * [1, 0.9, 0.8, 0.7]
     tail = tail_accuracy(target_NC, probability_NC, threshold_K=tail_thresholds(target_NC, probability_NC))
@@ -100,10 +100,10 @@ def test_the_end_is_empty_since_nothing_lies_above_the_largest_score():
 def test_removing_unknown_labels_changes_nothing():
     rng = np.random.default_rng(2)
     target_N, probability_N = rng.choice([1, 0, -1], 80), rng.random(80)
-    kept = target_N >= 0
+    remaining = target_N >= 0
     threshold_K = np.linspace(0.5, 1, 11)
     masked = tail_accuracy(target_N[:, None], probability_N[:, None], threshold_K=threshold_K)
-    removed = tail_accuracy(target_N[kept, None], probability_N[kept, None], threshold_K=threshold_K)
+    removed = tail_accuracy(target_N[remaining, None], probability_N[remaining, None], threshold_K=threshold_K)
     np.testing.assert_array_equal(masked.per_class_CK, removed.per_class_CK)
     np.testing.assert_array_equal(masked.count_CK, removed.count_CK)
 

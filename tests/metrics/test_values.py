@@ -10,7 +10,7 @@ import pytest
 
 import polytag
 from polytag.errors import MissingExtraError
-from polytag.metrics.values import Metrics, counted
+from polytag.metrics.values import Metrics
 
 NAMES = ["cat", "<img src=x onerror=alert(1)>", "unicorn", "日本"]
 
@@ -82,14 +82,6 @@ def test_a_name_cannot_break_the_table():
     assert str(metrics).splitlines()[-1].startswith("a\ufffd[31m\ufffdb  ")
 
 
-def test_a_count():
-    assert (counted(1, "classes"), counted(0, "images"), counted(1234, "decisions")) == (
-        "1 class",
-        "0 images",
-        "1,234 decisions",
-    )
-
-
 class Collected(HTMLParser):
     def __init__(self):
         super().__init__()
@@ -143,7 +135,7 @@ def test_a_frame_has_what_json_has(metrics: Metrics):
     assert set(frame.columns) == {key.replace("_interval", end) for key in values for end in ("_low", "_high")}
 
 
-def test_without_pandas_the_command_that_installs_it_is_told(metrics: Metrics, monkeypatch: pytest.MonkeyPatch):
+def test_without_pandas_the_error_has_the_command_that_installs_it(metrics: Metrics, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingExtraError) as caught:
         metrics.to_frame()

@@ -81,7 +81,7 @@ def test_a_wrong_file_says_which_tensors_differ(tmp_path):
     assert str(error.value) == (
         f"the weights are not this backbone's\n  where: {path}\n  got: 1 missing: bn1.weight; 1 unexpected: extra; "
         f"1 of another shape: conv1.0.weight (1, 2, 3, 4) instead of {shape}\n  expected: the {count} tensors of the model\n"
-        "  next: check --backbone and --backbone-arg against what the file was made with"
+        "  next: give the --backbone and --backbone-arg that the file was made with"
     )
 
 
@@ -154,7 +154,7 @@ def test_a_size_that_a_backbone_cannot_read_is_told_before_training():
     with pytest.raises(UsageError) as error:
         require_input_size(model, backbone="swin_s3_tiny_224", image_size_px=100)
     assert str(error.value) == (
-        "the backbone swin_s3_tiny_224 cannot read images of 100 px\n  where: --image-size\n"
+        "the backbone swin_s3_tiny_224 does not accept images of 100 px\n  where: --image-size\n"
         "  got: Input height (100) doesn't match model (224).\n"
         "  expected: a size that divides into its patches and stages\n  next: try --image-size 224"
     )

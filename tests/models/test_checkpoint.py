@@ -90,7 +90,7 @@ def test_no_checkpoint_here(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}', '{"version": 1, "backbone": 3}'])
 def test_a_config_of_something_else(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"config\.json is not a checkpoint's"):
+    with pytest.raises(CheckpointError, match=r"config\.json is not that of a checkpoint"):
         Checkpoint.read(tmp_path)
 
 
@@ -166,5 +166,5 @@ def test_thresholds_or_a_calibration_that_do_not_fit_are_told(tmp_path, change):
     saved(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text()) | change
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"config\.json is not a checkpoint's"):
+    with pytest.raises(CheckpointError, match=r"config\.json is not that of a checkpoint"):
         Checkpoint.read(tmp_path)

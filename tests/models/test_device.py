@@ -1,36 +1,9 @@
-"""Where the arithmetic runs, and the memory it keeps."""
-
-import subprocess
-import sys
+"""Where the arithmetic runs."""
 
 import pytest
 
 from polytag.errors import UsageError
 from polytag.models.device import choose_arithmetic
-
-_FAULTS = """
-import resource, sys
-import torch
-from polytag.models.device import choose_arithmetic
-if sys.argv[1] == "keep":
-    choose_arithmetic("cpu", "fp32")
-def work():
-    for _ in range(20):
-        torch.zeros(20_000_000) + 1
-work()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-work()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
-def test_freed_memory_is_kept_for_the_next_batch():
-    def faults(how: str) -> int:
-        done = subprocess.run([sys.executable, "-c", _FAULTS, how], capture_output=True, text=True, check=True)
-        return int(done.stdout)
-
-    assert faults("keep") < faults("plain") / 10
 
 
 def test_what_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):

@@ -38,7 +38,7 @@ def test_make_installs_by_hash_and_builds_with_what_is_installed():
     (version,) = re.findall(r"^UV_VERSION := (.*)$", makefile, re.MULTILINE)
     assert list(requirements_in("requirements-uv.lock")) == [f"uv=={version}"]
     installs = [line for line in makefile.splitlines() if re.search(r"pip (install|sync) --", line) and "echo" not in line]
-    assert len(installs) == 5
+    assert len(installs) == 6
     for line in installs:
         assert "--require-hashes" in line or "--no-deps --no-build-isolation" in line, line
 

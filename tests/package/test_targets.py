@@ -31,7 +31,7 @@ def script() -> Iterator[str]:
     [
         (workflow, {"check", "demo", "test", "test-fast", "test-lowest", "build"}),
         (hooks, {"check", "test-fast"}),
-        (script, {"check", "demo", "test"}),
+        (script, {"check", "demo", "docs", "test"}),
     ],
     ids=["workflow", "hooks", ".ci/run"],
 )

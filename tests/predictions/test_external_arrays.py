@@ -33,7 +33,7 @@ def test_npz(tmp_path: Path):
     np.savez_compressed(tmp_path / "s.npz", probs=SCORES, targets=TRUTH.astype(np.float32), **NAMES)
     check(tmp_path / "s.npz")
     np.savez(tmp_path / "s.npz", scores=SCORES)
-    with pytest.raises(UsageError, match=r"does not say"):
+    with pytest.raises(UsageError, match=r"does not declare"):
         read_predictions(tmp_path / "s.npz")
 
 
@@ -70,29 +70,29 @@ def test_a_binarizer_of_scikit_learn_names_the_classes(tmp_path: Path):
         ),
         (
             {"y_score": SCORES[:, 0]},
-            "scores that are no table of numbers\n  where: {path}\n  got: y_score: float64 of shape (2,)\n"
+            "the scores are not a table of numbers\n  where: {path}\n  got: y_score: float64 of shape (2,)\n"
             "  expected: numbers of shape (images, classes)",
         ),
         (
             {"y_score": SCORES, "ids": np.array(["a"])},
-            "names that do not fit the images\n  where: {path}\n  got: ids: <U1 of shape (1,)\n"
+            "the names do not match the images\n  where: {path}\n  got: ids: <U1 of shape (1,)\n"
             "  expected: 2 names, a list of text or whole numbers",
         ),
         (
             {"y_score": SCORES, "y_true": TRUTH[:, :1]},
-            "a truth that does not fit the scores\n  where: {path}\n  got: y_true: int64 of shape (2, 1)\n"
-            "  expected: 1, 0 or -1 (unknown) in the scores' shape, (2, 2)\n"
-            "  next: scikit-learn's MultiLabelBinarizer makes such an array of label lists",
+            "the labels do not match the scores\n  where: {path}\n  got: y_true: int64 of shape (2, 1)\n"
+            "  expected: 1, 0 or -1 (unknown) in the shape of the scores, (2, 2)\n"
+            "  next: scikit-learn's MultiLabelBinarizer makes such an array from lists of labels",
         ),
         (
             {"y_score": SCORES, "y_true": np.array([[1, 0], [0, 2]])},
             "a label outside 1, 0, -1\n  where: {path}, row 2\n  got: 2 in y_true, column 1\n"
-            "  expected: 1 (present), 0 (absent) or -1 (unknown)\n  next: in a tuple the scores come first and the truth second",
+            "  expected: 1 (present), 0 (absent) or -1 (unknown)\n  next: in a tuple the scores are first and the labels second",
         ),
         (
             {"y_score": SCORES, "y_true": np.array([[1, -1], [-1, 1]])},
             "no label is absent\n  where: {path}\n  got: y_true: only 1 and -1\n"
-            "  expected: 0 for absent; -1 means unknown here and would not be counted\n"
+            "  expected: 0 for absent; -1 means unknown and does not count\n"
             "  next: write absent labels as 0: y_true[y_true == -1] = 0",
         ),
         (
@@ -102,8 +102,8 @@ def test_a_binarizer_of_scikit_learn_names_the_classes(tmp_path: Path):
         ),
         (
             {"y_score": SCORES, "ids": np.array(["a", "b"], dtype=object)},
-            "an array of Python objects is not read\n  where: {path}\n"
-            "  got: an array of dtype object, which may run any code when it is opened\n"
+            "arrays of Python objects are not supported\n  where: {path}\n"
+            "  got: an array of dtype object, which can run any code when it is read\n"
             "  expected: arrays of numbers and of text\n  next: save names as text, with np.array(names, dtype=str)",
         ),
     ],
@@ -158,7 +158,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path):
         read_predictions(path, scale="logit")
     assert str(error.value) == (
         f"the PyTorch file holds more than tensors\n  where: {path}\n"
-        "  got: Python objects, which may run any code when they are opened\n"
+        "  got: Python objects, which can run any code when they are read\n"
         "  expected: tensors, and lists of text, in a dict or a tuple\n"
         '  next: save {"y_score": scores, "y_true": targets, "ids": list_of_text, "classes": list_of_text}'
     )
@@ -167,7 +167,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ((torch.zeros(1, 1),) * 3, "a tuple of another length"),
+        ((torch.zeros(1, 1),) * 3, "the tuple in the PyTorch file has the wrong length"),
         ({}, "no array of scores"),
         ("text", "no tensors in the PyTorch file"),
         ({"logits": torch.zeros(1, 1), "probs": torch.zeros(1, 1)}, "two arrays of scores"),

@@ -53,7 +53,7 @@ def test_a_header_that_says_what_the_numbers_are(tmp_path: Path):
     assert read_predictions(written(tmp_path, "id,logit/cat\na,-2\n")).scale == "logit"
     made = read_predictions(written(tmp_path, "id,prob_cat,prob_dog\na,0.2,0.3\n"))
     assert (made.scale, made.label_set.names) == ("probability", ("cat", "dog"))
-    with pytest.raises(UsageError, match=r"does not say"):
+    with pytest.raises(UsageError, match=r"does not declare"):
         read_predictions(written(tmp_path, "id,score_cat\na,-2\n"))
     # one column without the word: then it is a class like any other
     assert read_predictions(written(tmp_path, "id,prob_cat,dog\na,0.2,0.3\n"), scale="logit").label_set.names == ("prob_cat", "dog")
@@ -103,12 +103,12 @@ def test_numbers_are_read_to_the_last_bit(tmp_path: Path):
         (
             "id,cat,dog\na,1,\n",
             "a score is missing\n  where: {path}:2\n  got: '' in column 'dog'\n  expected: a number\n"
-            "  next: if this column is no class, remove it, or name each class column with --class-column",
+            "  next: if this column is not a class, remove it, or name each class column with --class-column",
         ),
         (
             "id;cat\na;0,93\n",
             "a score is not a number\n  where: {path}:2\n  got: '0,93' in column 'cat'\n  expected: a number with a decimal point\n"
-            "  next: if this column is no class, remove it, or name each class column with --class-column",
+            "  next: if this column is not a class, remove it, or name each class column with --class-column",
         ),
         (
             "id,cat\na,nan\n",
@@ -119,9 +119,9 @@ def test_numbers_are_read_to_the_last_bit(tmp_path: Path):
             "id,cat\na,1\nb,2\na,3\n",
             "an image id is scored twice\n  where: {path}:4\n  got: 'a', first at {path}:2\n  expected: every id once",
         ),
-        ("id,cat\n,3\n", "a row without an image id\n  where: {path}:2\n  got: '' in column 'id'\n  expected: an id in every row"),
+        ("id,cat\n,3\n", "a row has no image id\n  where: {path}:2\n  got: '' in column 'id'\n  expected: an id in every row"),
         ("id,cat,cat\n", "a column is given twice\n  where: {path}:1\n  got: 'cat'\n  expected: every column once"),
-        ("id,cat\n", "no scored image in the file\n  where: {path}\n  expected: a row an image"),
+        ("id,cat\n", "no scored image in the file\n  where: {path}\n  expected: one row per image"),
         (
             "",
             "no column of scores\n  where: {path}:1\n  got: no column\n"
@@ -134,25 +134,25 @@ def test_numbers_are_read_to_the_last_bit(tmp_path: Path):
         ),
         (
             "id,logit/cat,prob/cat\na,1,0.5\n",
-            "two kinds of scores in one table\n  where: {path}:1\n  got: logit/cat, prob/cat\n"
+            "the table has two kinds of scores\n  where: {path}:1\n  got: logit/cat, prob/cat\n"
             "  expected: one number for each image and class\n  next: remove the columns of one kind",
         ),
         (
             "id,logit/cat,target/cats\na,1,1\n",
-            "the truth has other classes than the scores\n  where: {path}:1\n"
-            "  got: only in the truth: cats (did you mean 'cat'?); only in the scores: cat (did you mean 'cats'?)\n"
+            "the labels and the scores have different classes\n  where: {path}:1\n"
+            "  got: only in the labels: cats (did you mean 'cat'?); only in the scores: cat (did you mean 'cats'?)\n"
             "  expected: the same classes, in any order\n"
-            "  next: spell the classes alike, or remove the columns that only one side has",
+            "  next: use the same spelling, or remove the columns that only one side has",
         ),
         (
             "id,aeroplane,truth\na,1,airplane\n",
-            "a label of the truth is no class of the scores\n  where: {path}:2\n"
+            "a label is not a class of the scores\n  where: {path}:2\n"
             "  got: 'airplane' (did you mean 'aeroplane'?)\n  expected: one of aeroplane\n"
-            "  next: spell it as the scores do; if another text parts the labels, say it with --separator",
+            "  next: use the spelling of the scores; if another text separates the labels, give it with --separator",
         ),
     ],
 )  # fmt: skip
-def test_what_a_csv_should_not_say(tmp_path: Path, text: str, message: str):
+def test_invalid_csv_files(tmp_path: Path, text: str, message: str):
     path = written(tmp_path, text)
     with pytest.raises(PredictionsError) as error:
         read_predictions(path, scale="logit")
@@ -177,7 +177,7 @@ def test_a_missing_file_and_an_unknown_kind(tmp_path: Path):
     with pytest.raises(PredictionsError) as error:
         read_predictions(written(tmp_path, "", "scores.xlsx"), scale="logit")
     assert str(error.value) == (
-        f"unknown kind of scores\n  where: {tmp_path / 'scores.xlsx'}\n  got: a file ending in '.xlsx'\n"
+        f"unknown kind of scores file\n  where: {tmp_path / 'scores.xlsx'}\n  got: a file ending in '.xlsx'\n"
         "  expected: a file ending in .csv, .tsv, .parquet, .pq, .jsonl, .npz, .pt, .pth, or a folder of VOC result files\n"
         "  next: docs/reference/predictions.md shows every layout"
     )
@@ -197,7 +197,7 @@ def test_our_own_files_say_what_they_hold_and_their_labels_are_no_truth(tmp_path
     assert made.scale == ("logit" if name == "p.parquet" else "probability")
     np.testing.assert_allclose(made.logit_NC, [[2, -1], [-3, 0.5]], atol=1e-12)
     assert (made.target_NC == -1).all()
-    with pytest.raises(UsageError, match=r"the file says otherwise of its scores"):
+    with pytest.raises(UsageError, match=r"the file declares another scale"):
         read_predictions(tmp_path / name, scale="rank")
 
 
@@ -227,7 +227,7 @@ def test_parquet_without_our_header(tmp_path: Path, columns: dict[str, list[obje
     assert seen(read_predictions(tmp_path / "s.parquet", scale="probability")) == ABC
 
 
-def test_parquet_keeps_float32_and_tells_nulls_and_texts(tmp_path: Path):
+def test_parquet_preserves_float32_and_rejects_nulls_and_texts(tmp_path: Path):
     path = tmp_path / "s.parquet"
     pq.write_table(pa.table({"id": ["a"], "cat": pa.array([0.5], pa.float32())}), path)
     assert read_predictions(path, scale="logit").logit_NC.dtype == np.float32
@@ -240,7 +240,7 @@ def test_parquet_keeps_float32_and_tells_nulls_and_texts(tmp_path: Path):
     assert str(error.value) == (
         f"a score is not a number\n  where: {path}\n  got: a column 'cat' of string\n"
         "  expected: a column of numbers for each class\n"
-        "  next: if this column is no class, remove it, or name each class column with --class-column"
+        "  next: if this column is not a class, remove it, or name each class column with --class-column"
     )
     path.write_bytes(b"PAR1 and then nothing")
     with pytest.raises(PredictionsError, match=r"the predictions file cannot be read"):
@@ -284,8 +284,8 @@ def test_json_lines_with_truth_by_class(tmp_path: Path):
     [
         (
             [{"id": "a", "scores": {"cat": 1, "dog": 2}}, {"id": "b", "scores": {"cat": 1, "dogs": 2}}],
-            "a line has other classes than the first\n  where: {path}:2\n"
-            "  got: lacks dog (did you mean 'dogs'?); has beside them dogs (did you mean 'dog'?)\n"
+            "a line has other classes than the first line\n  where: {path}:2\n"
+            "  got: lacks dog (did you mean 'dogs'?); has in addition dogs (did you mean 'dog'?)\n"
             "  expected: a score for cat, dog",
         ),
         (
@@ -294,7 +294,7 @@ def test_json_lines_with_truth_by_class(tmp_path: Path):
         ),
         (
             [{"id": "a", "scores": {"cat": 1}}, {"id": "b"}],
-            "an image without scores\n  where: {path}:2\n  got: scores: None\n  expected: an object with a number for each class",
+            "an image has no scores\n  where: {path}:2\n  got: scores: None\n  expected: an object with a number for each class",
         ),
         (
             [{"id": "a", "scores": {"cat": float("nan")}}],
@@ -312,6 +312,6 @@ def test_what_json_lines_should_not_say(tmp_path: Path, rows: list[object], mess
 
 def test_json_lines_without_scores(tmp_path: Path):
     with pytest.raises(
-        PredictionsError, match=r"^no scores in the lines\n  where: .*\n  got: id, values\n  expected: one of logit, "
+        PredictionsError, match=r"^the lines have no scores\n  where: .*\n  got: id, values\n  expected: one of logit, "
     ):
         read_predictions(written(tmp_path, lines({"id": "a", "values": {"cat": 1}}), "s.jsonl"), scale="logit")

@@ -1,4 +1,4 @@
-"""VOC's result files beside a devkit: judged as VOCevalcls.m judges them."""
+"""VOC's result files next to a devkit, evaluated as in VOCevalcls.m."""
 
 from pathlib import Path
 
@@ -63,16 +63,16 @@ def test_images_without_a_line_are_ranked_last_as_in_the_devkit(devkit: Path, tm
     labelled = read_labelled(results(tmp_path / "mine", **files), truth=devkit)
     assert labelled.predictions.logit_NC[:, 0].tolist() == [-4, -3, 120, -4]
     assert labelled.notes == (
-        "the result file of 1 class leaves out up to 2 of 4 images: those are ranked last, together, as VOC's devkit ranks them",
+        "the result file of 1 class omits up to 2 of 4 images: those are ranked last, together, as in VOC's devkit",
     )
     assert evaluate_predictions(labelled.predictions, num_replicates=0).ap_C[0] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     with pytest.raises(PredictionsError) as error:
         read_labelled(tmp_path / "mine", truth=devkit, scale="probability")
     assert str(error.value) == (
-        f"the result files leave images out\n  where: {tmp_path / 'mine'}/comp1_cls_val_*.txt\n"
+        f"the result files omit images\n  where: {tmp_path / 'mine'}/comp1_cls_val_*.txt\n"
         "  got: no line for 2 of 4 images in the file of class 'cat'\n"
-        "  expected: a line for every image, if the confidences are probabilities\n"
-        "  next: say --scores rank: images that are left out are then ranked last"
+        "  expected: a line for every image if the confidences are probabilities\n"
+        "  next: give --scores rank, which ranks omitted images last"
     )
 
 
@@ -125,7 +125,10 @@ def test_several_competitions_and_none(devkit: Path, tmp_path: Path):
             "  expected: an image id and a finite confidence",
         ),
         ("a 1\nb 1\na 2\n", "an image id is scored twice\n  where: {path}:3\n  got: 'a'\n  expected: every id once"),
-        ("\n", "an empty VOC result file\n  where: {path}\n  got: no line\n  expected: a line an image: its id and a confidence"),
+        (
+            "\n",
+            "an empty VOC result file\n  where: {path}\n  got: no line\n  expected: one line per image: its id and a confidence",
+        ),
     ],
 )
 def test_what_a_result_file_should_not_say(tmp_path: Path, text: str, message: str):
@@ -136,7 +139,7 @@ def test_what_a_result_file_should_not_say(tmp_path: Path, text: str, message: s
 
 
 def test_a_class_without_a_file_and_an_image_of_another_set(devkit: Path, tmp_path: Path):
-    with pytest.raises(PredictionsError, match=r"only in the truth: dog"):
+    with pytest.raises(PredictionsError, match=r"only in the labels: dog"):
         read_predictions(results(tmp_path / "one", comp1_cls_val_cat="a 1\nb 2\nc 3\nd 4\n"), truth=devkit)
-    with pytest.raises(PredictionsError, match=r"1 of 5 scored images are not in the truth\n.*\n  got: z\n"):
+    with pytest.raises(PredictionsError, match=r"1 of 5 scored images are not in the labelled data\n.*\n  got: z\n"):
         read_predictions(results(tmp_path / "z", **{**GOOD, "comp1_cls_val_cat": "z 1\n"}), truth=devkit)

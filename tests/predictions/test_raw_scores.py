@@ -13,7 +13,7 @@ from polytag.metrics.ap import average_precision
 from polytag.predictions.raw_scores import RawScores, targets_of_lists, to_predictions
 
 
-def table(value_NC: object, *, scale: str = "", is_custom: bool = False, ids: tuple[str, ...] = ("a", "b")) -> RawScores:
+def table(value_NC: object, *, scale: str = "", is_default_scale: bool = False, ids: tuple[str, ...] = ("a", "b")) -> RawScores:
     return RawScores(
         source="s.csv",
         ids=ids,
@@ -22,7 +22,7 @@ def table(value_NC: object, *, scale: str = "", is_custom: bool = False, ids: tu
         target_NC=None,
         where=lambda row: f"s.csv:{row + 2}",
         scale=scale,
-        is_custom=is_custom,
+        is_default_scale=is_default_scale,
     )
 
 
@@ -84,21 +84,21 @@ def test_a_scale_is_never_guessed():
     with pytest.raises(UsageError) as error:
         to_predictions(table(GOOD), scale="")
     assert str(error.value) == (
-        "the file does not say what its scores are\n  where: s.csv\n  got: numbers from 0.1 to 1\n"
+        "the file does not declare the scale of its scores\n  where: s.csv\n  got: numbers from 0.1 to 1\n"
         "  expected: --scores probability (0 to 1), --scores logit (before the sigmoid) "
-        "or --scores rank (anything of which only the order means something)\n"
-        "  next: ask whoever made the file; polytag does not guess it from the values"
+        "or --scores rank (only the order is meaningful)\n"
+        "  next: ask the author of the file; polytag does not guess the scale from the values"
     )
 
 
 def test_what_the_file_says_is_not_overruled_but_a_custom_is():
     assert to_predictions(table(GOOD, scale="probability"), scale="probability").scale == "probability"
-    assert to_predictions(table(GOOD, scale="rank", is_custom=True), scale="").scale == "rank"
-    assert to_predictions(table(GOOD, scale="rank", is_custom=True), scale="probability").scale == "probability"
+    assert to_predictions(table(GOOD, scale="rank", is_default_scale=True), scale="").scale == "rank"
+    assert to_predictions(table(GOOD, scale="rank", is_default_scale=True), scale="probability").scale == "probability"
     with pytest.raises(UsageError) as error:
         to_predictions(table(GOOD, scale="probability"), scale="logit")
     assert str(error.value) == (
-        "the file says otherwise of its scores\n  where: s.csv\n  got: --scores logit\n  expected: probability\n"
+        "the file declares another scale\n  where: s.csv\n  got: --scores logit\n  expected: probability\n"
         "  next: leave --scores out"
     )
     with pytest.raises(UsageError) as error:
@@ -126,7 +126,7 @@ def test_a_probability_outside_names_image_and_class():
         to_predictions(table([[0.1, 0.9], [1.25, -3]]), scale="probability")
     assert str(error.value) == (
         "a probability outside 0 to 1\n  where: s.csv:3\n  got: 1.25 for image 'b', class 'cat', and 1 more\n"
-        "  expected: numbers from 0 to 1\n  next: if these are scores before the sigmoid, say --scores logit"
+        "  expected: numbers from 0 to 1\n  next: if these are scores before the sigmoid, give --scores logit"
     )
 
 
@@ -141,7 +141,7 @@ def test_a_score_that_is_not_finite(bad: float, scale: str):
     )
 
 
-def test_ids_given_twice():
+def test_duplicate_ids():
     with pytest.raises(PredictionsError) as error:
         to_predictions(table(np.zeros((4, 2)), ids=("a", "b", "a", "b")), scale="logit")
     assert str(error.value) == (
@@ -153,7 +153,7 @@ def test_ids_given_twice():
 def test_no_image_and_no_class_name():
     with pytest.raises(PredictionsError) as error:
         to_predictions(table(np.zeros((0, 2)), ids=()), scale="logit")
-    assert str(error.value) == "no scored image in the file\n  where: s.csv\n  expected: a row an image"
+    assert str(error.value) == "no scored image in the file\n  where: s.csv\n  expected: one row per image"
     twice = RawScores(
         source="s.csv", ids=("a",), classes=("cat", "cat"), value_NC=np.zeros((1, 2)), target_NC=None, where=str, scale="logit"
     )
@@ -170,7 +170,7 @@ def test_lists_of_labels():
     with pytest.raises(PredictionsError) as error:
         targets_of_lists([(), ("Dog",)], classes=("cat", "dog"), where=lambda row: f"t.csv:{row + 2}")
     assert str(error.value) == (
-        "a label of the truth is no class of the scores\n  where: t.csv:3\n  got: 'Dog' (did you mean 'dog'?)\n"
+        "a label is not a class of the scores\n  where: t.csv:3\n  got: 'Dog' (did you mean 'dog'?)\n"
         "  expected: one of cat, dog\n"
-        "  next: spell it as the scores do; if another text parts the labels, say it with --separator"
+        "  next: use the spelling of the scores; if another text separates the labels, give it with --separator"
     )

@@ -61,15 +61,15 @@ def test_json_lines_and_parquet_as_truth(tmp_path: Path):
     assert read_predictions(scores, scale="probability", truth=tmp_path / "t.parquet").target_NC.tolist() == TARGETS
 
 
-def test_a_truth_beside_replaces_the_files_own(tmp_path: Path):
+def test_external_labels_replace_those_of_the_file(tmp_path: Path):
     scores = "id,cat,labels\na.jpg,0.9,whatever it is\n"
     assert labelled(tmp_path, "id,labels\na.jpg,cat\n", scores=scores).predictions.target_NC.tolist() == [[1]]
 
 
-def test_images_of_the_truth_that_are_not_scored_are_told(tmp_path: Path):
+def test_labelled_images_without_scores_are_noted(tmp_path: Path):
     truth = "id,labels,split\na.jpg,cat,val\nb.jpg,dog,val\nc.jpg,,test\nd.jpg,,val\ne.jpg,cat,train\n"
     made = labelled(tmp_path, truth)
-    assert made.notes == ("only 2 of the truth's 3 images of split val are scored; the others count nowhere",)
+    assert made.notes == ("only 2 of the 3 labelled images of split val are scored; the others do not count",)
     assert made.row_N is not None
     assert made.row_N.tolist() == [0, 1, 2]
 
@@ -78,25 +78,26 @@ def test_another_spelling_is_suggested(tmp_path: Path):
     with pytest.raises(PredictionsError) as error:
         labelled(tmp_path, "id,labels\na.jpg,Cat\nb.jpg,\nc.jpg,dgo\n")
     assert str(error.value) == (
-        f"the truth has other classes than the predictions\n  where: csv {tmp_path / 'truth.csv'}\n"
-        "  got: only in the truth: Cat (did you mean 'cat'?), dgo (did you mean 'dog'?)\n"
+        f"the labels and the predictions have different classes\n  where: csv {tmp_path / 'truth.csv'}\n"
+        "  got: only in the labels: Cat (did you mean 'cat'?), dgo (did you mean 'dog'?)\n"
         "  expected: the same classes, in any order\n"
-        "  next: spell the classes alike, or leave out of both what one of them does not know"
+        "  next: use the same spelling, or remove the classes that only one side has"
     )
 
 
 def test_missing_and_surplus_classes_of_columns(tmp_path: Path):
     with pytest.raises(PredictionsError) as error:
         labelled(tmp_path, "id,cat,dog,fox,gnu\na.jpg,0,0,1,1\n")
-    assert error.value.got == "only in the truth: fox, gnu; only in the predictions: elk"
+    assert error.value.got == "only in the labels: fox, gnu; only in the predictions: elk"
 
 
 def test_ids_that_do_not_match(tmp_path: Path):
     with pytest.raises(PredictionsError) as error:
         labelled(tmp_path, "id,labels\na,cat\nb,\nc,\nd,dog\n")
     assert str(error.value) == (
-        f"3 of 3 scored images are not in the truth\n  where: csv {tmp_path / 'truth.csv'}\n  got: a.jpg, b.jpg, c.jpg\n"
-        "  expected: ids such as a, b, c (4 in all)\n  next: the ids differ only in the ending of the file name: spell them alike"
+        f"3 of 3 scored images are not in the labelled data\n  where: csv {tmp_path / 'truth.csv'}\n  got: a.jpg, b.jpg, c.jpg\n"
+        "  expected: ids such as a, b, c (4 in all)\n"
+        "  next: the ids differ only in the ending of the file name: use the same spelling"
     )
 
 
@@ -113,8 +114,8 @@ def test_a_rank_is_not_written(tmp_path: Path):
     with pytest.raises(PredictionsError) as error:
         write_predictions(read_predictions(write(tmp_path / "s.csv", SCORES), scale="rank"), tmp_path / "p.parquet")
     assert str(error.value) == (
-        f"a rank is neither logits nor probabilities\n  where: {tmp_path / 'p.parquet'}\n  got: {tmp_path / 's.csv'}\n"
-        "  expected: logits or probabilities\n  next: keep the file that the scores came from: `polytag evaluate` reads it"
+        f"ranks cannot be written to a predictions file\n  where: {tmp_path / 'p.parquet'}\n  got: {tmp_path / 's.csv'}\n"
+        "  expected: logits or probabilities\n  next: use the original file of the scores: `polytag evaluate` reads it"
     )
     assert not (tmp_path / "p.parquet").exists()
 
@@ -193,9 +194,9 @@ def test_what_is_not_known_without_a_data_set(tmp_path: Path):
     with pytest.raises(PredictionsError) as error:
         column_values(alone, "size")
     assert str(error.value) == (
-        "the sizes of these images cannot be told\n  where: --slice size\n  got: predictions without paths of images\n"
+        "the sizes of these images are not known\n  where: --slice size\n  got: predictions without paths of images\n"
         "  expected: images that can be opened\n"
-        "  next: give --truth DATA with its images, or sizes in a table with --columns"
+        "  next: give --truth DATA with its images, or a table of sizes with --columns"
     )
     assert column_values(alone, "source") == [None, None, None]
 

@@ -1,4 +1,4 @@
-"""The predictions file: what is written is what is read, whole or not at all, and a file that is not one is told."""
+"""The predictions file: it is read as it was written, written atomically, and invalid files are errors."""
 
 import csv
 import json
@@ -92,7 +92,7 @@ def test_without_targets_every_label_is_unknown(tmp_path: Path):
     assert (read_parquet_predictions(tmp_path / "p.parquet").target_NC == -1).all()
 
 
-def test_rows_of_broken_images_are_kept_in_the_file_and_left_out_of_the_table(tmp_path: Path):
+def test_rows_of_broken_images_are_in_the_file_and_not_in_the_table(tmp_path: Path):
     path = tmp_path / "p.parquet"
     with PredictionsWriter(path, label_set=LABELS) as writer:
         writer.write(IDS[:1], ["a.jpg"], LOGITS[:1], TARGETS[:1])
@@ -253,7 +253,7 @@ def files_of_at_most(num_bytes: int) -> Generator[None]:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("num_rows", [2000, 3 * ROWS_AT_ONCE], ids=["at the end", "in the middle"])
-def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path, suffix: str, num_rows: int):
+def test_a_full_disk_is_an_error_and_leaves_the_old_file(tmp_path: Path, suffix: str, num_rows: int):
     path = tmp_path / f"p{suffix}"
     write_predictions(table(), path)
     before = path.read_bytes()
@@ -263,14 +263,14 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path, suffix: str
         writer.write(ids, ids, logit_NC)
     assert str(error.value) == (
         f"could not save p{suffix}: the file size limit is reached\n  where: {path}\n  expected: free space\n"
-        "  next: free some space; what was saved before is whole, and a training run goes on with `polytag train --resume`"
+        "  next: free some space; earlier files are complete, and `polytag train --resume` continues a training run"
     )
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path, suffix: str):
+def test_a_missing_folder_is_an_error(tmp_path: Path, suffix: str):
     path = tmp_path / "nowhere" / f"p{suffix}"
     with pytest.raises(RunError) as error:
         write_predictions(table(), path)

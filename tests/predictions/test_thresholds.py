@@ -1,4 +1,4 @@
-"""thresholds.json: what is written is what is read, anyone's plain object is read too, and what does not fit is told."""
+"""thresholds.json: it is read as it was written, so is a plain object of class names, and invalid files are errors."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError
 from polytag.metrics.operating_points import Goal, choose_thresholds
-from polytag.predictions.thresholds import find_thresholds, read_thresholds, require_fitting, write_thresholds
+from polytag.predictions.thresholds import find_thresholds, read_thresholds, require_same_calibration, write_thresholds
 
 LABELS = LabelSet(names=("cat", "dog"))
 PREDICTIONS = Predictions(
@@ -59,13 +59,13 @@ def test_a_class_may_be_called_thresholds(tmp_path: Path):
     ("text", "what", "rest"),
     [
         ("{", "the thresholds are not JSON", None),
-        ("[1]", "no thresholds in the file", "  expected: class names with a probability each"),
-        ('{"cat": 0.5}', "the thresholds are of other classes", "  got: lacks dog\n  expected: cat, dog"),
-        ('{"cat": 0.5, "dog": 0, "elk": 0}', "the thresholds are of other classes", "  got: has elk\n  expected: cat, dog"),
-        ('{"cat": 0.5, "dog": 1.5}', "a threshold is no probability", "  got: 1.5 for 'dog'\n  expected: a number from 0 to 1"),
-        ('{"cat": null, "dog": 1}', "a threshold is no probability", "  got: None for 'cat'\n  expected: a number from 0 to 1"),
-        ('{"cat": true, "dog": 1}', "a threshold is no probability", "  got: True for 'cat'\n  expected: a number from 0 to 1"),
-        ('{"cat": NaN, "dog": 1}', "a threshold is no probability", "  got: nan for 'cat'\n  expected: a number from 0 to 1"),
+        ("[1]", "the file has no thresholds", "  expected: an object of class name: probability"),
+        ('{"cat": 0.5}', "the thresholds are for other classes", "  got: lacks dog\n  expected: cat, dog"),
+        ('{"cat": 0.5, "dog": 0, "elk": 0}', "the thresholds are for other classes", "  got: has elk\n  expected: cat, dog"),
+        ('{"cat": 0.5, "dog": 1.5}', "a threshold is not a probability", "  got: 1.5 for 'dog'\n  expected: a number from 0 to 1"),
+        ('{"cat": null, "dog": 1}', "a threshold is not a probability", "  got: None for 'cat'\n  expected: a number from 0 to 1"),
+        ('{"cat": true, "dog": 1}', "a threshold is not a probability", "  got: True for 'cat'\n  expected: a number from 0 to 1"),
+        ('{"cat": NaN, "dog": 1}', "a threshold is not a probability", "  got: nan for 'cat'\n  expected: a number from 0 to 1"),
         (
             '{"version": 9, "thresholds": {}}',
             "the thresholds were written by another version of polytag",
@@ -73,7 +73,7 @@ def test_a_class_may_be_called_thresholds(tmp_path: Path):
         ),
     ],
 )
-def test_what_is_no_thresholds_file_is_told(tmp_path: Path, text: str, what: str, rest: str | None):
+def test_invalid_thresholds_files(tmp_path: Path, text: str, what: str, rest: str | None):
     path = tmp_path / "t.json"
     path.write_text(text)
     with pytest.raises(PredictionsError) as error:
@@ -92,20 +92,20 @@ def test_no_file(tmp_path: Path):
     )
 
 
-def test_those_beside_a_runs_predictions_are_found(written: Path):
-    beside = written.with_name("predictions-val.parquet")
-    found = find_thresholds(beside, PREDICTIONS)
+def test_thresholds_next_to_predictions_are_found(written: Path):
+    path = written.with_name("predictions-val.parquet")
+    found = find_thresholds(path, PREDICTIONS)
     assert found is not None
     assert found.goal == "precision=0.6"
-    foreign = Predictions(ids=("a",), logit_NC=np.zeros((1, 2)), target_NC=np.zeros((1, 2), int), label_set=LABELS)
-    assert find_thresholds(beside, foreign) is None  # of no checkpoint
+    external = Predictions(ids=("a",), logit_NC=np.zeros((1, 2)), target_NC=np.zeros((1, 2), int), label_set=LABELS)
+    assert find_thresholds(path, external) is None  # of no checkpoint
     written.write_text("{}")
-    assert find_thresholds(beside, PREDICTIONS) is None
+    assert find_thresholds(path, PREDICTIONS) is None
 
 
 def test_thresholds_for_another_calibration_are_refused(written: Path):
     found = read_thresholds(written, label_set=LABELS)
-    require_fitting(found, PREDICTIONS, where=written)
+    require_same_calibration(found, PREDICTIONS, where=written)
     plain = Predictions(
         ids=PREDICTIONS.ids,
         logit_NC=PREDICTIONS.logit_NC,
@@ -114,10 +114,10 @@ def test_thresholds_for_another_calibration_are_refused(written: Path):
         checkpoint_id="0123456789abcdef",
     )
     with pytest.raises(PredictionsError) as error:
-        require_fitting(found, plain, where=written)
+        require_same_calibration(found, plain, where=written)
     assert str(error.value) == (
         f"the thresholds are for scores under another calibration\n  where: {written}\n  got: calibration fedcba9876543210\n"
-        "  expected: none, as the predictions say\n"
-        "  next: predict again with the model as it is now, or choose thresholds on these predictions"
+        "  expected: none, that of the predictions\n"
+        "  next: predict again with the current model, or choose thresholds on these predictions"
     )
     assert find_thresholds(written.with_name("predictions-val.parquet"), plain) is None

@@ -69,10 +69,10 @@ def test_other_classes_are_refused(tmp_path: Path):
     with pytest.raises(PredictionsError) as error:
         with_truth(scored("a"), dataset(tmp_path, label_set=LabelSet(names=("cat", "dogs"))))
     assert str(error.value) == (
-        "the truth has other classes than the predictions\n  where: csv labels.csv\n"
-        "  got: only in the truth: dogs (did you mean 'dog'?); only in the predictions: dog (did you mean 'dogs'?)\n"
+        "the labels and the predictions have different classes\n  where: csv labels.csv\n"
+        "  got: only in the labels: dogs (did you mean 'dog'?); only in the predictions: dog (did you mean 'dogs'?)\n"
         "  expected: the same classes, in any order\n"
-        "  next: spell the classes alike, or leave out of both what one of them does not know"
+        "  next: use the same spelling, or remove the classes that only one side has"
     )
 
 
@@ -113,9 +113,9 @@ def test_an_image_in_two_splits_is_fine_with_the_same_labels_and_refused_with_ot
     with pytest.raises(PredictionsError) as error:
         with_truth(scored("b", "a"), contradiction)
     assert str(error.value) == (
-        "the truth says two things of one image\n  where: csv labels.csv\n"
-        "  got: 'a' has other labels in split 'val' than in 'train': dog\n  expected: the same labels in both\n"
-        "  next: remove the image from one of the splits; `polytag data check` lists all such"
+        "an image has different labels in two splits\n  where: csv labels.csv\n"
+        "  got: 'a' has other labels in split 'val' than in 'train': dog\n  expected: the same labels in both splits\n"
+        "  next: remove the image from one of the splits; `polytag data check` lists every such image"
     )
 
 
@@ -128,7 +128,7 @@ def test_an_image_in_two_splits_is_fine_with_the_same_labels_and_refused_with_ot
         ("X 1", "x1", "capital letters or spaces"),
     ],
 )
-def test_ids_that_differ_only_in_spelling_are_told_so(scored_id: str, true_id: str, differ: str):
+def test_ids_that_differ_only_in_spelling(scored_id: str, true_id: str, differ: str):
     truth = Dataset(
         ids=(true_id, "y"),
         paths=(Path("x.jpg"), Path("y.jpg")),
@@ -139,17 +139,17 @@ def test_ids_that_differ_only_in_spelling_are_told_so(scored_id: str, true_id: s
     )
     with pytest.raises(PredictionsError) as error:
         with_truth(scored(scored_id), truth)
-    assert error.value.next_step == f"the ids differ only in {differ}: spell them alike"
+    assert error.value.next_step == f"the ids differ only in {differ}: use the same spelling"
 
 
 def test_images_that_are_not_in_the_truth_are_named(tmp_path: Path):
     with pytest.raises(PredictionsError) as error:
         with_truth(scored("a", "v", "w", "x", "y"), dataset(tmp_path))
     assert str(error.value) == (
-        "4 of 5 scored images are not in the truth\n  where: csv labels.csv\n  got: v, w, x, ...\n"
+        "4 of 5 scored images are not in the labelled data\n  where: csv labels.csv\n  got: v, w, x, ...\n"
         "  expected: ids such as a, b, c (5 in all)\n  next: give the data set that these images are from"
     )
-    with pytest.raises(PredictionsError, match=r"1 of 2 scored images are not in the truth\n.*\n  got: /no/z\.jpg\n"):
+    with pytest.raises(PredictionsError, match=r"1 of 2 scored images are not in the labelled data\n.*\n  got: /no/z\.jpg\n"):
         with_truth(scored("a", "/no/z.jpg", paths=("", "/no/z.jpg")), dataset(tmp_path))
 
 

@@ -45,16 +45,16 @@ def written(tmp_path_factory: pytest.TempPathFactory, predictions: Predictions, 
 @pytest.mark.parametrize("width_px", [1280, 390])
 def test_it_opens_quietly_and_fits(browser, written: Path, width_px: int, scheme: str):
     page = browser.new_page(viewport={"width": width_px, "height": 800}, color_scheme=scheme)
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    messages: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(written.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") == width_px
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [written.as_uri()]
+    assert messages == []
+    assert [url for url in requests if not url.startswith("data:")] == [written.as_uri()]
     page.close()
 
 
@@ -85,15 +85,15 @@ def test_a_comparison_opens_quietly_and_fits(browser, tmp_path: Path, prediction
     comparison = compare(predictions, noisy, noisy, names=("base", "w" * 200, "<img src=x>"), num_replicates=20, num_permutations=9)
     path = write_comparison(tmp_path / "comparison.html", comparison)
     page = browser.new_page(viewport={"width": width_px, "height": 800}, color_scheme=scheme)
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("request", lambda request: asked.append(request.url))
+    messages: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(path.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") == width_px
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    assert messages == []
+    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
     row = page.locator("table.differences tbody tr").first
     zero, dot = (row.locator(f"svg {kind}").first.bounding_box() for kind in ("line.zero", "circle"))
     middle = dot["x"] + dot["width"] / 2

@@ -69,7 +69,7 @@ def comparison(predictions: Predictions) -> Comparison:
     return compare(*runs(predictions), names=("base", "noisy"), num_replicates=50, num_permutations=99)
 
 
-def test_every_number_stands_in_the_page(tmp_path: Path, comparison: Comparison):
+def test_every_number_is_on_the_page(tmp_path: Path, comparison: Comparison):
     page = Page(write_comparison(tmp_path / "c.html", comparison))
     (difference,) = comparison.differences
     order = classes_by_difference(difference)
@@ -95,9 +95,9 @@ def test_every_number_stands_in_the_page(tmp_path: Path, comparison: Comparison)
     assert rows["mAP"][2:4] == [signed(mean.value), f"{signed(mean.low)} to {signed(mean.high)}"]
     text = " ".join(page.text.split())
     assert "noisy against base" in text
-    assert "noisy is worse than base: the interval of the difference in mAP lies below 0." in text
+    assert "noisy is worse than base: the interval of the difference in mAP is below 0." in text
     num_better, num_worse = (int((difference.excludes_zero_C & (sign * difference.ap_C > 0)).sum()) for sign in (1, -1))
-    assert f"Of 3 classes, the interval lies above 0 in {num_better} and below 0 in {num_worse}." in text
+    assert f"Of 3 classes, {num_better} have an interval above 0 and {num_worse} an interval below 0." in text
     for part in ("generated val", "0123456789abcdef", "Paired by id on the same 60 images"):
         assert part in text
 
@@ -124,7 +124,7 @@ def test_the_dots_are_the_numbers(tmp_path: Path, comparison: Comparison):
         assert all(0 <= x <= 100 for x in found)
 
 
-def test_the_images_that_changed_sides_are_shown(tmp_path: Path, comparison: Comparison):
+def test_the_changed_images_are_shown(tmp_path: Path, comparison: Comparison):
     page = Page(write_comparison(tmp_path / "c.html", comparison))
     (difference,) = comparison.differences
     num_shown = sum(len(each.gained[:TOP]) + len(each.lost[:TOP]) for each in difference.changes)
@@ -132,7 +132,7 @@ def test_the_images_that_changed_sides_are_shown(tmp_path: Path, comparison: Com
     titles = [attrs["title"] for attrs in page.all("li")]
     column = max(range(3), key=lambda column: len(difference.changes[column].images))
     each = (difference.changes[column].gained or difference.changes[column].lost)[0]
-    assert f"{each.id}, labelled {'with' if each.present else 'without'} it" in titles
+    assert f"{each.id}, labelled {'present' if each.present else 'absent'}" in titles
     assert "data:image/jpeg;base64," in (tmp_path / "c.html").read_text()
     identities = {attrs["id"] for _, attrs in page.elements if "id" in attrs}
     for attrs in [*page.all("use"), *page.all("a")]:
@@ -183,13 +183,13 @@ def test_what_is_undefined_missing_or_hostile(tmp_path: Path):
     assert rows["yak"][2:8] == ["–", "–", "", "–", "–", "–"]
     assert rows["<img src=x>"][3] == "–"  # no replicate, no interval
     assert len(page.all("bdi", "gone")) == len(page.all("li"))
-    assert "cannot be told from these images" in page.text
+    assert "These images do not show whether" in page.text
 
     ranks = compare(replace(one, scale="rank"), two, num_replicates=20, num_permutations=9)
     page = Page(write_comparison(tmp_path / "r.html", ranks))
     assert page.all("li") == []
     assert "gained" not in page.rows[0]
-    assert "Not known: one of the runs has ranks in place of probabilities." in page.text
+    assert "Not known: a run has ranks instead of probabilities." in page.text
 
     same = Page(write_comparison(tmp_path / "s.html", compare(one, one, num_replicates=20, num_permutations=9)))
     assert "No image is right in one run and wrong in the other." in same.text

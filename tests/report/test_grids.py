@@ -32,7 +32,7 @@ def test_only_the_named_classes(tmp_path: Path, predictions: Predictions):
 
 
 @pytest.mark.parametrize("lowest", [False, True])
-def test_border_and_sign_tell_the_truth(predictions: Predictions, lowest: bool):
+def test_border_and_sign_show_the_label(predictions: Predictions, lowest: bool):
     grid = np.asarray(draw_grid(predictions, class_name="dog", lowest=lowest)).astype(int)
     rows = ranked_rows(predictions, class_name="dog", top=50, lowest=lowest)
     assert {row.target for row in rows} == {1, 0, -1}
@@ -43,7 +43,7 @@ def test_border_and_sign_tell_the_truth(predictions: Predictions, lowest: bool):
         colour = grids.UNLABELLED if row.target == -1 else grids.EXPECTED if fits else grids.SURPRISING
         for y, x in ((50, 0), (50, 103), (103, 50), (0, 50)):
             assert tuple(grid[top + y, left + x]) == colour
-        # The sign is what is paper-white in the badge, whatever its colour: it must tell the truth alone.
+        # The sign is what is paper-white in the badge, whatever its colour: it must show the label by itself.
         sign = (grid[top : top + 20, left : left + 20].min(axis=-1) > 235).astype(int)
         sign_of.setdefault(row.target, sign)
         assert np.abs(sign - sign_of[row.target]).sum() <= 8, "one truth, one sign"

@@ -88,7 +88,7 @@ def without_images(target_NC: np.ndarray, *, names: tuple[str, ...], ids: tuple[
     )
 
 
-def test_every_class_and_number_stands_in_the_page(tmp_path: Path, predictions, metrics, history):
+def test_every_class_and_number_is_on_the_page(tmp_path: Path, predictions, metrics, history):
     page = report(tmp_path, predictions, metrics, history=history, title="my run", facts={"backbone": "resnet18"})
     for column, name in enumerate(metrics.label_set):
         assert page.row(name) == [
@@ -157,7 +157,7 @@ def test_every_reference_has_its_target_once(tmp_path: Path, predictions, metric
 def test_the_grids_show_the_ranking(tmp_path: Path, predictions, metrics):
     page = report(tmp_path, predictions, metrics)
     expected = [
-        f"{row.id}, {({1: 'labelled with it', 0: 'labelled without it', -1: 'label unknown'})[row.target]}, logit {row.logit:.3f}"
+        f"{row.id}, {({1: 'labelled present', 0: 'labelled absent', -1: 'label unknown'})[row.target]}, logit {row.logit:.3f}"
         for column in np.argsort(-metrics.ap_C)
         for lowest in (False, True)
         for row in ranked_rows(predictions, class_name=metrics.label_set.names[column], top=50, lowest=lowest)
@@ -222,9 +222,9 @@ def test_an_undefined_number_is_a_dash_with_its_reason(tmp_path: Path):
     assert "nan" not in page.text.lower()
 
 
-def test_without_any_truth_the_rankings_remain(tmp_path: Path):
+def test_without_labels_the_rankings_remain(tmp_path: Path):
     page = report(tmp_path, without_images(np.full((12, 2), -1), names=("dog", "cat")))
-    assert "No class has a positive label, so no average precision is defined." in page.text
+    assert "No class has a positive label, so average precision is undefined." in page.text
     assert len(page.all("li")) == 2 * 2 * 12
     assert "nan" not in page.text.lower()
 
@@ -233,7 +233,7 @@ def test_no_image_above_the_threshold(tmp_path: Path):
     predictions = without_images(np.arange(20)[:, None] % 2, names=("dog",))
     predictions = replace(predictions, logit_NC=predictions.logit_NC - 40)
     page = report(tmp_path, predictions)
-    assert "No image is scored above the decision threshold" in page.text
+    assert "No image is above the decision threshold" in page.text
     assert page.row("dog")[6] == "–"
 
 
@@ -268,16 +268,16 @@ def test_missing_images_are_counted_and_named(tmp_path: Path, predictions, metri
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not an image")
     paths = ("", str(tmp_path / "gone.jpg"), str(tmp_path / "broken.jpg"), *predictions.image_paths[3:])
     page = report(tmp_path, replace(predictions, image_paths=paths), metrics)
-    assert "3 of 60 images could not be read and stand as grey tiles." in page.text
+    assert "3 of 60 images could not be read and are shown as grey tiles." in page.text
     assert {"image-000", "image-001", "image-002"} == set(re.findall(r"image-\d+", page.text))
     assert "could not be read" not in report(tmp_path, predictions, metrics).text
 
 
-def test_accuracy_is_shown_with_what_saying_absent_would_reach(tmp_path: Path):
+def test_accuracy_is_shown_with_that_of_always_predicting_absent(tmp_path: Path):
     target_NC = np.zeros((40, 2), int)
     target_NC[:8, 0], target_NC[:4, 1], target_NC[20:, 1] = 1, 1, -1
     page = report(tmp_path, without_images(target_NC, names=("dog", "cat")))
-    assert page.row("accuracy")[4].endswith("a model that always answers “absent” would reach 0.800")  # (32/40 + 16/20) / 2
+    assert page.row("accuracy")[4].endswith("a model that always predicts “absent” reaches 0.800")  # (32/40 + 16/20) / 2
 
 
 def test_means_of_other_tools_keep_their_names(tmp_path: Path, predictions, metrics):
@@ -304,7 +304,7 @@ def test_a_thousand_classes_make_a_sane_page(tmp_path: Path):
     page = report(tmp_path, predictions, evaluate_predictions(predictions, num_replicates=0))
     assert len(page.all("details")) == 100
     assert sum(row[0] in names for row in page.rows) == 1000
-    assert "With more than 100 classes only the best and the worst 50 by average precision are shown." in page.text
+    assert "With more than 100 classes, only the best and the worst 50 by average precision are shown." in page.text
     assert (tmp_path / "report.html").stat().st_size < 6_000_000
 
 

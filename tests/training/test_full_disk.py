@@ -60,7 +60,7 @@ def interrupted(colours: Path, folder: Path, *, moment: str) -> str:
 def told(path: Path) -> str:
     return (
         f"could not save {path.name}: the file size limit is reached\n  where: {path}\n  expected: free space\n"
-        "  next: free some space; what was saved before is whole, and a training run goes on with `polytag train --resume`"
+        "  next: free some space; earlier files are complete, and `polytag train --resume` continues a training run"
     )
 
 

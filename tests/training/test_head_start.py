@@ -23,7 +23,7 @@ TINY_PROBE = replace(PROBE, **TINY)
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(feature_cache, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(feature_cache, "_MIN_SECONDS", 0.0)
 
 
 @pytest.fixture

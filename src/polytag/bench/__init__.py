@@ -1,1 +1,1 @@
-"""What the machine can do, beside the best that its arithmetic does."""
+"""Speed of decoding, inference and training on this machine, compared with its peak arithmetic."""

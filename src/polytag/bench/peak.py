@@ -1,4 +1,4 @@
-"""What a machine's arithmetic does at best, products of matrices and 3 x 3 convolutions; and what a network asks of it."""
+"""Peak arithmetic of a machine, by matrix products and 3 x 3 convolutions, and the operations of a network."""
 
 import time
 from collections.abc import Callable
@@ -19,14 +19,14 @@ _IMAGES = {"cpu": 16, "cuda": 256}
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """The best rates that were seen, in billions of floating-point operations a second (a multiplication and a sum are two)."""
+    """The best measured rates, in billions of floating-point operations per second (a multiplication and a sum are two)."""
 
     product_gflops: float
     convolution_gflops: float
 
 
 def measure_peak(device: str, precision: str, *, seconds: float = 0.5) -> Peak:
-    """Peak of a device in "fp32" or "bf16", with as many threads as PyTorch uses; about `seconds` for each of four kernels."""
+    """Peak of a device in "fp32" or "bf16", with PyTorch's number of threads; takes about `seconds` for each of four kernels."""
     dtype, side = _DTYPES[precision], _SIDE[device]
     with torch.inference_mode():
         left, right = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))
@@ -46,7 +46,7 @@ def _convolution_rate(channels: int, side_px: int, *, device: str, dtype: torch.
 
 
 def best_seconds(work: Callable[[], object], *, device: str, seconds: float) -> float:
-    """The shortest of the runs that fit into so many seconds, at least three, after one that does not count."""
+    """The shortest time of the runs within `seconds`, at least three, after one warm-up run."""
     work()
     wait_for(device)
     times: list[float] = []
@@ -59,7 +59,7 @@ def best_seconds(work: Callable[[], object], *, device: str, seconds: float) -> 
 
 
 def wait_for(device: str) -> None:
-    """Until the device has done what it was told."""
+    """Wait until the device has finished all submitted work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -67,14 +67,14 @@ def wait_for(device: str) -> None:
 def flop_of_image(model: nn.Module, image_size_px: int) -> tuple[float, float]:
     """Floating-point operations of one image: of a forward pass, and of a training step's forward and backward passes.
 
-    Counted by PyTorch at convolutions and products, on the device where the model is. Leaves gradients and statistics as they were.
+    Counted by PyTorch at convolutions and products, on the model's device. Gradients and statistics do not change.
     """
     device = next(model.parameters()).device
     training, buffers = model.training, {name: value.clone() for name, value in model.named_buffers()}
     pixels = torch.zeros(2, 3, image_size_px, image_size_px, device=device)
     try:
         forward = _flop(lambda: logits(model.eval(), pixels).detach())
-        step = _flop(lambda: torch.autograd.grad(logits(model.train(), pixels).sum(), _learned(model)))
+        step = _flop(lambda: torch.autograd.grad(logits(model.train(), pixels).sum(), _trainable(model)))
     finally:
         model.train(training)
         model.load_state_dict(buffers, strict=False)
@@ -87,5 +87,5 @@ def _flop(work: Callable[[], object]) -> float:
     return float(counter.get_total_flops())
 
 
-def _learned(model: nn.Module) -> list[Tensor]:
+def _trainable(model: nn.Module) -> list[Tensor]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,6 +1,6 @@
-"""What this machine does in a second: decoding, a forward pass, a training step, beside the best that its arithmetic can do.
+"""`measure_speed`: rates of decoding, forward passes and training steps, compared with the machine's peak arithmetic.
 
-Images are made on the spot, in VOC's size; weights are random, since time does not depend on them.
+Images are generated in VOC's size; weights are random, because speed does not depend on them.
 """
 
 import os
@@ -36,12 +36,12 @@ _NUM_FILES = 48
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """Something done again and again.
+    """The rate of one kind of work.
 
     images_per_second   of the whole machine
-    milliseconds          of a batch
-    gflops                billions of floating-point operations a second, 0 where none are counted
-    peak_share            gflops over the machine's convolution peak in the same precision
+    milliseconds        per batch
+    gflops              billions of floating-point operations per second, 0 where none are counted
+    peak_share          gflops over the machine's convolution peak in the same precision
     """
 
     images_per_second: float
@@ -52,11 +52,13 @@ class Rate:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """What was measured; `shares` of a training step's time: input if nothing is kept and nothing overlaps, and arithmetic.
+    """The result of `measure_speed`.
 
-    peaks     precision -> the best rates of the arithmetic
-    rates     decode_core (one core), decode (all), forward, predict (from file to score), step
-    scoring   "fused" or "plain": how the forward pass is run
+    load_before   load average of the machine before the measurement
+    scoring       "fused" or "plain": the kind of forward pass
+    peaks         precision -> peak rates of the arithmetic
+    rates         decode_core (one core), decode (all), forward, predict (from file to score), step
+    input_share   share of decoding in the time of a training step without cache and overlap
     """
 
     processor: str
@@ -76,7 +78,7 @@ class Speed:
     input_share: float
 
     def to_json(self) -> dict[str, object]:
-        """As `polytag bench --json` writes it."""
+        """The JSON object of `polytag bench --json`."""
         return asdict(self)
 
 
@@ -89,9 +91,9 @@ def measure_speed(
     seconds: float = 2.0,
     note: Callable[[str], None] = lambda what: None,
 ) -> Speed:
-    """Measure this machine, in so many seconds for each of a dozen numbers; `note` is told what is being measured.
+    """Measure this machine, with `seconds` for each of a dozen numbers; `note` receives the name of each measurement.
 
-    Raises UsageError for a backbone, a size, a device or a precision that cannot be used.
+    Raises UsageError for an unusable backbone, size, device or precision.
     """
     load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     arithmetic = choose_arithmetic(device, precision)
@@ -114,18 +116,18 @@ def measure_speed(
     with tempfile.TemporaryDirectory() as folder:
         paths = _write_images(Path(folder))
         note("decoding")
-        one, everyone = (_decoding_seconds(paths, recipe, num_threads=number, seconds=seconds) for number in (1, num_cores()))
+        one_core, all_cores = (_decoding_seconds(paths, recipe, num_threads=number, seconds=seconds) for number in (1, num_cores()))
         note("prediction, from files")
-        many = paths * max(1, round(2 * seconds * torch.get_num_threads() * scoring_batch_size(arithmetic) / len(paths)))
+        repeated = paths * max(1, round(2 * seconds * torch.get_num_threads() * scoring_batch_size(arithmetic) / len(paths)))
         predicting = _seconds_of_all(
-            lambda: list(run(frozen.logits, many, preprocessing=preprocessing_of(recipe), arithmetic=arithmetic)), arithmetic
+            lambda: list(run(frozen.logits, repeated, preprocessing=preprocessing_of(recipe), arithmetic=arithmetic)), arithmetic
         )
     note("forward pass")
     batch_size = scoring_batch_size(arithmetic)
     forward = _forward_seconds(frozen.logits, recipe, arithmetic, batch_size=batch_size, seconds=seconds)
     note("training step")
     step = _step_seconds(model, recipe, arithmetic, seconds=seconds)
-    input_seconds = recipe.batch_size * everyone / len(paths)
+    input_seconds = recipe.batch_size * all_cores / len(paths)
     return Speed(
         processor=processor(),
         num_cores=num_cores(),
@@ -141,10 +143,10 @@ def measure_speed(
         gflop_step=step_flop / 1e9,
         peaks=peaks,
         rates={
-            "decode_core": rate(one, len(paths)),
-            "decode": rate(everyone, len(paths)),
+            "decode_core": rate(one_core, len(paths)),
+            "decode": rate(all_cores, len(paths)),
             "forward": rate(forward, _num_workers(arithmetic) * batch_size, forward_flop),
-            "predict": rate(predicting, len(many), forward_flop),
+            "predict": rate(predicting, len(repeated), forward_flop),
             "step": rate(step, recipe.batch_size, step_flop),
         },
         input_share=input_seconds / (input_seconds + step),
@@ -152,7 +154,7 @@ def measure_speed(
 
 
 def _write_images(folder: Path) -> list[Path]:
-    """JPEG photographs of nothing: soft noise, which costs about what a photograph of this size costs to decode."""
+    """JPEG files of soft noise, which take about as long to decode as photographs of this size."""
     rng = np.random.default_rng(0)
     paths = [folder / f"{number:02}.jpg" for number in range(_NUM_FILES)]
     for path in paths:
@@ -162,7 +164,7 @@ def _write_images(folder: Path) -> list[Path]:
 
 
 def _decoding_seconds(paths: list[Path], recipe: Recipe, *, num_threads: int, seconds: float) -> float:
-    """Of all the images, decoded, cropped and augmented as for training."""
+    """Seconds to decode, crop and augment all images as for training."""
     preset = augmentation(recipe.augment)
 
     def read(row: int) -> None:
@@ -179,7 +181,7 @@ def _num_workers(arithmetic: Arithmetic) -> int:
 def _forward_seconds(
     forward: Callable[[torch.Tensor], torch.Tensor], recipe: Recipe, arithmetic: Arithmetic, *, batch_size: int, seconds: float
 ) -> float:
-    """Of a batch in each worker, images decoded before."""
+    """Seconds per batch of decoded images in each worker."""
     size_px = preprocessing_of(recipe).image_size_px
     pixels = np.full((batch_size, 1, size_px, size_px, 3), 127, np.uint8)
 
@@ -197,7 +199,7 @@ def _forward_seconds(
 
 
 def _step_seconds(model: torch.nn.Module, recipe: Recipe, arithmetic: Arithmetic, *, seconds: float) -> float:
-    """Of a whole training step on a batch that is at hand: forward, loss, backward, optimizer."""
+    """Seconds per training step on a decoded batch: forward, loss, backward, optimizer."""
     size_px, device = preprocessing_of(recipe).image_size_px, arithmetic.device
     pixels = torch.full((recipe.batch_size, size_px, size_px, 3), 127, dtype=torch.uint8, device=device)
     targets = torch.zeros(recipe.batch_size, NUM_CLASSES, dtype=torch.int8, device=device)

@@ -1,1 +1,1 @@
-"""One file a verb: parse, call, print. Everything heavy is imported inside the verb that needs it."""
+"""The command line, one file per verb: parse, call, print. Each verb imports heavy modules inside its function."""

@@ -1,4 +1,4 @@
-"""`polytag bench`: what this machine can do, and where the time goes."""
+"""`polytag bench`: the speed of this machine, and where the time goes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 _ROWS = {
     "decode_core": "decode and augment, one core",
     "decode": "decode and augment, all cores",
-    "forward": "forward pass, images at hand",
+    "forward": "forward pass, decoded images",
     "predict": "predict, from file to score",
-    "step": "training step, images at hand",
+    "step": "training step, decoded images",
 }
 
 
@@ -25,17 +25,19 @@ def bench(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     seconds: Annotated[float, typer.Option(min=0.01, max=600, help="Time for each of a dozen numbers.")] = 2.0,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers here too.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers to this file.")] = None,
 ) -> None:
-    """Measure this machine for half a minute: arithmetic at its best, decoding, a forward pass, a training step."""
+    """Measure this machine for half a minute: peak arithmetic, decoding, a forward pass, a training step."""
     import json
 
     from rich.console import Console
 
     from polytag import files
     from polytag.bench.speed import measure_speed
+    from polytag.cli.memory import keep_freed_memory_on_cpu
 
     console, errors = Console(), Console(stderr=True)
+    keep_freed_memory_on_cpu(device)
     with errors.status("measuring") as status:
         speed = measure_speed(
             backbone=backbone,
@@ -52,9 +54,7 @@ def bench(
         highlight=False,
     )
     if speed.load_before > 0.5:
-        console.print(
-            f"Others use the machine (load {speed.load_before:.1f}): every number would be higher without them.", soft_wrap=True
-        )
+        console.print(f"Other programs use the machine (load {speed.load_before:.1f}), so every number is too low.", soft_wrap=True)
     console.print()
     console.print(_peaks(speed))
     console.print()
@@ -62,8 +62,8 @@ def bench(
     console.print(_rates(speed))
     console.print()
     console.print(
-        f"A training step whose images are decoded for it, nothing overlapped: {speed.input_share:.0%} input, "
-        f"{1 - speed.input_share:.0%} arithmetic. Kept images cost less from the second epoch on.",
+        f"A training step with decoding, without overlap: {speed.input_share:.0%} input, {1 - speed.input_share:.0%} arithmetic. "
+        "Cached images take less from the second epoch on.",
         highlight=False,
         soft_wrap=True,
     )
@@ -73,9 +73,9 @@ def _peaks(speed: "Speed") -> "Table":
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for name in ("arithmetic at its best, GFLOP/s", *speed.peaks):
-        table.add_column(name, justify="left" if "best" in name else "right")
-    table.add_row("product of matrices", *(f"{peak.product_gflops:.0f}" for peak in speed.peaks.values()))
+    for name in ("peak arithmetic, GFLOP/s", *speed.peaks):
+        table.add_column(name, justify="left" if "peak" in name else "right")
+    table.add_row("matrix product", *(f"{peak.product_gflops:.0f}" for peak in speed.peaks.values()))
     table.add_row("3 x 3 convolution", *(f"{peak.convolution_gflops:.0f}" for peak in speed.peaks.values()))
     return table
 

@@ -1,4 +1,4 @@
-"""`polytag calibrate`: probabilities that mean what they say, fitted on validation and kept in the run."""
+"""`polytag calibrate`: calibrated probabilities, fitted on validation and saved in the run."""
 
 import math
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
+from polytag.text import json_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,18 +23,18 @@ if TYPE_CHECKING:
 @reads_annotations
 def calibrate(
     options: "ReadOptions",
-    run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores with their truth.")],
-    method: Annotated[str, typer.Option(help="platt, temperature or isotonic; none takes a calibration away.")] = "platt",
+    run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores with their labels.")],
+    method: Annotated[str, typer.Option(help="platt, temperature or isotonic; none removes a calibration.")] = "platt",
     folds: Annotated[int, typer.Option(help="Parts of the images for the cross-fitted numbers.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print, and leave the run as it is.")] = False,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the calibration to this file too.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the result without changing the run.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the calibration to this file.")] = None,
     truth: Truth = None,
     scale: Scale = None,
 ) -> None:
-    """Fit an increasing map of each class's scores, so that of the images given 0.8, eight in ten have the class.
+    """Fit an increasing map of each class's scores, so that of the images with probability 0.8, eight in ten have the class.
 
-    It is kept in best/, and everything downstream uses it. No ranking changes, and no decision of a threshold that was chosen.
+    The map is saved in best/, and all other verbs use it. Rankings do not change, nor do decisions at chosen thresholds.
     """
     from rich.console import Console
 
@@ -45,24 +46,24 @@ def calibrate(
 
     console, found = Console(), open_run(run)
     if method == "none" and found is None:
-        raise UsageError("no calibration to take away", where="--method", got="none, of a file of scores", expected="a run folder")
+        raise UsageError("no calibration to remove", where="--method", got="none, for a file of scores", expected="a run folder")
     folder = RunFolder(path=run)
     raw_path = folder.uncalibrated if folder.uncalibrated.is_file() else folder.predictions
     source = run if found is None else raw_path
     predictions = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Console(stderr=True)).predictions
     if predictions.calibration or (found is not None and predictions.checkpoint_id != found.checkpoint.id):
         raise PredictionsError(
-            "these are not the scores as the run's model gives them",
+            "these are not the uncalibrated scores of the run's model",
             where=str(source),
             got=f"checkpoint {predictions.checkpoint_id or 'none'}, calibration {predictions.calibration or 'none'}",
             expected=f"checkpoint {found.checkpoint.id}, calibration none" if found else "calibration none",
-            next_step="calibrate on scores that have not been calibrated",
+            next_step="calibrate on uncalibrated scores",
         )
     if method == "none":
         assert found is not None
         if not dry_run:
-            _keep(found, predictions, None)
-        console.print("no calibration: probabilities are the model's own again.")
+            _save(found, predictions, None)
+        console.print("Calibration removed: probabilities are those of the model.")
         return
     fit = fit_calibration(predictions, method=method, num_folds=folds, seed=seed)
     print_fit(console, fit, predictions.label_set)
@@ -71,11 +72,11 @@ def calibrate(
         files.write_text(json, _encoded(values))
     if found is None or dry_run:
         return
-    goal = _keep(found, predictions, fit.calibration)
+    goal = _save(found, predictions, fit.calibration)
     files.write_text(folder.calibration, _encoded(values))
-    fate = "stay 0.5, now of the calibrated probability" if goal == "default" else f"for {goal} moved along: no decision changes"
+    moved = "stay 0.5, now of the calibrated probability" if goal == "default" else f"for {goal} are converted: no decision changes"
     console.print(
-        f"\nkept in best/ and {folder.calibration}; {folder.predictions.name} holds calibrated scores now. Thresholds {fate}.",
+        f"\nSaved in best/ and {folder.calibration}; {folder.predictions.name} contains calibrated scores now. Thresholds {moved}.",
         highlight=False,
         markup=False,
         soft_wrap=True,
@@ -83,7 +84,7 @@ def calibrate(
 
 
 def print_fit(console: "Any", fit: "CalibrationFit", label_set: "LabelSet") -> None:
-    """A line a class and one of the means: before, and cross-fitted after."""
+    """Print one line per class and one of the means: before, and cross-fitted after."""
     import numpy as np
     from rich.markup import escape
     from rich.table import Table
@@ -102,11 +103,11 @@ def print_fit(console: "Any", fit: "CalibrationFit", label_set: "LabelSet") -> N
     console.print(table)
     noted = [f"  {name}: {note}" for name, note in zip(label_set, fit.notes, strict=True) if note]
     if noted:
-        console.print("\n".join(["", "Not mended by a map of their own:", *noted]), highlight=False, markup=False)
+        console.print("\n".join(["", "Classes without their own map:", *noted]), highlight=False, markup=False)
     worse = int((fit.after.log_loss_C > fit.before.log_loss_C).sum())
     console.print(
-        f"\nBefore → after, by {fit.calibration.method}, cross-fitted: each of {fit.num_folds} parts of the images was mended by "
-        "a map fitted on the others. Log-loss, Brier score and expected calibration error: 0 is best. "
+        f"\nBefore → after, by {fit.calibration.method}, cross-fitted: each of {fit.num_folds} parts of the images was corrected "
+        "by a map fitted on the others. Log-loss, Brier score and expected calibration error: 0 is best. "
         + (
             f"{worse} of {len(label_set)} classes have a higher log-loss after."
             if worse
@@ -124,7 +125,7 @@ def fit_to_json(fit: "CalibrationFit", label_set: "LabelSet", *, seed: int) -> d
             "num_positives": int(fit.num_positives_C[column]),
             "num_known": int(fit.num_known_C[column]),
             **{
-                f"{key}_{when}": _number(values_C[column])
+                f"{key}_{when}": json_number(values_C[column])
                 for when, quality in (("before", fit.before), ("after", fit.after))
                 for key, values_C in (
                     ("log_loss", quality.log_loss_C),
@@ -145,15 +146,15 @@ def fit_to_json(fit: "CalibrationFit", label_set: "LabelSet", *, seed: int) -> d
     }
 
 
-def _keep(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> str:
-    """Write predictions, config.json and thresholds.json of the run under this calibration; returns the goal of the thresholds."""
+def _save(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> str:
+    """Write predictions, config.json and thresholds.json of the run with this calibration; returns the goal of the thresholds."""
     import json
     from dataclasses import replace
 
     import numpy as np
 
     from polytag import files
-    from polytag.calibration import calibrated, carried
+    from polytag.calibration import calibrated, convert_thresholds
     from polytag.metrics.calibration import keep_decisions
     from polytag.metrics.operating_points import points_at
     from polytag.models.checkpoint import update_checkpoint
@@ -161,24 +162,24 @@ def _keep(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> 
     from polytag.predictions.thresholds import read_thresholds, write_thresholds
 
     checkpoint, path = run.checkpoint, run.folder.thresholds
-    said = read_thresholds(path, label_set=checkpoint.label_set) if path.is_file() else None
-    chosen = said is not None and said.goal not in ("", "default") and said.checkpoint_id == checkpoint.id
+    saved = read_thresholds(path, label_set=checkpoint.label_set) if path.is_file() else None
+    chosen = saved is not None and saved.goal not in ("", "default") and saved.checkpoint_id == checkpoint.id
     chosen = chosen or any(threshold != 0.5 for threshold in checkpoint.thresholds)
     before, after = calibrated(raw, checkpoint.calibration), calibrated(raw, calibration)
     thresholds = checkpoint.thresholds
     if chosen:
-        moved = carried(thresholds, undo=checkpoint.calibration, apply=calibration)
+        moved = convert_thresholds(thresholds, undo=checkpoint.calibration, apply=calibration)
         thresholds = keep_decisions(before, after, thresholds=thresholds, moved=moved)
 
-    kept, shown = run.folder.uncalibrated, run.folder.predictions
-    if not kept.is_file():
-        files.write_bytes(kept, shown.read_bytes())
+    uncalibrated, current = run.folder.uncalibrated, run.folder.predictions
+    if not uncalibrated.is_file():
+        files.write_bytes(uncalibrated, current.read_bytes())
     if calibration is None:
-        files.write_bytes(shown, kept.read_bytes())
+        files.write_bytes(current, uncalibrated.read_bytes())
     else:
-        write_predictions(replace(after, source=source_in(kept)), shown)
+        write_predictions(replace(after, source=source_in(uncalibrated)), current)
     update_checkpoint(checkpoint, thresholds=thresholds, calibration=calibration)
-    if said is not None and said.goal not in ("", "default"):  # what was known when they were chosen stays
+    if saved is not None and saved.goal not in ("", "default"):  # the facts of their choice do not change
         values = json.loads(path.read_text())
         values["thresholds"] = dict(zip(checkpoint.label_set, thresholds, strict=True))
         for name, threshold in values["thresholds"].items():
@@ -189,9 +190,9 @@ def _keep(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> 
         points = points_at(after, threshold_C=np.asarray(thresholds))
         write_thresholds(path, points, checkpoint_id=checkpoint.id, calibration=after.calibration)
     if calibration is None:
-        for leftover in (run.folder.calibration, kept):
+        for leftover in (run.folder.calibration, uncalibrated):
             leftover.unlink(missing_ok=True)
-    return "default" if not chosen else said.goal if said is not None and said.goal else "default"
+    return "default" if not chosen else saved.goal if saved is not None and saved.goal else "default"
 
 
 def _encoded(values: dict[str, Any]) -> str:
@@ -202,7 +203,3 @@ def _encoded(values: dict[str, Any]) -> str:
 
 def _change(before: "np.floating | float", after: "np.floating | float") -> tuple[str, str]:
     return ("–", "") if math.isnan(before) else (f"{before:.4f}", f"→ {after:.4f}")
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

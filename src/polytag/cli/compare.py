@@ -1,4 +1,4 @@
-"""`polytag compare`: two or more runs on the same images, class by class, with intervals and p-values."""
+"""`polytag compare`: two or more runs on the same images, by class, with intervals and p-values."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ def compare(
     ] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the comparison as a page.")] = None,
 ) -> None:
-    """Which run is better on the same images, by how much, how sure that is, and which images changed sides."""
+    """Compare runs on the same images: differences with intervals and p-values, and the images whose decisions changed."""
     from rich.console import Console
 
     from polytag import files
@@ -70,7 +70,7 @@ def compare(
 
 
 def print_comparison(console: "Console", comparison: "Comparison") -> None:
-    """The comparison's own table; headings bold, notes dim, the marks in colour."""
+    """Print the comparison's table: headings bold, notes dim, marks in colour."""
     from rich.text import Text
 
     from polytag.metrics.comparison import BETTER, WORSE
@@ -85,7 +85,7 @@ def print_comparison(console: "Console", comparison: "Comparison") -> None:
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
-    """What each run is called: the name of its folder or file, with as much of the path before it as tells them apart."""
+    """The name of each run: that of its folder or file, with as much of its path as makes it distinct."""
     from polytag.runs.folder import RunFolder
 
     places = [path.parent if path == RunFolder(path=path.parent).predictions and path.parent != Path() else path for path in paths]
@@ -95,12 +95,12 @@ def run_names(paths: Sequence[Path]) -> list[str]:
         names = [str(Path(*stem.parts[-num_parts:])) for stem in stems]
         if len(set(names)) == len(names):
             return names
-    names = [str(path) for path in paths]  # the same run twice, or two endings of one name
+    names = [str(path) for path in paths]  # the same run twice, or one name with two endings
     return [name if names.count(name) == 1 else f"{name} ({1 + names[:row].count(name)})" for row, name in enumerate(names)]
 
 
 def _file(path: Path) -> Path:
-    """A run folder's predictions; any other path as it is."""
+    """A run folder's predictions file, or the path itself."""
     from polytag.runs.folder import predictions_path
 
     return predictions_path(path)
@@ -111,12 +111,12 @@ def _read(path: Path, *, scale: str | None, truth: Path | None, options: "ReadOp
 
     file = _file(path)
     if file.is_file() and is_own(file):
-        scale = None  # it says itself, and --scores is for the others
+        scale = None  # the file records its scale; --scores is for the others
     return read_predictions(file, scale=scale or "", truth=truth, options=options)
 
 
 def _thresholds(path: Path, table: "Predictions", threshold: float | None) -> Mapping[str, float]:
-    """By class name: the given one for all, those of the run that the predictions lie in, or 0.5."""
+    """By class name: `threshold` for all, those of the predictions' run, or 0.5."""
     from polytag.predictions.thresholds import find_thresholds
 
     found = find_thresholds(_file(path), table) if threshold is None else None

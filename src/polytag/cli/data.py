@@ -1,4 +1,4 @@
-"""`polytag data check|convert|fetch`: look at a data set, rewrite it, download VOC."""
+"""`polytag data`: check a data set, show the cache, convert labels, download VOC."""
 
 import json
 import math
@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytag.cli.reading import reads_annotations
+from polytag.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from polytag.contracts import Dataset
     from polytag.data.check import DataCheck
-    from polytag.data.duplicates.groups import Features
+    from polytag.data.duplicates.groups import ModelFeatures
     from polytag.data.load import ReadOptions
 
 _BAR_WIDTH = 30
-_SPLIT_WIDTH = 29  # columns of text that the counts of one split take
-_NUM_GROUPS, _NUM_MEMBERS = 10, 5  # of near duplicates, that are printed; the JSON file has them all
+_SPLIT_WIDTH = 29  # width in characters of the counts of one split
+_NUM_GROUPS, _NUM_MEMBERS = 10, 5  # printed near duplicates; the JSON file has all
 
 app = typer.Typer(help="Check, convert and fetch data sets.", no_args_is_help=True, add_completion=False)
 
-Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder or file of labels, in any format polytag reads.")]
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder or file of labels, in any format that polytag reads.")]
 
 
 @app.command()
@@ -32,32 +33,33 @@ Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder or file of 
 def check(
     data: Data,
     options: "ReadOptions",
-    read_images: Annotated[bool, typer.Option(help="Decode every image, or only look whether the files exist.")] = True,
+    read_images: Annotated[bool, typer.Option(help="Decode every image, or only check that the files exist.")] = True,
     near: Annotated[
-        bool, typer.Option("--near", help="Also find images that are there in another version: saved anew, resized, mirrored.")
+        bool, typer.Option("--near", help="Also find near duplicates: re-encoded, resized or mirrored versions of one image.")
     ] = False,
     near_model: Annotated[
-        Path | None, typer.Option(metavar="RUN|MODEL", help="Also find images that this model takes for much the same.")
+        Path | None, typer.Option(metavar="RUN|MODEL", help="Also find images with similar features of this model.")
     ] = None,
-    min_cosine: Annotated[float, typer.Option(metavar="0..1", help="Of the model's features, from where images are alike.")] = 0.85,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything found to this file.")] = None,
+    min_cosine: Annotated[float, typer.Option(metavar="0..1", help="Smallest cosine of the features of two duplicates.")] = 0.85,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result to this file.")] = None,
 ) -> None:
     """Count labels, read every image, find duplicates. Exit status 0: training can start; 1: it cannot."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from polytag.cli.progress import progress_bar
     from polytag.data import check as checking
     from polytag.data.load import load_dataset
     from polytag.files import write_text
 
     console = Console()
     dataset = load_dataset(data, options=options)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with progress_bar(console) as progress:
         features = None
         if near_model is not None:
-            seeing = progress.add_task("looking with the model", total=len(dataset))
-            features = _features(near_model, dataset, cosine=min_cosine, on_batch=lambda number: progress.advance(seeing, number))
+            extracting = progress.add_task("features", total=len(dataset))
+            features = _features(
+                near_model, dataset, cosine=min_cosine, on_batch=lambda num_images: progress.advance(extracting, num_images)
+            )
         task = progress.add_task("reading images", total=len(set(dataset.paths)))
         found = checking.check(
             dataset, read_images=read_images, near=near, features=features, on_image=lambda: progress.advance(task)
@@ -71,9 +73,9 @@ def check(
 
 @app.command()
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Remove them all.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all of them.")] = False,
 ) -> None:
-    """Show the decoded images and the features that were kept for the next time, or remove them."""
+    """Show or remove the cached images and features."""
     from datetime import datetime
 
     from rich.console import Console
@@ -85,13 +87,13 @@ def cache(
     if clear:
         console.print(f"{store.clear() / 1e6:,.1f} MB removed from {folder}", highlight=False, markup=False, soft_wrap=True)
         return
-    kept = store.cache_files()
-    for each in kept:
+    cached = store.cache_files()
+    for each in cached:
         used = datetime.fromtimestamp(each.used).strftime("%Y-%m-%d %H:%M")
         console.print(
             f"{each.num_bytes / 1e6:10,.1f} MB  last used {used}  {each.path.name}", highlight=False, markup=False, soft_wrap=True
         )
-    total = sum(each.num_bytes for each in kept)
+    total = sum(each.num_bytes for each in cached)
     console.print(f"{total / 1e6:10,.1f} MB  in {folder}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -122,22 +124,16 @@ def fetch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put it.")],
     base_url: Annotated[str | None, typer.Option(metavar="URL", help="A mirror, with the paths of the official server.")] = None,
 ) -> None:
-    """Download Pascal VOC: resumed where it broke off, checked, unpacked."""
+    """Download, check and unpack Pascal VOC; an interrupted download is resumed."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import DownloadColumn, TaskID, TransferSpeedColumn
 
+    from polytag.cli.progress import progress_bar
     from polytag.data.fetch import fetch as fetching
 
     console = Console()
     tasks: dict[str, TaskID] = {}
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with progress_bar(console, DownloadColumn(), TransferSpeedColumn(), transient=False) as progress:
 
         def show(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -152,7 +148,7 @@ def fetch(
 
 
 def print_check(console: "Console", found: "DataCheck") -> None:
-    """What was found, most important last: the counts, the labels an image has, the warnings, the verdict."""
+    """Print the result, most important last: counts, labels per image, duplicates, warnings, verdict."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -166,33 +162,39 @@ def print_check(console: "Console", found: "DataCheck") -> None:
             columns = range(start, min(start + num_side_by_side, len(found.splits)))
             console.print(Padding(_class_table(found, columns), (0, 0, 1, 1)))
         console.print(Padding(_labels_table(found, "-" if console.options.ascii_only else "━"), (0, 0, 1, 1)))
-        console.print(f" {found.mean_labels_per_image:.2f} labels an image; {found.unknown_share:.1%} of all labels are unknown.\n")
+        console.print(
+            f" {found.mean_labels_per_image:.2f} labels per image; {found.unknown_share:.1%} of all labels are unknown.\n"
+        )
     _print_duplicates(console, found)
     for style, mark, sentences in (("yellow", "warning", found.warnings), ("red", "problem", found.problems)):
         for sentence in sentences:
             console.print(Text.assemble((f"{mark}: ", f"bold {style}"), sentence), soft_wrap=True)
     if found.can_train:
-        console.print(Text.assemble(("Training can start.", "bold green"), "" if found.images_were_read else " No image was read."))
+        console.print(
+            Text.assemble(("Training can start.", "bold green"), "" if found.images_were_read else " Images were not read.")
+        )
     else:
         console.print(Text("Training cannot start.", style="bold red"))
 
 
-def _features(model: Path, dataset: "Dataset", *, cosine: float, on_batch: "Callable[[int], None]") -> "Features":
-    from polytag.data.duplicates.groups import Features
+def _features(model: Path, dataset: "Dataset", *, cosine: float, on_batch: "Callable[[int], None]") -> "ModelFeatures":
+    from polytag.cli.memory import keep_freed_memory_on_cpu
+    from polytag.data.duplicates.groups import ModelFeatures
     from polytag.errors import UsageError
     from polytag.inference.feature_cache import features_of
     from polytag.inference.predictor import Predictor
     from polytag.models.checkpoint import Checkpoint
 
     if not 0 < cosine <= 1:
-        raise UsageError("a cosine out of range", where="--min-cosine", got=str(cosine), expected="more than 0 and 1 at most")
+        raise UsageError("cosine out of range", where="--min-cosine", got=str(cosine), expected="above 0 and at most 1")
+    keep_freed_memory_on_cpu()
     predictor = Predictor.load(Checkpoint.read(model))
     feature_ND, row_N, _ = features_of(predictor, dataset, on_batch=on_batch)
-    return Features(feature_ND=feature_ND, row_N=row_N, cosine=cosine)
+    return ModelFeatures(feature_ND=feature_ND, row_N=row_N, cosine=cosine)
 
 
 def _print_duplicates(console: "Console", found: "DataCheck") -> None:
-    """One line per group of duplicates, by pixels and by a model, those in several splits first; nothing if none were sought."""
+    """Print one line per group of near duplicates, by pixels and by a model, groups across splits first."""
     from rich.text import Text
 
     from polytag.data.duplicates.groups import across_splits
@@ -201,25 +203,25 @@ def _print_duplicates(console: "Console", found: "DataCheck") -> None:
         (group.images, f"{group.bits} bits, detail {group.correlation:.2f}" + (", mirrored" if group.is_mirrored else ""))
         for group in found.near_duplicates or ()
     ]
-    told = [set(group.images) for group in found.near_duplicates or ()]
-    alike = [
+    by_pixels = [set(group.images) for group in found.near_duplicates or ()]
+    by_model = [
         (group.images, f"cosine {group.cosine:.2f}")
         for group in found.feature_duplicates or ()
-        if not any(set(group.images) <= images for images in told)
+        if not any(set(group.images) <= images for images in by_pixels)
     ]
-    for heading, looked, groups in (
+    for heading, was_searched, groups in (
         ("near duplicates", found.near_duplicates is not None, near),
         (
-            "near duplicates by the model, beside these" if told else "near duplicates by the model",
+            "further near duplicates by the model" if by_pixels else "near duplicates by the model",
             found.feature_duplicates is not None,
-            alike,
+            by_model,
         ),
     ):
-        if not looked:
+        if not was_searched:
             continue
         groups = sorted(groups, key=lambda group: not across_splits(group[0]))
         num_across = sum(across_splits(images) for images, _ in groups)
-        number = f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}" if groups else "none"
+        number = counted(len(groups), "groups") if groups else "none"
         console.print(Text(f" {heading}: {number}" + (f", {num_across:,} across splits" if groups else ""), style="bold"))
         for images, how in groups[:_NUM_GROUPS]:
             names = [f"{image.id} ({image.split})" if image.split else image.id for image in images]
@@ -231,14 +233,14 @@ def _print_duplicates(console: "Console", found: "DataCheck") -> None:
 
 
 def _class_table(found: "DataCheck", splits: Sequence[int]) -> "RenderableType":
-    """The counts of these splits, by their index, side by side."""
+    """The counts of these splits, given by index, side by side."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("\nclass", no_wrap=True)
     for s in splits:
-        table.add_column("")  # air between the splits
+        table.add_column("")  # space between the splits
         for heading in (f"{found.splits[s] or 'all'}\npresent", "\nabsent", "\nunknown"):
             table.add_column(heading, justify="right", no_wrap=True)
     for c, name in enumerate(found.classes):

@@ -1,4 +1,4 @@
-"""`polytag evaluate`: judge a predictions file; no model and no image needed."""
+"""`polytag evaluate`: metrics of a predictions file, without a model or an image."""
 
 import math
 import os
@@ -11,13 +11,14 @@ from polytag.cli.leakage import TrainData, leakage_of, leakage_to_json, print_le
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
 from polytag.cli.slices import Columns, ColumnsFile, print_slices, slices_of
+from polytag.text import counted, interval_text, number_text
 
 if TYPE_CHECKING:
     from polytag.contracts import Predictions
     from polytag.data.load import ReadOptions
-    from polytag.metrics.values import Mean, Metrics
+    from polytag.metrics.values import Metrics
 
-_MEANINGS = {  # the averages in the order they are shown: what each is, in a few words
+_MEANINGS = {  # short descriptions of the averages, in the order of the table
     "mAP": "mean of the classes' average precisions",
     "mAP_voc10": "the same with VOC 2010's AP",
     "mAP_voc07": "the same with VOC 2007's eleven-point AP",
@@ -25,7 +26,7 @@ _MEANINGS = {  # the averages in the order they are shown: what each is, in a fe
     "micro_AP": "all labels in one ranking; not mAP",
     "samples_AP": "mean over images (LRAP); not mAP",
     "ROC_AUC": "mean of the classes' areas under the ROC curve",
-    "coverage": "classes to go down an image's ranking for all true ones",
+    "coverage": "length of an image's ranking down to its last true class",
     "ranking_loss": "share of an image's pairs in the wrong order",
     "CP": "precision, mean over classes",
     "CR": "recall, mean over classes",
@@ -41,13 +42,11 @@ _MEANINGS = {  # the averages in the order they are shown: what each is, in a fe
     "accuracy": "share of right decisions, mean over classes",
 }
 
-_SINGULAR = {"classes": "class", "images": "image", "decisions": "decision"}
-
 
 @reads_annotations
 def evaluate(
     options: "ReadOptions",
-    predictions: Annotated[Path, typer.Argument(help="Scores: what `train` or `predict` wrote, or any program's table of them.")],
+    predictions: Annotated[Path, typer.Argument(help="Scores of `train` or `predict`, or any program's table of scores.")],
     truth: Truth = None,
     scale: Scale = None,
     threshold: Annotated[
@@ -63,7 +62,7 @@ def evaluate(
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every number as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the report page.")] = None,
 ) -> None:
-    """Average precision per class with intervals, and every average under its own name, saying what it counted."""
+    """Average precision per class with intervals, and every average under its own name with the number of classes it counts."""
     from rich.console import Console
 
     from polytag import files
@@ -71,15 +70,15 @@ def evaluate(
 
     labelled = read_labelled_scores(predictions, scale=scale, truth=truth, options=options, errors=Console(stderr=True))
     table = labelled.predictions
-    chosen, told = _thresholds(predictions, table, threshold=threshold, file=thresholds)
+    chosen, source = _thresholds(predictions, table, threshold=threshold, file=thresholds)
     metrics = evaluate_predictions(table, threshold=chosen)
     slices = slices_of(labelled, slice or (), file=columns, truth=truth, threshold=chosen)
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 120  # a file or a pipe has room for whole lines
+        console.width = 120  # a file or a pipe takes whole lines
     print_metrics(console, metrics)
-    if told:
-        print(told)
+    if source:
+        print(source)
     for part in slices:
         print_slices(console, part)
     leaked = None
@@ -107,9 +106,9 @@ def evaluate(
 def _thresholds(
     path: Path, table: "Predictions", *, threshold: float | None, file: Path | None
 ) -> tuple[float | tuple[float, ...], str]:
-    """What decides, and a line that says so where it is not 0.5 or what was typed."""
+    """The thresholds, and a line about their source unless they are 0.5 or from the command line."""
     from polytag.errors import UsageError
-    from polytag.predictions.thresholds import FILE, find_thresholds, read_thresholds, require_fitting
+    from polytag.predictions.thresholds import FILE, find_thresholds, read_thresholds, require_same_calibration
 
     if threshold is not None and file is not None:
         raise UsageError("two kinds of thresholds", got="--threshold and --thresholds", expected="one of them")
@@ -118,15 +117,14 @@ def _thresholds(
     found = find_thresholds(path, table) if file is None else read_thresholds(file, label_set=table.label_set)
     if found is None:
         return 0.5, ""
-    require_fitting(found, table, where=file or path)
+    require_same_calibration(found, table, where=file or path)
     goal = f", chosen for {found.goal}" if found.goal not in ("", "default") else ""
     own = file is not None or set(found.thresholds) != {0.5}
     return found.thresholds, f"Decisions by each class's own threshold, from {file or path.with_name(FILE)}{goal}." if own else ""
 
 
 def print_metrics(console: "Any", metrics: "Metrics") -> None:
-    """Two tables: a line a class, best first, and a line an average. Where there is little room, words give way, never numbers."""
-    import numpy as np
+    """Print two tables: one line per class, best first, and one line per average. A narrow console drops words, never numbers."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -137,16 +135,16 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
     headings = ("AP", "95% interval", "positives", "negatives", "unknown", "precision", "recall")
     for heading in (*headings, "threshold") if several else headings:
         classes.add_column(heading, justify="right", no_wrap=not several)
-    for column in np.argsort(-np.nan_to_num(metrics.ap_C, nan=-1), kind="stable"):
+    for column in metrics.best_first.tolist():
         classes.add_row(
             escape(metrics.label_set.names[column]),
-            _number(metrics.ap_C[column]),
-            _interval(metrics.ap_low_C[column], metrics.ap_high_C[column]),
+            number_text(float(metrics.ap_C[column]), digits=4),
+            interval_text(float(metrics.ap_low_C[column]), float(metrics.ap_high_C[column])),
             str(metrics.support_C[column]),
             str(metrics.num_negative_C[column]),
             str(metrics.num_unknown_C[column]),
-            _number(metrics.precision_C[column]),
-            _number(metrics.recall_C[column]),
+            number_text(float(metrics.precision_C[column]), digits=4),
+            number_text(float(metrics.recall_C[column]), digits=4),
             *([f"{metrics.threshold_C[column]:.4g}"] if several else []),
         )
     console.print(classes)
@@ -156,7 +154,7 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
     for heading, justify in (("average", "left"), ("value", "right"), ("95% interval", "right"), ("over", "right")):
         averages.add_column(heading, justify=justify, no_wrap=True)  # pyright: ignore[reportArgumentType]  rich's literal type
     rows = [
-        (name, _number(mean.value), _interval(mean.low, mean.high), _counted(mean))
+        (name, number_text(mean.value, digits=4), interval_text(mean.low, mean.high), counted(mean.count, mean.unit))
         for name in _MEANINGS
         for mean in [metrics.means[name]]
     ]
@@ -168,23 +166,11 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
         averages.add_row(*row, *([f"[dim]{meaning}[/dim]"] if has_meanings else []))
     console.print(averages)
     if not has_meanings:
-        console.print("[dim]A wider window says what each is.[/dim]")
+        console.print("[dim]A wider window describes each average.[/dim]")
     known = int(metrics.support_C.sum() + metrics.num_negative_C.sum())
     absent = int(metrics.num_negative_C.sum()) / known if known else math.nan
     console.print(
-        f"\n{metrics.num_images} images. {absent:.1%} of the known labels are absent: answering “absent” to everything would "
-        "have about that accuracy, so accuracy says little.",
+        f"\n{metrics.num_images} images. {absent:.1%} of the known labels are absent. A model that predicts nothing has about that "
+        "accuracy, so accuracy is uninformative.",
         highlight=False,
     )
-
-
-def _counted(mean: "Mean") -> str:
-    return f"{mean.count:,} {mean.unit}" if mean.count != 1 else f"1 {_SINGULAR[mean.unit]}"
-
-
-def _number(value: Any) -> str:
-    return "–" if math.isnan(value) else f"{value:.4f}"
-
-
-def _interval(low: Any, high: Any) -> str:
-    return "" if math.isnan(low) else f"{low:.3f} – {high:.3f}"

@@ -35,9 +35,9 @@ def inspect(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from polytag.allocator import return_freed_memory
     from polytag.errors import UsageError
     from polytag.inspector.open import OpenOptions, open_inspection
-    from polytag.inspector.web.memory import return_freed_memory
     from polytag.inspector.web.server import address_rules, serve
 
     if split not in ("val", "train"):

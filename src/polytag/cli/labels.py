@@ -1,9 +1,8 @@
-"""`polytag labels issues`: the labels that a model disbelieves, ranked, with an estimate of how many are wrong."""
+"""`polytag labels issues`: the labels that a model contradicts, ranked, with an estimate of how many are wrong."""
 
 import csv as tables
 import io
 import json as encoder
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ import typer
 from polytag.cli import labels_export
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth
+from polytag.text import whole_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from polytag.data.load import ReadOptions
     from polytag.metrics.label_issues import ClassLabelIssues, LabelIssues
 
-app = typer.Typer(help="Look for wrong labels, and write corrected ones.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Find wrong labels, and export corrected ones.", no_args_is_help=True, add_completion=False)
 app.command("export")(labels_export.export)
 
 
@@ -29,34 +29,27 @@ app.command("export")(labels_export.export)
 def issues(
     options: "ReadOptions",
     run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or held-out scores with their labels.")],
-    class_names: Annotated[
-        list[str] | None, typer.Option("--class", metavar="NAME", help="Only this class; may be given several times.")
-    ] = None,
-    top: Annotated[int, typer.Option(metavar="K", help="How many of each class and kind are listed at most.")] = 20,
+    class_names: Annotated[list[str] | None, typer.Option("--class", metavar="NAME", help="Only this class; repeatable.")] = None,
+    top: Annotated[int, typer.Option(metavar="K", help="Largest number of listed labels per class and kind.")] = 20,
     split: Annotated[
-        str, typer.Option(metavar="val|train", help="Of a run: its validation, or its training images, scored out-of-fold.")
+        str, typer.Option(metavar="val|train", help="Images of a run: validation, or training, scored out-of-fold.")
     ] = "val",
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write estimates and label issues as JSON.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the label issues, a line each.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the label issues, one per line.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with the images.")] = None,
-    cleanlab: Annotated[bool, typer.Option("--cleanlab", help="Say which label issues cleanlab finds too.")] = False,
     truth: Truth = None,
     scale: Scale = None,
 ) -> None:
-    """The labels that held-out scores contradict most: given but absent, absent but there, and unknown ones to fill in."""
+    """List the labels that held-out scores contradict most: wrong presents, wrong absents, and unknown labels to fill in."""
     from rich.console import Console
 
     from polytag import files
-    from polytag.metrics.label_issues import cleanlab_label_issues, find_label_issues
+    from polytag.metrics.label_issues import find_label_issues
 
     errors = Console(stderr=True)
     predictions = _read(run, split=split, truth=truth, scale=scale, options=options, errors=errors)
     found = find_label_issues(predictions, top=top, classes=class_names or ())
-    seconded = None
-    if cleanlab:
-        rows = cleanlab_label_issues(predictions)
-        seconded = {(name, row) for name, of_class in rows.items() for row in of_class.tolist()}
-    print_label_issues(Console(), found, seconded=seconded)
+    print_label_issues(Console(), found)
     if json is not None:
         files.write_text(json, encoder.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
     if csv is not None:
@@ -68,8 +61,8 @@ def issues(
         print(f"\nreport: {report}")
 
 
-def print_label_issues(console: "Console", found: "LabelIssues", *, seconded: "set[tuple[str, int]] | None" = None) -> None:
-    """A line a class with its estimates, the most suspicious labels of all, and the unknown ones that are probably present."""
+def print_label_issues(console: "Console", found: "LabelIssues") -> None:
+    """Print one line per class with its estimates, the most suspicious labels, and unknown labels that are probably present."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -83,14 +76,14 @@ def print_label_issues(console: "Console", found: "LabelIssues", *, seconded: "s
     for part in found.classes:
         classes.add_row(escape(part.name), *_counts(part))
     console.print(classes)
-    unsaid = [part for part in found.classes if part.reason]
-    if unsaid:
-        console.print("\nNo estimate, and ranked all the same:")
-    for part in unsaid:
+    without_estimate = [part for part in found.classes if part.reason]
+    if without_estimate:
+        console.print("\nRanked without an estimate:")
+    for part in without_estimate:
         console.print(f"  {part.name}: {part.reason}", highlight=False, markup=False)
     console.print(
-        "\nThe numbers that look wrong are those of confident learning. The model's own mistakes are counted with the wrong "
-        "labels: read them as “at most about”.",
+        "\nThe numbers of wrong labels are estimates of confident learning. They include the model's own mistakes: read them as "
+        "“at most about”.",
         highlight=False,
         markup=False,
     )
@@ -98,18 +91,15 @@ def print_label_issues(console: "Console", found: "LabelIssues", *, seconded: "s
         if not listed:
             continue
         table = Table(box=None, pad_edge=False, header_style="bold", title=f"\n{heading}", title_justify="left")
-        for name in ("class", "given", "probability", "image", *(["cleanlab"] if seconded is not None else [])):
+        for name in ("class", "given", "probability", "image"):
             table.add_column(name, overflow="fold", justify="right" if name == "probability" else "left")
         for each in listed[: found.top]:
-            agreed = [] if seconded is None else ["yes" if (each.class_name, each.row) in seconded else "no"]
-            table.add_row(
-                escape(each.class_name), MEANINGS[each.given], probability_text(each.probability), escape(each.id), *agreed
-            )
+            table.add_row(escape(each.class_name), MEANINGS[each.given], probability_text(each.probability), escape(each.id))
         console.print(table, highlight=False)
         if len(listed) > found.top:
             console.print(f"[dim]… and {len(listed) - found.top:,} more in --csv, --json and --report[/dim]", highlight=False)
     if not found.issues:
-        console.print("\nNo given label is disbelieved.", highlight=False)
+        console.print("\nThe model contradicts no given label.", highlight=False)
 
 
 def label_issues_to_csv(found: "LabelIssues") -> str:
@@ -131,7 +121,7 @@ CSV_COLUMNS = ("class", "given", "probability", "is_counted", "id", "image_path"
 def _read(
     run: Path, *, split: str, truth: Path | None, scale: str | None, options: "ReadOptions", errors: "Console"
 ) -> "Predictions":
-    """Held-out scores with labels: of a run's validation, of its training images out-of-fold, or of any file."""
+    """Held-out scores with labels: a run's validation, its training images out-of-fold, or any file."""
     from polytag.cli.scores import read_labelled_scores
     from polytag.errors import UsageError
 
@@ -149,14 +139,14 @@ def _read(
             got=str(run) if not run.is_dir() else "--truth or --scores",
             expected="a run folder alone",
         )
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from polytag.cli.memory import keep_freed_memory_on_cpu
+    from polytag.cli.progress import progress_bar
     from polytag.inference.out_of_fold import out_of_fold_of_run
     from polytag.runs.folder import RunFolder
 
-    columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("", total=None)
+    keep_freed_memory_on_cpu()
+    with progress_bar(errors) as progress:
+        task = progress.add_task("features", total=None)
         predictions, note = out_of_fold_of_run(RunFolder(path=run), on_batch=lambda num_images: progress.advance(task, num_images))
     if note:
         errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
@@ -182,4 +172,4 @@ def _counts(part: "ClassLabelIssues") -> tuple[str, ...]:
 
 
 def _estimate(value: float) -> str:
-    return "–" if math.isnan(value) else f"[bold]{value:,.0f}[/bold]" if value >= 0.5 else "0"
+    return f"[bold]{whole_text(value)}[/bold]" if value >= 0.5 else whole_text(value)

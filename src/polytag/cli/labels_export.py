@@ -1,4 +1,4 @@
-"""`polytag labels export`: the data set as it is after a review, and the list of what was changed."""
+"""`polytag labels export`: the data set with the decisions of a review, and the list of changed labels."""
 
 import csv
 import io
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytag.cli.reading import reads_annotations
+from polytag.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,7 @@ CHANGES_COLUMNS = ("split", "image", "class", "before", "after", "reviewer", "no
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written: the data set, which `load_dataset` reads, and the list of changes; and how many labels were confirmed."""
+    """The written data set, which `load_dataset` reads, the list of changes, and the number of confirmed labels."""
 
     data: Path
     changes_file: Path
@@ -37,28 +38,26 @@ class Exported:
 @reads_annotations
 def export(
     options: "ReadOptions",
-    run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or a predictions file, that was reviewed.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A reviewed run folder or predictions file.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder to write.")],
     to: Annotated[
         str | None,
         typer.Option("--to", metavar="voc|csv|parquet", help="The format to write.", show_default="OUT's ending, or csv"),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="The data set that was reviewed, where it is not the run's own.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DATA", help="The reviewed data set, if it is not the run's own.")] = None,
 ) -> None:
-    """Write the data set as a review in `polytag inspect` left it, and the list of changed labels."""
+    """Write the data set with the decisions of a review in `polytag inspect`, and the list of changed labels."""
     from rich.console import Console
 
     print_export(Console(), export_labels(run, out, to=to, data=data, options=options))
 
 
 def export_labels(run: Path, out: Path, *, to: str | None = None, data: Path | None = None, options: "ReadOptions") -> Exported:
-    """Put the decisions of a run's review into its data set and write it, beside a list of changes, as new files.
+    """Apply the decisions of a run's review to its data set, and write it and a list of changes as new files.
 
-    Of a run folder, args.yaml says where the data lie and how they are read; data without splits get those of the training. The
-    changes lie beside OUT: `<OUT without ending>-changes.csv`. Raises RunError where nobody has reviewed, nothing was changed, or
-    an output exists; UsageError for a predictions file without `data`; DataError where the decisions do not fit the data.
+    The args.yaml of a run folder gives the data and the reading options; data without splits get those of the training. The list of
+    changes is next to OUT: `<OUT without ending>-changes.csv`. Raises RunError where there is no review, no change, or an existing
+    output; UsageError for a predictions file without `data`; DataError where the decisions do not fit the data.
     """
     from polytag import files
     from polytag.data.convert import convert
@@ -74,17 +73,17 @@ def export_labels(run: Path, out: Path, *, to: str | None = None, data: Path | N
     ]
     corrected, changes = apply_corrections(dataset, corrections)
     if not changes:
-        raise _nothing(run, got=f"{len(corrections):,} decisions, every one of them as the data have it")
-    form = to or (out.suffix.lower()[1:] if out.suffix.lower() in (".csv", ".parquet") else "csv")
-    changes_file = _changes_file(out, form=form)
-    written = convert(corrected, out, to=form)
+        raise _nothing(run, got=f"{len(corrections):,} decisions, all equal to the data")
+    format = to or (out.suffix.lower()[1:] if out.suffix.lower() in (".csv", ".parquet") else "csv")
+    changes_file = _changes_file(out, format=format)
+    written = convert(corrected, out, to=format)
     decision_of = {(each.split, each.image_id, each.class_name): each for each in decisions}
     files.write_text(changes_file, changes_to_csv(changes, decision_of))
     return Exported(data=written, changes_file=changes_file, changes=changes, num_confirmed=len(corrections) - len(changes))
 
 
 def changes_to_csv(changes: "tuple[Change, ...]", decision_of: "Mapping[tuple[str, str, str], Decision]") -> str:
-    """A line a changed label, with whose judgement it is, why and when; decisions by split ("" if unsaid), image and class."""
+    """One line per changed label, with reviewer, note and time; decisions by split ("" for none), image and class."""
     from polytag.metrics.label_issues import MEANINGS
 
     text = io.StringIO()
@@ -99,7 +98,7 @@ def changes_to_csv(changes: "tuple[Change, ...]", decision_of: "Mapping[tuple[st
 
 
 def print_export(console: "Console", exported: Exported) -> None:
-    """A line a class with what its labels became, then the sums and the files."""
+    """Print one line per class with its changed labels, then the sums and the files."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -116,24 +115,20 @@ def print_export(console: "Console", exported: Exported) -> None:
         table.add_row(escape(name), *(f"{number:,}" if number else "[dim]0[/dim]" for number in numbers))
     console.print(table)
     labels, images = len(exported.changes), len({(each.split, each.image_id) for each in exported.changes})
-    text = f"\n{_number(labels, 'label')} of {_number(images, 'image')} changed, {exported.num_confirmed:,} confirmed"
+    text = f"\n{counted(labels, 'labels')} of {counted(images, 'images')} changed, {exported.num_confirmed:,} confirmed"
     console.print(text, highlight=False, markup=False)
     for heading, path in (("data:    ", exported.data), ("changes: ", exported.changes_file)):
         console.print(f"{heading}{path}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"\nNext:\n  polytag train {exported.data}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _number(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def _decisions(run: Path) -> "list[Decision]":
-    """What is decided of every label, in all splits; raises RunError where nothing is."""
+    """The decisions of all splits; raises RunError where there is none."""
     from polytag.errors import RunError
     from polytag.inspector.review.store import open_review, review_file_of
 
     if not run.exists():
-        raise RunError("there is nothing here to export", where=str(run), expected="a run folder, or a predictions file")
+        raise RunError("nothing to export", where=str(run), expected="a run folder, or a predictions file")
     path = review_file_of(run)
     with open_review(path) as store:
         decisions = [row for split in store.splits() for row in store.current(split).values() if row.label is not None]
@@ -150,7 +145,7 @@ def _nothing(run: Path, *, got: str) -> Exception:
         "no label was changed: nothing to export",
         where=str(run),
         got=got,
-        expected="a review with at least one label that is other than the data have it",
+        expected="a review with at least one changed label",
         next_step=f"review labels in the browser: {command}",
     )
 
@@ -173,15 +168,15 @@ def _reviewed_data(run: Path, *, data: Path | None, options: "ReadOptions", name
             )
         if options != ReadOptions():
             raise UsageError(
-                "the run itself says how its data are read", where=str(run), expected="no options for reading labels beside a run"
+                "the run records how its data are read", where=str(run), expected="no options for reading labels with a run"
             )
         args = read_run_args(folder)
         dataset = load_dataset(data or args.data, options=args.options)
     elif data is None:
         raise UsageError(
-            "a predictions file does not hold the whole data set",
+            "a predictions file does not contain the whole data set",
             where=str(run),
-            expected="--data DATA, the labelled data set that its images are from",
+            expected="--data DATA, the labelled data set of its images",
         )
     else:
         dataset = load_dataset(data, options=options)
@@ -189,7 +184,7 @@ def _reviewed_data(run: Path, *, data: Path | None, options: "ReadOptions", name
 
 
 def _with_ids_of(dataset: "Dataset", decisions: "list[Decision]", *, run: Path) -> "list[Decision]":
-    """Under the data set's own ids; a predictions file of polytag's may call an image otherwise, and has its path."""
+    """The decisions with the data set's ids; polytag's predictions files may use other ids, and contain the paths."""
     from polytag.predictions.read import is_own, read_predictions
 
     if run.is_dir() or not is_own(run):
@@ -201,15 +196,15 @@ def _with_ids_of(dataset: "Dataset", decisions: "list[Decision]", *, run: Path) 
     return [replace(each, image_id=id_of.get(each.image_id, each.image_id)) for each in decisions]
 
 
-def _changes_file(out: Path, *, form: str) -> Path:
-    """Beside the data and not among them, where it would be taken for a second table of labels."""
+def _changes_file(out: Path, *, format: str) -> Path:
+    """A path next to the data and not among them, where it would be read as a second table of labels."""
     from polytag.errors import RunError
 
     path = Path(os.path.abspath(out))
-    path = path.with_name((path.stem if path.suffix.lower() == f".{form}" else path.name) + "-changes.csv")
+    path = path.with_name((path.stem if path.suffix.lower() == f".{format}" else path.name) + "-changes.csv")
     if path.exists():
         raise RunError(
-            "the output is there already",
+            "the output exists already",
             where=str(path),
             expected="a new name",
             next_step="choose another name, or remove it; nothing is overwritten",

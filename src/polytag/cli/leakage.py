@@ -1,4 +1,4 @@
-"""`polytag evaluate --train-data DATA`: which scored images the model has learned from, and what they change."""
+"""`polytag evaluate --train-data DATA`: scored images that are training images too, and their effect on the metrics."""
 
 import math
 from pathlib import Path
@@ -12,42 +12,38 @@ if TYPE_CHECKING:
     from polytag.contracts import Predictions
     from polytag.data.duplicates.leakage import Leakage
     from polytag.data.load import ReadOptions
-    from polytag.metrics.leakage import WithoutSome
+    from polytag.metrics.leakage import MetricsWithoutLeakage
     from polytag.metrics.values import Metrics
 
 TrainData = Annotated[
     Path | None,
-    typer.Option(
-        "--train-data", metavar="DATA", help="What the model was trained on: judge also without the images that stand in it too."
-    ),
+    typer.Option("--train-data", metavar="DATA", help="The training data: also evaluate without the images that are in them too."),
 ]
 _NUM_SHOWN = 5
 
 
 def leakage_of(
     predictions: "Predictions", data: Path, *, options: "ReadOptions", threshold: "Any", errors: "Console"
-) -> "tuple[Leakage, WithoutSome | None]":
-    """Leakage and the scores without them; None where there are none. Raises PredictionsError where no image can be read."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+) -> "tuple[Leakage, MetricsWithoutLeakage | None]":
+    """Leakage, and the metrics without the leaked images or None. Raises PredictionsError where no image can be read."""
+    from polytag.cli.progress import progress_bar
     from polytag.data.duplicates.leakage import find_leakage, training_paths
     from polytag.data.load import load_dataset
     from polytag.errors import DataError, PredictionsError
-    from polytag.metrics.leakage import leave_out
+    from polytag.metrics.leakage import evaluate_without_leakage
 
     trained_on = training_paths(load_dataset(data, options=options), scored=predictions.image_paths)
-    columns = (TextColumn("reading images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        number = len({str(path) for path in trained_on} | {path for path in predictions.image_paths if path})
-        task = progress.add_task("", total=number)
+    with progress_bar(errors) as progress:
+        num_files = len({str(path) for path in trained_on} | {path for path in predictions.image_paths if path})
+        task = progress.add_task("reading images", total=num_files)
         found = find_leakage(predictions.image_paths, trained_on, on_image=lambda: progress.advance(task))
     if not found.num_trained_on:
         raise DataError(
             "no training image can be read",
             where=str(data),
-            got=f"such as {trained_on[0]}" if trained_on else "no images but the scored ones",
+            got=f"such as {trained_on[0]}" if trained_on else "only the scored images",
             expected="the images that the model was trained on",
-            next_step="`polytag data check` says what is wrong with them; --image-dir names their folder",
+            next_step="`polytag data check` lists the reasons; --image-dir names their folder",
         )
     if found.num_not_compared == found.num_scored:
         raise PredictionsError(
@@ -57,14 +53,14 @@ def leakage_of(
             expected="a file at the path of each image",
             next_step="give --truth DATA, the data set that has the scored images",
         )
-    without = leave_out(predictions, found.is_leaked_N, threshold=threshold) if found.images else None
+    without = evaluate_without_leakage(predictions, found.is_leaked_N, threshold=threshold) if found.images else None
     return found, without
 
 
 def print_leakage(
-    console: "Console", found: "Leakage", without: "WithoutSome | None", *, metrics: "Metrics", predictions: "Predictions"
+    console: "Console", found: "Leakage", without: "MetricsWithoutLeakage | None", *, metrics: "Metrics", predictions: "Predictions"
 ) -> None:
-    """How many images leaked, both mAPs and their difference, and the first few of them."""
+    """Print the number of leaked images, both mAPs and their difference, and the first few images."""
     from rich.markup import escape
 
     num_exact = sum(each.is_exact for each in found.images)
@@ -75,7 +71,7 @@ def print_leakage(
     else:
         difference = without.difference
         console.print(
-            f"Leakage: {len(found.images):,} of {found.num_scored:,} scored images stand in the training data too: "
+            f"Leakage: {len(found.images):,} of {found.num_scored:,} scored images are in the training data too: "
             f"{num_exact:,} byte for byte, {len(found.images) - num_exact:,} in another version.",
             highlight=False,
         )
@@ -96,14 +92,14 @@ def print_leakage(
         if len(found.images) > _NUM_SHOWN:
             console.print(f"  [dim]… and {len(found.images) - _NUM_SHOWN:,} more in --json[/dim]", highlight=False)
     if found.num_unread:
-        console.print(f"  {found.num_unread:,} training images could not be read: leakage of them is not seen.", highlight=False)
+        console.print(f"  {found.num_unread:,} training images could not be read, so their leakage is unknown.", highlight=False)
     if found.num_not_compared:
         console.print(
-            f"  {found.num_not_compared:,} scored images could not be compared: missing, broken or too plain.", highlight=False
+            f"  {found.num_not_compared:,} scored images could not be compared: missing, broken or without detail.", highlight=False
         )
 
 
-def leakage_to_json(found: "Leakage", without: "WithoutSome | None", *, predictions: "Predictions") -> dict[str, object]:
+def leakage_to_json(found: "Leakage", without: "MetricsWithoutLeakage | None", *, predictions: "Predictions") -> dict[str, object]:
     """The key `leakage` of evaluate's JSON; docs/howto/duplicates.md lists its keys."""
     return {
         "num_leaked": len(found.images),

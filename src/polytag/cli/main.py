@@ -1,4 +1,4 @@
-"""The command `polytag`: mounts the verbs, and turns polytag's errors into a message and an exit status."""
+"""The command `polytag`: its verbs, and its errors as a message and an exit status."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from polytag.extras import explaining_missing_extras
 
 app = typer.Typer(
     name="polytag",
-    help="Multi-label image classification: train, judge, look, ship.",
+    help="Multi-label image classification: train, judge, inspect, predict.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,7 +32,7 @@ app.add_typer(labels.app, name="labels")
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True)) -> None:
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True)) -> None:
     if version:
         from polytag import __version__
 
@@ -41,9 +41,9 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Run the command; a PolytagError is printed to stderr, whole, without a traceback."""
-    # PyTorch's threads wait for each other at every layer. Those that spin take the cores from the threads that decode images,
-    # those that sleep at once wake up too late: they spin for a moment, and sleep then (docs/experiments.md).
+    """Run the command; a PolytagError is printed to stderr without a traceback."""
+    # PyTorch's threads wait for each other at every layer. Spinning threads take the cores from the threads that decode images, and
+    # sleeping threads wake up too late, so they spin for a moment and then sleep (docs/experiments.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
     try:

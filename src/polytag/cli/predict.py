@@ -1,4 +1,4 @@
-"""`polytag predict`: a table on the console for one image, a line an image for several, a file for many."""
+"""`polytag predict`: a table for one image, one line per image for several, a file for many."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,21 +18,22 @@ if TYPE_CHECKING:
 def predict(
     options: "ReadOptions",
     model: Annotated[Path, typer.Argument(help="A run folder, or a checkpoint folder such as its best/.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders that hold some.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
     output: Annotated[Path | None, typer.Option(help="Write a .parquet, .csv or .jsonl file instead of printing.")] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="IMAGES is a labelled data set: score this split of it, and keep its labels."),
+        typer.Option(metavar="NAME", help="IMAGES is a labelled data set: score this split and store its labels."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
 ) -> None:
     """Score images: every class's probability, and the classes above their thresholds.
 
-    An image that cannot be read is told and does not stop the others; the exit status is then 1.
+    An image that cannot be read is reported and does not stop the others; the exit status is then 1.
     """
     from rich.console import Console
 
+    from polytag.cli.memory import keep_freed_memory_on_cpu
     from polytag.inference.predict import list_images
     from polytag.inference.predict import predict as results_of
     from polytag.models.checkpoint import Checkpoint
@@ -44,6 +45,7 @@ def predict(
         dataset = _split_of(images, split=split, options=options)
         checkpoint.require_labels(dataset.label_set)
     paths = list(dict.fromkeys(list_images(images))) if dataset is None else list(dataset.paths)
+    keep_freed_memory_on_cpu(device)
     results = results_of(checkpoint, paths, device=device, precision=precision)
     num_failed = 0
     if output is not None:
@@ -54,7 +56,7 @@ def predict(
         for result in results:
             if result.error:
                 num_failed += 1
-                _tell(errors, result)
+                _print_error(errors, result)
             elif len(paths) == 1:
                 _print_table(console, result)
             else:
@@ -67,26 +69,26 @@ def predict(
 def _write(
     results: "Any", *, output: Path, checkpoint: "Any", paths: list[Path], dataset: "Dataset | None", console: "Any", errors: "Any"
 ) -> int:
-    from rich.progress import track
-
+    from polytag.cli.progress import progress_bar
     from polytag.predictions.table import PredictionsWriter
 
     ids = [path.as_posix() for path in paths] if dataset is None else dataset.ids
     num_failed = 0
-    with PredictionsWriter(
+    writer = PredictionsWriter(
         output,
         label_set=checkpoint.label_set,
         checkpoint_id=checkpoint.id,
         thresholds=checkpoint.thresholds,
         source=dataset.source if dataset else "",
         calibration=checkpoint.calibration.id if checkpoint.calibration else "",
-    ) as writer:
-        shown = track(results, total=len(paths), description="predicting", console=errors, transient=True)
-        for row, (name, result) in enumerate(zip(ids, shown, strict=True)):
+    )
+    with writer, progress_bar(errors) as progress:
+        tracked = progress.track(results, total=len(paths), description="predicting")
+        for row, (name, result) in enumerate(zip(ids, tracked, strict=True)):
             if result.error:
                 num_failed += 1
                 writer.fail(name, str(result.path), result.error)
-                _tell(errors, result)
+                _print_error(errors, result)
             else:
                 target_NC = dataset.target_NC[row : row + 1] if dataset else None
                 writer.write([name], [str(result.path)], result.logit_C[None], target_NC)
@@ -94,17 +96,17 @@ def _write(
     return num_failed
 
 
-def _split_of(given: list[Path], *, split: str, options: "ReadOptions") -> "Dataset":
+def _split_of(paths: list[Path], *, split: str, options: "ReadOptions") -> "Dataset":
     from polytag.data.load import load_dataset
 
-    if len(given) != 1:
+    if len(paths) != 1:
         raise UsageError(
-            "--split takes one data set", where="IMAGES", got=f"{len(given)} paths", expected="one folder or file of labels"
+            "--split takes one data set", where="IMAGES", got=f"{len(paths)} paths", expected="one folder or file of labels"
         )
-    return load_dataset(given[0], options=options).split(split)
+    return load_dataset(paths[0], options=options).split(split)
 
 
-def _tell(errors: "Any", result: "ImageResult") -> None:
+def _print_error(errors: "Any", result: "ImageResult") -> None:
     errors.print(f"{result.path}: {result.error}", highlight=False, markup=False, soft_wrap=True)
 
 

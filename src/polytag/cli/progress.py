@@ -1,31 +1,35 @@
-"""A training run on the console: one progress line while it works, one row an epoch that stays."""
+"""Progress on the console: the bar of every verb, and a training run with one row per epoch."""
 
 import math
 from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 
 _HEADINGS = ("epoch", "train loss", "val loss", "train mAP", "val mAP", "head lr", "images/s", "seconds")
 _WIDTHS = (6, 11, 9, 10, 8, 9, 11, 8)
 
 
+def progress_bar(console: Console, *counts: ProgressColumn, transient: bool = True) -> Progress:
+    """A progress bar: description, bar, `counts` (by default "done/total") and the time left. Silent unless on a terminal."""
+    return Progress(
+        TextColumn("{task.description:<20}"),
+        BarColumn(bar_width=24),
+        *(counts or (MofNCompleteColumn(),)),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=transient,
+        disable=not console.is_terminal,
+    )
+
+
 class ConsoleCallback:
-    """Shows a run on a console; on one that is no terminal (a log file), only the rows and notes."""
+    """Shows a training run: a progress bar, one row per epoch, and notes. Off a terminal only the rows and notes."""
 
     def __init__(self, console: Console):
         self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description:<20}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = progress_bar(console, MofNCompleteColumn(), TextColumn("{task.fields[numbers]}"))
         self._task: TaskID | None = None
         self._started_rows = False
         self._val_map = float("nan")

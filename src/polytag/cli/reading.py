@@ -1,4 +1,4 @@
-"""Options for reading annotations: one for each field of `ReadOptions`, declared once for every verb that takes DATA."""
+"""Options for reading annotations, one per field of `ReadOptions`, shared by every verb that reads DATA."""
 
 import functools
 import inspect
@@ -35,26 +35,24 @@ OPTIONS: dict[str, Any] = {  # field of ReadOptions: the option
     "separator": Annotated[
         str | None,
         _option(
-            "--separator", "Tables: what parts the labels in one cell; none: one label a cell.", metavar="TEXT", default="auto"
+            "--separator", "Tables: the text between labels in one cell; none: one label per cell.", metavar="TEXT", default="auto"
         ),
     ],
     "image_column": Annotated[str | None, _option("--image-column", "Tables: the column of images.", metavar="NAME")],
     "labels_column": Annotated[str | None, _option("--labels-column", "Tables: the column of label lists.", metavar="NAME")],
     "split_column": Annotated[str | None, _option("--split-column", "Tables: the column of splits.", metavar="NAME")],
-    "class_columns": Annotated[
-        list[str] | None, _option("--class-column", "Tables: a column that is a class; give it for each.", metavar="NAME")
-    ],
+    "class_columns": Annotated[list[str] | None, _option("--class-column", "Tables: a class column; repeatable.", metavar="NAME")],
     "image_dirs": Annotated[
         list[str] | None,
-        _option("--image-dir", "A folder to look for images in first; give it for each.", metavar="DIR"),
+        _option("--image-dir", "A folder to search images in first; repeatable.", metavar="DIR"),
     ],
 }
 
 
 def reads_annotations(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb these options in the place of its parameter `options`, which receives them as one ReadOptions.
+    """Decorate a verb with these options instead of its parameter `options`, which receives them as one ReadOptions.
 
-    An option that the verb declares itself, under the name of a field, stays the verb's. Raises UsageError as ReadOptions does.
+    A parameter of the verb with the name of a field takes precedence. Raises UsageError as ReadOptions does.
     """
     own = inspect.signature(verb).parameters
     assert "options" in own
@@ -64,14 +62,14 @@ def reads_annotations(verb: Callable[..., None]) -> Callable[..., None]:
     def with_options(**values: Any) -> None:
         from polytag.data.load import ReadOptions
 
-        given = {name: values.pop(name) for name in added}
-        verb(options=ReadOptions(**{name: value for name, value in given.items() if value not in (None, [])}), **values)
+        reading = {name: values.pop(name) for name in added}
+        verb(options=ReadOptions(**{name: value for name, value in reading.items() if value not in (None, [])}), **values)
 
-    kept = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, parameter in own.items() if name != "options"]
-    parameters = kept + [
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, parameter in own.items() if name != "options"]
+    parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         for name, annotation in added.items()
     ]
-    with_options.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue] - what typer reads
+    with_options.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]  typer reads it
     with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return with_options

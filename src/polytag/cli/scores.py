@@ -1,4 +1,4 @@
-"""Options for reading scores, for every verb that judges them, and what they read."""
+"""Options for reading scores, shared by every verb that evaluates them, and their reader."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 Scale = Annotated[
     str | None,
     typer.Option(
-        "--scores", metavar="logit|probability|rank", help="What the numbers are, where the file does not say: never guessed."
+        "--scores", metavar="logit|probability|rank", help="Kind of the scores, if the file does not record it; never guessed."
     ),
 ]
 Truth = Annotated[
     Path | None,
-    typer.Option(metavar="DATA", help="Labels to judge against, where the file has none: a data set, or a table by id."),
+    typer.Option(metavar="DATA", help="True labels, if the file has none: a data set, or a table by id."),
 ]
 
 
 def read_labelled_scores(
     path: Path, *, scale: str | None, truth: Path | None, options: "ReadOptions", errors: "Any"
 ) -> "LabelledPredictions":
-    """Scores with their truth; notes go to `errors`, a console. Raises PredictionsError where no label is known."""
+    """Scores with their true labels; prints notes to the console `errors`. Raises PredictionsError where no label is known."""
     from polytag.errors import PredictionsError
     from polytag.predictions.read import read_labelled
 
@@ -32,11 +32,11 @@ def read_labelled_scores(
     for note in labelled.notes:
         errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     if not labelled.predictions.has_probabilities:
-        note = "only the order of these scores means something: every number that needs a probability is undefined"
+        note = "these scores are ranks: every metric that needs a probability is undefined"
         errors.print(f"note: {note}", highlight=False, soft_wrap=True)
     if not (labelled.predictions.target_NC >= 0).any():
         raise PredictionsError(
-            "these predictions carry no truth to be judged against",
+            "these predictions have no labels to evaluate against",
             where=str(path),
             expected="at least one known label",
             next_step="give --truth DATA, the labelled data set that the images are from",

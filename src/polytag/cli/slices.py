@@ -1,6 +1,5 @@
-"""Slices on the console, and in JSON: `polytag evaluate --slice COLUMN`."""
+"""`polytag evaluate --slice COLUMN`: metrics of each slice on the console and in JSON."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytag.errors import UsageError
+from polytag.text import interval_text, number_text
 
 if TYPE_CHECKING:
     from polytag.metrics.slices import Slices
@@ -19,7 +19,7 @@ Columns = Annotated[
     typer.Option(
         "--slice",
         metavar="COLUMN",
-        help="Also judge apart the images of each value: num_labels, size, source, split, or a column of --columns. Repeatable.",
+        help="Also evaluate each value's images separately: num_labels, size, source, split, or a column of --columns; repeatable.",
     ),
 ]
 ColumnsFile = Annotated[Path | None, typer.Option("--columns", metavar="FILE.csv", help="A table by id, with columns to slice by.")]
@@ -33,7 +33,7 @@ def slices_of(
     truth: Path | None,
     threshold: float | Sequence[float],
 ) -> "list[Slices]":
-    """Slices by each column: of the file, else of the truth where that is a table and has it, else a built-in one."""
+    """Slices by each column: a column of the file, of the truth if that is a table with it, or a built-in one."""
     from polytag.metrics.slices import slice_scores
     from polytag.predictions.columns import BUILT_IN, column_values, has_column, is_table
 
@@ -52,7 +52,7 @@ def slices_of(
 
 
 def print_slices(console: "Any", slices: "Slices") -> None:
-    """A line a slice, and what must be known to compare them."""
+    """Print one line per slice, and the caveats of their comparison."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -68,17 +68,13 @@ def print_slices(console: "Any", slices: "Slices") -> None:
         table.add_column("95% interval", justify="right")
     for part in slices.slices:
         mean = part.metrics.mean_ap
-        shared = () if slices.is_comparable else (_number(part.shared_map), _interval(part.shared_map))
-        table.add_row(escape(part.value), f"{part.num_images:,}", str(mean.count), _number(mean), _interval(mean), *shared)
+        shared = () if slices.is_comparable else _cells(part.shared_map)
+        table.add_row(escape(part.value), f"{part.num_images:,}", str(mean.count), *_cells(mean), *shared)
     console.print()
     console.print(table)
     for sentence in caveats(slices):
         console.print(sentence, highlight=False, markup=False)
 
 
-def _number(mean: "Mean") -> str:
-    return "–" if math.isnan(mean.value) else f"{mean.value:.4f}"
-
-
-def _interval(mean: "Mean") -> str:
-    return "" if math.isnan(mean.low) else f"{mean.low:.3f} – {mean.high:.3f}"
+def _cells(mean: "Mean") -> tuple[str, str]:
+    return number_text(mean.value, digits=4), interval_text(mean.low, mean.high)

@@ -1,6 +1,5 @@
-"""`polytag thresholds`: per-class thresholds for a goal, with a guarantee where asked, kept in the run."""
+"""`polytag thresholds`: per-class thresholds for a goal, optionally with a guarantee, saved in the run."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +8,7 @@ import typer
 
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
+from polytag.text import interval_text, number_text
 
 if TYPE_CHECKING:
     from polytag.data.load import ReadOptions
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 @reads_annotations
 def thresholds(
     options: "ReadOptions",
-    run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores with their truth.")],
-    goal: Annotated[str, typer.Option(metavar="f1|precision=P|recall=R|top=SHARE", help="What each threshold is for.")] = "f1",
+    run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores with their labels.")],
+    goal: Annotated[str, typer.Option(metavar="f1|precision=P|recall=R|top=SHARE", help="Goal of each threshold.")] = "f1",
     confidence: Annotated[
-        float | None, typer.Option(help="Guarantee the goal on new images, with this probability; such as 0.95.")
+        float | None, typer.Option(help="Guarantee the goal on new images with this probability, such as 0.95.")
     ] = None,
-    joint: Annotated[bool, typer.Option("--joint", help="The guarantee is of all classes at once, not of each alone.")] = False,
+    joint: Annotated[bool, typer.Option("--joint", help="Guarantee all classes together, not each by itself.")] = False,
     on: Annotated[
-        Path | None, typer.Option(metavar="PREDICTIONS", help="Choose on these scores of the run's model, not on its validation.")
+        Path | None,
+        typer.Option(metavar="PREDICTIONS", help="Choose on these scores of the run's model instead of its validation."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print, and leave the run as it is.")] = False,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the thresholds to this file too.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the result without changing the run.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the thresholds to this file.")] = None,
     truth: Truth = None,
     scale: Scale = None,
 ) -> None:
-    """Choose the probability above which each class counts as predicted, and keep it in the run and its best/ model.
+    """Choose the probability above which each class is predicted, and save it in the run and its best/ model.
 
-    Of a bare file of scores, the thresholds are printed, and written where --json says.
+    For a file of scores, the thresholds are printed, and written with --json.
     """
     from rich.console import Console
 
@@ -48,7 +49,7 @@ def thresholds(
     chosen_goal = Goal.parse(goal)
     found = open_run(run)
     if on is not None and found is None:
-        raise UsageError("--on goes with a run", where="--on", got=str(run), expected="a run folder before it")
+        raise UsageError("--on needs a run", where="--on", got=str(run), expected="a run folder")
     source = run if found is None else on or found.folder.predictions
     predictions = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Console(stderr=True)).predictions
     if found is not None:
@@ -58,22 +59,22 @@ def thresholds(
     print_points(console, points)
     if found is not None and on is None and confidence is not None:
         console.print(
-            "\nbest/ was picked among the epochs by its mAP on these very images, which the guarantee does not know of. "
-            "It holds as it stands for scores of other images: --on PREDICTIONS.",
+            "\nbest/ was selected among the epochs by its mAP on these images, which the guarantee does not account for. "
+            "It holds for scores of other images: --on PREDICTIONS.",
             highlight=False,
             markup=False,
         )
-    said = {"checkpoint_id": predictions.checkpoint_id, "calibration": predictions.calibration}
+    header = {"checkpoint_id": predictions.checkpoint_id, "calibration": predictions.calibration}
     if json is not None:
-        write_thresholds(json, points, **said)
+        write_thresholds(json, points, **header)
     if found is None or dry_run:
         return
     from polytag.models.checkpoint import update_checkpoint
 
     update_checkpoint(found.checkpoint, thresholds=points.thresholds, calibration=found.checkpoint.calibration)
-    write_thresholds(found.folder.thresholds, points, **said)
+    write_thresholds(found.folder.thresholds, points, **header)
     console.print(
-        f"\nkept in {found.folder.thresholds} and in best/: `polytag predict` and "
+        f"\nSaved in {found.folder.thresholds} and in best/: `polytag predict` and "
         f"`polytag evaluate {found.folder.predictions}` use them.",
         highlight=False,
         markup=False,
@@ -82,7 +83,7 @@ def thresholds(
 
 
 def print_points(console: "Any", points: "OperatingPoints") -> None:
-    """A line a class, why some are not attainable, and what the table promises."""
+    """Print one line per class, the reasons of unattainable goals, and the guarantee."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -103,21 +104,21 @@ def print_points(console: "Any", points: "OperatingPoints") -> None:
 
 
 def _columns(points: "OperatingPoints") -> "_Columns":
-    """Headings and cells; a guarantee stands in the place of the interval of what it is about."""
+    """Headings and cells; a guaranteed bound replaces the interval of its metric."""
     guaranteed, kind = points.confidence is not None, points.goal.kind
-    bound: _Columns = [("at most" if kind == "top" else "at least", lambda point: _share(point.bound))]
+    bound: _Columns = [("at most" if kind == "top" else "at least", lambda point: number_text(point.bound))]
     precision: _Columns = [("95%", lambda point: _interval(point.precision_low, point.precision_high))]
     recall: _Columns = [("95%", lambda point: _interval(point.recall_low, point.recall_high))]
     share: _Columns = []
     if kind == "top":
-        share = [("share", lambda point: _share(point.share)), *(bound if guaranteed else [])]
+        share = [("share", lambda point: number_text(point.share)), *(bound if guaranteed else [])]
         precision = recall = []
     return [
         ("threshold", _threshold),
         *share,
-        ("precision", lambda point: _share(point.precision)),
+        ("precision", lambda point: number_text(point.precision)),
         *(bound if guaranteed and kind == "precision" else precision),
-        ("recall", lambda point: _share(point.recall)),
+        ("recall", lambda point: number_text(point.recall)),
         *(bound if guaranteed and kind == "recall" else recall),
         ("predicted", lambda point: f"{point.num_predicted:,}"),
         ("positives", lambda point: f"{point.num_positives:,}"),
@@ -136,24 +137,24 @@ def _promise(points: "OperatingPoints") -> str:
     text = f"{num_attained} of {num_classes} classes {wanted}, chosen on {points.num_images:,} images. "
     if points.confidence is None:
         text += (
-            "The thresholds are those that look best here; that promises nothing of new images, and the intervals do not know of "
-            "the choice."
+            "The thresholds are the best on these images, without a guarantee for new ones; the intervals do not account for the "
+            "choice."
         )
-        text += "" if goal.kind == "f1" else " --confidence 0.95 asks for a guarantee."
+        text += "" if goal.kind == "f1" else " --confidence 0.95 gives a guarantee."
     else:
-        scope = "all classes at once" if points.joint else "each class by itself"
+        scope = "all classes together" if points.joint else "each class by itself"
         text += (
             f"Guaranteed with {points.confidence:.4g} confidence, {scope}, on new images from the same source, if the model was "
-            "neither trained nor picked on these."
+            "neither trained nor selected on these."
         )
     if num_attained < num_classes:
-        done = {
+        fallback = {
             "precision": "never predicted",
             "top": "never predicted",
             "recall": "predicted for every image",
             "f1": "left at 0.5",
         }
-        text += f" Where it is not attainable, the class is {done[goal.kind]}."
+        text += f" Where it is not attainable, the class is {fallback[goal.kind]}."
     return text
 
 
@@ -165,9 +166,5 @@ def _threshold(point: "OperatingPoint") -> str:
     return f"{point.threshold:.4f}" if point.threshold <= 0.9995 else f"{point.threshold:.6f}"
 
 
-def _share(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
-
-
 def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f"{low:.2f}–{high:.2f}"
+    return interval_text(low, high, digits=2, dash="–")

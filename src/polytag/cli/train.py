@@ -1,4 +1,4 @@
-"""`polytag train`: from a folder of labelled images to a judged model."""
+"""`polytag train`: labelled images in, an evaluated model out."""
 
 import math
 import os
@@ -13,6 +13,7 @@ from polytag.errors import UsageError
 
 if TYPE_CHECKING:
     from polytag.data.load import ReadOptions
+    from polytag.runs.recipe import Recipe
     from polytag.training.train import TrainedRun
 
 
@@ -23,7 +24,9 @@ def train(
     data: Annotated[Path | None, typer.Argument(help="Labelled images, in any format that `polytag data check` reads.")] = None,
     recipe: Annotated[str, typer.Option(help="finetune, probe or baseline.")] = "finetune",
     backbone: Annotated[str | None, typer.Option(help="A model name of timm. [default: the recipe's]")] = None,
-    backbone_arg: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of timm's own.")] = None,
+    backbone_arg: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of the timm model; repeatable.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="pretrained, random, or a safetensors file.")] = None,
     image_size: Annotated[int | None, typer.Option(metavar="PX", help="Side of the square input.")] = None,
     fit: Annotated[str | None, typer.Option(help="squash (the whole image) or crop (the centre).")] = None,
@@ -38,35 +41,15 @@ def train(
     seed: Annotated[int | None, typer.Option()] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
-    cache: Annotated[str | None, typer.Option(help="Of decoded images: auto, none, disk or gpu.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Cache of decoded images: auto, none, disk or gpu.")] = None,
     difficult: Annotated[
         str | None, typer.Option(help="VOC's difficult-only labels: ignore, positive or negative. [default: the recipe's]")
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="[default: runs/DATA-RECIPE]")] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with a run that was interrupted.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Resume an interrupted run.")] = None,
 ) -> None:
-    """Train, judge and report: from labelled images to a model and a page that shows what it can do."""
-    if (data is None) == (resume is None):
-        raise UsageError(
-            "give either DATA or --resume RUN_DIR",
-            got="neither" if data is None else "both",
-            next_step="`polytag train DATA`, or `polytag train --resume runs/NAME`",
-        )
-    if resume is not None and (others := _options_given(context) - {"--resume"}):
-        raise UsageError(
-            "a resumed run keeps its recipe",
-            where="--resume",
-            got=", ".join(sorted(others)),
-            next_step="leave those options out, or start a new run",
-        )
-    from rich.console import Console
-
-    from polytag.cli.progress import ConsoleCallback
-    from polytag.runs.recipe import recipe_named
-    from polytag.training import train as training
-    from polytag.training.loop import Interrupted
-
-    console = Console(quiet=os.environ.get("RANK", "0") != "0")  # of the processes that torchrun starts, the first one speaks
+    """Train, judge and report: from labelled images to a model and a page with its metrics."""
+    _require_one_start(context, data=data, resume=resume)
     changes: dict[str, Any] = {
         "backbone": backbone, "weights": weights, "image_size_px": image_size, "fit": fit, "crops": crops, "augment": augment,
         "loss": loss, "class_weights": class_weights, "batch_size": batch_size, "epochs": epochs, "head_lr": head_lr,
@@ -74,31 +57,68 @@ def train(
         "cache": cache,
         "backbone_args": parse_backbone_args(backbone_arg) if backbone_arg else None,
     }  # fmt: skip
-    given = {name: value for name, value in changes.items() if value is not None}
+    from polytag.runs.args import read_args
+    from polytag.runs.folder import open_run_folder
+    from polytag.runs.recipe import recipe_named
+
+    if resume is not None:
+        chosen = read_args(open_run_folder(resume))[0]
+    else:
+        chosen = replace(recipe_named(recipe), **{name: value for name, value in changes.items() if value is not None})
+    _run(chosen, data=data, resume=resume, output=output, options=options)
+
+
+def _run(recipe: "Recipe", *, data: Path | None, resume: Path | None, output: Path | None, options: "ReadOptions") -> None:
+    """Trains or resumes with progress on the console; ends with status 130, and the command that resumes, after Ctrl-C."""
+    from rich.console import Console
+
+    from polytag.cli.memory import keep_freed_memory_on_cpu
+    from polytag.cli.progress import ConsoleCallback
+    from polytag.training import train as training
+    from polytag.training.loop import Interrupted
+
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")  # of the processes that torchrun starts, only the first prints
+    keep_freed_memory_on_cpu(recipe.device)
     with ConsoleCallback(console) as callback:
         try:
             if resume is not None:
                 run = training.resume(resume, callback=callback)
             else:
                 assert data is not None
-                chosen = replace(recipe_named(recipe), **given)
-                run = training.train(data, recipe=chosen, output=output, options=options, callback=callback)
-        except Interrupted as stopped:
+                run = training.train(data, recipe=recipe, output=output, options=options, callback=callback)
+        except Interrupted as interrupted:
             console.print(
-                f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {stopped}", highlight=False, markup=False
+                f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {interrupted}", highlight=False, markup=False
             )
             raise typer.Exit(130) from None
     print_result(console, run)
 
 
-def _options_given(context: typer.Context) -> set[str]:
-    """The options that stand on the command line, such as --epochs."""
+def _require_one_start(context: typer.Context, *, data: Path | None, resume: Path | None) -> None:
+    """Raises UsageError unless there is either DATA or `--resume` without other options."""
+    if (data is None) == (resume is None):
+        raise UsageError(
+            "give either DATA or --resume RUN_DIR",
+            got="neither" if data is None else "both",
+            next_step="`polytag train DATA`, or `polytag train --resume runs/NAME`",
+        )
+    if resume is not None and (others := _command_line_options(context) - {"--resume"}):
+        raise UsageError(
+            "a resumed run keeps its recipe",
+            where="--resume",
+            got=", ".join(sorted(others)),
+            next_step="leave those options out, or start a new run",
+        )
+
+
+def _command_line_options(context: typer.Context) -> set[str]:
+    """The options on the command line, such as --epochs."""
     sources = {option.opts[0]: context.get_parameter_source(option.name or "") for option in context.command.params}
     return {flag for flag, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def parse_backbone_args(pairs: list[str]) -> dict[str, object]:
-    """KEY=VALUE pairs, values read as YAML scalars (3, 0.1, true, same); raises UsageError for one without `=`."""
+    """Parse KEY=VALUE pairs, with values as YAML scalars (3, 0.1, true, same); raises UsageError for a pair without `=`."""
     import yaml
 
     parsed: dict[str, object] = {}
@@ -111,7 +131,7 @@ def parse_backbone_args(pairs: list[str]) -> dict[str, object]:
 
 
 def print_result(console: "Any", run: "TrainedRun") -> None:
-    """The last lines of a run: the number, where everything lies, and what to type next."""
+    """Print the result of a run: mAP, files, and the next commands."""
     mean = run.metrics.mean_ap
     interval = "" if math.isnan(mean.low) else f"  {mean.low:.3f} – {mean.high:.3f}"
     console.print()

@@ -1,6 +1,7 @@
-"""What a data set holds and what is wrong with it, before hours are spent on training.
+"""`check`: what a data set contains and what is wrong with it, before hours of training.
 
-S splits, C classes. Reading every image is the slow part: threads, since Pillow and SHA-256 work outside Python's lock.
+Shapes: S splits, C classes. Reading every image takes most of the time. Threads read, because Pillow and SHA-256 release Python's
+lock.
 """
 
 import hashlib
@@ -13,10 +14,10 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
 from polytag.data.duplicates.groups import (
+    DatasetImage,
     DuplicateGroup,
     FeatureDuplicateGroup,
-    Features,
-    ListedImage,
+    ModelFeatures,
     across_splits,
     duplicate_groups,
     feature_duplicates,
@@ -32,31 +33,31 @@ _NUM_NAMED = 5  # names shown in a sentence; the lists hold them all
 
 @dataclass(frozen=True, kw_only=True)
 class UnreadableImage:
-    """An image that training would skip, and why."""
+    """An image that training would skip, and the reason."""
 
-    image: ListedImage
+    image: DatasetImage
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DataCheck:
-    """What `check` found.
+    """The result of `check`.
 
-    source                where the data came from, for people
-    classes               C names
-    splits                S names; "" where the annotations name none
-    num_images_S        rows of each split
-    present_SC, absent_SC, unknown_SC   how many images of a split have the class, lack it, or say nothing of it
-    labels_per_image    number of present classes: number of images; every count from 0 to the largest
-    images_were_read    False where only the files' presence was looked at; then nothing is known of equal content
-    unreadable            images that cannot be decoded (or, unread, that do not exist)
-    duplicates            groups of different files with the same bytes (SHA-256)
-    in_two_splits         groups of rows that are one image in more than one split: the same content, or unread the same id
-    near_duplicates       groups of different files that show one image; None where they were not looked for
-    num_flat              distinct files too plain to be compared so (blank pages); None where they were not looked for
-    feature_duplicates           groups that a model takes for much the same; None without a model
-    problems              sentences; any of them stops training
-    warnings              sentences; training goes on
+    source               where the data came from, as text
+    classes              C names
+    splits               S names; "" where the annotations name none
+    num_images_S         rows of each split
+    present_SC, absent_SC, unknown_SC   images of a split in which the class is present, absent or unknown
+    labels_per_image     number of present classes: number of images; every count from 0 to the largest
+    images_were_read     False where only the existence of the files was checked; equal content is then unknown
+    unreadable           images that cannot be decoded (or, unread, do not exist)
+    duplicates           groups of different files with the same bytes (SHA-256)
+    in_two_splits        groups of rows that are one image in more than one split: the same content, or unread the same id
+    near_duplicates      groups of different files that show one image; None without the search
+    num_flat             distinct files without enough detail for that comparison (blank pages); None without the search
+    feature_duplicates   groups of images that a model finds nearly the same; None without a model
+    problems             sentences; any of them prevents training
+    warnings             sentences; training is possible
     """
 
     source: str
@@ -69,8 +70,8 @@ class DataCheck:
     labels_per_image: Mapping[int, int]
     images_were_read: bool
     unreadable: tuple[UnreadableImage, ...]
-    duplicates: tuple[tuple[ListedImage, ...], ...]
-    in_two_splits: tuple[tuple[ListedImage, ...], ...]
+    duplicates: tuple[tuple[DatasetImage, ...], ...]
+    in_two_splits: tuple[tuple[DatasetImage, ...], ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     near_duplicates: tuple[DuplicateGroup, ...] | None = None
@@ -95,11 +96,11 @@ class DataCheck:
 
     @property
     def mean_labels_per_image(self) -> float:
-        """Present classes an image; NaN without images."""
+        """Mean number of present classes per image; NaN without images."""
         return float(self.present_SC.sum()) / self.num_images if self.num_images else float("nan")
 
     def to_json(self) -> dict[str, object]:
-        """The same as a JSON object; `docs/reference/data-check.md` lists its keys. NaN becomes None."""
+        """The result as a JSON object; `docs/reference/data-check.md` lists its keys. NaN becomes None."""
         return {
             "source": self.source,
             "can_train": self.can_train,
@@ -141,55 +142,45 @@ def check(
     *,
     read_images: bool = True,
     near: bool = False,
-    features: Features | None = None,
+    features: ModelFeatures | None = None,
     num_threads: int = 0,
     on_image: Callable[[], None] | None = None,
 ) -> DataCheck:
-    """Count the labels, decode and compare every image, and say whether training can start.
+    """Count the labels, decode and compare every image, and decide whether training can start.
 
-    `read_images=False` only looks whether the files exist. `near` also looks for near duplicates, in images that are read;
-    `features` for near duplicates by a model. `num_threads` 0 means one per core. `on_image` is called once for each distinct file
-    that was read, in order. Raises UsageError for `near` without reading; what is wrong with the data is in the answer.
+    `read_images=False` checks only that the files exist. `near` also searches near duplicates among the images that are read;
+    `features` searches near duplicates by a model. `num_threads` 0 means one per core. `on_image` is called once per distinct file
+    that was read, in order. Raises UsageError for `near` without reading. Problems of the data are part of the result.
     """
     if near and not read_images:
         raise UsageError("near duplicates are found by reading the images", got="near, and images that are not read")
-    splits, target_NC = dataset.splits, dataset.target_NC
-    rows_S = [np.flatnonzero([name == split for name in dataset.split_N]) for split in splits]
-    reader = _look if not read_images else _read_near if near else _read
-    read = _read_all(dataset.paths, reader=reader, num_threads=num_threads, on_image=on_image)
-    content_N = [read[path] for path in dataset.paths]
+    read = _stat if not read_images else _read_near if near else _read
+    contents = _read_all(dataset.paths, read=read, num_threads=num_threads, on_image=on_image)
+    content_N = [contents[path] for path in dataset.paths]
     images = [
-        ListedImage(id=name, split=split, path=str(path))
+        DatasetImage(id=name, split=split, path=str(path))
         for name, split, path in zip(dataset.ids, dataset.split_N, dataset.paths, strict=True)
     ]
-    # Two splits may use one id for two images; the id tells only where the content is not known.
-    same_image = _groups([content.sha256 or name for content, name in zip(content_N, dataset.ids, strict=True)])
-    in_two_splits = [rows for rows in same_image if len({dataset.split_N[row] for row in rows}) > 1]
-    duplicates = [rows for rows in same_image if content_N[rows[0]].sha256 and len({dataset.paths[row] for row in rows}) > 1]
+    in_two_splits, duplicates = _exact_duplicates(dataset, content_N)
     key_N = [content.sha256 or str(path) for content, path in zip(content_N, dataset.paths, strict=True)]
     copies = {key: content.copy for key, content in zip(key_N, content_N, strict=True) if content.copy}
-    near_found, num_flat = duplicate_groups(images, content_N=key_N, copies=copies) if near else (None, None)
-    present_SC, absent_SC, unknown_SC = (
-        np.array([(target_NC[rows] == value).sum(axis=0) for rows in rows_S], dtype=np.int64).reshape(
-            len(splits), len(dataset.label_set)
-        )
-        for value in (PRESENT, ABSENT, UNKNOWN)
-    )
+    near_duplicates, num_flat = duplicate_groups(images, content_N=key_N, copies=copies) if near else (None, None)
+    present_SC, absent_SC, unknown_SC = (_label_counts(dataset, value) for value in (PRESENT, ABSENT, UNKNOWN))
     warnings = [
         *_image_warnings(dataset, content_N, duplicates, in_two_splits),
-        *_near_warnings(near_found or (), num_flat or 0),
+        *_near_warnings(near_duplicates or (), num_flat or 0),
         *_class_warnings(dataset, present_SC, absent_SC),
         *_label_warnings(dataset),
     ]
     return DataCheck(
         source=dataset.source,
         classes=dataset.label_set.names,
-        splits=splits,
-        num_images_S=tuple(len(rows) for rows in rows_S),
+        splits=dataset.splits,
+        num_images_S=tuple(dataset.split_N.count(split) for split in dataset.splits),
         present_SC=present_SC,
         absent_SC=absent_SC,
         unknown_SC=unknown_SC,
-        labels_per_image=dict(enumerate(np.bincount((target_NC == PRESENT).sum(axis=1)).tolist())),
+        labels_per_image=dict(enumerate(np.bincount((dataset.target_NC == PRESENT).sum(axis=1)).tolist())),
         images_were_read=read_images,
         unreadable=tuple(
             UnreadableImage(image=image, reason=content.reason)
@@ -200,15 +191,32 @@ def check(
         in_two_splits=tuple(tuple(images[row] for row in rows) for rows in in_two_splits),
         problems=tuple(_problems(dataset, content_N)),
         warnings=tuple(warnings),
-        near_duplicates=near_found,
+        near_duplicates=near_duplicates,
         num_flat=num_flat,
         feature_duplicates=feature_duplicates(images, content_N=key_N, features=features) if features else None,
     )
 
 
+def _exact_duplicates(dataset: Dataset, content_N: Sequence["_Content"]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Groups of rows that are one image in several splits, and groups of rows with the same bytes in different files.
+
+    Two splits may use one id for two images, so the id identifies an image only where its content is unknown.
+    """
+    same_image = _groups([content.sha256 or name for content, name in zip(content_N, dataset.ids, strict=True)])
+    in_two_splits = [rows for rows in same_image if len({dataset.split_N[row] for row in rows}) > 1]
+    duplicates = [rows for rows in same_image if content_N[rows[0]].sha256 and len({dataset.paths[row] for row in rows}) > 1]
+    return in_two_splits, duplicates
+
+
+def _label_counts(dataset: Dataset, value: int) -> np.ndarray:
+    """int64, S x C: the images of each split whose target is this value."""
+    counts = [(dataset.target_NC[[name == split for name in dataset.split_N]] == value).sum(axis=0) for split in dataset.splits]
+    return np.array(counts, dtype=np.int64).reshape(len(dataset.splits), len(dataset.label_set))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Content:
-    """What one file held: its digest ("" where it was not read), why it cannot be decoded ("" where it can), its small copy."""
+    """One file: its digest ("" where it was not read), the reason that it cannot be decoded ("" where it can), its small copy."""
 
     sha256: str = ""
     reason: str = ""
@@ -216,19 +224,19 @@ class _Content:
 
 
 def _read_all(
-    paths: Sequence[Path], *, reader: Callable[[Path], _Content], num_threads: int, on_image: Callable[[], None] | None
+    paths: Sequence[Path], *, read: Callable[[Path], _Content], num_threads: int, on_image: Callable[[], None] | None
 ) -> dict[Path, _Content]:
-    """Every distinct file once, however many rows name it."""
+    """Read every distinct file once."""
     distinct = list(dict.fromkeys(paths))
     contents: dict[Path, _Content] = {}
     pool = ThreadPoolExecutor(max_workers=num_threads or num_cores())
     try:
-        for path, content in zip(distinct, pool.map(reader, distinct), strict=True):
+        for path, content in zip(distinct, pool.map(read, distinct), strict=True):
             contents[path] = content
             if on_image:
                 on_image()
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C ends after the images in hand, not after all of them
+        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the images in progress only
     return contents
 
 
@@ -243,16 +251,16 @@ def _read(path: Path, *, near: bool = False) -> _Content:
             return _Content(sha256=hashlib.file_digest(file, "sha256").hexdigest(), copy=small_copy(image) if near else b"")
     except ImageError as error:
         return _Content(reason=f"{error.what}: {error.got}")
-    except OSError as error:  # it was there a moment ago
+    except OSError as error:  # removed since it was decoded
         return _Content(reason=f"the image cannot be opened: {error.strerror}")
 
 
-def _look(path: Path) -> _Content:
+def _stat(path: Path) -> _Content:
     return _Content() if path.is_file() else _Content(reason="the image is missing: no such file")
 
 
 def _groups(key_N: Sequence[str]) -> list[tuple[int, ...]]:
-    """Rows that share a key, two or more."""
+    """Groups of two or more rows with the same key."""
     groups: dict[str, list[int]] = {}
     for row, key in enumerate(key_N):
         groups.setdefault(key, []).append(row)
@@ -260,7 +268,7 @@ def _groups(key_N: Sequence[str]) -> list[tuple[int, ...]]:
 
 
 def _problems(dataset: Dataset, content_N: Sequence[_Content]) -> Iterator[str]:
-    """What stops training; data that name no split are judged with the validation split that training would give them."""
+    """Reasons that training cannot start; data without splits are checked with the validation split that training would make."""
     if not len(dataset):
         yield "there are no images"
         return
@@ -286,7 +294,7 @@ def _class_warnings(dataset: Dataset, present_SC: np.ndarray, absent_SC: np.ndar
     for split, present_C, absent_C in zip(dataset.splits, present_SC, absent_SC, strict=True):
         place = f" in split {split!r}" if split else ""
         if not present_C.any():
-            continue  # a problem, told as one
+            continue  # reported as a problem
         for lacking_C, kind in ((present_C == 0, "positive"), (absent_C == 0, "negative")):
             if lacking_C.any():
                 names = [name for name, lacks in zip(dataset.label_set, lacking_C, strict=True) if lacks]
@@ -304,37 +312,37 @@ def _image_warnings(
         yield f"{_number(len(unreadable), 'image', 'images')} cannot be read and will be skipped: {_some(unreadable)}"
     if in_two_splits:
         names = [dataset.ids[rows[0]] for rows in in_two_splits]
-        number = _number(len(names), "image stands", "images stand")
-        yield f"{number} in more than one split, so validation is too kind: {_some(names)}"
+        number = _number(len(names), "image is", "images are")
+        yield f"{number} in more than one split, so validation scores are too high: {_some(names)}"
     if duplicates:
         names = [" = ".join(dict.fromkeys(dataset.ids[row] for row in rows)) for rows in duplicates]
-        yield f"{_number(len(names), 'image is', 'images are')} there under several names, byte for byte: {_some(names)}"
+        yield f"{_number(len(names), 'image has', 'images have')} several names with the same bytes: {_some(names)}"
     unlike = [
         " = ".join(dataset.ids[row] for row in rows)
         for rows in duplicates
         if any({PRESENT, ABSENT} <= set(target_n.tolist()) for target_n in dataset.target_NC[list(rows)].T)
     ]
     if unlike:
-        yield f"{_number(len(unlike), 'of them has', 'of them have')} labels that contradict each other: {_some(unlike)}"
+        yield f"{_number(len(unlike), 'of them has', 'of them have')} contradictory labels: {_some(unlike)}"
 
 
 def _near_warnings(groups: Sequence[DuplicateGroup], num_flat: int) -> Iterator[str]:
     for several, place in (
-        (True, "in more than one split in another version, so validation is too kind"),
-        (False, "there in several versions"),
+        (True, "different versions in more than one split, so validation scores are too high"),
+        (False, "several versions"),
     ):
         chosen = [group for group in groups if across_splits(group.images) == several]
         if chosen:
             names = [" ≈ ".join(dict.fromkeys(image.id for image in group.images)) for group in chosen]
-            yield f"{_number(len(chosen), 'image stands', 'images stand')} {place}: {_some(names)}"
+            yield f"{_number(len(chosen), 'image has', 'images have')} {place}: {_some(names)}"
     if num_flat:
-        yield f"{_number(num_flat, 'image is', 'images are')} too plain to be compared with others"
+        yield f"{_number(num_flat, 'image has', 'images have')} too little detail to be compared with others"
 
 
 def _label_warnings(dataset: Dataset) -> Iterator[str]:
     num_silent = int((dataset.target_NC == UNKNOWN).all(axis=1).sum())
     if num_silent:
-        yield f"{_number(num_silent, 'image has', 'images have')} no known label at all and will teach nothing"
+        yield f"{_number(num_silent, 'image has', 'images have')} no known label and cannot be learned from"
 
 
 def _number(count: int, one: str, many: str) -> str:

@@ -1,4 +1,4 @@
-"""From any data set to a VOC devkit, a CSV or a Parquet file, which other tools and `load_dataset` read."""
+"""Conversion of a data set to a VOC devkit, a CSV or a Parquet file, which other tools and `load_dataset` read."""
 
 import csv
 import io
@@ -18,17 +18,17 @@ from polytag.errors import DataError, RunError, UsageError
 TARGETS = ("voc", "csv", "parquet")
 """The formats that can be written."""
 
-_VOC_LABELS = {PRESENT: " 1", ABSENT: "-1", UNKNOWN: " 0"}  # as in the devkit: two characters, so that columns align
+_VOC_LABELS = {PRESENT: " 1", ABSENT: "-1", UNKNOWN: " 0"}  # two characters wide, as in the devkit
 _VOC_SPLITS = ({"train", "val", "test"}, {"trainval", "test"}, {""})
 
 
 def convert(dataset: Dataset, out: str | Path, *, to: str) -> Path:
-    """Write a data set as `to`; gives back the path that `load_dataset` takes.
+    """Write a data set in the format `to`; returns the path for `load_dataset`.
 
-    `out` is the devkit folder to make ("voc"), or a file or folder ("csv" and "parquet", which write labels.csv or labels.parquet
-    into a folder). Boxes are not kept, since a Dataset has none. Nothing half-written is left behind.
-    Raises UsageError for another format, RunError where `out` is in use or cannot be written, DataError for what the format
-    cannot hold.
+    `out` is the new devkit folder ("voc"), or a file or folder ("csv" and "parquet", which write labels.csv or labels.parquet into
+    a folder). A Dataset has no boxes, so none are written. The output appears whole or not at all.
+    Raises UsageError for another format, RunError where `out` is in use or cannot be written, DataError for data that the format
+    cannot represent.
     """
     if to not in TARGETS:
         raise UsageError("unknown format to convert to", got=repr(to), expected="one of " + ", ".join(TARGETS))
@@ -43,15 +43,15 @@ def convert(dataset: Dataset, out: str | Path, *, to: str) -> Path:
 def write_voc(dataset: Dataset, folder: Path) -> Path:
     """Write `ImageSets/Main/<class>_<split>.txt` and `JPEGImages`; UNKNOWN becomes 0, which VOC reads as "only difficult".
 
-    Images are hard links where the file system allows, else copies; their names are the ids, made into words that a VOC list
-    can hold. Data without a split are written as `trainval`. Raises as `convert` does.
+    Images are hard links where the file system allows, else copies. Their names are the ids without the characters that a VOC
+    list cannot represent. Data without a split are written as `trainval`. Raises as `convert` does.
     """
     _refuse_existing(folder)
     _require_voc_names(dataset)
     voc_ids = _voc_ids(dataset)
     for path in dataset.paths:
         if not path.is_file():
-            raise DataError("an image does not exist", where=str(path), expected="the file that was there when the data were read")
+            raise DataError("an image does not exist", where=str(path), expected="the file that existed when the data were read")
 
     def fill(fresh: Path) -> None:
         main, images = fresh / "ImageSets" / "Main", fresh / "JPEGImages"
@@ -75,7 +75,7 @@ def write_voc(dataset: Dataset, folder: Path) -> Path:
 
 
 def write_csv(dataset: Dataset, path: Path) -> Path:
-    """Write columns id, file_name (relative to the table), split, and one per class: 1, 0, or nothing for UNKNOWN."""
+    """Write the columns id, file_name (relative to the table) and split, and one per class: 1, 0, or nothing for UNKNOWN."""
     _prepare_table(dataset, path)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -91,7 +91,7 @@ def write_csv(dataset: Dataset, path: Path) -> Path:
 
 def write_parquet(dataset: Dataset, path: Path) -> Path:
     """Write the same columns as `write_csv`, classes as int8, null for UNKNOWN."""
-    import pyarrow as pa  # 0.1 s that other formats need not pay
+    import pyarrow as pa  # takes 0.1 s, which other formats avoid
     import pyarrow.parquet as pq
 
     _prepare_table(dataset, path)
@@ -118,17 +118,17 @@ def _prepare_table(dataset: Dataset, path: Path) -> None:
     for name in dataset.label_set:
         if name in OWN_COLUMNS:
             raise DataError(
-                "a class is called like a column of the table",
+                "a class has the name of a column of the table",
                 where=dataset.source,
                 got=repr(name),
-                expected="classes called otherwise than " + ", ".join(OWN_COLUMNS),
+                expected="class names other than " + ", ".join(OWN_COLUMNS),
             )
     _refuse_existing(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
-            "the output folder cannot be made", where=str(path.parent), got=error.strerror or str(error), expected="a folder"
+            "the output folder cannot be created", where=str(path.parent), got=error.strerror or str(error), expected="a folder"
         ) from error
 
 
@@ -161,7 +161,7 @@ def _require_voc_names(dataset: Dataset) -> None:
 
 
 def _voc_ids(dataset: Dataset) -> list[str]:
-    """An id of its own for every image file: its id without the ending, everything that VOC's lists cannot hold made "_"."""
+    """A distinct id per image file: its id without the ending, with "_" for characters that VOC's lists cannot represent."""
     id_of: dict[Path, str] = {}
     used: set[str] = set()
     for name, path in zip(dataset.ids, dataset.paths, strict=True):
@@ -170,7 +170,7 @@ def _voc_ids(dataset: Dataset) -> list[str]:
         stem = os.path.splitext(name)[0] if is_image(name) else name
         word = wanted = re.sub(r"[\s/\\:\0]+", "_", stem).strip("._") or "image"
         number = 2
-        while word.lower() in used:  # some file systems take "A" and "a" for one name
+        while word.lower() in used:  # some file systems ignore letter case
             word, number = f"{wanted}-{number}", number + 1
         used.add(word.lower())
         id_of[path] = word
@@ -188,7 +188,7 @@ def _place_image(source: Path, target: Path) -> None:
 def _refuse_existing(path: Path) -> None:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise RunError(
-            "the output is there already",
+            "the output exists already",
             where=str(path),
             expected="a new name, or an empty folder",
             next_step="choose another name, or remove it; nothing is overwritten",

@@ -1,6 +1,6 @@
-"""Labels that somebody looked at, put into a data set in the place of those that were given.
+"""Corrections: reviewed labels that replace the labels of a data set.
 
-An image id may stand in two splits, so a correction names the split; "" is for ids that stand in one alone.
+An image id may be in two splits, so a correction names the split; "" is for ids in one split only.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from polytag.contracts import Dataset
 from polytag.errors import DataError
 
-_SHOWN = 3  # of the images or classes that a message names
+_NUM_NAMED = 3  # images or classes that a message names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """What a label is: PRESENT, ABSENT or UNKNOWN, whatever the data say."""
+    """The correct label of an image and class: PRESENT, ABSENT or UNKNOWN."""
 
     split: str
     image_id: str
@@ -24,7 +24,7 @@ class Correction:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A label of the data set that is another now; `split` is the image's own."""
+    """A label of the data set before and after its correction; `split` is the image's own."""
 
     split: str
     image_id: str
@@ -34,10 +34,10 @@ class Change:
 
 
 def apply_corrections(dataset: Dataset, corrections: Sequence[Correction]) -> tuple[Dataset, tuple[Change, ...]]:
-    """The data set with these labels, and those that differ from what it had, in its own order of images and classes.
+    """The data set with these labels, and the changed ones, in the data set's order of images and classes.
 
-    Raises DataError for an image or class that the data set does not have, an id that stands in several splits where the
-    correction names none, and two corrections that disagree.
+    Raises DataError for an unknown image or class, an id in several splits where the correction names none, and two corrections
+    that disagree.
     """
     row_of, rows_of_id = _rows(dataset)
     column_of = {name: column for column, name in enumerate(dataset.label_set)}
@@ -51,7 +51,7 @@ def apply_corrections(dataset: Dataset, corrections: Sequence[Correction]) -> tu
                 "two corrections of one label disagree",
                 where=dataset.source,
                 got=f"{label_of[cell]} and {each.label} for class {each.class_name!r} of {each.image_id!r}",
-                expected="one correction a label",
+                expected="one correction per label",
             )
     target_NC = dataset.target_NC.copy()
     changes: list[Change] = []
@@ -96,23 +96,23 @@ def _require_known(
             next_step="give the data set that was reviewed",
         )
     images = dict.fromkeys((each.split, each.image_id) for each in corrections)
-    lost = [_named(*key) for key in images if key not in row_of and (key[0] or key[1] not in rows_of_id)]
-    if lost:
+    unknown = [_named(*key) for key in images if key not in row_of and (key[0] or key[1] not in rows_of_id)]
+    if unknown:
         raise DataError(
-            f"{len(lost):,} corrected {'image is' if len(lost) == 1 else 'images are'} not in the data set",
+            f"{len(unknown):,} corrected {'image is' if len(unknown) == 1 else 'images are'} not in the data set",
             where=dataset.source,
-            got=_first(lost),
+            got=_first(unknown),
             expected=f"ids such as {_first([_named(*key) for key in row_of])}",
             next_step="give the data set that was reviewed",
         )
-    double = [name for split, name in images if not split and (split, name) not in row_of and len(rows_of_id[name]) > 1]
-    if double:
-        splits = ", ".join(repr(dataset.split_N[row]) for row in rows_of_id[double[0]])
+    ambiguous = [name for split, name in images if not split and (split, name) not in row_of and len(rows_of_id[name]) > 1]
+    if ambiguous:
+        splits = ", ".join(repr(dataset.split_N[row]) for row in rows_of_id[ambiguous[0]])
         raise DataError(
-            f"{len(double):,} corrected {'image stands' if len(double) == 1 else 'images stand'} in several splits",
+            f"{len(ambiguous):,} corrected {'image is' if len(ambiguous) == 1 else 'images are'} in several splits",
             where=dataset.source,
-            got=f"{_first([repr(name) for name in double])}; the first in {splits}",
-            expected="the split in the correction, or ids that stand in one split",
+            got=f"{_first([repr(name) for name in ambiguous])}; the first in {splits}",
+            expected="the split in the correction, or ids in one split only",
             next_step="remove the image from one of the splits; `polytag data check` lists all such",
         )
 
@@ -122,4 +122,4 @@ def _named(split: str, image_id: str) -> str:
 
 
 def _first(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return ", ".join(names[:_NUM_NAMED]) + (", ..." if len(names) > _NUM_NAMED else "")

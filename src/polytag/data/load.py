@@ -1,4 +1,4 @@
-"""From annotations in any of seven formats to the one checked Dataset. `docs/reference/formats.md` shows every layout."""
+"""`load_dataset`: annotations in any of seven formats as one checked Dataset. `docs/reference/formats.md` shows every layout."""
 
 import os
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from polytag.data.formats.yolo import is_yolo, read_yolo
 from polytag.errors import DataError, UsageError
 
 FORMATS = ("voc", "coco", "yolo", "csv", "parquet", "folder", "imagefolder")
-"""The annotation formats that can be read."""
+"""The annotation formats that polytag reads."""
 
-_LOOKED_FOR = (
+_RECOGNISED = (
     "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
     "metadata.csv or .jsonl, a .csv or .parquet file, or a folder of images per label"
 )
@@ -30,21 +30,21 @@ _FILE_FORMATS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """All that can be said about how annotations are read; every format takes from it what concerns it.
+    """Options for reading annotations. Each format uses the options that concern it.
 
-    format            one of FORMATS, or "auto": recognised by the files that are there
-    difficult         VOC: what a class becomes of which an image holds only difficult objects: "ignore" (unknown), "positive"
+    format            one of FORMATS, or "auto": recognised by the files in the folder
+    difficult         VOC: treatment of a class of which an image contains only difficult objects: "ignore" (unknown), "positive"
                       or "negative"
     crowd             COCO: the same for a class with only crowd regions
     small             COCO: the same for a class with only boxes of fewer than `min_box_area_px`
     min_box_area_px   COCO: width times height, in square pixels of the original image; 0: no box is small
-    separator         tables: what parts the labels in one cell; "auto": the only one of | ; , that the column holds; "none":
-                      each cell is one label
+    separator         tables: the text between two labels in one cell; "auto": the only one of | ; , in the column; "none": each
+                      cell is one label
     image_column, labels_column, split_column   tables: names of columns; "": the first of the documented names
-    class_columns     tables: names of the columns that are classes; (): all that are nothing else
-    image_dirs        tables and COCO: folders in which images are looked for first; (): only the documented places
+    class_columns     tables: names of the class columns; (): all columns without another role
+    image_dirs        tables and COCO: folders to search images in first; (): only the documented places
 
-    Raises UsageError for a value outside these.
+    Raises UsageError for any other value.
     """
 
     format: str = "auto"
@@ -61,7 +61,7 @@ class ReadOptions:
 
     def __post_init__(self):
         for name in ("class_columns", "image_dirs"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # YAML gives a list back
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # YAML returns a list
         for name, value, allowed in (
             ("format", self.format, ("auto", *FORMATS)),
             ("treatment of difficult objects", self.difficult, tuple(TREATMENTS)),
@@ -77,9 +77,9 @@ class ReadOptions:
 
 
 def recognise(data: str | Path) -> str:
-    """The format of a folder or file of annotations, by the names of what is in it.
+    """The format of a folder or file of annotations, by file names.
 
-    Raises DataError, saying what was looked for, where it is none, several or nothing at all.
+    Raises DataError, with the recognised layouts, for no format, several formats or an empty folder.
     """
     path = _existing(data)
     if path.is_file():
@@ -98,25 +98,25 @@ def recognise(data: str | Path) -> str:
             where=str(path),
             got=", ".join(found),
             expected="one of them",
-            next_step=f"say which one with the option format, such as --format {found[0]}",
+            next_step=f"choose one with the option format, such as --format {found[0]}",
         )
     names = child_names(path)
     raise DataError(
         "no annotations were recognised" if names else "the data folder is empty",
         where=str(path),
         got=", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else ""),
-        expected=_LOOKED_FOR,
+        expected=_RECOGNISED,
         next_step="docs/reference/formats.md shows every layout",
     )
 
 
 def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> Dataset:
-    """Read annotations, whatever their format, into one checked Dataset with absolute image paths.
+    """Read annotations of any format into one checked Dataset with absolute image paths.
 
-    `data` is a folder or a file; split names are made "train", "val" and "test" where they are usual names for these, and are ""
-    where the annotations name none. Every listed image is known to exist; none has been opened.
-    Raises DataError where there is nothing to read or its format cannot be told; AnnotationError, with file and line, for what an
-    annotation should not say.
+    `data` is a folder or a file. The usual names of splits become "train", "val" and "test"; the split is "" where the annotations
+    name none. Every listed image exists; none is opened.
+    Raises DataError where there is nothing to read or the format is not recognised; AnnotationError, with file and line, for
+    invalid content.
     """
     path = _existing(data)
     format = recognise(path) if options.format == "auto" else options.format
@@ -127,14 +127,14 @@ def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> D
 
 
 def load_labels(data: str | Path, *, options: ReadOptions = ReadOptions(), classes: Sequence[str] = ()) -> Dataset:
-    """As `load_dataset`, to judge scores with: no listed image needs to exist, and a table needs no more than ids.
+    """As `load_dataset`, for evaluating scores: listed images need not exist, and a table needs only ids.
 
-    `classes` are classes that are known otherwise: a table of label lists tells only those that occur. Raises as `load_dataset`.
+    `classes` are further classes, because a table of label lists names only those that occur. Raises as `load_dataset`.
     """
     path = _existing(data)
     format = recognise(path) if options.format == "auto" else options.format
     if options.format == "auto" and path.suffix.lower() in JSONL_SUFFIXES:
-        format = "csv"  # a table like any other: imagefolder's is found by its images
+        format = "csv"  # a plain table: imagefolder's needs its images
     return _read(path, format=format, options=options, need_images=False, classes=classes)
 
 

@@ -1,4 +1,4 @@
-"""A validation split for data that have none, and whether a data set can be trained on at all."""
+"""A validation split for data without one, and the check that a data set can be trained on."""
 
 import numpy as np
 
@@ -7,10 +7,10 @@ from polytag.errors import DataError, UsageError
 
 
 def with_validation_split(dataset: Dataset, *, fraction: float = 0.2, seed: int = 0) -> Dataset:
-    """Divide data whose annotations name no split into "train" and "val"; the same seed gives the same division.
+    """Divide data without splits into "train" and "val"; the same seed gives the same division.
 
-    Iterative stratification, so that rare classes are shared out in proportion: Sechidis, Tsoumakas, Vlahavas (2011), "On the
-    stratification of multi-label data", algorithm 1. `fraction` of the images, in (0, 1), go to "val". The rows keep their order.
+    Iterative stratification divides rare classes in proportion: Sechidis, Tsoumakas, Vlahavas (2011), "On the stratification of
+    multi-label data", algorithm 1. `fraction` of the images, in (0, 1), go to "val". The order of the rows does not change.
     Raises UsageError for a fraction outside (0, 1), DataError for data that already name splits or for fewer than two images.
     """
     if not 0 < fraction < 1:
@@ -20,12 +20,10 @@ def with_validation_split(dataset: Dataset, *, fraction: float = 0.2, seed: int 
             "the annotations name splits already",
             where=dataset.source,
             got=", ".join(repr(split) for split in dataset.splits),
-            expected="no split, where one is to be made",
+            expected="annotations without splits",
         )
     if len(dataset) < 2:
-        raise DataError(
-            "too few images to keep some for validation", where=dataset.source, got=str(len(dataset)), expected="2 or more"
-        )
+        raise DataError("too few images for a validation split", where=dataset.source, got=str(len(dataset)), expected="2 or more")
     is_val_N = _stratified(dataset.target_NC == PRESENT, fraction=fraction, rng=np.random.default_rng(seed))
     return Dataset(
         ids=dataset.ids,
@@ -52,7 +50,7 @@ def require_trainable(dataset: Dataset) -> None:
 
 
 def _stratified(positive_NC: np.ndarray, *, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Which images are for validation: bool, N. Part 0 is training, part 1 validation."""
+    """bool, N: whether each image is for validation. Part 0 is training, part 1 validation."""
     num_images = len(positive_NC)
     num_val = min(max(round(fraction * num_images), 1), num_images - 1)
     wanted_P = np.array([num_images - num_val, num_val], dtype=float)
@@ -63,21 +61,21 @@ def _stratified(positive_NC: np.ndarray, *, fraction: float, rng: np.random.Gene
     while (remaining_C > 0).any():
         rarest = int(np.argmin(np.where(remaining_C > 0, remaining_C, num_images + 1)))
         for row in order[positive_NC[order, rarest] & (part_N[order] < 0)]:
-            part = _most_wanting(wanted_PC[:, rarest], wanted_P, rng)
+            part = _neediest(wanted_PC[:, rarest], wanted_P, rng)
             part_N[row] = part
             wanted_PC[part] -= positive_NC[row]
             wanted_P[part] -= 1
             remaining_C = remaining_C - positive_NC[row]
     for row in order[part_N[order] < 0]:  # images without a label fill both parts up to their size
-        part_N[row] = _most_wanting(wanted_P, wanted_P, rng)
+        part_N[row] = _neediest(wanted_P, wanted_P, rng)
         wanted_P[part_N[row]] -= 1
-    if part_N.min() == part_N.max():  # so few images that one class wanted them all
+    if part_N.min() == part_N.max():  # few images, all of one class
         part_N[order[0]] = 1 - part_N[order[0]]
     return part_N == 1
 
 
-def _most_wanting(wanted_of_class_P: np.ndarray, wanted_P: np.ndarray, rng: np.random.Generator) -> int:
-    """The part that lacks most of the class; of equals, the one that lacks most images; of equals again, either."""
+def _neediest(wanted_of_class_P: np.ndarray, wanted_P: np.ndarray, rng: np.random.Generator) -> int:
+    """The part that lacks most images of the class; ties are broken by the images it lacks, then at random."""
     for wanted in (wanted_of_class_P, wanted_P):
         if abs(wanted[0] - wanted[1]) > 1e-9:
             return int(wanted[1] > wanted[0])

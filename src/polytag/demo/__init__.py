@@ -1,1 +1,1 @@
-"""Handwriting scenes made on the spot, and the recipe that learns them in under three minutes."""
+"""Generated scenes of handwriting for the demo, which trains on them in under three minutes."""

@@ -1,8 +1,8 @@
-"""Images for the demo, composed on the spot: handwritten digits scattered over paper, chalkboard and blueprint.
+"""Generated images for the demo: handwritten digits scattered over paper, chalkboard and blueprint.
 
-The handwriting is scikit-learn's `load_digits` (1,797 digits of 8 x 8 pixels, part of its package), enlarged until it looks like
-pen strokes. What makes real multi-label images hard is all here, on a small scale: several labels at once, objects of many sizes,
-clutter, rare classes, labels that nobody can be sure of. Written as a Pascal VOC devkit, so the demo reads it as it would read VOC.
+The handwriting is scikit-learn's `load_digits` (1,797 digits of 8 x 8 pixels, part of its package), enlarged to pen strokes. The
+scenes have the difficulties of real multi-label images on a small scale: several labels per image, objects of many sizes, clutter,
+rare classes and uncertain labels. They are written as a Pascal VOC devkit, which the demo reads like VOC itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,18 +19,18 @@ from polytag.files import write_folder, write_text
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-# How often a digit is drawn, relative to the others: "zero" and "six" are rare, in about one image in twenty.
+# Relative frequency of each digit: "zero" and "six" are rare, in about one image in twenty.
 _FREQUENCY = np.array([0.3, 1.0, 1.0, 1.0, 1.0, 0.9, 0.3, 1.0, 0.9, 0.9])
 _NUM_DIGITS = np.array([0.26, 0.36, 0.25, 0.13])  # of images with 1, 2, 3, 4 digits
 _DIFFICULT_SHARE = 0.06  # of digits: very faint, tiny, or half out of the image
-_VAL_SHARE = 1 / 3  # of the handwriting; no digit of the one split is ever drawn in the other
+_VAL_SHARE = 1 / 3  # of the handwriting; each digit is drawn in one split only
 
 Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Theme:
-    """A surface and what one writes on it with: background colours that blend into each other, inks, ruling, roughness."""
+    """A surface: pairs of background colours that blend into each other, inks, rulings, and noise."""
 
     grounds: tuple[tuple[Colour, Colour], ...]
     inks: tuple[Colour, ...]
@@ -79,7 +79,7 @@ _THEME_SHARE = np.array([0.42, 0.2, 0.16, 0.22])
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Mark:
-    """A digit as drawn: its class, box (left, top, right, bottom in pixels, right and bottom exclusive) and what VOC notes."""
+    """A drawn digit: its class, box (left, top, right, bottom in pixels, right and bottom exclusive) and VOC's flags."""
 
     label: int
     box: tuple[int, int, int, int]
@@ -90,18 +90,18 @@ class _Mark:
 def write_scenes(folder: Path, *, num_train: int = 1600, num_val: int = 800, size_px: int = 96, seed: int = 0) -> Path:
     """Write a VOC devkit of composed scenes to a new folder and return its `VOCdevkit/VOC2012`.
 
-    The same arguments give the same bytes with the same library versions. A scene depends on the seed, its split and its place in
-    it alone, so the first n of more scenes are the same n. The folder appears whole or not at all. Raises UsageError for counts
-    under 1 or a size under 32 px, RunError for a folder that is there already.
+    The same arguments give the same bytes with the same library versions. A scene depends on the seed, its split and its number
+    alone, so a larger set starts with the same scenes. The folder appears whole or not at all. Raises UsageError for counts under
+    1 or a size under 32 px, RunError for a folder that exists already.
     """
     for name, value, low in (("num_train", num_train, 1), ("num_val", num_val, 1), ("size_px", size_px, 32)):
         if value < low:
             raise UsageError(f"{name} out of range", got=str(value), expected=f"at least {low}")
     if folder.exists():
         raise RunError(
-            "the folder for the scenes is there already",
+            "the folder for the scenes exists already",
             where=str(folder),
-            expected="a new folder: nothing is ever overwritten",
+            expected="a new folder, because nothing is overwritten",
             next_step="use the scenes in it, name another folder, or remove this one",
         )
     write_folder(folder, lambda fresh: _write_devkit(fresh, {"train": num_train, "val": num_val}, size_px=size_px, seed=seed))
@@ -113,7 +113,7 @@ def write_scenes(folder: Path, *, num_train: int = 1600, num_val: int = 800, siz
 
 def _handwriting(seed: int) -> dict[str, list[np.ndarray]]:
     """By split and class, digits as n x 12 x 12 heights in about [0, 1]: 8 x 8 with a margin, strokes sharpened."""
-    from sklearn.datasets import load_digits  # half a second that only the demo spends
+    from sklearn.datasets import load_digits  # takes half a second, which only the demo needs
 
     digits: Any = load_digits()
     padded = np.pad(digits.images / 16, ((0, 0), (2, 2), (2, 2)))
@@ -130,7 +130,7 @@ def _handwriting(seed: int) -> dict[str, list[np.ndarray]]:
 
 
 def _stroke(height: np.ndarray, *, size_px: float, rng: np.random.Generator) -> np.ndarray:
-    """Coverage in [0, 1] of a digit about `size_px` high, turned, slanted and stretched a little, its box cut close."""
+    """Coverage in [0, 1] of a digit about `size_px` high, slightly rotated, slanted and stretched, cropped to its box."""
     angle, slant = np.deg2rad(rng.uniform(-14, 14)), rng.uniform(-0.12, 0.12)
     stretch, level = rng.uniform(0.88, 1.15), rng.uniform(0.42, 0.56)
     side = int(np.ceil(size_px * 1.8))
@@ -175,7 +175,7 @@ def _write_digit(
     theme: _Theme,
     rng: np.random.Generator,
 ) -> _Mark | None:
-    """Draw a digit where there is room; None where there is none."""
+    """Draw a digit at a free position; returns None where there is none."""
     size_px = canvas.shape[0]
     trouble = rng.choice(["faint", "tiny", "cut"]) if rng.random() < _DIFFICULT_SHARE else ""
     largest = 0.62 - 0.04 * num_digits
@@ -198,7 +198,7 @@ def _write_digit(
 
 
 def _place(shape: tuple[int, ...], *, size_px: int, cut: bool, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A box for a digit of this height and width: inside the image, or about half of it beyond one side."""
+    """A random box for a digit of this height and width: inside the image, or about half of it outside one side."""
     height, width = shape
     margin = round(0.02 * size_px)
     left = int(rng.integers(margin, max(margin, size_px - width - margin) + 1))
@@ -218,7 +218,7 @@ def _place(shape: tuple[int, ...], *, size_px: int, cut: bool, rng: np.random.Ge
 
 
 def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
-    """Share of the smaller box that both cover."""
+    """The share of the smaller box in their intersection."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
     return max(0, width) * max(0, height) / smaller
@@ -228,7 +228,7 @@ def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> floa
 
 
 def _ground(theme: _Theme, *, size_px: int, rng: np.random.Generator) -> np.ndarray:
-    """float64 S x S x 3: two colours that blend into each other, a soft cloud over them, and ruling."""
+    """float64 S x S x 3: a gradient of two colours, a soft cloud over it, and ruling."""
     one, two = (np.array(colour, dtype=float) for colour in theme.grounds[rng.integers(len(theme.grounds))])
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[0:size_px, 0:size_px] / (size_px - 1) - 0.5
@@ -244,7 +244,7 @@ def _ground(theme: _Theme, *, size_px: int, rng: np.random.Generator) -> np.ndar
 
 
 def _ruled(ruling: str, *, size_px: int, rng: np.random.Generator) -> np.ndarray:
-    """Coverage in [0, 1] of lines, squares or dots, a little out of true."""
+    """Coverage in [0, 1] of lines, squares or dots, slightly tilted."""
     step = size_px * rng.uniform(0.09, 0.14)
     tilt = rng.normal(0, 0.02)
     y, x = np.mgrid[0:size_px, 0:size_px].astype(float)
@@ -259,7 +259,7 @@ def _ruled(ruling: str, *, size_px: int, rng: np.random.Generator) -> np.ndarray
 
 
 def _doodle(canvas: np.ndarray, theme: _Theme, *, size_px: int, rng: np.random.Generator) -> None:
-    """Clutter in thin strokes: things that are written too, and are not digits."""
+    """Draw clutter in thin strokes that are not digits."""
     zoom = 3  # drawn larger and reduced, for smooth edges
     for _ in range(rng.integers(0, 5)):
         layer = Image.new("L", (size_px * zoom, size_px * zoom))
@@ -275,7 +275,7 @@ Draw = Callable[[ImageDraw.ImageDraw, np.ndarray, float, float, int], None]
 
 
 def _polyline(points: Callable[[float], list[tuple[float, float]]]) -> Draw:
-    """A way to draw a line through points that are given around the origin, for a span of 1."""
+    """A function that draws a line through points around the origin, scaled from a span of 1."""
 
     def draw(pen: ImageDraw.ImageDraw, centre: np.ndarray, span: float, angle: float, width: int) -> None:
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -343,7 +343,7 @@ def _write_devkit(folder: Path, counts: dict[str, int], *, size_px: int, seed: i
 
 
 def _value(marks: Sequence[_Mark], label: int) -> int:
-    """VOC's 1 (there), 0 (only difficult ones) or -1 (not there)."""
+    """VOC's 1 (present), 0 (only difficult ones) or -1 (absent)."""
     difficult = [mark.difficult for mark in marks if mark.label == label]
     return -1 if not difficult else int(not all(difficult))
 

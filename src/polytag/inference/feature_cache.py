@@ -1,8 +1,9 @@
-"""Features of a list of images by a frozen network, calculated once: the next probe, with other labels or another seed, and the
-fine-tuning after it, begin with them.
+"""The cache of features: what a frozen network computes for a list of images, computed once for every later run that needs it.
 
-Whatever could change a feature is part of a file's name: the images, the network and its weights, the preprocessing, the
-arithmetic and the versions of what computes it. So what is read has the same bits as what would be calculated.
+The next probe with other labels or another seed, the fine-tuning after it, out-of-fold scores, near duplicates by a model and the
+nearest neighbours all read it. The file's name is a digest of all that can change a feature: the images, the network and its
+weights, the preprocessing, the arithmetic, the batch size and the versions of the libraries. So a cached feature has the same bits
+as a computed one, and a stale file is never found.
 """
 
 import contextlib
@@ -23,20 +24,20 @@ from polytag.data.cache.image_cache import images_key
 from polytag.data.cache.store import FEATURES, make_room, store_folder
 from polytag.data.images.read import read_image
 from polytag.errors import ImageError
-from polytag.inference.predictor import Extracted, Predictor, extract_features
+from polytag.inference.predictor import Extracted, Predictor, extract_features, scoring_batch_size
 from polytag.models.backbone import head_parameters
 from polytag.models.device import Arithmetic
 
-_VERSION = 1
-_LEAST_SECONDS = 2.0  # what takes less to calculate is not kept
+_VERSION = 2
+_MIN_SECONDS = 2.0  # features that are computed in less time are not worth a file
 
 
 class FeatureCache:
-    """The features of these images by this network: those of an earlier run (`is_cached`), or calculated now and, if it took long,
-    kept.
+    """Features of a list of images by one network, read from the cache (`is_cached`) or computed and then saved.
 
-    The classifier is no part of it: a probe's checkpoint has the features of the weights it began with. Nothing that goes wrong
-    with a kept file is an error: a damaged, missing or unwritable one costs time and no more.
+    The classifier is not part of the key: a probe's checkpoint shares the features of the weights that it started from. A damaged,
+    missing or unwritable file costs time and is never an error. Features computed in less than `min_seconds`, by default two, are
+    not saved. `batch_size` is the one that they are computed with, by default that of scoring.
     """
 
     def __init__(
@@ -48,37 +49,41 @@ class FeatureCache:
         backbone_args: Mapping[str, object],
         preprocessing: Preprocessing,
         arithmetic: Arithmetic,
+        batch_size: int | None = None,
+        min_seconds: float | None = None,
         folder: Path | None = None,
     ):
         self._paths = paths
         self._folder = folder or store_folder()
+        self._min_seconds = _MIN_SECONDS if min_seconds is None else min_seconds
         processor = torch.backends.cpu.get_cpu_capability() if arithmetic.device == "cpu" else torch.cuda.get_device_name()
         parts = (
             _VERSION, torch.__version__, timm.__version__, processor, arithmetic, preprocessing,
+            batch_size or scoring_batch_size(arithmetic),
             backbone, json.dumps(dict(backbone_args), sort_keys=True), _digest_of_weights(model),
         )  # fmt: skip
         self._key = images_key(paths, "features\0" + "\0".join(map(str, parts)))
-        self._found = self._read()
-        self.is_cached = self._found is not None
+        self._cached = self._read()
+        self.is_cached = self._cached is not None
 
-    def get(self, calculate: Callable[[], Extracted]) -> Extracted:
-        """As `extract_features`, which `calculate` calls if need be; to be asked once, for their memory is then the caller's."""
-        if self._found is not None:
-            found, self._found = self._found, None
-            return found
+    def get(self, compute: Callable[[], Extracted]) -> Extracted:
+        """The features, by `compute` where they are not cached. Call it once: the cache then releases their memory."""
+        if self._cached is not None:
+            extracted, self._cached = self._cached, None
+            return extracted
         started = time.monotonic()
-        found = calculate()
-        if time.monotonic() - started >= _LEAST_SECONDS and len(found[1]):
+        extracted = compute()
+        if time.monotonic() - started >= self._min_seconds and len(extracted[1]):
             with contextlib.suppress(OSError):
-                self._keep(*found[:2])
-        return found
+                self._write(*extracted[:2])
+        return extracted
 
     @property
     def _path(self) -> Path:
         return self._folder / f"{self._key}{FEATURES}"
 
-    def _keep(self, feature_ND: np.ndarray, row_N: np.ndarray) -> None:
-        """Written beside its place and renamed when whole. Not forced to the disk: checksums find what a power cut leaves."""
+    def _write(self, feature_ND: np.ndarray, row_N: np.ndarray) -> None:
+        """Written under a temporary name and renamed. Not flushed to the disk: checksums reveal the loss after a power failure."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not make_room(feature_ND.nbytes, folder=self._folder):
             return
@@ -93,16 +98,29 @@ class FeatureCache:
     def _read(self) -> Extracted | None:
         try:
             with open(self._path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                key, feature_ND, row_N = (arrays[name] for name in ("key", "feature_ND", "row_N"))  # NPZ keeps a CRC of each
-            os.utime(self._path)  # used now: the longest unused file goes first
-        except Exception:  # a damaged archive raises kinds of its own, of zipfile's, of zlib's and of NumPy's
+                key, feature_ND, row_N = (arrays[name] for name in ("key", "feature_ND", "row_N"))  # NPZ checks a CRC of each
+            os.utime(self._path)  # marks it as used: the file that is unused for longest is removed first
+        except Exception:  # a damaged archive raises errors of zipfile, zlib and NumPy
+            return None
+        if str(key) != self._key or not _fits(feature_ND, row_N, num_rows=len(self._paths)):
             return None
         failures = _failures(self._paths, row_N)
-        return None if failures is None or str(key) != self._key else (feature_ND, row_N, failures)
+        return None if failures is None else (feature_ND, row_N, failures)
 
 
-def features_of(predictor: Predictor, dataset: Dataset, *, on_batch: Callable[[int], None] = lambda num_images: None) -> Extracted:
-    """The features of a data set's images by a checkpoint's backbone; kept for the next time, or of an earlier one."""
+def features_of(
+    predictor: Predictor,
+    dataset: Dataset,
+    *,
+    batch_size: int | None = None,
+    min_seconds: float | None = None,
+    folder: Path | None = None,
+    on_batch: Callable[[int], None] = lambda num_images: None,
+) -> Extracted:
+    """The features of a data set's images by a checkpoint's backbone, from the cache or computed; options as of FeatureCache.
+
+    `on_batch` receives the number of images done since its last call. An exception that it raises ends the computation.
+    """
     checkpoint = predictor.checkpoint
     cache = FeatureCache(
         predictor.model,
@@ -111,24 +129,41 @@ def features_of(predictor: Predictor, dataset: Dataset, *, on_batch: Callable[[i
         backbone_args=checkpoint.backbone_args,
         preprocessing=checkpoint.preprocessing,
         arithmetic=predictor.arithmetic,
+        batch_size=batch_size,
+        min_seconds=min_seconds,
+        folder=folder,
     )
 
-    def calculate() -> Extracted:
+    def compute() -> Extracted:
         return extract_features(
             predictor.model,
             dataset,
             preprocessing=checkpoint.preprocessing,
             arithmetic=predictor.arithmetic,
+            batch_size=batch_size,
             on_batch=on_batch,
         )
 
     if cache.is_cached:
         on_batch(len(dataset))
-    return cache.get(calculate)
+    return cache.get(compute)
+
+
+def _fits(feature_ND: np.ndarray, row_N: np.ndarray, *, num_rows: int) -> bool:
+    """Whether the arrays are features of some of these rows."""
+    return bool(
+        row_N.dtype == np.int64
+        and feature_ND.dtype == np.float32
+        and feature_ND.ndim == 2
+        and row_N.shape == feature_ND.shape[:1]
+        and len(row_N) > 0
+        and row_N.min() >= 0
+        and row_N.max() < num_rows
+    )
 
 
 def _failures(paths: Sequence[Path], row_N: np.ndarray) -> tuple[tuple[int, ImageError], ...] | None:
-    """Why the other rows have no features; None where one of them can be read after all."""
+    """The errors of the rows without features; None where one of them can be read by now."""
     failures: list[tuple[int, ImageError]] = []
     for row in sorted(set(range(len(paths))) - set(row_N.tolist())):
         try:
@@ -141,7 +176,7 @@ def _failures(paths: Sequence[Path], row_N: np.ndarray) -> tuple[tuple[int, Imag
 
 
 def _digest_of_weights(model: nn.Module) -> str:
-    """SHA-256 of everything but the classifier."""
+    """SHA-256 of all tensors but the classifier's."""
     head, digest = head_parameters(model), hashlib.sha256()
     for name, tensor in model.state_dict().items():
         if name not in head:

@@ -1,8 +1,7 @@
-"""Forward passes on the cores of a processor: several batches at once, each on one core from beginning to end.
+"""Parallel forward passes on a processor: several batches at the same time, one core per batch.
 
-Cores that share one batch wait for each other at every layer, and for each core that is decoding an image, or that another program
-took. Cores that each have a batch of their own wait for nothing. What a batch gives depends on the batch alone: the same bits with
-one core and with many.
+Cores that share a batch wait for each other at every layer, and for cores that decode images or run other programs. Cores with a
+batch each never wait. The result of a batch depends on the batch alone, so one core and many give the same bits.
 """
 
 from collections import deque
@@ -17,9 +16,9 @@ Out = TypeVar("Out")
 
 
 def in_parallel(work: Callable[[In], Out], batches: Iterator[In], *, num_workers: int) -> Iterator[Out]:
-    """`work` of every batch, in order, `num_workers` at a time, each with one thread for its arithmetic.
+    """Yield `work` of every batch, in order, with `num_workers` threads that compute on one core each.
 
-    Memory is bounded by `num_workers + 1` batches and results beside those of `batches`.
+    Memory is bounded by `num_workers + 1` batches and results, in addition to those of `batches`.
     """
     num_threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(max_workers=num_workers, thread_name_prefix="polytag-forward", initializer=_take_one_core)
@@ -33,7 +32,7 @@ def in_parallel(work: Callable[[In], Out], batches: Iterator[In], *, num_workers
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(num_threads)  # the number is a thread's own, but what later threads begin with is the last one set
+        torch.set_num_threads(num_threads)  # each thread has its own number, but new threads start with the last one set
 
 
 def _take_one_core() -> None:

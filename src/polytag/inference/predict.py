@@ -1,4 +1,4 @@
-"""Any images in, one result an image out, in constant memory: what `polytag predict` prints and writes."""
+"""`predict`: any images in, one result per image out, in constant memory."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,17 +9,20 @@ import numpy as np
 from polytag.contracts import LabelSet
 from polytag.errors import DataError
 from polytag.inference.predictor import Predictor
+from polytag.logits import sigmoid
 from polytag.models.checkpoint import Checkpoint
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # what a folder is searched for
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # of images in folders
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageResult:
-    """What a model says of one image, or why it could not be read.
+    """The scores of one image, or the reason that it could not be read.
 
-    path     as it was given, or found in a folder that was given
-    logit_C  float32; empty where `error` is not ""
+    path        of the image, in the form of the argument
+    logit_C     float32; empty where `error` is not ""
+    thresholds  probabilities, C
+    error       reason, or ""
     """
 
     path: Path
@@ -31,7 +34,7 @@ class ImageResult:
     @property
     def probabilities(self) -> dict[str, float]:
         """Class name -> probability in [0, 1], highest first; empty where the image could not be read."""
-        values = 0.5 * (1 + np.tanh(0.5 * self.logit_C.astype(np.float64)))
+        values = sigmoid(self.logit_C)
         names = self.label_set.names
         return {names[column]: float(values[column]) for column in np.argsort(-values, kind="stable")}
 
@@ -42,10 +45,10 @@ class ImageResult:
         return tuple(name for name, probability in self.probabilities.items() if probability > threshold[name])
 
 
-def list_images(given: Sequence[str | Path]) -> list[Path]:
-    """Files as given, and for a folder every image under it, sorted; raises DataError where there is none."""
+def list_images(paths: Sequence[str | Path]) -> list[Path]:
+    """The files, and for a folder every image below it, sorted; raises DataError where there is none."""
     found: list[Path] = []
-    for item in map(Path, given):
+    for item in map(Path, paths):
         if item.is_dir():
             found.extend(sorted(path for path in item.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()))
         else:
@@ -53,7 +56,7 @@ def list_images(given: Sequence[str | Path]) -> list[Path]:
     if not found:
         raise DataError(
             "no images to predict on",
-            where=", ".join(str(item) for item in given),
+            where=", ".join(str(item) for item in paths),
             expected="image files (" + ", ".join(sorted(SUFFIXES)) + "), or folders that hold some",
         )
     return found
@@ -66,10 +69,10 @@ def predict(
     device: str = "auto",
     precision: str = "auto",
 ) -> Iterator[ImageResult]:
-    """Score images with a checkpoint or run folder, one result an image, in the order given.
+    """Score images with a checkpoint or run folder; yields one result per image, in order.
 
-    An image that cannot be read gives a result with an `error`; the others are not touched by it. Raises CheckpointError for a
-    model that cannot be loaded and DataError where there is no image at all, before the first result.
+    An image that cannot be read yields a result with an `error` and does not affect the others. Raises CheckpointError for a model
+    that cannot be loaded and DataError where there is no image, before the first result.
     """
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.read(model)
     paths = list_images([images] if isinstance(images, str | Path) else images)

@@ -1,4 +1,4 @@
-"""The only inference loop: images -> logits. Training validates with it, `polytag predict` runs it, serving will."""
+"""The inference loop, images -> logits, of validation in training and of `polytag predict`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.models.fused import Frozen, freeze
 
-BATCH_SIZE = 16  # of a core: measured, see docs/experiments.md; a constant, so that the same images give the same bits anywhere
+BATCH_SIZE = 16  # per core, measured in docs/experiments.md; constant, so that the same images give the same bits everywhere
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +36,7 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ResidentBatch:
-    """As a `Batch`, where the pixels already are a tensor on the device."""
+    """A `Batch` whose pixels are a tensor on the device."""
 
     rows: np.ndarray
     pixels_NVHWC: Tensor
@@ -44,19 +44,19 @@ class ResidentBatch:
 
 
 Source = Callable[[Sequence[int], int], Iterator[Batch | ResidentBatch]]
-"""(rows, batch size) -> the images of these rows as scoring sees them, in order."""
+"""(rows, batch size) -> batches of the views that are scored, in order."""
 
 Extracted = tuple[np.ndarray, np.ndarray, tuple[tuple[int, ImageError], ...]]
-"""feature_ND float32, the N rows they are of, and the (row, error) of the images that could not be read."""
+"""feature_ND float32, the rows of its N images, and the (row, error) of images that could not be read."""
 
 
 def from_files(paths: Sequence[Path], preprocessing: Preprocessing) -> Source:
-    """Every image decoded and fitted as it is wanted: the plain way, which every other source must equal to the last bit."""
+    """Decode every image on demand: the reference, which every other source equals to the last bit."""
     return from_reader(lambda row: views(read_image(paths[row]), preprocessing))
 
 
 def from_reader(read: Callable[[int], np.ndarray]) -> Source:
-    """Views of a row, uint8 V x S x S x 3, from a function that threads may call, such as an ImageCache's `get`."""
+    """A source from a thread-safe function of a row that returns its views, uint8 V x S x S x 3, such as an ImageCache's `get`."""
 
     def source(rows: Sequence[int], batch_size: int) -> Iterator[Batch]:
         return batches_of(rows, batch_size=batch_size, read=read, num_threads=num_cores())
@@ -65,7 +65,7 @@ def from_reader(read: Callable[[int], np.ndarray]) -> Source:
 
 
 def to_input(pixels_NHWC: Tensor, preprocessing: Preprocessing, device: str) -> Tensor:
-    """n x S x S x 3, 0 to 255, to normalised float32 n x 3 x S x S, channels last in memory, on the device."""
+    """Convert n x S x S x 3, 0 to 255, to normalised float32 n x 3 x S x S, channels last in memory, on the device."""
     shape = pixels_NHWC.shape
     mean, std = _normalisation(preprocessing.mean, preprocessing.std, shape[1] * shape[2], device)
     pixels = pixels_NHWC.to(device, non_blocking=True).to(torch.float32, copy=True).flatten(1)
@@ -74,16 +74,16 @@ def to_input(pixels_NHWC: Tensor, preprocessing: Preprocessing, device: str) -> 
 
 @lru_cache(maxsize=16)
 def _normalisation(mean: tuple[float, ...], std: tuple[float, ...], num_pixels: int, device: str) -> tuple[Tensor, Tensor]:
-    """Both in grey levels, for every pixel of an image: four times as fast as an inner loop of three.
+    """Mean and deviation in grey levels, repeated for every pixel: four times as fast as an inner loop over three channels.
 
-    Kept on the device: a copy at every batch would wait for it, and cannot be part of a CUDA graph.
+    Cached on the device: a copy at every batch would synchronise, and cannot be part of a CUDA graph.
     """
     with torch.inference_mode(mode=False):
         return (torch.tensor(mean) * 255).repeat(num_pixels).to(device), (torch.tensor(std) * 255).repeat(num_pixels).to(device)
 
 
 def scoring_batch_size(arithmetic: Arithmetic) -> int:
-    """Images that are scored at once: what fits a processor's caches, or what keeps a GPU busy."""
+    """Batch size of scoring: one that fits a processor's caches, or keeps a GPU busy."""
     return BATCH_SIZE if arithmetic.device == "cpu" else 16 * BATCH_SIZE
 
 
@@ -97,10 +97,10 @@ def run(
     source: Source | None = None,
     rows: Sequence[int] | None = None,
 ) -> Iterator[Scored]:
-    """Apply a function of normalised images to every path, in order, in bounded memory; views are averaged.
+    """Apply a function of normalised images to every path, in order and in bounded memory; the outputs of views are averaged.
 
-    `forward` maps n x 3 x S x S to n x D: a model's logits, or a backbone's features. On the processor each core has a batch of its
-    own, so threads call it. `source` is where images come from, by default the files, and `rows` which of them, by default all.
+    `forward` maps n x 3 x S x S to n x D: a model's logits, or a backbone's features. On the processor each core computes its own
+    batch, so `forward` must be thread-safe. `source` reads the images, by default from the files; `rows` selects them.
     """
     source = source or from_files(paths, preprocessing)
     ready = source(range(len(paths)) if rows is None else rows, batch_size or scoring_batch_size(arithmetic))
@@ -124,7 +124,7 @@ def apply(
     preprocessing: Preprocessing,
     arithmetic: Arithmetic,
 ) -> np.ndarray:
-    """float32 N x D of N images as uint8 views of the input size, at least one; the outputs of an image's views averaged."""
+    """float32 N x D of N >= 1 images, given as uint8 views of the input size; the outputs of an image's views are averaged."""
     num_images, num_views = pixels_NVHWC.shape[:2]
     pixels = pixels_NVHWC if isinstance(pixels_NVHWC, Tensor) else torch.from_numpy(pixels_NVHWC)
     with torch.inference_mode(), arithmetic.autocast():
@@ -172,10 +172,10 @@ def score_dataset(
     gather: Callable[[Sequence[Scored]], Sequence[Scored]] = lambda scored: scored,
     on_batch: Callable[[Scored], None] = lambda scored: None,
 ) -> Predictions:
-    """Predictions of a model (on the device, left in evaluation mode) over a data set; images that cannot be read are left out.
+    """Predictions of a model on the device over a data set, without unreadable images; leaves the model in evaluation mode.
 
-    `shard` (k, n): this process scores every n-th batch, beginning with the k-th, and `gather` gives the batches of all n. Batches
-    are those of one process, so are their bits, and no image is scored twice to make shares equal.
+    `shard` (k, n): this process scores every n-th batch from the k-th on, and `gather` returns the batches of all n processes.
+    Batches are those of a single process, so their bits are too, and no image is scored twice to equalise the shares.
     """
     batch_size = batch_size or scoring_batch_size(arithmetic)
     rows = _rows_of_shard(len(dataset), batch_size=batch_size, shard=shard)
@@ -194,22 +194,22 @@ def score_dataset(
     parts = [scored for scored in gather(own) if len(scored.rows)]
     index = np.concatenate([scored.rows for scored in parts]) if parts else np.zeros(0, np.int64)
     order = np.argsort(index, kind="stable")
-    kept = dataset.take(index[order])
+    scored_set = dataset.take(index[order])
     num_classes = len(dataset.label_set)
     logit_NC = np.concatenate([scored.output_ND for scored in parts]) if parts else np.zeros((0, num_classes), np.float32)
     return Predictions(
-        ids=kept.ids,
+        ids=scored_set.ids,
         logit_NC=logit_NC[order],
-        target_NC=kept.target_NC,
+        target_NC=scored_set.target_NC,
         label_set=dataset.label_set,
-        image_paths=tuple(str(path) for path in kept.paths),
+        image_paths=tuple(str(path) for path in scored_set.paths),
         checkpoint_id=checkpoint_id,
         source=dataset.source,
     )
 
 
 def _rows_of_shard(num_rows: int, *, batch_size: int, shard: tuple[int, int]) -> list[int]:
-    """The rows of every n-th batch; only the last batch of all is short, so batching these rows anew gives the same batches."""
+    """The rows of every n-th batch; only the very last batch is short, so batching these rows again gives the same batches."""
     first, every = shard
     starts = range(first * batch_size, num_rows, every * batch_size)
     return [row for start in starts for row in range(start, min(start + batch_size, num_rows))]
@@ -217,7 +217,7 @@ def _rows_of_shard(num_rows: int, *, batch_size: int, shard: tuple[int, int]) ->
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictor:
-    """A checkpoint made ready to score: the model loaded once, on the chosen device."""
+    """A checkpoint that is ready to score: its model, loaded on the chosen device."""
 
     checkpoint: Checkpoint
     model: nn.Module
@@ -225,13 +225,13 @@ class Predictor:
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "auto") -> "Predictor":
-        """Load the weights; raises CheckpointError where they are damaged, UsageError for a device that is not there."""
+        """Load the weights; raises CheckpointError where they are damaged, UsageError for a missing device."""
         arithmetic = choose_arithmetic(device, precision)
         return cls(checkpoint=checkpoint, model=checkpoint.load_model().to(arithmetic.device), arithmetic=arithmetic)
 
     @cached_property
     def frozen(self) -> Frozen:
-        """The model as scoring runs it."""
+        """The frozen model that scores."""
         return freeze(self.model, arithmetic=self.arithmetic, image_size_px=self.checkpoint.preprocessing.image_size_px)
 
     def score(self, dataset: Dataset) -> Predictions:

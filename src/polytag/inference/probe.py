@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from polytag.metrics.ap import mean_average_precision
 from polytag.models.backbone import linear_head
 
-# L2 penalties beside a class's mean loss, for standardised features; from strong to weak, so that each solution starts the next.
+# L2 penalties relative to a class's mean loss, for standardised features; strong to weak, so that each solution starts the next.
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)
 NUM_FOLDS = 4
 
@@ -22,8 +22,9 @@ NUM_FOLDS = 4
 class Probe:
     """A linear head over features: logit_NC = feature_ND @ weight_CD.T + bias_C.
 
-    strength   the L2 penalty that was chosen; fold_map  held-out mAP of every strength that was tried
-    held_out_logit_NC   float32: of each image it was fitted on, the logits of the regression that left its fold out
+    strength            the chosen L2 penalty
+    fold_map            held-out mAP of every strength
+    held_out_logit_NC   float32: logits of each fitted image by the regression that left its fold out
     """
 
     weight_CD: Tensor
@@ -34,10 +35,10 @@ class Probe:
 
 
 def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -> Probe:
-    """Fit the head; every class leaves out its unknown images, and the strength is the one with the best held-out mAP.
+    """Fit the head; unknown images of a class are left out of its fit, and the strength is the one with the best held-out mAP.
 
-    One strength for all classes: a rare class has too few positives to choose its own. Features are standardised first, and the
-    standardisation is folded into the head. A class without a positive, or without a negative, keeps zero weights and the
+    One strength serves all classes, because a rare class has too few positives to choose its own. Features are standardised first,
+    and the standardisation is folded into the head. A class without a positive, or without a negative, gets zero weights and the
     log-odds of its share. Deterministic for a seed and a thread count.
     """
     feature = torch.from_numpy(feature_ND)
@@ -51,42 +52,24 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -
     num_images, num_classes = target.shape
     num_folds = min(NUM_FOLDS, num_images)
     fold_N = torch.from_numpy(np.random.default_rng(seed).permutation(num_images) % num_folds)
-    # One regression per (class, fold) that leaves the fold out, and one per class on everything: C x (F + 1) columns at once.
-    known_NFC = torch.stack([(fold_N != fold)[:, None] & (target >= 0) for fold in range(num_folds + 1)], dim=1)
-    truth_NFC = target.clamp(min=0).float()[:, None].expand_as(known_NFC)
-
-    columns = known_NFC.shape[1] * num_classes
-    known_NK, truth_NK = known_NFC.reshape(num_images, columns), truth_NFC.reshape(num_images, columns)
-    share_K = ((truth_NK * known_NK).sum(0) + 0.5) / (known_NK.sum(0) + 1.0)
-    learnable_K = ((truth_NK * known_NK).sum(0) > 0) & (((1 - truth_NK) * known_NK).sum(0) > 0)
-    weight_RK = torch.zeros(turned.shape[1], columns, dtype=torch.float32)
-    bias_K = torch.logit(share_K)
+    columns = _columns(target, fold_N, num_folds=num_folds)
+    weight_RK = torch.zeros(turned.shape[1], len(columns.share_K), dtype=torch.float32)
+    bias_K = torch.logit(columns.share_K)
 
     heads: dict[float, tuple[Tensor, Tensor]] = {}
     fold_maps: dict[float, np.ndarray] = {}
     held_out: dict[float, np.ndarray] = {}
     for strength in STRENGTHS:
-        # How steeply a column's loss bends along each axis, nearly: in units of it, all axes are alike to L-BFGS.
-        curvature_RK = deviation_R[:, None].square() * (share_K * (1 - share_K)) + strength
+        # An estimate of the curvature of a column's loss along each axis: in units of it, all axes are alike to L-BFGS.
+        curvature_RK = deviation_R[:, None].square() * (columns.share_K * (1 - columns.share_K)) + strength
         weight_RK, bias_K = _minimise(
-            turned,
-            truth_NK,
-            known_NK,
-            weight_RK=weight_RK,
-            bias_K=bias_K,
-            unit_RK=curvature_RK.rsqrt(),
-            learnable_K=learnable_K,
-            strength=strength,
+            turned, columns, weight_RK=weight_RK, bias_K=bias_K, unit_RK=curvature_RK.rsqrt(), strength=strength
         )
         heads[strength] = axis_DR @ weight_RK[:, -num_classes:], bias_K[-num_classes:]
         logit_NFC = (turned @ weight_RK + bias_K).reshape(num_images, num_folds + 1, num_classes)
         held_out[strength] = held_out_NC = logit_NFC[torch.arange(num_images), fold_N].numpy()
-        fold_maps[strength] = np.array(
-            [
-                mean_average_precision(target_NC[rows], held_out_NC[rows])
-                for rows in (fold_N.numpy() == fold for fold in range(num_folds))
-            ]
-        )
+        in_fold = [fold_N.numpy() == fold for fold in range(num_folds)]
+        fold_maps[strength] = np.array([mean_average_precision(target_NC[rows], held_out_NC[rows]) for rows in in_fold])
     strength = _one_standard_error(fold_maps)
     weight_DC, bias_C = heads[strength]
     weight_CD = weight_DC.T / scale_D
@@ -99,45 +82,73 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Columns:
+    """The regressions that are fitted at once: one per class and left-out fold, then one per class on all images, K = (F + 1) x C.
+
+    truth_NK, known_NK   targets as 0 or 1, and whether the image counts in the column
+    share_K              smoothed share of positives
+    learnable_K          whether the column has a positive and a negative
+    """
+
+    truth_NK: Tensor
+    known_NK: Tensor
+    share_K: Tensor
+    learnable_K: Tensor
+
+
+def _columns(target: Tensor, fold_N: Tensor, *, num_folds: int) -> _Columns:
+    num_images, num_classes = target.shape
+    known_NFC = torch.stack([(fold_N != fold)[:, None] & (target >= 0) for fold in range(num_folds + 1)], dim=1)
+    truth_NFC = target.clamp(min=0).float()[:, None].expand_as(known_NFC)
+    num_columns = known_NFC.shape[1] * num_classes
+    known_NK, truth_NK = known_NFC.reshape(num_images, num_columns), truth_NFC.reshape(num_images, num_columns)
+    return _Columns(
+        truth_NK=truth_NK,
+        known_NK=known_NK,
+        share_K=((truth_NK * known_NK).sum(0) + 0.5) / (known_NK.sum(0) + 1.0),
+        learnable_K=((truth_NK * known_NK).sum(0) > 0) & (((1 - truth_NK) * known_NK).sum(0) > 0),
+    )
+
+
 def _one_standard_error(fold_maps: dict[float, np.ndarray]) -> float:
     """The strongest penalty whose held-out mAP is within one standard error of the best (Hastie et al., ESL, 7.10)."""
     mean = {strength: float(np.mean(value)) for strength, value in fold_maps.items()}
     best = max(mean, key=lambda strength: (mean[strength], strength))
     error = float(np.std(fold_maps[best], ddof=1) / np.sqrt(len(fold_maps[best]))) if len(fold_maps[best]) > 1 else 0.0
     within = [strength for strength in fold_maps if mean[strength] >= mean[best] - error]
-    return max(within, default=max(fold_maps))  # nothing is within where no fold has a positive: the mean is NaN
+    return max(within, default=max(fold_maps))  # empty where no fold has a positive, because the mean is NaN
 
 
 def _principal_axes(standard: Tensor) -> tuple[Tensor, Tensor]:
     """The axes D x R along which features vary, R <= min(N, D), and their standard deviations.
 
-    A penalised weight has no part across them, so the regression is the same on R columns, and along them its curvature is nearly
-    that of each column alone. From the smaller of the two products of the features with themselves, in float64.
+    A penalised weight has no component orthogonal to them, so the regression on R columns has the same solution, and its curvature
+    along them is nearly diagonal. Computed in float64 from the smaller of the two Gram matrices.
     """
     num_images, num_features = standard.shape
     wide = num_features > num_images
     product = (standard @ standard.T if wide else standard.T @ standard).double()
     variance, vectors = torch.linalg.eigh(product / num_images)
-    kept = variance > 1e-7 * variance[-1].clamp(min=1e-12)
-    deviation = variance[kept].sqrt()
-    axes = (standard.double().T @ vectors[:, kept]) / (deviation * num_images**0.5) if wide else vectors[:, kept]
+    varies = variance > 1e-7 * variance[-1].clamp(min=1e-12)
+    deviation = variance[varies].sqrt()
+    axes = (standard.double().T @ vectors[:, varies]) / (deviation * num_images**0.5) if wide else vectors[:, varies]
     return axes.float(), deviation.float()
 
 
 def _minimise(
     turned: Tensor,
-    truth_NK: Tensor,
-    known_NK: Tensor,
+    columns: _Columns,
     *,
     weight_RK: Tensor,
     bias_K: Tensor,
     unit_RK: Tensor,
-    learnable_K: Tensor,
     strength: float,
     max_iterations: int = 60,
 ) -> tuple[Tensor, Tensor]:
-    """Minimise, for every column, mean known BCE + strength / 2 |w|^2 by L-BFGS in these units; columns share one line search."""
-    weight_NK = known_NK * learnable_K / known_NK.sum(0).clamp(min=1)
+    """Minimise mean known BCE + strength / 2 |w|^2 of every column by L-BFGS in these units; columns share one line search."""
+    truth_NK, known_NK = columns.truth_NK, columns.known_NK
+    weight_NK = known_NK * columns.learnable_K / known_NK.sum(0).clamp(min=1)
     unit_K = (torch.sigmoid(bias_K) * torch.sigmoid(-bias_K)).clamp(min=1e-3).rsqrt()
     parameters = [(weight_RK / unit_RK).requires_grad_(), (bias_K / unit_K).requires_grad_()]
     solver = torch.optim.LBFGS(

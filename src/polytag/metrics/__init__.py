@@ -1,1 +1,1 @@
-"""Pure array functions, Predictions in, Metrics out; no model, no image, no torch."""
+"""Metrics as pure array functions: Predictions in, Metrics out; no model, no image, no torch."""

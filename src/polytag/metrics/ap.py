@@ -1,4 +1,4 @@
-"""Average precision, three definitions from one sort; ties are one step, unknown labels count nowhere.
+"""Average precision in three definitions from one sort; ties are one step, unknown labels count nowhere.
 
 Shapes: N images, C classes. Targets are 1 (present), 0 (absent), -1 (unknown); scores are any real numbers where higher means
 more likely (logits and probabilities give the same value: only the order matters). A class without a positive is NaN.
@@ -15,17 +15,17 @@ from polytag.machine import num_cores
 from polytag.metrics.near_positives import near_positives
 
 _SMALL = 20_000  # decisions: below this, starting threads takes longer than sorting
-_GROUP = 4_000_000  # decisions of neighbouring classes that a core takes at a time: 20 MB of scores and targets
+_GROUP = 4_000_000  # decisions of neighbouring classes that a core processes at a time: 20 MB of scores and targets
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranking:
-    """One class, seen from the thresholds that matter: its distinct positive scores, highest first.
+    """The ranking of one class at the thresholds that matter: its distinct positive scores, highest first.
 
     threshold_P     the scores; tp_P positives scored at least that; predicted_P all known images scored at least that;
                     tied_P negatives scored exactly that
-    num_positives   0 leaves the arrays empty; num_negatives the known images that are none
+    num_positives   the arrays are empty if it is 0; num_negatives the known images without the class
     """
 
     threshold_P: np.ndarray
@@ -49,9 +49,9 @@ class Ranking:
 def rank(target_N: np.ndarray, score_N: np.ndarray) -> Ranking:
     """Rank the known images of one class.
 
-    Recall only changes where a positive stands, so no other threshold can enter an average precision: sorting the positives and
-    the scores near them, and looking the ones up in the others, is exact with ties and needs no order of indices. What is sorted
-    are whole numbers in the order of the scores, which NumPy sorts with vector instructions.
+    Recall changes only at the score of a positive, so no other threshold contributes to an average precision. Sorting the positives
+    and the scores near them, and searching the latter for the former, is exact with ties and needs no argsort. The sort keys are
+    integers in the order of the scores, which NumPy sorts with vector instructions.
     """
     key_N = ordered_integers(score_N)
     is_positive_N = target_N == 1
@@ -66,7 +66,7 @@ def rank(target_N: np.ndarray, score_N: np.ndarray) -> Ranking:
     near.sort()
     below = np.searchsorted(near, threshold, side="left")
     num_equal = np.diff(start, append=len(positive))
-    after = below + num_equal  # where the first negative of the same score stands, if there is one
+    after = below + num_equal  # the position of the first negative of the same score, if there is one
     tied = np.zeros(len(threshold), np.int64)
     has_tied = near[np.minimum(after, len(near) - 1)] == threshold if len(near) else np.zeros(0, bool)
     has_tied &= after < len(near)
@@ -82,8 +82,8 @@ def rank(target_N: np.ndarray, score_N: np.ndarray) -> Ranking:
 
 
 def ordered_integers(score_N: np.ndarray) -> np.ndarray:
-    """uint32 or uint64 in the order of the float32 or float64 scores, equal where they are equal: IEEE 754's bits, the sign bit
-    turned and, of negative numbers, all bits."""
+    """uint32 or uint64 in the order of the float32 or float64 scores, equal for equal scores: the bits of IEEE 754, with the sign
+    bit flipped or, for negative numbers, all bits."""
     score_N = np.ascontiguousarray(score_N)
     if score_N.dtype != np.float32:
         score_N = score_N.astype(np.float64, copy=False)
@@ -96,7 +96,7 @@ def ordered_integers(score_N: np.ndarray) -> np.ndarray:
 
 
 def _scores_of(key_P: np.ndarray, *, like: np.ndarray) -> np.ndarray:
-    """The scores that `ordered_integers` made these of."""
+    """The scores that `ordered_integers` converted to these keys."""
     unsigned, _, sign_bit = _INTEGERS[key_P.dtype.itemsize]
     turn_P = np.where(key_P >= unsigned(sign_bit), unsigned(sign_bit), ~unsigned(0))
     score_P = (key_P ^ turn_P).view(np.float32 if key_P.dtype.itemsize == 4 else np.float64)
@@ -126,7 +126,7 @@ def ap_voc10_of(ranking: Ranking) -> float:
 def ap_voc07_of(ranking: Ranking) -> float:
     """Mean over t = 0, 0.1, .. 1 of the maximum precision at recall >= t: VOC2007 devkit, VOCevalcls.m.
 
-    Recall is compared with t in whole numbers, since 3/10 in floating point is not three times 0.1.
+    Recall and t are compared as integers, since 3/10 in floating point is not three times 0.1.
     """
     if not ranking.num_positives:
         return float("nan")
@@ -146,15 +146,15 @@ def roc_auc_of(ranking: Ranking) -> float:
     return 1 - float(wrong) / (ranking.num_positives * ranking.num_negatives)
 
 
-def of_every_class(target_NC: np.ndarray, score_NC: np.ndarray, number_of: Callable[[Ranking], T]) -> list[T]:
-    """A number of each class's ranking, classes in parallel on all cores; memory beside the tables is about 50 MB a core."""
+def of_every_class(target_NC: np.ndarray, score_NC: np.ndarray, function: Callable[[Ranking], T]) -> list[T]:
+    """Apply a function to the ranking of every class, in parallel on all cores; needs about 50 MB per core besides the tables."""
     num_images, num_classes = target_NC.shape
     width = max(1, min(16, _GROUP // max(1, num_images)))
 
     def some(start: int) -> list[T]:
         columns = slice(start, start + width)
-        target_CN, score_CN = _turned(target_NC[:, columns]), _turned(score_NC[:, columns])
-        return [number_of(rank(target_N, score_N)) for target_N, score_N in zip(target_CN, score_CN, strict=True)]
+        target_CN, score_CN = _transposed(target_NC[:, columns]), _transposed(score_NC[:, columns])
+        return [function(rank(target_N, score_N)) for target_N, score_N in zip(target_CN, score_CN, strict=True)]
 
     starts = range(0, num_classes, width)
     if target_NC.size < _SMALL:
@@ -165,12 +165,12 @@ def of_every_class(target_NC: np.ndarray, score_NC: np.ndarray, number_of: Calla
     return [number for group in groups for number in group]
 
 
-def _turned(table_NC: np.ndarray, *, num_rows: int = 4096) -> np.ndarray:
-    """The transposed table, copied in pieces that fit the processor's cache: columns of a wide table lie far apart in memory."""
-    turned_CN = np.empty(table_NC.shape[::-1], table_NC.dtype)
+def _transposed(table_NC: np.ndarray, *, num_rows: int = 4096) -> np.ndarray:
+    """The transposed table, copied in blocks that fit the processor's cache: columns of a wide table are far apart in memory."""
+    table_CN = np.empty(table_NC.shape[::-1], table_NC.dtype)
     for start in range(0, len(table_NC), num_rows):
-        turned_CN[:, start : start + num_rows] = table_NC[start : start + num_rows].T
-    return turned_CN
+        table_CN[:, start : start + num_rows] = table_NC[start : start + num_rows].T
+    return table_CN
 
 
 def average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> np.ndarray:
@@ -179,11 +179,11 @@ def average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> np.ndarray
 
 
 def mean_average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> float:
-    """mAP: the unweighted mean over the classes that have a positive; NaN where none has."""
+    """mAP: the unweighted mean over the classes that have a positive; NaN if none has one."""
     return mean_over_defined(average_precision(target_NC, score_NC))
 
 
 def mean_over_defined(value_C: np.ndarray) -> float:
-    """Mean of the values that are numbers; NaN where none is."""
+    """Mean of the values that are not NaN; NaN if all are."""
     defined = value_C[~np.isnan(value_C)]
     return float(defined.mean()) if len(defined) else float("nan")

@@ -1,6 +1,6 @@
-"""`polytag.evaluate`: truth and scores in arrays, lists, DataFrames or tensors, judged in scikit-learn's order of arguments.
+"""`polytag.evaluate`: metrics of labels and scores in arrays, lists, DataFrames or tensors, with scikit-learn's order of arguments.
 
-Shapes: N images, C classes. Whatever is wrong is told with the place where it stands, before anything is computed.
+Shapes: N images, C classes. Invalid input raises an error that names its position, before anything is computed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,18 +25,18 @@ def evaluate(
     num_replicates: int = 1000,
     seed: int = 0,
 ) -> Metrics:
-    """Judge scores against the truth: every number of docs/reference/metrics.md.
+    """Evaluate scores against true labels: every metric of docs/reference/metrics.md.
 
     y_true        N x C, or N of a single class: 1 or True present, 0 or False absent, -1 or NaN (None, pandas.NA) unknown
     y_score       the same shape: finite numbers, higher for "more likely present"
-    scores        what they are, which is never guessed: "logit" (before the sigmoid), "probability" (0 to 1), or "rank" (anything
-                  of which only the order means something: then nothing that needs a threshold is defined)
-    class_names   C names; without them the columns of a DataFrame, or "class 0", "class 1", ...
-    threshold, num_replicates, seed   as in `evaluate_predictions`, which is the same for a Predictions table
+    scores        the scale of the scores, which is never guessed: "logit" (before the sigmoid), "probability" (0 to 1), or "rank"
+                  (only the order is meaningful, and every metric that needs a threshold is undefined)
+    class_names   C names; the default is the columns of a DataFrame, or "class 0", "class 1", ...
+    threshold, num_replicates, seed   as in `evaluate_predictions`, which does the same for Predictions
 
-    Either may be anything array-like: nested lists, NumPy, pandas, SciPy's sparse matrices, tensors of PyTorch on any device.
-    Raises UsageError for what is no table, shapes that disagree and names that do not fit, PredictionsError for values that cannot
-    be: a label outside 1, 0, -1, a NaN or infinite score, a probability outside 0 to 1.
+    Both accept any array-like: nested lists, NumPy, pandas, SciPy's sparse matrices, PyTorch tensors on any device. Raises
+    UsageError for input that is not a table, for different shapes and for names that do not match, PredictionsError for invalid
+    values: a label outside 1, 0, -1, a NaN or infinite score, a probability outside 0 to 1.
     """
     predictions = predictions_from_arrays(y_true, y_score, scores=scores, class_names=class_names)
     return evaluate_predictions(predictions, threshold=threshold, num_replicates=num_replicates, seed=seed)
@@ -45,10 +45,10 @@ def evaluate(
 def predictions_from_arrays(
     y_true: Any, y_score: Any, *, scores: str, class_names: Iterable[str] | None = None, ids: Iterable[str] | None = None
 ) -> Predictions:
-    """The Predictions table of arrays as `evaluate` takes them: what reports, comparisons and files are made of.
+    """Predictions from the arrays that `evaluate` accepts: the input of reports, comparisons and files.
 
-    `ids` are N unique names of images, by which tables are compared; without them the rows are numbered from 0. Raises what
-    `evaluate` raises.
+    `ids` are N unique names of images, which `compare` pairs by; the default numbers the rows from 0. Raises what `evaluate`
+    raises.
     """
     if scores not in SCALES:
         raise UsageError("unknown scale of scores", where="scores", got=repr(scores), expected="one of " + ", ".join(SCALES))
@@ -57,7 +57,7 @@ def predictions_from_arrays(
     if target_NC.shape != score_NC.shape:
         raise _shapes_disagree(target_NC.shape, score_NC.shape)
     if not len(score_NC):
-        raise PredictionsError("no image to judge", where="y_score", got=f"shape {score_NC.shape}", expected="a row an image")
+        raise PredictionsError("no image to evaluate", where="y_score", got=f"shape {score_NC.shape}", expected="one row per image")
     label_set = _label_set(y_true, y_score, class_names, num_classes=score_NC.shape[1])
     _require_same_rows(y_true, y_score)
     target_NC = targets_of(target_NC, where="y_true")
@@ -71,16 +71,19 @@ def predictions_from_arrays(
                 where=_first(outside_NC, "y_score"),
                 got=_value_and_more(score_NC, outside_NC),
                 expected="numbers from 0 to 1",
-                next_step='if these are scores before the sigmoid, say scores="logit"',
+                next_step='if these are scores before the sigmoid, pass scores="logit"',
             )
         probability_NC = score_NC.astype(np.float64)
         score_NC = logits_of(probability_NC)
-    else:  # a copy, since a table of Predictions can no longer be written to
+    else:  # a copy, since Predictions makes its arrays read-only
         score_NC = np.array(score_NC, np.float32 if score_NC.dtype == np.float32 else np.float64)
     names = tuple(map(str, range(len(score_NC)) if ids is None else ids))
     if len(names) != len(score_NC):
         raise UsageError(
-            "not a name for each image", where="ids", got=f"{len(names):,} ids", expected=f"{len(score_NC):,}, one a row"
+            "the number of ids is not the number of images",
+            where="ids",
+            got=f"{len(names):,} ids",
+            expected=f"{len(score_NC):,}, one per row",
         )
     return Predictions(
         ids=names,
@@ -94,9 +97,9 @@ def predictions_from_arrays(
 
 
 def table_of(values: Any, *, where: str) -> np.ndarray:
-    """An N x C array of numbers (booleans, integers or floats) of anything array-like; a single axis is one class.
+    """An N x C array of numbers (booleans, integers or floats) from any array-like; a single axis is one class.
 
-    Raises UsageError, naming `where`, for what is no table of numbers.
+    Raises UsageError, naming `where`, for input that is not a table of numbers.
     """
     array = array_of(values, where=where)
     if array.ndim == 1:
@@ -112,8 +115,8 @@ def table_of(values: Any, *, where: str) -> np.ndarray:
 
 
 def array_of(values: Any, *, where: str) -> np.ndarray:
-    """Booleans, integers or floats, with None and pandas.NA as NaN; float16 becomes float32. Errors as `table_of`."""
-    if hasattr(values, "detach") and hasattr(values, "cpu"):  # a tensor, which may need gradients, or lie on a GPU
+    """An array of booleans, integers or floats; None and pandas.NA become NaN, float16 float32. Raises what `table_of` raises."""
+    if hasattr(values, "detach") and hasattr(values, "cpu"):  # a tensor, which may need gradients or be on a GPU
         values = values.detach().cpu()
         if str(values.dtype) == "torch.bfloat16":  # NumPy has no such numbers
             values = values.float()
@@ -133,7 +136,7 @@ def array_of(values: Any, *, where: str) -> np.ndarray:
 
 
 def targets_of(value_NC: np.ndarray, *, where: str) -> np.ndarray:
-    """int8 targets in {1, 0, -1} of a table of numbers, NaN as -1; raises PredictionsError, with its place, for any other value."""
+    """int8 targets in {1, 0, -1} of a table of numbers, NaN as -1; raises PredictionsError, with the position, for other values."""
     if value_NC.dtype.kind == "f":
         value_NC = np.where(np.isnan(value_NC), UNKNOWN, value_NC)
     if value_NC.dtype.kind == "b":
@@ -146,13 +149,13 @@ def targets_of(value_NC: np.ndarray, *, where: str) -> np.ndarray:
             where=_first(outside_NC, where),
             got=_value_and_more(value_NC, outside_NC),
             expected="1 or True (present), 0 or False (absent), -1 or NaN (unknown)",
-            next_step="the truth comes first, the scores second: are they exchanged?",
+            next_step="the labels are the first argument and the scores the second: are they swapped?",
         )
     return target_NC
 
 
 def require_numbers(score_NC: np.ndarray, *, where: str) -> None:
-    """Raises PredictionsError, with its place, for NaN or infinity."""
+    """Raises PredictionsError, with its position, for NaN or infinity."""
     bad_NC = ~np.isfinite(score_NC)
     if bad_NC.any():
         raise PredictionsError(
@@ -160,7 +163,7 @@ def require_numbers(score_NC: np.ndarray, *, where: str) -> None:
             where=_first(bad_NC, where),
             got=_value_and_more(score_NC, bad_NC),
             expected="a finite number for every image and class",
-            next_step="an image that was not scored is left out, in both; a model that gives NaN has diverged",
+            next_step="leave an image without scores out of both tables; a model that outputs NaN has diverged",
         )
 
 
@@ -180,7 +183,7 @@ def _label_set(y_true: Any, y_score: Any, class_names: Iterable[str] | None, *, 
     columns = {where: _labels(values, "columns") for where, values in (("y_true", y_true), ("y_score", y_score))}
     if columns["y_true"] and columns["y_score"] and columns["y_true"] != columns["y_score"]:
         raise UsageError(
-            "the columns of the two tables are not the same classes",
+            "the columns of the two tables are different classes",
             where="y_true and y_score",
             got=_difference(columns["y_true"], columns["y_score"]),
             expected="the same names in the same order",
@@ -188,31 +191,31 @@ def _label_set(y_true: Any, y_score: Any, class_names: Iterable[str] | None, *, 
         )
     if isinstance(class_names, str):
         raise UsageError(
-            "class names are a list",
+            "class_names is a text and not a list",
             where="class_names",
             got=repr(class_names),
             expected="a name for each class",
             next_step="[name]",
         )
     if class_names is None:
-        given = columns["y_score"] or columns["y_true"] or [f"class {column}" for column in range(num_classes)]
+        names = columns["y_score"] or columns["y_true"] or [f"class {column}" for column in range(num_classes)]
     else:
-        given = [str(name) for name in class_names]
-    if len(given) != num_classes:
+        names = [str(name) for name in class_names]
+    if len(names) != num_classes:
         raise UsageError(
-            "not a name for each class",
+            "the number of class names is not the number of classes",
             where="class_names",
-            got=f"{len(given)} names",
-            expected=f"{num_classes}, one a column of y_score",
+            got=f"{len(names)} names",
+            expected=f"{num_classes}, one per column of y_score",
         )
     try:
-        return LabelSet(names=tuple(given))
+        return LabelSet(names=tuple(names))
     except PolytagError as error:
         raise UsageError(error.what, where="class_names", got=error.got, expected=error.expected) from None
 
 
 def _require_same_rows(y_true: Any, y_score: Any) -> None:
-    """Two pandas tables of the same rows in another order would be compared by position: surely a mistake."""
+    """Two pandas tables with the same rows in different orders would be compared by position, which is a mistake."""
     rows_true, rows_score = _labels(y_true, "index"), _labels(y_score, "index")
     if rows_true and rows_score and rows_true != rows_score and set(rows_true) == set(rows_score):
         raise UsageError(
@@ -225,7 +228,7 @@ def _require_same_rows(y_true: Any, y_score: Any) -> None:
 
 
 def _labels(values: Any, axis: str) -> list[str]:
-    """Names along an axis of a DataFrame; none for anything else, whose `index` is a method."""
+    """Names along an axis of a DataFrame; empty for any other type, such as a list, whose `index` is a method."""
     labels = getattr(values, axis, None)
     return [] if labels is None or callable(labels) or isinstance(labels, str) else [str(label) for label in labels]
 
@@ -239,15 +242,13 @@ def _difference(these: Sequence[str], those: Sequence[str]) -> str:
 
 def _shapes_disagree(true: tuple[int, ...], score: tuple[int, ...]) -> UsageError:
     if true[0] == score[0] and true[1] == 1:
-        next_step = (
-            "a multi-label truth has a column a class; sklearn.preprocessing.MultiLabelBinarizer makes one of lists of names"
-        )
+        next_step = "multi-label targets have one column per class; sklearn.preprocessing.MultiLabelBinarizer makes them of lists"
     elif true == score[::-1]:
         next_step = "rows are images: transpose one of them"
     else:
         next_step = "rows are images, columns are classes, in both"
     return UsageError(
-        "truth and scores of different shapes",
+        "labels and scores have different shapes",
         where="y_true and y_score",
         got=f"{true} and {score}",
         expected="the same (images, classes)",
@@ -260,8 +261,8 @@ def _no_numbers(where: str, *, got: str) -> UsageError:
         "not a table of numbers",
         where=where,
         got=got,
-        expected="numbers or booleans, a row an image and a column a class, all rows of the same length",
-        next_step="sklearn.preprocessing.MultiLabelBinarizer makes such a table of lists of names" if where != "y_score" else "",
+        expected="numbers or booleans, one row per image and one column per class, all rows of the same length",
+        next_step="sklearn.preprocessing.MultiLabelBinarizer makes such a table from lists of names" if where != "y_score" else "",
     )
 
 

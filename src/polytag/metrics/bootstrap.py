@@ -1,8 +1,8 @@
-"""Percentile bootstrap over images, of all class APs and their mean at once, without sorting again.
+"""Percentile bootstrap over images, of the AP of every class and their mean at once, from a single sort.
 
-A replicate draws N images with replacement, which is a weight for every image. The order of the images by score is the same
-in every replicate, so weights are summed along the sorted order between the thresholds that matter. Weights are small whole
-numbers: five replicates share a float64, ten bits each, and are summed at once, exactly.
+A replicate draws N images with replacement, which gives every image a weight. The order of the images by score is the same
+in every replicate, so weights are summed along the sorted order between the thresholds that matter. Weights are small integers:
+five replicates share a float64, ten bits each, and are summed together, exactly.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from scipy import sparse
 from polytag.machine import num_cores
 from polytag.metrics.ap import rank
 
-_BLOCK_BYTES = 6_400_000  # weights of the replicates that are taken at a time: what stays in a processor's cache
-_LANES, _LANE_BITS = 5, 10  # replicates in a float64, whose whole numbers have 53 bits
+_BLOCK_BYTES = 6_400_000  # weights of the replicates of a block: they stay in the processor's cache
+_LANES, _LANE_BITS = 5, 10  # replicates in a float64, whose integers have 53 bits
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Intervals:
-    """95% percentile intervals: of each class's AP, and of the mean over the classes that a replicate gave a positive."""
+    """95% percentile intervals: of the AP of each class, and of the mean over the classes that have a positive in a replicate."""
 
     low_C: np.ndarray
     high_C: np.ndarray
@@ -31,7 +31,7 @@ class Intervals:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Replicates:
-    """What B replicates give: AP of each class (NaN where one drew no positive of it), and how many positives it drew."""
+    """AP of each class in B replicates (NaN where a replicate drew no positive of it), and how many positives each drew."""
 
     ap_BC: np.ndarray
     support_BC: np.ndarray
@@ -40,15 +40,15 @@ class Replicates:
 def bootstrap_ap(target_NC: np.ndarray, score_NC: np.ndarray, *, num_replicates: int = 1000, seed: int = 0) -> Intervals:
     """Intervals of AP and mAP over resampled images.
 
-    A replicate without a positive of a class is left out of that class's interval and of its own mean. NaN where there is no
-    replicate to count. Seeded: the same table gives the same interval.
+    A replicate without a positive of a class counts neither in the interval of that class nor, for that class, in its mean. NaN if
+    no replicate counts. Seeded: the same table gives the same interval.
     """
     ap_BC = replicate_ap(target_NC, weights_of(len(target_NC), num_replicates=num_replicates, seed=seed), score_NC=score_NC)
     return intervals_of(ap_BC)
 
 
 def intervals_of(ap_BC: np.ndarray) -> Intervals:
-    """2.5 and 97.5 percent points of the replicates of each class, and of each replicate's mean."""
+    """The 2.5th and 97.5th percentile of the replicates of each class, and of their means."""
     num_classes = ap_BC.shape[1]
     low_C, high_C = np.full(num_classes, np.nan), np.full(num_classes, np.nan)
     for column in range(num_classes):
@@ -63,7 +63,9 @@ def weights_of(num_images: int, *, num_replicates: int, seed: int) -> np.ndarray
     """uint8 N x B: how many times each replicate drew each image."""
     rng = np.random.default_rng(seed)
     weight_NB = np.zeros((num_images, num_replicates), np.uint8)
-    for start in range(0, num_replicates, 64):  # a table's columns lie far apart: as many are written at once as share its lines
+    for start in range(
+        0, num_replicates, 64
+    ):  # a column is strided in memory: 64 are written together, since they share cache lines
         part = weight_NB[:, start : start + 64]
         draws = [
             np.bincount(rng.integers(0, num_images, num_images), minlength=num_images).astype(np.uint8)
@@ -85,7 +87,7 @@ def replicates(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.nda
     support_BC = np.zeros((num_replicates, num_classes))
     if not num_replicates:
         return Replicates(ap_BC=ap_BC, support_BC=support_BC)
-    # so many weights add up to less than a lane holds
+    # the sum of this many weights fits into a lane
     longest = max(1, (2**_LANE_BITS - 1) // max(1, int(weight_NB.max(initial=1))))
     with ThreadPoolExecutor(num_cores()) as pool:
 
@@ -106,7 +108,7 @@ def replicates(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.nda
 
 
 def replicate_means(values: Sequence[np.ndarray], weight_NB: np.ndarray) -> np.ndarray:
-    """Means over the images that each replicate drew, one row for each of the values (N numbers, NaN where not counted)."""
+    """Means over the images that each replicate drew, one row for each of the values (N numbers, NaN if not counted)."""
     value_VN = np.stack(values)
     counted_VN = (~np.isnan(value_VN)).astype(np.float64)
     value_VN = np.nan_to_num(value_VN)
@@ -150,8 +152,8 @@ def _unpack(packed: np.ndarray, *, num_replicates: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Sums:
-    """Adds up the weights of images in their order: `pieces` has a row of ones for so many, at most, as fit a lane; the pieces
-    up to `last_P` are those of the images scored at least the threshold."""
+    """Sums the weights of images in their order: each row of `pieces` adds as many images as fit a lane, at most; the pieces up to
+    `last_P` are those of the images scored at least the threshold."""
 
     pieces: sparse.csr_array
     last_P: np.ndarray
@@ -208,7 +210,7 @@ def _weighted_ap(order: _Order, drawn: np.ndarray, *, num_replicates: int) -> tu
 
 
 def percentiles(value_B: np.ndarray) -> tuple[float, float]:
-    """The 2.5 and 97.5 percent points of the replicates that are defined; NaN where none is."""
+    """The 2.5th and 97.5th percentile of the replicates that are defined; NaN if none is."""
     defined = value_B[~np.isnan(value_B)]
     if not len(defined):
         return float("nan"), float("nan")

@@ -1,11 +1,11 @@
-"""Fitting calibrations on predictions with their truth, and measuring them on images that they were not fitted on.
+"""Fits calibrations on labelled predictions, and measures them on images that they were not fitted on.
 
 Shapes: N images, C classes. Unknown labels count nowhere. Methods, each a strictly increasing map of a class's logits:
 
-temperature  logit / T: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599, section 4.2, here one T a class
+temperature  logit / T: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599, section 4.2, here one T per class
 platt        a · logit + b: Platt 1999, with his smoothed targets (N+ + 1) / (N+ + 2) and 1 / (N- + 2), fitted by Newton's method as
              Lin, Lin, Weng 2007, *Machine Learning* 68, 267
-isotonic     the monotone step function of least squares (Zadrozny, Elkan 2002; pool adjacent violators), each step drawn to its
+isotonic     the monotone step function of least squares (Zadrozny, Elkan 2002; pool adjacent violators), each step reduced to its
              centre and joined to the next by a straight line (Oron, Flournoy 2017, arXiv:1701.05964), so that no scores become
              tied; a step of k positives in n counts as (k + 1/2) / (n + 1), so that logits stay finite
 """
@@ -19,20 +19,21 @@ from scipy.optimize import isotonic_regression
 from polytag.calibration import Calibration, ClassMap
 from polytag.contracts import Predictions
 from polytag.errors import PredictionsError, UsageError
+from polytag.logits import sigmoid
 from polytag.metrics.reliability import calibration_error
 
 METHODS = ("platt", "temperature", "isotonic")
 FEWEST = {"temperature": 5, "platt": 10, "isotonic": 30}
-"""Known positives and known negatives that a class needs for a map of its own."""
+"""Known positives and known negatives that a class needs to get its own map."""
 _SLOPES = (0.02, 50.0)  # beyond these the scores do not rank the class, or separate it so well that no slope is the right one
-_BEYOND = 0.25  # of the class's Platt slope: how an isotonic map goes on beyond its knots
+_BEYOND = 0.25  # of the class's Platt slope: the slope of an isotonic map beyond its knots
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Quality:
-    """How far probabilities are from being right, per class; NaN where a class has no known label.
+    """Calibration metrics of each class; NaN for a class without a known label.
 
-    log_loss_C   mean of -log of the probability given to what was true (natural logarithm), 0 is best
+    log_loss_C   mean of -log of the probability of the true label (natural logarithm), 0 is best
     brier_C      mean squared difference of probability and truth (Brier 1950), 0 is best
     error_C      expected calibration error: over 15 bins of equally many images, the weighted mean distance of the mean
                  probability from the share of positives
@@ -45,13 +46,13 @@ class Quality:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CalibrationFit:
-    """A calibration of all images, and what it is worth on images it was not fitted on.
+    """A calibration fitted on all images, and its quality on images that it was not fitted on.
 
-    calibration       fitted on all images: the one to keep
-    notes             C texts: why a class has not the map that was asked for, or ""
-    before, after     quality of the logits as they were, and of cross-fitted ones: each fold mended by a map of the others
-    num_positives_C, num_known_C   what each class's map was fitted on
-    num_folds         images are divided at random, whole, so that all labels of an image are in one fold
+    calibration       fitted on all images: the one to use
+    notes             C texts: why a class has another map than the method's, or ""
+    before, after     quality of the original logits, and of cross-fitted ones: each fold calibrated by a map fitted on the others
+    num_positives_C, num_known_C   labels that the map of each class was fitted on
+    num_folds         images are divided at random, so that all labels of an image are in one fold
     """
 
     calibration: Calibration
@@ -65,26 +66,24 @@ class CalibrationFit:
 
 
 def fit_calibration(predictions: Predictions, *, method: str = "platt", num_folds: int = 5, seed: int = 0) -> CalibrationFit:
-    """Fit the maps of all classes, cross-fitted over `num_folds` random folds of images for what is reported.
+    """Fit the maps of all classes; the reported quality is cross-fitted over `num_folds` random folds of images.
 
-    A class with fewer than FEWEST[method] positives or negatives gets the temperature of all classes pooled, and a note; so does
-    one whose scores do not rank it. Deterministic for a seed. Raises UsageError for an unknown method or fewer than 2 folds,
-    PredictionsError where the scores are ranks or there are fewer images than folds.
+    A class with fewer than FEWEST[method] positives or negatives, or whose scores do not rank it, gets the pooled temperature of
+    all classes and a note. Deterministic for a seed. Raises UsageError for an unknown method or fewer than 2 folds,
+    PredictionsError if the scores are ranks or there are fewer images than folds.
     """
     if method not in METHODS:
         raise UsageError("unknown calibration method", got=repr(method), expected="one of " + ", ".join(METHODS))
     if num_folds < 2:
         raise UsageError("too few folds", got=str(num_folds), expected="2 or more")
     if not predictions.has_probabilities:
-        raise PredictionsError(
-            "these scores are ranks: they cannot be calibrated", where=predictions.source, expected="logits or probabilities"
-        )
+        raise PredictionsError("ranks cannot be calibrated", where=predictions.source, expected="logits or probabilities")
     if len(predictions) < num_folds:
         raise PredictionsError(
             "too few images to calibrate on",
             where=predictions.source,
             got=str(len(predictions)),
-            expected=f"at least {num_folds}, one a fold",
+            expected=f"at least {num_folds}, one per fold",
         )
     target_NC, logit_NC = predictions.target_NC, predictions.logit_NC.astype(np.float64)
     fold_N = np.random.default_rng(seed).permutation(len(predictions)) % num_folds
@@ -107,13 +106,13 @@ def fit_calibration(predictions: Predictions, *, method: str = "platt", num_fold
 
 
 def quality(target_NC: np.ndarray, logit_NC: np.ndarray) -> Quality:
-    """Log-loss, Brier score and calibration error of every class; logits, so that no probability is rounded to 0 or 1."""
+    """Log-loss, Brier score and calibration error of every class, from logits, so that no probability is rounded to 0 or 1."""
     values_C3 = np.full((target_NC.shape[1], 3), np.nan)
     for column in range(target_NC.shape[1]):
         known = target_NC[:, column] >= 0
         if known.any():
             target_N, logit_N = target_NC[known, column], logit_NC[known, column].astype(np.float64)
-            probability_N = _sigmoid(logit_N)
+            probability_N = sigmoid(logit_N)
             values_C3[column] = (
                 np.mean(np.logaddexp(0, np.where(target_N == 1, -logit_N, logit_N))),
                 np.mean((probability_N - target_N) ** 2),
@@ -125,10 +124,10 @@ def quality(target_NC: np.ndarray, logit_NC: np.ndarray) -> Quality:
 def keep_decisions(
     before: Predictions, after: Predictions, *, thresholds: Sequence[float], moved: Sequence[float]
 ) -> tuple[float, ...]:
-    """Thresholds for `after`, the same images under another calibration, that decide exactly as `thresholds` did on `before`.
+    """Thresholds for `after`, the same images under another calibration, that give the same decisions as `thresholds` on `before`.
 
-    `moved` are the same thresholds carried through the maps: right but for the rounding of float32 scores, which matters where a
-    threshold is the score of an image.
+    `moved` are the thresholds converted by the maps. They are exact except for the rounding of float32 scores, which matters if a
+    threshold equals the score of an image.
     """
     found: list[float] = []
     for column, (threshold, new) in enumerate(zip(thresholds, moved, strict=True)):
@@ -144,7 +143,7 @@ def keep_decisions(
 def _fit(
     target_NC: np.ndarray, logit_NC: np.ndarray, *, method: str, near: Sequence[ClassMap] = ()
 ) -> tuple[tuple[ClassMap, ...], tuple[str, ...]]:
-    """The maps and notes of all classes; lines are sought from those of `near`: that only saves time."""
+    """The maps and notes of all classes. The search for a line starts from the one in `near`, which only saves time."""
     known_NC = target_NC >= 0
     slope, _ = _fit_line(target_NC[known_NC] == 1, logit_NC[known_NC], with_bias=False) if known_NC.any() else (1.0, 0.0)
     pooled = ClassMap(kind="pooled", slope=float(np.clip(slope, *_SLOPES)))
@@ -178,7 +177,7 @@ def _line(positive_N: np.ndarray, logit_N: np.ndarray, *, kind: str, start: tupl
 def _fit_line(
     positive_N: np.ndarray, logit_N: np.ndarray, *, with_bias: bool, start: tuple[float, float] = (1.0, 0.0)
 ) -> tuple[float, float]:
-    """Slope and bias of least log-loss against Platt's smoothed targets: convex, by Newton's method with halved steps."""
+    """Slope and bias that minimise the log-loss against Platt's smoothed targets: convex, by Newton's method with step halving."""
     num_positives = int(positive_N.sum())
     high, low = (num_positives + 1) / (num_positives + 2), 1 / (len(positive_N) - num_positives + 2)
     goal_N = np.where(positive_N, high, low)
@@ -192,7 +191,7 @@ def _fit_line(
 
     loss = loss_of(weight_F)
     for _ in range(100):
-        probability_N = _sigmoid(column_NF @ weight_F)
+        probability_N = sigmoid(column_NF @ weight_F)
         gradient_F = column_NF.T @ (probability_N - goal_N) / len(goal_N)
         curvature_FF = (column_NF * (probability_N * (1 - probability_N))[:, None]).T @ column_NF / len(goal_N)
         step_F = np.linalg.solve(curvature_FF + 1e-12 * np.eye(len(weight_F)), gradient_F)
@@ -206,7 +205,7 @@ def _fit_line(
 
 
 def _fit_isotonic(positive_N: np.ndarray, logit_N: np.ndarray) -> ClassMap | None:
-    """Knots at the centres of the monotone steps; None where the scores do not rank the class."""
+    """Knots at the centres of the monotone steps; None if the scores do not rank the class."""
     line = _line(positive_N, logit_N, kind="platt")
     distinct_D, which_N = np.unique(logit_N, return_inverse=True)
     count_D = np.bincount(which_N).astype(np.float64)
@@ -227,9 +226,5 @@ def _fit_isotonic(positive_N: np.ndarray, logit_N: np.ndarray) -> ClassMap | Non
 
 
 def _starts(value_N: np.ndarray) -> np.ndarray:
-    """Where each run of equal values begins."""
+    """The first position of each run of equal values."""
     return np.flatnonzero(np.diff(value_N, prepend=-np.inf))
-
-
-def _sigmoid(logit_N: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(0.5 * logit_N))

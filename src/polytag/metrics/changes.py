@@ -1,4 +1,4 @@
-"""Which images changed sides: right in one run and wrong in another, at the thresholds of each."""
+"""Images whose decisions changed: right in one run and wrong in another, at the thresholds of each."""
 
 from dataclasses import dataclass
 
@@ -29,12 +29,12 @@ class ChangedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """A class: how many images changed sides each way, and those whose probability changed most.
+    """The changes of a class: how many images each run alone has right, and the images whose probability changed most.
 
-    num_gained   wrong in the first run, right in the second; num_lost the other way round
+    num_gained   wrong in the first run, right in the second; num_lost the reverse
     p            two-sided, of McNemar's exact test; NaN where the class has no known label
-    p_holm       the same, corrected for looking at all classes
-    images     largest change of probability first; equal ones by id
+    p_holm       the same, corrected for testing all classes
+    images       largest change of probability first; equal ones by id
     """
 
     num_gained: int
@@ -45,22 +45,22 @@ class Changes:
 
     @property
     def gained(self) -> tuple[ChangedImage, ...]:
-        """Those listed that are right in the second run only."""
+        """The listed images that are right in the second run only."""
         return tuple(image for image in self.images if image.gained)
 
     @property
     def lost(self) -> tuple[ChangedImage, ...]:
-        """Those listed that are right in the first run only."""
+        """The listed images that are right in the first run only."""
         return tuple(image for image in self.images if not image.gained)
 
 
 def changes_of(
     first: Predictions, second: Predictions, threshold_first_C: np.ndarray, threshold_second_C: np.ndarray, *, num_listed: int = 50
 ) -> tuple[Changes, ...]:
-    """The changes of every class between two paired tables; `num_listed` images of each class and way are kept.
+    """The changes of every class between two paired tables; lists up to `num_listed` gained and as many lost images of each class.
 
-    A decision is right where "probability strictly above the threshold" agrees with the target; unknown targets count nowhere.
-    Empty where a table has ranks in place of probabilities.
+    A decision is right if "probability strictly above the threshold" agrees with the target; unknown targets count nowhere.
+    Empty if a table has ranks instead of probabilities.
     """
     if not (first.has_probabilities and second.has_probabilities):
         return ()
@@ -108,9 +108,9 @@ def changes_of(
 
 
 def mcnemar(num_gained: int, num_lost: int) -> float:
-    """Two-sided p-value of McNemar's exact test (1947): of the images that changed, each way is as likely as the other.
+    """Two-sided p-value of McNemar's exact test (1947); null hypothesis: gains and losses are equally likely.
 
-    Twice the smaller tail of a binomial of `num_gained + num_lost` draws at one half, at most 1; 1 where nothing changed.
+    Twice the smaller tail of a binomial of `num_gained + num_lost` draws at one half, at most 1; 1 if nothing changed.
     """
     num_changed = num_gained + num_lost
     return float(min(1.0, 2 * bdtr(min(num_gained, num_lost), num_changed, 0.5)))

@@ -1,10 +1,9 @@
-"""What `compare` gives: the differences of runs as one frozen value that prints, shows and converts itself.
+"""The value `Comparison`: the differences between runs, frozen, with its text and JSON.
 
-Shapes: R runs, C classes. NumPy and the standard library only.
+Shapes: R runs, C classes. Needs NumPy and the standard library only.
 """
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +12,10 @@ import numpy as np
 from polytag.contracts import LabelSet
 from polytag.metrics.changes import Changes
 from polytag.metrics.values import Mean
+from polytag.text import UNDEFINED, aligned, counted, json_number, number_text
 
 BETTER, WORSE = "▲", "▼"
-"""Beside an interval that lies wholly above 0, wholly below 0."""
+"""Marks of an interval that is wholly above 0, wholly below 0."""
 
 _NAME_WIDTH = 18  # of a run, as a heading
 
@@ -30,11 +30,11 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class MeanDifference:
-    """The difference in mAP of two runs, `second` minus `first`, which are positions in `Comparison.names`.
+    """The difference in mAP of two runs, `second` minus `first`, both indices of `Comparison.names`.
 
     low, high  95% paired bootstrap interval
     p          two-sided, of the paired permutation test
-    p_holm     the same, corrected for looking at all pairs of the comparison's runs
+    p_holm     the same, corrected for testing all pairs of runs
     count      classes with a positive
     """
 
@@ -49,17 +49,17 @@ class MeanDifference:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Difference:
-    """A later run minus the first: in mAP, and class by class. NaN for a class without a positive.
+    """The difference of a later run minus the first, in mAP and for each class. NaN for a class without a positive.
 
     ap_C, low_C, high_C   difference in average precision, and its 95% paired bootstrap interval
-    p_C, p_holm_C         two-sided, of the paired permutation test; and corrected for looking at all classes
-    changes               per class, the images that are right in one and wrong in the other; empty where a run has ranks only
+    p_C, p_holm_C         two-sided, of the paired permutation test; and corrected for testing all classes
+    changes               per class, the images that are right in one run and wrong in the other; empty if a run has only ranks
     """
 
     mean: MeanDifference
@@ -72,7 +72,7 @@ class Difference:
 
     @property
     def excludes_zero_C(self) -> np.ndarray:
-        """Whether the interval of each class lies on one side of 0."""
+        """Whether the interval of each class excludes 0."""
         return (self.low_C > 0) | (self.high_C < 0)
 
 
@@ -80,8 +80,8 @@ class Difference:
 class Comparison:
     """R runs on the same N images and C classes; prints as a table.
 
-    names                    R names; the first is what the others are compared with
-    sources, checkpoint_ids  R; as the tables have them
+    names                    R names; the others are compared with the first
+    sources, checkpoint_ids  R; those of the predictions
     support_C                positives; num_negative_C negatives; num_unknown_C labels that count nowhere
     threshold_RC             probability above which a class counts as predicted, for `Difference.changes`
     ap_RC, mean_aps          average precision of each run, and its mAP with interval
@@ -111,19 +111,19 @@ class Comparison:
     num_labels_left_out: int
 
     def lines(self) -> list[Line]:
-        """The tables line by line, each with what it is: a heading, a row or a note."""
+        """The lines of the tables, each with its kind: a heading, a row or a note."""
         return comparison_lines(self)
 
     def __str__(self) -> str:
         return "\n".join(line.text for line in self.lines())
 
     def to_json(self) -> dict[str, object]:
-        """What `polytag compare --json` writes: plain values, NaN as None."""
+        """The content of `polytag compare --json`: plain values, NaN as None."""
         return comparison_to_json(self)
 
 
 def comparison_lines(comparison: Comparison) -> list[Line]:
-    """A table for each later run, mAP first and then the classes from the largest gain to the largest loss; what was paired."""
+    """A table for each later run, mAP first and then the classes from the largest gain to the largest loss; then the notes."""
     lines: list[Line] = []
     for difference in comparison.differences:
         lines += [*_difference_lines(comparison, difference), Line(text="", kind="")]
@@ -133,21 +133,19 @@ def comparison_lines(comparison: Comparison) -> list[Line]:
 
 
 def comparison_notes(comparison: Comparison) -> list[str]:
-    """What was paired and left out, and what the marks and p-values are; a sentence or two each."""
+    """Notes on the pairing, on what was left out, and on the marks and p-values; a sentence or two each."""
     c = comparison
     num_scored = c.pairs[0].count
-    classes = (
-        f"all {_counted(num_scored, 'classes')}" if num_scored == len(c.label_set) else f"the {_counted(num_scored, 'classes')}"
-    )
+    classes = f"all {counted(num_scored, 'classes')}" if num_scored == len(c.label_set) else f"the {counted(num_scored, 'classes')}"
     tail = "." if num_scored == len(c.label_set) else f" of {len(c.label_set)} that have a positive."
-    notes = [f"Paired by id on the same {_counted(c.num_images, 'images')} and on {classes}{tail}"]
+    notes = [f"Paired by id on the same {counted(c.num_images, 'images')} and on {classes}{tail}"]
     left = [
-        f"{_counted(images, 'images')} and {_counted(len(names), 'classes')} of {run}" + (f" ({_some(names)})" if names else "")
+        f"{counted(images, 'images')} and {counted(len(names), 'classes')} of {run}" + (f" ({_some(names)})" if names else "")
         for run, images, names in zip(c.names, c.num_images_left_out, c.classes_left_out, strict=True)
         if images or names
     ]
     if c.num_labels_left_out:
-        left.append(f"{_counted(c.num_labels_left_out, 'labels')} on which the runs disagree")
+        left.append(f"{counted(c.num_labels_left_out, 'labels')} on which the runs disagree")
     if left:
         notes.append(f"Left out: {'; '.join(left)}.")
     notes.append(
@@ -157,15 +155,19 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     p = f"p: two-sided paired permutation test, {c.num_permutations:,} permutations"
     if num_scored > 1:
         p += f"; Holm’s correction is for {num_scored:,} classes"
-        p += f", and for {len(c.pairs)} pairs; p of mAP beside classes has none" if len(c.pairs) > 1 else "; p of mAP has none"
+        p += (
+            f", and for {len(c.pairs)} pairs; p of mAP in the tables of classes has none"
+            if len(c.pairs) > 1
+            else "; p of mAP has none"
+        )
     notes.append(p + ".")
     if smallest > 0.05:
-        notes.append(f"No p of a class can fall below {smallest:.2f} after {c.num_permutations:,} permutations: ask for more.")
+        notes.append(f"No p of a class can fall below {smallest:.2f} with {c.num_permutations:,} permutations: use more.")
     if any(difference.changes for difference in c.differences):
         at = "a probability of " + f"{c.threshold_RC.flat[0]:g}" if len(set(c.threshold_RC.flat)) == 1 else "each run's thresholds"
-        notes.append(f"gained, lost: images that are right only in the later run, only in {c.names[0]}, at {at}.")
+        notes.append(f"gained, lost: images that are right only in the later run, or only in {c.names[0]}, at {at}.")
     else:
-        notes.append("Which images changed sides is not known: a run has ranks in place of probabilities.")
+        notes.append("The changed images are not known: a run has ranks instead of probabilities.")
     return notes
 
 
@@ -180,19 +182,19 @@ def _difference_lines(comparison: Comparison, difference: Difference) -> list[Li
     headings = ["class", first, second, "difference", "95% interval", "", "p (Holm)"]
     rows = [
         [
-            f"mAP ({_counted(mean.count, 'classes')})",
-            _number(comparison.mean_aps[mean.first].value),
-            _number(comparison.mean_aps[mean.second].value),
-            *_judgement(mean.value, mean.low, mean.high, mean.p),
+            f"mAP ({counted(mean.count, 'classes')})",
+            number_text(comparison.mean_aps[mean.first].value, digits=4),
+            number_text(comparison.mean_aps[mean.second].value, digits=4),
+            *_difference_cells(mean.value, mean.low, mean.high, mean.p),
         ]
     ]
     order = classes_by_difference(difference)
     rows += [
         [
             comparison.label_set.names[column],
-            _number(ap_RC[mean.first, column]),
-            _number(ap_RC[mean.second, column]),
-            *_judgement(
+            number_text(ap_RC[mean.first, column], digits=4),
+            number_text(ap_RC[mean.second, column], digits=4),
+            *_difference_cells(
                 *(values[column] for values in (difference.ap_C, difference.low_C, difference.high_C, difference.p_holm_C))
             ),
         ]
@@ -206,7 +208,7 @@ def _difference_lines(comparison: Comparison, difference: Difference) -> list[Li
         ]
         for row, column in zip(rows[1:], order, strict=True):
             row += [str(difference.changes[column].num_gained), str(difference.changes[column].num_lost)]
-    return _aligned_lines(headings, rows, gap_after=1)
+    return _table_lines(headings, rows, gap_after=1)
 
 
 def _pair_lines(comparison: Comparison) -> list[Line]:
@@ -215,76 +217,54 @@ def _pair_lines(comparison: Comparison) -> list[Line]:
     rows = [
         [
             f"{shortened(names[pair.second])} − {shortened(names[pair.first])}",
-            *_judgement(pair.value, pair.low, pair.high, pair.p_holm),
+            *_difference_cells(pair.value, pair.low, pair.high, pair.p_holm),
         ]
         for pair in comparison.pairs
     ]
-    return _aligned_lines(headings, rows)
+    return _table_lines(headings, rows)
 
 
-def _judgement(value: float, low: float, high: float, p: float) -> list[str]:
-    """Difference, interval, mark and p as cells."""
+def _difference_cells(value: float, low: float, high: float, p: float) -> list[str]:
+    """The cells of a difference: value, interval, mark and p."""
     interval = "" if math.isnan(low) else f"[{signed(low)}, {signed(high)}]"
     return [signed(value, digits=4), interval, mark(low, high), p_text(p)]
 
 
 def mark(low: float, high: float) -> str:
-    """▲ for an interval above 0, ▼ for one below, "" for one that holds 0."""
+    """▲ for an interval above 0, ▼ for one below, "" for one that includes 0."""
     return BETTER if low > 0 else WORSE if high < 0 else ""
 
 
 def signed(value: float, *, digits: int = 3) -> str:
-    """ "+0.012", "−0.012", "0.000"; an en dash where undefined."""
+    """ "+0.012", "−0.012", "0.000"; an en dash if undefined."""
     if math.isnan(value):
-        return "–"
+        return UNDEFINED
     text = f"{abs(value):.{digits}f}"
     return text if not float(text) else ("+" if value > 0 else "−") + text
 
 
 def p_text(p: float) -> str:
-    """Three decimals, "<0.001" below, an en dash where undefined."""
-    return "–" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+    """Three decimals, "<0.001" below, an en dash if undefined."""
+    return "<0.001" if p < 0.001 else number_text(p)
 
 
-def _aligned_lines(headings: Sequence[str], rows: Sequence[Sequence[str]], *, gap_after: int = 0) -> list[Line]:
-    """Columns two spaces apart, the first to the left and the others to the right; `gap_after` rows, an empty line."""
-    widths = [max(map(_width, cells)) for cells in zip(headings, *rows, strict=True)]
-    lines: list[Line] = []
-    for number, cells in enumerate([headings, *rows]):
-        padded = [
-            cell + " " * (width - _width(cell)) if place == 0 else " " * (width - _width(cell)) + cell
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        lines.append(Line(text="  ".join(padded).rstrip(), kind="row" if number else "heading"))
-        if number == gap_after > 0:
-            lines.append(Line(text="", kind=""))
-    return lines
-
-
-def _width(text: str) -> int:
-    """Cells of a terminal: wide characters take two, marks above others none."""
-    return sum(0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
+def _table_lines(headings: Sequence[str], rows: Sequence[Sequence[str]], *, gap_after: int = 0) -> list[Line]:
+    """The aligned table, with an empty line after `gap_after` rows."""
+    heading, *others = aligned([headings, *rows])
+    lines = [Line(text=heading, kind="heading"), *(Line(text=text, kind="row") for text in others)]
+    return [*lines[: gap_after + 1], Line(text="", kind=""), *lines[gap_after + 1 :]] if gap_after else lines
 
 
 def shortened(name: str) -> str:
-    """The name of a run as a heading: a long one loses its middle, since runs of one kind differ at their ends."""
+    """The name of a run as a heading: a long name is cut in the middle, since names of similar runs differ at their ends."""
     if len(name) <= _NAME_WIDTH:
         return name
     half = (_NAME_WIDTH - 1) // 2
     return f"{name[: _NAME_WIDTH - 1 - half]}…{name[-half:]}"
 
 
-def _counted(number: int, unit: str) -> str:
-    singular = {"classes": "class", "images": "image", "labels": "label"}
-    return f"{number:,} {singular[unit] if number == 1 else unit}"
-
-
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4f}"
 
 
 def comparison_to_json(comparison: Comparison) -> dict[str, object]:
@@ -302,9 +282,9 @@ def comparison_to_json(comparison: Comparison) -> dict[str, object]:
                 "name": name,
                 "source": c.sources[run],
                 "checkpoint_id": c.checkpoint_ids[run],
-                "mAP": _value(c.mean_aps[run].value),
-                "low": _value(c.mean_aps[run].low),
-                "high": _value(c.mean_aps[run].high),
+                "mAP": json_number(c.mean_aps[run].value),
+                "low": json_number(c.mean_aps[run].low),
+                "high": json_number(c.mean_aps[run].high),
                 "num_classes": c.mean_aps[run].count,
                 "num_images_left_out": c.num_images_left_out[run],
                 "classes_left_out": list(c.classes_left_out[run]),
@@ -321,7 +301,7 @@ def comparison_to_json(comparison: Comparison) -> dict[str, object]:
             for difference in c.differences
         ],
         "pairs": [
-            {"run": c.names[each.second], "minus": c.names[each.first], **_mean_to_json(each), "p_holm": _value(each.p_holm)}
+            {"run": c.names[each.second], "minus": c.names[each.first], **_mean_to_json(each), "p_holm": json_number(each.p_holm)}
             for each in c.pairs
         ],
     }
@@ -329,36 +309,36 @@ def comparison_to_json(comparison: Comparison) -> dict[str, object]:
 
 def _mean_to_json(mean: MeanDifference) -> dict[str, object]:
     return {
-        "difference": _value(mean.value),
-        "low": _value(mean.low),
-        "high": _value(mean.high),
-        "p": _value(mean.p),
+        "difference": json_number(mean.value),
+        "low": json_number(mean.low),
+        "high": json_number(mean.high),
+        "p": json_number(mean.p),
         "num_classes": mean.count,
     }
 
 
 def _class_to_json(comparison: Comparison, difference: Difference, column: int) -> dict[str, object]:
     values: dict[str, object] = {
-        "ap": _value(comparison.ap_RC[difference.mean.second, column]),
-        "ap_minus": _value(comparison.ap_RC[difference.mean.first, column]),
-        "difference": _value(difference.ap_C[column]),
-        "low": _value(difference.low_C[column]),
-        "high": _value(difference.high_C[column]),
-        "p": _value(difference.p_C[column]),
-        "p_holm": _value(difference.p_holm_C[column]),
+        "ap": json_number(comparison.ap_RC[difference.mean.second, column]),
+        "ap_minus": json_number(comparison.ap_RC[difference.mean.first, column]),
+        "difference": json_number(difference.ap_C[column]),
+        "low": json_number(difference.low_C[column]),
+        "high": json_number(difference.high_C[column]),
+        "p": json_number(difference.p_C[column]),
+        "p_holm": json_number(difference.p_holm_C[column]),
         "support": int(comparison.support_C[column]),
         "num_negative": int(comparison.num_negative_C[column]),
         "num_unknown": int(comparison.num_unknown_C[column]),
-        "threshold": _value(comparison.threshold_RC[difference.mean.second, column]),
-        "threshold_minus": _value(comparison.threshold_RC[difference.mean.first, column]),
+        "threshold": json_number(comparison.threshold_RC[difference.mean.second, column]),
+        "threshold_minus": json_number(comparison.threshold_RC[difference.mean.first, column]),
     }
     if difference.changes:
         changes = difference.changes[column]
         values["changed"] = {
             "num_gained": changes.num_gained,
             "num_lost": changes.num_lost,
-            "p": _value(changes.p),
-            "p_holm": _value(changes.p_holm),
+            "p": json_number(changes.p),
+            "p_holm": json_number(changes.p_holm),
             "images": [
                 {
                     "id": image.id,
@@ -372,7 +352,3 @@ def _class_to_json(comparison: Comparison, difference: Difference, column: int) 
             ],
         }
     return values
-
-
-def _value(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

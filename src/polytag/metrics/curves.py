@@ -6,10 +6,10 @@ from polytag.metrics.ap import rank
 
 
 def precision_recall(target_N: np.ndarray, score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The curve of one class: recall (ascending), precision, and the score each point is cut at.
+    """The precision-recall curve of one class: recall (ascending), precision, and the threshold of each point.
 
-    One point for every distinct score of a positive: other thresholds lie straight below the point before them and change no
-    average precision. Empty without a positive.
+    One point for every distinct score of a positive. Any other threshold has the recall of the point before it at a lower
+    precision, and changes no average precision. Empty without a positive.
     """
     ranking = rank(target_N, score_N)
     if not ranking.num_positives:

@@ -1,7 +1,7 @@
-"""Numbers about decisions: counts at a threshold or among the top k, and the field's precision, recall and F1 made of them.
+"""Metrics of decisions: counts at a threshold or among the top k, and precision, recall and F1 computed from them.
 
-A label is predicted where its probability is strictly above the threshold. Undefined ratios are NaN: precision of a class that is
-never predicted, recall of a class without a positive. A mean over classes counts the classes that are defined, and says how many.
+A label is predicted if its probability is strictly above the threshold. Undefined ratios are NaN: the precision of a class that is
+never predicted, the recall of a class without a positive. A mean is over the classes that are defined, and reports their number.
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ def count(target_NC: np.ndarray, predicted_NC: np.ndarray) -> Counts:
 
 
 def decide(probability_NC: np.ndarray, *, threshold_C: np.ndarray) -> np.ndarray:
-    """Boolean N x C: strictly above the threshold of the class."""
+    """Boolean N x C: whether a probability is strictly above the threshold of its class."""
     return probability_NC > threshold_C
 
 
@@ -67,9 +67,9 @@ def decide_top(probability_NC: np.ndarray, *, threshold_C: np.ndarray, k: int = 
 
 
 def averages_of(counts: Counts, *, prefix: str = "") -> dict[str, Mean]:
-    """CP, CR, CF1 and OP, OR, OF1 (Chen et al. 2019, ML-GCN, section 4.1), each saying what it counted.
+    """CP, CR, CF1 and OP, OR, OF1 (Chen et al. 2019, ML-GCN, section 4.1), each with what it counted.
 
-    CP and CR are means of the classes' ratios, CF1 the harmonic mean of those two means. OP, OR and OF1 are of summed counts.
+    CP and CR are means of the classes' ratios, CF1 the harmonic mean of those two means. OP, OR and OF1 use summed counts.
     """
     precision_C, recall_C = counts.precision_C, counts.recall_C
     cp, cr = mean_over_defined(precision_C), mean_over_defined(recall_C)
@@ -88,7 +88,7 @@ def averages_of(counts: Counts, *, prefix: str = "") -> dict[str, Mean]:
 
 
 def harmonic_mean(first: float, second: float) -> float:
-    """2ab / (a + b); 0 where both are 0, NaN where either is."""
+    """2ab / (a + b); 0 if both are 0, NaN if either is."""
     return 2 * first * second / (first + second) if first + second else first + second
 
 

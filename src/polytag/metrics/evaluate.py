@@ -1,4 +1,4 @@
-"""`polytag.evaluate_predictions`: everything that is known of a model's quality, from its predictions alone."""
+"""`polytag.evaluate_predictions`: every metric of a model, computed from its predictions alone."""
 
 import math
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from polytag.metrics.ap import (
     roc_auc_of,
 )
 from polytag.metrics.bootstrap import intervals_of, percentiles, replicate_means, replicates, weights_of
-from polytag.metrics.decisions import averages_of, count, decide, decide_top
+from polytag.metrics.decisions import Counts, averages_of, count, decide, decide_top
 from polytag.metrics.per_image import ImageRankings, image_rankings
 from polytag.metrics.proportions import wilson
 from polytag.metrics.reliability import brier_score, calibration_error
 from polytag.metrics.tail import tail_accuracy, tail_thresholds
-from polytag.metrics.values import Mean, Metrics
+from polytag.metrics.values import Mean, Metrics, TailAccuracy
 
 
 def evaluate_predictions(
@@ -37,41 +37,29 @@ def evaluate_predictions(
     num_replicates: int = 1000,
     seed: int = 0,
 ) -> Metrics:
-    """Judge predictions that carry their truth. Every number is defined in docs/reference/metrics.md.
+    """Evaluate labelled predictions. docs/reference/metrics.md defines every number.
 
     `threshold` is the probability above which a label counts as predicted: one in (0, 1), or one in [0, 1] for each class, where 1
-    is a class that is never predicted. `num_replicates` bootstrap replicates, drawn with `seed`, give the 95% intervals; 0 leaves
-    them NaN. Raises UsageError for a threshold out of range, or another number of them than classes.
+    means that the class is never predicted. `num_replicates` bootstrap replicates, drawn with `seed`, give the 95% intervals;
+    with 0 they are NaN. Raises UsageError for a threshold out of range, or if there is not one for each class.
     """
     target_NC, logit_NC, probability_NC = predictions.target_NC, predictions.logit_NC, predictions.probability_NC
     num_classes = len(predictions.label_set)
     threshold_C = _threshold_of_each_class(threshold, num_classes=num_classes)
-    # the curves of all classes share their thresholds: they begin at the one threshold there is, or at 0.5 where there are several
-    tail_start = float(threshold_C[0]) if (threshold_C == threshold_C[0]).all() and 0 < threshold_C[0] < 1 else 0.5
 
-    ap_C, ap_voc10_C, ap_voc07_C, roc_auc_C = np.array(of_every_class(target_NC, logit_NC, _areas)).reshape(-1, 4).T
+    areas = _areas(target_NC, logit_NC)
     images = image_rankings(target_NC, logit_NC)
     intervals = _intervals(target_NC, logit_NC, images, num_replicates=num_replicates, seed=seed)
     support_C = (target_NC == 1).sum(axis=0)
     brier_C, calibration_error_C = _reliability(target_NC, probability_NC)
 
-    # a rank has no probability and so no decision: nothing is decided of any label, and every number of decisions is undefined
+    # ranks have no probabilities and so no decisions: all labels count as unknown, and every metric of decisions is undefined
     decided_NC = target_NC if predictions.has_probabilities else np.full_like(target_NC, UNKNOWN)
     counts = count(decided_NC, decide(probability_NC, threshold_C=threshold_C))
-    top = count(decided_NC, decide_top(probability_NC, threshold_C=threshold_C))
+    top3 = count(decided_NC, decide_top(probability_NC, threshold_C=threshold_C))
     means = {
-        "mAP": _mean(ap_C, interval=intervals.mean),
-        "mAP_voc07": _mean(ap_voc07_C),
-        "mAP_voc10": _mean(ap_voc10_C),
-        "weighted_AP": replace(_mean(ap_C, interval=intervals.weighted), value=_weighted(ap_C, support_C)),
-        "micro_AP": micro_average_precision(target_NC, logit_NC),
-        "samples_AP": _mean(images.ap_N, unit="images", interval=intervals.samples),
-        "coverage": _mean(images.coverage_N, unit="images", interval=intervals.coverage),
-        "ranking_loss": _mean(images.ranking_loss_N, unit="images", interval=intervals.ranking_loss),
-        "ROC_AUC": _mean(roc_auc_C),
-        **averages_of(counts),
-        **averages_of(top, prefix="top3_"),
-        "macro_F1": _mean(counts.f1_C),
+        **_ranking_means(areas, images, intervals, support_C=support_C, micro=micro_average_precision(target_NC, logit_NC)),
+        **_decision_means(counts, top3),
         "Brier": _mean(brier_C),
         "calibration_error": _mean(calibration_error_C),
         "accuracy": _mean(counts.accuracy_C),
@@ -80,14 +68,14 @@ def evaluate_predictions(
         label_set=predictions.label_set,
         num_images=len(predictions),
         threshold_C=threshold_C,
-        ap_C=ap_C,
+        ap_C=areas.ap_C,
         ap_low_C=intervals.low_C,
         ap_high_C=intervals.high_C,
-        roc_auc_C=roc_auc_C,
+        roc_auc_C=areas.roc_auc_C,
         brier_C=brier_C,
         calibration_error_C=calibration_error_C,
-        ap_voc07_C=ap_voc07_C,
-        ap_voc10_C=ap_voc10_C,
+        ap_voc07_C=areas.ap_voc07_C,
+        ap_voc10_C=areas.ap_voc10_C,
         precision_C=counts.precision_C,
         precision_interval_C2=_wilson(counts.tp_C, counts.tp_C + counts.fp_C),
         recall_C=counts.recall_C,
@@ -99,12 +87,15 @@ def evaluate_predictions(
         num_negative_C=(target_NC == 0).sum(axis=0),
         num_unknown_C=(target_NC < 0).sum(axis=0),
         means=means,
-        tail=tail_accuracy(
-            decided_NC,
-            probability_NC,
-            threshold_K=tail_thresholds(decided_NC, probability_NC, threshold=tail_start, num_thresholds=num_tail_thresholds),
-        ),
+        tail=_tail(decided_NC, probability_NC, threshold_C=threshold_C, num_thresholds=num_tail_thresholds),
     )
+
+
+def _tail(target_NC: np.ndarray, probability_NC: np.ndarray, *, threshold_C: np.ndarray, num_thresholds: int) -> TailAccuracy:
+    """The curves of all classes share their thresholds, which start at the common threshold, or at 0.5 if there are several."""
+    start = float(threshold_C[0]) if (threshold_C == threshold_C[0]).all() and 0 < threshold_C[0] < 1 else 0.5
+    threshold_K = tail_thresholds(target_NC, probability_NC, threshold=start, num_thresholds=num_thresholds)
+    return tail_accuracy(target_NC, probability_NC, threshold_K=threshold_K)
 
 
 def _threshold_of_each_class(threshold: float | Sequence[float], *, num_classes: int) -> np.ndarray:
@@ -114,7 +105,9 @@ def _threshold_of_each_class(threshold: float | Sequence[float], *, num_classes:
         return np.full(num_classes, float(threshold))
     threshold_C = np.asarray(threshold, np.float64)
     if threshold_C.shape != (num_classes,):
-        raise UsageError("not a threshold for each class", got=str(threshold_C.shape), expected=str((num_classes,)))
+        raise UsageError(
+            "the number of thresholds is not the number of classes", got=str(threshold_C.shape), expected=str((num_classes,))
+        )
     outside = ~((threshold_C >= 0) & (threshold_C <= 1))
     if outside.any():
         raise UsageError("threshold out of range", got=str(threshold_C[outside][0]), expected="probabilities from 0 to 1")
@@ -122,17 +115,53 @@ def _threshold_of_each_class(threshold: float | Sequence[float], *, num_classes:
 
 
 def micro_average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> Mean:
-    """AP of all known labels ranked in one list, whatever their class; needs scores that are comparable between classes."""
+    """AP of the known labels of all classes ranked in one list; meaningful if scores are comparable between classes."""
     value = ap_of(rank(target_NC.ravel(), score_NC.ravel()))
     return Mean(value=value, count=0 if math.isnan(value) else int((target_NC >= 0).sum()), unit="decisions")
 
 
-def _areas(ranking: Ranking) -> tuple[float, float, float, float]:
-    return ap_of(ranking), ap_voc10_of(ranking), ap_voc07_of(ranking), roc_auc_of(ranking)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Areas:
+    """Areas under the curves of every class."""
+
+    ap_C: np.ndarray
+    ap_voc10_C: np.ndarray
+    ap_voc07_C: np.ndarray
+    roc_auc_C: np.ndarray
+
+
+def _areas(target_NC: np.ndarray, logit_NC: np.ndarray) -> _Areas:
+    def of_class(ranking: Ranking) -> tuple[float, float, float, float]:
+        return ap_of(ranking), ap_voc10_of(ranking), ap_voc07_of(ranking), roc_auc_of(ranking)
+
+    ap_C, ap_voc10_C, ap_voc07_C, roc_auc_C = np.array(of_every_class(target_NC, logit_NC, of_class)).reshape(-1, 4).T
+    return _Areas(ap_C=ap_C, ap_voc10_C=ap_voc10_C, ap_voc07_C=ap_voc07_C, roc_auc_C=roc_auc_C)
+
+
+def _decision_means(counts: Counts, top3: Counts) -> dict[str, Mean]:
+    """Precision, recall and F1, averaged."""
+    return {**averages_of(counts), **averages_of(top3, prefix="top3_"), "macro_F1": _mean(counts.f1_C)}
+
+
+def _ranking_means(
+    areas: _Areas, images: ImageRankings, intervals: "_Intervals", *, support_C: np.ndarray, micro: Mean
+) -> dict[str, Mean]:
+    """The averages that depend only on rankings."""
+    return {
+        "mAP": _mean(areas.ap_C, interval=intervals.mean),
+        "mAP_voc07": _mean(areas.ap_voc07_C),
+        "mAP_voc10": _mean(areas.ap_voc10_C),
+        "weighted_AP": replace(_mean(areas.ap_C, interval=intervals.weighted), value=_weighted(areas.ap_C, support_C)),
+        "micro_AP": micro,
+        "samples_AP": _mean(images.ap_N, unit="images", interval=intervals.samples),
+        "coverage": _mean(images.coverage_N, unit="images", interval=intervals.coverage),
+        "ranking_loss": _mean(images.ranking_loss_N, unit="images", interval=intervals.ranking_loss),
+        "ROC_AUC": _mean(areas.roc_auc_C),
+    }
 
 
 def _reliability(target_NC: np.ndarray, probability_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Brier score and calibration error of every class; NaN where there are no probabilities or no known label."""
+    """Brier score and calibration error of every class; NaN without probabilities or without a known label."""
     if np.isnan(probability_NC).any():
         return np.full(target_NC.shape[1], np.nan), np.full(target_NC.shape[1], np.nan)
 
@@ -146,7 +175,7 @@ def _reliability(target_NC: np.ndarray, probability_NC: np.ndarray) -> tuple[np.
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Intervals:
-    """95% bootstrap intervals over images: of each class's AP, and (low, high) of the averages made of whole images."""
+    """95% bootstrap intervals over images: of the AP of each class, and (low, high) of the averages."""
 
     low_C: np.ndarray
     high_C: np.ndarray
@@ -158,7 +187,7 @@ class _Intervals:
 
 
 def _intervals(target_NC: np.ndarray, logit_NC: np.ndarray, images: ImageRankings, *, num_replicates: int, seed: int) -> _Intervals:
-    """All from the same replicates: a class is weighted by the positives that a replicate drew, an image by how often it was."""
+    """All from the same replicates: a class is weighted by its positives in a replicate, an image by its number of draws."""
     weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed)
     drawn = replicates(target_NC, weight_NB, score_NC=logit_NC)
     of_classes = intervals_of(drawn.ap_BC)
@@ -181,11 +210,11 @@ def _wilson(num_right_C: np.ndarray, num_tried_C: np.ndarray) -> np.ndarray:
 
 
 def _weighted(ap_C: np.ndarray, support_C: np.ndarray) -> float:
-    """Mean of class APs, each weighted by its positives: large classes speak louder."""
+    """Mean of the class APs, each weighted by its number of positives."""
     scored = support_C > 0
     return float(np.average(ap_C[scored], weights=support_C[scored])) if scored.any() else float("nan")
 
 
 def _mean(value: np.ndarray, *, unit: str = "classes", interval: tuple[float, float] = (math.nan, math.nan)) -> Mean:
-    """The mean of what is defined, saying how many that is."""
+    """The mean of the defined values, with their number."""
     return Mean(value=mean_over_defined(value), count=int((~np.isnan(value)).sum()), unit=unit, low=interval[0], high=interval[1])

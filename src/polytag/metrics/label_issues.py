@@ -1,43 +1,45 @@
-"""Labels that a model disbelieves: ranked, counted and honest about what cannot be counted.
+"""Label issues: the labels that a model contradicts, ranked, with an estimate of how many are wrong.
 
-Shapes: N images, C classes. Each class is a binary problem of its own. Scores must come from a model that did not learn from
-these labels: validation, or out-of-fold.
+Shapes: N images, C classes. Each class is a separate binary problem. Scores must come from a model that was not trained on these
+labels: on validation images, or out-of-fold.
 
-A probability here is the model's, mended by Platt's map that was fitted on other images (`metrics/calibration.py`). Suspects are
-ranked by it alone: the lower the probability of the given label, the more suspicious (self-confidence; with two answers the
-normalised margin has the same order). How many labels are wrong is estimated by confident learning: Northcutt, Jiang, Chuang 2021,
+Probabilities are the model's, calibrated by Platt's map that was fitted on other images (`metrics/calibration.py`). They alone rank
+the label issues: the lower the probability of the given label, the more suspicious (self-confidence; in a binary problem the
+normalised margin has the same order). Confident learning estimates how many labels are wrong: Northcutt, Jiang, Chuang 2021,
 "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, 1373, equations 1 to 3, arXiv:1911.00068.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
-from polytag.errors import MissingExtraError, UsageError
+from polytag.errors import UsageError
+from polytag.logits import sigmoid
 from polytag.metrics.calibration import fit_calibration
+from polytag.text import json_number
 
 FEWEST_POSITIVES = 20
-"""With fewer known positives (or negatives) of a class, how many of its labels are wrong is not estimated."""
+"""A class with fewer known positives (or negatives) gets no estimate of how many of its labels are wrong."""
 
 FEWEST_CONFIRMED = 10
-"""Nor where fewer of its positives, or of its negatives, are confirmed by a confident model: such a model knows too little."""
+"""Nor does a class of which the model confidently confirms fewer positives, or fewer negatives: such a model knows too little."""
 
 MEANINGS = {PRESENT: "present", ABSENT: "absent", UNKNOWN: "unknown"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelIssue:
-    """A label that the model takes for wrong, or an unknown one that it takes for present.
+    """A given label that is probably wrong, or an unknown one that is probably present.
 
     row             of the Predictions
     given           PRESENT, ABSENT or UNKNOWN
     probability     that the class is present, in [0, 1]
-    belief          log-odds of the given label, or of PRESENT where it is unknown: what the ranking goes by, lowest first, for an
-                    unknown label highest first
-    is_counted      the model is confident, by confident learning's threshold; False in a class without an estimate
+    belief          log-odds of the given label, or of PRESENT for an unknown one: the sort key, lowest first, or highest first for
+                    unknown labels
+    is_counted      whether the model is confident, by confident learning's threshold; False in a class without an estimate
     """
 
     row: int
@@ -52,11 +54,11 @@ class LabelIssue:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassLabelIssues:
-    """One class: how many labels there are, how many of them are estimated to be wrong, and which are suspicious.
+    """The label issues of one class: how many labels it has, how many of them are estimated to be wrong, and which.
 
     num_present, num_absent, num_unknown   labels given
-    wrong_present     estimated number of images labelled with the class that lack it; NaN where it cannot be told
-    wrong_absent      estimated number of images labelled without the class that have it; NaN where it cannot be told
+    wrong_present     estimated number of images labelled with the class that lack it; NaN without an estimate
+    wrong_absent      estimated number of images labelled without the class that have it; NaN without an estimate
     num_fill_in       unknown labels that are more likely present than not
     reason            why there is no estimate, or ""
     present, absent   label issues among the images labelled with and without the class, most suspicious first
@@ -77,13 +79,13 @@ class ClassLabelIssues:
 
     @property
     def issues(self) -> tuple[LabelIssue, ...]:
-        """Those of a given label, the most suspicious of both kinds first."""
+        """The issues of given labels, the most suspicious of both kinds first."""
         return merged((*self.present, *self.absent))
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelIssues:
-    """Every class of one set of predictions; `top` is how many of each class and kind are listed at most."""
+    """The label issues of every class of one set of predictions; each lists at most `top` of each kind."""
 
     label_set: LabelSet
     source: str
@@ -93,7 +95,7 @@ class LabelIssues:
 
     @property
     def issues(self) -> tuple[LabelIssue, ...]:
-        """Of all classes together, the most suspicious first; unknown labels are not among them."""
+        """The issues of given labels of all classes, the most suspicious first."""
         return merged([issue for part in self.classes for issue in (*part.present, *part.absent)])
 
     @property
@@ -102,7 +104,7 @@ class LabelIssues:
         return tuple(sorted((issue for part in self.classes for issue in part.unknown), key=lambda each: (-each.belief, each.id)))
 
     def to_json(self) -> dict[str, object]:
-        """The same as a JSON object; `docs/howto/label-issues.md` lists its keys. NaN becomes None."""
+        """Plain values for JSON, NaN as None; `docs/howto/label-issues.md` lists the keys."""
         return {
             "source": self.source,
             "num_images": self.num_images,
@@ -114,12 +116,12 @@ class LabelIssues:
 def find_label_issues(
     predictions: Predictions, *, top: int = 20, classes: Sequence[str] = (), num_folds: int = 5, seed: int = 0
 ) -> LabelIssues:
-    """The labels that held-out scores contradict, of these classes or of all.
+    """Find the labels that held-out scores contradict, of these classes or of all.
 
-    At most `top` of each class and kind are listed, and only those that the model disbelieves: a given label with a probability
-    below 1/2, an unknown one with a probability of PRESENT above 1/2. Equal ones stand in the order of their ids. A class with
-    fewer than FEWEST_POSITIVES known positives or negatives, or that the scores do not rank, is listed without an estimate. The
-    model's own mistakes are counted as wrong labels too: no score can tell them apart, so read an estimate as "at most about".
+    Lists at most `top` of each class and kind, and only those that the model contradicts: a given label with a probability below
+    1/2, an unknown one with a probability of PRESENT above 1/2. Ties are sorted by id. A class with fewer than FEWEST_POSITIVES
+    known positives or negatives, or that the scores do not rank, has no estimate. An estimate includes the mistakes of the model,
+    which no score distinguishes from wrong labels: read it as "at most about".
 
     Raises UsageError for an unknown class or a `top` below 1, PredictionsError for ranks and for fewer images than folds.
     """
@@ -141,27 +143,27 @@ def find_label_issues(
 
 @dataclass(frozen=True, kw_only=True)
 class ConfidentJoint:
-    """Counts of confident learning for one class, [given][believed] with 0 absent and 1 present, and the thresholds that made them.
+    """The confident joint of one class, [given][confident] with 0 absent and 1 present, and its thresholds.
 
     counts_22   images whose given label is the row and whose confident label is the column; others are in no cell
-    threshold_2 mean probability of "absent" where absent was given, of "present" where present was, but 1/2 at least
+    threshold_2 mean probability of "absent" among images labelled absent, of "present" among those labelled present, at least 1/2
     """
 
     counts_22: np.ndarray
     threshold_2: tuple[float, float]
 
     def wrong(self, *, given: int, num_given: int) -> float:
-        """Estimated number of wrong labels among the `num_given` of this kind: the joint, scaled to the labels that there are."""
+        """Estimated number of wrong labels among the `num_given` of this kind: the joint scaled to all given labels."""
         total = int(self.counts_22[given].sum())
         return num_given * float(self.counts_22[given, 1 - given]) / total if total else math.nan
 
 
 def confident_joint(target_N: np.ndarray, probability_N: np.ndarray) -> ConfidentJoint:
-    """Count the images whose given and confident labels differ; unknown labels (-1) count nowhere.
+    """Count the images by given and confident label; unknown labels (-1) count nowhere.
 
-    A label is confident where its probability reaches the mean that it has where it was given (Northcutt et al., equation 2). That
-    mean of a rare class may be 0.05: such a label would be "confident" where its opposite is nearly certain. Here no label is below
-    1/2, which with two answers also settles the paper's case of two confident labels. A threshold is 1/2 where nothing was given.
+    A label is confident if its probability reaches its mean among the images given that label (Northcutt et al., equation 2). For a
+    rare class that mean may be 0.05, and a label would be "confident" although its opposite is nearly certain. Here no threshold is
+    below 1/2, which in a binary problem also excludes two confident labels of one image. Without a given label it is 1/2.
     """
     means = [
         float(np.mean(np.where(given, probability_N, 1 - probability_N)[target_N == given])) if (target_N == given).any() else 0.5
@@ -171,49 +173,19 @@ def confident_joint(target_N: np.ndarray, probability_N: np.ndarray) -> Confiden
     present_N = (probability_N >= threshold_2[PRESENT]) & (probability_N > 0.5)
     absent_N = (1 - probability_N >= threshold_2[ABSENT]) & (probability_N <= 0.5)
     counts_22 = np.array(
-        [[int(((target_N == given) & believed_N).sum()) for believed_N in (absent_N, present_N)] for given in (ABSENT, PRESENT)]
+        [[int(((target_N == given) & confident_N).sum()) for confident_N in (absent_N, present_N)] for given in (ABSENT, PRESENT)]
     )
     return ConfidentJoint(counts_22=counts_22, threshold_2=threshold_2)
 
 
 def merged(issues: Sequence[LabelIssue]) -> tuple[LabelIssue, ...]:
-    """Most suspicious first; equal ones by class and id."""
+    """The issues sorted, the most suspicious first; ties by class and id."""
     return tuple(sorted(issues, key=lambda each: (each.belief, each.class_name, each.id)))
-
-
-def cleanlab_label_issues(predictions: Predictions, *, num_folds: int = 5, seed: int = 0) -> Mapping[str, np.ndarray]:
-    """What cleanlab's `find_label_issues` (confident_learning) says of the same mended probabilities: by class, rows of N.
-
-    A second opinion from the method's authors; it has no floor of 1/2 and no fewest number of positives. Unknown labels are left
-    out. Raises MissingExtraError where cleanlab is not installed.
-    """
-    try:
-        from cleanlab.filter import find_label_issues  # pyright: ignore[reportMissingImports]  optional
-    except ImportError as error:
-        raise MissingExtraError(
-            "the cross-check needs cleanlab, which is not installed",
-            got=str(error),
-            next_step="pip install cleanlab",
-        ) from error
-    fit = fit_calibration(predictions, method="platt", num_folds=num_folds, seed=seed)
-    found: dict[str, np.ndarray] = {}
-    for column, name in enumerate(predictions.label_set):
-        rows = np.flatnonzero(predictions.target_NC[:, column] != UNKNOWN)
-        target_n = predictions.target_NC[rows, column].astype(np.int64)
-        probability_n = _sigmoid(fit.cross_fitted_logit_NC[rows, column])
-        if len(np.unique(target_n)) < 2:
-            found[name] = np.zeros(0, np.int64)
-            continue
-        issues = find_label_issues(
-            target_n, np.stack([1 - probability_n, probability_n], axis=1), filter_by="confident_learning", n_jobs=1
-        )
-        found[name] = rows[np.asarray(issues, bool)]
-    return found
 
 
 def _class_label_issues(predictions: Predictions, column: int, *, logit_N: np.ndarray, note: str, top: int) -> ClassLabelIssues:
     target_N = predictions.target_NC[:, column]
-    probability_N = _sigmoid(logit_N)
+    probability_N = sigmoid(logit_N)
     joint = confident_joint(target_N, probability_N)
     num_present, num_absent = int((target_N == PRESENT).sum()), int((target_N == ABSENT).sum())
     reason = _why_not(joint, num_present=num_present, num_absent=num_absent, note=note)
@@ -256,7 +228,7 @@ def _class_label_issues(predictions: Predictions, column: int, *, logit_N: np.nd
 
 
 def _why_not(joint: ConfidentJoint, *, num_present: int, num_absent: int, note: str) -> str:
-    """Why a class has no estimate; "" where it has one."""
+    """The reason why a class has no estimate; "" if it has one."""
     for number, kind in ((num_present, "positives"), (num_absent, "negatives")):
         if number < FEWEST_POSITIVES:
             return f"{number} of {FEWEST_POSITIVES} {kind} needed"
@@ -264,7 +236,7 @@ def _why_not(joint: ConfidentJoint, *, num_present: int, num_absent: int, note: 
         return note.partition(":")[0]
     for given, kind in ((PRESENT, "positives"), (ABSENT, "negatives")):
         if (confirmed := int(joint.counts_22[given, given])) < FEWEST_CONFIRMED:
-            return f"the model is sure of {confirmed} of {FEWEST_CONFIRMED} {kind} needed"
+            return f"the model confirms {confirmed} of {FEWEST_CONFIRMED} {kind} needed"
     return ""
 
 
@@ -273,8 +245,8 @@ def _class_to_json(part: ClassLabelIssues) -> dict[str, object]:
         "num_present": part.num_present,
         "num_absent": part.num_absent,
         "num_unknown": part.num_unknown,
-        "wrong_present": None if math.isnan(part.wrong_present) else part.wrong_present,
-        "wrong_absent": None if math.isnan(part.wrong_absent) else part.wrong_absent,
+        "wrong_present": json_number(part.wrong_present),
+        "wrong_absent": json_number(part.wrong_absent),
         "num_fill_in": part.num_fill_in,
         "reason": part.reason,
         "issues": [
@@ -288,7 +260,3 @@ def _class_to_json(part: ClassLabelIssues) -> dict[str, object]:
             for issue in (*part.issues, *part.unknown)
         ],
     }
-
-
-def _sigmoid(logit_N: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(0.5 * logit_N))

@@ -1,27 +1,27 @@
-"""How many scores lie at or above each positive's, without sorting all of them.
+"""Ranks of the positives among all scores, without a full sort.
 
-Average precision asks for nothing else. Sorting a million numbers orders all the negatives among themselves, which nobody asked
-for; on processors whose vector instructions compress slowly (AMD's Zen 4) it takes three times as long as what is done here.
+Average precision needs only these ranks. A full sort of a million scores also orders the negatives among themselves; on processors
+whose vector instructions compress slowly (AMD's Zen 4) it takes three times as long as this module.
 """
 
 import numpy as np
 
-FEWEST = 40_000  # scores: fewer are sorted in less time
-_HEAD_BITS, _TAIL_BITS = 13, 19  # of a float32's bits in order: sign, exponent and four of the fraction; the rest of the fraction
+FEWEST = 40_000  # scores: sorting fewer is faster
+_HEAD_BITS, _TAIL_BITS = 13, 19  # bits of a float32: sign, exponent and four bits of the fraction; the rest of the fraction
 _BINS_PER_POSITIVE = 8
 _CHUNK = 65_536  # scores whose intermediate numbers fit the processor's cache
 
 
 def near_positives(key_N: np.ndarray, positive_P: np.ndarray, *, fewest: int = FEWEST) -> tuple[np.ndarray, np.ndarray]:
-    """The keys that stand so close to a positive's that they must be compared with it, and how many of the others stand above.
+    """The keys that are close to the key of a positive, and for each positive the number of larger keys among the others.
 
-    key_N        uint32 or uint64 (`ordered_integers`), the positives among them; positive_P ascending, may repeat
-    returns      near, unsorted: every key in a bin that holds a positive; num_above_P the keys that are not near and larger
+    key_N        uint32 or uint64 (`ordered_integers`), including the positives; positive_P ascending, may repeat
+    returns      near, unsorted: every key in a bin that holds a positive; num_above_P the number of larger keys that are not near
 
-    A positive's rank from the top is then exactly the near keys that are at least as large, plus num_above_P. Bins are ranges of
-    the first 32 bits of a key, about eight for each positive wherever positives are: keys with the same first 13 bits share a
-    number of bins that their positives need. So few keys are near, whatever the distribution; tied ones are, and all where there
-    are too few to gain from it.
+    The rank of a positive from the top is exactly the number of near keys that are at least as large, plus num_above_P. Bins are
+    ranges of the first 32 bits of a key, about eight for each positive: keys with the same first 13 bits share as many bins as
+    their positives need. So few keys are near, whatever the distribution. Ties are near, and all keys are if they are too few to
+    benefit.
     """
     if len(key_N) < fewest or len(key_N) < _BINS_PER_POSITIVE * len(positive_P):
         return key_N, np.zeros(len(positive_P), np.int64)

@@ -1,17 +1,17 @@
-"""Per-class thresholds chosen for a goal, with a guarantee where one is asked for and the data can support it.
+"""Chooses per-class thresholds for a goal, with a guarantee if one is requested and the data can support it.
 
-A class counts as predicted where its probability is strictly above the threshold, so what matters are the gaps between
-neighbouring distinct scores. Without a confidence the best gap is taken as it looks: a choice that promises nothing. With one, the
-choice is proved (shapes: N known images of a class, K candidates):
+A class counts as predicted if its probability is strictly above the threshold, so only the gaps between neighbouring distinct
+scores matter. Without a confidence, the gap that is best on these images is chosen, which guarantees nothing. With a confidence,
+the choice is proved (shapes: N known images of a class, K candidates):
 
 precision  Learn then Test (Angelopoulos, Bates, Candès, Jordan, Lei 2021, arXiv:2110.01052, section 3): the candidates are the k-th
-           highest scores for K ranks fixed by N and the goal alone. Given the score at rank k + 1, the images above it are a
+           highest scores for K ranks that depend on N and the goal alone. Given the score at rank k + 1, the images above it are a
            sample of all images above it, so their positives are binomial with the true precision, and the Clopper-Pearson lower
-           bound at level risk / K is below it but with probability risk / K (Bonferroni). Ranks, not probabilities, so the scale of
-           the scores and any increasing calibration of them, even on the same images, leave the proof alone.
-recall     falls with the threshold, so one order statistic of the positives suffices, without correction: Wilks 1941, *Ann. Math.
+           bound at level risk / K exceeds it with probability at most risk / K (Bonferroni). The candidates are ranks, so the scale
+           of the scores and any increasing calibration of them, even on the same images, do not affect the proof.
+recall     falls with the threshold, so one order statistic of the positives suffices, without a correction: Wilks 1941, *Ann. Math.
            Statist.* 12, 91 (the same as a risk-controlling set: Bates et al. 2021, arXiv:2101.02703).
-top        likewise, of all images' scores.
+top        the same, with the scores of all images.
 """
 
 import math
@@ -23,15 +23,16 @@ from scipy.special import betainc, betaincinv
 
 from polytag.contracts import Predictions
 from polytag.errors import PredictionsError, UsageError
+from polytag.text import counted
 
 NUM_CANDIDATES = 20
 NEVER, ALWAYS, DEFAULT = 1.0, 0.0, 0.5
-"""Thresholds: no probability is above 1; every one that is not exactly 0 is above 0; where nothing was asked for."""
+"""Thresholds: no probability is above NEVER; every probability that is not exactly 0 is above ALWAYS; DEFAULT is without a goal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What a threshold is chosen for: "f1", "precision", "recall" or "top" with their level, or "default" (0.5).
+    """The goal of a threshold: "f1"; "precision", "recall" or "top" with a level; or "default" (0.5).
 
     Raises UsageError for a level outside (0, 1).
     """
@@ -63,17 +64,17 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """The threshold of one class, and what it gives on the images that it was chosen on.
+    """The threshold of one class, and its metrics on the images that it was chosen on.
 
-    threshold       probability in [0, 1]; NEVER or ALWAYS where the goal was not attainable
-    attainable      False where the data cannot support the goal; `reason` says why
+    threshold       probability in [0, 1]; NEVER or ALWAYS if the goal is not attainable
+    attainable      whether the data can support the goal; if not, `reason` says why
     num_known       images with a known label, of which num_positives have the class
     num_predicted   known images above the threshold, of which num_right have the class
-    share           of all images, known or not: how many are above the threshold
-    precision, recall   NaN where nothing is predicted, or no positive is known
+    share           share of all images, known or not, that are above the threshold
+    precision, recall   NaN if nothing is predicted, or no positive is known
     precision_low .. recall_high   95% Clopper-Pearson intervals of those proportions, not corrected for the choice
-    bound           what is guaranteed: precision or recall at least this, or share at most this; NaN without a guarantee
-    num_needed      the fewest positives (for "top": images) that could have attained the goal, at best; 0 without a guarantee
+    bound           the guarantee: precision or recall at least this, or share at most this; NaN without a guarantee
+    num_needed      the fewest positives (for "top": images) with which the goal could be attained; 0 without a guarantee
     """
 
     name: str
@@ -97,9 +98,9 @@ class OperatingPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoints:
-    """The thresholds of all classes and what they were chosen for.
+    """The thresholds of all classes and their goal.
 
-    confidence  None where nothing is guaranteed; else each class's guarantee holds with it, or, if `joint`, all of them together
+    confidence  probability with which the guarantee of each class holds or, if `joint`, all of them together; None without one
     """
 
     goal: Goal
@@ -117,19 +118,19 @@ class OperatingPoints:
 def choose_thresholds(
     predictions: Predictions, *, goal: Goal, confidence: float | None = None, joint: bool = False
 ) -> OperatingPoints:
-    """Choose the threshold of every class on predictions with their truth.
+    """Choose the threshold of every class on labelled predictions.
 
-    With a `confidence`, a class's true precision (recall, share) on new images from the same source reaches the goal with that
-    probability over the images drawn here; `joint` makes that all classes at once, by giving each the C-th part of the risk.
-    The proof needs images that the model was not trained on, drawn as the new ones will be, and an N that did not depend on them.
+    With a `confidence`, the true precision (recall, share) of a class on new images from the same source reaches the goal with that
+    probability over the draw of these images. With `joint` this holds for all classes at once: each gets the C-th part of the risk.
+    The proof needs images that the model was not trained on, drawn as the new ones will be, and an N that does not depend on them.
 
-    Where the goal cannot be attained, the class is never predicted (precision, top) or always predicted (recall); for "f1" and
-    without a known positive it stays at 0.5. Raises UsageError for a confidence outside (0, 1), or one for a goal that has no
-    guarantee; PredictionsError where the scores are ranks.
+    If the goal cannot be attained, the class is never predicted (precision, top) or always predicted (recall); for "f1" without a
+    known positive the threshold is 0.5. Raises UsageError for a confidence outside (0, 1) or for a goal that has no guarantee,
+    PredictionsError if the scores are ranks.
     """
     if not predictions.has_probabilities:
         raise PredictionsError(
-            "these scores are ranks: no threshold means anything",
+            "ranks have no thresholds",
             where=predictions.source,
             expected="logits or probabilities",
         )
@@ -140,7 +141,7 @@ def choose_thresholds(
             "there is no guarantee for this goal",
             got=f"{goal} with a confidence",
             expected="precision=P, recall=R or top=SHARE",
-            next_step="leave the confidence away: the threshold of the best F1 promises nothing",
+            next_step="leave the confidence out: the threshold of the best F1 guarantees nothing",
         )
     if joint and confidence is None:
         raise UsageError("a joint guarantee without a confidence", got="joint", expected="a confidence, such as 0.95")
@@ -155,7 +156,7 @@ def choose_thresholds(
 
 
 def points_at(predictions: Predictions, *, threshold_C: np.ndarray) -> OperatingPoints:
-    """The operating points of given thresholds, chosen for nothing."""
+    """The operating points of these thresholds, without a goal."""
     probability_NC = predictions.probability_NC
     points = tuple(
         _point(name, predictions.target_NC[:, column], probability_NC[:, column], _Choice(threshold=float(threshold_C[column])))
@@ -167,7 +168,7 @@ def points_at(predictions: Predictions, *, threshold_C: np.ndarray) -> Operating
 def clopper_pearson(num_right: int, num_tried: int, *, risk: float) -> tuple[float, float]:
     """The exact interval of a proportion (Clopper, Pearson 1934, *Biometrika* 26, 404): each end misses with at most `risk`.
 
-    NaN where nothing was tried. A two-sided 95% interval has risk 0.025.
+    NaN if nothing was tried. A two-sided 95% interval has risk 0.025.
     """
     if not num_tried:
         return math.nan, math.nan
@@ -177,10 +178,10 @@ def clopper_pearson(num_right: int, num_tried: int, *, risk: float) -> tuple[flo
 
 
 def precision_ranks(num_known: int, *, level: float, risk: float) -> np.ndarray:
-    """The ranks that are looked at for a guaranteed precision: at most 20, evenly spaced in their logarithm, up to all images.
+    """The candidate ranks for a guaranteed precision: at most 20, evenly spaced in their logarithm, up to all images.
 
-    They depend on nothing that was seen. The first is the fewest predictions that could prove the level, if all were right; none
-    where there are not that many images.
+    They do not depend on scores or labels. The first is the fewest predictions that prove the level if all of them are right; empty
+    if there are fewer images.
     """
     first = _fewest(level, risk / NUM_CANDIDATES)
     if first > num_known:
@@ -248,14 +249,14 @@ def _point(name: str, target_N: np.ndarray, probability_N: np.ndarray, choice: _
     )
 
 
-# ---- the plain choice: every gap between neighbouring distinct scores is a candidate; scores come highest first
+# ---- without a guarantee: every gap between neighbouring distinct scores is a candidate; scores are sorted highest first
 
 
 def _best(positive_P: np.ndarray, known_N: np.ndarray, *, goal: Goal) -> _Choice:
     score_K, threshold_K = _gaps(known_N)
     predicted_K, right_K = _num_at_least(known_N, score_K), _num_at_least(positive_P, score_K)
     precision_K, recall_K = right_K / predicted_K, right_K / len(positive_P)
-    if goal.kind == "f1":  # equal ones: the fewest predictions
+    if goal.kind == "f1":  # of ties, the fewest predictions
         return _Choice(threshold=float(threshold_K[np.argmax(2 * right_K / (predicted_K + len(positive_P)))]))
     meets_K = (precision_K if goal.kind == "precision" else recall_K) >= goal.level
     if not meets_K.any():
@@ -263,17 +264,17 @@ def _best(positive_P: np.ndarray, known_N: np.ndarray, *, goal: Goal) -> _Choice
             reason = f"no threshold reaches it: {precision_K.max():.3f} at best"
             return _Choice(threshold=NEVER, attainable=False, reason=reason)
         return _Choice(threshold=ALWAYS, attainable=False, reason="positives are scored exactly 0")
-    if goal.kind == "recall":  # the first that finds enough
+    if goal.kind == "recall":  # the first with enough recall
         return _Choice(threshold=float(threshold_K[np.argmax(meets_K)]))
-    most = right_K[meets_K].max()  # finds the most; among those that find as many, the fewest predictions
+    most = right_K[meets_K].max()  # the highest recall; of ties, the fewest predictions
     return _Choice(threshold=float(threshold_K[np.argmax(meets_K & (right_K == most))]))
 
 
 def _top(every_N: np.ndarray, *, level: float) -> _Choice:
-    """At most this share of the images; a tie that would exceed it is left out whole."""
+    """At most this share of the images; a tie that would exceed it is excluded as a whole."""
     most = math.floor(level * len(every_N) + 1e-9)
     if not most:
-        reason = f"{len(every_N)} images; at least {math.ceil(1 / level - 1e-9)} have one at the top"
+        reason = f"{len(every_N)} images; at least {math.ceil(1 / level - 1e-9)} are needed"
         return _Choice(threshold=NEVER, attainable=False, reason=reason)
     score_K, threshold_K = _gaps(every_N)
     fits_K = _num_at_least(every_N, score_K) <= most
@@ -283,7 +284,7 @@ def _top(every_N: np.ndarray, *, level: float) -> _Choice:
 
 
 def _gaps(score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct scores, highest first, and below each the threshold midway to the next; the last lies midway to 0."""
+    """Distinct scores, highest first, and below each the threshold midway to the next score; below the last, midway to 0."""
     distinct_K = np.unique(score_N)[::-1]
     distinct_K = distinct_K[distinct_K > 0]  # a probability of exactly 0 is above no threshold
     lower_K = np.append(distinct_K[1:], 0.0)
@@ -295,18 +296,18 @@ def _num_at_least(score_N: np.ndarray, score_K: np.ndarray) -> np.ndarray:
     return np.searchsorted(-score_N, -score_K, side="right")
 
 
-# ---- the proved choice
+# ---- with a guarantee
 
 
 def _guaranteed_precision(positive_P: np.ndarray, known_N: np.ndarray, *, level: float, risk: float) -> _Choice:
     """The lowest candidate whose lower bound, at the K-th part of the risk, reaches the level.
 
-    The threshold is the next score itself and not the middle of a gap: for that the binomial law is exact.
+    The threshold is the next score itself and not the middle of a gap, since for that score the binomial law is exact.
     """
     rank_K = precision_ranks(len(known_N), level=level, risk=risk)
     needed = _fewest(level, risk / max(len(rank_K), 1)) if len(rank_K) else _fewest(level, risk / NUM_CANDIDATES)
     if len(positive_P) < needed or not len(rank_K):
-        reason = f"{_counted(len(positive_P), 'positive')}; at least {needed} are needed, all above every negative"
+        reason = f"{counted(len(positive_P), 'positives')}; at least {needed} are needed, all above every negative"
         return _Choice(threshold=NEVER, attainable=False, reason=reason, num_needed=needed)
     threshold_K = np.append(known_N, ALWAYS)[rank_K]
     predicted_K = np.searchsorted(-known_N, -threshold_K, side="left")
@@ -324,12 +325,12 @@ def _guaranteed_precision(positive_P: np.ndarray, known_N: np.ndarray, *, level:
 
 
 def _guaranteed_recall(positive_P: np.ndarray, known_N: np.ndarray, *, level: float, risk: float) -> _Choice:
-    """Below the j-th lowest positive for the largest j whose true recall, Beta(P - j + 1, j) at the least, reaches the level."""
+    """Below the j-th lowest positive, for the largest j whose true recall, at least Beta(P - j + 1, j), reaches the level."""
     num_positives, needed = len(positive_P), _fewest(level, risk)
     j_P = np.arange(1, num_positives + 1)
     proved_P = betainc(num_positives - j_P + 1, j_P, level) <= risk
     if not proved_P.any():
-        reason = f"{_counted(num_positives, 'positive')}; at least {needed} are needed"
+        reason = f"{counted(num_positives, 'positives')}; at least {needed} are needed"
         return _Choice(threshold=ALWAYS, attainable=False, reason=reason, num_needed=needed)
     j = int(j_P[proved_P][-1])
     score = positive_P[num_positives - j]
@@ -341,11 +342,11 @@ def _guaranteed_recall(positive_P: np.ndarray, known_N: np.ndarray, *, level: fl
 
 
 def _guaranteed_top(every_N: np.ndarray, *, level: float, risk: float) -> _Choice:
-    """Above the score at the largest rank k whose true share above it, Beta(k + 1, N - k) at the most, stays within the level."""
+    """The score at the largest rank k whose true share above it, at most Beta(k + 1, N - k), is within the level."""
     num_images, needed = len(every_N), _fewest(1 - level, risk)
     k = _proved_top(num_images, level, risk)
     if k < 0:
-        reason = f"{_counted(num_images, 'image')}; at least {needed} are needed"
+        reason = f"{counted(num_images, 'images')}; at least {needed} are needed"
         return _Choice(threshold=NEVER, attainable=False, reason=reason, num_needed=needed)
     bound = float(betaincinv(k + 1, num_images - k, 1 - risk))
     return _Choice(threshold=float(every_N[k]), bound=bound, num_needed=needed)
@@ -358,9 +359,5 @@ def _proved_top(num_images: int, level: float, risk: float) -> int:
 
 
 def _fewest(level: float, risk: float) -> int:
-    """How many trials, all successes, prove at this risk that the chance of a success is at least the level: level^n <= risk."""
+    """The number of trials, all successes, that prove at this risk a success probability of at least the level: level^n <= risk."""
     return max(1, math.ceil(math.log(risk) / math.log(level) - 1e-12))
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,4 +1,4 @@
-"""Tables of scores brought onto the same images, classes and truth, or refused with examples of where they differ."""
+"""Pairs tables of scores by image, class and label, or raises an error with examples of where they differ."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
 from polytag.errors import PredictionsError
+from polytag.text import counted
 
 _MAX_EXAMPLES = 3
 _TARGET = {PRESENT: "present", ABSENT: "absent", UNKNOWN: "unknown"}
@@ -14,12 +15,12 @@ _TARGET = {PRESENT: "present", ABSENT: "absent", UNKNOWN: "unknown"}
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Paired:
-    """R tables whose rows are the same images and whose columns are the same classes, both in the order of the first.
+    """R tables with the same images and the same classes, both in the order of the first.
 
-    tables                   their `target_NC` are equal
-    num_images_left_out    R: images of each table that another lacks
+    tables                   with equal `target_NC`
+    num_images_left_out      R: images of each table that another lacks
     classes_left_out         R: class names of each table that another lacks
-    num_labels_left_out      labels on which the tables disagreed; they are unknown now
+    num_labels_left_out      labels on which the tables disagree, which count as unknown
     """
 
     tables: tuple[Predictions, ...]
@@ -31,9 +32,9 @@ class Paired:
 def pair(tables: Sequence[Predictions], *, names: Sequence[str], intersect: bool = False) -> Paired:
     """Pair tables by image id and class name; the order of either does not matter.
 
-    Raises PredictionsError, naming examples, where the tables differ in classes, in images or in the label of an image. With
-    `intersect`, what only some have is left out and counted, and a label on which they disagree counts as unknown; raises
-    PredictionsError where nothing is left.
+    Raises PredictionsError, with examples, if the tables differ in classes, in images or in the label of an image. With
+    `intersect`, images and classes that a table lacks are left out and counted, and a label on which the tables disagree counts as
+    unknown; raises PredictionsError if nothing remains.
     """
     class_names = _shared([table.label_set.names for table in tables])
     ids = _shared([table.ids for table in tables])
@@ -60,22 +61,22 @@ def pair(tables: Sequence[Predictions], *, names: Sequence[str], intersect: bool
         aligned = [replace(table, target_NC=target_NC) for table in aligned]
     if not (aligned[0].target_NC >= 0).any():
         raise PredictionsError(
-            "these predictions carry no truth to be compared on",
+            "no label of these predictions is known: there is nothing to compare on",
             where=_listed(names),
             expected="at least one known label",
             next_step="give --truth DATA, the labelled data set that the images are from",
         )
-    kept_classes = set(class_names)
+    shared_classes = set(class_names)
     return Paired(
         tables=tuple(aligned),
         num_images_left_out=tuple(len(table) - len(ids) for table in tables),
-        classes_left_out=tuple(tuple(name for name in table.label_set if name not in kept_classes) for table in tables),
+        classes_left_out=tuple(tuple(name for name in table.label_set if name not in shared_classes) for table in tables),
         num_labels_left_out=int(disagree_NC.sum()),
     )
 
 
 def _shared(lists: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """What all have, in the order of the first."""
+    """The items that all lists have, in the order of the first."""
     others = [set(other) for other in lists[1:]]
     return tuple(item for item in lists[0] if all(item in other for other in others))
 
@@ -87,12 +88,12 @@ def _aligned(table: Predictions, *, ids: tuple[str, ...], class_names: tuple[str
     if table.label_set.names != class_names:
         column_of = {name: column for column, name in enumerate(table.label_set)}
         columns = [column_of[name] for name in class_names]
-        given_NC = table.given_probability_NC
+        probability_NC = table.given_probability_NC
         table = replace(
             table,
             logit_NC=table.logit_NC[:, columns],
             target_NC=table.target_NC[:, columns],
-            given_probability_NC=None if given_NC is None else given_NC[:, columns],
+            given_probability_NC=None if probability_NC is None else probability_NC[:, columns],
             label_set=LabelSet(names=class_names),
         )
     return table
@@ -103,7 +104,7 @@ def _refuse_others(what: str, lists: Sequence[tuple[str, ...]], *, names: Sequen
     for name, items in zip(names[1:], lists[1:], strict=True):
         if set(items) == first:
             continue
-        other, singular = set(items), {"classes": "class", "images": "image"}[what]
+        other = set(items)
         parts = [
             f"{len(only):,} only in {owner}: {_examples(only)}"
             for owner, only in (
@@ -117,7 +118,7 @@ def _refuse_others(what: str, lists: Sequence[tuple[str, ...]], *, names: Sequen
             where=_listed((names[0], name)),
             got="; ".join(parts),
             expected=f"the same {what}, in any order",
-            next_step=f"give --intersect to compare on the {num_shared:,} {what if num_shared != 1 else singular} that all have",
+            next_step=f"give --intersect to compare on the {counted(num_shared, what)} that all runs have",
         )
 
 
@@ -126,18 +127,17 @@ def _disagreement(tables: Sequence[Predictions], *, names: Sequence[str], disagr
     first = tables[0]
     examples: list[str] = []
     for row, column in np.argwhere(disagree_NC)[:_MAX_EXAMPLES]:
-        said = [_TARGET[int(table.target_NC[row, column])] for table in tables]
-        other = next(number for number, text in enumerate(said) if text != said[0])
+        labels = [_TARGET[int(table.target_NC[row, column])] for table in tables]
+        other = next(number for number, label in enumerate(labels) if label != labels[0])
         image = f"{first.ids[row]!r}, class {first.label_set.names[column]!r}"
-        examples.append(f"{image}: {said[0]} in {names[0]}, {said[other]} in {names[other]}")
+        examples.append(f"{image}: {labels[0]} in {names[0]}, {labels[other]} in {names[other]}")
     num_labels, num_images = int(disagree_NC.sum()), int(disagree_NC.any(axis=1).sum())
     return PredictionsError(
-        f"the runs disagree on {num_labels:,} {'label' if num_labels == 1 else 'labels'} "
-        f"of {num_images:,} {'image' if num_images == 1 else 'images'}",
+        f"the runs disagree on {counted(num_labels, 'labels')} of {counted(num_images, 'images')}",
         where=_listed(names),
         got="; ".join(examples) + ("; ..." if num_labels > len(examples) else ""),
-        expected="one truth for all runs",
-        next_step="give --truth DATA to judge all runs by the labels of one data set, or --intersect to leave those labels out",
+        expected="the same labels for all runs",
+        next_step="give --truth DATA to evaluate all runs on the labels of one data set, or --intersect to leave those labels out",
     )
 
 

@@ -1,9 +1,8 @@
-"""Numbers about each image's own ranking of its classes, for all images in a few passes over blocks of rows.
+"""Metrics of the ranking of the classes within each image, for all images in a few passes over blocks of rows.
 
 Tsoumakas, Katakis, Vlahavas (2010), "Mining multi-label data", section 7.2; scikit-learn's `coverage_error`,
 `label_ranking_loss` and `label_ranking_average_precision_score`. Unknown labels are in no ranking. An image without a known
-positive has no ranking to judge and is NaN (scikit-learn counts it as 0, 0 and 1), as is, for the loss, one without a known
-negative.
+positive is NaN (scikit-learn counts it as 0, 0 and 1); so is, for the loss, an image without a known negative.
 
 Shapes: N images, C classes.
 """
@@ -15,15 +14,15 @@ import numpy as np
 
 from polytag.machine import num_cores
 
-_BLOCK = 500_000  # decisions at a time: about 20 MB a thread
+_BLOCK = 500_000  # decisions at a time: about 20 MB per thread
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageRankings:
-    """One number an image; NaN where it has none.
+    """Ranking metrics of N images; NaN where undefined.
 
     ap_N             average precision of the image's labels, 0 to 1: the label-ranking average precision
-    coverage_N       how far down its ranking one goes to find every true label, 1 to C; ties count as passed
+    coverage_N       the rank of its lowest true label, 1 to C; in a tie, the lowest rank of the tie
     ranking_loss_N   share of its (true, absent) pairs in the wrong order, 0 to 1; a tie counts as wrong
     """
 
@@ -33,23 +32,23 @@ class ImageRankings:
 
 
 def image_rankings(target_NC: np.ndarray, score_NC: np.ndarray) -> ImageRankings:
-    """Judge every image's ranking; targets in {1, 0, -1}, any finite scores."""
+    """Ranking metrics of every image; targets in {1, 0, -1}, any finite scores."""
     num_images, num_classes = target_NC.shape
     num_rows = max(1, _BLOCK // max(1, num_classes))
     starts = range(0, num_images, num_rows)
     value_N3 = np.full((num_images, 3), np.nan)
 
-    def judge(start: int) -> None:
+    def evaluate(start: int) -> None:
         rows = slice(start, start + num_rows)
-        value_N3[rows] = _judged(target_NC[rows], score_NC[rows])
+        value_N3[rows] = _block_rankings(target_NC[rows], score_NC[rows])
 
     with ThreadPoolExecutor(num_cores()) as pool:
-        list(pool.map(judge, starts))
+        list(pool.map(evaluate, starts))
     return ImageRankings(ap_N=value_N3[:, 0], coverage_N=value_N3[:, 1], ranking_loss_N=value_N3[:, 2])
 
 
-def _judged(target_NC: np.ndarray, score_NC: np.ndarray) -> np.ndarray:
-    order_NC = np.argsort(-score_NC, axis=1)  # the order among equal scores changes nothing: each tie is read at its end
+def _block_rankings(target_NC: np.ndarray, score_NC: np.ndarray) -> np.ndarray:
+    order_NC = np.argsort(-score_NC, axis=1)  # the order within a tie does not matter: each tie is read at its end
     target_NC = np.take_along_axis(target_NC, order_NC, axis=1)
     score_NC = np.take_along_axis(score_NC, order_NC, axis=1)
     positive_NC = target_NC == 1
@@ -65,7 +64,7 @@ def _judged(target_NC: np.ndarray, score_NC: np.ndarray) -> np.ndarray:
     num_true_NC = np.take_along_axis(num_true_NC, last_NC, axis=1)
     num_known_NC = np.take_along_axis(num_known_NC, last_NC, axis=1)
 
-    with np.errstate(invalid="ignore", divide="ignore"):  # an unknown label at the top of a ranking: 0 / 0, and not counted
+    with np.errstate(invalid="ignore", divide="ignore"):  # an unknown label at the top of a ranking is 0 / 0, and not counted
         precision_NC = np.where(positive_NC, num_true_NC / num_known_NC, 0.0)
         ap_N = precision_NC.sum(axis=1) / num_positives_N
         wrong_N = np.where(positive_NC, num_known_NC - num_true_NC, 0).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Intervals of proportions: how far the true share may lie from the share that was counted."""
+"""Confidence intervals of proportions."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ _Z = 1.959963984540054  # the normal distribution's 97.5% point
 
 
 def wilson(num_right: np.ndarray, num_tried: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95% score interval of right / tried (Wilson 1927, JASA 22, 209), element by element; NaN where nothing was tried.
+    """The 95% score interval of right / tried (Wilson 1927, JASA 22, 209), element by element; NaN if nothing was tried.
 
-    It stays in [0, 1] and has width even where all or none were right. Returns (low, high), float64.
+    It is within [0, 1], and wider than a point even if all or none were right. Returns (low, high), float64.
     """
     right, tried = np.asarray(num_right, np.float64), np.asarray(num_tried, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -16,5 +16,5 @@ def wilson(num_right: np.ndarray, num_tried: np.ndarray) -> tuple[np.ndarray, np
         centre = (share + _Z**2 / (2 * tried)) / (1 + _Z**2 / tried)
         half = _Z / (1 + _Z**2 / tried) * np.sqrt(share * (1 - share) / tried + _Z**2 / (4 * tried**2))
     low, high = np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
-    # the ends are exact where none or all were right; rounding must not exclude the share that was counted
+    # the ends are exact if none or all were right; rounding must not exclude the observed share
     return np.where(right == 0, 0.0, low) + 0 * share, np.where(right == tried, 1.0, high) + 0 * share

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: Brier score, calibration error and the reliability curve; known labels only."""
+"""Reliability of probabilities: Brier score, calibration error and the reliability curve; known labels only."""
 
 import math
 
@@ -16,7 +16,7 @@ def brier_score(target_N: np.ndarray, probability_N: np.ndarray) -> float:
 def calibration_error(target_N: np.ndarray, probability_N: np.ndarray, *, num_bins: int = NUM_BINS) -> float:
     """Expected calibration error over bins of equally many images (Nguyen, O'Connor 2015, arXiv:1508.05154); known labels only.
 
-    Images are in bins by rank, and equal probabilities in one bin, so their order changes nothing. NaN without an image.
+    Images are binned by rank, with equal probabilities in one bin, so their order does not matter. NaN without an image.
     """
     known = target_N >= 0
     mean_B, share_B, count_B = reliability(target_N[known], probability_N[known], num_bins=num_bins)
@@ -28,7 +28,7 @@ def reliability(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The reliability curve: mean probability, share of positives and number of images of each bin, ascending; known labels only.
 
-    At most `num_bins`, of equally many images as far as ties allow.
+    At most `num_bins` bins, of equally many images as far as ties allow.
     """
     distinct_D, which_N = np.unique(probability_N, return_inverse=True)
     count_D = np.bincount(which_N, minlength=len(distinct_D))

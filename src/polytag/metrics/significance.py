@@ -1,4 +1,4 @@
-"""Whether a difference in average precision could be chance: the paired permutation test, and Holm's correction.
+"""Significance of a difference in average precision: the paired permutation test, and Holm's correction.
 
 Shapes: N images, C classes, B permutations, S distinct scores of positives.
 """
@@ -12,8 +12,8 @@ from scipy.sparse import csr_array
 
 from polytag.machine import num_cores
 
-_AT_ONCE = 250  # permutations: S by this many float32 stay in the processor's cache for a class of a thousand positives
-_ROUNDING = 1e-7  # differences in AP that are closer than this count as equal
+_AT_ONCE = 250  # permutations of a block: S x 250 float32 stay in the processor's cache for a class of a thousand positives
+_ROUNDING = 1e-7  # differences in AP that are closer count as equal
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,16 +27,16 @@ class SwapTest:
 def swap_test(
     target_NC: np.ndarray, first_NC: np.ndarray, second_NC: np.ndarray, *, num_permutations: int, seed: int = 0
 ) -> SwapTest:
-    """Paired permutation test of two runs' scores of the same images, against "which run a score came from does not matter".
+    """Paired permutation test of two runs' scores of the same images; null hypothesis: the runs are exchangeable.
 
-    Each permutation swaps the two runs' scores of every image, of all its classes together, with probability one half, and takes
-    the difference in AP again. p = (1 + permutations whose difference is at least as large, either way) / (1 + permutations), so
-    it is never 0 (Phipson and Smyth 2010; the test is Fisher's, for rankings in Smucker, Allan and Carterette 2007). Runs on
-    different scales can be swapped, for scores are first replaced by their ranks in their own run, which changes no AP; see
-    `common_scale`.
+    Each permutation swaps the scores of the two runs for every image, all its classes together, with probability one half, and
+    computes the difference in AP again. p = (1 + permutations with at least as large a difference, in either direction) /
+    (1 + permutations), so it is never 0 (Phipson and Smyth 2010; the test is Fisher's, for rankings in Smucker, Allan and
+    Carterette 2007). Runs on different scales can be swapped, since scores are first replaced by their ranks within their run,
+    which changes no AP; see `common_scale`.
 
-    Measured where there is no difference, with 150 and 200 images: p is at most 0.05 in 4.5% to 5.8% of pairs of runs for mAP
-    and for classes of 8 to 60 positives; in 1% to 4.5% for classes of 3 or 5, of which few differences are possible.
+    Measured without a difference, with 150 and 200 images: p is at most 0.05 in 4.5% to 5.8% of pairs of runs for mAP and for
+    classes of 8 to 60 positives; in 1% to 4.5% for classes of 3 or 5, for which few differences are possible.
     """
     num_classes = target_NC.shape[1]
     columns = np.flatnonzero((target_NC == 1).any(axis=0))
@@ -45,11 +45,13 @@ def swap_test(
     rng = np.random.default_rng([seed, 1])
     tables = [(target_NC[:, column], first_NC[:, column], second_NC[:, column]) for column in columns]
     as_large_C, as_large_mean = np.zeros(len(columns), np.int64), 0
-    with ThreadPoolExecutor(num_cores()) as pool:  # NumPy and SciPy release Python's lock
+    with ThreadPoolExecutor(num_cores()) as pool:  # NumPy and SciPy release the GIL
         for start in range(0, num_permutations, _AT_ONCE):
-            kept_NB = np.ones((len(target_NC), 1 + min(_AT_ONCE, num_permutations - start)), np.float32)
-            kept_NB[:, 1:] = rng.integers(0, 2, (len(kept_NB), kept_NB.shape[1] - 1), dtype=np.uint8)  # the first swaps nothing
-            found = pool.map(_difference, tables, repeat(kept_NB), rng.spawn(len(columns)))
+            unswapped_NB = np.ones((len(target_NC), 1 + min(_AT_ONCE, num_permutations - start)), np.float32)
+            unswapped_NB[:, 1:] = rng.integers(
+                0, 2, (len(unswapped_NB), unswapped_NB.shape[1] - 1), dtype=np.uint8
+            )  # the first column swaps nothing
+            found = pool.map(_difference, tables, repeat(unswapped_NB), rng.spawn(len(columns)))
             difference_BC = np.stack(list(found), axis=1)
             as_large_C += _num_as_large(difference_BC)
             as_large_mean += int(_num_as_large(difference_BC.mean(axis=1)))
@@ -61,17 +63,17 @@ def swap_test(
 def common_scale(first_K: np.ndarray, second_K: np.ndarray, *, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Two runs' scores of K images on one scale: whole ranks for the first, a quarter above or below them for the second.
 
-    Order and ties within a run stay as they are. Where a rank of one run meets the same rank of the other, a coin says which is
-    higher, for scores would not tie; `swap_test` tosses anew for every 250 permutations, so that no p hangs on one toss.
+    Order and ties within a run do not change. If a rank of one run equals a rank of the other, a coin toss decides which is higher,
+    since scores would not tie. `swap_test` tosses again for every 250 permutations, so that no p depends on a single toss.
     """
     first, second = _places(first_K), _places(second_K)
     return first.astype(np.float64), second + rng.choice(np.array([-0.25, 0.25]), len(second))[second]
 
 
 def holm(p_C: np.ndarray) -> np.ndarray:
-    """p-values corrected for looking at all of them (Holm 1979): the k-th smallest of m times m - k + 1, made ascending, at most 1.
+    """p-values corrected for multiple tests (Holm 1979): the k-th smallest of m times m - k + 1, made ascending, at most 1.
 
-    The chance that any true null falls below 5% is at most 5%, whatever depends on whatever. NaN stays NaN and is not counted.
+    The probability that any true null hypothesis falls below 5% is at most 5%, under any dependence. NaN stays NaN, uncounted.
     """
     adjusted_C = np.full(len(p_C), np.nan)
     columns = np.flatnonzero(~np.isnan(p_C))
@@ -83,11 +85,11 @@ def holm(p_C: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _SwappedClass:
-    """One class, both runs' scores in one descending list cut at the S scores where either run has a positive.
+    """One class: the scores of both runs in one descending list, cut at the S scores where either run has a positive.
 
-    An image adds 1 to the segment of the run that is kept and takes 1 from that of the other: `sign_SN` over the known images,
-    `sign_of_positives_SN` over the positives. `second_S` and `both_S` count all entries of the second run and of both,
-    `second_positive_S` and `both_positive_S` the positives among them.
+    An image that is not swapped adds 1 to the segment of its score in the first run and subtracts 1 from that in the second:
+    `sign_SN` over the known images, `sign_of_positives_SN` over the positives. `second_S` and `both_S` count all entries of the
+    second run and of both, `second_positive_S` and `both_positive_S` the positives among them.
     """
 
     sign_SN: csr_array
@@ -105,10 +107,10 @@ def _swapped_class(target_N: np.ndarray, known: np.ndarray, score_first: np.ndar
     num_segments = len(threshold_S)
     segment_first, segment_second = (
         num_segments - np.searchsorted(threshold_S, score, side="right") for score in (score_first, score_second)
-    )  # the highest score is in segment 0; what is below every positive is in none
+    )  # the highest score is in segment 0; a score below every positive is in none
 
     def signs(chosen: np.ndarray) -> csr_array:
-        """+1 where the first run puts an image, -1 where the second does."""
+        """+1 at the segment of an image in the first run, -1 at its segment in the second."""
         rows = np.concatenate([segment_first[chosen], segment_second[chosen]])
         values = np.repeat(np.array([1, -1], np.float32), len(rows) // 2)
         inside = rows < num_segments
@@ -128,20 +130,20 @@ def _swapped_class(target_N: np.ndarray, known: np.ndarray, score_first: np.ndar
     )
 
 
-def _difference(table: tuple[np.ndarray, np.ndarray, np.ndarray], kept_NB: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Second minus first in AP, of one class given by its targets and both runs' scores, after each of B permutations."""
+def _difference(table: tuple[np.ndarray, np.ndarray, np.ndarray], unswapped_NB: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Second minus first in AP after each of B permutations, for the targets and both runs' scores of one class."""
     target_N, first_N, second_N = table
     known = np.flatnonzero(target_N >= 0)
     first, second = common_scale(first_N[known], second_N[known], rng=rng)
-    return _after_swaps(_swapped_class(target_N, known, first, second), kept_NB)
+    return _after_swaps(_swapped_class(target_N, known, first, second), unswapped_NB)
 
 
-def _after_swaps(swapped: _SwappedClass, kept_NB: np.ndarray) -> np.ndarray:
-    """The same, each image's scores kept (1) or swapped (0). The first run's entries are counted; the second has the rest."""
-    gain_SB = swapped.sign_of_positives_SN @ kept_NB + swapped.second_positive_S[:, None]
-    predicted_SB = np.cumsum(swapped.sign_SN @ kept_NB + swapped.second_S[:, None], axis=0)
+def _after_swaps(swapped: _SwappedClass, unswapped_NB: np.ndarray) -> np.ndarray:
+    """The same, with each image unswapped (1) or swapped (0). The entries of the first run are counted; the second has the rest."""
+    gain_SB = swapped.sign_of_positives_SN @ unswapped_NB + swapped.second_positive_S[:, None]
+    predicted_SB = np.cumsum(swapped.sign_SN @ unswapped_NB + swapped.second_S[:, None], axis=0)
     tp_SB = np.cumsum(gain_SB, axis=0)
-    # whole numbers below 2^24 are exact in float32; where nothing is predicted yet nothing is gained either
+    # integers below 2^24 are exact in float32; before the first prediction the gain is 0 as well
     precision_first_SB = tp_SB / np.maximum(predicted_SB, 1)
     tp_second_SB = np.cumsum(swapped.both_positive_S)[:, None] - tp_SB
     precision_second_SB = tp_second_SB / np.maximum(np.cumsum(swapped.both_S)[:, None] - predicted_SB, 1)
@@ -150,11 +152,11 @@ def _after_swaps(swapped: _SwappedClass, kept_NB: np.ndarray) -> np.ndarray:
 
 
 def _num_as_large(difference_B: np.ndarray) -> np.ndarray:
-    """How many of the permuted differences, rows 1 and on, are at least as far from 0 as the first row."""
+    """The number of permuted differences, rows 1 and on, that are at least as far from 0 as the first row."""
     return (np.abs(difference_B[1:]) >= np.abs(difference_B[0]) - _ROUNDING).sum(axis=0)
 
 
 def _places(score_K: np.ndarray) -> np.ndarray:
-    """The rank of each score in ascending order, from 0; equals share the middle of theirs."""
+    """The rank of each score in ascending order, from 0; ties share their middle rank."""
     ascending = np.sort(score_K)
     return (np.searchsorted(ascending, score_K, "left") + np.searchsorted(ascending, score_K, "right")) // 2

@@ -1,7 +1,7 @@
-"""Every metric on parts of the images: by the values of a column, or by quantiles of it.
+"""Slices: every metric on subsets of the images, by the values of a column or by its quantiles.
 
-Shapes: N images, C classes, S slices. A slice in which a class has no positive counts fewer classes, so the mAPs of two slices
-may be over different ones; the mAP over the classes that every slice has, but slices without any positive, is given beside each.
+Shapes: N images, C classes, S slices. A slice in which a class has no positive counts fewer classes, so the mAPs of two slices may
+be over different classes. Each slice also has the mAP over the shared classes: those with a positive in every slice that has any.
 """
 
 import math
@@ -17,22 +17,23 @@ from polytag.metrics.ap import mean_over_defined
 from polytag.metrics.bootstrap import bootstrap_ap
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.values import Mean, Metrics
+from polytag.text import json_number
 
 NUM_BINS = 4
 MAX_NUMBERS = 8
-"""A column of numbers with more different values than this is cut at its quantiles."""
+"""A column of numbers with more distinct values than this is cut at its quantiles."""
 MAX_SLICES = 50
 
 Value = str | float | None
-"""What an image has in a column: a text, a number, or nothing: None, "", NaN and infinity are nothing."""
+"""The value of an image in a column: a text or a number; None, "", NaN and infinity are missing values."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slice:
     """The images of one value, or of one bin, and every metric on them.
 
-    value       the text or number; of a bin its edges, "0.25 to <0.5", or, of whole numbers, the first and last: "120 to 299"
-    shared_map  mAP over the shared classes, with its interval; NaN where the slice has no positive
+    value       the text or number; for a bin its edges, "0.25 to <0.5", or, for integers, the first and the last: "120 to 299"
+    shared_map  mAP over the shared classes, with its interval; NaN if the slice has no positive
     """
 
     value: str
@@ -45,9 +46,9 @@ class Slice:
 class Slices:
     """S slices of one column.
 
-    edges           of the bins, S + 1 values, each bin without its upper edge but the last; () where every value is a slice
-    shared_classes  the classes with a positive in every slice that has a positive of any
-    num_without     images that have no value, and are in no slice
+    edges           of the bins, S + 1 values; only the last bin includes its upper edge; () if every value is a slice
+    shared_classes  the classes with a positive in every slice that has any positive
+    num_without     images without a value, which are in no slice
     """
 
     column: str
@@ -58,7 +59,7 @@ class Slices:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether the slices' mAPs, where they are defined, are over the same classes."""
+        """Whether the mAPs of the slices, where defined, are over the same classes."""
         return all(part.metrics.mean_ap.count in (0, len(self.shared_classes)) for part in self.slices)
 
 
@@ -72,18 +73,18 @@ def slice_scores(
     num_replicates: int = 1000,
     seed: int = 0,
 ) -> Slices:
-    """Judge the images of every value apart; `value_N` has a text, a number or None (in no slice) for each image.
+    """Evaluate the images of each value separately; `value_N` has a text, a number or None (in no slice) for each image.
 
-    Texts, and up to 8 different numbers, are a slice each. More numbers are cut at their quantiles (numpy's, linear) into
-    `num_bins`, fewer where values repeat so often that edges fall together. Intervals as `evaluate`, whose arguments the others
-    are. Raises UsageError where no image has a value, and where texts would make more than 50 slices.
+    Each text is a slice, and so is each of up to 8 distinct numbers. More numbers are cut at their quantiles (NumPy's, linear) into
+    `num_bins` bins, or fewer if values repeat so often that edges coincide. The other arguments are those of
+    `evaluate_predictions`. Raises UsageError if no image has a value, or if texts would make more than 50 slices.
     """
     assert len(value_N) == len(predictions)
     label_N, labels, edges = _labels(value_N, column=column, num_bins=num_bins)
     rows_S = [np.flatnonzero(label_N == number) for number in range(len(labels))]
     support_SC = np.array([(predictions.target_NC[rows] == 1).sum(axis=0) for rows in rows_S])
-    judged_S = (support_SC > 0).any(axis=1)
-    shared_C = np.atleast_1d((support_SC[judged_S] > 0).all(axis=0)) & judged_S.any()
+    has_positive_S = (support_SC > 0).any(axis=1)
+    shared_C = np.atleast_1d((support_SC[has_positive_S] > 0).all(axis=0)) & has_positive_S.any()
     slices: list[Slice] = []
     for label, rows in zip(labels, rows_S, strict=True):
         part = predictions.take(rows)
@@ -109,12 +110,12 @@ def slice_scores(
 
 
 def slices_to_json(slices: Slices) -> dict[str, object]:
-    """Plain values, NaN written as null: what stands under "slices" and the column's name."""
+    """Plain values for JSON, NaN as None: the value of "slices" for one column."""
     values: dict[str, object] = {}
     for part in slices.slices:
         shared = part.shared_map
         interval = {} if math.isnan(shared.low) else {"low": shared.low, "high": shared.high}
-        value = None if math.isnan(shared.value) else shared.value
+        value = json_number(shared.value)
         values[part.value] = {
             **part.metrics.to_json(),
             "mAP_shared_classes": {"value": value, "num_classes": shared.count, **interval},
@@ -128,29 +129,29 @@ def slices_to_json(slices: Slices) -> dict[str, object]:
 
 
 def caveats(slices: Slices) -> list[str]:
-    """What a reader must know of a table of slices."""
-    said: list[str] = []
+    """Sentences that a reader needs to interpret a table of slices."""
+    sentences: list[str] = []
     if slices.edges:
-        said.append(f"{slices.column} is cut at its quantiles: {', '.join(map(_text, slices.edges[1:-1]))}.")
+        sentences.append(f"{slices.column} is cut at its quantiles: {', '.join(map(_text, slices.edges[1:-1]))}.")
     if not slices.is_comparable:
         num_shared = len(slices.shared_classes)
-        said.append(
-            "The slices' mAPs are over different classes and cannot be compared: a class without a positive in a slice is not "
+        sentences.append(
+            "The mAPs of the slices are over different classes and are not comparable: a class without a positive in a slice is "
             + (
-                f"counted there. The mAP over the {num_shared} that all have can be compared."
+                f"not counted there. The mAP over the shared classes ({num_shared}) is comparable."
                 if num_shared
-                else "counted there, and no class has one in every slice."
+                else "not counted there, and no class has a positive in every slice."
             )
         )
     if len(slices.slices) == 1:
-        said.append(f"All images have the same value of {slices.column}.")
+        sentences.append(f"All images have the same value of {slices.column}.")
     if slices.num_without:
-        said.append(f"{slices.num_without:,} images have no value of {slices.column} and are in no slice.")
-    return said
+        sentences.append(f"{slices.num_without:,} images have no value of {slices.column} and are in no slice.")
+    return sentences
 
 
 def _labels(value_N: Sequence[Value], *, column: str, num_bins: int) -> tuple[np.ndarray, list[str], tuple[float, ...]]:
-    """N slice numbers (-1: none), the slices' names, and the edges of bins."""
+    """N slice numbers (-1 for no slice), the names of the slices, and the edges of the bins."""
     distinct = {value for value in value_N if not _is_missing(value)}
     if not distinct:
         raise UsageError("no image has a value in the column", where=f"--slice {column}", expected="a value for some images")
@@ -164,10 +165,10 @@ def _labels(value_N: Sequence[Value], *, column: str, num_bins: int) -> tuple[np
         return label_N, names, tuple(edges.tolist())
     if len(distinct) > MAX_SLICES:
         raise UsageError(
-            "a column with too many values to slice by",
+            "a column has too many values to slice by",
             where=f"--slice {column}",
-            got=f"{len(distinct):,} different values, such as {', '.join(sorted(map(str, distinct))[:3])}",
-            expected=f"numbers, or at most {MAX_SLICES} different texts",
+            got=f"{len(distinct):,} distinct values, such as {', '.join(sorted(map(str, distinct))[:3])}",
+            expected=f"numbers, or at most {MAX_SLICES} distinct texts",
         )
     key: Any = float if numbers else str
     ordered = sorted(distinct, key=key)
@@ -177,7 +178,7 @@ def _labels(value_N: Sequence[Value], *, column: str, num_bins: int) -> tuple[np
 
 
 def _bin_name(inside: np.ndarray, edges: np.ndarray, *, bin: int) -> str:
-    """Of whole numbers the first and the last that are there; else the edges."""
+    """For integers the first and the last in the bin; else the edges."""
     low, high = float(inside.min()), float(inside.max())
     if all(value.is_integer() for value in inside.tolist()):
         return _text(low) if low == high else f"{_text(low)} to {_text(high)}"
@@ -189,7 +190,7 @@ def _is_missing(value: Value) -> bool:
 
 
 def _text(value: Value) -> str:
-    """A number in up to six digits, a whole one with all of its own."""
+    """A number with up to six digits, an integer with all of its digits."""
     if isinstance(value, str) or value is None:
         return str(value)
     return f"{int(value)}" if float(value).is_integer() else f"{value:.6g}"

@@ -1,7 +1,7 @@
-"""Average precision of scores that come batch by batch: for the validation pass of a training loop, on one machine or on many.
+"""Streaming average precision, updated batch by batch: for the validation pass of a training loop, on one machine or on many.
 
-Shapes: N images of a batch, C classes, B bins. As everywhere, targets are 1 (present), 0 (absent) or -1 (unknown, which counts
-nowhere), equal scores are one step, and a class without a positive is NaN and not counted in the mean.
+Shapes: N images of a batch, C classes, B bins. Targets are 1 (present), 0 (absent) or -1 (unknown, which counts nowhere), equal
+scores are one step, and a class without a positive is NaN and not counted in the mean.
 """
 
 from dataclasses import dataclass
@@ -12,20 +12,21 @@ import numpy as np
 from polytag.errors import PredictionsError, UsageError
 from polytag.metrics.ap import average_precision, mean_over_defined, ordered_integers
 from polytag.metrics.arrays import require_numbers, table_of, targets_of
-from polytag.metrics.values import Mean, counted
+from polytag.metrics.values import Mean
+from polytag.text import counted
 
 FEWEST_BITS, MOST_BITS = 10, 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StreamedAP:
-    """What was seen so far.
+    """Average precision of all batches so far.
 
     ap_C            average precision, scikit-learn's definition; NaN without a positive
-    error_bound_C   the exact value lies within ap_C ± this: 0 where scores were kept, computed from the counts where they were
+    error_bound_C   the exact value is within ap_C ± this bound: 0 if scores are stored, computed from the counts if they are
                     binned; NaN without a positive
-    support_C       positives; num_negative_C negatives; num_unknown_C images that count for neither
-    mean_ap         mAP over the classes that have a positive, and their number; mean_error_bound as above, NaN where there is none
+    support_C       positives; num_negative_C negatives; num_unknown_C images that count as neither
+    mean_ap         mAP over the classes that have a positive, and their number; mean_error_bound as above, NaN without a class
     """
 
     ap_C: np.ndarray
@@ -39,53 +40,52 @@ class StreamedAP:
 
 @final
 class StreamingAP:
-    """Gathers (targets, scores) and gives AP and mAP of all of them, in any division into batches and in any order.
+    """Accumulates targets and scores, and computes AP and mAP of all of them, for any division into batches in any order.
 
     num_classes   C
-    num_bits      None keeps every score as float32: AP is exact, and memory is 5 bytes a decision (image times class), up to 10
-                  for a moment in `compute`. A number from 10 to 20 keeps, instead, how many positives and negatives fell into each
-                  of 2^num_bits bins a class: 2^(num_bits + 4) bytes a class, for any number of images (16: 1 MiB). A bin is the
-                  first num_bits bits of a float32: sign, exponent, and num_bits - 9 bits of the fraction; with 16, numbers that
-                  differ by less than 2^-7 of their size may fall together, and numbers that are bfloat16 never do. A bin is one
-                  step of the curve, which moves AP by no more than `StreamedAP.error_bound_C`.
+    num_bits      None stores every score as float32: AP is exact, and memory is 5 bytes per decision (image times class), up to 10
+                  temporarily in `compute`. A number from 10 to 20 instead counts the positives and negatives in each of 2^num_bits
+                  bins per class: 2^(num_bits + 4) bytes per class, for any number of images (16: 1 MiB). A bin is the first
+                  num_bits bits of a float32: sign, exponent, and num_bits - 9 bits of the fraction; with 16, numbers that differ by
+                  less than 2^-7 of their size may share a bin, and distinct bfloat16 numbers never do. A bin is one step of the
+                  curve, which changes AP by at most `StreamedAP.error_bound_C`.
 
-    Give logits where bins are used: near 1, where good scores lie, probabilities differ by less than a bin. An accumulator can be
-    pickled, and so gathered from other processes.
+    Pass logits if bins are used: high probabilities, near 1, differ by less than a bin. An accumulator can be pickled, and so
+    gathered from other processes.
     """
 
     def __init__(self, num_classes: int, *, num_bits: int | None = None):
         if num_classes < 1:
-            raise UsageError("no class to judge", where="num_classes", got=str(num_classes), expected="1 or more")
+            raise UsageError("no class to evaluate", where="num_classes", got=str(num_classes), expected="1 or more")
         if num_bits is not None and not FEWEST_BITS <= num_bits <= MOST_BITS:
             raise UsageError(
                 "number of bits out of range",
                 where="num_bits",
                 got=str(num_bits),
-                expected=f"{FEWEST_BITS} to {MOST_BITS}, or None to keep every score",
+                expected=f"{FEWEST_BITS} to {MOST_BITS}, or None to store every score",
             )
         self.num_classes, self.num_bits, self.num_images = num_classes, num_bits, 0
         self._num_unknown_C = np.zeros(num_classes, np.int64)
-        self._batches: list[tuple[np.ndarray, np.ndarray]] = []  # exact: int8 and float32, never changed once they are here
+        self._batches: list[tuple[np.ndarray, np.ndarray]] = []  # exact: int8 and float32, never modified
         num_bins = 0 if num_bits is None else 2**num_bits
         self._count_2CB = np.zeros((2, num_classes, num_bins), np.int64)  # negatives, positives; bins from low scores to high
 
     def update(self, target_NC: Any, score_NC: Any) -> None:
-        """Add a batch: targets (as in `polytag.evaluate`) and finite scores, N x C, or N where there is one class; N may be 0.
+        """Add a batch: targets (as in `polytag.evaluate`) and finite scores, N x C, or N for a single class; N may be 0.
 
-        Arrays are copied; tensors may need gradients, be bfloat16 or lie on a GPU. Scores are rounded to float32.
-        Raises UsageError for wrong shapes, PredictionsError for a target outside 1, 0, -1 and for a NaN or infinite score; nothing
-        is added then.
+        Copies arrays. Tensors may need gradients, be bfloat16 or be on a GPU. Scores are rounded to float32. Raises UsageError for
+        wrong shapes, PredictionsError for a target outside 1, 0, -1 and for a NaN or infinite score, and then adds nothing.
         """
-        values_NC, given_NC = table_of(target_NC, where="target_NC"), table_of(score_NC, where="score_NC")
-        expected = (len(given_NC), self.num_classes)
-        for where, table in (("score_NC", given_NC), ("target_NC", values_NC)):
+        label_NC, value_NC = table_of(target_NC, where="target_NC"), table_of(score_NC, where="score_NC")
+        expected = (len(value_NC), self.num_classes)
+        for where, table in (("score_NC", value_NC), ("target_NC", label_NC)):
             if table.shape != expected:
                 raise UsageError(
-                    "a batch of the wrong shape", where=where, got=str(table.shape), expected=f"{expected} (images, classes)"
+                    "a batch has the wrong shape", where=where, got=str(table.shape), expected=f"{expected} (images, classes)"
                 )
-        targets = targets_of(values_NC, where="target_NC")
-        with np.errstate(over="ignore"):  # told in the next line
-            scores = np.array(given_NC, np.float32, order="C")
+        targets = targets_of(label_NC, where="target_NC")
+        with np.errstate(over="ignore"):  # the next line raises for it
+            scores = np.array(value_NC, np.float32, order="C")
         require_numbers(scores, where="score_NC")
         if self.num_bits is None:
             self._batches.append((targets, scores))
@@ -98,10 +98,10 @@ class StreamingAP:
         self.num_images += len(targets)
 
     def merge(self, other: "StreamingAP") -> "StreamingAP":
-        """What both have seen, as a third; neither is changed. Raises PredictionsError for another number of classes or bits."""
+        """A new accumulator of the batches of both. Raises PredictionsError if the number of classes or bits differs."""
         mine, theirs = (f"{each.num_classes} classes, num_bits={each.num_bits}" for each in (self, other))
         if mine != theirs:
-            raise PredictionsError("accumulators of different kinds", where="merge", got=theirs, expected=mine)
+            raise PredictionsError("accumulators of different kinds cannot be merged", where="merge", got=theirs, expected=mine)
         both = StreamingAP(self.num_classes, num_bits=self.num_bits)
         both.num_images = self.num_images + other.num_images
         both._batches = self._batches + other._batches
@@ -110,7 +110,7 @@ class StreamingAP:
         return both
 
     def compute(self) -> StreamedAP:
-        """AP of every class and mAP of all batches so far; may be called at any time, and batches may follow."""
+        """AP of every class and mAP of all batches so far; more batches may follow."""
         if self.num_bits is None:
             if len(self._batches) > 1:
                 targets = np.concatenate([targets for targets, _ in self._batches])
@@ -133,14 +133,14 @@ class StreamingAP:
         )
 
     def __repr__(self) -> str:
-        kept = "every score" if self.num_bits is None else f"2^{self.num_bits} bins a class"
-        return f"StreamingAP({counted(self.num_classes, 'classes')}, {counted(self.num_images, 'images')}, {kept})"
+        storage = "every score" if self.num_bits is None else f"2^{self.num_bits} bins per class"
+        return f"StreamingAP({counted(self.num_classes, 'classes')}, {counted(self.num_images, 'images')}, {storage})"
 
 
 def _ap_of_counts(negative_B: np.ndarray, positive_B: np.ndarray) -> tuple[float, float]:
-    """AP with every bin as one step, and how far from it the AP of the scores may be.
+    """AP with every bin as one step, and a bound on its difference from the AP of the scores.
 
-    Let a bin hold p positives and q negatives below T positives and M images in all. The threshold of one of its positives lies
+    Let a bin hold p positives and q negatives below T positives and M images in all. The threshold of one of its positives is
     somewhere in the bin: precision there is at most (T + p) / (M + p), with every positive before the negatives. It is at least
     (T + i) / (M + q + i) for the i-th positive from the top, with the negatives first. That is concave in i, because T <= M + q, so
     the sum over i = 1 .. p is at least p times the mean of its ends. Both hold for any ties among the scores.

@@ -1,4 +1,4 @@
-"""Tail accuracy: how right the most confident predictions are.
+"""Tail accuracy: the accuracy of the most confident predictions.
 
 Tailacc(t) = sum 1[f(x) = y] 1[f(x) > t] / sum 1[f(x) > t] over the known images of a class: of those scored strictly above t, the
 share whose decision "present" is right. t runs from the decision threshold up, so above t the decision is always "present".
@@ -38,8 +38,8 @@ def tail_thresholds(
 ) -> np.ndarray:
     """K evenly spaced thresholds from the decision threshold to the largest score of any known label, both included.
 
-    Nothing lies strictly above the largest score, so the last point is always undefined. Where nothing exceeds the decision
-    threshold, all K are the decision threshold.
+    No score is strictly above the largest, so the last point is always undefined. If no score exceeds the decision threshold, all
+    K are the decision threshold.
     """
     known = probability_NC[target_NC >= 0]
     highest = max(threshold, float(known.max())) if known.size else threshold

@@ -1,11 +1,10 @@
-"""What judging gives: every number known of a model's quality, as one frozen value that prints, shows and converts itself.
+"""The value `Metrics`: the result of an evaluation, frozen, with its text, HTML, JSON and DataFrame.
 
-Shapes: N images, C classes, K thresholds. What is undefined is NaN, never 0, and every mean says how many it counted. NumPy and
-the standard library only; pandas where `to_frame` is called.
+Shapes: N images, C classes, K thresholds. An undefined value is NaN, never 0, and every mean has the number of values it counts.
+Needs NumPy and the standard library only; `to_frame` needs pandas.
 """
 
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -15,16 +14,17 @@ import numpy as np
 
 from polytag.contracts import LabelSet
 from polytag.errors import MissingExtraError
+from polytag.text import aligned, counted, interval_text, json_number, number_text, printable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """One number over several classes (or images), with how many it counted.
+    """An average over classes, images or decisions, with how many it counts.
 
-    value      NaN where nothing could be counted
-    low, high  95% bootstrap interval over images; NaN where none was computed
-    count      how many classes (or images, for per-image averages; or decisions, for micro averages) it is over
-    unit       what `count` counts: "classes", "images" or "decisions"
+    value      NaN if nothing counts
+    low, high  95% bootstrap interval over images; NaN without one
+    count      number of classes (for per-image averages, of images; for micro averages, of decisions) that it is over
+    unit       unit of `count`: "classes", "images" or "decisions"
     """
 
     value: float
@@ -39,10 +39,10 @@ class TailAccuracy:
     """Tail accuracy at K thresholds: of the images scored strictly above t, the share that truly has the class.
 
     threshold_K       probability; K evenly spaced from the decision threshold to the largest score of any class
-    mean_K            mean over the classes that still have an image above t; NaN where none has
-    num_classes_K     how many classes that mean counted
-    per_class_CK      NaN where a class has no image above t; interval_CK2 its 95% Wilson interval
-    count_CK          how many images each class still has above t
+    mean_K            mean over the classes that still have an image above t; NaN if none has one
+    num_classes_K     number of classes in that mean
+    per_class_CK      NaN if a class has no image above t; interval_CK2 its 95% Wilson interval
+    count_CK          number of images of each class above t
     """
 
     threshold_K: np.ndarray
@@ -55,11 +55,11 @@ class TailAccuracy:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Metrics:
-    """Everything that is known of a model's quality on one set of images; NaN where undefined, never 0.
+    """Metrics of a model on one set of images; NaN where undefined, never 0.
 
     `print` shows the averages, then the classes, best first; a notebook shows the same as HTML. `to_frame` and `to_json` convert.
 
-    num_images        N
+    num_images          N
     threshold_C         probability at which a class counts as predicted, for every decision-based number here
     ap_C                average precision, scikit-learn's definition; ap_low_C, ap_high_C its 95% bootstrap interval
     ap_voc07_C          VOC 2007's eleven points; ap_voc10_C VOC 2010's area under the monotone curve
@@ -67,7 +67,7 @@ class Metrics:
     brier_C, calibration_error_C   of the probabilities; lower is better
     precision_C, recall_C, f1_C, accuracy_C   at the threshold; precision_interval_C2, recall_interval_C2, accuracy_interval_C2
                         95% Wilson intervals, low and high
-    support_C           positives; num_negative_C negatives; num_unknown_C images that count for neither
+    support_C           positives; num_negative_C negatives; num_unknown_C images that count as neither
     means               by name: mAP, mAP_voc07, mAP_voc10, micro_AP, weighted_AP, samples_AP, coverage, ranking_loss, ROC_AUC, CP,
                         CR, CF1, OP, OR, OF1, top3_CP, top3_CR, top3_CF1, top3_OP, top3_OR, top3_OF1, macro_F1, Brier,
                         calibration_error, accuracy
@@ -105,30 +105,30 @@ class Metrics:
 
     @property
     def best_first(self) -> np.ndarray:
-        """Columns of the classes, highest AP first, those without one last."""
+        """Columns of the classes, highest AP first, undefined ones last."""
         return np.argsort(-np.nan_to_num(self.ap_C, nan=-1), kind="stable")
 
     def __repr__(self) -> str:
-        return f"Metrics({_in_a_line(self)})"
+        return f"Metrics({_headline(self)})"
 
     def __str__(self) -> str:
-        return "\n\n".join([_in_a_line(self), _aligned(_average_rows(self)), _aligned(_class_rows(self))])
+        return "\n\n".join([_headline(self), _table(_average_rows(self)), _table(_class_rows(self))])
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: two tables, everything escaped, nothing fetched."""
+        """The HTML of a notebook: two tables, everything escaped, without scripts or network access."""
         return _html(self)
 
     def to_json(self) -> dict[str, object]:
-        """The content of metrics.json: plain values, NaN written as null."""
+        """The content of metrics.json: plain values, NaN as None."""
         return _json(self)
 
     def to_frame(self) -> Any:
-        """A pandas DataFrame: a row a class, in the order of the classes; columns as the keys of metrics.json, two an interval.
+        """A pandas DataFrame with one row per class, in their order; columns as the keys of metrics.json, two per interval.
 
-        Raises MissingExtraError where pandas is not installed.
+        Raises MissingExtraError if pandas is not installed.
         """
         try:
-            import pandas  # pyright: ignore[reportMissingImports]  optional, and not a part of the environment
+            import pandas  # pyright: ignore[reportMissingImports]  optional, and not in the environment
         except ImportError:
             raise MissingExtraError(
                 "pandas is not installed", where="Metrics.to_frame", expected="pandas", next_step="pip install pandas"
@@ -166,22 +166,22 @@ def _columns(metrics: Metrics) -> dict[str, np.ndarray]:
 def _json(metrics: Metrics) -> dict[str, object]:
     per_class = {
         name: {
-            "ap": _number(metrics.ap_C[column]),
-            "low": _number(metrics.ap_low_C[column]),
-            "high": _number(metrics.ap_high_C[column]),
-            "ap_voc07": _number(metrics.ap_voc07_C[column]),
-            "ap_voc10": _number(metrics.ap_voc10_C[column]),
-            "roc_auc": _number(metrics.roc_auc_C[column]),
-            "brier": _number(metrics.brier_C[column]),
-            "calibration_error": _number(metrics.calibration_error_C[column]),
-            "precision": _number(metrics.precision_C[column]),
+            "ap": json_number(metrics.ap_C[column]),
+            "low": json_number(metrics.ap_low_C[column]),
+            "high": json_number(metrics.ap_high_C[column]),
+            "ap_voc07": json_number(metrics.ap_voc07_C[column]),
+            "ap_voc10": json_number(metrics.ap_voc10_C[column]),
+            "roc_auc": json_number(metrics.roc_auc_C[column]),
+            "brier": json_number(metrics.brier_C[column]),
+            "calibration_error": json_number(metrics.calibration_error_C[column]),
+            "precision": json_number(metrics.precision_C[column]),
             "precision_interval": _numbers(metrics.precision_interval_C2[column]),
-            "recall": _number(metrics.recall_C[column]),
+            "recall": json_number(metrics.recall_C[column]),
             "recall_interval": _numbers(metrics.recall_interval_C2[column]),
-            "f1": _number(metrics.f1_C[column]),
-            "accuracy": _number(metrics.accuracy_C[column]),
+            "f1": json_number(metrics.f1_C[column]),
+            "accuracy": json_number(metrics.accuracy_C[column]),
             "accuracy_interval": _numbers(metrics.accuracy_interval_C2[column]),
-            "threshold": _number(metrics.threshold_C[column]),
+            "threshold": json_number(metrics.threshold_C[column]),
             "support": int(metrics.support_C[column]),
             "num_negative": int(metrics.num_negative_C[column]),
             "num_unknown": int(metrics.num_unknown_C[column]),
@@ -208,43 +208,33 @@ def _json(metrics: Metrics) -> dict[str, object]:
 
 def _mean_to_json(mean: Mean) -> dict[str, object]:
     interval = {} if math.isnan(mean.low) else {"low": mean.low, "high": mean.high}
-    return {"value": _number(mean.value), f"num_{mean.unit}": mean.count, **interval}
+    return {"value": json_number(mean.value), f"num_{mean.unit}": mean.count, **interval}
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:
-    return [_number(value) for value in values]
+    return [json_number(value) for value in values]
 
 
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+# ---- text and HTML
 
-
-# ---- for people: text, and HTML
-
-_SINGULAR = {"classes": "class", "images": "image", "decisions": "decision"}
 _MAIN = ("mAP", "mAP_voc10", "mAP_voc07", "micro_AP", "samples_AP", "ROC_AUC", "CF1", "OF1", "macro_F1")  # open in HTML
 _TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.5em 0 1em"
 _CELL = "padding:.15em .7em;text-align:{align};white-space:nowrap"
 _BAR = ";min-width:8em;background:linear-gradient(90deg,rgba(70,130,180,.3) {share:.1f}%,transparent {share:.1f}%)"
 
 
-def _in_a_line(metrics: Metrics) -> str:
+def _headline(metrics: Metrics) -> str:
     mean = metrics.mean_ap
     value = "undefined" if math.isnan(mean.value) else f"{mean.value:.3f}"
     interval = "" if math.isnan(mean.low) else f" [{mean.low:.3f}, {mean.high:.3f}]"
     return f"mAP {value}{interval} over {counted(mean.count, mean.unit)}, {counted(metrics.num_images, 'images')}"
 
 
-def counted(count: int, unit: str) -> str:
-    """ "1 class", "1,234 images"."""
-    return f"{count:,} {_SINGULAR[unit] if count == 1 else unit}"
-
-
 def _average_rows(metrics: Metrics) -> list[list[str]]:
     return [
         ["average", "value", "95% interval", "over"],
         *(
-            [name, _shown(mean.value), _interval(mean.low, mean.high), counted(mean.count, mean.unit)]
+            [name, number_text(mean.value), interval_text(mean.low, mean.high), counted(mean.count, mean.unit)]
             for name, mean in metrics.means.items()
         ),
     ]
@@ -260,31 +250,18 @@ def _class_rows(metrics: Metrics) -> list[list[str]]:
         rows.append(
             [
                 metrics.label_set.names[column],
-                _shown(float(metrics.ap_C[column])),
-                _interval(float(metrics.ap_low_C[column]), float(metrics.ap_high_C[column])),
+                number_text(float(metrics.ap_C[column])),
+                interval_text(float(metrics.ap_low_C[column]), float(metrics.ap_high_C[column])),
                 *(f"{number:,}" for number in numbers),
-                *(_shown(float(rate)) for rate in rates),
+                *(number_text(float(rate)) for rate in rates),
                 *([f"{metrics.threshold_C[column]:.4g}"] * several),
             ]
         )
     return rows
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text: the first to the left, the others to the right; wide characters take two places."""
-    rows = [["".join(letter if letter.isprintable() else "\ufffd" for letter in cell) for cell in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
-    lines: list[str] = []
-    for row in rows:
-        blanks = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
-        cells = [row[0] + blanks[0], *(blank + cell for cell, blank in zip(row[1:], blanks[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def _width(text: str) -> int:
-    places = (0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
-    return sum(places)
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(aligned([[printable(cell) for cell in row] for row in rows]))
 
 
 def _html(metrics: Metrics) -> str:
@@ -293,13 +270,13 @@ def _html(metrics: Metrics) -> str:
     main = _html_table([heading, *(row for row in averages if row[0] in _MAIN)])
     rest = _html_table([heading, *(row for row in averages if row[0] not in _MAIN)])
     return (
-        f'<div style="max-height:48em;overflow:auto"><p><b>{escape(_in_a_line(metrics))}</b></p>{main}'
+        f'<div style="max-height:48em;overflow:auto"><p><b>{escape(_headline(metrics))}</b></p>{main}'
         f"<details><summary>more averages</summary>{rest}</details>{_html_table(_class_rows(metrics), shares=shares)}</div>"
     )
 
 
 def _html_table(rows: Sequence[Sequence[str]], *, shares: Sequence[float] = ()) -> str:
-    """`shares` in [0, 1] or NaN, one a row: bars behind the second column."""
+    """`shares` in [0, 1] or NaN, one per row, are drawn as bars behind the second column."""
 
     def cells(row: Sequence[str], tag: str, share: float = math.nan) -> str:
         written: list[str] = []
@@ -313,11 +290,3 @@ def _html_table(rows: Sequence[Sequence[str]], *, shares: Sequence[float] = ()) 
     bars = shares or [math.nan] * (len(rows) - 1)
     body = "".join(cells(row, "td", share) for row, share in zip(rows[1:], bars, strict=True))
     return f'<table style="{_TABLE}"><thead>{cells(rows[0], "th")}</thead><tbody>{body}</tbody></table>'
-
-
-def _shown(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
-
-
-def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f"{low:.3f} – {high:.3f}"

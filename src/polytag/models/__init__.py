@@ -1,1 +1,1 @@
-"""timm backbone, head, preprocessing, and the Checkpoint folder that keeps them."""
+"""timm backbone, head, preprocessing, and the Checkpoint folder that stores them."""

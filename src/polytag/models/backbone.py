@@ -27,12 +27,12 @@ def build_model(
     image_size_px: int | None = None,
     weights: str = "random",
 ) -> nn.Module:
-    """A timm model whose classifier gives one logit per class, on the CPU, in training mode, channels last.
+    """A timm model with one logit per class, on the CPU, in training mode, channels last.
 
-    `image_size_px` is told to backbones that are built for one input size, such as ViT; None leaves their own.
-    `weights` is "pretrained" (timm's, from the hub or its cache), "random", or the path of a safetensors file whose tensors must be
-    the backbone's, every one, by name and shape; a classifier in the file is left out, since its classes are not these.
-    Raises UsageError for an unknown backbone or argument, CheckpointError for weights that cannot be had or do not fit.
+    `image_size_px` is passed to backbones with one fixed input size, such as ViT; None selects their own.
+    `weights` is "pretrained" (timm's, from the hub or its cache), "random", or the path of a safetensors file whose tensors match
+    the backbone's by name and shape. A classifier in the file is ignored, because its classes differ.
+    Raises UsageError for an unknown backbone or argument, CheckpointError for weights that are missing or do not fit.
     """
     model = create_backbone(backbone, num_classes=num_classes, backbone_args=backbone_args, image_size_px=image_size_px)
     if weights == "pretrained":
@@ -46,7 +46,7 @@ def build_model(
 def create_backbone(
     backbone: str, *, num_classes: int, backbone_args: Mapping[str, Any] | None = None, image_size_px: int | None = None
 ) -> nn.Module:
-    """The timm model with random weights; raises UsageError, with near names, for one that timm does not know."""
+    """The timm model with random weights; raises UsageError, with similar names, for one that timm does not have."""
     if not timm.is_model(backbone):
         near = timm.list_models(f"*{backbone.split('.')[0]}*")[:5]
         raise UsageError(
@@ -67,21 +67,21 @@ def create_backbone(
 
 
 def fixed_input_size_px(backbone: str) -> int | None:
-    """The side that a backbone is built for, where it takes no other without being told; None where any side will do."""
+    """The fixed input side of a backbone, or None where it accepts any size."""
     config = timm.get_pretrained_cfg(backbone)
     return config.input_size[-1] if config is not None and config.fixed_input_size else None
 
 
 def require_input_size(model: nn.Module, *, backbone: str, image_size_px: int) -> None:
-    """Raises UsageError for an image size that the model cannot read; costs one forward pass of one image."""
+    """Raises UsageError for an image size that the model does not accept; runs one forward pass of one image."""
     training = model.training
     try:
         with torch.inference_mode():
             model.eval()(torch.zeros(1, 3, image_size_px, image_size_px))
-    except (AssertionError, RuntimeError, ValueError) as error:  # what timm's models raise, each its own
+    except (AssertionError, RuntimeError, ValueError) as error:  # timm's models raise different errors
         config = timm.get_pretrained_cfg(backbone)
         raise UsageError(
-            f"the backbone {backbone} cannot read images of {image_size_px} px",
+            f"the backbone {backbone} does not accept images of {image_size_px} px",
             where="--image-size",
             got=str(error).splitlines()[0],
             expected="a size that divides into its patches and stages",
@@ -101,7 +101,7 @@ def _load_pretrained(backbone: str, *, num_classes: int, backbone_args: Mapping[
     _require_hub(backbone)
     try:
         return timm.create_model(backbone, pretrained=True, num_classes=num_classes, **dict(backbone_args or {}))
-    except Exception as error:  # the hub client, its transport and timm raise kinds of their own; each means the same to the user
+    except Exception as error:  # the hub client, its transport and timm raise errors of many kinds
         raise CheckpointError(
             f"no pretrained weights for {backbone}",
             got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
@@ -111,7 +111,7 @@ def _load_pretrained(backbone: str, *, num_classes: int, backbone_args: Mapping[
 
 
 def _require_hub(backbone: str) -> None:
-    """Fail in seconds, not minutes of retries, where weights are not in the cache and the hub cannot be reached."""
+    """Fail in seconds instead of minutes of retries where weights are not in the cache and the hub cannot be reached."""
     from huggingface_hub import constants, try_to_load_from_cache
 
     config = timm.get_pretrained_cfg(backbone)
@@ -144,14 +144,14 @@ def _answers(host: str | None, port: int | None) -> bool:
 
 
 def load_backbone_weights(model: nn.Module, path: Path) -> None:
-    """Load a safetensors file into all but the classifier, strictly; half-precision files are widened to float32.
+    """Load a safetensors file strictly into all tensors but the classifier's; half precision is widened to float32.
 
-    Raises CheckpointError that names the tensors that are missing, unexpected or of another shape.
+    Raises CheckpointError with the tensors that are missing, unexpected or of another shape.
     """
     tensors = read_tensors(path)
     head = {f"{prefix}.{name}" for prefix, module in _classifiers(model) for name in module.state_dict()}
     wanted = {name: value for name, value in model.state_dict().items() if name not in head}
-    # BatchNorm's step counter is bookkeeping: files that were made for inference leave it out.
+    # BatchNorm's step counter is missing from files for inference.
     tensors |= {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked") and name not in tensors}
     found = {name: value for name, value in tensors.items() if name not in head}
     check_tensors(found, wanted, where=str(path))
@@ -159,7 +159,7 @@ def load_backbone_weights(model: nn.Module, path: Path) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; raises CheckpointError for a file that is missing or is not one."""
+    """The tensors of a safetensors file; raises CheckpointError for a missing or invalid file."""
     if not path.is_file():
         raise CheckpointError(
             "the weights file does not exist", where=str(path), expected="a safetensors file", next_step=_NEXT_WITHOUT_HUB
@@ -173,7 +173,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, where: str) -> None:
-    """Raises CheckpointError, naming the tensors, unless both hold the same names with the same shapes."""
+    """Raises CheckpointError, with the tensors, unless both have the same names with the same shapes."""
     missing = [name for name in wanted if name not in found]
     surplus = [name for name in found if name not in wanted]
     reshaped = [
@@ -188,7 +188,7 @@ def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, 
             where=where,
             got="; ".join(f"{len(names)} {kind}: {_first(names)}" for kind, names in parts.items() if names),
             expected=f"the {len(wanted)} tensors of the model",
-            next_step="check --backbone and --backbone-arg against what the file was made with",
+            next_step="give the --backbone and --backbone-arg that the file was made with",
         )
 
 
@@ -204,12 +204,12 @@ def _classifiers(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def head_parameters(model: nn.Module) -> set[str]:
-    """Names of the classifier's parameters; every other parameter is the backbone's."""
+    """Names of the classifier's parameters; all others are the backbone's."""
     return {f"{prefix}.{name}" for prefix, module in _classifiers(model) for name, _ in module.named_parameters()}
 
 
 def linear_head(model: nn.Module) -> nn.Linear:
-    """The final linear layer, features -> logits; raises UsageError for a backbone that ends in something else."""
+    """The final linear layer, features -> logits; raises UsageError for a backbone without one."""
     layers = _classifiers(model)
     if len(layers) == 1 and isinstance(layers[0][1], nn.Linear):
         return layers[0][1]
@@ -222,14 +222,14 @@ def linear_head(model: nn.Module) -> nn.Linear:
 
 
 def features(model: nn.Module, pixels: Tensor) -> Tensor:
-    """What the classifier reads: pooled features, N x D."""
+    """Pooled features, the input of the classifier: N x D."""
     return model.forward_head(model.forward_features(pixels), pre_logits=True)  # pyright: ignore[reportCallIssue]
 
 
 def logits(model: nn.Module, pixels: Tensor) -> Tensor:
-    """N x C float32 logits. Under autocast the classifier still computes in float32: in bfloat16 many scores would be equal.
+    """N x C float32 logits. Under autocast the classifier computes in float32, because in bfloat16 many scores would be equal.
 
-    Backbones that do not end in one linear layer compute all of it in the precision at hand.
+    Backbones that do not end in one linear layer compute in the precision of the context.
     """
     layers = _classifiers(model)
     if len(layers) != 1 or not isinstance(layers[0][1], nn.Linear):
@@ -240,7 +240,7 @@ def logits(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def pretrained_normalisation(backbone: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation that timm's weights of this backbone were trained with; ImageNet's where it names none."""
+    """Mean and standard deviation of timm's pretrained weights of this backbone; ImageNet's where timm has none."""
     config = timm.get_pretrained_cfg(backbone)
     mean, std = (config.mean, config.std) if config is not None else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])

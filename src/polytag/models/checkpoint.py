@@ -1,4 +1,4 @@
-"""The Checkpoint folder: model.safetensors, config.json and README.md, everything that prediction needs.
+"""The Checkpoint folder: model.safetensors, config.json and README.md, which together suffice for prediction.
 
 PyTorch is imported where weights are read or written: thresholds and calibration need config.json alone.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polytag import files
-from polytag.calibration import Calibration, carried
+from polytag.calibration import Calibration, convert_thresholds
 from polytag.contracts import LabelSet, Preprocessing
 from polytag.errors import CheckpointError, PolytagError
 
@@ -24,13 +24,13 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A trained model on disk: what `config.json` says. The weights are read by `load_model`.
+    """A trained model on disk: the content of `config.json`. `load_model` reads the weights.
 
-    folder          where it lies
-    thresholds      C probabilities, after calibration, above which a class counts as present
-    calibration     what mends the model's logits before anything is made of them, or None
-    weights_sha256  of model.safetensors, checked at every load: safetensors alone loads flipped bits silently
-    facts           what is worth knowing about how it was trained, for people
+    folder          its path
+    thresholds      C probabilities, after calibration, above which a class is present
+    calibration     the map that corrects the model's logits, or None
+    weights_sha256  of model.safetensors, checked at every load, because safetensors loads flipped bits silently
+    facts           about the training, for display
     """
 
     folder: Path
@@ -45,7 +45,7 @@ class Checkpoint:
 
     @property
     def id(self) -> str:
-        """The first 16 digits of the weights' SHA-256, which predictions carry."""
+        """The first 16 digits of the weights' SHA-256, which identify the model in predictions."""
         return self.weights_sha256[:16]
 
     @classmethod
@@ -82,7 +82,7 @@ class Checkpoint:
             ) from error
         except (ValueError, KeyError, TypeError, PolytagError) as error:
             raise CheckpointError(
-                f"{CONFIG} is not a checkpoint's",
+                f"{CONFIG} is not that of a checkpoint",
                 where=str(path),
                 got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
                 expected=f"a polytag checkpoint, version {CONFIG_VERSION}",
@@ -122,7 +122,7 @@ class Checkpoint:
         return model.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  the stub lacks it
 
     def require_labels(self, label_set: LabelSet) -> None:
-        """Raises CheckpointError unless the model's classes are these, in this order."""
+        """Raises CheckpointError unless the model has these classes in this order."""
         if self.label_set.fingerprint != label_set.fingerprint:
             raise CheckpointError(
                 "the checkpoint is of another class list",
@@ -145,9 +145,9 @@ def save_checkpoint(
     facts: Mapping[str, object],
     card: Callable[[str], str],
 ) -> Checkpoint:
-    """Write a whole Checkpoint folder, replacing one that is there; `card` makes README.md from the checkpoint's id.
+    """Write a whole Checkpoint folder, replacing an existing one; `card` returns README.md for the checkpoint's id.
 
-    Raises RunError where the disk is full; the folder that was there before is then untouched.
+    Raises RunError where the disk is full; an existing folder is then unchanged.
     """
     import safetensors.torch
 
@@ -184,23 +184,23 @@ def save_checkpoint(
 
 
 def update_checkpoint(checkpoint: Checkpoint, *, thresholds: Sequence[float], calibration: Calibration | None) -> Checkpoint:
-    """Write other thresholds and another calibration into config.json, whole or not at all; the weights and the id stay.
+    """Write new thresholds and a new calibration into config.json, whole or not at all; the weights and the id do not change.
 
-    `thresholds` are probabilities after calibration. They are kept so, beside the calibration, and also carried back to what they
-    are before it, where version 0.1.0 looks for them: it knows no calibration, and so comes to the same decisions.
+    `thresholds` are probabilities after calibration. They are stored with the calibration, and also, converted to probabilities
+    before it, where version 0.1.0 reads them: that version has no calibration and makes the same decisions.
     Raises RunError where the file cannot be written.
     """
     assert len(thresholds) == len(checkpoint.label_set)
     path = checkpoint.folder / CONFIG
     config = json.loads(path.read_text())
-    config["thresholds"] = list(carried(thresholds, undo=calibration))
+    config["thresholds"] = list(convert_thresholds(thresholds, undo=calibration))
     config["calibration"] = None if calibration is None else {**calibration.to_json(), "thresholds": list(thresholds)}
     files.write_text(path, json.dumps(config, indent=2) + "\n")
     return replace(checkpoint, thresholds=tuple(thresholds), calibration=calibration)
 
 
 def _calibration(config: Mapping[str, Any], *, num_classes: int) -> tuple[Calibration | None, tuple[float, ...]]:
-    """The calibration, None in checkpoints of before there were any, and the thresholds after it."""
+    """The calibration, None in older checkpoints, and the thresholds after it."""
     values = config.get("calibration")
     calibration = None if values is None else Calibration.from_json(values)
     thresholds = tuple(map(float, config["thresholds"] if values is None else values["thresholds"]))
@@ -213,7 +213,7 @@ def _calibration(config: Mapping[str, Any], *, num_classes: int) -> tuple[Calibr
 
 def _preprocessing(config: Mapping[str, object]) -> Preprocessing:
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
-    return Preprocessing(**values)  # pyright: ignore[reportArgumentType]  a wrong type is a ValueError or TypeError, told above
+    return Preprocessing(**values)  # pyright: ignore[reportArgumentType]  a wrong type is a ValueError or TypeError, reported above
 
 
 def _sha256(content: bytes) -> str:

@@ -1,8 +1,8 @@
-"""A frozen network with less to do: the same answers, sooner, in the inference loop of the processor.
+"""Fused inference: a frozen network with the same outputs, computed faster on the processor.
 
-Networks without a convolution that is normalised (ViT, ConvNeXt), ones that `torch.fx` cannot trace, GPUs, and processors or builds
-without oneDNN keep the plain network; `Frozen.how` says which it is. The fused copy is compared with the plain network before it is
-used (`_agrees`); tests hold both precisions.
+Networks without a normalised convolution (ViT, ConvNeXt), networks that `torch.fx` cannot trace, GPUs, and processors or builds
+without oneDNN use the plain network; `Frozen.how` names the kind. The fused copy is compared with the plain network before use
+(`_agrees`); tests cover both precisions.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ _TOLERANCE = 1e-3  # of the features' length: float32 sums in another order diff
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frozen:
-    """A model in evaluation, made ready to be run often and not to change: the same answers, sooner.
+    """A model in evaluation mode, prepared for many forward passes with constant weights.
 
-    extractor   N x 3 x S x S to N x D, in weights of its own or in the model's
-    head        the linear classifier, if the model ends in one
+    extractor   N x 3 x S x S to N x D, with its own weights or the model's
+    head        the linear classifier, or None
     how         "fused" or "plain"
     """
 
@@ -46,9 +46,9 @@ class Frozen:
 
 
 def freeze(model: nn.Module, *, arithmetic: Arithmetic, image_size_px: int) -> Frozen:
-    """The model, in evaluation mode from here on, ready for the inference loop; freeze again after its weights have changed.
+    """Prepare the model, which stays in evaluation mode, for the inference loop; freeze again after a change of its weights.
 
-    To be called, and its functions too, without gradients; its functions under `arithmetic.autocast()`.
+    Call it and its functions without gradients, and its functions under `arithmetic.autocast()`.
     """
     model.eval()
     try:
@@ -61,7 +61,7 @@ def freeze(model: nn.Module, *, arithmetic: Arithmetic, image_size_px: int) -> F
 
 
 class _Features(nn.Module):
-    """What `backbone.features` computes, as a module, which is what `torch.fx` traces."""
+    """`backbone.features` as a module, which `torch.fx` can trace."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -72,7 +72,7 @@ class _Features(nn.Module):
 
 
 def _fuse(plain: _Features, *, arithmetic: Arithmetic, image_size_px: int) -> nn.Module | None:
-    """The fused network in the precision of the arithmetic; None where nothing can be fused."""
+    """The fused network in the precision of the arithmetic, or None."""
     if arithmetic.device != "cpu" or not _has_onednn(arithmetic.precision):
         return None
     fused = fused_graph(plain)
@@ -85,7 +85,7 @@ def _fuse(plain: _Features, *, arithmetic: Arithmetic, image_size_px: int) -> nn
 
 
 def _agrees(fused: nn.Module, plain: nn.Module, *, image_size_px: int) -> bool:
-    """Whether both give the same features of noise, in float32, but for rounding."""
+    """Whether both compute the same features of noise in float32, up to rounding."""
     noise = torch.randn(1, 3, image_size_px, image_size_px, generator=torch.Generator().manual_seed(0))
     noise = noise.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):

@@ -1,7 +1,7 @@
-"""Surgery on a traced network: normalisations become part of the convolutions before them, activations and sums their last touch.
+"""Fusion of a traced network: normalisations, activations and sums become part of the convolutions before them.
 
-In evaluation a batch normalisation is an affine map a channel, and so a part of the convolution before it. What is left, one pass
-of memory each, oneDNN does before it writes a convolution's result: the sum with a residual, the activation.
+In evaluation mode a batch normalisation is one affine map per channel, which folds into the convolution before it. oneDNN applies
+the sum with a residual and the activation before it writes a convolution's result, which saves one pass over memory each.
 """
 
 import operator
@@ -18,43 +18,40 @@ from torch import Tensor, fx, nn
 
 
 def fused_graph(network: nn.Module) -> nn.Module | None:
-    """The network, in evaluation mode, fused, with float32 weights of its own where they changed.
+    """The fused network of a network in evaluation mode, with its own float32 weights where they changed.
 
-    None where it cannot be traced, or where there is no normalisation to fold.
+    None where it cannot be traced or has no normalisation to fold.
     """
     try:
         with _ONE_TRACE:
             graph = _Tracer().trace(network)
-    except Exception:  # a forward that looks at its input's values or size raises whatever it likes: it is run as it is
+    except Exception:  # a forward that depends on its input's values or size may raise anything: use the plain network
         return None
-    surgery = _Surgery(module=fx.GraphModule(network, graph), graph=graph, modules=dict(network.named_modules()))
+    rewriter = _Rewriter(module=fx.GraphModule(network, graph), graph=graph, modules=dict(network.named_modules()))
     for node in list(graph.nodes):
-        if isinstance(surgery.module_of(node), nn.Identity | nn.Dropout):  # in evaluation a dropout is one too
-            surgery.bypass(node, node.args[0])
+        if isinstance(rewriter.module_of(node), nn.Identity | nn.Dropout):  # in evaluation a dropout is one too
+            rewriter.bypass(node, node.args[0])
     num_folded = 0
     for node in list(graph.nodes):
-        convolution = surgery.module_of(node)
+        convolution = rewriter.module_of(node)
         if type(convolution) in (nn.Conv2d, Conv2dSame) and _is_plain(convolution):
-            surgery.put(node, FusedConvolution(convolution))
-            num_folded += surgery.fold_next(node)
-            surgery.activate_next(node)
+            rewriter.put(node, FusedConvolution(convolution))
+            num_folded += rewriter.fold_next(node)
+            rewriter.activate_next(node)
     for node in list(graph.nodes):
         if node.op == "call_function" and node.target in (operator.add, torch.add) and len(node.args) == 2 and not node.kwargs:
-            surgery.join_sum(node)
-    surgery.module.delete_all_unused_submodules()
-    surgery.module.recompile()
-    return surgery.module if num_folded else None
+            rewriter.join_sum(node)
+    rewriter.module.delete_all_unused_submodules()
+    rewriter.module.recompile()
+    return rewriter.module if num_folded else None
 
 
 _ONE_TRACE = Lock()
-"""A trace replaces methods of nn.Module for the whole process, and puts back what it found: two at once would leave some."""
+"""A trace patches methods of nn.Module for the whole process; two simultaneous traces would restore the wrong ones."""
 
 
 class _Tracer(fx.Tracer):
-    """Convolutions and normalisations are single nodes, timm's own kinds too.
-
-    What other threads compute meanwhile passes by the trace as it would without one.
-    """
+    """Traces convolutions and normalisations, timm's too, as single nodes; other threads compute as without a trace."""
 
     def __init__(self):
         super().__init__()
@@ -79,8 +76,8 @@ def _is_plain(convolution: Any) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Surgery:
-    """A traced network and its modules by name, to be changed in place."""
+class _Rewriter:
+    """Rewrites a traced network and its modules by name, in place."""
 
     module: fx.GraphModule
     graph: fx.Graph
@@ -91,19 +88,19 @@ class _Surgery:
         return self.modules.get(str(node.target)) if node is not None and node.op == "call_module" else None
 
     def put(self, node: fx.Node, module: nn.Module) -> None:
-        """Let a node call another module."""
+        """Make a node call another module."""
         name = f"fused_{node.name}"
         self.modules[name] = module
         self.module.add_submodule(name, module)
         node.target = name
 
     def bypass(self, node: fx.Node, source: Any) -> None:
-        """Let those that read a node read another, and remove it."""
+        """Replace a node by another and remove it."""
         node.replace_all_uses_with(source)
         self.graph.erase_node(node)
 
     def fold_next(self, node: fx.Node) -> int:
-        """Fold the normalisation that alone reads this convolution, and the activation that timm's kind brings: 1, or 0."""
+        """Fold the normalisation, with timm's activation, if it is this convolution's only user; returns 1, or 0."""
         fused, user = self.module_of(node), _only_user(node)
         norm = self.module_of(user)
         if user is None or type(norm) not in (nn.BatchNorm2d, BatchNormAct2d) or norm.running_mean is None:
@@ -117,14 +114,14 @@ class _Surgery:
         return 1
 
     def activate_next(self, node: fx.Node) -> None:
-        """Take up the activation that alone reads this convolution."""
+        """Fuse the activation if it is this convolution's only user."""
         fused, user = self.module_of(node), _only_user(node)
         activation = self.module_of(user)
         if user is not None and activation is not None and fused.activation == "none" and fused.activate(activation):
             self.bypass(user, node)
 
     def join_sum(self, node: fx.Node) -> None:
-        """Let the later of two summands, if it is a bare convolution that nothing else reads, add the other."""
+        """Make the later of two summands, if it is a plain convolution without other users, add the other."""
         position = {other: number for number, other in enumerate(self.graph.nodes)}
         summands = [argument for argument in node.args if isinstance(argument, fx.Node)]
         for summand in sorted(summands, key=lambda argument: -position[argument]):
@@ -133,7 +130,7 @@ class _Surgery:
                 continue
             if len(set(summands)) == 2 and _only_user(summand) is node:
                 (residual,) = (other for other in summands if other is not summand)
-                with self.graph.inserting_before(node):  # where the sum was, the other summand is there
+                with self.graph.inserting_before(node):  # both summands exist at the position of the sum
                     joined = self.graph.call_module(str(summand.target), (summand.args[0], residual))
                 self.bypass(node, joined)
                 self.graph.erase_node(summand)
@@ -159,7 +156,7 @@ class FusedConvolution(nn.Module):
         self.activation, self.scalars = "none", []
 
     def fold(self, norm: nn.BatchNorm2d) -> None:
-        """Take up the normalisation that followed: (Wx + b - mean) / sqrt(var + eps) * gamma + beta."""
+        """Fold the following normalisation: (Wx + b - mean) / sqrt(var + eps) * gamma + beta."""
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = torch.rsqrt(norm.running_var.double() + norm.eps)
@@ -170,14 +167,14 @@ class FusedConvolution(nn.Module):
         self.bias = ((self.bias.double() - norm.running_mean.double()) * scale + shift).float()
 
     def activate(self, activation: nn.Module) -> bool:
-        """Take up the activation that followed, if it is one that oneDNN has."""
+        """Fuse the following activation, if oneDNN has it; returns whether."""
         known = _activation(activation)
         if known is not None:
             self.activation, self.scalars = known
         return known is not None
 
     def settle(self, dtype: torch.dtype) -> None:
-        """Keep the weights in this precision."""
+        """Convert the weights to this precision."""
         self.weight = self.weight.to(dtype).contiguous(memory_format=torch.channels_last)
         self.bias = self.bias.to(dtype)
 
@@ -196,10 +193,10 @@ class FusedConvolution(nn.Module):
         )
 
     def _padded(self, pixels: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-        """TensorFlow's "same" padding depends on the size, and where it is odd there is one more of it below and to the right.
+        """TensorFlow's "same" padding depends on the size; an odd padding has one more row or column below and to the right.
 
-        oneDNN pads both sides alike. Where a channel is cheap to convolve, the kernel gets a row and a column of zeros above and to
-        the left, which the padding there meets; where it is dear, the image is copied into a larger one.
+        oneDNN pads both sides equally. For depthwise convolutions the kernel gets a row and a column of zeros above and to the
+        left, which offset the extra padding there; for others the image is copied into a larger one.
         """
         if not self.is_same:
             return pixels, self.weight, self.padding

@@ -1,9 +1,9 @@
-"""Where a model looks for a class: gradient-weighted class activation maps, for any timm backbone.
+"""Heat maps: gradient-weighted class activation maps (Grad-CAM) for any timm backbone.
 
-Shapes: K classes asked for, h x w places of the last feature map, T tokens, D channels.
+Shapes: K classes, h x w positions of the last feature map, T tokens, D channels.
 
-Source: Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2. Every map says where *within this image* the evidence for its
-class lies, and nothing of how much there is: the map of an absent class has a warmest place too.
+Source: Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2. A map shows where *within this image* the evidence for its class
+is, and not how much there is: the map of an absent class has a maximum too.
 """
 
 import math
@@ -15,20 +15,20 @@ from torch import Tensor, nn
 
 from polytag.errors import UsageError
 
-_MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens; more than any timm model has
+_MAX_PREFIX_TOKENS = 16  # class, distillation and register tokens; more than any timm model has
 
 
 def class_activation(model: nn.Module, pixels: Tensor, columns: Sequence[int]) -> np.ndarray:
-    """float32 K x h x w in [0, 1]: for each of these logits, where its evidence lies; all zero where nothing speaks for it.
+    """float32 K x h x w in [0, 1]: the evidence for each of these logits by position; all zero where there is none.
 
-    `model` is in evaluation mode, and is left as it was; `pixels` is one normalised image, 1 x 3 x S x S, on its device. The
-    warmest place of a map is 1. One forward pass, and one backward pass a class through what follows the feature map; in float32
-    even under autocast. Calibration and thresholds do not matter: they are monotone.
+    `model` is in evaluation mode and does not change; `pixels` is one normalised image, 1 x 3 x S x S, on its device. The maximum
+    of a map is 1. Runs one forward pass, and one backward pass per class through the layers after the feature map, in float32 even
+    under autocast. Calibration and thresholds are monotone and do not matter.
 
-    Feature maps (CNNs and such transformers as Swin): equations 1 and 2 at the last one. Tokens that the head pools (ViT with
-    average pooling, Mixer): gradient times activation of the last tokens. Tokens that only a class token reads: the same one
-    attention earlier, at what the last attention reads, because afterwards they have no gradient. There it must be taken
-    after the normalisation: a function that does not change with the scale of x has x . grad = 0 (Euler), in every token.
+    Feature maps (CNNs, and transformers such as Swin): equations 1 and 2 at the last one. Tokens that the head pools (ViT with
+    average pooling, Mixer): gradient times activation of the last tokens. Tokens that only a class token reads: the same at the
+    input of the last attention, because afterwards they have no gradient. It must be taken after the normalisation: a function that
+    is invariant to the scale of x has x . grad = 0 (Euler) in every token.
 
     Raises UsageError for a backbone whose features are neither.
     """
@@ -64,7 +64,7 @@ def _of_pooled_tokens(model: nn.Module, feature: Tensor, columns: Sequence[int])
 
 
 def _of_attended_tokens(model: nn.Module, pixels: Tensor, module: nn.Module, columns: Sequence[int]) -> list[Tensor]:
-    """A second forward pass, in which the module's output is the leaf that gradients are taken at."""
+    """A second forward pass, in which the module's output is the leaf of the gradients."""
     leaves: list[Tensor] = []
 
     def cut(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -82,10 +82,10 @@ def _of_attended_tokens(model: nn.Module, pixels: Tensor, module: nn.Module, col
 
 
 def _gradients(forward: Callable[[Tensor], Tensor], feature: Tensor, columns: Sequence[int]) -> list[Tensor]:
-    """The gradient of each of these logits at the feature, of its shape; nothing before it is differentiated."""
+    """The gradient of each of these logits at the feature, in its shape; earlier layers are not differentiated."""
     leaf = feature.detach().clone().requires_grad_()
     with torch.enable_grad():
-        logits = forward(leaf.clone())[0].unbind()  # a clone: some heads work in place, which a leaf does not allow
+        logits = forward(leaf.clone())[0].unbind()  # a clone, because some heads work in place, which a leaf forbids
     return [torch.autograd.grad(logits[column], leaf, retain_graph=True)[0] for column in columns]
 
 
@@ -94,9 +94,9 @@ def _head(model: nn.Module, feature: Tensor) -> Tensor:
 
 
 class _Recorded:
-    """The last normalisation before an attention that the forward pass ran through, and what it gave.
+    """Records the last normalisation before an attention in the forward pass, and its output.
 
-    timm calls it `norm1` in every transformer with a class token, whether its blocks are ViT's, CaiT's or CoaT's.
+    timm names it `norm1` in every transformer with a class token, including ViT, CaiT and CoaT.
     """
 
     module: nn.Module | None = None
@@ -120,7 +120,7 @@ class _Recorded:
 
 
 def _heads_read_patches(model: nn.Module, feature: Tensor) -> bool:
-    """Whether the logits change with the patch tokens, and not with class tokens alone."""
+    """Whether the logits depend on the patch tokens, and not on class tokens alone."""
     leaf = feature.detach().clone().requires_grad_()
     with torch.enable_grad():
         total = _head(model, leaf.clone()).square().sum()
@@ -129,13 +129,13 @@ def _heads_read_patches(model: nn.Module, feature: Tensor) -> bool:
 
 
 def _num_patches(model: nn.Module, tokens: Tensor) -> int:
-    """How many of the T tokens are patches of the square image; 0 where no square fits."""
+    """The number of tokens that are patches of the square image; 0 where no square fits."""
     num_tokens = tokens.shape[1]
     num_prefix = getattr(model, "num_prefix_tokens", None)
     if isinstance(num_prefix, int) and _is_square(num_tokens - num_prefix):
         return num_tokens - num_prefix
     nearest = math.isqrt(num_tokens) ** 2
-    return nearest if nearest > 1 and num_tokens - nearest <= _MOST_PREFIX_TOKENS else 0
+    return nearest if nearest > 1 and num_tokens - nearest <= _MAX_PREFIX_TOKENS else 0
 
 
 def _is_square(number: int) -> bool:
@@ -143,20 +143,20 @@ def _is_square(number: int) -> bool:
 
 
 def _on_grid(model: nn.Module, evidence: Tensor) -> Tensor:
-    """h x w from 1 x T x D: summed over channels, class tokens dropped (they stand first)."""
+    """h x w from 1 x T x D: summed over channels, without the class tokens, which are first."""
     num_patches = _num_patches(model, evidence)
     side = math.isqrt(num_patches)
     return evidence[0, -num_patches:].sum(dim=-1).reshape(side, side)
 
 
 def _is_channels_last(model: nn.Module, feature: Tensor) -> bool:
-    named = str(getattr(model, "output_fmt", ""))  # Swin and its kind say so
+    named = str(getattr(model, "output_fmt", ""))  # as in Swin
     num_features = getattr(model, "num_features", None)
     return named.endswith("NHWC") or (feature.shape[1] != num_features and feature.shape[3] == num_features)
 
 
 def _stacked(maps: list[Tensor]) -> np.ndarray:
-    """Positive evidence alone (equation 2's ReLU), each map divided by its maximum."""
+    """Positive evidence (equation 2's ReLU), each map divided by its maximum."""
     heat_Khw = torch.stack(maps).detach().relu().nan_to_num().float()
     top_K = heat_Khw.amax(dim=(1, 2), keepdim=True)
     return (heat_Khw / top_K.where(top_K > 0, 1)).cpu().numpy()

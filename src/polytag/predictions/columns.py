@@ -1,4 +1,4 @@
-"""A value for each scored image, to slice by: what is known of the data set, or any column of a table that is keyed by id."""
+"""Values to slice by, one per scored image: a property of the data set, or any column of a table that is keyed by id."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ _TABLES = (*CSV_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES)
 
 
 def column_values(labelled: LabelledPredictions, name: str, *, table: Path | None = None) -> list[str | float | None]:
-    """N values, None where an image has none.
+    """N values, None for an image without one.
 
-    With `table`, a column of that CSV, Parquet or JSON Lines file, whose rows are found by id; numbers where all of its cells are.
-    Without, one of BUILT_IN. Raises UsageError for a column that is not there, PredictionsError where no image is in the table.
+    With `table`, a column of that CSV, Parquet or JSON Lines file, joined by id; numbers if all of its cells are numbers. Without,
+    one of BUILT_IN. Raises UsageError for an unknown column, PredictionsError if no image is in the table.
     """
     if table is not None:
         return _from_table(labelled.predictions, name, path=table)
@@ -36,7 +36,7 @@ def column_values(labelled: LabelledPredictions, name: str, *, table: Path | Non
 
 
 def is_table(path: Path | None) -> bool:
-    """Whether a file is of a kind that columns can be read from."""
+    """Whether columns can be read from a file of this kind."""
     return path is not None and path.is_file() and path.suffix.lower() in _TABLES
 
 
@@ -79,17 +79,17 @@ def _size(labelled: LabelledPredictions) -> list[str | float | None]:
         values.append(float(width_px * height_px) or None)
     if all(value is None for value in values):
         raise PredictionsError(
-            "the sizes of these images cannot be told",
+            "the sizes of these images are not known",
             where="--slice size",
             got=first_error.what + ": " + first_error.where if first_error else "predictions without paths of images",
             expected="images that can be opened",
-            next_step="give --truth DATA with its images, or sizes in a table with --columns",
+            next_step="give --truth DATA with its images, or a table of sizes with --columns",
         )
     return values
 
 
 def _paths(labelled: LabelledPredictions) -> Sequence[Path | None]:
-    """Paths as the data set knows them, or else the predictions."""
+    """The paths of the data set, or else of the predictions."""
     if labelled.dataset is not None and labelled.row_N is not None:
         return [labelled.dataset.paths[row] for row in labelled.row_N]
     return [Path(path) if path else None for path in labelled.predictions.image_paths]
@@ -101,23 +101,23 @@ BUILT_IN: Mapping[str, Callable[[LabelledPredictions], list[str | float | None]]
     "source": _source,
     "split": _split,
 }
-"""num_labels: present labels of the image; size: its width times height in pixels; source: the folder it lies in; split."""
+"""num_labels: number of present labels; size: width times height in pixels; source: the folder of the image; split."""
 
 
 def _from_table(predictions: Predictions, name: str, *, path: Path) -> list[str | float | None]:
     table = read_table(path)
-    there = list(table.columns)
-    if name not in there:
+    columns = list(table.columns)
+    if name not in columns:
         raise UsageError(
             "unknown column to slice by",
             where=f"{path}:1",
-            got=repr(name) + nearest(name, there),
-            expected="one of " + ", ".join(there[:20]) + (", ..." if len(there) > 20 else ""),
+            got=repr(name) + nearest(name, columns),
+            expected="one of " + ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else ""),
         )
-    key = first_of(there, ID_COLUMNS) or id_column(there)
+    key = first_of(columns, ID_COLUMNS) or id_column(columns)
     if not key:
         raise PredictionsError(
-            "no column of image ids", where=f"{path}:1", got=", ".join(there), expected="one of " + ", ".join(ID_COLUMNS)
+            "no column of image ids", where=f"{path}:1", got=", ".join(columns), expected="one of " + ", ".join(ID_COLUMNS)
         )
     row_of: dict[str, int] = {}
     for row, cell in enumerate(table.columns[key]):
@@ -141,7 +141,7 @@ def _from_table(predictions: Predictions, name: str, *, path: Path) -> list[str 
 
 
 def _typed(table: Table, name: str) -> list[str | float | None]:
-    """Numbers where every cell that holds something is one; else texts."""
+    """Numbers if every cell that is not empty is a number; else texts."""
     texts = [None if cell is None or str(cell).strip() == "" else str(cell).strip() for cell in table.columns[name]]
     try:
         numbers = [None if text is None else float(text) for text in texts]

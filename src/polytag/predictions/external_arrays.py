@@ -1,4 +1,4 @@
-"""Scores in arrays: NumPy's NPZ and PyTorch's own files. Neither is ever unpickled; PyTorch is imported only for its files."""
+"""Reads scores from arrays in NPZ files and PyTorch files. Runs no pickled code, and imports PyTorch only for its files."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ assert set(TRUTH_KEYS) <= set(TRUTH_COLUMNS)
 
 
 def read_npz_scores(path: Path, *, options: ReadOptions, has_external_truth: bool) -> RawScores:
-    """Arrays by their usual names; raises PredictionsError for arrays of objects, which only a pickle could hold."""
+    """Read arrays by their usual names; raises PredictionsError for arrays of objects, which would need unpickling."""
     found: dict[str, object] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -28,12 +28,12 @@ def read_npz_scores(path: Path, *, options: ReadOptions, has_external_truth: boo
                     found[name.removesuffix(".npy")] = np.lib.format.read_array(member, allow_pickle=False)
     except OSError:
         raise
-    except Exception as error:  # a broken archive makes zipfile, zlib and NumPy raise half a dozen kinds
+    except Exception as error:  # for a broken archive zipfile, zlib and NumPy raise many types
         objects = "Object arrays" in str(error)
         raise PredictionsError(
-            "an array of Python objects is not read" if objects else "the NPZ file cannot be read",
+            "arrays of Python objects are not supported" if objects else "the NPZ file cannot be read",
             where=str(path),
-            got="an array of dtype object, which may run any code when it is opened" if objects else _reason(error),
+            got="an array of dtype object, which can run any code when it is read" if objects else _reason(error),
             expected="arrays of numbers and of text",
             next_step="save names as text, with np.array(names, dtype=str)" if objects else "",
         ) from error
@@ -41,19 +41,19 @@ def read_npz_scores(path: Path, *, options: ReadOptions, has_external_truth: boo
 
 
 def read_torch_scores(path: Path, *, options: ReadOptions, has_external_truth: bool) -> RawScores:
-    """A dict of tensors by their usual names, or a tuple of scores and truth; opened with weights_only, which runs no code."""
+    """Read a dict of tensors by their usual names, or a tuple of scores and labels; with weights_only, which runs no code."""
     import torch
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # a broken pickle makes the unpickler raise a dozen kinds
+    except Exception as error:  # for a broken pickle the unpickler raises many types
         refused = "weights_only" in str(error) or "WeightsUnpickler" in str(error)
         raise PredictionsError(
             "the PyTorch file holds more than tensors" if refused else "the PyTorch file cannot be read",
             where=str(path),
-            got="Python objects, which may run any code when they are opened" if refused else _reason(error),
+            got="Python objects, which can run any code when they are read" if refused else _reason(error),
             expected="tensors, and lists of text, in a dict or a tuple",
             next_step='save {"y_score": scores, "y_true": targets, "ids": list_of_text, "classes": list_of_text}',
         ) from error
@@ -62,10 +62,10 @@ def read_torch_scores(path: Path, *, options: ReadOptions, has_external_truth: b
     elif isinstance(content, list | tuple):
         if not 1 <= len(content) <= 2:
             raise PredictionsError(
-                "a tuple of another length",
+                "the tuple in the PyTorch file has the wrong length",
                 where=str(path),
                 got=f"{len(content)} items",
-                expected="the scores, or the scores and the truth",
+                expected="the scores, or the scores and the labels",
                 next_step='save a dict: {"y_score": scores, "y_true": targets}',
             )
         content = dict(zip(("y_score", "y_true"), content, strict=False))
@@ -117,7 +117,7 @@ def _matrix(item: object, *, name: str, path: Path) -> np.ndarray:
     value = np.asarray(item)
     if value.ndim != 2 or value.dtype.kind not in "fiub":
         raise PredictionsError(
-            "scores that are no table of numbers",
+            "the scores are not a table of numbers",
             where=str(path),
             got=f"{name}: {value.dtype} of shape {value.shape}",
             expected="numbers of shape (images, classes)",
@@ -133,7 +133,7 @@ def _texts(found: Mapping[str, object], keys: Sequence[str], *, num: int, what: 
     value = np.asarray(found[name])
     if value.ndim != 1 or value.dtype.kind not in "USiu" or len(value) != num:
         raise PredictionsError(
-            f"names that do not fit the {what}",
+            f"the names do not match the {what}",
             where=str(path),
             got=f"{name}: {value.dtype} of shape {value.shape}",
             expected=f"{num} names, a list of text or whole numbers",
@@ -145,11 +145,11 @@ def _truth(item: object, *, shape: tuple[int, ...], name: str, path: Path) -> np
     value = np.asarray(item)
     if value.shape != shape or value.dtype.kind not in "fiub":
         raise PredictionsError(
-            "a truth that does not fit the scores",
+            "the labels do not match the scores",
             where=str(path),
             got=f"{name}: {value.dtype} of shape {value.shape}",
-            expected=f"1, 0 or -1 (unknown) in the scores' shape, {shape}",
-            next_step="scikit-learn's MultiLabelBinarizer makes such an array of label lists",
+            expected=f"1, 0 or -1 (unknown) in the shape of the scores, {shape}",
+            next_step="scikit-learn's MultiLabelBinarizer makes such an array from lists of labels",
         )
     bad = ~np.isin(value, (PRESENT, ABSENT, UNKNOWN))
     if bad.any():
@@ -159,14 +159,14 @@ def _truth(item: object, *, shape: tuple[int, ...], name: str, path: Path) -> np
             where=f"{path}, row {row + 1}",
             got=f"{value[row, column]:g} in {name}, column {column}",
             expected="1 (present), 0 (absent) or -1 (unknown)",
-            next_step="in a tuple the scores come first and the truth second",
+            next_step="in a tuple the scores are first and the labels second",
         )
     if (value == UNKNOWN).any() and not (value == ABSENT).any():
         raise PredictionsError(
             "no label is absent",
             where=str(path),
             got=f"{name}: only 1 and -1",
-            expected="0 for absent; -1 means unknown here and would not be counted",
+            expected="0 for absent; -1 means unknown and does not count",
             next_step=f"write absent labels as 0: {name}[{name} == -1] = 0",
         )
     return value.astype(np.int8)

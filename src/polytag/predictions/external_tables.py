@@ -1,4 +1,4 @@
-"""Scores in tables that other programs wrote: CSV, Parquet and JSON Lines. docs/reference/predictions.md shows every layout."""
+"""Reads scores from tables of other programs: CSV, Parquet and JSON Lines. docs/reference/predictions.md shows every layout."""
 
 import csv
 import re
@@ -24,7 +24,7 @@ from polytag.predictions.external_columns import (
     SCALE_OF,
     TRUTH_COLUMNS,
     Roles,
-    fitting,
+    options_for,
     refuse_twice,
     roles_of,
 )
@@ -35,9 +35,9 @@ from polytag.predictions.raw_scores import RawScores, targets_of_lists
 
 
 def read_csv_scores(path: Path, *, options: ReadOptions, has_external_truth: bool) -> RawScores:
-    """A row an image and a column a class, numbers turned into float64 as they are read, so that no text is kept.
+    """Read one row per image and one column per class; numbers become float64 as they are read, so that no text stays in memory.
 
-    With a truth beside the file, what it holds of its own is passed over.
+    With external labels, those of the file are ignored.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -46,7 +46,7 @@ def read_csv_scores(path: Path, *, options: ReadOptions, has_external_truth: boo
             reader = csv.reader(file, delimiter=delimiter_of(first), strict=True)
             return _read_csv(path, reader, options=options, has_external_truth=has_external_truth)
     except UnicodeDecodeError:
-        read_text(path)  # tells the line
+        read_text(path)  # raises with the line
         raise
     except csv.Error as error:
         raise PredictionsError("malformed CSV", where=str(path), got=str(error), expected="CSV") from error
@@ -57,9 +57,9 @@ def _read_csv(path: Path, reader: Any, *, options: ReadOptions, has_external_tru
     refuse_twice(names, where=f"{path}:1")
     roles = roles_of(names, options=options, has_external_truth=has_external_truth, where=f"{path}:1")
     at = {name: position for position, name in enumerate(names)}
-    kept = [name for name in (roles.id, roles.image, roles.labels, *roles.truths.values()) if name]
-    kept = list(dict.fromkeys(kept))
-    scores_of, kept_of = _picker([at[name] for name in roles.scores.values()]), _picker([at[name] for name in kept])
+    others = [name for name in (roles.id, roles.image, roles.labels, *roles.truths.values()) if name]
+    others = list(dict.fromkeys(others))
+    scores_of, others_of = _picker([at[name] for name in roles.scores.values()]), _picker([at[name] for name in others])
     error_at = at[roles.error] if roles.error else None
     values = array("d")
     cells: list[Sequence[str]] = []
@@ -77,14 +77,14 @@ def _read_csv(path: Path, reader: Any, *, options: ReadOptions, has_external_tru
                 expected=f"{len(names)}, as in the first line",
             )
         if error_at is not None and row[error_at]:
-            continue  # an image that could not be read has no scores
+            continue  # an unreadable image has no scores
         try:
             values.extend(map(float, scores_of(row)))
         except ValueError:
             raise _not_a_number(row, at, roles, where=f"{path}:{line}") from None
-        cells.append(kept_of(row))
+        cells.append(others_of(row))
         line_N.append(line)
-    columns = dict(zip(kept, list(zip(*cells, strict=True)) or [()] * len(kept), strict=True))
+    columns = dict(zip(others, list(zip(*cells, strict=True)) or [()] * len(others), strict=True))
     table = Table(path=path, columns=columns, line_N=line_N)
     value_NC = np.frombuffer(values, np.float64).reshape(len(line_N), len(roles.scores))
     return _raw_scores(table, roles, value_NC, options=options)
@@ -112,7 +112,7 @@ def _not_a_number(row: Sequence[str], at: Mapping[str, int], roles: Roles, *, wh
                 where=where,
                 got=f"{cell!r} in column {name!r}",
                 expected="a number" + (" with a decimal point" if comma else ""),
-                next_step="if this column is no class, remove it, or name each class column with --class-column",
+                next_step="if this column is not a class, remove it, or name each class column with --class-column",
             )
     raise AssertionError("every cell is a number")
 
@@ -121,15 +121,15 @@ def _not_a_number(row: Sequence[str], at: Mapping[str, int], roles: Roles, *, wh
 
 
 def read_parquet_scores(path: Path, *, options: ReadOptions, has_external_truth: bool) -> RawScores:
-    """A table without polytag's header: the columns that CSV has, with values in place of texts."""
+    """Read a table without polytag's header: the columns of CSV, with values instead of texts."""
     table = pq.ParquetFile(path).read()
     names = table.column_names
     refuse_twice(names, where=str(path))
-    names.sort(key=lambda name: not name.startswith("__index_level_"))  # pandas writes its index last
+    names.sort(key=lambda name: not name.startswith("__index_level_"))  # pandas writes the index last
     roles = roles_of(names, options=options, has_external_truth=has_external_truth, where=str(path))
     columns = [_numbers(table[name], name=name, path=path) for name in roles.scores.values()]
-    kept = dict.fromkeys(name for name in (roles.id, roles.image, roles.labels, *roles.truths.values()) if name)
-    cells = {name: table[name].to_pylist() for name in kept}
+    others = dict.fromkeys(name for name in (roles.id, roles.image, roles.labels, *roles.truths.values()) if name)
+    cells = {name: table[name].to_pylist() for name in others}
     own = Table(path=path, columns=cells, line_N=range(1, table.num_rows + 1))
     return _raw_scores(own, roles, np.stack(columns, axis=1), options=options)
 
@@ -141,7 +141,7 @@ def _numbers(column: pa.ChunkedArray, *, name: str, path: Path) -> np.ndarray:
             where=str(path),
             got=f"a column {name!r} of {column.type}",
             expected="a column of numbers for each class",
-            next_step="if this column is no class, remove it, or name each class column with --class-column",
+            next_step="if this column is not a class, remove it, or name each class column with --class-column",
         )
     value_N = np.asarray(column.to_numpy())
     return value_N if value_N.dtype == np.float32 else value_N.astype(np.float64)
@@ -151,19 +151,19 @@ def _numbers(column: pa.ChunkedArray, *, name: str, path: Path) -> np.ndarray:
 
 
 def read_jsonl_scores(path: Path, *, options: ReadOptions, has_external_truth: bool) -> RawScores:
-    """An object a line, with a score for each class by name."""
+    """Read one object per line, with a score for each class by name."""
     table = read_table(path)
     names = list(table.columns)
     own = frozenset(names) == OWN_JSONL
     key = first_of(names, tuple(SCALE_OF))
     if not key:
         raise PredictionsError(
-            "no scores in the lines",
+            "the lines have no scores",
             where=str(path),
             got=", ".join(names) or "no line",
             expected="one of " + ", ".join(SCALE_OF),
         )
-    options = fitting(options, names, where=f"{path}:1", has_external_truth=has_external_truth)
+    options = options_for(options, names, where=f"{path}:1", has_external_truth=has_external_truth)
     id = "id" if own else options.image_column or first_of(names, ID_COLUMNS)
     labels = ""
     if not own and not has_external_truth:
@@ -191,7 +191,7 @@ def _objects(table: Table, key: str) -> tuple[list[str], np.ndarray]:
     for row, scores in enumerate(table.columns[key]):
         if not isinstance(scores, dict) or not scores:
             raise PredictionsError(
-                "an image without scores",
+                "an image has no scores",
                 where=table.where(row),
                 got=f"{key}: {str(scores)[:80]}",
                 expected="an object with a number for each class",
@@ -200,11 +200,11 @@ def _objects(table: Table, key: str) -> tuple[list[str], np.ndarray]:
         if len(scores) != len(classes) or any(name not in scores for name in classes):
             missing, surplus = [name for name in classes if name not in scores], [name for name in scores if name not in classes]
             raise PredictionsError(
-                "a line has other classes than the first",
+                "a line has other classes than the first line",
                 where=table.where(row),
                 got="; ".join(
                     f"{what} " + ", ".join(name + nearest(name, others) for name in found)
-                    for what, found, others in (("lacks", missing, surplus), ("has beside them", surplus, missing))
+                    for what, found, others in (("lacks", missing, surplus), ("has in addition", surplus, missing))
                     if found
                 ),
                 expected="a score for " + ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else ""),
@@ -219,7 +219,7 @@ def _objects(table: Table, key: str) -> tuple[list[str], np.ndarray]:
     return classes, np.frombuffer(values, np.float64).reshape(len(table), len(classes))
 
 
-# ---- what they share ----
+# ---- all formats ----
 
 
 def _raw_scores(table: Table, roles: Roles, value_NC: np.ndarray, *, options: ReadOptions) -> RawScores:
@@ -249,7 +249,7 @@ def _raw_scores(table: Table, roles: Roles, value_NC: np.ndarray, *, options: Re
 
 
 def _found(paths: tuple[str, ...], folder: Path) -> tuple[str, ...]:
-    """Paths of images as the file gives them, seen from the working folder or from the file's own."""
+    """Paths of images in the file, relative to the working folder or to the folder of the file."""
     if not paths or Path(paths[0]).exists() or not (folder / paths[0]).exists():
         return paths
     return tuple(str(folder / path) if path else "" for path in paths)
@@ -260,7 +260,7 @@ def _id(table: Table, column: str, row: int) -> str:
     text = "" if cell is None else str(cell)
     if not text.strip():
         raise PredictionsError(
-            "a row without an image id",
+            "a row has no image id",
             where=table.where(row),
             got=f"{cell!r} in column {column!r}",
             expected="an id in every row",
@@ -269,7 +269,7 @@ def _id(table: Table, column: str, row: int) -> str:
 
 
 def _target_objects(table: Table, column: str, classes: Sequence[str]) -> np.ndarray:
-    """Truth as an object of 1, 0 and -1 by class, or null."""
+    """Targets from objects of 1, 0 and -1 by class, or null."""
     cells = [cell if isinstance(cell, dict) else {} for cell in table.columns[column]]
     for row, cell in enumerate(cells):
         for name in cell:

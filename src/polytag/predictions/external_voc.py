@@ -1,6 +1,6 @@
-"""Pascal VOC's competition result files: `<comp>_cls_<split>_<class>.txt`, a line an image, its id and a confidence.
+"""Reads Pascal VOC's competition result files: `<comp>_cls_<split>_<class>.txt`, one line per image with its id and a confidence.
 
-The format is that of the VOC2012 development kit, section 5.1: any real number, of which only the order means something.
+The VOC2012 development kit, section 5.1, defines the format. A confidence is any real number; only the order is meaningful.
 """
 
 import math
@@ -21,9 +21,9 @@ _DEEPER = ("Main", "VOC20??/Main", "VOC20??", "results/VOC20??/Main")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VocResults:
-    """Result files of one competition and split, a file a class.
+    """Result files of one competition and split, one file per class.
 
-    confidence   class: image: what the file says
+    confidence   by class and image
     """
 
     source: str
@@ -32,19 +32,19 @@ class VocResults:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Every image that some file names, in order of first appearance."""
+        """Every image that any file names, in order of first appearance."""
         return tuple(dict.fromkeys(name for scored in self.confidence.values() for name in scored))
 
 
 def is_voc_result(path: Path) -> bool:
-    """Whether a file is called like a result file."""
+    """Whether a file has the name of a result file."""
     return _RESULT.fullmatch(path.name) is not None
 
 
 def read_voc_results(path: Path) -> VocResults:
-    """Read a folder of result files, or one result file and those beside it of its competition and split.
+    """Read a folder of result files, or a result file and those of its competition and split in the same folder.
 
-    Raises PredictionsError, with file and line, for what a file should not say, and where the folder holds several competitions.
+    Raises PredictionsError, with file and line, for invalid content, and if the folder holds several competitions.
     """
     folder, found = _files(path)
     groups = sorted({(match["comp"], match["split"]) for match in found.values()})
@@ -67,9 +67,10 @@ def read_voc_results(path: Path) -> VocResults:
 
 
 def to_raw_scores(results: VocResults, *, ids: tuple[str, ...]) -> tuple[RawScores, dict[str, int]]:
-    """A table over these images, and how many of them each class's file leaves out.
+    """A table over these images, and the number of images that the file of each class omits.
 
-    As in VOCevalcls.m, where they count as minus infinity, those are ranked last, together: one below the lowest of the class.
+    Omitted images are ranked last, together, as in VOCevalcls.m, where they count as minus infinity: one below the lowest score of
+    the class.
     """
     names = list(results.confidence)
     value_NC = np.full((len(ids), len(names)), np.nan)
@@ -83,7 +84,7 @@ def to_raw_scores(results: VocResults, *, ids: tuple[str, ...]) -> tuple[RawScor
             left_out[names[column]] = int(missing.sum())
             lowest = float(np.nanmin(value_NC[:, column], initial=0.0))
             value_NC[missing, column] = min(lowest - 1.0, np.nextafter(lowest, -np.inf))
-    given = RawScores(
+    raw = RawScores(
         source=results.source,
         ids=ids,
         classes=names,
@@ -91,13 +92,13 @@ def to_raw_scores(results: VocResults, *, ids: tuple[str, ...]) -> tuple[RawScor
         target_NC=None,
         where=lambda row: results.source,
         scale="rank",
-        is_custom=True,
+        is_default_scale=True,
     )
-    return given, left_out
+    return raw, left_out
 
 
 def _files(path: Path) -> tuple[Path, dict[str, re.Match[str]]]:
-    """The folder that holds the result files, and those: path to what its name says."""
+    """The folder of the result files, and the files: path to the match of its name."""
     folder = path if path.is_dir() else path.parent
     for place in (folder, *(inside for pattern in _DEEPER for inside in sorted(folder.glob(pattern)))):
         found = {str(place / name): match for name in child_names(place) if (match := _RESULT.fullmatch(name))}
@@ -128,6 +129,6 @@ def _read(path: Path) -> dict[str, float]:
         scored[name] = value
     if not scored:
         raise PredictionsError(
-            "an empty VOC result file", where=str(path), got="no line", expected="a line an image: its id and a confidence"
+            "an empty VOC result file", where=str(path), got="no line", expected="one line per image: its id and a confidence"
         )
     return scored

@@ -1,4 +1,4 @@
-"""Two tables that speak of the same images and classes: joined by name, and where they do not fit, how exactly."""
+"""Joins two tables of the same images and classes by name, and describes how they differ if they do not match."""
 
 import difflib
 import os
@@ -12,7 +12,7 @@ from polytag.errors import PredictionsError
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """ " (did you mean 'aeroplane'?)" where one of the known names is spelled nearly so; else ""."""
+    """ " (did you mean 'aeroplane'?)" if a known name has a similar spelling; else ""."""
     folded = {_folded(other): other for other in known}
     close = [folded[_folded(name)]] if _folded(name) in folded else difflib.get_close_matches(name, known, n=1)
     close = close or [other for other in known if min(len(name), len(other)) > 1 and (name in other or other in name)][:1]
@@ -22,26 +22,26 @@ def nearest(name: str, known: Sequence[str]) -> str:
 def class_columns(predictions: Predictions, dataset: Dataset) -> np.ndarray:
     """C columns of the data set, in the order of the predictions' classes.
 
-    Raises PredictionsError, naming what each side has alone and the nearest spellings, where the classes are not the same.
+    Raises PredictionsError, with the classes that only one side has and the nearest spellings, if the classes differ.
     """
     scored, true = predictions.label_set.names, dataset.label_set.names
     column_of = {name: column for column, name in enumerate(true)}
     if set(scored) != set(true):
         raise PredictionsError(
-            "the truth has other classes than the predictions",
+            "the labels and the predictions have different classes",
             where=dataset.source,
             got=two_sides(true, scored, scored_side="predictions"),
             expected="the same classes, in any order",
-            next_step="spell the classes alike, or leave out of both what one of them does not know",
+            next_step="use the same spelling, or remove the classes that only one side has",
         )
     return np.array([column_of[name] for name in scored])
 
 
 def truth_rows(predictions: Predictions, dataset: Dataset) -> np.ndarray:
-    """N rows of the data set: by id or, where an id is not the data set's, by the image's path.
+    """N rows of the data set: by id or, for an id that the data set lacks, by the path of the image.
 
-    An image that stands in several splits is its first row there. Raises PredictionsError where a scored image is not in the
-    data set, and where two splits of it say different things of one.
+    An image in several splits gets its first row. Raises PredictionsError if a scored image is not in the data set, and if its
+    labels differ between splits.
     """
     by_path = {str(path): row for row, path in reversed(list(enumerate(dataset.paths)))}
     by_id = {name: row for row, name in reversed(list(enumerate(dataset.ids)))}
@@ -53,7 +53,7 @@ def truth_rows(predictions: Predictions, dataset: Dataset) -> np.ndarray:
     lost = [name for name, key in zip(predictions.ids, keys, strict=True) if key not in row_of]
     if lost:
         raise PredictionsError(
-            f"{len(lost):,} of {len(predictions):,} scored images are not in the truth",
+            f"{len(lost):,} of {len(predictions):,} scored images are not in the labelled data",
             where=dataset.source,
             got=", ".join(lost[:3]) + (", ..." if len(lost) > 3 else ""),
             expected=f"ids such as {', '.join(dataset.ids[:3])} ({len(by_id):,} in all)",
@@ -66,8 +66,8 @@ def truth_rows(predictions: Predictions, dataset: Dataset) -> np.ndarray:
 
 
 def two_sides(true: Sequence[str], scored: Sequence[str], *, scored_side: str) -> str:
-    """What each side has alone, with the nearest spellings of the other."""
-    sides = (("truth", true, scored), (scored_side, scored, true))
+    """The names that only one side has, with the nearest spellings of the other."""
+    sides = (("labels", true, scored), (scored_side, scored, true))
     alone = [(side, [name for name in names if name not in set(others)], others) for side, names, others in sides]
     return "; ".join(f"only in the {side}: {_listed(names, others)}" for side, names, others in alone if names)
 
@@ -82,17 +82,17 @@ def _refuse_contradictions(dataset: Dataset, rows: np.ndarray, *, first_row: dic
         if len(differ):
             names = [dataset.label_set.names[column] for column in differ]
             raise PredictionsError(
-                "the truth says two things of one image",
+                "an image has different labels in two splits",
                 where=dataset.source,
                 got=f"{name!r} has other labels in split {dataset.split_N[row]!r} than in {dataset.split_N[first]!r}: "
                 + _listed(names, []),
-                expected="the same labels in both",
-                next_step="remove the image from one of the splits; `polytag data check` lists all such",
+                expected="the same labels in both splits",
+                next_step="remove the image from one of the splits; `polytag data check` lists every such image",
             )
 
 
 def _how_they_differ(lost: Sequence[str], known: Sequence[str]) -> str:
-    """A sentence where the ids would fit, were they spelled alike; else ""."""
+    """A sentence on the spelling if it is the only difference between the ids; else ""."""
     for what, spelled in (
         ("the ending of the file name", lambda name: os.path.splitext(name)[0]),
         ("the folder", lambda name: PurePath(name).name),
@@ -100,7 +100,7 @@ def _how_they_differ(lost: Sequence[str], known: Sequence[str]) -> str:
         ("capital letters or spaces", _folded),
     ):
         if {spelled(name) for name in lost} <= {spelled(name) for name in known}:
-            return f"the ids differ only in {what}: spell them alike"
+            return f"the ids differ only in {what}: use the same spelling"
     return ""
 
 

@@ -1,6 +1,6 @@
-"""What another program gave, checked once and made Predictions: finite numbers, unique ids, and a scale that was said.
+"""Converts the scores of another program to Predictions, and checks them: finite numbers, unique ids, and a declared scale.
 
-Shapes: N images, C classes. No scale is ever guessed from the values: a file's header says it, or the reader does.
+Shapes: N images, C classes. The scale is never guessed from the values: the file declares it, or the caller does.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ from polytag.predictions.joining import nearest
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RawScores:
-    """Scores as a file holds them, not checked yet.
+    """Scores of a file, before any check.
 
     value_NC       float32 or float64
-    target_NC      1, 0, -1; None where the file has no truth
-    scale          what the file says of its numbers: one of SCALES, or "" where it says nothing
-    is_custom      the scale is only the custom of the format, which the reader may overrule
-    where          the place of a row, for errors
+    target_NC      1, 0, -1; None if the file has no labels
+    scale          the scale that the file declares: one of SCALES, or "" for none
+    is_default_scale   whether the scale is only the default of the format, which the caller may override
+    where          the position of a row, for errors
     """
 
     source: str
@@ -32,20 +32,20 @@ class RawScores:
     target_NC: np.ndarray | None
     where: Callable[[int], str]
     scale: str = ""
-    is_custom: bool = False
+    is_default_scale: bool = False
     image_paths: tuple[str, ...] = ()
 
 
 def to_predictions(raw: RawScores, *, scale: str) -> Predictions:
-    """Checked Predictions; `scale` is what the reader said, "" for nothing.
+    """Checked Predictions; `scale` is the one that the caller declares, "" for none.
 
-    Raises UsageError where nobody says what the numbers are, PredictionsError where what was said cannot be, for a NaN or infinite
-    score, a probability outside [0, 1], an id given twice and a file without an image.
+    Raises UsageError if neither the file nor the caller declares the scale, or if they differ; PredictionsError for a NaN or
+    infinite score, a probability outside [0, 1], a duplicate id and a file without an image.
     """
     scale = _scale(raw, scale)
     if not len(raw.ids):
-        raise PredictionsError("no scored image in the file", where=raw.source, expected="a row an image")
-    _require_once(raw)
+        raise PredictionsError("no scored image in the file", where=raw.source, expected="one row per image")
+    _require_unique_ids(raw)
     _require(raw, np.isfinite(raw.value_NC), what="a score is not a finite number", expected="a finite number for every class")
     value_NC, probability_NC = raw.value_NC, None
     if scale == "probability":
@@ -54,7 +54,7 @@ def to_predictions(raw: RawScores, *, scale: str) -> Predictions:
             (value_NC >= 0) & (value_NC <= 1),
             what="a probability outside 0 to 1",
             expected="numbers from 0 to 1",
-            next_step="if these are scores before the sigmoid, say --scores logit",
+            next_step="if these are scores before the sigmoid, give --scores logit",
         )
         probability_NC = np.asarray(value_NC, np.float64)
         value_NC = logits_of(probability_NC)
@@ -72,7 +72,7 @@ def to_predictions(raw: RawScores, *, scale: str) -> Predictions:
 
 
 def targets_of_lists(lists: Sequence[Sequence[str] | None], *, classes: Sequence[str], where: Callable[[int], str]) -> np.ndarray:
-    """int8 N x C: named labels are PRESENT, others ABSENT; a null list leaves all UNKNOWN. PredictionsError for another name."""
+    """int8 N x C: listed labels are PRESENT, others ABSENT; a null list is all UNKNOWN. PredictionsError for unknown names."""
     target_NC = np.full((len(lists), len(classes)), ABSENT, np.int8)
     column = {name: number for number, name in enumerate(classes)}
     for row, labels in enumerate(lists):
@@ -82,38 +82,38 @@ def targets_of_lists(lists: Sequence[Sequence[str] | None], *, classes: Sequence
         for name in labels:
             if name not in column:
                 raise PredictionsError(
-                    "a label of the truth is no class of the scores",
+                    "a label is not a class of the scores",
                     where=where(row),
                     got=repr(name) + nearest(name, classes),
                     expected="one of " + ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else ""),
-                    next_step="spell it as the scores do; if another text parts the labels, say it with --separator",
+                    next_step="use the spelling of the scores; if another text separates the labels, give it with --separator",
                 )
             target_NC[row, column[name]] = PRESENT
     return target_NC
 
 
-def _scale(raw: RawScores, said: str) -> str:
-    if said and said not in SCALES:
-        raise UsageError("unknown scale of scores", where="--scores", got=repr(said), expected="one of " + ", ".join(SCALES))
-    if not said and not raw.scale:
+def _scale(raw: RawScores, declared: str) -> str:
+    if declared and declared not in SCALES:
+        raise UsageError("unknown scale of scores", where="--scores", got=repr(declared), expected="one of " + ", ".join(SCALES))
+    if not declared and not raw.scale:
         finite = raw.value_NC[np.isfinite(raw.value_NC)]
         raise UsageError(
-            "the file does not say what its scores are",
+            "the file does not declare the scale of its scores",
             where=raw.source,
             got=f"numbers from {finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no number",
             expected="--scores probability (0 to 1), --scores logit (before the sigmoid) "
-            "or --scores rank (anything of which only the order means something)",
-            next_step="ask whoever made the file; polytag does not guess it from the values",
+            "or --scores rank (only the order is meaningful)",
+            next_step="ask the author of the file; polytag does not guess the scale from the values",
         )
-    if said and raw.scale and not raw.is_custom and said != raw.scale:
+    if declared and raw.scale and not raw.is_default_scale and declared != raw.scale:
         raise UsageError(
-            "the file says otherwise of its scores",
+            "the file declares another scale",
             where=raw.source,
-            got=f"--scores {said}",
+            got=f"--scores {declared}",
             expected=raw.scale,
             next_step="leave --scores out",
         )
-    return said or raw.scale
+    return declared or raw.scale
 
 
 def _require(raw: RawScores, good_NC: np.ndarray, *, what: str, expected: str, next_step: str = "") -> None:
@@ -131,7 +131,7 @@ def _require(raw: RawScores, good_NC: np.ndarray, *, what: str, expected: str, n
     )
 
 
-def _require_once(raw: RawScores) -> None:
+def _require_unique_ids(raw: RawScores) -> None:
     if len(set(raw.ids)) == len(raw.ids):
         return
     seen: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Anyone's scores in: whatever wrote the file, checked Predictions come out. docs/reference/predictions.md shows the layouts."""
+"""Reads the scores of any program as checked Predictions. docs/reference/predictions.md shows the layouts."""
 
 import errno
 import os
@@ -32,10 +32,10 @@ _READERS = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledPredictions:
-    """Predictions beside the data set that they were joined with.
+    """Predictions with the data set that they were joined with.
 
-    dataset, row_N   None where the file's own truth is used; else the data set and, of each scored image, its row there
-    notes            what a reader should know of how the two met, a sentence each
+    dataset, row_N   the data set and the row of each scored image in it; None if the labels are those of the file
+    notes            sentences on the join that a reader should know
     """
 
     predictions: Predictions
@@ -47,14 +47,14 @@ class LabelledPredictions:
 def read_predictions(
     path: Path | str, *, scale: str = "", truth: Path | str | None = None, options: ReadOptions = _DEFAULTS
 ) -> Predictions:
-    """Read the predictions that polytag or any other program wrote, with their truth.
+    """Read the predictions of polytag or of any other program, with their labels.
 
-    `path` is a predictions file of polytag, which its header identifies (rows of images that could not be read are left out); a
-    CSV, Parquet, JSON Lines, NPZ or PyTorch file; or a folder of VOC result files. `scale` says what the numbers are: "logit",
-    "probability" or "rank" (only their order means something); "" where the file says it itself. `truth` is a labelled data set or
-    a table of labels, used instead of what the file holds. `options` say how tables are read.
+    `path` is a predictions file of polytag, which its header identifies (rows of unreadable images are left out); a CSV, Parquet,
+    JSON Lines, NPZ or PyTorch file; or a folder of VOC result files. `scale` is "logit", "probability" or "rank" (only the order is
+    meaningful), or "" if the file declares it. `truth` is a labelled data set or a table of labels, which replaces the labels of
+    the file. `options` control how tables are read.
 
-    Raises UsageError where nobody says the scale, PredictionsError or AnnotationError, with file and line, for what cannot be read.
+    Raises UsageError if nothing declares the scale, PredictionsError or AnnotationError, with file and line, for invalid files.
     """
     return read_labelled(path, scale=scale, truth=truth, options=options).predictions
 
@@ -62,12 +62,20 @@ def read_predictions(
 def read_labelled(
     path: Path | str, *, scale: str = "", truth: Path | str | None = None, options: ReadOptions = _DEFAULTS
 ) -> LabelledPredictions:
-    """As `read_predictions`, with the data set that the truth came from."""
+    """Like `read_predictions`, with the data set of the labels."""
     path = Path(path)
     if scale and scale not in SCALES:
         raise UsageError("unknown scale of scores", where="--scores", got=repr(scale), expected="one of " + ", ".join(SCALES))
     if not path.exists():
         raise _cannot_read(path, FileNotFoundError(errno.ENOENT, "no such file"))
+    if (path / "predictions-val.parquet").is_file():
+        raise PredictionsError(
+            "the predictions file cannot be read",
+            where=str(path),
+            got="a run folder",
+            expected="a file of scores",
+            next_step=f"give the file itself, such as {path / 'predictions-val.parquet'}",
+        )
     if path.is_dir() or is_voc_result(path):
         return _read_voc(path, scale=scale, truth=truth, options=options)
     predictions = _read(path, scale=scale, has_external_truth=truth is not None, options=options)
@@ -80,7 +88,7 @@ def _read(path: Path, *, scale: str, has_external_truth: bool, options: ReadOpti
     if is_own(path):
         if scale not in ("", "logit"):
             raise UsageError(
-                "the file says otherwise of its scores",
+                "the file declares another scale",
                 where=str(path),
                 got=f"--scores {scale}",
                 expected="logit",
@@ -90,7 +98,7 @@ def _read(path: Path, *, scale: str, has_external_truth: bool, options: ReadOpti
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise PredictionsError(
-            "unknown kind of scores",
+            "unknown kind of scores file",
             where=str(path),
             got=f"a file ending in {path.suffix!r}",
             expected="a file ending in " + ", ".join(_READERS) + ", or a folder of VOC result files",
@@ -104,7 +112,7 @@ def _read(path: Path, *, scale: str, has_external_truth: bool, options: ReadOpti
 
 
 def is_own(path: Path) -> bool:
-    """Whether a Parquet file has polytag's header."""
+    """Whether a file is Parquet with polytag's header."""
     if path.suffix.lower() not in PARQUET_SUFFIXES:
         return False
     try:
@@ -123,13 +131,13 @@ def _cannot_read(path: Path, error: Exception) -> PredictionsError:
 def _joined(predictions: Predictions, dataset: Dataset) -> LabelledPredictions:
     labelled = with_truth(predictions, dataset)
     row_N = truth_rows(labelled, dataset)
-    known = [own or str(dataset.paths[row]) for own, row in zip(labelled.image_paths, row_N, strict=True)]
-    labelled = replace(labelled, image_paths=tuple(known))
+    image_paths = [own or str(dataset.paths[row]) for own, row in zip(labelled.image_paths, row_N, strict=True)]
+    labelled = replace(labelled, image_paths=tuple(image_paths))
     return LabelledPredictions(predictions=labelled, dataset=dataset, row_N=row_N, notes=_notes(dataset, row_N))
 
 
 def _notes(dataset: Dataset, row_N: np.ndarray) -> tuple[str, ...]:
-    """Which images of the truth were not scored, where they are not just whole splits of their own."""
+    """A note on the splits of which only some images are scored."""
     scored = np.zeros(len(dataset), bool)
     scored[row_N] = True
     split_N = np.array(dataset.split_N)
@@ -137,22 +145,14 @@ def _notes(dataset: Dataset, row_N: np.ndarray) -> tuple[str, ...]:
     for split in dataset.splits:
         inside = scored[split_N == split]
         if inside.any() and not inside.all():
-            parts.append(f"{int(inside.sum()):,} of the truth's {len(inside):,} images" + (f" of split {split}" if split else ""))
-    return (f"only {' and '.join(parts)} are scored; the others count nowhere",) if parts else ()
+            parts.append(f"{int(inside.sum()):,} of the {len(inside):,} labelled images" + (f" of split {split}" if split else ""))
+    return (f"only {' and '.join(parts)} are scored; the others do not count",) if parts else ()
 
 
 # ---- VOC's result files ----
 
 
 def _read_voc(path: Path, *, scale: str, truth: Path | str | None, options: ReadOptions) -> LabelledPredictions:
-    if path.is_dir() and (path / "predictions-val.parquet").is_file():
-        raise PredictionsError(
-            "the predictions file cannot be read",
-            where=str(path),
-            got="a run folder",
-            expected="a file of scores",
-            next_step=f"give the file itself, such as {path / 'predictions-val.parquet'}",
-        )
     try:
         results = read_voc_results(path)
     except OSError as error:
@@ -162,7 +162,7 @@ def _read_voc(path: Path, *, scale: str, truth: Path | str | None, options: Read
     dataset = load_labels(truth, options=options, classes=tuple(results.confidence))
     if results.split in dataset.splits:
         dataset = dataset.split(results.split)
-        ids = tuple(dict.fromkeys((*dataset.ids, *results.ids)))  # the devkit judges every image of the split
+        ids = tuple(dict.fromkeys((*dataset.ids, *results.ids)))  # the devkit evaluates every image of the split
     else:
         ids = results.ids
     predictions, notes = _voc_predictions(results, ids=ids, scale=scale)
@@ -175,17 +175,16 @@ def _voc_predictions(results: VocResults, *, ids: tuple[str, ...], scale: str) -
     if left_out and scale not in ("", "rank"):
         name, number = next(iter(left_out.items()))
         raise PredictionsError(
-            "the result files leave images out",
+            "the result files omit images",
             where=results.source,
             got=f"no line for {number:,} of {len(ids):,} images in the file of class {name!r}",
-            expected=f"a line for every image, if the confidences are {'logits' if scale == 'logit' else 'probabilities'}",
-            next_step="say --scores rank: images that are left out are then ranked last",
+            expected=f"a line for every image if the confidences are {'logits' if scale == 'logit' else 'probabilities'}",
+            next_step="give --scores rank, which ranks omitted images last",
         )
     notes = ()
     if left_out:
-        which = "the result file of 1 class leaves" if len(left_out) == 1 else f"the result files of {len(left_out)} classes leave"
+        which = "the result file of 1 class omits" if len(left_out) == 1 else f"the result files of {len(left_out)} classes omit"
         notes = (
-            f"{which} out up to {max(left_out.values()):,} of {len(ids):,} images: "
-            "those are ranked last, together, as VOC's devkit ranks them",
+            f"{which} up to {max(left_out.values()):,} of {len(ids):,} images: those are ranked last, together, as in VOC's devkit",
         )
     return to_predictions(raw, scale=scale), notes

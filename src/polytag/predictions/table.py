@@ -1,4 +1,4 @@
-"""Predictions <-> file: Parquet for programs, CSV and JSON Lines for people. Imports no torch.
+"""Writes and reads predictions files: Parquet for programs, CSV and JSON Lines for people. Imports no torch.
 
 A Parquet file has a versioned header in its schema's metadata, and the columns id, image, error, `logit/<class>` (float32) and
 `target/<class>` (int8: 1, 0, -1). CSV and JSON Lines hold a probability per class, the labels above their thresholds, and the
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from polytag import files
 from polytag.contracts import Dataset, LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
+from polytag.logits import sigmoid
 from polytag.predictions.joining import class_columns, truth_rows
 
 VERSION = 1
@@ -30,10 +31,10 @@ SUFFIXES = (".parquet", ".csv", ".jsonl")
 
 
 class PredictionsWriter:
-    """Writes rows as they come, in constant memory; the file appears, whole, when the `with` block ends without an exception.
+    """Writes rows one by one, in constant memory; the complete file appears when the `with` block ends without an exception.
 
-    `path` ends in .parquet, .csv or .jsonl. `thresholds` decide which labels CSV and JSON Lines call present.
-    Raises UsageError for another ending, RunError where the disk is full.
+    `path` ends in .parquet, .csv or .jsonl. `thresholds` decide which labels are present in CSV and JSON Lines. Raises UsageError
+    for another ending, RunError if the disk is full.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class PredictionsWriter:
             self._add(*row)
 
     def fail(self, name: str, image_path: str, error: str) -> None:
-        """Add an image that could not be read: its row has the error and no scores."""
+        """Add an unreadable image: its row has the error and no scores."""
         num_classes = len(self._label_set)
         self._add(name, image_path, error, np.full(num_classes, np.nan, np.float32), np.full(num_classes, -1, np.int8))
 
@@ -116,7 +117,7 @@ class PredictionsWriter:
             self._parquet.write_table(pa.Table.from_arrays(columns, schema=self._parquet.schema))
             return
         assert self._text is not None
-        probability_NC = 0.5 * (1 + np.tanh(0.5 * np.stack(logits).astype(np.float64)))
+        probability_NC = sigmoid(np.stack(logits))
         for name, image, error, probability_C in zip(ids, image_paths, errors, probability_NC, strict=True):
             labels = [label for label, here in zip(self._label_set, probability_C > self._threshold_C, strict=True) if here]
             if self._path.suffix == ".csv":
@@ -151,17 +152,17 @@ def parquet_schema(label_set: LabelSet) -> pa.Schema:
 
 
 def write_predictions(predictions: Predictions, path: Path | str) -> None:
-    """Write a whole table; see `PredictionsWriter` for the kinds of file.
+    """Write a complete table; see `PredictionsWriter` for the kinds of files.
 
-    Logits are kept as float32. Raises PredictionsError for a rank, of which nothing in such a file could be told.
+    Logits are stored as float32. Raises PredictionsError for ranks, which such a file cannot hold.
     """
     if not predictions.has_probabilities:
         raise PredictionsError(
-            "a rank is neither logits nor probabilities",
+            "ranks cannot be written to a predictions file",
             where=str(path),
-            got=predictions.source or "scores of which only the order means something",
+            got=predictions.source or "ranks",
             expected="logits or probabilities",
-            next_step="keep the file that the scores came from: `polytag evaluate` reads it",
+            next_step="use the original file of the scores: `polytag evaluate` reads it",
         )
     with PredictionsWriter(
         Path(path),
@@ -174,9 +175,9 @@ def write_predictions(predictions: Predictions, path: Path | str) -> None:
 
 
 def read_parquet_predictions(path: Path | str) -> Predictions:
-    """Read a Parquet predictions file; rows of images that could not be read are left out.
+    """Read a Parquet predictions file; rows of unreadable images are left out.
 
-    Raises PredictionsError for a file that is missing, is not Parquet, has no polytag header, or was changed since.
+    Raises PredictionsError for a file that is missing, is not Parquet, has no polytag header, or was modified.
     """
     path = Path(path)
     if path.is_dir():  # pyarrow would read every file in it
@@ -218,12 +219,12 @@ def read_parquet_predictions(path: Path | str) -> Predictions:
         image_paths=tuple(image or "" for image in table["image"].to_pylist()),
         checkpoint_id=str(header["checkpoint_id"]),
         source=str(path),
-        calibration=str(header.get("calibration", "")),  # files of before there were calibrations have none
+        calibration=str(header.get("calibration", "")),  # absent from files of older versions
     )
 
 
 def source_in(path: Path) -> str:
-    """What the header of a predictions file says was scored; the `source` of Predictions that are read is the file itself."""
+    """The `source` in the header of a predictions file; the `source` of Predictions that are read is the file itself."""
     return str(json.loads(pq.read_schema(path).metadata[HEADER])["source"])
 
 
@@ -280,11 +281,11 @@ def _integers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
 
 
 def with_truth(predictions: Predictions, dataset: Dataset) -> Predictions:
-    """The predictions with the targets of a data set: classes joined by name, images by id or, where an id is not the data set's,
-    by path.
+    """The predictions with the targets of a data set: classes are joined by name, images by id or, for an id that the data set
+    lacks, by path.
 
-    Raises PredictionsError where the classes differ, where a scored image is not in the data set, naming the first few, and where
-    it stands in two splits with different labels.
+    Raises PredictionsError if the classes differ, if scored images are not in the data set (with the first few), and if an image
+    is in two splits with different labels.
     """
     columns = class_columns(predictions, dataset)
     rows = truth_rows(predictions, dataset)

@@ -1,4 +1,4 @@
-"""thresholds.json: the probability above which each class counts as predicted, and what was known when it was chosen. No torch."""
+"""Writes and reads thresholds.json: the threshold of each class, and its metrics when it was chosen. Imports no torch."""
 
 import json
 import math
@@ -18,11 +18,11 @@ FILE = "thresholds.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdsFile:
-    """What evaluating needs of the file.
+    """The content of thresholds.json that an evaluation needs.
 
     thresholds     C probabilities, in the order of the label set
-    goal           "default", "f1", "precision=0.9", ...; "" where the file does not say
-    checkpoint_id, calibration   which scores they are for; "" where the file does not say
+    goal           "default", "f1", "precision=0.9", ...; "" if the file has none
+    checkpoint_id, calibration   of the scores that they are for; "" if the file has none
     """
 
     thresholds: tuple[float, ...]
@@ -32,7 +32,7 @@ class ThresholdsFile:
 
 
 def thresholds_to_json(points: OperatingPoints, *, checkpoint_id: str = "", calibration: str = "") -> dict[str, Any]:
-    """The content of thresholds.json: plain values, NaN written as null."""
+    """The content of thresholds.json: plain values, NaN as None."""
     per_class = {
         point.name: {key: _plain(value) for key, value in asdict(point).items() if key != "name"} for point in points.points
     }
@@ -50,15 +50,15 @@ def thresholds_to_json(points: OperatingPoints, *, checkpoint_id: str = "", cali
 
 
 def write_thresholds(path: Path, points: OperatingPoints, *, checkpoint_id: str = "", calibration: str = "") -> None:
-    """Write thresholds.json, whole or not at all; raises RunError where it cannot be written."""
+    """Write thresholds.json atomically; raises RunError if that fails."""
     values = thresholds_to_json(points, checkpoint_id=checkpoint_id, calibration=calibration)
     files.write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def read_thresholds(path: Path, *, label_set: LabelSet) -> ThresholdsFile:
-    """The thresholds of these classes, from a thresholds.json, or any JSON object of class name: probability.
+    """Read the thresholds of these classes from a thresholds.json, or from any JSON object of class name: probability.
 
-    Raises PredictionsError for a file that cannot be read, lacks a class, names another, or holds what is no probability.
+    Raises PredictionsError for a file that cannot be read, lacks a class, has another class, or has a value outside [0, 1].
     """
     where = str(path)
     try:
@@ -71,7 +71,7 @@ def read_thresholds(path: Path, *, label_set: LabelSet) -> ThresholdsFile:
     nested = isinstance(values, Mapping) and isinstance(values.get("thresholds"), Mapping)
     found = values["thresholds"] if nested else values
     if not isinstance(found, Mapping):
-        raise PredictionsError("no thresholds in the file", where=where, expected="class names with a probability each")
+        raise PredictionsError("the file has no thresholds", where=where, expected="an object of class name: probability")
     if nested and values.get("version") != VERSION:
         raise PredictionsError(
             "the thresholds were written by another version of polytag",
@@ -82,7 +82,7 @@ def read_thresholds(path: Path, *, label_set: LabelSet) -> ThresholdsFile:
     missing, unknown = [name for name in label_set if name not in found], [name for name in found if name not in set(label_set)]
     if missing or unknown:
         raise PredictionsError(
-            "the thresholds are of other classes",
+            "the thresholds are for other classes",
             where=where,
             got="lacks " + ", ".join(missing) if missing else "has " + ", ".join(map(str, unknown)),
             expected=", ".join(label_set),
@@ -91,37 +91,37 @@ def read_thresholds(path: Path, *, label_set: LabelSet) -> ThresholdsFile:
         value = found[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise PredictionsError(
-                "a threshold is no probability", where=where, got=f"{value!r} for {name!r}", expected="a number from 0 to 1"
+                "a threshold is not a probability", where=where, got=f"{value!r} for {name!r}", expected="a number from 0 to 1"
             )
-    said = values if nested else {}
+    metadata = values if nested else {}
     return ThresholdsFile(
         thresholds=tuple(float(found[name]) for name in label_set),
-        goal=str(said.get("goal", "")),
-        checkpoint_id=str(said.get("checkpoint_id", "")),
-        calibration=str(said.get("calibration", "")),
+        goal=str(metadata.get("goal", "")),
+        checkpoint_id=str(metadata.get("checkpoint_id", "")),
+        calibration=str(metadata.get("calibration", "")),
     )
 
 
-def require_fitting(thresholds: ThresholdsFile, predictions: Predictions, *, where: Path) -> None:
-    """Raises PredictionsError where the thresholds are for scores under another calibration than these are."""
+def require_same_calibration(thresholds: ThresholdsFile, predictions: Predictions, *, where: Path) -> None:
+    """Raises PredictionsError if the thresholds are for scores under another calibration."""
     if thresholds.checkpoint_id == predictions.checkpoint_id != "" and thresholds.calibration != predictions.calibration:
         raise PredictionsError(
             "the thresholds are for scores under another calibration",
             where=str(where),
             got=f"calibration {thresholds.calibration or 'none'}",
-            expected=f"{predictions.calibration or 'none'}, as the predictions say",
-            next_step="predict again with the model as it is now, or choose thresholds on these predictions",
+            expected=f"{predictions.calibration or 'none'}, that of the predictions",
+            next_step="predict again with the current model, or choose thresholds on these predictions",
         )
 
 
 def find_thresholds(path: Path, predictions: Predictions) -> ThresholdsFile | None:
-    """Those of the run folder that a predictions file lies in; None unless they are for this model under this calibration."""
-    beside = path.parent / FILE
-    if not predictions.checkpoint_id or not beside.is_file():
+    """The thresholds next to a predictions file; None unless they are for this model under this calibration."""
+    file = path.parent / FILE
+    if not predictions.checkpoint_id or not file.is_file():
         return None
     try:
-        found = read_thresholds(beside, label_set=predictions.label_set)
-    except PredictionsError:  # a file of that name that is another program's
+        found = read_thresholds(file, label_set=predictions.label_set)
+    except PredictionsError:  # a file of another program
         return None
     same = (found.checkpoint_id, found.calibration) == (predictions.checkpoint_id, predictions.calibration)
     return found if same else None

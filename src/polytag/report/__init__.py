@@ -1,1 +1,1 @@
-"""Metrics to charts, image grids and one HTML file."""
+"""Charts, image grids and self-contained HTML pages of metrics."""

@@ -1,4 +1,4 @@
-"""The charts of a run as Altair charts, and their way to SVG (for the page) and PNG (for files)."""
+"""The charts of a run as Altair charts, and their conversion to SVG for pages and PNG for files."""
 
 import json
 import math
@@ -20,7 +20,7 @@ Row = Mapping[str, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Palette:
-    """Colours and font of a chart: ink for text, muted for axes, line for rules, one accent, soft for what it is compared with."""
+    """Colours and font of a chart: ink for text, muted for axes, line for rules, an accent, and soft for its reference."""
 
     ink: str
     muted: str
@@ -39,13 +39,13 @@ PAGE = Palette(
     soft="var(--soft)",
     font="system-ui, sans-serif",
 )
-"""The page's colours are CSS variables, so that charts follow dark mode and print."""
+"""The colours of a page are CSS variables, so that charts follow dark mode and print."""
 
 WIDTH_PX, HEIGHT_PX, NAMES_PX = 350, 200, 80
 
 
 def history_chart(history: Sequence[Row], *, train_key: str, val_key: str, title: str, palette: Palette) -> alt.LayerChart | None:
-    """Two lines over the epochs, training and validation, each named at its end; None where fewer than two epochs have one.
+    """Two lines over the epochs, training and validation, each labelled at its end; None with fewer than two epochs.
 
     `history` rows are those of results.csv; a missing or undefined value leaves a gap.
     """
@@ -85,7 +85,7 @@ def history_chart(history: Sequence[Row], *, train_key: str, val_key: str, title
 
 
 def tail_charts(metrics: Metrics, *, palette: Palette) -> tuple[alt.Chart, alt.Chart] | None:
-    """Mean tail accuracy over the threshold, and how many classes that mean still counts; None where no class has a tail."""
+    """Mean tail accuracy over the threshold, and the number of classes in that mean; None if no class has a tail."""
     tail = metrics.tail
     points = [
         {"threshold": float(threshold), "mean": float(mean), "classes": int(count)}
@@ -123,7 +123,7 @@ def tail_charts(metrics: Metrics, *, palette: Palette) -> tuple[alt.Chart, alt.C
 
 
 def precision_recall_chart(curves: Mapping[str, tuple[StepCurve, float]], *, palette: Palette) -> alt.FacetChart | None:
-    """Small multiples: for each class name, its curve and AP; a dashed line at the precision of chance; None for no class."""
+    """Small multiples: for each class name, its curve and AP; a dashed line at the precision of chance; None without a class."""
     if not curves:
         return None
     titles: list[str] = []
@@ -143,7 +143,7 @@ def precision_recall_chart(curves: Mapping[str, tuple[StepCurve, float]], *, pal
         y=alt.Y("precision:Q", scale=alt.Scale(domain=[0, 1]), axis=axis),
     )
     chance = base.mark_rule(color=palette.soft, strokeDash=[2, 3]).encode(y=alt.Y("min(chance):Q", title="precision"))
-    # The panels are numbered and named by an expression, for two long names may be cut to the same text. Vega-Lite replaces
+    # The panels are numbered and named by an expression, since two long names may be cut to the same text. Vega-Lite replaces
     # "datum.value" even inside the strings of an expression, so no string holds a bare dot.
     titles_expression = json.dumps(titles).replace(".", "\\u002e")
     header = alt.Header(title=None, labelExpr=f"{titles_expression}[datum.value]", labelFontSize=13, labelFontWeight=600)
@@ -157,14 +157,14 @@ def precision_recall_chart(curves: Mapping[str, tuple[StepCurve, float]], *, pal
 
 
 def to_png(chart: Any, *, names_px: int = 0) -> bytes:
-    """The chart on white, two pixels a unit; `names_px` is the room at its right for names at the ends of lines."""
+    """The chart on white, two pixels per unit; `names_px` is the space at its right for labels at the ends of lines."""
     return vl_convert.vegalite_to_png(_styled(chart, FILE, names_px=names_px).to_json(), scale=2)
 
 
 def to_svg(chart: Any, *, description: str, names_px: int = NAMES_PX) -> str:
-    """An inline `<svg>` that scales with its column and is one image, with this description, to a screen reader.
+    """An inline `<svg>` that scales with its column, and is one image with this description for screen readers.
 
-    No id and no address is left in it, so that many can stand in one page.
+    It has no id and no address, so that a page can contain many.
     """
     svg = vl_convert.vegalite_to_svg(_styled(chart, PAGE, names_px=names_px).to_json())
     found = re.match(r'<svg [^>]*width="([\d.]+)" height="([\d.]+)"[^>]*>', svg)
@@ -177,7 +177,7 @@ def to_svg(chart: Any, *, description: str, names_px: int = NAMES_PX) -> str:
 
 
 def _styled(chart: Any, palette: Palette, *, names_px: int) -> Any:
-    """The calm look: no frame, light rules, no ticks."""
+    """The chart without a frame and ticks, with light rules."""
     margin_px = 2 if palette is PAGE else 16
     return (
         chart.configure(
@@ -205,15 +205,15 @@ def _styled(chart: Any, palette: Palette, *, names_px: int) -> Any:
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
-    """A domain with a little air above and below, and some height where all values are equal."""
+    """A domain with a margin above and below, and some height if all values are equal."""
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
     return (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
 
 
 def _labels_apart(last_points: Mapping[str, Mapping[str, Any]], *, low: float, high: float) -> list[dict[str, Any]]:
-    """The last point of each series, moved up or down until the two names do not overlap."""
+    """The last point of each series, moved up or down so that the two labels do not overlap."""
     labels = sorted((dict(point) for point in last_points.values()), key=lambda point: point["value"])
-    gap = 22 / HEIGHT_PX * (high - low)  # letters are 13 pixels high; rounding the axis to whole ticks shrinks the gap somewhat
+    gap = 22 / HEIGHT_PX * (high - low)  # letters are 13 pixels high; rounding the axis to whole ticks shrinks the gap slightly
     if len(labels) == 2 and labels[1]["value"] - labels[0]["value"] < gap:
         middle = (labels[0]["value"] + labels[1]["value"]) / 2
         middle = min(max(middle, low + gap / 2), high - gap / 2)

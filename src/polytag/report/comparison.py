@@ -1,15 +1,12 @@
-"""The comparison of runs as one HTML file: differences with their intervals, and the images that changed sides."""
+"""The page of a comparison as one HTML file: differences between runs with their intervals, and the changed images."""
 
-import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
 
-from polytag import files
 from polytag.metrics.changes import Changes
 from polytag.metrics.comparison import (
     Comparison,
@@ -23,18 +20,16 @@ from polytag.metrics.comparison import (
     signed,
 )
 from polytag.report.ranking import MAX_CLASSES_IN_DETAIL
-from polytag.report.rendering import environment_of
-from polytag.report.thumbnails import pack_sheets
+from polytag.report.rendering import write_page
+from polytag.report.thumbnails import pack_for_page
 
 TOP = 20
-"""Images that changed sides are shown for each class and way up to this number."""
-
-_THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_IMAGES = 96, 64, 2500
+"""The number of gained, and of lost, images that are shown for each class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of a chart: what is compared, both values, their difference with its interval and p-value."""
+    """One row of a chart: the name, both values, their difference with its interval and p-value."""
 
     name: str
     first: float
@@ -54,20 +49,20 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """The common scale of a chart: from `low` to `high`, which hold 0, with round ticks."""
+    """The scale of a chart: from `low` to `high`, which include 0, with round ticks."""
 
     low: float
     high: float
     ticks: tuple[float, ...]
 
     def place(self, value: float) -> str:
-        """Where a value stands along the axis, as a percentage."""
+        """The position of a value along the axis, as a percentage."""
         return f"{100 * (value - self.low) / (self.high - self.low):.2f}%"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A later run against the first; `detailed` are the classes whose images are shown, most changes first."""
+    """A later run compared with the first; `detailed` are the classes whose images are shown, most changes first."""
 
     number: int
     first: str
@@ -85,13 +80,12 @@ class Section:
 def write_comparison(path: Path | str, comparison: Comparison, *, title: str = "") -> Path:
     """Write the page of a comparison; returns `path`.
 
-    For each class and way the 20 images that changed sides with the largest change of probability are embedded, as thumbnails of
-    96 pixels, or of 64 where there are more than 2,500. With more than 100 classes those of the 100 with most changes are shown;
-    the tables hold all. An image that cannot be read is a grey tile with its id. The same input gives the same bytes.
+    For each class, the 20 gained and the 20 lost images with the largest change of probability are embedded as thumbnails of 96
+    pixels, or of 64 where there are more than 2,500. With more than 100 classes, images are shown for the 100 with most changes;
+    the tables have all. An unreadable image is a grey tile with its id. The same input gives the same bytes.
 
-    Raises RunError where the file cannot be written.
+    Raises RunError if the file cannot be written.
     """
-    path = Path(path)
     sections = [_section(comparison, difference, number) for number, difference in enumerate(comparison.differences)]
     shown = [
         image
@@ -100,30 +94,21 @@ def write_comparison(path: Path | str, comparison: Comparison, *, title: str = "
         if row.changes
         for image in (*row.changes.gained[:TOP], *row.changes.lost[:TOP])
     ]
-    paths = [image.image_path for image in shown]
-    size_px = _THUMBNAIL_PX if len({image.id for image in shown}) <= _MANY_IMAGES else _MANY_THUMBNAIL_PX
-    sheets = pack_sheets(paths, size_px=size_px)
     pairs = [_pair_row(comparison, pair) for pair in comparison.pairs]
-    html = (
-        environment_of(sheets, signed=signed, tick=_tick, p=p_text, short=shortened)
-        .get_template("comparison.html.j2")
-        .render(
-            title=title or _title(comparison.names),
-            comparison=comparison,
-            sections=sections,
-            pairs=pairs,
-            pairs_axis=_axis(pairs),
-            notes=comparison_notes(comparison),
-            sheets=[Markup(base64.b64encode(jpeg).decode()) for jpeg in sheets.jpegs],
-            sheet_side_px=sheets.side_px,
-            top=TOP,
-            max_detail=MAX_CLASSES_IN_DETAIL,
-        )
+    return write_page(
+        path,
+        "comparison.html.j2",
+        sheets=pack_for_page([image.image_path for image in shown], num_images=len({image.id for image in shown})),
+        filters={"signed": signed, "tick": _tick, "p": p_text, "short": shortened},
+        title=title or _title(comparison.names),
+        comparison=comparison,
+        sections=sections,
+        pairs=pairs,
+        pairs_axis=_axis(pairs),
+        notes=comparison_notes(comparison),
+        top=TOP,
+        max_detail=MAX_CLASSES_IN_DETAIL,
     )
-    with files.saving(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(path, html.encode("utf-8", "replace"))  # a file name that is not Unicode may be an id
-    return path
 
 
 def _title(names: Sequence[str]) -> str:
@@ -179,7 +164,7 @@ def _pair_row(comparison: Comparison, pair: MeanDifference) -> Row:
 
 
 def _axis(rows: Sequence[Row]) -> Axis:
-    """An axis that holds 0 and every interval, with ticks a round number apart."""
+    """An axis that includes 0 and every interval, with ticks at multiples of a round number."""
     values = np.array([value for row in rows for value in (row.value, row.low, row.high) if not math.isnan(value)] + [0.0])
     low, high = float(values.min()), float(values.max())
     span = max(high - low, 1e-3)

@@ -1,4 +1,4 @@
-"""Precision-recall curves as steps that can be drawn: few points, and under them exactly the average precision."""
+"""Precision-recall curves as drawable steps: few points, with exactly the average precision as the area under them."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ MAX_STEPS = 120
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepCurve:
-    """Precision over recall: `precision_S[s]` holds from the previous recall (0 at first) to `recall_S[s]`.
+    """Precision over recall: `precision_S[s]` applies from the previous recall (0 at first) to `recall_S[s]`.
 
-    prevalence  share of positives among the known: the precision of a ranking by chance
+    prevalence  share of positives among the known labels: the precision of a ranking by chance
     """
 
     recall_S: np.ndarray
@@ -23,9 +23,9 @@ class StepCurve:
 
 
 def step_curve(predictions: Predictions, *, class_name: str) -> StepCurve | None:
-    """The curve of a class, or None where it has no positive; the area under it is its average precision.
+    """The curve of a class, or None without a positive; the area under it is its average precision.
 
-    With more than MAX_STEPS steps, neighbours are merged into as many of equal width; the area stays the same.
+    With more than MAX_STEPS steps, neighbours are merged into MAX_STEPS steps of equal width; the area does not change.
     """
     column = predictions.label_set.index(class_name)
     target_N = predictions.target_NC[:, column]

@@ -1,4 +1,4 @@
-"""Grids of the images that a model scores highest and lowest for a class, the truth marked on each: PNG files."""
+"""Grids of the images that a model scores highest and lowest for a class, with their labels, as PNG files."""
 
 import hashlib
 import unicodedata
@@ -23,23 +23,23 @@ IMAGE_PX = TILE_PX - 2 * BORDER_PX
 
 INK, MUTED, PAPER, MATTE = (28, 31, 35), (104, 112, 122), (255, 255, 255), (240, 242, 244)
 EXPECTED, SURPRISING, UNLABELLED = (37, 99, 168), (206, 84, 0), (128, 136, 146)
-"""Blue: the truth fits this end of the ranking. Orange: it does not. Grey: nobody said. Safe for the colour-blind."""
+"""Blue: the label agrees with this end of the ranking. Orange: it does not. Grey: unknown. Safe for colour-blind readers."""
 
-_KEPT_IMAGES = 4096  # thumbnails held at a time, 130 MB
+_MAX_THUMBNAILS = 4096  # in memory: 130 MB
 
 
 def write_grids(folder: Path, *, predictions: Predictions, top: int = 50, class_names: Sequence[str] = ()) -> list[Path]:
-    """Write `<class>-top.png` and `<class>-bottom.png` for these classes, or for all where none is named; returns the files.
+    """Write `<class>-top.png` and `<class>-bottom.png` for these classes, or for all by default; returns the files.
 
-    Ten images a row. An image that cannot be read is a grey tile. Class names that a file system would refuse or confuse
-    get a safe name with a few digits of a hash (`file_stem`). Twenty classes took 2 s on two cores.
+    A row has ten images. An unreadable image is a grey tile. `file_stem` replaces class names that a file system would reject or
+    confuse. Twenty classes took 2 s on two cores.
 
-    Raises UsageError for an unknown class name; RunError where the folder cannot be written.
+    Raises UsageError for an unknown class name; RunError if the folder cannot be written.
     """
     with files.saving(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
-    @lru_cache(_KEPT_IMAGES)
+    @lru_cache(_MAX_THUMBNAILS)
     def thumbnail(path: str) -> Image.Image | None:
         return read_thumbnail(path, size_px=IMAGE_PX)
 
@@ -60,7 +60,7 @@ def write_grids(folder: Path, *, predictions: Predictions, top: int = 50, class_
 
 
 def draw_grid(predictions: Predictions, *, class_name: str, top: int = 50, lowest: bool = False) -> Image.Image:
-    """One grid as an RGB image: ten tiles a row, the score below each, the truth marked by a border and a sign.
+    """One grid as an RGB image: ten tiles per row, the score below each, the label marked by a border and a sign.
 
     Raises UsageError for an unknown class name.
     """
@@ -70,13 +70,13 @@ def draw_grid(predictions: Predictions, *, class_name: str, top: int = 50, lowes
 
 
 def file_stem(class_name: str, label_set: LabelSet) -> str:
-    """A file name for a class that every file system takes, and no two classes of the label set share.
+    """A file name for a class that every file system accepts, and that no two classes of the label set share.
 
-    Letters, digits, space, "-", "_" and "." stay; anything else becomes "_". Where that changed the name, where it was cut to 60
-    characters, or where another class differs only in case or in Unicode form, 8 digits of the name's SHA-256 are added.
+    Letters, digits, space, "-", "_" and "." stay; anything else becomes "_". If that changed the name, if it was cut to 60
+    characters, or if another class differs only in case or in Unicode form, 8 digits of the name's SHA-256 are appended.
     """
-    kept = "".join(sign if sign.isalnum() or sign in " -_." else "_" for sign in unicodedata.normalize("NFC", class_name))
-    stem = kept[:60].strip(" .")
+    safe = "".join(sign if sign.isalnum() or sign in " -_." else "_" for sign in unicodedata.normalize("NFC", class_name))
+    stem = safe[:60].strip(" .")
     same = Counter(_folded(name) for name in label_set)
     if stem == class_name and len(stem.encode()) <= 200 and same[_folded(class_name)] == 1:
         return stem
@@ -85,13 +85,13 @@ def file_stem(class_name: str, label_set: LabelSet) -> str:
 
 
 def tile_corner(rank: int) -> tuple[int, int]:
-    """Left and top pixel of the tile of a rank (1 is the first)."""
+    """Left and top pixel of the tile of a rank, from 1."""
     row, column = divmod(rank - 1, NUM_COLUMNS)
     return MARGIN_PX + column * (TILE_PX + GAP_PX), HEADER_PX + row * (TILE_PX + CAPTION_PX + GAP_PX)
 
 
 def mark_colour(target: int, *, lowest: bool) -> tuple[int, int, int]:
-    """The colour of a truth at this end of a ranking: high scores expect PRESENT, low scores expect ABSENT."""
+    """The colour of a label at this end of a ranking: high scores expect PRESENT, low scores ABSENT."""
     if target == UNKNOWN:
         return UNLABELLED
     return EXPECTED if (target == PRESENT) != lowest else SURPRISING
@@ -135,8 +135,8 @@ def _draw_header(grid: Image.Image, draw: ImageDraw.ImageDraw, rows: Sequence[Ra
     right = grid.width - MARGIN_PX
     for target, text in (
         (UNKNOWN, f"{num_unknown} unknown"),
-        (ABSENT, f"{num_absent} labelled without it"),
-        (PRESENT, f"{num_present} labelled with it"),
+        (ABSENT, f"{num_absent} absent"),
+        (PRESENT, f"{num_present} present"),
     ):
         right -= round(draw.textlength(text, font=note_font))
         draw.text((right, 54), text, fill=MUTED, font=note_font, anchor="lm")
@@ -148,7 +148,7 @@ def _draw_header(grid: Image.Image, draw: ImageDraw.ImageDraw, rows: Sequence[Ra
 
 @lru_cache
 def _badge(target: int) -> Image.Image:
-    """The mask of the badge: a square that sits in the tile's corner, its free corner rounded."""
+    """The mask of the badge: a square in the corner of the tile, with its free corner rounded."""
     side = 4 * BADGE_PX
     mask = Image.new("L", (side, side))
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, side - 1, side - 1), radius=24, fill=255, corners=(False, False, True, False))

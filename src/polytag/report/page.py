@@ -1,6 +1,5 @@
-"""The report: one HTML file with everything in it, that needs no network, no script and no other file."""
+"""The report: one self-contained HTML file, without network access, scripts or other files."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ from urllib.parse import urlencode
 import numpy as np
 from markupsafe import Markup
 
-from polytag import files
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
 from polytag.metrics.slices import Slices, caveats
 from polytag.metrics.values import Metrics
@@ -24,20 +22,19 @@ from polytag.report.ranking import (
     num_targets,
     ranked_rows,
 )
-from polytag.report.rendering import environment_of
-from polytag.report.thumbnails import pack_sheets
+from polytag.report.rendering import write_page
+from polytag.report.thumbnails import pack_for_page
 
 TOP = 50
 INSPECTOR = "http://127.0.0.1:8421"
-"""Where `polytag inspect` answers unless it is told otherwise, or the port is in use."""
-_THUMBNAIL_PX, _MANY_THUMBNAIL_PX, _MANY_IMAGES = 96, 64, 2500
+"""The default address of `polytag inspect`."""
 
-_TRUTH = {PRESENT: ("y", "labelled with it"), ABSENT: ("n", "labelled without it"), UNKNOWN: ("u", "label unknown")}
+_TRUTH = {PRESENT: ("y", "labelled present"), ABSENT: ("n", "labelled absent"), UNKNOWN: ("u", "label unknown")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """One end of a class's ranking, with how many of it are present, absent and unknown."""
+    """One end of the ranking of a class, with its numbers of present, absent and unknown labels."""
 
     lowest: bool
     rows: tuple[RankedRow, ...]
@@ -57,7 +54,7 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassView:
-    """A class as the page shows it; `curve` and `grids` only for a class shown in detail."""
+    """A class on the page; only a class shown in detail has a `curve` and `grids`."""
 
     number: int
     name: str
@@ -65,7 +62,6 @@ class ClassView:
     low: float
     high: float
     support: int
-    num_negative: int
     num_unknown: int
     precision: float
     recall: float
@@ -86,57 +82,47 @@ def write_report(
 ) -> Path:
     """Write the report of one model on one set of images; returns `path`.
 
-    `metrics` judge `predictions`. `history` rows have the keys of results.csv (epoch, train_loss, val_loss, train_map,
-    val_map); any may be missing or NaN. `facts` are shown as they are: backbone, recipe, date. Each of `slices` is a table.
+    `metrics` are those of `predictions`. `history` rows have the keys of results.csv (epoch, train_loss, val_loss, train_map,
+    val_map); any may be missing or NaN. `facts` are shown unchanged: backbone, recipe, date. Each of `slices` is a table.
 
     The 50 highest and the 50 lowest scored images of each class are embedded as thumbnails of 96 pixels, each image once,
     or of 64 pixels where there are more than 2,500 of them. With more than 100 classes, images and curves are those of the 50
-    best and the 50 worst by average precision; the tables hold all. An image that cannot be read is a grey tile with its id.
-    The same input gives the same bytes.
+    best and the 50 worst by average precision; the tables have all. An unreadable image is a grey tile with its id. The same
+    input gives the same bytes.
 
-    Raises RunError where the file cannot be written.
+    Raises RunError if the file cannot be written.
     """
-    path = Path(path)
     assert metrics.label_set == predictions.label_set
     assert metrics.num_images == len(predictions)
     detailed = set(classes_in_detail(metrics.ap_C))
     classes = [_class_view(metrics, predictions, column, detailed=column in detailed) for column in classes_by_ap(metrics.ap_C)]
     shown = [row for view in classes for grid in view.grids for row in grid.rows]
     num_shown = len({row.row for row in shown})
-    size_px = _THUMBNAIL_PX if num_shown <= _MANY_IMAGES else _MANY_THUMBNAIL_PX
-    sheets = pack_sheets([row.image_path for row in shown], size_px=size_px)
-    missing = {row.row for row in shown if row.image_path not in sheets.places}
-
-    html = (
-        environment_of(sheets, curve_path=_curve_path, class_query=lambda name: urlencode({"class": name}))
-        .get_template("report.html.j2")
-        .render(
-            title=title,
-            metrics=metrics,
-            predictions=predictions,
-            facts=facts,
-            classes=classes,
-            with_ap=[view for view in classes if not np.isnan(view.ap)],
-            without_ap=[view for view in classes if np.isnan(view.ap)],
-            detailed=[view for view in classes if view.grids],
-            max_detail=MAX_CLASSES_IN_DETAIL,
-            one_threshold=len(set(metrics.threshold_C.tolist())) == 1,
-            history_charts=_history_charts(history),
-            tail_charts=_tail_charts(metrics),
-            averages=average_groups(metrics),
-            slices=[(part, caveats(part)) for part in slices],
-            sheets=[Markup(base64.b64encode(jpeg).decode()) for jpeg in sheets.jpegs],
-            sheet_side_px=sheets.side_px,
-            num_shown=num_shown,
-            num_missing=len(missing),
-            truth=_TRUTH,
-            inspector=INSPECTOR,
-        )
+    sheets = pack_for_page([row.image_path for row in shown], num_images=num_shown)
+    return write_page(
+        path,
+        "report.html.j2",
+        sheets=sheets,
+        filters={"curve_path": _curve_path, "class_query": lambda name: urlencode({"class": name})},
+        title=title,
+        metrics=metrics,
+        predictions=predictions,
+        facts=facts,
+        classes=classes,
+        with_ap=[view for view in classes if not np.isnan(view.ap)],
+        without_ap=[view for view in classes if np.isnan(view.ap)],
+        detailed=[view for view in classes if view.grids],
+        max_detail=MAX_CLASSES_IN_DETAIL,
+        one_threshold=len(set(metrics.threshold_C.tolist())) == 1,
+        history_charts=_history_charts(history),
+        tail_charts=_tail_charts(metrics),
+        averages=average_groups(metrics),
+        slices=[(part, caveats(part)) for part in slices],
+        num_shown=num_shown,
+        num_missing=len({row.row for row in shown if row.image_path not in sheets.places}),
+        truth=_TRUTH,
+        inspector=INSPECTOR,
     )
-    with files.saving(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(path, html.encode("utf-8", "replace"))  # a file name that is not Unicode may be an id
-    return path
 
 
 def _class_view(metrics: Metrics, predictions: Predictions, column: int, *, detailed: bool) -> ClassView:
@@ -153,7 +139,6 @@ def _class_view(metrics: Metrics, predictions: Predictions, column: int, *, deta
         low=float(metrics.ap_low_C[column]),
         high=float(metrics.ap_high_C[column]),
         support=int(metrics.support_C[column]),
-        num_negative=int(metrics.num_negative_C[column]),
         num_unknown=int(metrics.num_unknown_C[column]),
         precision=float(metrics.precision_C[column]),
         recall=float(metrics.recall_C[column]),

@@ -1,4 +1,4 @@
-"""Which images a model scores highest and lowest for a class, and which classes are shown in detail."""
+"""The images that a model scores highest and lowest for a class, and the classes that are shown in detail."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ MAX_CLASSES_IN_DETAIL = 100
 class RankedRow:
     """One image in a ranking.
 
-    rank          1 is the first of the ranking: the highest score, or the lowest where those were asked for
+    rank          1 is the first of the ranking: the highest score, or the lowest score in a ranking of the lowest
     row           its row in the Predictions
-    probability   sigmoid of the logit, or what was given; NaN where the scores are only a rank
+    probability   as in Predictions; NaN for ranks
     target        PRESENT (1), ABSENT (0) or UNKNOWN (-1)
-    image_path  "" where no image is at hand
+    image_path    "" without an image file
     """
 
     rank: int
@@ -33,15 +33,15 @@ class RankedRow:
 
     @property
     def text(self) -> str:
-        """The probability as it is shown; where there is none, the score."""
+        """The probability as text, or the score if it has none."""
         return f"{self.logit:.4g}" if np.isnan(self.probability) else probability_text(self.probability)
 
 
 def ranked_rows(predictions: Predictions, *, class_name: str, top: int, lowest: bool = False) -> tuple[RankedRow, ...]:
     """The `top` images with the highest scores for a class, best first; with `lowest`, those with the lowest, lowest first.
 
-    Equal scores are ordered by id, so the order depends on the scores alone and not on the order of the images. Fewer rows
-    come back where there are fewer images. Scores are compared as logits: probabilities near 0 and 1 run together.
+    Ties are sorted by id, so the order does not depend on the order of the images. Returns fewer rows if there are fewer images.
+    Compares logits, since probabilities near 0 and 1 coincide.
 
     Raises UsageError for an unknown class name or a negative `top`.
     """
@@ -49,7 +49,7 @@ def ranked_rows(predictions: Predictions, *, class_name: str, top: int, lowest: 
         raise UsageError("a negative number of images", got=str(top), expected="0 or more")
     column = predictions.label_set.index(class_name)
     logit_N = predictions.logit_NC[:, column]
-    first_N = logit_N if lowest else -logit_N  # ascending: what comes first is smallest
+    first_N = logit_N if lowest else -logit_N  # ascending: the first has the smallest
     top = min(top, len(predictions))
     if top == 0:
         return ()
@@ -71,7 +71,7 @@ def ranked_rows(predictions: Predictions, *, class_name: str, top: int, lowest: 
 
 
 def classes_by_ap(ap_C: np.ndarray) -> list[int]:
-    """Columns from the highest AP to the lowest; classes without one (NaN) last; equal ones in their own order."""
+    """Columns from the highest AP to the lowest; undefined ones (NaN) last; ties in the order of the classes."""
     return np.argsort(np.where(np.isnan(ap_C), np.inf, -ap_C), kind="stable").tolist()
 
 
@@ -86,13 +86,13 @@ def classes_in_detail(ap_C: np.ndarray) -> list[int]:
 
 
 def num_targets(rows: Sequence[RankedRow]) -> tuple[int, int, int]:
-    """How many of the rows are present, absent, unknown."""
+    """The numbers of present, absent and unknown labels among the rows."""
     targets = [row.target for row in rows]
     return targets.count(PRESENT), targets.count(ABSENT), targets.count(UNKNOWN)
 
 
 def probability_text(probability: float) -> str:
-    """Three decimals; "2e-5" and ">0.999" where those would read as a bare 0 or 1."""
+    """Three decimals; "2e-5" and ">0.999" where these would read as 0 or 1."""
     if 0 < probability < 0.0005:
         return f"{probability:.0e}".replace("e-0", "e-")
     if 0.9995 <= probability < 1:

@@ -19,7 +19,7 @@ from polytag.runs.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class RunArgs:
-    """What the file says.
+    """The content of the file.
 
     data, options   the labelled images, and how they are read
     recipe          the values of a Recipe, unchecked; lists where it has tuples
@@ -37,7 +37,7 @@ def load_run_data(args: RunArgs) -> Dataset:
 
 
 def read_run_args(run: RunFolder) -> RunArgs:
-    """Raises RunError for a folder that is no run's, and where args.yaml has been changed beyond reading."""
+    """Read args.yaml; raises RunError for a folder that is not a run, and for a file that cannot be read."""
     if not run.is_run:
         raise RunError(
             "no run here",
@@ -58,14 +58,14 @@ def read_run_args(run: RunFolder) -> RunArgs:
 
 
 def write_args(run: RunFolder, *, recipe: Recipe, data: Path, options: ReadOptions) -> None:
-    """args.yaml: everything a resume or a colleague needs to do the same again."""
+    """Write args.yaml, with absolute paths of data and image folders."""
     options = replace(options, image_dirs=tuple(os.path.abspath(folder) for folder in options.image_dirs))
     values = {"data": str(data.resolve()), "reading": asdict(options), "recipe": _plain(asdict(recipe))}
     files.write_text(run.args, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def read_args(run: RunFolder) -> tuple[Recipe, Path, ReadOptions]:
-    """The recipe, data and reading options of a run; raises RunError where args.yaml has been changed beyond reading."""
+    """The recipe, data and reading options of a run; raises RunError for a file that cannot be read."""
     args = read_run_args(run)
     try:
         values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in args.recipe.items()}

@@ -82,7 +82,7 @@ def create_run_folder(wanted: Path) -> RunFolder:
 
 
 def open_run_folder(path: Path) -> RunFolder:
-    """The folder of a run that was begun before; raises RunError where it is none."""
+    """The folder of an existing run; raises RunError where there is none."""
     run = RunFolder(path=path)
     if not run.is_run:
         raise RunError(
@@ -108,7 +108,7 @@ def locked(run: RunFolder) -> Generator[None]:
             raise RunError(
                 "another process is training in this run folder",
                 where=str(run.path),
-                expected="one process a run",
+                expected="one process per run",
                 next_step="wait for it to end, or start a run of another name",
             ) from error
         yield

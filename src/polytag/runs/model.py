@@ -20,7 +20,7 @@ class Run:
 
 
 def open_run(path: Path) -> Run | None:
-    """The run in this folder, or None for a file, which can be judged and not changed.
+    """The run in this folder, or None for a file, which can be evaluated but not changed.
 
     Raises RunError for a folder that is no run's, CheckpointError where its best/ cannot be read.
     """
@@ -41,7 +41,7 @@ def open_run(path: Path) -> Run | None:
 
 
 def of_this_model(run: Run, predictions: "Predictions", *, where: Path) -> "Predictions":
-    """The predictions under the checkpoint's calibration: as they are, or mended now where they are not yet.
+    """The predictions under the checkpoint's calibration, which is applied here if it was not before.
 
     Raises PredictionsError where another model made them, or where they are under another calibration.
     """

@@ -1,4 +1,4 @@
-"""What an epoch's steps gave, for its training loss and mAP, without making a GPU wait after every step."""
+"""Accumulates an epoch's loss and logits without synchronising the GPU at every step."""
 
 import torch
 from torch import Tensor
@@ -15,9 +15,9 @@ def running_loss(state: State) -> float:
 
 
 class EpochStats:
-    """Collects losses, logits and targets of the steps of an epoch into the state.
+    """Collects losses, logits and targets of an epoch's steps into the state.
 
-    Where it is lazy, results stay on the device for some steps: reading one waits until the device has computed it.
+    If `is_lazy`, results stay on the device for some steps, because reading one waits until the device has computed it.
     """
 
     def __init__(self, state: State, *, is_lazy: bool):
@@ -25,13 +25,13 @@ class EpochStats:
         self._pending: list[tuple[Tensor, Tensor, Tensor, float]] = []
 
     def add(self, loss: Tensor, logit_NC: Tensor, target_NC: Tensor, *, weight: float) -> None:
-        """The results of a step: `weight` is its images, of all processes, times this process's share in the loss."""
+        """Add the results of a step; `weight` is its number of images in all processes times this process's share in the loss."""
         self._pending.append((loss, logit_NC, target_NC, weight))
         if len(self._pending) >= self._every:
             self.fold()
 
     def fold(self) -> None:
-        """Carry what is pending into the state."""
+        """Move pending results into the state."""
         if not self._pending:
             return
         state = self._state
@@ -44,11 +44,11 @@ class EpochStats:
         self._pending.clear()
 
     def running_loss(self) -> float:
-        """Of the steps that have been folded."""
+        """The loss of the steps that have been folded."""
         return running_loss(self._state)
 
     def collect(self, processes: Processes) -> None:
-        """Rank 0 gets what all processes have so far; the others begin anew."""
+        """Gather the results of all processes at rank 0, and clear the others."""
         self.fold()
         if processes.count == 1:
             return

@@ -1,10 +1,10 @@
-"""Training in several processes at once, as torchrun starts them: what they tell each other, and who writes.
+"""Training in several processes at once, as torchrun starts them: how they exchange results, and which of them writes.
 
 Every process has the whole model. Of each batch of the one global order a process works on its share; gradients are added up, so a
 step is that of one process with the whole batch, and the batch size of a recipe is that of all processes together.
 
-PyTorch's DistributedDataParallel is not used: it averages over processes, where ours must weigh by known labels; it cannot take a
-process whose share of the last batch is empty; and its hooks do not fit a step that is captured as a CUDA graph.
+PyTorch's DistributedDataParallel is not used. It averages over processes, but gradients must be weighted by known labels; it does
+not accept a process whose share of the last batch is empty; and its hooks do not fit a step that is captured as a CUDA graph.
 """
 
 import os
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """This process among all: `rank` of `count`. Only rank 0 writes, prints and judges.
+    """This process among all: `rank` of `count`. Only rank 0 writes, prints and evaluates.
 
     Every method is called by all processes or by none: they wait for each other.
     """
@@ -47,7 +47,7 @@ class Processes:
         return sums.tolist()
 
     def gather(self, value: T) -> list[T]:
-        """What each process gave, by rank."""
+        """The value of every process, by rank."""
         if self.count == 1:
             return [value]
         given: list[Any] = [None] * self.count
@@ -55,7 +55,7 @@ class Processes:
         return given
 
     def from_first(self, value: T) -> T:
-        """What rank 0 gave."""
+        """The value of rank 0."""
         if self.count == 1:
             return value
         given: list[Any] = [value]
@@ -103,7 +103,7 @@ def _grad(parameter: nn.Parameter) -> Tensor:
 
 
 def shares(chunk: np.ndarray, count: int) -> list[np.ndarray]:
-    """The parts of a batch, one a process, in the batch's order and as equal as can be.
+    """The parts of a batch, one per process, in the batch's order and as equal as can be.
 
     No part is of one image, from which batch normalisation cannot learn: of a short batch the last processes get nothing.
     """

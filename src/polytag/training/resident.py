@@ -41,14 +41,14 @@ class Canvas:
     num_shrunk: int
 
     def num_bytes(self, num_images: int) -> int:
-        """On the device, of so many images."""
+        """Memory of `num_images` images on the device."""
         return 3 * self.height_px * self.width_px * num_images
 
 
 def choose_canvas(paths: Sequence[Path], pipeline: InputPipeline, *, budget_bytes: float) -> Canvas | None:
     """The largest canvas that the budget holds, no larger than images need; None where it would be smaller than a view.
 
-    Images are kept whole up to twice the view's side, and 512 px at least; beyond that a crop shows no more detail.
+    Images are stored whole up to twice the view's side, and 512 px at least; beyond that a crop shows no more detail.
     """
     size_px = pipeline.preprocessing.image_size_px
     if not pipeline.is_augmented:
@@ -146,7 +146,7 @@ def resident_loader(
     arithmetic: Arithmetic,
     on_batch: Callable[[int], None] = lambda num_images: None,
 ) -> ResidentImageLoader:
-    """Decode every image, on all cores, and carry it to the device; `read` gives what `InputPipeline.stored` makes of a row."""
+    """Decode every image, on all cores, and move it to the device; `read` gives what `InputPipeline.stored` makes of a row."""
     full_N2, stored_N2 = np.ones((num_images, 2), np.int64), np.ones((num_images, 2), np.int64)
 
     def planes(row: int) -> np.ndarray:
@@ -170,7 +170,7 @@ def resident_loader(
 def resident_views(
     read: Callable[[int], np.ndarray], preprocessing: Preprocessing, *, num_images: int, arithmetic: Arithmetic
 ) -> Source:
-    """A Source for scoring whose images lie on the device as the very views that `read` gives of a row.
+    """A Source for scoring from the memory of the device, which holds the views that `read` gives of a row.
 
     They are decoded in the background, into the processor's memory, while training has begun, and carried over when first wanted.
     """
@@ -199,14 +199,14 @@ def resident_views(
 
 
 def views_bytes(num_images: int, preprocessing: Preprocessing) -> int:
-    """What `resident_views` takes of the device's memory."""
+    """The memory that `resident_views` needs on the device."""
     return 3 * num_images * NUM_VIEWS[preprocessing.crops] * preprocessing.image_size_px**2
 
 
 def _decoded(
     read: Callable[[int], np.ndarray], *, shape: tuple[int, ...], device: str, on_batch: Callable[[int], None]
 ) -> tuple[Tensor, dict[int, ImageError]]:
-    """uint8 of this shape on the device, a row an image, and the errors of those that could not be read."""
+    """uint8 of this shape on the device, one row per image, and the errors of those that could not be read."""
     pixels = torch.zeros(shape, dtype=torch.uint8, device=device)
     failures: dict[int, ImageError] = {}
     chunks = [range(start, min(start + _DECODE_AT_ONCE, shape[0])) for start in range(0, shape[0], _DECODE_AT_ONCE)]

@@ -1,7 +1,7 @@
-"""What a resume needs: everything that training changes. Randomness is not in it, because it has no state.
+"""The state of a run: everything that training changes, for a resume. Randomness has no state.
 
-Every random choice is drawn from a generator that is made of (seed, epoch, step or image), so a run that was killed goes on with
-the very numbers that it would have drawn.
+Every random choice comes from a generator seeded with (seed, epoch, step or image), so a killed run continues with the numbers
+that it would have drawn.
 """
 
 import io
@@ -28,7 +28,7 @@ class State:
     best, best_map, best_epoch   the averaged weights of the best epoch so far
     rows                   results.csv so far
     epoch_logits, epoch_targets, epoch_loss_sum, epoch_num_images   of this epoch's steps so far, for its training loss and mAP
-    seconds                of training so far; failures: images that could not be read, name -> reason
+    epoch_seconds          of this epoch so far; failures: images that could not be read, name -> reason
     """
 
     data_fingerprint: str
@@ -51,7 +51,7 @@ class State:
     num_threads: int = 0
 
     def begin_epoch_results(self) -> None:
-        """Forget what this epoch's steps gave."""
+        """Clear the results of this epoch's steps."""
         self.epoch_logits, self.epoch_targets, self.epoch_loss_sum, self.epoch_num_images = [], [], 0.0, 0
 
 

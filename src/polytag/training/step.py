@@ -49,7 +49,7 @@ Capture = Callable[[Callable[[], tuple[Tensor, Tensor]]], tuple[tuple[Tensor, Te
 
 
 def cuda_capture(work: Callable[[], tuple[Tensor, Tensor]]) -> tuple[tuple[Tensor, Tensor], Replay]:
-    """Record the work as a CUDA graph, after a few runs beside it that let libraries choose their kernels."""
+    """Record the work as a CUDA graph, after some warm-up runs in which libraries choose their kernels."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -67,7 +67,7 @@ class GraphedStep:
     """A Step that is captured when a batch of its full size first comes, and replayed from then on.
 
     Batches of another size, such as the last of an epoch, take the plain step. A step that cannot be captured stays plain, and
-    `note` is told why, once.
+    `note` receives the reason, once.
     """
 
     step: Step

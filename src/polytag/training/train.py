@@ -1,4 +1,4 @@
-"""`polytag train`: from a folder of labelled images to a judged model, in one function; and the same after an interruption."""
+"""`polytag train`: trains, evaluates and reports in one function, and continues an interrupted run in another."""
 
 import contextlib
 from collections.abc import Generator, Mapping
@@ -35,7 +35,7 @@ from polytag.training.state import State, load_state
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """A finished run: its folder, the best model, and that model's scores on the validation images."""
+    """A finished run: its folder, the best model, and that model's metrics on the validation images."""
 
     folder: RunFolder
     checkpoint: Checkpoint
@@ -95,7 +95,7 @@ def resume(run_folder: str | Path, *, callback: Callback | None = None) -> Train
                     f"this run used {state.num_threads} threads and now has {torch.get_num_threads()}: "
                     "the result will be as good, but not the same to the last bit"
                 )
-            callback.note(f"going on at epoch {state.epoch}, step {state.step}")
+            callback.note(f"continuing at epoch {state.epoch}, step {state.step}")
             if not processes.is_first:  # the first process has the results of this epoch so far
                 state.begin_epoch_results()
         arithmetic = choose_arithmetic(recipe.device, recipe.precision)
@@ -142,7 +142,7 @@ def _load(data: Path, *, options: ReadOptions, callback: Callback) -> Dataset:
         dataset = with_validation_split(dataset)
         callback.note(
             f"the annotations name no split: {len(dataset.split('val'))} of {len(dataset)} images, stratified by label, "
-            "are kept for validation"
+            "are held out for validation"
         )
     require_trainable(dataset)
     return dataset

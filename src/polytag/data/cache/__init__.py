@@ -1,1 +1,1 @@
-"""Decoded images and features on the disk: checked, bounded, removable, and never a reason to fail."""
+"""The cache of decoded images and features on the disk: checked, bounded, removable, and never a cause of failure."""

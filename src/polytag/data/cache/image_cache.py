@@ -1,8 +1,8 @@
-"""Images decoded once: the first pass over a list keeps what it made of each, every later pass and run reads that.
+"""The image cache: the first pass over a list of images saves their decoded pixels, and every later pass and run reads them.
 
-What is kept is exactly what `make` gives for an image, so a pass from the cache has the same bits as one from the files. A file of
-the cache belongs to one list of images, with their paths, sizes and times of change, to what is made of them, and to the decoder;
-if any of these changes, its name changes, and the old file is found by nobody and removed when space is wanted.
+The cache stores exactly the result of `make`, so a pass from the cache has the same bits as a pass from the files. The name of a
+cache file is a digest of the images (paths, sizes and times of change), of `make` and of the decoder. After a change of any of
+these the old file is never found, and it is removed when space is needed.
 """
 
 import contextlib
@@ -25,14 +25,14 @@ Make = Callable[[Image.Image], np.ndarray]  # upright RGB -> uint8 V x H x W x 3
 
 
 class ImageCache:
-    """What is made of each image of a list: from the cache's file, or decoded now and, where asked for, kept for the next time.
+    """Pixels of each image of a list, read from the cache file, or decoded and, with `write`, saved in one.
 
-    Threads may share it. `how` says in a few words where images come from. Nothing that goes wrong with the cache is an error: a
-    damaged, missing or unwritable file costs time and no more.
+    Thread-safe. `how` describes in a few words where images come from. A damaged, missing or unwritable file costs time and is
+    never an error.
     """
 
     def __init__(self, paths: Sequence[Path], *, make: Make, what: str, write: bool, folder: Path | None = None):
-        """`what` names `make` and all its settings: two caches of the same `what` must make the same pixels of an image."""
+        """`what` identifies `make` and all its settings: two caches with one `what` must return the same pixels of an image."""
         self._paths, self._make = paths, make
         self._folder = folder or store_folder()
         self._path = self._folder / f"{images_key(paths, what)}{IMAGES}"
@@ -52,7 +52,7 @@ class ImageCache:
         return len(self._paths)
 
     def get(self, row: int) -> np.ndarray:
-        """uint8 V x H x W x 3, perhaps read-only; raises ImageError for an image that cannot be decoded."""
+        """uint8 V x H x W x 3, possibly read-only; raises ImageError for an image that cannot be decoded."""
         file = self._file
         if file is not None:
             try:
@@ -73,7 +73,7 @@ class ImageCache:
         return pixels
 
     def next_pass(self) -> None:
-        """Between two passes: a file that has become complete, here or in another process, is read from now on."""
+        """Call it between two passes: later passes read a file that is complete by now, from this or another process."""
         if self._file is not None:
             return
         if self._writer is not None and self._writer.is_complete:
@@ -86,7 +86,7 @@ class ImageCache:
             self._open()
 
     def close(self) -> None:
-        """Keep what is complete, remove what is not."""
+        """Save a complete file, remove an incomplete one."""
         self.next_pass()
         if self._writer is not None:
             self._writer.abandon()
@@ -95,21 +95,21 @@ class ImageCache:
     def _open(self) -> bool:
         try:
             self._file = ImageFile(self._path, num_rows=len(self._paths))
-        except OSError:  # not there, or not for us to read
+        except OSError:  # missing, or without permission
             return False
         except ValueError:
             self._forget()
             return False
         with contextlib.suppress(OSError):
-            os.utime(self._path)  # used now: the longest unused file goes first
+            os.utime(self._path)  # marks it as used: the file that is unused for longest is removed first
         self.how = f"cached ({self._file.num_bytes / 1e9:.2f} GB)"
         return True
 
     def _begin(self) -> None:
-        """Start writing, unless another process does, or the folder cannot be written."""
+        """Start to write, unless another process writes the file or the folder cannot be written."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = open(self._path.with_suffix(".lock"), "a+")  # noqa: SIM115  held until the file is whole
+            self._lock = open(self._path.with_suffix(".lock"), "a+")  # noqa: SIM115  held until the file is complete
             if not _locked(self._lock):
                 self._end()
                 self.how = "files (another process writes the cache)"
@@ -117,7 +117,7 @@ class ImageCache:
             if self._open():  # finished by another process just now
                 self._end()
                 return
-            for leftover in self._folder.glob(f".{self._path.name}.*.part"):  # of a process that was killed: the lock was free
+            for leftover in self._folder.glob(f".{self._path.name}.*.part"):  # of a killed process, because the lock was free
                 leftover.unlink(missing_ok=True)
             self._writer = ImageFileWriter(self._path, num_rows=len(self._paths))
             self.how = "files, decoded once and cached"
@@ -127,18 +127,18 @@ class ImageCache:
     def _end(self) -> None:
         self._writer = None
         if self._lock is not None:
-            self._lock.close()  # which unlocks it
+            self._lock.close()  # unlocks it
             self._lock = None
 
     def _forget(self) -> None:
-        """The file is damaged: decode again, and let the next run write it anew."""
+        """Drop a damaged file: this run decodes the images, the next run writes the file again."""
         self._file, self.how = None, "files (the cache was damaged)"
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
 
 def expected_bytes(paths: Sequence[Path], size_of: Callable[[tuple[int, int]], int], *, num_looked_at: int = 256) -> int:
-    """How many bytes all images will take, from the headers of some, spread evenly; `size_of` a width and height in bytes."""
+    """Estimated bytes of all images, from the headers of an even sample; `size_of` maps width and height to bytes."""
     step = max(1, len(paths) // num_looked_at)
     sizes: list[int] = []
     for path in paths[::step]:
@@ -148,7 +148,7 @@ def expected_bytes(paths: Sequence[Path], size_of: Callable[[tuple[int, int]], i
 
 
 def images_key(paths: Sequence[Path], what: str) -> str:
-    """32 hexadecimal digits that change with any path, size or time of change of an image, with `what`, and with the decoder."""
+    """32 hexadecimal digits: a digest of the path, size and time of change of each image, of `what` and of the decoder."""
     digest = hashlib.sha256(f"{what}\0{PIL.__version__}\0{features.version('jpg')}\0{features.version('webp')}".encode())
     for path in paths:
         try:
@@ -161,10 +161,10 @@ def images_key(paths: Sequence[Path], what: str) -> str:
 
 
 def _locked(file: IO[str]) -> bool:
-    """Hold the file for this process; False while another does. Dies with the process."""
+    """Lock the file for this process; False while another process holds it. The lock ends with the process."""
     try:
         import fcntl
-    except ImportError:  # Windows: two processes may both write; each has a name of its own, and the last one stays
+    except ImportError:  # Windows: two processes may both write, under different names; the last file remains
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

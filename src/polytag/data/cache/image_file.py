@@ -1,8 +1,8 @@
-"""One file of uint8 images: written once, whole or not at all, then mapped into the memory of every process that reads it.
+"""A file of uint8 images, written whole or not at all and memory-mapped by every process that reads it.
 
-Layout: a header of 64 bytes, the images one after the other, and an index with place, shape and CRC-32 of each. The header and
-the index are checked when the file is opened, an image's own checksum when a process first reads it. So the file need not be
-forced to the disk: what a power cut leaves is found out, and made again.
+Layout: a header of 64 bytes, the images in sequence, and an index with offset, shape and CRC-32 of each. Opening the file checks
+the header and the index; the first read of an image in a process checks its checksum. The file need not be flushed to the disk,
+because the checks reveal the loss after a power failure.
 """
 
 import contextlib
@@ -18,18 +18,18 @@ from polytag.data.cache.store import room_bytes
 
 _MAGIC = b"polytag images 1\n".ljust(32, b"\0")
 _HEADER_BYTES = 64
-_LOOK_EVERY_BYTES = 64_000_000  # written between two looks at the free space
+_CHECK_EVERY_BYTES = 64_000_000  # written between two checks of the free space
 _INDEX = np.dtype([("offset", "<u8"), ("views", "<u4"), ("height", "<u4"), ("width", "<u4"), ("crc", "<u4")])
 
 
 class ImageFile:
-    """A finished file, mapped. Threads may share it; other processes share its memory.
+    """A complete file, memory-mapped. Thread-safe; processes share its memory.
 
-    The file may be removed while it is mapped: what is mapped stays readable.
+    The file may be removed while it is mapped: the mapped images stay readable.
     """
 
     def __init__(self, path: Path, *, num_rows: int):
-        """Raises ValueError for a file that is not whole or not of so many images, OSError for one that cannot be read."""
+        """Raises ValueError for an incomplete file or another number of images, OSError for a file that cannot be read."""
         self.path = path
         with open(path, "rb") as file:
             header = file.read(_HEADER_BYTES)
@@ -52,13 +52,13 @@ class ImageFile:
 
     @property
     def num_bytes(self) -> int:
-        """Of the whole file."""
+        """Size of the file."""
         return len(self._bytes)
 
     def read(self, row: int) -> np.ndarray | None:
-        """uint8 V x H x W x 3, read-only and not copied; None for an image that could not be decoded when the file was made.
+        """uint8 V x H x W x 3, read-only and not copied; None for an image that could not be decoded for the file.
 
-        Raises ValueError for an image whose bytes have changed since.
+        Raises ValueError for an image with a wrong checksum.
         """
         entry = self._index[row]
         shape = (int(entry["views"]), int(entry["height"]), int(entry["width"]), 3)
@@ -75,9 +75,9 @@ class ImageFile:
 
 
 class ImageFileWriter:
-    """Collects images in any order, from any thread, beside the file that they become.
+    """Writes images, in any order and from any thread, to a temporary file next to the final one.
 
-    The name of the unfinished file holds this process's number; `abandon` removes it.
+    The name of the temporary file contains the process id; `abandon` removes it.
     """
 
     def __init__(self, path: Path, *, num_rows: int):
@@ -87,22 +87,22 @@ class ImageFileWriter:
         self._index = np.zeros(num_rows, _INDEX)
         self._seen = np.zeros(num_rows, bool)
         self._lock = Lock()
-        self._unlooked_bytes = 0
+        self._unchecked_bytes = 0
         self._file: BinaryIO | None = open(self._part, "wb")  # noqa: SIM115  closed by finish or abandon
         self._file.write(bytes(_HEADER_BYTES))
 
     @property
     def is_open(self) -> bool:
-        """Whether images are still taken."""
+        """Whether the writer accepts images."""
         return self._file is not None
 
     @property
     def is_complete(self) -> bool:
-        """Whether every row has been added, or told to have no image."""
+        """Whether every row has been added, with or without an image."""
         return bool(self._seen.all())
 
     def add(self, row: int, pixels_VHWC: np.ndarray | None) -> None:
-        """Keep a row's image, the first time that it comes; None where it has none. A disk that fills up ends the writing."""
+        """Write a row's image, or None where it has none; later calls for a row are ignored. A full disk ends the writing."""
         if not self.is_open or self._seen[row]:
             return
         crc = 0 if pixels_VHWC is None else zlib.crc32(np.ascontiguousarray(pixels_VHWC).data)
@@ -113,17 +113,17 @@ class ImageFileWriter:
                 if pixels_VHWC is not None:
                     self._index[row] = (self._file.tell(), *pixels_VHWC.shape[:3], crc)
                     self._file.write(np.ascontiguousarray(pixels_VHWC).data)
-                    self._unlooked_bytes += pixels_VHWC.nbytes
+                    self._unchecked_bytes += pixels_VHWC.nbytes
                 self._seen[row] = True
-                if self._unlooked_bytes > _LOOK_EVERY_BYTES:
-                    self._unlooked_bytes = 0
+                if self._unchecked_bytes > _CHECK_EVERY_BYTES:
+                    self._unchecked_bytes = 0
                     if room_bytes(self._part.parent) <= 0:
                         self._abandon()
             except OSError:
                 self._abandon()
 
     def finish(self) -> bool:
-        """Give the complete file its name; False, and nothing is left, where that fails."""
+        """Rename the complete file to its final name; on failure return False and leave nothing behind."""
         with self._lock:
             if self._file is None or not self.is_complete:
                 return False
@@ -142,13 +142,13 @@ class ImageFileWriter:
             return True
 
     def abandon(self) -> None:
-        """Stop and remove what was written."""
+        """Stop and remove the temporary file."""
         with self._lock:
             self._abandon()
 
     def _abandon(self) -> None:
         if self._file is not None:
-            with contextlib.suppress(OSError):  # closing writes what is still in memory, which a full disk refuses
+            with contextlib.suppress(OSError):  # closing flushes the buffer, which fails on a full disk
                 self._file.close()
             self._file = None
             self._part.unlink(missing_ok=True)

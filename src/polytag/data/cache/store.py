@@ -1,6 +1,6 @@
-"""What is kept for the next time, decoded images and features: one folder, bounded, removable, and never needed.
+"""The folder of the cache, with its decoded images and features: bounded, removable, and never required.
 
-Nothing that goes wrong here is an error: what is damaged, missing or cannot be written costs time and no more.
+A damaged, missing or unwritable file costs time and is never an error.
 """
 
 import contextlib
@@ -12,18 +12,18 @@ from pathlib import Path
 from polytag.files import cache_folder
 
 RESERVE_BYTES = 5_000_000_000
-SHARE_OF_DISK = 4  # all that is kept takes no more than this part, one in four, of the disk
+SHARE_OF_DISK = 4  # the cache takes at most one part in four of the disk
 IMAGES, FEATURES = ".images", ".features"  # endings of the files
 
 
 def store_folder() -> Path:
-    """Where kept files lie; made when the first is written."""
+    """The folder of cache files; it is created with the first one."""
     return cache_folder() / "data"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheFile:
-    """One kept file: its path, bytes, and when it was last used, in seconds since 1970."""
+    """One cache file: its path, its size, and the time of its last use in seconds since 1970."""
 
     path: Path
     num_bytes: int
@@ -31,7 +31,7 @@ class CacheFile:
 
 
 def cache_files(folder: Path | None = None) -> list[CacheFile]:
-    """The kept files, longest unused first, with what an interrupted run has left half written."""
+    """The cache files, including incomplete ones of interrupted runs, least recently used first."""
     folder = folder or store_folder()
     found: list[CacheFile] = []
     for pattern in (f"*{IMAGES}", f"*{FEATURES}", ".*.part"):
@@ -43,7 +43,7 @@ def cache_files(folder: Path | None = None) -> list[CacheFile]:
 
 
 def clear(folder: Path | None = None) -> int:
-    """Remove every kept file; a process that reads one now goes on undisturbed. Returns the bytes that became free."""
+    """Remove every cache file and return the number of freed bytes; processes that have a file open can still read it."""
     folder = folder or store_folder()
     num_bytes = 0
     for file in cache_files(folder):
@@ -56,9 +56,9 @@ def clear(folder: Path | None = None) -> int:
 
 
 def make_room(num_bytes: int, *, folder: Path | None = None) -> bool:
-    """Whether so many bytes may be kept: the longest unused files are removed for it, but only if that is enough.
+    """Whether a file of this size fits into the cache; removes the least recently used files for it, if that is enough.
 
-    A tenth of the disk, and 5 GB, stay free, and all that is kept takes a quarter of the disk at most.
+    At least a tenth of the disk, and 5 GB, stay free, and the cache takes at most a quarter of the disk.
     """
     folder = folder or store_folder()
     found = cache_files(folder)
@@ -75,13 +75,13 @@ def make_room(num_bytes: int, *, folder: Path | None = None) -> bool:
 
 
 def room_bytes(folder: Path) -> int:
-    """Free space of the folder's disk beyond what stays free: `RESERVE_BYTES`, or a tenth of the disk where that is more."""
+    """Free space of the folder's disk beyond the reserve, which is `RESERVE_BYTES` or, if that is more, a tenth of the disk."""
     total, free = _disk_usage(folder)
     return free - max(RESERVE_BYTES, total // 10)
 
 
 def _remove(found: Iterable[CacheFile], num_bytes: int) -> bool:
-    """Unlink the first files that make up so many bytes."""
+    """Unlink the first files until `num_bytes` are free."""
     for each in found:
         if num_bytes <= 0:
             break
@@ -92,7 +92,7 @@ def _remove(found: Iterable[CacheFile], num_bytes: int) -> bool:
 
 
 def _disk_usage(folder: Path) -> tuple[int, int]:
-    """Bytes of the disk, and of them the free ones."""
+    """Total and free bytes of the disk."""
     while not folder.exists():
         folder = folder.parent
     usage = shutil.disk_usage(folder)

@@ -1,1 +1,1 @@
-"""Images that are there twice: byte for byte, in another version, or to a model; in one split or across, and leakage."""
+"""Duplicate images, exact, in another version or by a model, within and across splits; and leakage."""

@@ -1,4 +1,4 @@
-"""Two small grey copies laid on each other, and how far their detail then agrees. NumPy only.
+"""Alignment of two small grey copies, and the correlation of their detail afterwards. NumPy only.
 
 Shapes: P pairs, S = 32 pixels a side.
 """
@@ -6,12 +6,12 @@ Shapes: P pairs, S = 32 pixels a side.
 import numpy as np
 
 SIDE = 32
-_LOW = 4  # frequencies of each axis that are no detail
-_MAX_SCALE, _MAX_SHIFT_PX, _NUM_STEPS = 0.15, 4.0, 10  # how far copies are moved to lie on each other
+_LOW = 4  # lowest frequencies of each axis, which do not count as detail
+_MAX_SCALE, _MAX_SHIFT_PX, _NUM_STEPS = 0.15, 4.0, 10  # limits of the alignment
 
 
 def aligned(a_PSS: np.ndarray, b_PSS: np.ndarray) -> np.ndarray:
-    """Correlation of detail after `a` was shifted and scaled, each axis by itself, to lie on `b`; NaN becomes 0."""
+    """Correlation of detail after `a` is shifted and scaled, each axis separately, onto `b`; NaN becomes 0."""
     place_S = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
     change_P4 = np.zeros((len(a_PSS), 4), np.float32)  # log-free: scale - 1 and shift of x, then of y
     limit_4 = np.array([_MAX_SCALE, _MAX_SHIFT_PX] * 2, np.float32)
@@ -34,7 +34,7 @@ def aligned(a_PSS: np.ndarray, b_PSS: np.ndarray) -> np.ndarray:
 
 
 def _moved(a_PSS: np.ndarray, change_P4: np.ndarray, place_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`a` read at the changed places, between its pixels by straight lines, and which of these places lie inside it."""
+    """`a` sampled bilinearly at the transformed positions, and whether each position is inside it."""
     centre = (SIDE - 1) / 2
     x_PS = place_S * (1 + change_P4[:, 0:1]) + change_P4[:, 1:2] + centre
     y_PS = place_S * (1 + change_P4[:, 2:3]) + change_P4[:, 3:4] + centre
@@ -49,13 +49,13 @@ def _moved(a_PSS: np.ndarray, change_P4: np.ndarray, place_S: np.ndarray) -> tup
 
 
 def detail(grey_NSS: np.ndarray) -> np.ndarray:
-    """Without the 4 x 4 lowest frequencies, the mean among them."""
+    """The copies without their 4 x 4 lowest frequencies, which include the mean."""
     low_LS = cosines(SIDE)[:_LOW].astype(np.float32)
     return grey_NSS - low_LS.T @ (low_LS @ grey_NSS @ low_LS.T) @ low_LS
 
 
 def correlation(a_PSS: np.ndarray, b_PSS: np.ndarray, inside_PSS: np.ndarray) -> np.ndarray:
-    """Pearson's, over the places inside; 0 where one of them is constant there."""
+    """Pearson's correlation over the positions inside; 0 where one copy is constant there."""
     number = inside_PSS.sum(axis=(1, 2), keepdims=True)
     a, b = ((part - (part * inside_PSS).sum(axis=(1, 2), keepdims=True) / number) * inside_PSS for part in (a_PSS, b_PSS))
     size = np.sqrt((a * a).sum(axis=(1, 2)) * (b * b).sum(axis=(1, 2)))

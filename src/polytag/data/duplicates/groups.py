@@ -1,4 +1,4 @@
-"""Groups of images that are the same, or nearly: by fingerprint, and by a model's features."""
+"""Groups of duplicate images: by fingerprint, and by a model's features."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,34 +9,34 @@ from polytag.data.duplicates.near_duplicates import feature_pairs, fingerprints_
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListedImage:
-    """One row of the data set, as the lists of a check name it."""
+class DatasetImage:
+    """One row of a data set: its id, split and path."""
 
     id: str
     split: str
     path: str
 
     def to_json(self) -> dict[str, str]:
-        """The same as a JSON object."""
+        """The image as a JSON object."""
         return {"id": self.id, "split": self.split, "path": self.path}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicateGroup:
-    """One image in several versions: saved anew, resized, mirrored.
+    """Different files that show one image: re-encoded, resized or mirrored versions.
 
-    bits          most bits of the 64-bit hash that two versions, joined as one, differ in
-    correlation   least correlation of their detail, up to 1
-    is_mirrored   a mirror image is among them
+    bits          largest number of bits, of the 64-bit hash, in which two linked versions differ
+    correlation   smallest correlation of their detail, at most 1
+    is_mirrored   whether one of them is mirrored
     """
 
-    images: tuple[ListedImage, ...]
+    images: tuple[DatasetImage, ...]
     bits: int
     correlation: float
     is_mirrored: bool
 
     def to_json(self) -> dict[str, object]:
-        """The same as a JSON object."""
+        """The group as a JSON object."""
         return {
             "bits": self.bits,
             "correlation": self.correlation,
@@ -47,19 +47,24 @@ class DuplicateGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureDuplicateGroup:
-    """Images that a model takes for much the same; `cosine` is the least of the features of two that are joined."""
+    """Images with similar features; `cosine` is the smallest cosine of two linked images."""
 
-    images: tuple[ListedImage, ...]
+    images: tuple[DatasetImage, ...]
     cosine: float
 
     def to_json(self) -> dict[str, object]:
-        """The same as a JSON object."""
+        """The group as a JSON object."""
         return {"cosine": self.cosine, "images": [image.to_json() for image in self.images]}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Features:
-    """What a model sees in the images: feature_ND, the row of the data set of each, and the cosine from which two are alike."""
+class ModelFeatures:
+    """A model's features of images, and the threshold for duplicates.
+
+    feature_ND   features, one row per image
+    row_N        the data set's row of each
+    cosine       smallest cosine of two duplicates
+    """
 
     feature_ND: np.ndarray
     row_N: np.ndarray
@@ -67,13 +72,13 @@ class Features:
 
 
 def duplicate_groups(
-    images: Sequence[ListedImage], *, content_N: Sequence[str], copies: Mapping[str, bytes]
+    images: Sequence[DatasetImage], *, content_N: Sequence[str], copies: Mapping[str, bytes]
 ) -> tuple[tuple[DuplicateGroup, ...], int]:
-    """Groups of different contents that show one image, and how many contents are too plain to be compared.
+    """Groups of different contents that show one image, and the number of contents with too little detail to be compared.
 
-    `content_N` names what each image's file holds, such as its SHA-256; equal ones are one. `copies` has the `small_copy` of each
-    content that could be read; images of another are in no group. A group has all images of its contents, in their order, and
-    is held together pair by pair: of the first and the last of a chain, nothing is promised.
+    `content_N` identifies the content of each image's file, such as its SHA-256. `copies` maps each readable content to its
+    `small_copy`; images of other contents are in no group. A group contains all images of its contents, in their order. Its pairs
+    link it: the first and the last image of a chain may differ more.
     """
     keys = list(copies)
     fingerprints = fingerprints_of([copies[key] for key in keys])
@@ -84,12 +89,12 @@ def duplicate_groups(
             rows,
             DuplicateGroup(
                 images=tuple(images[row] for row in rows),
-                bits=int(pairs.bits_P[joined].max()),
-                correlation=float(pairs.correlation_P[joined].min()),
-                is_mirrored=bool(pairs.is_mirrored_P[joined].any()),
+                bits=int(pairs.bits_P[links].max()),
+                correlation=float(pairs.correlation_P[links].min()),
+                is_mirrored=bool(pairs.is_mirrored_P[links].any()),
             ),
         )
-        for members, joined in _joined(np.stack([pairs.first_P, pairs.second_P], axis=1), num_rows=len(keys))
+        for members, links in _linked(np.stack([pairs.first_P, pairs.second_P], axis=1), num_rows=len(keys))
         for rows in [sorted(row for member in members for row in rows_of[keys[member]])]
     ]
     groups.sort(key=lambda group: group[0])
@@ -97,28 +102,28 @@ def duplicate_groups(
 
 
 def feature_duplicates(
-    images: Sequence[ListedImage], *, content_N: Sequence[str], features: Features
+    images: Sequence[DatasetImage], *, content_N: Sequence[str], features: ModelFeatures
 ) -> tuple[FeatureDuplicateGroup, ...]:
     """Groups of different contents whose features have at least the cosine.
 
-    A model is good at likeness and knows no identity: two shots of one scene, or of one bus, are near duplicates by a model.
+    A model measures similarity and not identity: it also finds two shots of one scene, or of one bus.
     """
     first_of: dict[str, int] = {}
-    for place, row in enumerate(map(int, features.row_N)):
-        first_of.setdefault(content_N[row], place)
+    for index, row in enumerate(map(int, features.row_N)):
+        first_of.setdefault(content_N[row], index)
     keys: list[str] = list(first_of)
-    places = np.array(list(first_of.values()), np.int64)
-    pair_P2, cosine_P = feature_pairs(features.feature_ND[places], cosine=features.cosine)
+    indices = np.array(list(first_of.values()), np.int64)
+    pair_P2, cosine_P = feature_pairs(features.feature_ND[indices], cosine=features.cosine)
     rows_of = _rows_of(content_N)
     groups = [
-        (sorted(row for member in members for row in rows_of[keys[member]]), float(cosine_P[joined].min()))
-        for members, joined in _joined(pair_P2, num_rows=len(keys))
+        (sorted(row for member in members for row in rows_of[keys[member]]), float(cosine_P[pairs].min()))
+        for members, pairs in _linked(pair_P2, num_rows=len(keys))
     ]
     return tuple(FeatureDuplicateGroup(images=tuple(images[row] for row in rows), cosine=cosine) for rows, cosine in sorted(groups))
 
 
-def across_splits(images: Iterable[ListedImage]) -> bool:
-    """Whether they stand in more than one split."""
+def across_splits(images: Iterable[DatasetImage]) -> bool:
+    """Whether the images are in more than one split."""
     return len({image.split for image in images}) > 1
 
 
@@ -129,8 +134,8 @@ def _rows_of(content_N: Sequence[str]) -> dict[str, list[int]]:
     return rows_of
 
 
-def _joined(pair_P2: np.ndarray, *, num_rows: int) -> list[tuple[list[int], np.ndarray]]:
-    """The members of each group of two or more, and the pairs that hold it together."""
+def _linked(pair_P2: np.ndarray, *, num_rows: int) -> list[tuple[list[int], np.ndarray]]:
+    """The members of each group of two or more, and the pairs that link it."""
     if not len(pair_P2):
         return []
     group_N = groups_of(pair_P2, num_rows=num_rows)

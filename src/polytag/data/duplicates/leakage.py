@@ -1,4 +1,4 @@
-"""Scored images that the model has learned from: the same file, the same bytes, or another version of the image."""
+"""Leakage: scored images that are also training images, as the same file, the same bytes or another version."""
 
 import hashlib
 import os
@@ -18,8 +18,10 @@ from polytag.machine import num_cores
 
 @dataclass(frozen=True, kw_only=True)
 class LeakedImage:
-    """A scored image, by its row, and the training image that it is.
+    """A scored image and the training image that it duplicates.
 
+    row                              of the scored image
+    path                             of the training image
     bits, correlation, is_mirrored   of the nearest version; 0, 1 and False for the same bytes
     """
 
@@ -33,11 +35,12 @@ class LeakedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Leakage:
-    """What `find_leakage` found, one for each leaked image, in the order of the rows.
+    """The result of `find_leakage`.
 
-    num_trained_on     training images that could be read, the same bytes counted once
-    num_unread         training files that could not be, and so were compared with nothing
-    num_not_compared   scored images that could not be: no path, no such file, broken, or too plain for a version to be known
+    images             leaked images, in the order of their rows
+    num_trained_on     readable training images, the same bytes counted once
+    num_unread         training files that cannot be read
+    num_not_compared   scored images that cannot be compared: no path, no such file, broken, or with too little detail
     """
 
     images: tuple[LeakedImage, ...]
@@ -48,18 +51,18 @@ class Leakage:
 
     @property
     def is_leaked_N(self) -> np.ndarray:
-        """bool, for each scored image."""
+        """bool, one per scored image."""
         leaked_N = np.zeros(self.num_scored, bool)
         leaked_N[[each.row for each in self.images]] = True
         return leaked_N
 
 
 def training_paths(dataset: Dataset, *, scored: Sequence[str]) -> list[Path]:
-    """What a model was trained on: the split `train`; without one, all images but the very files that were scored."""
+    """Training images of a data set: its split `train`, or without one all images except the scored files."""
     if "train" in dataset.splits:
         return list(dataset.split("train").paths)
-    own = {os.path.abspath(path) for path in scored if path}
-    return [path for path in dataset.paths if os.path.abspath(path) not in own]
+    scored_paths = {os.path.abspath(path) for path in scored if path}
+    return [path for path in dataset.paths if os.path.abspath(path) not in scored_paths]
 
 
 def find_leakage(
@@ -67,8 +70,8 @@ def find_leakage(
 ) -> Leakage:
     """Compare every scored image with every training image: by SHA-256, then by fingerprint.
 
-    `scored` are paths, "" where none is known. `on_image` is called for each distinct file read. Images that cannot be read are
-    compared with nothing and counted.
+    `scored` are paths, "" where none is known. `on_image` is called once per distinct file. Images that cannot be read are counted
+    and not compared.
     """
     paths = [Path(os.path.abspath(path)) if path else None for path in scored]
     distinct = list(dict.fromkeys([path for path in paths if path] + [Path(os.path.abspath(path)) for path in trained_on]))
@@ -80,21 +83,21 @@ def find_leakage(
                 contents[path] = content
     train = {contents[path][0]: path for path in map(Path, map(os.path.abspath, reversed(trained_on))) if path in contents}
     leakage: dict[int, LeakedImage] = {}
-    open_rows: list[int] = []
+    other_rows: list[int] = []
     for row, path in enumerate(paths):
         if path not in contents:
             continue
-        if (twin := train.get(contents[path][0])) is not None:
-            leakage[row] = LeakedImage(row=row, path=str(twin), is_exact=True)
+        if (same_bytes := train.get(contents[path][0])) is not None:
+            leakage[row] = LeakedImage(row=row, path=str(same_bytes), is_exact=True)
         else:
-            open_rows.append(row)
+            other_rows.append(row)
     train_paths = list(train.values())
-    copies = [contents[path][1] for path in train_paths] + [contents[path][1] for row in open_rows if (path := paths[row])]
+    copies = [contents[path][1] for path in train_paths] + [contents[path][1] for row in other_rows if (path := paths[row])]
     fingerprints = fingerprints_of(copies)
     pairs = near_pairs(fingerprints, part_N=np.arange(len(copies)) >= len(train_paths))
     nearest_first = np.lexsort((-pairs.correlation_P, pairs.bits_P))
     for pair in nearest_first.tolist():
-        row = open_rows[int(pairs.second_P[pair]) - len(train_paths)]
+        row = other_rows[int(pairs.second_P[pair]) - len(train_paths)]
         leakage.setdefault(
             row,
             LeakedImage(
@@ -106,7 +109,7 @@ def find_leakage(
                 is_mirrored=bool(pairs.is_mirrored_P[pair]),
             ),
         )
-    num_read = len(leakage.keys() | set(open_rows))
+    num_read = len(leakage.keys() | set(other_rows))
     return Leakage(
         images=tuple(leakage[row] for row in sorted(leakage)),
         num_scored=len(paths),

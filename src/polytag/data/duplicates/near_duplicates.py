@@ -1,18 +1,19 @@
-"""The same image twice: saved anew, made smaller, a little brighter, cropped at the border, or mirrored. NumPy only.
+"""Near duplicates: one image re-encoded, resized, a little brighter, cropped at the border, or mirrored. NumPy only.
 
-Shapes: N images, P pairs, S = 32 pixels a side, D features. Two stages, since a short hash alone mistakes plain images for
-each other:
+Shapes: N images, P pairs, S = 32 pixels a side, D features. The search has two stages, because a short hash alone confuses images
+with little detail:
 
 1. A hash of 64 bits: the signs of the 64 lowest frequencies, without the mean, of the discrete cosine transform of a grey copy of
    32 x 32 pixels ("pHash": Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1; there
    the bits are against the median, here against 0, so that mirroring an image flips the bits of the odd horizontal frequencies and
    nothing else). Hashes within RADIUS bits are found by multi-index hashing (Norouzi, Punjani, Fleet 2014, "Fast Exact Search in
    Hamming Space with Multi-Index Hashing", IEEE TPAMI 36, 1107, arXiv:1307.2982): of four 16-bit parts one differs in 2 at most.
-   A cropped image hashes unlike the whole, so the hashes of five parts of each image are looked up too, within PART_RADIUS.
-2. The copies themselves: correlation of their detail, what is left without the 4 x 4 lowest frequencies, after one is laid on the
-   other by shift and scale (Lucas, Kanade 1981, with Gauss-Newton steps), and the difference of their colours.
+   The hash of a cropped image differs from that of the whole, so the hashes of five parts of each image are searched too, within
+   PART_RADIUS.
+2. The copies themselves: the correlation of their detail (without the 4 x 4 lowest frequencies) after alignment by shift and scale
+   (Lucas, Kanade 1981, with Gauss-Newton steps), and the difference of their colours.
 
-An image without detail, such as a blank page, is flat: it is like every other flat image and is compared with none.
+An image without detail, such as a blank page, is flat: it resembles every other flat image and is not compared.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,22 +29,22 @@ from polytag.data.duplicates.alignment import SIDE, aligned, correlation, cosine
 from polytag.machine import num_cores
 
 RADIUS = 11
-"""Bits in which two hashes differ at most. Real photographs that were saved anew differ in 0 to 6, unrelated ones in 32."""
+"""Largest number of bits in which two hashes differ. Re-encoded photographs differ in 0 to 6 bits, unrelated ones in 32."""
 
 PART_RADIUS = 7
-"""The same for the hash of a part of one image and that of the whole other. It costs an eighth of what 11 bits cost."""
+"""RADIUS for the hash of a part of one image and of the whole other. The search costs an eighth of one within 11 bits."""
 
 SAME_DETAIL = 0.91
-"""Least correlation of detail of two copies of one image; of unrelated photographs the highest that was seen is 0.78."""
+"""Smallest correlation of detail of two copies of one image; the highest measured of unrelated photographs is 0.78."""
 
-LEAST_DETAIL = 2.0
-"""Standard deviation of an image's detail, in grey levels of 255, under which it is flat."""
+MIN_DETAIL = 2.0
+"""Standard deviation of an image's detail, in grey levels of 255, below which it is flat."""
 
 _SIDE, _COLOUR_SIDE = SIDE, 8
-_MOST_COLOUR, _GREY = 12.0, 2.0  # mean difference of the two colour channels; mean distance from grey of an image without colour
-_SURE = 0.97  # correlation above which copies need not be laid on each other
+_MAX_COLOUR, _GREY = 12.0, 2.0  # mean difference of the two colour channels; mean distance from grey of an image without colour
+_SURE = 0.97  # correlation above which copies need no alignment
 _BLOCK = 8192  # pairs compared at a time
-_BUCKET = 32  # images with one and the same hash: each is compared with so many others of it
+_BUCKET = 32  # of the images with one hash, the number that each is compared with
 _FREQUENCIES = sorted(((v, u) for v in range(16) for u in range(16) if u + v), key=lambda vu: (sum(vu), vu))[:64]
 _MIRROR = np.uint64(sum(1 << bit for bit, (_, u) in enumerate(_FREQUENCIES) if u % 2))
 _PARTS = (
@@ -52,17 +53,18 @@ _PARTS = (
     (0.15, 0.85),
     (0.85, 0.15),
     (0.85, 0.85),
-)  # of what a part lacks of a side, how much lies before
-_PART_TRIM = 0.07  # what a part lacks of each side
+)  # the share of the trimmed rows and columns that is before the part
+_PART_TRIM = 0.07  # share of each side that a part lacks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fingerprints:
-    """What is kept of N images: 1.2 kB each.
+    """Hashes and small copies of N images: 1.2 kB each.
 
     hash_N        uint64, the bits of the lowest frequencies
-    grey_NSS      uint8, 32 x 32; colour_NTT2 uint8, 8 x 8, the two colour channels of YCbCr
-    is_flat_N     without enough detail to be told apart
+    grey_NSS      uint8, 32 x 32
+    colour_NTT2   uint8, 8 x 8, the two colour channels of YCbCr
+    is_flat_N     with too little detail to be compared
     """
 
     hash_N: np.ndarray
@@ -79,9 +81,9 @@ class NearPairs:
     """P pairs of rows that show one image.
 
     first_P, second_P   rows, first < second
-    bits_P              bits in which the hashes differ, or those of one and of a part of the other if fewer; RADIUS at most
+    bits_P              bits in which the hashes differ, or the hashes of one and of a part of the other if fewer; at most RADIUS
     correlation_P       of their detail, SAME_DETAIL to 1
-    is_mirrored_P       one is the other's mirror image
+    is_mirrored_P       whether one is the mirror image of the other
     """
 
     first_P: np.ndarray
@@ -95,7 +97,7 @@ class NearPairs:
 
 
 def small_copy(image: Image.Image) -> bytes:
-    """The 1,152 bytes that fingerprints are made of: 32 x 32 grey, 8 x 8 of the two colour channels. `image` is RGB."""
+    """The 1,152 bytes of an RGB image that its fingerprint is computed from: 32 x 32 grey, 8 x 8 of the two colour channels."""
     small = image.resize((_SIDE, _SIDE), Image.Resampling.BOX).convert("YCbCr")
     grey, blue, red = small.split()
     colours = [channel.resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX).tobytes() for channel in (blue, red)]
@@ -112,15 +114,15 @@ def fingerprints_of(copies: Sequence[bytes]) -> Fingerprints:
         block = slice(start, start + _BLOCK)
         grey = grey_NSS[block].astype(np.float32)
         hash_N[block] = _hash(grey)
-        is_flat_N[block] = detail(grey).std(axis=(1, 2)) < LEAST_DETAIL
+        is_flat_N[block] = detail(grey).std(axis=(1, 2)) < MIN_DETAIL
     return Fingerprints(hash_N=hash_N, grey_NSS=grey_NSS, colour_NTT2=colour_NTT2, is_flat_N=is_flat_N)
 
 
 def near_pairs(fingerprints: Fingerprints, *, part_N: np.ndarray | None = None) -> NearPairs:
-    """The pairs of images that are one, by both stages; with `part_N` only pairs whose parts differ.
+    """Pairs of rows that show one image, by both stages; with `part_N` only pairs whose parts differ.
 
-    Without parts, a pair is left out where its two images are already joined by others that differ in fewer bits: what remains
-    holds every group together. Of more than 32 images with one and the same hash, not all pairs are tried. Sorted by the rows.
+    Without parts, a pair is omitted where pairs with fewer bits already link its two images: the remaining pairs link every group.
+    Of more than 32 images with one hash, not all pairs are tried. Sorted by rows.
     """
     pair_P2, bits_P, mirrored_P = candidate_pairs(
         fingerprints.hash_N, part_hash_NW=part_hashes(fingerprints.grey_NSS), is_left_out_N=fingerprints.is_flat_N
@@ -129,7 +131,7 @@ def near_pairs(fingerprints: Fingerprints, *, part_N: np.ndarray | None = None) 
         across = part_N[pair_P2[:, 0]] != part_N[pair_P2[:, 1]]
         pair_P2, bits_P, mirrored_P = pair_P2[across], bits_P[across], mirrored_P[across]
     group_N = np.arange(len(fingerprints))
-    kept: list[np.ndarray] = []
+    confirmed: list[np.ndarray] = []
     correlations: list[np.ndarray] = []
     order = np.lexsort((pair_P2[:, 1], pair_P2[:, 0], mirrored_P, bits_P))
     for start in range(0, len(order), _BLOCK):
@@ -138,11 +140,11 @@ def near_pairs(fingerprints: Fingerprints, *, part_N: np.ndarray | None = None) 
             block = block[group_N[pair_P2[block, 0]] != group_N[pair_P2[block, 1]]]
         correlation_p = _compare(fingerprints, pair_P2[block], mirrored_P[block])
         same = correlation_p >= SAME_DETAIL
-        kept.append(block[same])
+        confirmed.append(block[same])
         correlations.append(correlation_p[same])
         if part_N is None and same.any():
-            group_N = groups_of(pair_P2[np.concatenate(kept)], num_rows=len(fingerprints))
-    chosen = np.concatenate(kept) if kept else np.zeros(0, np.int64)
+            group_N = groups_of(pair_P2[np.concatenate(confirmed)], num_rows=len(fingerprints))
+    chosen = np.concatenate(confirmed) if confirmed else np.zeros(0, np.int64)
     correlation_P = np.concatenate(correlations) if correlations else np.zeros(0)
     by_rows = np.lexsort((pair_P2[chosen, 1], pair_P2[chosen, 0]))
     chosen = chosen[by_rows]
@@ -158,12 +160,12 @@ def near_pairs(fingerprints: Fingerprints, *, part_N: np.ndarray | None = None) 
 def candidate_pairs(
     hash_N: np.ndarray, *, part_hash_NW: np.ndarray | None = None, radius: int = RADIUS, is_left_out_N: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair of rows whose hashes, or one and the mirrored other, differ in `radius` bits at most.
+    """Every pair of rows whose hashes, one of them mirrored or not, differ in at most `radius` bits.
 
-    With `part_hash_NW`, also those where the hash of a part of one and that of the other differ in PART_RADIUS at most.
+    With `part_hash_NW`, also the pairs where the hashes of a part of one and of the other differ in at most PART_RADIUS bits.
 
-    Rows P x 2 with the lower first, bits P, whether mirrored P; a pair that is both near and near its mirror is given once, as it
-    is nearer. Of more than 32 rows with one hash, each is paired with 32. `radius` is 11 at most: what the search can promise.
+    Returns rows P x 2 with the lower first, bits P, and whether mirrored P. A pair that is near in both ways is returned once, in
+    the nearer one. Of more than 32 rows with one hash, each is paired with 32. The search is complete for a `radius` of at most 11.
     """
     assert 0 <= radius <= RADIUS
     rows = np.arange(len(hash_N)) if is_left_out_N is None else np.flatnonzero(~is_left_out_N)
@@ -187,7 +189,7 @@ def candidate_pairs(
 
 
 def groups_of(pair_P2: np.ndarray, *, num_rows: int) -> np.ndarray:
-    """The group of each row: the lowest row that pairs join it with, itself where it is alone."""
+    """The group of each row: the lowest row that pairs link it with, or itself."""
     group_N = np.arange(num_rows)
     while len(pair_P2):
         lowest_P = group_N[pair_P2].min(axis=1)
@@ -204,7 +206,7 @@ def groups_of(pair_P2: np.ndarray, *, num_rows: int) -> np.ndarray:
 def feature_pairs(feature_ND: np.ndarray, *, cosine: float, block: int = 1024) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of rows whose features have at least this cosine: rows P x 2, lower first, and cosines P.
 
-    Features of length 0 have none. A blocked matrix product: N x N / 2 x D multiplications and `block` x N numbers at a time.
+    Features of length 0 are in no pair. A blocked matrix product: N x N / 2 x D multiplications, `block` x N numbers in memory.
     """
     length_N = np.linalg.norm(feature_ND, axis=1)
     unit_ND = feature_ND / np.where(length_N > 0, length_N, 1)[:, None]
@@ -217,11 +219,11 @@ def feature_pairs(feature_ND: np.ndarray, *, cosine: float, block: int = 1024) -
     return np.concatenate(pairs), np.concatenate(cosines)
 
 
-# ---- making and finding hashes ----
+# ---- computing and searching hashes ----
 
 
 def part_hashes(grey_NSS: np.ndarray) -> np.ndarray:
-    """uint64, N x 5: hashes of the centre and of what lies towards each corner, 7% of each side trimmed off."""
+    """uint64, N x 5: hashes of the centre and of the part towards each corner, each without 7% of each side."""
     hash_NW = np.zeros((len(grey_NSS), len(_PARTS)), np.uint64)
     for start in range(0, len(grey_NSS), _BLOCK):
         grey = grey_NSS[start : start + _BLOCK].astype(np.float32)
@@ -239,7 +241,7 @@ def _hash(grey_NSS: np.ndarray, *, window_y: np.ndarray | None = None, window_x:
 
 
 def _window(before: float) -> np.ndarray:
-    """S x S: a side of S pixels to the S pixels of its trimmed part, each the mean of what it covers."""
+    """S x S: maps a side of S pixels to the S pixels of its trimmed part, each the mean of the pixels that it covers."""
     edge = _PART_TRIM * _SIDE * before + (1 - _PART_TRIM) * np.arange(_SIDE + 1)
     place = np.arange(_SIDE)
     covered = np.minimum(edge[1:, None], place + 1) - np.maximum(edge[:-1, None], place)
@@ -249,7 +251,7 @@ def _window(before: float) -> np.ndarray:
 def _near(
     distinct_U: np.ndarray, query_Q: np.ndarray, *, radius: int, both_ways: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(query, hash, bits) of all within `radius` bits, some of them several times."""
+    """(query, hash, bits) of all pairs within `radius` bits, some of them repeated."""
     with ThreadPoolExecutor(num_cores()) as pool:
         search = partial(_search, distinct_U, query_Q, radius=radius, both_ways=both_ways)
         parts = list(pool.map(lambda part: search(part=part), range(4)))
@@ -260,12 +262,12 @@ def _near(
 def _search(
     distinct_U: np.ndarray, query_U: np.ndarray, *, part: int, radius: int, both_ways: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(first, second, bits), unless both ways first <= second: hashes within `radius` bits that differ in few of this part's 16."""
-    most = radius // 4
-    flips = [0] + [1 << a for a in range(16)] * (most >= 1) + [1 << a | 1 << b for a in range(16) for b in range(a)] * (most >= 2)
+    """(first, second, bits) within `radius` bits that differ in few of this part's 16; first <= second unless `both_ways`."""
+    limit = radius // 4
+    flips = [0] + [1 << a for a in range(16)] * (limit >= 1) + [1 << a | 1 << b for a in range(16) for b in range(a)] * (limit >= 2)
     shift, ones = np.uint64(16 * part), np.uint64(0xFFFF)
     key_U, query_key_U = ((hashes >> shift & ones).astype(np.int64) for hashes in (distinct_U, query_U))
-    # both in the order of their keys, so that memory is read nearly from one end to the other
+    # both sorted by key, so that memory is read nearly sequentially
     order, query_order = np.argsort(key_U, kind="stable"), np.argsort(query_key_U, kind="stable")
     hash_U, query_U, query_key_U = distinct_U[order], query_U[query_order], query_key_U[query_order]
     start_K = np.concatenate([[0], np.cumsum(np.bincount(key_U, minlength=1 << 16))])
@@ -273,25 +275,25 @@ def _search(
     for flip in flips:
         wanted_U = query_key_U ^ flip
         low_U = start_K[wanted_U]
-        for query, within in _expand(start_K[wanted_U + 1] - low_U, at_once=1 << 18):
+        for query, within in _expand(start_K[wanted_U + 1] - low_U, chunk_size=1 << 18):
             place = low_U[query] + within
             distance = np.bitwise_count(query_U[query] ^ hash_U[place])
             near = np.flatnonzero(distance <= radius)
             first, second, distance = query_order[query[near]], order[place[near]], distance[near]
-            kept = slice(None) if both_ways else second >= first
-            firsts.append(first[kept])
-            seconds.append(second[kept])
-            bits.append(distance[kept].astype(np.int64))
+            ordered = slice(None) if both_ways else second >= first
+            firsts.append(first[ordered])
+            seconds.append(second[ordered])
+            bits.append(distance[ordered].astype(np.int64))
     return np.concatenate(firsts), np.concatenate(seconds), np.concatenate(bits)
 
 
-def _expand(count_U: np.ndarray, *, at_once: int = 1 << 22) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(u, 0 .. count[u] - 1) for every u, in pieces of about `at_once`."""
+def _expand(count_U: np.ndarray, *, chunk_size: int = 1 << 22) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(u, 0 .. count[u] - 1) for every u, in chunks of about `chunk_size`."""
     total_U = np.cumsum(count_U)
     start = 0
     while start < len(count_U):
         before = total_U[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(total_U, before + at_once, side="right")))
+        stop = max(start + 1, int(np.searchsorted(total_U, before + chunk_size, side="right")))
         count = count_U[start:stop]
         u = np.repeat(np.arange(start, stop), count)
         yield u, np.arange(len(u)) - np.repeat(np.cumsum(count) - count, count)
@@ -301,12 +303,12 @@ def _expand(count_U: np.ndarray, *, at_once: int = 1 << 22) -> Iterator[tuple[np
 def _members(
     first: np.ndarray, second: np.ndarray, bits: np.ndarray, *, start_U: np.ndarray, count_U: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """From pairs of hashes to pairs of the rows that have them, given as places in the order of the hashes."""
+    """Pairs of hashes expanded to pairs of rows, as positions in the order of the hashes."""
     key = first * len(start_U) + second
     _, once = np.unique(key, return_index=True)
     first, second, bits = first[once], second[once], bits[once]
     alike = first == second
-    for step in range(1, _BUCKET + 1):  # rows with one hash: each with the next ones
+    for step in range(1, _BUCKET + 1):  # rows with one hash are paired with the next ones
         few = alike & (count_U[first] > step)
         for u, within in _expand(np.where(few, count_U[first] - step, 0)):
             place = start_U[first[u]] + within
@@ -320,7 +322,7 @@ def _members(
 def _members_of_parts(
     place: np.ndarray, second: np.ndarray, bits: np.ndarray, *, start_U: np.ndarray, count_U: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """From parts of rows and the hashes that they are near to, to pairs of rows, given as places in the order of the hashes."""
+    """Pairs of a part and a hash expanded to pairs of rows, as positions in the order of the hashes."""
     _, once = np.unique(place * len(start_U) + second, return_index=True)
     place, second, bits = place[once], second[once], bits[once]
     for each, within in _expand(np.minimum(count_U[second], _BUCKET)):
@@ -333,7 +335,7 @@ def _members_of_parts(
 
 
 def _compare(fingerprints: Fingerprints, pair_P2: np.ndarray, mirrored_P: np.ndarray) -> np.ndarray:
-    """Correlation of detail of each pair, the one laid on the other; 0 where their colours differ."""
+    """Correlation of detail of each pair after alignment; 0 where their colours differ."""
     if not len(pair_P2):
         return np.zeros(0)
     first, second = pair_P2.T
@@ -342,7 +344,7 @@ def _compare(fingerprints: Fingerprints, pair_P2: np.ndarray, mirrored_P: np.nda
     a_colour, b_colour = (fingerprints.colour_NTT2[rows].astype(np.float32) - 128 for rows in (first, second))
     b_PSS[mirrored_P], b_colour[mirrored_P] = b_PSS[mirrored_P, :, ::-1], b_colour[mirrored_P, :, ::-1]
     is_grey = np.minimum(np.abs(a_colour).mean(axis=(1, 2, 3)), np.abs(b_colour).mean(axis=(1, 2, 3))) < _GREY
-    alike = is_grey | (np.abs(a_colour - b_colour).mean(axis=(1, 2, 3)) <= _MOST_COLOUR)
+    alike = is_grey | (np.abs(a_colour - b_colour).mean(axis=(1, 2, 3)) <= _MAX_COLOUR)
     correlation_P = np.zeros(len(first))
     everywhere = np.ones((1, _SIDE, _SIDE), bool)
     correlation_P[alike] = correlation(detail(a_PSS[alike]), detail(b_PSS[alike]), everywhere)

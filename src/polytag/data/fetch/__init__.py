@@ -1,1 +1,1 @@
-"""Downloads of public data sets: checked, resumable, unpacked without trust."""
+"""Downloads of public data sets: checked, resumable, and unpacked safely."""

@@ -1,7 +1,7 @@
-"""Pascal VOC from its official address: resumed where it broke off, checked, and unpacked without trusting the archive.
+"""Download of Pascal VOC from its official address: resumable, checked, and safe against malicious archives.
 
-Nothing appears under its final name before it is whole: a download is `NAME.part` until its size and checksum are right, and the
-archives are unpacked into a hidden folder that is renamed at the end. Standard library only.
+Files get their final name when they are complete: a download is `NAME.part` until its size and checksum are right, and archives are
+unpacked into a hidden folder that is renamed at the end. Standard library only.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ _PROGRESS_BYTES = 1 << 20
 _MAX_PAUSE_SECONDS = 30.0
 
 OnProgress = Callable[[str, int, int], None]
-"""Told (what is being done, bytes done, bytes in all): the first argument is a phrase such as "downloading NAME"."""
+"""Receives a phrase such as "downloading NAME", the bytes done and the total bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """One tar file: its path below the base address, and what it must be."""
+    """One tar file: its path below the base address, its size and its checksum."""
 
     path: str
     num_bytes: int
@@ -45,10 +45,10 @@ class Archive:
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """Archives that make one data set when unpacked over each other.
+    """The archives of one data set, which are unpacked into one folder.
 
-    folder     the part of the archives that is kept, and what `fetch` returns: "VOCdevkit/VOC2012"
-    base_urls  tried in turn where one cannot be reached
+    folder     the extracted part of the archives, which `fetch` returns: "VOCdevkit/VOC2012"
+    base_urls  addresses, tried in turn
     """
 
     folder: str
@@ -58,9 +58,9 @@ class Release:
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long to insist: a silent connection is given up, and failures in a row that brought under 1 MiB are counted.
+    """Limits of retries: the timeout of a silent connection, and the number of consecutive failures with under 1 MiB each.
 
-    The pause before each new try doubles from `pause_seconds` up to half a minute.
+    The pause before a retry doubles from `pause_seconds` up to half a minute.
     """
 
     timeout_seconds: float = 30.0
@@ -68,8 +68,11 @@ class Patience:
     pause_seconds: float = 1.0
 
 
-_OFFICIAL = ("https://thor.robots.ox.ac.uk/pascal/VOC", "http://host.robots.ox.ac.uk/pascal/VOC")  # the second names the first
-RELEASES: Mapping[str, Release] = {  # sizes as the server states them, MD5 as in torchvision/datasets/voc.py
+_OFFICIAL = (
+    "https://thor.robots.ox.ac.uk/pascal/VOC",
+    "http://host.robots.ox.ac.uk/pascal/VOC",
+)  # the second redirects to the first
+RELEASES: Mapping[str, Release] = {  # sizes from the server, MD5 from torchvision/datasets/voc.py
     "voc2007": Release(
         folder="VOCdevkit/VOC2007",
         base_urls=_OFFICIAL,
@@ -97,15 +100,13 @@ def fetch(
     on_progress: OnProgress = lambda _what, _done, _total: None,
     patience: Patience = Patience(),
 ) -> Path:
-    """Download and unpack `name` ("voc2007" or "voc2012") below `folder`; return the folder to train on.
+    """Download and unpack `name` ("voc2007" or "voc2012") below `folder`; returns the folder to train on.
 
-    Where that folder is there already, nothing is done. `base_url` names a mirror that has the same paths. A connection that
-    breaks is taken up where it stopped; a later call goes on from what an earlier one left. An archive that lies in `folder`
-    under its own name is used and kept; downloads are removed once they are unpacked.
+    Does nothing where that folder exists already. `base_url` is a mirror with the same paths. Broken connections are resumed, also
+    by a later call. An archive in `folder` under its own name is used and not removed; downloads are removed after unpacking.
 
-    Raises UsageError for an unknown name or an address that is not http(s), and FetchError for anything that keeps the data
-    from arriving whole and true: no connection, a wrong size or checksum, an unsafe archive, too little space, a folder that
-    another call is fetching into.
+    Raises UsageError for an unknown name or an address that is not http(s), and FetchError for a failed download: no connection, a
+    wrong size or checksum, an unsafe archive, too little space, or another call that fetches into the folder.
     """
     folder = Path(folder)
     if name not in releases:
@@ -121,7 +122,7 @@ def fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _only_one(folder):
-            if _is_there(place):  # another call has finished meanwhile
+            if _is_there(place):  # another call has finished
                 return place
             _require_space(release, folder)
             tars = [_archive_file(archive, folder, bases, on_progress, patience) for archive in release.archives]
@@ -135,7 +136,7 @@ def fetch(
             where=str(error.filename or folder),
             got=error.strerror or str(error),
             expected="a folder that can be written, with enough space",
-            next_step="mend that and fetch again: the download goes on where it stopped",
+            next_step="correct that and fetch again: the download resumes",
         ) from error
     return place
 
@@ -146,7 +147,7 @@ def _is_there(place: Path) -> bool:
     if (place / "JPEGImages").is_dir() and (place / "ImageSets").is_dir():
         return True
     raise FetchError(
-        "the place of the data is taken by something else",
+        "the folder of the data contains something else",
         where=str(place),
         expected="no such folder, or a VOC devkit with JPEGImages and ImageSets",
         next_step="move it away, or fetch into another folder",
@@ -155,10 +156,10 @@ def _is_there(place: Path) -> bool:
 
 @contextmanager
 def _only_one(folder: Path) -> Generator[None]:
-    """A lock on the folder that the system lifts with the process, however it ends."""
+    """A lock on the folder, which the system releases at the end of the process."""
     try:
         import fcntl
-    except ImportError:  # Windows: two calls at once end in a wrong checksum instead
+    except ImportError:  # Windows: two simultaneous calls end in a wrong checksum
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -178,7 +179,7 @@ def _only_one(folder: Path) -> Generator[None]:
 
 def _require_space(release: Release, folder: Path) -> None:
     unpacked = sum(archive.num_bytes for archive in release.archives)
-    missing = sum(archive.num_bytes - _num_bytes(path) for archive in release.archives for path in [_kept(archive, folder)])
+    missing = sum(archive.num_bytes - _num_bytes(path) for archive in release.archives for path in [_downloaded(archive, folder)])
     free = shutil.disk_usage(folder).free
     if free < unpacked + missing:
         raise FetchError(
@@ -190,8 +191,8 @@ def _require_space(release: Release, folder: Path) -> None:
         )
 
 
-def _kept(archive: Archive, folder: Path) -> Path:
-    """What there is of an archive so far: whole under its name, or what was downloaded of it."""
+def _downloaded(archive: Archive, folder: Path) -> Path:
+    """The file of an archive so far: complete under its name, or partial."""
     whole = folder / archive.name
     return whole if whole.exists() else _part(archive, folder)
 
@@ -208,14 +209,14 @@ def _num_bytes(path: Path) -> int:
 
 
 class _Interrupted(Exception):
-    """The connection failed or ended early: worth another try."""
+    """The connection failed or ended early; a retry may succeed."""
 
 
 def _archive_file(archive: Archive, folder: Path, bases: tuple[str, ...], on_progress: OnProgress, patience: Patience) -> Path:
-    """The archive, whole and true: the one that lies in the folder, or downloaded."""
-    own = folder / archive.name
-    if own.exists() and _md5(own, archive, on_progress) == archive.md5:
-        return own
+    """The complete archive with the right checksum: an existing one of the folder, or downloaded."""
+    existing = folder / archive.name
+    if existing.exists() and _md5(existing, archive, on_progress) == archive.md5:
+        return existing
     part = _part(archive, folder)
     for may_restart in (_num_bytes(part) > 0, False):
         _download(part, archive, bases, on_progress, patience)
@@ -223,19 +224,19 @@ def _archive_file(archive: Archive, folder: Path, bases: tuple[str, ...], on_pro
         if md5 == archive.md5:
             return part
         part.unlink()
-        if not may_restart:  # what an earlier call left may have been of another file: once more, from the beginning
+        if not may_restart:  # the part of an earlier call may be of another file, so the first failure restarts
             raise FetchError(
                 "the download has a wrong checksum and was removed",
                 where=archive.name,
                 got=f"MD5 {md5}",
                 expected=f"MD5 {archive.md5}",
-                next_step="fetch again; if it stays wrong, the server holds another file: name a mirror with --base-url",
+                next_step="fetch again; if it stays wrong, the server has another file: name a mirror with --base-url",
             )
     raise AssertionError("the second round returns or raises")
 
 
 def _download(part: Path, archive: Archive, bases: tuple[str, ...], on_progress: OnProgress, patience: Patience) -> None:
-    """Fill the part up to its full size, over as many connections as it takes."""
+    """Complete the partial file, over as many connections as needed."""
     num_failures = 0
     etags: dict[str, str] = {}
     while _num_bytes(part) != archive.num_bytes:
@@ -256,16 +257,16 @@ def _download(part: Path, archive: Archive, bases: tuple[str, ...], on_progress:
                     where=url,
                     got=str(error),
                     expected=f"{archive.num_bytes:,} bytes, of which {_num_bytes(part):,} have arrived",
-                    next_step="look at the network and fetch again: it goes on where it stopped",
+                    next_step="check the network and fetch again: the download resumes",
                 ) from error
-            on_progress(f"trying again ({error})", _num_bytes(part), archive.num_bytes)
+            on_progress(f"retrying ({error})", _num_bytes(part), archive.num_bytes)
             time.sleep(min(patience.pause_seconds * 2 ** max(0, num_failures - 1), _MAX_PAUSE_SECONDS))
 
 
 def _one_connection(
     url: str, part: Path, archive: Archive, etags: dict[str, str], on_progress: OnProgress, timeout_seconds: float
 ) -> None:
-    """Append what one request brings; `etags` keeps the server's name for this version of the file, so that none are mixed."""
+    """Append the response to one request; `etags` stores the server's tag of the file's version, so that versions never mix."""
     start = _num_bytes(part)
     if start > archive.num_bytes:
         part.unlink()
@@ -277,11 +278,11 @@ def _one_connection(
             headers["If-Range"] = etags[url]
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_seconds) as response:
-            if start and response.status != 206:  # the server ignores Range, or its file has changed: from the beginning
+            if start and response.status != 206:  # the server ignores Range, or its file has changed: restart
                 start = 0
             _require_size(response, start, url, archive)
             etag = response.headers.get("ETag", "")
-            if etag.startswith('"'):  # a weak one, W/"...", promises too little
+            if etag.startswith('"'):  # a weak tag, W/"...", does not guarantee equal bytes
                 etags[url] = etag
             with open(part, "ab" if start else "wb") as file:
                 for content in _content(response, archive.num_bytes - start):
@@ -291,17 +292,17 @@ def _one_connection(
                     raise _Interrupted(f"the connection ended after {file.tell():,} bytes")
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # there is nothing at that place: what was kept is not of this file
+        if error.code == 416:  # no such range: the partial file is of another file
             part.unlink(missing_ok=True)
-            raise _Interrupted("the server has no such part") from error
+            raise _Interrupted("the server has no such range") from error
         if error.code in (408, 425, 429) or error.code >= 500:
             raise _Interrupted(f"HTTP {error.code} {error.reason}") from error
         raise FetchError(
-            "the server does not give the archive",
+            "the server does not deliver the archive",
             where=url,
             got=f"HTTP {error.code} {error.reason}",
             expected="the file",
-            next_step="look at the address, or name a mirror with --base-url",
+            next_step="check the address, or name a mirror with --base-url",
         ) from error
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -309,7 +310,7 @@ def _one_connection(
 
 
 def _content(response: HTTPResponse, num_bytes: int) -> Iterator[bytes]:
-    """The body, never more than was agreed; an error of the network is kept apart from one of the disk."""
+    """The body, at most `num_bytes` of it; network errors become _Interrupted, unlike errors of the disk."""
     while num_bytes > 0:
         try:
             content = response.read(min(_CHUNK_BYTES, num_bytes))
@@ -322,22 +323,22 @@ def _content(response: HTTPResponse, num_bytes: int) -> Iterator[bytes]:
 
 
 def _require_size(response: HTTPResponse, start: int, url: str, archive: Archive) -> None:
-    """FetchError where the server announces another size than the archive has, such as an error page's."""
+    """Raises FetchError where the server announces another size, such as that of an error page."""
     if start:
         announced = response.headers.get("Content-Range", "")
         if announced == f"bytes {start}-{archive.num_bytes - 1}/{archive.num_bytes}":
             return
     else:
         announced = response.headers.get("Content-Length", "")
-        if announced in ("", str(archive.num_bytes)):  # without a length the checksum decides
+        if announced in ("", str(archive.num_bytes)):  # without a length only the checksum decides
             return
         announced += " bytes"
     raise FetchError(
-        "the server holds another file",
+        "the server has another file",
         where=url,
-        got=announced or "an answer without Content-Range",
+        got=announced or "a response without Content-Range",
         expected=f"{archive.num_bytes} bytes",
-        next_step="look at the address, or name a mirror with --base-url",
+        next_step="check the address, or name a mirror with --base-url",
     )
 
 
@@ -351,15 +352,15 @@ def _md5(path: Path, archive: Archive, on_progress: OnProgress) -> str:
 
 
 def _unpack_all(name: str, release: Release, folder: Path, tars: list[Path], on_progress: OnProgress) -> None:
-    """Unpack into a hidden sibling and rename."""
+    """Unpack into a hidden folder and rename it."""
     fresh = folder / f".{name}.new"
     if fresh.exists():
         shutil.rmtree(fresh)
     try:
         fresh.mkdir()
         for archive, tar in zip(release.archives, tars, strict=True):
-            told = partial(on_progress, f"unpacking {archive.name}")
-            unpack(tar, fresh, keep=release.folder, max_members=archive.max_members, on_progress=told)
+            on_bytes = partial(on_progress, f"unpacking {archive.name}")
+            unpack(tar, fresh, folder=release.folder, max_members=archive.max_members, on_progress=on_bytes)
         place = folder / release.folder
         place.parent.mkdir(parents=True, exist_ok=True)
         os.rename(fresh / release.folder, place)

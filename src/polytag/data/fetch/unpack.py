@@ -1,4 +1,4 @@
-"""A tar file unpacked without trusting it: regular files and folders alone, every path checked, size and number capped."""
+"""Safe unpacking of an untrusted tar file: regular files and folders only, checked paths, limits of size and number."""
 
 import shutil
 import tarfile
@@ -11,13 +11,13 @@ _CHUNK_BYTES = 1 << 18
 
 
 def unpack(
-    path: Path, target: Path, *, keep: str, max_members: int, on_progress: Callable[[int, int], None] = lambda _done, _total: None
+    path: Path, target: Path, *, folder: str, max_members: int, on_progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> None:
-    """Unpack the regular files of an uncompressed tar that lie below `keep` into `target`, a folder nobody else writes into.
+    """Unpack the regular files below `folder` of an uncompressed tar into `target`, which no other process writes into.
 
-    Every member is examined, kept or not; tarfile's own `filter="data"` can be escaped on Python 3.11. `on_progress` is told the
-    bytes done and the bytes in all. Raises FetchError for a path that leaves the target, a link, a device or a sparse file, more
-    than `max_members` members, more bytes than the archive itself has, or an archive that is broken.
+    Every member is checked, extracted or not; tarfile's own `filter="data"` can be escaped on Python 3.11. `on_progress` receives
+    the bytes done and the total bytes. Raises FetchError for a path outside the target, a link, a device or a sparse file, more
+    than `max_members` members, more bytes than the archive itself has, or a broken archive.
     """
     total = path.stat().st_size
     num_members = num_bytes = 0
@@ -34,7 +34,7 @@ def unpack(
                 if not member.isdir() and (not member.isreg() or member.issparse()):
                     kind = {tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a hard link"}.get(member.type, "a special file")
                     raise _unsafe(path, member.name, kind)
-                if parts[: len(PurePosixPath(keep).parts)] != PurePosixPath(keep).parts:
+                if parts[: len(PurePosixPath(folder).parts)] != PurePosixPath(folder).parts:
                     continue
                 place = target.joinpath(*parts)
                 if member.isdir():
@@ -45,12 +45,12 @@ def unpack(
                 on_progress(archive.offset, total)
     except (tarfile.TarError, EOFError, ValueError, OverflowError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise FetchError("the archive is broken", where=str(path), got=str(error), expected="a tar file") from error
-    if not (target / keep).is_dir():
-        raise FetchError("the archive lacks the data", where=str(path), expected=f"a folder {keep}")
+    if not (target / folder).is_dir():
+        raise FetchError("the archive lacks the data", where=str(path), expected=f"a folder {folder}")
 
 
 def _checked_parts(path: Path, name: str) -> tuple[str, ...]:
-    """The parts of a member's name; FetchError unless it is a plain relative path on every system."""
+    """The parts of a member's name; raises FetchError unless it is a plain relative path on every system."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or any(character in name for character in "\\:\0"):
         raise _unsafe(path, name, "a path that could leave the folder")
@@ -68,7 +68,7 @@ def _write_member(archive: tarfile.TarFile, member: tarfile.TarInfo, place: Path
 
 def _unsafe(path: Path, member: str, got: str) -> FetchError:
     return FetchError(
-        "the archive is not safe to unpack; nothing was kept of it",
+        "the archive is not safe to unpack; nothing of it remains",
         where=f"{path}: {member!r}",
         got=got,
         expected="regular files and folders inside the archive's own folder",

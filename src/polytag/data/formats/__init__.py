@@ -1,1 +1,1 @@
-"""Annotation formats, a reader a file: each becomes the same checked Dataset."""
+"""Annotation formats, one reader per file; each reads the same checked Dataset."""

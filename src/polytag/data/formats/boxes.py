@@ -1,11 +1,11 @@
-"""Where the annotations say that the objects of an image are: to be looked at, never to learn from.
+"""Bounding boxes of the annotations, for display only; training never reads them.
 
-Coordinates are shares, 0 to 1 from left and top, of the upright image, so a box fits whatever size the image is shown at.
+Coordinates are shares, 0 to 1 from left and top, of the upright image, so a box fits an image displayed at any size.
 
-There is no custom for images that EXIF turns. CVAT, labelme and every tool in a browser draw on the upright image; older
-LabelImg, coco-annotator and what reads with OpenCV's old default draw on the stored pixels. So the annotation's own width and
-height decide: where they are those of the stored pixels and not of the upright image, boxes are turned with the image. Where
-they say nothing (YOLO, squares, no size, half turns), boxes are taken to be upright.
+Tools disagree about images with an EXIF orientation. CVAT, labelme and all tools in a browser draw on the upright image; older
+LabelImg, coco-annotator and tools with OpenCV's old default draw on the stored pixels. The annotation's width and height decide:
+where they are those of the stored pixels and not of the upright image, boxes are rotated with the image. Where they are
+inconclusive (YOLO, squares, no size, half turns), boxes are read as upright.
 """
 
 import xml.etree.ElementTree as ET
@@ -42,7 +42,7 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Boxes:
-    """The boxes of one image; `note` says in a sentence why there are none, or why some are missing, and else is ""."""
+    """The boxes of one image; `note` is a sentence about why some or all are missing, or ""."""
 
     boxes: tuple[Box, ...] = ()
     note: str = ""
@@ -52,11 +52,11 @@ BoxesReader = Callable[[int], Boxes]
 
 
 def boxes_reader(data: Path, *, dataset: Dataset, options: ReadOptions) -> BoxesReader | None:
-    """A function from a row of the data set to its boxes, or None where the annotations are of a format without boxes.
+    """A function from a row of the data set to its boxes, or None for an annotation format without boxes.
 
-    `data` and `options` are those that the data set was read with. VOC's XML and YOLO's text files are opened when a row is asked
-    for; COCO's files are read whole at the first row. The function may be called from many threads. An annotation that is missing
-    or broken gives no boxes and a note: it never raises.
+    `data` and `options` are those that the data set was read with. The function opens VOC's XML and YOLO's text files per row, and
+    reads COCO's files at the first row. It is thread-safe. For a missing or broken annotation it returns no boxes and a note; it
+    never raises.
     """
     try:
         format = recognise(data) if options.format == "auto" else options.format
@@ -69,7 +69,7 @@ def boxes_reader(data: Path, *, dataset: Dataset, options: ReadOptions) -> Boxes
                 return _yolo_reader(dataset)
             case _:
                 return None
-    except DataError:  # moved or mended since the data set was read: then there is nothing to show
+    except DataError:  # moved or changed since the data set was read
         return None
 
 
@@ -84,8 +84,8 @@ def _voc_reader(data: Path, dataset: Dataset) -> BoxesReader | None:
     def read(row: int) -> Boxes:
         name = f"{dataset.ids[row]}.xml"
         split = dataset.split_N[row]
-        in_order = [folders[split]] if split in folders else list(folders.values())
-        path = next((path for path in (folder / name for folder in in_order) if path.is_file()), None)
+        candidates = [folders[split]] if split in folders else list(folders.values())
+        path = next((path for path in (folder / name for folder in candidates) if path.is_file()), None)
         if path is None:
             return Boxes(note="no annotation file of this image")
         try:
@@ -120,7 +120,7 @@ def _coco_reader(data: Path, dataset: Dataset, *, image_dirs: Sequence[str]) -> 
             found = list(read_annotated(data, image_dirs=image_dirs))
         except DataError:
             return {}
-        # an image whose split was drawn afterwards is found by its path alone
+        # the key with split "" finds images whose split was drawn after reading
         return {("", each.path): each for each in reversed(found)} | {(each.split, each.path): each for each in found}
 
     def read(row: int) -> Boxes:
@@ -137,8 +137,8 @@ def _coco_reader(data: Path, dataset: Dataset, *, image_dirs: Sequence[str]) -> 
 
 
 def _coco_box(name: str, values: Mapping[str, object], size: tuple[float, float] | None) -> Box | None:
-    given = values.get("bbox")
-    numbers = [_number(value) for value in given] if isinstance(given, list) else []
+    bbox = values.get("bbox")
+    numbers = [_number(value) for value in bbox] if isinstance(bbox, list) else []
     if size is None or len(numbers) != 4 or None in numbers:
         return None
     left, top, width, height = (value for value in numbers if value is not None)
@@ -163,12 +163,12 @@ def _yolo_reader(dataset: Dataset) -> BoxesReader:
 
 
 def _yolo_box(line: str, names: tuple[str, ...]) -> Box | None:
-    """Class number, then centre and size, or three points of a polygon and more, all in shares of the image."""
+    """Class number, then centre and size, or a polygon of at least three points, all in shares of the image."""
     numbers = [value for value in map(_number, line.split()) if value is not None]
     if len(numbers) != len(line.split()) or not numbers[0].is_integer() or not 0 <= numbers[0] < len(names):
         return None
     name, rest = names[int(numbers[0])], numbers[1:]
-    if len(rest) in (4, 5):  # the fifth is a confidence, in what a detector wrote
+    if len(rest) in (4, 5):  # the fifth is the confidence of a detector
         x, y, width, height = rest[:4]
         return _box(name, (x - width / 2, y - height / 2, x + width / 2, y + height / 2), (1, 1))
     if len(rest) >= 6 and len(rest) % 2 == 0:
@@ -176,13 +176,13 @@ def _yolo_box(line: str, names: tuple[str, ...]) -> Box | None:
     return None
 
 
-# ---- what they share ----
+# ---- all formats ----
 
 
 def _box(
     name: str, corners: tuple[float, float, float, float], size: tuple[float, float], *, is_doubtful: bool = False
 ) -> Box | None:
-    """In shares, cut at the image's border; None where nothing of it is inside."""
+    """A box in shares, clipped to the image; None where it is outside."""
     left, right = (min(max(value / size[0], 0.0), 1.0) for value in (corners[0], corners[2]))
     top, bottom = (min(max(value / size[1], 0.0), 1.0) for value in (corners[1], corners[3]))
     if not (left < right and top < bottom):
@@ -198,13 +198,13 @@ def _collected(found: list[Box | None]) -> Boxes:
 
 
 def _size(width: object, height: object) -> tuple[float, float] | None:
-    """Both above zero, or None: many tools write 0 or nothing."""
+    """Width and height above zero, or None: many tools write 0 or nothing."""
     size = _number(width), _number(height)
     return (size[0], size[1]) if size[0] and size[1] and min(size[0], size[1]) > 0 else None
 
 
 def _number(value: object) -> float | None:
-    """A finite number; None for anything else."""
+    """A finite number, or None."""
     if not isinstance(value, str | int | float):
         return None
     try:
@@ -215,7 +215,7 @@ def _number(value: object) -> float | None:
 
 
 def _upright_size(path: Path) -> tuple[float, float] | None:
-    """Of an image whose annotation names no size: the upright one, which is then assumed throughout."""
+    """The upright size, which is assumed for annotations without a size."""
     try:
         (width, height), orientation = read_frame(path)
     except DataError:
@@ -224,7 +224,7 @@ def _upright_size(path: Path) -> tuple[float, float] | None:
 
 
 def _turned(found: Boxes, *, declared: tuple[float, float] | None, path: Path) -> Boxes:
-    """Turned as the image is, where the annotation's size is that of the stored pixels and not of the upright image."""
+    """Boxes rotated with the image where the annotation's size is that of the stored pixels and not of the upright image."""
     if declared is None or declared[0] == declared[1] or not found.boxes:
         return found
     try:
@@ -237,7 +237,7 @@ def _turned(found: Boxes, *, declared: tuple[float, float] | None, path: Path) -
 
 
 def _upright(box: Box, orientation: int) -> Box:
-    """EXIF 5 to 8: rows become columns; then which of the two axes run backwards."""
+    """EXIF 5 to 8: rows become columns, then one or both axes are reversed."""
     across, down = (box.top, box.bottom), (box.left, box.right)
     if orientation in (6, 7):
         across = 1 - across[1], 1 - across[0]

@@ -1,7 +1,7 @@
 """COCO instances JSON: boxes become image-level labels.
 
-Format: https://cocodataset.org/#format-data. `images`, `annotations` and `categories` are read; boxes, segmentations and
-key points matter only in that they name a category (and, by option, for their size).
+Format: https://cocodataset.org/#format-data. `images`, `annotations` and `categories` are read. Of an annotation only its category
+counts, and by option the size of its box.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ _ROOT_FILES = ("_annotations.coco.json", "labels.json", "annotations.json", "ins
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """One JSON file: its split, and the folders that its images may lie in."""
+    """One JSON file, its split, and the folders to search its images in."""
 
     path: Path
     split: str
@@ -37,7 +37,7 @@ class _File:
 
 
 def is_coco(data: Path) -> bool:
-    """Whether a folder holds COCO JSON files in one of the places they are kept in."""
+    """Whether a folder contains COCO JSON files in one of their usual places."""
     return bool(_files(data))
 
 
@@ -46,9 +46,9 @@ def read_coco(
 ) -> Dataset:
     """Read one JSON file, or all of `annotations/instances_<split>.json`, `<split>/_annotations.coco.json` and the like.
 
-    Classes stand in the order of their category ids. `crowd` and `small` say what a class becomes of which an image holds only
-    crowd regions, or only boxes of fewer than `min_box_area_px` square pixels; `image_dirs` are tried first.
-    Raises AnnotationError for what a file should not say, and where two files disagree about the categories.
+    Classes are in the order of their category ids. `crowd` and `small` are the treatments of a class of which an image contains
+    only crowd regions, or only boxes of fewer than `min_box_area_px` square pixels. Images are searched in `image_dirs` first.
+    Raises AnnotationError for invalid content, and where two files disagree about the categories.
     """
     contents = _contents(data)
     root = contents[0].file.path.parent if data.is_file() else data
@@ -79,7 +79,7 @@ def read_coco(
 
 @dataclass(frozen=True, kw_only=True)
 class Annotated:
-    """One image of a COCO file: as it is listed, with its annotations and the class name of each."""
+    """One image of a COCO file: its entry, and its annotations with the class name of each."""
 
     split: str
     path: Path
@@ -88,7 +88,7 @@ class Annotated:
 
 
 def read_annotated(data: Path, *, image_dirs: Sequence[str]) -> Iterator[Annotated]:
-    """All that the files say of each image, in their order; raises as `read_coco`, but leaves out unknown classes."""
+    """Every image of the files with its annotations, in order; raises as `read_coco`, except that it skips unknown classes."""
     index = FileIndex(must_exist=False)
     for content in _contents(data):
         of_image: dict[object, list[tuple[str, Mapping[str, object]]]] = {}
@@ -113,7 +113,7 @@ def _contents(data: Path) -> list["_Content"]:
 
 
 def _images(content: "_Content", *, image_dirs: Sequence[str], index: FileIndex) -> dict[object, Path]:
-    """The image file of each image id, in the order they are listed; raises AnnotationError for one listed twice."""
+    """The file of each image id, in the order of the list; raises AnnotationError for an image listed twice."""
     folders = [*image_dirs, *content.file.image_folders]
     found: dict[object, Path] = {}
     listed: set[str] = set()
@@ -133,27 +133,27 @@ def _images(content: "_Content", *, image_dirs: Sequence[str], index: FileIndex)
 
 
 def _files(data: Path) -> list[_File]:
-    """The JSON files of a folder, by the first of COCO's places that has any."""
-    kept = [name for name in child_names(data / "annotations") if name.endswith(".json")]
-    if instances := [name for name in kept if name.startswith("instances_")]:
-        kept = instances  # captions and key points of the same images lie beside them
-    if kept:
-        return _named_files(data, [data / "annotations" / name for name in kept])
+    """The JSON files of a folder, from the first of COCO's usual places that has any."""
+    json_names = [name for name in child_names(data / "annotations") if name.endswith(".json")]
+    if instances := [name for name in json_names if name.startswith("instances_")]:
+        json_names = instances  # the others are captions and key points of the same images
+    if json_names:
+        return _named_files(data, [data / "annotations" / name for name in json_names])
     names = child_names(data)
     if inside := [data / name / "_annotations.coco.json" for name in names if split_of(name)]:
         inside = [path for path in inside if path.is_file()]
     if inside:
         return [_File(path=path, split=split_of(path.parent.name) or "", image_folders=(str(path.parent),)) for path in inside]
-    kept = [
+    json_names = [
         name for name in names
         if name in _ROOT_FILES or (name.endswith(".json") and (name.startswith("instances_") or split_of(name[:-5])))
     ]  # fmt: skip
-    return _named_files(data, [data / name for name in kept])
+    return _named_files(data, [data / name for name in json_names])
 
 
 def _named_files(data: Path, paths: Sequence[Path]) -> list[_File]:
     files = [_file(data, path) for path in paths]
-    if len(files) == 1 and not split_of(files[0].split):  # one file for everything, such as CVAT's instances_default.json
+    if len(files) == 1 and not split_of(files[0].split):  # one file of all images, such as CVAT's instances_default.json
         return [replace(files[0], split="")]
     return files
 
@@ -164,7 +164,7 @@ def _single(path: Path) -> _File:
 
 
 def _file(root: Path, path: Path) -> _File:
-    """A file named after its split; images are looked for in `<name>/`, `images/<name>/`, `images/`, `data/` and the root."""
+    """A file named after its split; images are searched in `<name>/`, `images/<name>/`, `images/`, `data/` and the root."""
     name = path.stem.removeprefix("instances_")
     split = "" if path.name in _ROOT_FILES else split_of(name) or name
     stems = dict.fromkeys((name, split)) if split else {}
@@ -178,7 +178,7 @@ def _file(root: Path, path: Path) -> _File:
 
 @dataclass(frozen=True, kw_only=True)
 class _Content:
-    """What one file holds, its three lists checked to be lists of objects."""
+    """The content of one file: three lists of objects, checked to be such."""
 
     file: _File
     images: Sequence[Mapping[str, object]]
@@ -241,7 +241,7 @@ def _classes(contents: Sequence[_Content]) -> tuple[str, ...]:
 
 
 def _unused_groups(contents: Sequence[_Content]) -> set[object]:
-    """Ids of categories that only group others: named by another as its supercategory, and by no annotation (Roboflow's 0)."""
+    """Ids of categories that only group others: the supercategory of another, without annotations (Roboflow's 0)."""
     categories = contents[0].categories
     groups = {
         key
@@ -290,7 +290,7 @@ def _targets(
 
 
 def _area_px(annotation: Mapping[str, object], where: str) -> float:
-    """Width times height of the box, in square pixels; infinite for an annotation without a box, which speaks of the image."""
+    """Width times height of the box, in square pixels; infinite for an annotation of the whole image, without a box."""
     box = annotation.get("bbox")
     if box is None or box == []:
         return float("inf")

@@ -1,4 +1,4 @@
-"""Folders that speak by their names: a folder per label, and Hugging Face's imagefolder with its metadata file.
+"""Formats by folder names: one folder per label, and Hugging Face's imagefolder with its metadata file.
 
 https://huggingface.co/docs/datasets/image_dataset
 """
@@ -22,7 +22,7 @@ _NO_LABELS = ("images", "imgs", "img", "jpegimages", "pictures", "photos", "labe
 
 
 def is_folder(data: Path) -> bool:
-    """Whether there are images in folders that may be labels, which `images` or `train` alone are not taken for."""
+    """Whether there are images in folders that may be labels; names such as `images` and `train` are not labels."""
     return any(
         label.lower() not in _NO_LABELS and not split_of(label) and images_below(place / label)
         for _, place in _split_places(data)
@@ -33,8 +33,8 @@ def is_folder(data: Path) -> bool:
 def read_folder(data: Path) -> Dataset:
     """Read `<label>/<image>`, or `<split>/<label>/<image>`; labels in alphabetical order.
 
-    Files of one split with the same name below their label's folder and the same content are one image with several labels;
-    a label whose folder lacks the image is ABSENT. The id is the first file's path. Raises DataError where there is no image.
+    Files of one split that have the same name in their label's folder and the same content are one image with several labels. A
+    label whose folder lacks the image is ABSENT. The id is the first file's path. Raises DataError where there is no image.
     """
     found: dict[tuple[str, str, str], tuple[Path, set[str]]] = {}  # (split, name, content) -> first file and labels
     for split, place in _split_places(data):
@@ -67,7 +67,7 @@ def read_folder(data: Path) -> Dataset:
 
 
 def _split_places(data: Path) -> list[tuple[str, Path]]:
-    """The folders that hold label folders: those named after splits where all are, with folders inside; else the data folder."""
+    """(split, folder of label folders): the folders named after splits if all are and contain folders; else the data folder."""
     names = _folders(data)
     splits = [(split_of(name) or "", data / name) for name in names]
     if names and all(split and _folders(place) for split, place in splits):
@@ -93,14 +93,14 @@ def _digest(path: Path) -> str:
 
 
 def is_imagefolder(data: Path) -> bool:
-    """Whether there is a metadata file, in the folder or in those named after splits."""
+    """Whether there is a metadata file, in the folder or in a folder named after a split."""
     return bool(_metadata(data))
 
 
 def read_imagefolder(data: Path, *, columns: Columns) -> Dataset:
-    """Read `metadata.csv`, `.jsonl` or `.parquet`, beside the images or in each split's folder.
+    """Read `metadata.csv`, `.jsonl` or `.parquet`, next to the images or in each split's folder.
 
-    Its column `file_name` is relative to the file itself; the labels stand as in a table. Ids are paths relative to `data`.
+    Its column `file_name` is relative to the file itself; labels are as in any table. Ids are paths relative to `data`.
     Raises AnnotationError as `read_tables` does, and for a folder with two metadata files.
     """
     files = [TableFile(path=data, split="", image_folders=(str(data.parent),))] if data.is_file() else _metadata(data)
@@ -117,10 +117,10 @@ def _metadata(data: Path) -> Sequence[TableFile]:
     places = [("", data)] + [(split, data / name) for name in names if (split := split_of(name))]
     found: list[TableFile] = []
     for split, place in places:
-        there = [name for name in child_names(place) if name in _METADATA]
-        if len(there) > 1:
+        metadata = [name for name in child_names(place) if name in _METADATA]
+        if len(metadata) > 1:
             raise AnnotationError(
-                "two metadata files in one folder", where=str(place), got=", ".join(there), expected="one of them"
+                "two metadata files in one folder", where=str(place), got=", ".join(metadata), expected="one of them"
             )
-        found += [TableFile(path=place / name, split=split, image_folders=(str(place),)) for name in there]
+        found += [TableFile(path=place / name, split=split, image_folders=(str(place),)) for name in metadata]
     return found

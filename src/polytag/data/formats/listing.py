@@ -1,4 +1,4 @@
-"""What the annotation formats share: text read as UTF-8, split names told, listed images found with one scan a folder."""
+"""Shared by all annotation formats: reading UTF-8 text, split names, and finding listed images with one scan per folder."""
 
 import errno
 import json
@@ -13,10 +13,10 @@ from polytag.contracts import ABSENT, PRESENT, UNKNOWN
 from polytag.errors import AnnotationError, DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-"""How an image's file name may end, in capitals or not. What the file really is, its first bytes tell when it is decoded."""
+"""Endings of image file names, in any letter case. When a file is decoded, its first bytes decide its format."""
 
 TREATMENTS: Mapping[str, int] = {"ignore": UNKNOWN, "positive": PRESENT, "negative": ABSENT}
-"""What a class becomes of which an image holds only doubtful objects: difficult, crowd or small ones."""
+"""The target of a class of which an image contains only doubtful objects: difficult, crowd or small ones."""
 
 _SPLITS = {
     "train": "train", "training": "train",
@@ -27,18 +27,18 @@ _YEAR = re.compile(r"[-_ ]?(19|20)\d\d$")
 
 
 def split_of(name: str) -> str | None:
-    """ "train", "val" or "test" for the names that people give them, such as "Training", "valid" or "val2017"; else None."""
+    """ "train", "val" or "test" for their usual names, such as "Training", "valid" or "val2017"; else None."""
     return _SPLITS.get(_YEAR.sub("", name.strip().lower()))
 
 
 def note(target_C: np.ndarray, column: int, value: int) -> None:
-    """Count one more object of a class into a row that began ABSENT: a sure one outweighs a doubtful one, in any order."""
+    """Record an object of a class in a row that starts as ABSENT; a certain object outweighs a doubtful one in any order."""
     if value == PRESENT or target_C[column] == ABSENT:
         target_C[column] = value
 
 
 def read_text(path: Path) -> str:
-    """A whole annotation file, UTF-8 with or without a byte order mark, line ends as they are.
+    """Read an annotation file, UTF-8 with or without a byte order mark; line ends are unchanged.
 
     Raises AnnotationError, with the line, for a file that is not UTF-8, and for one that cannot be read.
     """
@@ -47,7 +47,7 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # what spreadsheets call "Unicode text"
+        is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # the "Unicode text" of spreadsheets
         raise AnnotationError(
             "the file is not UTF-8 text",
             where=f"{path}:{line}",
@@ -59,7 +59,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(text: str, *, path: Path, first_line: int = 1) -> object:
-    """Decode JSON that begins on a line of a file; raises AnnotationError with the line for what is not JSON."""
+    """Decode JSON that starts on `first_line` of a file; raises AnnotationError, with the line, for malformed JSON."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -75,7 +75,7 @@ def read_json(text: str, *, path: Path, first_line: int = 1) -> object:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A whole annotation file; raises AnnotationError where it cannot be read."""
+    """Read an annotation file; raises AnnotationError where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -85,19 +85,19 @@ def read_bytes(path: Path) -> bytes:
 
 
 def child_names(folder: Path) -> list[str]:
-    """The names in a folder, sorted, hidden ones left out; none where there is no such folder."""
+    """Names in a folder, sorted, without hidden ones; empty where there is no such folder."""
     return sorted(name for name in _scan(str(folder), files_only=False) if not name.startswith("."))
 
 
 def is_image(name: str) -> bool:
-    """Whether a file name ends like an image's."""
+    """Whether a file name has the ending of an image."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def images_below(folder: Path) -> list[str]:
-    """Paths, relative to the folder and with "/", of all images in it and in the folders below it, sorted."""
+    """Paths of all images in a folder and below, relative to it, with "/", sorted."""
     found: list[str] = []
-    seen: set[str] = set()  # links to folders are followed, but not round in circles
+    seen: set[str] = set()  # links to folders are followed, except in circles
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
@@ -111,9 +111,9 @@ def images_below(folder: Path) -> list[str]:
 
 
 class FileIndex:
-    """Which files there are: each folder is scanned once, when first asked for, instead of one look an image.
+    """Finds files: scans each folder once, on first use, instead of one system call per image.
 
-    Labels that only judge scores need no images: then `must_exist` is False, and `require` never fails.
+    Labels for evaluating scores need no images: with `must_exist` False, `require` never fails.
     """
 
     def __init__(self, *, must_exist: bool = True):
@@ -122,14 +122,14 @@ class FileIndex:
         self._by_stem: dict[str, dict[str, list[str]]] = {}
 
     def exists(self, path: Path) -> bool:
-        """Whether there is such a file."""
+        """Whether the file exists."""
         return path.name in self._names(str(path.parent))
 
     def find(self, name: str, folders: Sequence[str]) -> Path | None:
-        """The image of this name (a path relative to one of the folders, or absolute) in the first folder that has it.
+        """The image of this name (relative to one of the folders, or absolute) in the first folder that has it.
 
-        A name without an image's ending stands for the one image of that stem. Backslashes are read as "/" where the name
-        does not exist as it stands. Raises AnnotationError where a stem fits two images.
+        A name without the ending of an image matches the one image of that stem. Backslashes are read as "/" where the unchanged
+        name does not exist. Raises AnnotationError where a stem matches two images.
         """
         for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
             for folder in folders:
@@ -142,9 +142,9 @@ class FileIndex:
         return None
 
     def require(self, name: str, folders: Sequence[str], *, where: str) -> Path:
-        """As `find`; raises AnnotationError, naming where the image is listed, if no folder has it.
+        """As `find`; raises AnnotationError, with `where` the image is listed, if no folder has it.
 
-        Where images need not exist, that is the path it would have in the first folder.
+        Where images need not exist, returns the path in the first folder instead.
         """
         path = self.find(name, folders)
         if path is None:
@@ -184,7 +184,7 @@ class FileIndex:
 
 
 def relative_id(path: Path, root: Path) -> str:
-    """An image's id: its path relative to the data folder, with "/"; the whole path where it lies elsewhere."""
+    """An image's id: its path relative to the data folder, with "/"; the whole path for an image elsewhere."""
     try:
         return path.relative_to(root).as_posix()
     except ValueError:
@@ -192,7 +192,7 @@ def relative_id(path: Path, root: Path) -> str:
 
 
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Sorted; by value where all are whole numbers, so that "10" comes after "9"."""
+    """Distinct names, sorted; by value where all are whole numbers, so that "10" comes after "9"."""
     distinct = set(names)
     if all(re.fullmatch(r"\d+", name) for name in distinct):
         return tuple(sorted(distinct, key=lambda name: (int(name), name)))
@@ -200,7 +200,7 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def require_classes(names: Sequence[str], *, where: Path) -> None:
-    """Raises DataError where there is no label to name the classes by, or one name for two classes."""
+    """Raises DataError where there is no class, or one name for two classes."""
     if not names:
         raise DataError(
             "no class was found", where=str(where), got="annotations without a single label", expected="at least one label"

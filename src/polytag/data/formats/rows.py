@@ -1,4 +1,4 @@
-"""Tables as columns of cells, whatever the file: CSV (also with ";" or tabs), JSON Lines or Parquet."""
+"""Tables as columns of cells, from CSV (also with ";" or tabs), JSON Lines and Parquet."""
 
 import csv
 import io
@@ -14,14 +14,14 @@ CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 JSONL_SUFFIXES = (".jsonl",)
 OWN_COLUMNS = ("id", "file_name", "split")
-"""The first columns of a table that polytag wrote: all others are classes, whatever they are called."""
+"""The first columns of a table that polytag wrote; all other columns are classes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """The cells of one file: texts in CSV, values in JSON Lines and Parquet, None where a cell is null.
+    """The cells of one file: texts in CSV, values in JSON Lines and Parquet, None for null.
 
-    line_N   the line that each row begins on; for Parquet, which has no lines, the row's number from 1
+    line_N   the first line of each row; for Parquet, which has no lines, the row's number from 1
     """
 
     path: Path
@@ -32,7 +32,7 @@ class Table:
         return len(self.line_N)
 
     def where(self, row: int) -> str:
-        """The place of a row, for errors."""
+        """File and line of a row, for error messages."""
         return f"{self.path}:{self.line_N[row]}"
 
 
@@ -70,7 +70,7 @@ def _read_csv(path: Path) -> Table:
     except csv.Error as error:
         raise AnnotationError("malformed CSV", where=f"{path}:{begins}", got=str(error), expected="CSV") from error
     if header is None:
-        raise AnnotationError("an empty table", where=f"{path}:1", got="no line", expected="a header and a row an image")
+        raise AnnotationError("an empty table", where=f"{path}:1", got="no line", expected="a header and one row per image")
     names = header if tuple(header[:3]) == OWN_COLUMNS else named_index([name.strip() for name in header])
     for number, name in enumerate(names):
         if name and name in names[:number]:
@@ -80,12 +80,12 @@ def _read_csv(path: Path) -> Table:
 
 
 def named_index(names: list[str]) -> list[str]:
-    """The names of columns, where the first, which pandas leaves without one for its index, is called as pandas calls it then."""
+    """Column names; the first gets pandas' name for an unnamed index where it has none."""
     return ["Unnamed: 0", *names[1:]] if names[:1] == [""] else names
 
 
 def delimiter_of(text: str) -> str:
-    """Comma, semicolon (spreadsheets of many countries) or tab: what parts most fields of the header."""
+    """Comma, semicolon (the default of spreadsheets in many countries) or tab: the most frequent one in the header."""
     header = next((line for line in text.splitlines() if line.strip()), "")
     return max(",;\t", key=header.count)
 
@@ -99,7 +99,7 @@ def _read_jsonl(path: Path) -> Table:
         value = read_json(text, path=path, first_line=line)
         if not isinstance(value, dict):
             raise AnnotationError(
-                "malformed JSON Lines", where=f"{path}:{line}", got=text.strip()[:80], expected="an object a line"
+                "malformed JSON Lines", where=f"{path}:{line}", got=text.strip()[:80], expected="one object per line"
             )
         rows.append(value)
         line_N.append(line)

@@ -1,7 +1,7 @@
-"""Tables of labels: a row an image, with a column of label lists or a column per class.
+"""Tables of labels: one row per image, with a column of label lists or one column per class.
 
-A column per class holds 1 (present), 0 (absent), -1 or nothing (unknown). In a column of label lists, a class that a row does
-not name is ABSENT; a null list, which Parquet and JSON Lines tell from an empty one, leaves all its classes UNKNOWN.
+A class column contains 1 (present), 0 (absent), -1 or nothing (unknown). In a column of label lists, a class that a row does not
+name is ABSENT. A null list, which Parquet and JSON Lines distinguish from an empty one, leaves all classes of the row UNKNOWN.
 """
 
 import os
@@ -26,7 +26,7 @@ SPLIT_COLUMNS = ("split", "subset", "partition", "is_valid")
 
 PASSED_OVER = re.compile(
     r"|index|id|unnamed: \d+|__index_level_\d+__", re.IGNORECASE
-)  # what pandas and databases write beside the data
+)  # written by pandas and databases in addition to the data
 _VALUES: Mapping[object, int] = {
     "1": PRESENT, "1.0": PRESENT, "true": PRESENT, "yes": PRESENT, 1: PRESENT,
     "0": ABSENT, "0.0": ABSENT, "false": ABSENT, "no": ABSENT, 0: ABSENT,
@@ -37,12 +37,12 @@ _IN_BRACKETS = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'"\[\]]+"""
 _BRACKETED = re.compile(rf"\[\s*(?:(?:{_IN_BRACKETS})\s*(?:,\s*(?:{_IN_BRACKETS})\s*)*)?,?\s*\]")
 
 LabelLists = list[tuple[str, ...] | None]
-"""The labels of each row; None where nothing is said."""
+"""The labels of each row; None where they are unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Which columns hold what; "" for the first of the documented names that is there. class_columns turns label lists off."""
+    """Names of the columns by role; "" for the first documented name that the table has. `classes` turns label lists off."""
 
     image: str = ""
     labels: str = ""
@@ -53,7 +53,7 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class TableFile:
-    """One table: the split that its name or folder tells ("" for none), and the folders its images may lie in."""
+    """One table, the split that its name or folder gives ("" for none), and the folders to search its images in."""
 
     path: Path
     split: str
@@ -61,7 +61,7 @@ class TableFile:
 
 
 def find_tables(data: Path, suffixes: Sequence[str]) -> list[TableFile]:
-    """The tables of a folder: one file; or files named after splits; or one in each folder named after a split."""
+    """The tables of a folder: one file, files named after splits, or one file in each folder named after a split."""
     paths = [data / name for name in child_names(data) if _is_table(name, suffixes)]
     if len(paths) == 1:
         return [table_file(paths[0], split="")]
@@ -81,14 +81,14 @@ def find_tables(data: Path, suffixes: Sequence[str]) -> list[TableFile]:
 
 
 def table_file(path: Path, *, split: str) -> TableFile:
-    """A table whose images lie beside it, in a folder of its name, in `images`, or in a folder of its name in there."""
+    """A table whose images are in its folder, in a folder of its name, in `images`, or in a folder of its name in `images`."""
     places = (path.parent, path.parent / path.stem, path.parent / "images", path.parent / "images" / path.stem)
     return TableFile(path=path, split=split, image_folders=tuple(str(place) for place in places))
 
 
 def _is_table(name: str, suffixes: Sequence[str]) -> bool:
     stem, suffix = os.path.splitext(name)
-    return suffix.lower() in suffixes and stem != "metadata"  # that name is imagefolder's
+    return suffix.lower() in suffixes and stem != "metadata"  # the imagefolder format uses that name
 
 
 def read_tables(
@@ -104,11 +104,11 @@ def read_tables(
 ) -> Dataset:
     """Read tables into one data set; several must agree on their class columns.
 
-    Without `need_images`, a column `id`, or the unnamed one that pandas writes first, names the images before any other, and
-    none needs to exist. `classes` are there even where no list of labels names them.
+    Without `need_images`, images need not exist, and a column `id`, or the unnamed first column of pandas, is preferred for their
+    names. `classes` are included even where no list of labels names them.
 
-    `image_dirs` are tried first for the images. Ids are the images' names as the table gives them, or, unless
-    `ids_as_listed`, their paths relative to `root`. Raises AnnotationError with file and line for a cell that cannot be read.
+    Images are searched in `image_dirs` first. Ids are the images' names in the table, or, unless `ids_as_listed`, their paths
+    relative to `root`. Raises AnnotationError with file and line for a cell that cannot be read.
     """
     tables = [read_table(file.path) for file in files]
     layouts = [_layout(table, columns, need_images=need_images) for table in tables]
@@ -124,26 +124,13 @@ def read_tables(
     for file, table, layout in zip(files, tables, layouts, strict=True):
         folders = [*image_dirs, *file.image_folders]
         splits = _splits(table, layout.split) if layout.split else [file.split] * len(table)
-        seen: dict[tuple[str, str], int] = {}
-        for row, cell in enumerate(table.columns[layout.image]):
-            name = _image_name(cell, where=table.where(row))
-            name = name if layout.id else name.strip()  # a table of people's own may have a space after each comma
-            path = index.require(name, folders, where=table.where(row))
-            if layout.id:
-                image_id = str(table.columns[layout.id][row])
-            else:
-                image_id = name.replace("\\", "/").removeprefix("./") if ids_as_listed else relative_id(path, root)
-            first = seen.setdefault((splits[row], image_id), row)
-            if first != row:
-                raise AnnotationError(
-                    "an image is listed twice",
-                    where=table.where(row),
-                    got=f"{image_id!r}, first in line {table.line_N[first]}",
-                    expected="every image once",
-                    next_step="join the labels of an image into one row",
-                )
-            ids.append(image_id)
-            paths.append(path)
+        images = [
+            _image(table, row, layout=layout, folders=folders, index=index, root=None if ids_as_listed else root)
+            for row in range(len(table))
+        ]
+        _require_distinct(table, splits, [image_id for image_id, _ in images])
+        ids += [image_id for image_id, _ in images]
+        paths += [path for _, path in images]
         split_N += splits
     blocks = [_targets(table, labels, names=names) for table, labels in zip(tables, lists, strict=True)]
     return Dataset(
@@ -156,12 +143,39 @@ def read_tables(
     )
 
 
+def _image(
+    table: Table, row: int, *, layout: "_Layout", folders: Sequence[str], index: FileIndex, root: Path | None
+) -> tuple[str, Path]:
+    """Id and path of a row's image; the id is relative to `root`, or with None the name in the table."""
+    name = _image_name(table.columns[layout.image][row], where=table.where(row))
+    name = name if layout.id else name.strip()  # hand-written tables have spaces after commas
+    path = index.require(name, folders, where=table.where(row))
+    if layout.id:
+        return str(table.columns[layout.id][row]), path
+    return name.replace("\\", "/").removeprefix("./") if root is None else relative_id(path, root), path
+
+
+def _require_distinct(table: Table, splits: Sequence[str], ids: Sequence[str]) -> None:
+    """Raises AnnotationError for an image that a split lists twice."""
+    first_row: dict[tuple[str, str], int] = {}
+    for row, key in enumerate(zip(splits, ids, strict=True)):
+        first = first_row.setdefault(key, row)
+        if first != row:
+            raise AnnotationError(
+                "an image is listed twice",
+                where=table.where(row),
+                got=f"{ids[row]!r}, first in line {table.line_N[first]}",
+                expected="every image once",
+                next_step="join the labels of an image into one row",
+            )
+
+
 # ---- columns ----
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """Names of the columns of one table: `labels` is "" where there is a column per class, `id` and `split` where there is none."""
+    """Column names of one table; `labels` is "" with one column per class, `id` and `split` are "" where there is none."""
 
     image: str
     labels: str
@@ -183,7 +197,7 @@ def _layout(table: Table, columns: Columns, *, need_images: bool) -> _Layout:
             where=f"{table.path}:1",
             got=", ".join(there) or "no column",
             expected="one of " + ", ".join(IMAGE_COLUMNS),
-            next_step="rename a column, or say which it is with the option image_column",
+            next_step="rename a column, or name it with the option image_column",
         )
     split = _chosen(table, columns.split) or first_of(there, SPLIT_COLUMNS)
     labels = "" if columns.classes else _chosen(table, columns.labels) or first_of(there, LABELS_COLUMNS)
@@ -195,20 +209,20 @@ def _layout(table: Table, columns: Columns, *, need_images: bool) -> _Layout:
 
 
 def id_column(there: Sequence[str]) -> str:
-    """The column `id`, or the unnamed first one that pandas writes for its index; "" for neither."""
+    """The column `id`, or the unnamed first column that pandas writes for its index; "" for neither."""
     return first_of(there, ("id",)) or next((name for name in there[:1] if PASSED_OVER.fullmatch(name)), "")
 
 
 def _chosen(table: Table, name: str) -> str:
     if name and name not in table.columns:
         raise AnnotationError(
-            "a chosen column is not there", where=f"{table.path}:1", got=", ".join(table.columns), expected=f"a column {name!r}"
+            "the table has no such column", where=f"{table.path}:1", got=", ".join(table.columns), expected=f"a column {name!r}"
         )
     return name
 
 
 def first_of(there: Iterable[str], known: Sequence[str]) -> str:
-    """The column whose name, in any letter case, comes first among the known names; "" for none."""
+    """The column whose name, in any letter case, is first among the known names; "" for none."""
     by_name = {name.lower(): name for name in reversed(list(there))}
     return next((by_name[name] for name in known if name in by_name), "")
 
@@ -248,7 +262,7 @@ def _targets(table: Table, lists: LabelLists | None, *, names: Sequence[str]) ->
 
 
 def target_column(table: Table, name: str) -> list[int]:
-    """The targets of a class column; raises AnnotationError, with the line, for a cell that is none."""
+    """The targets of a class column; raises AnnotationError, with the line, for a cell that is not a target."""
     known: dict[object, int] = {}  # a column has few distinct values
     values: list[int] = []
     for row, cell in enumerate(table.columns[name]):
@@ -264,7 +278,7 @@ def target_column(table: Table, name: str) -> list[int]:
                     where=table.where(row),
                     got=f"{cell!r} in column {name!r}",
                     expected="1 (present), 0 (absent), -1 or nothing (unknown)",
-                    next_step="if this column is no class, remove it, or name the class columns with the option class_columns",
+                    next_step="remove the column if it is not a class, or name the class columns with the option class_columns",
                 ) from None
             known[cell] = _VALUES[key]
             values.append(known[cell])
@@ -281,7 +295,7 @@ def _image_name(cell: object, *, where: str) -> str:
 
 
 def _splits(table: Table, name: str) -> list[str]:
-    """Split names, the usual ones made train, val and test; fastai's `is_valid` is val or train."""
+    """Split names, the usual ones as train, val and test; fastai's `is_valid` becomes val or train."""
     if name.lower() == "is_valid":
         return ["val" if value == PRESENT else "train" for value in target_column(table, name)]
     texts = ["" if cell is None else str(cell).strip() for cell in table.columns[name]]
@@ -315,17 +329,17 @@ def label_lists(table: Table, name: str, separator: str) -> LabelLists:
 
 
 def _separator(table: Table, name: str) -> str:
-    """The only one of | ; , that the column's texts hold; raises AnnotationError where they hold several."""
+    """The only one of | ; , in the texts of the column; raises AnnotationError where there are several."""
     texts = [cell for cell in table.columns[name] if isinstance(cell, str) and not _has_brackets(cell)]
     found = [mark for mark in "|;," if any(mark in text for text in texts)]
     if len(found) > 1:
         row = next(row for row, cell in enumerate(table.columns[name]) if isinstance(cell, str) and found[1] in cell)
         raise AnnotationError(
-            "the separator of the labels cannot be told",
+            "the separator of the labels is ambiguous",
             where=table.where(row),
             got=" and ".join(repr(mark) for mark in found) + f" in column {name!r}",
             expected="one of them",
-            next_step="say which it is with the option separator, such as separator='|'",
+            next_step="set the option separator, such as separator='|'",
         )
     return found[0] if found else "|"
 
@@ -347,5 +361,5 @@ def _bad_list(table: Table, row: int, name: str) -> AnnotationError:
         "a list of labels cannot be read",
         where=table.where(row),
         got=f"{table.columns[name][row]!r} in column {name!r}",
-        expected="texts parted by the separator, or a list of texts",
+        expected="texts divided by the separator, or a list of texts",
     )

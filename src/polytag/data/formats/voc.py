@@ -1,7 +1,7 @@
-"""Pascal VOC devkits of 2007 to 2012, and the XML folders that people's own tools write in their manner.
+"""Pascal VOC devkits of 2007 to 2012, and folders of VOC's XML files as annotation tools write them.
 
-Where there are lists, `ImageSets/Main/<class>_<split>.txt`, they are the truth: one line an image, its id and 1 (present),
--1 (absent) or 0 (only difficult objects). Without them, the XML annotations are. Format: the VOC2012 development kit, section 4.
+The lists `ImageSets/Main/<class>_<split>.txt` take precedence: one line per image, its id and 1 (present), -1 (absent) or 0 (only
+difficult objects). Without lists, the XML annotations are read. Format: the VOC2012 development kit, section 4.
 """
 
 import os
@@ -33,16 +33,16 @@ _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
 
 
 def is_voc(data: Path) -> bool:
-    """Whether a folder looks like a devkit, holds devkits, or holds VOC's XML files."""
+    """Whether a folder is a devkit, or contains devkits or VOC's XML files."""
     return bool(_devkits(data) or _xml_places(data))
 
 
 def read_voc(data: Path, *, difficult: str, need_images: bool = True) -> Dataset:
     """Read `VOCdevkit` with one year in it, `VOC2012` itself, or a folder of XML files; classes in alphabetical order.
 
-    `difficult`: what a class becomes of which an image holds only difficult objects. An image that a class's list leaves out is
-    UNKNOWN for that class. `trainval` is left out where `train` and `val` are there; alone, it is data without a split.
-    Raises AnnotationError for what a list or XML file should not say, DataError where the folder does not tell what to read.
+    `difficult` is the treatment of a class of which an image contains only difficult objects. An image that is not in a class's
+    list is UNKNOWN for that class. `trainval` is ignored where `train` and `val` exist; alone, it is data without a split.
+    Raises AnnotationError for invalid content of a list or XML file, DataError where the folder is ambiguous or empty.
     """
     folder = _one_devkit(data)
     lists = _class_lists(folder / "ImageSets" / "Main")
@@ -53,7 +53,7 @@ def read_voc(data: Path, *, difficult: str, need_images: bool = True) -> Dataset
 
 
 def _devkits(data: Path) -> list[Path]:
-    """The folder itself, or the years in it or in its VOCdevkit."""
+    """The folder itself, or the years in it or in its folder VOCdevkit."""
     if _has_main(data):
         return [data]
     for folder in (data, data / "VOCdevkit"):
@@ -135,7 +135,7 @@ def _file_of(name: str, split: str, files: Mapping[str, Path]) -> Path:
 
 
 def _listed(path: Path) -> dict[str, str]:
-    """Ids of `<split>.txt`, if there is one, with the place that names them."""
+    """Ids of `<split>.txt`, if it exists, with file and line."""
     listed: dict[str, str] = {}
     if path.is_file():
         for line, text in enumerate(read_text(path).splitlines(), start=1):
@@ -146,7 +146,7 @@ def _listed(path: Path) -> dict[str, str]:
 
 
 def _column(path: Path, *, values: Mapping[str, int], listed: dict[str, str]) -> dict[str, int]:
-    """Targets by id of one class's list; ids that are new are added to `listed`."""
+    """Targets by id of one class's list; adds new ids to `listed`."""
     column: dict[str, int] = {}
     for line, text in enumerate(read_text(path).splitlines(), start=1):
         words = text.split()
@@ -190,13 +190,13 @@ def _refuse_twice(name: str, seen: Mapping[str, object], *, where: str) -> None:
 
 
 def annotation_files(data: Path) -> Mapping[str, Path]:
-    """Where the XML of an image is, by split: of the image `id` in folder `id`.xml. Key "" where all splits share one."""
+    """The folder of the XML files of each split, named `<id>.xml`; the key is "" for one folder of all splits."""
     return {place.split: place.folder for place in _xml_places(_one_devkit(data))}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _XmlPlace:
-    """A folder of XML files, where their images lie, and the split they belong to ("" where the folders name none)."""
+    """A folder of XML files, the folders of their images, and their split ("" where no folder names one)."""
 
     split: str
     folder: Path
@@ -240,7 +240,7 @@ def _read_xml(folder: Path, *, difficult: str, index: FileIndex) -> Dataset:
         for split, xml, where in _xml_files(folder, place):
             objects, file_name = _parse(xml, where=where)
             path = index.find(xml.stem, place.image_folders)
-            if path is None:  # an image that was renamed is still known by the name inside the XML
+            if path is None:  # a renamed image is found by the name inside the XML
                 path = index.require(file_name or xml.stem, place.image_folders, where=where or str(xml))
             ids.append(xml.stem)
             paths.append(path)
@@ -264,7 +264,7 @@ def _read_xml(folder: Path, *, difficult: str, index: FileIndex) -> Dataset:
 
 
 def _xml_files(folder: Path, place: _XmlPlace) -> Iterator[tuple[str, Path, str]]:
-    """Split, XML file and the place that lists it: by ImageSets/Main/<split>.txt where there is one, else every XML file."""
+    """(split, XML file, where it is listed), by ImageSets/Main/<split>.txt if it exists, else every XML file."""
     main = folder / "ImageSets" / "Main"
     listed = {split: _listed(main / f"{split}.txt") for split in _SPLITS}
     if listed["train"] and listed["val"]:
@@ -281,7 +281,7 @@ def _xml_files(folder: Path, place: _XmlPlace) -> Iterator[tuple[str, Path, str]
 
 
 def _parse(path: Path, *, where: str) -> tuple[list[tuple[str, bool]], str]:
-    """The objects of one XML file, (class, difficult), and the image's name that it gives."""
+    """The objects of one XML file, as (class, difficult), and its image's file name."""
     if where and not path.is_file():
         raise AnnotationError(
             "a listed image has no annotation", where=where, got=f"no {path.name}", expected=f"an XML file in {path.parent}"
@@ -296,7 +296,7 @@ def _parse(path: Path, *, where: str) -> tuple[list[tuple[str, bool]], str]:
             got=f"{str(error).split(':')[0]}, at column {column + 1}",
             expected="a VOC annotation",
         ) from error
-    except (ValueError, LookupError) as error:  # an encoding that the parser does not know
+    except (ValueError, LookupError) as error:  # an encoding that the parser lacks
         raise AnnotationError(
             "malformed XML", where=f"{path}:1", got=str(error), expected="a VOC annotation", next_step="save the file as UTF-8"
         ) from error

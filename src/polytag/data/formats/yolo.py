@@ -1,4 +1,4 @@
-"""YOLO label folders: one text file an image, one line an object, the class's number first.
+"""YOLO label folders: one text file per image, one line per object that starts with the class number.
 
 Layouts: Ultralytics (`data.yaml`; `images/` mirrored by `labels/`), Roboflow's (`train/images`, `train/labels`), LabelImg's
 (`classes.txt`), and Darknet's and CVAT's (`obj.names`, `train.txt`). Format: https://docs.ultralytics.com/datasets/detect.
@@ -22,7 +22,7 @@ _LISTS = ("train.txt", "val.txt", "valid.txt", "test.txt")
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """Class names, and for each split the listed images: (path, the place that lists it)."""
+    """Class names, and for each split the listed images as (path, where it is listed)."""
 
     source: Path
     names: tuple[str, ...]
@@ -30,15 +30,15 @@ class _Layout:
 
 
 def is_yolo(data: Path) -> bool:
-    """Whether a folder holds a YOLO yaml, or a names file beside label files."""
+    """Whether a folder contains a YOLO yaml, or a names file and label files."""
     return bool(_yaml_files(data) or _names_file(data))
 
 
 def read_yolo(data: Path) -> Dataset:
     """Read a YOLO folder, or the yaml in it; classes in the order of their numbers.
 
-    An image whose label file is empty or missing has no objects: all its classes are ABSENT. Boxes, polygons and key points
-    are not kept. Raises AnnotationError for a line that cannot be read or names a class that is not there.
+    An image whose label file is empty or missing has no objects: all its classes are ABSENT. Boxes, polygons and key points are
+    dropped. Raises AnnotationError for a line that cannot be read or has an unknown class number.
     """
     root = data.parent if data.is_file() else data
     layout = _yaml_layout(_one_yaml(data)) if data.is_file() or _yaml_files(data) else _plain_layout(data)
@@ -63,7 +63,7 @@ def read_yolo(data: Path) -> Dataset:
             "no YOLO label file was found",
             where=str(data),
             got=f"{len(paths)} images, none with labels",
-            expected="labels/NAME.txt for images/NAME.jpg, or NAME.txt beside NAME.jpg",
+            expected="labels/NAME.txt for images/NAME.jpg, or NAME.txt next to NAME.jpg",
         )
     target_NC = np.full((len(ids), len(layout.names)), ABSENT, dtype=np.int8)
     for target_C, path in zip(target_NC, label_files, strict=True):
@@ -83,9 +83,9 @@ def read_yolo(data: Path) -> Dataset:
 
 
 def label_file(image: Path, index: FileIndex) -> Path | None:
-    """The text file of an image's labels; None where it has none.
+    """The label file of an image, or None.
 
-    The last "images" in the path becomes "labels" (as Ultralytics does); else the file beside the image.
+    The last "images" in the path becomes "labels" (as Ultralytics does); otherwise the file is next to the image.
     """
     parts = list(image.parts)
     if "images" in parts:
@@ -127,7 +127,7 @@ def _classes_in(path: Path, *, names: Sequence[str]) -> set[int]:
 
 
 def _yaml_files(data: Path) -> list[Path]:
-    """The yaml files of a folder that speak of classes and of images."""
+    """The yaml files of a folder that name classes and images."""
     found: list[Path] = []
     for name in child_names(data):
         if name.endswith((".yaml", ".yml")):
@@ -158,7 +158,7 @@ def _yaml(path: Path) -> Mapping[object, object]:
         raise AnnotationError(
             "malformed YAML", where=f"{path}:{line}", got=error.problem or "text that is not YAML", expected="YAML"
         ) from error
-    except yaml.YAMLError as error:  # a character that YAML forbids
+    except yaml.YAMLError as error:  # an invalid character
         raise AnnotationError("malformed YAML", where=str(path), got=str(error).splitlines()[0], expected="YAML") from error
     return content if isinstance(content, dict) else {}
 
@@ -174,14 +174,14 @@ def _yaml_layout(path: Path) -> _Layout:
         for entry in value if isinstance(value, list) else [value]:
             place = _place(str(entry), roots)
             if place is None and split == "test":
-                continue  # Roboflow names a test folder in every yaml, whether it wrote one or not
+                continue  # Roboflow names a test folder in every yaml, even where it does not exist
             if place is None:
                 raise DataError(
-                    f"the images of split {split!r} are not there",
+                    f"the images of split {split!r} do not exist",
                     where=str(path),
                     got=repr(str(entry)),
                     expected="a folder or a list, relative to " + " or ".join(str(root) for root in roots),
-                    next_step=f"mend {key!r} or 'path' in {path.name}",
+                    next_step=f"correct {key!r} or 'path' in {path.name}",
                 )
             images.setdefault(split, []).extend(_images_of(place))
     if not images:
@@ -214,7 +214,7 @@ def _number(key: object) -> int:
 
 
 def _place(entry: str, roots: Sequence[Path]) -> Path | None:
-    """The folder or list; a leading "../" may be one too many, as Roboflow writes it and Ultralytics forgives."""
+    """The folder or list; a superfluous leading "../", as Roboflow writes it, is ignored as Ultralytics does."""
     for spelled in (entry, entry.removeprefix("../")):
         for root in roots:
             if (path := Path(os.path.normpath(root / spelled))).exists():
@@ -223,7 +223,7 @@ def _place(entry: str, roots: Sequence[Path]) -> Path | None:
 
 
 def _images_of(place: Path) -> Iterator[tuple[Path, str]]:
-    """Every image in a folder and below, or every image that a list names."""
+    """Every image in a folder and below, or every image of a list."""
     if place.is_dir():
         for name in images_below(place):
             yield place / name, str(place)
@@ -242,7 +242,7 @@ def _listed_in(path: Path, *, folders: Sequence[str]) -> Iterator[tuple[Path, st
 
 
 def _names_file(data: Path) -> Path | None:
-    """A names file, where there are also label files or lists that it could belong to."""
+    """A names file of a folder that also has label files or lists."""
     for name in _NAMES_FILES:
         if (data / name).is_file() and (name.endswith(".names") or _has_labels(data)):
             return data / name
@@ -251,8 +251,8 @@ def _names_file(data: Path) -> Path | None:
 
 def _has_labels(data: Path) -> bool:
     names = child_names(data)
-    beside = any(name.endswith(".txt") and name != "classes.txt" for name in names)
-    return "labels" in names or beside or any(split_of(name) and (data / name / "labels").is_dir() for name in names)
+    has_text_files = any(name.endswith(".txt") and name != "classes.txt" for name in names)
+    return "labels" in names or has_text_files or any(split_of(name) and (data / name / "labels").is_dir() for name in names)
 
 
 def _plain_layout(data: Path) -> _Layout:
@@ -266,12 +266,12 @@ def _plain_layout(data: Path) -> _Layout:
         )
     names = tuple(name.strip() for name in read_text(path).splitlines() if name.strip())
     if not names:
-        raise DataError("no YOLO class names", where=str(path), got="an empty file", expected="a class name a line")
+        raise DataError("no YOLO class names", where=str(path), got="an empty file", expected="one class name per line")
     return _Layout(source=data, names=names, images=_plain_images(data))
 
 
 def _plain_images(data: Path) -> dict[str, list[tuple[Path, str]]]:
-    """By lists (Darknet), by split folders inside `images` or around it, or all in one."""
+    """Images by lists (Darknet), by split folders inside or around `images`, or all in one folder."""
     found: dict[str, list[tuple[Path, str]]] = {}
     if lists := [name for name in _LISTS if (data / name).is_file()]:
         for name in lists:
@@ -290,7 +290,7 @@ def _plain_images(data: Path) -> dict[str, list[tuple[Path, str]]]:
 
 
 def _darknet_list(data: Path, path: Path) -> Iterator[tuple[Path, str]]:
-    """CVAT writes the paths as `data/obj_train_data/NAME`, whatever the folder is called."""
+    """The images of a Darknet list; CVAT writes `data/obj_train_data/NAME` for any folder name."""
     index, folders = FileIndex(), [str(data), str(data.parent)]
     for line, text in enumerate(read_text(path).splitlines(), start=1):
         if name := text.strip():

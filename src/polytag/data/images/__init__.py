@@ -1,1 +1,1 @@
-"""Images: read under one policy, augmented, cut into views and handed on in batches."""
+"""Images: read under one policy, augmented, cropped into views and batched."""

@@ -1,7 +1,7 @@
-"""From an upright RGB image to uint8 views of the input size: fitted for scoring, or augmented for training.
+"""Views of an upright RGB image, uint8 of the input size: fitted for scoring, or augmented for training.
 
-Pillow does the pixels in C, outside Python's lock, so threads run in parallel. Every random choice comes from the generator that is
-passed in, so an image's augmentation depends on (seed, epoch, image) and on nothing else.
+Pillow releases Python's lock, so threads run in parallel. Every random choice comes from the generator argument, so an image's
+augmentation depends on (seed, epoch, image) alone.
 """
 
 import math
@@ -18,14 +18,14 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What may happen to an image in training.
+    """A preset of random changes to a training image.
 
-    min_area       smallest share of the image that a random crop keeps; 1 keeps all of it
+    min_area       smallest share of the image in a random crop; 1: no crop
     flip           mirror half of the images
-    jitter         brightness, contrast and saturation times a factor in [1 - jitter, 1 + jitter]
-    rotation_deg   turn by up to this, either way
-    grey           share of images made grey
-    erase          share of images that lose a random rectangle of up to a third of the area
+    jitter         multiply brightness, contrast and saturation by a factor in [1 - jitter, 1 + jitter]
+    rotation_deg   largest rotation in either direction
+    grey           share of images turned grey
+    erase          share of images with an erased random rectangle of up to a third of the area
     """
 
     min_area: float = 1.0
@@ -38,7 +38,7 @@ class Augmentation:
 
 AUGMENTATIONS = {
     "none": Augmentation(),
-    # position and size only: where a mirror image or another colour means something else (handwriting, X-rays, products)
+    # position and size only, for images whose mirror image or colours have another meaning (handwriting, X-rays, products)
     "light": Augmentation(min_area=0.75),
     "standard": Augmentation(min_area=0.4, flip=True, jitter=0.2),
     "strong": Augmentation(min_area=0.25, flip=True, jitter=0.4, rotation_deg=15, grey=0.1, erase=0.25),
@@ -46,7 +46,7 @@ AUGMENTATIONS = {
 
 
 def augmentation(name: str) -> Augmentation:
-    """The preset of this name; raises UsageError with the known ones."""
+    """The preset of this name; raises UsageError, with the known names, for another."""
     if name not in AUGMENTATIONS:
         raise UsageError("unknown augmentation", where="--augment", got=repr(name), expected="one of " + ", ".join(AUGMENTATIONS))
     return AUGMENTATIONS[name]
@@ -75,9 +75,9 @@ def views(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def seen_region(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom, as shares of the upright image, of what the first view shows: the whole, or its centre.
+    """Left, top, right and bottom, as shares of the upright image, of the region in the first view: the whole, or its centre.
 
-    `size` is the upright image's width and height. What a model finds in its square input lies there in the image.
+    `size` is the upright image's width and height. The region maps positions in the model's square input to the image.
     """
     width, height = _size_before_crop(size, preprocessing)
     left, top = _centre((width, height), preprocessing.image_size_px)
@@ -87,13 +87,13 @@ def seen_region(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[fl
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What chance decided for one view of one image, before any pixel is touched; drawn alike wherever the pixels are.
+    """The random parameters of one view of one image; the same for augmentation on the processor and on the GPU.
 
     box         left, top, right, bottom of the crop, in pixels of the upright image
-    angle_deg   counter-clockwise turn of the view
-    brightness, contrast, saturation   factors; all 1: the colours stay
-    flip        mirrored left to right, after all that
-    erase       top, left, height, width of the rectangle of the view that is painted over, or None
+    angle_deg   counter-clockwise rotation of the view
+    brightness, contrast, saturation   factors; all 1: the colours do not change
+    flip        mirror left to right, after the others
+    erase       top, left, height, width of the erased rectangle of the view, or None
     """
 
     box: tuple[float, float, float, float]
@@ -106,7 +106,7 @@ class Choices:
 
 
 def drawn(size: tuple[int, int], preset: Augmentation, preprocessing: Preprocessing, rng: np.random.Generator) -> Choices:
-    """Draw what happens to an image of this upright width and height."""
+    """Draw the parameters for an image of this upright width and height."""
     box = _random_box(size, preset=preset, preprocessing=preprocessing, rng=rng)
     angle_deg = rng.uniform(-preset.rotation_deg, preset.rotation_deg) if preset.rotation_deg else 0.0
     brightness = contrast = saturation = 1.0
@@ -122,11 +122,11 @@ def drawn(size: tuple[int, int], preset: Augmentation, preprocessing: Preprocess
 
 
 def training_source(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """What crops are cut from: the image, or, where its shorter side is four times the view's or more, the image reduced by a
-    whole factor to no less than twice the view's side.
+    """The image that crops are taken from: an image whose shorter side is at least four times the view's is reduced by a whole
+    factor to no less than twice the view's side.
 
-    A crop of a quarter of the area, the smallest that any preset takes, is then still as large as the view. The rule is the same
-    whether images are decoded anew or kept, so keeping them changes no bit.
+    A crop of a quarter of the area, the smallest of any preset, is then still as large as the view. Decoded and cached images
+    follow the same rule, so the cache changes no bit.
     """
     factor = min(image.size) // (2 * preprocessing.image_size_px)
     return image.reduce(factor) if factor > 1 else image
@@ -151,7 +151,7 @@ def augmented(image: Image.Image, preset: Augmentation, preprocessing: Preproces
 
 
 def single_view(preprocessing: Preprocessing) -> Preprocessing:
-    """The same with one view: what training without augmentation sees."""
+    """The preprocessing with one view, for training without augmentation."""
     return replace(preprocessing, crops="center")
 
 
@@ -166,7 +166,7 @@ def _resize(
 
 
 def _size_before_crop(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """Width and height of the image that views are cut from: a square, or the shorter side longer than the view's."""
+    """Width and height of the image that views are cropped from: a square, or a shorter side of at least the view's."""
     side_px = round(preprocessing.image_size_px / preprocessing.crop_fraction)
     if preprocessing.fit == "squash":
         only_whole = preprocessing.crops in ("center", "flip")
@@ -185,10 +185,10 @@ def _centre(size: tuple[int, int], size_px: int) -> tuple[int, int]:
 def _random_box(
     size: tuple[int, int], *, preset: Augmentation, preprocessing: Preprocessing, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """Inception's random crop: an area and an aspect ratio, ten tries, else the whole image.
+    """Inception's random crop: a random area and aspect ratio, ten tries, else the whole image.
 
-    Where the whole image is squashed for scoring, crops keep the image's own aspect ratio (times 3/4 to 4/3), so that training
-    sees objects as stretched as scoring does.
+    Where scoring squashes the whole image, crops have the image's own aspect ratio (times 3/4 to 4/3), so that objects are
+    stretched as in scoring.
     """
     width, height = size
     natural = width / height if preprocessing.fit == "squash" else 1.0
@@ -206,7 +206,7 @@ LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's convert("L")
 
 
 def _recoloured(image: Image.Image, choices: Choices) -> Image.Image:
-    """Brightness, contrast and saturation are affine in RGB: one matrix, one pass over the pixels."""
+    """Brightness, contrast and saturation as one affine map in RGB, in one pass over the pixels."""
     mean_grey = float(np.asarray(image.resize((8, 8), Image.Resampling.BOX)).reshape(-1, 3).mean(axis=0) @ LUMA)
     brightness, contrast, saturation = choices.brightness, choices.contrast, choices.saturation
     colour = saturation * np.eye(3) + (1 - saturation) * np.tile(LUMA, (3, 1))
@@ -223,7 +223,7 @@ def _random_rectangle(size_px: int, rng: np.random.Generator) -> tuple[int, int,
 
 
 def _erased(pixels: np.ndarray, rectangle: tuple[int, int, int, int]) -> np.ndarray:
-    """The rectangle in the image's mean colour."""
+    """The image with the rectangle filled with its mean colour."""
     top, left, height, width = rectangle
     pixels = pixels.copy()
     pixels[top : top + height, left : left + width] = pixels.mean(axis=(0, 1)).astype(np.uint8)

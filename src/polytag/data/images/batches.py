@@ -1,29 +1,24 @@
 """Batches of decoded images, prepared ahead by threads while the arithmetic runs.
 
 Threads and not processes: Pillow decodes and resizes outside Python's lock, nothing is pickled, nothing is forked, and Ctrl-C or
-kill -9 leaves no orphan. What a batch holds depends on the rows and on `prepare` alone, never on the number of threads.
+kill -9 leaves no orphan. A batch depends on the rows and on `read` alone, never on the number of threads.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from polytag.data.images.read import read_image
 from polytag.errors import ImageError
-
-Prepare = Callable[[Image.Image, int], np.ndarray]  # (image, row) -> uint8 V x S x S x 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """Images that could be read, in the order asked for, and those that could not.
+    """Images that could be read, in the order of the request, and those that could not.
 
-    rows           indices into the paths, length n
+    rows           rows of the data set, length n
     pixels_NVHWC   uint8, n x V views x S x S x 3
     failures       (row, error) of the images left out
     """
@@ -31,27 +26,6 @@ class Batch:
     rows: np.ndarray
     pixels_NVHWC: np.ndarray
     failures: tuple[tuple[int, ImageError], ...]
-
-
-def batches(
-    paths: Sequence[Path],
-    rows: Sequence[int] | np.ndarray,
-    *,
-    batch_size: int,
-    prepare: Prepare,
-    num_threads: int,
-    num_ahead: int = 3,
-) -> Iterator[Batch]:
-    """Yield the images of these rows, `batch_size` at a time, with `num_ahead` batches in preparation.
-
-    An image that cannot be decoded is left out of its batch and told in `failures`; a batch may be smaller for it, or empty.
-    Memory is bounded by `num_ahead + 1` batches.
-    """
-
-    def read(row: int) -> np.ndarray:
-        return prepare(read_image(paths[row]), row)
-
-    return batches_of(rows, batch_size=batch_size, read=read, num_threads=num_threads, num_ahead=num_ahead)
 
 
 def batches_of(
@@ -62,7 +36,11 @@ def batches_of(
     num_threads: int,
     num_ahead: int = 3,
 ) -> Iterator[Batch]:
-    """As `batches`, where `read` makes the uint8 V x S x S x 3 of a row in its own way; it may raise ImageError."""
+    """Yield the images of these rows, `batch_size` at a time, with `num_ahead` batches in preparation.
+
+    `read` returns the uint8 V x S x S x 3 of a row. A row for which it raises ImageError is left out of its batch and listed in
+    `failures`, so a batch may be smaller, or empty. Memory is bounded by `num_ahead + 1` batches.
+    """
     chunks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     return batches_of_chunks(chunks, read=read, num_threads=num_threads, num_ahead=num_ahead)
 
@@ -74,7 +52,7 @@ def batches_of_chunks(
     num_threads: int,
     num_ahead: int = 3,
 ) -> Iterator[Batch]:
-    """As `batches_of`, where it is said which rows make a batch; one of no rows is empty."""
+    """As `batches_of`, with the rows of each batch given; a batch of no rows is empty."""
     pool = ThreadPoolExecutor(max_workers=max(1, num_threads), thread_name_prefix="polytag-image")
     pending: deque[tuple[list[int], list[Future[np.ndarray]]]] = deque()
     try:

@@ -1,7 +1,7 @@
-"""One decoding policy for every use (training, prediction, serving): any image in, an upright 8-bit RGB image out.
+"""The decoding policy of training and prediction: any image in, an upright 8-bit RGB image out.
 
-Six formats are read, told apart by their first bytes and never by the file's name: JPEG, PNG, WebP, BMP, GIF and TIFF, of the
-last three and of animated PNG and WebP the first frame. `docs/reference/images.md` states the policy for people.
+Six formats, recognised by their first bytes and never by the file's name: JPEG, PNG, WebP, BMP, GIF and TIFF; of files with several
+frames, the first. `docs/reference/images.md` describes the policy for users.
 """
 
 import os
@@ -27,12 +27,12 @@ from PIL.WebPImagePlugin import WebPImageFile
 from polytag.errors import ImageError
 
 MAX_PIXELS = 128_000_000
-"""More than the largest common cameras (108 megapixels) write; at Pillow's four bytes a pixel, half a gigabyte decoded."""
+"""Above the largest common cameras (108 megapixels); at Pillow's four bytes per pixel, half a gigabyte decoded."""
 
 READ_FORMATS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 
 _WHITE = (255, 255, 255)
-_UPRIGHT = {  # EXIF's value: what turns the stored image into the upright one
+_UPRIGHT = {  # EXIF's value: the transposition from the stored to the upright image
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -46,18 +46,18 @@ _PIXEL_TAGS = {*range(256, 260), 262, 266, 273, 274, *range(277, 280), 284, 317,
 
 
 def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, enough_px: int | None = None) -> Image.Image:
-    """Decode one image: 8-bit RGB, upright, every pixel of it.
+    """Decode one image: 8-bit RGB, upright, at full size.
 
-    With `enough_px` a JPEG may come out at a half, a quarter or an eighth of its size, as long as its longer side has so many: what
-    is only shown small need not be decoded large.
+    `source` is a file or a file's content. Transparent parts become white. 16-bit grey is scaled by its range; 32-bit and float
+    grey, which have no natural range, from the image's minimum (black) to its maximum (white). Colour profiles are not applied,
+    except that CIELAB becomes sRGB. Thread-safe. Prints nothing, except that libtiff writes a line to stderr for a broken
+    compressed TIFF.
 
-    `source` is a file or a file's content. Transparent parts show white. 16-bit grey is scaled by its range; 32-bit and float
-    grey, which have no natural range, from the image's own minimum (black) to its maximum (white). Colour profiles are not
-    applied, except that CIELAB becomes sRGB. Safe to call from many threads. Nothing is printed, except that libtiff itself
-    writes a line to stderr for a broken compressed TIFF.
+    With `enough_px` a JPEG may be decoded at a half, a quarter or an eighth of its size, if its longer side then has at least that
+    many pixels.
 
-    Raises ImageError, and nothing else, for a file that is missing, empty, unreadable, of another format, broken, cut short,
-    or whose header claims more than `max_pixels` pixels; the last is found before any of them is decoded.
+    Raises ImageError, and nothing else, for a file that is missing, empty, unreadable, of another format, broken, truncated, or
+    whose header declares more than `max_pixels` pixels; the last is detected before decoding.
     """
     where = "" if isinstance(source, bytes) else str(source)
     with _opened(source, where) as file:
@@ -65,7 +65,7 @@ def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, enough_px:
         reader = _reader(head)
         if reader is None:
             raise ImageError(
-                "not an image in a format that is read",
+                "not an image in a known format",
                 where=where,
                 got=_what_it_is(head),
                 expected=READ_FORMATS,
@@ -90,7 +90,7 @@ def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, enough_px:
         except Image.DecompressionBombError as error:  # Pillow's own cap, which a larger max_pixels does not lift
             raise _too_large(where, str(error), max_pixels) from error
         except Exception as error:
-            # A broken file makes Pillow's parsers raise a dozen kinds, SyntaxError and IndexError among them.
+            # For broken files Pillow's parsers raise a dozen kinds of errors, SyntaxError and IndexError among them.
             raise ImageError(
                 "the image cannot be decoded",
                 where=where,
@@ -101,7 +101,7 @@ def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, enough_px:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels as the header says, without decoding; an image that is turned by EXIF has them swapped.
+    """Stored width and height in pixels, from the header alone; an image with an EXIF rotation has them swapped.
 
     Raises ImageError for a file that is missing, empty, unreadable or of another format.
     """
@@ -109,9 +109,9 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def read_frame(path: Path) -> tuple[tuple[int, int], int]:
-    """Width and height of the pixels as they are stored, and EXIF's value, 1 to 8, of how they are turned; 1 is upright.
+    """Stored width and height in pixels, and EXIF's orientation, 1 to 8; 1 is upright, and from 5 on the two are swapped.
 
-    From 5 on the upright image is as wide as the stored one is high. Only the header is read. Raises ImageError as `read_size`.
+    Only the header is read. Raises ImageError as `read_size`.
     """
     size, orientation = _read_header(path)
     return size, orientation if orientation in _UPRIGHT else 1
@@ -123,13 +123,13 @@ def _read_header(path: Path) -> tuple[tuple[int, int], int]:
         head = file.read(4096)
         reader = _reader(head)
         if reader is None:
-            raise ImageError("not an image in a format that is read", where=str(path), got=_what_it_is(head), expected=READ_FORMATS)
+            raise ImageError("not an image in a known format", where=str(path), got=_what_it_is(head), expected=READ_FORMATS)
         file.seek(0)
         try:
             with _quiet(reader, head):
                 image = reader(file)
                 orientation = _orientation(image)
-                is_turned = isinstance(image, TiffImageFile) and orientation >= 5  # Pillow says the upright size of a TIFF
+                is_turned = isinstance(image, TiffImageFile) and orientation >= 5  # Pillow reports the upright size of a TIFF
                 width, height = image.size
                 return (height, width) if is_turned else (width, height), orientation
         except Exception as error:  # as in read_image
@@ -139,7 +139,7 @@ def _read_header(path: Path) -> tuple[tuple[int, int], int]:
 
 
 def _scale_down(image: JpegImageFile, enough_px: int) -> None:
-    """Have it decoded from fewer of its frequencies; the mode stays as it is."""
+    """Decode fewer of the frequencies; the mode does not change."""
     width, height = image.size
     for scale in (8, 4, 2):
         if max(width, height) // scale >= enough_px and min(width, height) >= scale:
@@ -148,7 +148,7 @@ def _scale_down(image: JpegImageFile, enough_px: int) -> None:
 
 
 class _Jpeg(JpegImageFile):
-    """A JPEG file whose EXIF block is not parsed on opening: all Pillow looks for there is the print density."""
+    """A JPEG file whose EXIF block is not parsed on opening: Pillow reads only the print density from it."""
 
     def getexif(self) -> Image.Exif:
         return Image.Exif()
@@ -165,9 +165,9 @@ _FORMAT_NAME: dict[type[ImageFile], str] = {
 
 
 def _reader(head: bytes) -> type[ImageFile] | None:
-    """Who reads a file that begins like this.
+    """The reader of a file that starts with these bytes.
 
-    Pillow's `Image.open` is passed by: it warns above a limit of its own, process-wide, where ours is an argument.
+    Pillow's `Image.open` is not used, because its limit of pixels is process-wide, and here it is an argument.
     """
     if head.startswith(b"\xff\xd8\xff"):
         return _Jpeg
@@ -185,7 +185,7 @@ def _reader(head: bytes) -> type[ImageFile] | None:
 
 
 def _opened(source: Path | bytes, where: str) -> BinaryIO:
-    """The content as a file object; ImageError where there is none to read."""
+    """The content as a file object; raises ImageError where there is none."""
     expected = f"a {READ_FORMATS} file"
     if isinstance(source, bytes):
         if not source:
@@ -193,7 +193,7 @@ def _opened(source: Path | bytes, where: str) -> BinaryIO:
         return BytesIO(source)
     try:
         status = os.stat(source)
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would block forever
             got = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
             raise ImageError("the image is not a file", where=where, got=got, expected=expected)
         if not status.st_size:
@@ -208,10 +208,10 @@ def _opened(source: Path | bytes, where: str) -> BinaryIO:
 
 @contextmanager
 def _quiet(reader: type[ImageFile], head: bytes) -> Generator[None]:
-    """Silence what Pillow says of odd tags in TIFF and animated PNG: what it cannot read raises, the rest concerns nobody.
+    """Silence Pillow's warnings about unusual tags in TIFF and animated PNG; unreadable files raise.
 
-    `catch_warnings` swaps a list that all threads share, so only these two pay for it, and the filter names Pillow alone:
-    should two threads interleave and leave it behind, no other library's warning is lost.
+    `catch_warnings` changes a list that all threads share, so it is used for these two formats alone, and the filter names Pillow
+    alone: if interleaved threads leave it behind, no warning of another library is lost.
     """
     if reader is TiffImageFile or (reader is PngImageFile and b"acTL" in head):
         with warnings.catch_warnings():
@@ -222,7 +222,7 @@ def _quiet(reader: type[ImageFile], head: bytes) -> Generator[None]:
 
 
 def _refuse_lost_tags(image: TiffImageFile, file: BinaryIO) -> None:
-    """Raise OSError where Pillow skipped a tag that says how the pixels are stored: it goes on and guesses, in cut files."""
+    """Raise OSError where Pillow skipped a tag about the storage of the pixels, as it does in truncated files."""
     file.seek(0)
     head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"
@@ -238,7 +238,7 @@ def _refuse_lost_tags(image: TiffImageFile, file: BinaryIO) -> None:
 
 
 def _to_rgb(image: ImageFile) -> Image.Image:
-    """8-bit RGB from whatever mode the file held; the same object where it is RGB already."""
+    """8-bit RGB from any mode; the same object where it is RGB already."""
     mode = image.mode
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or ("transparency" in image.info and mode in ("1", "L", "P", "RGB")):
         return _over_white(image)
@@ -255,7 +255,7 @@ def _to_rgb(image: ImageFile) -> Image.Image:
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    """Composed over white, the page that cut-outs and drawings are made for; dropping alpha would show what was hidden."""
+    """The image composed over white, the background of cut-outs and drawings; dropping alpha would reveal hidden parts."""
     rgba = image.convert("RGBA")
     alpha = rgba.getchannel("A")
     rgb = rgba.convert("RGB")
@@ -271,7 +271,7 @@ def _grey_levels(image: ImageFile) -> np.ndarray:
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     value_HW = np.asarray(image)
     if image.mode.startswith("I;16"):
-        top = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1  # 12-bit TIFF arrives in 16 bits
+        top = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1  # Pillow reads 12-bit TIFF into 16 bits
         level_HW = (value_HW.astype(np.uint32) * 255 + top // 2) // top
     else:
         if image.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
@@ -282,7 +282,7 @@ def _grey_levels(image: ImageFile) -> np.ndarray:
 
 
 def _stretched(value_HW: np.ndarray) -> np.ndarray:
-    """From the least finite value (0) to the greatest (255); NaN and an image of one value are 0."""
+    """Levels from the smallest finite value (0) to the largest (255); NaN and an image of one value are 0."""
     finite = value_HW[np.isfinite(value_HW)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     if high == low:
@@ -292,20 +292,20 @@ def _stretched(value_HW: np.ndarray) -> np.ndarray:
 
 
 def _upright(rgb: Image.Image, image: ImageFile) -> Image.Image:
-    """Turned as the camera said; the same object where it was upright."""
+    """The image in the orientation of its EXIF tag; the same object where it is upright already."""
     transposition = _UPRIGHT.get(_orientation(image))
     return rgb if transposition is None else rgb.transpose(transposition)
 
 
 def _orientation(image: ImageFile) -> int:
-    if isinstance(image, TiffImageFile):  # recent Pillow turns TIFF itself and then drops the tag
+    if isinstance(image, TiffImageFile):  # recent Pillow rotates TIFF itself and then drops the tag
         return image.tag_v2.get(_ORIENTATION, 1)
     exif = image.info.get("exif", b"")
     return _exif_orientation(exif) if isinstance(exif, bytes) else 1
 
 
 def _exif_orientation(exif: bytes) -> int:
-    """Tag 274 of the first directory; 1 (upright) where it is absent or the block is broken, as viewers do."""
+    """Tag 274 of the first directory; 1 (upright), as in viewers, where it is absent or the block is broken."""
     block = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None:
@@ -317,7 +317,7 @@ def _exif_orientation(exif: bytes) -> int:
             tag, kind = struct.unpack_from(order + "HH", block, entry)
             if tag == _ORIENTATION:
                 return struct.unpack_from(order + ("I" if kind == 4 else "H"), block, entry + 8)[0]
-    except struct.error:  # an offset that points outside the block
+    except struct.error:  # an offset outside the block
         pass
     return 1
 
@@ -328,12 +328,12 @@ def _too_large(where: str, got: str, max_pixels: int) -> ImageError:
         where=where,
         got=got,
         expected=f"at most {max_pixels:,} pixels",
-        next_step="make the image smaller: models read a few hundred pixels a side",
+        next_step="make the image smaller: models read a few hundred pixels per side",
     )
 
 
 def _what_it_is(head: bytes) -> str:
-    """A name for the formats people try, for the message."""
+    """A name for common other formats, for the message."""
     if head[4:8] == b"ftyp":
         return {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}.get(head[8:12], "a video file")
     for start, name in _OTHER_FORMATS.items():

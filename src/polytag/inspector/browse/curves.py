@@ -10,6 +10,7 @@ import numpy as np
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
 from polytag.inspector.browse.ranking import probability_of
 from polytag.inspector.words import TRUTH_TEXT
+from polytag.logits import sigmoid
 from polytag.metrics.curves import precision_recall
 from polytag.metrics.proportions import wilson
 
@@ -83,7 +84,7 @@ def curve_points(predictions: Predictions, column: int) -> list[dict[str, float]
     """
     recall, precision, score = precision_recall(predictions.target_NC[:, column], predictions.logit_NC[:, column])
     if predictions.has_probabilities:
-        score = 0.5 * (1.0 + np.tanh(0.5 * score.astype(np.float64)))
+        score = sigmoid(score)
     indices = np.unique(np.linspace(0, len(recall) - 1, _MAX_POINTS).round().astype(int)) if len(recall) else []
     return [
         {"recall": round(float(recall[i]), 5), "precision": round(float(precision[i]), 5), "score": round(float(score[i]), 5)}

@@ -13,6 +13,7 @@ import numpy as np
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.inspector.inspection import Inspection
+from polytag.logits import sigmoid
 from polytag.metrics.calibration import fit_calibration
 from polytag.metrics.slices import Value
 
@@ -181,7 +182,7 @@ def probability_of(predictions: Predictions, column: int) -> np.ndarray:
         return predictions.given_probability_NC[:, column]
     if not predictions.has_probabilities:
         return np.full(len(predictions), np.nan)
-    return 0.5 * (1.0 + np.tanh(0.5 * predictions.logit_NC[:, column].astype(np.float64)))
+    return sigmoid(predictions.logit_NC[:, column])
 
 
 def outcomes_of(predictions: Predictions, column: int, threshold: float) -> np.ndarray:

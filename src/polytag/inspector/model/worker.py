@@ -16,18 +16,19 @@ import numpy as np
 from polytag.contracts import PRESENT, Dataset
 from polytag.data.images.augment import seen_region, views
 from polytag.data.images.read import read_image
-from polytag.errors import ImageError, RunError
+from polytag.errors import ImageError
 from polytag.inspector.browse.dataset_rows import dataset_rows
 from polytag.inspector.browse.thumbnails import MAX_PIXELS
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.model.job_queue import Busy, JobQueue
 from polytag.inspector.model.overlay import overlay_png
+from polytag.logits import sigmoid
 from polytag.machine import num_cores
 
 # Modules that import torch are imported inside the functions of the worker thread. So the pages do not wait seconds for a library
 # that only these three features need, and scores without a model do not need it at all.
 if TYPE_CHECKING:
-    from polytag.inference.neighbors import FeatureTable
+    from polytag.inference.neighbors import NeighborIndex
     from polytag.inference.predictor import Predictor
 
 MAX_WAITING = 8
@@ -86,7 +87,7 @@ class ModelWorker:
         self._stop = Event()
         self._builder: Thread | None = None
         self._num_done = 0
-        self._table: FeatureTable | None = None
+        self._table: NeighborIndex | None = None
         self._failure: Exception | None = None
         self._rows_N = dataset_rows(inspection)
 
@@ -139,8 +140,7 @@ class ModelWorker:
 
     def _decisions(self, content: bytes) -> tuple[Decision, ...]:
         predictor = self._loaded()
-        logit_C = predictor.score_image(read_image(content, max_pixels=MAX_PIXELS)).astype(np.float64)
-        probability_C = 0.5 * (1 + np.tanh(0.5 * logit_C))
+        probability_C = sigmoid(predictor.score_image(read_image(content, max_pixels=MAX_PIXELS)))
         threshold_C = self._inspection.threshold_C
         return tuple(
             Decision(
@@ -231,8 +231,8 @@ class ModelWorker:
             self._table, self._failure, self._builder = table, failure, None
             self._num_done = 0
 
-    def _saved_or_built(self, data: Dataset) -> "FeatureTable":
-        from polytag.inference.neighbors import build_features, read_features, save_features
+    def _saved_or_built(self, data: Dataset) -> "NeighborIndex":
+        from polytag.inference.neighbors import build_index
 
         def on_batch(num_images: int) -> None:
             self._num_done += num_images
@@ -240,15 +240,9 @@ class ModelWorker:
             if self._stop.is_set():
                 raise _Stopped
 
-        predictor = self._loaded()
-        table = read_features(self._cache_folder, predictor, data)
-        if table is None:
-            table = build_features(predictor, data, on_batch=on_batch)
-            with suppress(RunError, OSError):  # without the cache the next start takes longer
-                save_features(table, self._cache_folder)
-        return table
+        return build_index(self._loaded(), data, folder=self._cache_folder, on_batch=on_batch)
 
-    def _nearest_neighbors(self, table: "FeatureTable", data: Dataset, row: int, *, limit: int) -> NearestNeighbors:
+    def _nearest_neighbors(self, table: "NeighborIndex", data: Dataset, row: int, *, limit: int) -> NearestNeighbors:
         from polytag.inference.neighbors import image_feature, nearest
 
         own_row = int(self._rows_N[row])
