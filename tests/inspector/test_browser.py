@@ -361,7 +361,7 @@ def test_without_scripts_pages_are_pages(visit: Visit, browser):
     page = context.new_page()
     page.goto(visit.url + "/")
     page.locator("table.classes tbody th a").first.click()
-    page.get_by_role("link", name="Further").click()
+    page.get_by_role("link", name="Next").click()
     page.locator("#grid a").first.click()
     assert page.locator("#bars li").count() == len(visit.predictions.label_set)
     page.locator("#next").click()

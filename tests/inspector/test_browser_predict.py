@@ -225,7 +225,7 @@ def test_a_model_that_is_gone_is_told(live, inspection: Inspection, visit, tmp_p
 def test_without_a_model_the_page_says_what_it_needs(live, inspection: Inspection, visit):
     with live(create_app(replace(inspection, checkpoint=None))) as server:
         page = visit(server.url + "/predict")
-        assert "This needs the model" in page.inner_text("main")
+        assert "Predictions need a model" in page.inner_text("main")
         assert page.locator("input").count() == 0
 
 

@@ -1,1 +1,1 @@
-"""Looking: overview, rankings, images, thresholds, charts and thumbnails."""
+"""Serves overview, rankings, images, thresholds, charts and thumbnails."""

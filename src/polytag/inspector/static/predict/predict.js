@@ -40,7 +40,7 @@ function report(card, text) {
 
 async function predict(card) {
   card.state = "waiting";
-  report(card, "Waiting for its turn.");
+  report(card, "Waiting in the queue.");
   showCounts();
   try {
     if (card.file.size > MAX_BYTES) throw new Error(`Too large: ${(card.file.size / MIB).toFixed(1)} MiB, and at most ${Math.floor(MAX_BYTES / MIB)} can be sent.`);
