@@ -120,7 +120,7 @@ def test_several_one_after_another_and_the_bad_ones_tell_why(server, visit, imag
     problems = page.locator(".problem-text")
     problems.nth(3).wait_for()
     assert page.locator(".card h2").all_text_contents() == [file.name for file in files]
-    assert problems.nth(0).inner_text() == "Not an image in a format that is read."
+    assert problems.nth(0).inner_text() == "Not an image in a known format."
     assert problems.nth(1).inner_text() == "The file is empty."
     assert "image" in problems.nth(2).inner_text()
     assert problems.nth(3).inner_text() == "Too large: 32.0 MiB, and at most 32 can be sent."
