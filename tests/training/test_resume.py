@@ -183,7 +183,7 @@ def test_a_run_in_progress_is_not_resumed_by_a_second_process(finished: RunFolde
     with locked(run), pytest.raises(RunError) as error:
         resume(run.path)
     assert str(error.value) == (
-        f"another process is training in this run folder\n  where: {run.path}\n  expected: one process a run\n"
+        f"another process is training in this run folder\n  where: {run.path}\n  expected: one process per run\n"
         "  next: wait for it to end, or start a run of another name"
     )
 
