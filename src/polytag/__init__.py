@@ -1,4 +1,4 @@
-"""polytag: multi-label image classification. Train, judge, look, ship.
+"""polytag: multi-label image classification. Train, judge, inspect, predict.
 
 The public names are below, imported when first used, so that `import polytag` does nothing and costs nothing.
 """
