@@ -109,7 +109,8 @@ def test_an_image_by_itself_has_the_features_it_has_in_the_index(index: Neighbor
         alone_D = image_feature(predictor, read_image(dataset.paths[row]))
         (position, distance), *_ = nearest(index, alone_D, k=1, among_N=np.arange(30) == row)
         assert position == row
-        assert distance < 1e-4  # PyTorch 2.8 rounds a batch of one differently from a batch of many
+        # PyTorch before 2.11 rounds a batch of one differently from a batch of many
+        assert distance < (1e-5 if torch.__version__ >= "2.11" else 1e-4)
 
 
 def test_images_that_cannot_be_read_are_left_out(predictor: Predictor, dataset: Dataset, tmp_path: Path):
