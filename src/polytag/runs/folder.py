@@ -10,7 +10,7 @@ from polytag.errors import RunError
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """Paths of a run. `polytag train` writes most of them; each name stands here and nowhere else.
+    """Paths of a run, most of them written by `polytag train`. Rooms that may import `runs` take every name from here.
 
     best, last      Checkpoint folders: of the best epoch, and of the last
     state, lock     what a resume needs, and the lock of the process that trains

@@ -17,6 +17,7 @@ from polytag.errors import ReviewConflict, UsageError
 from polytag.inspector.review.file import ReviewFile
 from polytag.inspector.review.text import note_text, require_storable, reviewer_name
 from polytag.inspector.words import LABEL_TEXT
+from polytag.runs.folder import RunFolder
 
 LabelKey = tuple[str, str]
 """An image id and a class name, in one split."""
@@ -206,7 +207,7 @@ def open_review(path: Path) -> Generator[ReviewStore]:
 
 def review_file_of(path: Path) -> Path:
     """Return the review file of a run folder (RUN/review.sqlite) or of a predictions file (x-review.sqlite for x.parquet)."""
-    return path / "review.sqlite" if path.is_dir() else path.with_name(f"{path.stem}-review.sqlite")
+    return RunFolder(path=path).review if path.is_dir() else path.with_name(f"{path.stem}-review.sqlite")
 
 
 def _require_label(what: str, label: int) -> None:
