@@ -1,16 +1,17 @@
 """Label issues: a joint counted by hand, planted errors found, laws of the ranking, and silence where little is known."""
 
+import importlib
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polytag.contracts import UNKNOWN, LabelSet, Predictions
+from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
-from polytag.logits import sigmoid
 from polytag.metrics.calibration import fit_calibration
 from polytag.metrics.label_issues import (
     FEWEST_CONFIRMED,
@@ -211,32 +212,11 @@ def test_invalid_arguments():
         find_label_issues(predictions.take([0, 1, 2]))
 
 
-def cleanlab_label_issues(predictions: Predictions) -> dict[str, np.ndarray]:
-    """cleanlab's `find_label_issues` (confident_learning) on the same calibrated probabilities: by class, rows of N.
-
-    It has no floor of 1/2 and no fewest number of positives. Unknown labels are left out.
-    """
-    from cleanlab.filter import find_label_issues as find_with_cleanlab
-
-    fit = fit_calibration(predictions, method="platt")
-    found: dict[str, np.ndarray] = {}
-    for column, name in enumerate(predictions.label_set):
-        rows = np.flatnonzero(predictions.target_NC[:, column] != UNKNOWN)
-        target_n = predictions.target_NC[rows, column].astype(np.int64)
-        probability_n = sigmoid(fit.cross_fitted_logit_NC[rows, column])
-        if len(np.unique(target_n)) < 2:
-            found[name] = np.zeros(0, np.int64)
-            continue
-        table_n2 = np.stack([1 - probability_n, probability_n], axis=1)
-        issue_n = find_with_cleanlab(target_n, table_n2, filter_by="confident_learning", n_jobs=1)
-        found[name] = rows[np.asarray(issue_n, bool)]
-    return found
-
-
-def test_cleanlab_agrees_where_there_is_an_estimate():
+def test_cleanlab_agrees_where_there_is_an_estimate(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("cleanlab", reason="cleanlab, which is optional, is not installed")
     predictions, _ = planted()
-    theirs = cleanlab_label_issues(predictions)
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    theirs = importlib.import_module("label_issues").cleanlab_label_issues(predictions)
     for part in find_label_issues(predictions, top=10_000).classes[:2]:
         ours = {each.row for each in part.issues if each.is_counted}
         assert len(ours & set(theirs[part.name].tolist())) >= 0.9 * max(len(ours), len(theirs[part.name]))
