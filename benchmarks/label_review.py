@@ -25,11 +25,11 @@ os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}  # as the
 from machine import RESULTS, VOC_MINI, WEIGHTS, write
 from polytag import PROBE, Dataset, ReadOptions, Recipe, compare, convert, load_dataset, read_predictions, train
 from polytag.allocator import keep_freed_memory
-from polytag.cli.labels_export import export_labels
 from polytag.contracts import ABSENT, PRESENT, Predictions
 from polytag.demo.recipe import DEMO
 from polytag.demo.scenes import write_scenes
 from polytag.inference.out_of_fold import out_of_fold_of_run
+from polytag.inspector.review.export import export_labels
 from polytag.inspector.review.store import open_review, review_file_of
 from polytag.metrics.label_issues import find_label_issues
 from polytag.runs.folder import RunFolder

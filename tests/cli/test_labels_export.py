@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from polytag import ReadOptions, load_dataset, read_predictions, write_predictions
-from polytag.cli.labels_export import CHANGES_COLUMNS, export_labels
 from polytag.data.convert import convert
 from polytag.data.splits import with_validation_split
 from polytag.errors import DataError, RunError, UsageError
+from polytag.inspector.review.export import CHANGES_COLUMNS, export_labels
 from polytag.inspector.review.store import open_review, review_file_of
 
 
