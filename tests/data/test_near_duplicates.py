@@ -196,6 +196,7 @@ def test_the_hash_of_a_part_is_that_of_the_image_that_was_cropped_so():
     assert np.bitwise_count(whole.hash_N ^ corner.hash_N).max() > RADIUS  # without parts some would be missed
 
 
+@pytest.mark.slow
 def test_many_images_with_one_hash_are_one_group_in_little_time():
     copy = small_copy(photograph(0))
     fingerprints = fingerprints_of([copy] * 2000)

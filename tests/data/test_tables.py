@@ -374,6 +374,7 @@ def test_a_column_given_twice_in_parquet(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_100_000_rows_are_read_in_seconds(tmp_path):
     """The bound is five times what a slow machine needs."""
     import time

@@ -352,6 +352,7 @@ def test_errors_of_annotations_are_annotation_errors(devkit, write):
         read_voc(devkit, difficult="ignore")
 
 
+@pytest.mark.slow
 def test_a_devkit_of_17_000_images_is_read_in_seconds(tmp_path):
     """VOC 2012's size; the bound is ten times what a slow machine needs."""
     import time

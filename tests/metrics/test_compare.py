@@ -328,6 +328,7 @@ def test_the_same_tables_give_the_same_numbers_and_json_is_plain():
     assert image["gained"] == ((image["probability"] > 0.5) == (image["target"] == 1))
 
 
+@pytest.mark.slow
 def test_thousands_of_images_in_seconds():
     """5,823 images, 20 classes, all of it; under two seconds on two idle cores, and no test machine is idle."""
     from time import perf_counter
