@@ -91,6 +91,15 @@ def test_never_and_always_stay():
     assert convert_thresholds((0.0, 1.0, 0.5), apply=CALIBRATION) == (0.0, 1.0, 0.5)
 
 
+@given(st.sampled_from((5e-324, 1e-300, 1e-20, 1 - 2**-53)), st.sampled_from((50.0, 0.02)))
+def test_no_other_threshold_becomes_always_or_never(threshold: float, slope: float):
+    steep = Calibration(method="temperature", maps=(ClassMap(kind="temperature", slope=slope),))
+    (there,) = convert_thresholds((threshold,), apply=steep)
+    (back,) = convert_thresholds((threshold,), undo=steep)
+    assert 0 < there < 1
+    assert 0 < back < 1
+
+
 def test_predictions_say_what_they_were_calibrated_with():
     logit_NC = np.array([[1.0, 2.0, 4.0]])
     before = Predictions(ids=("a",), logit_NC=logit_NC, target_NC=np.array([[1, 0, -1]]), label_set=LabelSet(names=("x", "y", "z")))

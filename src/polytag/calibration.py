@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from polytag.contracts import Predictions
-from polytag.logits import sigmoid
+from polytag.logits import LARGEST, SMALLEST, sigmoid
 
 KINDS = ("temperature", "platt", "isotonic", "pooled")
 
@@ -134,7 +134,10 @@ def calibrated(predictions: Predictions, calibration: Calibration | None) -> Pre
 def convert_thresholds(
     thresholds: Sequence[float], *, undo: Calibration | None = None, apply: Calibration | None = None
 ) -> tuple[float, ...]:
-    """Thresholds (probabilities) converted from one calibration to another, with the same decisions. 0 and 1 do not change."""
+    """Thresholds (probabilities) converted from one calibration to another, with the same decisions.
+
+    0 (always) and 1 (never) do not change, and no other threshold becomes one of them.
+    """
     found: list[float] = []
     for column, threshold in enumerate(thresholds):
         if not 0 < threshold < 1 or undo is apply is None:
@@ -143,5 +146,5 @@ def convert_thresholds(
         logit = np.array([math.log(threshold) - math.log1p(-threshold)])
         logit = undo.maps[column].undo(logit) if undo else logit
         logit = apply.maps[column].apply(logit) if apply else logit
-        found.append(float(sigmoid(logit)[0]))
+        found.append(min(max(float(sigmoid(logit)[0]), SMALLEST), LARGEST))
     return tuple(found)

@@ -1,5 +1,6 @@
 """`polytag.predict`: files and folders in, one result an image, in order; a broken image concerns itself alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +116,6 @@ def test_probabilities_are_sigmoids_highest_first_and_labels_are_above_their_thr
     expected = 1 / (1 + np.exp(-np.array([3.0, 1.0, 0.0, -1.0])))
     np.testing.assert_allclose(list(result.probabilities.values()), expected, rtol=1e-12)
     assert result.labels == ("d", "c")  # b is 0.953, under its own threshold; a is exactly at its own
+    far = replace(result, logit_C=np.array([40.0, 60.0, -800.0, -40.0], np.float32), thresholds=(0.5, 1.0, 0.0, 2e-18))
+    assert list(far.probabilities.items()) == [("b", 1), ("a", 1), ("d", pytest.approx(4.248354255291589e-18, rel=1e-15)), ("c", 0)]
+    assert far.labels == ("a", "d", "c")  # never b, always c

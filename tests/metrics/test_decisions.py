@@ -4,9 +4,20 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
-from polytag.metrics.decisions import averages_of, count, decide, decide_top, harmonic_mean
+from polytag import evaluate
+from polytag.logits import LARGEST, SMALLEST, sigmoid
+from polytag.metrics.decisions import (
+    ALWAYS,
+    NEVER,
+    averages_of,
+    count,
+    decide,
+    decide_top,
+    harmonic_mean,
+    num_predicted,
+)
 
 HALF = np.full(3, 0.5)
 # Four images, three classes. Class 0: two of three predicted are right, one true is missed. Class 1: its unknown image counts
@@ -56,7 +67,7 @@ def test_exactly_the_threshold_is_not_above_it():
 
 def test_top_3_is_the_three_highest_that_are_also_above_the_threshold():
     probability_NC = np.array([[0.9, 0.8, 0.7, 0.6, 0.1], [0.9, 0.2, 0.4, 0.1, 0.3], [0.1, 0.2, 0.3, 0.4, 0.45]])
-    chosen = decide_top(probability_NC, threshold_C=np.full(5, 0.5))
+    chosen = decide_top(decide(probability_NC, threshold_C=np.full(5, 0.5)), logit_NC=probability_NC)
     assert chosen.tolist() == [
         [True, True, True, False, False],
         [True, False, False, False, False],
@@ -65,12 +76,33 @@ def test_top_3_is_the_three_highest_that_are_also_above_the_threshold():
 
 
 def test_a_tie_for_third_place_goes_to_the_earlier_class():
-    assert decide_top(np.full((1, 5), 0.7), threshold_C=np.full(5, 0.5)).tolist() == [[True, True, True, False, False]]
+    assert decide_top(decide(np.full((1, 5), 0.7), threshold_C=np.full(5, 0.5)), logit_NC=np.full((1, 5), 0.7)).tolist() == [
+        [True, True, True, False, False]
+    ]
+
+
+def test_the_three_highest_are_those_of_the_logits_where_probabilities_are_all_1():
+    logit_NC = np.array([[40.0, 50, 60, 70]])
+    predicted_NC = decide(sigmoid(logit_NC), threshold_C=0.5)
+    assert decide_top(predicted_NC, logit_NC=logit_NC).tolist() == [[False, True, True, True]]
+    metrics = evaluate([[0, 0, 0, 1]], logit_NC, scores="logit")
+    assert (metrics.means["top3_OR"].value, metrics.means["top3_OP"].value) == (1, 1 / 3)
+
+
+def test_at_0_every_image_is_predicted_and_at_1_none():
+    probability_N = np.array([0.0, SMALLEST, 0.3, LARGEST, 1.0])
+    for threshold, num_above in ((ALWAYS, 5), (SMALLEST, 3), (0.3, 2), (LARGEST, 1), (NEVER, 0)):
+        assert decide(probability_N, threshold_C=threshold).sum() == num_above
+        assert num_predicted(probability_N, np.array([threshold])).tolist() == [num_above]
+    assert not decide(np.array([np.nan]), threshold_C=ALWAYS)  # an image that could not be read
 
 
 def test_fewer_classes_than_three_are_all_among_the_highest():
     probability_NC = np.array([[0.9, 0.4], [0.6, 0.7]])
-    assert decide_top(probability_NC, threshold_C=np.full(2, 0.5)).tolist() == [[True, False], [True, True]]
+    assert decide_top(decide(probability_NC, threshold_C=np.full(2, 0.5)), logit_NC=probability_NC).tolist() == [
+        [True, False],
+        [True, True],
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +163,25 @@ def test_all_and_top_3_are_ml_gcns(table):
         for column in sorted(range(8), key=lambda column: -probability_C[column])[:3]:
             top[row, column] = probability_C[column] >= 0.5
     assert (top != everything).any()
-    found = values(count(target_NC, decide_top(probability_NC, threshold_C=np.full(8, 0.5))), prefix="top3_")
+    found = values(
+        count(target_NC, decide_top(decide(probability_NC, threshold_C=np.full(8, 0.5)), logit_NC=probability_NC)), prefix="top3_"
+    )
     assert found == pytest.approx({f"top3_{name}": value for name, value in ml_gcn(top, target_NC).items()}, rel=1e-12)
+
+
+def test_a_class_that_is_never_predicted_counts_in_ml_gcns_code_as_one_wrong_prediction():
+    """Its `Np[Np == 0] = 1`, as the reference states it: class 2 is never predicted."""
+    predicted_NC = decide(PROBABILITIES, threshold_C=HALF)
+    known_NC = np.maximum(TARGETS, 0)
+    ours, num_predicted_C = values(count(known_NC, predicted_NC)), predicted_NC.sum(axis=0)
+    num_right_C = (predicted_NC & (known_NC == 1)).sum(axis=0)
+    theirs_C = np.maximum(num_predicted_C, 1)
+    assert num_predicted_C.tolist() == [3, 3, 0]
+    assert ours["OP"] == num_right_C.sum() / (theirs_C.sum() - 1)
+    assert ours["CP"] == pytest.approx((num_right_C / theirs_C).sum() / 2)
+    nothing = np.zeros((4, 3), bool)
+    assert f1_score(known_NC, nothing, average="micro", zero_division=np.nan) == 0
+    assert math.isnan(values(count(known_NC, nothing))["OF1"])
 
 
 def test_nothing_predicted_has_recall_zero_and_no_precision():

@@ -1,5 +1,7 @@
 """Thresholds for a goal: by hand, against a search through every threshold, by laws, and the guarantees against a known truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,10 +10,9 @@ from scipy.stats import binom, binomtest, norm
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
-from polytag.metrics.decisions import count, decide
+from polytag.logits import SMALLEST
+from polytag.metrics.decisions import ALWAYS, NEVER, count, decide
 from polytag.metrics.operating_points import (
-    ALWAYS,
-    NEVER,
     Goal,
     choose_thresholds,
     clopper_pearson,
@@ -96,10 +97,78 @@ def test_top_needs_no_truth():
     assert only(predictions, "top=0.25").threshold == pytest.approx(0.35)
 
 
-def test_a_probability_of_exactly_0_is_never_predicted():
+def test_a_threshold_of_0_predicts_every_image_also_those_scored_exactly_0():
     point = only(column([0.6, 0.0], [1, 1]), "recall=0.9")
-    assert (point.threshold, point.attainable, point.reason) == (ALWAYS, False, "positives are scored exactly 0")
-    assert point.recall == 0.5
+    assert (point.threshold, point.attainable, point.recall, point.share) == (ALWAYS, True, 1, 1)
+    assert only(column([0.6, 0.0], [1, 0]), "recall=0.9").num_predicted == 1  # and only a threshold of 0 does
+
+
+@pytest.mark.parametrize("goal", ["f1", "precision=0.5", "precision=0.9", "recall=0.9", "top=0.5"])
+@pytest.mark.parametrize("options", [{}, {"confidence": 0.9}])
+def test_a_class_whose_known_probabilities_are_all_0(goal: str, options: dict[str, float]):
+    if goal == "f1" and options:
+        return
+    target_N = [1] * 30 + [0] * 20 + [-1] * 2
+    point = only(column([0.0] * 50 + [0.9, 0.1], target_N), goal, **options)
+    if goal == "top=0.5":
+        assert (point.threshold, point.num_predicted) == (SMALLEST if options else point.threshold, 0)
+    elif goal == "precision=0.9" or (goal == "precision=0.5" and options):  # 30 of 50 prove 0.427 at a twentieth of the risk
+        assert (point.threshold, point.attainable, point.num_predicted) == (NEVER, False, 0)
+    else:
+        assert (point.threshold, point.num_predicted, point.num_right, point.share) == (ALWAYS, 50, 30, 1)
+
+
+EXTREMES = [-2000.0, -800.0, -745.1, -744.0, -400.0, -60.0, -40.0, -1.0, 0.0, 2.0, 36.0, 36.6, 40.0, 60.0]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(EXTREMES), st.sampled_from((1, 0, 0, -1))), min_size=1, max_size=40),
+    st.sampled_from(("f1", "precision=0.6", "recall=0.7", "top=0.3")),
+    st.booleans(),
+)
+def test_the_point_says_what_its_threshold_decides_on_any_logits_and_on_their_probabilities(pairs, goal: str, is_sure: bool):
+    """The counts that the choice was made by are those of the decisions, for logits of any size and for zeros and ones."""
+    logits = Predictions(
+        ids=tuple(map(str, range(len(pairs)))),
+        logit_NC=np.array([[logit] for logit, _ in pairs]),
+        target_NC=np.array([[target] for _, target in pairs]),
+        label_set=LabelSet(names=("c",)),
+    )
+    given_NC = logits.probability_NC
+    options = {"confidence": 0.6} if is_sure and goal != "f1" else {}
+    point = only(logits, goal, **options)
+    of_probabilities = only(column(given_NC[:, 0], logits.target_NC[:, 0]), goal, **options)
+    assert str(point) == str(replace(of_probabilities, name=point.name))
+    counts = count(logits.target_NC, decide(given_NC, threshold_C=np.array([point.threshold])))
+    assert (int(counts.tp_C[0]), int(counts.tp_C[0] + counts.fp_C[0])) == (point.num_right, point.num_predicted)
+    if point.attainable and not options and goal != "f1":
+        reached = {"precision": point.precision, "recall": point.recall, "top": 0.3 - point.share}
+        assert reached[goal.partition("=")[0]] >= (0 if goal.startswith("top") else float(goal.partition("=")[2]))
+    if point.attainable and goal == "f1":  # nothing that a threshold can decide is better
+        f1s = [
+            2 * right / (predicted + point.num_positives)
+            for cut in (*np.unique(np.maximum(given_NC, SMALLEST)), ALWAYS)
+            for predicted, right in [_decided(logits, cut)]
+        ]
+        assert 2 * point.num_right / (point.num_predicted + point.num_positives) == pytest.approx(max(f1s), abs=1e-12)
+
+
+def _decided(predictions: Predictions, threshold: float) -> tuple[int, int]:
+    counts = count(predictions.target_NC, decide(predictions.probability_NC, threshold_C=threshold))
+    return int(counts.tp_C[0] + counts.fp_C[0]), int(counts.tp_C[0])
+
+
+def test_logits_far_below_0_have_a_threshold_between_them():
+    """The sigmoid of -40 and of -60 are numbers, and so is what is between them."""
+    far = Predictions(
+        ids=("a", "b", "c"),
+        logit_NC=np.array([[-40.0], [-60.0], [-700.0]]),
+        target_NC=np.array([[1], [0], [0]]),
+        label_set=LabelSet(names=("c",)),
+    )
+    point = only(far, "precision=0.9")
+    assert (point.attainable, point.num_predicted, point.num_right) == (True, 1, 1)
+    assert 8.8e-27 < point.threshold < 4.3e-18
 
 
 def test_there_is_a_threshold_between_neighbouring_floats():

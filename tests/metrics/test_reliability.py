@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from polytag.metrics.reliability import brier_score, calibration_error
+from polytag import evaluate
+from polytag.logits import sigmoid
+from polytag.metrics.reliability import brier_score, calibration_error, reliability
 
 
 def test_brier_is_scikit_learns_over_the_known():
@@ -28,3 +30,21 @@ def test_probabilities_that_are_true_have_a_small_error_and_those_that_are_not_a
     target_N = (rng.random(20_000) < probability_N).astype(int)
     assert calibration_error(target_N, probability_N) < 0.02
     assert calibration_error(target_N, probability_N**3) > 0.2
+
+
+def test_bins_are_of_equally_many_logits_also_where_their_probabilities_are_all_1():
+    """Of logits 40 to 49 the lower half are all wrong: in two bins an error of 1 and of 0, in one bin it would be 1/2."""
+    logit_N = np.arange(40.0, 50)
+    target_N, probability_N = (logit_N >= 45).astype(int), sigmoid(logit_N)
+    assert calibration_error(target_N, probability_N, logit_N=logit_N, num_bins=2) == 0.5
+    mean_B, share_B, count_B = reliability(target_N, probability_N, logit_N=logit_N, num_bins=2)
+    assert (mean_B.tolist(), share_B.tolist(), count_B.tolist()) == ([1, 1], [0, 1], [5, 5])
+    metrics = evaluate(target_N, np.stack([logit_N], 1), scores="logit", num_replicates=0)
+    assert metrics.calibration_error_C[0] == pytest.approx(0.5)
+
+
+def test_a_tie_is_in_the_bin_of_its_middle_rank():
+    # ten images, two bins: the tie of ranks 3 to 8 has its middle at 5.5 of 10, so in the second bin
+    probability_N = np.array([0.1, 0.2, *[0.5] * 6, 0.8, 0.9])
+    *_, count_B = reliability(np.zeros(10), probability_N, num_bins=2)
+    assert count_B.tolist() == [2, 8]

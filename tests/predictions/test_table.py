@@ -138,6 +138,17 @@ def test_exactly_the_threshold_is_not_above_it(tmp_path: Path):
     assert json.loads((tmp_path / "p.jsonl").read_text())["labels"] == ["dog"]
 
 
+def test_at_0_every_image_has_the_label_but_one_that_could_not_be_read(tmp_path: Path):
+    for name in ("p.csv", "p.jsonl"):
+        with PredictionsWriter(tmp_path / name, label_set=LABELS, thresholds=(0.0, 1.0, 2e-18)) as writer:
+            writer.write(["a", "b"], ["a", "b"], np.array([[-800, 800, -40], [60, 60, -60]], np.float32))
+            writer.fail("e", "e", "the image is empty")
+    with open(tmp_path / "p.csv", newline="", encoding="utf-8") as file:
+        assert [row[3] for row in csv.reader(file)] == ["labels", "cat|big, old tree", "cat", ""]
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert [row["labels"] for row in rows] == [["cat", "big, old tree"], ["cat"], []]
+
+
 def test_json_lines_hold_an_image_a_line(tmp_path: Path):
     path = tmp_path / "p.jsonl"
     with PredictionsWriter(path, label_set=LABELS, thresholds=(0.5, 0.6, 0.56)) as writer:

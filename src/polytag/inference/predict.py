@@ -10,6 +10,7 @@ from polytag.contracts import LabelSet
 from polytag.errors import DataError
 from polytag.inference.predictor import Predictor
 from polytag.logits import sigmoid
+from polytag.metrics.decisions import decide
 from polytag.models.checkpoint import Checkpoint
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # of images in folders
@@ -33,16 +34,18 @@ class ImageResult:
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """Class name -> probability in [0, 1], highest first; empty where the image could not be read."""
+        """Class name -> probability in [0, 1], highest logit first; empty where the image could not be read."""
         values = sigmoid(self.logit_C)
         names = self.label_set.names
-        return {names[column]: float(values[column]) for column in np.argsort(-values, kind="stable")}
+        return {names[column]: float(values[column]) for column in np.argsort(-self.logit_C, kind="stable")}
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes whose probability is above their threshold, highest first."""
-        threshold = dict(zip(self.label_set.names, self.thresholds, strict=True))
-        return tuple(name for name, probability in self.probabilities.items() if probability > threshold[name])
+        """The classes whose probability is above their threshold, highest first; empty where the image could not be read."""
+        if self.error:
+            return ()
+        is_predicted_C = decide(sigmoid(self.logit_C), threshold_C=np.asarray(self.thresholds))
+        return tuple(self.label_set.names[column] for column in np.argsort(-self.logit_C, kind="stable") if is_predicted_C[column])
 
 
 def list_images(paths: Sequence[str | Path]) -> list[Path]:

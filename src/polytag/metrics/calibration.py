@@ -19,7 +19,8 @@ from scipy.optimize import isotonic_regression
 from polytag.calibration import Calibration, ClassMap
 from polytag.contracts import Predictions
 from polytag.errors import PredictionsError, UsageError
-from polytag.logits import sigmoid
+from polytag.logits import SMALLEST, sigmoid
+from polytag.metrics.decisions import decide
 from polytag.metrics.reliability import calibration_error
 
 METHODS = ("platt", "temperature", "isotonic")
@@ -116,7 +117,7 @@ def quality(target_NC: np.ndarray, logit_NC: np.ndarray) -> Quality:
             values_C3[column] = (
                 np.mean(np.logaddexp(0, np.where(target_N == 1, -logit_N, logit_N))),
                 np.mean((probability_N - target_N) ** 2),
-                calibration_error(target_N, probability_N),
+                calibration_error(target_N, probability_N, logit_N=logit_N),
             )
     return Quality(log_loss_C=values_C3[:, 0], brier_C=values_C3[:, 1], error_C=values_C3[:, 2])
 
@@ -127,13 +128,14 @@ def keep_decisions(
     """Thresholds for `after`, the same images under another calibration, that give the same decisions as `thresholds` on `before`.
 
     `moved` are the thresholds converted by the maps. They are exact except for the rounding of float32 scores, which matters if a
-    threshold equals the score of an image.
+    threshold equals the score of an image. No threshold lies between scores that have the same float64 probability afterwards.
     """
     found: list[float] = []
+    probability_before_NC, probability_after_NC = before.probability_NC, after.probability_NC
     for column, (threshold, new) in enumerate(zip(thresholds, moved, strict=True)):
-        above_N = before.probability_NC[:, column] > threshold
-        probability_N = after.probability_NC[:, column]
-        highest_below = probability_N[~above_N].max(initial=0.0)
+        above_N = decide(probability_before_NC[:, column], threshold_C=threshold)
+        probability_N = probability_after_NC[:, column]
+        highest_below = probability_N[~above_N].max(initial=SMALLEST)  # 0 as a threshold would predict every image
         lowest_above = probability_N[above_N].min(initial=1.0)
         wrong = not highest_below <= new < lowest_above and above_N.any() and not above_N.all()
         found.append(float(highest_below) if wrong and highest_below < lowest_above else float(new))

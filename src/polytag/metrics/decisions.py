@@ -1,7 +1,8 @@
 """Metrics of decisions: counts at a threshold or among the top k, and precision, recall and F1 computed from them.
 
-A label is predicted if its probability is strictly above the threshold. Undefined ratios are NaN: the precision of a class that is
-never predicted, the recall of a class without a positive. A mean is over the classes that are defined, and reports their number.
+A label is predicted if its probability is strictly above the threshold; at a threshold of 0 always, and at 1 never. Undefined
+ratios are NaN: the precision of a class that is never predicted, the recall of a class without a positive. A mean is over the
+classes that are defined, and reports their number.
 """
 
 from dataclasses import dataclass
@@ -53,17 +54,27 @@ def count(target_NC: np.ndarray, predicted_NC: np.ndarray) -> Counts:
     )
 
 
-def decide(probability_NC: np.ndarray, *, threshold_C: np.ndarray) -> np.ndarray:
-    """Boolean N x C: whether a probability is strictly above the threshold of its class."""
-    return probability_NC > threshold_C
+NEVER, ALWAYS = 1.0, 0.0
+"""Thresholds: no probability is above NEVER; at ALWAYS every image is predicted, also one whose probability is exactly 0."""
 
 
-def decide_top(probability_NC: np.ndarray, *, threshold_C: np.ndarray, k: int = 3) -> np.ndarray:
-    """Boolean N x C: among the image's k highest *and* above the threshold (ML-GCN's "top-3"). Ties go to the earlier class."""
-    highest = np.argsort(-probability_NC, axis=1, kind="stable")[:, :k]
-    chosen = np.zeros(probability_NC.shape, bool)
+def decide(probability_NC: np.ndarray, *, threshold_C: np.ndarray | float) -> np.ndarray:
+    """Boolean, of the same shape: whether a probability is strictly above the threshold of its class, or that one is ALWAYS."""
+    return np.where(np.asarray(threshold_C) == ALWAYS, probability_NC >= 0, probability_NC > threshold_C)  # NaN is neither
+
+
+def num_predicted(probability_N: np.ndarray, threshold_K: np.ndarray) -> np.ndarray:
+    """How many of the probabilities `decide` predicts at each of K thresholds."""
+    num_at_most_K = np.searchsorted(np.sort(probability_N), threshold_K, side="right")
+    return len(probability_N) - np.where(threshold_K == ALWAYS, 0, num_at_most_K)
+
+
+def decide_top(predicted_NC: np.ndarray, *, logit_NC: np.ndarray, k: int = 3) -> np.ndarray:
+    """Boolean N x C: predicted *and* among the image's k highest logits (ML-GCN's "top-3"). Ties go to the earlier class."""
+    highest = np.argsort(-logit_NC, axis=1, kind="stable")[:, :k]
+    chosen = np.zeros(predicted_NC.shape, bool)
     np.put_along_axis(chosen, highest, True, axis=1)
-    return chosen & decide(probability_NC, threshold_C=threshold_C)
+    return chosen & predicted_NC
 
 
 def averages_of(counts: Counts, *, prefix: str = "") -> dict[str, Mean]:

@@ -39,9 +39,9 @@ def evaluate_predictions(
 ) -> Metrics:
     """Evaluate labelled predictions. docs/reference/metrics.md defines every number.
 
-    `threshold` is the probability above which a label counts as predicted: one in (0, 1), or one in [0, 1] for each class, where 1
-    means that the class is never predicted. `num_replicates` bootstrap replicates, drawn with `seed`, give the 95% intervals;
-    with 0 they are NaN. Raises UsageError for a threshold out of range, or if there is not one for each class.
+    `threshold` is the probability above which a label counts as predicted: one in (0, 1), or one in [0, 1] for each class, where 0
+    means that the class is always predicted and 1 that it never is. `num_replicates` bootstrap replicates, drawn with `seed`, give
+    the 95% intervals; with 0 they are NaN. Raises UsageError for a threshold out of range, or if there is not one for each class.
     """
     target_NC, logit_NC, probability_NC = predictions.target_NC, predictions.logit_NC, predictions.probability_NC
     num_classes = len(predictions.label_set)
@@ -51,12 +51,12 @@ def evaluate_predictions(
     images = image_rankings(target_NC, logit_NC)
     intervals = _intervals(target_NC, logit_NC, images, num_replicates=num_replicates, seed=seed)
     support_C = (target_NC == 1).sum(axis=0)
-    brier_C, calibration_error_C = _reliability(target_NC, probability_NC)
+    brier_C, calibration_error_C = _reliability(target_NC, probability_NC, logit_NC)
 
     # ranks have no probabilities and so no decisions: all labels count as unknown, and every metric of decisions is undefined
     decided_NC = target_NC if predictions.has_probabilities else np.full_like(target_NC, UNKNOWN)
-    counts = count(decided_NC, decide(probability_NC, threshold_C=threshold_C))
-    top3 = count(decided_NC, decide_top(probability_NC, threshold_C=threshold_C))
+    predicted_NC = decide(probability_NC, threshold_C=threshold_C)
+    counts, top3 = count(decided_NC, predicted_NC), count(decided_NC, decide_top(predicted_NC, logit_NC=logit_NC))
     means = {
         **_ranking_means(areas, images, intervals, support_C=support_C, micro=micro_average_precision(target_NC, logit_NC)),
         **_decision_means(counts, top3),
@@ -160,16 +160,16 @@ def _ranking_means(
     }
 
 
-def _reliability(target_NC: np.ndarray, probability_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _reliability(target_NC: np.ndarray, probability_NC: np.ndarray, logit_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Brier score and calibration error of every class; NaN without probabilities or without a known label."""
     if np.isnan(probability_NC).any():
         return np.full(target_NC.shape[1], np.nan), np.full(target_NC.shape[1], np.nan)
 
-    def both(target_N: np.ndarray, probability_N: np.ndarray) -> tuple[float, float]:
-        return brier_score(target_N, probability_N), calibration_error(target_N, probability_N)
+    def both(target_N: np.ndarray, probability_N: np.ndarray, logit_N: np.ndarray) -> tuple[float, float]:
+        return brier_score(target_N, probability_N), calibration_error(target_N, probability_N, logit_N=logit_N)
 
     with ThreadPoolExecutor(num_cores()) as pool:
-        brier_C, error_C = np.array(list(pool.map(both, target_NC.T, probability_NC.T))).reshape(-1, 2).T
+        brier_C, error_C = np.array(list(pool.map(both, target_NC.T, probability_NC.T, logit_NC.T))).reshape(-1, 2).T
     return brier_C, error_C
 
 

@@ -1,8 +1,9 @@
 """Chooses per-class thresholds for a goal, with a guarantee if one is requested and the data can support it.
 
 A class counts as predicted if its probability is strictly above the threshold, so only the gaps between neighbouring distinct
-scores matter. Without a confidence, the gap that is best on these images is chosen, which guarantees nothing. With a confidence,
-the choice is proved (shapes: N known images of a class, K candidates):
+probabilities matter. A threshold of 0 predicts every image; so images scored exactly 0 count as scored with the smallest float64
+above it. Without a confidence, the gap that is best on these images is chosen, which guarantees nothing. With a confidence, the
+choice is proved (shapes: N known images of a class, K candidates):
 
 precision  Learn then Test (Angelopoulos, Bates, Candès, Jordan, Lei 2021, arXiv:2110.01052, section 3): the candidates are the k-th
            highest scores for K ranks that depend on N and the goal alone. Given the score at rank k + 1, the images above it are a
@@ -23,11 +24,13 @@ from scipy.special import betainc, betaincinv
 
 from polytag.contracts import Predictions
 from polytag.errors import PredictionsError, UsageError
+from polytag.logits import SMALLEST
+from polytag.metrics.decisions import ALWAYS, NEVER, decide
 from polytag.text import counted
 
 NUM_CANDIDATES = 20
-NEVER, ALWAYS, DEFAULT = 1.0, 0.0, 0.5
-"""Thresholds: no probability is above NEVER; every probability that is not exactly 0 is above ALWAYS; DEFAULT is without a goal."""
+DEFAULT = 0.5
+"""The threshold without a goal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,11 +202,11 @@ class _Choice:
 
 
 def _choose(name: str, target_N: np.ndarray, probability_N: np.ndarray, *, goal: Goal, risk: float | None) -> OperatingPoint:
-    known = target_N >= 0
-    positive_P = np.sort(probability_N[target_N == 1])[::-1]
-    known_N = np.sort(probability_N[known])[::-1]
+    score_N = np.maximum(probability_N, SMALLEST)
+    positive_P = np.sort(score_N[target_N == 1])[::-1]
+    known_N = np.sort(score_N[target_N >= 0])[::-1]
     if goal.kind == "top":
-        every_N = np.sort(probability_N)[::-1]
+        every_N = np.sort(score_N)[::-1]
         choice = _top(every_N, level=goal.level) if risk is None else _guaranteed_top(every_N, level=goal.level, risk=risk)
     elif goal.kind == "default":
         choice = _Choice(threshold=DEFAULT)
@@ -223,7 +226,7 @@ def _choose(name: str, target_N: np.ndarray, probability_N: np.ndarray, *, goal:
 
 
 def _point(name: str, target_N: np.ndarray, probability_N: np.ndarray, choice: _Choice) -> OperatingPoint:
-    above_N = probability_N > choice.threshold
+    above_N = decide(probability_N, threshold_C=choice.threshold)
     num_positives, num_known = int((target_N == 1).sum()), int((target_N >= 0).sum())
     num_right, num_predicted = int((above_N & (target_N == 1)).sum()), int((above_N & (target_N >= 0)).sum())
     precision_low, precision_high = clopper_pearson(num_right, num_predicted, risk=0.025)
@@ -259,12 +262,10 @@ def _best(positive_P: np.ndarray, known_N: np.ndarray, *, goal: Goal) -> _Choice
     if goal.kind == "f1":  # of ties, the fewest predictions
         return _Choice(threshold=float(threshold_K[np.argmax(2 * right_K / (predicted_K + len(positive_P)))]))
     meets_K = (precision_K if goal.kind == "precision" else recall_K) >= goal.level
-    if not meets_K.any():
-        if goal.kind == "precision":
-            reason = f"no threshold reaches it: {precision_K.max():.3f} at best"
-            return _Choice(threshold=NEVER, attainable=False, reason=reason)
-        return _Choice(threshold=ALWAYS, attainable=False, reason="positives are scored exactly 0")
-    if goal.kind == "recall":  # the first with enough recall
+    if goal.kind == "precision" and not meets_K.any():
+        reason = f"no threshold reaches it: {precision_K.max():.3f} at best"
+        return _Choice(threshold=NEVER, attainable=False, reason=reason)
+    if goal.kind == "recall":  # the first with enough recall; the last gap, below every known image, has all
         return _Choice(threshold=float(threshold_K[np.argmax(meets_K)]))
     most = right_K[meets_K].max()  # the highest recall; of ties, the fewest predictions
     return _Choice(threshold=float(threshold_K[np.argmax(meets_K & (right_K == most))]))
@@ -284,9 +285,11 @@ def _top(every_N: np.ndarray, *, level: float) -> _Choice:
 
 
 def _gaps(score_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct scores, highest first, and below each the threshold midway to the next score; below the last, midway to 0."""
+    """Distinct scores, highest first, and below each the threshold midway to the next score; below the last, midway to 0.
+
+    Below SMALLEST, the score of images at exactly 0, that is ALWAYS.
+    """
     distinct_K = np.unique(score_N)[::-1]
-    distinct_K = distinct_K[distinct_K > 0]  # a probability of exactly 0 is above no threshold
     lower_K = np.append(distinct_K[1:], 0.0)
     middle_K = (distinct_K + lower_K) / 2
     return distinct_K, np.where(middle_K < distinct_K, middle_K, lower_K)  # between neighbouring floats there is no middle
@@ -309,7 +312,7 @@ def _guaranteed_precision(positive_P: np.ndarray, known_N: np.ndarray, *, level:
     if len(positive_P) < needed or not len(rank_K):
         reason = f"{counted(len(positive_P), 'positives')}; at least {needed} are needed, all above every negative"
         return _Choice(threshold=NEVER, attainable=False, reason=reason, num_needed=needed)
-    threshold_K = np.append(known_N, ALWAYS)[rank_K]
+    threshold_K = np.append(known_N, ALWAYS)[rank_K]  # below the last rank, every image
     predicted_K = np.searchsorted(-known_N, -threshold_K, side="left")
     right_K = np.searchsorted(-positive_P, -threshold_K, side="left")
     low_K = np.zeros(len(rank_K))
@@ -333,11 +336,8 @@ def _guaranteed_recall(positive_P: np.ndarray, known_N: np.ndarray, *, level: fl
         reason = f"{counted(num_positives, 'positives')}; at least {needed} are needed"
         return _Choice(threshold=ALWAYS, attainable=False, reason=reason, num_needed=needed)
     j = int(j_P[proved_P][-1])
-    score = positive_P[num_positives - j]
-    if score <= 0:
-        return _Choice(threshold=ALWAYS, attainable=False, reason="positives are scored exactly 0", num_needed=needed)
     score_K, threshold_K = _gaps(known_N)
-    threshold = float(threshold_K[np.flatnonzero(score_K == score)[0]])
+    threshold = float(threshold_K[np.flatnonzero(score_K == positive_P[num_positives - j])[0]])
     return _Choice(threshold=threshold, bound=float(betaincinv(num_positives - j + 1, j, risk)), num_needed=needed)
 
 

@@ -6,6 +6,7 @@ share whose decision "present" is right. t runs from the decision threshold up, 
 
 import numpy as np
 
+from polytag.metrics.decisions import num_predicted
 from polytag.metrics.proportions import wilson
 from polytag.metrics.values import TailAccuracy
 
@@ -17,8 +18,8 @@ def tail_accuracy(target_NC: np.ndarray, probability_NC: np.ndarray, *, threshol
     right_CK = np.zeros((num_classes, num_thresholds), np.int64)
     for column in range(num_classes):
         target_N, probability_N = target_NC[:, column], probability_NC[:, column]
-        count_CK[column] = _num_above(probability_N[target_N >= 0], threshold_K)
-        right_CK[column] = _num_above(probability_N[target_N == 1], threshold_K)
+        count_CK[column] = num_predicted(probability_N[target_N >= 0], threshold_K)
+        right_CK[column] = num_predicted(probability_N[target_N == 1], threshold_K)
     per_class_CK = np.divide(right_CK, count_CK, out=np.full(count_CK.shape, np.nan), where=count_CK > 0)
     num_classes_K = (count_CK > 0).sum(axis=0)
     total_K = np.where(count_CK > 0, per_class_CK, 0.0).sum(axis=0)
@@ -44,7 +45,3 @@ def tail_thresholds(
     known = probability_NC[target_NC >= 0]
     highest = max(threshold, float(known.max())) if known.size else threshold
     return np.linspace(threshold, highest, num_thresholds)
-
-
-def _num_above(value_N: np.ndarray, threshold_K: np.ndarray) -> np.ndarray:
-    return len(value_N) - np.searchsorted(np.sort(value_N), threshold_K, side="right")

@@ -22,6 +22,7 @@ from polytag import files
 from polytag.contracts import Dataset, LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
 from polytag.logits import sigmoid
+from polytag.metrics.decisions import decide
 from polytag.predictions.joining import class_columns, truth_rows
 
 VERSION = 1
@@ -118,8 +119,11 @@ class PredictionsWriter:
             return
         assert self._text is not None
         probability_NC = sigmoid(np.stack(logits))
-        for name, image, error, probability_C in zip(ids, image_paths, errors, probability_NC, strict=True):
-            labels = [label for label, here in zip(self._label_set, probability_C > self._threshold_C, strict=True) if here]
+        predicted_NC = decide(probability_NC, threshold_C=self._threshold_C)
+        for name, image, error, probability_C, predicted_C in zip(
+            ids, image_paths, errors, probability_NC, predicted_NC, strict=True
+        ):
+            labels = [label for label, here in zip(self._label_set, predicted_C, strict=True) if here]
             if self._path.suffix == ".csv":
                 values = ["" if math.isnan(value) else repr(float(value)) for value in probability_C]
                 csv.writer(self._text).writerow([name, image, error, "|".join(labels), *values])

@@ -12,6 +12,7 @@ from polytag.inspector.browse.ranking import probability_of
 from polytag.inspector.words import TRUTH_TEXT
 from polytag.logits import sigmoid
 from polytag.metrics.curves import precision_recall
+from polytag.metrics.decisions import decide, num_predicted
 from polytag.metrics.proportions import wilson
 
 NUM_STEPS = 1000
@@ -39,7 +40,7 @@ class Proportion:
 class ThresholdSweep:
     """Counts and proportions of one class at T ascending thresholds: 0, 0.001 to 1, and the class's own threshold.
 
-    present_T, absent_T, unknown_T   images scored strictly above the threshold, by their label
+    present_T, absent_T, unknown_T   images that count as predicted at the threshold, by their label
     precision, recall   of the images above the threshold
     tail_accuracy       of the known images above the threshold, the share that the class's own threshold decides correctly. From
                         the class's own threshold up it equals the precision
@@ -61,8 +62,8 @@ def threshold_sweep(predictions: Predictions, column: int, *, own_threshold: flo
     assert predictions.has_probabilities
     threshold_T = np.unique(np.append(np.arange(NUM_STEPS + 1) / NUM_STEPS, own_threshold))
     probability_N, target_N = probability_of(predictions, column), predictions.target_NC[:, column]
-    above = {label: _num_above(probability_N[target_N == label], threshold_T) for label in (PRESENT, ABSENT, UNKNOWN)}
-    is_right_N = (target_N >= 0) & ((probability_N > own_threshold) == (target_N == PRESENT))
+    above = {label: num_predicted(probability_N[target_N == label], threshold_T) for label in (PRESENT, ABSENT, UNKNOWN)}
+    is_right_N = (target_N >= 0) & (decide(probability_N, threshold_C=own_threshold) == (target_N == PRESENT))
     num_present = int((target_N == PRESENT).sum())
     known_T = above[PRESENT] + above[ABSENT]
     return ThresholdSweep(
@@ -72,7 +73,7 @@ def threshold_sweep(predictions: Predictions, column: int, *, own_threshold: flo
         unknown_T=above[UNKNOWN],
         precision=Proportion.of(above[PRESENT], known_T),
         recall=Proportion.of(above[PRESENT], np.full(len(threshold_T), num_present)),
-        tail_accuracy=Proportion.of(_num_above(probability_N[is_right_N], threshold_T), known_T),
+        tail_accuracy=Proportion.of(num_predicted(probability_N[is_right_N], threshold_T), known_T),
         num_present=num_present,
     )
 
@@ -121,7 +122,3 @@ def histogram(predictions: Predictions, column: int) -> list[dict[str, float | s
             if total
         ]
     return bins
-
-
-def _num_above(value_N: np.ndarray, threshold_T: np.ndarray) -> np.ndarray:
-    return len(value_N) - np.searchsorted(np.sort(value_N), threshold_T, side="right")

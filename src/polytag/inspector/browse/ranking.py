@@ -15,6 +15,7 @@ from polytag.errors import UsageError
 from polytag.inspector.inspection import Inspection
 from polytag.logits import sigmoid
 from polytag.metrics.calibration import fit_calibration
+from polytag.metrics.decisions import decide
 from polytag.metrics.slices import Value
 
 SORTS = ("score", "loss", "suspicion", "disagreement", "id")
@@ -132,8 +133,9 @@ class Rankings:
         compared, predictions = self._inspection.compared, self._inspection.predictions
         if compared is None or not (predictions.has_probabilities and compared.predictions.has_probabilities):
             raise UsageError("no second run whose decisions could differ", expected="--compare-with RUN, both with probabilities")
-        other_N = probability_of(compared.predictions, column)[compared.row_N] > threshold
-        return (compared.row_N >= 0) & (other_N != (probability_of(predictions, column) > threshold))
+        ours_N = decide(probability_of(predictions, column), threshold_C=threshold)
+        theirs_N = decide(probability_of(compared.predictions, column), threshold_C=threshold)[compared.row_N]
+        return (compared.row_N >= 0) & (ours_N != theirs_N)
 
     def _cached(self, cache: "OrderedDict", key: object, size: int, make: Callable[[], np.ndarray]) -> np.ndarray:
         with self._lock:
@@ -190,7 +192,7 @@ def outcomes_of(predictions: Predictions, column: int, threshold: float) -> np.n
     target_N = predictions.target_NC[:, column]
     if not predictions.has_probabilities:
         return np.where(target_N == UNKNOWN, OUTCOMES.index("unknown"), OUTCOMES.index("undecided")).astype(np.int8)
-    is_predicted_N = probability_of(predictions, column) > threshold
+    is_predicted_N = decide(probability_of(predictions, column), threshold_C=threshold)
     known_outcome_N = np.where(
         target_N == PRESENT,
         np.where(is_predicted_N, OUTCOMES.index("true_positive"), OUTCOMES.index("false_negative")),

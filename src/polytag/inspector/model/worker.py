@@ -24,6 +24,7 @@ from polytag.inspector.model.job_queue import Busy, JobQueue
 from polytag.inspector.model.overlay import overlay_png
 from polytag.logits import sigmoid
 from polytag.machine import num_cores
+from polytag.metrics.decisions import decide
 
 # Modules that import torch are imported inside the functions of the worker thread. So the pages do not wait seconds for a library
 # that only these three features need, and scores without a model do not need it at all.
@@ -140,16 +141,17 @@ class ModelWorker:
 
     def _decisions(self, content: bytes) -> tuple[Decision, ...]:
         predictor = self._loaded()
-        probability_C = sigmoid(predictor.score_image(read_image(content, max_pixels=MAX_PIXELS)))
-        threshold_C = self._inspection.threshold_C
+        logit_C = predictor.score_image(read_image(content, max_pixels=MAX_PIXELS))
+        probability_C, threshold_C = sigmoid(logit_C), self._inspection.threshold_C
+        is_present_C = decide(probability_C, threshold_C=threshold_C)
         return tuple(
             Decision(
                 name=predictor.checkpoint.label_set.names[c],
                 probability=float(probability_C[c]),
                 threshold=float(threshold_C[c]),
-                is_present=bool(probability_C[c] > threshold_C[c]),
+                is_present=bool(is_present_C[c]),
             )
-            for c in np.argsort(-probability_C, kind="stable").tolist()
+            for c in np.argsort(-logit_C, kind="stable").tolist()
         )
 
     def _heat(self, source: Path | bytes, column: int) -> bytes:

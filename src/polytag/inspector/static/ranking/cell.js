@@ -9,7 +9,7 @@ export function makeCell() {
 export function outcomeOf({ truth, probability }, threshold) {
   if (truth === -1) return "unknown";
   if (probability === null) return "undecided";
-  const isAbove = probability > threshold;
+  const isAbove = probability > threshold || threshold === 0; // at 0 every image counts as predicted: decide() of the metrics
   return truth === 1 ? (isAbove ? "true_positive" : "false_negative") : isAbove ? "false_positive" : "true_negative";
 }
 

@@ -51,4 +51,8 @@ export function listQueryOf(state) {
   return queryOf({ ...state, offset: 0, threshold: dependsOnThreshold ? state.threshold : null });
 }
 
-export const round = (value) => Math.round(value * 1e6) / 1e6;
+/** Six decimals of a threshold, or all of one so close to 0 or 1 that they would read as always or never. */
+export function round(value) {
+  const rounded = Math.round(value * 1e6) / 1e6;
+  return rounded === 0 || rounded === 1 ? value : rounded;
+}

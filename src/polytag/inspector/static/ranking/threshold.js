@@ -25,18 +25,20 @@ export class ThresholdPanel {
     if (this.sweep && !Number.isNaN(value)) this.onMove(this.nearest(value));
   }
 
-  /** Return the highest known threshold that is not above `wanted`, or null for the class's own. */
+  /** Return the highest threshold of the sweep that is not above `wanted`, or null for the class's own. */
   nearest(wanted) {
     const threshold = this.sweep.threshold[this.indexOf(Math.min(1, Math.max(0, wanted)))];
     return threshold === this.own ? null : threshold;
   }
 
+  /** The index of a threshold of the sweep, or of the next one below; a sum such as 0.56 + 0.01 may miss it by its rounding. */
   indexOf(wanted) {
-    const index = this.sweep.threshold.findLastIndex((threshold) => threshold <= wanted + 1e-9);
-    return Math.max(0, index);
+    const exact = this.sweep.threshold.indexOf(wanted);
+    if (exact >= 0) return exact;
+    return Math.max(0, this.sweep.threshold.findLastIndex((threshold) => threshold <= wanted * (1 + 1e-9)));
   }
 
-  /** Number of images scored above a threshold. */
+  /** Number of images that count as predicted at a threshold. */
   numAbove(threshold) {
     const index = this.indexOf(threshold);
     return this.sweep.present[index] + this.sweep.absent[index] + this.sweep.unknown[index];
