@@ -27,12 +27,21 @@ class PolytagError(Exception):
     exit_status = 1
 
     def __init__(self, what: str, *, where: str = "", got: str = "", expected: str = "", next_step: str = ""):
-        self.what, self.where, self.got, self.expected, self.next_step = what, str(where), got, expected, next_step
-        parts = {"where": self.where, "got": got, "expected": expected, "next": next_step}
+        self.what, self.where, self.next_step = what, str(where), next_step
+        self.got, self.expected = _shortened(got), _shortened(expected)
+        parts = {"where": self.where, "got": self.got, "expected": self.expected, "next": next_step}
         super().__init__("\n".join([what, *(f"  {name}: {text}" for name, text in parts.items() if text)]))
 
     def __reduce__(self):
         return _rebuild, (type(self), self.what, self.where, self.got, self.expected, self.next_step)
+
+
+_MAX_CHARACTERS = 2_000
+
+
+def _shortened(text: str) -> str:
+    """A value from a file may be of any length."""
+    return text if len(text) <= _MAX_CHARACTERS else text[:_MAX_CHARACTERS] + "..."
 
 
 def _rebuild(kind: type[PolytagError], what: str, where: str, got: str, expected: str, next_step: str) -> PolytagError:

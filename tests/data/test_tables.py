@@ -2,16 +2,20 @@
 
 import csv
 import io
+import json
+import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from polytag.contracts import UNKNOWN
 from polytag.data.load import ReadOptions, load_dataset, recognise
-from polytag.errors import DataError
+from polytag.errors import AnnotationError, DataError
 
 
 @pytest.fixture
@@ -370,7 +374,7 @@ def test_a_column_given_twice_in_parquet(tmp_path):
     columns = [pa.array(["a.jpg"]), pa.array([1]), pa.array([0])]
     pq.write_table(pa.Table.from_arrays(columns, names=["image", "cat", "cat"]), tmp_path / "data.parquet")
     assert message(tmp_path) == (
-        f"a column is given twice\n  where: {tmp_path}/data.parquet\n  got: image, cat, cat\n  expected: every column once"
+        f"a column is given twice\n  where: {tmp_path}/data.parquet\n  got: 'cat'\n  expected: every column once"
     )
 
 
@@ -387,3 +391,27 @@ def test_100_000_rows_are_read_in_seconds(tmp_path):
     started = time.monotonic()
     assert len(load_dataset(tmp_path)) == 100_000
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_table_of_a_million_columns_is_refused_in_seconds(tmp_path: Path, suffix: str):
+    path = tmp_path / f"labels.{suffix}"
+    names = ["file_name", *(f"c{number}" for number in range(1_000_000))]
+    if suffix == "csv":
+        path.write_text(",".join(names) + "\n")
+    else:
+        path.write_text(json.dumps(dict.fromkeys(names, 1)) + "\n")
+    start = time.monotonic()
+    with pytest.raises(AnnotationError, match=r"a table of too many columns\n.*\n  got: 1,000,001\n  expected: at most 100,000"):
+        load_dataset(path, options=ReadOptions(format="csv"))
+    assert time.monotonic() - start < 10
+
+
+def test_many_columns_are_compared_in_linear_time(tmp_path: Path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    names = [f"c{number}" for number in range(50_000)]
+    (tmp_path / "labels.csv").write_text(",".join(["file_name", *names, "c7"]) + "\n")
+    start = time.monotonic()
+    with pytest.raises(AnnotationError, match=r"a column is given twice\n.*\n  got: 'c7'"):
+        load_dataset(tmp_path)
+    assert time.monotonic() - start < 3

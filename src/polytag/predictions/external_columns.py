@@ -114,10 +114,3 @@ def _by_prefix(names: Sequence[str], *, where: str) -> tuple[dict[str, str], dic
             next_step="use the same spelling, or remove the columns that only one side has",
         )
     return scores, truths, SCALE_OF[prefix]
-
-
-def refuse_twice(names: Sequence[str], *, where: str) -> None:
-    """Raises PredictionsError if two columns have the same name."""
-    for number, name in enumerate(names):
-        if name and name in names[:number]:
-            raise PredictionsError("a column is given twice", where=where, got=repr(name), expected="every column once")

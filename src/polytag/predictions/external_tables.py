@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from polytag.contracts import UNKNOWN
 from polytag.data.formats.listing import read_text
-from polytag.data.formats.rows import Table, delimiter_of, named_index, read_table
+from polytag.data.formats.rows import Table, delimiter_of, named_index, read_table, require_columns
 from polytag.data.formats.tables import first_of, label_lists, target_column
 from polytag.data.load import ReadOptions
 from polytag.errors import PredictionsError
@@ -25,7 +25,6 @@ from polytag.predictions.external_columns import (
     TRUTH_COLUMNS,
     Roles,
     options_for,
-    refuse_twice,
     roles_of,
 )
 from polytag.predictions.joining import nearest
@@ -54,7 +53,7 @@ def read_csv_scores(path: Path, *, options: ReadOptions, has_external_truth: boo
 
 def _read_csv(path: Path, reader: Any, *, options: ReadOptions, has_external_truth: bool) -> RawScores:
     names = named_index([name.strip() for name in next((row for row in reader if row), [])])
-    refuse_twice(names, where=f"{path}:1")
+    require_columns(names, where=f"{path}:1", error=PredictionsError)
     roles = roles_of(names, options=options, has_external_truth=has_external_truth, where=f"{path}:1")
     at = {name: position for position, name in enumerate(names)}
     others = [name for name in (roles.id, roles.image, roles.labels, *roles.truths.values()) if name]
@@ -124,7 +123,7 @@ def read_parquet_scores(path: Path, *, options: ReadOptions, has_external_truth:
     """Read a table without polytag's header: the columns of CSV, with values instead of texts."""
     table = pq.ParquetFile(path).read()
     names = table.column_names
-    refuse_twice(names, where=str(path))
+    require_columns(names, where=str(path), error=PredictionsError)
     names.sort(key=lambda name: not name.startswith("__index_level_"))  # pandas writes the index last
     roles = roles_of(names, options=options, has_external_truth=has_external_truth, where=str(path))
     columns = [_numbers(table[name], name=name, path=path) for name in roles.scores.values()]

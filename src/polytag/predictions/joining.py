@@ -10,9 +10,12 @@ import numpy as np
 from polytag.contracts import Dataset, Predictions
 from polytag.errors import PredictionsError
 
+_MAX_COMPARED = 2_000
+
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """ " (did you mean 'aeroplane'?)" if a known name has a similar spelling; else ""."""
+    """ " (did you mean 'aeroplane'?)" if one of the first known names has a similar spelling; else ""."""
+    known = known[:_MAX_COMPARED]
     folded = {_folded(other): other for other in known}
     close = [folded[_folded(name)]] if _folded(name) in folded else difflib.get_close_matches(name, known, n=1)
     close = close or [other for other in known if min(len(name), len(other)) > 1 and (name in other or other in name)][:1]

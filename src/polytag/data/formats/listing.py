@@ -194,7 +194,7 @@ def relative_id(path: Path, root: Path) -> str:
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
     """Distinct names, sorted; by value where all are whole numbers, so that "10" comes after "9"."""
     distinct = set(names)
-    if all(re.fullmatch(r"\d+", name) for name in distinct):
+    if all(re.fullmatch(r"\d{1,18}", name) for name in distinct):
         return tuple(sorted(distinct, key=lambda name: (int(name), name)))
     return tuple(sorted(distinct))
 
@@ -205,9 +205,14 @@ def require_classes(names: Sequence[str], *, where: Path) -> None:
         raise DataError(
             "no class was found", where=str(where), got="annotations without a single label", expected="at least one label"
         )
-    if len(set(names)) < len(names):
-        twice = next(name for number, name in enumerate(names) if name in names[:number])
+    if (twice := first_repeated(names)) is not None:
         raise DataError("a class name is given twice", where=str(where), got=repr(twice), expected="every class once")
+
+
+def first_repeated(names: Iterable[str]) -> str | None:
+    """The first name that was there before; None where all are distinct."""
+    seen: set[str] = set()
+    return next((name for name in names if name in seen or seen.add(name)), None)
 
 
 def _scan(folder: str, *, files_only: bool) -> list[str]:

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polytag.data.formats.listing import read_json, read_text
-from polytag.errors import AnnotationError
+from polytag.data.formats.listing import first_repeated, read_json, read_text
+from polytag.errors import AnnotationError, PolytagError
 
 CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 JSONL_SUFFIXES = (".jsonl",)
+MAX_COLUMNS = 100_000
+"""Beyond any table of labels; a million columns are a mistake, or meant to take hours."""
 OWN_COLUMNS = ("id", "file_name", "split")
 """The first columns of a table that polytag wrote; all other columns are classes."""
 
@@ -72,11 +74,17 @@ def _read_csv(path: Path) -> Table:
     if header is None:
         raise AnnotationError("an empty table", where=f"{path}:1", got="no line", expected="a header and one row per image")
     names = header if tuple(header[:3]) == OWN_COLUMNS else named_index([name.strip() for name in header])
-    for number, name in enumerate(names):
-        if name and name in names[:number]:
-            raise AnnotationError("a column is given twice", where=f"{path}:1", got=repr(name), expected="every column once")
+    require_columns(names, where=f"{path}:1", error=AnnotationError)
     cells = list(zip(*rows, strict=True)) or [()] * len(names)
     return Table(path=path, columns=dict(zip(names, cells, strict=True)), line_N=line_N)
+
+
+def require_columns(names: Sequence[str], *, where: str, error: type[PolytagError]) -> None:
+    """Raises this error for two columns of one name, and for more than `MAX_COLUMNS`."""
+    if len(names) > MAX_COLUMNS:
+        raise error("a table of too many columns", where=where, got=f"{len(names):,}", expected=f"at most {MAX_COLUMNS:,}")
+    if (twice := first_repeated(name for name in names if name)) is not None:
+        raise error("a column is given twice", where=where, got=repr(twice), expected="every column once")
 
 
 def named_index(names: list[str]) -> list[str]:
@@ -104,6 +112,7 @@ def _read_jsonl(path: Path) -> Table:
         rows.append(value)
         line_N.append(line)
     names = dict.fromkeys(itertools.chain.from_iterable(rows))
+    require_columns(list(names), where=str(path), error=AnnotationError)
     return Table(path=path, columns={name: [row.get(name) for row in rows] for name in names}, line_N=line_N)
 
 
@@ -117,9 +126,6 @@ def _read_parquet(path: Path) -> Table:
         raise AnnotationError(
             "malformed Parquet", where=str(path), got=str(error).splitlines()[0], expected="a Parquet file"
         ) from error
-    if len(set(table.column_names)) != len(table.column_names):
-        raise AnnotationError(
-            "a column is given twice", where=str(path), got=", ".join(table.column_names), expected="every column once"
-        )
+    require_columns(table.column_names, where=str(path), error=AnnotationError)
     columns = {name: table.column(name).to_pylist() for name in table.column_names}
     return Table(path=path, columns=columns, line_N=range(1, table.num_rows + 1))

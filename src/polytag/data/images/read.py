@@ -14,8 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -24,14 +23,14 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from polytag.data.images.content import pixel_content
+from polytag.data.images.limits import MAX_PIXELS, require_few_pixels, require_modest, too_large
+from polytag.data.images.rgb import to_rgb
+from polytag.data.images.tiff import ORIENTATION, Tiff, refuse_lost_tags, require_modest_directory
 from polytag.errors import ImageError
-
-MAX_PIXELS = 128_000_000
-"""Above the largest common cameras (108 megapixels); at Pillow's four bytes per pixel, half a gigabyte decoded."""
 
 READ_FORMATS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 
-_WHITE = (255, 255, 255)
 _UPRIGHT = {  # EXIF's value: the transposition from the stored to the upright image
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -41,8 +40,6 @@ _UPRIGHT = {  # EXIF's value: the transposition from the stored to the upright i
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 274, 258, 262, 339  # TIFF 6.0 and EXIF 2.3 tag numbers
-_PIXEL_TAGS = {*range(256, 260), 262, 266, 273, 274, *range(277, 280), 284, 317, 320, *range(322, 326), 338, 339, 347, 530, 532}
 
 
 def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, enough_px: int | None = None) -> Image.Image:
@@ -71,24 +68,24 @@ def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, enough_px:
                 expected=READ_FORMATS,
                 next_step="convert the image, or remove it",
             )
-        file.seek(0)
         try:
-            with _quiet(reader, head):
-                image = reader(file)
-            width_px, height_px = image.size
-            if width_px * height_px > max_pixels:
-                raise _too_large(where, f"{width_px} x {height_px} pixels", max_pixels)
+            image, file = _opened_image(reader, file, head, where)
+            require_few_pixels(image.size, where, max_pixels)
             if isinstance(image, TiffImageFile):
-                _refuse_lost_tags(image, file)
+                refuse_lost_tags(image, file)
+            require_modest(image, file, where)
             if enough_px is not None and isinstance(image, _Jpeg):
                 _scale_down(image, enough_px)
-            with _quiet(reader, head):
+            with _quiet(reader):
                 image.load()
-            return _upright(_to_rgb(image), image)
+            orientation = _orientation(image)
+            rgb = to_rgb(image)
+            del image  # frees its pixels before the upright ones need as many
+            return _upright(rgb, orientation)
         except ImageError:
             raise
         except Image.DecompressionBombError as error:  # Pillow's own cap, which a larger max_pixels does not lift
-            raise _too_large(where, str(error), max_pixels) from error
+            raise too_large(where, str(error), max_pixels) from error
         except Exception as error:
             # For broken files Pillow's parsers raise a dozen kinds of errors, SyntaxError and IndexError among them.
             raise ImageError(
@@ -124,18 +121,28 @@ def _read_header(path: Path) -> tuple[tuple[int, int], int]:
         reader = _reader(head)
         if reader is None:
             raise ImageError("not an image in a known format", where=str(path), got=_what_it_is(head), expected=READ_FORMATS)
-        file.seek(0)
         try:
-            with _quiet(reader, head):
-                image = reader(file)
-                orientation = _orientation(image)
-                is_turned = isinstance(image, TiffImageFile) and orientation >= 5  # Pillow reports the upright size of a TIFF
-                width, height = image.size
-                return (height, width) if is_turned else (width, height), orientation
+            image, _ = _opened_image(reader, file, head, str(path))
+            orientation = _orientation(image)
+            is_turned = isinstance(image, TiffImageFile) and orientation >= 5  # Pillow reports the upright size of a TIFF
+            width, height = image.size
+            return (height, width) if is_turned else (width, height), orientation
+        except ImageError:
+            raise
         except Exception as error:  # as in read_image
             raise ImageError(
                 "the image's header cannot be read", where=str(path), got=str(error) or type(error).__name__
             ) from error
+
+
+def _opened_image(reader: type[ImageFile], file: BinaryIO, head: bytes, where: str) -> tuple[ImageFile, BinaryIO]:
+    """The image with its header read, and the file that its pixels come from."""
+    if reader is Tiff:
+        require_modest_directory(file, where)
+    content = pixel_content(file, head, where)
+    content.seek(0)
+    with _quiet(reader):
+        return reader(content), content
 
 
 def _scale_down(image: JpegImageFile, enough_px: int) -> None:
@@ -154,13 +161,21 @@ class _Jpeg(JpegImageFile):
         return Image.Exif()
 
 
+class _WebP(WebPImageFile):
+    """A WebP file whose decoder is given up once the first frame is there."""
+
+    def load_end(self) -> None:
+        self._decoder = None
+        self.fp = None
+
+
 _FORMAT_NAME: dict[type[ImageFile], str] = {
     _Jpeg: "JPEG",
     PngImageFile: "PNG",
-    WebPImageFile: "WebP",
+    _WebP: "WebP",
     BmpImageFile: "BMP",
     GifImageFile: "GIF",
-    TiffImageFile: "TIFF",
+    Tiff: "TIFF",
 }
 
 
@@ -174,11 +189,11 @@ def _reader(head: bytes) -> type[ImageFile] | None:
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return PngImageFile
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return WebPImageFile
+        return _WebP
     if head.startswith((b"GIF87a", b"GIF89a")):
         return GifImageFile
     if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return TiffImageFile
+        return Tiff
     if head.startswith(b"BM"):
         return BmpImageFile
     return None
@@ -207,13 +222,13 @@ def _opened(source: Path | bytes, where: str) -> BinaryIO:
 
 
 @contextmanager
-def _quiet(reader: type[ImageFile], head: bytes) -> Generator[None]:
-    """Silence Pillow's warnings about unusual tags in TIFF and animated PNG; unreadable files raise.
+def _quiet(reader: type[ImageFile]) -> Generator[None]:
+    """Silence Pillow's warnings about unusual tags in TIFF; unreadable files raise.
 
-    `catch_warnings` changes a list that all threads share, so it is used for these two formats alone, and the filter names Pillow
+    `catch_warnings` changes a list that all threads share, so it is used for this format alone, and the filter names Pillow
     alone: if interleaved threads leave it behind, no warning of another library is lost.
     """
-    if reader is TiffImageFile or (reader is PngImageFile and b"acTL" in head):
+    if reader is Tiff:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
             yield
@@ -221,85 +236,15 @@ def _quiet(reader: type[ImageFile], head: bytes) -> Generator[None]:
         yield
 
 
-def _refuse_lost_tags(image: TiffImageFile, file: BinaryIO) -> None:
-    """Raise OSError where Pillow skipped a tag about the storage of the pixels, as it does in truncated files."""
-    file.seek(0)
-    head = file.read(16)
-    order = "<" if head[:2] == b"II" else ">"
-    big = b"+" in head[2:4]
-    (start,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
-    count_format, entry_bytes = (order + "Q", 20) if big else (order + "H", 12)
-    file.seek(start)
-    (num_entries,) = struct.unpack(count_format, file.read(struct.calcsize(count_format)))
-    for _ in range(num_entries):
-        (tag,) = struct.unpack_from(order + "H", file.read(entry_bytes))
-        if tag in _PIXEL_TAGS and tag not in image.tag_v2:
-            raise OSError(f"the directory entry {tag} cannot be read")
-
-
-def _to_rgb(image: ImageFile) -> Image.Image:
-    """8-bit RGB from any mode; the same object where it is RGB already."""
-    mode = image.mode
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or ("transparency" in image.info and mode in ("1", "L", "P", "RGB")):
-        return _over_white(image)
-    if mode == "RGB":
-        return image
-    if mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-        assert converted is not None
-        return converted
-    if mode == "F" or mode.startswith("I"):
-        return Image.fromarray(_grey_levels(image)).convert("RGB")
-    return image.convert("RGB")
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    """The image composed over white, the background of cut-outs and drawings; dropping alpha would reveal hidden parts."""
-    rgba = image.convert("RGBA")
-    alpha = rgba.getchannel("A")
-    rgb = rgba.convert("RGB")
-    if alpha.getextrema() == (255, 255):
-        return rgb
-    canvas = Image.new("RGB", image.size, _WHITE)
-    canvas.paste(rgb, mask=alpha)
-    return canvas
-
-
-def _grey_levels(image: ImageFile) -> np.ndarray:
-    """Levels 0 to 255 of a grey image with more than 8 bits, shape (height, width); Pillow's own conversion clips at 255."""
-    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
-    value_HW = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        top = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1  # Pillow reads 12-bit TIFF into 16 bits
-        level_HW = (value_HW.astype(np.uint32) * 255 + top // 2) // top
-    else:
-        if image.mode == "I" and tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
-            value_HW = value_HW.view(np.uint32)
-        level_HW = _stretched(value_HW.astype(np.float64))
-    level_HW = level_HW.clip(0, 255).astype(np.uint8)
-    return 255 - level_HW if tags.get(_PHOTOMETRIC) == 0 else level_HW  # 0: white is zero
-
-
-def _stretched(value_HW: np.ndarray) -> np.ndarray:
-    """Levels from the smallest finite value (0) to the largest (255); NaN and an image of one value are 0."""
-    finite = value_HW[np.isfinite(value_HW)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    if high == low:
-        return np.zeros_like(value_HW)
-    clipped = np.clip(np.nan_to_num(value_HW, nan=low, posinf=high, neginf=low), low, high)
-    return np.rint((clipped / 2 - low / 2) / (high / 2 - low / 2) * 255)  # halves: the difference of two float64 may overflow
-
-
-def _upright(rgb: Image.Image, image: ImageFile) -> Image.Image:
-    """The image in the orientation of its EXIF tag; the same object where it is upright already."""
-    transposition = _UPRIGHT.get(_orientation(image))
+def _upright(rgb: Image.Image, orientation: int) -> Image.Image:
+    """The image in this orientation of EXIF; the same object where it is upright already."""
+    transposition = _UPRIGHT.get(orientation)
     return rgb if transposition is None else rgb.transpose(transposition)
 
 
 def _orientation(image: ImageFile) -> int:
-    if isinstance(image, TiffImageFile):  # recent Pillow rotates TIFF itself and then drops the tag
-        return image.tag_v2.get(_ORIENTATION, 1)
+    if isinstance(image, TiffImageFile):
+        return image.tag_v2.get(ORIENTATION, 1)
     exif = image.info.get("exif", b"")
     return _exif_orientation(exif) if isinstance(exif, bytes) else 1
 
@@ -315,21 +260,11 @@ def _exif_orientation(exif: bytes) -> int:
         (num_entries,) = struct.unpack_from(order + "H", block, start)
         for entry in range(start + 2, start + 2 + 12 * num_entries, 12):
             tag, kind = struct.unpack_from(order + "HH", block, entry)
-            if tag == _ORIENTATION:
+            if tag == ORIENTATION:
                 return struct.unpack_from(order + ("I" if kind == 4 else "H"), block, entry + 8)[0]
     except struct.error:  # an offset outside the block
         pass
     return 1
-
-
-def _too_large(where: str, got: str, max_pixels: int) -> ImageError:
-    return ImageError(
-        "the image has too many pixels",
-        where=where,
-        got=got,
-        expected=f"at most {max_pixels:,} pixels",
-        next_step="make the image smaller: models read a few hundred pixels per side",
-    )
 
 
 def _what_it_is(head: bytes) -> str:
