@@ -293,8 +293,9 @@ def test_an_archive_that_lies_there_is_used_and_kept(server, tmp_path):
 
 
 def test_a_killed_call_leaves_nothing_that_hinders_the_next(server, tmp_path):
-    (tmp_path / ".voc2012.new" / "VOCdevkit").mkdir(parents=True)
-    (tmp_path / ".voc2012.new" / "VOCdevkit" / "half.jpg").write_bytes(b"half")
+    unpacked = tmp_path / ".polytag-0123456789abcdef.part" / "VOCdevkit"
+    unpacked.mkdir(parents=True)
+    (unpacked / "half.jpg").write_bytes(b"half")
     (tmp_path / "part0.tar.part").write_bytes(DEVKIT)
     assert_fetched(fetch("voc2012", tmp_path, releases=release(server, DEVKIT)), tmp_path)
     assert server.requests == []

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN
 from polytag.errors import ReviewConflict, RunError, UsageError
+from polytag.inspector.review.file import ReviewFile
 from polytag.inspector.review.store import Decision, Progress, ReviewStore, open_review, review_file_of
 from polytag.inspector.review.text import MAX_LENGTH_OF_ID, MAX_LENGTH_OF_NAME, MAX_LENGTH_OF_NOTE
 
@@ -263,6 +265,24 @@ def test_a_file_that_a_kill_left_empty_is_begun_anew(tmp_path: Path):
     with open_review(tmp_path / "review.sqlite") as store:
         assert store.current("train") == {}
         assert store.decide(**FIRST).number == 1
+
+
+@pytest.mark.parametrize("name", ["review.sqlite", "review.sqlite-wal", "review.sqlite-shm", "review.sqlite-journal"])
+def test_nothing_is_written_through_a_link_out_of_the_folder(tmp_path: Path, name: str):
+    run, home = tmp_path / "run", tmp_path / "home"
+    run.mkdir()
+    home.mkdir()
+    for target, content in (("there", b""), ("gone", None)):
+        if content is not None:
+            (home / target).write_bytes(content)
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(home / target)
+        with closing(ReviewStore(ReviewFile(run / "review.sqlite"))) as store, suppress(RunError):
+            store.decide(**FIRST)
+    assert [(path.name, path.stat().st_size) for path in home.iterdir()] == [("there", 0)]
+    if name == "review.sqlite":
+        with pytest.raises(RunError, match=f"the review is a link to another place\n.*\n  got: a link to {home}/gone"):
+            store.decide(**FIRST)
 
 
 @pytest.mark.parametrize("size", [20, 5000])

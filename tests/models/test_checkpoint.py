@@ -1,6 +1,13 @@
 """The Checkpoint folder: what is saved is what is loaded, and damage is told."""
 
 import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +60,50 @@ def test_saving_again_replaces_the_whole_folder(tmp_path):
     second, _ = saved(tmp_path / "best", seed=1)
     assert Checkpoint.read(tmp_path / "best").id == second.id != first.id
     assert [item.name for item in tmp_path.iterdir()] == ["best"]
+
+
+def test_what_was_read_is_what_is_loaded_even_after_another_save(tmp_path):
+    first, model = saved(tmp_path / "best")
+    before = pickle.dumps(Checkpoint.read(tmp_path / "best"))
+    read = Checkpoint.read(tmp_path / "best")
+    second, _ = saved(tmp_path / "best", seed=1)
+    assert torch.equal(next(read.load_model().parameters()), next(model.parameters()))
+    assert torch.equal(next(read.load_model().parameters()), next(model.parameters()))  # and again
+    shutil.rmtree(tmp_path / "best")
+    assert torch.equal(next(read.load_model().parameters()), next(model.parameters()))
+    with pytest.raises(FileNotFoundError):  # another process opens the file by its name
+        pickle.loads(before)
+    assert read.id == first.id != second.id
+
+
+def test_a_reader_finds_a_whole_checkpoint_at_any_moment_of_a_save(tmp_path):
+    script = (
+        "import sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[1])\nfrom test_checkpoint import saved\n"
+        "print(flush=True)\nwhile True:\n    saved(Path(sys.argv[2]), seed=1)\n    saved(Path(sys.argv[2]), seed=2)"
+    )
+    ids = {saved(tmp_path / "best", seed=seed)[0].id for seed in (1, 2)}
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "best")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        found: Counter[str] = Counter()
+        until = time.monotonic() + 20
+        while time.monotonic() < until and (found.total() < 200 or set(found) != ids):
+            checkpoint = Checkpoint.read(tmp_path)
+            found[checkpoint.id] += 1
+            if found.total() % 20 == 0:
+                checkpoint.load_model()
+        writer.kill()
+    assert set(found) == ids
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_pipe_in_the_place_of_a_file_does_not_hang(tmp_path, name):
+    saved(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(CheckpointError, match=f"got: {name} is not a file"):
+        Checkpoint.read(tmp_path)
 
 
 def test_one_flipped_bit_is_found(tmp_path):

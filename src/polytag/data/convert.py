@@ -70,7 +70,7 @@ def write_voc(dataset: Dataset, folder: Path) -> Path:
                 )
                 (main / f"{name}_{split}.txt").write_text("".join(lines), encoding="utf-8", newline="\n")
 
-    files.write_folder(folder, fill)
+    files.write_folder(folder, fill, replace=False)
     return folder
 
 

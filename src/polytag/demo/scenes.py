@@ -104,7 +104,8 @@ def write_scenes(folder: Path, *, num_train: int = 1600, num_val: int = 800, siz
             expected="a new folder, because nothing is overwritten",
             next_step="use the scenes in it, name another folder, or remove this one",
         )
-    write_folder(folder, lambda fresh: _write_devkit(fresh, {"train": num_train, "val": num_val}, size_px=size_px, seed=seed))
+    counts = {"train": num_train, "val": num_val}
+    write_folder(folder, lambda fresh: _write_devkit(fresh, counts, size_px=size_px, seed=seed), replace=False)
     return folder / "VOCdevkit" / "VOC2012"
 
 

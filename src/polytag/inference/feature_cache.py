@@ -24,6 +24,7 @@ from polytag.data.cache.image_cache import images_key
 from polytag.data.cache.store import FEATURES, make_room, store_folder
 from polytag.data.images.read import read_image
 from polytag.errors import ImageError
+from polytag.files import NewFile
 from polytag.inference.predictor import Extracted, Predictor, extract_features, scoring_batch_size
 from polytag.models.backbone import head_parameters
 from polytag.models.device import Arithmetic
@@ -83,17 +84,16 @@ class FeatureCache:
         return self._folder / f"{self._key}{FEATURES}"
 
     def _write(self, feature_ND: np.ndarray, row_N: np.ndarray) -> None:
-        """Written under a temporary name and renamed. Not flushed to the disk: checksums reveal the loss after a power failure."""
+        """Not flushed to the disk: checksums reveal the loss after a power failure."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not make_room(feature_ND.nbytes, folder=self._folder):
             return
-        part = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
+        new = NewFile(self._path, durable=False)
         try:
-            with open(part, "wb") as file:
-                np.savez(file, key=np.array(self._key), feature_ND=feature_ND, row_N=row_N)
-            os.replace(part, self._path)
+            np.savez(new.file, key=np.array(self._key), feature_ND=feature_ND, row_N=row_N)
+            new.commit()
         finally:
-            part.unlink(missing_ok=True)
+            new.abandon()
 
     def _read(self) -> Extracted | None:
         try:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
 from polytag.errors import CheckpointError, UsageError
@@ -167,9 +167,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            "the weights file cannot be read", where=str(path), got=str(error), expected="a whole safetensors file"
-        ) from error
+        raise _no_tensors(error, where=str(path)) from error
+
+
+def parse_tensors(content: bytes, *, where: str) -> dict[str, Tensor]:
+    """The tensors of the content of a safetensors file; raises CheckpointError for invalid content."""
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise _no_tensors(error, where=where) from error
+
+
+def _no_tensors(error: Exception, *, where: str) -> CheckpointError:
+    return CheckpointError("the weights file cannot be read", where=where, got=str(error), expected="a whole safetensors file")
 
 
 def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, where: str) -> None:

@@ -14,12 +14,13 @@ from polytag import files
 from polytag.calibration import Calibration, convert_thresholds
 from polytag.contracts import LabelSet, Preprocessing
 from polytag.errors import CheckpointError, PolytagError
+from polytag.models.checkpoint_files import CONFIG, WEIGHTS, OpenFile, open_file, open_together
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CONFIG_VERSION = 1
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+CARD = "README.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Checkpoint:
     calibration     the map that corrects the model's logits, or None
     weights_sha256  of model.safetensors, checked at every load, because safetensors loads flipped bits silently
     facts           about the training, for display
+    weights         model.safetensors as it was when config.json was read: `load_model` reads these weights even where training has
+                    saved others since
     """
 
     folder: Path
@@ -42,6 +45,7 @@ class Checkpoint:
     weights_sha256: str
     facts: Mapping[str, object] = field(default_factory=dict)
     calibration: Calibration | None = None
+    weights: OpenFile | None = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:
@@ -52,11 +56,12 @@ class Checkpoint:
     def read(cls, folder: Path | str) -> "Checkpoint":
         """Read `config.json` of a checkpoint folder, or of a run folder's `best`; raises CheckpointError."""
         folder = Path(folder)
-        if not (folder / CONFIG).is_file() and (folder / "best" / CONFIG).is_file():
+        if not (folder / CONFIG).is_file() and (folder / "best").is_dir():
             folder = folder / "best"
         path = folder / CONFIG
         try:
-            config = json.loads(path.read_text())
+            file, weights = open_together(folder)
+            config = json.loads(file.read().decode())
             version = config["version"]
             if version == CONFIG_VERSION:
                 label_set = LabelSet(names=tuple(config["classes"]))
@@ -71,6 +76,7 @@ class Checkpoint:
                     weights_sha256=config["weights_sha256"],
                     facts=config["facts"],
                     calibration=calibration,
+                    weights=weights,
                 )
         except OSError as error:
             raise CheckpointError(
@@ -99,18 +105,10 @@ class Checkpoint:
         """The model with these weights, strictly loaded, in evaluation mode, channels last; raises CheckpointError."""
         import torch
 
-        from polytag.models.backbone import check_tensors, create_backbone, read_tensors
+        from polytag.models.backbone import check_tensors, create_backbone, parse_tensors
 
         path = self.folder / WEIGHTS
-        if path.is_file() and (digest := _sha256(path.read_bytes())) != self.weights_sha256:
-            raise CheckpointError(
-                "the weights are damaged",
-                where=str(path),
-                got=f"SHA-256 {digest[:16]}",
-                expected=self.id,
-                next_step="copy the checkpoint again, or train again",
-            )
-        tensors = read_tensors(path)
+        tensors = parse_tensors(self._content_of_weights(path), where=str(path))
         model = create_backbone(
             self.backbone,
             num_classes=len(self.label_set),
@@ -120,6 +118,27 @@ class Checkpoint:
         check_tensors(tensors, model.state_dict(), where=str(path))
         model.load_state_dict(tensors)
         return model.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  the stub lacks it
+
+    def _content_of_weights(self, path: Path) -> bytes:
+        try:
+            content = (self.weights or open_file(path)).read()
+        except OSError as error:
+            raise CheckpointError(
+                "the weights file does not exist" if isinstance(error, FileNotFoundError) else "the weights file cannot be read",
+                where=str(path),
+                got="" if isinstance(error, FileNotFoundError) else error.strerror or str(error),
+                expected="a safetensors file",
+                next_step="copy the checkpoint again, or train again",
+            ) from error
+        if (digest := _sha256(content)) != self.weights_sha256:
+            raise CheckpointError(
+                "the weights are damaged",
+                where=str(path),
+                got=f"SHA-256 {digest[:16]}",
+                expected=self.id,
+                next_step="copy the checkpoint again, or train again",
+            )
+        return content
 
     def require_labels(self, label_set: LabelSet) -> None:
         """Raises CheckpointError unless the model has these classes in this order."""

@@ -6,6 +6,7 @@ error.
 """
 
 import csv
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -66,18 +67,19 @@ class PredictionsWriter:
             "calibration": calibration,
             "source": source,
         }
-        self._temporary = path.with_name(f".{path.name}.part")
+        self._new: files.NewFile | None = None
         self._parquet: pq.ParquetWriter | None = None
         self._text: IO[str] | None = None
         self._rows: list[tuple[str, str, str, np.ndarray, np.ndarray]] = []
 
     def __enter__(self) -> "PredictionsWriter":
         with files.saving(self._path):
+            self._new = files.NewFile(self._path)
             if self._path.suffix == ".parquet":
                 schema = parquet_schema(self._label_set).with_metadata({HEADER: json.dumps(self._header).encode()})
-                self._parquet = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+                self._parquet = pq.ParquetWriter(self._new.file, schema, compression="zstd")
             else:
-                self._text = open(self._temporary, "w", newline="", encoding="utf-8")
+                self._text = io.TextIOWrapper(self._new.file, newline="", encoding="utf-8")
                 if self._path.suffix == ".csv":
                     csv.writer(self._text).writerow(["id", "image", "error", "labels", *self._label_set])
         return self
@@ -133,19 +135,21 @@ class PredictionsWriter:
                 self._text.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._new is not None
         try:
             with files.saving(self._path):
                 try:
                     if kind is None:
                         self._flush()
                 finally:
-                    for writer in (self._parquet, self._text):
-                        if writer is not None:
-                            writer.close()
+                    if self._parquet is not None:
+                        self._parquet.close()
                 if kind is None:
-                    files.move_into_place(self._temporary, self._path)
+                    if self._text is not None:
+                        self._text.flush()
+                    self._new.commit()
         finally:
-            self._temporary.unlink(missing_ok=True)
+            self._new.abandon()
 
 
 def parquet_schema(label_set: LabelSet) -> pa.Schema:

@@ -1,10 +1,12 @@
 """The folder of a run: the name of every file in it, its making and its lock."""
 
 import contextlib
+import os
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
+from polytag import files
 from polytag.errors import RunError
 
 
@@ -82,7 +84,7 @@ def create_run_folder(wanted: Path) -> RunFolder:
 
 
 def open_run_folder(path: Path) -> RunFolder:
-    """The folder of an existing run; raises RunError where there is none."""
+    """The folder of an existing run, to be written into; raises RunError where there is none, and as `require_own_folders` does."""
     run = RunFolder(path=path)
     if not run.is_run:
         raise RunError(
@@ -91,13 +93,36 @@ def open_run_folder(path: Path) -> RunFolder:
             got="no args.yaml" if path.is_dir() else "no such folder",
             expected="a run folder that `polytag train` made",
         )
+    require_own_folders(run)
     return run
+
+
+def require_own_folders(run: RunFolder) -> None:
+    """Raises RunError where a folder of the run is a link that leads out of it: a run may be a stranger's, and nothing is written
+    outside it. A link in the place of a file is replaced by the file."""
+    root = os.path.realpath(run.path)
+    for folder in (run.best, run.last, run.state.parent, run.plots, run.grids):
+        target = os.path.realpath(folder)
+        if folder.is_symlink() and os.path.commonpath((root, target)) != root:
+            raise RunError(
+                "a folder of the run is a link to another place",
+                where=str(folder),
+                got=f"a link to {target}",
+                expected="a folder in the run: nothing is written outside it",
+                next_step="remove the link, and put the folder itself there if you trust its content",
+            )
 
 
 @contextlib.contextmanager
 def locked(run: RunFolder) -> Generator[None]:
-    """Hold the run for this process; raises RunError while another process trains in it. The lock dies with the process."""
-    with open(run.lock, "a+") as file:
+    """Hold the run for this process; raises RunError while another process trains in it, and where the run cannot be written.
+
+    The lock dies with the process.
+    """
+    with files.saving(run.lock):
+        run.lock.parent.mkdir(exist_ok=True)
+        handle = os.open(run.lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    with os.fdopen(handle, "r+b") as file:
         try:
             import fcntl
 

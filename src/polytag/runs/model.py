@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polytag.runs.folder import RunFolder
+from polytag.runs.folder import RunFolder, require_own_folders
 
 if TYPE_CHECKING:
     from polytag.contracts import Predictions
@@ -22,7 +22,7 @@ class Run:
 def open_run(path: Path) -> Run | None:
     """The run in this folder, or None for a file, which can be evaluated but not changed.
 
-    Raises RunError for a folder that is no run's, CheckpointError where its best/ cannot be read.
+    Raises RunError for a folder that is no run's or has links out of it, CheckpointError where its best/ cannot be read.
     """
     from polytag.errors import RunError
     from polytag.models.checkpoint import Checkpoint
@@ -37,6 +37,7 @@ def open_run(path: Path) -> Run | None:
             got=f"no {folder.predictions.name}",
             expected="a run folder that `polytag train` finished, or a file of scores",
         )
+    require_own_folders(folder)
     return Run(folder=folder, checkpoint=Checkpoint.read(folder.best))
 
 

@@ -117,8 +117,6 @@ class ImageCache:
             if self._open():  # finished by another process just now
                 self._end()
                 return
-            for leftover in self._folder.glob(f".{self._path.name}.*.part"):  # of a killed process, because the lock was free
-                leftover.unlink(missing_ok=True)
             self._writer = ImageFileWriter(self._path, num_rows=len(self._paths))
             self.how = "files, decoded once and cached"
         except OSError:

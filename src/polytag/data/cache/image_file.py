@@ -5,16 +5,15 @@ the header and the index; the first read of an image in a process checks its che
 because the checks reveal the loss after a power failure.
 """
 
-import contextlib
 import os
 import zlib
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
 
 import numpy as np
 
 from polytag.data.cache.store import room_bytes
+from polytag.files import NewFile
 
 _MAGIC = b"polytag images 1\n".ljust(32, b"\0")
 _HEADER_BYTES = 64
@@ -75,26 +74,22 @@ class ImageFile:
 
 
 class ImageFileWriter:
-    """Writes images, in any order and from any thread, to a temporary file next to the final one.
-
-    The name of the temporary file contains the process id; `abandon` removes it.
-    """
+    """Writes images, in any order and from any thread, to a new file that takes its place with `finish`, or goes with `abandon`."""
 
     def __init__(self, path: Path, *, num_rows: int):
         """Raises OSError where the folder cannot be written."""
-        self._path = path
-        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._folder = path.parent
         self._index = np.zeros(num_rows, _INDEX)
         self._seen = np.zeros(num_rows, bool)
         self._lock = Lock()
         self._unchecked_bytes = 0
-        self._file: BinaryIO | None = open(self._part, "wb")  # noqa: SIM115  closed by finish or abandon
-        self._file.write(bytes(_HEADER_BYTES))
+        self._new: NewFile | None = NewFile(path, durable=False)
+        self._new.file.write(bytes(_HEADER_BYTES))
 
     @property
     def is_open(self) -> bool:
         """Whether the writer accepts images."""
-        return self._file is not None
+        return self._new is not None
 
     @property
     def is_complete(self) -> bool:
@@ -107,35 +102,34 @@ class ImageFileWriter:
             return
         crc = 0 if pixels_VHWC is None else zlib.crc32(np.ascontiguousarray(pixels_VHWC).data)
         with self._lock:
-            if self._file is None or self._seen[row]:
+            if self._new is None or self._seen[row]:
                 return
             try:
                 if pixels_VHWC is not None:
-                    self._index[row] = (self._file.tell(), *pixels_VHWC.shape[:3], crc)
-                    self._file.write(np.ascontiguousarray(pixels_VHWC).data)
+                    self._index[row] = (self._new.file.tell(), *pixels_VHWC.shape[:3], crc)
+                    self._new.file.write(np.ascontiguousarray(pixels_VHWC).data)
                     self._unchecked_bytes += pixels_VHWC.nbytes
                 self._seen[row] = True
                 if self._unchecked_bytes > _CHECK_EVERY_BYTES:
                     self._unchecked_bytes = 0
-                    if room_bytes(self._part.parent) <= 0:
+                    if room_bytes(self._folder) <= 0:
                         self._abandon()
             except OSError:
                 self._abandon()
 
     def finish(self) -> bool:
-        """Rename the complete file to its final name; on failure return False and leave nothing behind."""
+        """Put the complete file in place; on failure return False and leave nothing behind."""
         with self._lock:
-            if self._file is None or not self.is_complete:
+            if self._new is None or not self.is_complete:
                 return False
             try:
-                index = self._index.tobytes()
-                numbers = np.array([self._file.tell(), zlib.crc32(index), len(self._index)], "<u8")
-                self._file.write(index)
-                self._file.seek(0)
-                self._file.write((_MAGIC + numbers.tobytes()).ljust(_HEADER_BYTES, b"\0"))
-                self._file.close()
-                os.replace(self._part, self._path)
-                self._file = None
+                file, index = self._new.file, self._index.tobytes()
+                numbers = np.array([file.tell(), zlib.crc32(index), len(self._index)], "<u8")
+                file.write(index)
+                file.seek(0)
+                file.write((_MAGIC + numbers.tobytes()).ljust(_HEADER_BYTES, b"\0"))
+                self._new.commit()
+                self._new = None
             except OSError:
                 self._abandon()
                 return False
@@ -147,8 +141,6 @@ class ImageFileWriter:
             self._abandon()
 
     def _abandon(self) -> None:
-        if self._file is not None:
-            with contextlib.suppress(OSError):  # closing flushes the buffer, which fails on a full disk
-                self._file.close()
-            self._file = None
-            self._part.unlink(missing_ok=True)
+        if self._new is not None:
+            self._new.abandon()
+            self._new = None

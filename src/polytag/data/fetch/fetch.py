@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from polytag.data.fetch.unpack import unpack
 from polytag.errors import FetchError, UsageError
+from polytag.files import temporary_folder
 
 _CHUNK_BYTES = 1 << 18
 _PROGRESS_BYTES = 1 << 20
@@ -126,7 +128,7 @@ def fetch(
                 return place
             _require_space(release, folder)
             tars = [_archive_file(archive, folder, bases, on_progress, patience) for archive in release.archives]
-            _unpack_all(name, release, folder, tars, on_progress)
+            _unpack_all(release, folder, tars, on_progress)
             for tar in tars:
                 if tar.suffix == ".part":
                     tar.unlink()
@@ -284,7 +286,7 @@ def _one_connection(
             etag = response.headers.get("ETag", "")
             if etag.startswith('"'):  # a weak tag, W/"...", does not guarantee equal bytes
                 etags[url] = etag
-            with open(part, "ab" if start else "wb") as file:
+            with _open_part(part, append=start > 0) as file:
                 for content in _content(response, archive.num_bytes - start):
                     file.write(content)
                     on_progress(f"downloading {archive.name}", file.tell(), archive.num_bytes)
@@ -307,6 +309,12 @@ def _one_connection(
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise _Interrupted(str(reason) or type(reason).__name__) from error
+
+
+def _open_part(part: Path, *, append: bool) -> BinaryIO:
+    """The partial file for writing. Its name is fixed, so that a later call resumes; a link of that name is not followed."""
+    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(part, flags | (os.O_APPEND if append else os.O_TRUNC), 0o666), "ab" if append else "wb")
 
 
 def _content(response: HTTPResponse, num_bytes: int) -> Iterator[bytes]:
@@ -351,18 +359,12 @@ def _md5(path: Path, archive: Archive, on_progress: OnProgress) -> str:
     return digest.hexdigest()
 
 
-def _unpack_all(name: str, release: Release, folder: Path, tars: list[Path], on_progress: OnProgress) -> None:
-    """Unpack into a hidden folder and rename it."""
-    fresh = folder / f".{name}.new"
-    if fresh.exists():
-        shutil.rmtree(fresh)
-    try:
-        fresh.mkdir()
+def _unpack_all(release: Release, folder: Path, tars: list[Path], on_progress: OnProgress) -> None:
+    """Unpack into a temporary folder and rename it."""
+    with temporary_folder(folder) as fresh:
         for archive, tar in zip(release.archives, tars, strict=True):
             on_bytes = partial(on_progress, f"unpacking {archive.name}")
             unpack(tar, fresh, folder=release.folder, max_members=archive.max_members, on_progress=on_bytes)
         place = folder / release.folder
         place.parent.mkdir(parents=True, exist_ok=True)
         os.rename(fresh / release.folder, place)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)

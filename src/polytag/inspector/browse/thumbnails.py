@@ -14,7 +14,8 @@ from threading import Lock
 from PIL import Image, ImageOps
 
 from polytag.data.images.read import read_image
-from polytag.errors import ImageError
+from polytag.errors import ImageError, RunError
+from polytag.files import write_bytes
 
 THUMBNAIL_PX = 250  # half of 500, the longer side of many data sets' images, which is then decoded at half its size
 FULL_PX = 2048
@@ -52,18 +53,13 @@ class Thumbnails:
         if (content := _whole_jpeg(cached)) is not None:
             return content
         content = encoded(fitted(path, THUMBNAIL_PX), quality=_THUMBNAIL_QUALITY)
-        with suppress(OSError):  # a full or read-only disk costs speed, not images
+        with suppress(OSError, RunError):  # a full or read-only disk costs speed, not images
             self._write(cached, content)
         return content
 
     def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{id(content)}")
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(path, content, durable=False)
         with self._lock:
             self._num_written += 1
             is_due = self._num_written % _SHRINK_EVERY == 1

@@ -85,6 +85,7 @@ class ReviewFile:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
+            _require_own_file(self.path)
             connection = sqlite3.connect(self.path, timeout=_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
             self._connection = connection
             connection.execute("PRAGMA foreign_keys = ON")
@@ -112,6 +113,18 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _require_own_file(path: Path) -> None:
+    """Raises RunError for a link out of its folder, which may be a stranger's. SQLite follows none to its two other files."""
+    if path.is_symlink() and os.path.dirname(os.path.realpath(path)) != os.path.realpath(path.parent):
+        raise RunError(
+            "the review is a link to another place",
+            where=str(path),
+            got=f"a link to {os.path.realpath(path)}",
+            expected="a review file in this folder: nothing is written outside it",
+            next_step="remove the link, and put the file itself there if you trust it",
+        )
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
