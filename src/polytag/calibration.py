@@ -17,6 +17,7 @@ import numpy as np
 
 from polytag.contracts import Predictions
 from polytag.logits import LARGEST, SMALLEST, sigmoid
+from polytag.plain import from_plain
 
 KINDS = ("temperature", "platt", "isotonic", "pooled")
 
@@ -99,21 +100,21 @@ class Calibration:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Calibration":
-        """The calibration of these values. Raises ValueError, KeyError or TypeError if they are invalid or were modified."""
-        maps = tuple(
-            ClassMap(
-                kind=each["kind"],
-                slope=float(each["slope"]),
-                bias=float(each.get("bias", 0.0)),
-                logit=tuple(map(float, each.get("logit", ()))),
-                calibrated=tuple(map(float, each.get("calibrated", ()))),
-            )
-            for each in values["maps"]
-        )
-        made = cls(method=values["method"], maps=maps)
-        if made.id != values["id"]:
-            raise ValueError(f"the numbers of calibration {values['id']} were modified")
+        """The calibration of these values. Raises ValueError if they are invalid or were modified."""
+        stored = from_plain(_Stored, values, name="calibration")
+        made = cls(method=stored.method, maps=stored.maps)
+        if made.id != stored.id:
+            raise ValueError(f"the numbers of calibration {stored.id} were modified")
         return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """A calibration in JSON."""
+
+    method: str
+    id: str
+    maps: tuple[ClassMap, ...]
 
 
 def calibrated(predictions: Predictions, calibration: Calibration | None) -> Predictions:

@@ -147,7 +147,7 @@ class Preprocessing:
     fit             "squash": the whole image, aspect ratio not preserved (objects at the border count in multi-label work);
                     "crop": shorter side to image_size_px / crop_fraction, then the centre
     interpolation   "bilinear" or "bicubic", antialiased
-    mean, std       per channel of RGB in [0, 1]
+    mean, std       per channel of RGB in [0, 1]; the mean is in 0 to 1, the standard deviation in 0.001 to 10
     crops           views of an image, whose logits are averaged: "center" (1), "flip" (2: the view and its mirror),
                     "five" (centre and corners), "ten" (those and their mirrors)
     """
@@ -168,6 +168,9 @@ class Preprocessing:
             raise UsageError("image size out of range", got=str(self.image_size_px), expected="8 to 4096 pixels")
         if not 0.1 <= self.crop_fraction <= 1:
             raise UsageError("crop fraction out of range", got=str(self.crop_fraction), expected="0.1 to 1")
+        for name, values, low, high in (("mean", self.mean, 0, 1), ("standard deviation", self.std, 0.001, 10)):
+            if len(values) != 3 or not all(low <= value <= high for value in values):
+                raise UsageError(f"{name} out of range", got=str(values), expected=f"three numbers from {low} to {high}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

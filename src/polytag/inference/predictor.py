@@ -15,7 +15,7 @@ from polytag.contracts import Dataset, Predictions, Preprocessing
 from polytag.data.images.augment import views
 from polytag.data.images.batches import Batch, batches_of
 from polytag.data.images.read import read_image
-from polytag.errors import ImageError
+from polytag.errors import CheckpointError, ImageError
 from polytag.inference.parallel import in_parallel
 from polytag.machine import num_cores
 from polytag.models.checkpoint import Checkpoint
@@ -254,14 +254,24 @@ class Predictor:
             preprocessing=self.checkpoint.preprocessing,
             arithmetic=self.arithmetic,
         )
-        calibration = self.checkpoint.calibration
-        return (logit_NC if calibration is None else calibration.apply(logit_NC))[0]
+        return self._calibrated(logit_NC)[0]
 
     def score_files(self, paths: Sequence[Path]) -> Iterator[Scored]:
-        """Logits of images, calibrated if the checkpoint is, batch by batch, in constant memory."""
-        calibration = self.checkpoint.calibration
+        """Logits of images, calibrated if the checkpoint is, batch by batch, in constant memory.
+
+        Raises CheckpointError where the model gives a score that is not finite.
+        """
         for scored in run(self.frozen.logits, paths, preprocessing=self.checkpoint.preprocessing, arithmetic=self.arithmetic):
-            if calibration is None or not len(scored.rows):
-                yield scored
-            else:
-                yield replace(scored, output_ND=calibration.apply(scored.output_ND))
+            yield replace(scored, output_ND=self._calibrated(scored.output_ND)) if len(scored.rows) else scored
+
+    def _calibrated(self, logit_NC: np.ndarray) -> np.ndarray:
+        calibration = self.checkpoint.calibration
+        made_NC = logit_NC if calibration is None else calibration.apply(logit_NC)
+        if not np.isfinite(made_NC).all():
+            raise CheckpointError(
+                "the model gives scores that are not finite",
+                where=str(self.checkpoint.folder),
+                expected="finite logits",
+                next_step="copy the checkpoint again, or train again",
+            )
+        return made_NC

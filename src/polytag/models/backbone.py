@@ -1,8 +1,10 @@
 """A timm backbone with one logit per class, and its weights: pretrained, random, or from a file loaded strictly."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,8 +16,13 @@ from safetensors.torch import load, load_file
 from torch import Tensor, nn
 
 from polytag.errors import CheckpointError, UsageError
+from polytag.models.backbone_args import check_backbone_args, check_backbone_name
+from polytag.plain import WrongValue, shown
+from polytag.text import printable
 
 _HUB_PATIENCE_SECONDS = 3.0
+_MAX_HEADER_BYTES = 16_000_000  # of a safetensors file, about 150,000 tensors; the library itself takes 100 MB
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NEXT_WITHOUT_HUB = "give --weights FILE (a safetensors file of this backbone), or --weights random"
 
 
@@ -26,18 +33,20 @@ def build_model(
     backbone_args: Mapping[str, Any] | None = None,
     image_size_px: int | None = None,
     weights: str = "random",
+    may_download: bool = True,
 ) -> nn.Module:
     """A timm model with one logit per class, on the CPU, in training mode, channels last.
 
     `image_size_px` is passed to backbones with one fixed input size, such as ViT; None selects their own.
     `weights` is "pretrained" (timm's, from the hub or its cache), "random", or the path of a safetensors file whose tensors match
-    the backbone's by name and shape. A classifier in the file is ignored, because its classes differ.
+    the backbone's by name and shape. A classifier in the file is ignored, because its classes differ. Without `may_download`,
+    pretrained weights come from the hub's cache alone, and no address is asked.
     Raises UsageError for an unknown backbone or argument, CheckpointError for weights that are missing or do not fit.
     """
     model = create_backbone(backbone, num_classes=num_classes, backbone_args=backbone_args, image_size_px=image_size_px)
     if weights == "pretrained":
-        arguments = _with_input_size(backbone, backbone_args, image_size_px)
-        model = _load_pretrained(backbone, num_classes=num_classes, backbone_args=arguments)
+        arguments = _checked_arguments(backbone, backbone_args, image_size_px)
+        model = _load_pretrained(backbone, num_classes=num_classes, arguments=arguments, may_download=may_download)
     elif weights != "random":
         load_backbone_weights(model, Path(weights))
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  the stub lacks this overload
@@ -46,24 +55,80 @@ def build_model(
 def create_backbone(
     backbone: str, *, num_classes: int, backbone_args: Mapping[str, Any] | None = None, image_size_px: int | None = None
 ) -> nn.Module:
-    """The timm model with random weights; raises UsageError, with similar names, for one that timm does not have."""
-    if not timm.is_model(backbone):
-        near = timm.list_models(f"*{backbone.split('.')[0]}*")[:5]
+    """The timm model with random weights. Every network of polytag is made here: nothing is read, fetched or written.
+
+    Raises UsageError, with similar names, for one that timm does not have, and for arguments that are not of its architecture.
+    """
+    arguments = _checked_arguments(backbone, backbone_args, image_size_px)
+    try:
+        return timm.create_model(backbone, num_classes=num_classes, **arguments)
+    except NotImplementedError:  # without memory: see `create_for_tensors`
+        raise
+    except Exception as error:  # for values that do not fit together, timm's models raise errors of many kinds
+        raise UsageError(
+            f"the backbone {backbone} does not take these arguments",
+            where="--backbone-arg",
+            got=", ".join(f"{key}={shown(value)}" for key, value in arguments.items()) or "none",
+            expected=_first_line(error),
+        ) from error
+
+
+def create_for_tensors(
+    tensors: Mapping[str, Tensor],
+    *,
+    where: str,
+    backbone: str,
+    num_classes: int,
+    backbone_args: Mapping[str, Any],
+    image_size_px: int,
+) -> nn.Module:
+    """As `create_backbone`; raises CheckpointError unless the network has exactly these tensors.
+
+    It is laid out without memory first: a configuration that asks for more than its weights hold is refused before it takes any.
+    """
+    create = partial(create_backbone, backbone, num_classes=num_classes, backbone_args=backbone_args, image_size_px=image_size_px)
+    with contextlib.suppress(NotImplementedError), torch.device("meta"):  # the RegNets of timm before 1.0.31 compute with numbers
+        check_tensors(tensors, create().state_dict(), where=where)
+    model = create()
+    check_tensors(tensors, model.state_dict(), where=where)
+    return model
+
+
+def _checked_arguments(backbone: str, backbone_args: Mapping[str, Any] | None, image_size_px: int | None) -> dict[str, Any]:
+    """The arguments for timm: the given ones, which `backbone_args.py` permits, and the input size where the backbone has one."""
+    try:
+        check_backbone_name(backbone)
+        is_known = timm.is_model(backbone)
+        own_size_px = fixed_input_size_px(backbone)
+    except (WrongValue, RuntimeError):  # timm's error for a tag that it does not have
+        is_known, own_size_px = False, None
+    if not is_known:
+        stem = backbone.split(".")[0]
+        near = timm.list_models(f"*{stem}*")[:5] if stem.isidentifier() else []
         raise UsageError(
             "unknown backbone",
-            got=repr(backbone),
+            got=shown(backbone),
             expected="a model name of timm" + (", such as " + ", ".join(near) if near else ""),
             next_step='`python -c "import timm; print(timm.list_models())"` lists them',
         )
     try:
-        return timm.create_model(backbone, num_classes=num_classes, **_with_input_size(backbone, backbone_args, image_size_px))
-    except TypeError as error:
+        check_backbone_args(backbone_args or {})
+    except WrongValue as error:
         raise UsageError(
             f"the backbone {backbone} does not take these arguments",
             where="--backbone-arg",
-            got=", ".join(f"{key}={value}" for key, value in (backbone_args or {}).items()),
-            expected=str(error),
+            got=error.got,
+            expected=error.expected,
         ) from error
+    arguments = dict(backbone_args or {})
+    if own_size_px and image_size_px not in (None, own_size_px):
+        arguments.setdefault("img_size", image_size_px)
+    return arguments
+
+
+def _first_line(error: Exception) -> str:
+    """The kind and the first line of an error that another library raised."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
 def fixed_input_size_px(backbone: str) -> int | None:
@@ -78,36 +143,50 @@ def require_input_size(model: nn.Module, *, backbone: str, image_size_px: int) -
     try:
         with torch.inference_mode():
             model.eval()(torch.zeros(1, 3, image_size_px, image_size_px))
-    except (AssertionError, RuntimeError, ValueError) as error:  # timm's models raise different errors
+    except Exception as error:  # timm's models raise errors of many kinds
         config = timm.get_pretrained_cfg(backbone)
         raise UsageError(
             f"the backbone {backbone} does not accept images of {image_size_px} px",
             where="--image-size",
-            got=str(error).splitlines()[0],
+            got=(str(error).splitlines() or [type(error).__name__])[0][:200],
             expected="a size that divides into its patches and stages",
             next_step=f"try --image-size {config.input_size[-1] if config else 224}",
         ) from error
     model.train(training)
 
 
-def _with_input_size(backbone: str, backbone_args: Mapping[str, Any] | None, image_size_px: int | None) -> dict[str, Any]:
-    arguments = dict(backbone_args or {})
-    if image_size_px not in (None, fixed_input_size_px(backbone)) and fixed_input_size_px(backbone):
-        arguments.setdefault("img_size", image_size_px)
-    return arguments
-
-
-def _load_pretrained(backbone: str, *, num_classes: int, backbone_args: Mapping[str, Any] | None) -> nn.Module:
-    _require_hub(backbone)
+def _load_pretrained(backbone: str, *, num_classes: int, arguments: Mapping[str, Any], may_download: bool) -> nn.Module:
+    cached = _cached_weights(backbone)
+    overlay = {"file": str(cached), "custom_load": False} if cached else None  # this file, and no question to the hub
+    if cached is None and not may_download:
+        raise CheckpointError(
+            f"the pretrained weights of {backbone} are not in the hub's cache",
+            expected="the weights that the run began with; a run folder makes polytag download nothing",
+            next_step="start a new run: polytag train DATA",
+        )
+    if cached is None:
+        _require_hub(backbone)
     try:
-        return timm.create_model(backbone, pretrained=True, num_classes=num_classes, **dict(backbone_args or {}))
+        return timm.create_model(backbone, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=num_classes, **arguments)
     except Exception as error:  # the hub client, its transport and timm raise errors of many kinds
         raise CheckpointError(
             f"no pretrained weights for {backbone}",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            got=_first_line(error),
             expected="weights from the model hub, or in its cache",
             next_step=_NEXT_WITHOUT_HUB,
         ) from error
+
+
+def _cached_weights(backbone: str) -> Path | None:
+    """The safetensors file of timm's weights of this backbone in the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(backbone)
+    name = (config and config.hf_hub_filename) or "model.safetensors"
+    if config is None or not config.hf_hub_id or not name.endswith(".safetensors"):
+        return None
+    found = try_to_load_from_cache(config.hf_hub_id, name)
+    return Path(found) if isinstance(found, str) else None
 
 
 def _require_hub(backbone: str) -> None:
@@ -121,8 +200,7 @@ def _require_hub(backbone: str) -> None:
         )
     if not config.hf_hub_id:
         return
-    names = ("model.safetensors", "pytorch_model.bin")
-    if any(isinstance(try_to_load_from_cache(config.hf_hub_id, name), str) for name in names):
+    if isinstance(try_to_load_from_cache(config.hf_hub_id, "pytorch_model.bin"), str):
         return
     address = urlsplit(constants.ENDPOINT)
     offline = constants.HF_HUB_OFFLINE or (os.environ.get("HTTPS_PROXY") is None and not _answers(address.hostname, address.port))
@@ -146,7 +224,7 @@ def _answers(host: str | None, port: int | None) -> bool:
 def load_backbone_weights(model: nn.Module, path: Path) -> None:
     """Load a safetensors file strictly into all tensors but the classifier's; half precision is widened to float32.
 
-    Raises CheckpointError with the tensors that are missing, unexpected or of another shape.
+    Raises CheckpointError with the tensors that are missing, unexpected, of another shape or kind, or not finite.
     """
     tensors = read_tensors(path)
     head = {f"{prefix}.{name}" for prefix, module in _classifiers(model) for name in module.state_dict()}
@@ -159,40 +237,65 @@ def load_backbone_weights(model: nn.Module, path: Path) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; raises CheckpointError for a missing or invalid file."""
+    """The tensors of a safetensors file; raises CheckpointError for a missing or invalid file, and for NaN and infinity."""
     if not path.is_file():
         raise CheckpointError(
             "the weights file does not exist", where=str(path), expected="a safetensors file", next_step=_NEXT_WITHOUT_HUB
         )
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        with open(path, "rb") as file:
+            _check_header(file.read(8))
+        return _finite(load_file(path), where=str(path))
+    except _INVALID as error:
         raise _no_tensors(error, where=str(path)) from error
 
 
 def parse_tensors(content: bytes, *, where: str) -> dict[str, Tensor]:
-    """The tensors of the content of a safetensors file; raises CheckpointError for invalid content."""
+    """The tensors of the content of a safetensors file; raises CheckpointError for invalid content, and for NaN and infinity."""
     try:
-        return load(content)
-    except SafetensorError as error:
+        _check_header(content[:8])
+        return _finite(load(content), where=where)
+    except _INVALID as error:
         raise _no_tensors(error, where=where) from error
 
 
+_INVALID = (SafetensorError, OSError, ValueError, OverflowError, KeyError, RuntimeError)  # of the library, and of torch behind it
+
+
+def _check_header(start: bytes) -> None:
+    num_bytes = int.from_bytes(start, "little")
+    if num_bytes > _MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {num_bytes:,} bytes, more than {_MAX_HEADER_BYTES:,}")
+
+
+def _finite(tensors: dict[str, Tensor], *, where: str) -> dict[str, Tensor]:
+    broken = [name for name, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value.float()).all()]
+    if broken:
+        raise CheckpointError(
+            "the weights have numbers that are not finite", where=where, got=_first(broken), expected="finite numbers"
+        )
+    return tensors
+
+
 def _no_tensors(error: Exception, *, where: str) -> CheckpointError:
-    return CheckpointError("the weights file cannot be read", where=where, got=str(error), expected="a whole safetensors file")
+    return CheckpointError(
+        "the weights file cannot be read", where=where, got=_first_line(error), expected="a whole safetensors file"
+    )
 
 
 def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, where: str) -> None:
-    """Raises CheckpointError, with the tensors, unless both have the same names with the same shapes."""
+    """Raises CheckpointError, with the tensors, unless both have the same names with the same shapes and kinds of numbers."""
     missing = [name for name in wanted if name not in found]
     surplus = [name for name in found if name not in wanted]
-    reshaped = [
-        f"{name} {tuple(found[name].shape)} instead of {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in found and found[name].shape != wanted[name].shape
+    both = [(name, found[name], wanted[name]) for name in wanted if name in found]
+    reshaped = [f"{name} {tuple(a.shape)} instead of {tuple(b.shape)}" for name, a, b in both if a.shape != b.shape]
+    retyped = [
+        f"{name} {a.dtype} instead of {b.dtype}"
+        for name, a, b in both
+        if a.dtype != b.dtype and not (a.dtype in _FLOATS and b.is_floating_point())
     ]
-    if missing or surplus or reshaped:
-        parts = {"missing": missing, "unexpected": surplus, "of another shape": reshaped}
+    if missing or surplus or reshaped or retyped:
+        parts = {"missing": missing, "unexpected": surplus, "of another shape": reshaped, "of another kind": retyped}
         raise CheckpointError(
             "the weights are not this backbone's",
             where=where,
@@ -203,7 +306,9 @@ def check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, 
 
 
 def _first(names: list[str], *, limit: int = 5) -> str:
-    return ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")
+    return ", ".join(printable(name)[:200] for name in names[:limit]) + (
+        f", and {len(names) - limit} more" if len(names) > limit else ""
+    )
 
 
 def _classifiers(model: nn.Module) -> list[tuple[str, nn.Module]]:

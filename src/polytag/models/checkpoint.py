@@ -5,16 +5,20 @@ PyTorch is imported where weights are read or written: thresholds and calibratio
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from polytag import files
 from polytag.calibration import Calibration, convert_thresholds
 from polytag.contracts import LabelSet, Preprocessing
-from polytag.errors import CheckpointError, PolytagError
+from polytag.errors import CheckpointError, PolytagError, UsageError
+from polytag.models.backbone_args import check_backbone_args, check_backbone_name
 from polytag.models.checkpoint_files import CONFIG, WEIGHTS, OpenFile, open_file, open_together
+from polytag.parsing import MAX_JSON_BYTES, Malformed, parse_json, small_text
+from polytag.plain import WrongValue, from_plain
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,69 +58,54 @@ class Checkpoint:
 
     @classmethod
     def read(cls, folder: Path | str) -> "Checkpoint":
-        """Read `config.json` of a checkpoint folder, or of a run folder's `best`; raises CheckpointError."""
+        """Read `config.json` of a checkpoint folder, or of a run folder's `best`; raises CheckpointError.
+
+        The folder may come from a stranger: every value is checked, and nothing in it names a file, an address or code.
+        """
         folder = Path(folder)
         if not (folder / CONFIG).is_file() and (folder / "best").is_dir():
             folder = folder / "best"
-        path = folder / CONFIG
-        try:
-            file, weights = open_together(folder)
-            config = json.loads(file.read().decode())
-            version = config["version"]
-            if version == CONFIG_VERSION:
-                label_set = LabelSet(names=tuple(config["classes"]))
-                calibration, thresholds = _calibration(config, num_classes=len(label_set))
-                return cls(
-                    folder=folder,
-                    backbone=config["backbone"],
-                    backbone_args=config["backbone_args"],
-                    preprocessing=_preprocessing(config["preprocessing"]),
-                    label_set=label_set,
-                    thresholds=thresholds,
-                    weights_sha256=config["weights_sha256"],
-                    facts=config["facts"],
-                    calibration=calibration,
-                    weights=weights,
-                )
-        except OSError as error:
-            raise CheckpointError(
-                "no checkpoint here",
-                where=str(folder),
-                got=error.strerror or str(error),
-                expected=f"a folder with {CONFIG} and {WEIGHTS}, or a run folder with best/",
-                next_step="`polytag train DATA` makes one",
-            ) from error
-        except (ValueError, KeyError, TypeError, PolytagError) as error:
-            raise CheckpointError(
-                f"{CONFIG} is not that of a checkpoint",
-                where=str(path),
-                got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-                expected=f"a polytag checkpoint, version {CONFIG_VERSION}",
-            ) from error
-        raise CheckpointError(
-            "this checkpoint was made by another version of polytag",
-            where=str(path),
-            got=f"version {version}",
-            expected=f"version {CONFIG_VERSION}",
-            next_step="use the version of polytag that made it, or train again",
+        config, calibration, thresholds, weights = _read_config(folder)
+        return cls(
+            folder=folder,
+            backbone=config.backbone,
+            backbone_args=config.backbone_args,
+            preprocessing=config.preprocessing,
+            label_set=LabelSet(names=config.classes),
+            thresholds=thresholds,
+            weights_sha256=config.weights_sha256,
+            facts=config.facts,
+            calibration=calibration,
+            weights=weights,
         )
 
     def load_model(self) -> "nn.Module":
         """The model with these weights, strictly loaded, in evaluation mode, channels last; raises CheckpointError."""
         import torch
 
-        from polytag.models.backbone import check_tensors, create_backbone, parse_tensors
+        from polytag.models.backbone import create_for_tensors, parse_tensors, require_input_size
 
         path = self.folder / WEIGHTS
         tensors = parse_tensors(self._content_of_weights(path), where=str(path))
-        model = create_backbone(
-            self.backbone,
-            num_classes=len(self.label_set),
-            backbone_args=self.backbone_args,
-            image_size_px=self.preprocessing.image_size_px,
-        )
-        check_tensors(tensors, model.state_dict(), where=str(path))
-        model.load_state_dict(tensors)
+        try:
+            model = create_for_tensors(
+                tensors,
+                where=str(path),
+                backbone=self.backbone,
+                num_classes=len(self.label_set),
+                backbone_args=self.backbone_args,
+                image_size_px=self.preprocessing.image_size_px,
+            )
+            model.load_state_dict(tensors)
+            require_input_size(model, backbone=self.backbone, image_size_px=self.preprocessing.image_size_px)
+        except UsageError as error:
+            raise CheckpointError(
+                f"{CONFIG} describes no network that works",
+                where=str(self.folder / CONFIG),
+                got=f"{error.what}: {error.got}",
+                expected=error.expected,
+                next_step="copy the checkpoint again, or use the version of timm that made it",
+            ) from error
         return model.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  the stub lacks it
 
     def _content_of_weights(self, path: Path) -> bytes:
@@ -181,21 +170,10 @@ def save_checkpoint(
         weights_sha256=_sha256(content),
         facts=dict(facts),
     )
-    config = {
-        "version": CONFIG_VERSION,
-        "backbone": backbone,
-        "backbone_args": checkpoint.backbone_args,
-        "preprocessing": asdict(preprocessing),
-        "classes": list(label_set),
-        "thresholds": list(thresholds),
-        "calibration": None,
-        "weights_sha256": checkpoint.weights_sha256,
-        "facts": checkpoint.facts,
-    }
 
     def fill(fresh: Path) -> None:
         files.write_bytes(fresh / WEIGHTS, content)
-        files.write_text(fresh / CONFIG, json.dumps(config, indent=2) + "\n")
+        files.write_text(fresh / CONFIG, _config_text(checkpoint))
         files.write_text(fresh / CARD, card(checkpoint.id))
 
     files.write_folder(folder, fill)
@@ -210,29 +188,100 @@ def update_checkpoint(checkpoint: Checkpoint, *, thresholds: Sequence[float], ca
     Raises RunError where the file cannot be written.
     """
     assert len(thresholds) == len(checkpoint.label_set)
-    path = checkpoint.folder / CONFIG
-    config = json.loads(path.read_text())
-    config["thresholds"] = list(convert_thresholds(thresholds, undo=calibration))
-    config["calibration"] = None if calibration is None else {**calibration.to_json(), "thresholds": list(thresholds)}
-    files.write_text(path, json.dumps(config, indent=2) + "\n")
-    return replace(checkpoint, thresholds=tuple(thresholds), calibration=calibration)
+    made = replace(checkpoint, thresholds=tuple(thresholds), calibration=calibration)
+    files.write_text(checkpoint.folder / CONFIG, _config_text(made))
+    return made
 
 
-def _calibration(config: Mapping[str, Any], *, num_classes: int) -> tuple[Calibration | None, tuple[float, ...]]:
-    """The calibration, None in older checkpoints, and the thresholds after it."""
-    values = config.get("calibration")
-    calibration = None if values is None else Calibration.from_json(values)
-    thresholds = tuple(map(float, config["thresholds"] if values is None else values["thresholds"]))
+@dataclass(frozen=True, kw_only=True)
+class _Config:
+    """config.json without its calibration: the names, kinds and sizes of its values."""
+
+    version: int
+    backbone: str
+    backbone_args: dict[str, object]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    weights_sha256: str
+    facts: Mapping[str, object]
+
+    def __post_init__(self):
+        check_backbone_name(self.backbone)
+        check_backbone_args(self.backbone_args)
+        _check_thresholds(self.thresholds, num_classes=len(LabelSet(names=self.classes)))
+        if not re.fullmatch("[0-9a-f]{64}", self.weights_sha256):
+            raise WrongValue("weights_sha256", self.weights_sha256, expected="64 hexadecimal digits")
+
+
+def _check_thresholds(thresholds: Sequence[float], *, num_classes: int) -> None:
     if len(thresholds) != num_classes or not all(0 <= threshold <= 1 for threshold in thresholds):
-        raise ValueError(f"thresholds that are not {num_classes} probabilities")
-    if calibration is not None and len(calibration.maps) != num_classes:
-        raise ValueError(f"a calibration of {len(calibration.maps)} classes, not {num_classes}")
+        raise WrongValue("thresholds", thresholds, expected=f"{num_classes} probabilities, one for each class")
+
+
+def _read_config(folder: Path) -> tuple[_Config, Calibration | None, tuple[float, ...], OpenFile | None]:
+    """The checked config.json of a folder, its calibration, the thresholds after it, and the weights; raises CheckpointError."""
+    path = folder / CONFIG
+    wrong, expected = f"{CONFIG} is not that of a checkpoint", f"a polytag checkpoint, version {CONFIG_VERSION}"
+    try:
+        file, weights = open_together(folder)
+        values = from_plain(dict, parse_json(small_text(file.read(at_most=MAX_JSON_BYTES + 1))))
+        version = from_plain(int, values.get("version"), name="version")
+        if version == CONFIG_VERSION:
+            calibration = values.pop("calibration", None)  # absent from older checkpoints
+            config = from_plain(_Config, values, complete=True)
+            return config, *_with_calibration(config, calibration), weights
+    except OSError as error:
+        raise CheckpointError(
+            "no checkpoint here",
+            where=str(folder),
+            got=error.strerror or str(error),
+            expected=f"a folder with {CONFIG} and {WEIGHTS}, or a run folder with best/",
+            next_step="`polytag train DATA` makes one",
+        ) from error
+    except Malformed as error:
+        raise CheckpointError(wrong, where=error.place(path), got=error.problem, expected=expected) from error
+    except WrongValue as error:
+        raise CheckpointError(wrong, where=str(path), got=error.got, expected=error.expected) from error
+    except (ValueError, PolytagError) as error:
+        got = "; ".join(line.strip() for line in str(error).splitlines())
+        raise CheckpointError(wrong, where=str(path), got=got, expected=expected) from error
+    raise CheckpointError(
+        "this checkpoint was made by another version of polytag",
+        where=str(path),
+        got=f"version {version}",
+        expected=f"version {CONFIG_VERSION}",
+        next_step="use the version of polytag that made it, or train again",
+    )
+
+
+def _with_calibration(config: _Config, stored: object) -> tuple[Calibration | None, tuple[float, ...]]:
+    if stored is None:
+        return None, config.thresholds
+    values = from_plain(dict, stored, name="calibration")
+    thresholds = from_plain(tuple[float, ...], values.pop("thresholds", None), name="calibration.thresholds")
+    _check_thresholds(thresholds, num_classes=len(config.classes))
+    calibration = Calibration.from_json(values)
+    if len(calibration.maps) != len(config.classes):
+        raise WrongValue("calibration.maps", calibration.maps, expected=f"one for each of {len(config.classes)} classes")
     return calibration, thresholds
 
 
-def _preprocessing(config: Mapping[str, object]) -> Preprocessing:
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
-    return Preprocessing(**values)  # pyright: ignore[reportArgumentType]  a wrong type is a ValueError or TypeError, reported above
+def _config_text(checkpoint: Checkpoint) -> str:
+    """config.json of a checkpoint. The thresholds before calibration are there too, where version 0.1.0 reads them."""
+    calibration, thresholds = checkpoint.calibration, checkpoint.thresholds
+    config = {
+        "version": CONFIG_VERSION,
+        "backbone": checkpoint.backbone,
+        "backbone_args": dict(checkpoint.backbone_args),
+        "preprocessing": asdict(checkpoint.preprocessing),
+        "classes": list(checkpoint.label_set),
+        "thresholds": list(convert_thresholds(thresholds, undo=calibration)),
+        "calibration": None if calibration is None else {**calibration.to_json(), "thresholds": list(thresholds)},
+        "weights_sha256": checkpoint.weights_sha256,
+        "facts": dict(checkpoint.facts),
+    }
+    return json.dumps(config, indent=2, allow_nan=False) + "\n"
 
 
 def _sha256(content: bytes) -> str:

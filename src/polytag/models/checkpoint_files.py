@@ -16,11 +16,11 @@ class OpenFile:
         self._handle = handle
         weakref.finalize(self, os.close, handle)
 
-    def read(self) -> bytes:
-        """The whole content. Raises OSError."""
+    def read(self, *, at_most: int = -1) -> bytes:
+        """The whole content, or its first `at_most` bytes. Raises OSError."""
         with open(self._handle, "rb", closefd=False) as file:
             file.seek(0)
-            return file.read()
+            return file.read(at_most)
 
     def __reduce__(self):
         """For another process: the file that has the name there. Raises OSError where there is none."""
