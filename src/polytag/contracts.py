@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from polytag.errors import DataError, PredictionsError, UsageError
-from polytag.logits import sigmoid
+from polytag.logits import inexact, sigmoid
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 SCALES = ("logit", "probability", "rank")
@@ -188,7 +188,7 @@ class Predictions:
                    exactly the same order; or "rank": any real numbers, stored in `logit_NC`, of which only the order is meaningful
 
     The probability is the given one, or sigmoid(logit). For a rank it is NaN, and nothing that needs a threshold is defined.
-    Raises PredictionsError for NaN or infinite logits, different shapes or a duplicate id.
+    Raises PredictionsError for NaN or infinite logits, integers that are no float64, different shapes or a duplicate id.
     """
 
     ids: tuple[str, ...]
@@ -204,6 +204,15 @@ class Predictions:
 
     def __post_init__(self):
         logit_NC = np.asarray(self.logit_NC)
+        if logit_NC.shape == (len(self.ids), len(self.label_set)) and (inexact_NC := inexact(logit_NC)).any():
+            row, column = np.argwhere(inexact_NC)[0]
+            raise PredictionsError(
+                "an integer score is too large",
+                where=self.source,
+                got=f"{logit_NC[row, column]} for image {self.ids[row]!r}, class {self.label_set.names[column]!r}",
+                expected="integers that a float64 holds: all up to 2^53, 9007199254740992",
+                next_step="ranks can be replaced by their positions, 0, 1, 2, ..., in the same order",
+            )
         # integers and long doubles become float64; a copy, since it becomes read-only and the caller's array does not
         is_float32 = logit_NC.dtype.kind == "f" and logit_NC.dtype.itemsize <= 4
         logit_NC = np.array(logit_NC, dtype=np.float32 if is_float32 else np.float64, order="C")

@@ -32,6 +32,24 @@ def sigmoid(logit: np.ndarray) -> np.ndarray:
     return value[()]
 
 
+EXACT = 2**53
+"""Every integer up to this size is a float64. Of larger ones some are not: neighbours would tie."""
+
+
+def is_exact(value: int) -> bool:
+    """Whether an integer is a float64."""
+    return abs(value) <= EXACT or (value.bit_length() <= 1023 and int(float(value)) == value)
+
+
+def inexact(value_NC: np.ndarray) -> np.ndarray:
+    """Boolean, of the same shape: the integers of an array that are no float64."""
+    if value_NC.dtype.kind not in "iu":
+        return np.zeros(value_NC.shape, bool)
+    large_NC = (value_NC > EXACT) | (value_NC < -EXACT)
+    large_NC[large_NC] = [not is_exact(value) for value in value_NC[large_NC].tolist()]
+    return large_NC
+
+
 def logits_of(probability_NC: np.ndarray) -> np.ndarray:
     """Finite float64 logits of probabilities in [0, 1], in exactly their order: equal stay equal, different stay different.
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from polytag.cli.train import parse_backbone_args
-from polytag.data.load import load_dataset
+from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.splits import with_validation_split
 from polytag.errors import DataError, UsageError
 from polytag.inference.predictor import Predictor
@@ -30,6 +31,22 @@ from polytag.training.train import train
 def rows_of(run: Path) -> list[dict[str, str]]:
     with open(run / "results.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_labels_of_one_kind_are_refused_before_any_work(tmp_path: Path):
+    """A table of 1 and -1, and a tree of one folder: any model would have a mAP of 1."""
+    (tmp_path / "images").mkdir()
+    for number in range(8):
+        Image.new("RGB", (8, 8), (30 * number, 0, 0)).save(tmp_path / "images" / f"{number}.png")
+    table = tmp_path / "labels.csv"
+    table.write_text("image,cat,dog\n" + "".join(f"images/{number}.png,{1 - 2 * (number % 2)},1\n" for number in range(8)))
+    for data in (table, tmp_path):
+        options = ReadOptions(format="folder") if data == tmp_path else ReadOptions()
+        with pytest.raises(DataError, match=r"no class has a negative in split 'train'"):
+            train(
+                data, recipe=replace(FINETUNE, backbone="test_resnet", weights="random"), output=tmp_path / "run", options=options
+            )
+        assert not (tmp_path / "run").exists()
 
 
 # ---- the run folder ----

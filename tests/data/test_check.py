@@ -199,14 +199,18 @@ def test_images_of_which_nothing_is_known(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "problems"),
     [
-        ([("a", "train", [1, 1])], ("the split 'val' is missing; there are: 'train'",)),
-        ([("a", "val", [1, 1])], ("the split 'train' is missing; there are: 'val'",)),
+        ([("a", "train", [1, 0])], ("the split 'val' is missing; there are: 'train'",)),
+        ([("a", "val", [1, 0])], ("the split 'train' is missing; there are: 'val'",)),
         (
             [("a", "test", [1, 1])],
             ("the split 'train' is missing; there are: 'test'", "the split 'val' is missing; there are: 'test'"),
         ),
-        ([("a", "train", [0, 0]), ("b", "val", [1, 1])], ("no class has a positive in split 'train'",)),
-        ([("a", "train", [1, 1]), ("b", "val", [0, -1])], ("no class has a positive in split 'val'",)),
+        ([("a", "train", [0, 0]), ("b", "val", [1, 0])], ("no class has a positive in split 'train'",)),
+        ([("a", "train", [1, 0]), ("b", "val", [0, -1])], ("no class has a positive in split 'val'",)),
+        (
+            [("a", "train", [1, 1]), ("b", "val", [1, -1])],
+            ("no class has a negative in split 'train'", "no class has a negative in split 'val'"),
+        ),
         (
             [("a", "", [0, 0]), ("b", "", [-1, 0])],
             (

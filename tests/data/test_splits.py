@@ -143,10 +143,15 @@ def test_a_split_missing(missing):
     )
 
 
-@pytest.mark.parametrize("empty", ["train", "val"])
-def test_no_positive_in_any_class(empty):
-    rows = [(split, [0, -1] if split == empty else [1, 0]) for split in ("train", "val", "val", "train")]
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(("kind", "label"), [("positive", 0), ("negative", 1)])
+def test_no_positive_or_no_negative_in_any_class(kind: str, label: int, split: str):
+    """Of labels of one kind nothing can be learned: the AP of any scores would be 1."""
+    rows = [(name, [label, -1] if name == split else [1, 0]) for name in ("train", "val", "val", "train")]
     assert message(require_trainable, with_splits(*rows)) == (
-        f"no class has a positive in split '{empty}'\n  where: a test\n  got: 2 images, none with a label\n"
-        "  expected: an image with at least one label\n  next: `polytag data check` shows what was read"
+        f"no class has a {kind} in split '{split}'\n  where: a test\n"
+        f"  got: 2 images with {2 * label} present, {2 - 2 * label} absent and 2 unknown labels\n"
+        "  expected: present and absent labels: a class that every image has cannot be told from anything\n"
+        "  next: `polytag data check` shows what was read; in a table 0 is absent and -1 is unknown; "
+        "of folders, one for each class, there are at least two"
     )

@@ -18,6 +18,7 @@ from polytag.metrics.ap import (
     mean_average_precision,
     mean_over_defined,
     rank,
+    roc_auc_of,
 )
 
 Column = tuple[np.ndarray, np.ndarray]
@@ -77,15 +78,19 @@ def test_a_recall_of_exactly_some_tenths_reaches_that_point(tenth: int):
 # ---- by other implementations ----
 
 
+def has_both(target_N: np.ndarray) -> bool:
+    return bool((target_N == 1).any() and (target_N == 0).any())
+
+
 @given(columns())
 def test_ap_is_scikit_learns_with_ties_and_unknown_targets(column: Column):
     target_N, score_N = column
     known = target_N >= 0
-    if (target_N == 1).any():
+    if has_both(target_N):
         assert ap_of(rank(target_N, score_N)) == pytest.approx(
             average_precision_score(target_N[known], score_N[known]), abs=1e-9, rel=0
         )
-    else:  # scikit-learn says 0 here
+    else:  # scikit-learn says 0 without a positive, and 1 without a negative, whatever the scores
         assert math.isnan(ap_of(rank(target_N, score_N)))
 
 
@@ -136,7 +141,7 @@ def voc07_ap(recall: list[Fraction], precision: list[float]) -> float:
 def test_both_voc_definitions_are_the_devkits_loops(ties: bool, data: st.DataObject):
     target_N, score_N = data.draw(columns(ties=ties))
     _, voc10, voc07 = three(target_N, score_N)
-    if (target_N == 1).any():
+    if has_both(target_N):
         curve = devkit_curve(target_N, score_N)
         assert voc10 == pytest.approx(voc_ap(*curve), abs=1e-9, rel=0)
         assert voc07 == pytest.approx(voc07_ap(*curve), abs=1e-9, rel=0)
@@ -182,35 +187,37 @@ def test_only_the_order_of_scores_matters(column: Column):
 @given(columns())
 def test_values_lie_between_the_worst_possible_and_one_and_voc10_is_never_below_ap(column: Column):
     target_N, score_N = column
-    assume((target_N == 1).any())
+    assume(has_both(target_N))
     ap, voc10, voc07 = three(target_N, score_N)
     assert 0 < ap <= voc10 + 1e-12
     assert max(voc10, voc07) <= 1 + 1e-12
 
 
 @given(columns())
-def test_all_positive_is_one_and_all_tied_is_the_share_of_positives(column: Column):
+def test_all_of_one_kind_is_undefined_and_all_tied_is_the_share_of_positives(column: Column):
     target_N, score_N = column
-    assume((target_N == 1).any())
-    np.testing.assert_allclose(three(np.abs(np.where(target_N == 0, 1, target_N)), score_N), 1, rtol=1e-12)
+    for kind in (1, 0):
+        np.testing.assert_array_equal(three(np.where(target_N >= 0, kind, -1), score_N), [np.nan] * 3)
+        assert math.isnan(roc_auc_of(rank(np.where(target_N >= 0, kind, -1), score_N)))
+    assume(has_both(target_N))
     np.testing.assert_allclose(three(target_N, np.zeros(len(target_N))), (target_N == 1).sum() / (target_N >= 0).sum(), rtol=1e-12)
 
 
 @given(columns(ties=False))
 def test_a_perfect_ranking_is_one(column: Column):
     target_N, _ = column
-    assume((target_N == 1).any())
+    assume(has_both(target_N))
     np.testing.assert_allclose(three(target_N, target_N.astype(float)), 1, rtol=1e-12)
 
 
 # ---- many classes ----
 
 
-def test_the_mean_is_over_the_classes_that_have_a_positive():
-    target_NC = np.array([[1, 0, -1, 1], [0, 0, -1, 1], [1, 0, -1, 1]])
-    score_NC = np.array([[3.0, 1, 1, 1], [2, 2, 2, 2], [1, 3, 3, 3]])
+def test_the_mean_is_over_the_classes_that_have_a_positive_and_a_negative():
+    target_NC = np.array([[1, 0, -1, 1, 1], [0, 0, -1, 1, -1], [1, 0, -1, 1, 0]])
+    score_NC = np.array([[3.0, 1, 1, 1, 4], [2, 2, 2, 2, 5], [1, 3, 3, 3, 1]])
     ap_C = average_precision(target_NC, score_NC)
-    np.testing.assert_allclose(ap_C, [5 / 6, np.nan, np.nan, 1], rtol=1e-15)
+    np.testing.assert_allclose(ap_C, [5 / 6, np.nan, np.nan, np.nan, 1], rtol=1e-15)
     assert mean_average_precision(target_NC, score_NC) == pytest.approx(11 / 12, abs=1e-15)
 
 

@@ -105,10 +105,30 @@ def test_booleans_and_a_single_class():
 
 
 def test_a_single_image():
+    """It ranks no image above another; its decisions count all the same."""
     metrics = polytag.evaluate([[1, 0]], [[0.2, 0.9]], scores="probability", **FEW)
-    assert metrics.ap_C[0] == 1
-    assert np.isnan(metrics.ap_C[1])
-    assert metrics.mean_ap.count == 1
+    assert np.isnan(metrics.ap_C).all()
+    assert metrics.mean_ap.count == 0
+    assert metrics.left_out == "Not in mAP: 1 class without a positive (class 1) and 1 class without a negative (class 0)."
+    assert (metrics.means["OP"].value, metrics.means["OR"].value, metrics.means["samples_AP"].value) == (0, 0, 0.5)
+
+
+@given(hnp.arrays(np.float64, (6, 3), elements=st.floats(-5, 5)))
+def test_a_table_of_positives_and_unknowns_ranks_nothing(score_NC: np.ndarray):
+    """Labels 1 and -1 alone, as tables of found objects have: no score could be wrong, and none is called right."""
+    target_NC = np.array([[1, -1, 1], [-1, 1, 1], [1, 1, 1], [-1, -1, 1], [1, 1, -1], [1, -1, 1]])
+    metrics = polytag.evaluate(target_NC, score_NC, scores="logit", num_replicates=20)
+    for name in ("mAP", "mAP_voc07", "mAP_voc10", "weighted_AP", "micro_AP", "ROC_AUC"):
+        assert np.isnan([metrics.means[name].value, metrics.means[name].low]).all(), name
+        assert metrics.means[name].count == 0
+    assert metrics.left_out == "Not in mAP: 3 classes without a negative (class 0, class 1, class 2)."
+    assert metrics.left_out in str(metrics)
+    one_more = np.concatenate([target_NC, [[0, -1, -1]]])
+    some = polytag.evaluate(one_more, np.concatenate([score_NC, [[0.5] * 3]]), scores="logit", num_replicates=20)
+    alone = average_precision_score((one_more[:, 0] == 1)[one_more[:, 0] >= 0], np.append(score_NC[:, 0], 0.5)[one_more[:, 0] >= 0])
+    assert (some.mean_ap.value, some.mean_ap.count) == (pytest.approx(alone), 1)
+    assert some.means["weighted_AP"].value == pytest.approx(alone)
+    assert some.mean_ap.low == some.ap_low_C[0] or np.isnan(some.ap_low_C[0])
 
 
 def test_torch_is_not_imported():
@@ -189,7 +209,7 @@ def test_ap_of_probabilities_is_that_of_the_numbers_given(target_NC: np.ndarray,
     metrics = polytag.evaluate(target_NC, probability_NC, scores="probability", num_replicates=0)
     for column in range(2):
         known = target_NC[:, column] >= 0
-        if (target_NC[:, column] == 1).any():
+        if (target_NC[:, column] == 1).any() and (target_NC[:, column] == 0).any():
             expected = average_precision_score(target_NC[known, column], probability_NC[known, column])
             assert metrics.ap_C[column] == pytest.approx(expected, abs=1e-12)
         else:
@@ -199,6 +219,31 @@ def test_ap_of_probabilities_is_that_of_the_numbers_given(target_NC: np.ndarray,
 
 
 # ---- mistakes
+
+
+@pytest.mark.parametrize(
+    "ranks", [[[2**53], [2**53 + 1]], np.array([[2**63 - 1], [5]]), np.array([[2**64 - 1], [3]], np.uint64), [[2**70 + 1], [1]]]
+)
+def test_integers_that_would_tie_as_floats_are_refused(ranks: Any):
+    with pytest.raises(PolytagError) as caught:
+        polytag.evaluate([[1], [0]], ranks, scores="rank", **FEW)
+    assert str(max(value for row in np.asarray(ranks, object) for value in row)) in str(caught.value)
+
+
+@given(st.lists(st.integers(-(2**53), 2**53), min_size=2, max_size=8, unique=True))
+def test_integers_up_to_2_to_the_53_keep_their_order(ranks: list[int]):
+    """AP of ranks is scikit-learn's of their positions."""
+    truth = [row % 2 for row in range(len(ranks))]
+    found = polytag.evaluate(truth, ranks, scores="rank", num_replicates=0).ap_C[0]
+    assert found == pytest.approx(average_precision_score(truth, np.argsort(np.argsort(ranks))), abs=1e-12)
+    assert polytag.evaluate(truth, [value * 2**9 for value in ranks], scores="rank", num_replicates=0).ap_C[0] == found
+
+
+def test_a_refused_value_is_shown_with_all_its_digits():
+    above = float(np.nextafter(1, 2))
+    assert "got: 1.0000000000000002\n" in message_of(PredictionsError, [[1], [0]], [[above], [0.5]], scores="probability")
+    single = np.array([[np.nextafter(np.float32(1), np.float32(2))], [0.5]], np.float32)
+    assert "got: 1.0000001\n" in message_of(PredictionsError, [[1], [0]], single, scores="probability")
 
 
 def message_of(kind: type[PolytagError], *arguments: Any, **options: Any) -> str:

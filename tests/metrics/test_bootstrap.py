@@ -141,9 +141,15 @@ def test_the_mean_of_a_replicate_is_over_the_classes_it_gave_a_positive():
 
 def test_a_single_image():
     intervals = bootstrap_ap(np.array([[1, 0, -1]]), np.array([[0.3, 0.2, 0.1]]), num_replicates=20)
-    np.testing.assert_array_equal(intervals.low_C, [1, np.nan, np.nan])
-    np.testing.assert_array_equal(intervals.high_C, [1, np.nan, np.nan])
-    assert (intervals.mean_low, intervals.mean_high) == (1, 1)
+    assert np.isnan([*intervals.low_C, *intervals.high_C, intervals.mean_low, intervals.mean_high]).all()
+
+
+def test_a_replicate_without_a_negative_has_no_ap():
+    target_NC, score_NC = np.array([[1], [0], [1], [-1]]), np.array([[0.1], [0.9], [0.2], [0.5]])
+    weight_NB = np.array([[1, 1, 0], [1, 0, 3], [1, 2, 0], [1, 1, 1]], np.uint8)
+    ap_BC = replicate_ap(target_NC, weight_NB, score_NC=score_NC)
+    np.testing.assert_allclose(ap_BC[:, 0], [(1 / 2 + 2 / 3) / 2, np.nan, np.nan])
+    assert np.isnan(replicate_ap(np.abs(target_NC) * 0 + 1, weight_NB, score_NC=score_NC)).all()
 
 
 @pytest.mark.parametrize("num_replicates", [0, 10])

@@ -204,7 +204,7 @@ def test_the_table():
     ]
     assert lines[7:] == [
         "",
-        "Paired by id on the same 89 images and on the 3 classes of 4 that have a positive.",
+        "Paired by id on the same 89 images and on the 3 classes of 4 that have a positive and a negative.",
         "Left out: 1 image and 0 classes of base; 1 image and 0 classes of a very long name of a run.",
         "▲ ▼: the 95% interval of the difference excludes 0 (paired bootstrap, 60 replicates).",
         "p: two-sided paired permutation test, 99 permutations; Holm’s correction is for 3 classes; p of mAP has none.",
@@ -222,7 +222,7 @@ def test_the_table_of_several_runs_and_what_it_says_of_them():
     assert [line.split("  ")[0] for line in lines[start + 1 : start + 4]] == ["y − x", "z − x", "z − y"]
     assert lines[start + 4 :] == [
         "",
-        "Paired by id on the same 90 images and on the 3 classes of 4 that have a positive.",
+        "Paired by id on the same 90 images and on the 3 classes of 4 that have a positive and a negative.",
         f"Left out: {known} labels on which the runs disagree.",
         "▲ ▼: the 95% interval of the difference excludes 0 (paired bootstrap, 60 replicates).",
         "p: two-sided paired permutation test, 19 permutations; Holm’s correction is for 3 classes, and for 3 pairs; "

@@ -39,14 +39,17 @@ def test_by_hand():
     assert (x.shared_map.value, x.shared_map.count, y.shared_map.value) == (1.0, 1, pytest.approx(1 / 2))
     assert (slices.edges, slices.num_without, slices.is_comparable) == ((), 0, False)
     assert caveats(slices) == [
-        "The mAPs of the slices are over different classes and are not comparable: a class without a positive in a slice is "
-        "not counted there. The mAP over the shared classes (1) is comparable."
+        "The mAPs of the slices are over different classes and are not comparable: a class without a positive, or without a "
+        "negative, in a slice is not counted there. The mAP over the shared classes (1) is comparable."
     ]
 
 
 def test_a_slice_without_any_positive_takes_no_class_from_the_others():
-    slices = slice_scores(table([[1, 1], [1, 1], [0, 0]]), [1, 2, 0], column="num_labels", num_replicates=20)
-    assert [part.value for part in slices.slices] == ["0", "1", "2"]
+    """Nor does one without any negative."""
+    apart = table([[1, 1], [0, 0], [1, 1], [0, 0], [0, 0], [1, 1]])
+    slices = slice_scores(apart, [1, 1, 2, 2, 0, 3], column="place", num_replicates=20)
+    assert [part.value for part in slices.slices] == ["0", "1", "2", "3"]
+    assert np.isnan(slices.slices[3].metrics.mean_ap.value)
     empty = slices.slices[0]
     assert np.isnan([empty.metrics.mean_ap.value, empty.shared_map.value, empty.shared_map.low]).all()
     assert (empty.metrics.mean_ap.count, empty.shared_map.count) == (0, 0)
@@ -56,9 +59,9 @@ def test_a_slice_without_any_positive_takes_no_class_from_the_others():
 
 
 def test_no_class_is_shared_and_no_label_is_known():
-    apart = slice_scores(table([[1, 0], [0, 1]]), ["x", "y"], column="place", num_replicates=0)
+    apart = slice_scores(table([[1, 0], [0, 0], [0, 1], [0, 0]]), ["x", "x", "y", "y"], column="place", num_replicates=0)
     assert apart.shared_classes == ()
-    assert caveats(apart)[0].endswith("is not counted there, and no class has a positive in every slice.")
+    assert caveats(apart)[0].endswith("is not counted there, and no class has both in every slice.")
     assert np.isnan([part.shared_map.value for part in apart.slices]).all()
     unknown = slice_scores(table([[-1, -1], [-1, -1]]), ["x", "y"], column="place", num_replicates=0)
     assert unknown.shared_classes == ()
@@ -159,7 +162,8 @@ def test_no_bin_is_empty_and_every_value_is_in_its_bin(values: list[float]):
 
 
 def test_json_has_no_nan():
-    slices = slice_scores(table([[1, 0], [0, 0], [1, 1]]), ["x", "y", "z"], column="place", num_replicates=5)
+    labels = table([[1, 0], [0, 0], [0, 0], [1, 1], [0, 0]], [[2.0, 1], [1, 1], [0, 0], [1, 1], [0, 0]])
+    slices = slice_scores(labels, ["x", "x", "y", "z", "z"], column="place", num_replicates=5)
     content = json.loads(json.dumps(slices_to_json(slices), allow_nan=False))
     assert set(content) == {"edges", "num_without", "shared_classes", "values"}
     assert list(content["values"]) == ["x", "y", "z"]

@@ -49,6 +49,30 @@ def test_csv_as_people_write_it(tmp_path: Path, text: str):
     assert seen(read_predictions(written(tmp_path, text), scale="probability")) == ABC
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "npz"])
+def test_integer_ranks_that_would_tie_as_floats_are_refused(tmp_path: Path, kind: str):
+    """2^53 and 2^53 + 1 are one float64; 2^53 and 2^53 + 2 are two."""
+    path = tmp_path / f"s.{kind}"
+    for step in (2, 1):
+        ranks = [2**53, 2**53 + step]
+        if kind == "csv":
+            path.write_text(f"id,cat\na,{ranks[0]}\nb,{ranks[1]}\n")
+        elif kind == "jsonl":
+            path.write_text(
+                "".join(json.dumps({"id": name, "scores": {"cat": rank}}) + "\n" for name, rank in zip("ab", ranks, strict=True))
+            )
+        elif kind == "parquet":
+            pq.write_table(pa.table({"id": ["a", "b"], "cat": ranks}), path)
+        else:
+            np.savez(path, scores=np.array(ranks)[:, None], ids=np.array(["a", "b"]), classes=np.array(["cat"]))
+        if step == 2:
+            assert read_predictions(path, scale="rank").logit_NC.tolist() == [[2.0**53], [2.0**53 + 2]]
+            continue
+        with pytest.raises(PredictionsError, match="an integer score is too large") as caught:
+            read_predictions(path, scale="rank")
+        assert "9007199254740993" in str(caught.value)
+
+
 def test_a_header_that_says_what_the_numbers_are(tmp_path: Path):
     assert read_predictions(written(tmp_path, "id,logit/cat\na,-2\n")).scale == "logit"
     made = read_predictions(written(tmp_path, "id,prob_cat,prob_dog\na,0.2,0.3\n"))

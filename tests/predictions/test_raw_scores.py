@@ -61,7 +61,7 @@ def test_logits_by_hand():
 @settings(deadline=None)
 @given(npst.arrays(np.float64, (40, 2), elements=dense), npst.arrays(np.int8, (40, 2), elements=st.integers(0, 1)))
 def test_ap_of_probabilities_is_that_of_the_numbers_themselves(probability_NC: np.ndarray, target_NC: np.ndarray):
-    target_NC[0] = 1  # scikit-learn's answer without a positive is another
+    target_NC[0], target_NC[1] = 1, 0  # scikit-learn's answer without a positive, or without a negative, is another
     made = to_predictions(table(probability_NC, ids=tuple(map(str, range(40)))), scale="probability")
     expected = [average_precision_score(target_NC[:, c], probability_NC[:, c]) for c in range(2)]
     np.testing.assert_allclose(average_precision(target_NC, made.logit_NC), expected, rtol=0, atol=1e-9)

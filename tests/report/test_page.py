@@ -224,7 +224,7 @@ def test_an_undefined_number_is_a_dash_with_its_reason(tmp_path: Path):
 
 def test_without_labels_the_rankings_remain(tmp_path: Path):
     page = report(tmp_path, without_images(np.full((12, 2), -1), names=("dog", "cat")))
-    assert "No class has a positive label, so average precision is undefined." in page.text
+    assert "No class has a positive and a negative label, so average precision is undefined." in page.text
     assert len(page.all("li")) == 2 * 2 * 12
     assert "nan" not in page.text.lower()
 

@@ -167,6 +167,8 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
     console.print(averages)
     if not has_meanings:
         console.print("[dim]A wider window describes each average.[/dim]")
+    if metrics.left_out:
+        console.print(f"\n{metrics.left_out}", highlight=False, markup=False)
     known = int(metrics.support_C.sum() + metrics.num_negative_C.sum())
     absent = int(metrics.num_negative_C.sum()) / known if known else math.nan
     console.print(

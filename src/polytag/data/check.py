@@ -24,7 +24,7 @@ from polytag.data.duplicates.groups import (
 )
 from polytag.data.duplicates.near_duplicates import small_copy
 from polytag.data.images.read import read_image
-from polytag.data.splits import with_validation_split
+from polytag.data.splits import why_not_trainable, with_validation_split
 from polytag.errors import DataError, ImageError, UsageError
 from polytag.machine import num_cores
 
@@ -284,8 +284,8 @@ def _problems(dataset: Dataset, content_N: Sequence[_Content]) -> Iterator[str]:
         if not rows:
             yield f"the split {split!r} is missing; there are: {', '.join(repr(name) for name in dataset.splits)}"
             continue
-        if not (dataset.target_NC[rows] == PRESENT).any():
-            yield f"no class has a positive in split {split!r}{made}"
+        if reason := why_not_trainable(dataset.target_NC[rows]):
+            yield f"{reason} in split {split!r}{made}"
         if all(content_N[row].reason for row in rows):
             yield f"no image can be read in split {split!r}{made}"
 

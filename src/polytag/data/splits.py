@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from polytag.contracts import PRESENT, Dataset
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
 from polytag.errors import DataError, UsageError
 
 
@@ -36,17 +36,25 @@ def with_validation_split(dataset: Dataset, *, fraction: float = 0.2, seed: int 
 
 
 def require_trainable(dataset: Dataset) -> None:
-    """Raises DataError unless there are images in "train" and in "val", and a positive of some class in each."""
+    """Raises DataError unless there are images in "train" and in "val", and a positive and a negative of some class in each."""
     for split in ("train", "val"):
         part = dataset.split(split)
-        if not (part.target_NC == PRESENT).any():
+        if reason := why_not_trainable(part.target_NC):
+            counts = [int((part.target_NC == label).sum()) for label in (PRESENT, ABSENT, UNKNOWN)]
             raise DataError(
-                f"no class has a positive in split {split!r}",
+                f"{reason} in split {split!r}",
                 where=dataset.source,
-                got=f"{len(part)} images, none with a label",
-                expected="an image with at least one label",
-                next_step="`polytag data check` shows what was read",
+                got="{} images with {} present, {} absent and {} unknown labels".format(len(part), *counts),
+                expected="present and absent labels: a class that every image has cannot be told from anything",
+                next_step="`polytag data check` shows what was read; in a table 0 is absent and -1 is unknown; of folders, "
+                "one for each class, there are at least two",
             )
+
+
+def why_not_trainable(target_NC: np.ndarray) -> str:
+    """Why nothing can be learned from these labels: "no class has a positive", or "... a negative"; "" if some class has each."""
+    lacking = [kind for label, kind in ((PRESENT, "positive"), (ABSENT, "negative")) if not (target_NC == label).any()]
+    return f"no class has a {lacking[0]}" if lacking else ""
 
 
 def _stratified(positive_NC: np.ndarray, *, fraction: float, rng: np.random.Generator) -> np.ndarray:

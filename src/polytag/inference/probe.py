@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polytag.metrics.ap import mean_average_precision
+from polytag.metrics.ap import mean_average_precision, mean_over_defined
 from polytag.models.backbone import linear_head
 
 # L2 penalties relative to a class's mean loss, for standardised features; strong to weak, so that each solution starts the next.
@@ -77,7 +77,7 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -
         weight_CD=weight_CD,
         bias_C=bias_C - weight_CD @ mean_D,
         strength=strength,
-        fold_map={key: float(np.mean(value)) for key, value in fold_maps.items()},
+        fold_map={key: mean_over_defined(value) for key, value in fold_maps.items()},
         held_out_logit_NC=held_out[strength],
     )
 
@@ -112,12 +112,16 @@ def _columns(target: Tensor, fold_N: Tensor, *, num_folds: int) -> _Columns:
 
 
 def _one_standard_error(fold_maps: dict[float, np.ndarray]) -> float:
-    """The strongest penalty whose held-out mAP is within one standard error of the best (Hastie et al., ESL, 7.10)."""
-    mean = {strength: float(np.mean(value)) for strength, value in fold_maps.items()}
+    """The strongest penalty whose held-out mAP is within one standard error of the best (Hastie et al., ESL, 7.10).
+
+    Folds in which no class has both labels have no mAP, whatever the penalty, and do not count.
+    """
+    mean = {strength: mean_over_defined(value) for strength, value in fold_maps.items()}
     best = max(mean, key=lambda strength: (mean[strength], strength))
-    error = float(np.std(fold_maps[best], ddof=1) / np.sqrt(len(fold_maps[best]))) if len(fold_maps[best]) > 1 else 0.0
+    defined = fold_maps[best][~np.isnan(fold_maps[best])]
+    error = float(np.std(defined, ddof=1) / np.sqrt(len(defined))) if len(defined) > 1 else 0.0
     within = [strength for strength in fold_maps if mean[strength] >= mean[best] - error]
-    return max(within, default=max(fold_maps))  # empty where no fold has a positive, because the mean is NaN
+    return max(within, default=max(fold_maps))  # empty where no fold counts
 
 
 def _principal_axes(standard: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """Average precision in three definitions from one sort; ties are one step, unknown labels count nowhere.
 
 Shapes: N images, C classes. Targets are 1 (present), 0 (absent), -1 (unknown); scores are any real numbers where higher means
-more likely (logits and probabilities give the same value: only the order matters). A class without a positive is NaN.
+more likely (logits and probabilities give the same value: only the order matters). A class without a positive, or without a
+negative to rank it against, is NaN.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Ranking:
     threshold_P     the scores; tp_P positives scored at least that; predicted_P all known images scored at least that;
                     tied_P negatives scored exactly that
     num_positives   the arrays are empty if it is 0; num_negatives the known images without the class
+    is_defined      whether there is a ranking: a positive and a negative
     """
 
     threshold_P: np.ndarray
@@ -34,6 +36,10 @@ class Ranking:
     tied_P: np.ndarray
     num_positives: int
     num_negatives: int
+
+    @property
+    def is_defined(self) -> bool:
+        return self.num_positives > 0 and self.num_negatives > 0
 
     @property
     def precision_P(self) -> np.ndarray:
@@ -107,8 +113,8 @@ _INTEGERS = {4: (np.uint32, np.int32, 2**31), 8: (np.uint64, np.int64, 2**63)}
 
 
 def ap_of(ranking: Ranking) -> float:
-    """Sum over thresholds of (R_n - R_{n-1}) P_n: scikit-learn's `average_precision_score`."""
-    if not ranking.num_positives:
+    """Sum over thresholds of (R_n - R_{n-1}) P_n: scikit-learn's `average_precision_score`, which without a negative is 1."""
+    if not ranking.is_defined:
         return float("nan")
     gain_P = np.diff(ranking.tp_P, prepend=0) / ranking.num_positives
     return float((gain_P * ranking.precision_P).sum())
@@ -116,7 +122,7 @@ def ap_of(ranking: Ranking) -> float:
 
 def ap_voc10_of(ranking: Ranking) -> float:
     """Area under the precision made monotonically decreasing from the right, at all recalls: VOC2012 devkit 3.4.1, VOCevalcls.m."""
-    if not ranking.num_positives:
+    if not ranking.is_defined:
         return float("nan")
     envelope_P = np.maximum.accumulate(ranking.precision_P[::-1])[::-1]
     gain_P = np.diff(ranking.tp_P, prepend=0) / ranking.num_positives
@@ -128,7 +134,7 @@ def ap_voc07_of(ranking: Ranking) -> float:
 
     Recall and t are compared as integers, since 3/10 in floating point is not three times 0.1.
     """
-    if not ranking.num_positives:
+    if not ranking.is_defined:
         return float("nan")
     envelope_P = np.maximum.accumulate(ranking.precision_P[::-1])[::-1]
     at = np.searchsorted(10 * ranking.tp_P, np.arange(11) * ranking.num_positives, side="left")
@@ -138,7 +144,7 @@ def ap_voc07_of(ranking: Ranking) -> float:
 def roc_auc_of(ranking: Ranking) -> float:
     """Area under the ROC curve: the share of (positive, negative) pairs in the right order, a tie counting half (Mann and Whitney
     1947); scikit-learn's `roc_auc_score`. NaN without a positive or without a negative."""
-    if not ranking.num_positives or not ranking.num_negatives:
+    if not ranking.is_defined:
         return float("nan")
     gain_P = np.diff(ranking.tp_P, prepend=0)
     num_above_P = ranking.predicted_P - ranking.tp_P - ranking.tied_P  # negatives scored higher
@@ -174,12 +180,12 @@ def _transposed(table_NC: np.ndarray, *, num_rows: int = 4096) -> np.ndarray:
 
 
 def average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> np.ndarray:
-    """AP of every class, float64 in [0, 1], NaN without a positive."""
+    """AP of every class, float64 in [0, 1]; NaN without a positive or without a negative."""
     return np.array(of_every_class(target_NC, score_NC, ap_of))
 
 
 def mean_average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> float:
-    """mAP: the unweighted mean over the classes that have a positive; NaN if none has one."""
+    """mAP: the unweighted mean over the classes that have a positive and a negative; NaN if none has both."""
     return mean_over_defined(average_precision(target_NC, score_NC))
 
 

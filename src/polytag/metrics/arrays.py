@@ -10,7 +10,7 @@ import numpy as np
 
 from polytag.contracts import SCALES, UNKNOWN, LabelSet, Predictions
 from polytag.errors import PolytagError, PredictionsError, UsageError
-from polytag.logits import logits_of
+from polytag.logits import is_exact, logits_of
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.values import Metrics
 
@@ -75,8 +75,6 @@ def predictions_from_arrays(
             )
         probability_NC = score_NC.astype(np.float64)
         score_NC = logits_of(probability_NC)
-    else:  # a copy, since Predictions makes its arrays read-only
-        score_NC = np.array(score_NC, np.float32 if score_NC.dtype == np.float32 else np.float64)
     names = tuple(map(str, range(len(score_NC)) if ids is None else ids))
     if len(names) != len(score_NC):
         raise UsageError(
@@ -174,6 +172,8 @@ def _floats_of_objects(array: np.ndarray, *, where: str) -> np.ndarray:
             value_N[row] = np.nan
         elif isinstance(value, str | bytes) or not hasattr(value, "__float__"):
             raise _no_numbers(where, got=f"{value!r:.60}")
+        elif isinstance(value, int) and not is_exact(value):
+            raise _no_numbers(where, got=f"{value!r:.60}, which no float64 is equal to")
         else:
             value_N[row] = value
     return value_N.reshape(array.shape)
@@ -274,4 +274,4 @@ def _first(bad_NC: np.ndarray, where: str) -> str:
 def _value_and_more(value_NC: np.ndarray, bad_NC: np.ndarray) -> str:
     num_bad = int(bad_NC.sum())
     value = value_NC[tuple(np.argwhere(bad_NC)[0])]
-    return f"{value:.9g}" + (f", and {num_bad - 1:,} more" if num_bad > 1 else "")
+    return f"{value!s}" + (f", and {num_bad - 1:,} more" if num_bad > 1 else "")

@@ -16,12 +16,13 @@ from polytag.machine import num_cores
 from polytag.metrics.ap import rank
 
 _BLOCK_BYTES = 6_400_000  # weights of the replicates of a block: they stay in the processor's cache
+_MANY = 50  # images, of which a replicate draws none with probability exp(-50)
 _LANES, _LANE_BITS = 5, 10  # replicates in a float64, whose integers have 53 bits
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Intervals:
-    """95% percentile intervals: of the AP of each class, and of the mean over the classes that have a positive in a replicate."""
+    """95% percentile intervals: of the AP of each class, and of the mean over the classes that have one in a replicate."""
 
     low_C: np.ndarray
     high_C: np.ndarray
@@ -31,7 +32,7 @@ class Intervals:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Replicates:
-    """AP of each class in B replicates (NaN where a replicate drew no positive of it), and how many positives each drew."""
+    """AP of each class in B replicates (NaN where one drew no positive or no negative of it), and how many positives each drew."""
 
     ap_BC: np.ndarray
     support_BC: np.ndarray
@@ -40,8 +41,8 @@ class Replicates:
 def bootstrap_ap(target_NC: np.ndarray, score_NC: np.ndarray, *, num_replicates: int = 1000, seed: int = 0) -> Intervals:
     """Intervals of AP and mAP over resampled images.
 
-    A replicate without a positive of a class counts neither in the interval of that class nor, for that class, in its mean. NaN if
-    no replicate counts. Seeded: the same table gives the same interval.
+    A replicate without a positive, or without a negative, of a class counts neither in the interval of that class nor, for that
+    class, in its mean. NaN if no replicate counts. Seeded: the same table gives the same interval.
     """
     ap_BC = replicate_ap(target_NC, weights_of(len(target_NC), num_replicates=num_replicates, seed=seed), score_NC=score_NC)
     return intervals_of(ap_BC)
@@ -76,7 +77,7 @@ def weights_of(num_images: int, *, num_replicates: int, seed: int) -> np.ndarray
 
 
 def replicate_ap(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.ndarray) -> np.ndarray:
-    """AP of every replicate and class, B x C; NaN where a replicate has no positive of a class."""
+    """AP of every replicate and class, B x C; NaN where a replicate has no positive or no negative of a class."""
     return replicates(target_NC, weight_NB, score_NC=score_NC).ap_BC
 
 
@@ -102,6 +103,8 @@ def replicates(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.nda
                 if (order := classes[column]) is not None:
                     num_drawn = len(range(*block.indices(num_replicates)))
                     ap_BC[block, column], support_BC[block, column] = _weighted_ap(order, drawn, num_replicates=num_drawn)
+                    if len(order.few_negatives):
+                        ap_BC[block, column][~weight_NB[order.few_negatives, block].any(axis=0)] = np.nan
 
             list(pool.map(one, range(num_classes)))
     return Replicates(ap_BC=ap_BC, support_BC=support_BC)
@@ -167,21 +170,27 @@ class _Sums:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Order:
-    """A class's images in the order of their scores: `predicted` sums all known, `true` the positives."""
+    """A class's images in the order of their scores: `predicted` sums all known, `true` the positives.
+
+    few_negatives   the rows of the negatives, where a replicate may draw none; empty where there are many
+    """
 
     predicted: _Sums
     true: _Sums
+    few_negatives: np.ndarray
 
 
 def _order(target_N: np.ndarray, score_N: np.ndarray, *, longest: int) -> _Order | None:
     ranking = rank(target_N, score_N)
-    if not ranking.num_positives:
+    if not ranking.is_defined:
         return None
     known = np.flatnonzero(target_N >= 0)
     reached = known[score_N[known] >= ranking.threshold_P[-1]]  # images below every positive change nothing
     descending = reached[np.argsort(-score_N[reached], kind="stable")]
     positives = descending[target_N[descending] == 1]
+    few_negatives = np.flatnonzero(target_N == 0) if ranking.num_negatives < _MANY else known[:0]
     return _Order(
+        few_negatives=few_negatives,
         predicted=_sums(descending, ranking.predicted_P, num_images=len(target_N), longest=longest),
         true=_sums(positives, ranking.tp_P, num_images=len(target_N), longest=longest),
     )

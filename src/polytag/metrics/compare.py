@@ -59,7 +59,7 @@ def compare(
     ap_RC = np.array([average_precision(target_NC, table.logit_NC) for table in tables])
     weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed)
     replicate_RBC = [replicate_ap(target_NC, weight_NB, score_NC=table.logit_NC) for table in tables]
-    num_scored = int((target_NC == 1).any(axis=0).sum())
+    num_scored = int((~np.isnan(ap_RC[0])).sum())
 
     tests = {
         (i, j): swap_test(target_NC, tables[i].logit_NC, tables[j].logit_NC, num_permutations=num_permutations, seed=seed)

@@ -35,7 +35,7 @@ class MeanDifference:
     low, high  95% paired bootstrap interval
     p          two-sided, of the paired permutation test
     p_holm     the same, corrected for testing all pairs of runs
-    count      classes with a positive
+    count      classes with a positive and a negative
     """
 
     first: int
@@ -55,7 +55,7 @@ class MeanDifference:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Difference:
-    """The difference of a later run minus the first, in mAP and for each class. NaN for a class without a positive.
+    """The difference of a later run minus the first, in mAP and for each class. NaN for a class without an AP.
 
     ap_C, low_C, high_C   difference in average precision, and its 95% paired bootstrap interval
     p_C, p_holm_C         two-sided, of the paired permutation test; and corrected for testing all classes
@@ -137,7 +137,7 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     c = comparison
     num_scored = c.pairs[0].count
     classes = f"all {counted(num_scored, 'classes')}" if num_scored == len(c.label_set) else f"the {counted(num_scored, 'classes')}"
-    tail = "." if num_scored == len(c.label_set) else f" of {len(c.label_set)} that have a positive."
+    tail = "." if num_scored == len(c.label_set) else f" of {len(c.label_set)} that have a positive and a negative."
     notes = [f"Paired by id on the same {counted(c.num_images, 'images')} and on {classes}{tail}"]
     left = [
         f"{counted(images, 'images')} and {counted(len(names), 'classes')} of {run}" + (f" ({_some(names)})" if names else "")

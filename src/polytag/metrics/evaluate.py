@@ -193,7 +193,8 @@ def _intervals(target_NC: np.ndarray, logit_NC: np.ndarray, images: ImageRanking
     of_classes = intervals_of(drawn.ap_BC)
     samples_B, coverage_B, loss_B = replicate_means([images.ap_N, images.coverage_N, images.ranking_loss_N], weight_NB)
     with np.errstate(invalid="ignore", divide="ignore"):
-        weighted_B = np.nansum(drawn.ap_BC * drawn.support_BC, axis=1) / drawn.support_BC.sum(axis=1)
+        support_BC = np.where(np.isnan(drawn.ap_BC), 0, drawn.support_BC)
+        weighted_B = np.nansum(drawn.ap_BC * support_BC, axis=1) / support_BC.sum(axis=1)
     return _Intervals(
         low_C=of_classes.low_C,
         high_C=of_classes.high_C,
@@ -211,7 +212,7 @@ def _wilson(num_right_C: np.ndarray, num_tried_C: np.ndarray) -> np.ndarray:
 
 def _weighted(ap_C: np.ndarray, support_C: np.ndarray) -> float:
     """Mean of the class APs, each weighted by its number of positives."""
-    scored = support_C > 0
+    scored = ~np.isnan(ap_C)
     return float(np.average(ap_C[scored], weights=support_C[scored])) if scored.any() else float("nan")
 
 

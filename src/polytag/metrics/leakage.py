@@ -20,7 +20,7 @@ class MetricsWithoutLeakage:
     """Metrics of the images that are not in the training data, and how much higher the mAP of all images is.
 
     metrics      of the remaining images
-    difference   mAP of all images minus mAP of the remaining ones, over the classes that have a positive among both; 95% interval
+    difference   mAP of all images minus mAP of the remaining ones, over the classes that have an AP among both; 95% interval
                  by paired bootstrap: each replicate draws from all images, and both means are computed on that draw
     """
 
@@ -62,7 +62,7 @@ def evaluate_without_leakage(
 
 
 def _mean_over_both(all_BC: np.ndarray, remaining_BC: np.ndarray) -> np.ndarray:
-    """Mean difference over the classes that have a positive among both in a replicate; NaN where no class has one."""
+    """Mean difference over the classes that have an AP among both in a replicate; NaN where no class has one."""
     difference_BC = all_BC - remaining_BC
     number_B = (~np.isnan(difference_BC)).sum(axis=1)
     return np.where(number_B > 0, np.nansum(difference_BC, axis=1) / np.maximum(number_B, 1), np.nan)

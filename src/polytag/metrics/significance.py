@@ -18,7 +18,7 @@ _ROUNDING = 1e-7  # differences in AP that are closer count as equal
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SwapTest:
-    """Two-sided p-values: of each class's difference in AP (NaN without a positive), and of the difference in mAP."""
+    """Two-sided p-values: of each class's difference in AP (NaN where it has none), and of the difference in mAP."""
 
     p_C: np.ndarray
     p_mean: float
@@ -39,7 +39,7 @@ def swap_test(
     classes of 8 to 60 positives; in 1% to 4.5% for classes of 3 or 5, for which few differences are possible.
     """
     num_classes = target_NC.shape[1]
-    columns = np.flatnonzero((target_NC == 1).any(axis=0))
+    columns = np.flatnonzero((target_NC == 1).any(axis=0) & (target_NC == 0).any(axis=0))
     if not len(columns):
         return SwapTest(p_C=np.full(num_classes, np.nan), p_mean=float("nan"))
     rng = np.random.default_rng([seed, 1])

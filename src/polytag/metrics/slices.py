@@ -1,7 +1,8 @@
 """Slices: every metric on subsets of the images, by the values of a column or by its quantiles.
 
-Shapes: N images, C classes, S slices. A slice in which a class has no positive counts fewer classes, so the mAPs of two slices may
-be over different classes. Each slice also has the mAP over the shared classes: those with a positive in every slice that has any.
+Shapes: N images, C classes, S slices. A slice in which a class has no positive, or no negative, counts fewer classes, so the
+mAPs of two slices may be over different classes. Each slice also has the mAP over the shared classes: those with both in every
+slice that has a class with both.
 """
 
 import math
@@ -33,7 +34,7 @@ class Slice:
     """The images of one value, or of one bin, and every metric on them.
 
     value       the text or number; for a bin its edges, "0.25 to <0.5", or, for integers, the first and the last: "120 to 299"
-    shared_map  mAP over the shared classes, with its interval; NaN if the slice has no positive
+    shared_map  mAP over the shared classes, with its interval; NaN if the slice has no mAP
     """
 
     value: str
@@ -47,7 +48,7 @@ class Slices:
     """S slices of one column.
 
     edges           of the bins, S + 1 values; only the last bin includes its upper edge; () if every value is a slice
-    shared_classes  the classes with a positive in every slice that has any positive
+    shared_classes  the classes with a positive and a negative in every slice that has a mAP
     num_without     images without a value, which are in no slice
     """
 
@@ -82,9 +83,10 @@ def slice_scores(
     assert len(value_N) == len(predictions)
     label_N, labels, edges = _labels(value_N, column=column, num_bins=num_bins)
     rows_S = [np.flatnonzero(label_N == number) for number in range(len(labels))]
-    support_SC = np.array([(predictions.target_NC[rows] == 1).sum(axis=0) for rows in rows_S])
-    has_positive_S = (support_SC > 0).any(axis=1)
-    shared_C = np.atleast_1d((support_SC[has_positive_S] > 0).all(axis=0)) & has_positive_S.any()
+    targets_S = [predictions.target_NC[rows] for rows in rows_S]
+    has_ap_SC = np.array([(target_nC == 1).any(axis=0) & (target_nC == 0).any(axis=0) for target_nC in targets_S])
+    has_map_S = has_ap_SC.any(axis=1)
+    shared_C = has_ap_SC[has_map_S].all(axis=0) & has_map_S.any()
     slices: list[Slice] = []
     for label, rows in zip(labels, rows_S, strict=True):
         part = predictions.take(rows)
@@ -136,11 +138,11 @@ def caveats(slices: Slices) -> list[str]:
     if not slices.is_comparable:
         num_shared = len(slices.shared_classes)
         sentences.append(
-            "The mAPs of the slices are over different classes and are not comparable: a class without a positive in a slice is "
+            "The mAPs of the slices are over different classes and are not comparable: a class without a positive, or without a "
             + (
-                f"not counted there. The mAP over the shared classes ({num_shared}) is comparable."
+                f"negative, in a slice is not counted there. The mAP over the shared classes ({num_shared}) is comparable."
                 if num_shared
-                else "not counted there, and no class has a positive in every slice."
+                else "negative, in a slice is not counted there, and no class has both in every slice."
             )
         )
     if len(slices.slices) == 1:

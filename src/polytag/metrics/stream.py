@@ -1,7 +1,7 @@
 """Streaming average precision, updated batch by batch: for the validation pass of a training loop, on one machine or on many.
 
 Shapes: N images of a batch, C classes, B bins. Targets are 1 (present), 0 (absent) or -1 (unknown, which counts nowhere), equal
-scores are one step, and a class without a positive is NaN and not counted in the mean.
+scores are one step, and a class without a positive, or without a negative, is NaN and not counted in the mean.
 """
 
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ FEWEST_BITS, MOST_BITS = 10, 20
 class StreamedAP:
     """Average precision of all batches so far.
 
-    ap_C            average precision, scikit-learn's definition; NaN without a positive
+    ap_C            average precision, scikit-learn's definition; NaN without a positive or without a negative
     error_bound_C   the exact value is within ap_C ± this bound: 0 if scores are stored, computed from the counts if they are
-                    binned; NaN without a positive
+                    binned; NaN where ap_C is
     support_C       positives; num_negative_C negatives; num_unknown_C images that count as neither
-    mean_ap         mAP over the classes that have a positive, and their number; mean_error_bound as above, NaN without a class
+    mean_ap         mAP over the classes that have both, and their number; mean_error_bound as above, NaN without a class
     """
 
     ap_C: np.ndarray
@@ -118,7 +118,7 @@ class StreamingAP:
             targets, scores = self._batches[0] if self._batches else (np.zeros((0, self.num_classes), np.int8),) * 2
             ap_C, bound_C = average_precision(targets, scores.astype(np.float32, copy=False)), np.zeros(self.num_classes)
             support_C, num_negative_C = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
-            bound_C[support_C == 0] = np.nan
+            bound_C[np.isnan(ap_C)] = np.nan
         else:
             num_negative_C, support_C = self._count_2CB.sum(axis=2)
             ap_C, bound_C = np.array([_ap_of_counts(*self._count_2CB[:, column]) for column in range(self.num_classes)]).T
@@ -147,7 +147,7 @@ def _ap_of_counts(negative_B: np.ndarray, positive_B: np.ndarray) -> tuple[float
     """
     negative, positive = negative_B[::-1], positive_B[::-1]
     filled = positive > 0
-    if not filled.any():
+    if not filled.any() or not negative.any():
         return np.nan, np.nan
     tp, predicted = np.cumsum(positive)[filled], np.cumsum(positive + negative)[filled]
     p, q = positive[filled], negative[filled]

@@ -16,6 +16,8 @@ from polytag.contracts import LabelSet
 from polytag.errors import MissingExtraError
 from polytag.text import aligned, counted, interval_text, json_number, number_text, printable
 
+_NUM_NAMED = 5  # classes named in a sentence
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
@@ -100,8 +102,13 @@ class Metrics:
 
     @property
     def mean_ap(self) -> Mean:
-        """mAP: the unweighted mean of the classes' APs, over the classes that have a positive."""
+        """mAP: the unweighted mean of the classes' APs, over the classes that have a positive and a negative."""
         return self.means["mAP"]
+
+    @property
+    def left_out(self) -> str:
+        """A sentence that names the classes that mAP does not count, and why; "" where it counts all."""
+        return left_out(self.label_set.names, self.support_C, self.num_negative_C)
 
     @property
     def best_first(self) -> np.ndarray:
@@ -112,7 +119,8 @@ class Metrics:
         return f"Metrics({_headline(self)})"
 
     def __str__(self) -> str:
-        return "\n\n".join([_headline(self), _table(_average_rows(self)), _table(_class_rows(self))])
+        headline = "\n".join([_headline(self), printable(self.left_out)] if self.left_out else [_headline(self)])
+        return "\n\n".join([headline, _table(_average_rows(self)), _table(_class_rows(self))])
 
     def _repr_html_(self) -> str:
         """The HTML of a notebook: two tables, everything escaped, without scripts or network access."""
@@ -134,6 +142,17 @@ class Metrics:
                 "pandas is not installed", where="Metrics.to_frame", expected="pandas", next_step="pip install pandas"
             ) from None
         return pandas.DataFrame(_columns(self), index=pandas.Index(self.label_set.names, name="class"))
+
+
+def left_out(names: Sequence[str], support_C: np.ndarray, num_negative_C: np.ndarray) -> str:
+    """A sentence that names the classes without an AP: those without a positive, and those without a negative; "" without any."""
+    parts: list[str] = []
+    for without_C, kind in ((support_C == 0, "positive"), ((num_negative_C == 0) & (support_C > 0), "negative")):
+        lacking = [name for name, is_without in zip(names, without_C, strict=True) if is_without]
+        if lacking:
+            some = ", ".join(lacking[:_NUM_NAMED]) + (", ..." if len(lacking) > _NUM_NAMED else "")
+            parts.append(f"{counted(len(lacking), 'classes')} without a {kind} ({some})")
+    return f"Not in mAP: {' and '.join(parts)}." if parts else ""
 
 
 def _columns(metrics: Metrics) -> dict[str, np.ndarray]:
@@ -271,7 +290,8 @@ def _html(metrics: Metrics) -> str:
     rest = _html_table([heading, *(row for row in averages if row[0] not in _MAIN)])
     return (
         f'<div style="max-height:48em;overflow:auto"><p><b>{escape(_headline(metrics))}</b></p>{main}'
-        f"<details><summary>more averages</summary>{rest}</details>{_html_table(_class_rows(metrics), shares=shares)}</div>"
+        f"<details><summary>more averages</summary>{rest}</details>{_html_table(_class_rows(metrics), shares=shares)}"
+        f"{f'<p>{escape(metrics.left_out)}</p>' if metrics.left_out else ''}</div>"
     )
 
 

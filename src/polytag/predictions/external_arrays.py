@@ -122,7 +122,11 @@ def _matrix(item: object, *, name: str, path: Path) -> np.ndarray:
             got=f"{name}: {value.dtype} of shape {value.shape}",
             expected="numbers of shape (images, classes)",
         )
-    return value if value.dtype.kind == "f" and value.dtype.itemsize in (4, 8) else value.astype(np.float64)
+    return (
+        value
+        if value.dtype.kind in "iu" or (value.dtype.kind == "f" and value.dtype.itemsize in (4, 8))
+        else value.astype(np.float64)
+    )
 
 
 def _texts(found: Mapping[str, object], keys: Sequence[str], *, num: int, what: str, path: Path) -> list[str]:
@@ -157,7 +161,7 @@ def _truth(item: object, *, shape: tuple[int, ...], name: str, path: Path) -> np
         raise PredictionsError(
             "a label outside 1, 0, -1",
             where=f"{path}, row {row + 1}",
-            got=f"{value[row, column]:g} in {name}, column {column}",
+            got=f"{value[row, column]!s} in {name}, column {column}",
             expected="1 (present), 0 (absent) or -1 (unknown)",
             next_step="in a tuple the scores are first and the labels second",
         )

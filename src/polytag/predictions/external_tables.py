@@ -18,6 +18,7 @@ from polytag.data.formats.rows import Table, delimiter_of, named_index, read_tab
 from polytag.data.formats.tables import first_of, label_lists, target_column
 from polytag.data.load import ReadOptions
 from polytag.errors import PredictionsError
+from polytag.logits import EXACT, inexact, is_exact
 from polytag.predictions.external_columns import (
     ID_COLUMNS,
     OWN_JSONL,
@@ -78,9 +79,14 @@ def _read_csv(path: Path, reader: Any, *, options: ReadOptions, has_external_tru
         if error_at is not None and row[error_at]:
             continue  # an unreadable image has no scores
         try:
-            values.extend(map(float, scores_of(row)))
+            numbers = list(map(float, scores_of(row)))
         except ValueError:
             raise _not_a_number(row, at, roles, where=f"{path}:{line}") from None
+        if max(numbers) >= EXACT or min(numbers) <= -EXACT:
+            for text in scores_of(row):
+                if len(text) < 400 and text.strip().lstrip("+-").isdecimal() and not is_exact(int(text)):
+                    raise _too_large(text.strip()[:60], where=f"{path}:{line}")
+        values.extend(numbers)
         cells.append(others_of(row))
         line_N.append(line)
     columns = dict(zip(others, list(zip(*cells, strict=True)) or [()] * len(others), strict=True))
@@ -143,7 +149,21 @@ def _numbers(column: pa.ChunkedArray, *, name: str, path: Path) -> np.ndarray:
             next_step="if this column is not a class, remove it, or name each class column with --class-column",
         )
     value_N = np.asarray(column.to_numpy())
+    inexact_N = inexact(value_N)
+    if inexact_N.any():
+        row = int(np.flatnonzero(inexact_N)[0])
+        raise _too_large(f"{value_N[row]} for class {name!r}", where=f"{path}, row {row + 1}")
     return value_N if value_N.dtype == np.float32 else value_N.astype(np.float64)
+
+
+def _too_large(got: str, *, where: str) -> PredictionsError:
+    return PredictionsError(
+        "an integer score is too large",
+        where=where,
+        got=got,
+        expected="integers that a float64 holds: all up to 2^53, 9007199254740992",
+        next_step="ranks can be replaced by their positions, 0, 1, 2, ..., in the same order",
+    )
 
 
 # ---- JSON Lines ----
@@ -214,6 +234,8 @@ def _objects(table: Table, key: str) -> tuple[list[str], np.ndarray]:
                 raise PredictionsError(
                     "a score is not a number", where=table.where(row), got=f"{score!r} for class {name!r}", expected="a number"
                 )
+            if isinstance(score, int) and not is_exact(score):
+                raise _too_large(f"{score} for class {name!r}"[:120], where=table.where(row))
             values.append(score)
     return classes, np.frombuffer(values, np.float64).reshape(len(table), len(classes))
 

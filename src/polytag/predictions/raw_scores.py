@@ -18,7 +18,7 @@ from polytag.predictions.joining import nearest
 class RawScores:
     """Scores of a file, before any check.
 
-    value_NC       float32 or float64
+    value_NC       float32, float64 or, of a file of integers, these
     target_NC      1, 0, -1; None if the file has no labels
     scale          the scale that the file declares: one of SCALES, or "" for none
     is_default_scale   whether the scale is only the default of the format, which the caller may override
@@ -125,7 +125,7 @@ def _require(raw: RawScores, good_NC: np.ndarray, *, what: str, expected: str, n
     raise PredictionsError(
         what,
         where=raw.where(row),
-        got=f"{raw.value_NC[row, column]:.9g} for image {raw.ids[row]!r}, class {raw.classes[column]!r}{more}",
+        got=f"{raw.value_NC[row, column]!s} for image {raw.ids[row]!r}, class {raw.classes[column]!r}{more}",
         expected=expected,
         next_step=next_step,
     )

@@ -23,15 +23,15 @@ class StepCurve:
 
 
 def step_curve(predictions: Predictions, *, class_name: str) -> StepCurve | None:
-    """The curve of a class, or None without a positive; the area under it is its average precision.
+    """The curve of a class, or None without an average precision, which is the area under it.
 
     With more than MAX_STEPS steps, neighbours are merged into MAX_STEPS steps of equal width; the area does not change.
     """
     column = predictions.label_set.index(class_name)
     target_N = predictions.target_NC[:, column]
-    if not (target_N == PRESENT).any():
-        return None
     recall, precision, _ = precision_recall(target_N, predictions.logit_NC[:, column])
+    if not len(recall):
+        return None
     if len(recall) > MAX_STEPS:
         area = np.cumsum(np.diff(recall, prepend=0.0) * precision)
         edges = np.linspace(0, 1, MAX_STEPS + 1)

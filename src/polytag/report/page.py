@@ -54,7 +54,7 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassView:
-    """A class on the page; only a class shown in detail has a `curve` and `grids`."""
+    """A class on the page; only a class shown in detail has a `curve` and `grids`. `reason` says why an AP is undefined."""
 
     number: int
     name: str
@@ -66,6 +66,7 @@ class ClassView:
     precision: float
     recall: float
     threshold: float
+    reason: str
     curve: StepCurve | None = None
     grids: tuple[Grid, ...] = ()
 
@@ -143,6 +144,7 @@ def _class_view(metrics: Metrics, predictions: Predictions, column: int, *, deta
         precision=float(metrics.precision_C[column]),
         recall=float(metrics.recall_C[column]),
         threshold=float(metrics.threshold_C[column]),
+        reason="no negative label" if metrics.support_C[column] else "no positive label",
         curve=step_curve(predictions, class_name=name) if detailed else None,
         grids=grids,
     )

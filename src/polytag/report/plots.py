@@ -19,7 +19,7 @@ def write_plots(
     """Write loss.png, mean-average-precision.png, tail-accuracy.png and precision-recall.png; returns the files written.
 
     `history` rows have the keys of results.csv (epoch, train_loss, val_loss, train_map, val_map); any may be missing or NaN.
-    A chart without content is not written: no history, no image above the threshold, no class with a positive.
+    A chart without content is not written: no history, no image above the threshold, no class with an average precision.
     With more than 100 classes, precision-recall.png shows the best and the worst 50.
 
     Raises RunError if the folder cannot be written.

@@ -21,7 +21,7 @@ def bundle() -> bytes:
 
 
 def precision_recall_chart(predictions: Predictions, column: int) -> dict[str, object] | None:
-    """Return precision over recall, with a dot that the page moves to its threshold; None without a positive."""
+    """Return precision over recall, with a dot that the page moves to its threshold; None without an average precision."""
     points = curve_points(predictions, column)
     if not points:
         return None

@@ -81,7 +81,8 @@ def threshold_sweep(predictions: Predictions, column: int, *, own_threshold: flo
 def curve_points(predictions: Predictions, column: int) -> list[dict[str, float]]:
     """Return at most 400 points of the precision-recall curve in ascending recall, each with the score it is cut at.
 
-    A longer curve is thinned evenly and keeps its last point. Without a positive the list is empty.
+    A longer curve is thinned evenly and keeps its last point. Without a positive or without a negative the
+    list is empty.
     """
     recall, precision, score = precision_recall(predictions.target_NC[:, column], predictions.logit_NC[:, column])
     if predictions.has_probabilities:

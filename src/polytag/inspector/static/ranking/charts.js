@@ -32,7 +32,7 @@ export async function showCharts(className) {
   for (const [name, id] of Object.entries(PLACES)) {
     byId(id).replaceChildren();
     if (!specifications[name]) {
-      byId(id).textContent = "No image is labelled with this class, so there is no curve.";
+      byId(id).textContent = "This class has no positive or no negative, so there is no curve.";
       continue;
     }
     views.push((await window.vegaEmbed(byId(id), withColours(specifications[name]), OPTIONS)).view);
