@@ -12,23 +12,17 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from machine import VOC_MINI, write
 from polytag import load_dataset
-from polytag.data.duplicates.near_duplicates import (
-    PART_RADIUS,
-    RADIUS,
-    SAME_DETAIL,
-    candidate_pairs,
-    fingerprints_of,
-    near_pairs,
-    part_hashes,
-    small_copy,
-)
+from polytag.data.duplicates.hash_search import candidate_pairs
+from polytag.data.duplicates.near_duplicates import SAME_DETAIL, fingerprints_of, near_pairs, small_copy
+from polytag.data.duplicates.views import RADIUS, VIEW_RADIUS, VIEWS
 from polytag.data.images.read import read_image
 
 NUM_PLANTED = 300
+SEPIA = (0.393, 0.769, 0.189, 0, 0.349, 0.686, 0.168, 0, 0.272, 0.534, 0.131, 0)
 
 
 def saved(image: Image.Image, *, kind: str = "JPEG", quality: int = 75) -> Image.Image:
@@ -49,6 +43,26 @@ def cropped(image: Image.Image, share: float, rng: np.random.Generator) -> Image
     return image.crop((left, top, left + width, top + height))
 
 
+def tinted(image: Image.Image, red: float, green: float, blue: float) -> Image.Image:
+    return image.convert("RGB", (red, 0, 0, 0, 0, green, 0, 0, 0, 0, blue, 0))
+
+
+def watermarked(image: Image.Image) -> Image.Image:
+    """White letters, half transparent, a sixth of the height."""
+    mark = Image.new("L", image.size, 0)
+    font = ImageFont.load_default(max(10, image.height // 6))
+    ImageDraw.Draw(mark).text((0.1 * image.width, 0.42 * image.height), "STOCK PHOTO", fill=128, font=font)
+    return Image.composite(Image.new("RGB", image.size, "white"), image, mark)
+
+
+def captioned(image: Image.Image) -> Image.Image:
+    """A box over 35% of the width and 15% of the height."""
+    with_box = image.copy()
+    box = (0.65 * image.width, 0.85 * image.height, image.width, image.height)
+    ImageDraw.Draw(with_box).rectangle(box, fill=(20, 20, 20))
+    return with_box
+
+
 def versions(rng: np.random.Generator) -> dict[str, Callable[[Image.Image], Image.Image]]:
     return {
         "JPEG of quality 30": lambda image: saved(image, quality=30),
@@ -64,6 +78,26 @@ def versions(rng: np.random.Generator) -> dict[str, Callable[[Image.Image], Imag
         "cropped by 5%": lambda image: saved(cropped(image, 0.05, rng)),
         "cropped by 8%": lambda image: saved(cropped(image, 0.08, rng)),
         "cropped by 10%": lambda image: saved(cropped(image, 0.10, rng)),
+        "cropped by 15%": lambda image: saved(cropped(image, 0.15, rng)),
+        "sepia": lambda image: saved(image.convert("RGB", SEPIA)),
+        "warmer: red by 1.2, blue by 0.8": lambda image: saved(tinted(image, 1.2, 1.0, 0.8)),
+        "warmer: red by 1.3, blue by 0.7": lambda image: saved(tinted(image, 1.3, 1.0, 0.7)),
+        "colder: red by 0.85, blue by 1.2": lambda image: saved(tinted(image, 0.85, 1.0, 1.2)),
+        "colours stronger by 1.6": lambda image: saved(ImageEnhance.Color(image).enhance(1.6)),
+        "colours weaker by 0.3": lambda image: saved(ImageEnhance.Color(image).enhance(0.3)),
+        "contrast by 1.4": lambda image: saved(ImageEnhance.Contrast(image).enhance(1.4)),
+        "gamma 1.6": lambda image: saved(image.point(lambda level: round(255 * (level / 255) ** 1.6))),
+        "watermark across the middle": lambda image: saved(watermarked(image)),
+        "black caption in a corner": lambda image: saved(captioned(image)),
+        "white border of 3%": lambda image: saved(ImageOps.expand(image, round(0.03 * max(image.size)), "white")),
+        "black border of 10%": lambda image: saved(ImageOps.expand(image, round(0.1 * max(image.size)), "black")),
+        "bars to a square": lambda image: saved(ImageOps.pad(image, (max(image.size),) * 2, color="black")),
+        "turned by 1 degree": lambda image: saved(image.rotate(1, Image.Resampling.BICUBIC)),
+        "turned by 3 degrees": lambda image: saved(image.rotate(-3, Image.Resampling.BICUBIC)),
+        "turned by 5 degrees": lambda image: saved(image.rotate(5, Image.Resampling.BICUBIC)),
+        "turned by a quarter": lambda image: saved(image.transpose(Image.Transpose.ROTATE_90)),
+        "turned by a half": lambda image: saved(image.transpose(Image.Transpose.ROTATE_180)),
+        "upside down": lambda image: saved(ImageOps.flip(image)),
     }
 
 
@@ -122,7 +156,7 @@ def speed(num_images: int, *, turns: int) -> dict[str, object]:
         made = time.perf_counter()
         num_pairs = len(near_pairs(fingerprints))
         done = time.perf_counter()
-        num_candidates = len(candidate_pairs(fingerprints.hash_N, part_hash_NW=part_hashes(fingerprints.grey_NSS))[0])
+        num_candidates = len(candidate_pairs(fingerprints.hash_RV, radius_V=[view.radius for view in VIEWS]))
         seconds["candidates"].append(time.perf_counter() - done)
         seconds["fingerprints"].append(made - started)
         seconds["near_pairs"].append(done - made)
@@ -145,7 +179,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
-    result: dict[str, object] = {"radius_bits": RADIUS, "part_radius_bits": PART_RADIUS, "same_detail": SAME_DETAIL}
+    result: dict[str, object] = {
+        "radius_bits": RADIUS,
+        "view_radius_bits": VIEW_RADIUS,
+        "num_views": len(VIEWS),
+        "same_detail": SAME_DETAIL,
+    }
     if VOC_MINI.is_dir():
         result["quality"] = quality()
     else:

@@ -311,7 +311,7 @@ def test_the_keys_of_a_data_check_are_all_listed(at_hand: Path):
 
     found = check(load_dataset(at_hand / "my-images"), read_images=False).to_json()
     assert_lists(REFERENCE / "data-check.md", "The JSON file", set(found))
-    group = DuplicateGroup(images=(), bits=0, correlation=1.0, is_mirrored=False)
+    group = DuplicateGroup(images=(), bits=0, correlation=1.0, is_mirrored=False, is_turned=False)
     assert_lists(REFERENCE / "data-check.md", "Keys of a group", set(group.to_json()))
 
 

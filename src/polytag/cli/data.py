@@ -35,7 +35,10 @@ def check(
     options: "ReadOptions",
     read_images: Annotated[bool, typer.Option(help="Decode every image, or only check that the files exist.")] = True,
     near: Annotated[
-        bool, typer.Option("--near", help="Also find near duplicates: re-encoded, resized or mirrored versions of one image.")
+        bool,
+        typer.Option(
+            "--near", help="Also find near duplicates: other versions of one image, such as resized, tinted, cropped or mirrored."
+        ),
     ] = False,
     near_model: Annotated[
         Path | None, typer.Option(metavar="RUN|MODEL", help="Also find images with similar features of this model.")
@@ -200,7 +203,7 @@ def _print_duplicates(console: "Console", found: "DataCheck") -> None:
     from polytag.data.duplicates.groups import across_splits
 
     near = [
-        (group.images, f"{group.bits} bits, detail {group.correlation:.2f}" + (", mirrored" if group.is_mirrored else ""))
+        (group.images, f"{group.bits} bits, detail {group.correlation:.2f}{group.orientation}")
         for group in found.near_duplicates or ()
     ]
     by_pixels = [set(group.images) for group in found.near_duplicates or ()]

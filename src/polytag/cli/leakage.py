@@ -86,7 +86,7 @@ def print_leakage(
             interval = f"  {low} – {high}" if low else ""
             console.print(f"  {text:<18}{value:>8}{interval}  over {mean.count} classes", highlight=False)
         for each in found.images[:_NUM_SHOWN]:
-            how = "byte for byte" if each.is_exact else f"{each.bits} bits" + (", mirrored" if each.is_mirrored else "")
+            how = "byte for byte" if each.is_exact else f"{each.bits} bits{each.orientation}"
             pair = escape(f"{predictions.ids[each.row]} ≈ {each.path}")
             console.print(f"  {pair}  [dim]{how}[/dim]", highlight=False, soft_wrap=True)
         if len(found.images) > _NUM_SHOWN:
@@ -118,6 +118,7 @@ def leakage_to_json(found: "Leakage", without: "MetricsWithoutLeakage | None", *
                 "bits": each.bits,
                 "correlation": each.correlation,
                 "is_mirrored": each.is_mirrored,
+                "is_turned": each.is_turned,
             }
             for each in found.images
         ],

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polytag.data.duplicates.near_duplicates import feature_pairs, fingerprints_of, groups_of, near_pairs
+from polytag.data.duplicates.near_duplicates import feature_pairs, fingerprints_of, groups_of, near_pairs, orientation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,17 +23,24 @@ class DatasetImage:
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicateGroup:
-    """Different files that show one image: re-encoded, resized or mirrored versions.
+    """Different files that show one image: re-encoded, resized, tinted, cropped, mirrored or turned versions.
 
     bits          largest number of bits, of the 64-bit hash, in which two linked versions differ
     correlation   smallest correlation of their detail, at most 1
     is_mirrored   whether one of them is mirrored
+    is_turned     whether one of them is turned by a quarter or a half
     """
 
     images: tuple[DatasetImage, ...]
     bits: int
     correlation: float
     is_mirrored: bool
+    is_turned: bool
+
+    @property
+    def orientation(self) -> str:
+        """ ", mirrored", ", turned", both, or nothing: what follows in a line about the group."""
+        return orientation(is_mirrored=self.is_mirrored, is_turned=self.is_turned)
 
     def to_json(self) -> dict[str, object]:
         """The group as a JSON object."""
@@ -41,6 +48,7 @@ class DuplicateGroup:
             "bits": self.bits,
             "correlation": self.correlation,
             "is_mirrored": self.is_mirrored,
+            "is_turned": self.is_turned,
             "images": [image.to_json() for image in self.images],
         }
 
@@ -92,6 +100,7 @@ def duplicate_groups(
                 bits=int(pairs.bits_P[links].max()),
                 correlation=float(pairs.correlation_P[links].min()),
                 is_mirrored=bool(pairs.is_mirrored_P[links].any()),
+                is_turned=bool(pairs.is_turned_P[links].any()),
             ),
         )
         for members, links in _linked(np.stack([pairs.first_P, pairs.second_P], axis=1), num_rows=len(keys))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import Dataset
-from polytag.data.duplicates.near_duplicates import fingerprints_of, near_pairs, small_copy
+from polytag.data.duplicates.near_duplicates import fingerprints_of, near_pairs, orientation, small_copy
 from polytag.data.images.read import read_image
 from polytag.errors import ImageError
 from polytag.machine import num_cores
@@ -20,9 +20,9 @@ from polytag.machine import num_cores
 class LeakedImage:
     """A scored image and the training image that it duplicates.
 
-    row                              of the scored image
-    path                             of the training image
-    bits, correlation, is_mirrored   of the nearest version; 0, 1 and False for the same bytes
+    row                                         of the scored image
+    path                                        of the training image
+    bits, correlation, is_mirrored, is_turned   of the nearest version; 0, 1 and False for the same bytes
     """
 
     row: int
@@ -31,6 +31,12 @@ class LeakedImage:
     bits: int = 0
     correlation: float = 1.0
     is_mirrored: bool = False
+    is_turned: bool = False
+
+    @property
+    def orientation(self) -> str:
+        """ ", mirrored", ", turned", both, or nothing: what follows in a line about the image."""
+        return orientation(is_mirrored=self.is_mirrored, is_turned=self.is_turned)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +113,7 @@ def find_leakage(
                 bits=int(pairs.bits_P[pair]),
                 correlation=float(pairs.correlation_P[pair]),
                 is_mirrored=bool(pairs.is_mirrored_P[pair]),
+                is_turned=bool(pairs.is_turned_P[pair]),
             ),
         )
     num_read = len(leakage.keys() | set(other_rows))

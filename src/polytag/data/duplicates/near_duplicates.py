@@ -1,79 +1,68 @@
-"""Near duplicates: one image re-encoded, resized, a little brighter, cropped at the border, or mirrored. NumPy only.
+"""Near duplicates: one image re-encoded, resized, tinted, marked, framed, cropped, mirrored, turned or tilted a little. NumPy only.
 
-Shapes: N images, P pairs, S = 32 pixels a side, D features. The search has two stages, because a short hash alone confuses images
-with little detail:
+Shapes: N images, R small copies, P pairs, S = 32 pixels a side, D features. The search has two stages, because a short hash alone
+confuses images with little detail:
 
-1. A hash of 64 bits: the signs of the 64 lowest frequencies, without the mean, of the discrete cosine transform of a grey copy of
-   32 x 32 pixels ("pHash": Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1; there
-   the bits are against the median, here against 0, so that mirroring an image flips the bits of the odd horizontal frequencies and
-   nothing else). Hashes within RADIUS bits are found by multi-index hashing (Norouzi, Punjani, Fleet 2014, "Fast Exact Search in
-   Hamming Space with Multi-Index Hashing", IEEE TPAMI 36, 1107, arXiv:1307.2982): of four 16-bit parts one differs in 2 at most.
-   The hash of a cropped image differs from that of the whole, so the hashes of five parts of each image are searched too, within
-   PART_RADIUS.
-2. The copies themselves: the correlation of their detail (without the 4 x 4 lowest frequencies) after alignment by shift and scale
-   (Lucas, Kanade 1981, with Gauss-Newton steps), and the difference of their colours.
+1. The hash of each view of an image (views.py) against the hashes of all images (hash_search.py).
+2. The copies themselves: the correlation of their detail after alignment (alignment.py), and their colours up to a tint.
 
-An image without detail, such as a blank page, is flat: it resembles every other flat image and is not compared.
+An image inside a plain frame has two small copies, one without the frame. An image without detail, such as a blank page, is flat:
+it resembles every other flat image and is not compared.
 """
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
 
 import numpy as np
 from PIL import Image
 
-from polytag.data.duplicates.alignment import SIDE, aligned, correlation, cosines, detail
-from polytag.machine import num_cores
-
-RADIUS = 11
-"""Largest number of bits in which two hashes differ. Re-encoded photographs differ in 0 to 6 bits, unrelated ones in 32."""
-
-PART_RADIUS = 7
-"""RADIUS for the hash of a part of one image and of the whole other. The search costs an eighth of one within 11 bits."""
+from polytag.data.duplicates.alignment import SIDE, aligned, correlation, detail, sampled
+from polytag.data.duplicates.hash_search import Candidates, candidate_pairs
+from polytag.data.duplicates.views import VIEWS, view_hashes
 
 SAME_DETAIL = 0.91
-"""Smallest correlation of detail of two copies of one image; the highest measured of unrelated photographs is 0.78."""
+"""Smallest correlation of detail of two copies of one image."""
 
 MIN_DETAIL = 2.0
 """Standard deviation of an image's detail, in grey levels of 255, below which it is flat."""
 
-_SIDE, _COLOUR_SIDE = SIDE, 8
-_MAX_COLOUR, _GREY = 12.0, 2.0  # mean difference of the two colour channels; mean distance from grey of an image without colour
+_COLOUR_SIDE = 8
+_COPY_BYTES = SIDE**2 + 2 * _COLOUR_SIDE**2
+_MAX_COLOUR, _COLOUR_SHARE, _COLOUR_NOISE = 12.0, 0.5, 1.5  # difference of colours beyond a tint: at most, share of colour, noise
+_MAX_TINT, _MAX_SATURATION = 0.22, 2.0  # of a tint: colour per grey level, and how much stronger or weaker colours become
 _SURE = 0.97  # correlation above which copies need no alignment
 _BLOCK = 8192  # pairs compared at a time
-_BUCKET = 32  # of the images with one hash, the number that each is compared with
-_FREQUENCIES = sorted(((v, u) for v in range(16) for u in range(16) if u + v), key=lambda vu: (sum(vu), vu))[:64]
-_MIRROR = np.uint64(sum(1 << bit for bit, (_, u) in enumerate(_FREQUENCIES) if u % 2))
-_PARTS = (
-    (0.5, 0.5),
-    (0.15, 0.15),
-    (0.15, 0.85),
-    (0.85, 0.15),
-    (0.85, 0.85),
-)  # the share of the trimmed rows and columns that is before the part
-_PART_TRIM = 0.07  # share of each side that a part lacks
+_FRAME_SIDE = 128  # of the copy on which a frame is looked for
+_PLAIN = 8.0  # standard deviation of the grey levels in a line of a frame, and difference of its mean from the first line's
+_UNEVEN_LINES = 3  # of 128, by which opposite sides of a frame differ
+_MIN_FRAME, _MAX_FRAME = 0.02, 0.6  # share of a side that is frame
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fingerprints:
-    """Hashes and small copies of N images: 1.2 kB each.
+    """Hashes and small copies of N images: 1.3 kB each, twice that for an image inside a plain frame.
 
-    hash_N        uint64, the bits of the lowest frequencies
-    grey_NSS      uint8, 32 x 32
-    colour_NTT2   uint8, 8 x 8, the two colour channels of YCbCr
-    is_flat_N     with too little detail to be compared
+    image_R       the image of each copy; the whole images come first, in their order
+    grey_RSS      uint8, 32 x 32
+    colour_RTT2   uint8, 8 x 8, the two colour channels of YCbCr
+    hash_RV       uint64, the hash of every view
+    is_flat_R     with too little detail to be compared
+    num_images    N
     """
 
-    hash_N: np.ndarray
-    grey_NSS: np.ndarray
-    colour_NTT2: np.ndarray
-    is_flat_N: np.ndarray
+    image_R: np.ndarray
+    grey_RSS: np.ndarray
+    colour_RTT2: np.ndarray
+    hash_RV: np.ndarray
+    is_flat_R: np.ndarray
+    num_images: int
 
-    def __len__(self) -> int:
-        return len(self.hash_N)
+    @property
+    def is_flat_N(self) -> np.ndarray:
+        """Images of which no copy has enough detail to be compared."""
+        is_flat_N = np.ones(self.num_images, bool)
+        is_flat_N[self.image_R[~self.is_flat_R]] = False
+        return is_flat_N
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,9 +70,10 @@ class NearPairs:
     """P pairs of rows that show one image.
 
     first_P, second_P   rows, first < second
-    bits_P              bits in which the hashes differ, or the hashes of one and of a part of the other if fewer; at most RADIUS
-    correlation_P       of their detail, SAME_DETAIL to 1
+    bits_P              bits in which the hashes of the nearest views of the two differ; at most RADIUS
+    correlation_P       of their detail after alignment, SAME_DETAIL to 1
     is_mirrored_P       whether one is the mirror image of the other
+    is_turned_P         whether one is turned by a quarter or a half, against the other or against its mirror image
     """
 
     first_P: np.ndarray
@@ -91,101 +81,130 @@ class NearPairs:
     bits_P: np.ndarray
     correlation_P: np.ndarray
     is_mirrored_P: np.ndarray
+    is_turned_P: np.ndarray
 
     def __len__(self) -> int:
         return len(self.first_P)
 
 
+def orientation(*, is_mirrored: bool, is_turned: bool) -> str:
+    """What follows the number of bits in a line about a pair: ", mirrored", ", turned", both, or nothing."""
+    return (", mirrored" if is_mirrored else "") + (", turned" if is_turned else "")
+
+
+# ---- small copies and their fingerprints ----
+
+
 def small_copy(image: Image.Image) -> bytes:
-    """The 1,152 bytes of an RGB image that its fingerprint is computed from: 32 x 32 grey, 8 x 8 of the two colour channels."""
-    small = image.resize((_SIDE, _SIDE), Image.Resampling.BOX).convert("YCbCr")
+    """The bytes of an RGB image that its fingerprint is computed from: 32 x 32 grey, 8 x 8 of the two colour channels.
+
+    1,152 bytes, or twice as many for an image inside a plain frame: then those of the image without the frame follow.
+    """
+    frame = _inside_frame(image)
+    return _copy(image) + (b"" if frame is None else _copy(image.crop(frame)))
+
+
+def fingerprints_of(copies: Sequence[bytes]) -> Fingerprints:
+    """Fingerprints of small copies; about 40 microseconds each."""
+    framed = [row for row, copy in enumerate(copies) if len(copy) > _COPY_BYTES]
+    joined = b"".join([*(copy[:_COPY_BYTES] for copy in copies), *(copies[row][_COPY_BYTES:] for row in framed)])
+    flat_R = np.frombuffer(joined, np.uint8).reshape(-1, _COPY_BYTES)
+    grey_RSS = flat_R[:, : SIDE**2].reshape(-1, SIDE, SIDE)
+    is_flat_R = np.zeros(len(flat_R), bool)
+    for start in range(0, len(flat_R), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        is_flat_R[block] = detail(grey_RSS[block].astype(np.float32)).std(axis=(1, 2)) < MIN_DETAIL
+    return Fingerprints(
+        image_R=np.concatenate([np.arange(len(copies)), np.array(framed, np.int64)]),
+        grey_RSS=grey_RSS,
+        colour_RTT2=flat_R[:, SIDE**2 :].reshape(-1, 2, _COLOUR_SIDE, _COLOUR_SIDE).transpose(0, 2, 3, 1),
+        hash_RV=view_hashes(grey_RSS),
+        is_flat_R=is_flat_R,
+        num_images=len(copies),
+    )
+
+
+def _copy(image: Image.Image) -> bytes:
+    small = image.resize((SIDE, SIDE), Image.Resampling.BOX).convert("YCbCr")
     grey, blue, red = small.split()
     colours = [channel.resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX).tobytes() for channel in (blue, red)]
     return grey.tobytes() + b"".join(colours)
 
 
-def fingerprints_of(copies: Sequence[bytes]) -> Fingerprints:
-    """Fingerprints of small copies; about 10 microseconds each."""
-    flat_N = np.frombuffer(b"".join(copies), np.uint8).reshape(len(copies), -1)
-    grey_NSS = flat_N[:, : _SIDE**2].reshape(-1, _SIDE, _SIDE)
-    colour_NTT2 = flat_N[:, _SIDE**2 :].reshape(-1, 2, _COLOUR_SIDE, _COLOUR_SIDE).transpose(0, 2, 3, 1)
-    hash_N, is_flat_N = np.zeros(len(copies), np.uint64), np.zeros(len(copies), bool)
-    for start in range(0, len(copies), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        grey = grey_NSS[block].astype(np.float32)
-        hash_N[block] = _hash(grey)
-        is_flat_N[block] = detail(grey).std(axis=(1, 2)) < MIN_DETAIL
-    return Fingerprints(hash_N=hash_N, grey_NSS=grey_NSS, colour_NTT2=colour_NTT2, is_flat_N=is_flat_N)
+def _inside_frame(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """The box inside a frame of one grey level: a border, or bars on two opposite sides; None without one.
+
+    Opposite sides are about equally wide: a plain sky is no frame.
+    """
+    grey = np.asarray(image.convert("L").resize((_FRAME_SIDE, _FRAME_SIDE), Image.Resampling.BOX), np.float32)
+    top, bottom = _plain_lines(grey), _plain_lines(grey[::-1])
+    if top + bottom >= _FRAME_SIDE:
+        return None  # blank
+    inner = grey[top : _FRAME_SIDE - bottom]
+    left, right = _plain_lines(inner.T), _plain_lines(inner[:, ::-1].T)
+    top, bottom = (top, bottom) if abs(top - bottom) <= _UNEVEN_LINES else (0, 0)
+    left, right = (left, right) if abs(left - right) <= _UNEVEN_LINES else (0, 0)
+    if not _MIN_FRAME <= max(top + bottom, left + right) / _FRAME_SIDE <= _MAX_FRAME:
+        return None
+    width, height = image.width / _FRAME_SIDE, image.height / _FRAME_SIDE
+    box = round(left * width), round(top * height), round((_FRAME_SIDE - right) * width), round((_FRAME_SIDE - bottom) * height)
+    return box if box[2] > box[0] and box[3] > box[1] else None
+
+
+def _plain_lines(grey: np.ndarray) -> int:
+    """The number of first rows that all have nearly one grey level, apart from the ripples of JPEG at the edge of a frame."""
+    mean = grey.mean(axis=1)
+    is_plain = (np.abs(mean - mean[0]) <= _PLAIN) & (grey.std(axis=1) <= _PLAIN)
+    return int(np.argmin(np.append(is_plain, False)))
+
+
+# ---- pairs ----
 
 
 def near_pairs(fingerprints: Fingerprints, *, part_N: np.ndarray | None = None) -> NearPairs:
-    """Pairs of rows that show one image, by both stages; with `part_N` only pairs whose parts differ.
+    """Pairs of images that show one image, by both stages; with `part_N` only pairs whose parts differ.
 
     Without parts, a pair is omitted where pairs with fewer bits already link its two images: the remaining pairs link every group.
     Of more than 32 images with one hash, not all pairs are tried. Sorted by rows.
     """
-    pair_P2, bits_P, mirrored_P = candidate_pairs(
-        fingerprints.hash_N, part_hash_NW=part_hashes(fingerprints.grey_NSS), is_left_out_N=fingerprints.is_flat_N
+    candidates = candidate_pairs(
+        fingerprints.hash_RV, radius_V=[view.radius for view in VIEWS], is_left_out_N=fingerprints.is_flat_R
     )
+    image_P2 = fingerprints.image_R[np.stack([candidates.query_P, candidates.other_P], axis=1)]
+    image_P2.sort(axis=1)
+    is_framed_N = np.bincount(fingerprints.image_R, minlength=fingerprints.num_images) > 1
+    is_whole_P = np.maximum(candidates.query_P, candidates.other_P) < fingerprints.num_images
+    possible = image_P2[:, 0] != image_P2[:, 1]  # not an image and itself without its frame
+    possible &= ~(is_whole_P & is_framed_N[image_P2].all(axis=1))  # two framed images are compared without their frames
     if part_N is not None:
-        across = part_N[pair_P2[:, 0]] != part_N[pair_P2[:, 1]]
-        pair_P2, bits_P, mirrored_P = pair_P2[across], bits_P[across], mirrored_P[across]
-    group_N = np.arange(len(fingerprints))
-    confirmed: list[np.ndarray] = []
-    correlations: list[np.ndarray] = []
-    order = np.lexsort((pair_P2[:, 1], pair_P2[:, 0], mirrored_P, bits_P))
+        possible &= part_N[image_P2[:, 0]] != part_N[image_P2[:, 1]]
+    order = np.flatnonzero(possible)
+    order = order[np.lexsort((image_P2[order, 1], image_P2[order, 0], candidates.view_P[order], candidates.bits_P[order]))]
+    group_N = np.arange(fingerprints.num_images)
+    confirmed, correlations = [np.zeros(0, np.int64)], [np.zeros(0)]
     for start in range(0, len(order), _BLOCK):
         block = order[start : start + _BLOCK]
         if part_N is None:
-            block = block[group_N[pair_P2[block, 0]] != group_N[pair_P2[block, 1]]]
-        correlation_p = _compare(fingerprints, pair_P2[block], mirrored_P[block])
-        same = correlation_p >= SAME_DETAIL
+            block = block[group_N[image_P2[block, 0]] != group_N[image_P2[block, 1]]]
+        correlation_P = _compare(fingerprints, candidates[block])
+        same = correlation_P >= SAME_DETAIL
         confirmed.append(block[same])
-        correlations.append(correlation_p[same])
+        correlations.append(correlation_P[same])
         if part_N is None and same.any():
-            group_N = groups_of(pair_P2[np.concatenate(confirmed)], num_rows=len(fingerprints))
-    chosen = np.concatenate(confirmed) if confirmed else np.zeros(0, np.int64)
-    correlation_P = np.concatenate(correlations) if correlations else np.zeros(0)
-    by_rows = np.lexsort((pair_P2[chosen, 1], pair_P2[chosen, 0]))
-    chosen = chosen[by_rows]
+            group_N = groups_of(image_P2[np.concatenate(confirmed)], num_rows=fingerprints.num_images)
+    chosen, correlation_P = np.concatenate(confirmed), np.concatenate(correlations)
+    key_P = image_P2[chosen] @ np.array([fingerprints.num_images, 1])
+    _, once = np.unique(key_P, return_index=True)  # sorted by rows, of each pair of images the one with fewest bits
+    chosen, correlation_P = chosen[once], correlation_P[once]
+    views = [VIEWS[view] for view in candidates.view_P[chosen].tolist()]
     return NearPairs(
-        first_P=pair_P2[chosen, 0],
-        second_P=pair_P2[chosen, 1],
-        bits_P=bits_P[chosen],
-        correlation_P=correlation_P[by_rows],
-        is_mirrored_P=mirrored_P[chosen],
+        first_P=image_P2[chosen, 0],
+        second_P=image_P2[chosen, 1],
+        bits_P=candidates.bits_P[chosen],
+        correlation_P=correlation_P,
+        is_mirrored_P=np.array([view.is_mirrored for view in views], bool),
+        is_turned_P=np.array([view.quarter_turns > 0 for view in views], bool),
     )
-
-
-def candidate_pairs(
-    hash_N: np.ndarray, *, part_hash_NW: np.ndarray | None = None, radius: int = RADIUS, is_left_out_N: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair of rows whose hashes, one of them mirrored or not, differ in at most `radius` bits.
-
-    With `part_hash_NW`, also the pairs where the hashes of a part of one and of the other differ in at most PART_RADIUS bits.
-
-    Returns rows P x 2 with the lower first, bits P, and whether mirrored P. A pair that is near in both ways is returned once, in
-    the nearer one. Of more than 32 rows with one hash, each is paired with 32. The search is complete for a `radius` of at most 11.
-    """
-    assert 0 <= radius <= RADIUS
-    rows = np.arange(len(hash_N)) if is_left_out_N is None else np.flatnonzero(~is_left_out_N)
-    order = rows[np.argsort(hash_N[rows], kind="stable")]
-    distinct_U, start_U, count_U = np.unique(hash_N[order], return_index=True, return_counts=True)
-    pairs, bits, mirrored = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, bool)]
-    for flip in (np.uint64(0), _MIRROR):
-        members = [_members(*_near(distinct_U, distinct_U ^ flip, radius=radius), start_U=start_U, count_U=count_U)]
-        for part_N in () if part_hash_NW is None else part_hash_NW.T:
-            found = _near(distinct_U, part_N[order] ^ flip, radius=min(radius, PART_RADIUS), both_ways=True)
-            members.append(_members_of_parts(*found, start_U=start_U, count_U=count_U))
-        for a, b, d in chain.from_iterable(members):
-            pairs.append(np.sort(np.stack([order[a], order[b]], axis=1), axis=1))
-            bits.append(d)
-            mirrored.append(np.full(len(d), bool(flip)))
-    pair_P2, bits_P, mirrored_P = np.concatenate(pairs), np.concatenate(bits), np.concatenate(mirrored)
-    key_P = pair_P2[:, 0] * len(hash_N) + pair_P2[:, 1]
-    by_key = np.lexsort((mirrored_P, bits_P, key_P))
-    first_of_each = by_key[np.flatnonzero(np.diff(key_P[by_key], prepend=-1))]
-    return pair_P2[first_of_each], bits_P[first_of_each], mirrored_P[first_of_each]
 
 
 def groups_of(pair_P2: np.ndarray, *, num_rows: int) -> np.ndarray:
@@ -219,136 +238,61 @@ def feature_pairs(feature_ND: np.ndarray, *, cosine: float, block: int = 1024) -
     return np.concatenate(pairs), np.concatenate(cosines)
 
 
-# ---- computing and searching hashes ----
-
-
-def part_hashes(grey_NSS: np.ndarray) -> np.ndarray:
-    """uint64, N x 5: hashes of the centre and of the part towards each corner, each without 7% of each side."""
-    hash_NW = np.zeros((len(grey_NSS), len(_PARTS)), np.uint64)
-    for start in range(0, len(grey_NSS), _BLOCK):
-        grey = grey_NSS[start : start + _BLOCK].astype(np.float32)
-        for part, (down, along) in enumerate(_PARTS):
-            hash_NW[start : start + _BLOCK, part] = _hash(grey, window_y=_window(down), window_x=_window(along))
-    return hash_NW
-
-
-def _hash(grey_NSS: np.ndarray, *, window_y: np.ndarray | None = None, window_x: np.ndarray | None = None) -> np.ndarray:
-    basis_FS = cosines(_SIDE)[: 1 + max(max(pair) for pair in _FREQUENCIES)].astype(np.float32)
-    y_FS, x_FS = (basis_FS if window is None else basis_FS @ window for window in (window_y, window_x))
-    rows, columns = np.array(_FREQUENCIES).T
-    weight_B = np.uint64(1) << np.arange(len(_FREQUENCIES), dtype=np.uint64)
-    return (((y_FS @ grey_NSS @ x_FS.T)[:, rows, columns] > 0) * weight_B).sum(axis=1, dtype=np.uint64)
-
-
-def _window(before: float) -> np.ndarray:
-    """S x S: maps a side of S pixels to the S pixels of its trimmed part, each the mean of the pixels that it covers."""
-    edge = _PART_TRIM * _SIDE * before + (1 - _PART_TRIM) * np.arange(_SIDE + 1)
-    place = np.arange(_SIDE)
-    covered = np.minimum(edge[1:, None], place + 1) - np.maximum(edge[:-1, None], place)
-    return (np.maximum(covered, 0) / (1 - _PART_TRIM)).astype(np.float32)
-
-
-def _near(
-    distinct_U: np.ndarray, query_Q: np.ndarray, *, radius: int, both_ways: bool = False
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(query, hash, bits) of all pairs within `radius` bits, some of them repeated."""
-    with ThreadPoolExecutor(num_cores()) as pool:
-        search = partial(_search, distinct_U, query_Q, radius=radius, both_ways=both_ways)
-        parts = list(pool.map(lambda part: search(part=part), range(4)))
-    first, second, bits = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return first, second, bits
-
-
-def _search(
-    distinct_U: np.ndarray, query_U: np.ndarray, *, part: int, radius: int, both_ways: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(first, second, bits) within `radius` bits that differ in few of this part's 16; first <= second unless `both_ways`."""
-    limit = radius // 4
-    flips = [0] + [1 << a for a in range(16)] * (limit >= 1) + [1 << a | 1 << b for a in range(16) for b in range(a)] * (limit >= 2)
-    shift, ones = np.uint64(16 * part), np.uint64(0xFFFF)
-    key_U, query_key_U = ((hashes >> shift & ones).astype(np.int64) for hashes in (distinct_U, query_U))
-    # both sorted by key, so that memory is read nearly sequentially
-    order, query_order = np.argsort(key_U, kind="stable"), np.argsort(query_key_U, kind="stable")
-    hash_U, query_U, query_key_U = distinct_U[order], query_U[query_order], query_key_U[query_order]
-    start_K = np.concatenate([[0], np.cumsum(np.bincount(key_U, minlength=1 << 16))])
-    firsts, seconds, bits = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for flip in flips:
-        wanted_U = query_key_U ^ flip
-        low_U = start_K[wanted_U]
-        for query, within in _expand(start_K[wanted_U + 1] - low_U, chunk_size=1 << 18):
-            place = low_U[query] + within
-            distance = np.bitwise_count(query_U[query] ^ hash_U[place])
-            near = np.flatnonzero(distance <= radius)
-            first, second, distance = query_order[query[near]], order[place[near]], distance[near]
-            ordered = slice(None) if both_ways else second >= first
-            firsts.append(first[ordered])
-            seconds.append(second[ordered])
-            bits.append(distance[ordered].astype(np.int64))
-    return np.concatenate(firsts), np.concatenate(seconds), np.concatenate(bits)
-
-
-def _expand(count_U: np.ndarray, *, chunk_size: int = 1 << 22) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(u, 0 .. count[u] - 1) for every u, in chunks of about `chunk_size`."""
-    total_U = np.cumsum(count_U)
-    start = 0
-    while start < len(count_U):
-        before = total_U[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(total_U, before + chunk_size, side="right")))
-        count = count_U[start:stop]
-        u = np.repeat(np.arange(start, stop), count)
-        yield u, np.arange(len(u)) - np.repeat(np.cumsum(count) - count, count)
-        start = stop
-
-
-def _members(
-    first: np.ndarray, second: np.ndarray, bits: np.ndarray, *, start_U: np.ndarray, count_U: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Pairs of hashes expanded to pairs of rows, as positions in the order of the hashes."""
-    key = first * len(start_U) + second
-    _, once = np.unique(key, return_index=True)
-    first, second, bits = first[once], second[once], bits[once]
-    alike = first == second
-    for step in range(1, _BUCKET + 1):  # rows with one hash are paired with the next ones
-        few = alike & (count_U[first] > step)
-        for u, within in _expand(np.where(few, count_U[first] - step, 0)):
-            place = start_U[first[u]] + within
-            yield place, place + step, bits[u]
-    first, second, bits = first[~alike], second[~alike], bits[~alike]
-    width = np.minimum(count_U[second], _BUCKET)
-    for u, within in _expand(np.minimum(count_U[first], _BUCKET) * width):
-        yield start_U[first[u]] + within // width[u], start_U[second[u]] + within % width[u], bits[u]
-
-
-def _members_of_parts(
-    place: np.ndarray, second: np.ndarray, bits: np.ndarray, *, start_U: np.ndarray, count_U: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Pairs of a part and a hash expanded to pairs of rows, as positions in the order of the hashes."""
-    _, once = np.unique(place * len(start_U) + second, return_index=True)
-    place, second, bits = place[once], second[once], bits[once]
-    for each, within in _expand(np.minimum(count_U[second], _BUCKET)):
-        other = start_U[second[each]] + within
-        is_other = other != place[each]
-        yield place[each][is_other], other[is_other], bits[each][is_other]
-
-
 # ---- comparing copies ----
 
 
-def _compare(fingerprints: Fingerprints, pair_P2: np.ndarray, mirrored_P: np.ndarray) -> np.ndarray:
-    """Correlation of detail of each pair after alignment; 0 where their colours differ."""
-    if not len(pair_P2):
-        return np.zeros(0)
-    first, second = pair_P2.T
-    a_PSS = fingerprints.grey_NSS[first].astype(np.float32)
-    b_PSS = fingerprints.grey_NSS[second].astype(np.float32)
-    a_colour, b_colour = (fingerprints.colour_NTT2[rows].astype(np.float32) - 128 for rows in (first, second))
-    b_PSS[mirrored_P], b_colour[mirrored_P] = b_PSS[mirrored_P, :, ::-1], b_colour[mirrored_P, :, ::-1]
-    is_grey = np.minimum(np.abs(a_colour).mean(axis=(1, 2, 3)), np.abs(b_colour).mean(axis=(1, 2, 3))) < _GREY
-    alike = is_grey | (np.abs(a_colour - b_colour).mean(axis=(1, 2, 3)) <= _MAX_COLOUR)
-    correlation_P = np.zeros(len(first))
-    everywhere = np.ones((1, _SIDE, _SIDE), bool)
-    correlation_P[alike] = correlation(detail(a_PSS[alike]), detail(b_PSS[alike]), everywhere)
-    again = np.flatnonzero(alike & (correlation_P < _SURE))
+def _compare(fingerprints: Fingerprints, pairs: Candidates) -> np.ndarray:
+    """Correlation of detail of each pair after alignment; 0 where their colours differ by more than a tint."""
+    a_PSS, b_PSS = (fingerprints.grey_RSS[rows].astype(np.float32) for rows in (pairs.query_P, pairs.other_P))
+    a_PTT2, b_PTT2 = (fingerprints.colour_RTT2[rows].astype(np.float32) - 128 for rows in (pairs.query_P, pairs.other_P))
+    start_P23 = np.zeros((len(pairs), 2, 3), np.float32)
+    for number in np.unique(pairs.view_P):
+        view, here = VIEWS[number], pairs.view_P == number
+        a_PSS[here], a_PTT2[here], start_P23[here] = view.of(a_PSS[here]), view.of(a_PTT2[here]), view.map_23
+    map_P23, moved_PSS = start_P23, sampled(a_PSS, start_P23)
+    correlation_P = correlation(detail(moved_PSS[0]), detail(b_PSS), moved_PSS[1])
+    again = np.flatnonzero(correlation_P < _SURE)
     if len(again):
-        correlation_P[again] = np.maximum(correlation_P[again], aligned(a_PSS[again], b_PSS[again]))
+        map_P23[again], correlation_P[again] = aligned(a_PSS[again], b_PSS[again], start_P23[again])
+    same = np.flatnonzero(correlation_P >= SAME_DETAIL)
+    a_PSS[same], inside_PSS = sampled(a_PSS[same], map_P23[same])
+    blue, red = (sampled(_enlarged(a_PTT2[same, :, :, channel]), map_P23[same])[0] for channel in (0, 1))
+    moved_PTT2 = np.stack([_reduced(blue), _reduced(red)], axis=3)
+    inside_PTT = _reduced(inside_PSS) > 0.99
+    greys = _reduced(a_PSS[same]), _reduced(b_PSS[same])
+    is_tint_P = _is_tint(moved_PTT2, b_PTT2[same], greys[1], inside_PTT) | _is_tint(b_PTT2[same], moved_PTT2, greys[0], inside_PTT)
+    correlation_P[same[~is_tint_P]] = 0
     return correlation_P
+
+
+def _is_tint(a_PTT2: np.ndarray, b_PTT2: np.ndarray, grey_PTT: np.ndarray, inside_PTT: np.ndarray) -> np.ndarray:
+    """Whether the colours of `b` are those of `a` up to a tint: the rest is at most half of the colour there is, and noise.
+
+    A tint makes colours stronger or weaker and adds a share of `grey`, the grey level of `b`, to each channel: white balance, a
+    sepia tone, a copy without colour.
+    """
+    grey = np.where(inside_PTT, grey_PTT, 0)[..., None]
+    a, b = (np.where(inside_PTT[..., None], each, 0) for each in (a_PTT2, b_PTT2))
+    power = np.maximum((grey * grey).sum(axis=(1, 2), keepdims=True), 1e-6)
+
+    def share(colour: np.ndarray) -> np.ndarray:
+        return (colour * grey).sum(axis=(1, 2), keepdims=True) / power
+
+    a_rest, b_rest = a - share(a) * grey, b - share(b) * grey
+    overlap = (a_rest * b_rest).sum(axis=(1, 2, 3), keepdims=True)
+    saturation = np.clip(overlap / np.maximum((a_rest * a_rest).sum(axis=(1, 2, 3), keepdims=True), 1e-6), 0, _MAX_SATURATION)
+    tint = np.clip(share(b - saturation * a), -_MAX_TINT, _MAX_TINT)
+    count_P = np.maximum(2 * inside_PTT.sum(axis=(1, 2)), 1)
+    rest_P, colour_P = (np.abs(each).sum(axis=(1, 2, 3)) / count_P for each in (b - saturation * a - tint * grey, b))
+    return rest_P <= np.minimum(_MAX_COLOUR, _COLOUR_SHARE * colour_P + _COLOUR_NOISE)
+
+
+def _reduced(pixels_PSS: np.ndarray) -> np.ndarray:
+    """Means over the 8 x 8 places of the colours."""
+    factor = SIDE // _COLOUR_SIDE
+    return pixels_PSS.reshape(-1, _COLOUR_SIDE, factor, _COLOUR_SIDE, factor).mean(axis=(2, 4))
+
+
+def _enlarged(colour_PTT: np.ndarray) -> np.ndarray:
+    factor = SIDE // _COLOUR_SIDE
+    return colour_PTT.repeat(factor, axis=1).repeat(factor, axis=2)
