@@ -316,11 +316,13 @@ def test_the_keys_of_a_data_check_are_all_listed(at_hand: Path):
 
 
 def test_the_limits_of_near_duplicates_are_those_told():
-    from polytag.data.duplicates.near_duplicates import MIN_DETAIL, PART_RADIUS, RADIUS, SAME_DETAIL
+    from polytag.data.duplicates.near_duplicates import MIN_DETAIL, SAME_DETAIL
+    from polytag.data.duplicates.views import RADIUS, VIEW_RADIUS, VIEWS
 
     text = " ".join(section_of(REFERENCE / "data-check.md", "Near duplicates").split())
     assert f"differ in {RADIUS} bits at most" in text
-    assert f"of the whole other in {PART_RADIUS}, and" in text
+    assert f"in {VIEW_RADIUS} for the other views" in text
+    assert f"{len({view.map_23.tobytes() for view in VIEWS}) - 5} parts without" in text  # not the whole, nor four tilted
     assert f"at least {SAME_DETAIL} of their detail" in text
     assert f"standard deviation under {MIN_DETAIL:g} of 255" in text
 
