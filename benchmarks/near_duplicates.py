@@ -148,7 +148,13 @@ def made_up(num_images: int) -> tuple[list[bytes], int]:
 
 def speed(num_images: int, *, turns: int) -> dict[str, object]:
     copies, num_versions = made_up(num_images)
-    seconds: dict[str, list[float]] = {"fingerprints": [], "candidates": [], "near_pairs": [], "in_all": [], "in_all_of_processor": []}
+    seconds: dict[str, list[float]] = {
+        "fingerprints": [],
+        "candidates": [],
+        "near_pairs": [],
+        "in_all": [],
+        "in_all_of_processor": [],
+    }
     num_pairs = num_candidates = 0
     for _ in range(turns):
         started, processor = time.perf_counter(), time.process_time()
