@@ -123,15 +123,14 @@ def write_folder(path: Path, fill: Callable[[Path], None], *, replace: bool = Tr
     On Linux the old and the new folder exchange their names in one step. Where the system or the file system cannot do that (NFS,
     macOS), the name is missing between two renames. Raises RunError as `write_bytes` does; the previous folder is then unchanged.
     """
-    with saving(path):
-        with temporary_folder(path.parent) as fresh:
-            fill(fresh)
-            _flush_folder(fresh)
-            if replace:
-                _put_in_place(fresh, path)
-            else:
-                os.rename(fresh, path)
-            _flush_folder(path.parent)
+    with saving(path), temporary_folder(path.parent) as fresh:
+        fill(fresh)
+        _flush_folder(fresh)
+        if replace:
+            _put_in_place(fresh, path)
+        else:
+            os.rename(fresh, path)
+        _flush_folder(path.parent)
 
 
 @contextlib.contextmanager
