@@ -79,6 +79,25 @@ def test_a_number_changed_in_the_file_is_found():
         Calibration.from_json(values)
 
 
+@st.composite
+def isotonic_maps(draw: st.DrawFn) -> ClassMap:
+    numbers_up = st.lists(st.floats(-30, 30), min_size=2, max_size=6, unique=True).map(sorted)
+    knots = draw(numbers_up)
+    values = draw(st.lists(st.floats(-30, 30), min_size=len(knots), max_size=len(knots), unique=True).map(sorted))
+    return ClassMap(kind="isotonic", slope=draw(st.floats(0.01, 20)), logit=tuple(knots), calibrated=tuple(values))
+
+
+@given(isotonic_maps(), st.floats(-40, 40), st.sampled_from((np.float32, np.float64)), st.data())
+def test_no_two_scores_change_their_order_whatever_is_rounded(each: ClassMap, around: float, kind: type, data: st.DataObject):
+    """Neighbouring floats around a score and around a knot may become equal, and never the other way round."""
+    start = np.asarray(data.draw(st.sampled_from((around, *each.logit))), kind)
+    step = np.spacing(np.abs(start))
+    logit_N1 = np.unique(start + step * np.arange(-60, 60).astype(kind))[:, None]
+    calibrated_N1 = Calibration(method="isotonic", maps=(each,)).apply(logit_N1)
+    assert calibrated_N1.dtype == kind
+    assert (np.diff(calibrated_N1[:, 0]) >= 0).all()
+
+
 @given(st.lists(st.floats(1e-6, 1 - 1e-6), min_size=3, max_size=3))
 def test_thresholds_are_carried_there_and_back(thresholds: list[float]):
     there = convert_thresholds(thresholds, apply=CALIBRATION)

@@ -1,7 +1,7 @@
 """The value `Calibration`: a map per class that corrects logits so that their sigmoid is a calibrated probability. Reads no file.
 
-Every map is strictly increasing. It preserves rankings (and average precision, except for ties from rounding), is invertible, and
-converts a threshold without changing a decision.
+Every map is strictly increasing and invertible, and converts a threshold without changing a decision. In floating point it never
+reverses two scores; those whose calibrated values round to one float become a tie.
 """
 
 import hashlib
@@ -61,7 +61,10 @@ class ClassMap:
             return (value_N - self.bias) / self.slope if undo else value_N * self.slope + self.bias
         slope = 1 / self.slope if undo else self.slope
         beyond_N = slope * (np.minimum(value_N - from_K[0], 0) + np.maximum(value_N - from_K[-1], 0))
-        return np.interp(value_N, from_K, to_K) + beyond_N
+        inside_N = np.clip(value_N, from_K[0], from_K[-1])
+        after_N = np.clip(np.searchsorted(from_K, inside_N, side="right"), 1, len(from_K) - 1)  # the knot that ends the segment
+        low_N, high_N = np.asarray(to_K)[after_N - 1], np.asarray(to_K)[after_N]
+        return np.clip(np.interp(inside_N, from_K, to_K), low_N, high_N) + beyond_N  # a rounded line may pass its end
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -85,7 +88,7 @@ class Calibration:
         return hashlib.sha256(json.dumps([each.to_json() for each in self.maps]).encode()).hexdigest()[:16]
 
     def apply(self, logit_NC: np.ndarray) -> np.ndarray:
-        """Calibrated logits of the same shape and dtype."""
+        """Calibrated logits of the same shape and dtype, computed in float64. A dtype of float32 ties what it rounds together."""
         assert logit_NC.shape[1] == len(self.maps)
         calibrated = [each.apply(logit_N) for each, logit_N in zip(self.maps, logit_NC.T, strict=True)]
         return np.stack(calibrated, axis=1).astype(logit_NC.dtype)

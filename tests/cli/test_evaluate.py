@@ -62,8 +62,8 @@ def test_the_tables(small: Path, polytag):
         "accuracy",
     ]  # fmt: skip
     assert " ".join(" ".join(lines[end:]).split()) == (
-        "Not in mAP: 1 class without a positive (elk). 4 images. 60.0% of the known labels are absent. A model that predicts nothing has about that accuracy, "
-        "so accuracy is uninformative."
+        "Not in mAP: 1 class without a positive (elk). 4 images. 60.0% of the known labels are absent. "
+        "A model that predicts nothing has about that accuracy, so accuracy is uninformative."
     )
 
 

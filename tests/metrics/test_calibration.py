@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from scipy.optimize import minimize
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
@@ -15,7 +17,9 @@ from polytag.metrics.ap import average_precision
 from polytag.metrics.calibration import (
     METHODS,
     fit_calibration,
+    folds_of,
     keep_decisions,
+    num_merged,
     quality,
 )
 from polytag.metrics.reliability import calibration_error, reliability
@@ -217,6 +221,79 @@ def test_laws_of_the_reliability_curve(pairs, random):
 def test_bins_hold_equally_many():
     *_, count_B = reliability(np.zeros(1500), np.linspace(0, 1, 1500))
     assert count_B.tolist() == [100] * 15
+
+
+# ---- folds
+
+
+@given(
+    npst.arrays(np.int8, st.tuples(st.integers(10, 60), st.integers(1, 4)), elements=st.sampled_from((1, 0, 0, -1))),
+    st.integers(2, 6),
+    st.integers(0, 9),
+)
+def test_folds_spread_the_rarest_label_evenly_and_all_images(target_NC: np.ndarray, num_folds: int, seed: int):
+    fold_N = folds_of(target_NC, num_folds=num_folds, seed=seed)
+    assert set(fold_N.tolist()) <= set(range(num_folds))
+    np.testing.assert_array_equal(fold_N, folds_of(target_NC, num_folds=num_folds, seed=seed))
+    num_C = np.minimum((target_NC == 1).sum(axis=0), (target_NC == 0).sum(axis=0))
+    first = int(np.argmin(num_C))
+    rarer = 1 if (target_NC[:, first] == 1).sum() == num_C[first] else 0
+    held_F = np.bincount(fold_N[target_NC[:, first] == rarer], minlength=num_folds)
+    assert held_F.max() - held_F.min() <= 1
+    if target_NC.shape[1] == 1:
+        size_F = np.bincount(fold_N, minlength=num_folds)
+        assert size_F.max() - size_F.min() <= 1
+
+
+def platt_by_scipy(positive_N: np.ndarray, logit_N: np.ndarray) -> tuple[float, float]:
+    """Slope and bias by another optimiser."""
+    num_positives, num_negatives = int(positive_N.sum()), int((~positive_N).sum())
+    goal_N = np.where(positive_N, (num_positives + 1) / (num_positives + 2), 1 / (num_negatives + 2))
+
+    def loss(line: np.ndarray) -> float:
+        value_N = line[0] * logit_N + line[1]
+        return float(np.sum(np.logaddexp(0, value_N) - goal_N * value_N))
+
+    return tuple(minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 4000}).x)
+
+
+@pytest.mark.parametrize("num_positives", [10, 11, 13])
+def test_what_is_measured_is_the_kind_of_map_that_is_saved(num_positives: int):
+    """With as few positives as a map of its own needs, each fold has fewer, and its map is Platt's all the same."""
+    rng = np.random.default_rng(num_positives)
+    target_N = (np.arange(300) < num_positives).astype(int)
+    predictions = table(rng.normal(2 * target_N - 1, 1.5)[:, None], target_N[:, None])
+    fit = fit_calibration(predictions, method="platt")
+    assert (fit.calibration.maps[0].kind, fit.notes) == ("platt", ("",))
+    fold_N = folds_of(predictions.target_NC, num_folds=5, seed=0)
+    for fold in range(5):
+        inside = fold_N == fold
+        slope, bias = platt_by_scipy(target_N[~inside] == 1, predictions.logit_NC[~inside, 0])
+        np.testing.assert_allclose(
+            fit.cross_fitted_logit_NC[inside, 0], slope * predictions.logit_NC[inside, 0] + bias, rtol=1e-3, atol=1e-3
+        )
+
+
+@pytest.mark.parametrize("num_positives", [30, 34, 38])
+def test_an_isotonic_map_is_measured_by_isotonic_maps(num_positives: int):
+    rng = np.random.default_rng(num_positives)
+    target_N = (np.arange(400) < num_positives).astype(int)
+    predictions = table(rng.normal(3 * target_N - 1, 1.0)[:, None], target_N[:, None])
+    fit = fit_calibration(predictions, method="isotonic")
+    assert fit.calibration.maps[0].kind == "isotonic"
+    fold_N = folds_of(predictions.target_NC, num_folds=5, seed=0)
+    slopes = []
+    for fold in range(5):
+        inside = np.flatnonzero(fold_N == fold)
+        order = inside[np.argsort(predictions.logit_NC[inside, 0])]
+        slopes += [np.diff(fit.cross_fitted_logit_NC[order, 0]) / np.diff(predictions.logit_NC[order, 0])]
+    assert all(len(np.unique(slope.round(6))) > 2 for slope in slopes)  # a temperature has one slope
+
+
+def test_scores_that_become_equal_are_counted():
+    before_NC = np.array([[1.0, 5.0], [1.0, 6.0], [2.0, 7.0], [3.0, 8.0]])
+    after_NC = np.array([[0.5, 1.0], [0.5, 1.0], [0.5, 1.0], [0.7, 2.0]])
+    assert num_merged(before_NC, after_NC).tolist() == [1, 2]
 
 
 # ---- decisions and bad input

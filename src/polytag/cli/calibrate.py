@@ -34,7 +34,8 @@ def calibrate(
 ) -> None:
     """Fit an increasing map of each class's scores, so that of the images with probability 0.8, eight in ten have the class.
 
-    The map is saved in best/, and all other verbs use it. Rankings do not change, nor do decisions at chosen thresholds.
+    The map is saved in best/, and all other verbs use it. No two scores change their order, nor do decisions at chosen thresholds
+    change. Scores that are closer afterwards than float32 can tell become equal, and are counted.
     """
     from rich.console import Console
 
@@ -67,6 +68,7 @@ def calibrate(
         return
     fit = fit_calibration(predictions, method=method, num_folds=folds, seed=seed)
     print_fit(console, fit, predictions.label_set)
+    print_merged(console, fit, predictions)
     values = fit_to_json(fit, predictions.label_set, seed=seed)
     if json is not None:
         files.write_text(json, _encoded(values))
@@ -116,6 +118,24 @@ def print_fit(console: "Any", fit: "CalibrationFit", label_set: "LabelSet") -> N
         highlight=False,
         markup=False,
     )
+
+
+def print_merged(console: "Any", fit: "CalibrationFit", predictions: "Predictions") -> None:
+    """Say how many scores become equal, if any: calibrated logits are stored as float32, and AP may change with such ties."""
+    import numpy as np
+
+    from polytag.metrics.calibration import num_merged
+
+    before_NC = predictions.logit_NC.astype(np.float32)
+    merged_C = num_merged(before_NC, fit.calibration.apply(before_NC))
+    if merged_C.any():
+        worst = int(merged_C.argmax())
+        console.print(
+            f"\n{int(merged_C.sum()):,} of {before_NC.size:,} scores are rounded to that of a neighbour and tie with it, most of "
+            f"{predictions.label_set.names[worst]} ({merged_C[worst]:,}).",
+            highlight=False,
+            markup=False,
+        )
 
 
 def fit_to_json(fit: "CalibrationFit", label_set: "LabelSet", *, seed: int) -> dict[str, Any]:

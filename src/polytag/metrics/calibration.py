@@ -53,7 +53,7 @@ class CalibrationFit:
     notes             C texts: why a class has another map than the method's, or ""
     before, after     quality of the original logits, and of cross-fitted ones: each fold calibrated by a map fitted on the others
     num_positives_C, num_known_C   labels that the map of each class was fitted on
-    num_folds         images are divided at random, so that all labels of an image are in one fold
+    num_folds         images are divided at random, all labels of an image in one fold, as `folds_of` does
     """
 
     calibration: Calibration
@@ -67,10 +67,11 @@ class CalibrationFit:
 
 
 def fit_calibration(predictions: Predictions, *, method: str = "platt", num_folds: int = 5, seed: int = 0) -> CalibrationFit:
-    """Fit the maps of all classes; the reported quality is cross-fitted over `num_folds` random folds of images.
+    """Fit the maps of all classes; the reported quality is cross-fitted over `num_folds` stratified folds of images.
 
     A class with fewer than FEWEST[method] positives or negatives, or whose scores do not rank it, gets the pooled temperature of
-    all classes and a note. Deterministic for a seed. Raises UsageError for an unknown method or fewer than 2 folds,
+    all classes and a note. That is judged on all images: in every fold a class has the kind of map that it has on all, so that
+    what is measured is what is saved. Deterministic for a seed. Raises UsageError for an unknown method or fewer than 2 folds,
     PredictionsError if the scores are ranks or there are fewer images than folds.
     """
     if method not in METHODS:
@@ -87,12 +88,12 @@ def fit_calibration(predictions: Predictions, *, method: str = "platt", num_fold
             expected=f"at least {num_folds}, one per fold",
         )
     target_NC, logit_NC = predictions.target_NC, predictions.logit_NC.astype(np.float64)
-    fold_N = np.random.default_rng(seed).permutation(len(predictions)) % num_folds
+    fold_N = folds_of(target_NC, num_folds=num_folds, seed=seed)
     maps, notes = _fit(target_NC, logit_NC, method=method)
     crossed_NC = np.empty(logit_NC.shape)
     for fold in range(num_folds):
         inside = fold_N == fold
-        others, _ = _fit(target_NC[~inside], logit_NC[~inside], method=method, near=maps)
+        others = _fit_again(target_NC[~inside], logit_NC[~inside], method=method, whole=maps)
         crossed_NC[inside] = Calibration(method=method, maps=others).apply(logit_NC[inside])
     return CalibrationFit(
         calibration=Calibration(method=method, maps=maps),
@@ -104,6 +105,35 @@ def fit_calibration(predictions: Predictions, *, method: str = "platt", num_fold
         num_known_C=(target_NC >= 0).sum(axis=0),
         num_folds=num_folds,
     )
+
+
+def folds_of(target_NC: np.ndarray, *, num_folds: int, seed: int) -> np.ndarray:
+    """N fold numbers: random, but the rarer label of each class is spread evenly, the rarest class first.
+
+    Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011), with the images of a class dealt out together. Of a class that is
+    not the first to deal out an image, a fold may have a few more.
+    """
+    rng = np.random.default_rng(seed)
+    present_NC, absent_NC = target_NC == 1, target_NC == 0
+    rarer_NC = np.where(present_NC.sum(axis=0) <= absent_NC.sum(axis=0), present_NC, absent_NC)
+    fold_N = np.full(len(target_NC), -1)
+    order = rng.permutation(len(target_NC))
+    everyone = np.ones((len(target_NC), 1), bool)
+    for is_dealt_N in (*rarer_NC.T[np.argsort(rarer_NC.sum(axis=0), kind="stable")], everyone[:, 0]):
+        rows = order[is_dealt_N[order] & (fold_N[order] < 0)]
+        held_F = np.bincount(fold_N[is_dealt_N & (fold_N >= 0)], minlength=num_folds)
+        size_F = np.bincount(fold_N[fold_N >= 0], minlength=num_folds)
+        # the next image goes to the fold that holds fewest of these, then to the smallest
+        place_FK = held_F[:, None] + np.arange(len(rows))
+        next_K = np.lexsort((np.repeat(size_F, len(rows)), place_FK.ravel()))[: len(rows)]
+        fold_N[rows] = next_K // max(1, len(rows))
+    return fold_N
+
+
+def num_merged(before_NC: np.ndarray, after_NC: np.ndarray) -> np.ndarray:
+    """How many distinct scores of each class are equal to another one's after a calibration, because their values are rounded."""
+    pairs = zip(before_NC.T, after_NC.T, strict=True)
+    return np.array([len(np.unique(before_N)) - len(np.unique(after_N)) for before_N, after_N in pairs])
 
 
 def quality(target_NC: np.ndarray, logit_NC: np.ndarray) -> Quality:
@@ -142,13 +172,32 @@ def keep_decisions(
     return tuple(found)
 
 
-def _fit(
-    target_NC: np.ndarray, logit_NC: np.ndarray, *, method: str, near: Sequence[ClassMap] = ()
-) -> tuple[tuple[ClassMap, ...], tuple[str, ...]]:
-    """The maps and notes of all classes. The search for a line starts from the one in `near`, which only saves time."""
+def _pooled(target_NC: np.ndarray, logit_NC: np.ndarray) -> ClassMap:
     known_NC = target_NC >= 0
     slope, _ = _fit_line(target_NC[known_NC] == 1, logit_NC[known_NC], with_bias=False) if known_NC.any() else (1.0, 0.0)
-    pooled = ClassMap(kind="pooled", slope=float(np.clip(slope, *_SLOPES)))
+    return ClassMap(kind="pooled", slope=float(np.clip(slope, *_SLOPES)))
+
+
+def _fit_again(target_NC: np.ndarray, logit_NC: np.ndarray, *, method: str, whole: Sequence[ClassMap]) -> tuple[ClassMap, ...]:
+    """The maps of a part of the images, each of the kind that its class has in `whole`, from whose line the search starts."""
+    pooled = _pooled(target_NC, logit_NC)
+    maps: list[ClassMap] = []
+    for column, of_all in enumerate(whole):
+        known = target_NC[:, column] >= 0
+        positive_N, logit_N = target_NC[known, column] == 1, logit_NC[known, column]
+        made = pooled
+        if of_all.kind == method == "isotonic":
+            made = _fit_isotonic(positive_N, logit_N) or _nearest_line(positive_N, logit_N, kind=method, with_bias=True)
+        elif of_all.kind == method:
+            start = (of_all.slope, of_all.bias)
+            made = _nearest_line(positive_N, logit_N, kind=method, with_bias=method == "platt", start=start)
+        maps.append(made)
+    return tuple(maps)
+
+
+def _fit(target_NC: np.ndarray, logit_NC: np.ndarray, *, method: str) -> tuple[tuple[ClassMap, ...], tuple[str, ...]]:
+    """The maps and notes of all classes."""
+    known_NC, pooled = target_NC >= 0, _pooled(target_NC, logit_NC)
     maps: list[ClassMap] = []
     notes: list[str] = []
     for column in range(target_NC.shape[1]):
@@ -156,24 +205,30 @@ def _fit(
         positive_N, logit_N = target_NC[known, column] == 1, logit_NC[known, column]
         num_positives, num_negatives = int(positive_N.sum()), int((~positive_N).sum())
         fewest, made = FEWEST[method], None
-        start = (near[column].slope, near[column].bias) if near and near[column].kind == method != "isotonic" else (1.0, 0.0)
         if num_positives < fewest:
             note = f"{num_positives} of {fewest} positives needed: all classes’ temperature"
         elif num_negatives < fewest:
             note = f"{num_negatives} of {fewest} negatives needed: all classes’ temperature"
         else:
-            made = (
-                _fit_isotonic(positive_N, logit_N) if method == "isotonic" else _line(positive_N, logit_N, kind=method, start=start)
-            )
+            made = _fit_isotonic(positive_N, logit_N) if method == "isotonic" else _line(positive_N, logit_N, kind=method)
             note = "" if made else "the scores do not rank it: all classes’ temperature"
         maps.append(made or pooled)
         notes.append(note)
     return tuple(maps), tuple(notes)
 
 
-def _line(positive_N: np.ndarray, logit_N: np.ndarray, *, kind: str, start: tuple[float, float] = (1.0, 0.0)) -> ClassMap | None:
-    slope, bias = _fit_line(positive_N, logit_N, with_bias=kind == "platt", start=start)
+def _line(positive_N: np.ndarray, logit_N: np.ndarray, *, kind: str) -> ClassMap | None:
+    slope, bias = _fit_line(positive_N, logit_N, with_bias=kind == "platt")
     return ClassMap(kind=kind, slope=slope, bias=bias) if _SLOPES[0] <= slope <= _SLOPES[1] else None
+
+
+def _nearest_line(
+    positive_N: np.ndarray, logit_N: np.ndarray, *, kind: str, with_bias: bool, start: tuple[float, float] = (1.0, 0.0)
+) -> ClassMap:
+    """The line; a slope beyond its limits becomes the limit, with the same mean calibrated logit."""
+    slope, bias = _fit_line(positive_N, logit_N, with_bias=with_bias, start=start)
+    limited = float(np.clip(slope, *_SLOPES))
+    return ClassMap(kind=kind, slope=limited, bias=bias + (slope - limited) * float(logit_N.mean()) if with_bias else 0.0)
 
 
 def _fit_line(
