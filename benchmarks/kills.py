@@ -1,0 +1,254 @@
+"""A kill before every single file operation of every verb that writes, and what is found and done afterwards.
+
+    python benchmarks/kills.py [--every N] [--verbs train thresholds ...]
+
+Each verb runs once to count its file operations in the folders of the campaign: opening a file to write it, renaming, exchanging,
+removing, making a folder, flushing. Then it runs once for each of them and is killed (SIGKILL) just before that operation.
+Afterwards
+
+- every file has its whole old or its whole new content, and so has every folder that is written as one (`best/`, `last/`);
+- `train --resume`, or the same command again where the verb is another or had saved nothing to resume, ends well;
+- its files are then those of a run that was never killed, bit for bit, and no temporary file is left.
+
+The processes are forked from one that has imported everything. Files that differ between two undisturbed runs, such as times, are
+not compared.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import importlib
+import io
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from machine import write
+from polytag import files
+
+Tree = dict[str, str]
+"""SHA-256 of every file by its name below the folder."""
+
+TRAIN = ("--backbone", "test_resnet", "--weights", "random", "--image-size", "32", "--epochs", "2", "--cache", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """A command in a folder that has `data`, an image folder, and `run`, a finished run, where `needs_run`.
+
+    again   the command that goes on after a kill
+    """
+
+    command: tuple[str, ...]
+    again: tuple[str, ...] = ()
+    needs_run: bool = True
+
+
+VERBS = {
+    "train": Verb(command=("train", "data", *TRAIN, "--output", "run"), again=("train", "--resume", "run"), needs_run=False),
+    "thresholds": Verb(command=("thresholds", "run", "--goal", "f1")),
+    "calibrate": Verb(command=("calibrate", "run")),
+    "evaluate": Verb(command=("evaluate", "run/predictions-val.parquet", "--json", "metrics-again.json")),
+    "predict": Verb(command=("predict", "run", "data/images", "--output", "scores.parquet")),
+    "convert": Verb(command=("data", "convert", "data", "other", "--to", "csv"), needs_run=False),
+}
+
+
+def make_data(folder: Path, *, num_images: int = 40) -> None:
+    """Squares and discs on noise, some with both."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    rows = ["file_name,split,square,disc"]
+    y, x = np.mgrid[:36, :36]
+    for number in range(num_images):
+        pixels = rng.integers(0, 120, (36, 36, 3), dtype=np.uint8)
+        square, disc = int(number % 4 in (0, 2)), int(number % 4 in (1, 2))
+        if square:
+            pixels[4:14, 4:14] = (250, 60, 60)
+        if disc:
+            pixels[(y - 25) ** 2 + (x - 25) ** 2 < 49] = (60, 60, 250)
+        Image.fromarray(pixels).save(folder / f"images/{number}.png")
+        rows.append(f"images/{number}.png,{'val' if number % 5 < 2 else 'train'},{square},{disc}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+
+
+# ---- a command in a process of its own, killed at an operation ----
+
+
+def run(command: Sequence[str], folder: Path, *, kill_before: int = 0) -> tuple[int, int, str]:
+    """Exit status, the number of file operations, and what was printed; with `kill_before`, killed before that operation."""
+    reader, writer = os.pipe()
+    log = folder.with_suffix(".log")
+    child = os.fork()
+    if not child:
+        os.close(reader)
+        with open(log, "w") as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+        os.chdir(folder)
+        status = _in_child(list(command), folder, kill_before, writer)
+        os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as counts:
+        ticks = len(counts.read())
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), ticks, log.read_text(errors="replace")
+
+
+def _in_child(command: list[str], folder: Path, kill_before: int, counter: int) -> int:
+    """Run the command; every operation writes one byte into `counter`."""
+    count, at = 0, str(folder)
+    busy = False
+
+    def tick() -> None:
+        nonlocal count
+        count += 1
+        if count == kill_before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.write(counter, b".")
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal busy
+        if busy or event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"):
+            return
+        busy = True
+        try:
+            if event == "open":
+                path, _, flags = arguments
+                if not flags or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                    return
+            else:
+                path = arguments[0]
+            with contextlib.suppress(TypeError, ValueError):
+                if os.path.abspath(os.fsdecode(path)).startswith(at):
+                    tick()
+        finally:
+            busy = False
+
+    flush, exchange = os.fsync, files.exchange
+
+    def counted_flush(handle: int) -> None:
+        tick()
+        flush(handle)
+
+    def counted_exchange(first: Path, second: Path) -> bool:
+        tick()
+        return exchange(first, second)
+
+    os.fsync, files.exchange = counted_flush, counted_exchange  # type: ignore[assignment]
+    sys.addaudithook(audit)
+    sys.argv = ["polytag", *command]
+    from polytag.cli.main import main
+
+    try:
+        main()
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    return 0
+
+
+def tree(folder: Path) -> Tree:
+    """Every file below the folder but the database of a review and temporary ones."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".part" not in str(path)
+    }
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Temporary names below the folder."""
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.name.endswith(".part")]
+
+
+# ---- the campaign ----
+
+
+def campaign(verb: Verb, root: Path, *, every: int) -> dict[str, object]:
+    """Kill one verb before every `every`-th operation; what is wrong afterwards is listed with the number of the operation."""
+    before = root / "before"
+    make_data(before / "data")
+    if verb.needs_run:
+        status, _, text = run(("train", "data", *TRAIN, "--output", "run"), before)
+        assert status == 0, text
+    references: list[Tree] = []
+    ticks = 0
+    for number in range(2):
+        whole = root / f"whole-{number}" / "at"
+        shutil.copytree(before, whole)
+        status, ticks, text = run(verb.command, whole)
+        assert status == 0, text
+        references.append(tree(whole))
+    same = {name for name, digest in references[0].items() if references[1].get(name) == digest}
+    old = tree(before)
+    faults: dict[str, list[int]] = {}
+    resumed = 0
+    points = range(1, ticks + 1, every)
+    for point in points:
+        folder = root / "killed" / "at"
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        shutil.copytree(before, folder)
+        status, _, text = run(verb.command, folder, kill_before=point)
+        wrong = [] if status == -signal.SIGKILL else [f"ended with {status} before it was killed"]
+        if verb.needs_run:  # a training writes its files many times; its readers are tested elsewhere
+            for name, digest in tree(folder).items():
+                if name in same and digest not in (old.get(name), references[0][name]):
+                    wrong.append(f"{name} is neither old nor new")
+        status, text = 1, ""
+        if verb.again:
+            status, _, text = run(verb.again, folder)
+            resumed += status == 0
+        if status and (folder / "run").is_dir() and verb.again and "Traceback" in text:
+            wrong.append("a traceback in the place of a resume")
+        if status:
+            if verb.again:
+                shutil.rmtree(folder / "run", ignore_errors=True)
+            status, _, text = run(verb.command, folder)
+        after = tree(folder)
+        is_complete = all(after.get(name) == references[0][name] for name in same)
+        if status and not (is_complete and "exists already" in text):  # nothing is overwritten, and nothing is missing
+            wrong.append(f"again: exit {status}: {text.strip().splitlines()[0][:200] if text.strip() else ''}")
+        wrong += [f"{name} differs" for name in sorted(same) if after.get(name) != references[0][name]]
+        wrong += [f"left: {Path(name).parent}/*.part" for name in leftovers(folder)]
+        for each in wrong:
+            faults.setdefault(each, []).append(point)
+    return {
+        "operations": ticks,
+        "kills": len(points),
+        "resumed": resumed if verb.again else None,
+        "files_compared": len(same),
+        "faults": {fault: {"count": len(numbers), "operations": numbers[:8]} for fault, numbers in sorted(faults.items())},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--every", type=int, default=1, help="kill before every so-manieth operation")
+    parser.add_argument("--verbs", nargs="+", choices=VERBS, default=list(VERBS))
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+    for module in ("polytag.cli.main", "polytag.report.page", "polytag.training.train"):
+        importlib.import_module(module)  # once, before the forks
+    results: dict[str, object] = {}
+    for name in options.verbs:
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            os.environ["POLYTAG_CACHE"] = f"{folder}/cache"
+            result = campaign(VERBS[name], Path(folder).resolve(), every=options.every)
+        results[name] = {**result, "seconds": round(time.perf_counter() - began)}
+        print(name, results[name], file=sys.stderr, flush=True)
+    write("kills", {"every": options.every, "verbs": results})
+
+
+if __name__ == "__main__":
+    main()
