@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, precision_recall_fscore_support
+from sklearn.metrics import accuracy_score, f1_score, jaccard_score, precision_recall_fscore_support
 
 from polytag import evaluate
 from polytag.logits import LARGEST, SMALLEST, sigmoid
@@ -12,6 +12,7 @@ from polytag.metrics.decisions import (
     ALWAYS,
     NEVER,
     averages_of,
+    averages_per_image,
     count,
     decide,
     decide_top,
@@ -218,3 +219,26 @@ def test_the_harmonic_mean_of_two_zeros_is_zero_and_of_nan_is_nan():
     assert harmonic_mean(1.0, 0.5) == pytest.approx(2 / 3)
     assert math.isnan(harmonic_mean(math.nan, 0.5))
     assert math.isnan(harmonic_mean(0.0, math.nan))
+
+
+def test_averages_per_image_by_hand():
+    """The third image has no label and no prediction, the fourth no known label."""
+    target_NC = np.array([[1, 1, 0], [1, -1, 0], [0, 0, -1], [-1, -1, -1]])
+    predicted_NC = np.array([[True, False, True], [True, True, False], [False, False, True], [True, False, False]])
+    means = averages_per_image(target_NC, predicted_NC)
+    assert {name: (mean.value, mean.count, mean.unit) for name, mean in means.items()} == {
+        "exact_match": (2 / 3, 3, "images"),
+        "samples_jaccard": (pytest.approx((1 / 3 + 1 + 1) / 3), 3, "images"),
+        "samples_F1": (pytest.approx((1 / 2 + 1 + 1) / 3), 3, "images"),
+    }
+    assert all(math.isnan(mean.value) for mean in averages_per_image(target_NC[3:], predicted_NC[3:]).values())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_averages_per_image_are_scikit_learns(seed: int):
+    rng = np.random.default_rng(seed)
+    target_NC, predicted_NC = (rng.random((200, 6)) < share for share in (0.2, 0.25))
+    values = {name: mean.value for name, mean in averages_per_image(target_NC.astype(int), predicted_NC).items()}
+    assert values["exact_match"] == pytest.approx(accuracy_score(target_NC, predicted_NC))
+    assert values["samples_jaccard"] == pytest.approx(jaccard_score(target_NC, predicted_NC, average="samples", zero_division=1))
+    assert values["samples_F1"] == pytest.approx(f1_score(target_NC, predicted_NC, average="samples", zero_division=1))

@@ -22,8 +22,8 @@ PER_CLASS = (
 )  # fmt: skip
 AVERAGES = (
     "mAP", "mAP_voc07", "mAP_voc10", "weighted_AP", "micro_AP", "samples_AP", "coverage", "ranking_loss", "ROC_AUC", "CP", "CR",
-    "CF1", "OP", "OR", "OF1", "top3_CP", "top3_CR", "top3_CF1", "top3_OP", "top3_OR", "top3_OF1", "macro_F1", "Brier",
-    "calibration_error", "accuracy",
+    "CF1", "OP", "OR", "OF1", "top3_CP", "top3_CR", "top3_CF1", "top3_OP", "top3_OR", "top3_OF1", "macro_F1",
+    "exact_match", "samples_jaccard", "samples_F1", "Brier", "calibration_error", "accuracy",
 )  # fmt: skip
 
 
@@ -78,6 +78,7 @@ def test_every_mean_says_what_it_counted(metrics: Metrics):
     predicted_known = int(((logit_NC > 0) & (target_NC >= 0)).sum())
     missed = int(((logit_NC <= 0) & (target_NC == 1)).sum())
     with_both = int(((target_NC == 1).any(axis=0) & (target_NC == 0).any(axis=0)).sum())
+    num_known_images = int((target_NC >= 0).any(axis=1).sum())
     num_with_both = int(((target_NC == 1).any(axis=1) & (target_NC == 0).any(axis=1)).sum())
     assert {name: counted[name] for name in counted if not name.startswith("top3_")} == {
         "mAP": "4 classes", "mAP_voc07": "4 classes", "mAP_voc10": "4 classes", "weighted_AP": "4 classes",
@@ -85,6 +86,8 @@ def test_every_mean_says_what_it_counted(metrics: Metrics):
         "CP": "5 classes", "CR": "4 classes", "CF1": "4 classes", "OP": f"{predicted_known} decisions",
         "OR": f"{num_true} decisions", "OF1": f"{predicted_known + missed} decisions",
         "macro_F1": "5 classes", "accuracy": "5 classes", "Brier": "5 classes", "calibration_error": "5 classes",
+        "exact_match": f"{num_known_images} images", "samples_jaccard": f"{num_known_images} images",
+        "samples_F1": f"{num_known_images} images",
         "ROC_AUC": f"{with_both} classes", "coverage": f"{num_with_label} images", "ranking_loss": f"{num_with_both} images",
     }  # fmt: skip
     assert counted["top3_OR"] == f"{num_true} decisions"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from polytag.contracts import UNKNOWN
 from polytag.metrics.ap import mean_over_defined
 from polytag.metrics.values import Mean
 
@@ -95,6 +96,28 @@ def averages_of(counts: Counts, *, prefix: str = "") -> dict[str, Mean]:
         f"{prefix}OP": Mean(value=op, count=tp + fp, unit="decisions"),
         f"{prefix}OR": Mean(value=recall, count=tp + fn, unit="decisions"),
         f"{prefix}OF1": Mean(value=harmonic_mean(op, recall), count=num_both, unit="decisions"),
+    }
+
+
+def averages_per_image(target_NC: np.ndarray, predicted_NC: np.ndarray) -> dict[str, Mean]:
+    """Exact match, Jaccard index and F1 of each image's known labels, averaged over the images that have one.
+
+    `exact_match` is the share of images whose labels are all right (subset accuracy), `samples_jaccard` the mean of TP / (TP + FP +
+    FN), `samples_F1` of 2 TP / (2 TP + FP + FN). An image with no label, none of which is predicted, is right: 1. scikit-learn's
+    `accuracy_score`, `jaccard_score` and `f1_score` with average="samples", zero_division=1 are the same.
+    """
+    counts = count(target_NC.T, predicted_NC.T)  # of images in the place of classes
+    wrong_N = counts.fp_C + counts.fn_C
+    is_empty_N = counts.tp_C + wrong_N == 0
+    values = {
+        "exact_match": (wrong_N == 0).astype(np.float64),
+        "samples_jaccard": np.where(is_empty_N, 1, _ratio(counts.tp_C, counts.tp_C + wrong_N)),
+        "samples_F1": np.where(is_empty_N, 1, counts.f1_C),
+    }
+    is_known_N = (target_NC != UNKNOWN).any(axis=1)
+    return {
+        name: Mean(value=mean_over_defined(value_N[is_known_N]), count=int(is_known_N.sum()), unit="images")
+        for name, value_N in values.items()
     }
 
 

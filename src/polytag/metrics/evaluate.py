@@ -21,7 +21,7 @@ from polytag.metrics.ap import (
     roc_auc_of,
 )
 from polytag.metrics.bootstrap import intervals_of, percentiles, replicate_means, replicates, weights_of
-from polytag.metrics.decisions import Counts, averages_of, count, decide, decide_top
+from polytag.metrics.decisions import Counts, averages_of, averages_per_image, count, decide, decide_top
 from polytag.metrics.per_image import ImageRankings, image_rankings
 from polytag.metrics.proportions import wilson
 from polytag.metrics.reliability import brier_score, calibration_error
@@ -60,6 +60,7 @@ def evaluate_predictions(
     means = {
         **_ranking_means(areas, images, intervals, support_C=support_C, micro=micro_average_precision(target_NC, logit_NC)),
         **_decision_means(counts, top3),
+        **averages_per_image(decided_NC, predicted_NC),
         "Brier": _mean(brier_C),
         "calibration_error": _mean(calibration_error_C),
         "accuracy": _mean(counts.accuracy_C),

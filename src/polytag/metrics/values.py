@@ -71,8 +71,8 @@ class Metrics:
                         95% Wilson intervals, low and high
     support_C           positives; num_negative_C negatives; num_unknown_C images that count as neither
     means               by name: mAP, mAP_voc07, mAP_voc10, micro_AP, weighted_AP, samples_AP, coverage, ranking_loss, ROC_AUC, CP,
-                        CR, CF1, OP, OR, OF1, top3_CP, top3_CR, top3_CF1, top3_OP, top3_OR, top3_OF1, macro_F1, Brier,
-                        calibration_error, accuracy
+                        CR, CF1, OP, OR, OF1, top3_CP, top3_CR, top3_CF1, top3_OP, top3_OR, top3_OF1, macro_F1,
+                        exact_match, samples_jaccard, samples_F1, Brier, calibration_error, accuracy
     tail                the tail accuracy curves
     """
 

@@ -36,6 +36,9 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "OR": ("OR", "recall of the decisions of all classes together"),
         "OF1": ("OF1", "harmonic mean of OP and OR"),
         "macro_F1": ("macro F1", "mean of the classes’ F1; not the same as CF1"),
+        "exact_match": ("exact match", "share of images whose labels are all right"),
+        "samples_jaccard": ("samples Jaccard", "mean over images of the Jaccard index of their labels: shared over all"),
+        "samples_F1": ("samples F1", "mean over images of the F1 of their labels"),
     },
     "The three highest scores of each image, if above the threshold": {
         "top3_CP": ("top-3 CP", "mean of the classes’ precisions"),
