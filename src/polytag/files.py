@@ -76,15 +76,15 @@ class NewFile:
         self._temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes | memoryview, *, durable: bool = True) -> None:
-    """Replace the content of a file atomically; `durable` as of NewFile.
+def write_bytes(path: Path, *parts: bytes | memoryview, durable: bool = True) -> None:
+    """Replace the content of a file atomically, by these parts one after the other; `durable` as of NewFile.
 
     Raises RunError if the disk is full or the folder cannot be written; the previous file is then unchanged.
     """
     with saving(path):
         new = NewFile(path, durable=durable)
         try:
-            new.file.write(content)
+            new.file.writelines(parts)
             new.commit()
         finally:
             new.abandon()

@@ -13,16 +13,14 @@ def demo(
 
     Takes under three minutes on two cores and needs no download.
     """
-    from rich.console import Console
-
     from polytag.cli.memory import keep_freed_memory_on_cpu
-    from polytag.cli.progress import ConsoleCallback
+    from polytag.cli.progress import ConsoleCallback, LastingConsole
     from polytag.cli.train import print_result
     from polytag.demo.recipe import DEMO
     from polytag.demo.scenes import write_scenes
     from polytag.training.train import train
 
-    console = Console()
+    console = LastingConsole()
     scenes = output / "scenes"
     if scenes.is_dir():
         console.print(f"Images of an earlier demo: {scenes}", highlight=False, markup=False)

@@ -1,11 +1,26 @@
 """Progress on the console: the bar of every verb, and a training run with one row per epoch."""
 
 import math
+import os
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
+
+
+class LastingConsole(Console):
+    """A console whose reader may leave (`polytag train DATA | head`): the work goes on to its end, and the rest is not printed."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        with suppress(OSError, ValueError):  # whatever Python itself still holds for the pipe goes nowhere as well
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(OSError):
+            print("polytag: nobody reads the output any more; the work goes on to its end", file=sys.stderr)
+
 
 _HEADINGS = ("epoch", "train loss", "val loss", "train mAP", "val mAP", "head lr", "images/s", "seconds")
 _WIDTHS = (6, 11, 9, 10, 8, 9, 11, 8)

@@ -70,14 +70,14 @@ def train(
 
 def _run(recipe: "Recipe", *, data: Path | None, resume: Path | None, output: Path | None, options: "ReadOptions") -> None:
     """Trains or resumes with progress on the console; ends with status 130, and the command that resumes, after Ctrl-C."""
-    from rich.console import Console
-
     from polytag.cli.memory import keep_freed_memory_on_cpu
-    from polytag.cli.progress import ConsoleCallback
+    from polytag.cli.progress import ConsoleCallback, LastingConsole
     from polytag.training import train as training
     from polytag.training.loop import Interrupted
 
-    console = Console(quiet=os.environ.get("RANK", "0") != "0")  # of the processes that torchrun starts, only the first prints
+    console = LastingConsole(
+        quiet=os.environ.get("RANK", "0") != "0"
+    )  # of the processes that torchrun starts, only the first prints
     keep_freed_memory_on_cpu(recipe.device)
     with ConsoleCallback(console) as callback:
         try:

@@ -39,6 +39,8 @@ class Checkpointer:
     def catch_up(self, state: State) -> None:
         """Write what follows from a state that was read back: a kill may have come between the state and the folders."""
         write_history(self._run, state.rows)
+        if state.rows and state.step == 0:  # the state of the end of an epoch; later in an epoch, `last` was written long ago
+            self._save_model(self._run.last, state.average, epoch=state.epoch - 1, state=state)
         if state.best:
             self._save_best(state)
 

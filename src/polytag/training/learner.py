@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from polytag.errors import RunError
 from polytag.models.backbone import head_parameters
 from polytag.runs.recipe import Recipe
 from polytag.training.state import State
@@ -29,14 +30,29 @@ class Learner:
         return cls(model=model, average=average, optimizer=make_optimizer(model, recipe))
 
     def restore(self, state: State) -> None:
-        """Continue from a state."""
+        """Continue from a state; raises RunError where its optimizer is not one of this model."""
         self.model.load_state_dict(state.model)
         self.average.load_state_dict(state.average)
-        # A state saved on another device names that device's way of stepping; this one's is right here.
+        try:
+            self._restore_optimizer(state)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise RunError(
+                "the saved state is of another optimizer",
+                got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+                expected="the state of the recipe in args.yaml",
+                next_step="put args.yaml back as it was, or start a new run",
+            ) from error
+
+    def _restore_optimizer(self, state: State) -> None:
+        # A state saved on another device names that device's way of stepping; this one's is right here. Rates and decays are the
+        # recipe's, as they were when the state was saved.
         saved = copy.copy(state.optimizer)
         groups = zip(cast(list[dict[str, object]], saved["param_groups"]), self.optimizer.param_groups, strict=True)
         saved["param_groups"] = [{**group, "fused": ours["fused"], "foreach": ours["foreach"]} for group, ours in groups]
         self.optimizer.load_state_dict(saved)
+        for parameter, values in self.optimizer.state.items():
+            if any(isinstance(value, Tensor) and value.shape not in (parameter.shape, ()) for value in values.values()):
+                raise ValueError("a moment of another shape than its parameter")
 
     def write_to(self, state: State) -> None:
         """Let the state refer to the present weights; saving the state writes them."""

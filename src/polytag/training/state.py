@@ -4,18 +4,25 @@ Every random choice comes from a generator seeded with (seed, epoch, step or ima
 that it would have drawn.
 """
 
+import contextlib
+import hashlib
 import io
-import pickle
+import zipfile
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, get_origin
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from polytag import files
 from polytag.errors import RunError
+from polytag.runs.history import COLUMNS
 
 VERSION = 1
+_MAGIC = b"polytag state\n"
+_DIGEST_BYTES = 32
 
 
 @dataclass(kw_only=True)
@@ -56,20 +63,47 @@ class State:
 
 
 def save_state(path: Path, state: State) -> None:
-    """Replace the state file, whole or not at all; raises RunError on a full disk, the previous state then being untouched."""
-    content = io.BytesIO()
+    """Replace the state file, whole or not at all; raises RunError on a full disk, the previous state then being untouched.
+
+    The file is a line, the SHA-256 of the rest, and what `torch.save` writes: PyTorch alone reads flipped bits silently.
+    """
+    saved = io.BytesIO()
     shallow = {name: getattr(state, name) for name in State.__dataclass_fields__}
-    torch.save({"version": VERSION, **shallow}, content)
-    files.write_bytes(path, content.getbuffer())
+    torch.save({"version": VERSION, **shallow}, saved)
+    files.write_bytes(path, _MAGIC, hashlib.sha256(saved.getbuffer()).digest(), saved.getbuffer())
 
 
 def load_state(path: Path) -> State | None:
-    """The state of a run, or None where the run was killed before its first; raises RunError for another version, or damage."""
+    """The state of a run, or None where the run was killed before its first.
+
+    Raises RunError for another version, and for a file that is damaged or holds no state of this program.
+    """
     if not path.is_file():
         return None
+    with _reading(path):
+        with open(path, "rb") as file:
+            magic, digest, content = file.read(len(_MAGIC)), file.read(_DIGEST_BYTES), file.read()
+        if magic != _MAGIC or hashlib.sha256(content).digest() != digest:
+            raise ValueError("a wrong checksum")
+        if any(item.compress_type != zipfile.ZIP_STORED for item in zipfile.ZipFile(io.BytesIO(content)).infolist()):
+            raise ValueError("compressed content")  # `torch.save` never compresses, and it could expand without limit
+        values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        version = values.pop("version")
+    if version != VERSION:
+        raise RunError(
+            "the run was begun with another version of polytag", where=str(path), next_step="resume it with that version"
+        )
+    with _reading(path):
+        _require_values_of_state(values, max_bytes=len(content))
+        return State(**values)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Generator[None]:
+    """Turn whatever a damaged or a stranger's file raises into a RunError."""
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        yield
+    except Exception as error:  # pickles and archives raise errors of many kinds
         raise RunError(
             "the saved state of the run is damaged",
             where=str(path),
@@ -77,8 +111,47 @@ def load_state(path: Path) -> State | None:
             expected="the file that `polytag train` wrote",
             next_step="copy the run folder again, or start a new run",
         ) from error
-    if values.pop("version") != VERSION:
-        raise RunError(
-            "the run was begun with another version of polytag", where=str(path), next_step="resume it with that version"
-        )
-    return State(**values)
+
+
+def _require_values_of_state(values: dict[str, Any], *, max_bytes: int) -> None:
+    """Raises an exception for values of another kind, and for tensors that claim more than the file holds."""
+    for name, kind in State.__annotations__.items():
+        kind = get_origin(kind) or kind
+        if not isinstance(values[name], (int, float) if kind is float else kind):
+            raise TypeError(f"{name} is not of kind {kind.__name__}")
+    names, tensors = [*values["classes"]], [*values["epoch_logits"], *values["epoch_targets"]]
+    for named in (values["model"], values["average"], values["best"]):
+        names += named
+        tensors += named.values()
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("a name that is not text")
+    if not all(isinstance(tensor, Tensor) and tensor.numel() * tensor.element_size() <= max_bytes for tensor in tensors):
+        raise ValueError("a tensor larger than the file")
+    if min(values["epoch"], values["step"], values["num_threads"], values["epoch_num_images"]) < 0:
+        raise ValueError("a negative number")
+    for row in values["rows"]:
+        if not set(COLUMNS) <= set(row) or not all(isinstance(value, float | int) for value in row.values()):
+            raise ValueError("a row of results.csv without its numbers")
+    for results in (values["epoch_logits"], values["epoch_targets"]):
+        if {tuple(tensor.shape[1:]) for tensor in results} - {(len(values["classes"]),)}:
+            raise ValueError("results of another number of classes")
+        if sum(map(len, results)) != values["epoch_num_images"]:
+            raise ValueError("results of another number of images")
+
+
+def require_same_model(state: State, model: nn.Module, *, where: Path) -> None:
+    """Raises RunError unless the state's weights have the names and shapes of the model's."""
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    for named in (
+        state.model,
+        state.average,
+        *([state.best] if state.best else []),
+    ):  # there is no best before the first epoch's end
+        if {name: tensor.shape for name, tensor in named.items()} != wanted:
+            raise RunError(
+                "the saved state is of another model",
+                where=str(where),
+                got=f"{len(named)} tensors of other names or shapes",
+                expected=f"the {len(wanted)} tensors of the backbone in args.yaml",
+                next_step="put args.yaml back as it was, or start a new run",
+            )

@@ -30,7 +30,7 @@ from polytag.training.image_sources import ImageSources, open_image_sources
 from polytag.training.loop import NO_HOOKS, Interrupted, has_head_start, train_loop
 from polytag.training.preprocessing import preprocessing_of
 from polytag.training.processes import Processes, joined
-from polytag.training.state import State, load_state
+from polytag.training.state import State, load_state, require_same_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,27 +81,43 @@ def resume(run_folder: str | Path, *, callback: Callback | None = None) -> Train
     callback = callback or SilentCallback()
     run = open_run_folder(Path(run_folder))
     recipe, data, options = read_args(run)
-    with joined(recipe.device) as processes, _held(run, processes), _interruptible(run):
+    with joined(recipe.device) as processes, _interruptible(run):
         if processes.from_first(run.is_finished):
             callback.note(f"{run.path} is finished; nothing to resume")
             metrics = evaluate_predictions(read_predictions(run.predictions))
             return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
-        dataset = _load(data, options=options, callback=callback)
-        state = load_state(run.state)
-        if state is not None:
-            _require_same_data(state, dataset, run=run)
-            if state.num_threads != torch.get_num_threads():
-                callback.note(
-                    f"this run used {state.num_threads} threads and now has {torch.get_num_threads()}: "
-                    "the result will be as good, but not the same to the last bit"
-                )
-            callback.note(f"continuing at epoch {state.epoch}, step {state.step}")
-            if not processes.is_first:  # the first process has the results of this epoch so far
-                state.begin_epoch_results()
-        arithmetic = choose_arithmetic(recipe.device, recipe.precision)
-        model = _fresh_model(recipe if state is None else replace(recipe, weights="random"), dataset)
-        context = _context(dataset, recipe=recipe, arithmetic=arithmetic, processes=processes, callback=callback)
-        return _run(run, context, dataset=dataset, model=model, state=state)
+        with _held(run, processes):
+            return _resume(run, data=data, recipe=recipe, options=options, processes=processes, callback=callback)
+
+
+def _resume(
+    run: RunFolder, *, data: Path, recipe: Recipe, options: ReadOptions, processes: Processes, callback: Callback
+) -> TrainedRun:
+    state = load_state(run.state)
+    if state is None and run.results.is_file():
+        raise RunError(
+            "the saved state of the run is missing",
+            where=str(run.state),
+            expected="the file that `polytag train` wrote before it wrote results.csv",
+            next_step="copy the run folder again, or start a new run",
+        )
+    dataset = _load(data, options=options, callback=callback)
+    if state is not None:
+        _require_same_data(state, dataset, run=run)
+        if state.num_threads != torch.get_num_threads():
+            callback.note(
+                f"this run used {state.num_threads} threads and now has {torch.get_num_threads()}: "
+                "the result will be as good, but not the same to the last bit"
+            )
+        callback.note(f"continuing at epoch {state.epoch}, step {state.step}")
+        if not processes.is_first:  # the first process has the results of this epoch so far
+            state.begin_epoch_results()
+    arithmetic = choose_arithmetic(recipe.device, recipe.precision)
+    model = _fresh_model(recipe if state is None else replace(recipe, weights="random"), dataset)
+    if state is not None:
+        require_same_model(state, model, where=run.state)
+    context = _context(dataset, recipe=recipe, arithmetic=arithmetic, processes=processes, callback=callback)
+    return _run(run, context, dataset=dataset, model=model, state=state)
 
 
 @contextlib.contextmanager
