@@ -130,6 +130,19 @@ def test_of_a_predictions_file_whose_ids_are_other_names(polytag, run: Path, col
     assert (row["split"], row["image"], row["after"]) == ("val", predictions.ids[0], "unknown")
 
 
+def test_an_export_that_was_killed_after_its_list_is_done_by_the_same_call(polytag, reviewed: Path, tmp_path: Path):
+    polytag("labels", "export", reviewed, tmp_path / "new.csv")
+    both = [(tmp_path / name).read_bytes() for name in ("new.csv", "new-changes.csv")]
+    (tmp_path / "new.csv").unlink()
+    polytag("labels", "export", reviewed, tmp_path / "new.csv")
+    assert [(tmp_path / name).read_bytes() for name in ("new.csv", "new-changes.csv")] == both
+    with pytest.raises(RunError, match="the output exists already"):
+        polytag("labels", "export", reviewed, tmp_path / "new.csv")
+    with pytest.raises(UsageError):
+        polytag("labels", "export", reviewed, tmp_path / "other", "--to", "coco")
+    assert not (tmp_path / "other-changes.csv").exists()
+
+
 def test_nothing_to_export(polytag, run: Path, reviewed: Path, tmp_path: Path):
     assert not review_file_of(run).exists()
     with pytest.raises(RunError) as caught:

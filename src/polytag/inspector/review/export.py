@@ -52,10 +52,18 @@ def export_labels(run: Path, out: Path, *, to: str | None = None, data: Path | N
     if not changes:
         raise _nothing(run, got=f"{len(corrections):,} decisions, all equal to the data")
     format = to or (out.suffix.lower()[1:] if out.suffix.lower() in (".csv", ".parquet") else "csv")
-    changes_file = _changes_file(out, format=format)
-    written = convert(corrected, out, to=format)
     decision_of = {(each.split, each.image_id, each.class_name): each for each in decisions}
-    files.write_text(changes_file, changes_to_csv(changes, decision_of))
+    text = changes_to_csv(changes, decision_of)
+    changes_file = _changes_file(out, format=format, text=text)
+    is_new = not changes_file.exists()
+    changes_file.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(changes_file, text)  # first, so that data without their list are never left by a kill
+    try:
+        written = convert(corrected, out, to=format)
+    except BaseException:
+        if is_new:
+            changes_file.unlink(missing_ok=True)
+        raise
     return Exported(data=written, changes_file=changes_file, changes=changes, num_confirmed=len(corrections) - len(changes))
 
 
@@ -134,11 +142,14 @@ def _with_ids_of(dataset: Dataset, decisions: list[Decision], *, run: Path) -> l
     return [replace(each, image_id=id_of.get(each.image_id, each.image_id)) for each in decisions]
 
 
-def _changes_file(out: Path, *, format: str) -> Path:
-    """A path next to the data and not among them, where it would be read as a second table of labels."""
+def _changes_file(out: Path, *, format: str, text: str) -> Path:
+    """A path next to the data and not among them, where it would be read as a second table of labels.
+
+    The same list may be there already, of an export that was killed before it wrote the data. Raises RunError for another file.
+    """
     path = Path(os.path.abspath(out))
     path = path.with_name((path.stem if path.suffix.lower() == f".{format}" else path.name) + "-changes.csv")
-    if path.exists():
+    if path.exists() and not (path.is_file() and path.read_bytes() == text.encode()):
         raise RunError(
             "the output exists already",
             where=str(path),
