@@ -34,7 +34,7 @@ def test_label_fingerprint_depends_on_names_and_order():
     [
         ((), "no class names\n  expected: at least one class"),
         (("cat", "cat"), "a class name is given twice\n  got: 'cat'\n  expected: every class once"),
-        (("cat", " "), "an empty class name\n  got: ('cat', ' ')\n  expected: a name for every class"),
+        (("cat", " "), "an empty class name\n  got: ' '\n  expected: a name for every class"),
     ],
 )
 def test_label_set_refuses(names, message):
@@ -196,3 +196,34 @@ def test_scores_keep_their_precision_and_the_callers_array_stays_writable():
     table = Predictions(ids=("a", "b"), logit_NC=logit_NC, target_NC=np.array([[1], [0]]), label_set=LabelSet(names=("x",)))
     logit_NC[0, 0] = 5
     assert (table.logit_NC[0, 0], table.logit_NC.dtype) == (0, np.float32)
+
+
+@pytest.mark.parametrize("letter", ["\x00", "\x0b", "\n", "\x1b", "\x9b", "\u202e", "\ud800", "\ufffe"])
+def test_a_class_name_with_a_control_character_is_refused(letter):
+    """The chart library aborts the process at some of them, and a terminal obeys others."""
+    with pytest.raises(DataError) as error:
+        LabelSet(names=("cat", f"a{letter}b"))
+    assert str(error.value) == (
+        f"a class name with a control character\n  got: U+{ord(letter):04X} in {f'a{letter}b'!a}\n"
+        "  expected: text in one line\n  next: rename the class, for example without its line break"
+    )
+
+
+def test_a_class_name_that_cannot_be_seen_is_refused():
+    with pytest.raises(DataError, match="an empty class name"):
+        LabelSet(names=("cat", "\u200b"))
+
+
+def test_a_name_of_an_image_that_is_not_utf8_is_refused():
+    def dataset(name: str, path: str) -> Dataset:
+        return Dataset(
+            ids=(name,), paths=(Path(path),), target_NC=np.zeros((1, 2)), split_N=("",), label_set=TWO, source="folder data"
+        )
+
+    for name, path in (("caf\udce9.png", "x"), ("x", "/data/caf\udce9.png")):
+        with pytest.raises(DataError) as error:
+            dataset(name, path)
+        assert str(error.value).startswith("the name of an image is not UTF-8\n  where: folder data\n  got: ")
+        assert "caf\\xe9.png\n  expected: names in UTF-8" in str(error.value)
+    with pytest.raises(DataError, match="the name of an image is not UTF-8"):
+        Predictions(ids=("\ud800",), logit_NC=np.zeros((1, 2)), target_NC=np.zeros((1, 2)), label_set=TWO)

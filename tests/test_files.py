@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -236,3 +237,31 @@ def test_where_names_cannot_be_exchanged_two_renames_put_the_folder_in_place(tmp
         files.put_in_place_by_two_renames(tmp_path / "gone", tmp_path / "best")
     assert (tmp_path / "best" / "a").read_text() == "fresh"
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+# ---- reading ----
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "device", "link to a device", "link to a pipe"])
+def test_what_is_no_file_is_an_error_at_once(tmp_path: Path, kind: str):
+    path = tmp_path / "x"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    elif kind.endswith("pipe"):
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to("pipe")
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="a folder" if kind == "folder" else "a device or a pipe"):
+        files.open_regular(path)
+
+
+def test_a_file_and_a_link_to_it_are_read(tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"content")
+    (tmp_path / "b").symlink_to("a")
+    for name in ("a", "b"):
+        with files.open_regular(tmp_path / name) as file:
+            assert file.read() == b"content"

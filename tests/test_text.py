@@ -1,12 +1,30 @@
 """Numbers, counts and tables as text."""
 
 import math
+import os
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytag.text import aligned, counted, interval_text, json_number, number_text, percent, printable, whole_text
+from polytag.text import (
+    aligned,
+    cell,
+    control_character,
+    counted,
+    interval_text,
+    is_blank,
+    json_number,
+    markdown,
+    number_text,
+    percent,
+    printable,
+    printable_lines,
+    storable,
+    text_of_cell,
+    whole_text,
+)
 
 NAN = math.nan
 
@@ -46,3 +64,65 @@ def test_every_line_of_a_table_ends_where_its_columns_end(rows: list[list[str]])
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row, line in zip(rows, aligned(rows), strict=True):
         assert line == f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}".rstrip()
+
+
+# Text of a stranger
+
+ACTING = ("\x00", "\x07", "\x0b", "\r", "\x1b", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066", "\ud800", "\ufffe")
+
+
+@pytest.mark.parametrize("letter", ACTING)
+def test_what_acts_instead_of_being_shown_is_a_control_character(letter: str):
+    assert control_character(f"a{letter}b{letter}") == f"U+{ord(letter):04X}"
+    assert printable(f"a{letter}b") == printable_lines(f"a{letter}b") == "a\ufffdb"
+
+
+def test_line_breaks_and_tabs_stay_in_lines_alone():
+    assert (printable("a\n\tb"), printable_lines("a\n\tb")) == ("a\ufffd\ufffdb", "a\n\tb")
+
+
+@given(st.text())
+def test_printed_text_has_no_control_character_and_ordinary_text_stays(text: str):
+    shown = printable(text)
+    assert not control_character(shown)
+    assert len(shown) == len(text)
+    assert all(new == old for new, old in zip(shown, text, strict=True) if old.isprintable())
+
+
+@pytest.mark.parametrize("name", ["猫", "e\u0301t\u00e9", "a\u00a0b", "👩\u200d🚀", "نیم\u200cفاصله"])
+def test_names_of_all_languages_have_no_control_character(name: str):
+    assert control_character(name) == ""
+    assert not is_blank(name)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\u200b", "\u200b\u2060 \ufeff", "\u00ad"])
+def test_what_cannot_be_seen_is_blank(text: str):
+    assert is_blank(text)
+
+
+@given(st.text(alphabet="'=+-@\t\rab,", max_size=8) | st.text())
+def test_a_cell_is_no_formula_and_gives_its_text_back(text: str):
+    assert text_of_cell(cell(text)) == text
+    assert not cell(text).startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def test_a_cell_changes_only_what_a_spreadsheet_would_run():
+    assert (cell("=1+1"), cell("'=1"), cell("'tis"), cell("a=b")) == ("'=1+1", "''=1", "'tis", "a=b")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["# Heading", "[here](http://evil.example)", "<img src=http://evil.example/t.gif>", "a | b", "`code`", "**bold**",
+     "http://evil.example", "www.evil.example", "&lt;b&gt;", "![x](y)", "a\n\n# b", "~~~", "1. x"],
+)  # fmt: skip
+def test_markdown_shows_a_name_and_does_nothing_else(name: str):
+    """Every sign that begins something in CommonMark or GitHub's tables and links has a backslash before it."""
+    written = markdown(name)
+    assert "\n" not in written
+    assert not re.search(r"(?<!\\)[\[\]<>()#|`*_!&:.~]", written)
+    assert re.sub(r"\\(.)", r"\1", written) == printable(name)
+
+
+def test_bytes_of_a_name_that_are_no_utf8_are_written_as_such():
+    assert storable(os.fsdecode(b"caf\xe9.png")) == "caf\\xe9.png"
+    assert (storable("café.png"), storable("a\ud800")) == ("café.png", "a\\ud800")

@@ -5,7 +5,7 @@ missing labels are UNKNOWN, and count in no numerator and no denominator.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,10 @@ import numpy as np
 
 from polytag.errors import DataError, PredictionsError, UsageError
 from polytag.logits import inexact, sigmoid
+from polytag.text import control_character, is_blank, storable
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+_SHOWN = 100  # characters of a name in a message
 SCALES = ("logit", "probability", "rank")
 
 
@@ -23,7 +25,7 @@ SCALES = ("logit", "probability", "rank")
 class LabelSet:
     """Ordered, unique class names: the columns of every table.
 
-    Raises DataError for no class, an empty name or a duplicate name.
+    Raises DataError for no class, an empty name, a name with a control character (`polytag.text`) or a duplicate name.
     """
 
     names: tuple[str, ...]
@@ -33,8 +35,7 @@ class LabelSet:
             raise DataError("no class names", expected="at least one class")
         seen: set[str] = set()
         for name in self.names:
-            if not name.strip():
-                raise DataError("an empty class name", got=repr(self.names), expected="a name for every class")
+            require_class_name(name)
             if name in seen:
                 raise DataError("a class name is given twice", got=repr(name), expected="every class once")
             seen.add(name)
@@ -58,6 +59,20 @@ class LabelSet:
         return iter(self.names)
 
 
+def require_class_name(name: str, *, where: str = "") -> None:
+    """Raises DataError, with the place where it is written, for a class name that cannot be shown."""
+    if is_blank(name):
+        raise DataError("an empty class name", where=where, got=ascii(name), expected="a name for every class")
+    if control := control_character(name):
+        raise DataError(
+            "a class name with a control character",
+            where=where,
+            got=f"{control} in {name[:_SHOWN]!a}",
+            expected="text in one line",
+            next_step="rename the class, for example without its line break",
+        )
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
     """Images with their labels, from any annotation format.
@@ -68,7 +83,8 @@ class Dataset:
     split_N    N split names ("train", "val", "test", ...), or "" if the annotations have none
     source     a readable description of the source: "voc /path/to/VOC2012"
 
-    Raises DataError for different shapes, a target outside {1, 0, -1} or a duplicate id in one split. The same id may be in two
+    Raises DataError for different shapes, a target outside {1, 0, -1}, an id or path that is not UTF-8, or a duplicate id in one
+    split. The same id may be in two
     splits; `polytag data check` reports it.
     """
 
@@ -83,6 +99,8 @@ class Dataset:
         target_NC = _checked_targets(self.target_NC, num_rows=len(self.ids), label_set=self.label_set, source=self.source)
         object.__setattr__(self, "target_NC", target_NC)
         assert len(self.paths) == len(self.split_N) == len(self.ids)
+        _require_utf8(self.ids, self.source)
+        _require_utf8(map(str, self.paths), self.source)
         seen: set[tuple[str, str]] = set()
         for key in zip(self.split_N, self.ids, strict=True):
             if key in seen:
@@ -188,7 +206,8 @@ class Predictions:
                    exactly the same order; or "rank": any real numbers, stored in `logit_NC`, of which only the order is meaningful
 
     The probability is the given one, or sigmoid(logit). For a rank it is NaN, and nothing that needs a threshold is defined.
-    Raises PredictionsError for NaN or infinite logits, integers that are no float64, different shapes or a duplicate id.
+    Raises PredictionsError for NaN or infinite logits, integers that are no float64, different shapes or a duplicate id, DataError
+    for an id or path that is not UTF-8.
     """
 
     ids: tuple[str, ...]
@@ -233,6 +252,7 @@ class Predictions:
             seen: set[str] = set()
             twice = next(name for name in self.ids if name in seen or seen.add(name))
             raise PredictionsError("an image id is scored twice", where=self.source, got=repr(twice), expected="every id once")
+        _require_utf8((*self.ids, *self.image_paths), self.source)
         logit_NC.setflags(write=False)
         object.__setattr__(self, "logit_NC", logit_NC)
         target_NC = _checked_targets(self.target_NC, num_rows=len(self.ids), label_set=self.label_set, source=self.source)
@@ -300,6 +320,21 @@ def _checked_targets(target_NC: np.ndarray, *, num_rows: int, label_set: LabelSe
     checked = np.array(values, dtype=np.int8)
     checked.setflags(write=False)
     return checked
+
+
+def _require_utf8(names: Iterable[str], source: str) -> None:
+    """Raises DataError for a name that no table, JSON or report can hold."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                "the name of an image is not UTF-8",
+                where=source,
+                got=storable(name)[-_SHOWN:],
+                expected="names in UTF-8",
+                next_step="rename the file; `convmv` renames whole folders of an old encoding",
+            ) from error
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ import shutil
 import stat
 from collections.abc import Callable, Generator
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,6 +37,36 @@ _EXPECTED = {
     errno.EINVAL: "the name of a file",
     errno.ENOTEMPTY: "a new name",
 }
+
+
+# ---- reading ----
+
+
+def open_regular(path: Path | str) -> BufferedReader:
+    """Open a file for reading; raises OSError for a folder, a pipe, a socket or a device, on which reading would wait forever.
+
+    `error.strerror` says what is there instead. Links are followed.
+    """
+    _require_regular(os.stat(path))  # opening a device may have an effect
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _require_regular(os.fstat(handle))  # what has the name now
+        return open(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def require_regular(path: Path | str) -> None:
+    """Raises OSError as `open_regular` does, for a reader that opens the file itself."""
+    open_regular(path).close()
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "a device or a pipe")
 
 
 # ---- files ----

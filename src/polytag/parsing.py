@@ -5,13 +5,13 @@ A plain value is None, a bool, an int, a float, a str, a list or a dict. Nothing
 
 import json
 import math
-import os
-import stat
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from polytag.files import open_regular
 
 MAX_JSON_BYTES = 64_000_000  # of polytag's own files; 1,000 classes with isotonic calibrations stay below
 MAX_YAML_BYTES = 500_000  # PyYAML reads about 0.2 MB a second; 20,000 class names take 0.3 MB
@@ -34,11 +34,8 @@ class Malformed(ValueError):
 
 
 def read_small_text(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> str:
-    """The text of a regular file in UTF-8. Raises OSError where it cannot be read, Malformed for another kind of file or text."""
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))  # a pipe would wait forever
-    with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise Malformed("not a regular file")
+    """The text of a regular file in UTF-8. Raises OSError where it is none or cannot be read, Malformed for other text."""
+    with open_regular(path) as file:
         return small_text(file.read(max_bytes + 1), max_bytes=max_bytes)
 
 

@@ -1,10 +1,20 @@
-"""Numbers, counts and aligned tables as text; numbers as JSON holds them."""
+"""Numbers, counts and aligned tables as text; numbers as JSON holds them; and text of a stranger, made harmless where it is shown.
+
+A *control character* here is what acts instead of being shown: C0 and C1 (escape sequences begin with them), line and paragraph
+separators, direction overrides, halves of surrogate pairs, and U+FFFE and U+FFFF, which XML forbids.
+"""
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 
 UNDEFINED = "–"
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_CONTROL_IN_LINES = re.compile(_CONTROL.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>()#+!|~&:.@=$^]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 _SINGULAR = {"classes": "class"}
 
@@ -35,8 +45,50 @@ def percent(share: float) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with U+FFFD for each character that is not printable, such as an escape sequence of a terminal."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    """The text in one line, with U+FFFD for each control character."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+def printable_lines(text: str) -> str:
+    """As `printable`, with line breaks and tabs."""
+    return _CONTROL_IN_LINES.sub("\ufffd", text)
+
+
+def control_character(text: str) -> str:
+    """The first control character as U+001B; "" where there is none."""
+    found = _CONTROL.search(text)
+    return f"U+{ord(found[0]):04X}" if found else ""
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of the text can be seen: spaces, and characters of no width."""
+    return all(unicodedata.category(letter)[0] in "ZC" for letter in text)
+
+
+def storable(text: str) -> str:
+    """The text as UTF-8 can hold it: a byte of a file name that is no UTF-8 becomes `\\xe9`."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
+def markdown(text: str) -> str:
+    """The text as Markdown that shows it: no heading, link, HTML or cell of a table."""
+    return _MARKDOWN.sub(r"\\\g<0>", printable(text))
+
+
+def cell(text: str) -> str:
+    """The text as a cell that no spreadsheet takes for a formula: an apostrophe goes before = + - @, a tab and a carriage return.
+
+    Text that has apostrophes before such a character gets one more, so that `text_of_cell` gives every text back.
+    """
+    return "'" + text if _FORMULA.match(text) else text
+
+
+def text_of_cell(text: str) -> str:
+    """What `cell` was given."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

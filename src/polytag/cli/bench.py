@@ -30,13 +30,12 @@ def bench(
     """Measure this machine for half a minute: peak arithmetic, decoding, a forward pass, a training step."""
     import json
 
-    from rich.console import Console
-
     from polytag import files
     from polytag.bench.speed import measure_speed
     from polytag.cli.memory import keep_freed_memory_on_cpu
+    from polytag.cli.terminal import Terminal
 
-    console, errors = Console(), Console(stderr=True)
+    console, errors = Terminal(), Terminal(stderr=True)
     keep_freed_memory_on_cpu(device)
     with errors.status("measuring") as status:
         speed = measure_speed(

@@ -37,21 +37,20 @@ def calibrate(
     The map is saved in best/, and all other verbs use it. No two scores change their order, nor do decisions at chosen thresholds
     change. Scores that are closer afterwards than float32 can tell become equal, and are counted.
     """
-    from rich.console import Console
-
     from polytag import files
+    from polytag.cli.terminal import Terminal
     from polytag.errors import PredictionsError, UsageError
     from polytag.metrics.calibration import fit_calibration
     from polytag.runs.folder import RunFolder
     from polytag.runs.model import open_run
 
-    console, found = Console(), open_run(run)
+    console, found = Terminal(), open_run(run)
     if method == "none" and found is None:
         raise UsageError("no calibration to remove", where="--method", got="none, for a file of scores", expected="a run folder")
     folder = RunFolder(path=run)
     raw_path = folder.uncalibrated if folder.uncalibrated.is_file() else folder.predictions
     source = run if found is None else raw_path
-    predictions = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Console(stderr=True)).predictions
+    predictions = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True)).predictions
     if predictions.calibration or (found is not None and predictions.checkpoint_id != found.checkpoint.id):
         raise PredictionsError(
             "these are not the uncalibrated scores of the run's model",

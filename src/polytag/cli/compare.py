@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytag.cli.reading import reads_annotations
+from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
 
 if TYPE_CHECKING:
@@ -44,9 +45,8 @@ def compare(
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the comparison as a page.")] = None,
 ) -> None:
     """Compare runs on the same images: differences with intervals and p-values, and the images whose decisions changed."""
-    from rich.console import Console
-
     from polytag import files
+    from polytag.cli.terminal import Terminal
     from polytag.metrics.compare import compare as comparison_of
 
     tables = [_read(path, scale=scale, truth=truth, options=options) for path in runs]
@@ -57,7 +57,7 @@ def compare(
         intersect=intersect,
         num_permutations=permutations,
     )
-    print_comparison(Console(soft_wrap=True), comparison)
+    print_comparison(Terminal(soft_wrap=True), comparison)
     if json is not None:
         import json as encoder
 
@@ -66,7 +66,7 @@ def compare(
         from polytag.report.comparison import write_comparison
 
         write_comparison(report, comparison)
-        print(f"\nreport: {report}")
+        say(f"\nreport: {report}")
 
 
 def print_comparison(console: "Console", comparison: "Comparison") -> None:

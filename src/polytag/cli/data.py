@@ -47,14 +47,13 @@ def check(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result to this file.")] = None,
 ) -> None:
     """Count labels, read every image, find duplicates. Exit status 0: training can start; 1: it cannot."""
-    from rich.console import Console
-
     from polytag.cli.progress import progress_bar
+    from polytag.cli.terminal import Terminal
     from polytag.data import check as checking
     from polytag.data.load import load_dataset
     from polytag.files import write_text
 
-    console = Console()
+    console = Terminal()
     dataset = load_dataset(data, options=options)
     with progress_bar(console) as progress:
         features = None
@@ -81,11 +80,10 @@ def cache(
     """Show or remove the cached images and features."""
     from datetime import datetime
 
-    from rich.console import Console
-
+    from polytag.cli.terminal import Terminal
     from polytag.data.cache import store
 
-    console = Console()
+    console = Terminal()
     folder = store.store_folder()
     if clear:
         console.print(f"{store.clear() / 1e6:,.1f} MB removed from {folder}", highlight=False, markup=False, soft_wrap=True)
@@ -109,14 +107,13 @@ def convert(
     options: "ReadOptions",
 ) -> None:
     """Write the labels in another format."""
-    from rich.console import Console
-
+    from polytag.cli.terminal import Terminal
     from polytag.data import convert as converting
     from polytag.data.load import load_dataset
 
     dataset = load_dataset(data, options=options)
     written = converting.convert(dataset, out, to=to)
-    Console().print(
+    Terminal().print(
         f"{len(dataset):,} images, {len(dataset.label_set):,} classes -> {written}", highlight=False, markup=False, soft_wrap=True
     )
 
@@ -128,13 +125,13 @@ def fetch(
     base_url: Annotated[str | None, typer.Option(metavar="URL", help="A mirror, with the paths of the official server.")] = None,
 ) -> None:
     """Download, check and unpack Pascal VOC; an interrupted download is resumed."""
-    from rich.console import Console
     from rich.progress import DownloadColumn, TaskID, TransferSpeedColumn
 
     from polytag.cli.progress import progress_bar
+    from polytag.cli.terminal import Terminal
     from polytag.data.fetch import fetch as fetching
 
-    console = Console()
+    console = Terminal()
     tasks: dict[str, TaskID] = {}
     with progress_bar(console, DownloadColumn(), TransferSpeedColumn(), transient=False) as progress:
 

@@ -9,6 +9,7 @@ import typer
 
 from polytag.cli.leakage import TrainData, leakage_of, leakage_to_json, print_leakage
 from polytag.cli.reading import reads_annotations
+from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
 from polytag.cli.slices import Columns, ColumnsFile, print_slices, slices_of
 from polytag.text import counted, interval_text, number_text
@@ -66,27 +67,26 @@ def evaluate(
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the report page.")] = None,
 ) -> None:
     """Average precision per class with intervals, and every average under its own name with the number of classes it counts."""
-    from rich.console import Console
-
     from polytag import files
+    from polytag.cli.terminal import Terminal
     from polytag.metrics.evaluate import evaluate_predictions
 
-    labelled = read_labelled_scores(predictions, scale=scale, truth=truth, options=options, errors=Console(stderr=True))
+    labelled = read_labelled_scores(predictions, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True))
     table = labelled.predictions
     chosen, source = _thresholds(predictions, table, threshold=threshold, file=thresholds)
     metrics = evaluate_predictions(table, threshold=chosen)
     slices = slices_of(labelled, slice or (), file=columns, truth=truth, threshold=chosen)
-    console = Console()
+    console = Terminal()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 120  # a file or a pipe takes whole lines
     print_metrics(console, metrics)
     if source:
-        print(source)
+        say(source)
     for part in slices:
         print_slices(console, part)
     leaked = None
     if train_data is not None:
-        leaked = leakage_of(table, train_data, options=options, threshold=chosen, errors=Console(stderr=True))
+        leaked = leakage_of(table, train_data, options=options, threshold=chosen, errors=Terminal(stderr=True))
         print_leakage(console, *leaked, metrics=metrics, predictions=table)
     if json is not None:
         import json as encoder
@@ -103,7 +103,7 @@ def evaluate(
         from polytag.report.page import write_report
 
         write_report(report, metrics=metrics, predictions=table, title=predictions.stem, slices=slices)
-        print(f"\nreport: {report}")
+        say(f"\nreport: {report}")
 
 
 def _thresholds(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytag.cli.reading import reads_annotations
+from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
 
 if TYPE_CHECKING:
@@ -28,16 +29,15 @@ def grid(
     """The ranked images of a class with score and truth, ten a row."""
     from io import BytesIO
 
-    from rich.console import Console
-
     from polytag import files
+    from polytag.cli.terminal import Terminal
     from polytag.errors import UsageError
     from polytag.inspector.open import OpenOptions, open_inspection
     from polytag.report.grids import draw_grid, file_stem
 
     if len(class_names) > 1 and output is not None and output.suffix.lower() == ".png":
         raise UsageError("one file for several classes", where="--output", got=str(output), expected="a folder")
-    errors = Console(stderr=True)
+    errors = Terminal(stderr=True)
     open_options = OpenOptions(image_dirs=options.image_dirs, truth=truth, scale=scale)
     predictions = open_inspection(
         run,
@@ -55,4 +55,4 @@ def grid(
         with files.saving(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes(path, content.getvalue())
-        print(path)
+        say(path)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytag.cli.reading import reads_annotations
+from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ def inspect(
 
     They answer on this machine alone, until Ctrl-C. Nothing of the run is changed; a review is a file in its folder.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from polytag.allocator import return_freed_memory
+    from polytag.cli.terminal import Terminal
     from polytag.errors import UsageError
     from polytag.inspector.open import OpenOptions, open_inspection
     from polytag.inspector.web.server import address_rules, serve
@@ -46,7 +47,7 @@ def inspect(
     open_options = OpenOptions(
         split=split, compare_with=compare_with, image_dirs=options.image_dirs, truth=truth, scale=scale, columns=columns
     )
-    errors = Console(stderr=True)
+    errors = Terminal(stderr=True)
     return_freed_memory()
     bar_columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     with Progress(*bar_columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
@@ -63,8 +64,8 @@ def inspect(
 
     def ready(address: str) -> None:
         predictions = inspection.predictions
-        print(f"{inspection.name}: {len(predictions):,} images, {len(predictions.label_set):,} classes")
-        print(f"open  {address}", flush=True)
+        say(f"{inspection.name}: {len(predictions):,} images, {len(predictions.label_set):,} classes")
+        say(f"open  {address}")
         errors.print("[dim]Ctrl-C ends it[/dim]")
 
     serve(create_app(inspection), host=host, port=port, token=token, open_browser=browser, on_ready=ready)

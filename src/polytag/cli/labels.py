@@ -10,6 +10,7 @@ import typer
 
 from polytag.cli import labels_export
 from polytag.cli.reading import reads_annotations
+from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
 from polytag.text import whole_text
 
@@ -41,15 +42,14 @@ def issues(
     scale: Scale = None,
 ) -> None:
     """List the labels that held-out scores contradict most: wrong presents, wrong absents, and unknown labels to fill in."""
-    from rich.console import Console
-
     from polytag import files
+    from polytag.cli.terminal import Terminal
     from polytag.metrics.label_issues import find_label_issues
 
-    errors = Console(stderr=True)
+    errors = Terminal(stderr=True)
     predictions = _read(run, split=split, truth=truth, scale=scale, options=options, errors=errors)
     found = find_label_issues(predictions, top=top, classes=class_names or ())
-    print_label_issues(Console(), found)
+    print_label_issues(Terminal(), found)
     if json is not None:
         files.write_text(json, encoder.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
     if csv is not None:
@@ -58,7 +58,7 @@ def issues(
         from polytag.report.label_issues import write_label_issues
 
         write_label_issues(report, found, title=_title(run, split))
-        print(f"\nreport: {report}")
+        say(f"\nreport: {report}")
 
 
 def print_label_issues(console: "Console", found: "LabelIssues") -> None:
@@ -105,13 +105,15 @@ def print_label_issues(console: "Console", found: "LabelIssues") -> None:
 def label_issues_to_csv(found: "LabelIssues") -> str:
     """class, given, probability, is_counted, id, image_path: the label issues of all classes, then the labels to fill in."""
     from polytag.metrics.label_issues import MEANINGS
+    from polytag.text import cell
 
     text = io.StringIO()
     writer = tables.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for each in (*found.issues, *found.fill_ins):
         counted = "yes" if each.is_counted else "no"
-        writer.writerow([each.class_name, MEANINGS[each.given], f"{each.probability:.6g}", counted, each.id, each.image_path])
+        names = map(cell, (each.class_name, each.id, each.image_path))
+        writer.writerow([next(names), MEANINGS[each.given], f"{each.probability:.6g}", counted, *names])
     return text.getvalue()
 
 

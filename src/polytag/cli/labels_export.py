@@ -28,11 +28,10 @@ def export(
     data: Annotated[Path | None, typer.Option(metavar="DATA", help="The reviewed data set, if it is not the run's own.")] = None,
 ) -> None:
     """Write the data set with the decisions of a review in `polytag inspect`, and the list of changed labels."""
-    from rich.console import Console
-
+    from polytag.cli.terminal import Terminal
     from polytag.inspector.review.export import export_labels
 
-    print_export(Console(), export_labels(run, out, to=to, data=data, options=options))
+    print_export(Terminal(), export_labels(run, out, to=to, data=data, options=options))
 
 
 def print_export(console: "Console", exported: "Exported") -> None:

@@ -6,6 +6,7 @@ import sys
 import typer
 
 from polytag.cli import bench, calibrate, compare, data, demo, evaluate, grid, inspect, labels, predict, thresholds, train
+from polytag.cli.say import say
 from polytag.errors import PolytagError
 from polytag.extras import explaining_missing_extras
 
@@ -36,7 +37,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
     if version:
         from polytag import __version__
 
-        print(f"polytag {__version__}")
+        say(f"polytag {__version__}")
         raise typer.Exit
 
 
@@ -50,10 +51,10 @@ def main() -> None:
         with explaining_missing_extras():
             app()
     except PolytagError as error:
-        print(f"polytag: {error}", file=sys.stderr)
+        say(f"polytag: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        print("polytag: interrupted", file=sys.stderr)
+        say("polytag: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # `polytag ... | head` closed the pipe
         sys.stderr.close()

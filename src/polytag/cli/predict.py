@@ -31,14 +31,13 @@ def predict(
 
     An image that cannot be read is reported and does not stop the others; the exit status is then 1.
     """
-    from rich.console import Console
-
     from polytag.cli.memory import keep_freed_memory_on_cpu
+    from polytag.cli.terminal import Terminal
     from polytag.inference.predict import list_images
     from polytag.inference.predict import predict as results_of
     from polytag.models.checkpoint import Checkpoint
 
-    console, errors = Console(), Console(stderr=True)
+    console, errors = Terminal(), Terminal(stderr=True)
     checkpoint = Checkpoint.read(model)
     dataset = None
     if split is not None:

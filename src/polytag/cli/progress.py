@@ -10,8 +10,11 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 
+from polytag.cli.say import say
+from polytag.cli.terminal import Terminal
 
-class LastingConsole(Console):
+
+class LastingConsole(Terminal):
     """A console whose reader may leave (`polytag train DATA | head`): the work goes on to its end, and the rest is not printed."""
 
     def on_broken_pipe(self) -> None:
@@ -19,7 +22,7 @@ class LastingConsole(Console):
         with suppress(OSError, ValueError):  # whatever Python itself still holds for the pipe goes nowhere as well
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         with suppress(OSError):
-            print("polytag: nobody reads the output any more; the work goes on to its end", file=sys.stderr)
+            say("polytag: nobody reads the output any more; the work goes on to its end", file=sys.stderr)
 
 
 _HEADINGS = ("epoch", "train loss", "val loss", "train mAP", "val mAP", "head lr", "images/s", "seconds")

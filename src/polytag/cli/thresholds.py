@@ -39,8 +39,7 @@ def thresholds(
 
     For a file of scores, the thresholds are printed, and written with --json.
     """
-    from rich.console import Console
-
+    from polytag.cli.terminal import Terminal
     from polytag.errors import UsageError
     from polytag.metrics.operating_points import Goal, choose_thresholds
     from polytag.predictions.thresholds import write_thresholds
@@ -51,11 +50,11 @@ def thresholds(
     if on is not None and found is None:
         raise UsageError("--on needs a run", where="--on", got=str(run), expected="a run folder")
     source = run if found is None else on or found.folder.predictions
-    predictions = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Console(stderr=True)).predictions
+    predictions = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True)).predictions
     if found is not None:
         predictions = of_this_model(found, predictions, where=source)
     points = choose_thresholds(predictions, goal=chosen_goal, confidence=confidence, joint=joint)
-    console = Console()
+    console = Terminal()
     print_points(console, points)
     if found is not None and on is None and confidence is not None:
         console.print(

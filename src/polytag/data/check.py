@@ -26,6 +26,7 @@ from polytag.data.duplicates.near_duplicates import small_copy
 from polytag.data.images.read import read_image
 from polytag.data.splits import why_not_trainable, with_validation_split
 from polytag.errors import DataError, ImageError, UsageError
+from polytag.files import open_regular
 from polytag.machine import num_cores
 
 _NUM_NAMED = 5  # names shown in a sentence; the lists hold them all
@@ -247,7 +248,7 @@ def _read_near(path: Path) -> _Content:
 def _read(path: Path, *, near: bool = False) -> _Content:
     try:
         image = read_image(path)
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return _Content(sha256=hashlib.file_digest(file, "sha256").hexdigest(), copy=small_copy(image) if near else b"")
     except ImageError as error:
         return _Content(reason=f"{error.what}: {error.got}")

@@ -193,6 +193,13 @@ def _existing(data: str | Path) -> Path:
             where=str(path),
             expected="a folder of images and annotations, or an annotation file",
         )
+    if not (path.is_dir() or path.is_file()):
+        raise DataError(
+            "the data are neither a folder nor a file",
+            where=str(path),
+            got="a device or a pipe",
+            expected="a folder of images and annotations, or an annotation file",
+        )
     return path
 
 

@@ -15,6 +15,8 @@ from polytag.models.checkpoint import Checkpoint
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # of images in folders
 
+_NO_SCORES = np.zeros(0, np.float32)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageResult:
@@ -74,7 +76,8 @@ def predict(
 ) -> Iterator[ImageResult]:
     """Score images with a checkpoint or run folder; yields one result per image, in order.
 
-    An image that cannot be read yields a result with an `error` and does not affect the others. Raises CheckpointError for a model
+    An image that cannot be read, or whose scores are NaN or infinite, yields a result with an `error` and does not affect the
+    others. Raises CheckpointError for a model
     that cannot be loaded and DataError where there is no image, before the first result.
     """
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.read(model)
@@ -89,10 +92,7 @@ def _results(predictor: Predictor, paths: list[Path]) -> Iterator[ImageResult]:
         logits = {int(row): logit_C for row, logit_C in zip(scored.rows, scored.output_ND, strict=True)}
         errors = {row: error.what for row, error in scored.failures}
         for row in sorted(logits.keys() | errors.keys()):
-            yield ImageResult(
-                path=paths[row],
-                logit_C=logits.get(row, np.zeros(0, np.float32)),
-                label_set=label_set,
-                thresholds=thresholds,
-                error=errors.get(row, ""),
-            )
+            logit_C, error = logits.get(row, _NO_SCORES), errors.get(row, "")
+            if not np.isfinite(logit_C).all():
+                logit_C, error = _NO_SCORES, "the model gives no finite score for it"
+            yield ImageResult(path=paths[row], logit_C=logit_C, label_set=label_set, thresholds=thresholds, error=error)

@@ -1,6 +1,7 @@
 """Reads scores from tables of other programs: CSV, Parquet and JSON Lines. docs/reference/predictions.md shows every layout."""
 
 import csv
+import io
 import re
 from array import array
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +19,11 @@ from polytag.data.formats.rows import Table, delimiter_of, named_index, read_tab
 from polytag.data.formats.tables import first_of, label_lists, target_column
 from polytag.data.load import ReadOptions
 from polytag.errors import PredictionsError
+from polytag.files import open_regular
 from polytag.logits import EXACT, inexact, is_exact
 from polytag.predictions.external_columns import (
     ID_COLUMNS,
+    OWN_CSV,
     OWN_JSONL,
     SCALE_OF,
     TRUTH_COLUMNS,
@@ -30,6 +33,7 @@ from polytag.predictions.external_columns import (
 )
 from polytag.predictions.joining import nearest
 from polytag.predictions.raw_scores import RawScores, targets_of_lists
+from polytag.text import text_of_cell
 
 # ---- CSV ----
 
@@ -40,7 +44,7 @@ def read_csv_scores(path: Path, *, options: ReadOptions, has_external_truth: boo
     With external labels, those of the file are ignored.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(open_regular(path), newline="", encoding="utf-8-sig") as file:
             first = file.readline()
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter_of(first), strict=True)
@@ -54,6 +58,9 @@ def read_csv_scores(path: Path, *, options: ReadOptions, has_external_truth: boo
 
 def _read_csv(path: Path, reader: Any, *, options: ReadOptions, has_external_truth: bool) -> RawScores:
     names = named_index([name.strip() for name in next((row for row in reader if row), [])])
+    is_own = tuple(names[: len(OWN_CSV)]) == OWN_CSV
+    if is_own:
+        names = list(map(text_of_cell, names))
     require_columns(names, where=f"{path}:1", error=PredictionsError)
     roles = roles_of(names, options=options, has_external_truth=has_external_truth, where=f"{path}:1")
     at = {name: position for position, name in enumerate(names)}
@@ -87,7 +94,7 @@ def _read_csv(path: Path, reader: Any, *, options: ReadOptions, has_external_tru
                 if len(text) < 400 and text.strip().lstrip("+-").isdecimal() and not is_exact(int(text)):
                     raise _too_large(text.strip()[:60], where=f"{path}:{line}")
         values.extend(numbers)
-        cells.append(others_of(row))
+        cells.append([text_of_cell(text) for text in others_of(row)] if is_own else others_of(row))
         line_N.append(line)
     columns = dict(zip(others, list(zip(*cells, strict=True)) or [()] * len(others), strict=True))
     table = Table(path=path, columns=columns, line_N=line_N)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polytag.contracts import ABSENT, PRESENT, SCALES, UNKNOWN, LabelSet, Predictions
+from polytag.contracts import ABSENT, PRESENT, SCALES, UNKNOWN, LabelSet, Predictions, require_class_name
 from polytag.errors import PredictionsError, UsageError
 from polytag.logits import logits_of
 from polytag.predictions.joining import nearest
@@ -46,6 +46,8 @@ def to_predictions(raw: RawScores, *, scale: str) -> Predictions:
     if not len(raw.ids):
         raise PredictionsError("no scored image in the file", where=raw.source, expected="one row per image")
     _require_unique_ids(raw)
+    for name in raw.classes:
+        require_class_name(name, where=raw.source)
     _require(raw, np.isfinite(raw.value_NC), what="a score is not a finite number", expected="a finite number for every class")
     value_NC, probability_NC = raw.value_NC, None
     if scale == "probability":

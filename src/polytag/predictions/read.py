@@ -1,7 +1,6 @@
 """Reads the scores of any program as checked Predictions. docs/reference/predictions.md shows the layouts."""
 
 import errno
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from polytag.contracts import Dataset, Predictions
 from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
 from polytag.data.load import ReadOptions, load_labels
 from polytag.errors import PredictionsError, UsageError
+from polytag.files import require_regular
 from polytag.predictions.external_arrays import read_npz_scores, read_torch_scores
 from polytag.predictions.external_tables import read_csv_scores, read_jsonl_scores, read_parquet_scores
 from polytag.predictions.external_voc import VocResults, is_voc_result, read_voc_results, to_raw_scores
@@ -78,6 +78,10 @@ def read_labelled(
         )
     if path.is_dir() or is_voc_result(path):
         return _read_voc(path, scale=scale, truth=truth, options=options)
+    try:
+        require_regular(path)
+    except OSError as error:
+        raise _cannot_read(path, error) from error
     predictions = _read(path, scale=scale, has_external_truth=truth is not None, options=options)
     if truth is None:
         return LabelledPredictions(predictions=predictions)
@@ -124,7 +128,7 @@ def is_own(path: Path) -> bool:
 def _cannot_read(path: Path, error: Exception) -> PredictionsError:
     got = str(error).splitlines()[0]
     if isinstance(error, OSError) and error.errno:
-        got = "no such file" if isinstance(error, FileNotFoundError) else os.strerror(error.errno)
+        got = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
     return PredictionsError("the predictions file cannot be read", where=str(path), got=got, expected="a file of scores")
 
 

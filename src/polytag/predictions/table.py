@@ -25,6 +25,7 @@ from polytag.errors import PredictionsError, UsageError
 from polytag.logits import sigmoid
 from polytag.metrics.decisions import decide
 from polytag.predictions.joining import class_columns, truth_rows
+from polytag.text import cell, storable
 
 VERSION = 1
 ROWS_AT_ONCE = 4096  # held in memory, and written as one row group
@@ -81,7 +82,7 @@ class PredictionsWriter:
             else:
                 self._text = io.TextIOWrapper(self._new.file, newline="", encoding="utf-8")
                 if self._path.suffix == ".csv":
-                    csv.writer(self._text).writerow(["id", "image", "error", "labels", *self._label_set])
+                    csv.writer(self._text).writerow(["id", "image", "error", "labels", *map(cell, self._label_set)])
         return self
 
     def write(
@@ -99,7 +100,7 @@ class PredictionsWriter:
         self._add(name, image_path, error, np.full(num_classes, np.nan, np.float32), np.full(num_classes, -1, np.int8))
 
     def _add(self, name: str, image_path: str, error: str, logit_C: np.ndarray, target_C: np.ndarray) -> None:
-        self._rows.append((name, image_path, error, logit_C, target_C))
+        self._rows.append((storable(name), storable(image_path), error, logit_C, target_C))
         if len(self._rows) == ROWS_AT_ONCE:
             with files.saving(self._path):
                 self._flush()
@@ -128,7 +129,7 @@ class PredictionsWriter:
             labels = [label for label, here in zip(self._label_set, predicted_C, strict=True) if here]
             if self._path.suffix == ".csv":
                 values = ["" if math.isnan(value) else repr(float(value)) for value in probability_C]
-                csv.writer(self._text).writerow([name, image, error, "|".join(labels), *values])
+                csv.writer(self._text).writerow([*map(cell, (name, image, error, "|".join(labels))), *values])
             else:
                 scores = None if error else dict(zip(self._label_set, map(float, probability_C), strict=True))
                 row = {"id": name, "image": image, "error": error or None, "labels": labels, "probability": scores}

@@ -12,6 +12,7 @@ from polytag.models.checkpoint import save_checkpoint
 from polytag.runs.folder import RunFolder
 from polytag.runs.history import write_history
 from polytag.runs.recipe import Recipe
+from polytag.text import markdown
 from polytag.training.context import TrainingContext
 from polytag.training.loop import CheckpointHooks
 from polytag.training.state import State, save_state
@@ -91,7 +92,7 @@ class Checkpointer:
 def _card(checkpoint_id: str, *, facts: Mapping[str, object], recipe: Recipe, dataset: Dataset, image_size_px: int) -> str:
     """README.md of a checkpoint: the model card."""
     counts = {name: len(dataset.split(name)) for name in ("train", "val")}
-    return f"""# {recipe.backbone}, {len(dataset.label_set)} classes
+    return f"""# {markdown(recipe.backbone)}, {len(dataset.label_set)} classes
 
 A multi-label image classifier made by polytag: one sigmoid per class.
 
@@ -99,12 +100,12 @@ A multi-label image classifier made by polytag: one sigmoid per class.
 | --- | --- |
 | checkpoint | `{checkpoint_id}` |
 | recipe | {recipe.name}, epoch {facts["epoch"]} |
-| starting weights | {recipe.weights} |
+| starting weights | {markdown(str(recipe.weights))} |
 | input | {image_size_px} px, {recipe.fit} |
 | data | {counts["train"]} training and {counts["val"]} validation images, fingerprint `{dataset.fingerprint}` |
 | validation mAP | {facts["val_map"]} (unweighted mean over the classes that have a positive) |
 
-Classes: {", ".join(dataset.label_set)}.
+Classes: {", ".join(map(markdown, dataset.label_set))}.
 
 Predict with `polytag predict FOLDER IMAGES...`, or in Python:
 

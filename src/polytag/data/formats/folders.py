@@ -13,6 +13,7 @@ from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
 from polytag.data.formats.listing import child_names, class_order, images_below, split_of
 from polytag.data.formats.tables import Columns, TableFile, read_tables
 from polytag.errors import AnnotationError, DataError
+from polytag.files import open_regular
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _NO_LABELS = ("images", "imgs", "img", "jpegimages", "pictures", "photos", "labels", "annotations", "data")
@@ -81,7 +82,7 @@ def _folders(place: Path) -> list[str]:
 
 def _digest(path: Path) -> str:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from polytag.contracts import ABSENT, PRESENT, UNKNOWN
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, require_class_name
 from polytag.errors import AnnotationError, DataError
+from polytag.files import open_regular
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Endings of image file names, in any letter case. When a file is decoded, its first bytes decide its format."""
@@ -77,11 +78,17 @@ def read_json(text: str, *, path: Path, first_line: int = 1) -> object:
 def read_bytes(path: Path) -> bytes:
     """Read an annotation file; raises AnnotationError where it cannot be read."""
     try:
-        return path.read_bytes()
-    except OSError as error:
+        with open_regular(path) as file:
+            return file.read()
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         raise AnnotationError(
-            "an annotation file cannot be read", where=str(path), got=error.strerror or str(error), expected="a readable file"
+            "an annotation file cannot be read", where=str(path), got=reason(error), expected="a readable file"
         ) from error
+
+
+def reason(error: Exception) -> str:
+    """What the system says of a file that cannot be read."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def child_names(folder: Path) -> list[str]:
@@ -200,11 +207,13 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def require_classes(names: Sequence[str], *, where: Path) -> None:
-    """Raises DataError where there is no class, or one name for two classes."""
+    """Raises DataError where there is no class, a name that cannot be shown, or one name for two classes."""
     if not names:
         raise DataError(
             "no class was found", where=str(where), got="annotations without a single label", expected="at least one label"
         )
+    for name in names:
+        require_class_name(name, where=str(where))
     if (twice := first_repeated(names)) is not None:
         raise DataError("a class name is given twice", where=str(where), got=repr(twice), expected="every class once")
 

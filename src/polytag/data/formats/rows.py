@@ -9,6 +9,7 @@ from pathlib import Path
 
 from polytag.data.formats.listing import first_repeated, read_json, read_text
 from polytag.errors import AnnotationError, PolytagError
+from polytag.files import require_regular
 
 CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -121,6 +122,7 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
+        require_regular(path)
         table = pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
         raise AnnotationError(

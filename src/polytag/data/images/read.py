@@ -4,8 +4,8 @@ Six formats, recognised by their first bytes and never by the file's name: JPEG,
 frames, the first. `docs/reference/images.md` describes the policy for users.
 """
 
+import errno
 import os
-import stat
 import struct
 import warnings
 from collections.abc import Generator
@@ -28,6 +28,7 @@ from polytag.data.images.limits import MAX_PIXELS, require_few_pixels, require_m
 from polytag.data.images.rgb import to_rgb
 from polytag.data.images.tiff import ORIENTATION, Tiff, refuse_lost_tags, require_modest_directory
 from polytag.errors import ImageError
+from polytag.files import open_regular
 
 READ_FORMATS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 
@@ -207,17 +208,17 @@ def _opened(source: Path | bytes, where: str) -> BinaryIO:
             raise ImageError("the image is empty", got="0 bytes", expected=expected)
         return BytesIO(source)
     try:
-        status = os.stat(source)
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would block forever
-            got = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
-            raise ImageError("the image is not a file", where=where, got=got, expected=expected)
-        if not status.st_size:
+        file = open_regular(source)
+        if not os.fstat(file.fileno()).st_size:
+            file.close()
             raise ImageError("the image is empty", where=where, got="0 bytes", expected=expected)
-        return open(source, "rb")
+        return file
     except FileNotFoundError as error:
         raise ImageError("the image is missing", where=where, got="no such file", expected=expected) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, OSError) and error.errno in (errno.EISDIR, errno.EINVAL):
+            raise ImageError("the image is not a file", where=where, got=reason, expected=expected) from error
         raise ImageError("the image cannot be opened", where=where, got=reason, expected="a file that can be read") from error
 
 

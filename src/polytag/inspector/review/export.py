@@ -19,6 +19,7 @@ from polytag.metrics.label_issues import MEANINGS
 from polytag.predictions.read import is_own, read_predictions
 from polytag.runs.args import load_run_data, read_run_args
 from polytag.runs.folder import RunFolder
+from polytag.text import cell
 
 CHANGES_COLUMNS = ("split", "image", "class", "before", "after", "reviewer", "note", "time")
 
@@ -76,7 +77,7 @@ def changes_to_csv(changes: tuple[Change, ...], decision_of: Mapping[tuple[str, 
         key = (each.split, each.image_id, each.class_name)
         decision = decision_of[key] if key in decision_of else decision_of["", each.image_id, each.class_name]
         before, after = MEANINGS[each.before], MEANINGS[each.after]
-        writer.writerow([*key, before, after, decision.author, decision.note, decision.time])
+        writer.writerow([cell(text) for text in (*key, before, after, decision.author, decision.note, decision.time)])
     return text.getvalue()
 
 

@@ -1,21 +1,16 @@
 """Validates the names, notes and ids of a review, which are stored for ever and shown to other people."""
 
-import unicodedata
-
 from polytag.errors import UsageError
+from polytag.text import control_character, is_blank
 
 MAX_LENGTH_OF_NAME, MAX_LENGTH_OF_NOTE, MAX_LENGTH_OF_ID = 80, 2000, 4096
 """Characters of a reviewer's name, of a note, and of an image's id or a class name."""
-
-_REORDERING = frozenset(
-    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-)  # they change the order in which a name is displayed
 
 
 def reviewer_name(name: str) -> str:
     """Return the stripped name; raises UsageError where it is empty, too long or contains control characters."""
     name = _shown_text("name of the reviewer", name.strip(), longest=MAX_LENGTH_OF_NAME)
-    if not name:
+    if is_blank(name):
         raise UsageError("the reviewer has no name", expected=f"1 to {MAX_LENGTH_OF_NAME} characters")
     return name
 
@@ -27,11 +22,9 @@ def note_text(note: str) -> str:
 
 def _shown_text(what: str, text: str, *, longest: int, lines: bool = False) -> str:
     _require_length(what, text, longest=longest)
-    for letter in text:
-        if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or letter in _REORDERING:
-            if lines and letter in "\n\t":
-                continue
-            raise UsageError(f"the {what} holds a control character", got=f"U+{ord(letter):04X}", expected="letters and signs")
+    control = control_character(text.translate({ord("\n"): None, ord("\t"): None}) if lines else text)
+    if control:
+        raise UsageError(f"the {what} holds a control character", got=control, expected="letters and signs")
     return text
 
 
