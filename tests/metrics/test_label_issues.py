@@ -220,3 +220,23 @@ def test_cleanlab_agrees_where_there_is_an_estimate(monkeypatch: pytest.MonkeyPa
     for part in find_label_issues(predictions, top=10_000).classes[:2]:
         ours = {each.row for each in part.issues if each.is_counted}
         assert len(ours & set(theirs[part.name].tolist())) >= 0.9 * max(len(ours), len(theirs[part.name]))
+
+
+@pytest.mark.parametrize(("share", "planted", "estimated"), [(0.05, 301, 845), (0.3, 1800, 1174), (0.5, 3027, 834)])
+def test_an_estimate_is_no_bound_in_either_direction(share: float, planted: int, estimated: int):
+    """The table of docs/howto/label-issues.md: too high where few labels are missing, too low where many are."""
+    numbers = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        truth_NC = (rng.random((4000, 10)) < 0.15).astype(np.int8)
+        logit_NC = rng.normal(3 * truth_NC - 2.5, 1.3)
+        is_missing_NC = (truth_NC == 1) & (rng.random((4000, 10)) < share)
+        predictions = Predictions(
+            ids=tuple(map(str, range(4000))),
+            logit_NC=logit_NC,
+            target_NC=np.where(is_missing_NC, 0, truth_NC),
+            label_set=LabelSet(names=tuple(map(str, range(10)))),
+        )
+        found = find_label_issues(predictions, top=1)
+        numbers.append((is_missing_NC.sum(), sum(part.wrong_absent for part in found.classes)))
+    assert np.mean(numbers, axis=0) == pytest.approx((planted, estimated), abs=1)

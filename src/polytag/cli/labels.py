@@ -82,8 +82,8 @@ def print_label_issues(console: "Console", found: "LabelIssues") -> None:
     for part in without_estimate:
         console.print(f"  {part.name}: {part.reason}", highlight=False, markup=False)
     console.print(
-        "\nThe numbers of wrong labels are estimates of confident learning. They include the model's own mistakes: read them as "
-        "“at most about”.",
+        "\nThe numbers of wrong labels are estimates of confident learning, and no bounds: too high where the model's own mistakes "
+        "are counted, too low where many labels of a class are missing.",
         highlight=False,
         markup=False,
     )

@@ -120,8 +120,9 @@ def find_label_issues(
 
     Lists at most `top` of each class and kind, and only those that the model contradicts: a given label with a probability below
     1/2, an unknown one with a probability of PRESENT above 1/2. Ties are sorted by id. A class with fewer than FEWEST_POSITIVES
-    known positives or negatives, or that the scores do not rank, has no estimate. An estimate includes the mistakes of the model,
-    which no score distinguishes from wrong labels: read it as "at most about".
+    known positives or negatives, or that the scores do not rank, has no estimate. An estimate is no bound. It includes the mistakes
+    of the model, which no score distinguishes from wrong labels, and so is too high where few labels are wrong; and it is too low
+    where many are wrong in one direction, because the calibration and the thresholds are fitted to the same labels.
 
     Raises UsageError for an unknown class or a `top` below 1, PredictionsError for ranks and for fewer images than folds.
     """
