@@ -47,6 +47,7 @@ def test_it_is_scikit_learns_where_every_image_has_a_true_and_an_absent_label(ta
         return
     known, score_NC = known[rows], score_NC[rows]
     rankings = image_rankings(known, score_NC)
+    score_NC = score_NC.astype(np.float64)  # SciPy 1.18's `rankdata` of float32 is float32, right to 1e-7 alone
     np.testing.assert_allclose(rankings.ap_N.mean(), label_ranking_average_precision_score(known, score_NC), atol=1e-9)
     np.testing.assert_allclose(rankings.coverage_N.mean(), coverage_error(known, score_NC), atol=1e-9)
     np.testing.assert_allclose(rankings.ranking_loss_N.mean(), label_ranking_loss(known, score_NC), atol=1e-9)
