@@ -65,7 +65,8 @@ def test_a_class_may_be_called_thresholds(tmp_path: Path):
         ('{"cat": 0.5, "dog": 1.5}', "a threshold is not a probability", "  got: 1.5 for 'dog'\n  expected: a number from 0 to 1"),
         ('{"cat": null, "dog": 1}', "a threshold is not a probability", "  got: None for 'cat'\n  expected: a number from 0 to 1"),
         ('{"cat": true, "dog": 1}', "a threshold is not a probability", "  got: True for 'cat'\n  expected: a number from 0 to 1"),
-        ('{"cat": NaN, "dog": 1}', "a threshold is not a probability", "  got: nan for 'cat'\n  expected: a number from 0 to 1"),
+        ('{"cat": NaN, "dog": 1}', "the thresholds are not JSON", None),
+        ('{"cat": 0.1, "dog": 1, "cat": 0.9}', "the thresholds are not JSON", None),
         (
             '{"version": 9, "thresholds": {}}',
             "the thresholds were written by another version of polytag",

@@ -177,6 +177,8 @@ def _save(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> 
     from polytag.metrics.calibration import keep_decisions
     from polytag.metrics.operating_points import points_at
     from polytag.models.checkpoint import update_checkpoint
+    from polytag.parsing import parse_json, read_small_text
+    from polytag.plain import from_plain
     from polytag.predictions.table import source_in, write_predictions
     from polytag.predictions.thresholds import read_thresholds, write_thresholds
 
@@ -199,10 +201,10 @@ def _save(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> 
         write_predictions(replace(after, source=source_in(uncalibrated)), current)
     update_checkpoint(checkpoint, thresholds=thresholds, calibration=calibration)
     if saved is not None and saved.goal not in ("", "default"):  # the facts of their choice do not change
-        values = json.loads(path.read_text())
+        values = from_plain(dict, parse_json(read_small_text(path)))
         values["thresholds"] = dict(zip(checkpoint.label_set, thresholds, strict=True))
         for name, threshold in values["thresholds"].items():
-            values["per_class"][name]["threshold"] = threshold
+            values.get("per_class", {}).get(name, {})["threshold"] = threshold
         values["calibration"] = after.calibration
         files.write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
     else:

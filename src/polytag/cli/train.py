@@ -57,12 +57,12 @@ def train(
         "cache": cache,
         "backbone_args": parse_backbone_args(backbone_arg) if backbone_arg else None,
     }  # fmt: skip
-    from polytag.runs.args import read_args
+    from polytag.runs.args import read_run_args
     from polytag.runs.folder import open_run_folder
     from polytag.runs.recipe import recipe_named
 
     if resume is not None:
-        chosen = read_args(open_run_folder(resume))[0]
+        chosen = read_run_args(open_run_folder(resume)).recipe
     else:
         chosen = replace(recipe_named(recipe), **{name: value for name, value in changes.items() if value is not None})
     _run(chosen, data=data, resume=resume, output=output, options=options)
@@ -119,14 +119,19 @@ def _command_line_options(context: typer.Context) -> set[str]:
 
 def parse_backbone_args(pairs: list[str]) -> dict[str, object]:
     """Parse KEY=VALUE pairs, with values as YAML scalars (3, 0.1, true, same); raises UsageError for a pair without `=`."""
-    import yaml
+    from polytag.parsing import Malformed, parse_yaml
 
     parsed: dict[str, object] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign or not key:
             raise UsageError("not a KEY=VALUE pair", where="--backbone-arg", got=repr(pair), expected="such as pad_type=same")
-        parsed[key] = yaml.safe_load(value)
+        try:
+            parsed[key] = parse_yaml(value)
+        except Malformed as error:
+            raise UsageError(
+                "the value is not YAML", where="--backbone-arg", got=f"{pair!r}: {error}", expected="such as 0.1"
+            ) from error
     return parsed
 
 
@@ -137,7 +142,7 @@ def print_result(console: "Any", run: "TrainedRun") -> None:
     console.print()
     console.print(
         f"[bold]validation mAP {mean.value:.4f}[/bold]{interval}  over {mean.count} classes, {run.metrics.num_images} images "
-        f"(epoch {run.checkpoint.facts['epoch']})",
+        f"(epoch {run.checkpoint.facts.get('epoch', '?')})",
         highlight=False,
     )
     path = run.folder.path

@@ -187,7 +187,7 @@ def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = 
 
 def _existing(data: str | Path) -> Path:
     path = Path(os.path.abspath(data))
-    if not path.exists():
+    if not os.path.exists(path):  # also False for a name that is too long for the system
         raise DataError(
             "the data folder does not exist",
             where=str(path),

@@ -8,7 +8,7 @@ from polytag.inference.feature_cache import features_of
 from polytag.inference.predictor import Predictor
 from polytag.inference.probe import fit_probe
 from polytag.models.checkpoint import Checkpoint
-from polytag.runs.args import load_run_data, read_args, read_run_args
+from polytag.runs.args import load_run_data, read_run_args
 from polytag.runs.folder import RunFolder
 from polytag.runs.recipe import Recipe
 
@@ -42,7 +42,8 @@ def out_of_fold(
 
 def training_images(run: RunFolder) -> tuple[Dataset, Recipe]:
     """The images that a run learned from, and its recipe; raises RunError or DataError where either is gone."""
-    return load_run_data(read_run_args(run)).split("train"), read_args(run)[0]
+    args = read_run_args(run)
+    return load_run_data(args).split("train"), args.recipe
 
 
 def out_of_fold_of_run(

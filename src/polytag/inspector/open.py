@@ -218,6 +218,5 @@ def _facts(run: RunFolder, predictions: "Predictions") -> Mapping[str, str]:
         args = read_run_args(run)
     except PolytagError:
         return {}
-    facts = {name: str(args.recipe[key]) for name, key in (("recipe", "name"), ("backbone", "backbone")) if key in args.recipe}
-    facts["data"] = args.data.name
+    facts = {"recipe": args.recipe.name, "backbone": args.recipe.backbone, "data": args.data.name}
     return facts | ({"checkpoint": predictions.checkpoint_id} if predictions.checkpoint_id else {})

@@ -10,7 +10,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -21,9 +21,11 @@ import pyarrow.parquet as pq
 
 from polytag import files
 from polytag.contracts import Dataset, LabelSet, Predictions
-from polytag.errors import PredictionsError, UsageError
+from polytag.errors import DataError, PredictionsError, UsageError
 from polytag.logits import sigmoid
 from polytag.metrics.decisions import decide
+from polytag.parsing import Malformed, parse_json, small_text
+from polytag.plain import WrongValue, from_plain, shown
 from polytag.predictions.joining import class_columns, truth_rows
 from polytag.text import cell, storable
 
@@ -199,46 +201,56 @@ def read_parquet_predictions(path: Path | str) -> Predictions:
         )
     try:
         table = pq.read_table(path, memory_map=True)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise PredictionsError(
             "the predictions file cannot be read",
             where=str(path),
             got="no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0],
             expected="a Parquet file that `polytag train` or `polytag predict` wrote",
         ) from error
-    header, label_set = _header(table, path)
-    missing = [name for name in parquet_schema(label_set).names if name not in table.column_names]
-    if missing:
-        raise PredictionsError(
-            "columns of the predictions file are missing",
-            where=str(path),
-            got=", ".join(table.column_names[:6]),
-            expected=", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else ""),
-        )
+    header, label_set = _header(table.schema, path)
+    _require_columns(table.schema, label_set, path)
     table = table.filter(table["error"].is_null())
     if not len(table):
         raise PredictionsError(
             "no scored image in the predictions file", where=str(path), expected="at least one row without an error"
         )
     return Predictions(
-        ids=tuple(table["id"].to_pylist()),
+        ids=_texts(table, "id", path),
         logit_NC=np.stack([_floats(table[f"logit/{name}"]) for name in label_set], axis=1),
         target_NC=np.stack([_integers(table[f"target/{name}"], name, path) for name in label_set], axis=1),
         label_set=label_set,
-        image_paths=tuple(image or "" for image in table["image"].to_pylist()),
-        checkpoint_id=str(header["checkpoint_id"]),
+        image_paths=_texts(table, "image", path),
+        checkpoint_id=header.checkpoint_id,
         source=str(path),
-        calibration=str(header.get("calibration", "")),  # absent from files of older versions
+        calibration=header.calibration,
     )
 
 
 def source_in(path: Path) -> str:
     """The `source` in the header of a predictions file; the `source` of Predictions that are read is the file itself."""
-    return str(json.loads(pq.read_schema(path).metadata[HEADER])["source"])
+    return _header(pq.read_schema(path), path)[0].source
 
 
-def _header(table: pa.Table, path: Path) -> tuple[dict[str, object], LabelSet]:
-    content = (table.schema.metadata or {}).get(HEADER)
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """The header of a predictions file."""
+
+    version: int
+    classes: tuple[str, ...]
+    label_fingerprint: str
+    checkpoint_id: str
+    values: str = "logit"
+    source: str = ""
+    calibration: str = ""  # absent from files of older versions
+
+    def __post_init__(self):
+        if self.values != "logit":
+            raise WrongValue("values", self.values, expected="logit")
+
+
+def _header(schema: pa.Schema, path: Path) -> tuple[_Header, LabelSet]:
+    content = (schema.metadata or {}).get(HEADER)
     if content is None:
         raise PredictionsError(
             "not a predictions file of polytag",
@@ -247,34 +259,73 @@ def _header(table: pa.Table, path: Path) -> tuple[dict[str, object], LabelSet]:
             expected="a file that `polytag train` or `polytag predict` wrote",
         )
     try:
-        header = json.loads(content)
-        classes, fingerprint = tuple(header["classes"]), header["label_fingerprint"]
-    except (ValueError, KeyError, TypeError) as error:
+        values = from_plain(dict, parse_json(small_text(content)))
+        version = from_plain(int, values.get("version"), name="version")
+        header = from_plain(_Header, values) if version == VERSION else None
+        label_set = LabelSet(names=header.classes) if header else None
+    except (Malformed, WrongValue, DataError) as error:
         raise PredictionsError(
             "the header of the predictions file cannot be read",
             where=str(path),
-            got=f"{type(error).__name__}: {error}",
-            expected="what `polytag train` or `polytag predict` wrote",
+            got=error.got if isinstance(error, WrongValue) else str(error).splitlines()[0],
+            expected=error.expected if isinstance(error, WrongValue) else "what `polytag train` or `polytag predict` wrote",
             next_step="predict again",
         ) from error
-    if header.get("version") != VERSION:
+    if header is None or label_set is None:
         raise PredictionsError(
             "the predictions were written by another version of polytag",
             where=str(path),
-            got=f"version {header.get('version')}",
+            got=f"version {version}",
             expected=f"version {VERSION}",
             next_step="use the version of polytag that wrote it, or predict again",
         )
-    label_set = LabelSet(names=classes)
-    if fingerprint != label_set.fingerprint:
+    if header.label_fingerprint != label_set.fingerprint:
         raise PredictionsError(
             "the class names of the predictions file were changed",
             where=str(path),
             got=f"fingerprint {label_set.fingerprint}",
-            expected=fingerprint,
+            expected=shown(header.label_fingerprint)[1:-1],
             next_step="predict again",
         )
     return header, label_set
+
+
+def _require_columns(schema: pa.Schema, label_set: LabelSet, path: Path) -> None:
+    """Raises PredictionsError unless every column is there once, with its own kind of values."""
+    wanted = parquet_schema(label_set)
+    missing = [name for name in wanted.names if name not in schema.names]
+    if missing:
+        raise PredictionsError(
+            "columns of the predictions file are missing",
+            where=str(path),
+            got=", ".join(schema.names[:6]),
+            expected=", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else ""),
+        )
+    for field in wanted:
+        found = [schema.field(index).type for index in schema.get_all_field_indices(field.name)]
+        if found != [field.type]:
+            raise PredictionsError(
+                "a column of the predictions file has another kind of values",
+                where=str(path),
+                got=f"{field.name}: {' and '.join(map(str, found))}",
+                expected=f"{field.type}, once",
+                next_step="predict again",
+            )
+
+
+def _texts(table: pa.Table, name: str, path: Path) -> tuple[str, ...]:
+    """The texts of a column: every id, and "" for an image without a path."""
+    try:
+        texts = table[name].to_pylist()
+    except UnicodeDecodeError as error:
+        raise PredictionsError(
+            "a text of the predictions file is not UTF-8", where=str(path), got=f"{error.reason} in {name}", expected="UTF-8"
+        ) from error
+    if name == "id" and None in texts:
+        raise PredictionsError(
+            "an image has no id", where=str(path), got=f"row {texts.index(None) + 1}", expected="an id for every row"
+        )
+    return tuple(text or "" for text in texts)
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:

@@ -11,9 +11,12 @@ from polytag import files
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError
 from polytag.metrics.operating_points import OperatingPoints
+from polytag.parsing import Malformed, parse_json, read_small_text
+from polytag.plain import WrongValue, from_plain, shown
 
 VERSION = 1
 FILE = "thresholds.json"
+_NEXT = f"choose thresholds again, or remove {FILE}: every class then has 0.5"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,22 +64,16 @@ def read_thresholds(path: Path, *, label_set: LabelSet) -> ThresholdsFile:
     Raises PredictionsError for a file that cannot be read, lacks a class, has another class, or has a value outside [0, 1].
     """
     where = str(path)
-    try:
-        values = json.loads(path.read_text())
-    except OSError as error:
-        got = error.strerror or str(error)
-        raise PredictionsError("the thresholds cannot be read", where=where, got=got, expected=f"a {FILE}") from error
-    except ValueError as error:
-        raise PredictionsError("the thresholds are not JSON", where=where, got=str(error), expected=f"a {FILE}") from error
+    values = _read_values(path)
     nested = isinstance(values, Mapping) and isinstance(values.get("thresholds"), Mapping)
     found = values["thresholds"] if nested else values
     if not isinstance(found, Mapping):
         raise PredictionsError("the file has no thresholds", where=where, expected="an object of class name: probability")
-    if nested and values.get("version") != VERSION:
+    if nested and (values.get("version") != VERSION or isinstance(values["version"], bool)):
         raise PredictionsError(
             "the thresholds were written by another version of polytag",
             where=where,
-            got=f"version {values.get('version')}",
+            got=f"version {shown(values.get('version'))}",
             expected=f"version {VERSION}",
         )
     missing, unknown = [name for name in label_set if name not in found], [name for name in found if name not in set(label_set)]
@@ -84,22 +81,39 @@ def read_thresholds(path: Path, *, label_set: LabelSet) -> ThresholdsFile:
         raise PredictionsError(
             "the thresholds are for other classes",
             where=where,
-            got="lacks " + ", ".join(missing) if missing else "has " + ", ".join(map(str, unknown)),
+            got="lacks " + ", ".join(missing) if missing else "has " + ", ".join(unknown),
             expected=", ".join(label_set),
         )
     for name in label_set:
         value = found[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise PredictionsError(
-                "a threshold is not a probability", where=where, got=f"{value!r} for {name!r}", expected="a number from 0 to 1"
+                "a threshold is not a probability", where=where, got=f"{shown(value)} for {name!r}", expected="a number from 0 to 1"
             )
-    metadata = values if nested else {}
-    return ThresholdsFile(
-        thresholds=tuple(float(found[name]) for name in label_set),
-        goal=str(metadata.get("goal", "")),
-        checkpoint_id=str(metadata.get("checkpoint_id", "")),
-        calibration=str(metadata.get("calibration", "")),
-    )
+    metadata = {name: values[name] for name in ("goal", "checkpoint_id", "calibration") if nested and name in values}
+    try:
+        if nested and "per_class" in values:
+            per_class = from_plain(dict, values["per_class"], name="per_class")
+            for name in label_set:
+                from_plain(dict, per_class.get(name), name=f"per_class, {name!r}")
+        return from_plain(ThresholdsFile, {"thresholds": [found[name] for name in label_set], **metadata})
+    except WrongValue as error:
+        raise PredictionsError(
+            "the thresholds cannot be read", where=where, got=error.got, expected=error.expected, next_step=_NEXT
+        ) from error
+
+
+def _read_values(path: Path) -> Any:
+    where = str(path)
+    try:
+        return parse_json(read_small_text(path))
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise PredictionsError("the thresholds cannot be read", where=where, got=got, expected=f"a {FILE}") from error
+    except Malformed as error:
+        raise PredictionsError(
+            "the thresholds are not JSON", where=error.place(path), got=error.problem, expected=f"a {FILE}", next_step=_NEXT
+        ) from error
 
 
 def require_same_calibration(thresholds: ThresholdsFile, predictions: Predictions, *, where: Path) -> None:
@@ -115,10 +129,14 @@ def require_same_calibration(thresholds: ThresholdsFile, predictions: Prediction
 
 
 def find_thresholds(path: Path, predictions: Predictions) -> ThresholdsFile | None:
-    """The thresholds next to a predictions file; None unless they are for this model under this calibration."""
+    """The thresholds next to a predictions file; None unless they are for this model under this calibration.
+
+    Raises PredictionsError for a file that is not JSON. One of another program has no checkpoint, and is passed over.
+    """
     file = path.parent / FILE
     if not predictions.checkpoint_id or not file.is_file():
         return None
+    _read_values(file)
     try:
         found = read_thresholds(file, label_set=predictions.label_set)
     except PredictionsError:  # a file of another program

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -13,21 +12,28 @@ from polytag.contracts import Dataset
 from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.splits import with_validation_split
 from polytag.errors import PolytagError, RunError
+from polytag.parsing import MAX_YAML_BYTES, Malformed, parse_yaml, read_small_text
+from polytag.plain import WrongValue, from_plain
 from polytag.runs.folder import RunFolder
 from polytag.runs.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunArgs:
-    """The content of the file.
-
-    data, options   the labelled images, and how they are read
-    recipe          the values of a Recipe, unchecked; lists where it has tuples
-    """
+    """The content of the file: the labelled images, how they are read, and every choice of the training."""
 
     data: Path
     options: ReadOptions
-    recipe: Mapping[str, Any]
+    recipe: Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """args.yaml: its keys, and the kinds of their values."""
+
+    data: str
+    reading: ReadOptions
+    recipe: Recipe
 
 
 def load_run_data(args: RunArgs) -> Dataset:
@@ -37,7 +43,10 @@ def load_run_data(args: RunArgs) -> Dataset:
 
 
 def read_run_args(run: RunFolder) -> RunArgs:
-    """Read args.yaml; raises RunError for a folder that is not a run, and for a file that cannot be read."""
+    """Read args.yaml; raises RunError for a folder that is not a run, and for a file that cannot be read.
+
+    The folder may come from a stranger: every value is checked as on the command line, and what is no option is refused.
+    """
     if not run.is_run:
         raise RunError(
             "no run here",
@@ -45,16 +54,19 @@ def read_run_args(run: RunFolder) -> RunArgs:
             got=f"no {run.args.name}" if run.path.is_dir() else "no such folder",
             expected="a run folder that `polytag train` made",
         )
+    what, expected = f"{run.args.name} cannot be read", "the file that `polytag train` wrote"
     try:
-        values = yaml.safe_load(run.args.read_text())
-        return RunArgs(data=Path(values["data"]), options=ReadOptions(**values["reading"]), recipe=dict(values["recipe"]))
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError, PolytagError) as error:
-        raise RunError(
-            f"{run.args.name} cannot be read",
-            where=str(run.args),
-            got=str(error).splitlines()[0],
-            expected="the file that `polytag train` wrote",
-        ) from error
+        stored = from_plain(_Stored, parse_yaml(read_small_text(run.args, max_bytes=MAX_YAML_BYTES)))
+    except OSError as error:
+        raise RunError(what, where=str(run.args), got=error.strerror or str(error), expected=expected) from error
+    except Malformed as error:
+        raise RunError(what, where=error.place(run.args), got=error.problem, expected=expected) from error
+    except WrongValue as error:
+        raise RunError(what, where=str(run.args), got=error.got, expected=error.expected) from error
+    except PolytagError as error:
+        got = f"{error.what}: {error.got}" if error.got else error.what
+        raise RunError(what, where=str(run.args), got=got, expected=error.expected or expected) from error
+    return RunArgs(data=Path(stored.data), options=stored.reading, recipe=stored.recipe)
 
 
 def write_args(run: RunFolder, *, recipe: Recipe, data: Path, options: ReadOptions) -> None:
@@ -62,18 +74,6 @@ def write_args(run: RunFolder, *, recipe: Recipe, data: Path, options: ReadOptio
     options = replace(options, image_dirs=tuple(os.path.abspath(folder) for folder in options.image_dirs))
     values = {"data": str(data.resolve()), "reading": asdict(options), "recipe": _plain(asdict(recipe))}
     files.write_text(run.args, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-
-
-def read_args(run: RunFolder) -> tuple[Recipe, Path, ReadOptions]:
-    """The recipe, data and reading options of a run; raises RunError for a file that cannot be read."""
-    args = read_run_args(run)
-    try:
-        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in args.recipe.items()}
-        return Recipe(**values), args.data, args.options
-    except TypeError as error:
-        raise RunError(
-            "args.yaml cannot be read", where=str(run.args), got=str(error), expected="the file that `polytag train` wrote"
-        ) from error
 
 
 def _plain(value: object) -> object:

@@ -6,8 +6,11 @@ A recipe is a value. The command line replaces single fields of it (`dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from polytag.contracts import Preprocessing
 from polytag.data.images.augment import augmentation
 from polytag.errors import UsageError
+from polytag.models.backbone_args import check_backbone_args, check_backbone_name
+from polytag.plain import WrongValue
 
 LOSSES = ("bce", "focal", "asl")
 """The names of the losses; `training.losses` holds them."""
@@ -86,9 +89,26 @@ class Recipe:
             ("head learning rate", self.head_lr, 0, 1000),
             ("backbone learning rate", self.backbone_lr, 0, 1000),
             ("weight decay", self.weight_decay, 0, 1000),
+            ("warm-up epochs", self.warmup_epochs, 0, 100_000),
+            ("minutes between two saves", self.save_every_minutes, 0, 1_000_000),
+            ("seed", self.seed, 0, 2**32 - 1),
         ):
             if not low <= value <= high:
                 raise UsageError(f"{name} out of range", got=str(value), expected=f"{low} to {high}")
+        own = Preprocessing()
+        Preprocessing(
+            image_size_px=own.image_size_px if self.image_size_px is None else self.image_size_px,
+            fit=self.fit,
+            interpolation=self.interpolation,
+            crops=self.crops,
+            mean=own.mean if self.mean is None else self.mean,
+            std=own.std if self.std is None else self.std,
+        )
+        try:
+            check_backbone_name(self.backbone)
+            check_backbone_args(self.backbone_args)
+        except WrongValue as error:
+            raise UsageError("the recipe's backbone cannot be made", got=error.got, expected=error.expected) from error
         if self.epochs == 0 and self.head_start == "none":
             raise UsageError("nothing to train", got="0 epochs and no probe", expected="epochs, or a probe as head start")
 

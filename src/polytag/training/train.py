@@ -17,7 +17,7 @@ from polytag.models.backbone import build_model, require_input_size
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.predictions.read import read_predictions
-from polytag.runs.args import read_args, write_args
+from polytag.runs.args import read_run_args, write_args
 from polytag.runs.environment import write_environment
 from polytag.runs.folder import RunFolder, create_run_folder, locked, open_run_folder
 from polytag.runs.recipe import FINETUNE, Recipe
@@ -76,11 +76,13 @@ def resume(run_folder: str | Path, *, callback: Callback | None = None) -> Train
     """Continue a run that was killed or interrupted.
 
     At the same thread count its weights become, bit for bit, those of a run that never stopped. A finished run is returned as it
-    is. Raises RunError for a folder without a run, one that another process is training in, or data that have changed.
+    is. Nothing is downloaded: pretrained weights must be in the hub's cache, if the run has no state yet. Raises RunError for a
+    folder without a run, one that another process is training in, or data that have changed.
     """
     callback = callback or SilentCallback()
     run = open_run_folder(Path(run_folder))
-    recipe, data, options = read_args(run)
+    args = read_run_args(run)
+    recipe, data, options = args.recipe, args.data, args.options
     with joined(recipe.device) as processes, _interruptible(run):
         if processes.from_first(run.is_finished):
             callback.note(f"{run.path} is finished; nothing to resume")
@@ -113,7 +115,7 @@ def _resume(
         if not processes.is_first:  # the first process has the results of this epoch so far
             state.begin_epoch_results()
     arithmetic = choose_arithmetic(recipe.device, recipe.precision)
-    model = _fresh_model(recipe if state is None else replace(recipe, weights="random"), dataset)
+    model = _fresh_model(recipe if state is None else replace(recipe, weights="random"), dataset, may_download=False)
     if state is not None:
         require_same_model(state, model, where=run.state)
     context = _context(dataset, recipe=recipe, arithmetic=arithmetic, processes=processes, callback=callback)
@@ -177,7 +179,7 @@ def _context(
     )
 
 
-def _fresh_model(recipe: Recipe, dataset: Dataset) -> torch.nn.Module:
+def _fresh_model(recipe: Recipe, dataset: Dataset, *, may_download: bool = True) -> torch.nn.Module:
     torch.manual_seed(recipe.seed)
     image_size_px = preprocessing_of(recipe).image_size_px
     model = build_model(
@@ -186,6 +188,7 @@ def _fresh_model(recipe: Recipe, dataset: Dataset) -> torch.nn.Module:
         backbone_args=recipe.backbone_args,
         image_size_px=image_size_px,
         weights=recipe.weights,
+        may_download=may_download,
     )
     require_input_size(model, backbone=recipe.backbone, image_size_px=image_size_px)
     return model

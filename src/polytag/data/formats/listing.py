@@ -1,7 +1,6 @@
 """Shared by all annotation formats: reading UTF-8 text, split names, and finding listed images with one scan per folder."""
 
 import errno
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, require_class_name
 from polytag.errors import AnnotationError, DataError
 from polytag.files import open_regular
+from polytag.parsing import Malformed, parse_lenient_json, parse_yaml
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Endings of image file names, in any letter case. When a file is decoded, its first bytes decide its format."""
@@ -62,17 +62,18 @@ def read_text(path: Path) -> str:
 def read_json(text: str, *, path: Path, first_line: int = 1) -> object:
     """Decode JSON that starts on `first_line` of a file; raises AnnotationError, with the line, for malformed JSON."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise AnnotationError(
-            "malformed JSON",
-            where=f"{path}:{first_line + error.lineno - 1}",
-            got=f"{error.msg}, at column {error.colno}",
-            expected="JSON",
-        ) from error
-    except (RecursionError, ValueError) as error:
-        got = "brackets nested too deep" if isinstance(error, RecursionError) else "a number of too many digits"
-        raise AnnotationError("malformed JSON", where=f"{path}:{first_line}", got=got, expected="JSON") from error
+        return parse_lenient_json(text)
+    except Malformed as error:
+        where = error.place(path, first_line=first_line) if error.line else f"{path}:{first_line}"
+        raise AnnotationError("malformed JSON", where=where, got=error.problem, expected="JSON") from error
+
+
+def read_yaml(text: str, *, path: Path) -> object:
+    """Plain values of a YAML file; raises AnnotationError, with the line, for malformed YAML, and for what no annotations need."""
+    try:
+        return parse_yaml(text)
+    except Malformed as error:
+        raise AnnotationError("malformed YAML", where=error.place(path), got=error.problem, expected="YAML") from error
 
 
 def read_bytes(path: Path) -> bytes:

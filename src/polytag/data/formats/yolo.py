@@ -10,10 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
-from polytag.data.formats.listing import FileIndex, child_names, images_below, read_text, relative_id, require_classes, split_of
+from polytag.data.formats.listing import (
+    FileIndex,
+    child_names,
+    images_below,
+    read_text,
+    read_yaml,
+    relative_id,
+    require_classes,
+    split_of,
+)
 from polytag.errors import AnnotationError, DataError
 
 _NAMES_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "data/obj.names")
@@ -151,15 +159,7 @@ def _one_yaml(data: Path) -> Path:
 
 
 def _yaml(path: Path) -> Mapping[object, object]:
-    try:
-        content: object = yaml.safe_load(read_text(path))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise AnnotationError(
-            "malformed YAML", where=f"{path}:{line}", got=error.problem or "text that is not YAML", expected="YAML"
-        ) from error
-    except yaml.YAMLError as error:  # an invalid character
-        raise AnnotationError("malformed YAML", where=str(path), got=str(error).splitlines()[0], expected="YAML") from error
+    content = read_yaml(read_text(path), path=path)
     return content if isinstance(content, dict) else {}
 
 
