@@ -11,7 +11,7 @@ SCRIPTS = (
     "image_cache",
     "gpu",
     "metrics_speed",
-    "interval_coverage",
+    "intervals",
     "voc_mini",
     "label_issues",
     "label_review",

@@ -37,12 +37,16 @@ def test_the_tables(small: Path, polytag):
     low, high = metrics.ap_low_C[1], metrics.ap_high_C[1]
     assert [line.split() for line in lines[:4]] == [
         ["class", "AP", "95%", "interval", "positives", "negatives", "unknown", "precision", "recall"],
-        ["cat", "1.0000", "1.000", "–", "1.000", "2", "2", "0", "0.6667", "1.0000"],
-        ["dog", "0.4167", f"{low:.3f}", "–", f"{high:.3f}", "2", "2", "0", "0.0000", "0.0000"],
+        ["cat", "1.0000", f"{metrics.ap_low_C[0]:.3f}", "–", "1.000", "2*", "2", "0", "0.6667", "1.0000"],
+        ["dog", "0.4167", f"{low:.3f}", "–", f"{high:.3f}", "2*", "2", "0", "0.0000", "0.0000"],
         ["elk", "–", "0", "2", "2", "–", "–"],
     ]
-    end = lines.index("", 5)
-    averages = {line.split()[0]: line.split() for line in lines[5:end]}
+    assert lines[5] == metrics.note
+    assert metrics.note.startswith(
+        "mAP rests on 2 classes with fewer than 10 positives (*). AP of few positives is too high: mAP by about 0."
+    )
+    end = lines.index("", 7)
+    averages = {line.split()[0]: line.split() for line in lines[7:end]}
     mean = metrics.mean_ap
     assert averages["mAP"][1:7] == [f"{17 / 24:.4f}", f"{mean.low:.3f}", "–", f"{mean.high:.3f}", "2", "classes"]
     samples = metrics.means["samples_AP"]

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from polytag.metrics.ap import average_precision, mean_average_precision
-from polytag.metrics.bootstrap import bootstrap_ap, intervals_of, replicate_ap, replicate_means, weights_of
+from polytag.metrics.bootstrap import bootstrap_ap, replicate_ap, replicate_means, weights_of
 
 Table = tuple[np.ndarray, np.ndarray]
 
@@ -123,20 +123,6 @@ def test_a_class_without_a_positive_has_no_interval_and_leaves_the_mean_alone():
     np.testing.assert_array_equal(np.isnan(intervals.high_C), [False, False, False, True, True])
     alone = bootstrap_ap(target_NC[:, :3], score_NC[:, :3], num_replicates=50)
     assert (intervals.mean_low, intervals.mean_high) == (alone.mean_low, alone.mean_high)
-
-
-def test_percent_points_are_numpys_over_the_replicates_that_are_defined():
-    ap_BC = np.array([[0.2, np.nan], [0.4, np.nan], [np.nan, np.nan], [0.8, np.nan]])
-    intervals = intervals_of(ap_BC)
-    assert (intervals.low_C[0], intervals.high_C[0]) == pytest.approx((0.21, 0.78))
-    assert (intervals.mean_low, intervals.mean_high) == pytest.approx((0.21, 0.78))
-    assert math.isnan(intervals.low_C[1])
-    assert math.isnan(intervals.high_C[1])
-
-
-def test_the_mean_of_a_replicate_is_over_the_classes_it_gave_a_positive():
-    intervals = intervals_of(np.array([[0.2, 0.4], [0.5, np.nan]]))
-    assert (intervals.mean_low, intervals.mean_high) == pytest.approx((0.3 + 0.2 * 0.025, 0.5 - 0.2 * 0.025))
 
 
 def test_a_single_image():

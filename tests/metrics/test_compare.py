@@ -13,9 +13,11 @@ from sklearn.metrics import average_precision_score
 from polytag import compare
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
+from polytag.metrics.ap import average_precision
 from polytag.metrics.bootstrap import weights_of
 from polytag.metrics.compare import default_permutations
 from polytag.metrics.comparison import Comparison, p_text, signed
+from polytag.metrics.intervals import difference_intervals, estimates_of
 
 CLASSES = ("cat", "dog", "elk", "yak")
 
@@ -70,22 +72,24 @@ def test_by_hand():
 
 
 def test_the_interval_is_of_both_runs_on_the_same_drawn_images():
-    """Another implementation: draw the images, take scikit-learn's AP of each run, and the percentiles of the difference."""
+    """Another implementation of the replicates: draw the images, take scikit-learn's AP of each run, and their difference."""
     one, two = tables(1)
     (difference,) = quick(one, two, num_replicates=80, seed=5).differences
     weight_NB = weights_of(90, num_replicates=80, seed=5)
-    drawn = np.full((80, 3), np.nan)
+    drawn = np.full((80, 4), np.nan)
     for replicate, weight_N in enumerate(weight_NB.T):
         for column in range(3):
             known = one.target_NC[:, column] >= 0
             target_N, weight = one.target_NC[known, column], weight_N[known]
             ap = [average_precision_score(target_N, table.logit_NC[known, column], sample_weight=weight) for table in (one, two)]
             drawn[replicate, column] = ap[1] - ap[0]
-    low_C, high_C = np.percentile(drawn, [2.5, 97.5], axis=0)
-    assert difference.low_C[:3] == pytest.approx(low_C, abs=1e-6)
-    assert difference.high_C[:3] == pytest.approx(high_C, abs=1e-6)
-    low, high = np.percentile(drawn.mean(axis=1), [2.5, 97.5])
-    assert (difference.mean.low, difference.mean.high) == (pytest.approx(low, abs=1e-6), pytest.approx(high, abs=1e-6))
+    estimates = [
+        estimates_of(one.target_NC, table.logit_NC, ap_C=average_precision(one.target_NC, table.logit_NC)) for table in (one, two)
+    ]
+    expected = difference_intervals(drawn, *estimates, same_C=np.zeros(4, bool))
+    assert difference.low_C == pytest.approx(expected.low_C, abs=1e-6, nan_ok=True)
+    assert difference.high_C == pytest.approx(expected.high_C, abs=1e-6, nan_ok=True)
+    assert (difference.mean.low, difference.mean.high) == pytest.approx((expected.mean_low, expected.mean_high), abs=1e-6)
 
 
 def test_a_class_without_a_positive_is_undefined_and_counted():
@@ -131,8 +135,9 @@ def test_a_run_against_itself_has_no_difference():
         assert values[:3].tolist() == [0, 0, 0]
     assert difference.p_C[:3].tolist() == difference.p_holm_C[:3].tolist() == [1, 1, 1]
     assert (difference.mean.value, difference.mean.p) == (0, 1)
-    assert not difference.excludes_zero_C.any()
-    assert not difference.mean.excludes_zero
+    assert not difference.is_significant_C.any()
+    assert not difference.mean.is_significant
+    assert (difference.mean.low, difference.mean.high) == (0, 0)
     assert [each.num_gained + each.num_lost for each in difference.changes] == [0] * 4
 
 
@@ -151,16 +156,16 @@ def test_of_several_runs_each_is_compared_with_the_first_and_every_pair_in_map()
 def test_a_better_run_is_found_and_marked():
     comparison = quick(*tables(gain=3.0), num_permutations=199)
     assert comparison.pairs[0].p == 1 / 200
-    assert comparison.pairs[0].excludes_zero
-    assert comparison.differences[0].excludes_zero_C.tolist() == [True, True, True, False]
+    assert comparison.pairs[0].is_significant
+    assert comparison.differences[0].is_significant_C.tolist() == [True, True, True, False]
     assert str(comparison).splitlines()[1].split()[-5:] == [
         "+" + f"{comparison.pairs[0].high:.3f}]",
         "▲",
         "0.005",
         *gains(comparison),
     ]
-    back = quick(*reversed(tables(gain=3.0)))
-    assert back.differences[0].excludes_zero_C.tolist() == [True, True, True, False]
+    back = quick(*reversed(tables(gain=3.0)), num_permutations=199)
+    assert back.differences[0].is_significant_C.tolist() == [True, True, True, False]
     assert "▼" in str(back).splitlines()[1]
 
 
@@ -206,7 +211,7 @@ def test_the_table():
         "",
         "Paired by id on the same 89 images and on the 3 classes of 4 that have a positive and a negative.",
         "Left out: 1 image and 0 classes of base; 1 image and 0 classes of a very long name of a run.",
-        "▲ ▼: the 95% interval of the difference excludes 0 (paired bootstrap, 60 replicates).",
+        "▲ ▼: p, corrected by Holm, is at most 0.05. The 95% intervals are of the paired difference (60 replicates).",
         "p: two-sided paired permutation test, 99 permutations; Holm’s correction is for 3 classes; p of mAP has none.",
         "gained, lost: images that are right only in the later run, or only in base, at a probability of 0.5.",
     ]
@@ -224,7 +229,7 @@ def test_the_table_of_several_runs_and_what_it_says_of_them():
         "",
         "Paired by id on the same 90 images and on the 3 classes of 4 that have a positive and a negative.",
         f"Left out: {known} labels on which the runs disagree.",
-        "▲ ▼: the 95% interval of the difference excludes 0 (paired bootstrap, 60 replicates).",
+        "▲ ▼: p, corrected by Holm, is at most 0.05. The 95% intervals are of the paired difference (60 replicates).",
         "p: two-sided paired permutation test, 19 permutations; Holm’s correction is for 3 classes, and for 3 pairs; "
         "p of mAP in the tables of classes has none.",
         "No p of a class can fall below 0.15 with 19 permutations: use more.",

@@ -72,12 +72,12 @@ def comparison(predictions: Predictions) -> Comparison:
 def test_every_number_is_on_the_page(tmp_path: Path, comparison: Comparison):
     page = Page(write_comparison(tmp_path / "c.html", comparison))
     (difference,) = comparison.differences
-    order = classes_by_difference(difference)
+    order = classes_by_difference(difference, support_C=comparison.support_C)
     rows = {row[0]: row for row in page.rows}
     assert [row[0] for row in page.rows] == ["class", "mAP", *(comparison.label_set.names[column] for column in order)]
     for column in order:
         low, high, changes = difference.low_C[column], difference.high_C[column], difference.changes[column]
-        said = "▲ the interval excludes 0" if low > 0 else "▼ the interval excludes 0" if high < 0 else ""
+        said = "" if difference.p_holm_C[column] > 0.05 else f"{'▲' if difference.ap_C[column] > 0 else '▼'} significant"
         assert rows[comparison.label_set.names[column]] == [
             comparison.label_set.names[column],
             "\n",
@@ -95,9 +95,9 @@ def test_every_number_is_on_the_page(tmp_path: Path, comparison: Comparison):
     assert rows["mAP"][2:4] == [signed(mean.value), f"{signed(mean.low)} to {signed(mean.high)}"]
     text = " ".join(page.text.split())
     assert "noisy against base" in text
-    assert "noisy is worse than base: the interval of the difference in mAP is below 0." in text
-    num_better, num_worse = (int((difference.excludes_zero_C & (sign * difference.ap_C > 0)).sum()) for sign in (1, -1))
-    assert f"Of 3 classes, {num_better} have an interval above 0 and {num_worse} an interval below 0." in text
+    assert "noisy is worse than base: the difference in mAP is significant (p ≤ 0.05)." in text
+    num_better, num_worse = (int((difference.is_significant_C & (sign * difference.ap_C > 0)).sum()) for sign in (1, -1))
+    assert f"Of 3 classes, {num_better} are significantly better and {num_worse} significantly worse (p corrected by Holm)." in text
     for part in ("generated val", "0123456789abcdef", "Paired by id on the same 60 images"):
         assert part in text
 
@@ -111,7 +111,7 @@ def test_the_dots_are_the_numbers(tmp_path: Path, comparison: Comparison):
     def place(text: str | None) -> float:
         return float((text or "").removesuffix("%"))
 
-    order = classes_by_difference(difference)
+    order = classes_by_difference(difference, support_C=comparison.support_C)
     values = [difference.mean.value, *difference.ap_C[order]]
     lows, highs = [difference.mean.low, *difference.low_C[order]], [difference.mean.high, *difference.high_C[order]]
     scale = (place(circles[0]["cx"]) - place(zero)) / values[0]

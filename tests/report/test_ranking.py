@@ -77,13 +77,23 @@ def test_probability_text(probability: float, text: str):
 
 
 def test_few_classes_are_all_shown_best_first_undefined_last():
-    assert classes_in_detail(np.array([0.2, np.nan, 0.9, 0.2])) == [2, 0, 3, 1]
+    assert classes_in_detail(np.array([0.2, np.nan, 0.9, 0.2]), np.array([50, 0, 50, 50])) == [2, 0, 3, 1]
 
 
 def test_of_many_classes_the_best_and_the_worst_are_shown():
     ap_C = np.linspace(1, 0, 300)
     ap_C[:100] = np.nan
     half = MAX_CLASSES_IN_DETAIL // 2
-    assert classes_in_detail(ap_C) == [*range(100, 100 + half), *range(300 - half, 300)]
-    without_truth = classes_in_detail(np.full(300, np.nan))
+    assert classes_in_detail(ap_C, np.where(np.isnan(ap_C), 0, 20)) == [*range(100, 100 + half), *range(300 - half, 300)]
+    without_truth = classes_in_detail(np.full(300, np.nan), np.zeros(300))
     assert without_truth == [*range(half), *range(300 - half, 300)]
+
+
+def test_classes_with_few_positives_come_after_the_others_and_are_neither_best_nor_worst():
+    assert classes_in_detail(np.array([0.2, np.nan, 1.0, 0.3]), np.array([50, 0, 9, 10])) == [3, 0, 2, 1]
+    ap_C, support_C = np.linspace(1, 0, 300), np.full(300, 10)
+    support_C[:50] = support_C[-50:] = 1
+    half = MAX_CLASSES_IN_DETAIL // 2
+    assert classes_in_detail(ap_C, support_C) == [*range(50, 50 + half), *range(250 - half, 250)]
+    support_C[60:] = 1
+    assert classes_in_detail(ap_C, support_C) == [*range(50, 60), *range(50), *range(60, 100)]

@@ -127,9 +127,11 @@ def _thresholds(
 
 
 def print_metrics(console: "Any", metrics: "Metrics") -> None:
-    """Print two tables: one line per class, best first, and one line per average. A narrow console drops words, never numbers."""
+    """Print two tables: one line per class, `best_first`, and one line per average. A narrow console drops words, never numbers."""
     from rich.markup import escape
     from rich.table import Table
+
+    from polytag.metrics.values import positives_text
 
     gap = 1 if console.width < 100 else 2
     classes = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
@@ -143,7 +145,7 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
             escape(metrics.label_set.names[column]),
             number_text(float(metrics.ap_C[column]), digits=4),
             interval_text(float(metrics.ap_low_C[column]), float(metrics.ap_high_C[column])),
-            str(metrics.support_C[column]),
+            positives_text(int(metrics.support_C[column])),
             str(metrics.num_negative_C[column]),
             str(metrics.num_unknown_C[column]),
             number_text(float(metrics.precision_C[column]), digits=4),
@@ -151,6 +153,8 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
             *([f"{metrics.threshold_C[column]:.4g}"] if several else []),
         )
     console.print(classes)
+    if metrics.note:
+        console.print(f"\n{metrics.note}", highlight=False)
     console.print()
 
     averages = Table(box=None, pad_edge=False, header_style="bold")

@@ -1,4 +1,4 @@
-"""Percentile bootstrap over images, of the AP of every class and their mean at once, from a single sort.
+"""Bootstrap over images, of the AP of every class at once, from a single sort.
 
 A replicate draws N images with replacement, which gives every image a weight. The order of the images by score is the same
 in every replicate, so weights are summed along the sorted order between the thresholds that matter. Weights are small integers:
@@ -13,51 +13,21 @@ import numpy as np
 from scipy import sparse
 
 from polytag.machine import num_cores
-from polytag.metrics.ap import rank
+from polytag.metrics.ap import average_precision, rank
+from polytag.metrics.intervals import Intervals, estimates_of, intervals_of
 
 _BLOCK_BYTES = 6_400_000  # weights of the replicates of a block: they stay in the processor's cache
 _MANY = 50  # images, of which a replicate draws none with probability exp(-50)
 _LANES, _LANE_BITS = 5, 10  # replicates in a float64, whose integers have 53 bits
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Intervals:
-    """95% percentile intervals: of the AP of each class, and of the mean over the classes that have one in a replicate."""
-
-    low_C: np.ndarray
-    high_C: np.ndarray
-    mean_low: float
-    mean_high: float
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Replicates:
-    """AP of each class in B replicates (NaN where one drew no positive or no negative of it), and how many positives each drew."""
-
-    ap_BC: np.ndarray
-    support_BC: np.ndarray
-
-
 def bootstrap_ap(target_NC: np.ndarray, score_NC: np.ndarray, *, num_replicates: int = 1000, seed: int = 0) -> Intervals:
-    """Intervals of AP and mAP over resampled images.
+    """95% intervals of AP and mAP over resampled images; NaN without a positive or a replicate.
 
-    A replicate without a positive, or without a negative, of a class counts neither in the interval of that class nor, for that
-    class, in its mean. NaN if no replicate counts. Seeded: the same table gives the same interval.
+    Seeded: the same table gives the same interval.
     """
     ap_BC = replicate_ap(target_NC, weights_of(len(target_NC), num_replicates=num_replicates, seed=seed), score_NC=score_NC)
-    return intervals_of(ap_BC)
-
-
-def intervals_of(ap_BC: np.ndarray) -> Intervals:
-    """The 2.5th and 97.5th percentile of the replicates of each class, and of their means."""
-    num_classes = ap_BC.shape[1]
-    low_C, high_C = np.full(num_classes, np.nan), np.full(num_classes, np.nan)
-    for column in range(num_classes):
-        low_C[column], high_C[column] = percentiles(ap_BC[:, column])
-    counted_B = (~np.isnan(ap_BC)).sum(axis=1)
-    mean_B = np.nansum(ap_BC, axis=1)[counted_B > 0] / counted_B[counted_B > 0]
-    mean_low, mean_high = percentiles(mean_B)
-    return Intervals(low_C=low_C, high_C=high_C, mean_low=mean_low, mean_high=mean_high)
+    return intervals_of(ap_BC, estimates_of(target_NC, score_NC, ap_C=average_precision(target_NC, score_NC)))
 
 
 def weights_of(num_images: int, *, num_replicates: int, seed: int) -> np.ndarray:
@@ -77,17 +47,11 @@ def weights_of(num_images: int, *, num_replicates: int, seed: int) -> np.ndarray
 
 
 def replicate_ap(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.ndarray) -> np.ndarray:
-    """AP of every replicate and class, B x C; NaN where a replicate has no positive or no negative of a class."""
-    return replicates(target_NC, weight_NB, score_NC=score_NC).ap_BC
-
-
-def replicates(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.ndarray) -> Replicates:
-    """AP and positives of every replicate and class; the classes in parallel on all cores."""
+    """AP of every replicate and class, B x C; NaN where a replicate has no positive or no negative of a class. The classes run in parallel."""
     num_replicates, num_classes = weight_NB.shape[1], target_NC.shape[1]
     ap_BC = np.full((num_replicates, num_classes), np.nan)
-    support_BC = np.zeros((num_replicates, num_classes))
     if not num_replicates:
-        return Replicates(ap_BC=ap_BC, support_BC=support_BC)
+        return ap_BC
     # the sum of this many weights fits into a lane
     longest = max(1, (2**_LANE_BITS - 1) // max(1, int(weight_NB.max(initial=1))))
     with ThreadPoolExecutor(num_cores()) as pool:
@@ -102,12 +66,12 @@ def replicates(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.nda
             def one(column: int, *, block: slice = block, drawn: np.ndarray = drawn) -> None:
                 if (order := classes[column]) is not None:
                     num_drawn = len(range(*block.indices(num_replicates)))
-                    ap_BC[block, column], support_BC[block, column] = _weighted_ap(order, drawn, num_replicates=num_drawn)
+                    ap_BC[block, column] = _weighted_ap(order, drawn, num_replicates=num_drawn)
                     if len(order.few_negatives):
                         ap_BC[block, column][~weight_NB[order.few_negatives, block].any(axis=0)] = np.nan
 
             list(pool.map(one, range(num_classes)))
-    return Replicates(ap_BC=ap_BC, support_BC=support_BC)
+    return ap_BC
 
 
 def replicate_means(values: Sequence[np.ndarray], weight_NB: np.ndarray) -> np.ndarray:
@@ -207,7 +171,7 @@ def _sums(rows: np.ndarray, end_P: np.ndarray, *, num_images: int, longest: int)
     return _Sums(pieces=sparse.csr_array(table, shape=(len(starts) - 1, num_images)), last_P=last_P)
 
 
-def _weighted_ap(order: _Order, drawn: np.ndarray, *, num_replicates: int) -> tuple[np.ndarray, np.ndarray]:
+def _weighted_ap(order: _Order, drawn: np.ndarray, *, num_replicates: int) -> np.ndarray:
     tp_PB = order.true.of(drawn, num_replicates=num_replicates)
     predicted_PB = order.predicted.of(drawn, num_replicates=num_replicates)
     precision_PB = tp_PB / np.maximum(predicted_PB, 1)  # before the first image drawn nothing is predicted and nothing gained
@@ -215,7 +179,7 @@ def _weighted_ap(order: _Order, drawn: np.ndarray, *, num_replicates: int) -> tu
     gained_B = np.einsum("pb,pb->b", tp_PB[:-1], precision_PB[:-1] - precision_PB[1:]) + tp_PB[-1] * precision_PB[-1]
     support_B = tp_PB[-1].astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):  # a replicate without a positive: NaN
-        return gained_B / support_B, support_B
+        return gained_B / support_B
 
 
 def percentiles(value_B: np.ndarray) -> tuple[float, float]:

@@ -12,11 +12,12 @@ import numpy as np
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import average_precision, mean_over_defined
-from polytag.metrics.bootstrap import Intervals, intervals_of, replicate_ap, weights_of
+from polytag.metrics.bootstrap import replicate_ap, weights_of
 from polytag.metrics.changes import Changes, changes_of
 from polytag.metrics.comparison import Comparison, Difference, MeanDifference
+from polytag.metrics.intervals import Estimates, Intervals, difference_intervals, estimates_of, mean_interval
 from polytag.metrics.pairing import pair
-from polytag.metrics.significance import SwapTest, holm, swap_test
+from polytag.metrics.significance import SwapTest, holm, same_rankings, swap_test
 from polytag.metrics.values import Mean
 
 _Pair = tuple[int, int]
@@ -42,10 +43,10 @@ def compare(
     listed for each class, those with the largest change of probability. `num_permutations` defaults to `default_permutations` of
     the table. Seeded: the same tables give the same numbers.
 
-    Intervals are percentile bootstrap intervals of the paired difference (Efron and Tibshirani 1993, chapter 13: both runs on the
-    same drawn images). p-values are those of the paired permutation test on ranks (`significance.swap_test`), corrected by Holm
-    (1979). Raises UsageError for fewer than two runs, for names that are not distinct or not one for each run, and for a threshold
-    outside [0, 1]; PredictionsError for tables that cannot be paired.
+    Intervals are those of the paired difference (`intervals.difference_intervals`); the bootstrap evaluates both runs on the same
+    drawn images (Efron and Tibshirani 1993, chapter 13). p-values are those of the paired permutation test on ranks
+    (`significance.swap_test`), corrected by Holm (1979). Raises UsageError for fewer than two runs, for names that are not distinct
+    or not one for each run, and for a threshold outside [0, 1]; PredictionsError for tables that cannot be paired.
     """
     tables = (first, *others)
     names = tuple(names) or _default_names(len(tables))
@@ -59,13 +60,22 @@ def compare(
     ap_RC = np.array([average_precision(target_NC, table.logit_NC) for table in tables])
     weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed)
     replicate_RBC = [replicate_ap(target_NC, weight_NB, score_NC=table.logit_NC) for table in tables]
+    estimates_R = [estimates_of(target_NC, table.logit_NC, ap_C=ap_C) for table, ap_C in zip(tables, ap_RC, strict=True)]
     num_scored = int((~np.isnan(ap_RC[0])).sum())
 
     tests = {
         (i, j): swap_test(target_NC, tables[i].logit_NC, tables[j].logit_NC, num_permutations=num_permutations, seed=seed)
         for i, j in combinations(range(len(tables)), 2)
     }
-    intervals = {(i, j): intervals_of(replicate_RBC[j] - replicate_RBC[i]) for i, j in tests}
+    intervals = {
+        (i, j): difference_intervals(
+            replicate_RBC[j] - replicate_RBC[i],
+            estimates_R[i],
+            estimates_R[j],
+            same_C=same_rankings(target_NC, tables[i].logit_NC, tables[j].logit_NC),
+        )
+        for i, j in tests
+    }
     pairs = _mean_differences(ap_RC, tests, intervals, num_scored=num_scored)
     differences = tuple(
         _difference(
@@ -89,7 +99,7 @@ def compare(
         num_unknown_C=(target_NC < 0).sum(axis=0),
         threshold_RC=threshold_RC,
         ap_RC=ap_RC,
-        mean_aps=_mean_aps(ap_RC, replicate_RBC, num_scored=num_scored),
+        mean_aps=_mean_aps(estimates_R, replicate_RBC, num_scored=num_scored),
         differences=differences,
         pairs=pairs,
         num_replicates=num_replicates,
@@ -136,13 +146,13 @@ def _difference(
     )
 
 
-def _mean_aps(ap_RC: np.ndarray, replicate_RBC: Sequence[np.ndarray], *, num_scored: int) -> tuple[Mean, ...]:
+def _mean_aps(estimates_R: Sequence[Estimates], replicate_RBC: Sequence[np.ndarray], *, num_scored: int) -> tuple[Mean, ...]:
     """The mAP of every run with its interval."""
-    intervals = [intervals_of(ap_BC) for ap_BC in replicate_RBC]
-    return tuple(
-        Mean(value=mean_over_defined(ap_C), count=num_scored, low=interval.mean_low, high=interval.mean_high)
-        for ap_C, interval in zip(ap_RC, intervals, strict=True)
-    )
+    found: list[Mean] = []
+    for estimates, ap_BC in zip(estimates_R, replicate_RBC, strict=True):
+        low, high = mean_interval(ap_BC, estimates, weight_C=np.ones(len(estimates.ap_C)))
+        found.append(Mean(value=mean_over_defined(estimates.ap_C), count=num_scored, low=low, high=high))
+    return tuple(found)
 
 
 def default_permutations(num_images: int, num_classes: int) -> int:

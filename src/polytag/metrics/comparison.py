@@ -11,11 +11,15 @@ import numpy as np
 
 from polytag.contracts import LabelSet
 from polytag.metrics.changes import Changes
+from polytag.metrics.intervals import by_ap
 from polytag.metrics.values import Mean
 from polytag.text import UNDEFINED, aligned, counted, json_number, number_text
 
 BETTER, WORSE = "▲", "▼"
-"""Marks of an interval that is wholly above 0, wholly below 0."""
+"""Marks of a significant gain and of a significant loss."""
+
+LEVEL = 0.05
+"""A difference is significant, and marked, if its corrected p is at most this."""
 
 _NAME_WIDTH = 18  # of a run, as a heading
 
@@ -32,7 +36,7 @@ class Line:
 class MeanDifference:
     """The difference in mAP of two runs, `second` minus `first`, both indices of `Comparison.names`.
 
-    low, high  95% paired bootstrap interval
+    low, high  95% interval of the paired difference
     p          two-sided, of the paired permutation test
     p_holm     the same, corrected for testing all pairs of runs
     count      classes with a positive and a negative
@@ -48,16 +52,16 @@ class MeanDifference:
     count: int
 
     @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
+    def is_significant(self) -> bool:
+        """Whether the corrected p is at most 0.05."""
+        return self.p_holm <= LEVEL
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Difference:
     """The difference of a later run minus the first, in mAP and for each class. NaN for a class without an AP.
 
-    ap_C, low_C, high_C   difference in average precision, and its 95% paired bootstrap interval
+    ap_C, low_C, high_C   difference in average precision, and the 95% interval of the paired difference
     p_C, p_holm_C         two-sided, of the paired permutation test; and corrected for testing all classes
     changes               per class, the images that are right in one run and wrong in the other; empty if a run has only ranks
     """
@@ -71,9 +75,9 @@ class Difference:
     changes: tuple[Changes, ...]
 
     @property
-    def excludes_zero_C(self) -> np.ndarray:
-        """Whether the interval of each class excludes 0."""
-        return (self.low_C > 0) | (self.high_C < 0)
+    def is_significant_C(self) -> np.ndarray:
+        """Whether the corrected p of each class is at most 0.05."""
+        return self.p_holm_C <= LEVEL
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,7 +127,7 @@ class Comparison:
 
 
 def comparison_lines(comparison: Comparison) -> list[Line]:
-    """A table for each later run, mAP first and then the classes from the largest gain to the largest loss; then the notes."""
+    """A table for each later run, mAP first and then the classes in the order of `classes_by_difference`; then the notes."""
     lines: list[Line] = []
     for difference in comparison.differences:
         lines += [*_difference_lines(comparison, difference), Line(text="", kind="")]
@@ -148,8 +152,10 @@ def comparison_notes(comparison: Comparison) -> list[str]:
         left.append(f"{counted(c.num_labels_left_out, 'labels')} on which the runs disagree")
     if left:
         notes.append(f"Left out: {'; '.join(left)}.")
+    corrected = ", corrected by Holm," if num_scored > 1 or len(c.pairs) > 1 else ""
     notes.append(
-        f"{BETTER} {WORSE}: the 95% interval of the difference excludes 0 (paired bootstrap, {c.num_replicates:,} replicates)."
+        f"{BETTER} {WORSE}: p{corrected} is at most {LEVEL}. The 95% intervals are of the paired difference "
+        f"({c.num_replicates:,} replicates)."
     )
     smallest = num_scored / (1 + c.num_permutations)  # that Holm's correction leaves of the smallest possible p
     p = f"p: two-sided paired permutation test, {c.num_permutations:,} permutations"
@@ -171,9 +177,9 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     return notes
 
 
-def classes_by_difference(difference: Difference) -> list[int]:
-    """Columns from the largest gain in AP to the largest loss; undefined ones last."""
-    return np.argsort(np.where(np.isnan(difference.ap_C), np.inf, -difference.ap_C), kind="stable").tolist()
+def classes_by_difference(difference: Difference, *, support_C: np.ndarray) -> list[int]:
+    """Columns from the largest gain in AP to the largest loss; then those with fewer than 10 positives; then undefined ones."""
+    return by_ap(difference.ap_C, support_C).tolist()
 
 
 def _difference_lines(comparison: Comparison, difference: Difference) -> list[Line]:
@@ -185,17 +191,19 @@ def _difference_lines(comparison: Comparison, difference: Difference) -> list[Li
             f"mAP ({counted(mean.count, 'classes')})",
             number_text(comparison.mean_aps[mean.first].value, digits=4),
             number_text(comparison.mean_aps[mean.second].value, digits=4),
-            *_difference_cells(mean.value, mean.low, mean.high, mean.p),
+            *_difference_cells(mean.value, mean.low, mean.high, p=mean.p, p_holm=mean.p_holm),
         ]
     ]
-    order = classes_by_difference(difference)
+    order = classes_by_difference(difference, support_C=comparison.support_C)
     rows += [
         [
             comparison.label_set.names[column],
             number_text(ap_RC[mean.first, column], digits=4),
             number_text(ap_RC[mean.second, column], digits=4),
             *_difference_cells(
-                *(values[column] for values in (difference.ap_C, difference.low_C, difference.high_C, difference.p_holm_C))
+                *(values[column] for values in (difference.ap_C, difference.low_C, difference.high_C)),
+                p=difference.p_holm_C[column],
+                p_holm=difference.p_holm_C[column],
             ),
         ]
         for column in order
@@ -217,22 +225,22 @@ def _pair_lines(comparison: Comparison) -> list[Line]:
     rows = [
         [
             f"{shortened(names[pair.second])} − {shortened(names[pair.first])}",
-            *_difference_cells(pair.value, pair.low, pair.high, pair.p_holm),
+            *_difference_cells(pair.value, pair.low, pair.high, p=pair.p_holm, p_holm=pair.p_holm),
         ]
         for pair in comparison.pairs
     ]
     return _table_lines(headings, rows)
 
 
-def _difference_cells(value: float, low: float, high: float, p: float) -> list[str]:
-    """The cells of a difference: value, interval, mark and p."""
+def _difference_cells(value: float, low: float, high: float, *, p: float, p_holm: float) -> list[str]:
+    """The cells of a difference: value, interval, mark and p; the mark is by `p_holm`."""
     interval = "" if math.isnan(low) else f"[{signed(low)}, {signed(high)}]"
-    return [signed(value, digits=4), interval, mark(low, high), p_text(p)]
+    return [signed(value, digits=4), interval, mark(value, p_holm=p_holm), p_text(p)]
 
 
-def mark(low: float, high: float) -> str:
-    """▲ for an interval above 0, ▼ for one below, "" for one that includes 0."""
-    return BETTER if low > 0 else WORSE if high < 0 else ""
+def mark(value: float, *, p_holm: float) -> str:
+    """▲ for a significant gain, ▼ for a significant loss, else ""."""
+    return "" if not p_holm <= LEVEL else BETTER if value > 0 else WORSE
 
 
 def signed(value: float, *, digits: int = 3) -> str:
@@ -313,6 +321,7 @@ def _mean_to_json(mean: MeanDifference) -> dict[str, object]:
         "low": json_number(mean.low),
         "high": json_number(mean.high),
         "p": json_number(mean.p),
+        "significant": mean.is_significant,
         "num_classes": mean.count,
     }
 
@@ -326,6 +335,7 @@ def _class_to_json(comparison: Comparison, difference: Difference, column: int) 
         "high": json_number(difference.high_C[column]),
         "p": json_number(difference.p_C[column]),
         "p_holm": json_number(difference.p_holm_C[column]),
+        "significant": bool(difference.is_significant_C[column]),
         "support": int(comparison.support_C[column]),
         "num_negative": int(comparison.num_negative_C[column]),
         "num_unknown": int(comparison.num_unknown_C[column]),

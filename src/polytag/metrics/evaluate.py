@@ -20,8 +20,9 @@ from polytag.metrics.ap import (
     rank,
     roc_auc_of,
 )
-from polytag.metrics.bootstrap import intervals_of, percentiles, replicate_means, replicates, weights_of
+from polytag.metrics.bootstrap import percentiles, replicate_ap, replicate_means, weights_of
 from polytag.metrics.decisions import Counts, averages_of, averages_per_image, count, decide, decide_top
+from polytag.metrics.intervals import Estimates, estimates_of, intervals_of, left_out_ap_of, mean_interval
 from polytag.metrics.per_image import ImageRankings, image_rankings
 from polytag.metrics.proportions import wilson
 from polytag.metrics.reliability import brier_score, calibration_error
@@ -49,7 +50,8 @@ def evaluate_predictions(
 
     areas = _areas(target_NC, logit_NC)
     images = image_rankings(target_NC, logit_NC)
-    intervals = _intervals(target_NC, logit_NC, images, num_replicates=num_replicates, seed=seed)
+    estimates = estimates_of(target_NC, logit_NC, ap_C=areas.ap_C, left_out_C=areas.left_out_ap_C)
+    intervals = _intervals(target_NC, logit_NC, estimates, images, num_replicates=num_replicates, seed=seed)
     support_C = (target_NC == 1).sum(axis=0)
     brier_C, calibration_error_C = _reliability(target_NC, probability_NC, logit_NC)
 
@@ -72,6 +74,7 @@ def evaluate_predictions(
         ap_C=areas.ap_C,
         ap_low_C=intervals.low_C,
         ap_high_C=intervals.high_C,
+        ap_bias_C=estimates.bias_C,
         roc_auc_C=areas.roc_auc_C,
         brier_C=brier_C,
         calibration_error_C=calibration_error_C,
@@ -129,14 +132,16 @@ class _Areas:
     ap_voc10_C: np.ndarray
     ap_voc07_C: np.ndarray
     roc_auc_C: np.ndarray
+    left_out_ap_C: np.ndarray
 
 
 def _areas(target_NC: np.ndarray, logit_NC: np.ndarray) -> _Areas:
-    def of_class(ranking: Ranking) -> tuple[float, float, float, float]:
-        return ap_of(ranking), ap_voc10_of(ranking), ap_voc07_of(ranking), roc_auc_of(ranking)
+    def of_class(ranking: Ranking) -> tuple[float, ...]:
+        return ap_of(ranking), ap_voc10_of(ranking), ap_voc07_of(ranking), roc_auc_of(ranking), left_out_ap_of(ranking)
 
-    ap_C, ap_voc10_C, ap_voc07_C, roc_auc_C = np.array(of_every_class(target_NC, logit_NC, of_class)).reshape(-1, 4).T
-    return _Areas(ap_C=ap_C, ap_voc10_C=ap_voc10_C, ap_voc07_C=ap_voc07_C, roc_auc_C=roc_auc_C)
+    found_5C = np.array(of_every_class(target_NC, logit_NC, of_class)).reshape(-1, 5).T
+    ap_C, ap_voc10_C, ap_voc07_C, roc_auc_C, left_out_ap_C = found_5C
+    return _Areas(ap_C=ap_C, ap_voc10_C=ap_voc10_C, ap_voc07_C=ap_voc07_C, roc_auc_C=roc_auc_C, left_out_ap_C=left_out_ap_C)
 
 
 def _decision_means(counts: Counts, top3: Counts) -> dict[str, Mean]:
@@ -176,7 +181,7 @@ def _reliability(target_NC: np.ndarray, probability_NC: np.ndarray, logit_NC: np
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Intervals:
-    """95% bootstrap intervals over images: of the AP of each class, and (low, high) of the averages."""
+    """95% intervals over images: of the AP of each class, and (low, high) of the averages."""
 
     low_C: np.ndarray
     high_C: np.ndarray
@@ -187,20 +192,19 @@ class _Intervals:
     ranking_loss: tuple[float, float]
 
 
-def _intervals(target_NC: np.ndarray, logit_NC: np.ndarray, images: ImageRankings, *, num_replicates: int, seed: int) -> _Intervals:
-    """All from the same replicates: a class is weighted by its positives in a replicate, an image by its number of draws."""
+def _intervals(
+    target_NC: np.ndarray, logit_NC: np.ndarray, estimates: Estimates, images: ImageRankings, *, num_replicates: int, seed: int
+) -> _Intervals:
+    """All from the same replicates."""
     weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed)
-    drawn = replicates(target_NC, weight_NB, score_NC=logit_NC)
-    of_classes = intervals_of(drawn.ap_BC)
+    ap_BC = replicate_ap(target_NC, weight_NB, score_NC=logit_NC)
+    of_classes = intervals_of(ap_BC, estimates)
     samples_B, coverage_B, loss_B = replicate_means([images.ap_N, images.coverage_N, images.ranking_loss_N], weight_NB)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        support_BC = np.where(np.isnan(drawn.ap_BC), 0, drawn.support_BC)
-        weighted_B = np.nansum(drawn.ap_BC * support_BC, axis=1) / support_BC.sum(axis=1)
     return _Intervals(
         low_C=of_classes.low_C,
         high_C=of_classes.high_C,
         mean=(of_classes.mean_low, of_classes.mean_high),
-        weighted=percentiles(weighted_B),
+        weighted=mean_interval(ap_BC, estimates, weight_C=estimates.support_C),
         samples=percentiles(samples_B),
         coverage=percentiles(coverage_B),
         ranking_loss=percentiles(loss_B),

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polytag.contracts import Predictions
+from polytag.contracts import UNKNOWN, Predictions
 from polytag.errors import PredictionsError
-from polytag.metrics.bootstrap import percentiles, replicate_ap, weights_of
+from polytag.metrics.ap import average_precision, mean_over_defined
+from polytag.metrics.bootstrap import replicate_ap, weights_of
 from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.intervals import difference_intervals, estimates_of
 from polytag.metrics.values import Mean, Metrics
 
 
@@ -48,21 +50,19 @@ def evaluate_without_leakage(
     metrics = evaluate_predictions(predictions.take(remains_N), threshold=threshold, num_replicates=num_replicates, seed=seed)
     target_NC, score_NC = predictions.target_NC, predictions.logit_NC
     weight_NB = weights_of(len(predictions), num_replicates=num_replicates, seed=seed)
-    counted_C = ~np.isnan(metrics.ap_C)
     all_BC, remaining_BC = (
-        replicate_ap(target_NC, weight, score_NC=score_NC)[:, counted_C] for weight in (weight_NB, weight_NB * remains_N[:, None])
+        replicate_ap(target_NC, weight, score_NC=score_NC) for weight in (weight_NB, weight_NB * remains_N[:, None])
     )
-    one_N1 = np.ones((len(predictions), 1), np.uint8)
-    all_C, remaining_C = (
-        replicate_ap(target_NC, weight, score_NC=score_NC)[0, counted_C] for weight in (one_N1, one_N1 * remains_N[:, None])
+    every_NC, remaining_NC = target_NC, np.where(remains_N[:, None], target_NC, UNKNOWN)
+    first, second = (
+        estimates_of(table_NC, score_NC, ap_C=average_precision(table_NC, score_NC)) for table_NC in (remaining_NC, every_NC)
     )
-    low, high = percentiles(_mean_over_both(all_BC, remaining_BC))
-    value = float(_mean_over_both(all_C[None], remaining_C[None])[0])
-    return MetricsWithoutLeakage(metrics=metrics, difference=Mean(value=value, low=low, high=high, count=int(counted_C.sum())))
-
-
-def _mean_over_both(all_BC: np.ndarray, remaining_BC: np.ndarray) -> np.ndarray:
-    """Mean difference over the classes that have an AP among both in a replicate; NaN where no class has one."""
-    difference_BC = all_BC - remaining_BC
-    number_B = (~np.isnan(difference_BC)).sum(axis=1)
-    return np.where(number_B > 0, np.nansum(difference_BC, axis=1) / np.maximum(number_B, 1), np.nan)
+    intervals = difference_intervals(all_BC - remaining_BC, first, second, same_C=(every_NC == remaining_NC).all(axis=0))
+    difference_C = second.ap_C - first.ap_C
+    difference = Mean(
+        value=mean_over_defined(difference_C),
+        low=intervals.mean_low,
+        high=intervals.mean_high,
+        count=int((~np.isnan(difference_C)).sum()),
+    )
+    return MetricsWithoutLeakage(metrics=metrics, difference=difference)

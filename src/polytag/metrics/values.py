@@ -14,7 +14,12 @@ import numpy as np
 
 from polytag.contracts import LabelSet
 from polytag.errors import MissingExtraError
+from polytag.metrics.ap import mean_over_defined
+from polytag.metrics.intervals import FEW_POSITIVES, by_ap
 from polytag.text import aligned, counted, interval_text, json_number, number_text, printable
+
+FEW_MARK = "*"
+"""Follows a number of positives under 10."""
 
 _NUM_NAMED = 5  # classes named in a sentence
 
@@ -24,7 +29,7 @@ class Mean:
     """An average over classes, images or decisions, with how many it counts.
 
     value      NaN if nothing counts
-    low, high  95% bootstrap interval over images; NaN without one
+    low, high  95% interval over images; NaN without one
     count      number of classes (for per-image averages, of images; for micro averages, of decisions) that it is over
     unit       unit of `count`: "classes", "images" or "decisions"
     """
@@ -59,11 +64,12 @@ class TailAccuracy:
 class Metrics:
     """Metrics of a model on one set of images; NaN where undefined, never 0.
 
-    `print` shows the averages, then the classes, best first; a notebook shows the same as HTML. `to_frame` and `to_json` convert.
+    `print` shows the averages, then the classes, `best_first`; a notebook shows the same as HTML. `to_frame` and `to_json` convert.
 
     num_images          N
     threshold_C         probability at which a class counts as predicted, for every decision-based number here
-    ap_C                average precision, scikit-learn's definition; ap_low_C, ap_high_C its 95% bootstrap interval
+    ap_C                average precision, scikit-learn's definition; ap_low_C, ap_high_C its 95% interval; ap_bias_C by how much it
+                        is estimated to be too high, which matters where positives are few
     ap_voc07_C          VOC 2007's eleven points; ap_voc10_C VOC 2010's area under the monotone curve
     roc_auc_C           area under the ROC curve
     brier_C, calibration_error_C   of the probabilities; lower is better
@@ -82,6 +88,7 @@ class Metrics:
     ap_C: np.ndarray
     ap_low_C: np.ndarray
     ap_high_C: np.ndarray
+    ap_bias_C: np.ndarray
     ap_voc07_C: np.ndarray
     ap_voc10_C: np.ndarray
     roc_auc_C: np.ndarray
@@ -112,14 +119,34 @@ class Metrics:
 
     @property
     def best_first(self) -> np.ndarray:
-        """Columns of the classes, highest AP first, undefined ones last."""
-        return np.argsort(-np.nan_to_num(self.ap_C, nan=-1), kind="stable")
+        """Columns of the classes: highest AP first, then those with fewer than 10 positives, then undefined ones."""
+        return by_ap(self.ap_C, self.support_C)
+
+    @property
+    def num_few(self) -> int:
+        """Number of the classes in mAP that have fewer than 10 positives."""
+        return int(self.is_few_C.sum())
+
+    @property
+    def is_few_C(self) -> np.ndarray:
+        """Whether a class has an AP, but fewer than 10 positives."""
+        return ~np.isnan(self.ap_C) & (self.support_C < FEW_POSITIVES)
+
+    @property
+    def note(self) -> str:
+        """A sentence on the classes with few positives and the bias of mAP; "" if there is no such class."""
+        if not self.num_few:
+            return ""
+        return (
+            f"mAP rests on {counted(self.num_few, 'classes')} with fewer than {FEW_POSITIVES} positives ({FEW_MARK}). "
+            f"AP of few positives is too high: mAP by about {mean_over_defined(self.ap_bias_C):.3f}."
+        )
 
     def __repr__(self) -> str:
         return f"Metrics({_headline(self)})"
 
     def __str__(self) -> str:
-        headline = "\n".join([_headline(self), printable(self.left_out)] if self.left_out else [_headline(self)])
+        headline = "\n".join(line for line in (_headline(self), printable(self.left_out), self.note) if line)
         return "\n\n".join([headline, _table(_average_rows(self)), _table(_class_rows(self))])
 
     def _repr_html_(self) -> str:
@@ -160,6 +187,7 @@ def _columns(metrics: Metrics) -> dict[str, np.ndarray]:
         "ap": metrics.ap_C,
         "low": metrics.ap_low_C,
         "high": metrics.ap_high_C,
+        "bias": metrics.ap_bias_C,
         "ap_voc07": metrics.ap_voc07_C,
         "ap_voc10": metrics.ap_voc10_C,
         "roc_auc": metrics.roc_auc_C,
@@ -188,6 +216,7 @@ def _json(metrics: Metrics) -> dict[str, object]:
             "ap": json_number(metrics.ap_C[column]),
             "low": json_number(metrics.ap_low_C[column]),
             "high": json_number(metrics.ap_high_C[column]),
+            "bias": json_number(metrics.ap_bias_C[column]),
             "ap_voc07": json_number(metrics.ap_voc07_C[column]),
             "ap_voc10": json_number(metrics.ap_voc10_C[column]),
             "roc_auc": json_number(metrics.roc_auc_C[column]),
@@ -208,10 +237,12 @@ def _json(metrics: Metrics) -> dict[str, object]:
         for column, name in enumerate(metrics.label_set)
     }
     tail = metrics.tail
+    means = {name: _mean_to_json(mean) for name, mean in metrics.means.items()}
+    means["mAP"] |= {"bias": json_number(mean_over_defined(metrics.ap_bias_C)), "num_few_positives": metrics.num_few}
     return {
         "version": 1,
         "num_images": metrics.num_images,
-        **{name: _mean_to_json(mean) for name, mean in metrics.means.items()},
+        **means,
         "per_class": per_class,
         "tail_accuracy": {
             "threshold": _numbers(tail.threshold_K),
@@ -264,19 +295,25 @@ def _class_rows(metrics: Metrics) -> list[list[str]]:
     headings = ["class", "AP", "95% interval", "positives", "negatives", "unknown", "precision", "recall", "F1"]
     rows = [headings + ["threshold"] * several]
     for column in metrics.best_first.tolist():
-        numbers = (metrics.support_C[column], metrics.num_negative_C[column], metrics.num_unknown_C[column])
+        numbers = [int(number_C[column]) for number_C in (metrics.support_C, metrics.num_negative_C, metrics.num_unknown_C)]
         rates = (metrics.precision_C[column], metrics.recall_C[column], metrics.f1_C[column])
         rows.append(
             [
                 metrics.label_set.names[column],
                 number_text(float(metrics.ap_C[column])),
                 interval_text(float(metrics.ap_low_C[column]), float(metrics.ap_high_C[column])),
-                *(f"{number:,}" for number in numbers),
+                positives_text(numbers[0]),
+                *(f"{number:,}" for number in numbers[1:]),
                 *(number_text(float(rate)) for rate in rates),
                 *([f"{metrics.threshold_C[column]:.4g}"] * several),
             ]
         )
     return rows
+
+
+def positives_text(number: int) -> str:
+    """The number of positives, marked where they are few."""
+    return f"{number:,}" + (FEW_MARK if 0 < number < FEW_POSITIVES else "")
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
@@ -288,8 +325,9 @@ def _html(metrics: Metrics) -> str:
     heading, *averages = _average_rows(metrics)
     main = _html_table([heading, *(row for row in averages if row[0] in _MAIN)])
     rest = _html_table([heading, *(row for row in averages if row[0] not in _MAIN)])
+    note = f"<p>{escape(metrics.note)}</p>" if metrics.note else ""
     return (
-        f'<div style="max-height:48em;overflow:auto"><p><b>{escape(_headline(metrics))}</b></p>{main}'
+        f'<div style="max-height:48em;overflow:auto"><p><b>{escape(_headline(metrics))}</b></p>{note}{main}'
         f"<details><summary>more averages</summary>{rest}</details>{_html_table(_class_rows(metrics), shares=shares)}"
         f"{f'<p>{escape(metrics.left_out)}</p>' if metrics.left_out else ''}</div>"
     )

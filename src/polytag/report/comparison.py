@@ -19,6 +19,8 @@ from polytag.metrics.comparison import (
     shortened,
     signed,
 )
+from polytag.metrics.intervals import FEW_POSITIVES
+from polytag.metrics.values import positives_text
 from polytag.report.ranking import MAX_CLASSES_IN_DETAIL
 from polytag.report.rendering import write_page
 from polytag.report.thumbnails import pack_for_page
@@ -29,7 +31,7 @@ TOP = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of a chart: the name, both values, their difference with its interval and p-value."""
+    """One row of a chart: the name, both values, their difference with its interval, p and p corrected by Holm."""
 
     name: str
     first: float
@@ -38,13 +40,14 @@ class Row:
     low: float
     high: float
     p: float
+    p_holm: float
     number: int = -1
     support: int = 0
     changes: Changes | None = None
 
     @property
     def mark(self) -> str:
-        return mark(self.low, self.high)
+        return mark(self.value, p_holm=self.p_holm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,7 @@ class Section:
     num_scored: int
     num_better: int
     num_worse: int
+    num_few: int
     has_changes: bool
     detailed: tuple[Row, ...]
 
@@ -99,7 +103,7 @@ def write_comparison(path: Path | str, comparison: Comparison, *, title: str = "
         path,
         "comparison.html.j2",
         sheets=pack_for_page([image.image_path for image in shown], num_images=len({image.id for image in shown})),
-        filters={"signed": signed, "tick": _tick, "p": p_text, "short": shortened},
+        filters={"signed": signed, "tick": _tick, "p": p_text, "positives": positives_text, "short": shortened},
         title=title or _title(comparison.names),
         comparison=comparison,
         sections=sections,
@@ -126,16 +130,17 @@ def _section(comparison: Comparison, difference: Difference, number: int) -> Sec
             low=float(difference.low_C[column]),
             high=float(difference.high_C[column]),
             p=float(difference.p_holm_C[column]),
+            p_holm=float(difference.p_holm_C[column]),
             number=column,
             support=int(comparison.support_C[column]),
             changes=difference.changes[column] if difference.changes else None,
         )
-        for column in classes_by_difference(difference)
+        for column in classes_by_difference(difference, support_C=comparison.support_C)
     )
     changed = [row for row in rows if row.changes and row.changes.images]
     changed.sort(key=lambda row: -(row.changes.num_gained + row.changes.num_lost) if row.changes else 0)
     mean_row = _pair_row(comparison, mean)
-    excludes_zero = difference.excludes_zero_C
+    significant_C = difference.is_significant_C
     return Section(
         number=number,
         first=comparison.names[mean.first],
@@ -144,8 +149,9 @@ def _section(comparison: Comparison, difference: Difference, number: int) -> Sec
         rows=rows,
         axis=_axis((mean_row, *rows)),
         num_scored=mean.count,
-        num_better=int((excludes_zero & (difference.ap_C > 0)).sum()),
-        num_worse=int((excludes_zero & (difference.ap_C < 0)).sum()),
+        num_better=int((significant_C & (difference.ap_C > 0)).sum()),
+        num_worse=int((significant_C & (difference.ap_C < 0)).sum()),
+        num_few=int(((comparison.support_C > 0) & (comparison.support_C < FEW_POSITIVES)).sum()),
         has_changes=bool(difference.changes),
         detailed=tuple(changed[:MAX_CLASSES_IN_DETAIL]),
     )
@@ -160,6 +166,7 @@ def _pair_row(comparison: Comparison, pair: MeanDifference) -> Row:
         low=pair.low,
         high=pair.high,
         p=pair.p_holm,
+        p_holm=pair.p_holm,
     )
 
 

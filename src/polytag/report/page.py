@@ -9,15 +9,15 @@ import numpy as np
 from markupsafe import Markup
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
+from polytag.metrics.intervals import FEW_POSITIVES
 from polytag.metrics.slices import Slices, caveats
-from polytag.metrics.values import Metrics
+from polytag.metrics.values import Metrics, positives_text
 from polytag.report.averages import average_groups
 from polytag.report.charts import PAGE, history_chart, tail_charts, to_svg
 from polytag.report.curves import StepCurve, step_curve
 from polytag.report.ranking import (
     MAX_CLASSES_IN_DETAIL,
     RankedRow,
-    classes_by_ap,
     classes_in_detail,
     num_targets,
     ranked_rows,
@@ -95,8 +95,8 @@ def write_report(
     """
     assert metrics.label_set == predictions.label_set
     assert metrics.num_images == len(predictions)
-    detailed = set(classes_in_detail(metrics.ap_C))
-    classes = [_class_view(metrics, predictions, column, detailed=column in detailed) for column in classes_by_ap(metrics.ap_C)]
+    detailed = set(classes_in_detail(metrics.ap_C, metrics.support_C))
+    classes = [_class_view(metrics, predictions, column, detailed=column in detailed) for column in metrics.best_first.tolist()]
     shown = [row for view in classes for grid in view.grids for row in grid.rows]
     num_shown = len({row.row for row in shown})
     sheets = pack_for_page([row.image_path for row in shown], num_images=num_shown)
@@ -104,13 +104,14 @@ def write_report(
         path,
         "report.html.j2",
         sheets=sheets,
-        filters={"curve_path": _curve_path, "class_query": lambda name: urlencode({"class": name})},
+        filters={"curve_path": _curve_path, "positives": positives_text, "class_query": lambda name: urlencode({"class": name})},
         title=title,
         metrics=metrics,
         predictions=predictions,
         facts=facts,
         classes=classes,
         with_ap=[view for view in classes if not np.isnan(view.ap)],
+        ranked=[view for view in classes if view.support >= FEW_POSITIVES],
         without_ap=[view for view in classes if np.isnan(view.ap)],
         detailed=[view for view in classes if view.grids],
         max_detail=MAX_CLASSES_IN_DETAIL,

@@ -54,7 +54,7 @@ def _tail_png(metrics: Metrics) -> bytes | None:
 
 def _precision_recall_png(metrics: Metrics, predictions: Predictions) -> bytes | None:
     curves: dict[str, tuple[StepCurve, float]] = {}
-    for column in classes_in_detail(metrics.ap_C):
+    for column in classes_in_detail(metrics.ap_C, metrics.support_C):
         name = metrics.label_set.names[column]
         curve = step_curve(predictions, class_name=name)
         if curve is not None:

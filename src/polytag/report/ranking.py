@@ -7,6 +7,7 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
 from polytag.errors import UsageError
+from polytag.metrics.intervals import FEW_POSITIVES, by_ap
 
 MAX_CLASSES_IN_DETAIL = 100
 """With more classes than this, a report shows images and curves of the best and the worst half of this number."""
@@ -70,19 +71,18 @@ def ranked_rows(predictions: Predictions, *, class_name: str, top: int, lowest: 
     )
 
 
-def classes_by_ap(ap_C: np.ndarray) -> list[int]:
-    """Columns from the highest AP to the lowest; undefined ones (NaN) last; ties in the order of the classes."""
-    return np.argsort(np.where(np.isnan(ap_C), np.inf, -ap_C), kind="stable").tolist()
+def classes_in_detail(ap_C: np.ndarray, support_C: np.ndarray) -> list[int]:
+    """The columns shown with images and curves: all, or the best and the worst MAX_CLASSES_IN_DETAIL / 2 by AP, best first.
 
-
-def classes_in_detail(ap_C: np.ndarray) -> list[int]:
-    """The columns shown with images and curves: all, or the best and the worst MAX_CLASSES_IN_DETAIL / 2 by AP, best first."""
-    columns = classes_by_ap(ap_C)
+    Of classes with fewer than 10 positives none is among the best or the worst, unless there are too few others.
+    """
+    columns = by_ap(ap_C, support_C).tolist()
     if len(columns) <= MAX_CLASSES_IN_DETAIL:
         return columns
     defined = [column for column in columns if not np.isnan(ap_C[column])] or columns
+    enough = [column for column in defined if support_C[column] >= FEW_POSITIVES] or defined
     half = MAX_CLASSES_IN_DETAIL // 2
-    return defined if len(defined) <= 2 * half else defined[:half] + defined[-half:]
+    return enough[:half] + enough[-half:] if len(enough) > 2 * half else defined[: 2 * half]
 
 
 def num_targets(rows: Sequence[RankedRow]) -> tuple[int, int, int]:

@@ -44,6 +44,7 @@ class RunAnswer(BaseModel):
     mAP_compared: MeanAnswer | None = Field(description="mAP of the second run, on the images that both runs scored.")
     gain: float | None = Field(description="mAP of the second run minus mAP of the first run on the same images.")
     num_shared: int = Field(description="Number of images that both runs scored.")
+    note: str = Field(description="On the classes with few positives and the bias of mAP; empty if there is no such class.")
     is_evaluated: bool = Field(description="Whether the intervals, precision and recall are computed yet.")
     version: str = Field(
         description="Changes with the scores. With this value as parameter v, images and thumbnails may be cached for ever."
@@ -61,6 +62,7 @@ class ClassAnswer(BaseModel):
     num_present: int
     num_absent: int
     num_unknown: int
+    is_few: bool = Field(description="Whether the class has positives, but fewer than 10.")
     threshold: float
     precision: float | None
     recall: float | None

@@ -184,7 +184,10 @@ def overview_page(service: InspectorService, *, sort: str, is_ascending: bool) -
 
 
 def sorted_classes(classes: Sequence[ClassAnswer], *, sort: str, is_ascending: bool) -> list[ClassAnswer]:
-    """Sort by a column of the table. Equal classes keep their order, undefined values come last."""
+    """Sort by a column of the table. Equal classes keep their order, undefined values come last.
+
+    Classes with few positives come after the others in an order by average precision, where chance alone would put them first.
+    """
 
     def value(each: ClassAnswer) -> float | str | None:
         return getattr(each, sort)
@@ -192,6 +195,8 @@ def sorted_classes(classes: Sequence[ClassAnswer], *, sort: str, is_ascending: b
     defined = [each for each in classes if value(each) is not None]
     key: Any = (lambda each: str(value(each)).casefold()) if sort == "name" else value
     ordered = sorted(defined, key=key, reverse=not is_ascending)
+    if sort in ("ap", "ap_compared", "gain"):
+        ordered.sort(key=lambda each: each.is_few)
     return ordered + [each for each in classes if value(each) is None]
 
 

@@ -29,6 +29,7 @@ from polytag.inspector.browse.ranking import OUTCOMES, Query, Rankings, outcomes
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.review.store import Decision, ReviewStore
 from polytag.metrics.ap import mean_over_defined
+from polytag.metrics.intervals import FEW_POSITIVES
 from polytag.report.ranking import probability_text
 
 _MAX_VALUES = 200
@@ -105,6 +106,7 @@ class InspectorService:
             mAP_compared=mean_answer(evaluation.ap_compared_C) if evaluation.ap_compared_C is not None else None,
             gain=mean_answer(evaluation.gain_C).value if evaluation.gain_C is not None else None,
             num_shared=len(compared.predictions) if compared else 0,
+            note=metrics.note if metrics else "",
             is_evaluated=metrics is not None,
             version=inspection.version,
             columns=self.columns,
@@ -124,6 +126,7 @@ class InspectorService:
                 num_present=int(counts[PRESENT][c]),
                 num_absent=int(counts[ABSENT][c]),
                 num_unknown=int(counts[UNKNOWN][c]),
+                is_few=0 < int(counts[PRESENT][c]) < FEW_POSITIVES,
                 threshold=float(inspection.threshold_C[c]),
                 precision=to_json(metrics.precision_C[c]) if metrics else None,
                 recall=to_json(metrics.recall_C[c]) if metrics else None,

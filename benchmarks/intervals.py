@@ -1,0 +1,199 @@
+"""How often the 95% intervals of AP, mAP and of differences hold the truth, and how often equal runs are marked, by simulation.
+
+The truth is known: positives of a class score `shift` standard deviations higher than negatives, so that the AP of infinitely many
+images is an integral. Images share a factor of their labels (correlation 0.3) and one of their scores (0.5) over all classes.
+A weak, medium, strong and perfect class has a shift of 0.7, 1.5, 3 and 6. Every data set is drawn anew.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import norm
+
+from machine import write
+from polytag.metrics.ap import average_precision
+from polytag.metrics.bootstrap import bootstrap_ap, replicate_ap, weights_of
+from polytag.metrics.intervals import difference_intervals, estimates_of
+from polytag.metrics.significance import holm, same_rankings, swap_test
+
+NUM_REPLICATES = 200
+SHIFTS = {"weak": 0.7, "medium": 1.5, "strong": 3.0, "perfect": 6.0}
+NUM_POSITIVES = (1, 3, 5, 10, 30, 100)
+NUM_SETS = {200: 200, 500: 100, 2000: 40}
+
+
+@cache
+def true_ap(share: float, shift: float) -> float:
+    """The AP of infinitely many images: precision integrated over recall."""
+    threshold = np.linspace(-9, shift + 9, 40_001)
+    recall, false = norm.sf(threshold - shift), norm.sf(threshold)
+    return float(-np.trapezoid(share * recall / (share * recall + (1 - share) * false), recall))
+
+
+def draw_targets(rng: np.random.Generator, num_images: int, num_positives_C: np.ndarray, *, is_exact: bool) -> np.ndarray:
+    """Targets with this number of positives, or with a share of images that gives it on average."""
+    latent_NC = np.sqrt(0.3) * rng.normal(size=(num_images, 1)) + np.sqrt(0.7) * rng.normal(size=(num_images, len(num_positives_C)))
+    if is_exact:
+        least_C = np.array([np.sort(column)[-number] for column, number in zip(latent_NC.T, num_positives_C, strict=True)])
+    else:
+        least_C = norm.isf(num_positives_C / num_images)
+    return (latent_NC >= least_C).astype(np.int8)
+
+
+def draw_scores(rng: np.random.Generator, target_NC: np.ndarray, shift_C: np.ndarray, *, shared: float = 0.5) -> np.ndarray:
+    noise_NC = np.sqrt(shared) * rng.normal(size=(len(target_NC), 1)) + np.sqrt(1 - shared) * rng.normal(size=target_NC.shape)
+    return noise_NC + shift_C * target_NC
+
+
+def single(
+    num_images: int, num_positives: Sequence[int], shift: Sequence[float], *, num_classes: int, num_sets: int, is_exact: bool = True
+) -> dict[str, object]:
+    """Coverage of one run: of the interval of every class, and of that of mAP."""
+    rng = np.random.default_rng(list(str((num_images, num_positives, shift, num_classes)).encode()))
+    num_positives_C, shift_C = np.resize(np.array(num_positives), num_classes), np.resize(np.array(shift), num_classes)
+    truth_C = np.array([true_ap(number / num_images, each) for number, each in zip(num_positives_C, shift_C, strict=True)])
+    class_held, class_number, held, inside, rows = 0, 0, 0, 0, []
+    for number in range(num_sets):
+        target_NC = draw_targets(rng, num_images, num_positives_C, is_exact=is_exact)
+        score_NC = draw_scores(rng, target_NC, shift_C)
+        ap_C = average_precision(target_NC, score_NC)
+        found = bootstrap_ap(target_NC, score_NC, num_replicates=NUM_REPLICATES, seed=number)
+        defined = ~np.isnan(ap_C)
+        truth, value = truth_C[defined].mean(), ap_C[defined].mean()
+        class_held += int(((found.low_C <= truth_C) & (truth_C <= found.high_C))[defined].sum())
+        class_number += int(defined.sum())
+        held += found.mean_low <= truth <= found.mean_high
+        inside += found.mean_low <= value <= found.mean_high and bool(
+            ((found.low_C <= ap_C) & (ap_C <= found.high_C))[defined].all()
+        )
+        left_out_C = estimates_of(target_NC, score_NC, ap_C=ap_C).left_out_C
+        rows.append((truth, value, np.nanmean(left_out_C), found.mean_high - found.mean_low))
+    truth, value, left_out, width = np.mean(rows, axis=0)
+    return {
+        "coverage_of_ap": round(class_held / class_number, 4),
+        "coverage_of_mAP": round(held / num_sets, 4),
+        "value_inside": round(inside / num_sets, 4),
+        "width_of_mAP": round(float(width), 4),
+        "true_mAP": round(float(truth), 4),
+        "bias": round(float(value - truth), 4),
+        "estimated_bias": round(float(value - left_out), 4),
+        "num_sets": num_sets,
+    }
+
+
+def paired(
+    num_images: int, num_positives: int, shifts: tuple[float, float], *, num_classes: int, num_sets: int
+) -> dict[str, object]:
+    """Coverage of the difference of two runs that find the same images hard."""
+    rng = np.random.default_rng(list(str((num_images, num_positives, shifts, num_classes)).encode()))
+    number_C = np.full(num_classes, num_positives)
+    truth = true_ap(num_positives / num_images, shifts[1]) - true_ap(num_positives / num_images, shifts[0])
+    class_held, held, widths = [], 0, []
+    for number in range(num_sets):
+        target_NC = draw_targets(rng, num_images, number_C, is_exact=True)
+        hard_NC = draw_scores(rng, target_NC, 0 * number_C)
+        runs = [np.sqrt(0.5) * hard_NC + np.sqrt(0.5) * rng.normal(size=hard_NC.shape) + shift * target_NC for shift in shifts]
+        weight_NB = weights_of(num_images, num_replicates=NUM_REPLICATES, seed=number)
+        first_BC, second_BC = (replicate_ap(target_NC, weight_NB, score_NC=score_NC) for score_NC in runs)
+        first, second = (estimates_of(target_NC, score_NC, ap_C=average_precision(target_NC, score_NC)) for score_NC in runs)
+        found = difference_intervals(second_BC - first_BC, first, second, same_C=same_rankings(target_NC, *runs))
+        class_held.append(np.mean((found.low_C <= truth) & (truth <= found.high_C)))
+        held += found.mean_low <= truth <= found.mean_high
+        widths.append(found.mean_high - found.mean_low)
+    return {
+        "coverage_of_ap": round(float(np.mean(class_held)), 4),
+        "coverage_of_mAP": round(held / num_sets, 4),
+        "width_of_mAP": round(float(np.mean(widths)), 4),
+        "true_difference": round(truth, 4),
+        "num_sets": num_sets,
+    }
+
+
+def marks(shift: float, *, num_images: int = 300, num_pairs: int = 400) -> dict[str, object]:
+    """How often a class of two equal runs is marked, alone and with Holm's correction for four classes."""
+    rng, number_C = np.random.default_rng(int(10 * shift)), np.array([1, 3, 10, 30])
+    alone, corrected = np.zeros(4), np.zeros(4)
+    for number in range(num_pairs):
+        target_NC = draw_targets(rng, num_images, number_C, is_exact=True)
+        hard_NC = draw_scores(rng, target_NC, 0 * number_C)
+        first_NC, second_NC = (
+            np.sqrt(0.5) * hard_NC + np.sqrt(0.5) * rng.normal(size=hard_NC.shape) + shift * target_NC for _ in range(2)
+        )
+        p_C = swap_test(target_NC, first_NC, second_NC, num_permutations=499, seed=number).p_C
+        alone += p_C <= 0.05
+        corrected += holm(p_C) <= 0.05
+    names = [str(number) for number in number_C]
+    return {
+        "one class": dict(zip(names, (alone / num_pairs).round(4).tolist(), strict=True)),
+        "four classes, corrected": dict(zip(names, (corrected / num_pairs).round(4).tolist(), strict=True)),
+        "num_pairs": num_pairs,
+    }
+
+
+def cells(scale: float) -> dict[str, partial[dict[str, object]]]:
+    def sets(number: int) -> int:
+        return max(2, round(scale * number))
+
+    found: dict[str, partial[dict[str, object]]] = {}
+    for num_images, num_sets in NUM_SETS.items():
+        for number in NUM_POSITIVES:
+            for name, shift in SHIFTS.items():
+                key = f"{num_images} images, {number} positives, {name}"
+                found[key] = partial(single, num_images, (number,), (shift,), num_classes=20, num_sets=sets(num_sets))
+    tail = (1, 3, 3, 5, 10, 30, 100)
+    for num_images, num_classes, num_sets in ((500, 20, 100), (2000, 20, 40), (500, 200, 30), (2000, 1000, 4)):
+        key = f"{num_images} images, {num_classes} classes, mixed tail, mixed separation"
+        mixed = tuple(SHIFTS.values())
+        found[key] = partial(single, num_images, tail, mixed, num_classes=num_classes, num_sets=sets(num_sets))
+    for number in (3, 10):
+        for name in ("medium", "strong"):
+            arguments = (500, (number,), (SHIFTS[name],))
+            found[f"500 images, 200 classes, {number} positives, {name}"] = partial(
+                single, *arguments, num_classes=200, num_sets=sets(30)
+            )
+            found[f"500 images, {number} positives on average, {name}"] = partial(
+                single, *arguments, num_classes=20, num_sets=sets(100), is_exact=False
+            )
+    for number in (1, 3, 10, 30, 100):
+        for shifts in ((1.5, 1.5), (3.0, 3.0), (1.5, 2.0), (2.5, 3.5)):
+            key = f"difference, 500 images, {number} positives, shifts {shifts[0]} and {shifts[1]}"
+            found[key] = partial(paired, 500, number, shifts, num_classes=20, num_sets=sets(60))
+    for name, shift in SHIFTS.items():
+        found[f"marks, {name}"] = partial(marks, shift, num_pairs=sets(300))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="times the number of data sets")
+    parser.add_argument("--only", default="", help="cells whose name contains this")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    chosen = {name: cell for name, cell in cells(options.scale).items() if options.only in name}
+    started = time.perf_counter()
+    with ProcessPoolExecutor(options.processes) as pool:
+        found: dict[str, dict[str, object]] = {}
+        for name, cell in zip(chosen, pool.map(_run, chosen.values()), strict=True):
+            print(name, cell, file=sys.stderr, flush=True)
+            found[name] = cell
+    seconds = round(time.perf_counter() - started)
+    result = {"nominal": 0.95, "num_replicates": NUM_REPLICATES, "seconds": seconds, "cells": found}
+    if options.only or options.scale != 1:
+        print(json.dumps(result, indent=1))
+    else:
+        write(Path(__file__).stem, result)
+
+
+def _run(cell: partial[dict[str, object]]) -> dict[str, object]:
+    return cell()
+
+
+if __name__ == "__main__":
+    main()
