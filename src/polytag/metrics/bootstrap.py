@@ -47,7 +47,7 @@ def weights_of(num_images: int, *, num_replicates: int, seed: int) -> np.ndarray
 
 
 def replicate_ap(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.ndarray) -> np.ndarray:
-    """AP of every replicate and class, B x C; NaN where a replicate has no positive or no negative of a class. The classes run in parallel."""
+    """AP of every replicate and class, B x C; NaN where a replicate has no positive or no negative of a class."""
     num_replicates, num_classes = weight_NB.shape[1], target_NC.shape[1]
     ap_BC = np.full((num_replicates, num_classes), np.nan)
     if not num_replicates:
