@@ -15,7 +15,8 @@ import polytag.inspector
 import polytag.report
 from polytag.contracts import LabelSet, Predictions
 from polytag.inspector.app import create_app, static_files
-from polytag.inspector.browse.pages import TEMPLATES, environment
+from polytag.inspector.browse.answers import ClassAnswer
+from polytag.inspector.browse.pages import TEMPLATES, environment, sorted_classes
 from polytag.inspector.inspection import Inspection, compared
 from polytag.metrics.ap import mean_average_precision
 from polytag.report.charts import FILE, PAGE
@@ -279,3 +280,32 @@ def test_the_colours_of_files_are_those_of_the_page():
     report = (Path(polytag.report.__file__).parent / "templates" / "report.css").read_text()
     for sheet in (report, static_files()["shared/inspector.css"].decode()):
         assert not set(re.findall(r"--(\w+):", sheet)) & light.keys(), "this sheet defines a colour of palette.css again"
+
+
+def test_a_class_of_few_positives_is_never_listed_as_the_best():
+    def answer(name: str, *, ap: float | None, num_present: int) -> ClassAnswer:
+        return ClassAnswer(
+            name=name,
+            ap=ap,
+            ap_low=None,
+            ap_high=None,
+            num_present=num_present,
+            num_absent=50,
+            num_unknown=0,
+            is_few=0 < num_present < 10,
+            threshold=0.5,
+            precision=None,
+            recall=None,
+            ap_compared=None,
+            gain=None,
+        )
+
+    classes = [
+        answer("lucky", ap=1, num_present=1),
+        answer("none", ap=None, num_present=0),
+        answer("good", ap=0.9, num_present=10),
+        answer("bad", ap=0.1, num_present=500),
+    ]
+    names = {order: [each.name for each in sorted_classes(classes, sort="ap", is_ascending=order)] for order in (False, True)}
+    assert names == {False: ["good", "bad", "lucky", "none"], True: ["bad", "good", "lucky", "none"]}
+    assert [each.name for each in sorted_classes(classes, sort="num_present", is_ascending=True)][1] == "lucky"

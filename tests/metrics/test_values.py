@@ -78,6 +78,22 @@ def test_thresholds_are_shown_where_they_differ():
     assert classes[1].endswith("0.25")
 
 
+def test_classes_with_few_positives_are_marked_come_last_and_have_their_bias_told():
+    truth = np.zeros((60, 2), int)
+    truth[:20, 0], truth[:2, 1] = 1, 1
+    score = np.column_stack([np.random.default_rng(0).normal(size=60), np.linspace(9, -9, 60)])
+    metrics = polytag.evaluate(truth, score, scores="logit", class_names=["common", "rare"], num_replicates=20)
+    assert (metrics.ap_C[1], metrics.best_first.tolist(), metrics.num_few) == (1, [0, 1], 1)
+    bias = float(metrics.ap_bias_C.mean())
+    assert metrics.note == (
+        f"mAP rests on 1 class with fewer than 10 positives (*). AP of few positives is too high: mAP by about {bias:.3f}."
+    )
+    assert str(metrics).splitlines()[1] == metrics.note
+    assert "2*" in str(metrics).splitlines()[-1].split()
+    assert metrics.note in metrics._repr_html_()
+    assert metrics.to_json()["mAP"] | {"bias": bias, "num_few_positives": 1} == metrics.to_json()["mAP"]
+
+
 def test_a_name_cannot_break_the_table():
     metrics = polytag.evaluate([[1], [0]], [[2.0], [1.0]], scores="logit", class_names=["a\x1b[31m\nb"], num_replicates=0)
     assert str(metrics).splitlines()[-1].startswith("a\ufffd[31m\ufffdb  ")
