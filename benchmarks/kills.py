@@ -46,16 +46,23 @@ TRAIN = ("--backbone", "test_resnet", "--weights", "random", "--image-size", "32
 class Verb:
     """A command in a folder that has `data`, an image folder, and `run`, a finished run, where `needs_run`.
 
-    again   the command that goes on after a kill
+    again     the command that goes on after a kill
+    changes   files that it has a reason to change: env.json says that a run was resumed
     """
 
     command: tuple[str, ...]
     again: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
     needs_run: bool = True
 
 
 VERBS = {
-    "train": Verb(command=("train", "data", *TRAIN, "--output", "run"), again=("train", "--resume", "run"), needs_run=False),
+    "train": Verb(
+        command=("train", "data", *TRAIN, "--output", "run"),
+        again=("train", "--resume", "run"),
+        changes=("run/env.json",),
+        needs_run=False,
+    ),
     "thresholds": Verb(command=("thresholds", "run", "--goal", "f1")),
     "calibrate": Verb(command=("calibrate", "run")),
     "evaluate": Verb(command=("evaluate", "run/predictions-val.parquet", "--json", "metrics-again.json")),
@@ -189,7 +196,7 @@ def campaign(verb: Verb, root: Path, *, every: int) -> dict[str, object]:
         status, ticks, text = run(verb.command, whole)
         assert status == 0, text
         references.append(tree(whole))
-    same = {name for name, digest in references[0].items() if references[1].get(name) == digest}
+    same = {name for name, digest in references[0].items() if references[1].get(name) == digest and name not in verb.changes}
     old = tree(before)
     faults: dict[str, list[int]] = {}
     resumed = 0

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, norm
+from sklearn.metrics import fbeta_score
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
 from polytag.logits import SMALLEST
-from polytag.metrics.decisions import ALWAYS, NEVER, count, decide
+from polytag.metrics.decisions import ALWAYS, NEVER, averages_of, count, decide
 from polytag.metrics.operating_points import (
     Goal,
     choose_thresholds,
@@ -20,7 +21,7 @@ from polytag.metrics.operating_points import (
     precision_ranks,
 )
 
-F1 = Goal(kind="f1")
+F1 = Goal(kind="f", level=1)
 
 
 def table(probability_NC, target_NC) -> Predictions:
@@ -101,6 +102,46 @@ def test_a_threshold_of_0_predicts_every_image_also_those_scored_exactly_0():
     point = only(column([0.6, 0.0], [1, 1]), "recall=0.9")
     assert (point.threshold, point.attainable, point.recall, point.share) == (ALWAYS, True, 1, 1)
     assert only(column([0.6, 0.0], [1, 0]), "recall=0.9").num_predicted == 1  # and only a threshold of 0 does
+
+
+@pytest.mark.parametrize("beta", [0.5, 1, 2])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_gap_has_a_higher_f_beta_by_scikit_learn(beta: float, seed: int):
+    rng = np.random.default_rng(seed)
+    target_N = rng.random(60) < 0.3
+    probability_N = np.round(np.clip(0.3 * target_N + rng.random(60) * 0.7, 0.01, 0.99), 2)
+    point = only(column(probability_N, target_N.astype(int)), f"f{beta:g}")
+    best = max(fbeta_score(target_N, probability_N > cut, beta=beta) for cut in np.unique(probability_N)[:-1])
+    assert fbeta_score(target_N, probability_N > point.threshold, beta=beta) == pytest.approx(best)
+
+
+def test_beta_moves_the_threshold_between_precision_and_recall():
+    thresholds = [only(HAND, goal).threshold for goal in ("f0.1", "f1", "f9")]
+    assert thresholds == sorted(thresholds, reverse=True)
+    assert thresholds[0] > thresholds[2]
+    for text in ("f0", "f101", "f-1", "f", "fnan", "f1e3", "f1=0.5", "f٢"):
+        with pytest.raises(UsageError):
+            Goal.parse(text)
+    assert [str(Goal.parse(text)) for text in ("f1", "f2.0", "f0.5", "top=0.1")] == ["f1", "f2", "f0.5", "top=0.1"]
+
+
+def test_a_shared_threshold_is_that_of_all_decisions_in_one_class():
+    """Their best F1 is the best OF1; unknown labels count nowhere."""
+    rng = np.random.default_rng(0)
+    target_NC = rng.choice([0, 0, 1, -1], (80, 4))
+    probability_NC = np.clip(rng.random((80, 4)) * 0.6 + 0.4 * (target_NC == 1) * rng.random((80, 4)), 0.01, 0.99)
+    predictions = table(probability_NC, target_NC)
+    for goal in ("f1", "f2", "precision=0.7", "recall=0.9", "top=0.2"):
+        shared = choose_thresholds(predictions, goal=Goal.parse(goal), shared=True)
+        alone = only(column(probability_NC.reshape(-1), target_NC.reshape(-1)), goal)
+        assert shared.is_shared
+        assert set(shared.thresholds) == {alone.threshold}
+        assert sum(point.num_predicted for point in shared.points) == alone.num_predicted
+    best = choose_thresholds(predictions, goal=F1, shared=True).thresholds[0]
+    of1s = [averages_of(count(target_NC, probability_NC > cut))["OF1"].value for cut in (best, *np.unique(probability_NC)[:-1])]
+    assert of1s[0] == max(of1s)
+    with pytest.raises(UsageError, match="no guarantee for a shared threshold"):
+        choose_thresholds(predictions, goal=Goal.parse("recall=0.9"), confidence=0.9, shared=True)
 
 
 @pytest.mark.parametrize("goal", ["f1", "precision=0.5", "precision=0.9", "recall=0.9", "top=0.5"])
@@ -412,12 +453,12 @@ def test_points_at_given_thresholds():
     assert (point.precision_low, point.precision_high) == clopper_pearson(1, 2, risk=0.025)
 
 
-@pytest.mark.parametrize("text", ["", "f2", "f1=0.5", "precision", "precision=", "precision=high", "top=5%"])
+@pytest.mark.parametrize("text", ["", "f", "f1=0.5", "precision", "precision=", "precision=high", "top=5%"])
 def test_an_unknown_goal(text: str):
     with pytest.raises(UsageError) as error:
         Goal.parse(text)
     assert str(error.value) == (
-        f"unknown goal\n  where: --goal\n  got: {text!r}\n  expected: f1, precision=P, recall=R or top=SHARE"
+        f"unknown goal\n  where: --goal\n  got: {text!r}\n  expected: f1, f2 (any F-beta), precision=P, recall=R or top=SHARE"
     )
 
 
@@ -433,7 +474,7 @@ def test_what_cannot_be_guaranteed():
         choose_thresholds(HAND, goal=F1, confidence=0.95)
     assert str(error.value) == (
         "there is no guarantee for this goal\n  got: f1 with a confidence\n  expected: precision=P, recall=R or top=SHARE\n"
-        "  next: leave the confidence out: the threshold of the best F1 guarantees nothing"
+        "  next: leave the confidence out: the threshold of the best F-beta guarantees nothing"
     )
     with pytest.raises(UsageError) as error:
         choose_thresholds(HAND, goal=Goal.parse("top=0.1"), confidence=95)

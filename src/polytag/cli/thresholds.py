@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 def thresholds(
     options: "ReadOptions",
     run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores with their labels.")],
-    goal: Annotated[str, typer.Option(metavar="f1|precision=P|recall=R|top=SHARE", help="Goal of each threshold.")] = "f1",
+    goal: Annotated[str, typer.Option(metavar="f1|f2|precision=P|recall=R|top=SHARE", help="Goal of each threshold.")] = "f1",
     confidence: Annotated[
         float | None, typer.Option(help="Guarantee the goal on new images with this probability, such as 0.95.")
     ] = None,
+    shared: Annotated[bool, typer.Option("--shared", help="One threshold for all classes, for their decisions together.")] = False,
     joint: Annotated[bool, typer.Option("--joint", help="Guarantee all classes together, not each by itself.")] = False,
     on: Annotated[
         Path | None,
@@ -53,7 +54,7 @@ def thresholds(
     predictions = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True)).predictions
     if found is not None:
         predictions = of_this_model(found, predictions, where=source)
-    points = choose_thresholds(predictions, goal=chosen_goal, confidence=confidence, joint=joint)
+    points = choose_thresholds(predictions, goal=chosen_goal, confidence=confidence, joint=joint, shared=shared)
     console = Terminal()
     print_points(console, points)
     if found is not None and on is None and confidence is not None:
@@ -128,18 +129,21 @@ def _promise(points: "OperatingPoints") -> str:
     goal, num_classes = points.goal, len(points.points)
     num_attained = sum(point.attainable for point in points.points)
     wanted = {
-        "f1": "have a best F1",
+        "f": f"have a best F{goal.level:g}",
         "precision": f"reach a precision of {goal.level:g}",
         "recall": f"reach a recall of {goal.level:g}",
         "top": f"are predicted for at most {goal.level:g} of the images",
     }[goal.kind]
     text = f"{num_attained} of {num_classes} classes {wanted}, chosen on {points.num_images:,} images. "
+    if points.is_shared:
+        together = wanted.replace("are predicted for", "hold for")
+        text = f"The decisions of all {num_classes} classes together {together}, chosen on {points.num_images:,} images. "
     if points.confidence is None:
         text += (
             "The thresholds are the best on these images, without a guarantee for new ones; the intervals do not account for the "
             "choice."
         )
-        text += "" if goal.kind == "f1" else " --confidence 0.95 gives a guarantee."
+        text += "" if goal.kind == "f" or points.is_shared else " --confidence 0.95 gives a guarantee."
     else:
         scope = "all classes together" if points.joint else "each class by itself"
         text += (
@@ -151,7 +155,7 @@ def _promise(points: "OperatingPoints") -> str:
             "precision": "never predicted",
             "top": "never predicted",
             "recall": "predicted for every image",
-            "f1": "left at 0.5",
+            "f": "left at 0.5",
         }
         text += f" Where it is not attainable, the class is {fallback[goal.kind]}."
     return text

@@ -16,7 +16,8 @@ top        the same, with the scores of all images.
 """
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -29,40 +30,46 @@ from polytag.metrics.decisions import ALWAYS, NEVER, decide
 from polytag.text import counted
 
 NUM_CANDIDATES = 20
+MAX_BETA = 100
 DEFAULT = 0.5
 """The threshold without a goal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """The goal of a threshold: "f1"; "precision", "recall" or "top" with a level; or "default" (0.5).
+    """The goal of a threshold: "f", the best F-beta; "precision", "recall" or "top", a share; or "default" (0.5).
 
-    Raises UsageError for a level outside (0, 1).
+    `level` is beta, above 0 and at most 100, or the share, in (0, 1); raises UsageError for another.
     """
 
     kind: str
     level: float = math.nan
 
     def __post_init__(self):
-        assert self.kind in ("default", "f1", "precision", "recall", "top")
-        if self.kind not in ("default", "f1") and not 0 < self.level < 1:
+        assert self.kind in ("default", "f", "precision", "recall", "top")
+        if self.kind == "f" and not 0 < self.level <= MAX_BETA:
+            got, expected = f"f{self.level:g}", f"a beta above 0 and at most {MAX_BETA}"
+            raise UsageError("a goal out of range", got=got, expected=expected)
+        if self.kind in ("precision", "recall", "top") and not 0 < self.level < 1:
             raise UsageError("a goal out of range", got=f"{self.kind}={self.level:g}", expected="a share between 0 and 1")
 
     @classmethod
     def parse(cls, text: str) -> "Goal":
-        """ "f1", "precision=0.9", "recall=0.95", "top=0.05"; raises UsageError for anything else."""
-        kind, equals, level = text.partition("=")
+        """ "f1", "f2", "f0.5", "precision=0.9", "recall=0.95", "top=0.05"; raises UsageError for anything else."""
+        kind, _, level = text.partition("=")
         try:
-            if kind == "f1" and not equals:
-                return cls(kind=kind)
+            if re.fullmatch(r"f\d+(\.\d+)?", text, re.ASCII):
+                return cls(kind="f", level=float(text[1:]))
             if kind in ("precision", "recall", "top"):
                 return cls(kind=kind, level=float(level))
         except ValueError:
             pass
-        raise UsageError("unknown goal", got=repr(text), expected="f1, precision=P, recall=R or top=SHARE", where="--goal")
+        raise UsageError(
+            "unknown goal", got=repr(text), expected="f1, f2 (any F-beta), precision=P, recall=R or top=SHARE", where="--goal"
+        )
 
     def __str__(self) -> str:
-        return self.kind if math.isnan(self.level) else f"{self.kind}={self.level:g}"
+        return {"default": "default", "f": f"f{self.level:g}"}.get(self.kind, f"{self.kind}={self.level:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +111,7 @@ class OperatingPoints:
     """The thresholds of all classes and their goal.
 
     confidence  probability with which the guarantee of each class holds or, if `joint`, all of them together; None without one
+    is_shared   whether all classes have one threshold, chosen on the decisions of all together
     """
 
     goal: Goal
@@ -111,6 +119,7 @@ class OperatingPoints:
     joint: bool
     num_images: int
     points: tuple[OperatingPoint, ...]
+    is_shared: bool = False
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -119,16 +128,18 @@ class OperatingPoints:
 
 
 def choose_thresholds(
-    predictions: Predictions, *, goal: Goal, confidence: float | None = None, joint: bool = False
+    predictions: Predictions, *, goal: Goal, confidence: float | None = None, joint: bool = False, shared: bool = False
 ) -> OperatingPoints:
     """Choose the threshold of every class on labelled predictions.
+
+    With `shared`, one threshold for all classes, at which the decisions of all together reach the goal: "f1" then has the best OF1.
 
     With a `confidence`, the true precision (recall, share) of a class on new images from the same source reaches the goal with that
     probability over the draw of these images. With `joint` this holds for all classes at once: each gets the C-th part of the risk.
     The proof needs images that the model was not trained on, drawn as the new ones will be, and an N that does not depend on them.
 
-    If the goal cannot be attained, the class is never predicted (precision, top) or always predicted (recall); for "f1" without a
-    known positive the threshold is 0.5. Raises UsageError for a confidence outside (0, 1) or for a goal that has no guarantee,
+    If the goal cannot be attained, the class is never predicted (precision, top) or always predicted (recall); for F-beta without a
+    known positive the threshold is 0.5. Raises UsageError for a confidence outside (0, 1) or where there is no guarantee,
     PredictionsError if the scores are ranks.
     """
     if not predictions.has_probabilities:
@@ -139,16 +150,30 @@ def choose_thresholds(
         )
     if confidence is not None and not 0 < confidence < 1:
         raise UsageError("confidence out of range", got=str(confidence), expected="a probability between 0 and 1")
-    if confidence is not None and goal.kind in ("f1", "default"):
+    if confidence is not None and goal.kind in ("f", "default"):
         raise UsageError(
             "there is no guarantee for this goal",
             got=f"{goal} with a confidence",
             expected="precision=P, recall=R or top=SHARE",
-            next_step="leave the confidence out: the threshold of the best F1 guarantees nothing",
+            next_step="leave the confidence out: the threshold of the best F-beta guarantees nothing",
         )
     if joint and confidence is None:
         raise UsageError("a joint guarantee without a confidence", got="joint", expected="a confidence, such as 0.95")
+    if shared and confidence is not None:
+        raise UsageError(
+            "there is no guarantee for a shared threshold",
+            got=f"shared with a confidence of {confidence:g}",
+            expected="one of the two",
+            next_step="leave out one: the decisions of one image are not independent, so they prove nothing together",
+        )
     num_classes = len(predictions.label_set)
+    if shared:
+        pooled = _choose(
+            "every class", predictions.target_NC.reshape(-1), predictions.probability_NC.reshape(-1), goal=goal, risk=None
+        )
+        points = points_at(predictions, threshold_C=np.full(num_classes, pooled.threshold)).points
+        points = tuple(replace(point, attainable=pooled.attainable, reason=pooled.reason) for point in points)
+        return OperatingPoints(goal=goal, confidence=None, joint=False, num_images=len(predictions), points=points, is_shared=True)
     risk = None if confidence is None else (1 - confidence) / (num_classes if joint else 1)
     probability_NC = predictions.probability_NC
     points = tuple(
@@ -211,7 +236,7 @@ def _choose(name: str, target_N: np.ndarray, probability_N: np.ndarray, *, goal:
     elif goal.kind == "default":
         choice = _Choice(threshold=DEFAULT)
     elif not len(positive_P):
-        threshold = {"f1": DEFAULT, "precision": NEVER, "recall": ALWAYS}[goal.kind]
+        threshold = {"f": DEFAULT, "precision": NEVER, "recall": ALWAYS}[goal.kind]
         needed = 0 if risk is None else _fewest(goal.level, risk / (NUM_CANDIDATES if goal.kind == "precision" else 1))
         reason = "no positive" if len(known_N) else "no known label"
         reason += f"; at least {needed} are needed" if needed else ""
@@ -259,8 +284,9 @@ def _best(positive_P: np.ndarray, known_N: np.ndarray, *, goal: Goal) -> _Choice
     score_K, threshold_K = _gaps(known_N)
     predicted_K, right_K = _num_at_least(known_N, score_K), _num_at_least(positive_P, score_K)
     precision_K, recall_K = right_K / predicted_K, right_K / len(positive_P)
-    if goal.kind == "f1":  # of ties, the fewest predictions
-        return _Choice(threshold=float(threshold_K[np.argmax(2 * right_K / (predicted_K + len(positive_P)))]))
+    if goal.kind == "f":  # of ties, the fewest predictions
+        weight = goal.level**2
+        return _Choice(threshold=float(threshold_K[np.argmax((1 + weight) * right_K / (predicted_K + weight * len(positive_P)))]))
     meets_K = (precision_K if goal.kind == "precision" else recall_K) >= goal.level
     if goal.kind == "precision" and not meets_K.any():
         reason = f"no threshold reaches it: {precision_K.max():.3f} at best"
