@@ -62,7 +62,7 @@ def seed_folders(root: Path) -> list[Kind]:
     from polytag.models.checkpoint import Checkpoint
     from polytag.predictions.read import read_predictions
     from polytag.predictions.thresholds import read_thresholds
-    from polytag.runs.args import load_run_data, read_args, read_run_args
+    from polytag.runs.args import load_run_data, read_run_args
     from polytag.runs.folder import RunFolder
     from polytag.runs.history import read_history
     from polytag.runs.model import open_run
@@ -115,9 +115,7 @@ def seed_folders(root: Path) -> list[Kind]:
     subprocess.run([sys.executable, "-m", "polytag", "thresholds", str(run), "--goal", "f1"], check=False, capture_output=True)
 
     def read_run(folder: Path) -> None:
-        opened = RunFolder(path=folder)
-        read_args(opened)
-        load_run_data(read_run_args(opened))
+        load_run_data(read_run_args(RunFolder(path=folder)))
 
     def read_model(folder: Path) -> None:
         Checkpoint.read(folder / "best").load_model()

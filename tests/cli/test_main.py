@@ -44,6 +44,17 @@ def test_an_error_stands_on_stderr_whole_without_a_traceback(
     assert (done.returncode, done.stdout, done.stderr) == (status, "", message)
 
 
+@pytest.mark.parametrize(
+    "verb", ["predict {} x.jpg", "evaluate {}", "compare {} {}", "inspect {}", "thresholds {}", "train --resume {}"]
+)
+def test_a_name_that_no_system_can_open_is_an_error(shell, verb: str):
+    name = "a" * 300
+    done = shell(*verb.format(name, name).split())
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("polytag: ")
+    assert "Traceback" not in done.stderr
+
+
 def test_an_option_that_does_not_exist_is_a_usage_error(polytag):
     told = polytag("train", "data", "--epoch", "3", status=2).stderr
     assert re.search(r"No such option:? '?--epoch\b", told)  # as click says it, or as newer Typer does

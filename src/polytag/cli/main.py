@@ -1,5 +1,6 @@
 """The command `polytag`: its verbs, and its errors as a message and an exit status."""
 
+import errno
 import os
 import sys
 
@@ -7,7 +8,7 @@ import typer
 
 from polytag.cli import bench, calibrate, compare, data, demo, evaluate, grid, inspect, labels, predict, thresholds, train
 from polytag.cli.say import say
-from polytag.errors import PolytagError
+from polytag.errors import PolytagError, UsageError
 from polytag.extras import explaining_missing_extras
 
 app = typer.Typer(
@@ -42,7 +43,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Run the command; a PolytagError is printed to stderr without a traceback."""
+    """Run the command; a PolytagError, or a path that the system cannot open, is printed to stderr without a traceback."""
     # PyTorch's threads wait for each other at every layer. Spinning threads take the cores from the threads that decode images, and
     # sleeping threads wake up too late, so they spin for a moment and then sleep (docs/experiments.md).
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -59,3 +60,11 @@ def main() -> None:
     except BrokenPipeError:  # `polytag ... | head` closed the pipe
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        refused = UsageError(
+            "a path cannot be used", got=f"{error.strerror}: {error.filename}", expected="a path that the system can open"
+        )
+        say(f"polytag: {refused}", file=sys.stderr)
+        sys.exit(refused.exit_status)

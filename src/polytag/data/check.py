@@ -5,6 +5,7 @@ lock.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -257,7 +258,7 @@ def _read(path: Path, *, near: bool = False) -> _Content:
 
 
 def _stat(path: Path) -> _Content:
-    return _Content() if path.is_file() else _Content(reason="the image is missing: no such file")
+    return _Content() if os.path.isfile(path) else _Content(reason="the image is missing: no such file")
 
 
 def _groups(key_N: Sequence[str]) -> list[tuple[int, ...]]:

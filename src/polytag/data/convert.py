@@ -50,7 +50,7 @@ def write_voc(dataset: Dataset, folder: Path) -> Path:
     _require_voc_names(dataset)
     voc_ids = _voc_ids(dataset)
     for path in dataset.paths:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise DataError("an image does not exist", where=str(path), expected="the file that existed when the data were read")
 
     def fill(fresh: Path) -> None:

@@ -82,7 +82,7 @@ def recognise(data: str | Path) -> str:
     Raises DataError, with the recognised layouts, for no format, several formats or an empty folder.
     """
     path = _existing(data)
-    if path.is_file():
+    if os.path.isfile(path):
         return _format_of_file(path)
     recognised = (
         ("voc", is_voc), ("coco", is_coco), ("yolo", is_yolo), ("imagefolder", is_imagefolder),
@@ -193,7 +193,7 @@ def _existing(data: str | Path) -> Path:
             where=str(path),
             expected="a folder of images and annotations, or an annotation file",
         )
-    if not (path.is_dir() or path.is_file()):
+    if not (os.path.isdir(path) or os.path.isfile(path)):
         raise DataError(
             "the data are neither a folder nor a file",
             where=str(path),

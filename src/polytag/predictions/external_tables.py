@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 from array import array
 from collections.abc import Callable, Mapping, Sequence
@@ -278,7 +279,7 @@ def _raw_scores(table: Table, roles: Roles, value_NC: np.ndarray, *, options: Re
 
 def _found(paths: tuple[str, ...], folder: Path) -> tuple[str, ...]:
     """Paths of images in the file, relative to the working folder or to the folder of the file."""
-    if not paths or Path(paths[0]).exists() or not (folder / paths[0]).exists():
+    if not paths or os.path.exists(paths[0]) or not os.path.exists(folder / paths[0]):
         return paths
     return tuple(str(folder / path) if path else "" for path in paths)
 

@@ -1,6 +1,7 @@
 """Reads the scores of any program as checked Predictions. docs/reference/predictions.md shows the layouts."""
 
 import errno
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,9 +67,9 @@ def read_labelled(
     path = Path(path)
     if scale and scale not in SCALES:
         raise UsageError("unknown scale of scores", where="--scores", got=repr(scale), expected="one of " + ", ".join(SCALES))
-    if not path.exists():
+    if not os.path.exists(path):
         raise _cannot_read(path, FileNotFoundError(errno.ENOENT, "no such file"))
-    if (path / "predictions-val.parquet").is_file():
+    if os.path.isfile(path / "predictions-val.parquet"):
         raise PredictionsError(
             "the predictions file cannot be read",
             where=str(path),

@@ -8,6 +8,7 @@ where they are those of the stored pixels and not of the upright image, boxes ar
 inconclusive (YOLO, squares, no size, half turns), boxes are read as upright.
 """
 
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -85,7 +86,7 @@ def _voc_reader(data: Path, dataset: Dataset) -> BoxesReader | None:
         name = f"{dataset.ids[row]}.xml"
         split = dataset.split_N[row]
         candidates = [folders[split]] if split in folders else list(folders.values())
-        path = next((path for path in (folder / name for folder in candidates) if path.is_file()), None)
+        path = next((path for path in (folder / name for folder in candidates) if os.path.isfile(path)), None)
         if path is None:
             return Boxes(note="no annotation file of this image")
         try:

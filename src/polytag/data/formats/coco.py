@@ -4,6 +4,7 @@ Format: https://cocodataset.org/#format-data. `images`, `annotations` and `categ
 counts, and by option the size of its box.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,7 +142,7 @@ def _files(data: Path) -> list[_File]:
         return _named_files(data, [data / "annotations" / name for name in json_names])
     names = child_names(data)
     if inside := [data / name / "_annotations.coco.json" for name in names if split_of(name)]:
-        inside = [path for path in inside if path.is_file()]
+        inside = [path for path in inside if os.path.isfile(path)]
     if inside:
         return [_File(path=path, split=split_of(path.parent.name) or "", image_folders=(str(path.parent),)) for path in inside]
     json_names = [

@@ -137,7 +137,7 @@ def _file_of(name: str, split: str, files: Mapping[str, Path]) -> Path:
 def _listed(path: Path) -> dict[str, str]:
     """Ids of `<split>.txt`, if it exists, with file and line."""
     listed: dict[str, str] = {}
-    if path.is_file():
+    if os.path.isfile(path):
         for line, text in enumerate(read_text(path).splitlines(), start=1):
             if words := text.split():
                 _refuse_twice(words[0], listed, where=f"{path}:{line}")
@@ -282,7 +282,7 @@ def _xml_files(folder: Path, place: _XmlPlace) -> Iterator[tuple[str, Path, str]
 
 def _parse(path: Path, *, where: str) -> tuple[list[tuple[str, bool]], str]:
     """The objects of one XML file, as (class, difficult), and its image's file name."""
-    if where and not path.is_file():
+    if where and not os.path.isfile(path):
         raise AnnotationError(
             "a listed image has no annotation", where=where, got=f"no {path.name}", expected=f"an XML file in {path.parent}"
         )

@@ -217,14 +217,14 @@ def _place(entry: str, roots: Sequence[Path]) -> Path | None:
     """The folder or list; a superfluous leading "../", as Roboflow writes it, is ignored as Ultralytics does."""
     for spelled in (entry, entry.removeprefix("../")):
         for root in roots:
-            if (path := Path(os.path.normpath(root / spelled))).exists():
+            if os.path.exists(path := Path(os.path.normpath(root / spelled))):
                 return path
     return None
 
 
 def _images_of(place: Path) -> Iterator[tuple[Path, str]]:
     """Every image in a folder and below, or every image of a list."""
-    if place.is_dir():
+    if os.path.isdir(place):
         for name in images_below(place):
             yield place / name, str(place)
         return
