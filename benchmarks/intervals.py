@@ -20,6 +20,7 @@ from scipy.stats import norm
 from machine import write
 from polytag.metrics.ap import average_precision
 from polytag.metrics.bootstrap import bootstrap_ap, replicate_ap, weights_of
+from polytag.metrics.groups import groups_of
 from polytag.metrics.intervals import difference_intervals, estimates_of
 from polytag.metrics.significance import holm, same_rankings, swap_test
 
@@ -137,6 +138,40 @@ def marks(shift: float, *, num_images: int = 300, num_pairs: int = 400) -> dict[
     }
 
 
+def scenes(
+    num_images: int, per_scene: int, num_positives: int, shift: float, *, num_classes: int, num_sets: int
+) -> dict[str, object]:
+    """Several images a scene, with labels and scores correlated by 0.8 within it: coverage with groups and without, on the same
+    data; and how often two equal runs differ in mAP with p at most 0.05."""
+    rng = np.random.default_rng(list(str((num_images, per_scene, num_positives, shift)).encode()))
+    group_N = np.repeat(np.arange(num_images // per_scene), per_scene)
+    truth, by_scene = true_ap(num_positives / num_images, shift), groups_of(group_N.tolist(), column="scene")
+
+    def noise(*, shared: float) -> np.ndarray:
+        scene_GC, image_NC = (
+            draw_scores(rng, np.zeros((number, num_classes)), np.zeros(num_classes), shared=shared)
+            for number in (by_scene.num_groups, num_images)
+        )
+        return np.sqrt(0.8) * scene_GC[group_N] + np.sqrt(0.2) * image_NC
+
+    found = {"images": [], "groups": []}
+    for number in range(num_sets):
+        target_NC = (noise(shared=0.3) >= norm.isf(num_positives / num_images)).astype(np.int8)
+        hard_NC = noise(shared=0.5) + shift * np.sqrt(2) * target_NC
+        runs = [(hard_NC + noise(shared=0.5)) / np.sqrt(2) for _ in range(2)]
+        defined = ~np.isnan(average_precision(target_NC, runs[0]))
+        for name, groups in (("images", None), ("groups", by_scene)):
+            held = bootstrap_ap(target_NC, runs[0], num_replicates=NUM_REPLICATES, seed=number, groups=groups)
+            p = swap_test(target_NC, *runs, num_permutations=199, seed=number, groups=groups).p_mean
+            of_class = ((held.low_C <= truth) & (truth <= held.high_C))[defined].mean()
+            found[name].append((of_class, held.mean_low <= truth <= held.mean_high, held.mean_high - held.mean_low, p <= 0.05))
+    keys = ("coverage_of_ap", "coverage_of_mAP", "width_of_mAP", "equal_runs_marked")
+    return {
+        **{name: dict(zip(keys, np.mean(rows, axis=0).round(4).tolist(), strict=True)) for name, rows in found.items()},
+        "num_sets": num_sets,
+    }
+
+
 def cells(scale: float) -> dict[str, partial[dict[str, object]]]:
     def sets(number: int) -> int:
         return max(2, round(scale * number))
@@ -165,6 +200,11 @@ def cells(scale: float) -> dict[str, partial[dict[str, object]]]:
         for shifts in ((1.5, 1.5), (3.0, 3.0), (1.5, 2.0), (2.5, 3.5)):
             key = f"difference, 500 images, {number} positives, shifts {shifts[0]} and {shifts[1]}"
             found[key] = partial(paired, 500, number, shifts, num_classes=20, num_sets=sets(60))
+    for per_scene in (5, 10):
+        for number in (30, 100):
+            for name in ("medium", "strong"):
+                key = f"scenes of {per_scene}, 500 images, {number} positives on average, {name}"
+                found[key] = partial(scenes, 500, per_scene, number, SHIFTS[name], num_classes=20, num_sets=sets(200))
     for name, shift in SHIFTS.items():
         found[f"marks, {name}"] = partial(marks, shift, num_pairs=sets(300))
     return found

@@ -108,7 +108,49 @@ def test_slices(tmp_path: Path, polytag):
     polytag("evaluate", tmp_path / "s.csv", *options, "--slice", "num_labels", "--columns", tmp_path / "c.csv")  # built in
     with pytest.raises(UsageError) as error:
         polytag("evaluate", tmp_path / "s.csv", *options, "--columns", tmp_path / "c.csv")
-    assert str(error.value) == "columns without a slice\n  got: --columns\n  expected: --slice COLUMN, naming one of them"
+    assert str(error.value) == (
+        "a table of columns, none of which is used\n  got: --columns\n  expected: --slice or --group COLUMN, naming one of them"
+    )
+
+
+def test_intervals_draw_the_groups_of_a_column(tmp_path: Path, polytag):
+    """Ids of patients that differ only as text, or beyond the digits of a float, are different patients."""
+    rng = np.random.default_rng(0)
+    rows = [(f"i{row}", int(rng.random() < 0.4), rng.normal()) for row in range(60)]
+    (tmp_path / "a.csv").write_text("id,cat\n" + "".join(f"{name},{score + 2 * cat}\n" for name, cat, score in rows))
+    (tmp_path / "b.csv").write_text("id,cat\n" + "".join(f"{name},{score + cat}\n" for name, cat, score in rows[::-1]))
+    patients = [f"0{10**18 + row // 5}" if row > 4 else str(10**18 + row // 5) if row else "" for row in range(60)]
+    truth = "".join(f"{name},{cat},{patient}\n" for (name, cat, _), patient in zip(rows, patients, strict=True))
+    (tmp_path / "t.csv").write_text("id,cat,patient\n" + truth)
+    options = ("--scores", "logit", "--truth", tmp_path / "t.csv", "--class-column", "cat", "--json", tmp_path / "m.json")
+    options += ("--report", tmp_path / "r.html")
+    polytag("evaluate", tmp_path / "a.csv", *options)
+    narrow = json.loads((tmp_path / "m.json").read_text())
+    output = polytag("evaluate", tmp_path / "a.csv", *options, "--group", "patient").stdout
+    note = "Intervals draw 13 groups of patient, not images. 1 without a value: each image a group of its own."
+    found = json.loads((tmp_path / "m.json").read_text())
+    assert note in " ".join(output.split())
+    assert note in (tmp_path / "r.html").read_text()
+    assert (found["group"], found["num_groups"]) == ("patient", 13)
+    assert found["mAP"]["value"] == narrow["mAP"]["value"]
+    assert found["mAP"]["low"] != narrow["mAP"]["low"]
+    assert "group" not in narrow
+
+    output = polytag("compare", tmp_path / "a.csv", tmp_path / "b.csv", *options, "--group", "patient").stdout
+    found = json.loads((tmp_path / "m.json").read_text())
+    assert f"{note} The permutation test swaps whole groups." in output
+    assert note in (tmp_path / "r.html").read_text()
+    assert (found["group"], found["num_groups"]) == ("patient", 13)
+
+    for words in (("evaluate", tmp_path / "a.csv"), ("compare", tmp_path / "a.csv", tmp_path / "b.csv")):
+        with pytest.raises(UsageError, match="unknown column") as unknown:
+            polytag(*words, *options, "--group", "patinet")
+        assert "--group" in str(unknown.value)
+        with pytest.raises(UsageError, match="a table of columns, none of which is used"):
+            polytag(*words, *options, "--columns", tmp_path / "t.csv")
+    (tmp_path / "c.csv").write_text("id,hospital\n" + "".join(f"{name},one\n" for name, _, _ in rows))
+    with pytest.raises(UsageError, match="all images are in a single group"):
+        polytag("evaluate", tmp_path / "a.csv", *options, "--group", "hospital", "--columns", tmp_path / "c.csv")
 
 
 def test_slices_of_real_photographs(shared: Path, tmp_path: Path, polytag):

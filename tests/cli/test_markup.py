@@ -32,7 +32,7 @@ def table(tmp_path: Path) -> Path:
     "words",
     [
         ("evaluate", "TABLE"),
-        ("evaluate", "TABLE", "--slice", "[/x]place", "--columns", "COLUMNS"),
+        ("evaluate", "TABLE", "--slice", "[/x]place", "--group", "[/x]place", "--columns", "COLUMNS"),
         ("thresholds", "TABLE", "--goal", "f1"),
         ("calibrate", "TABLE"),
         ("compare", "TABLE", "TABLE", "--permutations", "99"),

@@ -9,6 +9,7 @@ import typer
 from polytag.cli.reading import reads_annotations
 from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
+from polytag.cli.slices import ColumnsFile, Group, groups_by, require_use_of_columns
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from polytag.contracts import Predictions
     from polytag.data.load import ReadOptions
     from polytag.metrics.comparison import Comparison
+    from polytag.predictions.read import LabelledPredictions
 
 
 @reads_annotations
@@ -39,6 +41,8 @@ def compare(
     permutations: Annotated[
         int | None, typer.Option(min=1, help="Permutations of the test that gives p.", show_default="999 to 9999, by size")
     ] = None,
+    group: Group = None,
+    columns: ColumnsFile = None,
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write every number and changed image as JSON.")
     ] = None,
@@ -49,13 +53,16 @@ def compare(
     from polytag.cli.terminal import Terminal
     from polytag.metrics.compare import compare as comparison_of
 
-    tables = [_read(path, scale=scale, truth=truth, options=options) for path in runs]
+    require_use_of_columns(columns, used=bool(group), options="--group")
+    labelled = [_read(path, scale=scale, truth=truth, options=options) for path in runs]
+    tables = [each.predictions for each in labelled]
     comparison = comparison_of(
         *tables,
         names=run_names(runs),
         thresholds=[_thresholds(path, table, threshold) for path, table in zip(runs, tables, strict=True)],
         intersect=intersect,
         num_permutations=permutations,
+        groups=groups_by(labelled[0], group, file=columns, truth=truth),
     )
     print_comparison(Terminal(soft_wrap=True), comparison)
     if json is not None:
@@ -106,13 +113,13 @@ def _file(path: Path) -> Path:
     return predictions_path(path)
 
 
-def _read(path: Path, *, scale: str | None, truth: Path | None, options: "ReadOptions") -> "Predictions":
-    from polytag.predictions.read import is_own, read_predictions
+def _read(path: Path, *, scale: str | None, truth: Path | None, options: "ReadOptions") -> "LabelledPredictions":
+    from polytag.predictions.read import is_own, read_labelled
 
     file = _file(path)
     if file.is_file() and is_own(file):
         scale = None  # the file records its scale; --scores is for the others
-    return read_predictions(file, scale=scale or "", truth=truth, options=options)
+    return read_labelled(file, scale=scale or "", truth=truth, options=options)
 
 
 def _thresholds(path: Path, table: "Predictions", threshold: float | None) -> Mapping[str, float]:

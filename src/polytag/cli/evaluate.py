@@ -11,8 +11,8 @@ from polytag.cli.leakage import TrainData, leakage_of, leakage_to_json, print_le
 from polytag.cli.reading import reads_annotations
 from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
-from polytag.cli.slices import Columns, ColumnsFile, print_slices, slices_of
-from polytag.text import counted, interval_text, number_text
+from polytag.cli.slices import Columns, ColumnsFile, Group, groups_by, print_slices, require_use_of_columns, slices_of
+from polytag.text import counted, interval_text, number_text, printable
 
 if TYPE_CHECKING:
     from polytag.contracts import Predictions
@@ -61,6 +61,7 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="A thresholds.json, or any JSON of class name: probability.")
     ] = None,
     slice: Columns = None,
+    group: Group = None,
     columns: ColumnsFile = None,
     train_data: TrainData = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every number as JSON.")] = None,
@@ -71,11 +72,13 @@ def evaluate(
     from polytag.cli.terminal import Terminal
     from polytag.metrics.evaluate import evaluate_predictions
 
+    require_use_of_columns(columns, used=bool(slice or group), options="--slice or --group")
     labelled = read_labelled_scores(predictions, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True))
     table = labelled.predictions
     chosen, source = _thresholds(predictions, table, threshold=threshold, file=thresholds)
-    metrics = evaluate_predictions(table, threshold=chosen)
-    slices = slices_of(labelled, slice or (), file=columns, truth=truth, threshold=chosen)
+    groups = groups_by(labelled, group, file=columns, truth=truth)
+    metrics = evaluate_predictions(table, threshold=chosen, groups=groups)
+    slices = slices_of(labelled, slice or (), file=columns, truth=truth, threshold=chosen, groups=groups)
     console = Terminal()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 120  # a file or a pipe takes whole lines
@@ -86,7 +89,7 @@ def evaluate(
         print_slices(console, part)
     leaked = None
     if train_data is not None:
-        leaked = leakage_of(table, train_data, options=options, threshold=chosen, errors=Terminal(stderr=True))
+        leaked = leakage_of(table, train_data, options=options, threshold=chosen, groups=groups, errors=Terminal(stderr=True))
         print_leakage(console, *leaked, metrics=metrics, predictions=table)
     if json is not None:
         import json as encoder
@@ -154,7 +157,7 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
         )
     console.print(classes)
     if metrics.note:
-        console.print(f"\n{metrics.note}", highlight=False)
+        console.print(f"\n{printable(metrics.note)}", highlight=False, markup=False)
     console.print()
 
     averages = Table(box=None, pad_edge=False, header_style="bold")

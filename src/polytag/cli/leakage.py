@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from polytag.contracts import Predictions
     from polytag.data.duplicates.leakage import Leakage
     from polytag.data.load import ReadOptions
+    from polytag.metrics.groups import Groups
     from polytag.metrics.leakage import MetricsWithoutLeakage
     from polytag.metrics.values import Metrics
 
@@ -23,7 +24,13 @@ _NUM_SHOWN = 5
 
 
 def leakage_of(
-    predictions: "Predictions", data: Path, *, options: "ReadOptions", threshold: "Any", errors: "Console"
+    predictions: "Predictions",
+    data: Path,
+    *,
+    options: "ReadOptions",
+    threshold: "Any",
+    groups: "Groups | None",
+    errors: "Console",
 ) -> "tuple[Leakage, MetricsWithoutLeakage | None]":
     """Leakage, and the metrics without the leaked images or None. Raises PredictionsError where no image can be read."""
     from polytag.cli.progress import progress_bar
@@ -53,8 +60,9 @@ def leakage_of(
             expected="a file at the path of each image",
             next_step="give --truth DATA, the data set that has the scored images",
         )
-    without = evaluate_without_leakage(predictions, found.is_leaked_N, threshold=threshold) if found.images else None
-    return found, without
+    if not found.images:
+        return found, None
+    return found, evaluate_without_leakage(predictions, found.is_leaked_N, threshold=threshold, groups=groups)
 
 
 def print_leakage(

@@ -1,4 +1,4 @@
-"""`polytag evaluate --slice COLUMN`: metrics of each slice on the console and in JSON."""
+"""`polytag evaluate --slice COLUMN`: metrics of each slice on the console and in JSON; and `--group COLUMN`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from polytag.errors import UsageError
 from polytag.text import interval_text, number_text
 
 if TYPE_CHECKING:
+    from polytag.metrics.groups import Groups
     from polytag.metrics.slices import Slices
     from polytag.metrics.values import Mean
     from polytag.predictions.read import LabelledPredictions
@@ -22,7 +23,17 @@ Columns = Annotated[
         help="Also evaluate each value's images separately: num_labels, size, source, split, or a column of --columns; repeatable.",
     ),
 ]
-ColumnsFile = Annotated[Path | None, typer.Option("--columns", metavar="FILE.csv", help="A table by id, with columns to slice by.")]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        metavar="COLUMN",
+        help="Intervals and p treat the images of each value as one group that belongs together: a patient, a scene, a video.",
+    ),
+]
+ColumnsFile = Annotated[
+    Path | None, typer.Option("--columns", metavar="FILE.csv", help="A table by id, with the columns of --slice and --group.")
+]
 
 
 def slices_of(
@@ -32,23 +43,45 @@ def slices_of(
     file: Path | None,
     truth: Path | None,
     threshold: float | Sequence[float],
+    groups: "Groups | None",
 ) -> "list[Slices]":
-    """Slices by each column: a column of the file, of the truth if that is a table with it, or a built-in one."""
+    """Slices by each column."""
     from polytag.metrics.slices import slice_scores
-    from polytag.predictions.columns import BUILT_IN, column_values, has_column, is_table
+    from polytag.predictions.columns import column_values
 
-    if file is not None and not columns:
-        raise UsageError("columns without a slice", got="--columns", expected="--slice COLUMN, naming one of them")
     found: list[Slices] = []
     for name in dict.fromkeys(columns):
-        table = file
-        if file is not None and name in BUILT_IN and not has_column(file, name):
-            table = None
-        elif file is None and truth is not None and is_table(truth) and name not in BUILT_IN and has_column(truth, name):
-            table = truth
-        value_N = column_values(labelled, name, table=table)
-        found.append(slice_scores(labelled.predictions, value_N, column=name, threshold=threshold))
+        value_N = column_values(labelled, name, table=_table_with(name, file=file, truth=truth))
+        found.append(slice_scores(labelled.predictions, value_N, column=name, threshold=threshold, groups=groups))
     return found
+
+
+def groups_by(labelled: "LabelledPredictions", column: str | None, *, file: Path | None, truth: Path | None) -> "Groups | None":
+    """Groups of images by a column, whose cells are compared as they are written; None without a column."""
+    from polytag.metrics.groups import groups_of
+    from polytag.predictions.columns import column_values
+
+    if column is None:
+        return None
+    table = _table_with(column, file=file, truth=truth)
+    return groups_of(column_values(labelled, column, table=table, option="--group", numbers=False), column=column)
+
+
+def require_use_of_columns(file: Path | None, *, used: bool, options: str) -> None:
+    """Raise UsageError for a table of columns of which none is named."""
+    if file is not None and not used:
+        raise UsageError(
+            "a table of columns, none of which is used", got="--columns", expected=f"{options} COLUMN, naming one of them"
+        )
+
+
+def _table_with(name: str, *, file: Path | None, truth: Path | None) -> Path | None:
+    """The table that has this column: the file, or the truth if it is a table with it; None for a built-in column."""
+    from polytag.predictions.columns import BUILT_IN, has_column, is_table
+
+    if file is not None:
+        return None if name in BUILT_IN and not has_column(file, name) else file
+    return truth if truth is not None and is_table(truth) and name not in BUILT_IN and has_column(truth, name) else None
 
 
 def print_slices(console: "Any", slices: "Slices") -> None:

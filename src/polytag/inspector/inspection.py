@@ -14,7 +14,7 @@ import numpy as np
 from polytag.contracts import Dataset, Predictions
 from polytag.data.load import ReadOptions
 from polytag.errors import PredictionsError
-from polytag.metrics.slices import Value
+from polytag.metrics.groups import Value
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,6 +12,7 @@ from polytag.contracts import SCALES, UNKNOWN, LabelSet, Predictions
 from polytag.errors import PolytagError, PredictionsError, UsageError
 from polytag.logits import is_exact, logits_of
 from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.groups import Groups, Value, groups_of
 from polytag.metrics.values import Metrics
 
 
@@ -24,6 +25,7 @@ def evaluate(
     threshold: float | Sequence[float] = 0.5,
     num_replicates: int = 1000,
     seed: int = 0,
+    groups: Iterable[Value] | None = None,
 ) -> Metrics:
     """Evaluate scores against true labels: every metric of docs/reference/metrics.md.
 
@@ -33,13 +35,28 @@ def evaluate(
                   (only the order is meaningful, and every metric that needs a threshold is undefined)
     class_names   C names; the default is the columns of a DataFrame, or "class 0", "class 1", ...
     threshold, num_replicates, seed   as in `evaluate_predictions`, which does the same for Predictions
+    groups        the patient, scene or video of each of the N images, a text or a number; intervals then draw these in place of
+                  images, which depend on each other. None, "" or NaN: the image is a group of its own
 
     Both accept any array-like: nested lists, NumPy, pandas, SciPy's sparse matrices, PyTorch tensors on any device. Raises
-    UsageError for input that is not a table, for different shapes and for names that do not match, PredictionsError for invalid
-    values: a label outside 1, 0, -1, a NaN or infinite score, a probability outside 0 to 1.
+    UsageError for input that is not a table, for different shapes, for names that do not match and for a single group,
+    PredictionsError for invalid values: a label outside 1, 0, -1, a NaN or infinite score, a probability outside 0 to 1.
     """
     predictions = predictions_from_arrays(y_true, y_score, scores=scores, class_names=class_names)
-    return evaluate_predictions(predictions, threshold=threshold, num_replicates=num_replicates, seed=seed)
+    in_groups = None if groups is None else _groups(groups, num_images=len(predictions))
+    return evaluate_predictions(predictions, threshold=threshold, num_replicates=num_replicates, seed=seed, groups=in_groups)
+
+
+def _groups(values: Iterable[Value], *, num_images: int) -> Groups:
+    values = [value.item() if isinstance(value, np.generic) else value for value in values]
+    if len(values) != num_images:
+        raise UsageError(
+            "the number of groups' values is not the number of images",
+            where="groups",
+            got=f"{len(values):,}",
+            expected=f"{num_images:,}",
+        )
+    return groups_of(values)
 
 
 def predictions_from_arrays(

@@ -1,6 +1,7 @@
-"""Bootstrap over images, of the AP of every class at once, from a single sort.
+"""Bootstrap over images or groups of images, of the AP of every class at once, from a single sort.
 
-A replicate draws N images with replacement, which gives every image a weight. The order of the images by score is the same
+A replicate draws N images with replacement, which gives every image a weight; or G groups of G, which gives a weight to all images
+of a group. The order of the images by score is the same
 in every replicate, so weights are summed along the sorted order between the thresholds that matter. Weights are small integers:
 five replicates share a float64, ten bits each, and are summed together, exactly.
 """
@@ -14,6 +15,7 @@ from scipy import sparse
 
 from polytag.machine import num_cores
 from polytag.metrics.ap import average_precision, rank
+from polytag.metrics.groups import Groups
 from polytag.metrics.intervals import Intervals, estimates_of, intervals_of
 
 _BLOCK_BYTES = 6_400_000  # weights of the replicates of a block: they stay in the processor's cache
@@ -21,17 +23,24 @@ _MANY = 50  # images, of which a replicate draws none with probability exp(-50)
 _LANES, _LANE_BITS = 5, 10  # replicates in a float64, whose integers have 53 bits
 
 
-def bootstrap_ap(target_NC: np.ndarray, score_NC: np.ndarray, *, num_replicates: int = 1000, seed: int = 0) -> Intervals:
-    """95% intervals of AP and mAP over resampled images; NaN without a positive or a replicate.
+def bootstrap_ap(
+    target_NC: np.ndarray, score_NC: np.ndarray, *, num_replicates: int = 1000, seed: int = 0, groups: Groups | None = None
+) -> Intervals:
+    """95% intervals of AP and mAP over resampled images, or groups of images; NaN without a positive or a replicate.
 
     Seeded: the same table gives the same interval.
     """
-    ap_BC = replicate_ap(target_NC, weights_of(len(target_NC), num_replicates=num_replicates, seed=seed), score_NC=score_NC)
-    return intervals_of(ap_BC, estimates_of(target_NC, score_NC, ap_C=average_precision(target_NC, score_NC)))
+    weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed, groups=groups)
+    ap_BC = replicate_ap(target_NC, weight_NB, score_NC=score_NC, groups=groups)
+    return intervals_of(ap_BC, estimates_of(target_NC, score_NC, ap_C=average_precision(target_NC, score_NC), groups=groups))
 
 
-def weights_of(num_images: int, *, num_replicates: int, seed: int) -> np.ndarray:
-    """uint8 N x B: how many times each replicate drew each image."""
+def weights_of(num_images: int, *, num_replicates: int, seed: int, groups: Groups | None = None) -> np.ndarray:
+    """uint8 N x B: how many times each replicate drew each image, or its group. A single group gives no replicate: B is 0."""
+    if groups is not None:
+        if groups.num_groups < 2:
+            return np.zeros((num_images, 0), np.uint8)
+        return weights_of(groups.num_groups, num_replicates=num_replicates, seed=seed)[groups.group_N]
     rng = np.random.default_rng(seed)
     weight_NB = np.zeros((num_images, num_replicates), np.uint8)
     for start in range(
@@ -46,7 +55,7 @@ def weights_of(num_images: int, *, num_replicates: int, seed: int) -> np.ndarray
     return weight_NB
 
 
-def replicate_ap(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.ndarray) -> np.ndarray:
+def replicate_ap(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.ndarray, groups: Groups | None = None) -> np.ndarray:
     """AP of every replicate and class, B x C; NaN where a replicate has no positive or no negative of a class."""
     num_replicates, num_classes = weight_NB.shape[1], target_NC.shape[1]
     ap_BC = np.full((num_replicates, num_classes), np.nan)
@@ -57,7 +66,7 @@ def replicate_ap(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.n
     with ThreadPoolExecutor(num_cores()) as pool:
 
         def sort(column: int) -> _Order | None:
-            return _order(target_NC[:, column], score_NC[:, column], longest=longest)
+            return _order(target_NC[:, column], score_NC[:, column], longest=longest, groups=groups)
 
         classes = list(pool.map(sort, range(num_classes)))
         for block in _blocks(weight_NB):
@@ -136,7 +145,7 @@ class _Sums:
 class _Order:
     """A class's images in the order of their scores: `predicted` sums all known, `true` the positives.
 
-    few_negatives   the rows of the negatives, where a replicate may draw none; empty where there are many
+    few_negatives   the rows of the negatives, one of each group, where a replicate may draw none; empty where there are many
     """
 
     predicted: _Sums
@@ -144,7 +153,7 @@ class _Order:
     few_negatives: np.ndarray
 
 
-def _order(target_N: np.ndarray, score_N: np.ndarray, *, longest: int) -> _Order | None:
+def _order(target_N: np.ndarray, score_N: np.ndarray, *, longest: int, groups: Groups | None) -> _Order | None:
     ranking = rank(target_N, score_N)
     if not ranking.is_defined:
         return None
@@ -152,9 +161,11 @@ def _order(target_N: np.ndarray, score_N: np.ndarray, *, longest: int) -> _Order
     reached = known[score_N[known] >= ranking.threshold_P[-1]]  # images below every positive change nothing
     descending = reached[np.argsort(-score_N[reached], kind="stable")]
     positives = descending[target_N[descending] == 1]
-    few_negatives = np.flatnonzero(target_N == 0) if ranking.num_negatives < _MANY else known[:0]
+    negatives = np.flatnonzero(target_N == 0)
+    if groups is not None:
+        negatives = negatives[np.unique(groups.group_N[negatives], return_index=True)[1]]
     return _Order(
-        few_negatives=few_negatives,
+        few_negatives=negatives if len(negatives) < _MANY else negatives[:0],
         predicted=_sums(descending, ranking.predicted_P, num_images=len(target_N), longest=longest),
         true=_sums(positives, ranking.tp_P, num_images=len(target_N), longest=longest),
     )

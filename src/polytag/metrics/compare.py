@@ -15,6 +15,7 @@ from polytag.metrics.ap import average_precision, mean_over_defined
 from polytag.metrics.bootstrap import replicate_ap, weights_of
 from polytag.metrics.changes import Changes, changes_of
 from polytag.metrics.comparison import Comparison, Difference, MeanDifference
+from polytag.metrics.groups import Groups, require_several
 from polytag.metrics.intervals import Estimates, Intervals, difference_intervals, estimates_of, mean_interval
 from polytag.metrics.pairing import pair
 from polytag.metrics.significance import SwapTest, holm, same_rankings, swap_test
@@ -35,36 +36,45 @@ def compare(
     num_replicates: int = 1000,
     num_permutations: int | None = None,
     seed: int = 0,
+    groups: Groups | None = None,
 ) -> Comparison:
     """Compare runs that scored the same images: each later run with the first, and the mAP of every pair.
 
     `names` of the runs default to "A", "B", ... `thresholds` of each run by class name, by default 0.5, decide which images are
     right. `intersect` compares on the images and classes that all runs have. `num_changed` limits the gained, and the lost, images
     listed for each class, those with the largest change of probability. `num_permutations` defaults to `default_permutations` of
-    the table. Seeded: the same tables give the same numbers.
+    the table. Seeded: the same tables give the same numbers. `groups` of the images of the first run
+    (`polytag.metrics.groups.groups_of`) are drawn and swapped in place of images.
 
     Intervals are those of the paired difference (`intervals.difference_intervals`); the bootstrap evaluates both runs on the same
     drawn images (Efron and Tibshirani 1993, chapter 13). p-values are those of the paired permutation test on ranks
     (`significance.swap_test`), corrected by Holm (1979). Raises UsageError for fewer than two runs, for names that are not distinct
-    or not one for each run, and for a threshold outside [0, 1]; PredictionsError for tables that cannot be paired.
+    or not one for each run, for a threshold outside [0, 1], and where the paired images are of a single group; PredictionsError for
+    tables that cannot be paired.
     """
     tables = (first, *others)
     names = tuple(names) or _default_names(len(tables))
     _check(names, thresholds, num_runs=len(tables))
     paired = pair(tables, names=names, intersect=intersect)
     tables, label_set, target_NC = paired.tables, paired.tables[0].label_set, paired.tables[0].target_NC
+    if groups is not None:
+        groups = _paired_groups(groups, first.ids, tables[0].ids)
     threshold_RC = _thresholds(thresholds, label_set, num_runs=len(tables))
     if num_permutations is None:
         num_permutations = default_permutations(*target_NC.shape)
 
     ap_RC = np.array([average_precision(target_NC, table.logit_NC) for table in tables])
-    weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed)
-    replicate_RBC = [replicate_ap(target_NC, weight_NB, score_NC=table.logit_NC) for table in tables]
-    estimates_R = [estimates_of(target_NC, table.logit_NC, ap_C=ap_C) for table, ap_C in zip(tables, ap_RC, strict=True)]
+    weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed, groups=groups)
+    replicate_RBC = [replicate_ap(target_NC, weight_NB, score_NC=table.logit_NC, groups=groups) for table in tables]
+    estimates_R = [
+        estimates_of(target_NC, table.logit_NC, ap_C=ap_C, groups=groups) for table, ap_C in zip(tables, ap_RC, strict=True)
+    ]
     num_scored = int((~np.isnan(ap_RC[0])).sum())
 
     tests = {
-        (i, j): swap_test(target_NC, tables[i].logit_NC, tables[j].logit_NC, num_permutations=num_permutations, seed=seed)
+        (i, j): swap_test(
+            target_NC, tables[i].logit_NC, tables[j].logit_NC, num_permutations=num_permutations, seed=seed, groups=groups
+        )
         for i, j in combinations(range(len(tables)), 2)
     }
     intervals = {
@@ -108,7 +118,18 @@ def compare(
         num_images_left_out=paired.num_images_left_out,
         classes_left_out=paired.classes_left_out,
         num_labels_left_out=paired.num_labels_left_out,
+        groups=groups,
     )
+
+
+def _paired_groups(groups: Groups, ids: Sequence[str], paired_ids: Sequence[str]) -> Groups:
+    """The groups of the images that are paired."""
+    assert len(groups.group_N) == len(ids)
+    if tuple(paired_ids) != tuple(ids):
+        row_of = {name: row for row, name in enumerate(ids)}
+        groups = groups.take(np.array([row_of[name] for name in paired_ids]))
+    require_several(groups, where="the paired images")
+    return groups
 
 
 def _mean_differences(

@@ -11,6 +11,7 @@ import numpy as np
 
 from polytag.contracts import LabelSet
 from polytag.metrics.changes import Changes
+from polytag.metrics.groups import Groups
 from polytag.metrics.intervals import by_ap
 from polytag.metrics.values import Mean
 from polytag.text import UNDEFINED, aligned, counted, json_number, number_text
@@ -92,6 +93,7 @@ class Comparison:
     differences              R - 1: each later run minus the first
     pairs                    the difference in mAP of every pair, later minus earlier
     num_images_left_out, classes_left_out, num_labels_left_out   see `polytag.metrics.pairing.Paired`
+    groups                   of dependent images, which are drawn and swapped in place of images; None if images are
     """
 
     names: tuple[str, ...]
@@ -113,6 +115,7 @@ class Comparison:
     num_images_left_out: tuple[int, ...]
     classes_left_out: tuple[tuple[str, ...], ...]
     num_labels_left_out: int
+    groups: Groups | None = None
 
     def lines(self) -> list[Line]:
         """The lines of the tables, each with its kind: a heading, a row or a note."""
@@ -157,6 +160,8 @@ def comparison_notes(comparison: Comparison) -> list[str]:
         f"{BETTER} {WORSE}: p{corrected} is at most {LEVEL}. The 95% intervals are of the paired difference "
         f"({c.num_replicates:,} replicates)."
     )
+    if c.groups:
+        notes.append(f"{c.groups.note} The permutation test swaps whole groups.")
     smallest = num_scored / (1 + c.num_permutations)  # that Holm's correction leaves of the smallest possible p
     p = f"p: two-sided paired permutation test, {c.num_permutations:,} permutations"
     if num_scored > 1:
@@ -281,6 +286,7 @@ def comparison_to_json(comparison: Comparison) -> dict[str, object]:
     return {
         "version": 1,
         "num_images": c.num_images,
+        **(c.groups.to_json() if c.groups else {}),
         "num_labels_left_out": c.num_labels_left_out,
         "num_replicates": c.num_replicates,
         "num_permutations": c.num_permutations,

@@ -22,6 +22,7 @@ from polytag.metrics.ap import (
 )
 from polytag.metrics.bootstrap import percentiles, replicate_ap, replicate_means, weights_of
 from polytag.metrics.decisions import Counts, averages_of, averages_per_image, count, decide, decide_top
+from polytag.metrics.groups import Groups
 from polytag.metrics.intervals import Estimates, estimates_of, intervals_of, left_out_ap_of, mean_interval
 from polytag.metrics.per_image import ImageRankings, image_rankings
 from polytag.metrics.proportions import wilson
@@ -37,21 +38,25 @@ def evaluate_predictions(
     num_tail_thresholds: int = 101,
     num_replicates: int = 1000,
     seed: int = 0,
+    groups: Groups | None = None,
 ) -> Metrics:
     """Evaluate labelled predictions. docs/reference/metrics.md defines every number.
 
     `threshold` is the probability above which a label counts as predicted: one in (0, 1), or one in [0, 1] for each class, where 0
     means that the class is always predicted and 1 that it never is. `num_replicates` bootstrap replicates, drawn with `seed`, give
-    the 95% intervals; with 0 they are NaN. Raises UsageError for a threshold out of range, or if there is not one for each class.
+    the 95% intervals; with 0 they are NaN. `groups` of dependent images (`polytag.metrics.groups.groups_of`) are drawn in place of
+    images. Raises UsageError for a threshold out of range, or if there is not one for each class.
     """
+    assert groups is None or len(groups.group_N) == len(predictions)
     target_NC, logit_NC, probability_NC = predictions.target_NC, predictions.logit_NC, predictions.probability_NC
     num_classes = len(predictions.label_set)
     threshold_C = _threshold_of_each_class(threshold, num_classes=num_classes)
 
     areas = _areas(target_NC, logit_NC)
     images = image_rankings(target_NC, logit_NC)
-    estimates = estimates_of(target_NC, logit_NC, ap_C=areas.ap_C, left_out_C=areas.left_out_ap_C)
-    intervals = _intervals(target_NC, logit_NC, estimates, images, num_replicates=num_replicates, seed=seed)
+    estimates = estimates_of(target_NC, logit_NC, ap_C=areas.ap_C, left_out_C=areas.left_out_ap_C, groups=groups)
+    weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed, groups=groups)
+    intervals = _intervals(replicate_ap(target_NC, weight_NB, score_NC=logit_NC, groups=groups), weight_NB, estimates, images)
     support_C = (target_NC == 1).sum(axis=0)
     brier_C, calibration_error_C = _reliability(target_NC, probability_NC, logit_NC)
 
@@ -81,17 +86,18 @@ def evaluate_predictions(
         ap_voc07_C=areas.ap_voc07_C,
         ap_voc10_C=areas.ap_voc10_C,
         precision_C=counts.precision_C,
-        precision_interval_C2=_wilson(counts.tp_C, counts.tp_C + counts.fp_C),
+        precision_interval_C2=_wilson(counts.tp_C, (decided_NC >= 0) & predicted_NC, groups),
         recall_C=counts.recall_C,
-        recall_interval_C2=_wilson(counts.tp_C, counts.tp_C + counts.fn_C),
+        recall_interval_C2=_wilson(counts.tp_C, decided_NC == 1, groups),
         f1_C=counts.f1_C,
         accuracy_C=counts.accuracy_C,
-        accuracy_interval_C2=_wilson(counts.tp_C + counts.tn_C, counts.tp_C + counts.fp_C + counts.fn_C + counts.tn_C),
+        accuracy_interval_C2=_wilson(counts.tp_C + counts.tn_C, decided_NC >= 0, groups),
         support_C=support_C,
         num_negative_C=(target_NC == 0).sum(axis=0),
         num_unknown_C=(target_NC < 0).sum(axis=0),
         means=means,
         tail=_tail(decided_NC, probability_NC, threshold_C=threshold_C, num_thresholds=num_tail_thresholds),
+        groups=groups,
     )
 
 
@@ -181,7 +187,7 @@ def _reliability(target_NC: np.ndarray, probability_NC: np.ndarray, logit_NC: np
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Intervals:
-    """95% intervals over images: of the AP of each class, and (low, high) of the averages."""
+    """95% intervals over images or groups: of the AP of each class, and (low, high) of the averages."""
 
     low_C: np.ndarray
     high_C: np.ndarray
@@ -192,12 +198,8 @@ class _Intervals:
     ranking_loss: tuple[float, float]
 
 
-def _intervals(
-    target_NC: np.ndarray, logit_NC: np.ndarray, estimates: Estimates, images: ImageRankings, *, num_replicates: int, seed: int
-) -> _Intervals:
+def _intervals(ap_BC: np.ndarray, weight_NB: np.ndarray, estimates: Estimates, images: ImageRankings) -> _Intervals:
     """All from the same replicates."""
-    weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed)
-    ap_BC = replicate_ap(target_NC, weight_NB, score_NC=logit_NC)
     of_classes = intervals_of(ap_BC, estimates)
     samples_B, coverage_B, loss_B = replicate_means([images.ap_N, images.coverage_N, images.ranking_loss_N], weight_NB)
     return _Intervals(
@@ -211,8 +213,14 @@ def _intervals(
     )
 
 
-def _wilson(num_right_C: np.ndarray, num_tried_C: np.ndarray) -> np.ndarray:
-    return np.stack(wilson(num_right_C, num_tried_C), axis=-1)
+def _wilson(num_right_C: np.ndarray, is_tried_NC: np.ndarray, groups: Groups | None) -> np.ndarray:
+    """Of the share that is right; a group with a trial is worth a single one, as if its images were all alike."""
+    num_tried_C = is_tried_NC.sum(axis=0)
+    if groups is None or groups.num_groups == len(is_tried_NC):
+        return np.stack(wilson(num_right_C, num_tried_C), axis=-1)
+    trials_C = groups.num_with(is_tried_NC)
+    share_C = np.divide(num_right_C, num_tried_C, out=np.full(len(num_tried_C), np.nan), where=num_tried_C > 0)
+    return np.stack(wilson(share_C * trials_C, trials_C), axis=-1)
 
 
 def _weighted(ap_C: np.ndarray, support_C: np.ndarray) -> float:

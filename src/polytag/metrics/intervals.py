@@ -5,6 +5,8 @@ Shapes: N images, C classes, B bootstrap replicates. docs/reference/metrics.md, 
 AP of few positives is too high, since each positive counts itself among the images scored at least as high. The truth is expected
 between the AP that leaves each positive out of its own precision and the AP itself. An interval reaches from the former minus a
 distance to the latter plus a distance, each by Wilson's formula for P trials or by the bootstrap, whichever is wider.
+
+Where images come in groups, a positive leaves its whole group out, and the trials are the groups with a positive.
 """
 
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from polytag.metrics.ap import Ranking, of_every_class
+from polytag.metrics.groups import Groups, others_at_least
 from polytag.metrics.proportions import wilson
 
 FEW_POSITIVES = 10
@@ -35,8 +38,9 @@ class Estimates:
     ap_C            average precision
     left_out_C      the same, each positive left out of its own precision: (TP - 1) / (predicted - 1), or 1 if it is predicted alone
     lowest_C        the same, with 1/2 there
-    unpreceded_C    row of the positive that alone has the highest score, else -1
+    unpreceded_C    row of the positive that alone has the highest score, else -1; where there are groups, number of the group
     support_C       positives
+    trials_C        positives, or groups with a positive: how many independent trials they are worth
     """
 
     ap_C: np.ndarray
@@ -44,6 +48,7 @@ class Estimates:
     lowest_C: np.ndarray
     unpreceded_C: np.ndarray
     support_C: np.ndarray
+    trials_C: np.ndarray
 
     @property
     def bias_C(self) -> np.ndarray:
@@ -72,16 +77,49 @@ def left_out_ap_of(ranking: Ranking) -> float:
 
 
 def estimates_of(
-    target_NC: np.ndarray, score_NC: np.ndarray, *, ap_C: np.ndarray, left_out_C: np.ndarray | None = None
+    target_NC: np.ndarray,
+    score_NC: np.ndarray,
+    *,
+    ap_C: np.ndarray,
+    left_out_C: np.ndarray | None = None,
+    groups: Groups | None = None,
 ) -> Estimates:
-    """Estimates of every class whose AP is known; `left_out_C` is computed unless it is known too."""
+    """Estimates of every class whose AP is known; `left_out_C`, each image alone, is computed unless it is known too."""
+    if groups is not None and groups.num_groups < len(target_NC):
+        return _estimates_by_group(target_NC, score_NC, groups, ap_C=ap_C)
     if left_out_C is None:
         left_out_C = np.array(of_every_class(target_NC, score_NC, left_out_ap_of))
     support_C = (target_NC == 1).sum(axis=0)
     unpreceded_C = np.array([_unpreceded(target_N, score_N) for target_N, score_N in zip(target_NC.T, score_NC.T, strict=True)])
     missing_C = np.where(unpreceded_C >= 0, 1 - _UNPRECEDED, 0) / np.maximum(support_C, 1)
     return Estimates(
-        ap_C=ap_C, left_out_C=left_out_C, lowest_C=left_out_C - missing_C, unpreceded_C=unpreceded_C, support_C=support_C
+        ap_C=ap_C,
+        left_out_C=left_out_C,
+        lowest_C=left_out_C - missing_C,
+        unpreceded_C=unpreceded_C,
+        support_C=support_C,
+        trials_C=support_C,
+    )
+
+
+def _estimates_by_group(target_NC: np.ndarray, score_NC: np.ndarray, groups: Groups, *, ap_C: np.ndarray) -> Estimates:
+    """The same, each positive's whole group left out of its precision: only the images of other groups are a sample."""
+    left_out_C, lowest_C, unpreceded_C = np.full(len(ap_C), np.nan), np.full(len(ap_C), np.nan), np.full(len(ap_C), -1)
+    for column in np.flatnonzero(~np.isnan(ap_C)):
+        target_N = target_NC[:, column]
+        others_P, true_P = others_at_least(target_N, score_NC[:, column], groups.group_N)
+        precision_P = np.divide(true_P, others_P, out=np.ones(len(others_P)), where=others_P > 0)
+        left_out_C[column] = precision_P.mean()
+        lowest_C[column] = np.where(others_P > 0, precision_P, _UNPRECEDED).mean()
+        if (others_P == 0).any():
+            unpreceded_C[column] = groups.group_N[target_N == 1][others_P == 0][0]
+    return Estimates(
+        ap_C=ap_C,
+        left_out_C=np.minimum(left_out_C, ap_C),
+        lowest_C=np.minimum(lowest_C, ap_C),
+        unpreceded_C=unpreceded_C,
+        support_C=(target_NC == 1).sum(axis=0),
+        trials_C=groups.num_with(target_NC == 1),
     )
 
 
@@ -125,8 +163,8 @@ def difference_intervals(difference_BC: np.ndarray, first: Estimates, second: Es
     lowest_C = np.minimum(difference_C, left_out_C - apart_C * (second.left_out_C - second.lowest_C))
     highest_C = np.maximum(difference_C, left_out_C + apart_C * (first.left_out_C - first.lowest_C))
     spread = _spread_of(difference_BC)
-    support_C = np.minimum(first.support_C, second.support_C)
-    half_C = np.where(same_C, 0, _Z * np.sqrt(0.5) / (support_C + 2))
+    trials_C = np.minimum(first.trials_C, second.trials_C)
+    half_C = np.where(same_C, 0, _Z * np.sqrt(0.5) / (trials_C + 2))
     distance_C = np.hypot(spread.distance_C, half_C)
     low_C, high_C = _bracket(lowest_C, highest_C, distance_C, distance_C)
     counted = ~np.isnan(low_C)
@@ -175,12 +213,12 @@ def _spread_of(value_BC: np.ndarray) -> _Spread:
 def _distances(spread: _Spread, estimates: Estimates) -> tuple[np.ndarray, np.ndarray]:
     """How far each class's interval reaches below the lowest estimate and above AP: Wilson's distance or the bootstrap's.
 
-    P trials are the most that P positives are worth: the variance AP (1 - AP) / P is that of Boyd, Eng, Page 2013, whose logit
-    interval is undefined at 0 and 1.
+    P trials are the most that P positives, or P groups with a positive, are worth: the variance AP (1 - AP) / P is that of Boyd,
+    Eng, Page 2013, whose logit interval is undefined at 0 and 1.
     """
-    support_C = estimates.support_C
-    below_C = estimates.lowest_C - wilson(estimates.lowest_C * support_C, support_C)[0]
-    above_C = wilson(estimates.ap_C * support_C, support_C)[1] - estimates.ap_C
+    trials_C = estimates.trials_C
+    below_C = estimates.lowest_C - wilson(estimates.lowest_C * trials_C, trials_C)[0]
+    above_C = wilson(estimates.ap_C * trials_C, trials_C)[1] - estimates.ap_C
     return np.maximum(below_C, spread.distance_C), np.maximum(above_C, spread.distance_C)
 
 

@@ -13,6 +13,7 @@ from polytag.errors import PredictionsError
 from polytag.metrics.ap import average_precision, mean_over_defined
 from polytag.metrics.bootstrap import replicate_ap, weights_of
 from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.groups import Groups
 from polytag.metrics.intervals import difference_intervals, estimates_of
 from polytag.metrics.values import Mean, Metrics
 
@@ -37,6 +38,7 @@ def evaluate_without_leakage(
     threshold: float | Sequence[float] = 0.5,
     num_replicates: int = 1000,
     seed: int = 0,
+    groups: Groups | None = None,
 ) -> MetricsWithoutLeakage:
     """Evaluate the predictions without the leaked images. Raises PredictionsError if every image leaked."""
     remains_N = ~np.asarray(is_leaked_N, bool)
@@ -47,15 +49,22 @@ def evaluate_without_leakage(
             got=f"{len(predictions):,} leaked images",
             expected="at least one scored image that is not in the training data",
         )
-    metrics = evaluate_predictions(predictions.take(remains_N), threshold=threshold, num_replicates=num_replicates, seed=seed)
+    metrics = evaluate_predictions(
+        predictions.take(remains_N),
+        threshold=threshold,
+        num_replicates=num_replicates,
+        seed=seed,
+        groups=groups.take(remains_N) if groups else None,
+    )
     target_NC, score_NC = predictions.target_NC, predictions.logit_NC
-    weight_NB = weights_of(len(predictions), num_replicates=num_replicates, seed=seed)
+    weight_NB = weights_of(len(predictions), num_replicates=num_replicates, seed=seed, groups=groups)
     all_BC, remaining_BC = (
-        replicate_ap(target_NC, weight, score_NC=score_NC) for weight in (weight_NB, weight_NB * remains_N[:, None])
+        replicate_ap(target_NC, weight, score_NC=score_NC, groups=groups) for weight in (weight_NB, weight_NB * remains_N[:, None])
     )
     every_NC, remaining_NC = target_NC, np.where(remains_N[:, None], target_NC, UNKNOWN)
     first, second = (
-        estimates_of(table_NC, score_NC, ap_C=average_precision(table_NC, score_NC)) for table_NC in (remaining_NC, every_NC)
+        estimates_of(table_NC, score_NC, ap_C=average_precision(table_NC, score_NC), groups=groups)
+        for table_NC in (remaining_NC, every_NC)
     )
     intervals = difference_intervals(all_BC - remaining_BC, first, second, same_C=(every_NC == remaining_NC).all(axis=0))
     difference_C = second.ap_C - first.ap_C

@@ -17,6 +17,7 @@ from polytag.errors import UsageError
 from polytag.metrics.ap import mean_over_defined
 from polytag.metrics.bootstrap import bootstrap_ap
 from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.groups import Groups, Value, is_missing
 from polytag.metrics.values import Mean, Metrics
 from polytag.text import json_number
 
@@ -24,9 +25,6 @@ NUM_BINS = 4
 MAX_NUMBERS = 8
 """A column of numbers with more distinct values than this is cut at its quantiles."""
 MAX_SLICES = 50
-
-Value = str | float | None
-"""The value of an image in a column: a text or a number; None, "", NaN and infinity are missing values."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,6 +71,7 @@ def slice_scores(
     threshold: float | Sequence[float] = 0.5,
     num_replicates: int = 1000,
     seed: int = 0,
+    groups: Groups | None = None,
 ) -> Slices:
     """Evaluate the images of each value separately; `value_N` has a text, a number or None (in no slice) for each image.
 
@@ -90,11 +89,12 @@ def slice_scores(
     slices: list[Slice] = []
     for label, rows in zip(labels, rows_S, strict=True):
         part = predictions.take(rows)
-        metrics = evaluate_predictions(part, threshold=threshold, num_replicates=num_replicates, seed=seed)
+        of_part = groups.take(rows) if groups else None
+        metrics = evaluate_predictions(part, threshold=threshold, num_replicates=num_replicates, seed=seed, groups=of_part)
         shared = Mean(value=math.nan, count=0)
         if shared_C.any() and metrics.mean_ap.count:
             target_NC, logit_NC = part.target_NC[:, shared_C], part.logit_NC[:, shared_C]
-            intervals = bootstrap_ap(target_NC, logit_NC, num_replicates=num_replicates, seed=seed)
+            intervals = bootstrap_ap(target_NC, logit_NC, num_replicates=num_replicates, seed=seed, groups=of_part)
             shared = Mean(
                 value=mean_over_defined(metrics.ap_C[shared_C]),
                 count=int(shared_C.sum()),
@@ -154,12 +154,12 @@ def caveats(slices: Slices) -> list[str]:
 
 def _labels(value_N: Sequence[Value], *, column: str, num_bins: int) -> tuple[np.ndarray, list[str], tuple[float, ...]]:
     """N slice numbers (-1 for no slice), the names of the slices, and the edges of the bins."""
-    distinct = {value for value in value_N if not _is_missing(value)}
+    distinct = {value for value in value_N if not is_missing(value)}
     if not distinct:
         raise UsageError("no image has a value in the column", where=f"--slice {column}", expected="a value for some images")
     numbers = not any(isinstance(value, str) for value in distinct)
     if numbers and len(distinct) > MAX_NUMBERS:
-        number_N = np.array([math.nan if _is_missing(value) else float(value) for value in value_N])  # pyright: ignore[reportArgumentType]  no text here
+        number_N = np.array([math.nan if is_missing(value) else float(value) for value in value_N])  # pyright: ignore[reportArgumentType]  no text here
         edges = np.unique(np.quantile(number_N[~np.isnan(number_N)], np.linspace(0, 1, num_bins + 1)))
         label_N = np.clip(np.searchsorted(edges, number_N, side="right") - 1, 0, len(edges) - 2)
         label_N[np.isnan(number_N)] = -1
@@ -175,7 +175,7 @@ def _labels(value_N: Sequence[Value], *, column: str, num_bins: int) -> tuple[np
     key: Any = float if numbers else str
     ordered = sorted(distinct, key=key)
     position = {value: number for number, value in enumerate(ordered)}
-    label_N = np.array([-1 if _is_missing(value) else position[value] for value in value_N])
+    label_N = np.array([-1 if is_missing(value) else position[value] for value in value_N])
     return label_N, [_text(value) for value in ordered], ()
 
 
@@ -185,10 +185,6 @@ def _bin_name(inside: np.ndarray, edges: np.ndarray, *, bin: int) -> str:
     if all(value.is_integer() for value in inside.tolist()):
         return _text(low) if low == high else f"{_text(low)} to {_text(high)}"
     return f"{_text(float(edges[bin]))} to {'' if bin == len(edges) - 2 else '<'}{_text(float(edges[bin + 1]))}"
-
-
-def _is_missing(value: Value) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _text(value: Value) -> str:

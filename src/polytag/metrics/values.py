@@ -15,6 +15,7 @@ import numpy as np
 from polytag.contracts import LabelSet
 from polytag.errors import MissingExtraError
 from polytag.metrics.ap import mean_over_defined
+from polytag.metrics.groups import Groups
 from polytag.metrics.intervals import FEW_POSITIVES, by_ap
 from polytag.text import aligned, counted, interval_text, json_number, number_text, printable
 
@@ -80,6 +81,7 @@ class Metrics:
                         CR, CF1, OP, OR, OF1, top3_CP, top3_CR, top3_CF1, top3_OP, top3_OR, top3_OF1, macro_F1,
                         exact_match, samples_jaccard, samples_F1, Brier, calibration_error, accuracy
     tail                the tail accuracy curves
+    groups              of dependent images, which the intervals draw in place of images; None if they draw images
     """
 
     label_set: LabelSet
@@ -106,6 +108,7 @@ class Metrics:
     num_unknown_C: np.ndarray
     means: Mapping[str, Mean] = field(default_factory=dict)
     tail: TailAccuracy
+    groups: Groups | None = None
 
     @property
     def mean_ap(self) -> Mean:
@@ -134,7 +137,10 @@ class Metrics:
 
     @property
     def note(self) -> str:
-        """A sentence on the classes with few positives and the bias of mAP; "" if there is no such class."""
+        """Sentences on the classes with few positives and the bias of mAP, and on groups; "" where there are neither."""
+        return " ".join(part for part in (self._note_on_few(), self.groups.note if self.groups else "") if part)
+
+    def _note_on_few(self) -> str:
         if not self.num_few:
             return ""
         return (
@@ -146,7 +152,7 @@ class Metrics:
         return f"Metrics({_headline(self)})"
 
     def __str__(self) -> str:
-        headline = "\n".join(line for line in (_headline(self), printable(self.left_out), self.note) if line)
+        headline = "\n".join(line for line in (_headline(self), printable(self.left_out), printable(self.note)) if line)
         return "\n\n".join([headline, _table(_average_rows(self)), _table(_class_rows(self))])
 
     def _repr_html_(self) -> str:
@@ -242,6 +248,7 @@ def _json(metrics: Metrics) -> dict[str, object]:
     return {
         "version": 1,
         "num_images": metrics.num_images,
+        **(metrics.groups.to_json() if metrics.groups else {}),
         **means,
         "per_class": per_class,
         "tail_accuracy": {

@@ -1,4 +1,4 @@
-"""Values to slice by, one per scored image: a property of the data set, or any column of a table that is keyed by id."""
+"""Values to slice or group by, one per scored image: a property of the data set, or any column of a table that is keyed by id."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,18 +17,21 @@ from polytag.predictions.read import LabelledPredictions
 _TABLES = (*CSV_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES)
 
 
-def column_values(labelled: LabelledPredictions, name: str, *, table: Path | None = None) -> list[str | float | None]:
+def column_values(
+    labelled: LabelledPredictions, name: str, *, table: Path | None = None, option: str = "--slice", numbers: bool = True
+) -> list[str | float | None]:
     """N values, None for an image without one.
 
-    With `table`, a column of that CSV, Parquet or JSON Lines file, joined by id; numbers if all of its cells are numbers. Without,
-    one of BUILT_IN. Raises UsageError for an unknown column, PredictionsError if no image is in the table.
+    With `table`, a column of that CSV, Parquet or JSON Lines file, joined by id; with `numbers`, as numbers if all of its cells are
+    numbers, else as they are written. Without, one of BUILT_IN. `option` is named in errors.
+    Raises UsageError for an unknown column, PredictionsError if no image is in the table.
     """
     if table is not None:
-        return _from_table(labelled.predictions, name, path=table)
+        return _from_table(labelled.predictions, name, path=table, numbers=numbers)
     if name not in BUILT_IN:
         raise UsageError(
-            "unknown column to slice by",
-            where="--slice",
+            "unknown column",
+            where=option,
             got=repr(name) + nearest(name, list(BUILT_IN)),
             expected="one of " + ", ".join(BUILT_IN) + ", or with --columns FILE a column of that file",
         )
@@ -104,12 +107,12 @@ BUILT_IN: Mapping[str, Callable[[LabelledPredictions], list[str | float | None]]
 """num_labels: number of present labels; size: width times height in pixels; source: the folder of the image; split."""
 
 
-def _from_table(predictions: Predictions, name: str, *, path: Path) -> list[str | float | None]:
+def _from_table(predictions: Predictions, name: str, *, path: Path, numbers: bool) -> list[str | float | None]:
     table = read_table(path)
     columns = list(table.columns)
     if name not in columns:
         raise UsageError(
-            "unknown column to slice by",
+            "unknown column",
             where=f"{path}:1",
             got=repr(name) + nearest(name, columns),
             expected="one of " + ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else ""),
@@ -136,13 +139,18 @@ def _from_table(predictions: Predictions, name: str, *, path: Path) -> list[str 
             got=f"ids in {key!r} such as {', '.join(list(row_of)[:3])}",
             expected=f"ids such as {', '.join(predictions.ids[:3])}",
         )
-    cells = _typed(table, name)
+    texts = _texts(table, name)
+    cells = _typed(texts) if numbers else texts
     return [cells[row_of[image]] if image in row_of else None for image in predictions.ids]
 
 
-def _typed(table: Table, name: str) -> list[str | float | None]:
+def _texts(table: Table, name: str) -> list[str | None]:
+    """Cells as they are written; None for an empty one, and for NaN."""
+    return [None if cell is None or cell != cell else str(cell).strip() or None for cell in table.columns[name]]
+
+
+def _typed(texts: Sequence[str | None]) -> list[str | float | None]:
     """Numbers if every cell that is not empty is a number; else texts."""
-    texts = [None if cell is None or str(cell).strip() == "" else str(cell).strip() for cell in table.columns[name]]
     try:
         numbers = [None if text is None else float(text) for text in texts]
     except ValueError:

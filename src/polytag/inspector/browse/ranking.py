@@ -16,7 +16,7 @@ from polytag.inspector.inspection import Inspection
 from polytag.logits import sigmoid
 from polytag.metrics.calibration import fit_calibration
 from polytag.metrics.decisions import decide
-from polytag.metrics.slices import Value
+from polytag.metrics.groups import Value
 
 SORTS = ("score", "loss", "suspicion", "disagreement", "id")
 OUTCOMES = ("true_positive", "true_negative", "false_positive", "false_negative", "unknown", "undecided")
