@@ -20,6 +20,7 @@ from polytag.contracts import Preprocessing
 from polytag.data.images.augment import NUM_VIEWS, drawn
 from polytag.data.images.batches import batches_of_chunks
 from polytag.data.images.read import read_size
+from polytag.data.images.resize import resize
 from polytag.errors import ImageError
 from polytag.inference.predictor import ResidentBatch, Source, to_input
 from polytag.machine import num_cores
@@ -154,7 +155,7 @@ def resident_loader(
         full_N2[row] = stored_N2[row] = pixels.shape[1], pixels.shape[0]
         size = (min(pixels.shape[1], canvas.width_px), min(pixels.shape[0], canvas.height_px))
         if size != (pixels.shape[1], pixels.shape[0]):
-            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+            pixels = np.asarray(resize(Image.fromarray(pixels), size, Image.Resampling.LANCZOS))
             stored_N2[row] = size
         stored = np.zeros((1, 3, canvas.height_px, canvas.width_px), np.uint8)
         stored[0, :, : size[1], : size[0]] = pixels.transpose(2, 0, 1)

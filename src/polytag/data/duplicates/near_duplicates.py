@@ -19,6 +19,7 @@ from PIL import Image
 from polytag.data.duplicates.alignment import SIDE, aligned, correlation, detail, sampled
 from polytag.data.duplicates.hash_search import Candidates, candidate_pairs
 from polytag.data.duplicates.views import VIEWS, view_hashes
+from polytag.data.images.resize import resize
 
 SAME_DETAIL = 0.91
 """Smallest correlation of detail of two copies of one image."""
@@ -125,9 +126,9 @@ def fingerprints_of(copies: Sequence[bytes]) -> Fingerprints:
 
 
 def _copy(image: Image.Image) -> bytes:
-    small = image.resize((SIDE, SIDE), Image.Resampling.BOX).convert("YCbCr")
+    small = resize(image, (SIDE, SIDE), Image.Resampling.BOX).convert("YCbCr")
     grey, blue, red = small.split()
-    colours = [channel.resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX).tobytes() for channel in (blue, red)]
+    colours = [resize(channel, (_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX).tobytes() for channel in (blue, red)]
     return grey.tobytes() + b"".join(colours)
 
 
@@ -136,7 +137,7 @@ def _inside_frame(image: Image.Image) -> tuple[int, int, int, int] | None:
 
     Opposite sides are about equally wide: a plain sky is no frame.
     """
-    grey = np.asarray(image.convert("L").resize((_FRAME_SIDE, _FRAME_SIDE), Image.Resampling.BOX), np.float32)
+    grey = np.asarray(resize(image.convert("L"), (_FRAME_SIDE, _FRAME_SIDE), Image.Resampling.BOX), np.float32)
     top, bottom = _plain_lines(grey), _plain_lines(grey[::-1])
     if top + bottom >= _FRAME_SIDE:
         return None  # blank

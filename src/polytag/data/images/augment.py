@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from polytag.contracts import Preprocessing
+from polytag.data.images.resize import resize
 from polytag.errors import UsageError
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -162,7 +163,7 @@ def _resize(
     *,
     box: tuple[float, float, float, float] | None = None,
 ) -> Image.Image:
-    return image.resize(size, _FILTERS[preprocessing.interpolation], box=box)
+    return resize(image, size, _FILTERS[preprocessing.interpolation], box=box)
 
 
 def _size_before_crop(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
@@ -207,7 +208,7 @@ LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's convert("L")
 
 def _recoloured(image: Image.Image, choices: Choices) -> Image.Image:
     """Brightness, contrast and saturation as one affine map in RGB, in one pass over the pixels."""
-    mean_grey = float(np.asarray(image.resize((8, 8), Image.Resampling.BOX)).reshape(-1, 3).mean(axis=0) @ LUMA)
+    mean_grey = float(np.asarray(resize(image, (8, 8), Image.Resampling.BOX)).reshape(-1, 3).mean(axis=0) @ LUMA)
     brightness, contrast, saturation = choices.brightness, choices.contrast, choices.saturation
     colour = saturation * np.eye(3) + (1 - saturation) * np.tile(LUMA, (3, 1))
     matrix = np.concatenate([brightness * contrast * colour, np.full((3, 1), brightness * (1 - contrast) * mean_grey)], axis=1)
