@@ -12,6 +12,7 @@ from polytag.cli.compare import run_names
 from polytag.contracts import Predictions
 from polytag.errors import PredictionsError, UsageError
 from polytag.metrics.compare import compare
+from polytag.models.checkpoint import Checkpoint, update_checkpoint
 from polytag.predictions.read import read_predictions
 from polytag.predictions.table import write_predictions
 
@@ -92,8 +93,7 @@ def test_thresholds_are_each_runs_own_or_the_given_one(run: Path, other: Path, t
     copy = tmp_path / "mine"
     shutil.copytree(run, copy)
     classes = read_predictions(other).label_set.names
-    values = json.loads((copy / "thresholds.json").read_text())
-    (copy / "thresholds.json").write_text(json.dumps({**values, "thresholds": dict.fromkeys(classes, 0.25)}))
+    update_checkpoint(Checkpoint.read(copy), thresholds=(0.25,) * len(classes), calibration=None)
     polytag("compare", copy, other, "--json", tmp_path / "c.json")
     one = json.loads((tmp_path / "c.json").read_text())["differences"][0]["per_class"][classes[0]]
     assert (one["threshold_minus"], one["threshold"]) == (0.25, 0.5)

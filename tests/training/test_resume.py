@@ -1,5 +1,6 @@
 """Kill it and go on: after kill -9 at any moment, a resume gives bit for bit the weights of the run that was never killed."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -180,11 +181,11 @@ def test_no_run_here(tmp_path: Path):
 
 def test_a_run_in_progress_is_not_resumed_by_a_second_process(finished: RunFolder, tmp_path: Path):
     run = unfinished(finished, tmp_path / "run")
-    with locked(run), pytest.raises(RunError) as error:
+    with locked(run, doing="training"), pytest.raises(RunError) as error:
         resume(run.path)
     assert str(error.value) == (
-        f"another process is training in this run folder\n  where: {run.path}\n  expected: one process per run\n"
-        "  next: wait for it to end, or start a run of another name"
+        f"another process holds this run folder\n  where: {run.path}\n  got: training, process {os.getpid()}\n"
+        "  expected: one process per run\n  next: wait for it to end, then try again"
     )
 
 

@@ -13,11 +13,9 @@ from polytag.text import json_number
 if TYPE_CHECKING:
     import numpy as np
 
-    from polytag.calibration import Calibration
     from polytag.contracts import LabelSet, Predictions
     from polytag.data.load import ReadOptions
     from polytag.metrics.calibration import CalibrationFit
-    from polytag.runs.model import Run
 
 
 @reads_annotations
@@ -40,6 +38,7 @@ def calibrate(
     from polytag import files
     from polytag.cli.terminal import Terminal
     from polytag.errors import PredictionsError, UsageError
+    from polytag.inference.decisions import save_calibration
     from polytag.metrics.calibration import fit_calibration
     from polytag.runs.folder import RunFolder
     from polytag.runs.model import open_run
@@ -62,7 +61,7 @@ def calibrate(
     if method == "none":
         assert found is not None
         if not dry_run:
-            _save(found, predictions, None)
+            save_calibration(found, predictions, None)
         console.print("Calibration removed: probabilities are those of the model.")
         return
     fit = fit_calibration(predictions, method=method, num_folds=folds, seed=seed)
@@ -73,9 +72,11 @@ def calibrate(
         files.write_text(json, _encoded(values))
     if found is None or dry_run:
         return
-    goal = _save(found, predictions, fit.calibration)
-    files.write_text(folder.calibration, _encoded(values))
-    moved = "stay 0.5, now of the calibrated probability" if goal == "default" else f"for {goal} are converted: no decision changes"
+    goal = save_calibration(found, predictions, fit.calibration, facts=_encoded(values))
+    chosen_for = f"for {goal} " if goal else ""
+    moved = (
+        "stay 0.5, now of the calibrated probability" if goal == "default" else f"{chosen_for}are converted: no decision changes"
+    )
     console.print(
         f"\nSaved in best/ and {folder.calibration}; {folder.predictions.name} contains calibrated scores now. Thresholds {moved}.",
         highlight=False,
@@ -163,57 +164,6 @@ def fit_to_json(fit: "CalibrationFit", label_set: "LabelSet", *, seed: int) -> d
         "seed": seed,
         "per_class": per_class,
     }
-
-
-def _save(run: "Run", raw: "Predictions", calibration: "Calibration | None") -> str:
-    """Write predictions, config.json and thresholds.json of the run with this calibration; returns the goal of the thresholds."""
-    import json
-    from dataclasses import replace
-
-    import numpy as np
-
-    from polytag import files
-    from polytag.calibration import calibrated, convert_thresholds
-    from polytag.metrics.calibration import keep_decisions
-    from polytag.metrics.operating_points import points_at
-    from polytag.models.checkpoint import update_checkpoint
-    from polytag.parsing import parse_json, read_small_text
-    from polytag.plain import from_plain
-    from polytag.predictions.table import source_in, write_predictions
-    from polytag.predictions.thresholds import read_thresholds, write_thresholds
-
-    checkpoint, path = run.checkpoint, run.folder.thresholds
-    saved = read_thresholds(path, label_set=checkpoint.label_set) if path.is_file() else None
-    chosen = saved is not None and saved.goal not in ("", "default") and saved.checkpoint_id == checkpoint.id
-    chosen = chosen or any(threshold != 0.5 for threshold in checkpoint.thresholds)
-    before, after = calibrated(raw, checkpoint.calibration), calibrated(raw, calibration)
-    thresholds = checkpoint.thresholds
-    if chosen:
-        moved = convert_thresholds(thresholds, undo=checkpoint.calibration, apply=calibration)
-        thresholds = keep_decisions(before, after, thresholds=thresholds, moved=moved)
-
-    uncalibrated, current = run.folder.uncalibrated, run.folder.predictions
-    if not uncalibrated.is_file():
-        files.write_bytes(uncalibrated, current.read_bytes())
-    if calibration is None:
-        files.write_bytes(current, uncalibrated.read_bytes())
-    else:
-        write_predictions(replace(after, source=source_in(uncalibrated)), current)
-    update_checkpoint(checkpoint, thresholds=thresholds, calibration=calibration)
-    if saved is not None and saved.goal not in ("", "default"):  # the facts of their choice do not change
-        values = from_plain(dict, parse_json(read_small_text(path)))
-        values["thresholds"] = dict(zip(checkpoint.label_set, thresholds, strict=True))
-        for name, threshold in values["thresholds"].items():
-            values.get("per_class", {}).get(name, {})["threshold"] = threshold
-        values["calibration"] = after.calibration
-        files.write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
-    else:
-        points = points_at(after, threshold_C=np.asarray(thresholds))
-        write_thresholds(path, points, checkpoint_id=checkpoint.id, calibration=after.calibration)
-    if calibration is None:
-        for leftover in (run.folder.calibration, uncalibrated):
-            leftover.unlink(missing_ok=True)
-    return "default" if not chosen else saved.goal if saved is not None and saved.goal else "default"
 
 
 def _encoded(values: dict[str, Any]) -> str:

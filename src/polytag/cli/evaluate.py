@@ -114,7 +114,7 @@ def _thresholds(
 ) -> tuple[float | tuple[float, ...], str]:
     """The thresholds, and a line about their source unless they are 0.5 or from the command line."""
     from polytag.errors import UsageError
-    from polytag.predictions.thresholds import FILE, find_thresholds, read_thresholds, require_same_calibration
+    from polytag.predictions.thresholds import find_thresholds, read_thresholds, require_same_calibration
 
     if threshold is not None and file is not None:
         raise UsageError("two kinds of thresholds", got="--threshold and --thresholds", expected="one of them")
@@ -126,7 +126,7 @@ def _thresholds(
     require_same_calibration(found, table, where=file or path)
     goal = f", chosen for {found.goal}" if found.goal not in ("", "default") else ""
     own = file is not None or set(found.thresholds) != {0.5}
-    return found.thresholds, f"Decisions by each class's own threshold, from {file or path.with_name(FILE)}{goal}." if own else ""
+    return found.thresholds, f"Decisions by each class's own threshold, from {found.where}{goal}." if own else ""
 
 
 def print_metrics(console: "Any", metrics: "Metrics") -> None:

@@ -64,15 +64,13 @@ def thresholds(
             highlight=False,
             markup=False,
         )
-    header = {"checkpoint_id": predictions.checkpoint_id, "calibration": predictions.calibration}
     if json is not None:
-        write_thresholds(json, points, **header)
+        write_thresholds(json, points, checkpoint_id=predictions.checkpoint_id, calibration=predictions.calibration)
     if found is None or dry_run:
         return
-    from polytag.models.checkpoint import update_checkpoint
+    from polytag.inference.decisions import save_thresholds
 
-    update_checkpoint(found.checkpoint, thresholds=points.thresholds, calibration=found.checkpoint.calibration)
-    write_thresholds(found.folder.thresholds, points, **header)
+    save_thresholds(found, points)
     console.print(
         f"\nSaved in {found.folder.thresholds} and in best/: `polytag predict` and "
         f"`polytag evaluate {found.folder.predictions}` use them.",

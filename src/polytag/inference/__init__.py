@@ -1,1 +1,1 @@
-"""Checkpoint and images in, Predictions out: scoring, features, nearest neighbours, the linear probe, out-of-fold scores."""
+"""Checkpoint and images in, Predictions out: scoring, features, neighbours, the linear probe; and what a model decides is saved."""

@@ -3,20 +3,25 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from polytag import files
+from polytag.calibration import Calibration, convert_thresholds
 from polytag.contracts import LabelSet, Predictions
-from polytag.errors import PredictionsError
+from polytag.errors import CheckpointError, PredictionsError
 from polytag.metrics.operating_points import OperatingPoints
+from polytag.models.checkpoint import Checkpoint
+from polytag.models.checkpoint_files import CONFIG
 from polytag.parsing import Malformed, parse_json, read_small_text
 from polytag.plain import WrongValue, from_plain, shown
 
 VERSION = 1
 FILE = "thresholds.json"
-_NEXT = f"choose thresholds again, or remove {FILE}: every class then has 0.5"
+PREDICTIONS = "predictions-val.parquet"
+"""Those of a run, next to its thresholds."""
+_NEXT = f"choose thresholds again, or remove {FILE}: every class then has that of best/, or 0.5"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +31,14 @@ class ThresholdsFile:
     thresholds     C probabilities, in the order of the label set
     goal           "default", "f1", "precision=0.9", ...; "" if the file has none
     checkpoint_id, calibration   of the scores that they are for; "" if the file has none
+    where          the file that they come from
     """
 
     thresholds: tuple[float, ...]
     goal: str = ""
     checkpoint_id: str = ""
     calibration: str = ""
+    where: Path = Path(FILE)
 
 
 def thresholds_to_json(points: OperatingPoints, *, checkpoint_id: str = "", calibration: str = "") -> dict[str, Any]:
@@ -96,7 +103,8 @@ def read_thresholds(path: Path, *, label_set: LabelSet) -> ThresholdsFile:
             per_class = from_plain(dict, values["per_class"], name="per_class")
             for name in label_set:
                 from_plain(dict, per_class.get(name), name=f"per_class, {name!r}")
-        return from_plain(ThresholdsFile, {"thresholds": [found[name] for name in label_set], **metadata})
+        read = from_plain(ThresholdsFile, {"thresholds": [found[name] for name in label_set], **metadata})
+        return replace(read, where=path)
     except WrongValue as error:
         raise PredictionsError(
             "the thresholds cannot be read", where=where, got=error.got, expected=error.expected, next_step=_NEXT
@@ -116,6 +124,18 @@ def _read_values(path: Path) -> Any:
         ) from error
 
 
+def thresholds_of(path: Path, checkpoint: Checkpoint) -> ThresholdsFile | None:
+    """thresholds.json, if it has the thresholds of this checkpoint; None where it has others, as after a kill, or is malformed."""
+    if not path.is_file():
+        return None
+    try:
+        found = read_thresholds(path, label_set=checkpoint.label_set)
+    except PredictionsError:  # a file of another program
+        return None
+    theirs = (found.checkpoint_id, found.calibration, found.thresholds)
+    return found if theirs == (checkpoint.id, _id_of(checkpoint.calibration), checkpoint.thresholds) else None
+
+
 def require_same_calibration(thresholds: ThresholdsFile, predictions: Predictions, *, where: Path) -> None:
     """Raises PredictionsError if the thresholds are for scores under another calibration."""
     if thresholds.checkpoint_id == predictions.checkpoint_id != "" and thresholds.calibration != predictions.calibration:
@@ -129,20 +149,64 @@ def require_same_calibration(thresholds: ThresholdsFile, predictions: Prediction
 
 
 def find_thresholds(path: Path, predictions: Predictions) -> ThresholdsFile | None:
-    """The thresholds next to a predictions file; None unless they are for this model under this calibration.
+    """The thresholds of a predictions file in a run folder, or next to a thresholds.json; None unless they are for this model.
 
-    Raises PredictionsError for a file that is not JSON. One of another program has no checkpoint, and is passed over.
+    best/config.json decides: it is written whole, and has the thresholds before calibration for scores before it. thresholds.json
+    adds their goal. Without a best/ of this model, thresholds.json has them, for scores under its calibration.
+    Raises PredictionsError where the run was calibrated since its own predictions were read, and for a
+    thresholds.json that is not JSON. One of another program has no checkpoint, and is passed over.
     """
-    file = path.parent / FILE
-    if not predictions.checkpoint_id or not file.is_file():
+    if not predictions.checkpoint_id:
         return None
-    _read_values(file)
+    file, checkpoint = path.parent / FILE, _checkpoint_of(path.parent, predictions)
+    if file.is_file():
+        _read_values(file)
+    if checkpoint is not None and predictions.calibration in ("", _id_of(checkpoint.calibration)):
+        return _of_checkpoint(checkpoint, predictions, chosen=thresholds_of(file, checkpoint))
+    if checkpoint is not None and path.name == PREDICTIONS:
+        raise PredictionsError(
+            "these scores are under another calibration than the run's model",
+            where=str(path),
+            got=predictions.calibration,
+            expected=f"{_id_of(checkpoint.calibration) or 'none'}, as best/ has it",
+            next_step="run the same command again, or `polytag calibrate` if the file stays like this",
+        )
     try:
-        found = read_thresholds(file, label_set=predictions.label_set)
+        found = read_thresholds(file, label_set=predictions.label_set) if file.is_file() else None
     except PredictionsError:  # a file of another program
         return None
-    same = (found.checkpoint_id, found.calibration) == (predictions.checkpoint_id, predictions.calibration)
+    same = found is not None and (found.checkpoint_id, found.calibration) == (predictions.checkpoint_id, predictions.calibration)
     return found if same else None
+
+
+def _checkpoint_of(folder: Path, predictions: Predictions) -> Checkpoint | None:
+    """The best/ in this folder, if it made these predictions."""
+    if not (folder / "best").is_dir():
+        return None
+    try:
+        checkpoint = Checkpoint.read(folder / "best")
+    except CheckpointError:
+        return None
+    same = (checkpoint.id, checkpoint.label_set) == (predictions.checkpoint_id, predictions.label_set)
+    return checkpoint if same else None
+
+
+def _of_checkpoint(checkpoint: Checkpoint, predictions: Predictions, *, chosen: ThresholdsFile | None) -> ThresholdsFile:
+    before = checkpoint.calibration is not None and not predictions.calibration
+    if chosen is not None and not before:
+        return chosen
+    undo = checkpoint.calibration if before else None
+    return ThresholdsFile(
+        thresholds=convert_thresholds(checkpoint.thresholds, undo=undo),
+        goal=chosen.goal if chosen is not None else "",
+        checkpoint_id=checkpoint.id,
+        calibration=predictions.calibration,
+        where=checkpoint.folder / CONFIG,
+    )
+
+
+def _id_of(calibration: Calibration | None) -> str:
+    return "" if calibration is None else calibration.id
 
 
 def _plain(value: object) -> object:

@@ -1,7 +1,11 @@
 """The folder of a run: the name of every file in it, its making and its lock."""
 
 import contextlib
+import errno
+import io
 import os
+import stat
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +19,7 @@ class RunFolder:
     """Paths of a run, most of them written by `polytag train`. Rooms that may import `runs` take every name from here.
 
     best, last      Checkpoint folders: of the best epoch, and of the last
-    state, lock     what a resume needs, and the lock of the process that trains
+    state, lock     what a resume needs, and the lock of the process that trains or changes what the model decides
     args            the recipe, the data and how they are read
     results         one row per epoch
     environment     versions, hardware, threads, where images came from
@@ -114,26 +118,53 @@ def require_own_folders(run: RunFolder) -> None:
 
 
 @contextlib.contextmanager
-def locked(run: RunFolder) -> Generator[None]:
-    """Hold the run for this process; raises RunError while another process trains in it, and where the run cannot be written.
+def locked(run: RunFolder, *, doing: str, wait_seconds: float = 0) -> Generator[None]:
+    """Hold the run for this process, which others are told is `doing` this. Two processes never train in a run or change what its
+    model decides at the same time.
 
-    The lock dies with the process.
+    Raises RunError where another process still holds it after `wait_seconds`, and where the run cannot be written. The lock dies
+    with the process. A file system without locks has none.
     """
     with files.saving(run.lock):
         run.lock.parent.mkdir(exist_ok=True)
-        handle = os.open(run.lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-    with os.fdopen(handle, "r+b") as file:
+        handle = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    with os.fdopen(handle, "r+b", buffering=0) as file:
+        deadline = time.monotonic() + wait_seconds
+        while not _lock(file):
+            if time.monotonic() >= deadline:
+                raise RunError(
+                    "another process holds this run folder",
+                    where=str(run.path),
+                    got=file.read(200).decode(errors="replace"),
+                    expected="one process per run",
+                    next_step="wait for it to end, then try again",
+                )
+            time.sleep(0.05)
+        _note_holder(file, f"{doing}, process {os.getpid()}")
         try:
-            import fcntl
+            yield
+        finally:
+            _note_holder(file, "")
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows: no lock, and `create_run_folder` already keeps new runs apart
-            pass
-        except OSError as error:
-            raise RunError(
-                "another process is training in this run folder",
-                where=str(run.path),
-                expected="one process per run",
-                next_step="wait for it to end, or start a run of another name",
-            ) from error
-        yield
+
+def _lock(file: io.FileIO) -> bool:
+    """Whether no other process holds the lock of this file."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows: no lock, and `create_run_folder` already keeps new runs apart
+        return True
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)  # others: a file system without locks
+    return True
+
+
+def _note_holder(file: io.FileIO, text: str) -> None:
+    """Write who holds the lock into its file: only into one that has no other name, since a run may be a stranger's."""
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        with contextlib.suppress(OSError):  # a full disk
+            file.seek(0)
+            file.truncate()
+            file.write(text.encode())

@@ -1,14 +1,18 @@
 """A run or a bare file of scores, for the verbs that choose what a model decides: thresholds and calibration."""
 
+import contextlib
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polytag.runs.folder import RunFolder, require_own_folders
+from polytag.runs.folder import RunFolder, locked, require_own_folders
 
 if TYPE_CHECKING:
     from polytag.contracts import Predictions
     from polytag.models.checkpoint import Checkpoint
+
+_WAIT_SECONDS = 10.0  # for a process that holds the run: saving takes less than a second, training longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,34 @@ def open_run(path: Path) -> Run | None:
         )
     require_own_folders(folder)
     return Run(folder=folder, checkpoint=Checkpoint.read(folder.best))
+
+
+@contextlib.contextmanager
+def held(run: Run, *, doing: str) -> Generator["Checkpoint"]:
+    """Hold the run while what its model decides is saved; yields best/ as it is then, which may have other thresholds than before.
+
+    Raises RunError as `locked` does, after ten seconds, and where best/ has become another model or another calibration since it
+    was opened.
+    """
+    from polytag.errors import RunError
+    from polytag.models.checkpoint import Checkpoint
+
+    with locked(run.folder, doing=doing, wait_seconds=_WAIT_SECONDS):
+        now, before = Checkpoint.read(run.folder.best), run.checkpoint
+        if (now.id, now.calibration) != (before.id, before.calibration):
+            raise RunError(
+                "another process has changed the run meanwhile: nothing was saved",
+                where=str(run.folder.best),
+                got=_name_of(now),
+                expected=_name_of(before),
+                next_step="run the same command again",
+            )
+        yield now
+
+
+def _name_of(checkpoint: "Checkpoint") -> str:
+    calibration = checkpoint.calibration
+    return f"checkpoint {checkpoint.id}, calibration {calibration.id if calibration else 'none'}"
 
 
 def of_this_model(run: Run, predictions: "Predictions", *, where: Path) -> "Predictions":

@@ -125,7 +125,7 @@ def _resume(
 @contextlib.contextmanager
 def _held(run: RunFolder, processes: Processes) -> Generator[None]:
     """The run's lock, which the first of several processes holds for all."""
-    with locked(run) if processes.is_first else contextlib.nullcontext():
+    with locked(run, doing="training") if processes.is_first else contextlib.nullcontext():
         yield
 
 
