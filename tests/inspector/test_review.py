@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN
 from polytag.errors import ReviewConflict, RunError, UsageError
+from polytag.inspector.review import file as review_file
 from polytag.inspector.review.file import ReviewFile
 from polytag.inspector.review.store import Decision, Progress, ReviewStore, open_review, review_file_of
 from polytag.inspector.review.text import MAX_LENGTH_OF_ID, MAX_LENGTH_OF_NAME, MAX_LENGTH_OF_NOTE
@@ -232,8 +233,7 @@ def test_no_file_before_the_first_decision(tmp_path: Path):
 
 def test_an_acknowledged_decision_is_written_through(store: ReviewStore):
     store.decide(**FIRST)
-    with store._file.reading() as connection:
-        assert connection is not None
+    with store._file.writing() as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
 
@@ -344,18 +344,15 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path):
 
 def test_a_database_that_may_not_be_written(store: ReviewStore):
     store.decide(**FIRST)
-    with store._file.reading() as connection:
-        assert connection is not None
+    with store._file.writing() as connection:
         connection.execute("PRAGMA query_only = ON")  # the answer of a read-only file, which the tests' root may write
     with pytest.raises(RunError, match="next: make the folder writable"):
         store.decide(**FIRST, based_on=1)
 
 
-def test_another_program_that_holds_the_file(store: ReviewStore):
+def test_another_program_that_holds_the_file(store: ReviewStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(review_file, "_WRITE_SECONDS", 0.05)
     store.decide(**FIRST)
-    with store._file.reading() as connection:
-        assert connection is not None
-        connection.execute("PRAGMA busy_timeout = 50")
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(RunError, match=r"could not save to review\.sqlite: another program has locked it"):
@@ -365,10 +362,56 @@ def test_another_program_that_holds_the_file(store: ReviewStore):
     assert store.decide(**FIRST, based_on=1).number == 2
 
 
+LOCKING = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_reads_do_not_wait_for_decisions_that_wait_for_another_program(store: ReviewStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(review_file, "_WRITE_SECONDS", 2.0)
+    store.decide(**FIRST)
+    outcomes: list[tuple[float, str]] = []
+
+    def decide() -> None:
+        began = time.monotonic()
+        try:
+            store.decide(**FIRST, based_on=1)
+            outcomes.append((time.monotonic() - began, "saved"))
+        except RunError as error:
+            outcomes.append((time.monotonic() - began, error.got))
+
+    command = [sys.executable, "-c", LOCKING, str(store.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        writers = [threading.Thread(target=decide) for _ in range(20)]
+        for thread in writers:
+            thread.start()
+        slowest, num_reads = 0.0, 0
+        while any(thread.is_alive() for thread in writers):
+            began = time.monotonic()
+            assert len(store.current(FIRST["split"])) == 1
+            slowest, num_reads = max(slowest, time.monotonic() - began), num_reads + 1
+            time.sleep(0.01)
+        other.kill()
+    assert num_reads > 20
+    assert slowest < 1
+    at_once = [seconds for seconds, got in outcomes if got == "8 decisions that wait for it"]
+    waited = [seconds for seconds, got in outcomes if got == "locked for 2 seconds"]
+    assert (len(at_once), len(waited)) == (12, 8)
+    assert max(at_once) < 1
+    assert min(waited) > 1.5
+    assert max(waited) < 4  # one deadline, not one for each in the queue
+    assert store.decide(**FIRST, based_on=1).number == 2
+
+
 def test_a_full_database_keeps_what_it_has(store: ReviewStore):
     store.decide(**FIRST)
-    with store._file.reading() as connection:
-        assert connection is not None
+    with store._file.writing() as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite then says what it says of a full disk
     with pytest.raises(RunError) as caught:  # noqa: PT012 - it is full after some of them
@@ -468,8 +511,8 @@ def integrity(path: Path) -> str:
 def test_kill_9_loses_no_acknowledged_decision(tmp_path: Path):
     """benchmarks/review_kill.py does this a hundred times."""
     path, rng, acknowledged = tmp_path / "review.sqlite", random.Random(0), set[int]()
-    for _ in range(10):
-        process = deciding(path, max(acknowledged, default=-1) + 2, "Ada")  # the one in hand may be there, unacknowledged
+    for number in range(10):
+        process = deciding(path, 10_000 * number, "Ada")  # the one in hand may be there, unacknowledged, even twice in a row
         go(process)
         time.sleep(rng.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)

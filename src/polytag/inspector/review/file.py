@@ -4,7 +4,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from polytag.errors import RunError
 
 VERSION = 1
 _APPLICATION = 0x706F_7461  # "pota", in the field of SQLite that identifies the application
-_TIMEOUT_SECONDS = 10.0  # to wait for another process that is writing
+_WRITE_SECONDS = 10.0  # for a decision to wait for other threads and processes that are writing, in all
+_READ_SECONDS = 3.0  # likewise for a read, which no writer delays once the write-ahead log is on
+_MAX_WRITERS = 8  # of the 40 threads that answer requests
 _SCHEMA = (
     """CREATE TABLE decisions (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -34,44 +36,87 @@ _SCHEMA = (
 
 
 class ReviewFile:
-    """One connection behind a lock, opened with the first use. SQLite isolates processes, the lock isolates threads."""
+    """A connection to read and one to write, each behind a lock: no read waits for a decision that waits for another program.
+
+    SQLite isolates processes, the locks isolate threads.
+    """
 
     def __init__(self, path: Path):
         self.path = path
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
+        self._reader, self._writer = _Connection(path), _Connection(path)
+        self._places = threading.BoundedSemaphore(_MAX_WRITERS)
 
     @contextmanager
     def reading(self) -> Generator[sqlite3.Connection | None]:
         """Yield the connection for queries; None before the first decision."""
-        with self._lock, self._explaining("read"):
-            self._close_if_replaced()
-            if self._connection is None and not os.path.exists(self.path):
+        with self._reader.held("read", seconds=_READ_SECONDS) as open_within:
+            if not self._reader.is_open and not os.path.exists(self.path):
                 yield None
                 return
-            connection = self._open()
+            connection, _ = open_within()
             yield connection if _is_ready(connection, self.path) else None
 
     @contextmanager
     def writing(self) -> Generator[sqlite3.Connection]:
-        """Yield the connection in an exclusive transaction. It is on the disk when the block ends; an exception rolls it back."""
-        with self._lock, self._explaining("save to"):
-            self._close_if_replaced()
-            connection = self._open()
-            _is_ready(connection, self.path)  # raises before a file of another program is changed
-            _use_write_ahead_log(connection)
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                if not _is_ready(connection, self.path):
-                    for statement in _SCHEMA:
-                        connection.execute(statement)
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # SQLite may have rolled back already, and the first exception matters
-                    connection.execute("ROLLBACK")
-                raise
+        """Yield the connection in an exclusive transaction. It is on the disk when the block ends; an exception rolls it back.
+
+        One deadline includes the wait for other threads and for other programs. Raises RunError after it, and at once where
+        `_MAX_WRITERS` threads wait already, so that waiting decisions never take all threads of a server.
+        """
+        if not self._places.acquire(blocking=False):
+            raise _locked_error(self.path, doing="save to", got=f"{_MAX_WRITERS} decisions that wait for it")
+        try:
+            with self._writer.held("save to", seconds=_WRITE_SECONDS) as open_within:
+                connection, deadline = open_within()
+                _is_ready(connection, self.path)  # raises before a file of another program is changed
+                _use_write_ahead_log(connection, deadline=deadline)
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    if not _is_ready(connection, self.path):
+                        for statement in _SCHEMA:
+                            connection.execute(statement)
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    with suppress(sqlite3.Error):  # SQLite may have rolled back already, and the first exception matters
+                        connection.execute("ROLLBACK")
+                    raise
+        finally:
+            self._places.release()
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
+
+class _Connection:
+    """One connection, opened with the first use, for one thread at a time."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    @contextmanager
+    def held(self, doing: str, *, seconds: float) -> Generator[Callable[[], tuple[sqlite3.Connection, float]]]:
+        """Hold the connection; yields what opens it, and says until when it may wait for other programs. Raises RunError."""
+        deadline = time.monotonic() + seconds
+        if not self._lock.acquire(timeout=seconds):
+            raise _locked_error(self._path, doing=doing, got=f"locked for {seconds:g} seconds")
+        try:
+            if self._connection is not None and _identity(self._path) != self._identity:
+                self._close()  # deleted or replaced: the open handle would accept decisions and lose them
+            yield lambda: (self._open(deadline), deadline)
+        except sqlite3.Error as error:
+            self._close()  # the next call opens the file again
+            raise _run_error(error, self._path, doing=doing, seconds=seconds) from error
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         with self._lock:
@@ -83,28 +128,18 @@ class ReviewFile:
                 self._connection.close()
         self._connection = self._identity = None
 
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            _require_own_file(self.path)
-            connection = sqlite3.connect(self.path, timeout=_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
+    def _open(self, deadline: float) -> sqlite3.Connection:
+        connection = self._connection
+        if connection is None:
+            _require_own_file(self._path)
+            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             self._connection = connection
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
-            self._identity = _identity(self.path)
-        return self._connection
-
-    def _close_if_replaced(self) -> None:
-        """Close a file that was deleted or replaced: its open handle would accept decisions and lose them."""
-        if self._connection is not None and _identity(self.path) != self._identity:
-            self._close()
-
-    @contextmanager
-    def _explaining(self, doing: str) -> Generator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            self._close()  # the next call opens the file again
-            raise _run_error(error, self.path, doing=doing) from error
+            self._identity = _identity(self._path)
+        left_ms = max(0, round(1000 * (deadline - time.monotonic())))
+        connection.execute(f"PRAGMA busy_timeout = {left_ms}")
+        return connection
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -127,12 +162,11 @@ def _require_own_file(path: Path) -> None:
         )
 
 
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+def _use_write_ahead_log(connection: sqlite3.Connection, *, deadline: float) -> None:
     """Turn on the write-ahead log, and wait for other processes, which SQLite does not do here.
 
     A file system without shared memory stays with the rollback journal, which is as safe.
     """
-    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -168,7 +202,17 @@ def _is_ready(connection: sqlite3.Connection, path: Path) -> bool:
     return False
 
 
-def _run_error(error: sqlite3.Error, path: Path, *, doing: str) -> RunError:
+def _locked_error(path: Path, *, doing: str, got: str) -> RunError:
+    return RunError(
+        f"could not {doing} {path.name}: another program has locked it",
+        where=str(path),
+        got=got,
+        expected="programs that unlock it after each decision",
+        next_step="close the other program, and try again; every acknowledged decision is safe",
+    )
+
+
+def _run_error(error: sqlite3.Error, path: Path, *, doing: str, seconds: float) -> RunError:
     """Return the error with its reason, by SQLite's result codes (sqlite.org/rescode.html)."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code; errors of Python's module have none
     what = f"could not {doing} {path.name}"
@@ -184,13 +228,7 @@ def _run_error(error: sqlite3.Error, path: Path, *, doing: str) -> RunError:
             next_step=f"check whether the disk is full or failing; {safe}",
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return RunError(
-            f"{what}: another program has locked it",
-            where=str(path),
-            got=f"locked for {_TIMEOUT_SECONDS:g} seconds",
-            expected="programs that unlock it after each decision",
-            next_step=f"close the other program, and try again; {safe}",
-        )
+        return _locked_error(path, doing=doing, got=f"locked for {seconds:g} seconds")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return RunError(
             what,
