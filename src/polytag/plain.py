@@ -34,26 +34,22 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
-def from_plain(kind: type[_T], values: object, *, name: str = "", complete: bool = False) -> _T:
+def from_plain(kind: type[_T], values: object, *, name: str = "") -> _T:
     """A dataclass from a mapping of its fields, or any value of a kind; raises WrongValue with the field that is wrong.
 
     Kinds: dataclasses, `bool`, `int` (64 bits), `float` (finite), `str` (Unicode text of at most 4,096 characters), tuples from
     lists, `X | None`, `Mapping[str, object]`: at most 100 plain scalars, or short lists of them; and `dict`: names to anything,
-    for the caller to look into. A field that is missing takes its default, or is an error if the values must be `complete`; a name
-    that is no field is an error. What the dataclass itself raises passes through.
+    for the caller to look into. A field that is missing takes its default, or is an error where it has none; a name that is no
+    field is an error. What the dataclass itself raises passes through.
     """
-    return _value(kind, values, name, complete)
+    return _value(kind, values, name)
 
 
-def _value(kind: Any, value: object, name: str, complete: bool) -> Any:
+def _value(kind: Any, value: object, name: str) -> Any:
     if get_origin(kind) is UnionType:
-        return (
-            None
-            if value is None
-            else _value(next(each for each in get_args(kind) if each is not type(None)), value, name, complete)
-        )
+        return None if value is None else _value(next(each for each in get_args(kind) if each is not type(None)), value, name)
     if is_dataclass(kind):
-        return _dataclass(kind, value, name, complete)
+        return _dataclass(kind, value, name)
     if kind is bool and isinstance(value, bool):
         return value
     if kind is int and isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64:
@@ -63,7 +59,7 @@ def _value(kind: Any, value: object, name: str, complete: bool) -> Any:
     if kind is str and isinstance(value, str) and len(value) <= MAX_TEXT and is_unicode(value):
         return value
     if get_origin(kind) is tuple and isinstance(value, list | tuple):
-        return _tuple(get_args(kind), value, name, complete)
+        return _tuple(get_args(kind), value, name)
     if get_origin(kind) is Mapping and isinstance(value, Mapping):
         return _facts(value, name)
     if (get_origin(kind) or kind) is dict and isinstance(value, dict) and all(isinstance(key, str) for key in value):
@@ -71,10 +67,10 @@ def _value(kind: Any, value: object, name: str, complete: bool) -> Any:
     raise WrongValue(name, value, expected=_expected(kind))
 
 
-def _dataclass(kind: Any, value: object, name: str, complete: bool) -> Any:
+def _dataclass(kind: Any, value: object, name: str) -> Any:
     if not isinstance(value, Mapping):
         raise WrongValue(name, value, expected="a mapping of names to values")
-    kinds, required = _fields_of(kind, complete)
+    kinds, required = _fields_of(kind)
     prefix = f"{name}." if name else ""
     for key in value:
         if key not in kinds:
@@ -82,22 +78,22 @@ def _dataclass(kind: Any, value: object, name: str, complete: bool) -> Any:
     for key in required:
         if key not in value:
             raise WrongValue(prefix + key, None, expected="a value; the name is missing")
-    return kind(**{key: _value(kinds[key], item, prefix + key, complete) for key, item in value.items()})
+    return kind(**{key: _value(kinds[key], item, prefix + key) for key, item in value.items()})
 
 
 @cache
-def _fields_of(kind: Any, complete: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _fields_of(kind: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     hints = get_type_hints(kind)
-    required = [each.name for each in fields(kind) if complete or each.default is each.default_factory is MISSING]
+    required = [each.name for each in fields(kind) if each.default is each.default_factory is MISSING]
     return {each.name: hints[each.name] for each in fields(kind)}, tuple(required)
 
 
-def _tuple(kinds: tuple[Any, ...], value: Sequence[object], name: str, complete: bool) -> tuple[Any, ...]:
+def _tuple(kinds: tuple[Any, ...], value: Sequence[object], name: str) -> tuple[Any, ...]:
     if kinds[-1] is Ellipsis:
-        return tuple(_value(kinds[0], item, f"{name}[{row}]", complete) for row, item in enumerate(value))
+        return tuple(_value(kinds[0], item, f"{name}[{row}]") for row, item in enumerate(value))
     if len(value) != len(kinds):
         raise WrongValue(name, value, expected=f"a list of {len(kinds)}")
-    return tuple(_value(kind, item, f"{name}[{row}]", complete) for row, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+    return tuple(_value(kind, item, f"{name}[{row}]") for row, (kind, item) in enumerate(zip(kinds, value, strict=True)))
 
 
 def _facts(value: Mapping[Any, object], name: str) -> dict[str, object]:
@@ -108,7 +104,7 @@ def _facts(value: Mapping[Any, object], name: str) -> dict[str, object]:
             raise WrongValue(name, key, expected="names that are text")
         for scalar in item if isinstance(item, list | tuple) and len(item) <= _MAX_FACTS else (item,):
             if not (scalar is None or is_finite(scalar) or isinstance(scalar, bool)):
-                _value(str, scalar, f"{name}.{key}", False)
+                _value(str, scalar, f"{name}.{key}")
     return dict(value)
 
 

@@ -117,7 +117,7 @@ VARIANTS: list[tuple[str, object]] = [
             {"base_width": 0}, {"down_kernel_size": -1}, {"block_reduce_first": 0}, {"replace_stem_pool": 1}, {"avg_down": "no"},
         )
     ),
-    *(("preprocessing", value) for value in (None, [], {}, {"image_size_px": 32}, "squash", DEEP)),
+    *(("preprocessing", value) for value in (None, [], "squash", DEEP)),
     *(("preprocessing/image_size_px", value) for value in (None, 32.5, True, "32", 0, -32, 7, 4097, 10**9, 10**400, float("inf"))),
     *(
         (f"preprocessing/{name}", value)

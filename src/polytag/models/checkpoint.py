@@ -229,7 +229,7 @@ def _read_config(folder: Path) -> tuple[_Config, Calibration | None, tuple[float
         version = from_plain(int, values.get("version"), name="version")
         if version == CONFIG_VERSION:
             calibration = values.pop("calibration", None)  # absent from older checkpoints
-            config = from_plain(_Config, values, complete=True)
+            config = from_plain(_Config, values)
             return config, *_with_calibration(config, calibration), weights
     except OSError as error:
         raise CheckpointError(
