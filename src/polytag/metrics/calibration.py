@@ -66,12 +66,15 @@ class CalibrationFit:
     num_folds: int
 
 
-def fit_calibration(predictions: Predictions, *, method: str = "platt", num_folds: int = 5, seed: int = 0) -> CalibrationFit:
+def fit_calibration(
+    predictions: Predictions, *, method: str = "platt", num_folds: int = 5, seed: int = 0, fold_N: np.ndarray | None = None
+) -> CalibrationFit:
     """Fit the maps of all classes; the reported quality is cross-fitted over `num_folds` stratified folds of images.
 
     A class with fewer than FEWEST[method] positives or negatives, or whose scores do not rank it, gets the pooled temperature of
     all classes and a note. That is judged on all images: in every fold a class has the kind of map that it has on all, so that
-    what is measured is what is saved. Deterministic for a seed. Raises UsageError for an unknown method or fewer than 2 folds,
+    what is measured is what is saved. Deterministic for a seed. `fold_N`, of `folds_of` with as many folds, is for a part of the
+    classes that is to have the folds of the whole. Raises UsageError for an unknown method or fewer than 2 folds,
     PredictionsError if the scores are ranks or there are fewer images than folds.
     """
     if method not in METHODS:
@@ -88,7 +91,7 @@ def fit_calibration(predictions: Predictions, *, method: str = "platt", num_fold
             expected=f"at least {num_folds}, one per fold",
         )
     target_NC, logit_NC = predictions.target_NC, predictions.logit_NC.astype(np.float64)
-    fold_N = folds_of(target_NC, num_folds=num_folds, seed=seed)
+    fold_N = folds_of(target_NC, num_folds=num_folds, seed=seed) if fold_N is None else fold_N
     maps, notes = _fit(target_NC, logit_NC, method=method)
     crossed_NC = np.empty(logit_NC.shape)
     for fold in range(num_folds):

@@ -14,7 +14,7 @@ from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.inspector.inspection import Inspection
 from polytag.logits import sigmoid
-from polytag.metrics.calibration import fit_calibration
+from polytag.metrics.calibration import fit_calibration, folds_of
 from polytag.metrics.decisions import decide
 from polytag.metrics.groups import Value
 
@@ -222,7 +222,8 @@ def one_class(predictions: Predictions, column: int) -> Predictions:
 
 def _suspicion(predictions: Predictions, column: int) -> np.ndarray:
     target_N = predictions.target_NC[:, column]
-    logit_N = fit_calibration(one_class(predictions, column), method="platt").cross_fitted_logit_NC[:, 0]
+    fold_N = folds_of(predictions.target_NC, num_folds=5, seed=0) if len(predictions) >= 5 else None  # as label issues have them
+    logit_N = fit_calibration(one_class(predictions, column), method="platt", fold_N=fold_N).cross_fitted_logit_NC[:, 0]
     return np.where(target_N == PRESENT, -logit_N, logit_N)
 
 
