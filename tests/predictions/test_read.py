@@ -159,14 +159,14 @@ def test_columns_that_cannot_be(tmp_path: Path):
     with pytest.raises(UsageError) as error:
         column_values(made, "num_label")
     assert str(error.value) == (
-        "unknown column to slice by\n  where: --slice\n  got: 'num_label' (did you mean 'num_labels'?)\n"
+        "unknown column\n  where: --slice\n  got: 'num_label' (did you mean 'num_labels'?)\n"
         "  expected: one of num_labels, size, source, split, or with --columns FILE a column of that file"
     )
     table = write(tmp_path / "c.csv", "id,camera\nx,1\n")
     with pytest.raises(UsageError) as error:
         column_values(made, "camra", table=table)
     assert str(error.value) == (
-        f"unknown column to slice by\n  where: {table}:1\n  got: 'camra' (did you mean 'camera'?)\n  expected: one of id, camera"
+        f"unknown column\n  where: {table}:1\n  got: 'camra' (did you mean 'camera'?)\n  expected: one of id, camera"
     )
     with pytest.raises(PredictionsError) as error:
         column_values(made, "camera", table=table)
