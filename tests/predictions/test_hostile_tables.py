@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from polytag.contracts import LabelSet, Predictions
-from polytag.errors import PolytagError
+from polytag.data.load import load_dataset
+from polytag.errors import DataError, PolytagError, PredictionsError
+from polytag.predictions.read import read_predictions
 from polytag.predictions.table import HEADER, read_parquet_predictions, write_predictions
 
 FLOATS, NOT_UTF8 = pa.float32(), pa.py_buffer(b"\xffb")
@@ -97,3 +99,14 @@ def test_a_column_that_is_there_twice_is_one_error(whole: Path):
     table = pq.read_table(whole)
     pq.write_table(table.append_column("logit/cat", table["logit/cat"]), whole)
     refused(whole)
+
+
+def test_a_column_whose_name_is_no_utf8(tmp_path: Path):
+    """In a table of scores, in polytag's own file and in a table of labels."""
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"id": ["a", "b"], "wxyz": [0.25, 0.5]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"wxyz", b"\xff\xfe\xff\xfe"))
+    with pytest.raises(PredictionsError, match="cannot be read"):
+        read_predictions(path, scale="probability")
+    with pytest.raises(DataError):
+        load_dataset(path)

@@ -111,7 +111,7 @@ def _read(path: Path, *, scale: str, has_external_truth: bool, options: ReadOpti
         )
     try:
         raw: RawScores = reader(path, options=options, has_external_truth=has_external_truth)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _cannot_read(path, error) from error
     return to_predictions(raw, scale=scale)
 
@@ -122,7 +122,7 @@ def is_own(path: Path) -> bool:
         return False
     try:
         return HEADER in (pq.read_schema(path).metadata or {})
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _cannot_read(path, error) from error
 
 

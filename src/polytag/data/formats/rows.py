@@ -124,10 +124,10 @@ def _read_parquet(path: Path) -> Table:
     try:
         require_regular(path)
         table = pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError) as error:
+        require_columns(table.column_names, where=str(path), error=AnnotationError)
+        columns = {name: table.column(name).to_pylist() for name in table.column_names}  # text is decoded here
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise AnnotationError(
             "malformed Parquet", where=str(path), got=str(error).splitlines()[0], expected="a Parquet file"
         ) from error
-    require_columns(table.column_names, where=str(path), error=AnnotationError)
-    columns = {name: table.column(name).to_pylist() for name in table.column_names}
     return Table(path=path, columns=columns, line_N=range(1, table.num_rows + 1))
