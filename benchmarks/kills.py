@@ -165,11 +165,11 @@ def _in_child(command: list[str], folder: Path, kill_before: int, counter: int) 
 
 
 def tree(folder: Path) -> Tree:
-    """Every file below the folder but the database of a review and temporary ones."""
+    """Every file below the folder but temporary ones and the lock of a run, which names the process that holds it."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".part" not in str(path)
+        if path.is_file() and ".part" not in str(path) and path.name != "lock"
     }
 
 
