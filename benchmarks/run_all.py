@@ -17,6 +17,8 @@ SCRIPTS = (
     "label_review",
     "review_kill",
     "near_duplicates",
+    "fuzz",
+    "kills",
     "inspector",
 )
 

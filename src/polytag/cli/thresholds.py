@@ -134,8 +134,7 @@ def _promise(points: "OperatingPoints") -> str:
     }[goal.kind]
     text = f"{num_attained} of {num_classes} classes {wanted}, chosen on {points.num_images:,} images. "
     if points.is_shared:
-        together = wanted.replace("are predicted for", "hold for")
-        text = f"The decisions of all {num_classes} classes together {together}, chosen on {points.num_images:,} images. "
+        text = f"One threshold for all {num_classes} classes, chosen for their decisions together on {points.num_images:,} images. "
     if points.confidence is None:
         text += (
             "The thresholds are the best on these images, without a guarantee for new ones; the intervals do not account for the "
