@@ -42,6 +42,25 @@ def test_crop_is_torchvisions_resize_and_centre_crop():
     assert np.abs(ours.astype(int) - np.asarray(theirs)).max() <= 1
 
 
+@pytest.mark.parametrize("size", [(40, 700), (700, 40), (61, 45)])
+def test_views_of_a_long_strip_are_those_of_the_whole_resized(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), np.uint8))
+    preprocessing = Preprocessing(image_size_px=56, fit="crop", crops="ten")
+    whole = views(noise, preprocessing).astype(int)
+    monkeypatch.setattr("polytag.data.images.augment._MAX_PIXELS", 1)
+    differs = np.abs(views(noise, preprocessing) - whole)
+    assert differs.max() <= 6  # a strip's length at the view's scale is rounded to whole pixels, which shifts the corners a little
+    assert differs.mean() < 0.5
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop"])
+@pytest.mark.parametrize("size", [(1, 4_000_000), (4_000_000, 1), (1, 16_777_219)])  # the last has no float32 of its own
+def test_a_strip_one_pixel_wide_costs_no_more_than_its_pixels(size: tuple[int, int], fit: str):
+    """With `crop` it would be 224 million rows high at the view's scale."""
+    seen = views(Image.new("RGB", size, (10, 200, 30)), Preprocessing(image_size_px=56, fit=fit, crops="ten"))
+    assert (np.abs(seen.astype(int) - (10, 200, 30)) <= 1).all()
+
+
 def test_mirrored_views_are_mirrors(image):
     ten = views(image, Preprocessing(image_size_px=32, crops="ten"))
     assert (ten[5:] == ten[:5, :, ::-1]).all()

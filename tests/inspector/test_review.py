@@ -409,6 +409,31 @@ def test_reads_do_not_wait_for_decisions_that_wait_for_another_program(store: Re
     assert store.decide(**FIRST, based_on=1).number == 2
 
 
+def test_a_first_decision_in_the_middle_of_a_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The read has found no mark of a review, and then a table: it is a review all the same, before or after its first decision."""
+    path = tmp_path / "review.sqlite"
+    path.touch()
+    deciding: list[threading.Thread] = []
+
+    def decide() -> None:
+        with open_review(path) as other:
+            other.decide(**FIRST)
+
+    class Slow(sqlite3.Connection):
+        def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+            if "sqlite_master" in sql and not deciding:
+                deciding.append(threading.Thread(target=decide))
+                deciding[0].start()
+                deciding[0].join(1)  # it is done by then, or waits for this read
+            return super().execute(sql, *values)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *values, **options: connect(*values, factory=Slow, **options))
+    with open_review(path) as store:
+        deciding[0].join()
+        assert only(store).number == 1
+
+
 def test_a_full_database_keeps_what_it_has(store: ReviewStore):
     store.decide(**FIRST)
     with store._file.writing() as connection:

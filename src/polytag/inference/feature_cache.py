@@ -29,7 +29,7 @@ from polytag.inference.predictor import Extracted, Predictor, extract_features, 
 from polytag.models.backbone import head_parameters
 from polytag.models.device import Arithmetic
 
-_VERSION = 3
+_VERSION = 4
 _MIN_SECONDS = 2.0  # features that are computed in less time are not worth a file
 
 

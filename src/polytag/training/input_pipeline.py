@@ -75,4 +75,4 @@ class InputPipeline:
 def views_cache_key(preprocessing: Preprocessing) -> str:
     """Names the views of scoring in the image cache: whatever changes their pixels, and nothing else."""
     p = preprocessing
-    return f"views 2: {p.image_size_px} px, {p.fit}, {p.crop_fraction}, {p.interpolation}, {p.crops}"
+    return f"views 3: {p.image_size_px} px, {p.fit}, {p.crop_fraction}, {p.interpolation}, {p.crops}"

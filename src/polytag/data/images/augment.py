@@ -14,6 +14,7 @@ from polytag.contracts import Preprocessing
 from polytag.data.images.resize import resize
 from polytag.errors import UsageError
 
+_MAX_PIXELS = 2**26  # of an image that views are cropped from; of a longer strip, each view is resized on its own
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -59,16 +60,16 @@ NUM_VIEWS = {"center": 1, "flip": 2, "five": 5, "ten": 10}  # of `Preprocessing.
 def views(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """uint8 V x S x S x 3: the views that an image is scored with (1, 2, 5 or 10, by `preprocessing.crops`)."""
     size_px = preprocessing.image_size_px
-    many = preprocessing.crops in ("five", "ten")
-    larger_size = _size_before_crop(image.size, preprocessing)
-    larger = _resize(image, larger_size, preprocessing)
-    if larger_size == (size_px, size_px) and not many:
-        images = [larger]
+    width, height = _size_before_crop(image.size, preprocessing)
+    spare = (width - size_px, height - size_px)
+    corners = [(0, 0), (spare[0], 0), (0, spare[1]), spare] if preprocessing.crops in ("five", "ten") else []
+    places = [(left, top, left + size_px, top + size_px) for left, top in [_centre((width, height), size_px), *corners]]
+    if width * height <= _MAX_PIXELS:
+        larger = _resize(image, (width, height), preprocessing)
+        images = [larger.crop(place) for place in places]
     else:
-        spare = (larger.width - size_px, larger.height - size_px)
-        corners = [(0, 0), (spare[0], 0), (0, spare[1]), spare] if many else []
-        centre = _centre(larger_size, size_px)
-        images = [larger.crop((left, top, left + size_px, top + size_px)) for left, top in [centre, *corners]]
+        scale = np.tile([image.width / width, image.height / height], 2)
+        images = [_resize(image, (size_px, size_px), preprocessing, box=tuple(scale * place)) for place in places]
     stacked = np.stack([np.asarray(view) for view in images])
     if preprocessing.crops in ("flip", "ten"):
         stacked = np.concatenate([stacked, stacked[:, :, ::-1]])

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Resampling
 
+_MAX_PIXELS = 2**24  # that a first, horizontal pass may widen an image to: 67 MB
 _SUPPORT = {Resampling.BOX: 0.5, Resampling.BILINEAR: 1.0, Resampling.BICUBIC: 2.0, Resampling.LANCZOS: 3.0}  # in pixels
 
 
@@ -19,18 +20,20 @@ def resize(
     """The image, or its `box`, in `size` pixels: a horizontal pass, then a vertical one, each rounded to whole grey levels.
 
     `size` is width and height. `box` is left, top, right and bottom in pixels, fractions included; the filter reads the pixels
-    around it as well, as Pillow's does. The vertical pass comes first where the box is narrower than the result and higher, so the
-    image between the passes has no more pixels than what is read or the result, up to the filter's reach.
+    around it as well, as Pillow's does. The vertical pass comes first only where the horizontal one would widen the image to more
+    than 16 million pixels (an image of one column, say), so the image between the passes has no more pixels than that, than what is
+    read, or than the result.
     """
     width, height = size
     box = box or (0, 0, *image.size)
     left, top, right, bottom = np.array(box, np.float32).tolist()  # Pillow's precision: the shift below is exact
     first_column, end_column = _pixels_read(left, right, image.width, width, _SUPPORT[resample])
     first_row, end_row = _pixels_read(top, bottom, image.height, height, _SUPPORT[resample])
-    left, right, top, bottom = left - first_column, right - first_column, top - first_row, bottom - first_row
     if (end_column - first_column, end_row - first_row) != image.size:
         image = image.crop((first_column, first_row, end_column, end_row))
-    if right - left < width and bottom - top > height:
+    left, right = left - first_column, min(right - first_column, image.width)  # that precision may be above 16 million pixels
+    top, bottom = top - first_row, min(bottom - first_row, image.height)
+    if width > image.width and image.height > height and width * image.height > _MAX_PIXELS:
         image = image.resize((image.width, height), resample, box=(0, top, image.width, bottom))
         return image.resize(size, resample, box=(left, 0, right, height))
     image = image.resize((width, image.height), resample, box=(left, 0, right, image.height))

@@ -48,13 +48,18 @@ class ReviewFile:
 
     @contextmanager
     def reading(self) -> Generator[sqlite3.Connection | None]:
-        """Yield the connection for queries; None before the first decision."""
+        """Yield the connection for queries, which see one state of the file; None before the first decision."""
         with self._reader.held("read", seconds=_READ_SECONDS) as open_within:
             if not self._reader.is_open and not os.path.exists(self.path):
                 yield None
                 return
             connection, _ = open_within()
-            yield connection if _is_ready(connection, self.path) else None
+            connection.execute("BEGIN")  # else a first decision could come between two of the checks
+            try:
+                yield connection if _is_ready(connection, self.path) else None
+            finally:
+                with suppress(sqlite3.Error):  # SQLite may have rolled back already, and the first exception matters
+                    connection.execute("ROLLBACK")
 
     @contextmanager
     def writing(self) -> Generator[sqlite3.Connection]:
@@ -78,7 +83,7 @@ class ReviewFile:
                     yield connection
                     connection.execute("COMMIT")
                 except BaseException:
-                    with suppress(sqlite3.Error):  # SQLite may have rolled back already, and the first exception matters
+                    with suppress(sqlite3.Error):  # as above
                         connection.execute("ROLLBACK")
                     raise
         finally:
