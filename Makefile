@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
+PARALLEL := -n 2 --dist loadfile
 UV := PYTHONPATH= UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never .tools/bin/uv
 COMPILE := $(UV) pip compile --quiet --no-emit-index-url --no-emit-find-links --no-annotate
 READY := .venv/.ready
@@ -15,14 +16,14 @@ FAST := tests/data tests/metrics tests/package tests/predictions tests/laws/test
 demo: $(READY)  ## train, judge and report on handwriting scenes made on the spot (under three minutes)
 	.venv/bin/polytag demo
 
-test: $(READY)  ## every test
-	.venv/bin/python -m pytest
+test: $(READY)  ## every test, in two processes
+	.venv/bin/python -m pytest $(PARALLEL)
 
 test-fast: $(READY)  ## the rooms that need no PyTorch, without the slow tests and the real photographs (under a minute)
-	.venv/bin/python -m pytest -m "not slow and not browser" -k "not photographs and not torchvision" $(FAST)
+	.venv/bin/python -m pytest $(PARALLEL) -m "not slow and not browser" -k "not photographs and not torchvision" $(FAST)
 
 test-lowest: $(LOWEST)/.ready  ## every test but the browser's, with the oldest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest -m "not browser" -W "ignore:'click.utils:DeprecationWarning"  # old Typer, new click
+	$(LOWEST)/bin/python -m pytest $(PARALLEL) -m "not browser" -W "ignore:'click.utils:DeprecationWarning"  # old Typer, new click
 
 check: $(READY)  ## formatting, lint, types
 	.venv/bin/ruff format --check .

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 os.environ["NO_COLOR"] = "1"
 os.environ["COLUMNS"] = "120"
 # As the command does: threads that spin while they wait take the cores from each other, eight times slower on a busy machine.
 os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "5000"}
+
+# The seconds of one example are those of a busy machine. In CI every run has the same examples; elsewhere every run looks further.
+settings.register_profile("polytag", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("polytag")
 
 CLASSES = ("red", "green", "blue")
 

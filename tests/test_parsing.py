@@ -111,7 +111,7 @@ def test_the_time_for_any_text_is_bounded(piece: str):
     | st.binary().map(lambda content: content.decode("latin-1"))
     | st.text("[]{}:,-&*!|>'\"%@`#?\n 0123abcn.~<=", max_size=60)
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_text_is_plain_values_or_one_error(text: str):
     for parse in (parse_yaml, parse_json, parse_lenient_json):
         try:

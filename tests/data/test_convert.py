@@ -53,7 +53,7 @@ class_names = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data(), names=class_names, divided=st.booleans(), to=st.sampled_from(TARGETS))
 def test_round_trip(tmp_path_factory, data, names, divided, to):
     """Ids (of tables), splits, classes and every target, unknown ones too, come back as they went."""

@@ -175,7 +175,7 @@ def hashes(seed: int, number: int, *, bits: int) -> np.ndarray:
     return hash_N
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), bits=st.integers(1, 16), radius=st.integers(0, RADIUS), view_radius=st.integers(0, RADIUS))
 def test_the_search_finds_what_counting_all_pairs_finds(seed: int, bits: int, radius: int, view_radius: int):
     hash_NV = np.concatenate([hashes(seed, 40, bits=bits)[:, None], hashes(seed + 1, 80, bits=bits).reshape(40, 2)], axis=1)
@@ -265,7 +265,7 @@ def test_many_images_with_one_hash_are_one_group_in_little_time():
     assert (group_N == 0).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), number=st.integers(0, 40))
 def test_groups_are_connected_components(seed: int, number: int):
     from scipy.sparse import coo_array

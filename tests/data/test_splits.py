@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -30,7 +30,6 @@ def dataset(target_NC, split="", ids=None):
 tables = hnp.arrays(np.int8, st.tuples(st.integers(2, 60), st.integers(1, 6)), elements=st.sampled_from([1, 0, -1]))
 
 
-@settings(deadline=None)
 @given(target_NC=tables, fraction=st.floats(0.05, 0.95), seed=st.integers(0, 5))
 def test_laws(target_NC, fraction, seed):
     """Only the split changes; both parts have images; the same seed gives the same; val is about as large as asked."""

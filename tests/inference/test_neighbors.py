@@ -105,12 +105,12 @@ def test_ties_are_in_the_order_of_the_index_and_zeros_are_at_distance_one():
 
 
 def test_an_image_by_itself_has_the_features_it_has_in_the_index(index: NeighborIndex, predictor: Predictor, dataset: Dataset):
-    for row in (0, 7, 25):
+    for row in range(29):
         alone_D = image_feature(predictor, read_image(dataset.paths[row]))
         (position, distance), *_ = nearest(index, alone_D, k=1, among_N=np.arange(30) == row)
         assert position == row
         # PyTorch before 2.11 rounds a batch of one differently from a batch of many
-        assert distance < (1e-5 if torch.__version__ >= "2.11" else 1e-4)
+        assert distance < (1e-6 if torch.__version__ >= "2.11" else 1e-4)
 
 
 def test_images_that_cannot_be_read_are_left_out(predictor: Predictor, dataset: Dataset, tmp_path: Path):

@@ -132,7 +132,7 @@ def test_hostile_files_are_a_short_sentence_without_insides(client: TestClient, 
     assert not [word for word in ("/", "\\", "0x", "Error", "<", "PIL") if word in detail]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]), data=st.data())
 def test_whatever_is_broken_in_a_file_the_answer_is_200_or_422(client: TestClient, kind: str, data: st.DataObject):
     content = bytearray(encoded(kind))

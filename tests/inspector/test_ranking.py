@@ -48,7 +48,7 @@ QUERIES = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(query=QUERIES, seed=st.integers(0, 5))
 def test_rows_are_those_of_a_plain_reading(query: Query, seed: int):
     predictions = table(seed=seed)

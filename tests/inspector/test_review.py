@@ -139,7 +139,7 @@ def test_undo_is_of_one_reviewer_one_split_and_if_said_one_decision(store: Revie
     assert store.undo(reviewer="Ada", split="train").undoes == 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_order_of_deciding_and_undoing_is_a_stack(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory):
     """One reviewer against a model of what undo means: each label has a stack of labels, and undo pops the newest decision."""

@@ -280,7 +280,7 @@ def one_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]
         yield client
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     body=st.fixed_dictionaries(
         {}, optional=dict.fromkeys(("image", "class_name", "label", "reviewer", "note", "based_on", "number"), VALUES)

@@ -196,7 +196,7 @@ def test_names_of_pandas_columns():
 # ---- by scikit-learn, and by laws
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     hnp.arrays(np.int8, (12, 2), elements=st.sampled_from([1, 0, -1])),
     hnp.arrays(

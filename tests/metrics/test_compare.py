@@ -109,7 +109,7 @@ def test_a_class_without_a_positive_is_undefined_and_counted():
     assert str(nothing).splitlines()[1].split() == ["mAP", "(0", "classes)", "–", "–", "–", "–", *gains(nothing)]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 1000), st.randoms(use_true_random=False))
 def test_laws(seed: int, random):
     one, two = tables(seed, num_images=40)

@@ -103,7 +103,7 @@ def test_the_variance_is_boyds():
     assert slow_interval(ap, ap, support, 0.0) == pytest.approx(boyd, abs=2e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.sampled_from([-1.0, 0.0, 1.5, 9.0]), st.booleans())
 def test_the_value_is_inside_and_no_interval_is_a_point(seed: int, shift: float, rounded: bool):
     target_NC, score_NC = table(seed, shift=shift, num_positives=(0, 1, 3, 12))
@@ -168,7 +168,7 @@ def difference(target_NC: np.ndarray, first_NC: np.ndarray, second_NC: np.ndarra
     return second.ap_C - first.ap_C, difference_intervals(second_BC - first_BC, first, second, same_C=same_C)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 2.0, 9.0]))
 def test_a_difference_is_inside_its_interval_and_turns_around(seed: int, shift: float):
     target_NC, first_NC = table(seed, shift=shift)

@@ -159,7 +159,7 @@ def test_equal_scores_stand_in_the_order_of_their_ids():
     assert [each.row for each in listed] == expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), num_images=st.integers(5, 60), top=st.integers(1, 70))
 def test_laws_of_the_list(seed: int, num_images: int, top: int):
     rng = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, norm
 from sklearn.metrics import fbeta_score
@@ -342,7 +342,6 @@ def test_joint_gives_each_class_its_part_of_the_risk():
     assert alone.points[0].num_predicted < joint.points[0].num_predicted
 
 
-@settings(deadline=None)
 @given(scored, st.floats(0.2, 5), st.floats(-3, 3))
 def test_a_guaranteed_choice_depends_on_the_ranking_alone(pairs, slope: float, bias: float):
     """So a calibration, even one fitted on the same images, leaves the proof alone."""

@@ -1,7 +1,7 @@
 """Each image's own ranking, by hand, against scikit-learn, and by laws."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import coverage_error, label_ranking_average_precision_score, label_ranking_loss
@@ -37,7 +37,6 @@ def test_what_has_no_answer_is_not_a_number():
     np.testing.assert_array_equal(rankings.ranking_loss_N, [np.nan, np.nan, np.nan, np.nan])
 
 
-@settings(deadline=None)
 @given(TABLES)
 def test_it_is_scikit_learns_where_every_image_has_a_true_and_an_absent_label(table):
     target_NC, score_NC = table
@@ -53,7 +52,6 @@ def test_it_is_scikit_learns_where_every_image_has_a_true_and_an_absent_label(ta
     np.testing.assert_allclose(rankings.ranking_loss_N.mean(), label_ranking_loss(known, score_NC), atol=1e-9)
 
 
-@settings(deadline=None)
 @given(TABLES)
 def test_it_is_the_average_precision_of_the_table_turned(table):
     target_NC, score_NC = table
@@ -64,7 +62,6 @@ def test_it_is_the_average_precision_of_the_table_turned(table):
     np.testing.assert_array_equal(ap_N[~has_negative_N], np.where((target_NC == 1).any(axis=1), 1, np.nan)[~has_negative_N])
 
 
-@settings(deadline=None)
 @given(TABLES)
 def test_an_unknown_label_is_as_good_as_none(table):
     target_NC, score_NC = table

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import roc_auc_score
@@ -22,7 +22,6 @@ def test_by_hand():
     assert roc_auc_of(rank(np.array([1, 0, 1, 0, 0]), np.array([0.9, 0.6, 0.6, 0.7, 0.1]))) == pytest.approx(4.5 / 6)
 
 
-@settings(deadline=None)
 @given(COLUMNS)
 def test_it_is_scikit_learns_over_the_known(column):
     target_N, score_N = column
@@ -34,7 +33,6 @@ def test_it_is_scikit_learns_over_the_known(column):
         assert found == pytest.approx(roc_auc_score(target_N[known], score_N[known]), abs=1e-9)
 
 
-@settings(deadline=None)
 @given(COLUMNS)
 def test_thresholds_are_the_positive_scores_themselves(column):
     target_N, score_N = column

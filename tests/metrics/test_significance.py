@@ -31,7 +31,7 @@ def differences(target_N: np.ndarray, first_N: np.ndarray, second_N: np.ndarray,
     return _after_swaps(_swapped_class(target_N, known, first_N[known], second_N[known]), kept_NB)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.data())
 def test_every_swap_is_scikit_learns(data):
     """With ties in a run and between the runs, unknown targets and all-positive classes; 2^6 swaps, none left out."""

@@ -119,7 +119,7 @@ def test_no_value_and_too_many():
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 60), st.integers(0, 2**32 - 1))
 def test_a_slice_is_evaluate_on_its_images_and_slices_part_the_images(num_images: int, seed: int):
     rng = np.random.default_rng(seed)
@@ -148,7 +148,7 @@ def test_a_slice_is_evaluate_on_its_images_and_slices_part_the_images(num_images
         np.testing.assert_allclose(part.metrics.ap_C, other.metrics.ap_C, rtol=0, atol=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=9, max_size=60, unique=True))
 def test_no_bin_is_empty_and_every_value_is_in_its_bin(values: list[float]):
     slices = slice_scores(table([[1, 0]] * len(values)), values, column="x", num_replicates=0)

@@ -80,7 +80,6 @@ def test_stored_scores_give_exactly_the_ap_of_all_at_once(table: Table, cuts: li
         np.testing.assert_array_equal(getattr(found, name), (target_NC == target).sum(axis=0))
 
 
-@settings(deadline=None)  # 3 x 2^16 bins take their time on a busy machine
 @given(tables(), st.sampled_from([10, 12, 16]))
 def test_bins_stay_within_their_bound(table: Table, num_bits: int):
     exact_C = average_precision(*table)
@@ -92,7 +91,7 @@ def test_bins_stay_within_their_bound(table: Table, num_bits: int):
         assert abs(found.mean_ap.value - exact_C[there].mean()) <= found.mean_error_bound + 1e-12
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_bfloat16_scores_are_exact_in_16_bits(seed: int):
     rng = np.random.default_rng(seed)
@@ -116,7 +115,7 @@ def test_the_bound_is_reached():
 
 
 @pytest.mark.parametrize("num_bits", KINDS)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(table=tables(), data=st.data())
 def test_order_division_and_merging_change_nothing(table: Table, num_bits: int | None, data: st.DataObject):
     whole = streamed(table, num_bits=num_bits).compute()
@@ -131,7 +130,7 @@ def test_order_division_and_merging_change_nothing(table: Table, num_bits: int |
 
 
 @pytest.mark.parametrize("num_bits", KINDS)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(table=tables())
 def test_unknown_targets_count_nowhere(table: Table, num_bits: int | None):
     target_NC, _ = table

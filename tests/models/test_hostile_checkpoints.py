@@ -323,7 +323,7 @@ def test_the_reference_lists_them_all():
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_mutation_of_config_json_is_read_or_one_error(variant: Path, whole: Path, data: st.DataObject):
     """A value anywhere in the file is replaced by anything that JSON can hold; or the text is cut, or bytes of it changed."""
     config = json.loads((whole / "config.json").read_text())

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from sklearn.metrics import average_precision_score
@@ -58,7 +58,6 @@ def test_logits_by_hand():
     np.testing.assert_allclose(logits_of(inside), np.log(inside / (1 - inside)), rtol=1e-12, atol=1e-15)
 
 
-@settings(deadline=None)
 @given(npst.arrays(np.float64, (40, 2), elements=dense), npst.arrays(np.int8, (40, 2), elements=st.integers(0, 1)))
 def test_ap_of_probabilities_is_that_of_the_numbers_themselves(probability_NC: np.ndarray, target_NC: np.ndarray):
     target_NC[0], target_NC[1] = 1, 0  # scikit-learn's answer without a positive, or without a negative, is another

@@ -220,7 +220,7 @@ def mutated_bytes(content: bytes, data: st.DataObject) -> bytes:
 
 
 @given(data=st.data())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_mutation_of_args_yaml_is_read_or_one_error(run: RunFolder, data: st.DataObject):
     write_args(run, recipe=FINETUNE, data=run.path / "data", options=ReadOptions())
     if data.draw(st.booleans()):
@@ -238,7 +238,7 @@ def test_any_mutation_of_args_yaml_is_read_or_one_error(run: RunFolder, data: st
 
 
 @given(data=st.data())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_mutation_of_results_csv_is_read_or_one_error(run: RunFolder, data: st.DataObject):
     write_history(run, [ROW, ROW])
     run.results.write_bytes(mutated_bytes(run.results.read_bytes(), data))

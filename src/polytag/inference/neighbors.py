@@ -105,8 +105,8 @@ def nearest(
     Ties are in the order of the index. `query_D` may have any length. `among_N` masks the images to search; `without` is the
     (split, id) of an image to leave out. Every image is compared. A query or an image of zeros has distance 1 from all.
     """
-    length = float(np.linalg.norm(query_D.astype(np.float64)))
-    query = torch.from_numpy((query_D / (length or 1)).astype(np.float32))
+    query_D = query_D.astype(np.float64)  # float16 would be rounded again by the division
+    query = torch.from_numpy((query_D / (np.linalg.norm(query_D) or 1)).astype(np.float32))
     cosine_N = np.concatenate([(chunk_ND @ query).numpy() for chunk_ND in index.chunks()])
     distance_N = 1 - np.clip(cosine_N * index.scale_N, -1, 1)
     allowed_N = np.ones(len(index.ids), bool) if among_N is None else among_N.copy()
