@@ -1,4 +1,4 @@
-"""How often the 95% intervals of AP, mAP and of differences hold the truth, and how often equal runs are marked, by simulation.
+"""How often 95% intervals of AP, mAP, ROC AUC and differences hold the truth, and how often equal runs are marked, by simulation.
 
 The truth is known: positives of a class score `shift` standard deviations higher than negatives, so that the AP of infinitely many
 images is an integral. Images share a factor of their labels (correlation 0.3) and one of their scores (0.5) over all classes.
@@ -18,7 +18,8 @@ import numpy as np
 from scipy.stats import norm
 
 from machine import write
-from polytag.metrics.ap import average_precision
+from polytag.metrics.ap import average_precision, of_every_class, roc_auc_of
+from polytag.metrics.auc_intervals import auc_intervals, influences, logit_interval
 from polytag.metrics.bootstrap import bootstrap_ap, replicate_ap, weights_of
 from polytag.metrics.groups import groups_of
 from polytag.metrics.intervals import difference_intervals, estimates_of
@@ -148,11 +149,7 @@ def scenes(
     truth, by_scene = true_ap(num_positives / num_images, shift), groups_of(group_N.tolist(), column="scene")
 
     def noise(*, shared: float) -> np.ndarray:
-        scene_GC, image_NC = (
-            draw_scores(rng, np.zeros((number, num_classes)), np.zeros(num_classes), shared=shared)
-            for number in (by_scene.num_groups, num_images)
-        )
-        return np.sqrt(0.8) * scene_GC[group_N] + np.sqrt(0.2) * image_NC
+        return _by_scene(rng, group_N, num_classes, shared=shared)
 
     found = {"images": [], "groups": []}
     for number in range(num_sets):
@@ -170,6 +167,65 @@ def scenes(
         **{name: dict(zip(keys, np.mean(rows, axis=0).round(4).tolist(), strict=True)) for name, rows in found.items()},
         "num_sets": num_sets,
     }
+
+
+def areas(
+    num_images: int,
+    num_positives: int,
+    shift: float,
+    *,
+    num_sets: int,
+    num_classes: int = 20,
+    uneven: bool = False,
+    per_scene: int = 1,
+) -> dict[str, object]:
+    """Coverage of the intervals of ROC AUC, of every class and of the mean, and of DeLong's on the logit scale alone.
+
+    `uneven`: half of the positives score no higher than negatives. With several images a scene, labels and scores are correlated by
+    0.8 within it, and there are as many positives on average.
+    """
+    rng = np.random.default_rng(list(str((num_images, num_positives, shift, uneven, per_scene)).encode()))
+    group_N = np.repeat(np.arange(num_images // per_scene), per_scene)
+    groups = groups_of(group_N.tolist(), column="scene") if per_scene > 1 else None
+    truth = float(norm.cdf(shift / np.sqrt(2)) / (2 if uneven else 1) + (0.25 if uneven else 0))
+    rows: list[tuple[float, ...]] = []
+    for _ in range(num_sets):
+        if groups is None:
+            target_NC = draw_targets(rng, num_images, np.full(num_classes, num_positives), is_exact=True)
+            score_NC = draw_scores(rng, target_NC, np.zeros(num_classes))
+        else:
+            latent_NC, score_NC = (_by_scene(rng, group_N, num_classes, shared=shared) for shared in (0.3, 0.5))
+            target_NC = (latent_NC >= norm.isf(num_positives / num_images)).astype(np.int8)
+        score_NC = score_NC + shift * target_NC * (rng.random(target_NC.shape) < (0.5 if uneven else 1))
+        auc_C = np.array(of_every_class(target_NC, score_NC, roc_auc_of))
+        found = auc_intervals(target_NC, score_NC, auc_C=auc_C, groups=groups)
+        defined = ~np.isnan(auc_C)
+        alone = [
+            logit_interval(float(auc), float(np.linalg.norm(np.bincount(group_N, weights=influences(target_N, score_N)))))
+            for auc, target_N, score_N in zip(auc_C[defined], target_NC.T[defined], score_NC.T[defined], strict=True)
+        ]
+        inside_C = (found.low_C <= auc_C) & (auc_C <= found.high_C) & (found.low_C < found.high_C)
+        rows.append(
+            (
+                ((found.low_C <= truth) & (truth <= found.high_C))[defined].mean(),
+                found.mean_low <= truth <= found.mean_high,
+                np.mean([low <= truth <= high for low, high in alone]),
+                bool(inside_C[defined].all()) and found.mean_low <= auc_C[defined].mean() <= found.mean_high,
+                (found.high_C - found.low_C)[defined].mean(),
+                found.mean_high - found.mean_low,
+            )
+        )
+    keys = ("coverage_of_auc", "coverage_of_mean", "coverage_of_DeLong_alone", "value_inside", "width_of_auc", "width_of_mean")
+    return {**dict(zip(keys, np.mean(rows, axis=0).round(4).tolist(), strict=True)), "truth": round(truth, 4), "num_sets": num_sets}
+
+
+def _by_scene(rng: np.random.Generator, group_N: np.ndarray, num_classes: int, *, shared: float) -> np.ndarray:
+    """Noise that is correlated by 0.8 within a scene, and by `shared` over the classes."""
+    scene_GC, image_NC = (
+        draw_scores(rng, np.zeros((number, num_classes)), np.zeros(num_classes), shared=shared)
+        for number in (int(group_N.max()) + 1, len(group_N))
+    )
+    return np.sqrt(0.8) * scene_GC[group_N] + np.sqrt(0.2) * image_NC
 
 
 def cells(scale: float) -> dict[str, partial[dict[str, object]]]:
@@ -205,6 +261,16 @@ def cells(scale: float) -> dict[str, partial[dict[str, object]]]:
             for name in ("medium", "strong"):
                 key = f"scenes of {per_scene}, 500 images, {number} positives on average, {name}"
                 found[key] = partial(scenes, 500, per_scene, number, SHIFTS[name], num_classes=20, num_sets=sets(200))
+    for num_images in (500, 2000):
+        for number in (3, 10, 30):
+            for name, shift in SHIFTS.items():
+                key = f"ROC AUC, {num_images} images, {number} positives, {name}"
+                found[key] = partial(areas, num_images, number, shift, num_sets=sets(200))
+            key = f"ROC AUC, {num_images} images, {number} positives, uneven"
+            found[key] = partial(areas, num_images, number, SHIFTS["strong"], num_sets=sets(200), uneven=True)
+    for name in ("medium", "strong"):
+        key = f"ROC AUC, scenes of 5, 500 images, 30 positives on average, {name}"
+        found[key] = partial(areas, 500, 30, SHIFTS[name], num_sets=sets(200), per_scene=5)
     for name, shift in SHIFTS.items():
         found[f"marks, {name}"] = partial(marks, shift, num_pairs=sets(300))
     return found

@@ -222,15 +222,14 @@ def test_json_has_every_documented_key_and_no_nan(metrics: Metrics):
     assert (values["version"], values["num_images"]) == (1, 120)
     assert set(values["mAP"]) == {"value", "low", "high", "num_classes", "bias", "num_few_positives"}
     assert set(values["samples_AP"]) == {"value", "low", "high", "num_images"}
-    assert set(values["ROC_AUC"]) == {"value", "num_classes"}
+    assert set(values["ROC_AUC"]) == {"value", "low", "high", "num_classes"}
     assert set(values["OF1"]) == {"value", "num_decisions"}
     assert list(values["per_class"]) == list("abcdef")
     for row in values["per_class"].values():
         assert set(row) == {
             "ap", "ap_voc07", "ap_voc10", "low", "high", "bias", "support", "num_unknown", "num_negative", "precision", "recall",
-            "f1",
-            "accuracy", "threshold", "roc_auc", "brier", "calibration_error", "precision_interval", "recall_interval",
-            "accuracy_interval",
+            "f1", "accuracy", "threshold", "roc_auc", "roc_auc_interval", "brier", "calibration_error",
+            "precision_interval", "recall_interval", "accuracy_interval",
         }  # fmt: skip
     tail = values["tail_accuracy"]
     assert set(tail) == {"threshold", "mean", "num_classes", "per_class", "low", "high", "count"}

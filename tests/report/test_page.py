@@ -103,7 +103,8 @@ def test_every_class_and_number_is_on_the_page(tmp_path: Path, predictions, metr
         ]
     for name, label in (("CF1", "CF1"), ("ROC_AUC", "ROC AUC"), ("macro_F1", "macro F1"), ("top3_OP", "top-3 OP")):
         mean = metrics.means[name]
-        assert page.row(label)[1:4] == [f"{mean.value:.3f}", "", f"{mean.count} {mean.unit}"]
+        interval = f"{mean.low:.3f}–{mean.high:.3f}" if name == "ROC_AUC" else ""
+        assert page.row(label)[1:4] == [f"{mean.value:.3f}", interval, f"{mean.count} {mean.unit}"]
     mean = metrics.mean_ap
     assert page.row("mAP")[1:4] == [f"{mean.value:.3f}", f"{mean.low:.3f}–{mean.high:.3f}", "3 classes"]
     for text in ("my run", "resnet18", "backbone", "generated val", "0123456789abcdef", "3 of 3", "60"):

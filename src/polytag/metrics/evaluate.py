@@ -20,6 +20,7 @@ from polytag.metrics.ap import (
     rank,
     roc_auc_of,
 )
+from polytag.metrics.auc_intervals import auc_intervals
 from polytag.metrics.bootstrap import percentiles, replicate_ap, replicate_means, weights_of
 from polytag.metrics.decisions import Counts, averages_of, averages_per_image, count, decide, decide_top
 from polytag.metrics.groups import Groups
@@ -44,8 +45,8 @@ def evaluate_predictions(
 
     `threshold` is the probability above which a label counts as predicted: one in (0, 1), or one in [0, 1] for each class, where 0
     means that the class is always predicted and 1 that it never is. `num_replicates` bootstrap replicates, drawn with `seed`, give
-    the 95% intervals; with 0 they are NaN. `groups` of dependent images (`polytag.metrics.groups.groups_of`) are drawn in place of
-    images. Raises UsageError for a threshold out of range, or if there is not one for each class.
+    the 95% intervals of AP and its means; with 0 these are NaN. `groups` of dependent images (`polytag.metrics.groups.groups_of`)
+    are drawn in place of images. Raises UsageError for a threshold out of range, or if there is not one for each class.
     """
     assert groups is None or len(groups.group_N) == len(predictions)
     target_NC, logit_NC, probability_NC = predictions.target_NC, predictions.logit_NC, predictions.probability_NC
@@ -55,6 +56,7 @@ def evaluate_predictions(
     areas = _areas(target_NC, logit_NC)
     images = image_rankings(target_NC, logit_NC)
     estimates = estimates_of(target_NC, logit_NC, ap_C=areas.ap_C, left_out_C=areas.left_out_ap_C, groups=groups)
+    of_auc = auc_intervals(target_NC, logit_NC, auc_C=areas.roc_auc_C, groups=groups)
     weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed, groups=groups)
     intervals = _intervals(replicate_ap(target_NC, weight_NB, score_NC=logit_NC, groups=groups), weight_NB, estimates, images)
     support_C = (target_NC == 1).sum(axis=0)
@@ -66,6 +68,7 @@ def evaluate_predictions(
     counts, top3 = count(decided_NC, predicted_NC), count(decided_NC, decide_top(predicted_NC, logit_NC=logit_NC))
     means = {
         **_ranking_means(areas, images, intervals, support_C=support_C, micro=micro_average_precision(target_NC, logit_NC)),
+        "ROC_AUC": _mean(areas.roc_auc_C, interval=(of_auc.mean_low, of_auc.mean_high)),
         **_decision_means(counts, top3),
         **averages_per_image(decided_NC, predicted_NC),
         "Brier": _mean(brier_C),
@@ -81,6 +84,7 @@ def evaluate_predictions(
         ap_high_C=intervals.high_C,
         ap_bias_C=estimates.bias_C,
         roc_auc_C=areas.roc_auc_C,
+        roc_auc_interval_C2=np.stack([of_auc.low_C, of_auc.high_C], axis=-1),
         brier_C=brier_C,
         calibration_error_C=calibration_error_C,
         ap_voc07_C=areas.ap_voc07_C,
@@ -168,7 +172,6 @@ def _ranking_means(
         "samples_AP": _mean(images.ap_N, unit="images", interval=intervals.samples),
         "coverage": _mean(images.coverage_N, unit="images", interval=intervals.coverage),
         "ranking_loss": _mean(images.ranking_loss_N, unit="images", interval=intervals.ranking_loss),
-        "ROC_AUC": _mean(areas.roc_auc_C),
     }
 
 

@@ -16,12 +16,11 @@ from scipy.special import ndtr
 
 from polytag.metrics.ap import Ranking, of_every_class
 from polytag.metrics.groups import Groups, others_at_least
-from polytag.metrics.proportions import wilson
+from polytag.metrics.proportions import Z, wilson
 
 FEW_POSITIVES = 10
 """A class with fewer positives than this is marked, and is listed after the others."""
 
-_Z = 1.959963984540054  # the normal distribution's 97.5% point
 _UNPRECEDED = 0.5  # lowest precision that is assumed for a positive with no image above it
 
 
@@ -164,7 +163,7 @@ def difference_intervals(difference_BC: np.ndarray, first: Estimates, second: Es
     highest_C = np.maximum(difference_C, left_out_C + apart_C * (first.left_out_C - first.lowest_C))
     spread = _spread_of(difference_BC)
     trials_C = np.minimum(first.trials_C, second.trials_C)
-    half_C = np.where(same_C, 0, _Z * np.sqrt(0.5) / (trials_C + 2))
+    half_C = np.where(same_C, 0, Z * np.sqrt(0.5) / (trials_C + 2))
     distance_C = np.hypot(spread.distance_C, half_C)
     low_C, high_C = _bracket(lowest_C, highest_C, distance_C, distance_C)
     counted = ~np.isnan(low_C)
@@ -207,7 +206,7 @@ def _spread_of(value_BC: np.ndarray) -> _Spread:
     sd_C = np.sqrt((deviation_BC**2).sum(axis=0) / np.maximum(number_C, 1))
     sd_C[sd_C < 1e-12] = 0  # rounding
     scale_C = np.where(sd_C > 0, np.sqrt(len(value_BC) / np.maximum(number_C, 1)) / np.where(sd_C > 0, sd_C, 1), 0)
-    return _Spread(unit_BC=deviation_BC * scale_C, distance_C=_Z * sd_C if len(value_BC) else np.full(len(sd_C), np.nan))
+    return _Spread(unit_BC=deviation_BC * scale_C, distance_C=Z * sd_C if len(value_BC) else np.full(len(sd_C), np.nan))
 
 
 def _distances(spread: _Spread, estimates: Estimates) -> tuple[np.ndarray, np.ndarray]:
@@ -229,12 +228,12 @@ def _bracket(
 
     Distances are given for 1.96 standard errors, which is right if both estimates are equal. Far apart, 1.645 are enough.
     """
-    apart_C = (highest_C - lowest_C) * _Z / np.maximum(np.maximum(below_C, above_C), 1e-12)
+    apart_C = (highest_C - lowest_C) * Z / np.maximum(np.maximum(below_C, above_C), 1e-12)
     point_C = np.full_like(apart_C, 1.8)
     for _ in range(6):  # Newton's method for ndtr(point + apart) - ndtr(-point) = 0.95
         slope_C = (np.exp(-((point_C + apart_C) ** 2) / 2) + np.exp(-(point_C**2) / 2)) / np.sqrt(2 * np.pi)
         point_C = point_C - (ndtr(point_C + apart_C) - ndtr(-point_C) - 0.95) / slope_C
-    return lowest_C - point_C / _Z * below_C, highest_C + point_C / _Z * above_C
+    return lowest_C - point_C / Z * below_C, highest_C + point_C / Z * above_C
 
 
 def _unpreceded(target_N: np.ndarray, score_N: np.ndarray) -> int:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-_Z = 1.959963984540054  # the normal distribution's 97.5% point
+Z = 1.959963984540054
+"""The normal distribution's 97.5% point."""
 
 
 def wilson(num_right: np.ndarray, num_tried: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -13,8 +14,8 @@ def wilson(num_right: np.ndarray, num_tried: np.ndarray) -> tuple[np.ndarray, np
     right, tried = np.asarray(num_right, np.float64), np.asarray(num_tried, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = right / tried
-        centre = (share + _Z**2 / (2 * tried)) / (1 + _Z**2 / tried)
-        half = _Z / (1 + _Z**2 / tried) * np.sqrt(share * (1 - share) / tried + _Z**2 / (4 * tried**2))
+        centre = (share + Z**2 / (2 * tried)) / (1 + Z**2 / tried)
+        half = Z / (1 + Z**2 / tried) * np.sqrt(share * (1 - share) / tried + Z**2 / (4 * tried**2))
     low, high = np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
     # the ends are exact if none or all were right; rounding must not exclude the observed share
     return np.where(right == 0, 0.0, low) + 0 * share, np.where(right == tried, 1.0, high) + 0 * share

@@ -72,7 +72,7 @@ class Metrics:
     ap_C                average precision, scikit-learn's definition; ap_low_C, ap_high_C its 95% interval; ap_bias_C by how much it
                         is estimated to be too high, which matters where positives are few
     ap_voc07_C          VOC 2007's eleven points; ap_voc10_C VOC 2010's area under the monotone curve
-    roc_auc_C           area under the ROC curve
+    roc_auc_C           area under the ROC curve; roc_auc_interval_C2 its 95% interval, low and high
     brier_C, calibration_error_C   of the probabilities; lower is better
     precision_C, recall_C, f1_C, accuracy_C   at the threshold; precision_interval_C2, recall_interval_C2, accuracy_interval_C2
                         95% Wilson intervals, low and high
@@ -94,6 +94,7 @@ class Metrics:
     ap_voc07_C: np.ndarray
     ap_voc10_C: np.ndarray
     roc_auc_C: np.ndarray
+    roc_auc_interval_C2: np.ndarray
     brier_C: np.ndarray
     calibration_error_C: np.ndarray
     precision_C: np.ndarray
@@ -197,6 +198,8 @@ def _columns(metrics: Metrics) -> dict[str, np.ndarray]:
         "ap_voc07": metrics.ap_voc07_C,
         "ap_voc10": metrics.ap_voc10_C,
         "roc_auc": metrics.roc_auc_C,
+        "roc_auc_low": metrics.roc_auc_interval_C2[:, 0],
+        "roc_auc_high": metrics.roc_auc_interval_C2[:, 1],
         "brier": metrics.brier_C,
         "calibration_error": metrics.calibration_error_C,
         "precision": metrics.precision_C,
@@ -226,6 +229,7 @@ def _json(metrics: Metrics) -> dict[str, object]:
             "ap_voc07": json_number(metrics.ap_voc07_C[column]),
             "ap_voc10": json_number(metrics.ap_voc10_C[column]),
             "roc_auc": json_number(metrics.roc_auc_C[column]),
+            "roc_auc_interval": _numbers(metrics.roc_auc_interval_C2[column]),
             "brier": json_number(metrics.brier_C[column]),
             "calibration_error": json_number(metrics.calibration_error_C[column]),
             "precision": json_number(metrics.precision_C[column]),
