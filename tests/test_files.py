@@ -113,6 +113,7 @@ print(num_reads, len(seen), os.listdir(target.parent))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_two_hundred_kills_and_two_writers_show_a_reader_the_old_or_the_new_and_leave_nothing(kind: str, tmp_path: Path):
     if kind == "folder":

@@ -94,6 +94,7 @@ def test_aliases_are_read_and_bombs_of_aliases_are_not():
         parse_yaml(bomb)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", ["[", "- ", "a,", "a: b\n", "- a\n", "&a ", "*a ", "!", "'", '"\\', "? a\n", "{a: ", "#", "\n", "%a\n"]
 )

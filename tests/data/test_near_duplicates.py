@@ -89,6 +89,7 @@ MIRRORED, TURNED = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_another_version_is_found_and_no_other_image(version: str):
     images = [photograph(seed) for seed in range(40)]

@@ -31,6 +31,7 @@ def layout(folder: Path, name: str) -> list[Path]:
     return [folder / path for path in LAYOUTS[name]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", ["pipe", "device"])
 @pytest.mark.parametrize("name", [name for name, files in LAYOUTS.items() if files])
 def test_annotations_that_are_no_file_end_in_an_error(tmp_path: Path, name: str, odd: str):
@@ -59,6 +60,7 @@ def test_a_pipe_as_the_data_themselves(tmp_path: Path):
     assert "the data are neither a folder nor a file" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl", "npz", "pt"])
 def test_scores_that_are_no_file_end_in_an_error(tmp_path: Path, suffix: str):
     path = tmp_path / f"scores.{suffix}"

@@ -393,6 +393,7 @@ def test_100_000_rows_are_read_in_seconds(tmp_path):
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_a_table_of_a_million_columns_is_refused_in_seconds(tmp_path: Path, suffix: str):
     path = tmp_path / f"labels.{suffix}"

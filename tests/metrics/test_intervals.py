@@ -195,6 +195,7 @@ def test_classes_with_few_positives_are_never_first():
     assert by_ap(np.array([1, 0.2, np.nan, 0.6, 0.9]), np.array([1, 10, 0, 500, 9])).tolist() == [3, 1, 0, 4, 2]
 
 
+@pytest.mark.slow
 def test_coverage(monkeypatch: pytest.MonkeyPatch):
     """A fixed seed; benchmarks/intervals.py measures every cell with more data sets."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))

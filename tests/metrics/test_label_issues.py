@@ -222,6 +222,7 @@ def test_cleanlab_agrees_where_there_is_an_estimate(monkeypatch: pytest.MonkeyPa
         assert len(ours & set(theirs[part.name].tolist())) >= 0.9 * max(len(ours), len(theirs[part.name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "planted", "estimated"), [(0.05, 301, 845), (0.3, 1800, 1174), (0.5, 3027, 834)])
 def test_an_estimate_is_no_bound_in_either_direction(share: float, planted: int, estimated: int):
     """The table of docs/howto/label-issues.md: too high where few labels are missing, too low where many are."""

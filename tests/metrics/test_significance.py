@@ -31,6 +31,7 @@ def differences(target_N: np.ndarray, first_N: np.ndarray, second_N: np.ndarray,
     return _after_swaps(_swapped_class(target_N, known, first_N[known], second_N[known]), kept_NB)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.data())
 def test_every_swap_is_scikit_learns(data):

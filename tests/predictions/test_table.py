@@ -192,6 +192,7 @@ def test_parquet_is_written_a_row_group_at_a_time(tmp_path: Path):
     file.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path, suffix: str):
     peaks: list[int] = []
