@@ -36,10 +36,10 @@ def test_the_tables(small: Path, polytag):
     metrics = evaluate_predictions(read_predictions(small))
     low, high = metrics.ap_low_C[1], metrics.ap_high_C[1]
     assert [line.split() for line in lines[:4]] == [
-        ["class", "AP", "95%", "interval", "positives", "negatives", "unknown", "precision", "recall"],
-        ["cat", "1.0000", f"{metrics.ap_low_C[0]:.3f}", "–", "1.000", "2*", "2", "0", "0.6667", "1.0000"],
-        ["dog", "0.4167", f"{low:.3f}", "–", f"{high:.3f}", "2*", "2", "0", "0.0000", "0.0000"],
-        ["elk", "–", "0", "2", "2", "–", "–"],
+        ["class", "AP", "95%", "interval", "chance", "positives", "negatives", "unknown", "precision", "recall"],
+        ["cat", "1.0000", f"{metrics.ap_low_C[0]:.3f}", "–", "1.000", "0.681", "2*", "2", "0", "0.6667", "1.0000"],
+        ["dog", "0.4167", f"{low:.3f}", "–", f"{high:.3f}", "0.681", "2*", "2", "0", "0.0000", "0.0000"],
+        ["elk", "–", "–", "0", "2", "2", "–", "–"],
     ]
     assert lines[5] == metrics.note
     assert metrics.note.startswith(
@@ -96,6 +96,7 @@ def test_no_number_gives_way_in_a_narrow_window(width: int):
     for column in (0, 1):
         (line,) = [line for line in lines if line.split()[:1] == [names.names[column]]]
         assert f"{metrics.ap_low_C[column]:.3f} – {metrics.ap_high_C[column]:.3f}" in line
+        assert f" {metrics.ap_chance_C[column]:.3f} " in line
         assert f"{metrics.recall_C[column]:.4f}" in line
 
 

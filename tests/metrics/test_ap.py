@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from polytag.metrics.ap import (
     ap_voc07_of,
     ap_voc10_of,
     average_precision,
+    chance_ap,
     mean_average_precision,
     mean_over_defined,
     rank,
@@ -243,3 +245,17 @@ def test_each_class_is_independent_and_the_mean_is_the_mean_of_the_classes(data:
     defined = [value for value in alone if not math.isnan(value)]
     expected = sum(defined) / len(defined) if defined else math.nan
     assert mean_average_precision(target_NC, score_NC) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize(("num_positives", "num_images"), [(1, 2), (1, 7), (3, 7), (6, 7), (4, 9)])
+def test_the_ap_of_chance_is_the_mean_over_every_order(num_positives: int, num_images: int):
+    every = [np.isin(np.arange(num_images), places) for places in combinations(range(num_images), num_positives)]
+    ap = average_precision(np.array(every, np.int8).T, np.tile(-np.arange(num_images)[:, None], len(every)))
+    chance = chance_ap(np.array([num_positives]), np.array([num_images - num_positives]))[0]
+    assert chance == pytest.approx(ap.mean(), abs=1e-12)
+
+
+def test_the_ap_of_chance_is_about_the_share_of_positives_and_undefined_without_a_ranking():
+    chance_C = chance_ap(np.array([1, 30, 50_000, 0, 5]), np.array([999_999, 9_970, 50_000, 9, 0]))
+    assert chance_C[:3] == pytest.approx([1.44e-5, 0.0039, 0.5], rel=0.01)  # of one positive: 1/n times the harmonic number
+    assert np.isnan(chance_C[3:]).all()

@@ -208,7 +208,7 @@ def test_nothing_known_is_nan_everywhere_and_still_json(num_images: int):
     metrics = evaluate_predictions(predictions(np.full((num_images, 2), -1), np.ones((num_images, 2))), num_replicates=10)
     assert all(math.isnan(mean.value) and mean.count == 0 for mean in metrics.means.values())
     values = json.loads(json.dumps(metrics.to_json(), allow_nan=False))
-    assert values["mAP"] == {"value": None, "num_classes": 0, "bias": None, "num_few_positives": 0}
+    assert values["mAP"] == {"value": None, "num_classes": 0, "bias": None, "chance": None, "num_few_positives": 0}
     assert values["per_class"]["a"]["ap"] is None
     assert set(values["tail_accuracy"]["mean"]) == {None}
 
@@ -220,15 +220,15 @@ def test_json_has_every_documented_key_and_no_nan(metrics: Metrics):
     values = json.loads(json.dumps(metrics.to_json(), allow_nan=False))
     assert set(values) == {"version", "num_images", "per_class", "tail_accuracy", *AVERAGES}
     assert (values["version"], values["num_images"]) == (1, 120)
-    assert set(values["mAP"]) == {"value", "low", "high", "num_classes", "bias", "num_few_positives"}
+    assert set(values["mAP"]) == {"value", "low", "high", "num_classes", "bias", "chance", "num_few_positives"}
     assert set(values["samples_AP"]) == {"value", "low", "high", "num_images"}
     assert set(values["ROC_AUC"]) == {"value", "low", "high", "num_classes"}
     assert set(values["OF1"]) == {"value", "num_decisions"}
     assert list(values["per_class"]) == list("abcdef")
     for row in values["per_class"].values():
         assert set(row) == {
-            "ap", "ap_voc07", "ap_voc10", "low", "high", "bias", "support", "num_unknown", "num_negative", "precision", "recall",
-            "f1", "accuracy", "threshold", "roc_auc", "roc_auc_interval", "brier", "calibration_error",
+            "ap", "ap_voc07", "ap_voc10", "low", "high", "bias", "chance", "support", "num_unknown", "num_negative",
+            "precision", "recall", "f1", "accuracy", "threshold", "roc_auc", "roc_auc_interval", "brier", "calibration_error",
             "precision_interval", "recall_interval", "accuracy_interval",
         }  # fmt: skip
     tail = values["tail_accuracy"]
@@ -250,7 +250,7 @@ def test_json_holds_the_very_numbers(metrics: Metrics):
     assert values["per_class"]["f"]["accuracy"] is None
     assert values["mAP"] == {
         "value": metrics.mean_ap.value, "low": metrics.mean_ap.low, "high": metrics.mean_ap.high, "num_classes": 4,
-        "bias": metrics.ap_bias_C[:4].mean(), "num_few_positives": 0,
+        "bias": metrics.ap_bias_C[:4].mean(), "chance": metrics.ap_chance_C[:4].mean(), "num_few_positives": 0,
     }  # fmt: skip
     np.testing.assert_array_equal([number(value) for value in values["tail_accuracy"]["mean"]], metrics.tail.mean_K)
     np.testing.assert_array_equal(

@@ -51,7 +51,15 @@ def test_a_table_of_averages_then_of_classes_best_first(metrics: Metrics):
     order = [next(number for number, name in enumerate(NAMES) if line.startswith(name)) for line in lines[1:]]
     assert order == metrics.best_first.tolist()
     assert order[-1] == 2  # no unicorn was there to be found
-    assert lines[-1].split() == ["unicorn", "–", "0", "60", "0", *(_three(metrics, name) for name in ("precision", "recall", "f1"))]
+    assert lines[-1].split() == [
+        "unicorn",
+        "–",
+        "–",
+        "0",
+        "60",
+        "0",
+        *(_three(metrics, name) for name in ("precision", "recall", "f1")),
+    ]
 
 
 def _three(metrics: Metrics, name: str) -> str:

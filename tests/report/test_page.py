@@ -96,6 +96,7 @@ def test_every_class_and_number_is_on_the_page(tmp_path: Path, predictions, metr
             "",
             f"{metrics.ap_C[column]:.3f}",
             f"{metrics.ap_low_C[column]:.3f}–{metrics.ap_high_C[column]:.3f}",
+            f"{metrics.ap_chance_C[column]:.3f}",
             str(metrics.support_C[column]),
             str(metrics.num_unknown_C[column]),
             f"{metrics.precision_C[column]:.3f}",
@@ -215,7 +216,7 @@ def test_an_undefined_number_is_a_dash_with_its_reason(tmp_path: Path):
     target_NC[:, 2] = -1
     page = report(tmp_path, without_images(target_NC, names=("dog", "never", "unknown")))
     assert page.row("never")[1:4] == ["no positive label", "–", "–"]
-    assert page.row("unknown")[1:6] == ["no positive label", "–", "–", "0", "30"]
+    assert page.row("unknown")[1:7] == ["no positive label", "–", "–", "–", "0", "30"]
     assert {note["title"] for note in page.all("abbr")} >= {"no positive label"}
     assert "1 of 3" in page.text
     assert [row[0] for row in page.rows if row[0] in ("dog", "never", "unknown")] == ["dog", "never", "unknown"]
@@ -234,7 +235,7 @@ def test_no_image_above_the_threshold(tmp_path: Path):
     predictions = replace(predictions, logit_NC=predictions.logit_NC - 40)
     page = report(tmp_path, predictions)
     assert "No image is above the decision threshold" in page.text
-    assert page.row("dog")[6] == "–"
+    assert page.row("dog")[7] == "–"
 
 
 @pytest.mark.parametrize("num_images", [0, 1, 2])
@@ -294,7 +295,7 @@ def test_means_of_other_tools_keep_their_names(tmp_path: Path, predictions, metr
 def test_thresholds_that_differ_get_a_column(tmp_path: Path, predictions, metrics):
     page = report(tmp_path, predictions, replace(metrics, threshold_C=np.array([0.3, 0.5, 0.7])))
     assert page.row("dog")[-1] == "0.300"
-    assert len(page.row("dog")) == 9
+    assert len(page.row("dog")) == 10
 
 
 def test_a_thousand_classes_make_a_sane_page(tmp_path: Path):

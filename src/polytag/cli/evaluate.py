@@ -136,11 +136,13 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
 
     from polytag.metrics.values import positives_text
 
-    gap = 1 if console.width < 100 else 2
+    is_narrow = console.width < 100
+    gap = 1 if is_narrow else 2
     classes = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     classes.add_column("class", overflow="fold", min_width=5)
     several = len(set(metrics.threshold_C.tolist())) > 1
-    headings = ("AP", "95% interval", "positives", "negatives", "unknown", "precision", "recall")
+    labels = ("pos.", "neg.", "unk.") if is_narrow else ("positives", "negatives", "unknown")
+    headings = ("AP", "95% interval", "chance", *labels, "precision", "recall")
     for heading in (*headings, "threshold") if several else headings:
         classes.add_column(heading, justify="right", no_wrap=not several)
     for column in metrics.best_first.tolist():
@@ -148,6 +150,7 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
             escape(metrics.label_set.names[column]),
             number_text(float(metrics.ap_C[column]), digits=4),
             interval_text(float(metrics.ap_low_C[column]), float(metrics.ap_high_C[column])),
+            number_text(float(metrics.ap_chance_C[column])),
             positives_text(int(metrics.support_C[column])),
             str(metrics.num_negative_C[column]),
             str(metrics.num_unknown_C[column]),
@@ -172,7 +175,9 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
     has_meanings = num_left >= 30
     if has_meanings:
         averages.add_column("", no_wrap=True, max_width=num_left)
-    for row, meaning in zip(rows, _MEANINGS.values(), strict=True):
+    by_chance = {"mAP": f"; {metrics.chance:.3f} by chance"} if metrics.mean_ap.count else {}
+    meanings = [meaning + by_chance.get(name, "") for name, meaning in _MEANINGS.items()]
+    for row, meaning in zip(rows, meanings, strict=True):
         averages.add_row(*row, *([f"[dim]{meaning}[/dim]"] if has_meanings else []))
     console.print(averages)
     if not has_meanings:

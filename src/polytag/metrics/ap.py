@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from scipy.special import digamma
 
 from polytag.machine import num_cores
 from polytag.metrics.near_positives import near_positives
@@ -182,6 +183,19 @@ def _transposed(table_NC: np.ndarray, *, num_rows: int = 4096) -> np.ndarray:
 def average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> np.ndarray:
     """AP of every class, float64 in [0, 1]; NaN without a positive or without a negative."""
     return np.array(of_every_class(target_NC, score_NC, ap_of))
+
+
+def chance_ap(num_positives_C: np.ndarray, num_negatives_C: np.ndarray) -> np.ndarray:
+    """The expected AP of a random order of the known images, float64 C; NaN without a positive or without a negative.
+
+    Of n images k-th from the top, P / n are positive, and one that is has 1 + (k - 1) (P - 1) / (n - 1) positives at or above it on
+    average. The sum over k of their precisions is (H + (P - 1) (n - H) / (n - 1)) / n, with H = 1 + 1/2 + .. + 1/n: the share of
+    positives P / n, and somewhat more for few positives (Bestgen 2015, The Prague Bulletin of Mathematical Linguistics 103, 131).
+    """
+    n_C = np.maximum(num_positives_C + num_negatives_C, 2)
+    harmonic_C = digamma(n_C + 1.0) + np.euler_gamma
+    chance_C = (harmonic_C + (num_positives_C - 1) * (n_C - harmonic_C) / (n_C - 1)) / n_C
+    return np.where((num_positives_C > 0) & (num_negatives_C > 0), chance_C, np.nan)
 
 
 def mean_average_precision(target_NC: np.ndarray, score_NC: np.ndarray) -> float:

@@ -15,6 +15,7 @@ from polytag.metrics.ap import (
     ap_of,
     ap_voc07_of,
     ap_voc10_of,
+    chance_ap,
     mean_over_defined,
     of_every_class,
     rank,
@@ -59,7 +60,7 @@ def evaluate_predictions(
     of_auc = auc_intervals(target_NC, logit_NC, auc_C=areas.roc_auc_C, groups=groups)
     weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed, groups=groups)
     intervals = _intervals(replicate_ap(target_NC, weight_NB, score_NC=logit_NC, groups=groups), weight_NB, estimates, images)
-    support_C = (target_NC == 1).sum(axis=0)
+    support_C, num_negative_C = (target_NC == 1).sum(axis=0), (target_NC == 0).sum(axis=0)
     brier_C, calibration_error_C = _reliability(target_NC, probability_NC, logit_NC)
 
     # ranks have no probabilities and so no decisions: all labels count as unknown, and every metric of decisions is undefined
@@ -83,6 +84,7 @@ def evaluate_predictions(
         ap_low_C=intervals.low_C,
         ap_high_C=intervals.high_C,
         ap_bias_C=estimates.bias_C,
+        ap_chance_C=chance_ap(support_C, num_negative_C),
         roc_auc_C=areas.roc_auc_C,
         roc_auc_interval_C2=np.stack([of_auc.low_C, of_auc.high_C], axis=-1),
         brier_C=brier_C,
@@ -97,7 +99,7 @@ def evaluate_predictions(
         accuracy_C=counts.accuracy_C,
         accuracy_interval_C2=_wilson(counts.tp_C + counts.tn_C, decided_NC >= 0, groups),
         support_C=support_C,
-        num_negative_C=(target_NC == 0).sum(axis=0),
+        num_negative_C=num_negative_C,
         num_unknown_C=(target_NC < 0).sum(axis=0),
         means=means,
         tail=_tail(decided_NC, probability_NC, threshold_C=threshold_C, num_thresholds=num_tail_thresholds),

@@ -70,7 +70,8 @@ class Metrics:
     num_images          N
     threshold_C         probability at which a class counts as predicted, for every decision-based number here
     ap_C                average precision, scikit-learn's definition; ap_low_C, ap_high_C its 95% interval; ap_bias_C by how much it
-                        is estimated to be too high, which matters where positives are few
+                        is estimated to be too high, which matters where positives are few; ap_chance_C the expected AP of a
+                        random order
     ap_voc07_C          VOC 2007's eleven points; ap_voc10_C VOC 2010's area under the monotone curve
     roc_auc_C           area under the ROC curve; roc_auc_interval_C2 its 95% interval, low and high
     brier_C, calibration_error_C   of the probabilities; lower is better
@@ -91,6 +92,7 @@ class Metrics:
     ap_low_C: np.ndarray
     ap_high_C: np.ndarray
     ap_bias_C: np.ndarray
+    ap_chance_C: np.ndarray
     ap_voc07_C: np.ndarray
     ap_voc10_C: np.ndarray
     roc_auc_C: np.ndarray
@@ -115,6 +117,11 @@ class Metrics:
     def mean_ap(self) -> Mean:
         """mAP: the unweighted mean of the classes' APs, over the classes that have a positive and a negative."""
         return self.means["mAP"]
+
+    @property
+    def chance(self) -> float:
+        """The expected mAP of a random order of the images; NaN where mAP is undefined."""
+        return mean_over_defined(self.ap_chance_C)
 
     @property
     def left_out(self) -> str:
@@ -195,6 +202,7 @@ def _columns(metrics: Metrics) -> dict[str, np.ndarray]:
         "low": metrics.ap_low_C,
         "high": metrics.ap_high_C,
         "bias": metrics.ap_bias_C,
+        "chance": metrics.ap_chance_C,
         "ap_voc07": metrics.ap_voc07_C,
         "ap_voc10": metrics.ap_voc10_C,
         "roc_auc": metrics.roc_auc_C,
@@ -226,6 +234,7 @@ def _json(metrics: Metrics) -> dict[str, object]:
             "low": json_number(metrics.ap_low_C[column]),
             "high": json_number(metrics.ap_high_C[column]),
             "bias": json_number(metrics.ap_bias_C[column]),
+            "chance": json_number(metrics.ap_chance_C[column]),
             "ap_voc07": json_number(metrics.ap_voc07_C[column]),
             "ap_voc10": json_number(metrics.ap_voc10_C[column]),
             "roc_auc": json_number(metrics.roc_auc_C[column]),
@@ -248,7 +257,11 @@ def _json(metrics: Metrics) -> dict[str, object]:
     }
     tail = metrics.tail
     means = {name: _mean_to_json(mean) for name, mean in metrics.means.items()}
-    means["mAP"] |= {"bias": json_number(mean_over_defined(metrics.ap_bias_C)), "num_few_positives": metrics.num_few}
+    means["mAP"] |= {
+        "bias": json_number(mean_over_defined(metrics.ap_bias_C)),
+        "chance": json_number(metrics.chance),
+        "num_few_positives": metrics.num_few,
+    }
     return {
         "version": 1,
         "num_images": metrics.num_images,
@@ -303,7 +316,7 @@ def _average_rows(metrics: Metrics) -> list[list[str]]:
 
 def _class_rows(metrics: Metrics) -> list[list[str]]:
     several = len(set(metrics.threshold_C.tolist())) > 1
-    headings = ["class", "AP", "95% interval", "positives", "negatives", "unknown", "precision", "recall", "F1"]
+    headings = ["class", "AP", "95% interval", "chance", "positives", "negatives", "unknown", "precision", "recall", "F1"]
     rows = [headings + ["threshold"] * several]
     for column in metrics.best_first.tolist():
         numbers = [int(number_C[column]) for number_C in (metrics.support_C, metrics.num_negative_C, metrics.num_unknown_C)]
@@ -313,6 +326,7 @@ def _class_rows(metrics: Metrics) -> list[list[str]]:
                 metrics.label_set.names[column],
                 number_text(float(metrics.ap_C[column])),
                 interval_text(float(metrics.ap_low_C[column]), float(metrics.ap_high_C[column])),
+                number_text(float(metrics.ap_chance_C[column])),
                 positives_text(numbers[0]),
                 *(f"{number:,}" for number in numbers[1:]),
                 *(number_text(float(rate)) for rate in rates),

@@ -64,7 +64,7 @@ def average_groups(metrics: Metrics) -> dict[str, list[AverageRow]]:
     """Every average under its heading, those without an entry in GROUPS at the end."""
     groups = {
         heading: [
-            AverageRow(name=name, meaning=text, mean=metrics.means[key])
+            AverageRow(name=name, meaning=text + (_by_chance(metrics) if key == "mAP" else ""), mean=metrics.means[key])
             for key, (name, text) in rows.items()
             if key in metrics.means
         ]
@@ -79,6 +79,10 @@ def average_groups(metrics: Metrics) -> dict[str, list[AverageRow]]:
         if key not in described
     ]
     return {heading: rows for heading, rows in (groups | {"Others": rest}).items() if rows}
+
+
+def _by_chance(metrics: Metrics) -> str:
+    return f"; by chance {metrics.chance:.3f}" if metrics.mean_ap.count else ""
 
 
 def _accuracy_meaning(metrics: Metrics) -> str:

@@ -61,6 +61,7 @@ class ClassView:
     ap: float
     low: float
     high: float
+    chance: float
     support: int
     num_unknown: int
     precision: float
@@ -140,6 +141,7 @@ def _class_view(metrics: Metrics, predictions: Predictions, column: int, *, deta
         ap=float(metrics.ap_C[column]),
         low=float(metrics.ap_low_C[column]),
         high=float(metrics.ap_high_C[column]),
+        chance=float(metrics.ap_chance_C[column]),
         support=int(metrics.support_C[column]),
         num_unknown=int(metrics.num_unknown_C[column]),
         precision=float(metrics.precision_C[column]),
