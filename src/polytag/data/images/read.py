@@ -26,7 +26,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from polytag.data.images.content import pixel_content
 from polytag.data.images.limits import MAX_PIXELS, require_few_pixels, require_modest, too_large
 from polytag.data.images.rgb import to_rgb
-from polytag.data.images.tiff import ORIENTATION, Tiff, refuse_lost_tags, require_modest_directory
+from polytag.data.images.tiff import ORIENTATION, Tiff, refuse_lost_tags, require_modest_directory, require_whole_fax
 from polytag.errors import ImageError
 from polytag.files import open_regular
 
@@ -75,6 +75,8 @@ def read_image(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, enough_px:
             if isinstance(image, TiffImageFile):
                 refuse_lost_tags(image, file)
             require_modest(image, file, where)
+            if isinstance(image, TiffImageFile):
+                require_whole_fax(image, file, where)
             if enough_px is not None and isinstance(image, _Jpeg):
                 _scale_down(image, enough_px)
             with _quiet(reader):
