@@ -87,7 +87,7 @@ def test_no_number_gives_way_in_a_narrow_window(width: int):
     print_metrics(console, metrics)
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
-    for name, mean in metrics.means.items():
+    for name, mean in metrics.shown_means.items():
         if not name.startswith("top3_"):
             (line,) = [line for line in lines if line.startswith(f"{name}  ")]
             assert f"{mean.value:.4f}" in line

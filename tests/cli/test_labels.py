@@ -209,7 +209,7 @@ def test_training_images_that_cannot_be_read_are_told(polytag, leaky: Path, leak
     with pytest.raises(DataError) as caught:
         polytag("evaluate", leaky_scores, "--train-data", folder)
     assert str(caught.value) == (
-        f"no training image can be read\n  where: {folder}\n  got: such as {folder / '00.jpg'}\n"
+        f"no training image can be read\n  where: csv {folder}\n  got: such as {folder / '00.jpg'}\n"
         "  expected: the images that the model was trained on\n"
         "  next: `polytag data check` lists the reasons; --image-dir names their folder"
     )

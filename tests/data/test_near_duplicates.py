@@ -16,7 +16,7 @@ from polytag.data.check import check
 from polytag.data.duplicates.alignment import SAME_PLACE, sampled
 from polytag.data.duplicates.groups import ModelFeatures
 from polytag.data.duplicates.hash_search import candidate_pairs
-from polytag.data.duplicates.leakage import find_leakage, training_paths
+from polytag.data.duplicates.leakage import find_leakage, training_images
 from polytag.data.duplicates.near_duplicates import feature_pairs, fingerprints_of, groups_of, near_pairs, small_copy
 from polytag.data.duplicates.views import RADIUS, VIEW_RADIUS, VIEWS, view_hashes
 from polytag.data.images.read import read_image
@@ -350,7 +350,7 @@ def test_look_alikes_join_contents_and_leave_unread_rows_out(versions: Dataset):
 def test_leaks_are_exact_or_near_and_what_cannot_be_compared_is_counted(versions: Dataset):
     val = versions.split("val")
     scored = [*map(str, val.paths), "", str(val.paths[0].with_name("gone.jpg"))]
-    leakage = find_leakage(scored, training_paths(versions, scored=scored))
+    leakage = find_leakage(scored, training_images(versions, scored=scored).paths)
     assert [(each.row, Path(each.path).name, each.is_exact) for each in leakage.images] == [
         (0, "a.png", False),
         (1, "b.jpg", True),
@@ -364,8 +364,8 @@ def test_without_a_split_what_was_scored_is_not_what_was_trained_on(versions: Da
 
     unsplit = replace(versions, split_N=("",) * 8)
     scored = [str(path) for path in versions.paths[4:]]
-    assert training_paths(unsplit, scored=scored) == list(versions.paths[:4])
-    assert training_paths(versions, scored=scored) == list(versions.paths[:4])
+    assert training_images(unsplit, scored=scored).paths == versions.paths[:4]
+    assert training_images(versions, scored=scored).paths == versions.paths[:4]
 
 
 def test_an_image_that_stands_in_both_splits_is_a_leak(versions: Dataset):

@@ -21,8 +21,9 @@ PER_CLASS = (
     "num_negative_C", "num_unknown_C", "threshold_C",
 )  # fmt: skip
 AVERAGES = (
-    "mAP", "mAP_voc07", "mAP_voc10", "weighted_AP", "micro_AP", "samples_AP", "coverage", "ranking_loss", "ROC_AUC", "CP", "CR",
-    "CF1", "OP", "OR", "OF1", "top3_CP", "top3_CR", "top3_CF1", "top3_OP", "top3_OR", "top3_OF1", "macro_F1",
+    "mAP", "mAP_voc07", "mAP_voc10", "weighted_AP", "micro_AP", "samples_AP", "coverage", "ranking_loss", "ROC_AUC",
+    "head_mAP", "medium_mAP", "tail_mAP", "CP", "CR", "CF1", "OP", "OR", "OF1",
+    "top3_CP", "top3_CR", "top3_CF1", "top3_OP", "top3_OR", "top3_OF1", "macro_F1",
     "exact_match", "samples_jaccard", "samples_F1", "Brier", "calibration_error", "accuracy",
 )  # fmt: skip
 
@@ -88,6 +89,7 @@ def test_every_mean_says_what_it_counted(metrics: Metrics):
         "macro_F1": "5 classes", "accuracy": "5 classes", "Brier": "5 classes", "calibration_error": "5 classes",
         "exact_match": f"{num_known_images} images", "samples_jaccard": f"{num_known_images} images",
         "samples_F1": f"{num_known_images} images",
+        "head_mAP": "0 classes", "medium_mAP": "4 classes", "tail_mAP": "0 classes",
         "ROC_AUC": f"{with_both} classes", "coverage": f"{num_with_label} images", "ranking_loss": f"{num_with_both} images",
     }  # fmt: skip
     assert counted["top3_OR"] == f"{num_true} decisions"
@@ -123,7 +125,7 @@ def test_permuting_images_changes_nothing():
     for name in PER_CLASS:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     for name in AVERAGES:
-        assert one.means[name].value == pytest.approx(other.means[name].value, abs=1e-12)
+        assert one.means[name].value == pytest.approx(other.means[name].value, abs=1e-12, nan_ok=True)
         assert one.means[name].count == other.means[name].count
     np.testing.assert_array_equal(one.tail.per_class_CK, other.tail.per_class_CK)
 
@@ -218,7 +220,7 @@ def test_nothing_known_is_nan_everywhere_and_still_json(num_images: int):
 
 def test_json_has_every_documented_key_and_no_nan(metrics: Metrics):
     values = json.loads(json.dumps(metrics.to_json(), allow_nan=False))
-    assert set(values) == {"version", "num_images", "per_class", "tail_accuracy", *AVERAGES}
+    assert set(values) == {"version", "num_images", "frequency_of", "per_class", "tail_accuracy", *AVERAGES}
     assert (values["version"], values["num_images"]) == (1, 120)
     assert set(values["mAP"]) == {"value", "low", "high", "num_classes", "bias", "chance", "num_few_positives"}
     assert set(values["samples_AP"]) == {"value", "low", "high", "num_images"}
@@ -227,7 +229,7 @@ def test_json_has_every_documented_key_and_no_nan(metrics: Metrics):
     assert list(values["per_class"]) == list("abcdef")
     for row in values["per_class"].values():
         assert set(row) == {
-            "ap", "ap_voc07", "ap_voc10", "low", "high", "bias", "chance", "support", "num_unknown", "num_negative",
+            "ap", "ap_voc07", "ap_voc10", "low", "high", "bias", "chance", "support", "num_unknown", "num_negative", "frequency",
             "precision", "recall", "f1", "accuracy", "threshold", "roc_auc", "roc_auc_interval", "brier", "calibration_error",
             "precision_interval", "recall_interval", "accuracy_interval",
         }  # fmt: skip

@@ -40,8 +40,30 @@ def test_by_hand():
     assert (slices.edges, slices.num_without, slices.is_comparable) == ((), 0, False)
     assert caveats(slices) == [
         "The mAPs of the slices are over different classes and are not comparable: a class without a positive, or without a "
-        "negative, in a slice is not counted there. The mAP over the shared classes (1) is comparable."
+        "negative, in a slice is not counted there. The mAP over the shared classes (1) is comparable.",
+        "Worst: place y, mAP 0.500 over 1 class (1 with fewer than 10 positives) in 2 images.",
     ]
+
+
+def test_the_worst_slice_is_named_with_its_interval_and_whether_it_may_be_chance():
+    rng = np.random.default_rng(0)
+    target_NC = (rng.random((300, 2)) < 0.4).astype(np.int8)
+    shift_N1 = np.repeat([4.0, 4.0, 0.0], 100)[:, None]
+    apart = slice_scores(table(target_NC, rng.normal(size=(300, 2)) + shift_N1 * target_NC), list("xyz" * 100), column="place")
+    places = [place for place in "xyz" for _ in range(100)]
+    clear = slice_scores(table(target_NC, rng.normal(size=(300, 2)) + shift_N1 * target_NC), places, column="place")
+    assert clear.worst is not None
+    assert (clear.worst.value, clear.worst.num_overlapping, clear.worst.num_others, clear.worst.num_few) == ("z", 0, 2, 0)
+    mean = clear.slices[2].metrics.mean_ap
+    assert caveats(clear) == [
+        f"Worst: place z, mAP {mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}] over 2 classes in 100 images."
+    ]
+    assert apart.worst is not None
+    assert apart.worst.mean.value == min(part.metrics.mean_ap.value for part in apart.slices)
+    assert caveats(apart)[0].endswith(" overlaps those of 2 of 2 others: that it is the worst may be chance.")
+    assert slices_to_json(apart)["worst"] == apart.worst.value
+    one = slice_scores(table(target_NC), ["x"] * 300, column="place", num_replicates=0)
+    assert one.worst is None
 
 
 def test_a_slice_without_any_positive_takes_no_class_from_the_others():
@@ -55,7 +77,8 @@ def test_a_slice_without_any_positive_takes_no_class_from_the_others():
     assert (empty.metrics.mean_ap.count, empty.shared_map.count) == (0, 0)
     assert slices.shared_classes == ("cat", "dog")
     assert slices.is_comparable
-    assert caveats(slices) == []
+    (worst,) = caveats(slices)
+    assert worst.startswith("Worst: place 1, mAP ")
 
 
 def test_no_class_is_shared_and_no_label_is_known():
@@ -131,9 +154,8 @@ def test_a_slice_is_evaluate_on_its_images_and_slices_part_the_images(num_images
     slices = slice_scores(predictions, values, column="place", num_replicates=20)
     assert sum(part.num_images for part in slices.slices) + slices.num_without == num_images
     for part in slices.slices:
-        alone = evaluate_predictions(
-            predictions.take([row for row, value in enumerate(values) if value == part.value]), num_replicates=20
-        )
+        rows = [row for row, value in enumerate(values) if value == part.value]
+        alone = evaluate_predictions(predictions.take(rows), num_replicates=20, frequency=part.metrics.frequency)
         assert json.dumps(part.metrics.to_json()) == json.dumps(alone.to_json())
         assert (
             set(np.array(LABELS.names)[part.metrics.support_C > 0]) >= set(slices.shared_classes) or not part.metrics.mean_ap.count
@@ -165,7 +187,7 @@ def test_json_has_no_nan():
     labels = table([[1, 0], [0, 0], [0, 0], [1, 1], [0, 0]], [[2.0, 1], [1, 1], [0, 0], [1, 1], [0, 0]])
     slices = slice_scores(labels, ["x", "x", "y", "z", "z"], column="place", num_replicates=5)
     content = json.loads(json.dumps(slices_to_json(slices), allow_nan=False))
-    assert set(content) == {"edges", "num_without", "shared_classes", "values"}
+    assert set(content) == {"edges", "num_without", "shared_classes", "worst", "values"}
     assert list(content["values"]) == ["x", "y", "z"]
     assert content["values"]["y"]["mAP_shared_classes"] == {"value": None, "num_classes": 0}
     assert set(content["values"]["x"]["mAP_shared_classes"]) == {"value", "num_classes", "low", "high"}

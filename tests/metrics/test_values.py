@@ -42,7 +42,7 @@ def test_a_table_of_averages_then_of_classes_best_first(metrics: Metrics):
     _, averages, classes = str(metrics).split("\n\n")
     rows = [line.split() for line in averages.splitlines()]
     assert rows[0] == ["average", "value", "95%", "interval", "over"]
-    assert [row[0] for row in rows[1:]] == list(metrics.means)
+    assert [row[0] for row in rows[1:]] == list(metrics.shown_means)
     assert rows[1][1:] == [
         f"{metrics.mean_ap.value:.3f}", f"{metrics.mean_ap.low:.3f}", "–", f"{metrics.mean_ap.high:.3f}", "3", "classes",
     ]  # fmt: skip
@@ -132,7 +132,7 @@ def test_html_is_escaped_and_fetches_nothing(metrics: Metrics):
     assert "http" not in page
     assert [text for text in read.texts if text in NAMES] == [NAMES[column] for column in metrics.best_first]
     assert read.texts[0] == str(metrics).splitlines()[0]
-    assert read.tags.count("tr") == 3 + len(metrics.means) + len(NAMES)
+    assert read.tags.count("tr") == 3 + len(metrics.shown_means) + len(NAMES)
     assert page.count("linear-gradient") == 3  # a bar for every AP that there is
 
 

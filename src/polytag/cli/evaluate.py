@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytag.cli.leakage import TrainData, leakage_of, leakage_to_json, print_leakage
+from polytag.cli.leakage import (
+    TrainData,
+    leakage_of,
+    leakage_to_json,
+    print_leakage,
+    training_images_of,
+)
 from polytag.cli.reading import reads_annotations
 from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
@@ -21,8 +27,11 @@ if TYPE_CHECKING:
 
 _MEANINGS = {  # short descriptions of the averages, in the order of the table
     "mAP": "mean of the classes' average precisions",
-    "mAP_voc10": "the same with VOC 2010's AP",
-    "mAP_voc07": "the same with VOC 2007's eleven-point AP",
+    "head_mAP": "",  # these three by Metrics.frequency
+    "medium_mAP": "",
+    "tail_mAP": "",
+    "mAP_voc10": "mAP with VOC 2010's AP",
+    "mAP_voc07": "mAP with VOC 2007's eleven-point AP",
     "weighted_AP": "classes weighted by their positives; not mAP",
     "micro_AP": "all labels in one ranking; not mAP",
     "samples_AP": "mean over images (LRAP); not mAP",
@@ -71,14 +80,20 @@ def evaluate(
     from polytag import files
     from polytag.cli.terminal import Terminal
     from polytag.metrics.evaluate import evaluate_predictions
+    from polytag.metrics.frequency import training_frequency
 
     require_use_of_columns(columns, used=bool(slice or group), options="--slice or --group")
-    labelled = read_labelled_scores(predictions, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True))
+    errors = Terminal(stderr=True)
+    labelled = read_labelled_scores(predictions, scale=scale, truth=truth, options=options, errors=errors)
     table = labelled.predictions
     chosen, source = _thresholds(predictions, table, threshold=threshold, file=thresholds)
     groups = groups_by(labelled, group, file=columns, truth=truth)
-    metrics = evaluate_predictions(table, threshold=chosen, groups=groups)
-    slices = slices_of(labelled, slice or (), file=columns, truth=truth, threshold=chosen, groups=groups)
+    trained_on = None if train_data is None else training_images_of(table, train_data, options=options)
+    frequency = None if trained_on is None else training_frequency(trained_on, table.label_set)
+    metrics = evaluate_predictions(table, threshold=chosen, groups=groups, frequency=frequency)
+    slices = slices_of(
+        labelled, slice or (), file=columns, truth=truth, threshold=chosen, groups=groups, frequency=metrics.frequency
+    )
     console = Terminal()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 120  # a file or a pipe takes whole lines
@@ -88,8 +103,8 @@ def evaluate(
     for part in slices:
         print_slices(console, part)
     leaked = None
-    if train_data is not None:
-        leaked = leakage_of(table, train_data, options=options, threshold=chosen, groups=groups, errors=Terminal(stderr=True))
+    if trained_on is not None:
+        leaked = leakage_of(table, trained_on, threshold=chosen, metrics=metrics, errors=errors)
         print_leakage(console, *leaked, metrics=metrics, predictions=table)
     if json is not None:
         import json as encoder
@@ -166,18 +181,21 @@ def print_metrics(console: "Any", metrics: "Metrics") -> None:
     averages = Table(box=None, pad_edge=False, header_style="bold")
     for heading, justify in (("average", "left"), ("value", "right"), ("95% interval", "right"), ("over", "right")):
         averages.add_column(heading, justify=justify, no_wrap=True)  # pyright: ignore[reportArgumentType]  rich's literal type
+    meanings = {
+        name: meaning or metrics.frequency.meanings[name] for name, meaning in _MEANINGS.items() if name in metrics.shown_means
+    }
+    if metrics.mean_ap.count:
+        meanings["mAP"] += f"; {metrics.chance:.3f} by chance"
     rows = [
         (name, number_text(mean.value, digits=4), interval_text(mean.low, mean.high), counted(mean.count, mean.unit))
-        for name in _MEANINGS
+        for name in meanings
         for mean in [metrics.means[name]]
     ]
     num_left = console.width - 8 - sum(max(map(len, column)) for column in zip(*rows, strict=True))
     has_meanings = num_left >= 30
     if has_meanings:
         averages.add_column("", no_wrap=True, max_width=num_left)
-    by_chance = {"mAP": f"; {metrics.chance:.3f} by chance"} if metrics.mean_ap.count else {}
-    meanings = [meaning + by_chance.get(name, "") for name, meaning in _MEANINGS.items()]
-    for row, meaning in zip(rows, meanings, strict=True):
+    for row, meaning in zip(rows, meanings.values(), strict=True):
         averages.add_row(*row, *([f"[dim]{meaning}[/dim]"] if has_meanings else []))
     console.print(averages)
     if not has_meanings:

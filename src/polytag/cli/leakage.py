@@ -9,10 +9,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from polytag.contracts import Predictions
+    from polytag.contracts import Dataset, Predictions
     from polytag.data.duplicates.leakage import Leakage
     from polytag.data.load import ReadOptions
-    from polytag.metrics.groups import Groups
     from polytag.metrics.leakage import MetricsWithoutLeakage
     from polytag.metrics.values import Metrics
 
@@ -23,32 +22,32 @@ TrainData = Annotated[
 _NUM_SHOWN = 5
 
 
+def training_images_of(predictions: "Predictions", data: Path, *, options: "ReadOptions") -> "Dataset":
+    """The training images of DATA."""
+    from polytag.data.duplicates.leakage import training_images
+    from polytag.data.load import load_dataset
+
+    return training_images(load_dataset(data, options=options), scored=predictions.image_paths)
+
+
 def leakage_of(
-    predictions: "Predictions",
-    data: Path,
-    *,
-    options: "ReadOptions",
-    threshold: "Any",
-    groups: "Groups | None",
-    errors: "Console",
+    predictions: "Predictions", trained_on: "Dataset", *, threshold: "Any", metrics: "Metrics", errors: "Console"
 ) -> "tuple[Leakage, MetricsWithoutLeakage | None]":
     """Leakage, and the metrics without the leaked images or None. Raises PredictionsError where no image can be read."""
     from polytag.cli.progress import progress_bar
-    from polytag.data.duplicates.leakage import find_leakage, training_paths
-    from polytag.data.load import load_dataset
+    from polytag.data.duplicates.leakage import find_leakage
     from polytag.errors import DataError, PredictionsError
     from polytag.metrics.leakage import evaluate_without_leakage
 
-    trained_on = training_paths(load_dataset(data, options=options), scored=predictions.image_paths)
     with progress_bar(errors) as progress:
-        num_files = len({str(path) for path in trained_on} | {path for path in predictions.image_paths if path})
+        num_files = len({str(path) for path in trained_on.paths} | {path for path in predictions.image_paths if path})
         task = progress.add_task("reading images", total=num_files)
-        found = find_leakage(predictions.image_paths, trained_on, on_image=lambda: progress.advance(task))
+        found = find_leakage(predictions.image_paths, trained_on.paths, on_image=lambda: progress.advance(task))
     if not found.num_trained_on:
         raise DataError(
             "no training image can be read",
-            where=str(data),
-            got=f"such as {trained_on[0]}" if trained_on else "only the scored images",
+            where=trained_on.source,
+            got=f"such as {trained_on.paths[0]}" if len(trained_on) else "only the scored images",
             expected="the images that the model was trained on",
             next_step="`polytag data check` lists the reasons; --image-dir names their folder",
         )
@@ -62,7 +61,9 @@ def leakage_of(
         )
     if not found.images:
         return found, None
-    return found, evaluate_without_leakage(predictions, found.is_leaked_N, threshold=threshold, groups=groups)
+    return found, evaluate_without_leakage(
+        predictions, found.is_leaked_N, threshold=threshold, groups=metrics.groups, frequency=metrics.frequency
+    )
 
 
 def print_leakage(

@@ -10,6 +10,7 @@ from polytag.errors import UsageError
 from polytag.text import interval_text, number_text
 
 if TYPE_CHECKING:
+    from polytag.metrics.frequency import Frequency
     from polytag.metrics.groups import Groups
     from polytag.metrics.slices import Slices
     from polytag.metrics.values import Mean
@@ -44,6 +45,7 @@ def slices_of(
     truth: Path | None,
     threshold: float | Sequence[float],
     groups: "Groups | None",
+    frequency: "Frequency",
 ) -> "list[Slices]":
     """Slices by each column."""
     from polytag.metrics.slices import slice_scores
@@ -52,7 +54,9 @@ def slices_of(
     found: list[Slices] = []
     for name in dict.fromkeys(columns):
         value_N = column_values(labelled, name, table=_table_with(name, file=file, truth=truth))
-        found.append(slice_scores(labelled.predictions, value_N, column=name, threshold=threshold, groups=groups))
+        found.append(
+            slice_scores(labelled.predictions, value_N, column=name, threshold=threshold, groups=groups, frequency=frequency)
+        )
     return found
 
 

@@ -24,6 +24,7 @@ from polytag.metrics.ap import (
 from polytag.metrics.auc_intervals import auc_intervals
 from polytag.metrics.bootstrap import percentiles, replicate_ap, replicate_means, weights_of
 from polytag.metrics.decisions import Counts, averages_of, averages_per_image, count, decide, decide_top
+from polytag.metrics.frequency import Frequency
 from polytag.metrics.groups import Groups
 from polytag.metrics.intervals import Estimates, estimates_of, intervals_of, left_out_ap_of, mean_interval
 from polytag.metrics.per_image import ImageRankings, image_rankings
@@ -41,13 +42,15 @@ def evaluate_predictions(
     num_replicates: int = 1000,
     seed: int = 0,
     groups: Groups | None = None,
+    frequency: Frequency | None = None,
 ) -> Metrics:
     """Evaluate labelled predictions. docs/reference/metrics.md defines every number.
 
     `threshold` is the probability above which a label counts as predicted: one in (0, 1), or one in [0, 1] for each class, where 0
     means that the class is always predicted and 1 that it never is. `num_replicates` bootstrap replicates, drawn with `seed`, give
     the 95% intervals of AP and its means; with 0 these are NaN. `groups` of dependent images (`polytag.metrics.groups.groups_of`)
-    are drawn in place of images. Raises UsageError for a threshold out of range, or if there is not one for each class.
+    are drawn in place of images. `frequency` puts classes into the head, medium and tail; by default that of these images. Raises
+    UsageError for a threshold out of range, or if there is not one for each class.
     """
     assert groups is None or len(groups.group_N) == len(predictions)
     target_NC, logit_NC, probability_NC = predictions.target_NC, predictions.logit_NC, predictions.probability_NC
@@ -59,8 +62,10 @@ def evaluate_predictions(
     estimates = estimates_of(target_NC, logit_NC, ap_C=areas.ap_C, left_out_C=areas.left_out_ap_C, groups=groups)
     of_auc = auc_intervals(target_NC, logit_NC, auc_C=areas.roc_auc_C, groups=groups)
     weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed, groups=groups)
-    intervals = _intervals(replicate_ap(target_NC, weight_NB, score_NC=logit_NC, groups=groups), weight_NB, estimates, images)
+    ap_BC = replicate_ap(target_NC, weight_NB, score_NC=logit_NC, groups=groups)
+    intervals = _intervals(ap_BC, weight_NB, estimates, images)
     support_C, num_negative_C = (target_NC == 1).sum(axis=0), (target_NC == 0).sum(axis=0)
+    frequency = frequency or Frequency(num_positives_C=support_C, is_of_training=False)
     brier_C, calibration_error_C = _reliability(target_NC, probability_NC, logit_NC)
 
     # ranks have no probabilities and so no decisions: all labels count as unknown, and every metric of decisions is undefined
@@ -70,6 +75,7 @@ def evaluate_predictions(
     means = {
         **_ranking_means(areas, images, intervals, support_C=support_C, micro=micro_average_precision(target_NC, logit_NC)),
         "ROC_AUC": _mean(areas.roc_auc_C, interval=(of_auc.mean_low, of_auc.mean_high)),
+        **_group_means(ap_BC, estimates, frequency),
         **_decision_means(counts, top3),
         **averages_per_image(decided_NC, predicted_NC),
         "Brier": _mean(brier_C),
@@ -104,6 +110,7 @@ def evaluate_predictions(
         means=means,
         tail=_tail(decided_NC, probability_NC, threshold_C=threshold_C, num_thresholds=num_tail_thresholds),
         groups=groups,
+        frequency=frequency,
     )
 
 
@@ -174,6 +181,16 @@ def _ranking_means(
         "samples_AP": _mean(images.ap_N, unit="images", interval=intervals.samples),
         "coverage": _mean(images.coverage_N, unit="images", interval=intervals.coverage),
         "ranking_loss": _mean(images.ranking_loss_N, unit="images", interval=intervals.ranking_loss),
+    }
+
+
+def _group_means(ap_BC: np.ndarray, estimates: Estimates, frequency: Frequency) -> dict[str, Mean]:
+    """The mAP of the head, medium and tail classes."""
+    return {
+        f"{name}_mAP": _mean(
+            np.where(is_in_C, estimates.ap_C, np.nan), interval=mean_interval(ap_BC, estimates, weight_C=is_in_C.astype(np.float64))
+        )
+        for name, is_in_C in frequency.groups.items()
     }
 
 

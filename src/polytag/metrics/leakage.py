@@ -13,6 +13,7 @@ from polytag.errors import PredictionsError
 from polytag.metrics.ap import average_precision, mean_over_defined
 from polytag.metrics.bootstrap import replicate_ap, weights_of
 from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.frequency import Frequency
 from polytag.metrics.groups import Groups
 from polytag.metrics.intervals import difference_intervals, estimates_of
 from polytag.metrics.values import Mean, Metrics
@@ -39,6 +40,7 @@ def evaluate_without_leakage(
     num_replicates: int = 1000,
     seed: int = 0,
     groups: Groups | None = None,
+    frequency: Frequency | None = None,
 ) -> MetricsWithoutLeakage:
     """Evaluate the predictions without the leaked images. Raises PredictionsError if every image leaked."""
     remains_N = ~np.asarray(is_leaked_N, bool)
@@ -55,6 +57,7 @@ def evaluate_without_leakage(
         num_replicates=num_replicates,
         seed=seed,
         groups=groups.take(remains_N) if groups else None,
+        frequency=frequency,
     )
     target_NC, score_NC = predictions.target_NC, predictions.logit_NC
     weight_NB = weights_of(len(predictions), num_replicates=num_replicates, seed=seed, groups=groups)

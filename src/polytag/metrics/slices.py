@@ -17,9 +17,11 @@ from polytag.errors import UsageError
 from polytag.metrics.ap import mean_over_defined
 from polytag.metrics.bootstrap import bootstrap_ap
 from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.frequency import Frequency
 from polytag.metrics.groups import Groups, Value, is_missing
+from polytag.metrics.intervals import FEW_POSITIVES
 from polytag.metrics.values import Mean, Metrics
-from polytag.text import json_number
+from polytag.text import counted, interval_text, json_number
 
 NUM_BINS = 4
 MAX_NUMBERS = 8
@@ -57,9 +59,49 @@ class Slices:
     num_without: int
 
     @property
+    def worst(self) -> "WorstSlice | None":
+        """The slice with the lowest mAP over the same classes as the others; None if no two have one."""
+        return _worst_of(self)
+
+    @property
     def is_comparable(self) -> bool:
         """Whether the mAPs of the slices, where defined, are over the same classes."""
         return all(part.metrics.mean_ap.count in (0, len(self.shared_classes)) for part in self.slices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstSlice:
+    """The slice with the lowest mAP.
+
+    value, mean       the slice, and its mAP with interval: over all classes or, where slices have different ones, the shared ones
+    num_images        of the slice
+    num_few           of these classes, those that have fewer than 10 positives in the slice
+    num_overlapping   other slices whose interval reaches into this one's
+    num_others        other slices that have a mAP
+    """
+
+    value: str
+    mean: Mean
+    num_images: int
+    num_few: int
+    num_overlapping: int
+    num_others: int
+
+    def sentence(self, column: str) -> str:
+        """What a reader may conclude."""
+        mean = self.mean
+        interval = f" [{interval_text(mean.low, mean.high, dash=', ')}]" if not math.isnan(mean.low) else ""
+        few = f" ({self.num_few} with fewer than {FEW_POSITIVES} positives)" if self.num_few else ""
+        text = f"Worst: {column} {self.value}, mAP {mean.value:.3f}{interval} over {counted(mean.count, 'classes')}{few}"
+        text += f" in {counted(self.num_images, 'images')}."
+        if self.num_overlapping:
+            others = (
+                "that of the other slice"
+                if self.num_others == 1
+                else f"those of {self.num_overlapping} of {self.num_others} others"
+            )
+            text += f" Its interval overlaps {others}: that it is the worst may be chance."
+        return text
 
 
 def slice_scores(
@@ -72,14 +114,17 @@ def slice_scores(
     num_replicates: int = 1000,
     seed: int = 0,
     groups: Groups | None = None,
+    frequency: Frequency | None = None,
 ) -> Slices:
     """Evaluate the images of each value separately; `value_N` has a text, a number or None (in no slice) for each image.
 
     Each text is a slice, and so is each of up to 8 distinct numbers. More numbers are cut at their quantiles (NumPy's, linear) into
     `num_bins` bins, or fewer if values repeat so often that edges coincide. The other arguments are those of
-    `evaluate_predictions`. Raises UsageError if no image has a value, or if texts would make more than 50 slices.
+    `evaluate_predictions`; `frequency` is by default that of all images. Raises UsageError if no image has a value, or if texts
+    would make more than 50 slices.
     """
     assert len(value_N) == len(predictions)
+    frequency = frequency or Frequency(num_positives_C=(predictions.target_NC == 1).sum(axis=0), is_of_training=False)
     label_N, labels, edges = _labels(value_N, column=column, num_bins=num_bins)
     rows_S = [np.flatnonzero(label_N == number) for number in range(len(labels))]
     targets_S = [predictions.target_NC[rows] for rows in rows_S]
@@ -90,7 +135,9 @@ def slice_scores(
     for label, rows in zip(labels, rows_S, strict=True):
         part = predictions.take(rows)
         of_part = groups.take(rows) if groups else None
-        metrics = evaluate_predictions(part, threshold=threshold, num_replicates=num_replicates, seed=seed, groups=of_part)
+        metrics = evaluate_predictions(
+            part, threshold=threshold, num_replicates=num_replicates, seed=seed, groups=of_part, frequency=frequency
+        )
         shared = Mean(value=math.nan, count=0)
         if shared_C.any() and metrics.mean_ap.count:
             target_NC, logit_NC = part.target_NC[:, shared_C], part.logit_NC[:, shared_C]
@@ -126,6 +173,7 @@ def slices_to_json(slices: Slices) -> dict[str, object]:
         "edges": list(slices.edges),
         "num_without": slices.num_without,
         "shared_classes": list(slices.shared_classes),
+        "worst": None if slices.worst is None else slices.worst.value,
         "values": values,
     }
 
@@ -145,11 +193,32 @@ def caveats(slices: Slices) -> list[str]:
                 else "negative, in a slice is not counted there, and no class has both in every slice."
             )
         )
+    if slices.worst is not None:
+        sentences.append(slices.worst.sentence(slices.column))
     if len(slices.slices) == 1:
         sentences.append(f"All images have the same value of {slices.column}.")
     if slices.num_without:
         sentences.append(f"{slices.num_without:,} images have no value of {slices.column} and are in no slice.")
     return sentences
+
+
+def _worst_of(slices: Slices) -> WorstSlice | None:
+    means = [part.metrics.mean_ap if slices.is_comparable else part.shared_map for part in slices.slices]
+    found = [number for number, mean in enumerate(means) if not math.isnan(mean.value)]
+    if len(found) < 2:
+        return None
+    number = min(found, key=lambda each: means[each].value)
+    part, mean = slices.slices[number], means[number]
+    counted_C = np.isin(part.metrics.label_set.names, slices.shared_classes)
+    others = [means[each] for each in found if each != number]
+    return WorstSlice(
+        value=part.value,
+        mean=mean,
+        num_images=part.num_images,
+        num_few=int((part.metrics.is_few_C & counted_C).sum()),
+        num_overlapping=sum(other.low <= mean.high for other in others),
+        num_others=len(others),
+    )
 
 
 def _labels(value_N: Sequence[Value], *, column: str, num_bins: int) -> tuple[np.ndarray, list[str], tuple[float, ...]]:

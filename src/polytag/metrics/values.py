@@ -15,6 +15,7 @@ import numpy as np
 from polytag.contracts import LabelSet
 from polytag.errors import MissingExtraError
 from polytag.metrics.ap import mean_over_defined
+from polytag.metrics.frequency import Frequency
 from polytag.metrics.groups import Groups
 from polytag.metrics.intervals import FEW_POSITIVES, by_ap
 from polytag.text import aligned, counted, interval_text, json_number, number_text, printable
@@ -78,10 +79,11 @@ class Metrics:
     precision_C, recall_C, f1_C, accuracy_C   at the threshold; precision_interval_C2, recall_interval_C2, accuracy_interval_C2
                         95% Wilson intervals, low and high
     support_C           positives; num_negative_C negatives; num_unknown_C images that count as neither
-    means               by name: mAP, mAP_voc07, mAP_voc10, micro_AP, weighted_AP, samples_AP, coverage, ranking_loss, ROC_AUC, CP,
-                        CR, CF1, OP, OR, OF1, top3_CP, top3_CR, top3_CF1, top3_OP, top3_OR, top3_OF1, macro_F1,
-                        exact_match, samples_jaccard, samples_F1, Brier, calibration_error, accuracy
+    means               by name: mAP, head_mAP, medium_mAP, tail_mAP, mAP_voc07, mAP_voc10, micro_AP, weighted_AP, samples_AP,
+                        coverage, ranking_loss, ROC_AUC, CP, CR, CF1, OP, OR, OF1, top3_CP, top3_CR, top3_CF1, top3_OP, top3_OR,
+                        top3_OF1, macro_F1, exact_match, samples_jaccard, samples_F1, Brier, calibration_error, accuracy
     tail                the tail accuracy curves
+    frequency           by which classes are in the head, medium or in the tail
     groups              of dependent images, which the intervals draw in place of images; None if they draw images
     """
 
@@ -111,12 +113,20 @@ class Metrics:
     num_unknown_C: np.ndarray
     means: Mapping[str, Mean] = field(default_factory=dict)
     tail: TailAccuracy
+    frequency: Frequency
     groups: Groups | None = None
 
     @property
     def mean_ap(self) -> Mean:
         """mAP: the unweighted mean of the classes' APs, over the classes that have a positive and a negative."""
         return self.means["mAP"]
+
+    @property
+    def shown_means(self) -> Mapping[str, Mean]:
+        """The means to show: without those of the head, medium and tail, unless two of these have a class."""
+        groups = self.frequency.meanings
+        several = sum(name in groups and mean.count > 0 for name, mean in self.means.items()) > 1
+        return {name: mean for name, mean in self.means.items() if several or name not in groups}
 
     @property
     def chance(self) -> float:
@@ -224,6 +234,7 @@ def _columns(metrics: Metrics) -> dict[str, np.ndarray]:
         "support": metrics.support_C,
         "num_negative": metrics.num_negative_C,
         "num_unknown": metrics.num_unknown_C,
+        "frequency": metrics.frequency.num_positives_C,
     }
 
 
@@ -252,6 +263,7 @@ def _json(metrics: Metrics) -> dict[str, object]:
             "support": int(metrics.support_C[column]),
             "num_negative": int(metrics.num_negative_C[column]),
             "num_unknown": int(metrics.num_unknown_C[column]),
+            "frequency": int(metrics.frequency.num_positives_C[column]),
         }
         for column, name in enumerate(metrics.label_set)
     }
@@ -266,6 +278,7 @@ def _json(metrics: Metrics) -> dict[str, object]:
         "version": 1,
         "num_images": metrics.num_images,
         **(metrics.groups.to_json() if metrics.groups else {}),
+        "frequency_of": metrics.frequency.to_json(),
         **means,
         "per_class": per_class,
         "tail_accuracy": {
@@ -309,7 +322,7 @@ def _average_rows(metrics: Metrics) -> list[list[str]]:
         ["average", "value", "95% interval", "over"],
         *(
             [name, number_text(mean.value), interval_text(mean.low, mean.high), counted(mean.count, mean.unit)]
-            for name, mean in metrics.means.items()
+            for name, mean in metrics.shown_means.items()
         ),
     ]
 

@@ -12,6 +12,9 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "mAP": ("mAP", "unweighted mean of the classes’ average precisions: the number to report"),
         "mAP_voc10": ("mAP, VOC 2010–2012", "the same with monotone precision, as in the VOC devkit since 2010"),
         "mAP_voc07": ("mAP, VOC 2007", "the same at eleven recall levels, as in the VOC devkit until 2009"),
+        "head_mAP": ("head mAP", ""),
+        "medium_mAP": ("medium mAP", ""),
+        "tail_mAP": ("tail mAP", ""),
         "micro_AP": ("micro AP", "one ranking of the labels of all classes together"),
         "weighted_AP": ("weighted AP", "mean over classes weighted by their positives: large classes dominate"),
         "samples_AP": ("samples AP (LRAP)", "mean over images of the average precision of their labels; not comparable with mAP"),
@@ -62,11 +65,11 @@ class AverageRow:
 
 def average_groups(metrics: Metrics) -> dict[str, list[AverageRow]]:
     """Every average under its heading, those without an entry in GROUPS at the end."""
+    means = metrics.shown_means
+    own = {**metrics.frequency.meanings, "mAP": GROUPS["Average precision"]["mAP"][1] + _by_chance(metrics)}
     groups = {
         heading: [
-            AverageRow(name=name, meaning=text + (_by_chance(metrics) if key == "mAP" else ""), mean=metrics.means[key])
-            for key, (name, text) in rows.items()
-            if key in metrics.means
+            AverageRow(name=name, meaning=own.get(key, text), mean=means[key]) for key, (name, text) in rows.items() if key in means
         ]
         for heading, rows in GROUPS.items()
     }
@@ -75,7 +78,7 @@ def average_groups(metrics: Metrics) -> dict[str, list[AverageRow]]:
         AverageRow(name="accuracy", meaning=_accuracy_meaning(metrics), mean=mean)
         if key == "accuracy"
         else AverageRow(name=key, meaning="", mean=mean)
-        for key, mean in metrics.means.items()
+        for key, mean in means.items()
         if key not in described
     ]
     return {heading: rows for heading, rows in (groups | {"Others": rest}).items() if rows}

@@ -64,12 +64,12 @@ class Leakage:
         return leaked_N
 
 
-def training_paths(dataset: Dataset, *, scored: Sequence[str]) -> list[Path]:
+def training_images(dataset: Dataset, *, scored: Sequence[str]) -> Dataset:
     """Training images of a data set: its split `train`, or without one all images except the scored files."""
     if "train" in dataset.splits:
-        return list(dataset.split("train").paths)
+        return dataset.split("train")
     scored_paths = {os.path.abspath(path) for path in scored if path}
-    return [path for path in dataset.paths if os.path.abspath(path) not in scored_paths]
+    return dataset.take(np.array([os.path.abspath(path) not in scored_paths for path in dataset.paths], bool))
 
 
 def find_leakage(
