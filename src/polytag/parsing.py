@@ -14,10 +14,10 @@ import yaml
 from polytag.files import open_regular
 
 MAX_JSON_BYTES = 64_000_000  # of polytag's own files; 1,000 classes with isotonic calibrations stay below
-MAX_YAML_BYTES = 500_000  # PyYAML reads about 0.2 MB a second; 20,000 class names take 0.3 MB
+MAX_YAML_BYTES = 500_000  # 20,000 class names take 0.3 MB; any text within the bounds takes PyYAML 1.5 s at most
 _MAX_BRACKETS = 1_000_000  # an empty list takes 56 bytes, so a file of nothing else would take 20 times its size
-_MAX_DEPTH = 64
-_MAX_NODES = 50_000
+_MAX_DEPTH = 16  # PyYAML looks at every open bracket for each token
+_MAX_NODES = 50_000  # a list, a mapping and a tag count as one more
 _MAX_DIGITS = 40
 
 
@@ -97,7 +97,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def parse_yaml(text: str) -> object:
     """YAML of scalars, lists and mappings; raises Malformed. A date is text, since no file of ours has dates.
 
-    Refused: other tags, merge keys, a key given twice, more than 64 levels, and aliases that repeat values beyond 50,000.
+    Refused: other tags, merge keys, a key given twice, more than 16 levels, and aliases that repeat values beyond 50,000.
     """
     if len(text) > MAX_YAML_BYTES:
         raise Malformed(f"more than {MAX_YAML_BYTES:,} characters")
@@ -131,7 +131,7 @@ class _PlainLoader(yaml.SafeLoader):
                 raise _refusal(event, "an alias inside its own anchor")
             self._num_nodes += self._size_of[id(node)]
         else:
-            self._num_nodes += 1
+            self._num_nodes += 1 + isinstance(event, yaml.CollectionStartEvent) + (event.tag is not None)
             self._size_of[id(node)] = self._num_nodes - before
         if self._num_nodes > _MAX_NODES:
             raise _refusal(event, f"more than {_MAX_NODES:,} values")
