@@ -81,6 +81,7 @@ class Dataset:
     paths      N image files (not opened here)
     target_NC  int8 in {1, 0, -1}, read-only
     split_N    N split names ("train", "val", "test", ...), or "" if the annotations have none
+    group_N    N values of what dependent images share, such as a patient; "" for an image that depends on no other
     source     a readable description of the source: "voc /path/to/VOC2012"
 
     Raises DataError for different shapes, a target outside {1, 0, -1}, an id or path that is not UTF-8, or a duplicate id in one
@@ -94,11 +95,13 @@ class Dataset:
     split_N: tuple[str, ...]
     label_set: LabelSet
     source: str
+    group_N: tuple[str, ...] = ()
 
     def __post_init__(self):
         target_NC = _checked_targets(self.target_NC, num_rows=len(self.ids), label_set=self.label_set, source=self.source)
         object.__setattr__(self, "target_NC", target_NC)
-        assert len(self.paths) == len(self.split_N) == len(self.ids)
+        object.__setattr__(self, "group_N", self.group_N or ("",) * len(self.ids))
+        assert len(self.paths) == len(self.split_N) == len(self.group_N) == len(self.ids)
         _require_utf8(self.ids, self.source)
         _require_utf8(map(str, self.paths), self.source)
         seen: set[tuple[str, str]] = set()
@@ -134,13 +137,13 @@ class Dataset:
         """The data set of these rows, in this order (indices, or a boolean mask of length N)."""
         rows = np.asarray(rows)
         index = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(int)
-        return Dataset(
+        return replace(
+            self,
             ids=tuple(self.ids[i] for i in index),
             paths=tuple(self.paths[i] for i in index),
             target_NC=self.target_NC[index],
             split_N=tuple(self.split_N[i] for i in index),
-            label_set=self.label_set,
-            source=self.source,
+            group_N=tuple(self.group_N[i] for i in index),
         )
 
     def split(self, name: str) -> "Dataset":

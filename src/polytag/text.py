@@ -4,12 +4,14 @@ A *control character* here is what acts instead of being shown: C0 and C1 (escap
 separators, direction overrides, halves of surrogate pairs, and U+FFFE and U+FFFF, which XML forbids.
 """
 
+import difflib
 import math
 import re
 import unicodedata
 from collections.abc import Sequence
 
 UNDEFINED = "–"
+_MAX_COMPARED = 2_000  # names that a suggestion is searched among
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _CONTROL_IN_LINES = re.compile(_CONTROL.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
@@ -111,3 +113,17 @@ def _width(text: str) -> int:
 def json_number(value: float) -> float | None:
     """The value as a Python float; None, JSON's null, where it is undefined."""
     return None if math.isnan(value) else float(value)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """ " (did you mean 'aeroplane'?)" if one of the first known names has a similar spelling; else ""."""
+    known = known[:_MAX_COMPARED]
+    by_letters = {folded(other): other for other in known}
+    close = [by_letters[folded(name)]] if folded(name) in by_letters else difflib.get_close_matches(name, known, n=1)
+    close = close or [other for other in known if min(len(name), len(other)) > 1 and (name in other or other in name)][:1]
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def folded(name: str) -> str:
+    """The letters and digits of a name, without capitals: what two spellings of it share."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum())

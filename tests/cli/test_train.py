@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -15,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from polytag.cli.train import parse_backbone_args
+from polytag.data.groups import divided_groups
 from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.splits import with_validation_split
 from polytag.errors import DataError, UsageError
@@ -23,6 +25,8 @@ from polytag.metrics.evaluate import evaluate_predictions
 from polytag.models.backbone import build_model, head_parameters
 from polytag.models.checkpoint import Checkpoint
 from polytag.predictions.read import read_predictions
+from polytag.runs.args import load_run_data, read_run_args
+from polytag.runs.folder import RunFolder
 from polytag.runs.recipe import FINETUNE
 from polytag.training.callback import SilentCallback
 from polytag.training.train import train
@@ -229,6 +233,40 @@ def test_data_without_a_split_get_one_and_broken_images_are_told(colours: Path, 
     assert f"1 training images could not be read and were skipped: images/{broken['train'].name}" in told
     assert "1 validation images could not be read and are in no number" in told
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["num_images"] == 13
+
+
+def test_groups_stay_together_and_a_resume_keeps_them(colours: Path, tmp_path: Path, quick, polytag):
+    """The table of groups is found again from another folder; `labels issues` of the training images keeps the split too."""
+    lines = [line.rpartition(",")[0] for line in colours.read_text().splitlines()]
+    data, table, run = tmp_path / "data.csv", tmp_path / "patients.csv", tmp_path / "run"
+    data.write_text("\n".join(lines) + "\n")
+    (tmp_path / "images").symlink_to(colours.parent / "images")
+    table.write_text("id,patient\n" + "".join(f"images/{row:03}.png,p{row // 4}\n" for row in range(72)))
+    given = ("--group", "patient", "--columns", os.path.relpath(table))
+    told = " ".join(polytag("train", data, *quick, *given, "--epochs", "1", "--output", run).stdout.split())
+    assert "14 of 72 images" not in told
+    assert "16 of 72 images (4 of 18 groups of patient), stratified by label, are held out for validation" in told
+    options = read_run_args(RunFolder(path=run)).options
+    assert (options.group_column, options.columns_file) == ("patient", str(table))
+    divided = load_run_data(read_run_args(RunFolder(path=run)))
+    assert read_predictions(run / "predictions-val.parquet").ids == divided.split("val").ids
+    assert not divided_groups(divided)
+    for name in ("metrics.json", "predictions-val.parquet"):  # as after a kill
+        (run / name).unlink()
+    polytag("train", "--resume", run)
+    assert read_predictions(run / "predictions-val.parquet").ids == divided.split("val").ids
+
+
+def test_a_patient_in_both_splits_is_told(colours: Path, tmp_path: Path, quick, polytag):
+    table = tmp_path / "patients.csv"
+    table.write_text("id,patient\nimages/000.png,p\nimages/001.png,p\nimages/050.png,p\n")
+    output = polytag(
+        "train", colours, *quick, "--recipe", "probe", "--group", "patient", "--columns", table, "--output", tmp_path / "run"
+    ).stdout
+    assert (
+        "1 group of dependent images is in more than one split, so validation scores are too high: p (2 train, 1 val)"
+        in " ".join(output.split())
+    )
 
 
 # ---- options ----

@@ -64,6 +64,7 @@ def test_sound_data(tmp_path):
         "unreadable": [],
         "duplicates": [],
         "in_two_splits": [],
+        "divided_groups": None,
         "near_duplicates": None,
         "num_flat": None,
         "feature_duplicates": None,

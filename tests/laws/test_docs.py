@@ -47,6 +47,8 @@ def at_hand(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     convert(replace(val_set, split_N=("test",) * len(val_set)), voc2012.with_name("VOC2007"), to="voc")
     (folder / "VOCdevkit").symlink_to("data/VOCdevkit")
     shutil.copytree(colours.parent, folder / "my-images")
+    patients = [f"images/{row:03}.png,p{row // 4}" for row in range(72)]
+    (folder / "patients.csv").write_text("\n".join(["id,patient", *patients]) + "\n")
     shutil.copytree(colours.parent / "images", folder / "new-images", ignore=shutil.ignore_patterns("0[0-5]*"))
     shutil.copy(val_set.paths[0], folder / "photo.jpg")
 

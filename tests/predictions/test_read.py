@@ -168,18 +168,18 @@ def test_columns_that_cannot_be(tmp_path: Path):
     assert str(error.value) == (
         f"unknown column\n  where: {table}:1\n  got: 'camra' (did you mean 'camera'?)\n  expected: one of id, camera"
     )
-    with pytest.raises(PredictionsError) as error:
+    with pytest.raises(AnnotationError) as error:
         column_values(made, "camera", table=table)
     assert str(error.value) == (
-        f"none of the scored images is in the table of columns\n  where: {table}\n  got: ids in 'id' such as x\n"
+        f"no image is in the table of columns\n  where: {table}\n  got: ids in 'id' such as x\n"
         "  expected: ids such as a.jpg, b.jpg, c.jpg"
     )
-    with pytest.raises(PredictionsError) as error:
+    with pytest.raises(AnnotationError) as error:
         column_values(made, "camera", table=write(tmp_path / "c.csv", "id,camera\nx,1\nx,2\n"))
     assert str(error.value) == (
         f"an image id is given twice\n  where: {table}:3\n  got: 'x'\n  expected: every id once in a table of columns"
     )
-    with pytest.raises(PredictionsError, match=r"^no column of image ids\n"):
+    with pytest.raises(AnnotationError, match=r"^no column of image ids\n"):
         column_values(made, "camera", table=write(tmp_path / "c.csv", "key,camera\nx,1\n"))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polytag.cli.reading import reads_annotations
+from polytag.cli.reading import ColumnsById, GroupOfImages, reads_annotations, with_grouping
 from polytag.text import counted
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def check(
         Path | None, typer.Option(metavar="RUN|MODEL", help="Also find images with similar features of this model.")
     ] = None,
     min_cosine: Annotated[float, typer.Option(metavar="0..1", help="Smallest cosine of the features of two duplicates.")] = 0.85,
+    group: GroupOfImages = None,
+    columns: ColumnsById = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result to this file.")] = None,
 ) -> None:
     """Count labels, read every image, find duplicates. Exit status 0: training can start; 1: it cannot."""
@@ -54,7 +56,7 @@ def check(
     from polytag.files import write_text
 
     console = Terminal()
-    dataset = load_dataset(data, options=options)
+    dataset = load_dataset(data, options=with_grouping(options, group=group, columns=columns))
     with progress_bar(console) as progress:
         features = None
         if near_model is not None:

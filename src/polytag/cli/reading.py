@@ -1,11 +1,16 @@
-"""Options for reading annotations, one per field of `ReadOptions`, shared by every verb that reads DATA."""
+"""Options for reading annotations, one per field of `ReadOptions`, shared by every verb that reads DATA; and those of groups."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from polytag.data.load import ReadOptions
 
 
 def _option(flag: str, help: str, *, default: str = "", metavar: str | None = None) -> Any:
@@ -47,6 +52,24 @@ OPTIONS: dict[str, Any] = {  # field of ReadOptions: the option
         _option("--image-dir", "A folder to search images in first; repeatable.", metavar="DIR"),
     ],
 }
+
+
+GroupOfImages = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        metavar="COLUMN",
+        help="The images of each value belong together: a patient, a scene, a video. A column of DATA or --columns, or source.",
+    ),
+]
+ColumnsById = Annotated[
+    Path | None, typer.Option("--columns", metavar="FILE.csv", help="A table by image id, with the column of --group.")
+]
+
+
+def with_grouping(options: "ReadOptions", *, group: str | None, columns: Path | None) -> "ReadOptions":
+    """The options with these groups; raises UsageError for a table of columns of which none is named."""
+    return dataclasses.replace(options, group_column=group or "", columns_file=str(columns or ""))
 
 
 def reads_annotations(verb: Callable[..., None]) -> Callable[..., None]:

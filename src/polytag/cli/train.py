@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytag.cli.reading import reads_annotations
+from polytag.cli.reading import ColumnsById, GroupOfImages, reads_annotations, with_grouping
 from polytag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def train(
     difficult: Annotated[
         str | None, typer.Option(help="VOC's difficult-only labels: ignore, positive or negative. [default: the recipe's]")
     ] = None,
+    group: GroupOfImages = None,
+    columns: ColumnsById = None,
     output: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="[default: runs/DATA-RECIPE]")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Resume an interrupted run.")] = None,
 ) -> None:
@@ -65,6 +67,7 @@ def train(
         chosen = read_run_args(open_run_folder(resume)).recipe
     else:
         chosen = replace(recipe_named(recipe), **{name: value for name, value in changes.items() if value is not None})
+    options = with_grouping(options, group=group, columns=columns)
     _run(chosen, data=data, resume=resume, output=output, options=options)
 
 

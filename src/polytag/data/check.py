@@ -24,8 +24,9 @@ from polytag.data.duplicates.groups import (
     feature_duplicates,
 )
 from polytag.data.duplicates.near_duplicates import small_copy
+from polytag.data.groups import divided_groups, divided_groups_note
 from polytag.data.images.read import read_image
-from polytag.data.splits import why_not_trainable, with_validation_split
+from polytag.data.splits import large_group_note, why_not_trainable, with_validation_split
 from polytag.errors import DataError, ImageError, UsageError
 from polytag.files import open_regular
 from polytag.machine import num_cores
@@ -55,6 +56,7 @@ class DataCheck:
     unreadable           images that cannot be decoded (or, unread, do not exist)
     duplicates           groups of different files with the same bytes (SHA-256)
     in_two_splits        groups of rows that are one image in more than one split: the same content, or unread the same id
+    divided_groups       images in each split of every group of dependent images that lies in more than one; None without groups
     near_duplicates      groups of different files that show one image; None without the search
     num_flat             distinct files without enough detail for that comparison (blank pages); None without the search
     feature_duplicates   groups of images that a model finds nearly the same; None without a model
@@ -76,6 +78,7 @@ class DataCheck:
     in_two_splits: tuple[tuple[DatasetImage, ...], ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    divided_groups: Mapping[str, Mapping[str, int]] | None = None
     near_duplicates: tuple[DuplicateGroup, ...] | None = None
     num_flat: int | None = None
     feature_duplicates: tuple[FeatureDuplicateGroup, ...] | None = None
@@ -131,6 +134,9 @@ class DataCheck:
             "unreadable": [item.image.to_json() | {"reason": item.reason} for item in self.unreadable],
             "duplicates": [[image.to_json() for image in group] for group in self.duplicates],
             "in_two_splits": [[image.to_json() for image in group] for group in self.in_two_splits],
+            "divided_groups": None
+            if self.divided_groups is None
+            else {group: dict(counts) for group, counts in self.divided_groups.items()},
             "near_duplicates": None if self.near_duplicates is None else [group.to_json() for group in self.near_duplicates],
             "num_flat": self.num_flat,
             "feature_duplicates": None
@@ -170,6 +176,7 @@ def check(
     present_SC, absent_SC, unknown_SC = (_label_counts(dataset, value) for value in (PRESENT, ABSENT, UNKNOWN))
     warnings = [
         *_image_warnings(dataset, content_N, duplicates, in_two_splits),
+        *_group_warnings(dataset),
         *_near_warnings(near_duplicates or (), num_flat or 0),
         *_class_warnings(dataset, present_SC, absent_SC),
         *_label_warnings(dataset),
@@ -193,6 +200,7 @@ def check(
         in_two_splits=tuple(tuple(images[row] for row in rows) for rows in in_two_splits),
         problems=tuple(_problems(dataset, content_N)),
         warnings=tuple(warnings),
+        divided_groups=divided_groups(dataset) if any(dataset.group_N) else None,
         near_duplicates=near_duplicates,
         num_flat=num_flat,
         feature_duplicates=feature_duplicates(images, content_N=key_N, features=features) if features else None,
@@ -326,6 +334,13 @@ def _image_warnings(
     ]
     if unlike:
         yield f"{_number(len(unlike), 'of them has', 'of them have')} contradictory labels: {_some(unlike)}"
+
+
+def _group_warnings(dataset: Dataset) -> Iterator[str]:
+    if note := divided_groups_note(dataset):
+        yield note
+    if dataset.splits == ("",) and (note := large_group_note(dataset)):
+        yield note
 
 
 def _near_warnings(groups: Sequence[DuplicateGroup], num_flat: int) -> Iterator[str]:

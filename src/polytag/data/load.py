@@ -13,10 +13,12 @@ from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFF
 from polytag.data.formats.tables import Columns, find_tables, read_tables, table_file
 from polytag.data.formats.voc import is_voc, read_voc
 from polytag.data.formats.yolo import is_yolo, read_yolo
+from polytag.data.groups import SOURCE, with_groups
 from polytag.errors import DataError, UsageError
 
 FORMATS = ("voc", "coco", "yolo", "csv", "parquet", "folder", "imagefolder")
 """The annotation formats that polytag reads."""
+_TABLES = ("csv", "parquet", "imagefolder")  # the formats that have columns
 
 _RECOGNISED = (
     "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
@@ -41,6 +43,8 @@ class ReadOptions:
     separator         tables: the text between two labels in one cell; "auto": the only one of | ; , in the column; "none": each
                       cell is one label
     image_column, labels_column, split_column   tables: names of columns; "": the first of the documented names
+    group_column      the column that names what dependent images share, such as a patient; "source": the image's folder; "": none
+    columns_file      the table, by image id, that has this column; "": the annotations themselves, which are then a table
     class_columns     tables: names of the class columns; (): all columns without another role
     image_dirs        tables and COCO: folders to search images in first; (): only the documented places
 
@@ -56,6 +60,8 @@ class ReadOptions:
     image_column: str = ""
     labels_column: str = ""
     split_column: str = ""
+    group_column: str = ""
+    columns_file: str = ""
     class_columns: tuple[str, ...] = ()
     image_dirs: tuple[str, ...] = ()
 
@@ -72,6 +78,10 @@ class ReadOptions:
                 raise UsageError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(allowed))
         if not self.min_box_area_px >= 0:
             raise UsageError("a box area below zero", got=str(self.min_box_area_px), expected="square pixels, 0 or more")
+        if self.columns_file and not self.group_column:
+            raise UsageError(
+                "a table of columns, none of which is used", got=self.columns_file, expected="--group COLUMN, naming one of them"
+            )
         if not self.separator:
             raise UsageError("an empty separator", got="''", expected="auto, none, or the characters between two labels")
 
@@ -114,16 +124,24 @@ def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> D
     """Read annotations of any format into one checked Dataset with absolute image paths.
 
     `data` is a folder or a file. The usual names of splits become "train", "val" and "test"; the split is "" where the annotations
-    name none. Every listed image exists; none is opened.
+    name none. Every listed image exists; none is opened. With the option group_column, the images have their groups.
     Raises DataError where there is nothing to read or the format is not recognised; AnnotationError, with file and line, for
     invalid content.
     """
     path = _existing(data)
     format = recognise(path) if options.format == "auto" else options.format
+    if options.group_column not in ("", SOURCE) and not options.columns_file and format not in _TABLES:
+        raise UsageError(
+            "these annotations have no columns to group images by",
+            where=f"{format} {path}",
+            got=f"the column {options.group_column!r}",
+            expected=f"a table by image id that has it; or {SOURCE!r}, the folder of each image",
+            next_step="give --columns FILE, a CSV, Parquet or JSON Lines file with a column of image ids",
+        )
     dataset = _read(path, format=format, options=options)
     if not len(dataset):
         raise DataError("no images", where=dataset.source, got="annotations that list none", expected="at least one image")
-    return dataset
+    return with_groups(dataset, options.group_column, file=options.columns_file) if options.group_column else dataset
 
 
 def load_labels(data: str | Path, *, options: ReadOptions = ReadOptions(), classes: Sequence[str] = ()) -> Dataset:
@@ -142,10 +160,12 @@ def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = 
     if path.is_file() and format in ("voc", "folder"):
         raise DataError(f"the {format} format is a folder", where=str(path), got="a file", expected="a folder")
     image_dirs = tuple(os.path.abspath(folder) for folder in options.image_dirs)
+    is_own_column = options.group_column not in ("", SOURCE) and not options.columns_file
     columns = Columns(
         image=options.image_column,
         labels=options.labels_column,
         split=options.split_column,
+        group=options.group_column if is_own_column else "",
         classes=options.class_columns,
         separator=options.separator,
     )

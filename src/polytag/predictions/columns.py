@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from polytag.contracts import PRESENT, Predictions
-from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES, Table, read_table
-from polytag.data.formats.tables import first_of, id_column
+from polytag.contracts import PRESENT
+from polytag.data.columns import values_by_id
+from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES, read_table
 from polytag.data.images.read import read_size
 from polytag.errors import ImageError, PredictionsError, UsageError
-from polytag.predictions.external_columns import ID_COLUMNS
-from polytag.predictions.joining import nearest
 from polytag.predictions.read import LabelledPredictions
+from polytag.text import nearest
 
 _TABLES = (*CSV_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES)
 
@@ -24,10 +23,11 @@ def column_values(
 
     With `table`, a column of that CSV, Parquet or JSON Lines file, joined by id; with `numbers`, as numbers if all of its cells are
     numbers, else as they are written. Without, one of BUILT_IN. `option` is named in errors.
-    Raises UsageError for an unknown column, PredictionsError if no image is in the table.
+    Raises UsageError for an unknown column, AnnotationError if no image is in the table.
     """
     if table is not None:
-        return _from_table(labelled.predictions, name, path=table, numbers=numbers)
+        texts = values_by_id(table, name, ids=labelled.predictions.ids)
+        return _typed(texts) if numbers else list(texts)
     if name not in BUILT_IN:
         raise UsageError(
             "unknown column",
@@ -105,48 +105,6 @@ BUILT_IN: Mapping[str, Callable[[LabelledPredictions], list[str | float | None]]
     "split": _split,
 }
 """num_labels: number of present labels; size: width times height in pixels; source: the folder of the image; split."""
-
-
-def _from_table(predictions: Predictions, name: str, *, path: Path, numbers: bool) -> list[str | float | None]:
-    table = read_table(path)
-    columns = list(table.columns)
-    if name not in columns:
-        raise UsageError(
-            "unknown column",
-            where=f"{path}:1",
-            got=repr(name) + nearest(name, columns),
-            expected="one of " + ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else ""),
-        )
-    key = first_of(columns, ID_COLUMNS) or id_column(columns)
-    if not key:
-        raise PredictionsError(
-            "no column of image ids", where=f"{path}:1", got=", ".join(columns), expected="one of " + ", ".join(ID_COLUMNS)
-        )
-    row_of: dict[str, int] = {}
-    for row, cell in enumerate(table.columns[key]):
-        first = row_of.setdefault(str(cell), row)
-        if first != row:
-            raise PredictionsError(
-                "an image id is given twice",
-                where=table.where(row),
-                got=f"{cell!r}",
-                expected="every id once in a table of columns",
-            )
-    if not any(name in row_of for name in predictions.ids):
-        raise PredictionsError(
-            "none of the scored images is in the table of columns",
-            where=str(path),
-            got=f"ids in {key!r} such as {', '.join(list(row_of)[:3])}",
-            expected=f"ids such as {', '.join(predictions.ids[:3])}",
-        )
-    texts = _texts(table, name)
-    cells = _typed(texts) if numbers else texts
-    return [cells[row_of[image]] if image in row_of else None for image in predictions.ids]
-
-
-def _texts(table: Table, name: str) -> list[str | None]:
-    """Cells as they are written; None for an empty one, and for NaN."""
-    return [None if cell is None or cell != cell else str(cell).strip() or None for cell in table.columns[name]]
 
 
 def _typed(texts: Sequence[str | None]) -> list[str | float | None]:

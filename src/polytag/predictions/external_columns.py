@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from polytag.data.formats.tables import IMAGE_COLUMNS, LABELS_COLUMNS, PASSED_OVER, SPLIT_COLUMNS, first_of, id_column
+from polytag.data.formats.tables import ID_COLUMNS, IMAGE_COLUMNS, LABELS_COLUMNS, PASSED_OVER, SPLIT_COLUMNS, first_of, id_column
 from polytag.data.load import ReadOptions
 from polytag.errors import PredictionsError
-from polytag.predictions.joining import nearest, two_sides
+from polytag.predictions.joining import two_sides
+from polytag.text import nearest
 
-ID_COLUMNS = ("id", *IMAGE_COLUMNS)
 TRUTH_COLUMNS = ("truth", "y_true", "true_labels", "ground_truth", "gt", "target", "targets", *LABELS_COLUMNS)
 SCALE_OF = {  # the scale that the name of a column, key or array implies
     **dict.fromkeys(("logit", "logits"), "logit"),

@@ -1,6 +1,5 @@
 """Joins two tables of the same images and classes by name, and describes how they differ if they do not match."""
 
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -9,17 +8,7 @@ import numpy as np
 
 from polytag.contracts import Dataset, Predictions
 from polytag.errors import PredictionsError
-
-_MAX_COMPARED = 2_000
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """ " (did you mean 'aeroplane'?)" if one of the first known names has a similar spelling; else ""."""
-    known = known[:_MAX_COMPARED]
-    folded = {_folded(other): other for other in known}
-    close = [folded[_folded(name)]] if _folded(name) in folded else difflib.get_close_matches(name, known, n=1)
-    close = close or [other for other in known if min(len(name), len(other)) > 1 and (name in other or other in name)][:1]
-    return f" (did you mean {close[0]!r}?)" if close else ""
+from polytag.text import folded, nearest
 
 
 def class_columns(predictions: Predictions, dataset: Dataset) -> np.ndarray:
@@ -100,15 +89,11 @@ def _how_they_differ(lost: Sequence[str], known: Sequence[str]) -> str:
         ("the ending of the file name", lambda name: os.path.splitext(name)[0]),
         ("the folder", lambda name: PurePath(name).name),
         ("folder and ending", lambda name: PurePath(name).stem),
-        ("capital letters or spaces", _folded),
+        ("capital letters or spaces", folded),
     ):
         if {spelled(name) for name in lost} <= {spelled(name) for name in known}:
             return f"the ids differ only in {what}: use the same spelling"
     return ""
-
-
-def _folded(name: str) -> str:
-    return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
 def _listed(names: Sequence[str], others: Sequence[str]) -> str:

@@ -70,8 +70,12 @@ def read_run_args(run: RunFolder) -> RunArgs:
 
 
 def write_args(run: RunFolder, *, recipe: Recipe, data: Path, options: ReadOptions) -> None:
-    """Write args.yaml, with absolute paths of data and image folders."""
-    options = replace(options, image_dirs=tuple(os.path.abspath(folder) for folder in options.image_dirs))
+    """Write args.yaml, with absolute paths of data, image folders and the table of columns."""
+    options = replace(
+        options,
+        image_dirs=tuple(os.path.abspath(folder) for folder in options.image_dirs),
+        columns_file=os.path.abspath(options.columns_file) if options.columns_file else "",
+    )
     values = {"data": str(data.resolve()), "reading": asdict(options), "recipe": _plain(asdict(recipe))}
     files.write_text(run.args, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 

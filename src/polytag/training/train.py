@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from polytag.contracts import Dataset
+from polytag.data.groups import divided_groups_note, group_numbers
 from polytag.data.load import ReadOptions, load_dataset
-from polytag.data.splits import require_trainable, with_validation_split
+from polytag.data.splits import large_group_note, require_trainable, with_validation_split
 from polytag.errors import RunError, UsageError
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.values import Metrics
@@ -159,11 +160,24 @@ def _load(data: Path, *, options: ReadOptions, callback: Callback) -> Dataset:
     if dataset.splits == ("",):
         dataset = with_validation_split(dataset)
         callback.note(
-            f"the annotations name no split: {len(dataset.split('val'))} of {len(dataset)} images, stratified by label, "
+            f"the annotations name no split: {_held_out(dataset, column=options.group_column)}, stratified by label, "
             "are held out for validation"
         )
+        if note := large_group_note(dataset):
+            callback.note(note)
+    elif note := divided_groups_note(dataset):
+        callback.note(note)
     require_trainable(dataset)
     return dataset
+
+
+def _held_out(dataset: Dataset, *, column: str) -> str:
+    """ "14 of 72 images", with a column of groups "14 of 72 images (3 of 20 groups of patient)"."""
+    val_set = dataset.split("val")
+    images = f"{len(val_set)} of {len(dataset)} images"
+    if not column:
+        return images
+    return f"{images} ({group_numbers(val_set).max() + 1} of {group_numbers(dataset).max() + 1} groups of {column})"
 
 
 def _context(

@@ -47,6 +47,11 @@ def read_table(path: Path) -> Table:
     return _read_jsonl(path) if suffix in JSONL_SUFFIXES else _read_parquet(path)
 
 
+def cells_of(table: Table, name: str) -> list[str | None]:
+    """The cells of a column as they are written; None for an empty one, and for NaN."""
+    return [None if cell is None or cell != cell else str(cell).strip() or None for cell in table.columns[name]]
+
+
 def _read_csv(path: Path) -> Table:
     text = read_text(path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)

@@ -14,13 +14,14 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset, LabelSet
 from polytag.data.formats.listing import FileIndex, child_names, class_order, relative_id, require_classes, split_of
-from polytag.data.formats.rows import OWN_COLUMNS, Table, read_table
+from polytag.data.formats.rows import OWN_COLUMNS, Table, cells_of, read_table
 from polytag.errors import AnnotationError, DataError
 
 IMAGE_COLUMNS = (
     "file_name", "filename", "file", "fname", "image", "image_path", "image_name", "image_file", "image_id", "img", "img_path",
     "picture", "picture_path", "path", "file_path", "filepath",
 )  # fmt: skip
+ID_COLUMNS = ("id", *IMAGE_COLUMNS)
 LABELS_COLUMNS = ("labels", "label", "tags", "tag", "classes", "class", "categories", "category")
 SPLIT_COLUMNS = ("split", "subset", "partition", "is_valid")
 
@@ -42,11 +43,15 @@ LabelLists = list[tuple[str, ...] | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Names of the columns by role; "" for the first documented name that the table has. `classes` turns label lists off."""
+    """Names of the columns by role; "" for the first documented name that the table has. `classes` turns label lists off.
+
+    Of groups, "" is no column.
+    """
 
     image: str = ""
     labels: str = ""
     split: str = ""
+    group: str = ""
     classes: tuple[str, ...] = ()
     separator: str = "auto"
 
@@ -121,6 +126,7 @@ def read_tables(
     ids: list[str] = []
     paths: list[Path] = []
     split_N: list[str] = []
+    group_N: list[str] = []
     for file, table, layout in zip(files, tables, layouts, strict=True):
         folders = [*image_dirs, *file.image_folders]
         splits = _splits(table, layout.split) if layout.split else [file.split] * len(table)
@@ -132,6 +138,7 @@ def read_tables(
         ids += [image_id for image_id, _ in images]
         paths += [path for _, path in images]
         split_N += splits
+        group_N += [cell or "" for cell in cells_of(table, columns.group)] if columns.group else [""] * len(table)
     blocks = [_targets(table, labels, names=names) for table, labels in zip(tables, lists, strict=True)]
     return Dataset(
         ids=tuple(ids),
@@ -140,6 +147,7 @@ def read_tables(
         split_N=tuple(split_N),
         label_set=LabelSet(names=names),
         source=source,
+        group_N=tuple(group_N),
     )
 
 
@@ -186,8 +194,10 @@ class _Layout:
 
 def _layout(table: Table, columns: Columns, *, need_images: bool) -> _Layout:
     there = list(table.columns)
-    if tuple(there[:3]) == OWN_COLUMNS and columns == Columns():
-        return _Layout(id="id", image="file_name", labels="", split="split", classes=tuple(there[3:]))
+    group = _chosen(table, columns.group)
+    if tuple(there[:3]) == OWN_COLUMNS and columns == Columns(group=group):
+        classes = tuple(name for name in there[3:] if name != group)
+        return _Layout(id="id", image="file_name", labels="", split="split", classes=classes)
     image = _chosen(table, columns.image) or first_of(there, IMAGE_COLUMNS)
     id = "" if need_images or columns.image else id_column(there)
     image = image or id
@@ -203,7 +213,7 @@ def _layout(table: Table, columns: Columns, *, need_images: bool) -> _Layout:
     labels = "" if columns.classes else _chosen(table, columns.labels) or first_of(there, LABELS_COLUMNS)
     for name in columns.classes:
         _chosen(table, name)
-    others = (name for name in there if name not in (id, image, split) and not PASSED_OVER.fullmatch(name))
+    others = (name for name in there if name not in (id, image, split, group) and not PASSED_OVER.fullmatch(name))
     classes = () if labels else columns.classes or tuple(others)
     return _Layout(id=id, image=image, labels=labels, split=split, classes=classes)
 
