@@ -30,6 +30,7 @@ from polytag.metrics.calibration import fit_calibration
 from polytag.metrics.label_issues import LabelIssues, find_label_issues
 from polytag.models.checkpoint import Checkpoint
 from polytag.runs.folder import RunFolder
+from polytag.runs.recipe import Recipe
 
 SHARE, SEEDS = 0.05, range(5)
 DIRECTIONS = {"labelled present, in truth absent": PRESENT, "labelled absent, in truth present": ABSENT}
@@ -135,16 +136,21 @@ def over_seeds(runs: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, d
     }
 
 
-def out_of_fold_with_wrong_labels(run: Path) -> list[dict[str, dict[str, float]]]:
-    """Training images: flipped first, then scored by fits that learned from other images, whose labels were flipped too."""
+def features_of_training_images(run: Path) -> tuple[np.ndarray, Dataset, Recipe]:
     dataset, recipe = training_images(RunFolder(path=run))
     predictor = Predictor.load(Checkpoint.read(run / "best"))
     feature_ND, rows, _ = extract_features(
         predictor.model, dataset, preprocessing=predictor.checkpoint.preprocessing, arithmetic=predictor.arithmetic
     )
+    return feature_ND, dataset.take(rows), recipe
+
+
+def out_of_fold_with_wrong_labels(run: Path) -> list[dict[str, dict[str, float]]]:
+    """Training images: flipped first, then scored by fits that learned from other images, whose labels were flipped too."""
+    feature_ND, dataset, recipe = features_of_training_images(run)
     runs = []
     for seed in SEEDS:
-        flipped, planted_NC = plant(dataset.take(rows), kind="equal", seed=seed)
+        flipped, planted_NC = plant(dataset, kind="equal", seed=seed)
         predictions = Predictions(
             ids=flipped.ids,
             logit_NC=fit_probe(feature_ND, flipped.target_NC, seed=recipe.seed).held_out_logit_NC,
@@ -154,6 +160,48 @@ def out_of_fold_with_wrong_labels(run: Path) -> list[dict[str, dict[str, float]]
         found = find_label_issues(predictions, top=len(flipped))
         runs.append(found_at_the_number_planted(found, planted_NC, flipped.target_NC))
     return runs
+
+
+HEAVY = {  # share of labels that say present that are flipped, and of those that say absent, by class
+    "40% of the labels that say present are missing": lambda rng: (0.4, 0.0),
+    "0 to 70% of them, by class": lambda rng: (rng.uniform(0, 0.7), 0.0),
+    "5% or 60% of them, by class": lambda rng: (rng.choice([0.05, 0.6]), 0.0),
+    "30% of all labels are flipped": lambda rng: (0.3, 0.3),
+}
+
+
+def orders_under_heavy_noise(run: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Training images: the share of planted labels among the first as many of one list, by calibrated scores and by the model's own."""
+    feature_ND, dataset, recipe = features_of_training_images(run)
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for noise, shares_of in HEAVY.items():
+        found: dict[str, list[float]] = {}
+        for seed in SEEDS:
+            rng = np.random.default_rng(seed)
+            planted_NC = np.zeros(dataset.target_NC.shape, bool)
+            for column in range(planted_NC.shape[1]):
+                for value, share in zip((PRESENT, ABSENT), shares_of(rng), strict=True):
+                    rows = np.flatnonzero(dataset.target_NC[:, column] == value)
+                    planted_NC[rng.choice(rows, round(share * len(rows)), replace=False), column] = True
+            target_NC = np.where(planted_NC, 1 - dataset.target_NC, dataset.target_NC).astype(np.int8)
+            predictions = Predictions(
+                ids=dataset.ids,
+                logit_NC=fit_probe(feature_ND, target_NC, seed=recipe.seed).held_out_logit_NC,
+                target_NC=target_NC,
+                label_set=dataset.label_set,
+            )
+            calibrated_NC = fit_calibration(predictions, method="platt").cross_fitted_logit_NC
+            for order, logit_NC in (("calibrated", calibrated_NC), ("the model's own", predictions.logit_NC)):
+                for direction, given in DIRECTIONS.items():
+                    planted = planted_NC[target_NC == given]
+                    first = np.argsort(-logit_NC[target_NC == given] if given == ABSENT else logit_NC[target_NC == given])
+                    if planted.any():
+                        found.setdefault(f"{direction}, {order}", []).append(float(planted[first[: planted.sum()]].mean()))
+        result[noise] = {
+            name: {"mean": round(float(np.mean(values)), 4), "low": round(min(values), 4), "high": round(max(values), 4)}
+            for name, values in found.items()
+        }
+    return result
 
 
 def seconds_of_many() -> float:
@@ -192,6 +240,7 @@ def main() -> None:
         run = options.run or train_probe(Path(folder) / "run")
         predictions = read_predictions(run / "predictions-val.parquet")
         training = out_of_fold_with_wrong_labels(run)
+        heavy = orders_under_heavy_noise(run)
     before = find_label_issues(predictions)
     estimated = [part for part in before.classes if not part.reason]
     result: dict[str, object] = {
@@ -216,6 +265,7 @@ def main() -> None:
         if peers:
             result[f"{kind}, cleanlab"] = over_seeds(peers)
     result["equal, training images out-of-fold"] = over_seeds(training)
+    result["heavy noise, training images out-of-fold, one list over all classes"] = heavy
     result["seconds_of_100000_x_80"] = round(seconds_of_many(), 1)
     write("label_issues", result)
 
