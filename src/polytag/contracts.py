@@ -286,6 +286,11 @@ class Predictions:
             given_probability_NC=None if self.given_probability_NC is None else self.given_probability_NC[index],
         )
 
+    @cached_property
+    def ids_fingerprint(self) -> str:
+        """16 hexadecimal digits over the ids, in any order: of files with the same, the images have the same ids."""
+        return hashlib.sha256("\0".join(sorted(self.ids)).encode()).hexdigest()[:16]
+
     @property
     def has_probabilities(self) -> bool:
         """False for ranks, which have no threshold, decision or calibration."""

@@ -63,7 +63,7 @@ def test_the_tables(small: Path, polytag):
     assert list(averages) == [
         "average", "mAP", "mAP_voc10", "mAP_voc07", "weighted_AP", "micro_AP", "samples_AP", "ROC_AUC", "coverage",
         "ranking_loss", "CP", "CR", "CF1", "OP", "OR", "OF1", "top3_CF1", "top3_OF1", "macro_F1", "exact_match",
-        "samples_jaccard", "samples_F1", "Brier", "calibration_error", "accuracy",
+        "samples_jaccard", "samples_F1", "samples_FNR", "set_size", "Brier", "calibration_error", "accuracy",
     ]  # fmt: skip
     assert " ".join(" ".join(lines[end:]).split()) == (
         "Not in mAP: 1 class without a positive (elk). 4 images. 60.0% of the known labels are absent. "

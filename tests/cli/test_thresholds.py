@@ -98,6 +98,47 @@ def test_they_are_kept_in_the_run_and_used(mine: Path, colours: Path, tmp_path: 
     assert num_labels == sum(point["num_predicted"] for point in values["per_class"].values())
 
 
+def test_prediction_sets_with_a_stated_risk(mine: Path, tmp_path: Path, polytag: Callable):
+    """Chosen on half of the images, kept in the run, and evaluated on the other half and on the same."""
+    predictions = read_predictions(mine / "predictions-val.parquet")
+    half, rest = (mine / f"{name}.parquet" for name in ("half", "rest"))
+    write_predictions(predictions.take(range(12)), half)
+    write_predictions(predictions.take(range(12, len(predictions))), rest)
+    said = " ".join(polytag("thresholds", mine, "--on", half, "--goal", "fnr=0.2").stdout.split())
+    control = (values := json.loads((mine / "thresholds.json").read_text()))["risk_control"]
+    assert (values["goal"], values["num_images"], control["num_images"], control["level"]) == ("fnr=0.2", 12, 9, 0.2)
+    assert set(Checkpoint.read(mine).thresholds) == set(values["thresholds"].values())
+    assert f"Their sets have {control['set_size']:.2f} labels on average and a false negative rate of" in said
+    assert values["guarantee"] in said
+    assert "best/ was selected" not in said
+
+    told = " ".join(polytag("evaluate", rest, "--json", tmp_path / "m.json").stdout.split())
+    promise = "Guaranteed on average for images that did not choose them: a false negative rate of at most 0.2."
+    found = json.loads((tmp_path / "m.json").read_text())
+    rate = found["samples_FNR"]
+    here = f"Here: {rate['value']:.3f} ({rate['low']:.3f} – {rate['high']:.3f}), with {found['set_size']['value']:.2f} labels"
+    assert f"chosen for fnr=0.2. {promise} {here} predicted for an image." in told
+    told = " ".join(polytag("evaluate", half).stdout.split())
+    assert told.endswith("chosen for fnr=0.2. These images chose the thresholds: decisions on new images are likely to be worse.")
+
+    polytag("calibrate", mine, "--method", "temperature")  # decisions stay, and so does what is guaranteed about them
+    assert json.loads((mine / "thresholds.json").read_text())["risk_control"] == control
+    said = " ".join(polytag("thresholds", mine, "--goal", "fnr=0.2", "--dry-run").stdout.split())
+    assert "best/ was selected among the epochs by its mAP on these images, and calibrated on them, which" in said
+
+
+def test_prediction_sets_of_groups(tmp_path: Path, polytag: Callable):
+    scores = hand(tmp_path)
+    (tmp_path / "g.csv").write_text("id,scene\n" + "".join(f"{row},{row // 10}\n" for row in range(120)))
+    chosen = ("--goal", "fnr=0.1", "--group", "scene", "--columns", tmp_path / "g.csv", "--json", tmp_path / "t.json")
+    said = " ".join(polytag("thresholds", scores, *chosen).stdout.split())
+    assert "rate of a new group, the mean of its images, is at most 0.1, if it and these 12 groups are" in said
+    control = json.loads((tmp_path / "t.json").read_text())["risk_control"]
+    assert (control["group"], control["num_groups"], control["num_needed"]) == ("scene", 12, 9)
+    with pytest.raises(UsageError, match="a table of columns, none of which is used"):
+        polytag("thresholds", scores, "--goal", "fnr=0.1", "--columns", tmp_path / "g.csv")
+
+
 def test_a_dry_run_changes_nothing(mine: Path, tmp_path: Path, polytag: Callable):
     before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
     stdout = polytag("thresholds", mine, "--dry-run", "--json", tmp_path / "t.json").stdout

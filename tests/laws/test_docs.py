@@ -235,10 +235,12 @@ def test_the_keys_of_thresholds_and_calibration_are_all_listed(at_hand: Path):
     from polytag import read_predictions
     from polytag.cli.calibrate import fit_to_json
     from polytag.metrics.calibration import FEWEST, METHODS, fit_calibration
+    from polytag.metrics.risk_control import RiskControl
 
     page, run = REFERENCE / "run-folder.md", at_hand / "runs" / "VOC2012-finetune"
     thresholds = json.loads((run / "thresholds.json").read_text())
     assert_lists(page, "thresholds.json", set(thresholds))
+    assert_lists(page, "Keys of risk_control", {field.name for field in fields(RiskControl)})
     assert_lists(page, "Keys of a threshold", set(next(iter(thresholds["per_class"].values()))))
     predictions = read_predictions(run / "predictions-val.parquet")
     fits = [fit_calibration(predictions, method=method) for method in METHODS]

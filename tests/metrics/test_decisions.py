@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score, jaccard_score, precision_recall_fscore_support
+from sklearn.metrics import accuracy_score, f1_score, jaccard_score, precision_recall_fscore_support, recall_score
 
 from polytag import evaluate
 from polytag.logits import LARGEST, SMALLEST, sigmoid
@@ -16,6 +16,7 @@ from polytag.metrics.decisions import (
     count,
     decide,
     decide_top,
+    false_negative_rates,
     harmonic_mean,
     num_predicted,
 )
@@ -230,8 +231,10 @@ def test_averages_per_image_by_hand():
         "exact_match": (2 / 3, 3, "images"),
         "samples_jaccard": (pytest.approx((1 / 3 + 1 + 1) / 3), 3, "images"),
         "samples_F1": (pytest.approx((1 / 2 + 1 + 1) / 3), 3, "images"),
+        "set_size": (1, 3, "images"),
     }
     assert all(math.isnan(mean.value) for mean in averages_per_image(target_NC[3:], predicted_NC[3:]).values())
+    np.testing.assert_array_equal(false_negative_rates(target_NC, predicted_NC), [1 / 2, 0, math.nan, math.nan])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -241,4 +244,7 @@ def test_averages_per_image_are_scikit_learns(seed: int):
     values = {name: mean.value for name, mean in averages_per_image(target_NC.astype(int), predicted_NC).items()}
     assert values["exact_match"] == pytest.approx(accuracy_score(target_NC, predicted_NC))
     assert values["samples_jaccard"] == pytest.approx(jaccard_score(target_NC, predicted_NC, average="samples", zero_division=1))
+    with_label_N = target_NC.any(axis=1)
+    recall = recall_score(target_NC[with_label_N], predicted_NC[with_label_N], average="samples")
+    assert np.nanmean(false_negative_rates(target_NC.astype(int), predicted_NC)) == pytest.approx(1 - recall)
     assert values["samples_F1"] == pytest.approx(f1_score(target_NC, predicted_NC, average="samples", zero_division=1))

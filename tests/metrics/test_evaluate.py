@@ -24,7 +24,7 @@ AVERAGES = (
     "mAP", "mAP_voc07", "mAP_voc10", "weighted_AP", "micro_AP", "samples_AP", "coverage", "ranking_loss", "ROC_AUC",
     "head_mAP", "medium_mAP", "tail_mAP", "CP", "CR", "CF1", "OP", "OR", "OF1",
     "top3_CP", "top3_CR", "top3_CF1", "top3_OP", "top3_OR", "top3_OF1", "macro_F1",
-    "exact_match", "samples_jaccard", "samples_F1", "Brier", "calibration_error", "accuracy",
+    "exact_match", "samples_jaccard", "samples_F1", "set_size", "samples_FNR", "Brier", "calibration_error", "accuracy",
 )  # fmt: skip
 
 
@@ -88,7 +88,8 @@ def test_every_mean_says_what_it_counted(metrics: Metrics):
         "OR": f"{num_true} decisions", "OF1": f"{predicted_known + missed} decisions",
         "macro_F1": "5 classes", "accuracy": "5 classes", "Brier": "5 classes", "calibration_error": "5 classes",
         "exact_match": f"{num_known_images} images", "samples_jaccard": f"{num_known_images} images",
-        "samples_F1": f"{num_known_images} images",
+        "samples_F1": f"{num_known_images} images", "set_size": f"{num_known_images} images",
+        "samples_FNR": f"{num_with_label} images",
         "head_mAP": "0 classes", "medium_mAP": "4 classes", "tail_mAP": "0 classes",
         "ROC_AUC": f"{with_both} classes", "coverage": f"{num_with_label} images", "ranking_loss": f"{num_with_both} images",
     }  # fmt: skip

@@ -457,7 +457,8 @@ def test_an_unknown_goal(text: str):
     with pytest.raises(UsageError) as error:
         Goal.parse(text)
     assert str(error.value) == (
-        f"unknown goal\n  where: --goal\n  got: {text!r}\n  expected: f1, f2 (any F-beta), precision=P, recall=R or top=SHARE"
+        f"unknown goal\n  where: --goal\n  got: {text!r}\n"
+        "  expected: f1, f2 (any F-beta), precision=P, recall=R, top=SHARE or fnr=RATE"
     )
 
 

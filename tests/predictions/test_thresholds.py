@@ -9,6 +9,7 @@ import pytest
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError
 from polytag.metrics.operating_points import Goal, choose_thresholds
+from polytag.metrics.risk_control import RiskControl
 from polytag.predictions.thresholds import find_thresholds, read_thresholds, require_same_calibration, write_thresholds
 
 LABELS = LabelSet(names=("cat", "dog"))
@@ -41,6 +42,9 @@ def test_what_is_written_is_read(written: Path):
     assert values["per_class"]["dog"]["precision"] is None  # NaN is null
     assert (values["thresholds"]["dog"], values["per_class"]["dog"]["reason"]) == (1.0, "no positive")
     assert (values["confidence"], values["joint"], values["num_images"]) == (None, False, 3)
+    assert (values["risk_control"], values["guarantee"]) == (found.risk_control, values["guarantee"]) == (None, "")
+    assert found.chosen_on(PREDICTIONS.take([2, 0, 1]))
+    assert not found.chosen_on(PREDICTIONS.take([0, 1]))
     assert set(values["per_class"]["cat"]) == set(values["per_class"]["dog"])
 
 
@@ -82,6 +86,37 @@ def test_invalid_thresholds_files(tmp_path: Path, text: str, what: str, rest: st
     assert error.value.what == what
     if rest is not None:
         assert str(error.value) == f"{what}\n  where: {path}\n{rest}"
+
+
+CONTROL = {"level": 0.1, "num_images": 9, "num_needed": 9, "false_negative_rate": 0.05, "set_size": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("risk_control", "got", "expected"),
+    [
+        ({**CONTROL, "level": 1.5}, "risk_control.level: 1.5", "a rate between 0 and 1"),
+        ({**CONTROL, "level": "\x1b[2J"}, "risk_control.level: '\\x1b[2J'", "a finite number"),
+        ({**CONTROL, "num_images": 1e9}, "risk_control.num_images: 1000000000.0", "a whole number of 64 bits"),
+        (
+            {**CONTROL, "guarantee": "all is well"},
+            "risk_control: 'guarantee'",
+            "one of level, num_images, num_needed, false_negative_rate, set_size, group, num_groups",
+        ),
+        ([0.1], "risk_control: a list of 1", "a mapping of names to values"),
+    ],
+)
+def test_an_invalid_statement_of_risk(tmp_path: Path, risk_control: object, got: str, expected: str):
+    path = tmp_path / "t.json"
+    values = {"version": 1, "thresholds": {"cat": 0.5, "dog": 0.5}, "goal": "fnr=0.1"}
+    path.write_text(json.dumps(values | {"risk_control": CONTROL}))
+    assert read_thresholds(path, label_set=LABELS).risk_control == RiskControl(**CONTROL)
+    path.write_text(json.dumps(values | {"risk_control": risk_control}))
+    with pytest.raises(PredictionsError) as error:
+        read_thresholds(path, label_set=LABELS)
+    assert str(error.value) == (
+        f"the thresholds cannot be read\n  where: {path}\n  got: {got}\n  expected: {expected}\n"
+        "  next: choose thresholds again, or remove thresholds.json: every class then has that of best/, or 0.5"
+    )
 
 
 def test_no_file(tmp_path: Path):

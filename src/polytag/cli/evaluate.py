@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from polytag.contracts import Predictions
     from polytag.data.load import ReadOptions
     from polytag.metrics.values import Metrics
+    from polytag.predictions.thresholds import ThresholdsFile
 
 _MEANINGS = {  # short descriptions of the averages, in the order of the table
     "mAP": "mean of the classes' average precisions",
@@ -50,6 +51,8 @@ _MEANINGS = {  # short descriptions of the averages, in the order of the table
     "exact_match": "share of images whose labels are all right",
     "samples_jaccard": "Jaccard index of an image's labels, mean over images",
     "samples_F1": "F1 of an image's labels, mean over images",
+    "samples_FNR": "share of an image's labels not predicted, mean over images",
+    "set_size": "labels predicted for an image, mean over images",
     "Brier": "squared error of the probabilities, mean over classes",
     "calibration_error": "probability against share, 15 bins, mean over classes",
     "accuracy": "share of right decisions, mean over classes",
@@ -86,7 +89,8 @@ def evaluate(
     errors = Terminal(stderr=True)
     labelled = read_labelled_scores(predictions, scale=scale, truth=truth, options=options, errors=errors)
     table = labelled.predictions
-    chosen, source = _thresholds(predictions, table, threshold=threshold, file=thresholds)
+    found = _thresholds(predictions, table, threshold=threshold, file=thresholds)
+    chosen = found.thresholds if found is not None else 0.5 if threshold is None else threshold
     groups = groups_by(labelled, group, file=columns, truth=truth)
     trained_on = None if train_data is None else training_images_of(table, train_data, options=options)
     frequency = None if trained_on is None else training_frequency(trained_on, table.label_set)
@@ -98,8 +102,8 @@ def evaluate(
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 120  # a file or a pipe takes whole lines
     print_metrics(console, metrics)
-    if source:
-        say(source)
+    if found is not None and (thresholds is not None or set(found.thresholds) != {0.5}):
+        print_thresholds(found, metrics, predictions=table)
     for part in slices:
         print_slices(console, part)
     leaked = None
@@ -124,24 +128,34 @@ def evaluate(
         say(f"\nreport: {report}")
 
 
-def _thresholds(
-    path: Path, table: "Predictions", *, threshold: float | None, file: Path | None
-) -> tuple[float | tuple[float, ...], str]:
-    """The thresholds, and a line about their source unless they are 0.5 or from the command line."""
+def _thresholds(path: Path, table: "Predictions", *, threshold: float | None, file: Path | None) -> "ThresholdsFile | None":
+    """The thresholds of a file or of the predictions' run; None where a single one decides, that of the command line or 0.5."""
     from polytag.errors import UsageError
     from polytag.predictions.thresholds import find_thresholds, read_thresholds, require_same_calibration
 
     if threshold is not None and file is not None:
         raise UsageError("two kinds of thresholds", got="--threshold and --thresholds", expected="one of them")
     if threshold is not None:
-        return threshold, ""
+        return None
     found = find_thresholds(path, table) if file is None else read_thresholds(file, label_set=table.label_set)
-    if found is None:
-        return 0.5, ""
-    require_same_calibration(found, table, where=file or path)
-    goal = f", chosen for {found.goal}" if found.goal not in ("", "default") else ""
-    own = file is not None or set(found.thresholds) != {0.5}
-    return found.thresholds, f"Decisions by each class's own threshold, from {found.where}{goal}." if own else ""
+    if found is not None:
+        require_same_calibration(found, table, where=file or path)
+    return found
+
+
+def print_thresholds(found: "ThresholdsFile", metrics: "Metrics", *, predictions: "Predictions") -> None:
+    """Say where the thresholds come from, whether these images chose them, and how a guaranteed false negative rate holds here."""
+    has_goal, is_same = found.goal not in ("", "default"), found.chosen_on(predictions)
+    say(f"Decisions by each class's own threshold, from {found.where}{f', chosen for {found.goal}' if has_goal else ''}.")
+    if has_goal and is_same:
+        say("These images chose the thresholds: decisions on new images are likely to be worse.")
+    if found.risk_control is not None and not is_same:
+        rate = metrics.means["samples_FNR"]
+        say(
+            "Guaranteed on average for images that did not choose them: a false negative rate of at most "
+            f"{found.risk_control.level:g}. Here: {number_text(rate.value)} ({interval_text(rate.low, rate.high)}), with "
+            f"{number_text(metrics.means['set_size'].value, digits=2)} labels predicted for an image."
+        )
 
 
 def print_metrics(console: "Any", metrics: "Metrics") -> None:

@@ -1,4 +1,4 @@
-"""`polytag thresholds`: per-class thresholds for a goal, optionally with a guarantee, saved in the run."""
+"""`polytag thresholds`: thresholds for a goal, some with a guarantee, saved in the run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
+from polytag.cli.slices import ColumnsFile, groups_by, require_use_of_columns
 from polytag.text import interval_text, number_text
 
 if TYPE_CHECKING:
@@ -21,12 +22,18 @@ if TYPE_CHECKING:
 def thresholds(
     options: "ReadOptions",
     run: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A run folder, or scores with their labels.")],
-    goal: Annotated[str, typer.Option(metavar="f1|f2|precision=P|recall=R|top=SHARE", help="Goal of each threshold.")] = "f1",
+    goal: Annotated[
+        str, typer.Option(metavar="f1|f2|precision=P|recall=R|top=SHARE|fnr=RATE", help="Goal of each threshold.")
+    ] = "f1",
     confidence: Annotated[
         float | None, typer.Option(help="Guarantee the goal on new images with this probability, such as 0.95.")
     ] = None,
     shared: Annotated[bool, typer.Option("--shared", help="One threshold for all classes, for their decisions together.")] = False,
     joint: Annotated[bool, typer.Option("--joint", help="Guarantee all classes together, not each by itself.")] = False,
+    group: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="With fnr=RATE: guarantee it for a new patient, scene or video.")
+    ] = None,
+    columns: ColumnsFile = None,
     on: Annotated[
         Path | None,
         typer.Option(metavar="PREDICTIONS", help="Choose on these scores of the run's model instead of its validation."),
@@ -42,25 +49,29 @@ def thresholds(
     """
     from polytag.cli.terminal import Terminal
     from polytag.errors import UsageError
-    from polytag.metrics.operating_points import Goal, choose_thresholds
+    from polytag.metrics.goals import Goal
+    from polytag.metrics.operating_points import choose_thresholds
     from polytag.predictions.thresholds import write_thresholds
     from polytag.runs.model import of_this_model, open_run
 
     chosen_goal = Goal.parse(goal)
+    require_use_of_columns(columns, used=group is not None, options="--group")
     found = open_run(run)
     if on is not None and found is None:
         raise UsageError("--on needs a run", where="--on", got=str(run), expected="a run folder")
     source = run if found is None else on or found.folder.predictions
-    predictions = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True)).predictions
+    labelled = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True))
+    groups, predictions = groups_by(labelled, group, file=columns, truth=truth), labelled.predictions
     if found is not None:
         predictions = of_this_model(found, predictions, where=source)
-    points = choose_thresholds(predictions, goal=chosen_goal, confidence=confidence, joint=joint, shared=shared)
+    points = choose_thresholds(predictions, goal=chosen_goal, confidence=confidence, joint=joint, shared=shared, groups=groups)
     console = Terminal()
     print_points(console, points)
-    if found is not None and on is None and confidence is not None:
+    if found is not None and on is None and points.guarantee:
+        calibrated = ", and calibrated on them" if points.risk_control and predictions.calibration else ""
         console.print(
-            "\nbest/ was selected among the epochs by its mAP on these images, which the guarantee does not account for. "
-            "It holds for scores of other images: --on PREDICTIONS.",
+            f"\nbest/ was selected among the epochs by its mAP on these images{calibrated}, which the guarantee does not account "
+            "for. It holds for scores of other images: --on PREDICTIONS.",
             highlight=False,
             markup=False,
         )
@@ -131,22 +142,23 @@ def _promise(points: "OperatingPoints") -> str:
         "precision": f"reach a precision of {goal.level:g}",
         "recall": f"reach a recall of {goal.level:g}",
         "top": f"are predicted for at most {goal.level:g} of the images",
-    }[goal.kind]
+    }.get(goal.kind, "")
     text = f"{num_attained} of {num_classes} classes {wanted}, chosen on {points.num_images:,} images. "
     if points.is_shared:
         text = f"One threshold for all {num_classes} classes, chosen for their decisions together on {points.num_images:,} images. "
-    if points.confidence is None:
+    if (control := points.risk_control) is not None:
+        text = (
+            f"One threshold for all {num_classes} classes, chosen on {control.num_images:,} images with a present label. Their "
+            f"sets have {control.set_size:.2f} labels on average and a false negative rate of {control.false_negative_rate:.3f}. "
+        )
+    if points.guarantee:
+        text += points.guarantee
+    else:
         text += (
             "The thresholds are the best on these images, without a guarantee for new ones; the intervals do not account for the "
             "choice."
         )
         text += "" if goal.kind == "f" or points.is_shared else " --confidence 0.95 gives a guarantee."
-    else:
-        scope = "all classes together" if points.joint else "each class by itself"
-        text += (
-            f"Guaranteed with {points.confidence:.4g} confidence, {scope}, on new images from the same source, if the model was "
-            "neither trained nor selected on these."
-        )
     if num_attained < num_classes:
         fallback = {
             "precision": "never predicted",

@@ -99,12 +99,19 @@ def averages_of(counts: Counts, *, prefix: str = "") -> dict[str, Mean]:
     }
 
 
+def false_negative_rates(target_NC: np.ndarray, predicted_NC: np.ndarray) -> np.ndarray:
+    """N: FN / (TP + FN) of each image, the share of its present labels that are not predicted; NaN without a present label."""
+    is_present_NC = target_NC == 1
+    return _ratio((is_present_NC & ~predicted_NC).sum(axis=1), is_present_NC.sum(axis=1))
+
+
 def averages_per_image(target_NC: np.ndarray, predicted_NC: np.ndarray) -> dict[str, Mean]:
-    """Exact match, Jaccard index and F1 of each image's known labels, averaged over the images that have one.
+    """Exact match, Jaccard index and F1 of each image's known labels, and the size of its set, over images with a known label.
 
     `exact_match` is the share of images whose labels are all right (subset accuracy), `samples_jaccard` the mean of TP / (TP + FP +
     FN), `samples_F1` of 2 TP / (2 TP + FP + FN). An image with no label, none of which is predicted, is right: 1. scikit-learn's
-    `accuracy_score`, `jaccard_score` and `f1_score` with average="samples", zero_division=1 are the same.
+    `accuracy_score`, `jaccard_score` and `f1_score` with average="samples", zero_division=1 are the same. `set_size` is the mean
+    number of predicted labels, TP + FP.
     """
     counts = count(target_NC.T, predicted_NC.T)  # of images in the place of classes
     wrong_N = counts.fp_C + counts.fn_C
@@ -113,6 +120,7 @@ def averages_per_image(target_NC: np.ndarray, predicted_NC: np.ndarray) -> dict[
         "exact_match": (wrong_N == 0).astype(np.float64),
         "samples_jaccard": np.where(is_empty_N, 1, _ratio(counts.tp_C, counts.tp_C + wrong_N)),
         "samples_F1": np.where(is_empty_N, 1, counts.f1_C),
+        "set_size": (counts.tp_C + counts.fp_C).astype(np.float64),
     }
     is_known_N = (target_NC != UNKNOWN).any(axis=1)
     return {

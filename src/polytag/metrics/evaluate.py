@@ -23,7 +23,7 @@ from polytag.metrics.ap import (
 )
 from polytag.metrics.auc_intervals import auc_intervals
 from polytag.metrics.bootstrap import percentiles, replicate_ap, replicate_means, weights_of
-from polytag.metrics.decisions import Counts, averages_of, averages_per_image, count, decide, decide_top
+from polytag.metrics.decisions import Counts, averages_of, averages_per_image, count, decide, decide_top, false_negative_rates
 from polytag.metrics.frequency import Frequency
 from polytag.metrics.groups import Groups
 from polytag.metrics.intervals import Estimates, estimates_of, intervals_of, left_out_ap_of, mean_interval
@@ -78,6 +78,7 @@ def evaluate_predictions(
         **_group_means(ap_BC, estimates, frequency),
         **_decision_means(counts, top3),
         **averages_per_image(decided_NC, predicted_NC),
+        "samples_FNR": _false_negative_rate(decided_NC, predicted_NC, groups),
         "Brier": _mean(brier_C),
         "calibration_error": _mean(calibration_error_C),
         "accuracy": _mean(counts.accuracy_C),
@@ -243,6 +244,13 @@ def _wilson(num_right_C: np.ndarray, is_tried_NC: np.ndarray, groups: Groups | N
     trials_C = groups.num_with(is_tried_NC)
     share_C = np.divide(num_right_C, num_tried_C, out=np.full(len(num_tried_C), np.nan), where=num_tried_C > 0)
     return np.stack(wilson(share_C * trials_C, trials_C), axis=-1)
+
+
+def _false_negative_rate(target_NC: np.ndarray, predicted_NC: np.ndarray, groups: Groups | None) -> Mean:
+    """Mean over images, with the interval of a share: no quantity between 0 and 1 varies more than one that is either."""
+    rate_N = false_negative_rates(target_NC, predicted_NC)
+    low, high = _wilson(np.array([np.nansum(rate_N)]), ~np.isnan(rate_N)[:, None], groups)[0].tolist()
+    return _mean(rate_N, unit="images", interval=(low, high))
 
 
 def _weighted(ap_C: np.ndarray, support_C: np.ndarray) -> float:

@@ -13,10 +13,11 @@ precision  Learn then Test (Angelopoulos, Bates, Candès, Jordan, Lei 2021, arXi
 recall     falls with the threshold, so one order statistic of the positives suffices, without a correction: Wilks 1941, *Ann. Math.
            Statist.* 12, 91 (the same as a risk-controlling set: Bates et al. 2021, arXiv:2101.02703).
 top        the same, with the scores of all images.
+
+The false negative rate of an image is another kind of goal: one threshold for all classes, in `polytag.metrics.risk_control`.
 """
 
 import math
-import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -24,52 +25,17 @@ import numpy as np
 from scipy.special import betainc, betaincinv
 
 from polytag.contracts import Predictions
-from polytag.errors import PredictionsError, UsageError
+from polytag.errors import PredictionsError
 from polytag.logits import SMALLEST
 from polytag.metrics.decisions import ALWAYS, NEVER, decide
+from polytag.metrics.goals import Goal, require_possible
+from polytag.metrics.groups import Groups
+from polytag.metrics.risk_control import RiskControl, control_false_negatives
 from polytag.text import counted
 
 NUM_CANDIDATES = 20
-MAX_BETA = 100
 DEFAULT = 0.5
 """The threshold without a goal."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Goal:
-    """The goal of a threshold: "f", the best F-beta; "precision", "recall" or "top", a share; or "default" (0.5).
-
-    `level` is beta, above 0 and at most 100, or the share, in (0, 1); raises UsageError for another.
-    """
-
-    kind: str
-    level: float = math.nan
-
-    def __post_init__(self):
-        assert self.kind in ("default", "f", "precision", "recall", "top")
-        if self.kind == "f" and not 0 < self.level <= MAX_BETA:
-            got, expected = f"f{self.level:g}", f"a beta above 0 and at most {MAX_BETA}"
-            raise UsageError("a goal out of range", got=got, expected=expected)
-        if self.kind in ("precision", "recall", "top") and not 0 < self.level < 1:
-            raise UsageError("a goal out of range", got=f"{self.kind}={self.level:g}", expected="a share between 0 and 1")
-
-    @classmethod
-    def parse(cls, text: str) -> "Goal":
-        """ "f1", "f2", "f0.5", "precision=0.9", "recall=0.95", "top=0.05"; raises UsageError for anything else."""
-        kind, _, level = text.partition("=")
-        try:
-            if re.fullmatch(r"f\d+(\.\d+)?", text, re.ASCII):
-                return cls(kind="f", level=float(text[1:]))
-            if kind in ("precision", "recall", "top"):
-                return cls(kind=kind, level=float(level))
-        except ValueError:
-            pass
-        raise UsageError(
-            "unknown goal", got=repr(text), expected="f1, f2 (any F-beta), precision=P, recall=R or top=SHARE", where="--goal"
-        )
-
-    def __str__(self) -> str:
-        return {"default": "default", "f": f"f{self.level:g}"}.get(self.kind, f"{self.kind}={self.level:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +76,10 @@ class OperatingPoint:
 class OperatingPoints:
     """The thresholds of all classes and their goal.
 
-    confidence  probability with which the guarantee of each class holds or, if `joint`, all of them together; None without one
-    is_shared   whether all classes have one threshold, chosen on the decisions of all together
+    confidence    probability with which the guarantee of each class holds or, if `joint`, all of them together; None without one
+    is_shared     whether all classes have one threshold, chosen on the decisions of all together
+    ids_fingerprint    16 hexadecimal digits over the ids of the images that the thresholds were chosen on
+    risk_control  of the goal "fnr"; None for the others
     """
 
     goal: Goal
@@ -119,7 +87,22 @@ class OperatingPoints:
     joint: bool
     num_images: int
     points: tuple[OperatingPoint, ...]
+    ids_fingerprint: str
     is_shared: bool = False
+    risk_control: RiskControl | None = None
+
+    @property
+    def guarantee(self) -> str:
+        """What is guaranteed about new images, and what is assumed; "" where nothing is."""
+        if self.risk_control is not None:
+            return self.risk_control.guarantee
+        if self.confidence is None:
+            return ""
+        scope = "all classes together" if self.joint else "each class by itself"
+        return (
+            f"Guaranteed with {self.confidence:.4g} confidence, {scope}, on new images from the same source, if the model was "
+            "neither trained nor selected on these."
+        )
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -128,7 +111,13 @@ class OperatingPoints:
 
 
 def choose_thresholds(
-    predictions: Predictions, *, goal: Goal, confidence: float | None = None, joint: bool = False, shared: bool = False
+    predictions: Predictions,
+    *,
+    goal: Goal,
+    confidence: float | None = None,
+    joint: bool = False,
+    shared: bool = False,
+    groups: Groups | None = None,
 ) -> OperatingPoints:
     """Choose the threshold of every class on labelled predictions.
 
@@ -138,49 +127,35 @@ def choose_thresholds(
     probability over the draw of these images. With `joint` this holds for all classes at once: each gets the C-th part of the risk.
     The proof needs images that the model was not trained on, drawn as the new ones will be, and an N that does not depend on them.
 
+    The goal "fnr" has one threshold for all classes and a guarantee of its own, on average and without a confidence: `RiskControl`.
+    With `groups` of dependent images it is of an image of a new group.
+
     If the goal cannot be attained, the class is never predicted (precision, top) or always predicted (recall); for F-beta without a
-    known positive the threshold is 0.5. Raises UsageError for a confidence outside (0, 1) or where there is no guarantee,
-    PredictionsError if the scores are ranks.
+    known positive the threshold is 0.5. Raises UsageError for a confidence outside (0, 1) or where there is no guarantee, and for
+    groups with another goal; PredictionsError if the scores are ranks, or for fewer images than "fnr" needs.
     """
     if not predictions.has_probabilities:
-        raise PredictionsError(
-            "ranks have no thresholds",
-            where=predictions.source,
-            expected="logits or probabilities",
-        )
-    if confidence is not None and not 0 < confidence < 1:
-        raise UsageError("confidence out of range", got=str(confidence), expected="a probability between 0 and 1")
-    if confidence is not None and goal.kind in ("f", "default"):
-        raise UsageError(
-            "there is no guarantee for this goal",
-            got=f"{goal} with a confidence",
-            expected="precision=P, recall=R or top=SHARE",
-            next_step="leave the confidence out: the threshold of the best F-beta guarantees nothing",
-        )
-    if joint and confidence is None:
-        raise UsageError("a joint guarantee without a confidence", got="joint", expected="a confidence, such as 0.95")
-    if shared and confidence is not None:
-        raise UsageError(
-            "there is no guarantee for a shared threshold",
-            got=f"shared with a confidence of {confidence:g}",
-            expected="one of the two",
-            next_step="leave out one: the decisions of one image are not independent, so they prove nothing together",
-        )
+        raise PredictionsError("ranks have no thresholds", where=predictions.source, expected="logits or probabilities")
+    require_possible(goal, confidence=confidence, joint=joint, shared=shared, has_groups=groups is not None)
     num_classes = len(predictions.label_set)
-    if shared:
-        pooled = _choose(
-            "every class", predictions.target_NC.reshape(-1), predictions.probability_NC.reshape(-1), goal=goal, risk=None
+    target_NC, probability_NC = predictions.target_NC, predictions.probability_NC
+    if goal.kind == "fnr":
+        threshold, control = control_false_negatives(
+            target_NC, probability_NC, level=goal.level, groups=groups, where=predictions.source
         )
-        points = points_at(predictions, threshold_C=np.full(num_classes, pooled.threshold)).points
-        points = tuple(replace(point, attainable=pooled.attainable, reason=pooled.reason) for point in points)
-        return OperatingPoints(goal=goal, confidence=None, joint=False, num_images=len(predictions), points=points, is_shared=True)
+        found = points_at(predictions, threshold_C=np.full(num_classes, threshold))
+        return replace(found, goal=goal, is_shared=True, risk_control=control)
+    if shared:
+        pooled = _choose("every class", target_NC.reshape(-1), probability_NC.reshape(-1), goal=goal, risk=None)
+        found = points_at(predictions, threshold_C=np.full(num_classes, pooled.threshold))
+        points = tuple(replace(point, attainable=pooled.attainable, reason=pooled.reason) for point in found.points)
+        return replace(found, goal=goal, points=points, is_shared=True)
     risk = None if confidence is None else (1 - confidence) / (num_classes if joint else 1)
-    probability_NC = predictions.probability_NC
     points = tuple(
-        _choose(name, predictions.target_NC[:, column], probability_NC[:, column], goal=goal, risk=risk)
+        _choose(name, target_NC[:, column], probability_NC[:, column], goal=goal, risk=risk)
         for column, name in enumerate(predictions.label_set)
     )
-    return OperatingPoints(goal=goal, confidence=confidence, joint=joint, num_images=len(predictions), points=points)
+    return _points(predictions, points, goal=goal, confidence=confidence, joint=joint)
 
 
 def points_at(predictions: Predictions, *, threshold_C: np.ndarray) -> OperatingPoints:
@@ -190,7 +165,20 @@ def points_at(predictions: Predictions, *, threshold_C: np.ndarray) -> Operating
         _point(name, predictions.target_NC[:, column], probability_NC[:, column], _Choice(threshold=float(threshold_C[column])))
         for column, name in enumerate(predictions.label_set)
     )
-    return OperatingPoints(goal=Goal(kind="default"), confidence=None, joint=False, num_images=len(predictions), points=points)
+    return _points(predictions, points, goal=Goal(kind="default"), confidence=None, joint=False)
+
+
+def _points(
+    predictions: Predictions, points: tuple[OperatingPoint, ...], *, goal: Goal, confidence: float | None, joint: bool
+) -> OperatingPoints:
+    return OperatingPoints(
+        goal=goal,
+        confidence=confidence,
+        joint=joint,
+        num_images=len(predictions),
+        ids_fingerprint=predictions.ids_fingerprint,
+        points=points,
+    )
 
 
 def clopper_pearson(num_right: int, num_tried: int, *, risk: float) -> tuple[float, float]:

@@ -81,7 +81,8 @@ class Metrics:
     support_C           positives; num_negative_C negatives; num_unknown_C images that count as neither
     means               by name: mAP, head_mAP, medium_mAP, tail_mAP, mAP_voc07, mAP_voc10, micro_AP, weighted_AP, samples_AP,
                         coverage, ranking_loss, ROC_AUC, CP, CR, CF1, OP, OR, OF1, top3_CP, top3_CR, top3_CF1, top3_OP, top3_OR,
-                        top3_OF1, macro_F1, exact_match, samples_jaccard, samples_F1, Brier, calibration_error, accuracy
+                        top3_OF1, macro_F1, exact_match, samples_jaccard, samples_F1, set_size, samples_FNR, Brier,
+                        calibration_error, accuracy
     tail                the tail accuracy curves
     frequency           by which classes are in the head, medium or in the tail
     groups              of dependent images, which the intervals draw in place of images; None if they draw images

@@ -12,6 +12,7 @@ from polytag.calibration import Calibration, convert_thresholds
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import CheckpointError, PredictionsError
 from polytag.metrics.operating_points import OperatingPoints
+from polytag.metrics.risk_control import RiskControl
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.checkpoint_files import CONFIG
 from polytag.parsing import Malformed, parse_json, read_small_text
@@ -31,6 +32,8 @@ class ThresholdsFile:
     thresholds     C probabilities, in the order of the label set
     goal           "default", "f1", "precision=0.9", ...; "" if the file has none
     checkpoint_id, calibration   of the scores that they are for; "" if the file has none
+    ids_fingerprint     of the images that they were chosen on; "" if the file has none
+    risk_control   what the goal "fnr" guarantees; None for another
     where          the file that they come from
     """
 
@@ -38,7 +41,13 @@ class ThresholdsFile:
     goal: str = ""
     checkpoint_id: str = ""
     calibration: str = ""
+    ids_fingerprint: str = ""
+    risk_control: RiskControl | None = None
     where: Path = Path(FILE)
+
+    def chosen_on(self, predictions: Predictions) -> bool:
+        """Whether these images have the ids of those that the thresholds were chosen on."""
+        return self.ids_fingerprint == predictions.ids_fingerprint
 
 
 def thresholds_to_json(points: OperatingPoints, *, checkpoint_id: str = "", calibration: str = "") -> dict[str, Any]:
@@ -53,6 +62,9 @@ def thresholds_to_json(points: OperatingPoints, *, checkpoint_id: str = "", cali
         "confidence": points.confidence,
         "joint": points.joint,
         "num_images": points.num_images,
+        "ids_fingerprint": points.ids_fingerprint,
+        "risk_control": None if points.risk_control is None else asdict(points.risk_control),
+        "guarantee": points.guarantee,
         "checkpoint_id": checkpoint_id,
         "calibration": calibration,
         "per_class": per_class,
@@ -97,13 +109,16 @@ def read_thresholds(path: Path, *, label_set: LabelSet) -> ThresholdsFile:
             raise PredictionsError(
                 "a threshold is not a probability", where=where, got=f"{shown(value)} for {name!r}", expected="a number from 0 to 1"
             )
-    metadata = {name: values[name] for name in ("goal", "checkpoint_id", "calibration") if nested and name in values}
+    names = ("goal", "checkpoint_id", "calibration", "ids_fingerprint", "risk_control")
+    metadata = {name: values[name] for name in names if nested and name in values}
     try:
         if nested and "per_class" in values:
             per_class = from_plain(dict, values["per_class"], name="per_class")
             for name in label_set:
                 from_plain(dict, per_class.get(name), name=f"per_class, {name!r}")
         read = from_plain(ThresholdsFile, {"thresholds": [found[name] for name in label_set], **metadata})
+        if (control := read.risk_control) is not None and not 0 < control.level < 1:
+            raise WrongValue("risk_control.level", control.level, expected="a rate between 0 and 1")
         return replace(read, where=path)
     except WrongValue as error:
         raise PredictionsError(
@@ -196,9 +211,10 @@ def _of_checkpoint(checkpoint: Checkpoint, predictions: Predictions, *, chosen: 
     if chosen is not None and not before:
         return chosen
     undo = checkpoint.calibration if before else None
-    return ThresholdsFile(
+    facts = chosen or ThresholdsFile(thresholds=())
+    return replace(
+        facts,
         thresholds=convert_thresholds(checkpoint.thresholds, undo=undo),
-        goal=chosen.goal if chosen is not None else "",
         checkpoint_id=checkpoint.id,
         calibration=predictions.calibration,
         where=checkpoint.folder / CONFIG,

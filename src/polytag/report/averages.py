@@ -42,6 +42,8 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "exact_match": ("exact match", "share of images whose labels are all right"),
         "samples_jaccard": ("samples Jaccard", "mean over images of the Jaccard index of their labels: shared over all"),
         "samples_F1": ("samples F1", "mean over images of the F1 of their labels"),
+        "samples_FNR": ("samples FNR", "false negative rate: share of an image’s labels that are not predicted, mean over images"),
+        "set_size": ("set size", "mean number of labels predicted for an image"),
     },
     "The three highest scores of each image, if above the threshold": {
         "top3_CP": ("top-3 CP", "mean of the classes’ precisions"),
