@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -190,6 +191,19 @@ def test_content_that_is_no_state_or_expands(whole: RunFolder, tmp_path: Path):
 def test_a_state_of_another_model(unfinished: RunFolder, change: Callable[[State], object], what: str):
     rewritten(unfinished.state, change)
     assert message(lambda: resume(unfinished.path)).splitlines()[0] == what
+
+
+def test_a_network_that_no_memory_holds_is_refused_before_it_takes_any(unfinished: RunFolder):
+    """1.2 terabytes of weights, with the state of a small network, and with none, as where the run was killed before its first."""
+    text = unfinished.args.read_text()
+    assert "  backbone_args: {}\n" in text
+    unfinished.args.write_text(text.replace("backbone_args: {}", "backbone_args: {channels: [8192, 8192], layers: [125, 125]}"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert message(lambda: resume(unfinished.path)).startswith("the saved state is of another model\n")
+    unfinished.state.unlink()
+    unfinished.results.unlink()
+    assert message(lambda: resume(unfinished.path)).startswith("the network of the run does not fit into memory\n")
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 300  # MB
 
 
 def test_a_folder_of_somebody_else_that_cannot_be_written(unfinished: RunFolder):

@@ -1,9 +1,8 @@
 """A timm backbone with one logit per class, and its weights: pretrained, random, or from a file loaded strictly."""
 
-import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,11 +86,32 @@ def create_for_tensors(
     It is laid out without memory first: a configuration that asks for more than its weights hold is refused before it takes any.
     """
     create = partial(create_backbone, backbone, num_classes=num_classes, backbone_args=backbone_args, image_size_px=image_size_px)
-    with contextlib.suppress(NotImplementedError), torch.device("meta"):  # the RegNets of timm before 1.0.31 compute with numbers
-        check_tensors(tensors, create().state_dict(), where=where)
+    layout = _without_memory(create)
+    if layout is not None:
+        check_tensors(tensors, layout, where=where)
     model = create()
     check_tensors(tensors, model.state_dict(), where=where)
     return model
+
+
+def lay_out(
+    backbone: str, *, num_classes: int, backbone_args: Mapping[str, Any] | None = None, image_size_px: int | None = None
+) -> dict[str, Tensor] | None:
+    """The tensors of `create_backbone`, of the same names, shapes and kinds, without memory.
+
+    None for a backbone that cannot be made so: the RegNets of timm before 1.0.31 compute with numbers. Raises as `create_backbone`.
+    """
+    return _without_memory(
+        partial(create_backbone, backbone, num_classes=num_classes, backbone_args=backbone_args, image_size_px=image_size_px)
+    )
+
+
+def _without_memory(create: Callable[[], nn.Module]) -> dict[str, Tensor] | None:
+    try:
+        with torch.device("meta"):
+            return create().state_dict()
+    except NotImplementedError:
+        return None
 
 
 def _checked_arguments(backbone: str, backbone_args: Mapping[str, Any] | None, image_size_px: int | None) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import contextlib
 import hashlib
 import io
 import zipfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from polytag import files
 from polytag.errors import RunError
@@ -139,9 +139,9 @@ def _require_values_of_state(values: dict[str, Any], *, max_bytes: int) -> None:
             raise ValueError("results of another number of images")
 
 
-def require_same_model(state: State, model: nn.Module, *, where: Path) -> None:
-    """Raises RunError unless the state's weights have the names and shapes of the model's."""
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+def require_same_model(state: State, weights: Mapping[str, Tensor], *, where: Path) -> None:
+    """Raises RunError unless the state's weights have the names and shapes of the model's, which may be laid out on `meta`."""
+    wanted = {name: tensor.shape for name, tensor in weights.items()}
     for named in (
         state.model,
         state.average,

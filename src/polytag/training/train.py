@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,9 +13,10 @@ from polytag.data.groups import divided_groups_note, group_numbers
 from polytag.data.load import ReadOptions, load_dataset
 from polytag.data.splits import large_group_note, require_trainable, with_validation_split
 from polytag.errors import RunError, UsageError
+from polytag.machine import free_memory_bytes
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.values import Metrics
-from polytag.models.backbone import build_model, require_input_size
+from polytag.models.backbone import build_model, lay_out, require_input_size
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.predictions.read import read_predictions
@@ -116,11 +118,29 @@ def _resume(
         if not processes.is_first:  # the first process has the results of this epoch so far
             state.begin_epoch_results()
     arithmetic = choose_arithmetic(recipe.device, recipe.precision)
+    layout = lay_out(recipe.backbone, **_network(recipe, dataset))  # None for a few backbones of old versions of timm
+    if layout is not None:
+        _require_modest(layout, state, run=run)
     model = _fresh_model(recipe if state is None else replace(recipe, weights="random"), dataset, may_download=False)
     if state is not None:
-        require_same_model(state, model, where=run.state)
+        require_same_model(state, model.state_dict(), where=run.state)
     context = _context(dataset, recipe=recipe, arithmetic=arithmetic, processes=processes, callback=callback)
     return _run(run, context, dataset=dataset, model=model, state=state)
+
+
+def _require_modest(layout: Mapping[str, torch.Tensor], state: State | None, *, run: RunFolder) -> None:
+    """Refuse a network of another run, or one that no memory holds, before it takes any: args.yaml may be a stranger's."""
+    if state is not None:
+        require_same_model(state, layout, where=run.state)
+    num_bytes, free_bytes = sum(each.numel() * each.element_size() for each in layout.values()), free_memory_bytes()
+    if num_bytes > free_bytes:
+        raise RunError(
+            "the network of the run does not fit into memory",
+            where=str(run.args),
+            got=f"{num_bytes:,} bytes of weights",
+            expected=f"at most the {free_bytes:,.0f} bytes that are free; training takes several times the weights",
+            next_step="resume it on a larger machine, or start a new run with a smaller backbone",
+        )
 
 
 @contextlib.contextmanager
@@ -194,18 +214,20 @@ def _context(
 
 
 def _fresh_model(recipe: Recipe, dataset: Dataset, *, may_download: bool = True) -> torch.nn.Module:
+    network = _network(recipe, dataset)
     torch.manual_seed(recipe.seed)
-    image_size_px = preprocessing_of(recipe).image_size_px
-    model = build_model(
-        recipe.backbone,
-        num_classes=len(dataset.label_set),
-        backbone_args=recipe.backbone_args,
-        image_size_px=image_size_px,
-        weights=recipe.weights,
-        may_download=may_download,
-    )
-    require_input_size(model, backbone=recipe.backbone, image_size_px=image_size_px)
+    model = build_model(recipe.backbone, **network, weights=recipe.weights, may_download=may_download)
+    require_input_size(model, backbone=recipe.backbone, image_size_px=network["image_size_px"])
     return model
+
+
+def _network(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+    """The arguments of the recipe's network."""
+    return {
+        "num_classes": len(dataset.label_set),
+        "backbone_args": recipe.backbone_args,
+        "image_size_px": preprocessing_of(recipe).image_size_px,
+    }
 
 
 def _run(run: RunFolder, context: TrainingContext, *, dataset: Dataset, model: torch.nn.Module, state: State | None) -> TrainedRun:
