@@ -13,6 +13,7 @@ SCRIPTS = (
     "metrics_speed",
     "intervals",
     "voc_mini",
+    "prediction_sets",
     "label_issues",
     "label_review",
     "review_kill",

@@ -1,6 +1,8 @@
 """Prediction sets with a stated risk: by hand, against a search in exact fractions, and the guarantee as an exact law."""
 
+import importlib
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from polytag.metrics.groups import groups_of
 from polytag.metrics.operating_points import choose_thresholds
 from polytag.metrics.risk_control import control_false_negatives
 
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 LEVELS = ("1/20", "1/10", "1/5", "1/2")
 
 
@@ -154,6 +157,17 @@ def test_the_mean_loss_of_a_group_left_out_is_at_most_the_level_and_not_far_belo
         lost += sum(of_group, Fraction()) / max(len(of_group), 1)
     # below by at most 2 / (n + 1) without ties, as the paper's Theorem 2 has it, and by one more loss for the middle of a gap
     assert level - 3 / (groups.num_groups + 1) < lost / groups.num_groups <= level
+
+
+def test_the_measurement_with_few_divisions(monkeypatch: pytest.MonkeyPatch):
+    """A fixed seed; benchmarks/prediction_sets.py measures every cell with 1,000 divisions."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    measure = importlib.import_module("prediction_sets")
+    for kind in ("one scale", "nothing"):
+        found = measure.generated(kind, 200, num_sets=40)
+        for level in (0.05, 0.1, 0.2):
+            assert level - 0.04 < found[f"{level}"]["false_negative_rate"] < level + 0.01
+    assert found["0.1"]["set_size"] > 17  # of 20: scores that say nothing
 
 
 # ---- as a goal
