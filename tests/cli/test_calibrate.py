@@ -50,6 +50,22 @@ def test_the_table_and_the_file(mine: Path, tmp_path: Path, polytag: Callable):
     assert Checkpoint.read(mine).calibration is None
 
 
+def test_groups_share_a_part(run: Path, tmp_path: Path, polytag: Callable):
+    """The cross-fitted numbers are those of folds that divide no patient; the saved maps are the same."""
+    ids = read_predictions(run / "predictions-val.parquet").ids
+    table = tmp_path / "patients.csv"
+    table.write_text("id,patient\n" + "".join(f"{name},p{row // 3}\n" for row, name in enumerate(ids)))
+    plain, grouped = tmp_path / "plain.json", tmp_path / "grouped.json"
+    calibrate(polytag, run, "--dry-run", "--json", plain)
+    stdout = calibrate(polytag, run, "--dry-run", "--json", grouped, "--group", "patient", "--columns", table)
+    assert "fitted on the others, and none of 8 groups of patient was divided." in " ".join(stdout.split())
+    first, second = (json.loads(path.read_text()) for path in (plain, grouped))
+    assert (first["group"], second["group"]) == (None, "patient")
+    assert first["calibration"] == second["calibration"]
+    assert first["per_class"]["blue"]["brier_before"] == second["per_class"]["blue"]["brier_before"]
+    assert first["per_class"] != second["per_class"]
+
+
 def test_it_is_kept_and_everything_downstream_uses_it(mine: Path, colours: Path, tmp_path: Path, polytag: Callable):
     before, plain = Checkpoint.read(mine), read_predictions(mine / "predictions-val.parquet")
     stdout = calibrate(polytag, mine)

@@ -15,6 +15,10 @@ from polytag import load_dataset, read_predictions, write_predictions
 from polytag.cli.labels import CSV_COLUMNS
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import DataError, PredictionsError, UsageError
+from polytag.inference.out_of_fold import out_of_fold_of_run
+from polytag.metrics.groups import groups_of
+from polytag.metrics.label_issues import find_label_issues
+from polytag.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +123,32 @@ def test_what_cannot_be_asked(polytag, scores: Path, arguments: tuple[str, ...],
     assert str(caught.value) == message
 
 
+def test_training_images_have_the_groups_of_their_training(polytag, colours: Path, run: Path, quick, tmp_path: Path):
+    table = tmp_path / "patients.csv"
+    table.write_text("id,patient\n" + "".join(f"images/{row:03}.png,p{row // 4}\n" for row in range(72)))
+    grouped = ("--group", "patient", "--columns", table)
+    polytag("train", colours, *quick, "--recipe", "probe", *grouped, "--output", tmp_path / "run")
+    polytag("labels", "issues", tmp_path / "run", "--split", "train", "--json", tmp_path / "a.json")
+    predictions, _ = out_of_fold_of_run(RunFolder(path=tmp_path / "run"))
+    groups = groups_of([f"p{int(name[7:10]) // 4}" for name in predictions.ids])
+    assert json.loads((tmp_path / "a.json").read_text()) == json.loads(
+        json.dumps(find_label_issues(predictions, groups=groups).to_json())
+    )
+    with pytest.raises(UsageError, match="in the groups of its training\n  where: --split train\n  got: --group"):
+        polytag("labels", "issues", tmp_path / "run", "--split", "train", *grouped)
+    polytag("labels", "issues", run, *grouped, "--json", tmp_path / "b.json")
+    predictions = read_predictions(run / "predictions-val.parquet")
+    groups = groups_of([f"p{int(name[7:10]) // 4}" for name in predictions.ids])
+    assert json.loads((tmp_path / "b.json").read_text()) == json.loads(
+        json.dumps(find_label_issues(predictions, groups=groups).to_json())
+    )
+
+
 def test_training_images_need_a_run(polytag, scores: Path):
     with pytest.raises(UsageError) as caught:
         polytag("labels", "issues", scores, "--split", "train")
     assert str(caught.value) == (
-        "training images are scored out-of-fold by a run's own model\n"
+        "training images are scored out-of-fold by a run's own model, in the groups of its training\n"
         f"  where: --split train\n  got: {scores}\n  expected: a run folder alone"
     )
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polytag import PROBE, load_dataset, train
+from polytag import PROBE, ReadOptions, load_dataset, train
 from polytag.errors import DataError, RunError
+from polytag.inference.feature_cache import features_of
 from polytag.inference.out_of_fold import out_of_fold, out_of_fold_of_run, training_images
 from polytag.inference.predictor import Predictor
 from polytag.inference.probe import fit_probe
@@ -37,6 +38,31 @@ def test_a_label_never_reaches_its_own_score():
     assert moved[7] < 0.05 * moved.max()
 
 
+def test_a_label_never_reaches_the_score_of_its_group():
+    """As above with the labels of a group of seven images, whose neighbours in the group would tell."""
+    rng = np.random.default_rng(1)
+    group_N = np.repeat(np.arange(12), rng.integers(4, 10, 12))
+    feature_ND = rng.normal(size=(len(group_N), 6)).astype(np.float32)
+    target_NC = (feature_ND[:, :2] + rng.normal(size=(len(group_N), 2)) > 0).astype(np.int8)
+    flipped_NC = np.where(group_N[:, None] == 7, 1 - target_NC, target_NC)
+    first, second = (fit_probe(feature_ND, table_NC, group_N=group_N) for table_NC in (target_NC, flipped_NC))
+    assert first.strength == second.strength
+    moved_N = np.abs(first.held_out_logit_NC - second.held_out_logit_NC).max(axis=1)
+    assert moved_N[group_N == 7].max() < 0.05 * moved_N.max()
+
+
+def test_groups_of_one_image_each_are_images_and_a_single_group_is_divided():
+    rng = np.random.default_rng(2)
+    feature_ND = rng.normal(size=(50, 4)).astype(np.float32)
+    target_NC = (feature_ND[:, :2] > 0).astype(np.int8)
+    scores = [
+        fit_probe(feature_ND, target_NC, group_N=group_N).held_out_logit_NC
+        for group_N in (None, np.arange(50), np.zeros(50, np.int64))
+    ]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    np.testing.assert_array_equal(scores[0], scores[2])
+
+
 def test_of_a_run(run: Path, colours: Path):
     predictions, note = out_of_fold_of_run(RunFolder(path=run), device="cpu")
     training = load_dataset(colours).split("train")
@@ -54,6 +80,26 @@ def test_a_fine_tuned_backbone_is_told(colours: Path, tmp_path: Path):
     tuned = replace(TINY, name="finetune", epochs=1, batch_size=8)
     _, note = out_of_fold_of_run(train(colours, recipe=tuned, output=tmp_path / "tuned").folder, device="cpu")
     assert note.startswith("the backbone was fine-tuned on these labels")
+
+
+def test_groups_of_a_run_are_kept(colours: Path, tmp_path: Path):
+    """The scores are those of a probe on the same features and groups; all images of one group are refused."""
+    table = tmp_path / "patients.csv"
+    table.write_text("id,patient\n" + "".join(f"images/{row:03}.png,p{row // 6}\n" for row in range(72)))
+    options = ReadOptions(group_column="patient", columns_file=str(table))
+    run = train(colours, recipe=TINY, output=tmp_path / "run", options=options).folder
+    predictions, _ = out_of_fold_of_run(run, device="cpu")
+    training, predictor = training_images(run)[0], Predictor.load(Checkpoint.read(run.best), device="cpu")
+    feature_ND, row_N, _ = features_of(predictor, training)
+    assert row_N.tolist() == list(range(48))
+    expected = fit_probe(feature_ND, training.target_NC, group_N=np.arange(48) // 6, seed=TINY.seed).held_out_logit_NC
+    np.testing.assert_array_equal(predictions.logit_NC, expected)
+    with pytest.raises(DataError) as caught:
+        out_of_fold(predictor, training.take(range(6)))
+    assert str(caught.value) == (
+        f"out-of-fold scores need several groups\n  where: {training.source}\n  got: 6 images in group 'p0'\n"
+        "  expected: two groups or more: the images of a group share a fold"
+    )
 
 
 def test_too_few_images(run: Path, colours: Path):

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as npst
 from scipy.optimize import minimize
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
@@ -22,6 +23,7 @@ from polytag.metrics.calibration import (
     num_merged,
     quality,
 )
+from polytag.metrics.groups import groups_of
 from polytag.metrics.reliability import calibration_error, reliability
 
 
@@ -224,6 +226,78 @@ def test_bins_hold_equally_many():
 
 
 # ---- folds
+
+
+def scenes(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Targets of 4 to 12 % positives that resemble each other within a group, and the group of each image."""
+    rng = np.random.default_rng(seed)
+    group_N = np.repeat(np.arange(80), rng.geometric(1 / 6, 80))
+    effect_GC = rng.normal(size=(80, 6))
+    return (effect_GC[group_N] + rng.normal(size=(len(group_N), 6)) > np.linspace(1.6, 2.4, 6)).astype(np.int8), group_N
+
+
+@given(
+    target_NC=npst.arrays(np.int8, (30, 3), elements=st.sampled_from([1, 0, -1])),
+    num_groups=st.integers(5, 30),
+    seed=st.integers(0, 3),
+)
+def test_no_group_is_in_two_folds_and_groups_of_one_image_are_images(target_NC: np.ndarray, num_groups: int, seed: int):
+    group_N = np.random.default_rng(seed).permutation(np.arange(30) % num_groups)
+    fold_N = folds_of(target_NC, num_folds=5, seed=seed, groups=groups_of(group_N.tolist()))
+    assert set(fold_N.tolist()) <= set(range(5))
+    assert all(len(set(fold_N[group_N == group].tolist())) == 1 for group in range(num_groups))
+    alone = folds_of(target_NC, num_folds=5, seed=seed, groups=groups_of([f"p{row}" for row in range(30)]))
+    np.testing.assert_array_equal(alone, folds_of(target_NC, num_folds=5, seed=seed))
+
+
+def test_folds_of_groups_spread_labels_better_than_folds_at_random_and_of_scikit_learn():
+    """The spread of the positives over five folds, relative to their mean, of the classes and of the images."""
+
+    def spread(target_NC: np.ndarray, fold_N: np.ndarray) -> float:
+        counted_NK = np.column_stack([target_NC == 1, np.ones(len(fold_N))])
+        count_FK = np.array([counted_NK[fold_N == fold].sum(axis=0) for fold in range(5)])
+        return float((count_FK.std(axis=0) / count_FK.mean(axis=0)).mean())
+
+    mine, chance, other = [], [], []
+    for seed in range(10):
+        target_NC, group_N = scenes(seed)
+        mine.append(spread(target_NC, folds_of(target_NC, num_folds=5, seed=seed, groups=groups_of(group_N.tolist()))))
+        chance.append(spread(target_NC, np.random.default_rng(seed).permutation(80)[group_N] % 5))
+        by_label = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(target_NC, target_NC[:, -1], group_N)
+        fold_N = np.empty(len(group_N), np.int64)
+        for fold, (_, rows) in enumerate(by_label):
+            fold_N[rows] = fold
+        other.append(spread(target_NC, fold_N))
+    assert np.mean(mine) < np.mean(chance) / 2
+    assert np.mean(mine) < 0.7 * np.mean(other)
+
+
+def test_a_group_is_corrected_by_a_map_of_the_others():
+    """Reversing the labels of one group leaves the line that its images are corrected by; all of a class in one group has none."""
+    target_NC, group_N = scenes(0)
+    logit_NC = np.random.default_rng(1).normal(size=target_NC.shape) + 2.0 * target_NC
+    groups = groups_of(group_N.tolist(), column="scene")
+    fold_N = folds_of(target_NC, num_folds=5, seed=0, groups=groups)
+    inside_N = group_N == 3
+    reversed_NC = np.where(inside_N[:, None], 1 - target_NC, target_NC)
+    first, second = (
+        fit_calibration(table(logit_NC, each_NC), fold_N=fold_N, groups=groups).cross_fitted_logit_NC
+        for each_NC in (target_NC, reversed_NC)
+    )
+    np.testing.assert_allclose(first[inside_N], second[inside_N], atol=1e-4)
+    assert np.abs(first - second).max() > 0.01
+    alone_NC = np.where(np.arange(len(group_N))[:, None] < 40, target_NC, -1)
+    alone_NC[:40, 0] = np.arange(40) % 2
+    one = fit_calibration(table(logit_NC, alone_NC), groups=groups_of(["p"] * 40 + [f"q{row}" for row in range(len(group_N) - 40)]))
+    assert one.notes[0] == ""
+    assert np.isfinite(one.cross_fitted_logit_NC).all()
+
+
+def test_too_few_groups():
+    target_NC, group_N = scenes(0)
+    with pytest.raises(PredictionsError) as error:
+        fit_calibration(table(target_NC, target_NC), groups=groups_of((group_N % 3).tolist()))
+    assert str(error.value) == "too few groups to calibrate on\n  got: 3\n  expected: at least 5, one per fold"
 
 
 @given(

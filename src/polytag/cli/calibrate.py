@@ -8,6 +8,7 @@ import typer
 
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
+from polytag.cli.slices import FoldGroup, GroupColumns, groups_by, require_use_of_columns
 from polytag.text import json_number
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def calibrate(
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the calibration to this file.")] = None,
     truth: Truth = None,
     scale: Scale = None,
+    group: FoldGroup = None,
+    columns: GroupColumns = None,
 ) -> None:
     """Fit an increasing map of each class's scores, so that of the images with probability 0.8, eight in ten have the class.
 
@@ -49,7 +52,9 @@ def calibrate(
     folder = RunFolder(path=run)
     raw_path = folder.uncalibrated if folder.uncalibrated.is_file() else folder.predictions
     source = run if found is None else raw_path
-    predictions = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True)).predictions
+    require_use_of_columns(columns, used=bool(group), options="--group")
+    labelled = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True))
+    predictions = labelled.predictions
     if predictions.calibration or (found is not None and predictions.checkpoint_id != found.checkpoint.id):
         raise PredictionsError(
             "these are not the uncalibrated scores of the run's model",
@@ -64,7 +69,8 @@ def calibrate(
             save_calibration(found, predictions, None)
         console.print("Calibration removed: probabilities are those of the model.")
         return
-    fit = fit_calibration(predictions, method=method, num_folds=folds, seed=seed)
+    groups = groups_by(labelled, group, file=columns, truth=truth)
+    fit = fit_calibration(predictions, method=method, num_folds=folds, seed=seed, groups=groups)
     print_fit(console, fit, predictions.label_set)
     print_merged(console, fit, predictions)
     values = fit_to_json(fit, predictions.label_set, seed=seed)
@@ -106,10 +112,11 @@ def print_fit(console: "Any", fit: "CalibrationFit", label_set: "LabelSet") -> N
     noted = [f"  {name}: {note}" for name, note in zip(label_set, fit.notes, strict=True) if note]
     if noted:
         console.print("\n".join(["", "Classes without their own map:", *noted]), highlight=False, markup=False)
+    kept = f", and none of {fit.groups.num_groups:,} groups of {fit.groups.column} was divided" if fit.groups else ""
     worse = int((fit.after.log_loss_C > fit.before.log_loss_C).sum())
     console.print(
         f"\nBefore → after, by {fit.calibration.method}, cross-fitted: each of {fit.num_folds} parts of the images was corrected "
-        "by a map fitted on the others. Log-loss, Brier score and expected calibration error: 0 is best. "
+        f"by a map fitted on the others{kept}. Log-loss, Brier score and expected calibration error: 0 is best. "
         + (
             f"{worse} of {len(label_set)} classes have a higher log-loss after."
             if worse
@@ -162,6 +169,7 @@ def fit_to_json(fit: "CalibrationFit", label_set: "LabelSet", *, seed: int) -> d
         "calibration": fit.calibration.to_json(),
         "num_folds": fit.num_folds,
         "seed": seed,
+        "group": fit.groups.column if fit.groups else None,
         "per_class": per_class,
     }
 

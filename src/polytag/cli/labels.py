@@ -12,14 +12,16 @@ from polytag.cli import labels_export
 from polytag.cli.reading import reads_annotations
 from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
+from polytag.cli.slices import FoldGroup, GroupColumns, groups_by, require_use_of_columns
 from polytag.text import whole_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from polytag.contracts import Predictions
     from polytag.data.load import ReadOptions
+    from polytag.metrics.groups import Groups
     from polytag.metrics.label_issues import ClassLabelIssues, LabelIssues
+    from polytag.predictions.read import LabelledPredictions
 
 app = typer.Typer(help="Find wrong labels, and export corrected ones.", no_args_is_help=True, add_completion=False)
 app.command("export")(labels_export.export)
@@ -40,6 +42,8 @@ def issues(
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with the images.")] = None,
     truth: Truth = None,
     scale: Scale = None,
+    group: FoldGroup = None,
+    columns: GroupColumns = None,
 ) -> None:
     """List the labels that held-out scores contradict most: wrong presents, wrong absents, and unknown labels to fill in."""
     from polytag import files
@@ -47,8 +51,10 @@ def issues(
     from polytag.metrics.label_issues import find_label_issues
 
     errors = Terminal(stderr=True)
-    predictions = _read(run, split=split, truth=truth, scale=scale, options=options, errors=errors)
-    found = find_label_issues(predictions, top=top, classes=class_names or ())
+    require_use_of_columns(columns, used=bool(group), options="--group")
+    labelled = _read(run, split=split, truth=truth, scale=scale, options=options, is_grouped=group is not None, errors=errors)
+    groups = groups_by(labelled, group, file=columns, truth=truth) if split == "val" else _groups_of_training(run, labelled)
+    found = find_label_issues(labelled.predictions, top=top, classes=class_names or (), groups=groups)
     print_label_issues(Terminal(), found)
     if json is not None:
         files.write_text(json, encoder.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
@@ -121,8 +127,8 @@ CSV_COLUMNS = ("class", "given", "probability", "is_counted", "id", "image_path"
 
 
 def _read(
-    run: Path, *, split: str, truth: Path | None, scale: str | None, options: "ReadOptions", errors: "Console"
-) -> "Predictions":
+    run: Path, *, split: str, truth: Path | None, scale: str | None, options: "ReadOptions", is_grouped: bool, errors: "Console"
+) -> "LabelledPredictions":
     """Held-out scores with labels: a run's validation, its training images out-of-fold, or any file."""
     from polytag.cli.scores import read_labelled_scores
     from polytag.errors import UsageError
@@ -133,17 +139,18 @@ def _read(
         from polytag.runs.folder import predictions_path
 
         file = predictions_path(run)
-        return read_labelled_scores(file, scale=scale, truth=truth, options=options, errors=errors).predictions
-    if not run.is_dir() or truth is not None or scale is not None:
+        return read_labelled_scores(file, scale=scale, truth=truth, options=options, errors=errors)
+    if not run.is_dir() or truth is not None or scale is not None or is_grouped:
         raise UsageError(
-            "training images are scored out-of-fold by a run's own model",
+            "training images are scored out-of-fold by a run's own model, in the groups of its training",
             where="--split train",
-            got=str(run) if not run.is_dir() else "--truth or --scores",
+            got=str(run) if not run.is_dir() else "--group" if is_grouped else "--truth or --scores",
             expected="a run folder alone",
         )
     from polytag.cli.memory import keep_freed_memory_on_cpu
     from polytag.cli.progress import progress_bar
     from polytag.inference.out_of_fold import out_of_fold_of_run
+    from polytag.predictions.read import LabelledPredictions
     from polytag.runs.folder import RunFolder
 
     keep_freed_memory_on_cpu()
@@ -152,7 +159,22 @@ def _read(
         predictions, note = out_of_fold_of_run(RunFolder(path=run), on_batch=lambda num_images: progress.advance(task, num_images))
     if note:
         errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    return predictions
+    return LabelledPredictions(predictions=predictions)
+
+
+def _groups_of_training(run: Path, labelled: "LabelledPredictions") -> "Groups | None":
+    """The groups that the run was trained with, of its training images; None without."""
+    from polytag.inference.out_of_fold import training_images
+    from polytag.metrics.groups import groups_of
+    from polytag.runs.args import read_run_args
+    from polytag.runs.folder import RunFolder
+
+    column = read_run_args(RunFolder(path=run)).options.group_column
+    if not column:
+        return None
+    dataset, _ = training_images(RunFolder(path=run))
+    group_of = dict(zip(dataset.ids, dataset.group_N, strict=True))
+    return groups_of([group_of[image] for image in labelled.predictions.ids], column=column)
 
 
 def _title(run: Path, split: str) -> str:

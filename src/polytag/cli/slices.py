@@ -32,6 +32,17 @@ Group = Annotated[
         help="Intervals and p treat the images of each value as one group that belongs together: a patient, a scene, a video.",
     ),
 ]
+FoldGroup = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        metavar="COLUMN",
+        help="The images of each value share a fold: a patient, a scene, a video; columns as of evaluate.",
+    ),
+]
+GroupColumns = Annotated[
+    Path | None, typer.Option("--columns", metavar="FILE.csv", help="A table by id, with the column of --group.")
+]
 ColumnsFile = Annotated[
     Path | None, typer.Option("--columns", metavar="FILE.csv", help="A table by id, with the columns of --slice and --group.")
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from polytag.contracts import Dataset, Predictions
+from polytag.data.groups import group_numbers
 from polytag.errors import DataError
 from polytag.inference.feature_cache import features_of
 from polytag.inference.predictor import Predictor
@@ -20,16 +21,25 @@ def out_of_fold(
 
     Four folds of images share one strength of the L2 penalty, chosen on the same folds. The features of a frozen backbone are
     independent of these labels. A backbone that was fine-tuned on these images may have memorised wrong labels, and then fewer of
-    them are found. Images that cannot be read are left out. Deterministic for a seed and a thread count.
+    them are found. The images of a group share a fold. Images that cannot be read are left out. Deterministic for a seed and a
+    thread count.
 
-    Raises CheckpointError for data with other classes, DataError for fewer than two readable images.
+    Raises CheckpointError for data with other classes, DataError for fewer than two readable images or groups.
     """
     predictor.checkpoint.require_labels(dataset.label_set)
     feature_ND, rows, _ = features_of(predictor, dataset, on_batch=on_batch)
     if len(rows) < 2:
         raise DataError("too few images for out-of-fold scores", where=dataset.source, got=str(len(rows)), expected="2 or more")
     readable = dataset.take(rows)
-    probe = fit_probe(feature_ND, readable.target_NC, seed=seed)
+    group_N = group_numbers(readable)
+    if group_N.max() == 0:
+        raise DataError(
+            "out-of-fold scores need several groups",
+            where=dataset.source,
+            got=f"{len(readable)} images in group {readable.group_N[0]!r}",
+            expected="two groups or more: the images of a group share a fold",
+        )
+    probe = fit_probe(feature_ND, readable.target_NC, group_N=group_N, seed=seed)
     return Predictions(
         ids=readable.ids,
         logit_NC=probe.held_out_logit_NC,

@@ -34,12 +34,13 @@ class Probe:
     held_out_logit_NC: np.ndarray
 
 
-def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -> Probe:
+def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, group_N: np.ndarray | None = None, seed: int = 0) -> Probe:
     """Fit the head; unknown images of a class are left out of its fit, and the strength is the one with the best held-out mAP.
 
     One strength serves all classes, because a rare class has too few positives to choose its own. Features are standardised first,
     and the standardisation is folded into the head. A class without a positive, or without a negative, gets zero weights and the
-    log-odds of its share. Deterministic for a seed and a thread count.
+    log-odds of its share. The images of a group, numbered in `group_N` from 0, share a fold, unless there is only one group.
+    Deterministic for a seed and a thread count.
     """
     feature = torch.from_numpy(feature_ND)
     target = torch.from_numpy(np.array(target_NC))
@@ -50,8 +51,8 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -
     turned = standard @ axis_DR
 
     num_images, num_classes = target.shape
-    num_folds = min(NUM_FOLDS, num_images)
-    fold_N = torch.from_numpy(np.random.default_rng(seed).permutation(num_images) % num_folds)
+    fold_N = torch.from_numpy(_folds(np.arange(num_images) if group_N is None else group_N, seed=seed))
+    num_folds = int(fold_N.max()) + 1
     columns = _columns(target, fold_N, num_folds=num_folds)
     weight_RK = torch.zeros(turned.shape[1], len(columns.share_K), dtype=torch.float32)
     bias_K = torch.logit(columns.share_K)
@@ -80,6 +81,20 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, seed: int = 0) -
         fold_map={key: mean_over_defined(value) for key, value in fold_maps.items()},
         held_out_logit_NC=held_out[strength],
     )
+
+
+def _folds(group_N: np.ndarray, *, seed: int) -> np.ndarray:
+    """N fold numbers: groups in a random order, the largest first, each to the smallest fold."""
+    size_G = np.bincount(group_N)
+    if len(size_G) == 1:
+        group_N, size_G = np.arange(len(group_N)), np.ones(len(group_N), np.int64)
+    rank_G = np.random.default_rng(seed).permutation(len(size_G))
+    size_F = np.zeros(min(NUM_FOLDS, len(size_G)), np.int64)
+    fold_G = np.empty(len(size_G), np.int64)
+    for group in np.lexsort((rank_G, -size_G)):
+        fold_G[group] = size_F.argmin()
+        size_F[fold_G[group]] += size_G[group]
+    return fold_G[group_N]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

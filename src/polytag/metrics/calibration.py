@@ -21,6 +21,7 @@ from polytag.contracts import Predictions
 from polytag.errors import PredictionsError, UsageError
 from polytag.logits import SMALLEST, sigmoid
 from polytag.metrics.decisions import decide
+from polytag.metrics.groups import Groups
 from polytag.metrics.reliability import calibration_error
 
 METHODS = ("platt", "temperature", "isotonic")
@@ -54,6 +55,7 @@ class CalibrationFit:
     before, after     quality of the original logits, and of cross-fitted ones: each fold calibrated by a map fitted on the others
     num_positives_C, num_known_C   labels that the map of each class was fitted on
     num_folds         images are divided at random, all labels of an image in one fold, as `folds_of` does
+    groups            of dependent images, of which none was divided between folds; None without
     """
 
     calibration: Calibration
@@ -64,18 +66,27 @@ class CalibrationFit:
     num_positives_C: np.ndarray
     num_known_C: np.ndarray
     num_folds: int
+    groups: Groups | None = None
 
 
 def fit_calibration(
-    predictions: Predictions, *, method: str = "platt", num_folds: int = 5, seed: int = 0, fold_N: np.ndarray | None = None
+    predictions: Predictions,
+    *,
+    method: str = "platt",
+    num_folds: int = 5,
+    seed: int = 0,
+    fold_N: np.ndarray | None = None,
+    groups: Groups | None = None,
 ) -> CalibrationFit:
     """Fit the maps of all classes; the reported quality is cross-fitted over `num_folds` stratified folds of images.
 
     A class with fewer than FEWEST[method] positives or negatives, or whose scores do not rank it, gets the pooled temperature of
     all classes and a note. That is judged on all images: in every fold a class has the kind of map that it has on all, so that
     what is measured is what is saved. Deterministic for a seed. `fold_N`, of `folds_of` with as many folds, is for a part of the
-    classes that is to have the folds of the whole. Raises UsageError for an unknown method or fewer than 2 folds,
-    PredictionsError if the scores are ranks or there are fewer images than folds.
+    classes that is to have the folds of the whole. The images of a group share a fold, so that none is corrected by a map that was
+    fitted on images of its patient or scene; a class whose known labels are all in one fold is corrected by the pooled temperature
+    there. Raises UsageError for an unknown method or fewer than 2 folds, PredictionsError if the scores are ranks or there are
+    fewer images, or groups, than folds.
     """
     if method not in METHODS:
         raise UsageError("unknown calibration method", got=repr(method), expected="one of " + ", ".join(METHODS))
@@ -83,15 +94,16 @@ def fit_calibration(
         raise UsageError("too few folds", got=str(num_folds), expected="2 or more")
     if not predictions.has_probabilities:
         raise PredictionsError("ranks cannot be calibrated", where=predictions.source, expected="logits or probabilities")
-    if len(predictions) < num_folds:
+    num_units, unit = (len(predictions), "images") if groups is None else (groups.num_groups, "groups")
+    if num_units < num_folds:
         raise PredictionsError(
-            "too few images to calibrate on",
+            f"too few {unit} to calibrate on",
             where=predictions.source,
-            got=str(len(predictions)),
+            got=str(num_units),
             expected=f"at least {num_folds}, one per fold",
         )
     target_NC, logit_NC = predictions.target_NC, predictions.logit_NC.astype(np.float64)
-    fold_N = folds_of(target_NC, num_folds=num_folds, seed=seed) if fold_N is None else fold_N
+    fold_N = folds_of(target_NC, num_folds=num_folds, seed=seed, groups=groups) if fold_N is None else fold_N
     maps, notes = _fit(target_NC, logit_NC, method=method)
     crossed_NC = np.empty(logit_NC.shape)
     for fold in range(num_folds):
@@ -107,18 +119,22 @@ def fit_calibration(
         num_positives_C=(target_NC == 1).sum(axis=0),
         num_known_C=(target_NC >= 0).sum(axis=0),
         num_folds=num_folds,
+        groups=groups,
     )
 
 
-def folds_of(target_NC: np.ndarray, *, num_folds: int, seed: int) -> np.ndarray:
+def folds_of(target_NC: np.ndarray, *, num_folds: int, seed: int, groups: Groups | None = None) -> np.ndarray:
     """N fold numbers: random, but the rarer label of each class is spread evenly, the rarest class first.
 
     Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011), with the images of a class dealt out together. Of a class that is
-    not the first to deal out an image, a fold may have a few more.
+    not the first to deal out an image, a fold may have a few more. The images of a group share a fold: groups are dealt out one by
+    one, those with most of these labels first.
     """
     rng = np.random.default_rng(seed)
     present_NC, absent_NC = target_NC == 1, target_NC == 0
     rarer_NC = np.where(present_NC.sum(axis=0) <= absent_NC.sum(axis=0), present_NC, absent_NC)
+    if groups is not None:
+        return _folds_of_groups(rarer_NC, groups.group_N, num_folds=num_folds, rng=rng)
     fold_N = np.full(len(target_NC), -1)
     order = rng.permutation(len(target_NC))
     everyone = np.ones((len(target_NC), 1), bool)
@@ -131,6 +147,26 @@ def folds_of(target_NC: np.ndarray, *, num_folds: int, seed: int) -> np.ndarray:
         next_K = np.lexsort((np.repeat(size_F, len(rows)), place_FK.ravel()))[: len(rows)]
         fold_N[rows] = next_K // max(1, len(rows))
     return fold_N
+
+
+def _folds_of_groups(rarer_NC: np.ndarray, group_N: np.ndarray, *, num_folds: int, rng: np.random.Generator) -> np.ndarray:
+    """N fold numbers; each group goes to the fold that holds fewest of the dealt labels, then to the smallest."""
+    num_groups = int(group_N.max()) + 1
+    size_G = np.bincount(group_N)
+    fold_G = np.full(num_groups, -1)
+    order = rng.permutation(num_groups)
+    everyone = np.ones(len(group_N), bool)
+    for is_dealt_N in (*rarer_NC.T[np.argsort(rarer_NC.sum(axis=0), kind="stable")], everyone):
+        count_G = np.bincount(group_N[is_dealt_N], minlength=num_groups)
+        dealt = fold_G >= 0
+        held_F = np.bincount(fold_G[dealt], weights=count_G[dealt], minlength=num_folds)
+        size_F = np.bincount(fold_G[dealt], weights=size_G[dealt], minlength=num_folds)
+        waiting = order[(count_G[order] > 0) & ~dealt[order]]
+        for group in waiting[np.argsort(-count_G[waiting], kind="stable")]:
+            fold = int(np.lexsort((size_F, held_F))[0])
+            fold_G[group] = fold
+            held_F[fold] += count_G[group]
+    return fold_G[group_N]
 
 
 def num_merged(before_NC: np.ndarray, after_NC: np.ndarray) -> np.ndarray:
@@ -189,7 +225,9 @@ def _fit_again(target_NC: np.ndarray, logit_NC: np.ndarray, *, method: str, whol
         known = target_NC[:, column] >= 0
         positive_N, logit_N = target_NC[known, column] == 1, logit_NC[known, column]
         made = pooled
-        if of_all.kind == method == "isotonic":
+        if not len(logit_N):  # all of its known labels are in the left-out groups
+            pass
+        elif of_all.kind == method == "isotonic":
             made = _fit_isotonic(positive_N, logit_N) or _nearest_line(positive_N, logit_N, kind=method, with_bias=True)
         elif of_all.kind == method:
             start = (of_all.slope, of_all.bias)

@@ -19,6 +19,7 @@ from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.logits import sigmoid
 from polytag.metrics.calibration import fit_calibration
+from polytag.metrics.groups import Groups
 from polytag.text import json_number
 
 FEWEST_POSITIVES = 20
@@ -114,7 +115,13 @@ class LabelIssues:
 
 
 def find_label_issues(
-    predictions: Predictions, *, top: int = 20, classes: Sequence[str] = (), num_folds: int = 5, seed: int = 0
+    predictions: Predictions,
+    *,
+    top: int = 20,
+    classes: Sequence[str] = (),
+    num_folds: int = 5,
+    seed: int = 0,
+    groups: Groups | None = None,
 ) -> LabelIssues:
     """Find the labels that held-out scores contradict, of these classes or of all.
 
@@ -124,12 +131,13 @@ def find_label_issues(
     of the model, which no score distinguishes from wrong labels, and so is too high where few labels are wrong; and it is too low
     where many are wrong in one direction, because the calibration and the thresholds are fitted to the same labels.
 
-    Raises UsageError for an unknown class or a `top` below 1, PredictionsError for ranks and for fewer images than folds.
+    The probabilities are cross-fitted, and the images of a group share a fold. Raises UsageError for an unknown class or a `top`
+    below 1, PredictionsError for ranks and for fewer images, or groups, than folds.
     """
     if top < 1:
         raise UsageError("nothing to list", where="top", got=str(top), expected="1 or more")
     columns = [predictions.label_set.index(name) for name in dict.fromkeys(classes)] or range(len(predictions.label_set))
-    fit = fit_calibration(predictions, method="platt", num_folds=num_folds, seed=seed)
+    fit = fit_calibration(predictions, method="platt", num_folds=num_folds, seed=seed, groups=groups)
     return LabelIssues(
         label_set=predictions.label_set,
         source=predictions.source,

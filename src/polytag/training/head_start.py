@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from polytag.data.groups import group_numbers
 from polytag.inference.feature_cache import FeatureCache
 from polytag.inference.predictor import Extracted, extract_features
 from polytag.inference.probe import fit_probe, install_probe
@@ -62,7 +63,8 @@ class HeadStart:
 
         feature_ND, rows, failures = calculate() if self.cache is None else self.cache.get(calculate)
         callback.phase("logistic regression", 0)
-        probe = fit_probe(feature_ND, train_set.target_NC[rows], seed=self.context.recipe.seed)
+        group_N = group_numbers(train_set.take(rows))
+        probe = fit_probe(feature_ND, train_set.target_NC[rows], group_N=group_N, seed=self.context.recipe.seed)
         install_probe(self.model, probe)
         state.failures.update({train_set.ids[row]: error.what for row, error in failures})
         state.epoch_seconds = time.monotonic() - started
