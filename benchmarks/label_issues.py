@@ -171,7 +171,7 @@ HEAVY = {  # share of labels that say present that are flipped, and of those tha
 
 
 def orders_under_heavy_noise(run: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Training images: the share of planted labels among the first as many of one list, by calibrated scores and by the model's own."""
+    """Training images: the share of planted labels among the first as many of one list, calibrated or the model's own."""
     feature_ND, dataset, recipe = features_of_training_images(run)
     result: dict[str, dict[str, dict[str, float]]] = {}
     for noise, shares_of in HEAVY.items():
