@@ -1,7 +1,11 @@
 """Settings of the whole suite: small data that are made on the spot, one thread count, no terminal colours."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,3 +62,65 @@ def colour_images(folder: Path, *, num_train: int = 48, num_val: int = 24, size_
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The path of a small CSV data set (48 train, 24 val, 3 classes); read-only by agreement."""
     return colour_images(tmp_path_factory.mktemp("colours"))
+
+
+@pytest.fixture(scope="session")
+def places() -> Callable[[Any], Iterator[tuple[Any, Any]]]:
+    """(container, key) of every value in a document of JSON or YAML."""
+
+    def of(value: Any) -> Iterator[tuple[Any, Any]]:
+        if isinstance(value, dict | list):
+            for key in list(value) if isinstance(value, dict) else range(len(value)):
+                yield value, key
+                yield from of(value[key])
+
+    return of
+
+
+WATCHED = """
+import os, sys
+sys.path.insert(0, {src!r})
+events, watching = [], False
+
+def watch(event, args):
+    if not watching:
+        return
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.bind", "os.system", "os.exec", "os.posix_spawn",
+                 "subprocess.Popen", "pickle.find_class", "urllib.Request", "ftplib.connect", "sqlite3.connect"):
+        events.append((event, str(args)[:200]))
+    if event == "open" and args[0] is not None and (isinstance(args[1], str) and set(args[1]) & set("wax+") or
+                             isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+        events.append((event, str(args)[:200]))
+    if event in ("os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.truncate", "shutil.copyfile", "os.chmod"):
+        events.append((event, str(args)[:200]))
+
+sys.dont_write_bytecode = True
+sys.addaudithook(watch)
+{before}
+watching = True
+{script}
+watching = False
+print("EVENTS", [each for each in events if not any(place in each[1] for place in {allowed!r})])
+"""
+
+
+@pytest.fixture(scope="session")
+def watched() -> Callable[..., str]:
+    """`watched(before, script, home=folder)` runs both in a process; what it prints ends in the events of the script.
+
+    An audit hook sees what Python connects to, unpickles, starts, writes, moves and removes; the cache in `home` is left out.
+    """
+
+    def run(before: str, script: str, *, home: Path, allowed: Sequence[str] = ()) -> str:
+        cache = str(home / "cache")
+        source = WATCHED.format(
+            src=str(Path(__file__).parents[1] / "src"), before=before, script=script, allowed=("/dev/", "/proc/", cache, *allowed)
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", source], capture_output=True, text=True, timeout=300, cwd=home,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(home), "POLYTAG_CACHE": cache, "HF_HUB_OFFLINE": "0"},
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.stdout
+
+    return run

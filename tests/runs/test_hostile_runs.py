@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -193,14 +194,6 @@ ANY_YAML = st.recursive(
 )
 
 
-def places(value: Any):
-    """(container, key) of every value in a document."""
-    if isinstance(value, dict | list):
-        for key in list(value) if isinstance(value, dict) else range(len(value)):
-            yield value, key
-            yield from places(value[key])
-
-
 def mutated_bytes(content: bytes, data: st.DataObject) -> bytes:
     changed = bytearray(content)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -221,7 +214,7 @@ def mutated_bytes(content: bytes, data: st.DataObject) -> bytes:
 
 @given(data=st.data())
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_mutation_of_args_yaml_is_read_or_one_error(run: RunFolder, data: st.DataObject):
+def test_any_mutation_of_args_yaml_is_read_or_one_error(run: RunFolder, places: Callable[..., Any], data: st.DataObject):
     write_args(run, recipe=FINETUNE, data=run.path / "data", options=ReadOptions())
     if data.draw(st.booleans()):
         values = deepcopy(yaml.safe_load(run.args.read_text()))
