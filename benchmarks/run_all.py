@@ -12,6 +12,7 @@ SCRIPTS = (
     "gpu",
     "metrics_speed",
     "intervals",
+    "recipes",
     "voc_mini",
     "prediction_sets",
     "label_issues",

@@ -12,6 +12,7 @@ from polytag.cli.compare import run_names
 from polytag.contracts import Predictions
 from polytag.errors import PredictionsError, UsageError
 from polytag.metrics.compare import compare
+from polytag.metrics.recipes import compare_recipes
 from polytag.models.checkpoint import Checkpoint, update_checkpoint
 from polytag.predictions.read import read_predictions
 from polytag.predictions.table import write_predictions
@@ -141,3 +142,23 @@ def test_names_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert names("x.csv", "x.parquet") == ["x.csv", "x.parquet"]
     assert names(".", "runs/a") == [tmp_path.name, "a"]
     assert names("predictions-val.parquet", "runs/a") == ["predictions-val", "a"]
+
+
+def test_two_recipes_by_their_runs(run: Path, first: Predictions, other: Path, tmp_path: Path, polytag):
+    for seed in (1, 2):
+        noise = np.random.default_rng(seed).normal(0, 1, first.logit_NC.shape).astype(np.float32)
+        write_predictions(replace(first, logit_NC=first.logit_NC + noise), tmp_path / f"b{seed}.parquet")
+    second = [tmp_path / "b1.parquet", tmp_path / "b2.parquet"]
+    options = [part for path in second for part in ("--with", path)]
+    output = polytag("compare", run, other, *options, "--json", tmp_path / "c.json").stdout
+    found = compare_recipes(
+        [first, read_predictions(other)], [read_predictions(path) for path in second], run_names=("colours", "other", "b1", "b2")
+    )
+    assert [line.rstrip() for line in output.splitlines()] == str(found).splitlines()
+    assert json.loads((tmp_path / "c.json").read_text()) == json.loads(json.dumps(found.to_json()))
+    for option, value in (("--threshold", "0.3"), ("--report", tmp_path / "c.html")):
+        with pytest.raises(UsageError) as error:
+            polytag("compare", run, other, *options, option, value)
+        assert f"got: --with and {option}" in str(error.value)
+    write_predictions(first.take(range(20)), tmp_path / "b1.parquet")
+    assert "Left out: 4 images and 0 classes of colours;" in polytag("compare", run, other, *options, "--intersect").stdout

@@ -309,6 +309,16 @@ def test_the_keys_of_a_comparison_are_all_listed(at_hand: Path):
         assert f"`{key}`" in page.read_text()
 
 
+def test_the_keys_of_a_comparison_of_recipes_are_all_listed(at_hand: Path):
+    from polytag import read_predictions
+    from polytag.metrics.recipes import compare_recipes
+
+    run = read_predictions(at_hand / "runs" / "VOC2012-finetune" / "predictions-val.parquet")
+    found = compare_recipes([run, run], [run, run], num_replicates=5).to_json()
+    names = {*found, *found["recipes"][0]}
+    assert_lists(REFERENCE / "metrics.md", "Keys of a comparison of recipes", names)
+
+
 def test_the_keys_of_a_data_check_are_all_listed(at_hand: Path):
     from polytag import check, load_dataset
     from polytag.data.duplicates.groups import DuplicateGroup

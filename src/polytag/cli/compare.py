@@ -1,4 +1,4 @@
-"""`polytag compare`: two or more runs on the same images, by class, with intervals and p-values."""
+"""`polytag compare`: two or more runs on the same images, by class, or two recipes by several runs of each."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from polytag.contracts import Predictions
     from polytag.data.load import ReadOptions
     from polytag.metrics.comparison import Comparison
+    from polytag.metrics.recipes import RecipeComparison
     from polytag.predictions.read import LabelledPredictions
 
 
@@ -27,6 +28,12 @@ def compare(
         list[Path],
         typer.Argument(metavar="A B [C ...]", help="Run folders or files of scores; the others are compared with the first."),
     ],
+    with_runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with", metavar="RUN", help="A run of a second recipe: the runs of both, with other seeds, are compared; repeatable."
+        ),
+    ] = None,
     truth: Truth = None,
     scale: Scale = None,
     intersect: Annotated[
@@ -52,31 +59,57 @@ def compare(
     from polytag import files
     from polytag.cli.terminal import Terminal
     from polytag.metrics.compare import compare as comparison_of
+    from polytag.metrics.comparison import Comparison
+    from polytag.metrics.recipes import NUM_PERMUTATIONS, compare_recipes
 
     require_use_of_columns(columns, used=bool(group), options="--group")
-    labelled = [_read(path, scale=scale, truth=truth, options=options) for path in runs]
-    tables = [each.predictions for each in labelled]
-    comparison = comparison_of(
-        *tables,
-        names=run_names(runs),
-        thresholds=[_thresholds(path, table, threshold) for path, table in zip(runs, tables, strict=True)],
-        intersect=intersect,
-        num_permutations=permutations,
-        groups=groups_by(labelled[0], group, file=columns, truth=truth),
-    )
+    paths = [*runs, *(with_runs or [])]
+    if with_runs:
+        _refuse_with(("--threshold", threshold), ("--report", report))
+    labelled = [_read(path, scale=scale, truth=truth, options=options) for path in paths]
+    tables, names = [each.predictions for each in labelled], run_names(paths)
+    groups = groups_by(labelled[0], group, file=columns, truth=truth)
+    if with_runs:
+        num_permutations = permutations or NUM_PERMUTATIONS
+        first, second = tables[: len(runs)], tables[len(runs) :]
+        comparison = compare_recipes(
+            first, second, run_names=names, intersect=intersect, num_permutations=num_permutations, groups=groups
+        )
+    else:
+        comparison = comparison_of(
+            *tables,
+            names=names,
+            thresholds=[_thresholds(path, table, threshold) for path, table in zip(runs, tables, strict=True)],
+            intersect=intersect,
+            num_permutations=permutations,
+            groups=groups,
+        )
     print_comparison(Terminal(soft_wrap=True), comparison)
     if json is not None:
         import json as encoder
 
         files.write_text(json, encoder.dumps(comparison.to_json(), indent=1, allow_nan=False) + "\n")
-    if report is not None:
+    if report is not None and isinstance(comparison, Comparison):
         from polytag.report.comparison import write_comparison
 
         write_comparison(report, comparison)
         say(f"\nreport: {report}")
 
 
-def print_comparison(console: "Console", comparison: "Comparison") -> None:
+def _refuse_with(*options: tuple[str, object]) -> None:
+    """Raise UsageError for options that the comparison of two recipes has no use for."""
+    from polytag.errors import UsageError
+
+    for name, value in options:
+        if value is not None:
+            raise UsageError(
+                "the comparison of two recipes is by mAP alone: it has no decisions and no page",
+                got=f"--with and {name}",
+                expected="one of the two",
+            )
+
+
+def print_comparison(console: "Console", comparison: "Comparison | RecipeComparison") -> None:
     """Print the comparison's table: headings bold, notes dim, marks in colour."""
     from rich.text import Text
 

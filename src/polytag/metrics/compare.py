@@ -15,7 +15,7 @@ from polytag.metrics.ap import average_precision, mean_over_defined
 from polytag.metrics.bootstrap import replicate_ap, weights_of
 from polytag.metrics.changes import Changes, changes_of
 from polytag.metrics.comparison import Comparison, Difference, MeanDifference
-from polytag.metrics.groups import Groups, require_several
+from polytag.metrics.groups import Groups, paired_groups
 from polytag.metrics.intervals import Estimates, Intervals, difference_intervals, estimates_of, mean_interval
 from polytag.metrics.pairing import pair
 from polytag.metrics.significance import SwapTest, holm, same_rankings, swap_test
@@ -58,7 +58,7 @@ def compare(
     paired = pair(tables, names=names, intersect=intersect)
     tables, label_set, target_NC = paired.tables, paired.tables[0].label_set, paired.tables[0].target_NC
     if groups is not None:
-        groups = _paired_groups(groups, first.ids, tables[0].ids)
+        groups = paired_groups(groups, first.ids, tables[0].ids)
     threshold_RC = _thresholds(thresholds, label_set, num_runs=len(tables))
     if num_permutations is None:
         num_permutations = default_permutations(*target_NC.shape)
@@ -120,16 +120,6 @@ def compare(
         num_labels_left_out=paired.num_labels_left_out,
         groups=groups,
     )
-
-
-def _paired_groups(groups: Groups, ids: Sequence[str], paired_ids: Sequence[str]) -> Groups:
-    """The groups of the images that are paired."""
-    assert len(groups.group_N) == len(ids)
-    if tuple(paired_ids) != tuple(ids):
-        row_of = {name: row for row, name in enumerate(ids)}
-        groups = groups.take(np.array([row_of[name] for name in paired_ids]))
-    require_several(groups, where="the paired images")
-    return groups
 
 
 def _mean_differences(

@@ -146,15 +146,8 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     classes = f"all {counted(num_scored, 'classes')}" if num_scored == len(c.label_set) else f"the {counted(num_scored, 'classes')}"
     tail = "." if num_scored == len(c.label_set) else f" of {len(c.label_set)} that have a positive and a negative."
     notes = [f"Paired by id on the same {counted(c.num_images, 'images')} and on {classes}{tail}"]
-    left = [
-        f"{counted(images, 'images')} and {counted(len(names), 'classes')} of {run}" + (f" ({_some(names)})" if names else "")
-        for run, images, names in zip(c.names, c.num_images_left_out, c.classes_left_out, strict=True)
-        if images or names
-    ]
-    if c.num_labels_left_out:
-        left.append(f"{counted(c.num_labels_left_out, 'labels')} on which the runs disagree")
-    if left:
-        notes.append(f"Left out: {'; '.join(left)}.")
+    if left := left_out_note(c.names, c.num_images_left_out, c.classes_left_out, c.num_labels_left_out):
+        notes.append(left)
     corrected = ", corrected by Holm," if num_scored > 1 or len(c.pairs) > 1 else ""
     notes.append(
         f"{BETTER} {WORSE}: p{corrected} is at most {LEVEL}. The 95% intervals are of the paired difference "
@@ -180,6 +173,18 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     else:
         notes.append("The changed images are not known: a run has ranks instead of probabilities.")
     return notes
+
+
+def left_out_note(names: Sequence[str], num_images: Sequence[int], classes: Sequence[tuple[str, ...]], num_labels: int) -> str:
+    """What the pairing left out of each run, which `polytag.metrics.pairing.Paired` counts; "" for nothing."""
+    left = [
+        f"{counted(images, 'images')} and {counted(len(lacking), 'classes')} of {run}" + (f" ({_some(lacking)})" if lacking else "")
+        for run, images, lacking in zip(names, num_images, classes, strict=True)
+        if images or lacking
+    ]
+    if num_labels:
+        left.append(f"{counted(num_labels, 'labels')} on which the runs disagree")
+    return f"Left out: {'; '.join(left)}." if left else ""
 
 
 def classes_by_difference(difference: Difference, *, support_C: np.ndarray) -> list[int]:

@@ -86,6 +86,16 @@ def require_several(groups: Groups, *, where: str) -> None:
         )
 
 
+def paired_groups(groups: Groups, ids: Sequence[str], paired_ids: Sequence[str]) -> Groups:
+    """The groups of the images that are paired. Raises UsageError if it is a single one."""
+    assert len(groups.group_N) == len(ids)
+    if tuple(paired_ids) != tuple(ids):
+        row_of = {name: row for row, name in enumerate(ids)}
+        groups = groups.take(np.array([row_of[name] for name in paired_ids]))
+    require_several(groups, where="the paired images")
+    return groups
+
+
 def others_at_least(target_N: np.ndarray, score_N: np.ndarray, group_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each of P positives: how many images of other groups are scored at least as high, and how many of them are positive."""
     known = np.flatnonzero(target_N >= 0)
