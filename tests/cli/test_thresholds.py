@@ -139,6 +139,24 @@ def test_prediction_sets_of_groups(tmp_path: Path, polytag: Callable):
         polytag("thresholds", scores, "--goal", "fnr=0.1", "--columns", tmp_path / "g.csv")
 
 
+def test_a_guarantee_of_groups(tmp_path: Path, polytag: Callable):
+    """80 positives of cat are in 20 scenes: they prove a recall of 0.8, and not the 0.9 that 80 images would."""
+    (tmp_path / "g.csv").write_text("id,scene\n" + "".join(f"{row},s{row // 4}\n" for row in range(120)))
+    chosen = ("thresholds", hand(tmp_path), "--confidence", "0.95", "--json", tmp_path / "t.json")
+    grouped = ("--group", "scene", "--columns", tmp_path / "g.csv")
+    for goal, groups, attained in (("recall=0.9", (), True), ("recall=0.9", grouped, False), ("recall=0.8", grouped, True)):
+        said = " ".join(polytag(*chosen, "--goal", goal, *groups).stdout.split())
+        cat = json.loads((tmp_path / "t.json").read_text())["per_class"]["cat"]
+        assert (cat["attainable"], cat["num_positives"]) == (attained, 80)
+        assert ("cat: of one image of each group: 20 positives; at least 29 are needed" in said) == (not attained)
+        sentences = (
+            "for an image drawn from a new group of scene, by one image of each of 30, if the model was neither trained nor "
+            "selected on these. The 95% intervals count images, not groups."
+        )
+        assert (sentences in said) == bool(groups)
+    assert "a new group of scene" in json.loads((tmp_path / "t.json").read_text())["guarantee"]
+
+
 def test_a_dry_run_changes_nothing(mine: Path, tmp_path: Path, polytag: Callable):
     before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
     stdout = polytag("thresholds", mine, "--dry-run", "--json", tmp_path / "t.json").stdout

@@ -215,5 +215,6 @@ def test_options_that_the_goal_does_not_have():
     with pytest.raises(UsageError) as error:
         choose_thresholds(table, goal=Goal.parse("f1"), groups=groups_of(list(range(80))))
     assert str(error.value) == (
-        "groups with a goal that they do not change\n  where: --group\n  got: f1\n  expected: fnr=RATE, or no groups"
+        "groups with a goal that they do not change\n  where: --group\n  got: f1\n"
+        "  expected: fnr=RATE, a confidence with precision=P, recall=R or top=SHARE, or no groups"
     )

@@ -31,7 +31,7 @@ def thresholds(
     shared: Annotated[bool, typer.Option("--shared", help="One threshold for all classes, for their decisions together.")] = False,
     joint: Annotated[bool, typer.Option("--joint", help="Guarantee all classes together, not each by itself.")] = False,
     group: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="With fnr=RATE: guarantee it for a new patient, scene or video.")
+        str | None, typer.Option(metavar="COLUMN", help="With a guarantee: for a new patient, scene or video.")
     ] = None,
     columns: ColumnsFile = None,
     on: Annotated[
@@ -153,6 +153,7 @@ def _promise(points: "OperatingPoints") -> str:
         )
     if points.guarantee:
         text += points.guarantee
+        text += " The 95% intervals count images, not groups." if points.groups is not None and goal.kind != "top" else ""
     else:
         text += (
             "The thresholds are the best on these images, without a guarantee for new ones; the intervals do not account for the "

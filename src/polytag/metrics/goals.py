@@ -78,7 +78,10 @@ def require_possible(goal: Goal, *, confidence: float | None, joint: bool, share
             expected="one of the two",
             next_step="leave out one: the decisions of one image are not independent, so they prove nothing together",
         )
-    if has_groups and goal.kind != "fnr":
+    if has_groups and goal.kind != "fnr" and confidence is None:
         raise UsageError(
-            "groups with a goal that they do not change", where="--group", got=str(goal), expected="fnr=RATE, or no groups"
+            "groups with a goal that they do not change",
+            where="--group",
+            got=str(goal),
+            expected="fnr=RATE, a confidence with precision=P, recall=R or top=SHARE, or no groups",
         )

@@ -47,6 +47,14 @@ class Groups:
         """int C: how many groups have an image that is true."""
         return np.array([len(np.unique(self.group_N[is_true_N])) for is_true_N in is_true_NC.T], np.int64)
 
+    def one_of_each(self, is_eligible_N: np.ndarray, *, seed: int = 0) -> np.ndarray:
+        """int: the rows of one image, drawn at random, of each group that has an eligible one. Those of different groups are
+        independent."""
+        row_N = np.random.default_rng(seed).permutation(len(self.group_N))
+        row_N = row_N[is_eligible_N[row_N]]
+        _, first_G = np.unique(self.group_N[row_N], return_index=True)
+        return row_N[first_G]
+
     @property
     def note(self) -> str:
         """A sentence on what the intervals draw."""

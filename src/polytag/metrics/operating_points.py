@@ -14,6 +14,9 @@ recall     falls with the threshold, so one order statistic of the positives suf
            Statist.* 12, 91 (the same as a risk-controlling set: Bates et al. 2021, arXiv:2101.02703).
 top        the same, with the scores of all images.
 
+Dependent images prove less. With groups, the same proofs take one image, drawn at random, of each group that has one (for recall: a
+positive), which are independent; what they prove is about an image that is drawn like this from a new group.
+
 The false negative rate of an image is another kind of goal: one threshold for all classes, in `polytag.metrics.risk_control`.
 """
 
@@ -24,7 +27,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import betainc, betaincinv
 
-from polytag.contracts import Predictions
+from polytag.contracts import UNKNOWN, Predictions
 from polytag.errors import PredictionsError
 from polytag.logits import SMALLEST
 from polytag.metrics.decisions import ALWAYS, NEVER, decide
@@ -80,6 +83,7 @@ class OperatingPoints:
     is_shared     whether all classes have one threshold, chosen on the decisions of all together
     ids_fingerprint    16 hexadecimal digits over the ids of the images that the thresholds were chosen on
     risk_control  of the goal "fnr"; None for the others
+    groups        of dependent images, of which the guarantee draws one each; None without
     """
 
     goal: Goal
@@ -90,6 +94,7 @@ class OperatingPoints:
     ids_fingerprint: str
     is_shared: bool = False
     risk_control: RiskControl | None = None
+    groups: Groups | None = None
 
     @property
     def guarantee(self) -> str:
@@ -99,10 +104,11 @@ class OperatingPoints:
         if self.confidence is None:
             return ""
         scope = "all classes together" if self.joint else "each class by itself"
-        return (
-            f"Guaranteed with {self.confidence:.4g} confidence, {scope}, on new images from the same source, if the model was "
-            "neither trained nor selected on these."
-        )
+        new = "on new images from the same source"
+        if self.groups is not None:
+            new = f"for an image drawn from a new group of {self.groups.column}, by one image of each of {self.groups.num_groups:,}"
+        unless = "if the model was neither trained nor selected on these."
+        return f"Guaranteed with {self.confidence:.4g} confidence, {scope}, {new}, {unless}"
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -128,11 +134,11 @@ def choose_thresholds(
     The proof needs images that the model was not trained on, drawn as the new ones will be, and an N that does not depend on them.
 
     The goal "fnr" has one threshold for all classes and a guarantee of its own, on average and without a confidence: `RiskControl`.
-    With `groups` of dependent images it is of an image of a new group.
+    With `groups` of dependent images, a guarantee is of an image of a new group.
 
     If the goal cannot be attained, the class is never predicted (precision, top) or always predicted (recall); for F-beta without a
     known positive the threshold is 0.5. Raises UsageError for a confidence outside (0, 1) or where there is no guarantee, and for
-    groups with another goal; PredictionsError if the scores are ranks, or for fewer images than "fnr" needs.
+    groups without one; PredictionsError if the scores are ranks, or for fewer images than "fnr" needs.
     """
     if not predictions.has_probabilities:
         raise PredictionsError("ranks have no thresholds", where=predictions.source, expected="logits or probabilities")
@@ -152,10 +158,10 @@ def choose_thresholds(
         return replace(found, goal=goal, points=points, is_shared=True)
     risk = None if confidence is None else (1 - confidence) / (num_classes if joint else 1)
     points = tuple(
-        _choose(name, target_NC[:, column], probability_NC[:, column], goal=goal, risk=risk)
+        _choose(name, target_NC[:, column], probability_NC[:, column], goal=goal, risk=risk, groups=groups)
         for column, name in enumerate(predictions.label_set)
     )
-    return _points(predictions, points, goal=goal, confidence=confidence, joint=joint)
+    return replace(_points(predictions, points, goal=goal, confidence=confidence, joint=joint), groups=groups)
 
 
 def points_at(predictions: Predictions, *, threshold_C: np.ndarray) -> OperatingPoints:
@@ -214,12 +220,18 @@ class _Choice:
     num_needed: int = 0
 
 
-def _choose(name: str, target_N: np.ndarray, probability_N: np.ndarray, *, goal: Goal, risk: float | None) -> OperatingPoint:
+def _choose(
+    name: str, target_N: np.ndarray, probability_N: np.ndarray, *, goal: Goal, risk: float | None, groups: Groups | None = None
+) -> OperatingPoint:
     score_N = np.maximum(probability_N, SMALLEST)
-    positive_P = np.sort(score_N[target_N == 1])[::-1]
-    known_N = np.sort(score_N[target_N >= 0])[::-1]
+    drawn_N = np.arange(len(target_N))
+    if groups is not None:
+        drawn_N = groups.one_of_each({"recall": target_N == 1, "precision": target_N >= 0}.get(goal.kind, target_N >= UNKNOWN))
+    proving_N = drawn_N if goal.kind == "precision" else np.arange(len(target_N))  # of recall, all known scores divide the axis
+    positive_P = np.sort(score_N[drawn_N][target_N[drawn_N] == 1])[::-1]
+    known_N = np.sort(score_N[proving_N][target_N[proving_N] >= 0])[::-1]
     if goal.kind == "top":
-        every_N = np.sort(score_N)[::-1]
+        every_N = np.sort(score_N[drawn_N])[::-1]
         choice = _top(every_N, level=goal.level) if risk is None else _guaranteed_top(every_N, level=goal.level, risk=risk)
     elif goal.kind == "default":
         choice = _Choice(threshold=DEFAULT)
@@ -235,6 +247,8 @@ def _choose(name: str, target_N: np.ndarray, probability_N: np.ndarray, *, goal:
         choice = _guaranteed_precision(positive_P, known_N, level=goal.level, risk=risk)
     else:
         choice = _guaranteed_recall(positive_P, known_N, level=goal.level, risk=risk)
+    if groups is not None and choice.reason:
+        choice = replace(choice, reason=f"of one image of each group: {choice.reason}")
     return _point(name, target_N, probability_N, choice)
 
 
