@@ -207,7 +207,11 @@ def test_evaluate_with_and_without_leaks(polytag, leaky: Path, leaky_scores: Pat
     assert "Leakage: 2 of 12 scored images are in the training data too: 1 byte for byte, 1 in another version." in " ".join(
         done.output.split()
     )
-    leakage = json.loads((tmp_path / "m.json").read_text())["leakage"]
+    values = json.loads((tmp_path / "m.json").read_text())
+    leakage, trained_on = values["leakage"], load_dataset(leaky).split("train")
+    assert (values["frequency_of"], leakage["without"]["frequency_of"]) == ("training data", "training data")
+    for name, number in zip(trained_on.label_set, (trained_on.target_NC == 1).sum(axis=0).tolist(), strict=True):
+        assert values["per_class"][name]["frequency"] == leakage["without"]["per_class"][name]["frequency"] == number
     assert (leakage["num_leaked"], leakage["num_exact"], leakage["num_trained_on"], leakage["num_not_compared"]) == (2, 1, 12, 0)
     assert [image["id"] for image in leakage["images"]] == ["12.jpg", "13.jpg"]
     assert leakage["without"]["num_images"] == 10
