@@ -89,13 +89,21 @@ def test_printed_text_has_no_control_character_and_ordinary_text_stays(text: str
     assert all(new == old for new, old in zip(shown, text, strict=True) if old.isprintable())
 
 
-@pytest.mark.parametrize("name", ["猫", "e\u0301t\u00e9", "a\u00a0b", "👩\u200d🚀", "نیم\u200cفاصله"])
+@pytest.mark.parametrize(
+    "name", ["猫", "e\u0301t\u00e9", "a\u00a0b", "👩\u200d🚀", "نیم\u200cفاصله", "\u200fכלב\u200e", "قطة\u061c", "C++\u200f"]
+)
 def test_names_of_all_languages_have_no_control_character(name: str):
     assert control_character(name) == ""
     assert not is_blank(name)
 
 
-@pytest.mark.parametrize("text", ["", "  ", "\u200b", "\u200b\u2060 \ufeff", "\u00ad"])
+def test_a_direction_mark_is_kept_and_takes_no_width():
+    """It is invisible, and turns no text round as the overrides do: the neighbouring signs alone take its direction."""
+    assert printable("\u200fכלב\u200e") == "\u200fכלב\u200e"
+    assert aligned([["כלב\u200f", "0.5"], ["cats", "1.0"]]) == ["כלב\u200f   0.5", "cats  1.0"]
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\u200b", "\u200f\u200e", "\u200b\u2060 \ufeff", "\u00ad"])
 def test_what_cannot_be_seen_is_blank(text: str):
     assert is_blank(text)
 

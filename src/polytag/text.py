@@ -1,7 +1,8 @@
 """Numbers, counts and aligned tables as text; numbers as JSON holds them; and text of a stranger, made harmless where it is shown.
 
 A *control character* here is what acts instead of being shown: C0 and C1 (escape sequences begin with them), line and paragraph
-separators, direction overrides, halves of surrogate pairs, and U+FFFE and U+FFFF, which XML forbids.
+separators, direction overrides, halves of surrogate pairs, and U+FFFE and U+FFFF, which XML forbids. The direction marks U+200E,
+U+200F and U+061C are none: Hebrew and Arabic names hold them, and they turn no text round.
 """
 
 import difflib
@@ -13,7 +14,8 @@ from collections.abc import Sequence
 UNDEFINED = "–"
 _MAX_COMPARED = 2_000  # names that a suggestion is searched among
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_DIRECTION_MARKS = "\u061c\u200e\u200f"
 _CONTROL_IN_LINES = re.compile(_CONTROL.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>()#+!|~&:.@=$^]")
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -105,9 +107,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _width(text: str) -> int:
-    """Cells of a terminal: a wide character takes two, a combining mark none."""
-    places = (0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
+    """Cells of a terminal: a wide character takes two, a combining or direction mark none."""
+    places = (1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text if not _has_no_width(letter))
     return sum(places)
+
+
+def _has_no_width(letter: str) -> bool:
+    return letter in _DIRECTION_MARKS or unicodedata.combining(letter) > 0
 
 
 def json_number(value: float) -> float | None:
