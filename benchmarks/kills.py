@@ -48,12 +48,14 @@ class Verb:
 
     again     the command that goes on after a kill
     changes   files that it has a reason to change: env.json says that a run was resumed
+    needs_review   some decisions in the run's review
     """
 
     command: tuple[str, ...]
     again: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     needs_run: bool = True
+    needs_review: bool = False
 
 
 VERBS = {
@@ -68,6 +70,7 @@ VERBS = {
     "evaluate": Verb(command=("evaluate", "run/predictions-val.parquet", "--json", "metrics-again.json")),
     "predict": Verb(command=("predict", "run", "data/images", "--output", "scores.parquet")),
     "convert": Verb(command=("data", "convert", "data", "other", "--to", "csv"), needs_run=False),
+    "export": Verb(command=("labels", "export", "run", "corrected", "--to", "csv"), needs_review=True),
 }
 
 
@@ -89,19 +92,33 @@ def make_data(folder: Path, *, num_images: int = 40) -> None:
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
+def make_before(verb: Verb, folder: Path) -> None:
+    """What the verb finds."""
+    make_data(folder / "data")
+    if verb.needs_run:
+        status, _, text = run(("train", "data", *TRAIN, "--output", "run"), folder)
+        assert status == 0, text
+    if verb.needs_review:
+        from polytag.inspector.review.store import open_review, review_file_of
+
+        with open_review(review_file_of(folder / "run")) as store:
+            for number in range(0, 10, 3):
+                image = {"split": "val" if number % 5 < 2 else "train", "image_id": f"images/{number}.png"}
+                store.decide(**image, class_name="disc", given=int(number % 4 in (1, 2)), label=1, reviewer="Ada", note="")
+
+
 # ---- a command in a process of its own, killed at an operation ----
 
 
 def run(command: Sequence[str], folder: Path, *, kill_before: int = 0) -> tuple[int, int, str]:
     """Exit status, the number of file operations, and what was printed; with `kill_before`, killed before that operation."""
     reader, writer = os.pipe()
-    log = folder.with_suffix(".log")
+    log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  closed below
     child = os.fork()
     if not child:
         os.close(reader)
-        with open(log, "w") as output:
-            os.dup2(output.fileno(), 1)
-            os.dup2(output.fileno(), 2)
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
         os.chdir(folder)
         status = _in_child(list(command), folder, kill_before, writer)
         os._exit(status)
@@ -109,7 +126,9 @@ def run(command: Sequence[str], folder: Path, *, kill_before: int = 0) -> tuple[
     with os.fdopen(reader, "rb") as counts:
         ticks = len(counts.read())
     _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), ticks, log.read_text(errors="replace")
+    with log:
+        log.seek(0)
+        return os.waitstatus_to_exitcode(status), ticks, log.read()
 
 
 def _in_child(command: list[str], folder: Path, kill_before: int, counter: int) -> int:
@@ -181,22 +200,57 @@ def leftovers(folder: Path) -> list[str]:
 # ---- the campaign ----
 
 
-def campaign(verb: Verb, root: Path, *, every: int) -> dict[str, object]:
-    """Kill one verb before every `every`-th operation; what is wrong afterwards is listed with the number of the operation."""
-    before = root / "before"
-    make_data(before / "data")
-    if verb.needs_run:
-        status, _, text = run(("train", "data", *TRAIN, "--output", "run"), before)
-        assert status == 0, text
-    references: list[Tree] = []
+def reference_of(verb: Verb, before: Path, root: Path) -> tuple[Tree, int]:
+    """The files that an undisturbed run leaves and a second one leaves too, and the number of its operations."""
+    trees: list[Tree] = []
     ticks = 0
     for number in range(2):
         whole = root / f"whole-{number}" / "at"
         shutil.copytree(before, whole)
         status, ticks, text = run(verb.command, whole)
         assert status == 0, text
-        references.append(tree(whole))
-    same = {name for name, digest in references[0].items() if references[1].get(name) == digest and name not in verb.changes}
+        trees.append(tree(whole))
+    return {name: each for name, each in trees[0].items() if trees[1].get(name) == each and name not in verb.changes}, ticks
+
+
+def neither_old_nor_new(verb: Verb, folder: Path, *, old: Tree, reference: Tree) -> list[str]:
+    """Faults. A training writes its files many times; its readers are tested elsewhere."""
+    if not verb.needs_run:
+        return []
+    found = tree(folder).items()
+    return [
+        f"{name} is neither old nor new"
+        for name, each in found
+        if name in reference and each not in (old.get(name), reference[name])
+    ]
+
+
+def go_on(verb: Verb, folder: Path, *, reference: Tree) -> tuple[bool, list[str]]:
+    """Whether the run was resumed, and what is wrong after that or after the same command again."""
+    wrong: list[str] = []
+    status, text = 1, ""
+    if verb.again:
+        status, _, text = run(verb.again, folder)
+    was_resumed = status == 0
+    if status and (folder / "run").is_dir() and verb.again and "Traceback" in text:
+        wrong.append("a traceback in the place of a resume")
+    if status:
+        if verb.again:
+            shutil.rmtree(folder / "run", ignore_errors=True)
+        status, _, text = run(verb.command, folder)
+    after = tree(folder)
+    differing = [name for name, each in sorted(reference.items()) if after.get(name) != each]
+    if status and (differing or "exists already" not in text):  # nothing is overwritten, and nothing is missing
+        wrong.append(f"again: exit {status}: {text.strip().splitlines()[0][:200] if text.strip() else ''}")
+    wrong += [f"{name} differs" for name in differing]
+    return was_resumed, wrong + [f"left: {Path(name).parent}/*.part" for name in leftovers(folder)]
+
+
+def campaign(verb: Verb, root: Path, *, every: int) -> dict[str, object]:
+    """Kill one verb before every `every`-th operation; what is wrong afterwards is listed with the number of the operation."""
+    before = root / "before"
+    make_before(verb, before)
+    reference, ticks = reference_of(verb, before, root)
     old = tree(before)
     faults: dict[str, list[int]] = {}
     resumed = 0
@@ -205,35 +259,19 @@ def campaign(verb: Verb, root: Path, *, every: int) -> dict[str, object]:
         folder = root / "killed" / "at"
         shutil.rmtree(folder.parent, ignore_errors=True)
         shutil.copytree(before, folder)
-        status, _, text = run(verb.command, folder, kill_before=point)
+        status, _, _ = run(verb.command, folder, kill_before=point)
         wrong = [] if status == -signal.SIGKILL else [f"ended with {status} before it was killed"]
-        if verb.needs_run:  # a training writes its files many times; its readers are tested elsewhere
-            for name, digest in tree(folder).items():
-                if name in same and digest not in (old.get(name), references[0][name]):
-                    wrong.append(f"{name} is neither old nor new")
-        status, text = 1, ""
-        if verb.again:
-            status, _, text = run(verb.again, folder)
-            resumed += status == 0
-        if status and (folder / "run").is_dir() and verb.again and "Traceback" in text:
-            wrong.append("a traceback in the place of a resume")
-        if status:
-            if verb.again:
-                shutil.rmtree(folder / "run", ignore_errors=True)
-            status, _, text = run(verb.command, folder)
-        after = tree(folder)
-        is_complete = all(after.get(name) == references[0][name] for name in same)
-        if status and not (is_complete and "exists already" in text):  # nothing is overwritten, and nothing is missing
-            wrong.append(f"again: exit {status}: {text.strip().splitlines()[0][:200] if text.strip() else ''}")
-        wrong += [f"{name} differs" for name in sorted(same) if after.get(name) != references[0][name]]
-        wrong += [f"left: {Path(name).parent}/*.part" for name in leftovers(folder)]
+        wrong += neither_old_nor_new(verb, folder, old=old, reference=reference)
+        was_resumed, more = go_on(verb, folder, reference=reference)
+        resumed += was_resumed
+        wrong += more
         for each in wrong:
             faults.setdefault(each, []).append(point)
     return {
         "operations": ticks,
         "kills": len(points),
         "resumed": resumed if verb.again else None,
-        "files_compared": len(same),
+        "files_compared": len(reference),
         "faults": {fault: {"count": len(numbers), "operations": numbers[:8]} for fault, numbers in sorted(faults.items())},
     }
 
