@@ -1,5 +1,6 @@
 """Changed images: by hand, with unknown targets and thresholds of each run, and McNemar's test against SciPy's."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from polytag.contracts import LabelSet, Predictions
-from polytag.metrics.changes import changes_of, mcnemar
+from polytag.metrics.changes import changes_of, mcnemar, mcnemar_of_groups
+from polytag.metrics.groups import groups_of
 
 
 def table(probability_N: list[float], target_N: list[int], *, images: bool = True) -> Predictions:
@@ -74,6 +76,30 @@ def test_mcnemar_is_the_binomial_test(num_gained: int, num_lost: int):
     expected = binomtest(num_gained, num_changed, 0.5).pvalue if num_changed else 1.0
     assert mcnemar(num_gained, num_lost) == pytest.approx(expected, rel=1e-9)
     assert mcnemar(num_gained, num_lost) == mcnemar(num_lost, num_gained)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_groups_of_one_image_give_mcnemars_test(num_gained: int, num_lost: int):
+    net_G = np.repeat([1.0, -1.0, 0.0], [num_gained, num_lost, 5])
+    assert mcnemar_of_groups(net_G) == pytest.approx(mcnemar(num_gained, num_lost), rel=1e-9)
+
+
+@given(st.lists(st.integers(-6, 6), max_size=9))
+def test_the_test_of_groups_counts_all_choices_of_signs(net: list[int]):
+    sums = [
+        sum(sign * value for sign, value in zip(signs, net, strict=True)) for signs in itertools.product((1, -1), repeat=len(net))
+    ]
+    expected = np.mean([abs(each) >= abs(sum(net)) for each in sums])
+    assert mcnemar_of_groups(np.array(net, float)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_five_changes_of_one_patient_are_one():
+    """By hand: six images gained give p = 2/64; in two groups of three p = 1/2; five of one patient and one of another: 1/2 too."""
+    half = np.array([0.5])
+    first, second = table([0.4] * 6, [1] * 6), table([0.6] * 6, [1] * 6)
+    for names, p in (("abcdef", 2 / 64), ("aaabbb", 1 / 2), ("aaaaab", 1 / 2)):
+        (changes,) = changes_of(first, second, half, half, groups=groups_of(list(names)))
+        assert (changes.num_gained, changes.p) == (6, pytest.approx(p))
 
 
 def test_mcnemar_by_hand():

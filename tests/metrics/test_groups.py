@@ -195,3 +195,14 @@ def test_a_comparison_pairs_its_groups_by_the_images_of_the_first_run():
     alone = first.take(np.flatnonzero(group_N == group_N[0]))
     with pytest.raises(UsageError, match="all images are in a single group"):
         compare(first, alone, intersect=True, groups=groups)
+
+
+def test_the_intervals_of_tail_accuracy_count_groups():
+    """Copies of each image in a group of three: the intervals of the images alone; the values are those of all images."""
+    target_NC, score_NC, _ = table(4)
+    thrice = predictions_of(np.repeat(target_NC, 3, axis=0), np.repeat(score_NC, 3, axis=0))
+    groups = groups_of(np.repeat(np.arange(90), 3).tolist(), column="scene")
+    alone, copied = evaluate_predictions(predictions_of(target_NC, score_NC)).tail, evaluate_predictions(thrice, groups=groups).tail
+    np.testing.assert_array_equal(copied.per_class_CK, alone.per_class_CK)
+    np.testing.assert_array_equal(copied.count_CK, 3 * alone.count_CK)
+    np.testing.assert_allclose(copied.interval_CK2, alone.interval_CK2, atol=1e-12)

@@ -1,12 +1,14 @@
 """Images whose decisions changed: right in one run and wrong in another, at the thresholds of each."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import bdtr
+from scipy.special import bdtr, gammaln
 
 from polytag.contracts import Predictions
 from polytag.metrics.decisions import decide
+from polytag.metrics.groups import Groups
 from polytag.metrics.significance import holm
 
 
@@ -32,7 +34,7 @@ class Changes:
     """The changes of a class: how many images each run alone has right, and the images whose probability changed most.
 
     num_gained   wrong in the first run, right in the second; num_lost the reverse
-    p            two-sided, of McNemar's exact test; NaN where the class has no known label
+    p            two-sided, of McNemar's exact test, over images or groups; NaN where the class has no known label
     p_holm       the same, corrected for testing all classes
     images       largest change of probability first; equal ones by id
     """
@@ -55,12 +57,18 @@ class Changes:
 
 
 def changes_of(
-    first: Predictions, second: Predictions, threshold_first_C: np.ndarray, threshold_second_C: np.ndarray, *, num_listed: int = 50
+    first: Predictions,
+    second: Predictions,
+    threshold_first_C: np.ndarray,
+    threshold_second_C: np.ndarray,
+    *,
+    num_listed: int = 50,
+    groups: Groups | None = None,
 ) -> tuple[Changes, ...]:
     """The changes of every class between two paired tables; lists up to `num_listed` gained and as many lost images of each class.
 
-    A decision is right if "probability strictly above the threshold" agrees with the target; unknown targets count nowhere.
-    Empty if a table has ranks instead of probabilities.
+    A decision is right if "probability strictly above the threshold" agrees with the target; unknown targets count nowhere. The
+    test is over groups of dependent images where they are given. Empty if a table has ranks instead of probabilities.
     """
     if not (first.has_probabilities and second.has_probabilities):
         return ()
@@ -72,7 +80,11 @@ def changes_of(
     gained_NC = (target_NC >= 0) & right_second_NC & ~right_first_NC
     lost_NC = (target_NC >= 0) & right_first_NC & ~right_second_NC
     num_gained_C, num_lost_C = gained_NC.sum(axis=0), lost_NC.sum(axis=0)
-    p_C = np.array([mcnemar(int(gained), int(lost)) for gained, lost in zip(num_gained_C, num_lost_C, strict=True)])
+    if groups is None:
+        p_C = np.array([mcnemar(int(gained), int(lost)) for gained, lost in zip(num_gained_C, num_lost_C, strict=True)])
+    else:
+        net_NC = gained_NC.astype(np.int64) - lost_NC
+        p_C = np.array([mcnemar_of_groups(np.bincount(groups.group_N, weights=net_N)) for net_N in net_NC.T])
     p_C[~(target_NC >= 0).any(axis=0)] = np.nan
     p_holm_C = holm(p_C)
     found: list[Changes] = []
@@ -114,3 +126,22 @@ def mcnemar(num_gained: int, num_lost: int) -> float:
     """
     num_changed = num_gained + num_lost
     return float(min(1.0, 2 * bdtr(min(num_gained, num_lost), num_changed, 0.5)))
+
+
+def mcnemar_of_groups(net_G: np.ndarray) -> float:
+    """Two-sided p-value of the gains minus losses of G groups; null hypothesis: each group's are as likely with the other sign.
+
+    The share of the 2^G choices of signs whose sum is at least as far from 0, counted exactly: the absolute values that get a plus
+    have a sum X, and the sum of all is 2 X - S. Groups of one image each give `mcnemar`.
+    """
+    size_V, num_V = np.unique(np.abs(net_G[net_G != 0]).astype(np.int64), return_counts=True)
+    if len(size_V) <= 1:
+        return mcnemar(int((net_G > 0).sum()), int((net_G < 0).sum()))
+    probability_X = np.ones(1)
+    for size, num in zip(size_V.tolist(), num_V.tolist(), strict=True):
+        plus_K = np.arange(num + 1)
+        of_these_X = np.zeros(size * num + 1)
+        of_these_X[::size] = np.exp(gammaln(num + 1) - gammaln(plus_K + 1) - gammaln(num - plus_K + 1) - num * math.log(2))
+        probability_X = np.convolve(probability_X, of_these_X)
+    sum_X = 2 * np.arange(len(probability_X)) - (len(probability_X) - 1)
+    return float(min(1.0, probability_X[np.abs(sum_X) >= abs(round(float(net_G.sum())))].sum()))

@@ -93,7 +93,14 @@ def compare(
             ap_C=ap_RC[mean.second] - ap_RC[0],
             test=tests[0, mean.second],
             interval=intervals[0, mean.second],
-            changes=changes_of(tables[0], tables[mean.second], threshold_RC[0], threshold_RC[mean.second], num_listed=num_changed),
+            changes=changes_of(
+                tables[0],
+                tables[mean.second],
+                threshold_RC[0],
+                threshold_RC[mean.second],
+                num_listed=num_changed,
+                groups=groups,
+            ),
         )
         for mean in pairs
         if mean.first == 0

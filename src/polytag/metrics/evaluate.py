@@ -109,17 +109,19 @@ def evaluate_predictions(
         num_negative_C=num_negative_C,
         num_unknown_C=(target_NC < 0).sum(axis=0),
         means=means,
-        tail=_tail(decided_NC, probability_NC, threshold_C=threshold_C, num_thresholds=num_tail_thresholds),
+        tail=_tail(decided_NC, probability_NC, threshold_C=threshold_C, num_thresholds=num_tail_thresholds, groups=groups),
         groups=groups,
         frequency=frequency,
     )
 
 
-def _tail(target_NC: np.ndarray, probability_NC: np.ndarray, *, threshold_C: np.ndarray, num_thresholds: int) -> TailAccuracy:
+def _tail(
+    target_NC: np.ndarray, probability_NC: np.ndarray, *, threshold_C: np.ndarray, num_thresholds: int, groups: Groups | None
+) -> TailAccuracy:
     """The curves of all classes share their thresholds, which start at the common threshold, or at 0.5 if there are several."""
     start = float(threshold_C[0]) if (threshold_C == threshold_C[0]).all() and 0 < threshold_C[0] < 1 else 0.5
     threshold_K = tail_thresholds(target_NC, probability_NC, threshold=start, num_thresholds=num_thresholds)
-    return tail_accuracy(target_NC, probability_NC, threshold_K=threshold_K)
+    return tail_accuracy(target_NC, probability_NC, threshold_K=threshold_K, groups=groups)
 
 
 def _threshold_of_each_class(threshold: float | Sequence[float], *, num_classes: int) -> np.ndarray:
