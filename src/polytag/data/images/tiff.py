@@ -17,7 +17,7 @@ _FILL_ORDER, _T4_OPTIONS = 266, 292
 _JPEG = 7  # a value of the tag 259
 _PIXEL_TAGS = {*range(256, 260), 262, 266, 273, 274, *range(277, 280), 284, 317, 320, *range(322, 326), 338, 339, 347, 530, 532}
 _MAX_ENTRIES = 1_000
-_MAX_FAX_BYTES, _MAX_FAX_ROWS = 1_000_000, 1_000_000  # at most three seconds, as they are checked in Python; a page has a tenth
+_MAX_FAX_BYTES, _MAX_FAX_ROWS = 1_000_000, 1_000_000  # some seconds, as they are checked in Python; a page has a tenth
 
 
 class Tiff(TiffImageFile):
