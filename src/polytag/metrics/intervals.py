@@ -155,12 +155,14 @@ def difference_intervals(difference_BC: np.ndarray, first: Estimates, second: Es
 
     A positive with no image above it may have any precision from 1/2 to 1 in either run, unless it is the same image in both. One
     half of a positive is added to the variance, as in Agresti, Min (2005) for paired proportions, so that no interval is a point;
-    except for `same_C`, classes on which the runs do not differ at all.
+    except for `same_C`, classes on which the runs do not differ at all. In the mean, that precision is unknown in each class for
+    itself, and so is added as an error; the bias is that of the mean.
     """
     difference_C, left_out_C = second.ap_C - first.ap_C, second.left_out_C - first.left_out_C
     apart_C = ~same_C & (first.unpreceded_C != second.unpreceded_C)
-    lowest_C = np.minimum(difference_C, left_out_C - apart_C * (second.left_out_C - second.lowest_C))
-    highest_C = np.maximum(difference_C, left_out_C + apart_C * (first.left_out_C - first.lowest_C))
+    first_less_C, second_less_C = (apart_C * (each.left_out_C - each.lowest_C) for each in (first, second))
+    lowest_C = np.minimum(difference_C, left_out_C - second_less_C)
+    highest_C = np.maximum(difference_C, left_out_C + first_less_C)
     spread = _spread_of(difference_BC)
     trials_C = np.minimum(first.trials_C, second.trials_C)
     half_C = np.where(same_C, 0, Z * np.sqrt(0.5) / (trials_C + 2))
@@ -170,9 +172,10 @@ def difference_intervals(difference_BC: np.ndarray, first: Estimates, second: Es
     if not counted.any():
         return Intervals(low_C=low_C, high_C=high_C, mean_low=float("nan"), mean_high=float("nan"))
     share_C = np.full(counted.sum(), 1 / counted.sum())
-    distance = np.hypot(spread.total(counted, share_C * spread.distance_C[counted]), np.linalg.norm(share_C * half_C[counted]))
-    lowest, highest = lowest_C[counted].mean(), highest_C[counted].mean()
-    low_1, high_1 = _bracket(*(np.array([number]) for number in (lowest, highest, distance, distance)))
+    own = np.linalg.norm(share_C * np.array([half_C, first_less_C, second_less_C])[:, counted])
+    distance = np.hypot(spread.total(counted, share_C * spread.distance_C[counted]), own)
+    estimates = [each_C[counted].mean() for each_C in (difference_C, left_out_C, left_out_C + first_less_C - second_less_C)]
+    low_1, high_1 = _bracket(*(np.array([number]) for number in (min(estimates), max(estimates), distance, distance)))
     return Intervals(
         low_C=np.maximum(low_C, -1),
         high_C=np.minimum(high_C, 1),
