@@ -363,12 +363,14 @@ def test_without_scripts_pages_are_pages(visit: Visit, browser):
     page.locator("table.classes tbody th a").first.click()
     page.get_by_role("link", name="Next").click()
     page.locator("#grid a").first.click()
+    page.wait_for_load_state()
     assert page.locator("#bars li").count() == len(visit.predictions.label_set)
     page.locator("#next").click()
     page.locator("#back").click()
     page.locator("#sort").select_option("loss")
     page.get_by_role("button", name="Show").click()
     assert "sort=loss" in page.url
+    page.wait_for_load_state()
     assert page.locator("#grid li").count() > 10
     context.close()
 

@@ -287,6 +287,7 @@ def test_people_are_answered_while_features_are_computed_and_closing_ends_that(m
         paths=paths,
         target_NC=np.tile(many.target_NC, (100, 1)),
         split_N=("train",) * 2400,
+        group_N=(),
     )
     worker = ModelWorker(replace(modelled, data=data), tmp_path)
     worker.nearest(0, limit=1).result(PATIENCE_SECONDS)
