@@ -109,7 +109,8 @@ def test_slices(tmp_path: Path, polytag):
     with pytest.raises(UsageError) as error:
         polytag("evaluate", tmp_path / "s.csv", *options, "--columns", tmp_path / "c.csv")
     assert str(error.value) == (
-        "a table of columns, none of which is used\n  got: --columns\n  expected: --slice or --group COLUMN, naming one of them"
+        "a table of columns, none of which is used\n  got: --columns\n"
+        "  expected: --slice, --group or --weight COLUMN, naming one of them"
     )
 
 
@@ -151,6 +152,33 @@ def test_intervals_draw_the_groups_of_a_column(tmp_path: Path, polytag):
     (tmp_path / "c.csv").write_text("id,hospital\n" + "".join(f"{name},one\n" for name, _, _ in rows))
     with pytest.raises(UsageError, match="all images are in a single group"):
         polytag("evaluate", tmp_path / "a.csv", *options, "--group", "hospital", "--columns", tmp_path / "c.csv")
+
+
+def test_images_weighted_by_a_column(tmp_path: Path, polytag):
+    """By hand: the cats are first and third of four with weights 1, 3, 1, 2: AP is half of 1 plus half of 2/5."""
+    (tmp_path / "s.csv").write_text("id,cat\na,4\nb,3\nc,2\nd,1\n")
+    (tmp_path / "t.csv").write_text("id,labels,w\na,cat,1\nb,,3\nc,cat,1\nd,,2\n")
+    (tmp_path / "c.csv").write_text("id,v\na,1\nb,-2\nc,\n")
+    options = ("--scores", "logit", "--truth", tmp_path / "t.csv", "--json", tmp_path / "m.json")
+    plain = polytag("evaluate", tmp_path / "s.csv", *options).stdout
+    numbers = json.loads((tmp_path / "m.json").read_text())
+    output = polytag("evaluate", tmp_path / "s.csv", *options, "--weight", "w").stdout
+    assert output.startswith(plain)
+    lines = [line.split() for line in output.removeprefix(plain).splitlines() if line]
+    assert lines[:3] == [
+        ["Images", "weighted", "by", "w:"],
+        ["class", "AP", "share", "ROC", "AUC", "effective", "positives"],
+        ["cat", "0.7000", "0.2857", "0.7000", "2.0"],
+    ]
+    assert lines[4] == ["mAP", "0.7000", "1", "class"]
+    found = json.loads((tmp_path / "m.json").read_text())
+    weighted = found.pop("weighted")
+    assert found == numbers  # the same as without weights
+    assert (weighted["column"], weighted["num_images"], weighted["mAP"]["value"]) == ("w", 4, pytest.approx(0.7))
+    with pytest.raises(UsageError, match=r"3 images of 4 have no usable weight(.|\n)*got: '-2' for image 'b'"):
+        polytag("evaluate", tmp_path / "s.csv", *options, "--weight", "v", "--columns", tmp_path / "c.csv")
+    with pytest.raises(UsageError, match="unknown column"):
+        polytag("evaluate", tmp_path / "s.csv", *options, "--weight", "missing")
 
 
 def test_slices_of_real_photographs(shared: Path, tmp_path: Path, polytag):

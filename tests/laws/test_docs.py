@@ -291,6 +291,15 @@ def test_the_keys_of_slices_are_all_listed(at_hand: Path):
     assert_lists(REFERENCE / "metrics.md", "Keys of a slice", set(slices_to_json(slices)))
 
 
+def test_the_keys_of_weighted_images_are_all_listed(at_hand: Path):
+    from polytag import read_predictions
+    from polytag.metrics.weighted import weighted_metrics
+
+    predictions = read_predictions(at_hand / "runs" / "VOC2012-finetune" / "predictions-val.parquet")
+    found = weighted_metrics(predictions, [1.0] * len(predictions)).to_json()
+    assert_lists(REFERENCE / "metrics.md", "Keys of weighted images", set(found))
+
+
 def test_the_keys_of_a_comparison_are_all_listed(at_hand: Path):
     from polytag import compare, read_predictions
 

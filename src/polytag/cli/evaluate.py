@@ -18,6 +18,7 @@ from polytag.cli.reading import reads_annotations
 from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
 from polytag.cli.slices import Columns, ColumnsFile, Group, groups_by, print_slices, require_use_of_columns, slices_of
+from polytag.cli.weights import Weight, print_weighted, weighted_by
 from polytag.text import counted, interval_text, number_text, printable
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def evaluate(
     ] = None,
     slice: Columns = None,
     group: Group = None,
+    weight: Weight = None,
     columns: ColumnsFile = None,
     train_data: TrainData = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every number as JSON.")] = None,
@@ -85,13 +87,14 @@ def evaluate(
     from polytag.metrics.evaluate import evaluate_predictions
     from polytag.metrics.frequency import training_frequency
 
-    require_use_of_columns(columns, used=bool(slice or group), options="--slice or --group")
+    require_use_of_columns(columns, used=bool(slice or group or weight), options="--slice, --group or --weight")
     errors = Terminal(stderr=True)
     labelled = read_labelled_scores(predictions, scale=scale, truth=truth, options=options, errors=errors)
     table = labelled.predictions
     found = _thresholds(predictions, table, threshold=threshold, file=thresholds)
     chosen = found.thresholds if found is not None else 0.5 if threshold is None else threshold
     groups = groups_by(labelled, group, file=columns, truth=truth)
+    weighted = weighted_by(labelled, weight, file=columns, truth=truth, threshold=chosen) if weight is not None else None
     trained_on = None if train_data is None else training_images_of(table, train_data, options=options)
     frequency = None if trained_on is None else training_frequency(trained_on, table.label_set)
     metrics = evaluate_predictions(table, threshold=chosen, groups=groups, frequency=frequency)
@@ -106,6 +109,8 @@ def evaluate(
         print_thresholds(found, metrics, predictions=table)
     for part in slices:
         print_slices(console, part)
+    if weighted is not None:
+        print_weighted(console, weighted, metrics)
     leaked = None
     if trained_on is not None:
         leaked = leakage_of(table, trained_on, threshold=chosen, metrics=metrics, errors=errors)
@@ -118,6 +123,8 @@ def evaluate(
             from polytag.metrics.slices import slices_to_json
 
             content["slices"] = {part.column: slices_to_json(part) for part in slices}
+        if weighted is not None:
+            content["weighted"] = weighted.to_json()
         if leaked:
             content["leakage"] = leakage_to_json(*leaked, predictions=table)
         files.write_text(json, encoder.dumps(content, indent=1, allow_nan=False) + "\n")

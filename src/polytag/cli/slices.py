@@ -44,7 +44,8 @@ GroupColumns = Annotated[
     Path | None, typer.Option("--columns", metavar="FILE.csv", help="A table by id, with the column of --group.")
 ]
 ColumnsFile = Annotated[
-    Path | None, typer.Option("--columns", metavar="FILE.csv", help="A table by id, with the columns of --slice and --group.")
+    Path | None,
+    typer.Option("--columns", metavar="FILE.csv", help="A table by id, with the columns of --slice, --group and --weight."),
 ]
 
 
@@ -64,7 +65,7 @@ def slices_of(
 
     found: list[Slices] = []
     for name in dict.fromkeys(columns):
-        value_N = column_values(labelled, name, table=_table_with(name, file=file, truth=truth))
+        value_N = column_values(labelled, name, table=table_with(name, file=file, truth=truth))
         found.append(
             slice_scores(labelled.predictions, value_N, column=name, threshold=threshold, groups=groups, frequency=frequency)
         )
@@ -78,7 +79,7 @@ def groups_by(labelled: "LabelledPredictions", column: str | None, *, file: Path
 
     if column is None:
         return None
-    table = _table_with(column, file=file, truth=truth)
+    table = table_with(column, file=file, truth=truth)
     return groups_of(column_values(labelled, column, table=table, option="--group", numbers=False), column=column)
 
 
@@ -90,7 +91,7 @@ def require_use_of_columns(file: Path | None, *, used: bool, options: str) -> No
         )
 
 
-def _table_with(name: str, *, file: Path | None, truth: Path | None) -> Path | None:
+def table_with(name: str, *, file: Path | None, truth: Path | None) -> Path | None:
     """The table that has this column: the file, or the truth if it is a table with it; None for a built-in column."""
     from polytag.predictions.columns import BUILT_IN, has_column, is_table
 

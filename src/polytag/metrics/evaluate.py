@@ -55,7 +55,7 @@ def evaluate_predictions(
     assert groups is None or len(groups.group_N) == len(predictions)
     target_NC, logit_NC, probability_NC = predictions.target_NC, predictions.logit_NC, predictions.probability_NC
     num_classes = len(predictions.label_set)
-    threshold_C = _threshold_of_each_class(threshold, num_classes=num_classes)
+    threshold_C = threshold_of_each_class(threshold, num_classes=num_classes)
 
     areas = _areas(target_NC, logit_NC)
     images = image_rankings(target_NC, logit_NC)
@@ -124,7 +124,8 @@ def _tail(
     return tail_accuracy(target_NC, probability_NC, threshold_K=threshold_K, groups=groups)
 
 
-def _threshold_of_each_class(threshold: float | Sequence[float], *, num_classes: int) -> np.ndarray:
+def threshold_of_each_class(threshold: float | Sequence[float], *, num_classes: int) -> np.ndarray:
+    """float64 C. Raises UsageError for a threshold out of range, or if there is not one for each class."""
     if isinstance(threshold, int | float):
         if not 0 < threshold < 1:
             raise UsageError("threshold out of range", got=str(threshold), expected="a probability between 0 and 1")

@@ -1,0 +1,125 @@
+"""Metrics of weighted images: against scikit-learn, by laws of weights, and bad weights."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from polytag.contracts import LabelSet, Predictions
+from polytag.errors import UsageError
+from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.weighted import WeightedMetrics, weighted_metrics
+
+
+def table(target_NC: np.ndarray, logit_NC: np.ndarray, **more: str) -> Predictions:
+    names = tuple(f"c{column}" for column in range(target_NC.shape[1]))
+    ids = tuple(map(str, range(len(target_NC))))
+    return Predictions(ids=ids, logit_NC=logit_NC, target_NC=target_NC, label_set=LabelSet(names=names), **more)
+
+
+def random_table(seed: int, *, num_images: int = 80) -> Predictions:
+    """Scores with many ties, one label in five unknown."""
+    rng = np.random.default_rng(seed)
+    target_NC = rng.choice([1, 0, 0, 0, -1], (num_images, 4))
+    return table(target_NC, rng.integers(-4, 4, (num_images, 4)) + (target_NC == 1) * rng.integers(0, 3))
+
+
+def numbers(found: WeightedMetrics) -> np.ndarray:
+    means = [mean.value for mean in found.means.values()]
+    return np.concatenate([found.ap_C, found.roc_auc_C, found.share_C, found.effective_positives_C, means])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_scikit_learn_gives_the_same(seed: int):
+    predictions = random_table(seed)
+    weight_N = np.random.default_rng(seed).lognormal(sigma=2, size=len(predictions)) * (np.arange(len(predictions)) % 7 > 0)
+    found = weighted_metrics(predictions, weight_N.tolist())
+    for column in range(4):
+        known_N = predictions.target_NC[:, column] >= 0
+        one = [each[known_N] for each in (predictions.target_NC[:, column], predictions.logit_NC[:, column])]
+        assert found.ap_C[column] == pytest.approx(average_precision_score(*one, sample_weight=weight_N[known_N]), abs=1e-12)
+        assert found.roc_auc_C[column] == pytest.approx(roc_auc_score(*one, sample_weight=weight_N[known_N]), abs=1e-12)
+        assert found.share_C[column] == pytest.approx(np.average(one[0], weights=weight_N[known_N]), abs=1e-12)
+    known_NC = predictions.target_NC >= 0
+    weight_NC = np.repeat(weight_N[:, None], 4, axis=1)
+    labels = predictions.target_NC[known_NC], predictions.logit_NC[known_NC]
+    micro = average_precision_score(*labels, sample_weight=weight_NC[known_NC])
+    assert found.means["micro_AP"].value == pytest.approx(micro, abs=1e-12)
+    assert found.means["mAP"].value == pytest.approx(found.ap_C.mean(), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_weights_give_the_numbers_without_weights(seed: int):
+    predictions = random_table(seed)
+    found, plain = weighted_metrics(predictions, [3.0] * 80), evaluate_predictions(predictions, num_replicates=0)
+    np.testing.assert_allclose(found.ap_C, plain.ap_C, atol=1e-12)
+    np.testing.assert_allclose(found.roc_auc_C, plain.roc_auc_C, atol=1e-12)
+    np.testing.assert_allclose(found.effective_positives_C, plain.support_C, rtol=1e-12)
+    for name, mean in found.means.items():
+        assert (mean.value, mean.count) == (pytest.approx(plain.means[name].value, abs=1e-12), plain.means[name].count)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_weight_is_a_number_of_images_and_only_ratios_matter(seed: int):
+    predictions = random_table(seed)
+    times_N = np.random.default_rng(seed).integers(0, 4, len(predictions))
+    found = weighted_metrics(predictions, times_N.tolist(), threshold=0.6)
+    rows = np.repeat(np.arange(len(predictions)), times_N)
+    plain = evaluate_predictions(table(predictions.target_NC[rows], predictions.logit_NC[rows]), threshold=0.6, num_replicates=0)
+    np.testing.assert_allclose(found.ap_C, plain.ap_C, atol=1e-12)
+    np.testing.assert_allclose(found.roc_auc_C, plain.roc_auc_C, atol=1e-12)
+    np.testing.assert_allclose([mean.value for mean in found.means.values()], [plain.means[name].value for name in found.means])
+    for scale in (1e-300, 0.1, 1e307):
+        scaled = weighted_metrics(predictions, (scale * times_N).tolist(), threshold=0.6)
+        np.testing.assert_allclose(numbers(scaled), numbers(found), rtol=1e-12)
+    kept = np.flatnonzero(times_N)
+    without = weighted_metrics(predictions.take(kept), times_N[kept].tolist(), threshold=0.6)
+    np.testing.assert_allclose(numbers(without), numbers(found), rtol=1e-12)
+    assert found.num_images == len(kept)
+
+
+def test_what_rests_on_weights_of_0_is_undefined():
+    """c0 has no positive left, c1 no negative."""
+    predictions = table(np.array([[1, 1], [0, 1], [0, 0]]), np.array([[2.0, 1], [1, 2], [0, 3]]))
+    found = weighted_metrics(predictions, ["0", "1", "0"], column="w", threshold=[1, 1])
+    assert np.isnan([found.ap_C, found.roc_auc_C]).all()
+    assert found.effective_positives_C.tolist() == [0, 1]
+    assert [(math.isnan(mean.value), mean.count) for mean in found.means.values()] == [
+        (True, 0),
+        (True, 0),
+        (False, 2),
+        (True, 0),
+        (False, 1),
+    ]
+    content = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert content["per_class"]["c0"] == {"ap": None, "roc_auc": None, "share": 0, "effective_positives": 0}
+    assert content["mAP"] == {"value": None, "num_classes": 0}
+
+
+def test_ranks_have_no_decisions():
+    rng = np.random.default_rng(0)
+    found = weighted_metrics(table(rng.integers(0, 2, (20, 2)), rng.normal(size=(20, 2)), scale="rank"), [1.0] * 20)
+    assert [(math.isnan(found.means[name].value), found.means[name].count) for name in ("OP", "OR")] == [(True, 0)] * 2
+    assert not math.isnan(found.means["mAP"].value)
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [("-1", "'-1'"), ("many", "'many'"), ("nan", "'nan'"), ("1e999", "'1e999'"), (None, "None"), ("", "''"), (-math.inf, "-inf")],
+)
+def test_bad_weights(value: str | float | None, got: str):
+    with pytest.raises(UsageError) as error:
+        weighted_metrics(random_table(0), ["1"] * 40 + [value] * 2 + ["2"] * 38, column="w")
+    assert str(error.value) == (
+        f"2 images of 80 have no usable weight\n  where: --weight w\n  got: {got} for image '40'\n"
+        "  expected: a finite number of 0 or more for every image"
+    )
+
+
+def test_weights_that_are_all_0_or_thresholds_out_of_range():
+    with pytest.raises(UsageError, match="every weight is 0"):
+        weighted_metrics(random_table(0), [0.0] * 80)
+    with pytest.raises(UsageError, match="threshold out of range"):
+        weighted_metrics(random_table(0), [1.0] * 80, threshold=1.5)
