@@ -272,7 +272,11 @@ CHANGES: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
 def test_weights_that_do_not_fit(variant: Path, whole: Path, change: Callable[[dict[str, torch.Tensor]], object]):
     tensors = load_file(whole / "model.safetensors")
     change(tensors)
-    with_weights(variant, safetensors_bytes(tensors))
+    try:
+        content = safetensors_bytes(tensors)
+    except KeyError as error:
+        pytest.skip(f"this version of safetensors writes no {error}")
+    with_weights(variant, content)
     assert str(refused(variant)).replace("\n", "").isprintable()
 
 
