@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytag.cli.reading import reads_annotations
+from polytag.cli.reading import ColumnsById, reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
-from polytag.cli.slices import FoldGroup, GroupColumns, groups_by, require_use_of_columns
+from polytag.cli.slices import FoldGroup, groups_by, require_use_of_columns
 from polytag.text import json_number
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def calibrate(
     truth: Truth = None,
     scale: Scale = None,
     group: FoldGroup = None,
-    columns: GroupColumns = None,
+    columns: ColumnsById = None,
 ) -> None:
     """Fit an increasing map of each class's scores, so that of the images with probability 0.8, eight in ten have the class.
 

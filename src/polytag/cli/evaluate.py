@@ -153,7 +153,10 @@ def _thresholds(path: Path, table: "Predictions", *, threshold: float | None, fi
 def print_thresholds(found: "ThresholdsFile", metrics: "Metrics", *, predictions: "Predictions") -> None:
     """Say where the thresholds come from, whether these images chose them, and how a guaranteed false negative rate holds here."""
     has_goal, is_same = found.goal not in ("", "default"), found.chosen_on(predictions)
-    say(f"Decisions by each class's own threshold, from {found.where}{f', chosen for {found.goal}' if has_goal else ''}.")
+    whose = (
+        "one threshold for all classes" if len(set(found.thresholds)) == 1 < len(found.thresholds) else "each class's own threshold"
+    )
+    say(f"Decisions by {whose}, from {found.where}{f', chosen for {found.goal}' if has_goal else ''}.")
     if has_goal and is_same:
         say("These images chose the thresholds: decisions on new images are likely to be worse.")
     if found.risk_control is not None and not is_same:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytag.cli import labels_export
-from polytag.cli.reading import reads_annotations
+from polytag.cli.reading import ColumnsById, reads_annotations
 from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
-from polytag.cli.slices import FoldGroup, GroupColumns, groups_by, require_use_of_columns
+from polytag.cli.slices import FoldGroup, groups_by, require_use_of_columns
 from polytag.text import whole_text
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def issues(
     truth: Truth = None,
     scale: Scale = None,
     group: FoldGroup = None,
-    columns: GroupColumns = None,
+    columns: ColumnsById = None,
 ) -> None:
     """List the labels that held-out scores contradict most: wrong presents, wrong absents, and unknown labels to fill in."""
     from polytag import files

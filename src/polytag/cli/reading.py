@@ -68,7 +68,7 @@ ColumnsById = Annotated[
 
 
 def with_grouping(options: "ReadOptions", *, group: str | None, columns: Path | None) -> "ReadOptions":
-    """The options with these groups; raises UsageError for a table of columns of which none is named."""
+    """The options with these groups. Raises UsageError for a table of columns without a column."""
     return dataclasses.replace(options, group_column=group or "", columns_file=str(columns or ""))
 
 

@@ -40,9 +40,6 @@ FoldGroup = Annotated[
         help="The images of each value share a fold: a patient, a scene, a video; columns as of evaluate.",
     ),
 ]
-GroupColumns = Annotated[
-    Path | None, typer.Option("--columns", metavar="FILE.csv", help="A table by id, with the column of --group.")
-]
 ColumnsFile = Annotated[
     Path | None,
     typer.Option("--columns", metavar="FILE.csv", help="A table by id, with the columns of --slice, --group and --weight."),

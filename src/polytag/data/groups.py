@@ -42,6 +42,19 @@ def group_numbers(dataset: Dataset) -> np.ndarray:
     return np.array([number_of.setdefault(key, len(number_of)) for key in keys], np.int64)
 
 
+def several_groups(dataset: Dataset, *, what: str, why: str) -> np.ndarray:
+    """`group_numbers`; raises DataError, with what is wrong and why several are needed, for a single group."""
+    group_N = group_numbers(dataset)
+    if group_N.max() == 0:
+        raise DataError(
+            what,
+            where=dataset.source,
+            got=f"{counted(len(dataset), 'images')} in group {dataset.group_N[0]!r}",
+            expected=f"two groups or more: the images of a group {why}",
+        )
+    return group_N
+
+
 def divided_groups_note(dataset: Dataset) -> str:
     """A sentence on the groups that lie in more than one split, with their images in each; "" where there is none."""
     divided = divided_groups(dataset)

@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
-from polytag.data.groups import group_numbers
+from polytag.data.groups import group_numbers, several_groups
 from polytag.errors import DataError, UsageError
-from polytag.text import counted
 
 VAL_FRACTION = 0.2
 
@@ -36,14 +35,7 @@ def with_validation_split(dataset: Dataset, *, fraction: float = VAL_FRACTION, s
         )
     if len(dataset) < 2:
         raise DataError("too few images for a validation split", where=dataset.source, got=str(len(dataset)), expected="2 or more")
-    number_N = group_numbers(dataset)
-    if number_N.max() == 0:
-        raise DataError(
-            "all images are in a single group",
-            where=dataset.source,
-            got=f"{counted(len(dataset), 'images')} in group {dataset.group_N[0]!r}",
-            expected="two groups or more: the images of a group stay in one split",
-        )
+    number_N = several_groups(dataset, what="all images are in a single group", why="stay in one split")
     size_G = np.bincount(number_N)
     present_NC = (dataset.target_NC == PRESENT)[np.argsort(number_N, kind="stable")]
     positive_GC = np.add.reduceat(present_NC, np.cumsum(size_G) - size_G, axis=0, dtype=np.int32)

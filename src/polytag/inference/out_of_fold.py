@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from polytag.contracts import Dataset, Predictions
-from polytag.data.groups import group_numbers
+from polytag.data.groups import several_groups
 from polytag.errors import DataError
 from polytag.inference.feature_cache import features_of
 from polytag.inference.predictor import Predictor
@@ -31,14 +31,7 @@ def out_of_fold(
     if len(rows) < 2:
         raise DataError("too few images for out-of-fold scores", where=dataset.source, got=str(len(rows)), expected="2 or more")
     readable = dataset.take(rows)
-    group_N = group_numbers(readable)
-    if group_N.max() == 0:
-        raise DataError(
-            "out-of-fold scores need several groups",
-            where=dataset.source,
-            got=f"{len(readable)} images in group {readable.group_N[0]!r}",
-            expected="two groups or more: the images of a group share a fold",
-        )
+    group_N = several_groups(readable, what="out-of-fold scores need several groups", why="share a fold")
     probe = fit_probe(feature_ND, readable.target_NC, group_N=group_N, seed=seed)
     return Predictions(
         ids=readable.ids,
