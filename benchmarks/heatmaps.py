@@ -23,7 +23,7 @@ from polytag.allocator import keep_freed_memory
 from polytag.data.formats.boxes import Box, boxes_reader
 from polytag.data.images.augment import seen_region, views
 from polytag.data.images.read import read_image
-from polytag.data.load import ReadOptions
+from polytag.data.read_options import ReadOptions
 from polytag.demo.recipe import DEMO
 from polytag.demo.scenes import write_scenes
 from polytag.inference.predictor import Predictor, to_input

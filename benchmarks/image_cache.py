@@ -23,7 +23,8 @@ from machine import VOC_MINI, write
 from polytag.allocator import keep_freed_memory
 from polytag.contracts import Dataset
 from polytag.data.cache.store import cache_files, clear
-from polytag.data.load import ReadOptions, load_dataset
+from polytag.data.load import load_dataset
+from polytag.data.read_options import ReadOptions
 from polytag.demo.scenes import write_scenes
 from polytag.inference.predictor import extract_features
 from polytag.models.backbone import build_model

@@ -24,7 +24,8 @@ import numpy as np
 from PIL import Image
 
 from machine import RESULTS, VOC_MINI, WEIGHTS, describe
-from polytag.data.load import ReadOptions, load_dataset
+from polytag.data.load import load_dataset
+from polytag.data.read_options import ReadOptions
 from quiet import disturbances, undisturbed
 
 HERE = Path(__file__).parent

@@ -23,7 +23,8 @@ from torchvision.transforms import v2  # noqa: E402
 from machine import VOC_MINI  # noqa: E402
 from polytag.allocator import keep_freed_memory  # noqa: E402
 from polytag.contracts import Dataset  # noqa: E402
-from polytag.data.load import ReadOptions, load_dataset  # noqa: E402
+from polytag.data.load import load_dataset  # noqa: E402
+from polytag.data.read_options import ReadOptions  # noqa: E402
 from polytag.metrics.ap import mean_average_precision  # noqa: E402
 from training_peers import BATCH_SIZE, Images  # noqa: E402
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from polytag.data.check import check
     from polytag.data.convert import convert
     from polytag.data.fetch.fetch import fetch
-    from polytag.data.load import ReadOptions, load_dataset
+    from polytag.data.load import load_dataset
+    from polytag.data.read_options import ReadOptions
     from polytag.errors import PolytagError
     from polytag.inference.predict import predict
     from polytag.inference.predictor import Predictor
@@ -36,7 +37,8 @@ _HOMES = {
     "polytag.data.check": ("check",),
     "polytag.data.convert": ("convert",),
     "polytag.data.fetch.fetch": ("fetch",),
-    "polytag.data.load": ("ReadOptions", "load_dataset"),
+    "polytag.data.load": ("load_dataset",),
+    "polytag.data.read_options": ("ReadOptions",),
     "polytag.errors": ("PolytagError",),
     "polytag.metrics.arrays": ("evaluate", "predictions_from_arrays"),
     "polytag.metrics.compare": ("compare",),

@@ -73,6 +73,20 @@ def require_class_name(name: str, *, where: str = "") -> None:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Interpretation:
+    """What annotations were read as, which people see before the data set is used.
+
+    format   such as "csv"; "" for a data set that was not read
+    found    pairs of what was looked for and where it was found: ("images", "column 'file_name'")
+    notes    sentences about what was left out, corrected or assumed
+    """
+
+    format: str = ""
+    found: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
     """Images with their labels, from any annotation format.
@@ -83,6 +97,7 @@ class Dataset:
     split_N    N split names ("train", "val", "test", ...), or "" if the annotations have none
     group_N    N values of what dependent images share, such as a patient; "" for an image that depends on no other
     source     a readable description of the source: "voc /path/to/VOC2012"
+    interpretation  what the annotations were read as
 
     Raises DataError for different shapes, a target outside {1, 0, -1}, an id or path that is not UTF-8, or a duplicate id in one
     split. The same id may be in two
@@ -96,6 +111,7 @@ class Dataset:
     label_set: LabelSet
     source: str
     group_N: tuple[str, ...] = ()
+    interpretation: Interpretation = Interpretation()
 
     def __post_init__(self):
         target_NC = _checked_targets(self.target_NC, num_rows=len(self.ids), label_set=self.label_set, source=self.source)

@@ -23,7 +23,7 @@ from polytag.cli import reading
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.check import check
 from polytag.data.fetch import fetch as fetching
-from polytag.data.load import ReadOptions
+from polytag.data.read_options import ReadOptions
 from polytag.errors import FetchError, UsageError
 
 CLASSES = ("cat", "dog")
@@ -54,8 +54,16 @@ def run(*arguments: object, status: int = 0) -> str:
 def test_check_of_sound_data(devkit):
     output = run("check", devkit)
     lines = [line.rstrip() for line in output.splitlines()]
-    assert lines[0] == "5 images, 2 classes"
-    assert lines[3:] == [
+    assert lines[:6] == [
+        "read as   voc",
+        "labels    lists in ImageSets/Main",
+        "classes   2: cat, dog",
+        "examples  a (train)  cat",
+        "          b (train)  dog",
+        "          c (train)  cat; 1 class unknown",
+    ]
+    assert lines[7] == "5 images, 2 classes"
+    assert lines[10:] == [
         "             train                         val",
         " class     present  absent  unknown    present  absent  unknown",
         " cat             2       1        0          1       1        0",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from polytag.data.images.read import read_image
-from polytag.data.load import ReadOptions
+from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError, PredictionsError, UsageError
 from polytag.inspector.open import OpenOptions, open_inspection
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from polytag.cli.train import parse_backbone_args
 from polytag.data.groups import divided_groups
-from polytag.data.load import ReadOptions, load_dataset
+from polytag.data.load import load_dataset
+from polytag.data.read_options import ReadOptions
 from polytag.data.splits import with_validation_split
 from polytag.errors import DataError, UsageError
 from polytag.inference.predictor import Predictor

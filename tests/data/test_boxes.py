@@ -10,7 +10,8 @@ from PIL import Image
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.formats.boxes import Box, Boxes, boxes_reader
 from polytag.data.images.read import read_frame, read_image
-from polytag.data.load import ReadOptions, load_dataset
+from polytag.data.load import load_dataset
+from polytag.data.read_options import ReadOptions
 from polytag.demo.scenes import write_scenes
 
 ORIENTATIONS = range(1, 9)

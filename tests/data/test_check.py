@@ -48,6 +48,7 @@ def test_sound_data(tmp_path):
     assert found.warnings == ()
     assert found.to_json() == {
         "source": "a test",
+        "interpretation": {"format": "", "found": {}, "notes": []},
         "can_train": True,
         "problems": [],
         "warnings": [],

@@ -8,7 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polytag.data.formats.coco import read_coco
-from polytag.data.load import ReadOptions, load_dataset, recognise
+from polytag.data.formats.file_index import FileIndex
+from polytag.data.formats.reading_log import ReadingLog
+from polytag.data.formats.records import ReadingContext
+from polytag.data.load import load_dataset, recognise
+from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError
 
 CATEGORIES = [
@@ -16,6 +20,8 @@ CATEGORIES = [
     {"supercategory": "person", "id": 1, "name": "person"},
     {"supercategory": "indoor", "id": 90, "name": "toothbrush"},
 ]
+
+CONTEXT = ReadingContext(index=FileIndex(), log=ReadingLog())
 
 
 def annotation(number, image_id, category_id, *, box=(10.0, 10.0, 50.0, 40.0), crowd=0):
@@ -161,7 +167,9 @@ def test_against_a_plain_reading_image_by_image(tmp_path_factory, objects, crowd
     annotations = [annotation(n, i, c, crowd=int(k), box=(0, 0, side, side)) for n, (i, c, k, side) in enumerate(objects)]
     content = instances({number: f"{number}.jpg" for number in range(6)}, annotations)
     (folder / "labels.json").write_text(json.dumps(content))
-    dataset = read_coco(folder, crowd=crowd, small=small, min_box_area_px=100, image_dirs=())
+    dataset = read_coco(
+        folder, crowd=crowd, small=small, min_box_area_px=100, context=ReadingContext(index=FileIndex(), log=ReadingLog())
+    )
     outcome = {"ignore": -1, "positive": 1, "negative": 0}
     for i in range(6):
         for c, category in enumerate((1, 18, 90)):
@@ -220,7 +228,7 @@ def test_an_image_that_does_not_exist(tmp_path):
     assert message(tmp_path, instances({1: "a.jpg", 2: "b.jpg"}, [])) == (
         f"a listed image does not exist\n  where: {tmp_path}/labels.json: images[1]\n  got: 'b.jpg'\n"
         f"  expected: an image in {tmp_path}/images or {tmp_path}/data or {tmp_path}\n"
-        "  next: put the image there, or remove it from the list"
+        "  next: put the image there, name its folder with the option image_dirs (--image-dir), or take it off the list"
     )
 
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from polytag.data.load import ReadOptions, load_dataset, recognise
+from polytag.data.load import load_dataset, recognise
+from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError
 
 # ---- a folder per label ----
@@ -135,7 +136,7 @@ def test_an_image_of_metadata_that_does_not_exist(tmp_path, write):
     path = write(tmp_path / "train/metadata.jsonl", json.dumps(ROWS[0]))
     assert message(tmp_path) == (
         f"a listed image does not exist\n  where: {path}:1\n  got: '0001.png'\n  expected: an image in {tmp_path}/train\n"
-        "  next: put the image there, or remove it from the list"
+        "  next: put the image there, name its folder with the option image_dirs (--image-dir), or take it off the list"
     )
 
 

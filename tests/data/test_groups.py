@@ -15,7 +15,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.check import check
 from polytag.data.groups import divided_groups, group_numbers
-from polytag.data.load import ReadOptions, load_dataset
+from polytag.data.load import load_dataset
+from polytag.data.read_options import ReadOptions
 from polytag.data.splits import large_group_note, with_validation_split
 from polytag.errors import AnnotationError, DataError, PolytagError, UsageError
 

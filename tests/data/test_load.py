@@ -8,7 +8,8 @@ import yaml
 
 from polytag.data.formats.listing import IMAGE_SUFFIXES
 from polytag.data.formats.tables import IMAGE_COLUMNS, LABELS_COLUMNS, SPLIT_COLUMNS
-from polytag.data.load import FORMATS, ReadOptions, load_dataset, recognise
+from polytag.data.load import load_dataset, recognise
+from polytag.data.read_options import FORMATS, ReadOptions
 from polytag.errors import DataError, UsageError
 
 LOOKED_FOR = (

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from polytag.contracts import PRESENT, UNKNOWN
+from polytag.data.formats.file_index import FileIndex
+from polytag.data.formats.reading_log import ReadingLog
+from polytag.data.formats.records import ReadingContext
 from polytag.data.formats.voc import read_voc
-from polytag.data.load import ReadOptions, load_dataset, recognise
+from polytag.data.load import load_dataset, recognise
+from polytag.data.read_options import ReadOptions
 from polytag.errors import AnnotationError, DataError
 
 LABELIMG = """<annotation>
@@ -202,7 +206,7 @@ def test_a_list_naming_an_image_that_does_not_exist(devkit):
         f"  where: {devkit}/ImageSets/Main/val.txt:1\n"
         "  got: '000023'\n"
         f"  expected: an image in {devkit}/JPEGImages\n"
-        "  next: put the image there, or remove it from the list"
+        "  next: put the image there, name its folder with the option image_dirs (--image-dir), or take it off the list"
     )
 
 
@@ -326,7 +330,7 @@ def test_xml_without_its_image(tmp_path, xml):
         f"  where: {path}\n"
         "  got: 'a.jpg'\n"
         f"  expected: an image in {tmp_path}/JPEGImages or {tmp_path}/Annotations\n"
-        "  next: put the image there, or remove it from the list"
+        "  next: put the image there, name its folder with the option image_dirs (--image-dir), or take it off the list"
     )
 
 
@@ -349,7 +353,7 @@ def test_a_folder_without_any_voc_annotation(tmp_path):
 def test_errors_of_annotations_are_annotation_errors(devkit, write):
     write(devkit / "ImageSets/Main/cat_train.txt", "nonsense\n")
     with pytest.raises(AnnotationError):
-        read_voc(devkit, difficult="ignore")
+        read_voc(devkit, difficult="ignore", context=ReadingContext(index=FileIndex(), log=ReadingLog()))
 
 
 @pytest.mark.slow

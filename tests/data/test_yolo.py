@@ -2,7 +2,8 @@
 
 import pytest
 
-from polytag.data.load import ReadOptions, load_dataset, recognise
+from polytag.data.load import load_dataset, recognise
+from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError
 
 ULTRALYTICS = """# Train/val/test sets as 1) dir: path/to/imgs, 2) file: path/to/imgs.txt
@@ -165,7 +166,7 @@ def test_a_listed_image_that_does_not_exist(coco8, write):
     path = write(coco8 / "val.txt", "images/val/c.jpg\nimages/val/z.jpg\n")
     assert message(coco8) == (
         f"a listed image does not exist\n  where: {path}:2\n  got: 'images/val/z.jpg'\n  expected: an image in {coco8}\n"
-        "  next: put the image there, or remove it from the list"
+        "  next: put the image there, name its folder with the option image_dirs (--image-dir), or take it off the list"
     )
 
 

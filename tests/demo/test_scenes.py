@@ -9,7 +9,8 @@ import pytest
 from polytag.contracts import Dataset
 from polytag.data.check import check
 from polytag.data.images.read import read_image
-from polytag.data.load import ReadOptions, load_dataset, recognise
+from polytag.data.load import load_dataset, recognise
+from polytag.data.read_options import ReadOptions
 from polytag.demo.scenes import CLASSES, write_scenes
 from polytag.errors import RunError, UsageError
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from polytag.cli.main import app as command
 from polytag.contracts import Predictions
-from polytag.data.load import ReadOptions
+from polytag.data.read_options import ReadOptions
 from polytag.demo.scenes import write_scenes
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection

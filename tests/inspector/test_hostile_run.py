@@ -13,7 +13,7 @@ from polytag.inspector.inspection import Inspection
 ADDRESS = "http://127.0.0.1:9/x"
 BEFORE = """
 from starlette.testclient import TestClient
-from polytag.data.load import ReadOptions
+from polytag.data.read_options import ReadOptions
 from polytag.errors import PolytagError
 from polytag.inspector.app import create_app
 from polytag.inspector.open import OpenOptions, open_inspection

@@ -13,7 +13,8 @@ from polytag.contracts import Dataset, LabelSet, Preprocessing
 from polytag.data.formats.boxes import Box, boxes_reader
 from polytag.data.images.augment import views
 from polytag.data.images.read import read_image
-from polytag.data.load import ReadOptions, load_dataset
+from polytag.data.load import load_dataset
+from polytag.data.read_options import ReadOptions
 from polytag.errors import UsageError
 from polytag.inference.predictor import extract_features, to_input
 from polytag.inference.probe import fit_probe, install_probe

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from polytag.contracts import LabelSet, Predictions
-from polytag.data.load import ReadOptions
+from polytag.data.read_options import ReadOptions
 from polytag.errors import AnnotationError, PredictionsError, UsageError
 from polytag.predictions.read import read_predictions
 from polytag.predictions.table import PredictionsWriter, write_predictions

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from polytag.contracts import Predictions
-from polytag.data.load import ReadOptions
+from polytag.data.read_options import ReadOptions
 from polytag.errors import AnnotationError, PredictionsError, UsageError
 from polytag.predictions.columns import column_values
 from polytag.predictions.read import LabelledPredictions, read_labelled, read_predictions

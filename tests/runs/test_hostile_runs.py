@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polytag.data.load import ReadOptions
+from polytag.data.read_options import ReadOptions
 from polytag.errors import CheckpointError, PolytagError, RunError
 from polytag.runs.args import read_run_args, write_args
 from polytag.runs.folder import RunFolder

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from polytag.contracts import LabelSet, Predictions
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
     from polytag.metrics.calibration import CalibrationFit
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from polytag.contracts import Predictions
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
     from polytag.metrics.comparison import Comparison
     from polytag.metrics.recipes import RecipeComparison
     from polytag.predictions.read import LabelledPredictions

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from polytag.contracts import Dataset
     from polytag.data.check import DataCheck
     from polytag.data.duplicates.groups import ModelFeatures
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
 
 _BAR_WIDTH = 30
 _SPLIT_WIDTH = 29  # width in characters of the counts of one split
@@ -51,12 +51,15 @@ def check(
     """Count labels, read every image, find duplicates. Exit status 0: training can start; 1: it cannot."""
     from polytag.cli.progress import progress_bar
     from polytag.cli.terminal import Terminal
+    from polytag.cli.what_was_read import print_reading
     from polytag.data import check as checking
     from polytag.data.load import load_dataset
     from polytag.files import write_text
 
     console = Terminal()
     dataset = load_dataset(data, options=with_grouping(options, group=group, columns=columns))
+    print_reading(console, dataset)
+    console.print()
     with progress_bar(console) as progress:
         features = None
         if near_model is not None:

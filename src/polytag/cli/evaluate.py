@@ -23,7 +23,7 @@ from polytag.text import counted, interval_text, number_text, printable
 
 if TYPE_CHECKING:
     from polytag.contracts import Predictions
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
     from polytag.metrics.values import Metrics
     from polytag.predictions.thresholds import ThresholdsFile
 

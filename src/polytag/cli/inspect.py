@@ -10,7 +10,7 @@ from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
 
 if TYPE_CHECKING:
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
 
 
 @reads_annotations

@@ -18,7 +18,7 @@ from polytag.text import whole_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
     from polytag.metrics.groups import Groups
     from polytag.metrics.label_issues import ClassLabelIssues, LabelIssues
     from polytag.predictions.read import LabelledPredictions

@@ -12,7 +12,7 @@ from polytag.text import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
     from polytag.inspector.review.export import Exported
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from polytag.contracts import Dataset, Predictions
     from polytag.data.duplicates.leakage import Leakage
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
     from polytag.metrics.leakage import MetricsWithoutLeakage
     from polytag.metrics.values import Metrics
 

@@ -10,7 +10,7 @@ from polytag.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from polytag.contracts import Dataset
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
     from polytag.inference.predict import ImageResult
 
 

@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 
 from polytag.cli.say import say
 from polytag.cli.terminal import Terminal
+from polytag.cli.what_was_read import print_reading
+from polytag.contracts import Dataset
 
 
 class LastingConsole(Terminal):
@@ -58,6 +60,9 @@ class ConsoleCallback:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._progress.stop()
+
+    def read(self, dataset: Dataset) -> None:
+        print_reading(self._console, dataset)
 
     def note(self, text: str) -> None:
         self._console.print(text, style="dim", highlight=False, markup=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
 
 
 def _option(flag: str, help: str, *, default: str = "", metavar: str | None = None) -> Any:
@@ -51,6 +51,8 @@ OPTIONS: dict[str, Any] = {  # field of ReadOptions: the option
         list[str] | None,
         _option("--image-dir", "A folder to search images in first; repeatable.", metavar="DIR"),
     ],
+    "accept_doubts": Annotated[bool | None, _option("--yes", "Read on where something looks like a misreading, and say so.")],
+    "strict": Annotated[bool | None, _option("--strict", "Stop where anything is left out, corrected or assumed.")],
 }
 
 
@@ -83,7 +85,7 @@ def reads_annotations(verb: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def with_options(**values: Any) -> None:
-        from polytag.data.load import ReadOptions
+        from polytag.data.read_options import ReadOptions
 
         reading = {name: values.pop(name) for name in added}
         verb(options=ReadOptions(**{name: value for name, value in reading.items() if value not in (None, [])}), **values)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
     from polytag.predictions.read import LabelledPredictions
 
 Scale = Annotated[

@@ -12,7 +12,7 @@ from polytag.cli.slices import ColumnsFile, groups_by, require_use_of_columns
 from polytag.text import interval_text, number_text
 
 if TYPE_CHECKING:
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
     from polytag.metrics.operating_points import OperatingPoint, OperatingPoints
 
     _Columns = list[tuple[str, Callable[[OperatingPoint], str]]]

@@ -12,7 +12,7 @@ from polytag.cli.reading import ColumnsById, GroupOfImages, reads_annotations, w
 from polytag.errors import UsageError
 
 if TYPE_CHECKING:
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
     from polytag.runs.recipe import Recipe
     from polytag.training.train import TrainedRun
 

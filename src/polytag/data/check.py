@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset, Interpretation
 from polytag.data.duplicates.groups import (
     DatasetImage,
     DuplicateGroup,
@@ -47,6 +47,7 @@ class DataCheck:
     """The result of `check`.
 
     source               where the data came from, as text
+    interpretation       what the annotations were read as
     classes              C names
     splits               S names; "" where the annotations name none
     num_images_S         rows of each split
@@ -65,6 +66,7 @@ class DataCheck:
     """
 
     source: str
+    interpretation: Interpretation
     classes: tuple[str, ...]
     splits: tuple[str, ...]
     num_images_S: tuple[int, ...]
@@ -108,6 +110,11 @@ class DataCheck:
         """The result as a JSON object; `docs/reference/data-check.md` lists its keys. NaN becomes None."""
         return {
             "source": self.source,
+            "interpretation": {
+                "format": self.interpretation.format,
+                "found": dict(self.interpretation.found),
+                "notes": list(self.interpretation.notes),
+            },
             "can_train": self.can_train,
             "problems": list(self.problems),
             "warnings": list(self.warnings),
@@ -183,6 +190,7 @@ def check(
     ]
     return DataCheck(
         source=dataset.source,
+        interpretation=dataset.interpretation,
         classes=dataset.label_set.names,
         splits=dataset.splits,
         num_images_S=tuple(dataset.split_N.count(split) for split in dataset.splits),

@@ -1,23 +1,25 @@
-"""`load_dataset`: annotations in any of seven formats as one checked Dataset. `docs/reference/formats.md` shows every layout."""
+"""`load_dataset`: annotations in any format as one checked Dataset. `docs/reference/formats.md` shows every layout."""
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from polytag.contracts import Dataset
 from polytag.data.formats.coco import is_coco, read_coco
+from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.folders import is_folder, is_imagefolder, read_folder, read_imagefolder
-from polytag.data.formats.listing import TREATMENTS, child_names
+from polytag.data.formats.listing import child_names
+from polytag.data.formats.reading_log import ReadingLog
+from polytag.data.formats.records import ReadingContext
 from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
 from polytag.data.formats.tables import Columns, find_tables, read_tables, table_file
 from polytag.data.formats.voc import is_voc, read_voc
 from polytag.data.formats.yolo import is_yolo, read_yolo
 from polytag.data.groups import SOURCE, with_groups
+from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError, UsageError
 
-FORMATS = ("voc", "coco", "yolo", "csv", "parquet", "folder", "imagefolder")
-"""The annotation formats that polytag reads."""
 _TABLES = ("csv", "parquet", "imagefolder")  # the formats that have columns
 
 _RECOGNISED = (
@@ -28,62 +30,6 @@ _FILE_FORMATS = {
     ".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".jsonl": "imagefolder",
     **dict.fromkeys(CSV_SUFFIXES, "csv"), **dict.fromkeys(PARQUET_SUFFIXES, "parquet"),
 }  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadOptions:
-    """Options for reading annotations. Each format uses the options that concern it.
-
-    format            one of FORMATS, or "auto": recognised by the files in the folder
-    difficult         VOC: treatment of a class of which an image contains only difficult objects: "ignore" (unknown), "positive"
-                      or "negative"
-    crowd             COCO: the same for a class with only crowd regions
-    small             COCO: the same for a class with only boxes of fewer than `min_box_area_px`
-    min_box_area_px   COCO: width times height, in square pixels of the original image; 0: no box is small
-    separator         tables: the text between two labels in one cell; "auto": the only one of | ; , in the column; "none": each
-                      cell is one label
-    image_column, labels_column, split_column   tables: names of columns; "": the first of the documented names
-    group_column      the column that names what dependent images share, such as a patient; "source": the image's folder; "": none
-    columns_file      the table, by image id, that has this column; "": the annotations themselves, which are then a table
-    class_columns     tables: names of the class columns; (): all columns without another role
-    image_dirs        tables and COCO: folders to search images in first; (): only the documented places
-
-    Raises UsageError for any other value.
-    """
-
-    format: str = "auto"
-    difficult: str = "ignore"
-    crowd: str = "positive"
-    small: str = "ignore"
-    min_box_area_px: float = 0.0
-    separator: str = "auto"
-    image_column: str = ""
-    labels_column: str = ""
-    split_column: str = ""
-    group_column: str = ""
-    columns_file: str = ""
-    class_columns: tuple[str, ...] = ()
-    image_dirs: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        for name in ("class_columns", "image_dirs"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # YAML returns a list
-        for name, value, allowed in (
-            ("format", self.format, ("auto", *FORMATS)),
-            ("treatment of difficult objects", self.difficult, tuple(TREATMENTS)),
-            ("treatment of crowd regions", self.crowd, tuple(TREATMENTS)),
-            ("treatment of small boxes", self.small, tuple(TREATMENTS)),
-        ):
-            if value not in allowed:
-                raise UsageError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(allowed))
-        if not self.min_box_area_px >= 0:
-            raise UsageError("a box area below zero", got=str(self.min_box_area_px), expected="square pixels, 0 or more")
-        if self.columns_file and not self.group_column:
-            raise UsageError(
-                "a table of columns, none of which is used", got=self.columns_file, expected="--group COLUMN, naming one of them"
-            )
-        if not self.separator:
-            raise UsageError("an empty separator", got="''", expected="auto, none, or the characters between two labels")
 
 
 def recognise(data: str | Path) -> str:
@@ -159,9 +105,61 @@ def load_labels(data: str | Path, *, options: ReadOptions = ReadOptions(), class
 def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = True, classes: Sequence[str] = ()) -> Dataset:
     if path.is_file() and format in ("voc", "folder"):
         raise DataError(f"the {format} format is a folder", where=str(path), got="a file", expected="a folder")
-    image_dirs = tuple(os.path.abspath(folder) for folder in options.image_dirs)
+    log = ReadingLog(accept_doubts=options.accept_doubts)
+    index = FileIndex(
+        first=[os.path.abspath(folder) for folder in options.image_dirs],
+        below=path.parent if path.is_file() else path,
+        must_exist=need_images,
+        log=log,
+    )
+    context = ReadingContext(index=index, log=log, further=classes)
+    dataset = _read_as(format, path, options=options, context=context, need_images=need_images)
+    interpretation = log.interpretation(format)
+    if options.strict and interpretation.notes:
+        raise DataError(
+            "the annotations are not read strictly as they are",
+            where=dataset.source,
+            got="; ".join(interpretation.notes),
+            expected="nothing left out, corrected or assumed",
+            next_step="change the annotations, or read them without --strict",
+        )
+    return replace(dataset, interpretation=interpretation)
+
+
+def _read_as(format: str, path: Path, *, options: ReadOptions, context: ReadingContext, need_images: bool) -> Dataset:
+    match format:
+        case "voc":
+            return read_voc(path, difficult=options.difficult, context=context)
+        case "coco":
+            return read_coco(
+                path, crowd=options.crowd, small=options.small, min_box_area_px=options.min_box_area_px, context=context
+            )
+        case "yolo":
+            return read_yolo(path, context=context)
+        case "folder":
+            return read_folder(path, context=context)
+        case "imagefolder":
+            columns = _columns(options)
+            return read_imagefolder(path, columns=replace(columns, image=columns.image or "file_name"), context=context)
+        case _:
+            suffixes = CSV_SUFFIXES if format == "csv" else PARQUET_SUFFIXES
+            files = [table_file(path, split="")] if path.is_file() else find_tables(path, suffixes)
+            if not files:
+                raise DataError(f"no {format} file", where=str(path), got="none", expected=f"a file ending in {suffixes[0]}")
+            return read_tables(
+                files,
+                root=path.parent if path.is_file() else path,
+                columns=_columns(options),
+                source=f"{format} {path}",
+                ids_as_listed=True,
+                need_images=need_images,
+                context=context,
+            )
+
+
+def _columns(options: ReadOptions) -> Columns:
     is_own_column = options.group_column not in ("", SOURCE) and not options.columns_file
-    columns = Columns(
+    return Columns(
         image=options.image_column,
         labels=options.labels_column,
         split=options.split_column,
@@ -169,40 +167,6 @@ def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = 
         classes=options.class_columns,
         separator=options.separator,
     )
-    match format:
-        case "voc":
-            return read_voc(path, difficult=options.difficult, need_images=need_images)
-        case "coco":
-            return read_coco(
-                path,
-                crowd=options.crowd,
-                small=options.small,
-                min_box_area_px=options.min_box_area_px,
-                image_dirs=image_dirs,
-                need_images=need_images,
-            )
-        case "yolo":
-            return read_yolo(path)
-        case "folder":
-            return read_folder(path)
-        case "imagefolder":
-            return read_imagefolder(path, columns=replace(columns, image=columns.image or "file_name"))
-        case _:
-            suffixes = CSV_SUFFIXES if format == "csv" else PARQUET_SUFFIXES
-            files = [table_file(path, split="")] if path.is_file() else find_tables(path, suffixes)
-            if not files:
-                raise DataError(f"no {format} file", where=str(path), got="none", expected=f"a file ending in {suffixes[0]}")
-            root = path.parent if path.is_file() else path
-            return read_tables(
-                files,
-                root=root,
-                columns=columns,
-                image_dirs=image_dirs,
-                source=f"{format} {path}",
-                ids_as_listed=True,
-                need_images=need_images,
-                classes=classes,
-            )
 
 
 def _existing(data: str | Path) -> Path:

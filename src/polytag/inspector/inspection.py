@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import Dataset, Predictions
-from polytag.data.load import ReadOptions
+from polytag.data.read_options import ReadOptions
 from polytag.errors import PredictionsError
 from polytag.metrics.groups import Value
 

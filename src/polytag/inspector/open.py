@@ -13,7 +13,7 @@ from polytag.runs.history import read_history
 
 if TYPE_CHECKING:
     from polytag.contracts import Dataset, Predictions
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
     from polytag.inspector.inspection import ComparedRun, Inspection
     from polytag.predictions.read import LabelledPredictions
 
@@ -122,7 +122,7 @@ def _file_source(path: Path, open_options: OpenOptions, *, options: "ReadOptions
 
 def _data_of_run(run: RunFolder, *, note: Note) -> "tuple[Dataset | None, Path | None, ReadOptions]":
     """Return the labelled data that the run was trained on, with its split; a note and None where the data cannot be read."""
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
     from polytag.runs.args import load_run_data, read_run_args
 
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN
-from polytag.data.load import ReadOptions
+from polytag.data.read_options import ReadOptions
 from polytag.errors import PredictionsError
 from polytag.predictions.external_columns import SCALE_OF, TRUTH_COLUMNS
 from polytag.predictions.raw_scores import RawScores

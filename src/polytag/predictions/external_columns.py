@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from polytag.data.formats.tables import ID_COLUMNS, IMAGE_COLUMNS, LABELS_COLUMNS, PASSED_OVER, SPLIT_COLUMNS, first_of, id_column
-from polytag.data.load import ReadOptions
+from polytag.data.read_options import ReadOptions
 from polytag.errors import PredictionsError
 from polytag.predictions.joining import two_sides
 from polytag.text import nearest

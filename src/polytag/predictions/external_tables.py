@@ -18,7 +18,7 @@ from polytag.contracts import UNKNOWN
 from polytag.data.formats.listing import read_text
 from polytag.data.formats.rows import Table, delimiter_of, named_index, read_table, require_columns
 from polytag.data.formats.tables import first_of, label_lists, target_column
-from polytag.data.load import ReadOptions
+from polytag.data.read_options import ReadOptions
 from polytag.errors import PredictionsError
 from polytag.files import open_regular
 from polytag.logits import EXACT, inexact, is_exact

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from polytag.contracts import Dataset, Predictions
 from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
-from polytag.data.load import ReadOptions, load_labels
+from polytag.data.load import load_labels
+from polytag.data.read_options import ReadOptions
 from polytag.errors import PredictionsError, UsageError
 from polytag.files import require_regular
 from polytag.predictions.external_arrays import read_npz_scores, read_torch_scores

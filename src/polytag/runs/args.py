@@ -9,7 +9,8 @@ import yaml
 
 from polytag import files
 from polytag.contracts import Dataset
-from polytag.data.load import ReadOptions, load_dataset
+from polytag.data.load import load_dataset
+from polytag.data.read_options import ReadOptions
 from polytag.data.splits import with_validation_split
 from polytag.errors import PolytagError, RunError
 from polytag.parsing import MAX_YAML_BYTES, Malformed, parse_yaml, read_small_text

@@ -3,9 +3,14 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from polytag.contracts import Dataset
+
 
 class Callback(Protocol):
     """Receives the events of a run."""
+
+    def read(self, dataset: Dataset) -> None:
+        """The annotations have been read; `dataset.interpretation` says as what."""
 
     def note(self, text: str) -> None:
         """A sentence worth reading once."""
@@ -23,6 +28,7 @@ class Callback(Protocol):
 class SilentCallback:
     """A Callback that shows nothing."""
 
+    def read(self, dataset: Dataset) -> None: ...
     def note(self, text: str) -> None: ...
     def phase(self, name: str, num_images: int) -> None: ...
     def progress(self, num_images: int, **numbers: float) -> None: ...

@@ -10,7 +10,8 @@ import torch
 
 from polytag.contracts import Dataset
 from polytag.data.groups import divided_groups_note, group_numbers
-from polytag.data.load import ReadOptions, load_dataset
+from polytag.data.load import load_dataset
+from polytag.data.read_options import ReadOptions
 from polytag.data.splits import large_group_note, require_trainable, with_validation_split
 from polytag.errors import RunError, UsageError
 from polytag.machine import free_memory_bytes
@@ -63,6 +64,7 @@ def train(
     callback = callback or SilentCallback()
     options = _with_recipes_treatment(options or ReadOptions(), recipe=recipe)
     dataset = _load(Path(data), options=options, callback=callback)
+    callback.read(dataset)
     arithmetic = choose_arithmetic(recipe.device, recipe.precision)
     model = _fresh_model(recipe, dataset)  # weights that do not fit are an error before a folder is made
     wanted = Path(output) if output else Path("runs") / f"{_name_of(Path(data))}-{recipe.name}"

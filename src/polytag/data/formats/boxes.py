@@ -17,11 +17,13 @@ from pathlib import Path
 
 from polytag.contracts import Dataset
 from polytag.data.formats.coco import Annotated, read_annotated
-from polytag.data.formats.listing import FileIndex, read_bytes, read_text
+from polytag.data.formats.file_index import FileIndex
+from polytag.data.formats.listing import read_bytes, read_text
 from polytag.data.formats.voc import annotation_files
 from polytag.data.formats.yolo import label_file
 from polytag.data.images.read import read_frame
-from polytag.data.load import ReadOptions, recognise
+from polytag.data.load import recognise
+from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError
 
 

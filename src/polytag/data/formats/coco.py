@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
+from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.listing import (
     TREATMENTS,
-    FileIndex,
     child_names,
     note,
     read_json,
@@ -23,6 +23,7 @@ from polytag.data.formats.listing import (
     require_classes,
     split_of,
 )
+from polytag.data.formats.records import ReadingContext
 from polytag.errors import AnnotationError, DataError
 
 _ROOT_FILES = ("_annotations.coco.json", "labels.json", "annotations.json", "instances.json", "coco.json")
@@ -42,13 +43,11 @@ def is_coco(data: Path) -> bool:
     return bool(_files(data))
 
 
-def read_coco(
-    data: Path, *, crowd: str, small: str, min_box_area_px: float, image_dirs: Sequence[str], need_images: bool = True
-) -> Dataset:
+def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, context: ReadingContext) -> Dataset:
     """Read one JSON file, or all of `annotations/instances_<split>.json`, `<split>/_annotations.coco.json` and the like.
 
     Classes are in the order of their category ids. `crowd` and `small` are the treatments of a class of which an image contains
-    only crowd regions, or only boxes of fewer than `min_box_area_px` square pixels. Images are searched in `image_dirs` first.
+    only crowd regions, or only boxes of fewer than `min_box_area_px` square pixels.
     Raises AnnotationError for invalid content, and where two files disagree about the categories.
     """
     contents = _contents(data)
@@ -56,13 +55,13 @@ def read_coco(
     if root.name == "annotations":
         root = root.parent
     names = _classes(contents)
-    index = FileIndex(must_exist=need_images)
+    context.log.found("labels", "annotations of " + ", ".join(content.file.path.name for content in contents))
     ids: list[str] = []
     paths: list[Path] = []
     split_N: list[str] = []
     blocks: list[np.ndarray] = []
     for content in contents:
-        found = _images(content, image_dirs=image_dirs, index=index)
+        found = _images(content, index=context.index)
         rows = {image_id: row for row, image_id in enumerate(found)}
         paths += found.values()
         ids += [relative_id(path, root) for path in found.values()]
@@ -90,13 +89,13 @@ class Annotated:
 
 def read_annotated(data: Path, *, image_dirs: Sequence[str]) -> Iterator[Annotated]:
     """Every image of the files with its annotations, in order; raises as `read_coco`, except that it skips unknown classes."""
-    index = FileIndex(must_exist=False)
+    index = FileIndex(first=image_dirs, must_exist=False)
     for content in _contents(data):
         of_image: dict[object, list[tuple[str, Mapping[str, object]]]] = {}
         for annotation in content.annotations:
             if category := content.categories.get(annotation.get("category_id")):
                 of_image.setdefault(annotation.get("image_id"), []).append((str(category["name"]), annotation))
-        found = _images(content, image_dirs=image_dirs, index=index)
+        found = _images(content, index=index)
         for image, (image_id, path) in zip(content.images, found.items(), strict=True):
             yield Annotated(split=content.file.split, path=path, image=image, annotations=of_image.get(image_id, ()))
 
@@ -113,9 +112,8 @@ def _contents(data: Path) -> list["_Content"]:
     return [_content(file) for file in files]
 
 
-def _images(content: "_Content", *, image_dirs: Sequence[str], index: FileIndex) -> dict[object, Path]:
+def _images(content: "_Content", *, index: FileIndex) -> dict[object, Path]:
     """The file of each image id, in the order of the list; raises AnnotationError for an image listed twice."""
-    folders = [*image_dirs, *content.file.image_folders]
     found: dict[object, Path] = {}
     listed: set[str] = set()
     for number, image in enumerate(content.images):
@@ -125,7 +123,7 @@ def _images(content: "_Content", *, image_dirs: Sequence[str], index: FileIndex)
             raise AnnotationError(
                 "an image is listed twice", where=where, got=f"id {image_id!r}, {file_name!r}", expected="every image once"
             )
-        found[image_id] = index.require(file_name, folders, where=where)
+        found[image_id] = index.require(file_name, content.file.image_folders, where=where)
         listed.add(file_name)
     return found
 

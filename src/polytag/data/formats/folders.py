@@ -11,6 +11,7 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
 from polytag.data.formats.listing import child_names, class_order, images_below, split_of
+from polytag.data.formats.records import ReadingContext
 from polytag.data.formats.tables import Columns, TableFile, read_tables
 from polytag.errors import AnnotationError, DataError
 from polytag.files import open_regular
@@ -31,12 +32,13 @@ def is_folder(data: Path) -> bool:
     )
 
 
-def read_folder(data: Path) -> Dataset:
+def read_folder(data: Path, *, context: ReadingContext) -> Dataset:
     """Read `<label>/<image>`, or `<split>/<label>/<image>`; labels in alphabetical order.
 
     Files of one split that have the same name in their label's folder and the same content are one image with several labels. A
     label whose folder lacks the image is ABSENT. The id is the first file's path. Raises DataError where there is no image.
     """
+    context.log.found("labels", "the names of folders")
     found: dict[tuple[str, str, str], tuple[Path, set[str]]] = {}  # (split, name, content) -> first file and labels
     for split, place in _split_places(data):
         files: dict[str, list[tuple[str, Path]]] = {}
@@ -98,7 +100,7 @@ def is_imagefolder(data: Path) -> bool:
     return bool(_metadata(data))
 
 
-def read_imagefolder(data: Path, *, columns: Columns) -> Dataset:
+def read_imagefolder(data: Path, *, columns: Columns, context: ReadingContext) -> Dataset:
     """Read `metadata.csv`, `.jsonl` or `.parquet`, next to the images or in each split's folder.
 
     Its column `file_name` is relative to the file itself; labels are as in any table. Ids are paths relative to `data`.
@@ -110,7 +112,7 @@ def read_imagefolder(data: Path, *, columns: Columns) -> Dataset:
             "no metadata file", where=str(data), got="none", expected=" or ".join(_METADATA) + ", or one in each split's folder"
         )
     root = data.parent if data.is_file() else data
-    return read_tables(files, root=root, columns=columns, image_dirs=(), source=f"imagefolder {data}", ids_as_listed=False)
+    return read_tables(files, root=root, columns=columns, source=f"imagefolder {data}", ids_as_listed=False, context=context)
 
 
 def _metadata(data: Path) -> Sequence[TableFile]:

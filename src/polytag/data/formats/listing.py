@@ -94,7 +94,7 @@ def reason(error: Exception) -> str:
 
 def child_names(folder: Path) -> list[str]:
     """Names in a folder, sorted, without hidden ones; empty where there is no such folder."""
-    return sorted(name for name in _scan(str(folder), files_only=False) if not name.startswith("."))
+    return sorted(name for name in scan(str(folder), files_only=False) if not name.startswith("."))
 
 
 def is_image(name: str) -> bool:
@@ -116,79 +116,6 @@ def images_below(folder: Path) -> list[str]:
         inside = "" if place == str(folder) else Path(place).relative_to(folder).as_posix() + "/"
         found += [inside + name for name in files if is_image(name) and not name.startswith(".")]
     return sorted(found)
-
-
-class FileIndex:
-    """Finds files: scans each folder once, on first use, instead of one system call per image.
-
-    Labels for evaluating scores need no images: with `must_exist` False, `require` never fails.
-    """
-
-    def __init__(self, *, must_exist: bool = True):
-        self._must_exist = must_exist
-        self._files: dict[str, frozenset[str]] = {}
-        self._by_stem: dict[str, dict[str, list[str]]] = {}
-
-    def exists(self, path: Path) -> bool:
-        """Whether the file exists."""
-        return path.name in self._names(str(path.parent))
-
-    def find(self, name: str, folders: Sequence[str]) -> Path | None:
-        """The image of this name (relative to one of the folders, or absolute) in the first folder that has it.
-
-        A name without the ending of an image matches the one image of that stem. Backslashes are read as "/" where the unchanged
-        name does not exist. Raises AnnotationError where a stem matches two images.
-        """
-        for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
-            for folder in folders:
-                path = os.path.join(folder, spelled)
-                place, file_name = os.path.split(path)
-                if file_name in self._names(place):
-                    return Path(os.path.normpath(path) if ".." in path else path)
-                if not is_image(spelled) and (stem_match := self._one_of_stem(place, file_name)):
-                    return Path(place, stem_match)
-        return None
-
-    def require(self, name: str, folders: Sequence[str], *, where: str) -> Path:
-        """As `find`; raises AnnotationError, with `where` the image is listed, if no folder has it.
-
-        Where images need not exist, returns the path in the first folder instead.
-        """
-        path = self.find(name, folders)
-        if path is None:
-            if not self._must_exist:
-                return Path(os.path.normpath(os.path.join(folders[0], name.replace("\0", ""))))
-            raise AnnotationError(
-                "a listed image does not exist",
-                where=where,
-                got=repr(name if len(name) <= 200 else name[:200] + "..."),
-                expected="an image in " + " or ".join(dict.fromkeys(folders)),
-                next_step="put the image there, or remove it from the list",
-            )
-        return path
-
-    def _names(self, folder: str) -> frozenset[str]:
-        if folder not in self._files:
-            self._files[folder] = frozenset(_scan(folder, files_only=True))
-        return self._files[folder]
-
-    def _one_of_stem(self, folder: str, stem: str) -> str | None:
-        if folder not in self._by_stem:
-            stems: dict[str, list[str]] = {}
-            for file_name in self._names(folder):
-                if is_image(file_name):
-                    stems.setdefault(os.path.splitext(file_name)[0], []).append(file_name)
-            self._by_stem[folder] = stems
-        names = self._by_stem[folder].get(stem, [])
-        if len(names) > 1:
-            raise AnnotationError(
-                "one id fits two images",
-                where=folder,
-                got=", ".join(sorted(names)),
-                expected=f"one image for the id {stem!r}",
-                next_step="remove or rename one of them",
-            )
-        return names[0] if names else None
 
 
 def relative_id(path: Path, root: Path) -> str:
@@ -225,7 +152,7 @@ def first_repeated(names: Iterable[str]) -> str | None:
     return next((name for name in names if name in seen or seen.add(name)), None)
 
 
-def _scan(folder: str, *, files_only: bool) -> list[str]:
+def scan(folder: str, *, files_only: bool) -> list[str]:
     if "\0" in folder:
         return []
     try:

@@ -13,9 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset, LabelSet
-from polytag.data.formats.listing import FileIndex, child_names, class_order, relative_id, require_classes, split_of
+from polytag.data.formats.file_index import FileIndex
+from polytag.data.formats.listing import child_names, class_order, relative_id, require_classes, split_of
+from polytag.data.formats.reading_log import ReadingLog
+from polytag.data.formats.records import ReadingContext
 from polytag.data.formats.rows import OWN_COLUMNS, Table, cells_of, read_table
 from polytag.errors import AnnotationError, DataError
+from polytag.text import counted
 
 IMAGE_COLUMNS = (
     "file_name", "filename", "file", "fname", "image", "image_path", "image_name", "image_file", "image_id", "img", "img_path",
@@ -101,18 +105,15 @@ def read_tables(
     *,
     root: Path,
     columns: Columns,
-    image_dirs: Sequence[str],
     source: str,
     ids_as_listed: bool,
+    context: ReadingContext,
     need_images: bool = True,
-    classes: Sequence[str] = (),
 ) -> Dataset:
     """Read tables into one data set; several must agree on their class columns.
 
     Without `need_images`, images need not exist, and a column `id`, or the unnamed first column of pandas, is preferred for their
-    names. `classes` are included even where no list of labels names them.
-
-    Images are searched in `image_dirs` first. Ids are the images' names in the table, or, unless `ids_as_listed`, their paths
+    names. Ids are the images' names in the table, or, unless `ids_as_listed`, their paths
     relative to `root`. Raises AnnotationError with file and line for a cell that cannot be read.
     """
     tables = [read_table(file.path) for file in files]
@@ -121,17 +122,17 @@ def read_tables(
         label_lists(table, layout.labels, columns.separator) if layout.labels else None
         for table, layout in zip(tables, layouts, strict=True)
     ]
-    names = _class_names(tables, layouts, lists, classes=classes)
-    index = FileIndex(must_exist=need_images)
+    _log_columns(context.log, layouts[0], tables[0])
+    names = _class_names(tables, layouts, lists, classes=context.further)
     ids: list[str] = []
     paths: list[Path] = []
     split_N: list[str] = []
     group_N: list[str] = []
     for file, table, layout in zip(files, tables, layouts, strict=True):
-        folders = [*image_dirs, *file.image_folders]
+        folders = file.image_folders
         splits = _splits(table, layout.split) if layout.split else [file.split] * len(table)
         images = [
-            _image(table, row, layout=layout, folders=folders, index=index, root=None if ids_as_listed else root)
+            _image(table, row, layout=layout, folders=folders, index=context.index, root=None if ids_as_listed else root)
             for row in range(len(table))
         ]
         _require_distinct(table, splits, [image_id for image_id, _ in images])
@@ -149,6 +150,17 @@ def read_tables(
         source=source,
         group_N=tuple(group_N),
     )
+
+
+def _log_columns(log: ReadingLog, layout: "_Layout", table: Table) -> None:
+    """Record the column of each role, and those without one."""
+    log.found("images", f"column {layout.image!r}")
+    log.found("labels", f"column {layout.labels!r}" if layout.labels else counted(len(layout.classes), "class columns"))
+    if layout.split:
+        log.found("split", f"column {layout.split!r}")
+    used = {layout.id, layout.image, layout.labels, layout.split, *layout.classes}
+    if ignored := [name for name in table.columns if name not in used]:
+        log.found("ignored", ", ".join(map(repr, ignored)))
 
 
 def _image(

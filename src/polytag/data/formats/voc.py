@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset, LabelSet
+from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.listing import (
     TREATMENTS,
-    FileIndex,
     child_names,
     class_order,
     note,
@@ -25,6 +25,7 @@ from polytag.data.formats.listing import (
     require_classes,
     split_of,
 )
+from polytag.data.formats.records import ReadingContext
 from polytag.errors import AnnotationError, DataError
 
 _SPLITS = ("train", "val", "trainval", "test")
@@ -37,7 +38,7 @@ def is_voc(data: Path) -> bool:
     return bool(_devkits(data) or _xml_places(data))
 
 
-def read_voc(data: Path, *, difficult: str, need_images: bool = True) -> Dataset:
+def read_voc(data: Path, *, difficult: str, context: ReadingContext) -> Dataset:
     """Read `VOCdevkit` with one year in it, `VOC2012` itself, or a folder of XML files; classes in alphabetical order.
 
     `difficult` is the treatment of a class of which an image contains only difficult objects. An image that is not in a class's
@@ -46,10 +47,11 @@ def read_voc(data: Path, *, difficult: str, need_images: bool = True) -> Dataset
     """
     folder = _one_devkit(data)
     lists = _class_lists(folder / "ImageSets" / "Main")
-    index = FileIndex(must_exist=need_images)
     if lists:
-        return _read_lists(folder, lists, difficult=difficult, index=index)
-    return _read_xml(folder, difficult=difficult, index=index)
+        context.log.found("labels", "lists in ImageSets/Main")
+        return _read_lists(folder, lists, difficult=difficult, index=context.index)
+    context.log.found("labels", "the objects of XML files")
+    return _read_xml(folder, difficult=difficult, index=context.index)
 
 
 def _devkits(data: Path) -> list[Path]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
+from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.listing import (
-    FileIndex,
     child_names,
     images_below,
     read_text,
@@ -22,6 +22,7 @@ from polytag.data.formats.listing import (
     require_classes,
     split_of,
 )
+from polytag.data.formats.records import ReadingContext
 from polytag.errors import AnnotationError, DataError
 
 _NAMES_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "data/obj.names")
@@ -42,7 +43,7 @@ def is_yolo(data: Path) -> bool:
     return bool(_yaml_files(data) or _names_file(data))
 
 
-def read_yolo(data: Path) -> Dataset:
+def read_yolo(data: Path, *, context: ReadingContext) -> Dataset:
     """Read a YOLO folder, or the yaml in it; classes in the order of their numbers.
 
     An image whose label file is empty or missing has no objects: all its classes are ABSENT. Boxes, polygons and key points are
@@ -50,6 +51,7 @@ def read_yolo(data: Path) -> Dataset:
     """
     root = data.parent if data.is_file() else data
     layout = _yaml_layout(_one_yaml(data)) if data.is_file() or _yaml_files(data) else _plain_layout(data)
+    context.log.found("labels", "the class numbers of label files")
     require_classes(layout.names, where=layout.source)
     label_index = FileIndex()
     ids: list[str] = []

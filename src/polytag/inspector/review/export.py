@@ -11,7 +11,8 @@ from polytag import files
 from polytag.contracts import Dataset
 from polytag.data.convert import convert
 from polytag.data.corrections import Change, Correction, apply_corrections
-from polytag.data.load import ReadOptions, load_dataset
+from polytag.data.load import load_dataset
+from polytag.data.read_options import ReadOptions
 from polytag.data.splits import with_validation_split
 from polytag.errors import RunError, UsageError
 from polytag.inspector.review.store import Decision, open_review, review_file_of
