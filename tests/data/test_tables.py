@@ -243,7 +243,7 @@ def test_an_image_that_does_not_exist(table, tmp_path):
 
 
 def test_an_image_listed_twice(table, tmp_path):
-    path = table("image,labels\na.jpg,cat\nb.jpg,cat\na.jpg,dog\n")
+    path = table("image,labels\na.jpg,cat|dog\nb.jpg,cat\na.jpg,dog\n")
     assert message(tmp_path) == (
         f"an image is listed twice\n  where: {path}:4\n  got: 'a.jpg', first in line 2\n  expected: every image once\n"
         "  next: join the labels of an image into one row"

@@ -13,7 +13,8 @@ from polytag.data.formats.listing import child_names
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext
 from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
-from polytag.data.formats.tables import Columns, find_tables, read_tables, table_file
+from polytag.data.formats.table_shapes import read_tables_of_any_shape
+from polytag.data.formats.tables import Columns, find_tables, table_file
 from polytag.data.formats.voc import is_voc, read_voc
 from polytag.data.formats.yolo import is_yolo, read_yolo
 from polytag.data.groups import SOURCE, with_groups
@@ -146,12 +147,11 @@ def _read_as(format: str, path: Path, *, options: ReadOptions, context: ReadingC
             files = [table_file(path, split="")] if path.is_file() else find_tables(path, suffixes)
             if not files:
                 raise DataError(f"no {format} file", where=str(path), got="none", expected=f"a file ending in {suffixes[0]}")
-            return read_tables(
+            return read_tables_of_any_shape(
                 files,
                 root=path.parent if path.is_file() else path,
                 columns=_columns(options),
                 source=f"{format} {path}",
-                ids_as_listed=True,
                 need_images=need_images,
                 context=context,
             )

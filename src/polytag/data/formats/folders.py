@@ -12,6 +12,7 @@ import numpy as np
 from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
 from polytag.data.formats.listing import child_names, class_order, images_below, split_of
 from polytag.data.formats.records import ReadingContext
+from polytag.data.formats.rows import read_table
 from polytag.data.formats.tables import Columns, TableFile, read_tables
 from polytag.errors import AnnotationError, DataError
 from polytag.files import open_regular
@@ -112,7 +113,9 @@ def read_imagefolder(data: Path, *, columns: Columns, context: ReadingContext) -
             "no metadata file", where=str(data), got="none", expected=" or ".join(_METADATA) + ", or one in each split's folder"
         )
     root = data.parent if data.is_file() else data
-    return read_tables(files, root=root, columns=columns, source=f"imagefolder {data}", ids_as_listed=False, context=context)
+    tables = [read_table(file.path) for file in files]
+    source = f"imagefolder {data}"
+    return read_tables(files, tables, root=root, columns=columns, source=source, ids_as_listed=False, context=context)
 
 
 def _metadata(data: Path) -> Sequence[TableFile]:

@@ -17,7 +17,7 @@ from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.listing import child_names, class_order, relative_id, require_classes, split_of
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext
-from polytag.data.formats.rows import OWN_COLUMNS, Table, cells_of, read_table
+from polytag.data.formats.rows import OWN_COLUMNS, Table, cells_of
 from polytag.errors import AnnotationError, DataError
 from polytag.text import counted
 
@@ -102,6 +102,7 @@ def _is_table(name: str, suffixes: Sequence[str]) -> bool:
 
 def read_tables(
     files: Sequence[TableFile],
+    tables: Sequence[Table],
     *,
     root: Path,
     columns: Columns,
@@ -110,13 +111,12 @@ def read_tables(
     context: ReadingContext,
     need_images: bool = True,
 ) -> Dataset:
-    """Read tables into one data set; several must agree on their class columns.
+    """The data set of tables with a row for each image, read from these files; several must agree on their class columns.
 
     Without `need_images`, images need not exist, and a column `id`, or the unnamed first column of pandas, is preferred for their
     names. Ids are the images' names in the table, or, unless `ids_as_listed`, their paths
     relative to `root`. Raises AnnotationError with file and line for a cell that cannot be read.
     """
-    tables = [read_table(file.path) for file in files]
     layouts = [_layout(table, columns, need_images=need_images) for table in tables]
     lists = [
         label_lists(table, layout.labels, columns.separator) if layout.labels else None

@@ -1,0 +1,224 @@
+"""Long tables: a row for each image and label, or for each box, under the column names of any tool.
+
+filename,label                                    as many rows for an image as it has labels
+filename,label,confidence                         1: present, 0: absent; a class without a row is unknown
+filename,width,height,class,xmin,ymin,xmax,ymax   TensorFlow's boxes
+path,x1,y1,x2,y2,class                            boxes without a header (`headerless.py`)
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
+from polytag.data.formats.listing import is_image, scan, split_of
+from polytag.data.formats.records import ReadingContext, dataset_of
+from polytag.data.formats.rows import OWN_COLUMNS, Table, cells_of
+from polytag.data.formats.tables import (
+    IMAGE_COLUMNS,
+    LABELS_COLUMNS,
+    PASSED_OVER,
+    SPLIT_COLUMNS,
+    Columns,
+    TableFile,
+    first_of,
+)
+from polytag.data.formats.votes import Votes
+from polytag.errors import AnnotationError
+from polytag.text import counted
+
+LONG_IMAGE_COLUMNS = (*IMAGE_COLUMNS, "imageid", "image id", "image name", "image index", "photo", "photo_id", "uri", "url")
+LONG_LABEL_COLUMNS = (
+    *LABELS_COLUMNS, "labelname", "label_name", "class_name", "classname", "class_label", "category_name", "tag_name", "concept",
+    "object", "object_name", "attribute", "finding", "finding_name", "diagnosis", "species", "name",
+)  # fmt: skip
+CONFIDENCE_COLUMNS = ("confidence", "present", "is_present", "value")
+_BOX_COLUMNS = re.compile(r"x_?min|x_?1|x_?c|x_?center|left|bbox.*", re.IGNORECASE)
+_FRACTION = re.compile(r"0?\.\d*[1-9]\d*(e-?\d+)?")
+ANSWERS = {
+    "1": PRESENT, "1.0": PRESENT, "true": PRESENT, "yes": PRESENT,
+    "0": ABSENT, "0.0": ABSENT, "false": ABSENT, "no": ABSENT,
+    "-1": UNKNOWN, "-1.0": UNKNOWN,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongLayout:
+    """The columns of a long table by role; "" for a role without one."""
+
+    image: str
+    label: str
+    confidence: str = ""
+    split: str = ""
+    has_boxes: bool = False
+
+
+def long_layout(table: Table, columns: Columns) -> LongLayout | None:
+    """The columns of a table that has several rows of single labels for an image, or a confidence of 0; else None."""
+    there = list(table.columns)
+    if tuple(there[:3]) == OWN_COLUMNS or columns.classes or not len(table):
+        return None
+    image = columns.image if columns.image in there else first_of(there, LONG_IMAGE_COLUMNS)
+    split = columns.split if columns.split in there else first_of(there, SPLIT_COLUMNS)
+    others = [name for name in there if name not in (image, split, columns.group) and not PASSED_OVER.fullmatch(name)]
+    label = columns.labels if columns.labels in there else first_of(others, LONG_LABEL_COLUMNS)
+    label = label or (others[0] if len(others) == 1 and not _holds_answers(table, others[0]) else "")
+    if not image or not label or _has_lists(table, label, columns.separator):
+        return None
+    confidence = _confidence(table, first_of(others, CONFIDENCE_COLUMNS))
+    keys = zip(table.columns[image], table.columns[split], strict=True) if split else table.columns[image]
+    if not confidence and len(set(keys)) == len(table):
+        return None
+    has_boxes = any(_BOX_COLUMNS.fullmatch(name) for name in others)
+    return LongLayout(image=image, label=label, confidence=confidence, split=split, has_boxes=has_boxes)
+
+
+def _doubt_scores(table: Table, layout: LongLayout, *, context: ReadingContext) -> None:
+    """A doubt about a column of confidences that says of no row that its label is absent, and holds fractions."""
+    name = first_of(table.columns, CONFIDENCE_COLUMNS)
+    if layout.confidence or not name:
+        return
+    for row, cell in enumerate(cells_of(table, name)):
+        if cell is not None and _FRACTION.fullmatch(cell):
+            context.log.doubt(
+                AnnotationError(
+                    "confidences that may be the scores of a model",
+                    where=table.where(row),
+                    got=f"{cell!r} in column {name!r}",
+                    expected="1 (present) or 0 (absent)",
+                    next_step="decide from which confidence on a label is present, and write 1 and 0; "
+                    "or take every row as present with --yes",
+                )
+            )
+            return
+
+
+def _holds_answers(table: Table, name: str) -> bool:
+    return all(cell is None or cell.lower() in ANSWERS for cell in set(cells_of(table, name)))
+
+
+def _confidence(table: Table, name: str) -> str:
+    """The column, if it says of some row that its label is absent; else it has no meaning for the labels."""
+    if not name:
+        return ""
+    answers = {ANSWERS.get((cell or "").lower()) for cell in set(cells_of(table, name))}
+    return name if ABSENT in answers else ""
+
+
+def _has_lists(table: Table, name: str, separator: str) -> bool:
+    """Whether a cell of the column has several labels."""
+    marks = {"auto": ("|", ";", ",", "["), "none": ()}.get(separator, (separator,))
+    texts = {cell for cell in table.columns[name] if isinstance(cell, str)}
+    return any(mark in text for text in texts for mark in marks) or any(isinstance(cell, list) for cell in table.columns[name])
+
+
+def read_long_tables(
+    files: Sequence[TableFile],
+    tables: Sequence[Table],
+    *,
+    layout: LongLayout,
+    columns: Columns,
+    source: str,
+    context: ReadingContext,
+) -> Dataset:
+    """Read long tables into one data set, a row for each of their images, in the order in which they first occur.
+
+    A class that no row of an image names is absent; with a column of confidences, unknown. Answers that contradict each other make
+    a label unknown. Raises AnnotationError, with file and line, for a row without an image and a confidence that is no answer.
+    """
+    votes = Votes(others=UNKNOWN if layout.confidence else ABSENT)
+    for file, table in zip(files, tables, strict=True):
+        _require_columns(table, layout, first=tables[0])
+        _doubt_scores(table, layout, context=context)
+        _collect(votes, table, layout=layout, split=file.split, group=columns.group)
+    log = context.log
+    log.found("images", f"column {layout.image!r}")
+    unit = "box" if layout.has_boxes else "image and label"
+    log.found("labels", f"column {layout.label!r}, one row for each {unit}")
+    if layout.confidence:
+        log.found("present or absent", f"column {layout.confidence!r}; a class without a row is unknown")
+    if layout.split:
+        log.found("split", f"column {layout.split!r}")
+    used = (layout.image, layout.label, layout.confidence, layout.split, columns.group)
+    if ignored := [name for name in tables[0].columns if name not in used]:
+        log.found("ignored", ", ".join(map(repr, ignored)))
+    folders = tuple(dict.fromkeys(folder for file in files for folder in file.image_folders))
+    dataset = dataset_of(votes.records(), source=source, context=context, folders=folders)
+    tell_votes(votes, context=context, has_boxes=layout.has_boxes)
+    tell_images_without_a_row(dataset, context=context)
+    return dataset
+
+
+def tell_votes(votes: Votes, *, context: ReadingContext, has_boxes: bool = False) -> None:
+    """Note what was given twice and what contradicts itself; an object of a class may occur as often as it likes."""
+    if votes.num_repeated and not has_boxes:
+        context.log.note(
+            f"the image and label of another row are repeated in {counted(votes.num_repeated, 'rows')}, which changes nothing"
+        )
+    if votes.num_contradicted:
+        verb = "is" if votes.num_contradicted == 1 else "are"
+        context.log.note(
+            f"{counted(votes.num_contradicted, 'labels')} {verb} present in one row and absent in another, and so unknown"
+        )
+
+
+def tell_images_without_a_row(dataset: Dataset, *, context: ReadingContext) -> None:
+    """Note how many images lie beside those of a long table that have no row: without a label, or never annotated."""
+    used = {str(path) for path in dataset.paths}
+    folders = sorted({str(path.parent) for path in dataset.paths})
+    without = [f"{folder}/{name}" for folder in folders for name in scan(folder, files_only=True) if is_image(name)]
+    without = sorted(path for path in without if path not in used)
+    if without:
+        context.log.note(
+            f"{counted(len(without), 'images')} {'is' if len(without) == 1 else 'are'} in no row, such as "
+            f"{without[0].rpartition('/')[2]!r}: whether they have no label or were never annotated cannot be told, "
+            "so they are left out"
+        )
+
+
+def _require_columns(table: Table, layout: LongLayout, *, first: Table) -> None:
+    for name in (layout.image, layout.label, layout.confidence, layout.split):
+        if name and name not in table.columns:
+            raise AnnotationError(
+                "two tables disagree about their columns",
+                where=f"{table.path}:1",
+                got=", ".join(table.columns),
+                expected=f"a column {name!r}, as in {first.path}",
+            )
+
+
+def _collect(votes: Votes, table: Table, *, layout: LongLayout, split: str, group: str) -> None:
+    images, labels = cells_of(table, layout.image), cells_of(table, layout.label)
+    confidences = cells_of(table, layout.confidence) if layout.confidence else [None] * len(table)
+    splits = [split_of(cell or "") or cell or "" for cell in cells_of(table, layout.split)] if layout.split else None
+    groups = cells_of(table, group) if group else None
+    for row, (image, label, confidence) in enumerate(zip(images, labels, confidences, strict=True)):
+        if image is None:
+            if label is None:
+                continue  # an empty row of a spreadsheet
+            raise AnnotationError("no image name", where=table.where(row), got="an empty cell", expected="a file name")
+        number = votes.image(
+            image,
+            where=table.where(row),
+            split=splits[row] if splits else split,
+            group=(groups[row] or "") if groups else "",
+        )
+        if label is not None:
+            votes.add(number, label, _answer(table, row, confidence, layout=layout))
+
+
+def _answer(table: Table, row: int, confidence: str | None, *, layout: LongLayout) -> int:
+    if not layout.confidence:
+        return PRESENT
+    if confidence is None:
+        return UNKNOWN
+    try:
+        return ANSWERS[confidence.lower()]
+    except KeyError:
+        raise AnnotationError(
+            "a confidence that is neither present nor absent",
+            where=table.where(row),
+            got=f"{confidence!r} in column {layout.confidence!r}",
+            expected="1 (present), 0 (absent), -1 or nothing (unknown)",
+            next_step="decide from which confidence on a label is present, and write 1 and 0",
+        ) from None

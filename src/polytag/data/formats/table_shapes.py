@@ -1,0 +1,39 @@
+"""Which shape a table has: a row for each image, or a row for each image and label."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from polytag.contracts import Dataset
+from polytag.data.formats.long_tables import long_layout, read_long_tables
+from polytag.data.formats.records import ReadingContext
+from polytag.data.formats.rows import read_table
+from polytag.data.formats.tables import Columns, TableFile, read_tables
+
+
+def read_tables_of_any_shape(
+    files: Sequence[TableFile],
+    *,
+    root: Path,
+    columns: Columns,
+    source: str,
+    need_images: bool,
+    context: ReadingContext,
+) -> Dataset:
+    """Read tables into one data set, each in the shape that its columns and rows have; ids are the images' names in the table.
+
+    Raises AnnotationError, with file and line, for a cell that cannot be read.
+    """
+    tables = [read_table(file.path) for file in files]
+    long = next((layout for table in tables if (layout := long_layout(table, columns))), None)
+    if long:
+        return read_long_tables(files, tables, layout=long, columns=columns, source=source, context=context)
+    return read_tables(
+        files,
+        tables,
+        root=root,
+        columns=columns,
+        source=source,
+        ids_as_listed=True,
+        need_images=need_images,
+        context=context,
+    )

@@ -1,0 +1,122 @@
+"""Tables with a row for each image and label: joined, contradictions unknown, and what cannot be known told."""
+
+from pathlib import Path
+
+import pytest
+
+from polytag import ReadOptions, load_dataset
+from polytag.errors import AnnotationError
+
+COMMUNITY = Path(__file__).parents[2] / "../shared/cases/community"
+
+
+@pytest.fixture
+def table(tmp_path, write, add_images):
+    """A table beside four images."""
+    add_images(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    return lambda text, name="labels.csv": write(tmp_path / name, text)
+
+
+def refused(data: Path, **options: object) -> str:
+    with pytest.raises(AnnotationError) as error:
+        load_dataset(data, options=ReadOptions(**options))  # pyright: ignore[reportArgumentType]
+    return str(error.value)
+
+
+def test_the_rows_of_an_image_are_joined(table, tmp_path, labels):
+    table("filename,label\na.jpg,dog\nb.jpg,cat\na.jpg,cat\nb.jpg,cat\n")
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {("", "a.jpg"): "cat dog", ("", "b.jpg"): "cat"}
+    assert dict(dataset.interpretation.found) == {
+        "images": "column 'filename'",
+        "labels": "column 'label', one row for each image and label",
+    }
+    assert dataset.interpretation.notes == (
+        "the image and label of another row are repeated in 1 row, which changes nothing",
+        "2 images are in no row, such as 'c.jpg': whether they have no label or were never annotated cannot be told, so they are "
+        "left out",
+    )
+
+
+@pytest.mark.parametrize("header", ["ImageID,LabelName", "Image Index,Finding", "image_path,species", "img,anything at all"])
+def test_columns_go_by_many_names(table, tmp_path, labels, header):
+    table(header + "\na.jpg,dog\na.jpg,cat\nb.jpg,\n")
+    assert labels(load_dataset(tmp_path)) == {("", "a.jpg"): "cat dog", ("", "b.jpg"): ""}
+
+
+def test_splits_come_from_a_column_or_from_files(table, tmp_path, labels):
+    path = table("filename,label,split\na.jpg,dog,train\na.jpg,cat,train\nb.jpg,cat,valid\na.jpg,cat,test\n")
+    expected = {("train", "a.jpg"): "cat dog", ("val", "b.jpg"): "cat", ("test", "a.jpg"): "cat"}
+    assert labels(load_dataset(tmp_path)) == expected
+    path.unlink()
+    table("filename,label\na.jpg,dog\na.jpg,cat\n", "train.csv")
+    table("filename,label\nb.jpg,cat\n", "val.csv")  # in which every image has one row
+    assert labels(load_dataset(tmp_path)) == {("train", "a.jpg"): "cat dog", ("val", "b.jpg"): "cat"}
+    table("filename,tag\nb.jpg,cat\n", "val.csv")
+    assert refused(tmp_path) == (
+        f"two tables disagree about their columns\n  where: {tmp_path}/val.csv:1\n  got: filename, tag\n"
+        f"  expected: a column 'label', as in {tmp_path}/train.csv"
+    )
+
+
+def test_groups_stay_with_the_images(table, tmp_path):
+    table("filename,label,patient\na.jpg,dog,p1\na.jpg,cat,p1\nb.jpg,cat,p2\n")
+    dataset = load_dataset(tmp_path, options=ReadOptions(group_column="patient"))
+    assert dataset.group_N == ("p1", "p2")
+    assert dataset.label_set.names == ("cat", "dog")
+
+
+def test_a_confidence_of_zero_is_absent_and_no_row_is_unknown(table, tmp_path, labels):
+    table("image,label,confidence\na.jpg,dog,1\na.jpg,cat,0\nb.jpg,cat,1\nc.jpg,cat,1\nc.jpg,cat,0\nd.jpg,dog,\n")
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {
+        ("", "a.jpg"): "dog", ("", "b.jpg"): "cat ?dog", ("", "c.jpg"): "?cat ?dog", ("", "d.jpg"): "?cat ?dog",
+    }  # fmt: skip
+    assert "1 label is present in one row and absent in another, and so unknown" in dataset.interpretation.notes
+    path = table("image,label,confidence\na.jpg,dog,1\na.jpg,cat,0\nb.jpg,cat,0.7\n")
+    assert refused(tmp_path) == (
+        f"a confidence that is neither present nor absent\n  where: {path}:4\n  got: '0.7' in column 'confidence'\n"
+        "  expected: 1 (present), 0 (absent), -1 or nothing (unknown)\n"
+        "  next: decide from which confidence on a label is present, and write 1 and 0"
+    )
+
+
+def test_the_scores_of_a_model_are_no_labels(table, tmp_path, labels):
+    path = table("image,label,confidence\na.jpg,dog,0.9\na.jpg,cat,0.05\nb.jpg,cat,0.7\n")
+    assert refused(tmp_path) == (
+        f"confidences that may be the scores of a model\n  where: {path}:2\n  got: '0.9' in column 'confidence'\n"
+        "  expected: 1 (present) or 0 (absent)\n"
+        "  next: decide from which confidence on a label is present, and write 1 and 0; or take every row as present with --yes"
+    )
+    dataset = load_dataset(tmp_path, options=ReadOptions(accept_doubts=True))
+    assert labels(dataset) == {("", "a.jpg"): "cat dog", ("", "b.jpg"): "cat"}
+
+
+def test_tensorflows_boxes(table, tmp_path, labels):
+    table(
+        "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+        "a.jpg,500,375,dog,48,240,195,371\na.jpg,500,375,dog,8,12,352,498\na.jpg,500,375,person,8,12,352,498\nb.jpg,9,9,dog,1,1,5,5\n"
+    )
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {("", "a.jpg"): "dog person", ("", "b.jpg"): "dog"}
+    assert ("labels", "column 'class', one row for each box") in dataset.interpretation.found
+    assert not any("repeat" in note for note in dataset.interpretation.notes)
+
+
+def test_lists_and_class_columns_of_a_repeated_image_are_still_refused(table, tmp_path):
+    for text in ("image,labels\na.jpg,cat|dog\na.jpg,dog\n", "image,cat,dog\na.jpg,1,0\na.jpg,0,1\n"):
+        table(text)
+        assert refused(tmp_path).startswith("an image is listed twice\n")
+
+
+def test_a_row_without_an_image(table, tmp_path):
+    path = table("image,label\na.jpg,cat\na.jpg,dog\n,\n,dog\n")
+    assert refused(tmp_path) == f"no image name\n  where: {path}:5\n  got: an empty cell\n  expected: a file name"
+
+
+def test_the_table_of_the_community(labels):
+    if not COMMUNITY.is_dir():
+        pytest.skip("no ../shared/cases/community beside this checkout")
+    dataset = load_dataset(COMMUNITY / "long-csv")
+    assert len(dataset) == 93
+    assert labels(dataset)["", "2007_000579.jpg"] == "car person"
