@@ -160,3 +160,83 @@ def test_no_metadata_file(tmp_path):
         f"no metadata file\n  where: {tmp_path}\n  got: none\n"
         "  expected: metadata.csv or metadata.jsonl or metadata.parquet, or one in each split's folder"
     )
+
+
+# ---- what only looks like labels ----
+
+
+def test_what_people_do_not_put_there_is_left_out_and_said(tmp_path, add_images, labels):
+    add_images(tmp_path, "cat/1.jpg", "dog/1.jpg", "cat/._1.jpg", "__MACOSX/cat/._1.jpg", ".ipynb_checkpoints/1-checkpoint.jpg")
+    add_images(tmp_path, "@eaDir/1.jpg", "runs/pets/plot.png", "elsewhere-called/grid.png", "unlabeled/3.jpg", "4.jpg")
+    for run in ("runs/pets", "elsewhere-called"):
+        (tmp_path / run / "args.yaml").write_text("recipe: probe\n")
+        (tmp_path / run / "results.csv").write_text("epoch\n")
+    (tmp_path / "heic").mkdir()
+    (tmp_path / "heic/5.heic").write_bytes(b"")
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {("", "cat/1.jpg"): "cat", ("", "dog/1.jpg"): "dog"}
+    assert dataset.interpretation.notes == (
+        "left out, because people do not put their images there: .ipynb_checkpoints/, @eaDir/, __MACOSX/, cat/._1.jpg and 2 more",
+        "left out, in no folder of a label: 4.jpg",
+        "left out, not labelled: unlabeled/, images: 1",
+        "folders without an image are no labels: elsewhere-called/, heic/, runs/",
+    )
+
+
+def test_splits_beside_other_folders(tmp_path, add_images, labels):
+    add_images(tmp_path, "train/cat/1.jpg", "val/dog/2.jpg", "extra/3.jpg", "test/4.jpg")
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {("train", "train/cat/1.jpg"): "cat", ("val", "val/dog/2.jpg"): "dog"}
+    assert dataset.interpretation.notes == ("left out, because they are no splits with folders of labels: extra/, test/",)
+
+
+def test_one_split_beside_another_folder_is_asked_about(tmp_path, add_images, labels):
+    add_images(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "truck/3.jpg")
+    with pytest.raises(DataError) as error:
+        load_dataset(tmp_path)
+    assert str(error.value) == (
+        f"'train' may be a split or a label\n  where: {tmp_path}\n  got: folders in 'train', and beside it 'truck'\n"
+        "  expected: splits alone, such as train and val, or labels alone\n"
+        f"  next: give the folder {tmp_path}/train; or read 'train' as the only split with --yes"
+    )
+    accepted = load_dataset(tmp_path, options=ReadOptions(accept_doubts=True))
+    assert labels(accepted) == {("train", "train/cat/1.jpg"): "cat", ("train", "train/dog/1.jpg"): "dog"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "accepted"),
+    [("PetImages", {("", "PetImages/cat/1.jpg"): "cat", ("", "PetImages/dog/1.jpg"): "dog"}),
+     ("a/train", {("train", "a/train/cat/1.jpg"): "cat", ("train", "a/train/dog/1.jpg"): "dog"})],
+)  # fmt: skip
+def test_one_folder_too_high(tmp_path, add_images, labels, folder, accepted):
+    add_images(tmp_path, f"{folder}/cat/1.jpg", f"{folder}/dog/1.jpg")
+    outer, _, split = folder.partition("/")
+    with pytest.raises(DataError) as error:
+        load_dataset(tmp_path)
+    assert str(error.value) == (
+        f"the labels may be one folder deeper\n  where: {tmp_path}\n"
+        f"  got: images only in {f'{outer}/{split}' if split else f'{outer}/cat, {outer}/dog'}\n"
+        "  expected: such as cat/1.jpg or train/cat/1.jpg\n"
+        f"  next: give the folder {tmp_path}/{outer}; or accept the folders in it as labels or splits with --yes"
+    )
+    assert labels(load_dataset(tmp_path, options=ReadOptions(accept_doubts=True))) == accepted
+
+
+def test_labels_of_which_each_has_folders_are_asked_about(tmp_path, add_images, labels):
+    add_images(tmp_path, "farm/cat/1.jpg", "farm/dog/1.jpg", "town/cat/1.jpg")
+    with pytest.raises(DataError, match="if the labels are farm, town, accept them with --yes"):
+        load_dataset(tmp_path)
+    accepted = load_dataset(tmp_path, options=ReadOptions(accept_doubts=True))
+    assert accepted.label_set.names == ("farm", "town")
+
+
+def test_data_in_a_folder_that_is_no_label_are_named(tmp_path, add_images):
+    add_images(tmp_path, "data/cat/1.jpg", "data/dog/1.jpg")
+    with pytest.raises(DataError) as error:
+        load_dataset(tmp_path)
+    assert error.value.next_step == f"give the folder {tmp_path}/data, which looks like the format folder"
+
+
+def test_datumaro_puts_images_without_a_label_in_a_folder(tmp_path, add_images, labels):
+    add_images(tmp_path, "cat/1.jpg", "dog/2.jpg", "no_label/3.jpg")
+    assert labels(load_dataset(tmp_path)) == {("", "cat/1.jpg"): "cat", ("", "dog/2.jpg"): "dog", ("", "no_label/3.jpg"): ""}

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from polytag.contracts import Dataset, LabelSet
+from polytag.data.formats.listing import images_below
 from polytag.errors import CheckpointError, DataError
-from polytag.inference.predict import SUFFIXES, ImageResult, list_images, predict
+from polytag.inference.predict import ImageResult, find_listed, list_images, predict
 from polytag.inference.predictor import Predictor
 
 FLOAT = {"device": "cpu", "precision": "fp32"}
@@ -37,6 +38,18 @@ def test_files_are_taken_as_given_whatever_their_ending_and_folders_in_their_pla
     assert list_images(given) == [album / "notes.txt", album / "inner" / "c.PNG", Path("missing.jpg"), album / "a.png"]
 
 
+def test_a_folder_gives_the_images_that_training_finds_and_no_others(tmp_path: Path):
+    names = ("a.jpg", "d.jpe", "._a.jpg", "__MACOSX/._a.jpg", ".ipynb_checkpoints/a.jpg", "sub/e.png", "runs/x/plot.png")
+    for name in (*names, "runs/x/args.yaml", "runs/x/results.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    listed, left_out = find_listed([tmp_path])
+    assert listed == [tmp_path / "a.jpg", tmp_path / "d.jpe", tmp_path / "sub/e.png"]
+    assert listed == [tmp_path / name for name in images_below(tmp_path)]
+    assert "runs/x/ (a training run)" in left_out
+    assert "__MACOSX" in left_out
+
+
 def test_no_image_at_all(tmp_path: Path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
@@ -45,9 +58,8 @@ def test_no_image_at_all(tmp_path: Path):
         list_images([tmp_path / "one", tmp_path / "two"])
     assert str(error.value) == (
         f"no images to predict on\n  where: {tmp_path / 'one'}, {tmp_path / 'two'}\n"
-        "  expected: image files (.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp), or folders that hold some"
+        "  expected: image files (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp), or folders that hold some"
     )
-    assert {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"} == SUFFIXES
 
 
 # ---- what is said of them ----

@@ -33,7 +33,7 @@ def predict(
     """
     from polytag.cli.memory import keep_freed_memory_on_cpu
     from polytag.cli.terminal import Terminal
-    from polytag.inference.predict import list_images
+    from polytag.inference.predict import find_listed
     from polytag.inference.predict import predict as results_of
     from polytag.models.checkpoint import Checkpoint
 
@@ -43,7 +43,10 @@ def predict(
     if split is not None:
         dataset = _split_of(images, split=split, options=options)
         checkpoint.require_labels(dataset.label_set)
-    paths = list(dict.fromkeys(list_images(images))) if dataset is None else list(dataset.paths)
+    listed, left_out = find_listed(images) if dataset is None else (list(dataset.paths), "")
+    paths = list(dict.fromkeys(listed)) if dataset is None else listed
+    if left_out:
+        errors.print(left_out, highlight=False, markup=False, soft_wrap=True)
     keep_freed_memory_on_cpu(device)
     results = results_of(checkpoint, paths, device=device, precision=precision)
     num_failed = 0

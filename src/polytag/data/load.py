@@ -41,12 +41,7 @@ def recognise(data: str | Path) -> str:
     path = _existing(data)
     if os.path.isfile(path):
         return _format_of_file(path)
-    recognised = (
-        ("voc", is_voc), ("coco", is_coco), ("yolo", is_yolo), ("imagefolder", is_imagefolder),
-        ("csv", lambda folder: bool(find_tables(folder, CSV_SUFFIXES))),
-        ("parquet", lambda folder: bool(find_tables(folder, PARQUET_SUFFIXES))),
-    )  # fmt: skip
-    found = [name for name, is_it in recognised if is_it(path)] or (["folder"] if is_folder(path) else [])
+    found = _formats_of(path)
     if len(found) == 1:
         return found[0]
     if found:
@@ -58,13 +53,26 @@ def recognise(data: str | Path) -> str:
             next_step=f"choose one with the option format, such as --format {found[0]}",
         )
     names = child_names(path)
+    deeper = next(((name, formats[0]) for name in names[:20] if (formats := _formats_of(path / name))), None)
     raise DataError(
         "no annotations were recognised" if names else "the data folder is empty",
         where=str(path),
         got=", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else ""),
         expected=_RECOGNISED,
-        next_step="docs/reference/formats.md shows every layout",
+        next_step=f"give the folder {path / deeper[0]}, which looks like the format {deeper[1]}"
+        if deeper
+        else "docs/reference/formats.md shows every layout",
     )
+
+
+def _formats_of(folder: Path) -> list[str]:
+    """The formats that fit; a folder per label only where no other does."""
+    recognised = (
+        ("voc", is_voc), ("coco", is_coco), ("yolo", is_yolo), ("imagefolder", is_imagefolder),
+        ("csv", lambda folder: bool(find_tables(folder, CSV_SUFFIXES))),
+        ("parquet", lambda folder: bool(find_tables(folder, PARQUET_SUFFIXES))),
+    )  # fmt: skip
+    return [name for name, is_it in recognised if is_it(folder)] or (["folder"] if is_folder(folder) else [])
 
 
 def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> Dataset:

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import LabelSet
+from polytag.data.formats.listing import IMAGE_SUFFIXES, find_images, left_out_note
 from polytag.errors import DataError
 from polytag.inference.predictor import Predictor
 from polytag.logits import sigmoid
 from polytag.metrics.decisions import decide
 from polytag.models.checkpoint import Checkpoint
-
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # of images in folders
 
 _NO_SCORES = np.zeros(0, np.float32)
 
@@ -51,20 +50,29 @@ class ImageResult:
 
 
 def list_images(paths: Sequence[str | Path]) -> list[Path]:
-    """The files, and for a folder every image below it, sorted; raises DataError where there is none."""
+    """The files, and for a folder every image that training would find below it, sorted; raises DataError where there is none."""
+    return find_listed(paths)[0]
+
+
+def find_listed(paths: Sequence[str | Path]) -> tuple[list[Path], str]:
+    """As `list_images`, and a sentence about what was left out of folders, or ""."""
     found: list[Path] = []
+    left_out: list[str] = []
     for item in map(Path, paths):
         if item.is_dir():
-            found.extend(sorted(path for path in item.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()))
+            below = find_images(item)
+            found += [item / name for name in below.images]
+            left_out += [f"{item / name}" for name in below.left_out]
         else:
             found.append(item)
     if not found:
         raise DataError(
             "no images to predict on",
             where=", ".join(str(item) for item in paths),
-            expected="image files (" + ", ".join(sorted(SUFFIXES)) + "), or folders that hold some",
+            got=left_out_note(left_out),
+            expected="image files (" + ", ".join(sorted(IMAGE_SUFFIXES)) + "), or folders that hold some",
         )
-    return found
+    return found, left_out_note(left_out)
 
 
 def predict(

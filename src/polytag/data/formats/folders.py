@@ -4,21 +4,24 @@ https://huggingface.co/docs/datasets/image_dataset
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
-from polytag.data.formats.listing import child_names, class_order, images_below, split_of
-from polytag.data.formats.records import ReadingContext
+from polytag.contracts import Dataset
+from polytag.data.formats.listing import child_names, find_images, left_out_note, more, split_of, walk_images
+from polytag.data.formats.reading_log import ReadingLog
+from polytag.data.formats.records import ReadingContext, Record, dataset_of
 from polytag.data.formats.rows import read_table
 from polytag.data.formats.tables import Columns, TableFile, read_tables
 from polytag.errors import AnnotationError, DataError
 from polytag.files import open_regular
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_NO_LABELS = ("images", "imgs", "img", "jpegimages", "pictures", "photos", "labels", "annotations", "data")
+_NO_LABELS = frozenset(
+    {"images", "imgs", "img", "jpegimages", "pictures", "photos", "labels", "annotations", "data", "image_2", "label_2"}
+)
+_UNLABELLED = frozenset({"unlabeled", "unlabelled", "unsup"})  # images that nobody has looked at
+_NO_LABEL = "no_label"  # datumaro's folder of images that were looked at and have none of the labels
 
 
 # ---- a folder per label ----
@@ -26,61 +29,146 @@ _NO_LABELS = ("images", "imgs", "img", "jpegimages", "pictures", "photos", "labe
 
 def is_folder(data: Path) -> bool:
     """Whether there are images in folders that may be labels; names such as `images` and `train` are not labels."""
-    return any(
-        label.lower() not in _NO_LABELS and not split_of(label) and images_below(place / label)
-        for _, place in _split_places(data)
-        for label in _folders(place)
-    )
+    for inside, names, _ in walk_images(data):
+        folders = inside.split("/")[:-1]
+        label = folders[1:2] if folders and split_of(folders[0]) else folders[:1]
+        if names and label and label[0].lower() not in _NO_LABELS and not split_of(label[0]):
+            return True
+    return False
 
 
 def read_folder(data: Path, *, context: ReadingContext) -> Dataset:
     """Read `<label>/<image>`, or `<split>/<label>/<image>`; labels in alphabetical order.
 
     Files of one split that have the same name in their label's folder and the same content are one image with several labels. A
-    label whose folder lacks the image is ABSENT. The id is the first file's path. Raises DataError where there is no image.
+    label whose folder lacks the image is ABSENT, and so are all for images in datumaro's folder `no_label`. The id is the first
+    file's path. Raises DataError where there is no image, and where the folders may be something else than labels.
     """
+    below = find_images(data)
+    _note(context.log, left_out_note(below.left_out))
     context.log.found("labels", "the names of folders")
-    found: dict[tuple[str, str, str], tuple[Path, set[str]]] = {}  # (split, name, content) -> first file and labels
-    for split, place in _split_places(data):
-        files: dict[str, list[tuple[str, Path]]] = {}
-        for label in _folders(place):
-            for name in images_below(place / label):
-                files.setdefault(name, []).append((label, place / label / name))
+    found: dict[tuple[str, str, str], tuple[str, list[str]]] = {}  # (split, name, content) -> first file and labels
+    for split, folder, labels in _places(below.images, data=data, log=context.log):
+        files: dict[str, list[tuple[str, str]]] = {}
+        for label, names in labels.items():
+            for name in names:
+                files.setdefault(name, []).append((label, f"{folder}{label}/{name}"))
         for name, places in files.items():
             for label, path in places:
-                content = _digest(path) if len(places) > 1 else ""
-                found.setdefault((split, name, content), (path, set()))[1].add(label)
+                content = _digest(data / path) if len(places) > 1 else ""
+                found.setdefault((split, name, content), (path, []))[1].append(label)
     if not found:
         raise DataError(
             "no image in a folder of its label", where=str(data), got="none", expected="such as cat/1.jpg or train/cat/1.jpg"
         )
-    rows = sorted(found.items(), key=lambda item: item[1][0])
-    names = class_order(label for _, (_, labels) in rows for label in labels)
-    column = {name: c for c, name in enumerate(names)}
-    target_NC = np.full((len(rows), len(names)), ABSENT, dtype=np.int8)
-    for target_C, (_, (_, labels)) in zip(target_NC, rows, strict=True):
-        target_C[[column[label] for label in labels]] = PRESENT
-    return Dataset(
-        ids=tuple(path.relative_to(data).as_posix() for _, (path, _) in rows),
-        paths=tuple(path for _, (path, _) in rows),
-        target_NC=target_NC,
-        split_N=tuple(split for (split, _, _), _ in rows),
-        label_set=LabelSet(names=names),
-        source=f"folder {data}",
+    if any(_NO_LABEL in labels for _, labels in found.values()):
+        context.log.note(f"images in the folder {_NO_LABEL}, as datumaro writes it, have none of the labels")
+    records = [
+        Record(
+            image=path,
+            id=path,
+            path=data / path,
+            split=split,
+            where=str(data / path),
+            present=[x for x in labels if x != _NO_LABEL],
+        )
+        for (split, _, _), (path, labels) in sorted(found.items(), key=lambda item: item[1][0].split("/"))
+    ]
+    return dataset_of(records, source=f"folder {data}", context=context)
+
+
+_Labels = Mapping[str, Sequence[str]]  # the images of each folder, by their paths in there
+
+
+def _places(images: Sequence[str], *, data: Path, log: ReadingLog, above: str = "") -> Iterator[tuple[str, str, _Labels]]:
+    """(split, its folder with a "/", labels): the folders named after splits if they hold folders; else the data folder."""
+    outer = _by_folder(images)
+    _note_loose(outer, above, log)
+    only = next(iter(outer)) if len(outer) == 1 else ""
+    if only and not split_of(only) and all("/" in inside for inside in outer[only]):
+        _doubt_depth(above, outer, data=data, log=log)
+        yield from _places(outer[only], data=data, log=log, above=f"{above}{only}/")
+        return
+    splits = [name for name in outer if split_of(name) and any("/" in inside for inside in outer[name])]
+    if not splits:
+        yield "", above, _labels_in(above, outer, data=data, log=log)
+        return
+    others = [name for name in outer if name not in splits]
+    if len(splits) == 1 and not all(map(split_of, others)):
+        log.doubt(
+            DataError(
+                f"{splits[0]!r} may be a split or a label",
+                where=str(data / above),
+                got=f"folders in {splits[0]!r}, and beside it " + ", ".join(map(repr, others[:5])) + more(len(others) - 5),
+                expected="splits alone, such as train and val, or labels alone",
+                next_step=f"give the folder {data / above / splits[0]}; or read {splits[0]!r} as the only split with --yes",
+            )
+        )
+    if others:
+        log.note("left out, because they are no splits with folders of labels: " + ", ".join(f"{above}{name}/" for name in others))
+    log.found("split", "the names of folders")
+    for name in splits:
+        labels = _by_folder(outer[name])
+        _note_loose(labels, f"{above}{name}/", log)
+        yield split_of(name) or "", f"{above}{name}/", _labels_in(f"{above}{name}/", labels, data=data, log=log)
+
+
+def _by_folder(paths: Sequence[str]) -> dict[str, list[str]]:
+    """The rest of each path by its first folder; "" for what is in none."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        folder, _, rest = path.rpartition("/") if "/" not in path else path.partition("/")
+        found.setdefault(folder, []).append(rest)
+    return found
+
+
+def _note_loose(folders: dict[str, list[str]], inside: str, log: ReadingLog) -> None:
+    """Take away what no folder can label, and say so."""
+    if loose := folders.pop("", []):
+        log.note(f"left out, in no folder of a label: {inside}{loose[0]}" + more(len(loose) - 1))
+    for name in [name for name in folders if name.lower() in _UNLABELLED]:
+        log.note(f"left out, not labelled: {inside}{name}/, images: {len(folders.pop(name)):,}")
+
+
+def _labels_in(folder: str, labels: _Labels, *, data: Path, log: ReadingLog) -> _Labels:
+    """These labels; raises DataError where all images are in folders within the labels."""
+    _note(log, _without_images(data / folder, labels))
+    if labels and all("/" in name for names in labels.values() for name in names):
+        _doubt_depth(folder, labels, data=data, log=log)
+    return labels
+
+
+def _doubt_depth(folder: str, labels: _Labels, *, data: Path, log: ReadingLog) -> None:
+    inner = list(dict.fromkeys(f"{label}/{name.partition('/')[0]}" for label, names in labels.items() for name in names))
+    outer = ", ".join(list(labels)[:3]) + more(len(labels) - 3)
+    log.doubt(
+        DataError(
+            "the labels may be one folder deeper",
+            where=str(data / folder),
+            got="images only in " + ", ".join(inner[:5]) + more(len(inner) - 5),
+            expected="such as cat/1.jpg or train/cat/1.jpg",
+            next_step=f"give the folder {data / folder / outer}; or accept the folders in it as labels or splits with --yes"
+            if len(labels) == 1
+            else f"give one of these folders; or, if the labels are {outer}, accept them with --yes",
+        )
     )
 
 
-def _split_places(data: Path) -> list[tuple[str, Path]]:
-    """(split, folder of label folders): the folders named after splits if all are and contain folders; else the data folder."""
-    names = _folders(data)
-    splits = [(split_of(name) or "", data / name) for name in names]
-    if names and all(split and _folders(place) for split, place in splits):
-        return splits
-    return [("", data)]
+def _without_images(folder: Path, labels: Mapping[str, object]) -> str:
+    """A sentence about folders that may have been meant as labels."""
+    empty = [
+        name
+        for name in child_names(folder)
+        if name not in labels and not split_of(name) and name.lower() not in (_NO_LABELS | _UNLABELLED) and (folder / name).is_dir()
+    ]
+    if not labels or not empty:
+        return ""
+    return "folders without an image are no labels: " + ", ".join(f"{name}/" for name in empty[:4]) + more(len(empty) - 4)
 
 
-def _folders(place: Path) -> list[str]:
-    return [name for name in child_names(place) if (place / name).is_dir()]
+def _note(log: ReadingLog, sentence: str) -> None:
+    if sentence:
+        log.note(sentence)
 
 
 def _digest(path: Path) -> str:

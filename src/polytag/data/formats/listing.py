@@ -3,7 +3,8 @@
 import errno
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ _SPLITS = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+_OF_SYSTEMS = frozenset({"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"})
 _YEAR = re.compile(r"[-_ ]?(19|20)\d\d$")
 
 
@@ -93,8 +95,13 @@ def reason(error: Exception) -> str:
 
 
 def child_names(folder: Path) -> list[str]:
-    """Names in a folder, sorted, without hidden ones; empty where there is no such folder."""
-    return sorted(name for name in scan(str(folder), files_only=False) if not name.startswith("."))
+    """Names in a folder, sorted, without hidden ones and those of systems; empty where there is no such folder."""
+    return sorted(name for name in scan(str(folder), files_only=False) if not is_clutter(name))
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder is hidden (`.ipynb_checkpoints`, `._a.jpg`), or one that systems put beside people's files."""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
 
 
 def is_image(name: str) -> bool:
@@ -102,20 +109,73 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImagesBelow:
+    """The images in a folder and below.
+
+    images     paths relative to the folder, with "/", sorted
+    left_out   what is none of the user's images: hidden files and folders that hold images, system folders, and training runs
+    """
+
+    images: list[str]
+    left_out: list[str]
+
+
 def images_below(folder: Path) -> list[str]:
-    """Paths of all images in a folder and below, relative to it, with "/", sorted."""
+    """Paths of all images in a folder and below, relative to it, with "/", sorted; without what `find_images` leaves out."""
+    return find_images(folder).images
+
+
+def find_images(folder: Path) -> ImagesBelow:
+    """All images in a folder and below, and what was left out. Links to folders are followed, except in circles."""
     found: list[str] = []
-    seen: set[str] = set()  # links to folders are followed, except in circles
+    left_out: list[str] = []
+    for inside, names, left in walk_images(folder):
+        found += [inside + name for name in names]
+        left_out += left
+    return ImagesBelow(images=sorted(found), left_out=sorted(left_out))
+
+
+def walk_images(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """For each folder, as it is found: its relative path with a "/" at the end, its images, and what is left out there."""
+    seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
         inside = "" if place == str(folder) else Path(place).relative_to(folder).as_posix() + "/"
-        found += [inside + name for name in files if is_image(name) and not name.startswith(".")]
-    return sorted(found)
+        if inside and _is_run(folders, files):
+            folders.clear()
+            yield inside, [], [inside + " (a training run)"]
+            continue
+        left_out = [inside + name for name in files if is_image(name) and is_clutter(name)]
+        left_out += [inside + name + "/" for name in folders if is_clutter(name) and _is_told(os.path.join(place, name))]
+        folders[:] = sorted(name for name in folders if not is_clutter(name))
+        yield inside, [name for name in files if is_image(name) and not is_clutter(name)], left_out
+
+
+def left_out_note(left_out: Sequence[str]) -> str:
+    """A sentence about what `find_images` left out; "" for nothing."""
+    if not left_out:
+        return ""
+    return "left out, because people do not put their images there: " + ", ".join(left_out[:4]) + more(len(left_out) - 4)
+
+
+def more(number: int) -> str:
+    """ " and 3 more"; "" for none."""
+    return f" and {number:,} more" if number > 0 else ""
+
+
+def _is_run(folders: Sequence[str], files: Sequence[str]) -> bool:
+    """Whether a folder is the output of a training, polytag's or Ultralytics', whose images are plots and grids."""
+    return "args.yaml" in files and ("results.csv" in files or not {"best", "last", "weights"}.isdisjoint(folders))
+
+
+def _is_told(folder: str) -> bool:
+    """Whether a hidden or system folder may be taken for data, so that leaving it out is worth a word."""
+    return not os.path.basename(folder).startswith(".") or any(is_image(name) for name in scan(folder, files_only=False))
 
 
 def relative_id(path: Path, root: Path) -> str:
