@@ -254,8 +254,13 @@ def test_groups_stay_together_and_a_resume_keeps_them(colours: Path, tmp_path: P
     assert not divided_groups(divided)
     for name in ("metrics.json", "predictions-val.parquet"):  # as after a kill
         (run / name).unlink()
-    polytag("train", "--resume", run)
+    resumed = polytag("train", "--resume", run)
     assert read_predictions(run / "predictions-val.parquet").ids == divided.split("val").ids
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert (metrics["group"], metrics["num_groups"]) == ("patient", 4)
+    assert "--group patient, as in the training of run: 4 groups in 16 images" in " ".join(told.split())
+    assert "--group patient, as in the training of run: 4 groups in 16 images" in " ".join(resumed.stdout.split())
+    assert (run / "groups.csv").read_text().splitlines()[:2] == ["id,group", "images/000.png,p0"]
 
 
 def test_a_patient_in_both_splits_is_told(colours: Path, tmp_path: Path, quick, polytag):

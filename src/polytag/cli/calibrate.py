@@ -8,7 +8,7 @@ import typer
 
 from polytag.cli.reading import ColumnsById, reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
-from polytag.cli.slices import FoldGroup, groups_by, require_use_of_columns
+from polytag.cli.slices import FoldGroup, groups_by, groups_of_training, require_use_of_columns
 from polytag.text import json_number
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def calibrate(
             save_calibration(found, predictions, None)
         console.print("Calibration removed: probabilities are those of the model.")
         return
-    groups = groups_by(labelled, group, file=columns, truth=truth)
+    groups = groups_by(labelled, group, file=columns, truth=truth) or groups_of_training(labelled, run)
     fit = fit_calibration(predictions, method=method, num_folds=folds, seed=seed, groups=groups)
     print_fit(console, fit, predictions.label_set)
     print_merged(console, fit, predictions)

@@ -9,7 +9,7 @@ import typer
 from polytag.cli.reading import reads_annotations
 from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
-from polytag.cli.slices import ColumnsFile, Group, groups_by, require_use_of_columns
+from polytag.cli.slices import ColumnsFile, Group, groups_by, groups_of_training, require_use_of_columns
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,6 +69,7 @@ def compare(
     labelled = [_read(path, scale=scale, truth=truth, options=options) for path in paths]
     tables, names = [each.predictions for each in labelled], run_names(paths)
     groups = groups_by(labelled[0], group, file=columns, truth=truth)
+    groups = groups or groups_of_training(labelled[0], paths[0], is_required=False)
     if with_runs:
         num_permutations = permutations or NUM_PERMUTATIONS
         first, second = tables[: len(runs)], tables[len(runs) :]

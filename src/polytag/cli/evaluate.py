@@ -17,7 +17,16 @@ from polytag.cli.leakage import (
 from polytag.cli.reading import reads_annotations
 from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
-from polytag.cli.slices import Columns, ColumnsFile, Group, groups_by, print_slices, require_use_of_columns, slices_of
+from polytag.cli.slices import (
+    Columns,
+    ColumnsFile,
+    Group,
+    groups_by,
+    groups_of_training,
+    print_slices,
+    require_use_of_columns,
+    slices_of,
+)
 from polytag.cli.weights import Weight, print_weighted, weighted_by
 from polytag.text import counted, interval_text, number_text, printable
 
@@ -94,6 +103,7 @@ def evaluate(
     found = _thresholds(predictions, table, threshold=threshold, file=thresholds)
     chosen = found.thresholds if found is not None else 0.5 if threshold is None else threshold
     groups = groups_by(labelled, group, file=columns, truth=truth)
+    groups = groups or groups_of_training(labelled, predictions, is_required=False)
     weighted = weighted_by(labelled, weight, file=columns, truth=truth, threshold=chosen) if weight is not None else None
     trained_on = None if train_data is None else training_images_of(table, train_data, options=options)
     frequency = None if trained_on is None else training_frequency(trained_on, table.label_set)

@@ -12,14 +12,13 @@ from polytag.cli import labels_export
 from polytag.cli.reading import ColumnsById, reads_annotations
 from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
-from polytag.cli.slices import FoldGroup, groups_by, require_use_of_columns
+from polytag.cli.slices import FoldGroup, groups_by, groups_of_training, require_use_of_columns
 from polytag.text import whole_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from polytag.data.read_options import ReadOptions
-    from polytag.metrics.groups import Groups
     from polytag.metrics.label_issues import ClassLabelIssues, LabelIssues
     from polytag.predictions.read import LabelledPredictions
 
@@ -53,7 +52,7 @@ def issues(
     errors = Terminal(stderr=True)
     require_use_of_columns(columns, used=bool(group), options="--group")
     labelled = _read(run, split=split, truth=truth, scale=scale, options=options, is_grouped=group is not None, errors=errors)
-    groups = groups_by(labelled, group, file=columns, truth=truth) if split == "val" else _groups_of_training(run, labelled)
+    groups = groups_by(labelled, group, file=columns, truth=truth) or groups_of_training(labelled, run)
     found = find_label_issues(labelled.predictions, top=top, classes=class_names or (), groups=groups)
     print_label_issues(Terminal(), found)
     if json is not None:
@@ -160,21 +159,6 @@ def _read(
     if note:
         errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     return LabelledPredictions(predictions=predictions)
-
-
-def _groups_of_training(run: Path, labelled: "LabelledPredictions") -> "Groups | None":
-    """The groups that the run was trained with, of its training images; None without."""
-    from polytag.inference.out_of_fold import training_images
-    from polytag.metrics.groups import groups_of
-    from polytag.runs.args import read_run_args
-    from polytag.runs.folder import RunFolder
-
-    column = read_run_args(RunFolder(path=run)).options.group_column
-    if not column:
-        return None
-    dataset, _ = training_images(RunFolder(path=run))
-    group_of = dict(zip(dataset.ids, dataset.group_N, strict=True))
-    return groups_of([group_of[image] for image in labelled.predictions.ids], column=column)
 
 
 def _title(run: Path, split: str) -> str:

@@ -1,11 +1,13 @@
 """`polytag evaluate --slice COLUMN`: metrics of each slice on the console and in JSON; and `--group COLUMN`."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polytag.cli.say import say
 from polytag.errors import UsageError
 from polytag.text import interval_text, number_text
 
@@ -78,6 +80,21 @@ def groups_by(labelled: "LabelledPredictions", column: str | None, *, file: Path
         return None
     table = table_with(column, file=file, truth=truth)
     return groups_of(column_values(labelled, column, table=table, option="--group", numbers=False), column=column)
+
+
+def groups_of_training(labelled: "LabelledPredictions", path: Path, *, is_required: bool = True) -> "Groups | None":
+    """The groups that the run of this path was trained with, which a note on stderr says; None for another path or a run without.
+
+    Unless `is_required`, groups that cannot be read, or are a single one, are another note and None.
+    """
+    from polytag.runs.folder import run_of
+    from polytag.runs.groups import groups_for_intervals, groups_of_run
+
+    run = run_of(path)
+    if run is None:
+        return None
+    find = groups_of_run if is_required else groups_for_intervals
+    return find(run, labelled.predictions.ids, note=lambda text: say(f"note: {text}", file=sys.stderr))
 
 
 def require_use_of_columns(file: Path | None, *, used: bool, options: str) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
-from polytag.cli.slices import ColumnsFile, groups_by, require_use_of_columns
+from polytag.cli.slices import ColumnsFile, groups_by, groups_of_training, require_use_of_columns
 from polytag.text import interval_text, number_text
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def thresholds(
     source = run if found is None else on or found.folder.predictions
     labelled = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True))
     groups, predictions = groups_by(labelled, group, file=columns, truth=truth), labelled.predictions
+    if groups is None and (confidence is not None or chosen_goal.kind == "fnr"):
+        groups = groups_of_training(labelled, run)
     if found is not None:
         predictions = of_this_model(found, predictions, where=source)
     points = choose_thresholds(predictions, goal=chosen_goal, confidence=confidence, joint=joint, shared=shared, groups=groups)

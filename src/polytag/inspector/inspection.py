@@ -14,7 +14,7 @@ import numpy as np
 from polytag.contracts import Dataset, Predictions
 from polytag.data.read_options import ReadOptions
 from polytag.errors import PredictionsError
-from polytag.metrics.groups import Value
+from polytag.metrics.groups import Groups, Value
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +47,7 @@ class Inspection:
     checkpoint      folder of the model, or None; predictions and heat maps need it
     data            the labelled data set with all splits, or None; neighbours and boxes need it
     data_path, data_options   path of the annotations, or None, and how they are read
+    groups          of dependent images, which intervals and folds keep together; None without
     column_N        values to filter by, by column name: a text, a number or None for each image
     """
 
@@ -63,6 +64,7 @@ class Inspection:
     data: Dataset | None = None
     data_path: Path | None = None
     data_options: ReadOptions = field(default_factory=ReadOptions)
+    groups: Groups | None = None
     column_N: Mapping[str, Sequence[Value]] = field(default_factory=dict)
 
     def __post_init__(self):

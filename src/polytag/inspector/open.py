@@ -69,6 +69,7 @@ def open_inspection(
     """
     from polytag.inspector.inspection import Inspection
     from polytag.inspector.review.store import review_file_of
+    from polytag.runs.groups import groups_for_intervals
 
     run = RunFolder(path=path)
     is_run = run.is_run
@@ -96,6 +97,7 @@ def open_inspection(
         data=source.data,
         data_path=source.data_path,
         data_options=source.data_options,
+        groups=groups_for_intervals(run, predictions.ids, note=note) if is_run else None,
         column_N=_columns(replace(source.labelled, predictions=predictions), open_options),
     )
 

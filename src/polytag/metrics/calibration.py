@@ -85,8 +85,8 @@ def fit_calibration(
     what is measured is what is saved. Deterministic for a seed. `fold_N`, of `folds_of` with as many folds, is for a part of the
     classes that is to have the folds of the whole. The images of a group share a fold, so that none is corrected by a map that was
     fitted on images of its patient or scene; a class whose known labels are all in one fold is corrected by the pooled temperature
-    there. Raises UsageError for an unknown method or fewer than 2 folds, PredictionsError if the scores are ranks or there are
-    fewer images, or groups, than folds.
+    there. With fewer groups than folds, each group is a fold. Raises UsageError for an unknown method or fewer than 2 folds,
+    PredictionsError if the scores are ranks or there are fewer images than folds.
     """
     if method not in METHODS:
         raise UsageError("unknown calibration method", got=repr(method), expected="one of " + ", ".join(METHODS))
@@ -94,12 +94,13 @@ def fit_calibration(
         raise UsageError("too few folds", got=str(num_folds), expected="2 or more")
     if not predictions.has_probabilities:
         raise PredictionsError("ranks cannot be calibrated", where=predictions.source, expected="logits or probabilities")
-    num_units, unit = (len(predictions), "images") if groups is None else (groups.num_groups, "groups")
-    if num_units < num_folds:
+    if groups is not None:
+        num_folds = min(num_folds, groups.num_groups)
+    if len(predictions) < num_folds:
         raise PredictionsError(
-            f"too few {unit} to calibrate on",
+            "too few images to calibrate on",
             where=predictions.source,
-            got=str(num_units),
+            got=str(len(predictions)),
             expected=f"at least {num_folds}, one per fold",
         )
     target_NC, logit_NC = predictions.target_NC, predictions.logit_NC.astype(np.float64)

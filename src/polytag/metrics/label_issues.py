@@ -132,7 +132,7 @@ def find_label_issues(
     where many are wrong in one direction, because the calibration and the thresholds are fitted to the same labels.
 
     The probabilities are cross-fitted, and the images of a group share a fold. Raises UsageError for an unknown class or a `top`
-    below 1, PredictionsError for ranks and for fewer images, or groups, than folds.
+    below 1, PredictionsError for ranks and for fewer images than folds.
     """
     if top < 1:
         raise UsageError("nothing to list", where="top", got=str(top), expected="1 or more")

@@ -20,7 +20,7 @@ class RunFolder:
 
     best, last      Checkpoint folders: of the best epoch, and of the last
     state, lock     what a resume needs, and the lock of the process that trains or changes what the model decides
-    args            the recipe, the data and how they are read
+    args            the recipe, the data and how they are read; `groups` of dependent images, if it was trained with any
     results         one row per epoch
     environment     versions, hardware, threads, where images came from
     predictions     of the validation images; `uncalibrated` is the same before a calibration
@@ -35,6 +35,7 @@ class RunFolder:
     state = property(lambda self: self.path / "state" / "state.pt")
     lock = property(lambda self: self.path / "state" / "lock")
     args = property(lambda self: self.path / "args.yaml")
+    groups = property(lambda self: self.path / "groups.csv")
     results = property(lambda self: self.path / "results.csv")
     environment = property(lambda self: self.path / "env.json")
     predictions = property(lambda self: self.path / "predictions-val.parquet")
@@ -63,6 +64,14 @@ def predictions_path(path: Path) -> Path:
     """The predictions file of a run folder; any other path unchanged."""
     predictions = RunFolder(path=path).predictions
     return predictions if predictions.is_file() else path
+
+
+def run_of(path: Path) -> RunFolder | None:
+    """The run that a folder, or a predictions file in it, is of; None for any other path."""
+    for run in (RunFolder(path=path), RunFolder(path=path.parent)):
+        if run.is_run and path in (run.path, run.predictions, run.uncalibrated):
+            return run
+    return None
 
 
 def create_run_folder(wanted: Path) -> RunFolder:

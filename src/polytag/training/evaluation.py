@@ -16,6 +16,7 @@ from polytag.models.checkpoint import Checkpoint
 from polytag.predictions.table import write_predictions
 from polytag.predictions.thresholds import write_thresholds
 from polytag.runs.folder import RunFolder
+from polytag.runs.groups import groups_for_intervals
 from polytag.runs.history import Row
 from polytag.training.callback import Callback
 from polytag.training.context import TrainingContext
@@ -37,7 +38,7 @@ def evaluate_best(
     alone = replace(context, arithmetic=predictor.arithmetic, processes=ALONE)
     predictions = validate(predictor.model, alone, checkpoint_id=checkpoint.id, source=source)
     write_predictions(predictions, run.predictions)
-    metrics = evaluate_predictions(predictions)
+    metrics = evaluate_predictions(predictions, groups=groups_for_intervals(run, predictions.ids, note=callback.note))
     points = points_at(predictions, threshold_C=np.asarray(checkpoint.thresholds))
     write_thresholds(run.thresholds, points, checkpoint_id=checkpoint.id)
 

@@ -24,6 +24,7 @@ from polytag.predictions.read import read_predictions
 from polytag.runs.args import read_run_args, write_args
 from polytag.runs.environment import write_environment
 from polytag.runs.folder import RunFolder, create_run_folder, locked, open_run_folder
+from polytag.runs.groups import groups_for_intervals, write_groups
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training.callback import Callback, SilentCallback
 from polytag.training.checkpointer import Checkpointer
@@ -72,6 +73,8 @@ def train(
         run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
         with _held(run, processes), _interruptible(run):
             if processes.is_first:
+                if options.group_column:
+                    write_groups(run, dataset)
                 write_args(run, recipe=recipe, data=Path(data), options=options)
             context = _context(dataset, recipe=recipe, arithmetic=arithmetic, processes=processes, callback=callback)
             return _run(run, context, dataset=dataset, model=model, state=None)
@@ -91,7 +94,8 @@ def resume(run_folder: str | Path, *, callback: Callback | None = None) -> Train
     with joined(recipe.device) as processes, _interruptible(run):
         if processes.from_first(run.is_finished):
             callback.note(f"{run.path} is finished; nothing to resume")
-            metrics = evaluate_predictions(read_predictions(run.predictions))
+            predictions = read_predictions(run.predictions)
+            metrics = evaluate_predictions(predictions, groups=groups_for_intervals(run, predictions.ids, note=callback.note))
             return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
         with _held(run, processes):
             return _resume(run, data=data, recipe=recipe, options=options, processes=processes, callback=callback)

@@ -30,7 +30,9 @@ class BackgroundEvaluation:
             self.gain_C = self.ap_compared_C - _ap_of(predictions.take(compared.row_N >= 0))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="evaluation")
         threshold = tuple(inspection.threshold_C.tolist())
-        self._metrics: Future[Metrics] = self._pool.submit(evaluate_predictions, predictions, threshold=threshold)
+        self._metrics: Future[Metrics] = self._pool.submit(
+            evaluate_predictions, predictions, threshold=threshold, groups=inspection.groups
+        )
 
     def metrics(self, *, timeout_seconds: float = 0.0) -> Metrics | None:
         """Return the Metrics, or None while they are being computed."""

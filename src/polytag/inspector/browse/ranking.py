@@ -16,7 +16,7 @@ from polytag.inspector.inspection import Inspection
 from polytag.logits import sigmoid
 from polytag.metrics.calibration import fit_calibration, folds_of
 from polytag.metrics.decisions import decide
-from polytag.metrics.groups import Value
+from polytag.metrics.groups import Groups, Value
 
 SORTS = ("score", "loss", "suspicion", "disagreement", "id")
 OUTCOMES = ("true_positive", "true_negative", "false_positive", "false_negative", "unknown", "undecided")
@@ -175,7 +175,7 @@ def sort_values(inspection: Inspection, column: int, sort: str) -> np.ndarray:
     if sort == "loss":
         loss_N = np.logaddexp(0, np.where(target_N == PRESENT, -logit_N, logit_N))
         return np.where(target_N == UNKNOWN, np.nan, loss_N)
-    return _suspicion(predictions, column)
+    return _suspicion(predictions, column, groups=inspection.groups)
 
 
 def probability_of(predictions: Predictions, column: int) -> np.ndarray:
@@ -220,10 +220,13 @@ def one_class(predictions: Predictions, column: int) -> Predictions:
     )
 
 
-def _suspicion(predictions: Predictions, column: int) -> np.ndarray:
-    target_N = predictions.target_NC[:, column]
-    fold_N = folds_of(predictions.target_NC, num_folds=5, seed=0) if len(predictions) >= 5 else None  # as label issues have them
-    logit_N = fit_calibration(one_class(predictions, column), method="platt", fold_N=fold_N).cross_fitted_logit_NC[:, 0]
+def _suspicion(predictions: Predictions, column: int, *, groups: Groups | None) -> np.ndarray:
+    target_N, fold_N = predictions.target_NC[:, column], None
+    if len(predictions) >= 5:  # the folds of label issues
+        num_folds = min(5, groups.num_groups) if groups else 5
+        fold_N = folds_of(predictions.target_NC, num_folds=num_folds, seed=0, groups=groups)
+    fit = fit_calibration(one_class(predictions, column), method="platt", fold_N=fold_N, groups=groups)
+    logit_N = fit.cross_fitted_logit_NC[:, 0]
     return np.where(target_N == PRESENT, -logit_N, logit_N)
 
 

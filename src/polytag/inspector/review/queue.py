@@ -118,7 +118,7 @@ def _doubt(issue: LabelIssue) -> float:
 def _find(inspection: Inspection) -> _Found:
     top = max(_MIN_ISSUES_PER_CLASS, _MAX_ISSUES // len(inspection.predictions.label_set))
     try:
-        found = _Found(find_label_issues(inspection.predictions, top=top))
+        found = _Found(find_label_issues(inspection.predictions, top=top, groups=inspection.groups))
     except PolytagError as error:  # ranks, or too few images
         return _Found(None, reason=error.what)
     _ = found.lists  # sort in this thread, not in the first request
