@@ -23,6 +23,7 @@ from polytag.cli import reading
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.check import check
 from polytag.data.fetch import fetch as fetching
+from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
 from polytag.errors import FetchError, UsageError
 
@@ -133,6 +134,16 @@ def test_convert_and_check_again(devkit, tmp_path, to):
     before, after = (json.loads(path.read_text()) for path in (first, second))
     assert after["classes"] == before["classes"]
     assert after["splits"] == before["splits"]
+
+
+def test_convert_keeps_the_groups_of_a_table(devkit, tmp_path):
+    ids = load_dataset(devkit).ids
+    (tmp_path / "g.csv").write_text("id,patient\n" + "".join(f"{name},p{row // 2}\n" for row, name in enumerate(ids)))
+    out = tmp_path / "labels.csv"
+    run("convert", devkit, out, "--to", "csv", "--group", "patient", "--columns", tmp_path / "g.csv")
+    given = {"group_column": "patient"}
+    before = load_dataset(devkit, options=ReadOptions(**given, columns_file=str(tmp_path / "g.csv")))
+    assert load_dataset(out, options=ReadOptions(**given)).group_N == before.group_N
 
 
 @pytest.mark.parametrize("width", [100, 60, 40])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from polytag.errors import UsageError
+from polytag.errors import PredictionsError, UsageError
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.predictions.read import read_predictions
 
@@ -123,9 +123,9 @@ def test_intervals_draw_the_groups_of_a_column(tmp_path: Path, polytag):
     patients = [f"0{10**18 + row // 5}" if row > 4 else str(10**18 + row // 5) if row else "" for row in range(60)]
     truth = "".join(f"{name},{cat},{patient}\n" for (name, cat, _), patient in zip(rows, patients, strict=True))
     (tmp_path / "t.csv").write_text("id,cat,patient\n" + truth)
-    options = ("--scores", "logit", "--truth", tmp_path / "t.csv", "--class-column", "cat", "--json", tmp_path / "m.json")
+    options = ("--scores", "logit", "--truth", tmp_path / "t.csv", "--json", tmp_path / "m.json")
     options += ("--report", tmp_path / "r.html")
-    polytag("evaluate", tmp_path / "a.csv", *options)
+    polytag("evaluate", tmp_path / "a.csv", *options, "--class-column", "cat")
     narrow = json.loads((tmp_path / "m.json").read_text())
     output = polytag("evaluate", tmp_path / "a.csv", *options, "--group", "patient").stdout
     note = "Intervals draw 13 groups of patient, not images. 1 without a value: each image a group of its own."
@@ -143,6 +143,7 @@ def test_intervals_draw_the_groups_of_a_column(tmp_path: Path, polytag):
     assert note in (tmp_path / "r.html").read_text()
     assert (found["group"], found["num_groups"]) == ("patient", 13)
 
+    options += ("--class-column", "cat")
     for words in (("evaluate", tmp_path / "a.csv"), ("compare", tmp_path / "a.csv", tmp_path / "b.csv")):
         with pytest.raises(UsageError, match="unknown column") as unknown:
             polytag(*words, *options, "--group", "patinet")
@@ -152,6 +153,33 @@ def test_intervals_draw_the_groups_of_a_column(tmp_path: Path, polytag):
     (tmp_path / "c.csv").write_text("id,hospital\n" + "".join(f"{name},one\n" for name, _, _ in rows))
     with pytest.raises(UsageError, match="all images are in a single group"):
         polytag("evaluate", tmp_path / "a.csv", *options, "--group", "hospital", "--columns", tmp_path / "c.csv")
+
+
+def test_the_groups_of_a_truth_are_no_class_also_where_they_are_numbers(tmp_path: Path, polytag):
+    """Of a table with one column per class; without --group, the numbers 0 and 1 would be a class that has no scores."""
+    (tmp_path / "s.csv").write_text("id,cat\n" + "".join(f"i{row},{row % 7}\n" for row in range(40)))
+    lines = "".join(f"i{row},{row % 2},{row // 20}\n" for row in range(40))
+    (tmp_path / "t.csv").write_text("id,cat,ward\n" + lines)
+    options = ("--scores", "logit", "--truth", tmp_path / "t.csv", "--group", "ward")
+    for verb in (
+        ("evaluate",), ("compare", tmp_path / "s.csv"), ("calibrate", "--dry-run"), ("labels", "issues"),
+        ("thresholds", "--goal", "recall=0.1", "--confidence", "0.1", "--dry-run"),
+    ):  # fmt: skip
+        polytag(*verb, tmp_path / "s.csv", *options, "--json", tmp_path / "m.json")
+        assert "cat" in (tmp_path / "m.json").read_text()
+    polytag("evaluate", tmp_path / "s.csv", *options, "--json", tmp_path / "m.json")
+    found = json.loads((tmp_path / "m.json").read_text())
+    with pytest.raises(PredictionsError, match="ward"):
+        polytag("evaluate", tmp_path / "s.csv", *options[:4])
+    assert (list(found["per_class"]), found["num_groups"]) == (["cat"], 2)
+
+
+def test_an_error_names_the_option_that_caused_it(tmp_path: Path, polytag):
+    (tmp_path / "s.csv").write_text("id,cat,truth\na,1,cat\nb,0,\n")
+    for option in ("--group", "--slice", "--weight"):
+        with pytest.raises(UsageError) as error:
+            polytag("evaluate", tmp_path / "s.csv", "--scores", "logit", option, "split")
+        assert f"\n  where: {option} split\n" in str(error.value)
 
 
 def test_images_weighted_by_a_column(tmp_path: Path, polytag):

@@ -3,6 +3,7 @@
 import csv
 import os
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.convert import TARGETS, convert
-from polytag.data.load import load_dataset
-from polytag.errors import DataError, RunError, UsageError
+from polytag.data.groups import SOURCE
+from polytag.data.load import ReadOptions, load_dataset
+from polytag.errors import AnnotationError, DataError, RunError, UsageError
 
 
 def rows_of(dataset, by="path"):
@@ -69,6 +71,37 @@ def test_round_trip(tmp_path_factory, data, names, divided, to):
         assert after.label_set.names == tuple(sorted(names))
     else:
         assert (after.ids, after.paths, after.fingerprint) == (before.ids, before.paths, before.fingerprint)
+
+
+@pytest.mark.parametrize("to", ["csv", "parquet"])
+def test_groups_come_back(tmp_path, to):
+    """Names that need quoting and an image without a group; read without the option, the column is an error that names it."""
+    groups = ("a,b", 'a"b', "", "0")
+    before = replace(make(tmp_path, names=["cat"], splits=[""] * 4, targets=[1, 0, 1, -1]), group_N=groups)
+    out = convert(before, tmp_path / "out", to=to, group_column="patient")
+    after = load_dataset(out, options=ReadOptions(group_column="patient"))
+    assert (after.group_N, after.label_set.names, rows_of(after)) == (groups, ("cat",), rows_of(before))
+    with pytest.raises(AnnotationError, match="patient"):
+        load_dataset(out)
+    folders = convert(load_dataset(out, options=ReadOptions(group_column="patient")), tmp_path / "x", to=to, group_column=SOURCE)
+    assert load_dataset(folders).label_set.names == ("cat",)
+
+
+def test_groups_that_cannot_be_written(tmp_path):
+    data = replace(make(tmp_path, names=["cat"], splits=[""], targets=[1]), group_N=("p",))
+    with pytest.raises(UsageError) as refused:
+        convert(data, tmp_path / "out", to="voc", group_column="patient")
+    assert (
+        str(refused.value) == "VOC has no column of groups\n  got: groups of 'patient'\n  expected: csv or parquet, which have one"
+    )
+    for name in ("cat", "split"):
+        with pytest.raises(DataError) as twice:
+            convert(data, tmp_path / "out.csv", to="csv", group_column=name)
+        assert str(twice.value) == (
+            "the column of groups has the name of another column of the table\n"
+            f"  where: a test\n  got: {name!r}\n  expected: another name\n"
+            "  next: rename the column, or keep the groups in a table by image id: --columns FILE"
+        )
 
 
 @pytest.mark.parametrize("to", TARGETS)

@@ -8,7 +8,7 @@ import typer
 
 from polytag.cli.reading import ColumnsById, reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
-from polytag.cli.slices import FoldGroup, groups_by, groups_of_training, require_use_of_columns
+from polytag.cli.slices import FoldGroup, apart_from_groups, groups_by, groups_of_training, require_use_of_columns
 from polytag.text import json_number
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def calibrate(
     raw_path = folder.uncalibrated if folder.uncalibrated.is_file() else folder.predictions
     source = run if found is None else raw_path
     require_use_of_columns(columns, used=bool(group), options="--group")
+    options = apart_from_groups(options, group, truth=truth)
     labelled = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True))
     predictions = labelled.predictions
     if predictions.calibration or (found is not None and predictions.checkpoint_id != found.checkpoint.id):

@@ -9,7 +9,7 @@ import typer
 from polytag.cli.reading import reads_annotations
 from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
-from polytag.cli.slices import ColumnsFile, Group, groups_by, groups_of_training, require_use_of_columns
+from polytag.cli.slices import ColumnsFile, Group, apart_from_groups, groups_by, groups_of_training, require_use_of_columns
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,6 +63,7 @@ def compare(
     from polytag.metrics.recipes import NUM_PERMUTATIONS, compare_recipes
 
     require_use_of_columns(columns, used=bool(group), options="--group")
+    options = apart_from_groups(options, group, truth=truth)
     paths = [*runs, *(with_runs or [])]
     if with_runs:
         _refuse_with(("--threshold", threshold), ("--report", report))

@@ -110,14 +110,16 @@ def convert(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder to write.")],
     to: Annotated[str, typer.Option("--to", metavar="voc|csv|parquet", help="The format to write.")],
     options: "ReadOptions",
+    group: GroupOfImages = None,
+    columns: ColumnsById = None,
 ) -> None:
     """Write the labels in another format."""
     from polytag.cli.terminal import Terminal
     from polytag.data import convert as converting
     from polytag.data.load import load_dataset
 
-    dataset = load_dataset(data, options=options)
-    written = converting.convert(dataset, out, to=to)
+    dataset = load_dataset(data, options=with_grouping(options, group=group, columns=columns))
+    written = converting.convert(dataset, out, to=to, group_column=group or "")
     Terminal().print(
         f"{len(dataset):,} images, {len(dataset.label_set):,} classes -> {written}", highlight=False, markup=False, soft_wrap=True
     )

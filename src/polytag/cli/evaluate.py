@@ -21,6 +21,7 @@ from polytag.cli.slices import (
     Columns,
     ColumnsFile,
     Group,
+    apart_from_groups,
     groups_by,
     groups_of_training,
     print_slices,
@@ -98,7 +99,8 @@ def evaluate(
 
     require_use_of_columns(columns, used=bool(slice or group or weight), options="--slice, --group or --weight")
     errors = Terminal(stderr=True)
-    labelled = read_labelled_scores(predictions, scale=scale, truth=truth, options=options, errors=errors)
+    of_truth = apart_from_groups(options, group, truth=truth)
+    labelled = read_labelled_scores(predictions, scale=scale, truth=truth, options=of_truth, errors=errors)
     table = labelled.predictions
     found = _thresholds(predictions, table, threshold=threshold, file=thresholds)
     chosen = found.thresholds if found is not None else 0.5 if threshold is None else threshold

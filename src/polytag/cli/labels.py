@@ -12,7 +12,7 @@ from polytag.cli import labels_export
 from polytag.cli.reading import ColumnsById, reads_annotations
 from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
-from polytag.cli.slices import FoldGroup, groups_by, groups_of_training, require_use_of_columns
+from polytag.cli.slices import FoldGroup, apart_from_groups, groups_by, groups_of_training, require_use_of_columns
 from polytag.text import whole_text
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def issues(
 
     errors = Terminal(stderr=True)
     require_use_of_columns(columns, used=bool(group), options="--group")
+    options = apart_from_groups(options, group, truth=truth)
     labelled = _read(run, split=split, truth=truth, scale=scale, options=options, is_grouped=group is not None, errors=errors)
     groups = groups_by(labelled, group, file=columns, truth=truth) or groups_of_training(labelled, run)
     found = find_label_issues(labelled.predictions, top=top, classes=class_names or (), groups=groups)

@@ -1,5 +1,6 @@
 """`polytag evaluate --slice COLUMN`: metrics of each slice on the console and in JSON; and `--group COLUMN`."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from polytag.errors import UsageError
 from polytag.text import interval_text, number_text
 
 if TYPE_CHECKING:
+    from polytag.data.load import ReadOptions
     from polytag.metrics.frequency import Frequency
     from polytag.metrics.groups import Groups
     from polytag.metrics.slices import Slices
@@ -80,6 +82,13 @@ def groups_by(labelled: "LabelledPredictions", column: str | None, *, file: Path
         return None
     table = table_with(column, file=file, truth=truth)
     return groups_of(column_values(labelled, column, table=table, option="--group", numbers=False), column=column)
+
+
+def apart_from_groups(options: "ReadOptions", column: str | None, *, truth: Path | None) -> "ReadOptions":
+    """The options that read a truth with one column per class, of which this one is no class but the groups."""
+    if column is None or truth is None or table_with(column, file=None, truth=truth) is None:
+        return options
+    return dataclasses.replace(options, group_column=column)
 
 
 def groups_of_training(labelled: "LabelledPredictions", path: Path, *, is_required: bool = True) -> "Groups | None":

@@ -8,7 +8,7 @@ import typer
 
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores
-from polytag.cli.slices import ColumnsFile, groups_by, groups_of_training, require_use_of_columns
+from polytag.cli.slices import ColumnsFile, apart_from_groups, groups_by, groups_of_training, require_use_of_columns
 from polytag.text import interval_text, number_text
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def thresholds(
     if on is not None and found is None:
         raise UsageError("--on needs a run", where="--on", got=str(run), expected="a run folder")
     source = run if found is None else on or found.folder.predictions
+    options = apart_from_groups(options, group, truth=truth)
     labelled = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True))
     groups, predictions = groups_by(labelled, group, file=columns, truth=truth), labelled.predictions
     if groups is None and (confidence is not None or chosen_goal.kind == "fnr"):

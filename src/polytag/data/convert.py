@@ -13,6 +13,7 @@ from polytag import files
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
 from polytag.data.formats.listing import is_image
 from polytag.data.formats.rows import OWN_COLUMNS
+from polytag.data.groups import SOURCE
 from polytag.errors import DataError, RunError, UsageError
 
 TARGETS = ("voc", "csv", "parquet")
@@ -22,22 +23,29 @@ _VOC_LABELS = {PRESENT: " 1", ABSENT: "-1", UNKNOWN: " 0"}  # two characters wid
 _VOC_SPLITS = ({"train", "val", "test"}, {"trainval", "test"}, {""})
 
 
-def convert(dataset: Dataset, out: str | Path, *, to: str) -> Path:
+def convert(dataset: Dataset, out: str | Path, *, to: str, group_column: str = "") -> Path:
     """Write a data set in the format `to`; returns the path for `load_dataset`.
 
     `out` is the new devkit folder ("voc"), or a file or folder ("csv" and "parquet", which write labels.csv or labels.parquet into
-    a folder). A Dataset has no boxes, so none are written. The output appears whole or not at all.
-    Raises UsageError for another format, RunError where `out` is in use or cannot be written, DataError for data that the format
-    cannot represent.
+    a folder). A Dataset has no boxes, so none are written. Groups of dependent images become the column `group_column` of a table,
+    unless they are the images' folders (SOURCE), which stay. The output appears whole or not at all.
+    Raises UsageError for another format, and for groups of a format without columns, RunError where `out` is in use or cannot be
+    written, DataError for data that the format cannot represent.
     """
     if to not in TARGETS:
         raise UsageError("unknown format to convert to", got=repr(to), expected="one of " + ", ".join(TARGETS))
     path = Path(os.path.abspath(out))
+    group_column = "" if group_column == SOURCE else group_column
     if to == "voc":
+        if group_column:
+            raise UsageError(
+                "VOC has no column of groups", got=f"groups of {group_column!r}", expected="csv or parquet, which have one"
+            )
         return write_voc(dataset, path)
     if path.suffix.lower() != f".{to}":
         path = path / f"labels.{to}"
-    return write_csv(dataset, path) if to == "csv" else write_parquet(dataset, path)
+    write = write_csv if to == "csv" else write_parquet
+    return write(dataset, path, group_column=group_column)
 
 
 def write_voc(dataset: Dataset, folder: Path) -> Path:
@@ -74,35 +82,38 @@ def write_voc(dataset: Dataset, folder: Path) -> Path:
     return folder
 
 
-def write_csv(dataset: Dataset, path: Path) -> Path:
-    """Write the columns id, file_name (relative to the table) and split, and one per class: 1, 0, or nothing for UNKNOWN."""
-    _prepare_table(dataset, path)
+def write_csv(dataset: Dataset, path: Path, *, group_column: str = "") -> Path:
+    """Write the columns id, file_name (relative to the table), split, one per class (1, 0, nothing for UNKNOWN), and the groups."""
+    _prepare_table(dataset, path, group_column=group_column)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*OWN_COLUMNS, *dataset.label_set))
+    groups = [dataset.group_N] if group_column else []
+    writer.writerow((*OWN_COLUMNS, *dataset.label_set, *([group_column] if group_column else [])))
     texts = {PRESENT: "1", ABSENT: "0", UNKNOWN: ""}
-    for name, image, split, target_C in zip(
-        dataset.ids, _relative(dataset, path), dataset.split_N, dataset.target_NC.tolist(), strict=True
+    for name, image, split, target_C, *group in zip(
+        dataset.ids, _relative(dataset, path), dataset.split_N, dataset.target_NC.tolist(), *groups, strict=True
     ):
-        writer.writerow((name, image, split, *(texts[label] for label in target_C)))
+        writer.writerow((name, image, split, *(texts[label] for label in target_C), *group))
     files.write_text(path, text.getvalue())
     return path
 
 
-def write_parquet(dataset: Dataset, path: Path) -> Path:
+def write_parquet(dataset: Dataset, path: Path, *, group_column: str = "") -> Path:
     """Write the same columns as `write_csv`, classes as int8, null for UNKNOWN."""
     import pyarrow as pa  # takes 0.1 s, which other formats avoid
     import pyarrow.parquet as pq
 
-    _prepare_table(dataset, path)
+    _prepare_table(dataset, path, group_column=group_column)
     columns = [
         pa.array(dataset.ids, pa.string()),
         pa.array(_relative(dataset, path), pa.string()),
         pa.array(dataset.split_N, pa.string()),
         *(pa.array(target_N, pa.int8(), mask=target_N == UNKNOWN) for target_N in np.ascontiguousarray(dataset.target_NC.T)),
+        *([pa.array([group or None for group in dataset.group_N], pa.string())] if group_column else []),
     ]
+    names = [*OWN_COLUMNS, *dataset.label_set, *([group_column] if group_column else [])]
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns, names=[*OWN_COLUMNS, *dataset.label_set]), sink)
+    pq.write_table(pa.table(columns, names=names), sink)
     files.write_bytes(path, memoryview(sink.getvalue()))
     return path
 
@@ -114,7 +125,7 @@ def _column(dataset: Dataset, rows: list[int], c: int) -> list[int]:
 # ---- tables ----
 
 
-def _prepare_table(dataset: Dataset, path: Path) -> None:
+def _prepare_table(dataset: Dataset, path: Path, *, group_column: str) -> None:
     for name in dataset.label_set:
         if name in OWN_COLUMNS:
             raise DataError(
@@ -123,6 +134,14 @@ def _prepare_table(dataset: Dataset, path: Path) -> None:
                 got=repr(name),
                 expected="class names other than " + ", ".join(OWN_COLUMNS),
             )
+    if group_column in (*OWN_COLUMNS, *dataset.label_set):
+        raise DataError(
+            "the column of groups has the name of another column of the table",
+            where=dataset.source,
+            got=repr(group_column),
+            expected="another name",
+            next_step="rename the column, or keep the groups in a table by image id: --columns FILE",
+        )
     _refuse_existing(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

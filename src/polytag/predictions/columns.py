@@ -35,7 +35,7 @@ def column_values(
             got=repr(name) + nearest(name, list(BUILT_IN)),
             expected="one of " + ", ".join(BUILT_IN) + ", or with --columns FILE a column of that file",
         )
-    return BUILT_IN[name](labelled)
+    return BUILT_IN[name](labelled, f"{option} {name}")
 
 
 def is_table(path: Path | None) -> bool:
@@ -48,15 +48,15 @@ def has_column(path: Path, name: str) -> bool:
     return name in read_table(path).columns
 
 
-def _num_labels(labelled: LabelledPredictions) -> list[str | float | None]:
+def _num_labels(labelled: LabelledPredictions, _: str) -> list[str | float | None]:
     return [float(number) for number in (labelled.predictions.target_NC == PRESENT).sum(axis=1)]
 
 
-def _split(labelled: LabelledPredictions) -> list[str | float | None]:
+def _split(labelled: LabelledPredictions, where: str) -> list[str | float | None]:
     if labelled.dataset is None or labelled.row_N is None:
         raise UsageError(
             "the splits of these images are not known",
-            where="--slice split",
+            where=where,
             got="predictions without a data set",
             expected="--truth DATA, a data set with splits",
         )
@@ -66,11 +66,11 @@ def _split(labelled: LabelledPredictions) -> list[str | float | None]:
     return [" and ".join(splits[labelled.dataset.ids[row]]) for row in labelled.row_N.tolist()]
 
 
-def _source(labelled: LabelledPredictions) -> list[str | float | None]:
+def _source(labelled: LabelledPredictions, _: str) -> list[str | float | None]:
     return [str(path.parent) if path else None for path in _paths(labelled)]
 
 
-def _size(labelled: LabelledPredictions) -> list[str | float | None]:
+def _size(labelled: LabelledPredictions, where: str) -> list[str | float | None]:
     values: list[str | float | None] = []
     first_error: ImageError | None = None
     for path in _paths(labelled):
@@ -83,7 +83,7 @@ def _size(labelled: LabelledPredictions) -> list[str | float | None]:
     if all(value is None for value in values):
         raise PredictionsError(
             "the sizes of these images are not known",
-            where="--slice size",
+            where=where,
             got=first_error.what + ": " + first_error.where if first_error else "predictions without paths of images",
             expected="images that can be opened",
             next_step="give --truth DATA with its images, or a table of sizes with --columns",
@@ -98,13 +98,14 @@ def _paths(labelled: LabelledPredictions) -> Sequence[Path | None]:
     return [Path(path) if path else None for path in labelled.predictions.image_paths]
 
 
-BUILT_IN: Mapping[str, Callable[[LabelledPredictions], list[str | float | None]]] = {
+BUILT_IN: Mapping[str, Callable[[LabelledPredictions, str], list[str | float | None]]] = {
     "num_labels": _num_labels,
     "size": _size,
     "source": _source,
     "split": _split,
 }
-"""num_labels: number of present labels; size: width times height in pixels; source: the folder of the image; split."""
+"""num_labels: number of present labels; size: width times height in pixels; source: the folder of the image; split.
+The text is the option with its column, for errors."""
 
 
 def _typed(texts: Sequence[str | None]) -> list[str | float | None]:

@@ -54,6 +54,7 @@ def export_labels(run: Path, out: Path, *, to: str | None = None, data: Path | N
     if not changes:
         raise _nothing(run, got=f"{len(corrections):,} decisions, all equal to the data")
     format = to or (out.suffix.lower()[1:] if out.suffix.lower() in (".csv", ".parquet") else "csv")
+    group_column = read_run_args(RunFolder(path=run)).options.group_column if run.is_dir() and format != "voc" else ""
     decision_of = {(each.split, each.image_id, each.class_name): each for each in decisions}
     text = changes_to_csv(changes, decision_of)
     changes_file = _changes_file(out, format=format, text=text)
@@ -61,7 +62,7 @@ def export_labels(run: Path, out: Path, *, to: str | None = None, data: Path | N
     changes_file.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(changes_file, text)  # first, so that data without their list are never left by a kill
     try:
-        written = convert(corrected, out, to=format)
+        written = convert(corrected, out, to=format, group_column=group_column)
     except BaseException:
         if is_new:
             changes_file.unlink(missing_ok=True)
