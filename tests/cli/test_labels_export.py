@@ -13,6 +13,8 @@ from polytag.data.splits import with_validation_split
 from polytag.errors import DataError, RunError, UsageError
 from polytag.inspector.review.export import CHANGES_COLUMNS, export_labels
 from polytag.inspector.review.store import open_review, review_file_of
+from polytag.runs.args import read_run_args, write_args
+from polytag.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -38,6 +40,20 @@ def expected_targets(colours: Path) -> list[list[int]]:
     target_NC[3, :2] = 1 - target_NC[3, :2]
     target_NC[60, 2] = -1
     return target_NC.tolist()
+
+
+def test_the_groups_of_the_training_are_exported(polytag, reviewed: Path, tmp_path: Path):
+    """A run with a table of patients: the corrected table has the column, and the next command names it."""
+    args = read_run_args(RunFolder(path=reviewed))
+    ids = load_dataset(args.data).ids
+    (tmp_path / "g.csv").write_text("id,patient\n" + "".join(f"{name},p{row // 4}\n" for row, name in enumerate(ids)))
+    options = replace(args.options, group_column="patient", columns_file=str(tmp_path / "g.csv"))
+    write_args(RunFolder(path=reviewed), recipe=args.recipe, data=args.data, options=options)
+    output = polytag("labels", "export", reviewed, tmp_path / "new.csv").output
+    assert output.endswith(f"Next:\n  polytag train {tmp_path / 'new.csv'} --group patient\n")
+    corrected = load_dataset(tmp_path / "new.csv", options=ReadOptions(group_column="patient"))
+    assert corrected.group_N == load_dataset(args.data, options=options).group_N
+    assert polytag("labels", "export", reviewed, tmp_path / "voc", "--to", "voc").output.endswith(f"train {tmp_path / 'voc'}\n")
 
 
 @pytest.mark.parametrize(

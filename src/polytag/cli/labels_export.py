@@ -56,4 +56,5 @@ def print_export(console: "Console", exported: "Exported") -> None:
     console.print(text, highlight=False, markup=False)
     for heading, path in (("data:    ", exported.data), ("changes: ", exported.changes_file)):
         console.print(f"{heading}{path}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"\nNext:\n  polytag train {exported.data}", highlight=False, markup=False, soft_wrap=True)
+    grouped = f" --group {exported.group_column}" if exported.group_column else ""
+    console.print(f"\nNext:\n  polytag train {exported.data}{grouped}", highlight=False, markup=False, soft_wrap=True)

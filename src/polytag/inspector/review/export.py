@@ -27,9 +27,11 @@ CHANGES_COLUMNS = ("split", "image", "class", "before", "after", "reviewer", "no
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """The written data set, which `load_dataset` reads, the list of changes, and the number of confirmed labels."""
+    """The written data set, which `load_dataset` reads, with the column of its groups ("" for none), the list of changes, and the
+    number of confirmed labels."""
 
     data: Path
+    group_column: str
     changes_file: Path
     changes: tuple[Change, ...]
     num_confirmed: int
@@ -67,7 +69,13 @@ def export_labels(run: Path, out: Path, *, to: str | None = None, data: Path | N
         if is_new:
             changes_file.unlink(missing_ok=True)
         raise
-    return Exported(data=written, changes_file=changes_file, changes=changes, num_confirmed=len(corrections) - len(changes))
+    return Exported(
+        data=written,
+        group_column=group_column,
+        changes_file=changes_file,
+        changes=changes,
+        num_confirmed=len(corrections) - len(changes),
+    )
 
 
 def changes_to_csv(changes: tuple[Change, ...], decision_of: Mapping[tuple[str, str, str], Decision]) -> str:
