@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polytag.data.load import ReadOptions, load_dataset
+from polytag.data.load import load_dataset
+from polytag.data.read_options import ReadOptions
 from polytag.errors import RunError, UsageError
 from polytag.inspector.browse.ranking import sort_values
 from polytag.inspector.open import OpenOptions, open_inspection

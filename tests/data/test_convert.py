@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.convert import TARGETS, convert
 from polytag.data.groups import SOURCE
-from polytag.data.load import ReadOptions, load_dataset
+from polytag.data.load import load_dataset
+from polytag.data.read_options import ReadOptions
 from polytag.errors import AnnotationError, DataError, RunError, UsageError
 
 

@@ -13,7 +13,7 @@ from polytag.errors import UsageError
 from polytag.text import interval_text, number_text
 
 if TYPE_CHECKING:
-    from polytag.data.load import ReadOptions
+    from polytag.data.read_options import ReadOptions
     from polytag.metrics.frequency import Frequency
     from polytag.metrics.groups import Groups
     from polytag.metrics.slices import Slices
