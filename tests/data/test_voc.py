@@ -377,3 +377,98 @@ def test_a_devkit_of_17_000_images_is_read_in_seconds(tmp_path):
     assert time.monotonic() - started < 10
     assert (dataset.target_NC == PRESENT).sum() == 17_000
     assert np.array_equal(dataset.target_NC[:20], np.eye(20))
+
+
+# ---- as other tools write it ----
+
+
+def voc_folder(tmp_path, write, add_images, files: dict[str, tuple[str, ...]], *, images="JPEGImages", xml="Annotations"):
+    for id, objects in files.items():
+        write(tmp_path / xml / f"{id}.xml", labelimg("elsewhere.jpg", *objects))
+        add_images(tmp_path / images, f"{id}.jpg")
+
+
+def test_ids_with_spaces_and_brackets_are_whole(tmp_path, write, add_images, labels):
+    """`photo (1)` is not `photo`."""
+    files = {"photo": ("cat",), "photo (1)": ("dog",), "WhatsApp Image 2023 at 10.11 (1)": ("dog",)}
+    voc_folder(tmp_path, write, add_images, files)
+    write(tmp_path / "ImageSets/Main/train.txt", "photo\n")
+    write(tmp_path / "ImageSets/Main/val.txt", "photo (1)\nWhatsApp Image 2023 at 10.11 (1)\n")
+    dataset = load_dataset(tmp_path)
+    assert list(labels(dataset)) == [("train", "photo"), ("val", "photo (1)"), ("val", "WhatsApp Image 2023 at 10.11 (1)")]
+    assert [path.stem for path in dataset.paths] == list(dataset.ids)
+    assert list(labels(dataset).values()) == ["cat", "dog", "dog"]
+
+
+def test_class_lists_with_spaces(tmp_path, write, add_images, labels):
+    write(tmp_path / "ImageSets/Main/cat_train.txt", "a (1)  1\nb.jpg -1\n")
+    add_images(tmp_path / "JPEGImages", "a (1).jpg", "b.jpg")
+    assert labels(load_dataset(tmp_path)) == {("train", "a (1)"): "cat", ("train", "b"): ""}
+
+
+@pytest.mark.parametrize("line", ["{}.jpg", "JPEGImages/{}.jpg", "./data\\JPEGImages\\{}.jpg", "{} 1", "{}"])
+def test_lists_with_endings_folders_and_a_one(tmp_path, write, add_images, labels, line):
+    voc_folder(tmp_path, write, add_images, {"a": ("cat",), "b": ("dog",)})
+    write(tmp_path / "ImageSets/Main/train.txt", line.format("a") + "\n")
+    write(tmp_path / "ImageSets/Main/val.txt", line.format("b") + "\r\n")
+    assert labels(load_dataset(tmp_path)) == {("train", "a"): "cat", ("val", "b"): "dog"}
+
+
+def test_cvat_mirrors_folders_and_calls_lists_as_its_subsets(tmp_path, write, add_images, labels):
+    voc_folder(tmp_path, write, add_images, {"cam1/0": ("cat",), "cam2/0": ("dog",), "cam2/1": ("dog",)})
+    add_images(tmp_path / "JPEGImages", "cam1/empty.jpg")
+    write(
+        tmp_path / "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\nzebra:1,2,3::\ndog:4,5,6::\ncat:7,8,9::\n"
+    )
+    write(tmp_path / "ImageSets/Main/Train.txt", "cam1/0\ncam1/empty\n")
+    write(tmp_path / "ImageSets/Main/Validation.txt", "cam2/0\n")
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {("train", "cam1/0"): "cat", ("train", "cam1/empty"): "", ("val", "cam2/0"): "dog"}
+    assert dataset.label_set.names == ("zebra", "dog", "cat")
+    assert dataset.interpretation.notes == (
+        "listed images without an XML file show nothing, as datumaro and CVAT write it",
+        "left out, in no list of ImageSets/Main: cam2/1.xml",
+    )
+
+
+def test_the_list_default_is_no_split(tmp_path, write, add_images, labels):
+    voc_folder(tmp_path, write, add_images, {"a": ("cat",), "b": ("dog",)})
+    write(tmp_path / "ImageSets/Main/default.txt", "a\nb\n")
+    assert labels(load_dataset(tmp_path)) == {("", "a"): "cat", ("", "b"): "dog"}
+
+
+@pytest.mark.parametrize(
+    ("images", "xml"),
+    [
+        ("data", "labels"),
+        ("train/images", "train/annotations"),
+        ("images/train", "annotations/train"),
+        ("train", "Annotations/train"),
+    ],
+)
+def test_xml_and_images_in_the_folders_of_other_tools(tmp_path, write, add_images, labels, images, xml):
+    voc_folder(tmp_path, write, add_images, {"a": ("cat",), "b": ("dog",)}, images=images, xml=xml)
+    split = "" if images == "data" else "train"
+    assert recognise(tmp_path) == "voc"
+    assert labels(load_dataset(tmp_path)) == {(split, "a"): "cat", (split, "b"): "dog"}
+
+
+def test_datumaro_writes_labels_in_lists_and_objects_in_xml(tmp_path, write, add_images, labels):
+    main = tmp_path / "ImageSets/Main"
+    write(tmp_path / "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:::\ncat:::\ndog:::\n")
+    for name, values in {"background": "-1", "cat": " 1", "dog": "-1"}.items():
+        write(main / f"{name}_train.txt", f"a {values}\n")
+    write(main / "train.txt", "a\nb\nc\n")
+    write(tmp_path / "Annotations/a.xml", labelimg("a.jpg", "dog"))
+    write(tmp_path / "Annotations/b.xml", labelimg("b.jpg", "dog"))
+    add_images(tmp_path / "JPEGImages", "a.jpg", "b.jpg", "c.jpg")
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {("train", "a"): "cat dog", ("train", "b"): "dog", ("train", "c"): ""}
+    assert dataset.label_set.names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("text", ["<annotations><version>1.1</version></annotations>", "<annotation><object><deleted>0</deleted>"])
+def test_xml_of_cvat_and_of_labelme_is_not_vocs(tmp_path, write, text):
+    write(tmp_path / "annotations.xml", text)
+    with pytest.raises(DataError, match="no annotations were recognised"):
+        recognise(tmp_path)

@@ -4,38 +4,27 @@ The lists `ImageSets/Main/<class>_<split>.txt` take precedence: one line per ima
 difficult objects). Without lists, the XML annotations are read. Format: the VOC2012 development kit, section 4.
 """
 
-import os
 import re
-import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset, LabelSet
-from polytag.data.formats.file_index import FileIndex
-from polytag.data.formats.listing import (
-    TREATMENTS,
-    child_names,
-    class_order,
-    note,
-    read_bytes,
-    read_text,
-    require_classes,
-    split_of,
-)
+from polytag.data.formats.listing import TREATMENTS, child_names, is_image, read_text, split_of
+from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext
+from polytag.data.formats.voc_xml import parse_xml, read_xml, xml_places
 from polytag.errors import AnnotationError, DataError
 
 _SPLITS = ("train", "val", "trainval", "test")
-_CLASS_LIST = re.compile(r"(.+)_(train|val|trainval|test)\.txt", re.DOTALL)
-_IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
+_LABEL_WORD = re.compile(r"(.*\S)\s+(?:-1|0|1)")
 
 
 def is_voc(data: Path) -> bool:
     """Whether a folder is a devkit, or contains devkits or VOC's XML files."""
-    return bool(_devkits(data) or _xml_places(data))
+    return bool(_devkits(data) or xml_places(data))
 
 
 def read_voc(data: Path, *, difficult: str, context: ReadingContext) -> Dataset:
@@ -43,15 +32,30 @@ def read_voc(data: Path, *, difficult: str, context: ReadingContext) -> Dataset:
 
     `difficult` is the treatment of a class of which an image contains only difficult objects. An image that is not in a class's
     list is UNKNOWN for that class. `trainval` is ignored where `train` and `val` exist; alone, it is data without a split.
+    With a `labelmap.txt`, which datumaro and CVAT write, an image in no class's list has the objects of its XML file.
     Raises AnnotationError for invalid content of a list or XML file, DataError where the folder is ambiguous or empty.
     """
     folder = _one_devkit(data)
-    lists = _class_lists(folder / "ImageSets" / "Main")
-    if lists:
+    main = _main_lists(folder / "ImageSets" / "Main")
+    label_map = _label_map(folder / "labelmap.txt")
+    if main.of_classes and not (xml_places(folder) and _are_empty(main)):
         context.log.found("labels", "lists in ImageSets/Main")
-        return _read_lists(folder, lists, difficult=difficult, index=context.index)
+        context.log.found("split", "lists in ImageSets/Main")
+        return _read_lists(folder, main, label_map=label_map, difficult=difficult, context=context)
+    if not xml_places(folder):
+        raise DataError(
+            "no VOC annotations",
+            where=str(folder),
+            got="no file such as ImageSets/Main/cat_train.txt, and no XML file in Annotations",
+            expected="VOC's class lists, or XML annotations",
+        )
     context.log.found("labels", "the objects of XML files")
-    return _read_xml(folder, difficult=difficult, index=context.index)
+    return read_xml(folder, lists=_split_lists(main, log=context.log), label_map=label_map, difficult=difficult, context=context)
+
+
+def annotation_files(data: Path) -> Mapping[str, Path]:
+    """The folder of the XML files of each split, named `<id>.xml`; the key is "" for one folder of all splits."""
+    return {place.split: place.folder for place in xml_places(_one_devkit(data))}
 
 
 def _devkits(data: Path) -> list[Path]:
@@ -60,7 +64,7 @@ def _devkits(data: Path) -> list[Path]:
         return [data]
     for folder in (data, data / "VOCdevkit"):
         years = [folder / name for name in child_names(folder) if re.fullmatch(r"VOC\d{4}", name)]
-        if years := [year for year in years if _has_main(year) or _xml_places(year)]:
+        if years := [year for year in years if _has_main(year) or xml_places(year)]:
             return years
     return []
 
@@ -85,44 +89,133 @@ def _one_devkit(data: Path) -> Path:
 # ---- lists ----
 
 
-def _class_lists(main: Path) -> dict[str, dict[str, Path]]:
-    """Files by split and class."""
+@dataclass(frozen=True, kw_only=True)
+class _Main:
+    """The lists of ImageSets/Main: of every split's images, and by split of every class; splits in the order of `_SPLITS`."""
+
+    of_splits: Mapping[str, Path]
+    of_classes: Mapping[str, Mapping[str, Path]]
+
+
+def _main_lists(main: Path) -> _Main:
+    """The lists by their names: `train.txt` (CVAT: `Train.txt`, `default.txt`, any subset), and `cat_train.txt` for each split."""
+    stems = [name[:-4] for name in child_names(main) if name.lower().endswith(".txt")]
+    usual = [stem for stem in stems if _split(stem) in _SPLITS or stem == "default"]
+    of_usual = re.compile(rf".+_({'|'.join(map(re.escape, {*usual, *_SPLITS}))})", re.DOTALL)
+    others = [stem for stem in stems if stem not in usual and not of_usual.fullmatch(stem)]
+    subsets = [stem for stem in others if any(stem != each and each.endswith(f"_{stem}") for each in stems)]
+    ends = sorted({*usual, *_SPLITS, *subsets})
+    of_class = re.compile(rf"(.+)_({'|'.join(map(re.escape, ends))})", re.DOTALL)
     found: dict[str, dict[str, Path]] = {}
-    for name in child_names(main):
-        if match := _CLASS_LIST.fullmatch(name):
-            found.setdefault(match[2], {})[match[1]] = main / name
-    if "train" in found and "val" in found:
-        found.pop("trainval", None)
-    return {split: found[split] for split in _SPLITS if split in found}
+    of_splits: dict[str, Path] = {}
+    for stem in stems:
+        if stem in usual or (stem in others and stem not in found):
+            of_splits[_split(stem)] = main / f"{stem}.txt"
+        elif match := of_class.fullmatch(stem):
+            found.setdefault(_split(match[2]), {})[match[1]] = main / f"{stem}.txt"
+    for lists in (found, of_splits):
+        if "train" in lists and "val" in lists:
+            lists.pop("trainval", None)
+    order = [*_SPLITS, *sorted({*found, *of_splits} - set(_SPLITS))]
+    return _Main(
+        of_splits={split: of_splits[split] for split in order if split in of_splits},
+        of_classes={split: found[split] for split in order if split in found},
+    )
 
 
-def _read_lists(folder: Path, lists: Mapping[str, Mapping[str, Path]], *, difficult: str, index: FileIndex) -> Dataset:
-    names = tuple(sorted({name for files in lists.values() for name in files}))
+def _split(stem: str) -> str:
+    return split_of(stem) or ("trainval" if stem.lower() == "trainval" else stem)
+
+
+def _shown(split: str, splits: Sequence[str]) -> str:
+    """The split's name in the data set: none for CVAT's and datumaro's `default`, and for `trainval` alone."""
+    return "" if split == "default" or list(splits) == ["trainval"] else split
+
+
+def _split_lists(main: _Main, *, log: ReadingLog) -> Mapping[str, Mapping[str, str]]:
+    """The ids of each split. A list of another name is a split if it has no image of the usual ones."""
+    listed = {split: ids for split, path in main.of_splits.items() if (ids := _listed(path))}
+    usual = {id for split in listed if split in _SPLITS for id in listed[split]}
+    for split in [split for split in listed if split not in _SPLITS]:
+        if not usual.isdisjoint(listed[split]):
+            log.note(f"left out, because its images are in other lists too: {main.of_splits[split].name}")
+            del listed[split]
+    return {_shown(split, list(listed)): ids for split, ids in listed.items()}
+
+
+def _label_map(path: Path) -> tuple[str, ...]:
+    """The classes of datumaro's and CVAT's labelmap.txt: `label:color_rgb:parts:actions` in each line."""
+    if not path.is_file():
+        return ()
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    return tuple(dict.fromkeys(name for line in lines if not line.startswith("#") and (name := line.split(":")[0].strip())))
+
+
+def _are_empty(main: _Main) -> bool:
+    return not any(read_text(path).strip() for files in main.of_classes.values() for path in files.values())
+
+
+def _read_lists(folder: Path, main: _Main, *, label_map: Sequence[str], difficult: str, context: ReadingContext) -> Dataset:
+    names = tuple(sorted({name for files in main.of_classes.values() for name in files}))
     values = {"1": PRESENT, "-1": ABSENT, "0": TREATMENTS[difficult]}
     image_folders = [str(folder / "JPEGImages")]
     ids: list[str] = []
     paths: list[Path] = []
     split_N: list[str] = []
     blocks: list[np.ndarray] = []
-    for split, files in lists.items():
-        listed = _listed(folder / "ImageSets" / "Main" / f"{split}.txt")  # id -> file:line that first names it
+    for split, files in main.of_classes.items():
+        path = main.of_splits.get(split)
+        listed = _listed(path) if path else {}  # id -> file:line that first names it
         columns = [_column(_file_of(name, split, files), values=values, listed=listed) for name in names]
         block = np.full((len(listed), len(names)), UNKNOWN, dtype=np.int8)
         row_of = {name: row for row, name in enumerate(listed)}
         for c, column in enumerate(columns):
             block[[row_of[name] for name in column], c] = list(column.values())
+        if label_map:
+            _add_objects(block, listed, names=names, folder=folder, difficult=difficult, log=context.log)
         ids += listed
-        paths += [index.require(name, image_folders, where=where) for name, where in listed.items()]
-        split_N += ["" if list(lists) == ["trainval"] else split] * len(listed)
+        paths += [context.index.require(name, image_folders, where=where) for name, where in listed.items()]
+        split_N += [_shown(split, list(main.of_classes))] * len(listed)
         blocks.append(block)
+    for split in main.of_splits:
+        if split in _SPLITS and split not in main.of_classes:
+            context.log.note(f"left out, because no class has a list of it: {main.of_splits[split].name}")
+    target_NC = np.concatenate(blocks)
+    if "background" in names and "background" in label_map and not (target_NC[:, names.index("background")] == PRESENT).any():
+        target_NC = np.delete(target_NC, names.index("background"), axis=1)
+        names = tuple(name for name in names if name != "background")
+        context.log.found("classes", "the lists' names, without the background of labelmap.txt")
     return Dataset(
         ids=tuple(ids),
         paths=tuple(paths),
-        target_NC=np.concatenate(blocks),
+        target_NC=target_NC,
         split_N=tuple(split_N),
         label_set=LabelSet(names=names),
         source=f"voc {folder}",
     )
+
+
+def _add_objects(
+    block: np.ndarray, listed: Mapping[str, str], *, names: Sequence[str], folder: Path, difficult: str, log: ReadingLog
+) -> None:
+    """Objects of XML files, which datumaro writes beside the labels, count too; an image in no list of a class has only these."""
+    unlisted = (block == UNKNOWN).all(axis=1) if names else np.zeros(len(block), bool)
+    if unlisted.any():
+        block[unlisted] = ABSENT
+        log.note("images in no list of a class have only the objects of their XML file, if any, as datumaro writes it")
+    files = {id: path for place in xml_places(folder) for id, path in place.files.items()}
+    for row, id in enumerate(listed):
+        for name, is_difficult in parse_xml(files[id])[0] if id in files else ():
+            if name not in names:
+                raise AnnotationError(
+                    "an object of a class without a list",
+                    where=str(files[id]),
+                    got=repr(name),
+                    expected="one of " + ", ".join(names),
+                )
+            value = TREATMENTS[difficult] if is_difficult else PRESENT
+            column = names.index(name)
+            block[row, column] = PRESENT if PRESENT in (value, block[row, column]) else value
 
 
 def _file_of(name: str, split: str, files: Mapping[str, Path]) -> Path:
@@ -137,21 +230,30 @@ def _file_of(name: str, split: str, files: Mapping[str, Path]) -> Path:
 
 
 def _listed(path: Path) -> dict[str, str]:
-    """Ids of `<split>.txt`, if it exists, with file and line."""
+    """The ids of a split's list, with file and line. An id may hold spaces; some tools write a 1 after every one."""
+    lines = [text.strip() for text in read_text(path).splitlines()]
+    if lines and all(_LABEL_WORD.fullmatch(text) for text in lines if text):
+        lines = [match[1] if (match := _LABEL_WORD.fullmatch(text)) else "" for text in lines]
     listed: dict[str, str] = {}
-    if os.path.isfile(path):
-        for line, text in enumerate(read_text(path).splitlines(), start=1):
-            if words := text.split():
-                _refuse_twice(words[0], listed, where=f"{path}:{line}")
-                listed[words[0]] = f"{path}:{line}"
+    for line, text in enumerate(lines, start=1):
+        if text:
+            _refuse_twice(name := _id(text), listed, where=f"{path}:{line}")
+            listed[name] = f"{path}:{line}"
     return listed
+
+
+def _id(text: str) -> str:
+    """An id, which some tools write with its folder and ending: `data/JPEGImages/a.jpg`."""
+    name = text.replace("\\", "/").removeprefix("./")
+    name = name.rpartition("JPEGImages/")[2] or name
+    return name.rpartition(".")[0] if is_image(name) else name
 
 
 def _column(path: Path, *, values: Mapping[str, int], listed: dict[str, str]) -> dict[str, int]:
     """Targets by id of one class's list; adds new ids to `listed`."""
     column: dict[str, int] = {}
     for line, text in enumerate(read_text(path).splitlines(), start=1):
-        words = text.split()
+        words = text.rsplit(maxsplit=1)
         if not words:
             continue
         if len(words) != 2:
@@ -161,7 +263,7 @@ def _column(path: Path, *, values: Mapping[str, int], listed: dict[str, str]) ->
                 got=repr(text.strip()),
                 expected="an image id and 1, 0 or -1",
             )
-        name, label = words
+        name, label = _id(words[0].strip()), words[1]
         if label not in values:
             raise AnnotationError(
                 "a label outside 1, 0, -1",
@@ -186,134 +288,3 @@ def _refuse_twice(name: str, seen: Mapping[str, object], *, where: str) -> None:
             expected="every id once",
             next_step="remove one of the lines",
         )
-
-
-# ---- XML ----
-
-
-def annotation_files(data: Path) -> Mapping[str, Path]:
-    """The folder of the XML files of each split, named `<id>.xml`; the key is "" for one folder of all splits."""
-    return {place.split: place.folder for place in _xml_places(_one_devkit(data))}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _XmlPlace:
-    """A folder of XML files, the folders of their images, and their split ("" where no folder names one)."""
-
-    split: str
-    folder: Path
-    image_folders: tuple[str, ...]
-
-
-def _xml_places(data: Path) -> list[_XmlPlace]:
-    names = child_names(data)
-    for name in ("Annotations", "annotations"):
-        if name in names and _has_xml(data / name):
-            images = tuple(str(data / folder) for folder in _IMAGE_FOLDERS if folder in names)
-            return [_XmlPlace(split="", folder=data / name, image_folders=(*images, str(data / name)))]
-    if _has_xml(data):
-        return [_XmlPlace(split="", folder=data, image_folders=(str(data),))]
-    return [
-        _XmlPlace(split=split, folder=data / name, image_folders=(str(data / name),))
-        for name in names
-        if (split := split_of(name)) and _has_xml(data / name)
-    ]
-
-
-def _has_xml(folder: Path) -> bool:
-    return any(name.lower().endswith(".xml") for name in child_names(folder))
-
-
-def _read_xml(folder: Path, *, difficult: str, index: FileIndex) -> Dataset:
-    places = _xml_places(folder)
-    if not places:
-        raise DataError(
-            "no VOC annotations",
-            where=str(folder),
-            got="no file such as ImageSets/Main/cat_train.txt, and no XML file in Annotations",
-            expected="VOC's class lists, or XML annotations",
-        )
-    value = TREATMENTS[difficult]
-    ids: list[str] = []
-    paths: list[Path] = []
-    split_N: list[str] = []
-    objects_N: list[list[tuple[str, bool]]] = []
-    for place in places:
-        for split, xml, where in _xml_files(folder, place):
-            objects, file_name = _parse(xml, where=where)
-            path = index.find(xml.stem, place.image_folders)
-            if path is None:  # a renamed image is found by the name inside the XML
-                path = index.require(file_name or xml.stem, place.image_folders, where=where or str(xml))
-            ids.append(xml.stem)
-            paths.append(path)
-            split_N.append(split)
-            objects_N.append(objects)
-    names = class_order(name for objects in objects_N for name, _ in objects)
-    require_classes(names, where=folder)
-    column = {name: c for c, name in enumerate(names)}
-    target_NC = np.full((len(ids), len(names)), ABSENT, dtype=np.int8)
-    for target_C, objects in zip(target_NC, objects_N, strict=True):
-        for name, is_difficult in objects:
-            note(target_C, column[name], value if is_difficult else PRESENT)
-    return Dataset(
-        ids=tuple(ids),
-        paths=tuple(paths),
-        target_NC=target_NC,
-        split_N=tuple(split_N),
-        label_set=LabelSet(names=names),
-        source=f"voc {folder}",
-    )
-
-
-def _xml_files(folder: Path, place: _XmlPlace) -> Iterator[tuple[str, Path, str]]:
-    """(split, XML file, where it is listed), by ImageSets/Main/<split>.txt if it exists, else every XML file."""
-    main = folder / "ImageSets" / "Main"
-    listed = {split: _listed(main / f"{split}.txt") for split in _SPLITS}
-    if listed["train"] and listed["val"]:
-        listed["trainval"] = {}
-    if not any(listed.values()):
-        for name in child_names(place.folder):
-            if name.lower().endswith(".xml"):
-                yield place.split, place.folder / name, ""
-        return
-    alone = [split for split in _SPLITS if listed[split]] == ["trainval"]
-    for split in _SPLITS:
-        for name, where in listed[split].items():
-            yield "" if alone else split, place.folder / f"{name}.xml", where
-
-
-def _parse(path: Path, *, where: str) -> tuple[list[tuple[str, bool]], str]:
-    """The objects of one XML file, as (class, difficult), and its image's file name."""
-    if where and not os.path.isfile(path):
-        raise AnnotationError(
-            "a listed image has no annotation", where=where, got=f"no {path.name}", expected=f"an XML file in {path.parent}"
-        )
-    try:
-        root = ET.fromstring(read_bytes(path))
-    except ET.ParseError as error:
-        line, column = error.position
-        raise AnnotationError(
-            "malformed XML",
-            where=f"{path}:{line}",
-            got=f"{str(error).split(':')[0]}, at column {column + 1}",
-            expected="a VOC annotation",
-        ) from error
-    except (ValueError, LookupError) as error:  # an encoding that the parser lacks
-        raise AnnotationError(
-            "malformed XML", where=f"{path}:1", got=str(error), expected="a VOC annotation", next_step="save the file as UTF-8"
-        ) from error
-    if root.tag != "annotation":
-        raise AnnotationError("not a VOC annotation", where=f"{path}:1", got=f"<{root.tag}>", expected="<annotation>")
-    objects: list[tuple[str, bool]] = []
-    for number, item in enumerate(root.findall("object"), start=1):
-        name, flag = (item.findtext("name") or "").strip(), (item.findtext("difficult") or "0").strip()
-        if not name:
-            raise AnnotationError(
-                "an object without a class name", where=str(path), got=f"object {number}", expected="a <name> in every <object>"
-            )
-        if flag not in ("0", "1"):
-            raise AnnotationError(
-                "a difficult flag outside 0 and 1", where=str(path), got=f"{flag!r} in object {number}", expected="0 or 1"
-            )
-        objects.append((name, flag == "1"))
-    return objects, os.path.basename((root.findtext("filename") or "").strip().replace("\\", "/"))
