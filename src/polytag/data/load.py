@@ -1,32 +1,43 @@
 """`load_dataset`: annotations in any format as one checked Dataset. `docs/reference/formats.md` shows every layout."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from polytag.contracts import Dataset
+from polytag.data.formats.celeba import is_celeba, read_celeba
+from polytag.data.formats.chest_xray import is_chest_xray, read_chest_xray
 from polytag.data.formats.coco import is_coco, read_coco
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.folders import is_folder, is_imagefolder, read_folder, read_imagefolder
 from polytag.data.formats.listing import child_names
+from polytag.data.formats.nuswide import is_nuswide, read_nuswide
+from polytag.data.formats.open_images import is_open_images, read_open_images
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext
 from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
 from polytag.data.formats.table_shapes import read_tables_of_any_shape
 from polytag.data.formats.tables import Columns, find_tables, table_file
+from polytag.data.formats.text_lists import is_text_list, read_text_lists
 from polytag.data.formats.voc import is_voc, read_voc
 from polytag.data.formats.yolo import is_yolo, read_yolo
 from polytag.data.groups import SOURCE, with_groups
 from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError, UsageError
 
-_TABLES = ("csv", "parquet", "imagefolder")  # the formats that have columns
+_TABLES = ("csv", "parquet", "imagefolder", "nih")  # the formats that have columns
 
 _RECOGNISED = (
     "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
     "metadata.csv or .jsonl, a .csv or .parquet file, or a folder of images per label"
 )
+_NAMED: tuple[tuple[str, Callable[[Path], bool]], ...] = (
+    ("celeba", is_celeba),
+    ("nuswide", is_nuswide),
+    ("nih", is_chest_xray),
+    ("openimages", is_open_images),
+)  # public data sets: their files have names of their own, which win over the shapes that fit as well
 _FILE_FORMATS = {
     ".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".jsonl": "imagefolder",
     **dict.fromkeys(CSV_SUFFIXES, "csv"), **dict.fromkeys(PARQUET_SUFFIXES, "parquet"),
@@ -66,9 +77,12 @@ def recognise(data: str | Path) -> str:
 
 
 def _formats_of(folder: Path) -> list[str]:
-    """The formats that fit; a folder per label only where no other does."""
+    """The formats that fit: a public data set alone, by its files' own names; a folder per label only where no other does."""
+    if named := next((name for name, is_it in _NAMED if is_it(folder)), ""):
+        return [named]
     recognised = (
-        ("voc", is_voc), ("coco", is_coco), ("yolo", is_yolo), ("imagefolder", is_imagefolder),
+        ("voc", is_voc), ("coco", is_coco), ("imagefolder", is_imagefolder), ("text", is_text_list),
+        ("yolo", lambda folder: is_yolo(folder) and not is_text_list(folder)),  # both have classes.txt and train.txt
         ("csv", lambda folder: bool(find_tables(folder, CSV_SUFFIXES))),
         ("parquet", lambda folder: bool(find_tables(folder, PARQUET_SUFFIXES))),
     )  # fmt: skip
@@ -145,6 +159,17 @@ def _read_as(format: str, path: Path, *, options: ReadOptions, context: ReadingC
             )
         case "yolo":
             return read_yolo(path, context=context)
+        case "celeba":
+            return read_celeba(path, context=context)
+        case "nuswide":
+            return read_nuswide(path, need_images=need_images, context=context)
+        case "nih":
+            group = _columns(options).group
+            return read_chest_xray(path, group=group, need_images=need_images, context=context)
+        case "openimages":
+            return read_open_images(path, need_images=need_images, context=context)
+        case "text":
+            return read_text_lists(path, separator=options.separator, context=context)
         case "folder":
             return read_folder(path, context=context)
         case "imagefolder":
@@ -196,6 +221,8 @@ def _existing(data: str | Path) -> Path:
 
 
 def _format_of_file(path: Path) -> str:
+    if named := next((name for name, is_it in (*_NAMED, ("text", is_text_list)) if is_it(path)), ""):
+        return named
     try:
         return _FILE_FORMATS[path.suffix.lower()]
     except KeyError:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from polytag.data.formats.listing import TREATMENTS
 from polytag.errors import UsageError
 
-FORMATS = ("voc", "coco", "yolo", "csv", "parquet", "folder", "imagefolder")
+FORMATS = ("voc", "coco", "yolo", "csv", "parquet", "folder", "imagefolder", "celeba", "nuswide", "nih", "openimages", "text")
 """The annotation formats that polytag reads."""
 
 

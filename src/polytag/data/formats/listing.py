@@ -89,6 +89,18 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
+def read_beginning(path: Path, *, max_bytes: int = 65_536) -> str:
+    """The first whole lines of a file, as far as they are UTF-8, to recognise a format by; "" where it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            content = file.read(max_bytes)
+    except (OSError, ValueError):
+        return ""
+    if len(content) == max_bytes:
+        content = content[: content.rfind(b"\n") + 1]
+    return content.decode("utf-8-sig", errors="ignore")
+
+
 def reason(error: Exception) -> str:
     """What the system says of a file that cannot be read."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,7 +1,7 @@
 """Labels that arrive one at a time, in several rows for an image: joined to one record for each image."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,9 +44,9 @@ class Votes:
         self._answer_L.append(answer)
 
     @property
-    def num_images(self) -> int:
-        """How many images have a row."""
-        return len(self._images)
+    def labels(self) -> Set[str]:
+        """The classes that have an answer."""
+        return self._labels.keys()
 
     def records(self) -> Iterator[Record]:
         """One record for each image, in the order of their first rows."""

@@ -1,0 +1,51 @@
+"""Lists of class names in a text file beside the annotations, one in each line, with or without numbers."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from polytag.data.formats.listing import child_names, read_text
+from polytag.errors import AnnotationError
+
+CLASS_LIST = re.compile(
+    r"(multi_?label_)?(label|class|category|tag|attribute)_?(list|names?|map)\.txt|(classes|labels|synsets|categories|classmap|names)\.txt",
+    re.IGNORECASE,
+)
+_NUMBER_FIRST = re.compile(r"(\d{1,9})[\s,:;]+(.+)")
+_NUMBER_LAST = re.compile(r"(.+?)[\s,:;]+(\d{1,9})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassList:
+    """The names in the order of their numbers, and the name of each number."""
+
+    path: Path
+    names: tuple[str, ...]
+    name_of: Mapping[int, str]
+
+
+def class_list(folder: Path) -> ClassList | None:
+    """The list of class names in a folder; None for none, and for several that may differ."""
+    found = [name for name in child_names(folder) if CLASS_LIST.fullmatch(name)]
+    return _read(folder / found[0]) if len(found) == 1 else None
+
+
+def _read(path: Path) -> ClassList:
+    """Names are numbered from 0 by their lines, unless every line has a number of its own, first or last."""
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    for pattern, number, name in ((_NUMBER_FIRST, 1, 2), (_NUMBER_LAST, 2, 1)):
+        matches = [pattern.fullmatch(line) for line in lines]
+        pairs = [(int(match[number]), match[name].strip()) for match in matches if match]
+        numbers = sorted(key for key, _ in pairs)
+        if lines and len(pairs) == len(lines) and numbers in (list(range(len(lines))), list(range(1, len(lines) + 1))):
+            name_of = dict(sorted(pairs))
+            return ClassList(path=path, names=_distinct(path, list(name_of.values())), name_of=name_of)
+    return ClassList(path=path, names=_distinct(path, lines), name_of=dict(enumerate(lines)))
+
+
+def _distinct(path: Path, names: list[str]) -> tuple[str, ...]:
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise AnnotationError("a class name is given twice", where=str(path), got=repr(name), expected="every class once")
+    return tuple(names)
