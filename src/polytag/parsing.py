@@ -99,15 +99,24 @@ def parse_yaml(text: str) -> object:
 
     Refused: other tags, merge keys, a key given twice, more than 16 levels, and aliases that repeat values beyond 50,000.
     """
+    return _parsed_yaml(text, _PlainLoader)
+
+
+def _parsed_yaml(text: str, loader: Any) -> object:
     if len(text) > MAX_YAML_BYTES:
         raise Malformed(f"more than {MAX_YAML_BYTES:,} characters")
     try:
-        return yaml.load(text, Loader=_PlainLoader)  # a SafeLoader that makes fewer kinds of objects
+        return yaml.load(text, Loader=loader)  # a SafeLoader that makes fewer kinds of objects
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise Malformed(error.problem or "text that is not YAML", line=line) from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise Malformed(str(error).splitlines()[0]) from error
+
+
+def parse_text_yaml(text: str) -> object:
+    """As `parse_yaml`, but every scalar is text as it is written: `no`, `1.0` and `null` may be names. Raises Malformed."""
+    return _parsed_yaml(text, _TextLoader)
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -195,3 +204,10 @@ _PlainLoader.yaml_implicit_resolvers = {
     letter: [each for each in resolvers if each[0] not in _NOT_OURS]
     for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+class _TextLoader(_PlainLoader):
+    """Takes no scalar for anything but text."""
+
+
+_TextLoader.yaml_implicit_resolvers = {}

@@ -184,7 +184,7 @@ def test_malformed_yaml(coco8, write):
 
 
 @pytest.mark.parametrize(
-    ("names", "got"), [("3", "3"), ("[]", "[]"), ("{0: a, 2: b}", "{0: 'a', 2: 'b'}"), ("[yes, no]", "[True, False]")]
+    ("names", "got"), [("3", "'3'"), ("[]", "[]"), ("{0: a, 2: b}", "{'0': 'a', '2': 'b'}"), ("[a, [b]]", "['a', ['b']]")]
 )
 def test_names_that_cannot_be_read(coco8, write, names, got):
     path = write(coco8 / "data.yaml", f"train: images/train\nval: images/val\nnames: {names}\n")
@@ -219,7 +219,7 @@ def test_two_yaml_files(coco8, write):
 def test_no_names_anywhere(tmp_path):
     assert message(tmp_path, format="yolo") == (
         f"no YOLO class names\n  where: {tmp_path}\n  got: no yaml with names, no classes.txt and no obj.names\n"
-        "  expected: one of them"
+        "  expected: one of them\n  next: write the names into classes.txt, one per line, in the order of their numbers"
     )
 
 
@@ -238,3 +238,93 @@ def test_a_yaml_without_images(tmp_path, write):
 def test_a_class_name_given_twice(coco8, write):
     path = write(coco8 / "data.yaml", "train: images/train\nval: images/val\nnames: [cat, dog, cat]\n")
     assert message(path) == f"a class name is given twice\n  where: {path}\n  got: 'cat'\n  expected: every class once"
+
+
+# ---- as other tools write it ----
+
+
+def yolo_folder(tmp_path, write, add_images, **objects: str):
+    """Images in images/train and images/val, each with a label file; `train_a="0"` is an object of class 0 in the image a."""
+    for name, number in objects.items():
+        split, _, stem = name.partition("_")
+        add_images(tmp_path / "images" / split, f"{stem}.jpg")
+        write(tmp_path / "labels" / split / f"{stem}.txt", f"{number} {BOX}\n" if number else "")
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    ["Train: images/train\nValidation: images/val\n", "", "path: C:\\data\ntrain: images\\train\nval: D:\\set\\images\\val\n",
+     "path: /home/me/set\ntrain: /home/me/set/images/train\nval: [/home/me/set/images/val]\ntest:\n",
+     "path: .\ntrain: train.txt\nval: val.txt\n"],
+)  # fmt: skip
+def test_how_a_yaml_may_name_its_images(tmp_path, write, add_images, labels, yaml):
+    yolo_folder(tmp_path, write, add_images, train_a="0", train_b="", val_c="1")
+    write(tmp_path / "train.txt", "data/images/train/a.jpg\n/content/set/images/train/b.jpg\n")
+    write(tmp_path / "val.txt", "C:\\set\\images\\val\\c.jpg\n")
+    write(tmp_path / "data.yaml", yaml + "names: [yes, no]\nnc: 2\n")
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {
+        ("train", "images/train/a.jpg"): "yes",
+        ("train", "images/train/b.jpg"): "",
+        ("val", "images/val/c.jpg"): "no",
+    }
+    assert dataset.label_set.names == ("yes", "no")
+
+
+def test_names_are_text_as_written(tmp_path, write, add_images):
+    yolo_folder(tmp_path, write, add_images, train_a="0", val_b="1")
+    write(tmp_path / "data.yaml", "train: images/train\nval: images/val\nnames: {0: 1.0, 1: null, 2: 010, 3: 'off'}\n")
+    assert load_dataset(tmp_path).label_set.names == ("1.0", "null", "010", "off")
+
+
+@pytest.mark.parametrize("yaml", ["train: images\nval: /elsewhere/images\n", "train: images\n"])
+def test_splits_that_divide_nothing_are_none(tmp_path, write, add_images, labels, yaml):
+    """PyLabel names one folder twice; FiftyOne exports what has no split as train."""
+    yolo_folder(tmp_path, write, add_images, train_a="0", train_b="1")
+    write(tmp_path / "data.yaml", yaml + "names: [cat, dog]\n")
+    dataset = load_dataset(tmp_path)
+    assert dataset.splits == ("",)
+    assert any("they have no split" in note for note in dataset.interpretation.notes)
+
+
+def test_files_without_any_object_are_asked_about(tmp_path, write, add_images):
+    yolo_folder(tmp_path, write, add_images, train_a="", val_b="")
+    write(tmp_path / "data.yaml", "train: images/train\nval: images/val\nnames: [cat, dog]\n")
+    assert message(tmp_path) == (
+        f"no label file names an object\n  where: {tmp_path}\n  got: 2 images, all without objects\n"
+        "  expected: a line for each object\n"
+        "  next: YOLO files hold boxes only: export labels of whole images as another format, such as VOC, COCO or CSV; "
+        "or accept images that show nothing with --yes"
+    )
+    assert len(load_dataset(tmp_path, options=ReadOptions(accept_doubts=True))) == 2
+
+
+def test_a_split_without_label_files_is_asked_about_and_a_test_split_is_left_out(tmp_path, write, add_images):
+    yolo_folder(tmp_path, write, add_images, train_a="0", val_b="1")
+    add_images(tmp_path, "images/test/c.jpg", "images/train/d.jpg")
+    write(tmp_path / "labels/train/gone.txt", f"0 {BOX}\n")
+    write(tmp_path / "data.yaml", "train: images/train\nval: images/val\ntest: images/test\nnames: [cat, dog]\n")
+    assert load_dataset(tmp_path).interpretation.notes == (
+        "left out, because no image of it has a label file: split 'test', images: 1",
+        "images without a label file show nothing: d.jpg",
+        "label files without a listed image are left out: gone.txt",
+    )
+    (tmp_path / "labels/val/b.txt").unlink()
+    assert message(tmp_path) == (
+        f"no image of split 'val' has a label file\n  where: {tmp_path}\n  got: 1 images, such as {tmp_path}/images/val/b.jpg\n"
+        "  expected: labels/NAME.txt for images/NAME.jpg, or NAME.txt next to NAME.jpg\n"
+        "  next: put the label files there; or accept images that show nothing with --yes"
+    )
+
+
+def test_label_files_without_names_say_what_is_missing(tmp_path, write, add_images):
+    yolo_folder(tmp_path, write, add_images, train_a="0", val_b="1")
+    assert recognise(tmp_path) == "yolo"
+    assert "write the names into classes.txt" in message(tmp_path)
+
+
+def test_lists_of_images_beside_class_names_are_no_yolo(tmp_path, write, add_images):
+    add_images(tmp_path, "images/a.jpg")
+    write(tmp_path / "classes.txt", "cat\n")
+    write(tmp_path / "train.txt", "images/a.jpg 0\n")
+    assert recognise(tmp_path) == "text"

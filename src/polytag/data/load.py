@@ -21,7 +21,8 @@ from polytag.data.formats.table_shapes import read_tables_of_any_shape
 from polytag.data.formats.tables import Columns, find_tables, table_file
 from polytag.data.formats.text_lists import is_text_list, read_text_lists
 from polytag.data.formats.voc import is_voc, read_voc
-from polytag.data.formats.yolo import is_yolo, read_yolo
+from polytag.data.formats.yolo import read_yolo
+from polytag.data.formats.yolo_layout import has_yolo_labels, is_yolo
 from polytag.data.groups import SOURCE, with_groups
 from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError, UsageError
@@ -77,7 +78,7 @@ def recognise(data: str | Path) -> str:
 
 
 def _formats_of(folder: Path) -> list[str]:
-    """The formats that fit: a public data set alone, by its files' own names; a folder per label only where no other does."""
+    """The formats that fit: a public data set alone, by its files' own names; a folder per label, and YOLO without names, last."""
     if named := next((name for name, is_it in _NAMED if is_it(folder)), ""):
         return [named]
     recognised = (
@@ -86,7 +87,9 @@ def _formats_of(folder: Path) -> list[str]:
         ("csv", lambda folder: bool(find_tables(folder, CSV_SUFFIXES))),
         ("parquet", lambda folder: bool(find_tables(folder, PARQUET_SUFFIXES))),
     )  # fmt: skip
-    return [name for name, is_it in recognised if is_it(folder)] or (["folder"] if is_folder(folder) else [])
+    last = (("yolo", has_yolo_labels), ("folder", is_folder))  # label files without names are refused with a way out
+    found = [name for name, is_it in recognised if is_it(folder)]
+    return found or [name for name, is_it in last if is_it(folder)][:1]
 
 
 def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> Dataset:

@@ -12,7 +12,7 @@ import numpy as np
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, require_class_name
 from polytag.errors import AnnotationError, DataError
 from polytag.files import open_regular
-from polytag.parsing import Malformed, parse_lenient_json, parse_yaml
+from polytag.parsing import Malformed, parse_lenient_json, parse_text_yaml
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Endings of image file names, in any letter case. When a file is decoded, its first bytes decide its format."""
@@ -70,10 +70,10 @@ def read_json(text: str, *, path: Path, first_line: int = 1) -> object:
         raise AnnotationError("malformed JSON", where=where, got=error.problem, expected="JSON") from error
 
 
-def read_yaml(text: str, *, path: Path) -> object:
-    """Plain values of a YAML file; raises AnnotationError, with the line, for malformed YAML, and for what no annotations need."""
+def read_text_yaml(text: str, *, path: Path) -> object:
+    """Texts of a YAML file; raises AnnotationError, with the line, for malformed YAML, and for what no annotations need."""
     try:
-        return parse_yaml(text)
+        return parse_text_yaml(text)
     except Malformed as error:
         raise AnnotationError("malformed YAML", where=error.place(path), got=error.problem, expected="YAML") from error
 

@@ -5,88 +5,107 @@ Layouts: Ultralytics (`data.yaml`; `images/` mirrored by `labels/`), Roboflow's 
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
 from polytag.data.formats.file_index import FileIndex
-from polytag.data.formats.listing import (
-    child_names,
-    images_below,
-    read_text,
-    read_yaml,
-    relative_id,
-    require_classes,
-    split_of,
-)
+from polytag.data.formats.listing import child_names, more, read_text, relative_id, require_classes
+from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext
+from polytag.data.formats.yolo_layout import Layout, find_layout
 from polytag.errors import AnnotationError, DataError
-
-_NAMES_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "data/obj.names")
-_LISTS = ("train.txt", "val.txt", "valid.txt", "test.txt")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Layout:
-    """Class names, and for each split the listed images as (path, where it is listed)."""
-
-    source: Path
-    names: tuple[str, ...]
-    images: Mapping[str, Sequence[tuple[Path, str]]]
-
-
-def is_yolo(data: Path) -> bool:
-    """Whether a folder contains a YOLO yaml, or a names file and label files."""
-    return bool(_yaml_files(data) or _names_file(data))
 
 
 def read_yolo(data: Path, *, context: ReadingContext) -> Dataset:
     """Read a YOLO folder, or the yaml in it; classes in the order of their numbers.
 
     An image whose label file is empty or missing has no objects: all its classes are ABSENT. Boxes, polygons and key points are
-    dropped. Raises AnnotationError for a line that cannot be read or has an unknown class number.
+    dropped. A test split without any label file is left out. Raises AnnotationError for a line that cannot be read or has an
+    unknown class number, and where the label files of another split, or all objects, are missing.
     """
     root = data.parent if data.is_file() else data
-    layout = _yaml_layout(_one_yaml(data)) if data.is_file() or _yaml_files(data) else _plain_layout(data)
+    layout = find_layout(data, log=context.log)
     context.log.found("labels", "the class numbers of label files")
     require_classes(layout.names, where=layout.source)
-    label_index = FileIndex()
-    ids: list[str] = []
-    paths: list[Path] = []
-    split_N: list[str] = []
-    label_files: list[Path | None] = []
-    for split, images in layout.images.items():
-        seen: set[Path] = set()
-        for path, where in images:
-            if path in seen:
-                raise AnnotationError("an image is listed twice", where=where, got=repr(str(path)), expected="every image once")
-            seen.add(path)
-            ids.append(relative_id(path, root))
-            paths.append(path)
-            split_N.append(split)
-            label_files.append(label_file(path, label_index))
-    if not any(label_files):
-        raise DataError(
-            "no YOLO label file was found",
-            where=str(data),
-            got=f"{len(paths)} images, none with labels",
-            expected="labels/NAME.txt for images/NAME.jpg, or NAME.txt next to NAME.jpg",
+    label_files = _label_files(layout, data=data, log=context.log)
+    rows = [(split, path, file) for split, found in label_files.items() for path, file in found.items()]
+    target_NC = np.full((len(rows), len(layout.names)), ABSENT, dtype=np.int8)
+    for target_C, (_, _, file) in zip(target_NC, rows, strict=True):
+        if file:
+            target_C[list(_classes_in(file, names=layout.names))] = PRESENT
+    if len(rows) and not (target_NC == PRESENT).any():
+        context.log.doubt(
+            AnnotationError(
+                "no label file names an object",
+                where=str(data),
+                got=f"{len(rows)} images, all without objects",
+                expected="a line for each object",
+                next_step="YOLO files hold boxes only: export labels of whole images as another format, such as VOC, COCO or CSV; "
+                "or accept images that show nothing with --yes",
+            )
         )
-    target_NC = np.full((len(ids), len(layout.names)), ABSENT, dtype=np.int8)
-    for target_C, path in zip(target_NC, label_files, strict=True):
-        if path:
-            target_C[list(_classes_in(path, names=layout.names))] = PRESENT
     return Dataset(
-        ids=tuple(ids),
-        paths=tuple(paths),
+        ids=tuple(relative_id(path, root) for _, path, _ in rows),
+        paths=tuple(path for _, path, _ in rows),
         target_NC=target_NC,
-        split_N=tuple(split_N),
+        split_N=tuple(split for split, _, _ in rows),
         label_set=LabelSet(names=layout.names),
         source=f"yolo {layout.source}",
     )
+
+
+def _label_files(layout: Layout, *, data: Path, log: ReadingLog) -> Mapping[str, Mapping[Path, Path | None]]:
+    """The label file of each image of each split; raises AnnotationError where a whole split has none."""
+    index = FileIndex()
+    found: dict[str, dict[Path, Path | None]] = {}
+    for split, images in layout.images.items():
+        files = found.setdefault(split, {})
+        for path, where in images:
+            if path in files:
+                raise AnnotationError("an image is listed twice", where=where, got=repr(str(path)), expected="every image once")
+            files[path] = label_file(path, index)
+    if not any(any(files.values()) for files in found.values()):
+        raise DataError(
+            "no YOLO label file was found",
+            where=str(data),
+            got=f"{sum(map(len, found.values()))} images, none with labels",
+            expected="labels/NAME.txt for images/NAME.jpg, or NAME.txt next to NAME.jpg",
+        )
+    for split in [split for split, files in found.items() if files and not any(files.values())]:
+        if split == "test":
+            log.note(f"left out, because no image of it has a label file: split 'test', images: {len(found.pop(split)):,}")
+            continue
+        log.doubt(
+            AnnotationError(
+                f"no image of split {split!r} has a label file",
+                where=str(data),
+                got=f"{len(found[split])} images, such as {next(iter(found[split]))}",
+                expected="labels/NAME.txt for images/NAME.jpg, or NAME.txt next to NAME.jpg",
+                next_step="put the label files there; or accept images that show nothing with --yes",
+            )
+        )
+    _note_unpaired([(path, file) for files in found.values() for path, file in files.items()], log=log)
+    return found
+
+
+def _note_unpaired(pairs: Sequence[tuple[Path, Path | None]], *, log: ReadingLog) -> None:
+    """Say how many images have no label file, and how many label files have no image."""
+    if without := [path for path, file in pairs if file is None]:
+        log.note(f"images without a label file show nothing: {without[0].name}" + more(len(without) - 1))
+    used = {str(file) for _, file in pairs if file}
+    folders = sorted({os.path.dirname(file) for file in used})
+    files = [
+        os.path.join(folder, name)
+        for folder in folders
+        if "labels" in folder.lower().split(os.sep)
+        for name in child_names(Path(folder))
+        if name.endswith(".txt") and not name.startswith("classes")
+    ]
+    if lost := [file for file in files if file not in used]:
+        log.note(f"label files without a listed image are left out: {os.path.basename(lost[0])}" + more(len(lost) - 1))
 
 
 # ---- labels ----
@@ -95,14 +114,13 @@ def read_yolo(data: Path, *, context: ReadingContext) -> Dataset:
 def label_file(image: Path, index: FileIndex) -> Path | None:
     """The label file of an image, or None.
 
-    The last "images" in the path becomes "labels" (as Ultralytics does); otherwise the file is next to the image.
+    The last "images" in the path becomes "labels" (as Ultralytics and Darknet do); otherwise the file is next to the image.
     """
     parts = list(image.parts)
-    if "images" in parts:
-        at = len(parts) - 1 - parts[::-1].index("images")
-        parts[at] = "labels"
-    mirrored = Path(*parts).with_suffix(".txt")
-    return next((path for path in (mirrored, image.with_suffix(".txt")) if index.exists(path)), None)
+    spellings = {"images": ("labels",), "Images": ("Labels", "labels"), "JPEGImages": ("labels",)}
+    at = next((at for at in range(len(parts) - 2, -1, -1) if parts[at] in spellings), -1)
+    mirrored = [Path(*parts[:at], name, *parts[at + 1 :]) for name in (spellings[parts[at]] if at >= 0 else ())]
+    return next((file for path in (*mirrored, image) if index.exists(file := path.with_suffix(".txt"))), None)
 
 
 def _classes_in(path: Path, *, names: Sequence[str]) -> set[int]:
@@ -131,171 +149,3 @@ def _classes_in(path: Path, *, names: Sequence[str]) -> set[int]:
             )
         classes.add(int(number))
     return classes
-
-
-# ---- data.yaml ----
-
-
-def _yaml_files(data: Path) -> list[Path]:
-    """The yaml files of a folder that name classes and images."""
-    found: list[Path] = []
-    for name in child_names(data):
-        if name.endswith((".yaml", ".yml")):
-            content = _yaml(data / name)
-            if "names" in content and ("train" in content or "val" in content):
-                found.append(data / name)
-    return found
-
-
-def _one_yaml(data: Path) -> Path:
-    files = [data] if data.is_file() else _yaml_files(data)
-    if len(files) > 1:
-        raise DataError(
-            "several YOLO yaml files in one folder",
-            where=str(data),
-            got=", ".join(file.name for file in files),
-            expected="one",
-            next_step=f"give the file itself, such as {files[0]}",
-        )
-    return files[0]
-
-
-def _yaml(path: Path) -> Mapping[object, object]:
-    content = read_yaml(read_text(path), path=path)
-    return content if isinstance(content, dict) else {}
-
-
-def _yaml_layout(path: Path) -> _Layout:
-    content = _yaml(path)
-    roots = [path.parent / str(content["path"]), path.parent] if content.get("path") else [path.parent]
-    images: dict[str, list[tuple[Path, str]]] = {}
-    for key, value in content.items():
-        split = split_of(str(key))
-        if split is None or not value:
-            continue
-        for entry in value if isinstance(value, list) else [value]:
-            place = _place(str(entry), roots)
-            if place is None and split == "test":
-                continue  # Roboflow names a test folder in every yaml, even where it does not exist
-            if place is None:
-                raise DataError(
-                    f"the images of split {split!r} do not exist",
-                    where=str(path),
-                    got=repr(str(entry)),
-                    expected="a folder or a list, relative to " + " or ".join(str(root) for root in roots),
-                    next_step=f"correct {key!r} or 'path' in {path.name}",
-                )
-            images.setdefault(split, []).extend(_images_of(place))
-    if not images:
-        raise DataError("the yaml names no images", where=str(path), got="neither train, val nor test", expected="train and val")
-    return _Layout(source=path, names=_yaml_names(content, path), images=images)
-
-
-def _yaml_names(content: Mapping[object, object], path: Path) -> tuple[str, ...]:
-    names = content.get("names")
-    if isinstance(names, dict):
-        by_number = {_number(key): name for key, name in names.items()}
-        names = [by_number.get(number) for number in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(n, str | int) and not isinstance(n, bool) for n in names):
-        raise AnnotationError(
-            "the yaml's class names cannot be read",
-            where=str(path),
-            got=f"names: {content.get('names')!r}",
-            expected="a list of names, or a name for each number from 0",
-        )
-    number = content.get("nc", len(names))
-    if number != len(names):
-        raise AnnotationError(
-            "the yaml's number of classes is wrong", where=str(path), got=f"nc: {number!r}", expected=f"{len(names)}, as in names"
-        )
-    return tuple(str(name) for name in names)
-
-
-def _number(key: object) -> int:
-    return int(key) if isinstance(key, int) or (isinstance(key, str) and key.isdecimal()) else -1
-
-
-def _place(entry: str, roots: Sequence[Path]) -> Path | None:
-    """The folder or list; a superfluous leading "../", as Roboflow writes it, is ignored as Ultralytics does."""
-    for spelled in (entry, entry.removeprefix("../")):
-        for root in roots:
-            if os.path.exists(path := Path(os.path.normpath(root / spelled))):
-                return path
-    return None
-
-
-def _images_of(place: Path) -> Iterator[tuple[Path, str]]:
-    """Every image in a folder and below, or every image of a list."""
-    if os.path.isdir(place):
-        for name in images_below(place):
-            yield place / name, str(place)
-        return
-    yield from _listed_in(place, folders=[str(place.parent)])
-
-
-def _listed_in(path: Path, *, folders: Sequence[str]) -> Iterator[tuple[Path, str]]:
-    index = FileIndex()
-    for line, text in enumerate(read_text(path).splitlines(), start=1):
-        if name := text.strip():
-            yield index.require(name.removeprefix("./"), folders, where=f"{path}:{line}"), f"{path}:{line}"
-
-
-# ---- without a yaml ----
-
-
-def _names_file(data: Path) -> Path | None:
-    """A names file of a folder that also has label files or lists."""
-    for name in _NAMES_FILES:
-        if (data / name).is_file() and (name.endswith(".names") or _has_labels(data)):
-            return data / name
-    return None
-
-
-def _has_labels(data: Path) -> bool:
-    names = child_names(data)
-    has_text_files = any(name.endswith(".txt") and name != "classes.txt" for name in names)
-    return "labels" in names or has_text_files or any(split_of(name) and (data / name / "labels").is_dir() for name in names)
-
-
-def _plain_layout(data: Path) -> _Layout:
-    path = _names_file(data)
-    if path is None:
-        raise DataError(
-            "no YOLO class names",
-            where=str(data),
-            got="no yaml with names, no classes.txt and no obj.names",
-            expected="one of them",
-        )
-    names = tuple(name.strip() for name in read_text(path).splitlines() if name.strip())
-    if not names:
-        raise DataError("no YOLO class names", where=str(path), got="an empty file", expected="one class name per line")
-    return _Layout(source=data, names=names, images=_plain_images(data))
-
-
-def _plain_images(data: Path) -> dict[str, list[tuple[Path, str]]]:
-    """Images by lists (Darknet), by split folders inside or around `images`, or all in one folder."""
-    found: dict[str, list[tuple[Path, str]]] = {}
-    if lists := [name for name in _LISTS if (data / name).is_file()]:
-        for name in lists:
-            listed = _darknet_list(data, data / name)
-            found.setdefault(split_of(name[:-4]) or "", []).extend(listed)
-        return found
-    for parent in (data / "images", data):
-        for name in child_names(parent):
-            split = split_of(name.removeprefix("obj_").removesuffix("_data"))
-            if split and (parent / name).is_dir():
-                found.setdefault(split, []).extend(_images_of(parent / name))
-        if any(found.values()):
-            return found
-    place = data / "images" if (data / "images").is_dir() else data
-    return {"": list(_images_of(place))}
-
-
-def _darknet_list(data: Path, path: Path) -> Iterator[tuple[Path, str]]:
-    """The images of a Darknet list; CVAT writes `data/obj_train_data/NAME` for any folder name."""
-    index, folders = FileIndex(), [str(data), str(data.parent)]
-    for line, text in enumerate(read_text(path).splitlines(), start=1):
-        if name := text.strip():
-            inner = name.removeprefix("data/")
-            found = index.find(inner, folders)
-            yield found or index.require(name, folders, where=f"{path}:{line}"), f"{path}:{line}"
