@@ -35,6 +35,7 @@ ALLOWED = (
     ("foreign", "src/polytag/inspector/web/request_rules.py", r"foreign$|foreign =", "a request of another origin, as HTTP has it"),
     ("foreign", "src/polytag/inspector/review/*.py", r"foreign_keys", "SQLite's own word"),
     ("missed", "src/polytag/inspector/words.py", r"\"false_negative\": \"missed\"", "what a page calls a false negative"),
+    ("feed", "src/polytag/data/formats/xml_elements.py", r"parser\.feed\(", "a method of the XML parser of Python"),
     ("streams", "*.py", r"(?i)cuda", "CUDA streams"),
 )  # fmt: skip
 

@@ -20,7 +20,12 @@ def _option(flag: str, help: str, *, default: str = "", metavar: str | None = No
 _TREATMENT = "ignore|positive|negative"
 Format = Annotated[
     str | None,
-    _option("--format", "voc, coco, yolo, csv, parquet, folder or imagefolder.", metavar="NAME", default="auto: recognised"),
+    _option(
+        "--format",
+        "voc, coco, yolo, csv, parquet, folder, imagefolder, export or cvat.",
+        metavar="NAME",
+        default="auto: recognised",
+    ),
 ]
 OPTIONS: dict[str, Any] = {  # field of ReadOptions: the option
     "format": Format,
@@ -44,7 +49,7 @@ OPTIONS: dict[str, Any] = {  # field of ReadOptions: the option
         ),
     ],
     "image_column": Annotated[str | None, _option("--image-column", "Tables: the column of images.", metavar="NAME")],
-    "labels_column": Annotated[str | None, _option("--labels-column", "Tables: the column of label lists.", metavar="NAME")],
+    "labels_column": Annotated[str | None, _option("--labels-column", "Tables, exports: where labels are.", metavar="NAME")],
     "split_column": Annotated[str | None, _option("--split-column", "Tables: the column of splits.", metavar="NAME")],
     "class_columns": Annotated[list[str] | None, _option("--class-column", "Tables: a class column; repeatable.", metavar="NAME")],
     "image_dirs": Annotated[

@@ -9,6 +9,8 @@ from polytag.contracts import Dataset
 from polytag.data.formats.celeba import is_celeba, read_celeba
 from polytag.data.formats.chest_xray import is_chest_xray, read_chest_xray
 from polytag.data.formats.coco import is_coco, read_coco
+from polytag.data.formats.cvat import is_cvat, read_cvat
+from polytag.data.formats.export import hides_coco, hides_tables, is_export, is_export_file, kinds_in, name_unread, read_export
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.folders import is_folder, is_imagefolder, read_folder, read_imagefolder
 from polytag.data.formats.listing import child_names
@@ -31,7 +33,7 @@ _TABLES = ("csv", "parquet", "imagefolder", "nih")  # the formats that have colu
 
 _RECOGNISED = (
     "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
-    "metadata.csv or .jsonl, a .csv or .parquet file, or a folder of images per label"
+    "metadata.csv or .jsonl, a .csv or .parquet file, an annotation tool's export, or a folder of images per label"
 )
 _NAMED: tuple[tuple[str, Callable[[Path], bool]], ...] = (
     ("celeba", is_celeba),
@@ -40,7 +42,7 @@ _NAMED: tuple[tuple[str, Callable[[Path], bool]], ...] = (
     ("openimages", is_open_images),
 )  # public data sets: their files have names of their own, which win over the shapes that fit as well
 _FILE_FORMATS = {
-    ".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".jsonl": "imagefolder",
+    ".json": "coco", ".xml": "cvat", ".yaml": "yolo", ".yml": "yolo", ".jsonl": "imagefolder",
     **dict.fromkeys(CSV_SUFFIXES, "csv"), **dict.fromkeys(PARQUET_SUFFIXES, "parquet"),
 }  # fmt: skip
 
@@ -64,6 +66,7 @@ def recognise(data: str | Path) -> str:
             expected="one of them",
             next_step=f"choose one with the option format, such as --format {found[0]}",
         )
+    name_unread(kinds_in(path))
     names = child_names(path)
     deeper = next(((name, formats[0]) for name in names[:20] if (formats := _formats_of(path / name))), None)
     raise DataError(
@@ -81,10 +84,12 @@ def _formats_of(folder: Path) -> list[str]:
     """The formats that fit: a public data set alone, by its files' own names; a folder per label, and YOLO without names, last."""
     if named := next((name for name, is_it in _NAMED if is_it(folder)), ""):
         return [named]
+    kinds = kinds_in(folder)
     recognised = (
-        ("voc", is_voc), ("coco", is_coco), ("imagefolder", is_imagefolder), ("text", is_text_list),
+        ("cvat", is_cvat), ("export", lambda _: is_export(kinds)), ("voc", is_voc), ("imagefolder", is_imagefolder),
+        ("coco", lambda folder: is_coco(folder) and not hides_coco(kinds)), ("text", is_text_list),
         ("yolo", lambda folder: is_yolo(folder) and not is_text_list(folder)),  # both have classes.txt and train.txt
-        ("csv", lambda folder: bool(find_tables(folder, CSV_SUFFIXES))),
+        ("csv", lambda folder: not hides_tables(kinds) and bool(find_tables(folder, CSV_SUFFIXES))),
         ("parquet", lambda folder: bool(find_tables(folder, PARQUET_SUFFIXES))),
     )  # fmt: skip
     last = (("yolo", has_yolo_labels), ("folder", is_folder))  # label files without names are refused with a way out
@@ -123,7 +128,7 @@ def load_labels(data: str | Path, *, options: ReadOptions = ReadOptions(), class
     """
     path = _existing(data)
     format = recognise(path) if options.format == "auto" else options.format
-    if options.format == "auto" and path.suffix.lower() in JSONL_SUFFIXES:
+    if format == "imagefolder" and options.format == "auto" and path.suffix.lower() in JSONL_SUFFIXES:
         format = "csv"  # a plain table: imagefolder's needs its images
     return _read(path, format=format, options=options, need_images=False, classes=classes)
 
@@ -173,6 +178,10 @@ def _read_as(format: str, path: Path, *, options: ReadOptions, context: ReadingC
             return read_open_images(path, need_images=need_images, context=context)
         case "text":
             return read_text_lists(path, separator=options.separator, context=context)
+        case "cvat":
+            return read_cvat(path, context=context)
+        case "export":
+            return read_export(path, label_field=options.labels_column, separator=options.separator, context=context)
         case "folder":
             return read_folder(path, context=context)
         case "imagefolder":
@@ -226,6 +235,8 @@ def _existing(data: str | Path) -> Path:
 def _format_of_file(path: Path) -> str:
     if named := next((name for name, is_it in (*_NAMED, ("text", is_text_list)) if is_it(path)), ""):
         return named
+    if is_export_file(path):
+        return "export"
     try:
         return _FILE_FORMATS[path.suffix.lower()]
     except KeyError:

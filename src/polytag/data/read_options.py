@@ -5,7 +5,22 @@ from dataclasses import dataclass
 from polytag.data.formats.listing import TREATMENTS
 from polytag.errors import UsageError
 
-FORMATS = ("voc", "coco", "yolo", "csv", "parquet", "folder", "imagefolder", "celeba", "nuswide", "nih", "openimages", "text")
+FORMATS = (
+    "voc",
+    "coco",
+    "yolo",
+    "csv",
+    "parquet",
+    "folder",
+    "imagefolder",
+    "celeba",
+    "nuswide",
+    "nih",
+    "openimages",
+    "text",
+    "export",
+    "cvat",
+)
 """The annotation formats that polytag reads."""
 
 
@@ -21,7 +36,8 @@ class ReadOptions:
     min_box_area_px   COCO: width times height, in square pixels of the original image; 0: no box is small
     separator         tables: the text between two labels in one cell; "auto": the only one of | ; , in the column; "none": each
                       cell is one label
-    image_column, labels_column, split_column   tables: names of columns; "": the first of the documented names
+    image_column, labels_column, split_column   tables: names of columns; "": the first of the documented names. Of an export,
+                      labels_column is the control, field or attribute with the labels; "": the only one
     group_column      the column that names what dependent images share, such as a patient; "source": the image's folder; "": none
     columns_file      the table, by image id, that has this column; "": the annotations themselves, which are then a table
     class_columns     tables: names of the class columns; (): all columns without another role

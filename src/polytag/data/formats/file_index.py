@@ -46,17 +46,17 @@ class FileIndex:
         """Whether the file exists."""
         return path.name in self._names(str(path.parent))
 
-    def find(self, name: str, folders: Sequence[str]) -> Path | None:
+    def find(self, name: str, folders: Sequence[str], *, elsewhere: bool = True) -> Path | None:
         """The image of this name (relative to one of the folders, or absolute) in the first folder that has it.
 
         A name without the ending of an image matches the one image of that stem. Backslashes are read as "/" where the unchanged
-        name does not exist. Last, a name in another letter case or Unicode form matches the one image with that spelling, and then
-        the one image of that name in a deeper folder. Raises AnnotationError where a name matches two images.
+        name does not exist. Last, a name in another letter case or Unicode form matches the one image with that spelling, and then,
+        unless `elsewhere` is False, the one image of that name in a deeper folder. Raises AnnotationError where a name matches two.
         """
         folders = (*self._first, *folders)
         found = self._in_place(name, folders)
         if found is None:
-            return self._deeper(name.replace("\\", "/"))
+            return self._deeper(name.replace("\\", "/")) if elsewhere else None
         if self._name_of and not self._is_in_place:
             inside, listed = next(iter(self._name_of.items()))
             self._log.doubt(

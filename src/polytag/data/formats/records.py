@@ -6,14 +6,14 @@ C classes, L labels that records name.
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset, LabelSet
 from polytag.data.formats.file_index import FileIndex
-from polytag.data.formats.listing import class_order, relative_id, require_classes
+from polytag.data.formats.listing import class_order, relative_id, require_classes, split_of
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.errors import AnnotationError
 from polytag.text import nearest
@@ -91,6 +91,20 @@ def dataset_of(
         else:
             rows.label(row, record)
     return rows.dataset(context)
+
+
+def with_folder_splits(dataset: Dataset, context: ReadingContext) -> Dataset:
+    """The data set with the splits of its images' folders, where nothing else names a split.
+
+    Only where each id has one folder with the name of a split, and there are two splits or more.
+    """
+    if any(dataset.split_N):
+        return dataset
+    found_N = [{split for part in id.split("/")[:-1] if (split := split_of(part))} for id in dataset.ids]
+    if any(len(found) != 1 for found in found_N) or len(set.union(set[str](), *found_N)) < 2:
+        return dataset
+    context.log.found("split", "the folders of the images")
+    return replace(dataset, split_N=tuple(split for found in found_N for split in found))
 
 
 def _id_of(record: Record, path: Path, id_root: Path | None) -> str:
