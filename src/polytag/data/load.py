@@ -13,6 +13,7 @@ from polytag.data.formats.cvat import is_cvat, read_cvat
 from polytag.data.formats.export import hides_coco, hides_tables, is_export, is_export_file, kinds_in, name_unread, read_export
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.folders import is_folder, is_imagefolder, read_folder, read_imagefolder
+from polytag.data.formats.kitti import is_kitti, read_kitti
 from polytag.data.formats.listing import child_names
 from polytag.data.formats.nuswide import is_nuswide, read_nuswide
 from polytag.data.formats.open_images import is_open_images, read_open_images
@@ -86,7 +87,8 @@ def _formats_of(folder: Path) -> list[str]:
         return [named]
     kinds = kinds_in(folder)
     recognised = (
-        ("cvat", is_cvat), ("export", lambda _: is_export(kinds)), ("voc", is_voc), ("imagefolder", is_imagefolder),
+        ("cvat", is_cvat), ("export", lambda _: is_export(kinds)), ("voc", is_voc), ("kitti", is_kitti),
+        ("imagefolder", is_imagefolder),
         ("coco", lambda folder: is_coco(folder) and not hides_coco(kinds)), ("text", is_text_list),
         ("yolo", lambda folder: is_yolo(folder) and not is_text_list(folder)),  # both have classes.txt and train.txt
         ("csv", lambda folder: not hides_tables(kinds) and bool(find_tables(folder, CSV_SUFFIXES))),
@@ -134,7 +136,7 @@ def load_labels(data: str | Path, *, options: ReadOptions = ReadOptions(), class
 
 
 def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = True, classes: Sequence[str] = ()) -> Dataset:
-    if path.is_file() and format in ("voc", "folder"):
+    if path.is_file() and format in ("voc", "kitti", "folder"):
         raise DataError(f"the {format} format is a folder", where=str(path), got="a file", expected="a folder")
     log = ReadingLog(accept_doubts=options.accept_doubts)
     index = FileIndex(
@@ -167,6 +169,8 @@ def _read_as(format: str, path: Path, *, options: ReadOptions, context: ReadingC
             )
         case "yolo":
             return read_yolo(path, context=context)
+        case "kitti":
+            return read_kitti(path, context=context)
         case "celeba":
             return read_celeba(path, context=context)
         case "nuswide":

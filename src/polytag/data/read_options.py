@@ -6,21 +6,9 @@ from polytag.data.formats.listing import TREATMENTS
 from polytag.errors import UsageError
 
 FORMATS = (
-    "voc",
-    "coco",
-    "yolo",
-    "csv",
-    "parquet",
-    "folder",
-    "imagefolder",
-    "celeba",
-    "nuswide",
-    "nih",
-    "openimages",
-    "text",
-    "export",
-    "cvat",
-)
+    "voc", "coco", "yolo", "kitti", "csv", "parquet", "folder", "imagefolder", "export", "cvat", "text",
+    "celeba", "nuswide", "nih", "openimages",
+)  # fmt: skip
 """The annotation formats that polytag reads."""
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from polytag.contracts import Dataset
 from polytag.data.formats.coco import Annotated, read_annotated
 from polytag.data.formats.file_index import FileIndex
+from polytag.data.formats.kitti import kitti_label_file, split_line
 from polytag.data.formats.listing import read_bytes, read_text
 from polytag.data.formats.voc import annotation_files
 from polytag.data.formats.yolo import label_file
@@ -70,6 +71,8 @@ def boxes_reader(data: Path, *, dataset: Dataset, options: ReadOptions) -> Boxes
                 return _coco_reader(data, dataset, image_dirs=options.image_dirs)
             case "yolo":
                 return _yolo_reader(dataset)
+            case "kitti":
+                return _kitti_reader(dataset)
             case _:
                 return None
     except DataError:  # moved or changed since the data set was read
@@ -177,6 +180,32 @@ def _yolo_box(line: str, names: tuple[str, ...]) -> Box | None:
     if len(rest) >= 6 and len(rest) % 2 == 0:
         return _box(name, (min(rest[::2]), min(rest[1::2]), max(rest[::2]), max(rest[1::2])), (1, 1))
     return None
+
+
+# ---- KITTI ----
+
+
+def _kitti_reader(dataset: Dataset) -> BoxesReader:
+    def read(row: int) -> Boxes:
+        path = kitti_label_file(dataset.paths[row])
+        if path is None:
+            return Boxes(note="no label file of this image")
+        try:
+            lines = [split_line(line) for line in read_text(path).splitlines() if line.strip()]
+        except DataError:
+            return Boxes(note="the label file of this image cannot be read")
+        size = _upright_size(dataset.paths[row])
+        return _collected([_kitti_box(line, dataset.label_set.names, size) for line in lines if not line or line[0] != "DontCare"])
+
+    return read
+
+
+def _kitti_box(line: tuple[str, list[float]] | None, names: tuple[str, ...], size: tuple[float, float] | None) -> Box | None:
+    """The fourth to the seventh number are the left, top, right and bottom pixel, from 0."""
+    if line is None or size is None or line[0] not in names:
+        return None
+    left, top, right, bottom = line[1][3:7]
+    return _box(line[0], (left, top, right, bottom), size)
 
 
 # ---- all formats ----
