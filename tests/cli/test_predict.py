@@ -169,7 +169,8 @@ def test_no_image_here(run: Path, tmp_path: Path, polytag):
         polytag("predict", run, tmp_path)
     assert str(error.value) == (
         f"no images to predict on\n  where: {tmp_path}\n"
-        "  expected: image files (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp), or folders that hold some"
+        "  expected: image files (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp), or folders "
+        "or tar, Arrow or Parquet files that hold some"
     )
 
 

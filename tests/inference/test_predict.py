@@ -1,9 +1,12 @@
 """`polytag.predict`: files and folders in, one result an image, in order; a broken image concerns itself alone."""
 
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from polytag.contracts import Dataset, LabelSet
@@ -50,6 +53,22 @@ def test_a_folder_gives_the_images_that_training_finds_and_no_others(tmp_path: P
     assert "__MACOSX" in left_out
 
 
+def test_images_inside_files_in_the_order_of_the_file(album: Path, tmp_path: Path):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    image = (album / "a.png").read_bytes()
+    with tarfile.open(shards / "a.tar", "w") as archive:
+        for name in ("2.png", "1.jpg", "1.json", "._1.jpg"):
+            archive.addfile(tarfile.TarInfo(name))
+    pq.write_table(pa.table({"image": [{"bytes": image, "path": None}] * 2}), shards / "b.parquet")
+    pq.write_table(pa.table({"label": [1]}), shards / "c.parquet")
+    inside = [shards / "a.tar" / "2.png", shards / "a.tar" / "1.jpg"]
+    assert list_images([shards / "a.tar"]) == inside
+    assert list_images([shards]) == [*inside, shards / "b.parquet/image/0", shards / "b.parquet/image/1"]
+    (shards / "loose.png").write_bytes(image)
+    assert list_images([shards]) == [shards / "loose.png"]  # the files may hold the same ones
+
+
 def test_no_image_at_all(tmp_path: Path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
@@ -58,7 +77,8 @@ def test_no_image_at_all(tmp_path: Path):
         list_images([tmp_path / "one", tmp_path / "two"])
     assert str(error.value) == (
         f"no images to predict on\n  where: {tmp_path / 'one'}, {tmp_path / 'two'}\n"
-        "  expected: image files (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp), or folders that hold some"
+        "  expected: image files (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp), or folders "
+        "or tar, Arrow or Parquet files that hold some"
     )
 
 

@@ -5,7 +5,6 @@ lock.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,9 +25,9 @@ from polytag.data.duplicates.groups import (
 from polytag.data.duplicates.near_duplicates import small_copy
 from polytag.data.groups import divided_groups, divided_groups_note
 from polytag.data.images.read import read_image
+from polytag.data.images.stored import is_image_there, open_image
 from polytag.data.splits import large_group_note, why_not_trainable, with_validation_split
 from polytag.errors import DataError, ImageError, UsageError
-from polytag.files import open_regular
 from polytag.machine import num_cores
 
 _NUM_NAMED = 5  # names shown in a sentence; the lists hold them all
@@ -265,7 +264,7 @@ def _read_near(path: Path) -> _Content:
 def _read(path: Path, *, near: bool = False) -> _Content:
     try:
         image = read_image(path)
-        with open_regular(path) as file:
+        with open_image(path) as file:
             return _Content(sha256=hashlib.file_digest(file, "sha256").hexdigest(), copy=small_copy(image) if near else b"")
     except ImageError as error:
         return _Content(reason=f"{error.what}: {error.got}")
@@ -274,7 +273,7 @@ def _read(path: Path, *, near: bool = False) -> _Content:
 
 
 def _stat(path: Path) -> _Content:
-    return _Content() if os.path.isfile(path) else _Content(reason="the image is missing: no such file")
+    return _Content() if is_image_there(path) else _Content(reason="the image is missing: no such file")
 
 
 def _groups(key_N: Sequence[str]) -> list[tuple[int, ...]]:

@@ -14,6 +14,8 @@ from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
 from polytag.data.formats.listing import is_image
 from polytag.data.formats.rows import OWN_COLUMNS
 from polytag.data.groups import SOURCE
+from polytag.data.images.read import suffix_of
+from polytag.data.images.stored import is_image_there, open_image, split_stored
 from polytag.errors import DataError, RunError, UsageError
 
 TARGETS = ("voc", "csv", "parquet")
@@ -51,14 +53,15 @@ def convert(dataset: Dataset, out: str | Path, *, to: str, group_column: str = "
 def write_voc(dataset: Dataset, folder: Path) -> Path:
     """Write `ImageSets/Main/<class>_<split>.txt` and `JPEGImages`; UNKNOWN becomes 0, which VOC reads as "only difficult".
 
-    Images are hard links where the file system allows, else copies. Their names are the ids without the characters that a VOC
-    list cannot represent. Data without a split are written as `trainval`. Raises as `convert` does.
+    Images are hard links where the file system allows, else copies; those inside a file become files. Their names are the ids
+    without the characters that a VOC list cannot represent. Data without a split are written as `trainval`.
+    Raises as `convert` does.
     """
     _refuse_existing(folder)
     _require_voc_names(dataset)
     voc_ids = _voc_ids(dataset)
     for path in dataset.paths:
-        if not os.path.isfile(path):
+        if not is_image_there(path):
             raise DataError("an image does not exist", where=str(path), expected="the file that existed when the data were read")
 
     def fill(fresh: Path) -> None:
@@ -66,7 +69,7 @@ def write_voc(dataset: Dataset, folder: Path) -> Path:
         main.mkdir(parents=True)
         images.mkdir()
         for path, voc_id in dict(zip(dataset.paths, voc_ids, strict=True)).items():
-            _place_image(path, images / (voc_id + path.suffix.lower()))
+            _place_image(path, images / voc_id)
         rows = {split or "trainval": [i for i, name in enumerate(dataset.split_N) if name == split] for split in dataset.splits}
         if "train" in rows and "val" in rows:
             rows["trainval"] = sorted({voc_ids[i]: i for i in rows["train"] + rows["val"]}.values())
@@ -196,7 +199,14 @@ def _voc_ids(dataset: Dataset) -> list[str]:
     return [id_of[path] for path in dataset.paths]
 
 
-def _place_image(source: Path, target: Path) -> None:
+def _place_image(source: Path, name: Path) -> None:
+    """The image under this name with the ending of its path; an image inside a file is written with the ending of its format."""
+    if split_stored(source) is not None:
+        with open_image(source) as image:
+            content = image.read()
+        files.write_bytes(name.with_name(name.name + suffix_of(content, where=str(source))), content, durable=False)
+        return
+    target = name.with_name(name.name + source.suffix.lower())
     real = os.path.realpath(source)  # a hard link to a symbolic link would break with it
     try:
         os.link(real, target)

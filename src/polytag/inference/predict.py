@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import LabelSet
-from polytag.data.formats.listing import IMAGE_SUFFIXES, find_images, left_out_note
+from polytag.data.formats.listing import IMAGE_SUFFIXES, find_images, is_image, left_out_note
+from polytag.data.images.stored import TAR, is_container, stored_places
 from polytag.errors import DataError
 from polytag.inference.predictor import Predictor
 from polytag.logits import sigmoid
@@ -50,7 +51,11 @@ class ImageResult:
 
 
 def list_images(paths: Sequence[str | Path]) -> list[Path]:
-    """The files, and for a folder every image that training would find below it, sorted; raises DataError where there is none."""
+    """The files; for a folder every image that training would find below it, sorted; for a tar, Arrow or Parquet file those inside.
+
+    A folder without a single image file stands for the tar, Arrow and Parquet files below it. Raises DataError where there is none,
+    AnnotationError for such a file that cannot be read.
+    """
     return find_listed(paths)[0]
 
 
@@ -63,6 +68,10 @@ def find_listed(paths: Sequence[str | Path]) -> tuple[list[Path], str]:
             below = find_images(item)
             found += [item / name for name in below.images]
             left_out += [f"{item / name}" for name in below.left_out]
+            if not below.images:
+                found += [place for path in _containers_below(item) for place in _inside(path)]
+        elif is_container(item) and item.is_file():
+            found += _inside(item)
         else:
             found.append(item)
     if not found:
@@ -70,9 +79,23 @@ def find_listed(paths: Sequence[str | Path]) -> tuple[list[Path], str]:
             "no images to predict on",
             where=", ".join(str(item) for item in paths),
             got=left_out_note(left_out),
-            expected="image files (" + ", ".join(sorted(IMAGE_SUFFIXES)) + "), or folders that hold some",
+            expected="image files ("
+            + ", ".join(sorted(IMAGE_SUFFIXES))
+            + "), or folders or tar, Arrow or Parquet files that hold some",
         )
     return found, left_out_note(left_out)
+
+
+def _containers_below(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.rglob("*") if is_container(path) and path.is_file())
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def _inside(path: Path) -> list[Path]:
+    places = stored_places(path)
+    if path.suffix.lower() == TAR:
+        places = [place for place in places if is_image(place) and not any(part.startswith(".") for part in place.split("/"))]
+    return [path / place for place in places]
 
 
 def predict(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polytag.data.images.stored import is_image_there
 from polytag.errors import PolytagError, UsageError
 from polytag.runs.folder import RunFolder, predictions_path
 from polytag.runs.history import read_history
@@ -171,7 +172,7 @@ def _with_paths(predictions: "Predictions", *, data: "Dataset | None", image_dir
         return predictions
     path_of = {name: str(path) for name, path in zip(data.ids, data.paths, strict=True)}
     found = [
-        path if path and Path(path).is_file() else path_of.get(name, path)
+        path if path and is_image_there(path) else path_of.get(name, path)
         for name, path in zip(predictions.ids, predictions.image_paths, strict=True)
     ]
     return replace(predictions, image_paths=tuple(found))

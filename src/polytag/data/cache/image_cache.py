@@ -19,6 +19,7 @@ from PIL import Image, features
 from polytag.data.cache.image_file import ImageFile, ImageFileWriter
 from polytag.data.cache.store import IMAGES, store_folder
 from polytag.data.images.read import read_image, read_size
+from polytag.data.images.stored import image_status
 from polytag.errors import ImageError
 
 Make = Callable[[Image.Image], np.ndarray]  # upright RGB -> uint8 V x H x W x 3
@@ -150,7 +151,7 @@ def images_key(paths: Sequence[Path], what: str) -> str:
     digest = hashlib.sha256(f"{what}\0{PIL.__version__}\0{features.version('jpg')}\0{features.version('webp')}".encode())
     for path in paths:
         try:
-            status = os.stat(path)
+            status = image_status(path)
             facts = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
         except (OSError, ValueError):
             facts = "missing"

@@ -12,8 +12,8 @@ import numpy as np
 from polytag.contracts import Dataset
 from polytag.data.duplicates.near_duplicates import fingerprints_of, near_pairs, orientation, small_copy
 from polytag.data.images.read import read_image
+from polytag.data.images.stored import open_image
 from polytag.errors import ImageError
-from polytag.files import open_regular
 from polytag.machine import num_cores
 
 
@@ -131,7 +131,7 @@ def _read(path: Path) -> tuple[str, bytes] | None:
     """SHA-256 and small copy; None where the image cannot be read."""
     try:
         copy = small_copy(read_image(path))
-        with open_regular(path) as file:
+        with open_image(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest(), copy
     except (ImageError, OSError):
         return None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from polytag.data.formats.listing import images_below, is_image, scan
 from polytag.data.formats.reading_log import ReadingLog
+from polytag.data.images.stored import is_image_there, split_stored
 from polytag.errors import AnnotationError
 
 
@@ -43,8 +44,8 @@ class FileIndex:
         self._has_told_spelling = False
 
     def exists(self, path: Path) -> bool:
-        """Whether the file exists."""
-        return path.name in self._names(str(path.parent))
+        """Whether the file exists, or the image inside a file."""
+        return path.name in self._names(str(path.parent)) or _is_stored(path)
 
     def find(self, name: str, folders: Sequence[str], *, elsewhere: bool = True) -> Path | None:
         """The image of this name (relative to one of the folders, or absolute) in the first folder that has it.
@@ -77,7 +78,7 @@ class FileIndex:
             for folder in folders:
                 path = os.path.join(folder, spelled)
                 place, file_name = os.path.split(path)
-                if file_name in self._names(place):
+                if file_name in self._names(place) or _is_stored(path):
                     return Path(os.path.normpath(path) if ".." in path else path)
                 if not is_image(spelled) and (stem_match := self._one_of_stem(place, file_name)):
                     return Path(place, stem_match)
@@ -161,6 +162,11 @@ class FileIndex:
         if len(self._name_of) == 1:
             self._log.note(f"images are found by their name below {self._below}, such as {one!r} for {name!r}")
         return self._below / one
+
+
+def _is_stored(path: str | Path) -> bool:
+    """Whether an image inside a file is at this path."""
+    return split_stored(path) is not None and is_image_there(path)
 
 
 def _spelling(name: str) -> str:

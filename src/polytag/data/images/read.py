@@ -23,12 +23,13 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from polytag.data.images.container import NoSuchPlace
 from polytag.data.images.content import pixel_content
 from polytag.data.images.limits import MAX_PIXELS, require_few_pixels, require_modest, too_large
 from polytag.data.images.rgb import to_rgb
+from polytag.data.images.stored import open_image
 from polytag.data.images.tiff import ORIENTATION, Tiff, refuse_lost_tags, require_modest_directory, require_whole_fax
 from polytag.errors import ImageError
-from polytag.files import open_regular
 
 READ_FORMATS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 
@@ -117,6 +118,14 @@ def read_frame(path: Path) -> tuple[tuple[int, int], int]:
     return size, orientation if orientation in _UPRIGHT else 1
 
 
+def suffix_of(content: bytes, *, where: str = "") -> str:
+    """The ending that a file of this content should have, such as ".jpg"; raises ImageError for another format."""
+    reader = _reader(content[:16])
+    if reader is None:
+        raise ImageError("not an image in a known format", where=where, got=_what_it_is(content[:4096]), expected=READ_FORMATS)
+    return _SUFFIX[_FORMAT_NAME[reader]]
+
+
 def _read_header(path: Path) -> tuple[tuple[int, int], int]:
     """Size and EXIF orientation."""
     with _opened(path, str(path)) as file:
@@ -181,6 +190,8 @@ _FORMAT_NAME: dict[type[ImageFile], str] = {
     Tiff: "TIFF",
 }
 
+_SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "BMP": ".bmp", "GIF": ".gif", "TIFF": ".tif"}
+
 
 def _reader(head: bytes) -> type[ImageFile] | None:
     """The reader of a file that starts with these bytes.
@@ -210,13 +221,15 @@ def _opened(source: Path | bytes, where: str) -> BinaryIO:
             raise ImageError("the image is empty", got="0 bytes", expected=expected)
         return BytesIO(source)
     try:
-        file = open_regular(source)
-        if not os.fstat(file.fileno()).st_size:
+        file = open_image(source)
+        if not file.seek(0, os.SEEK_END):
             file.close()
             raise ImageError("the image is empty", where=where, got="0 bytes", expected=expected)
+        file.seek(0)
         return file
     except FileNotFoundError as error:
-        raise ImageError("the image is missing", where=where, got="no such file", expected=expected) from error
+        got = str(error.strerror) if isinstance(error, NoSuchPlace) else "no such file"
+        raise ImageError("the image is missing", where=where, got=got, expected=expected) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if isinstance(error, OSError) and error.errno in (errno.EISDIR, errno.EINVAL):

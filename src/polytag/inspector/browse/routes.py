@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
 from fastapi import Query as QueryParameter
 
+from polytag.data.images.stored import image_status
 from polytag.errors import ImageError
 from polytag.inspector.browse.answers import (
     ChartsAnswer,
@@ -115,7 +116,7 @@ def _image(request: Request, find: Callable[[], Path], make: Callable[[Path], by
     """Return the image as JPEG: cached for ever if its address has a version, else revalidated by its tag."""
     path = find()
     try:
-        status = path.stat()
+        status = image_status(path)
         tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
     except (OSError, ValueError):
         return no_image()

@@ -14,6 +14,7 @@ from threading import Lock
 from PIL import Image, ImageOps
 
 from polytag.data.images.read import read_image
+from polytag.data.images.stored import image_status
 from polytag.errors import ImageError, RunError
 from polytag.files import write_bytes
 
@@ -44,7 +45,7 @@ class Thumbnails:
     def get(self, path: Path) -> bytes:
         """Return the image fitted into 250 by 250 pixels as JPEG; raises ImageError where it cannot be read."""
         try:
-            status = os.stat(path)
+            status = image_status(path)
         except (OSError, ValueError) as error:
             raise ImageError("the image is missing", where=str(path)) from error
         key = hashlib.sha256(f"{THUMBNAIL_PX}\0{path}\0{status.st_mtime_ns}\0{status.st_size}".encode("utf-8", "surrogatepass"))

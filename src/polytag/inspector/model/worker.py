@@ -1,7 +1,6 @@
 """Runs the model of the inspector: predictions, heat maps and nearest neighbours. The first request loads it."""
 
 import hashlib
-import os
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,6 +15,7 @@ import numpy as np
 from polytag.contracts import PRESENT, Dataset
 from polytag.data.images.augment import seen_region, views
 from polytag.data.images.read import read_image
+from polytag.data.images.stored import image_status
 from polytag.errors import ImageError
 from polytag.inspector.browse.dataset_rows import dataset_rows
 from polytag.inspector.browse.thumbnails import MAX_PIXELS
@@ -135,7 +135,7 @@ class ModelWorker:
         parts: list[object] = [self._inspection.version, row, column]
         for path in (Path(self._inspection.predictions.image_paths[row]), self._checkpoint / "config.json"):
             with suppress(OSError, ValueError):
-                status = os.stat(path)
+                status = image_status(path)
                 parts += [status.st_size, status.st_mtime_ns]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
