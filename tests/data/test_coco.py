@@ -279,19 +279,27 @@ def test_no_category(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("other", "got", "expected"),
-    [
-        ([*CATEGORIES[:2], {"id": 90, "name": "teeth"}], "category 90: 'teeth'", "'toothbrush'"),
-        (CATEGORIES[:2], "category 90: 'nothing'", "'toothbrush'"),
-        ([*CATEGORIES, {"id": 91, "name": "comb"}], "category 91: 'comb'", "'nothing'"),
-    ],
-)
-def test_two_files_that_disagree(coco, write, other, got, expected):
-    path = write(coco / "annotations/instances_val2017.json", json.dumps(instances({139: "000000000139.jpg"}, [], other)))
+def test_two_files_that_disagree(coco, write, labels):
+    categories = [*CATEGORIES[:2], {"id": 90, "name": "teeth"}]
+    content = instances({139: "000000000139.jpg"}, [annotation(4, 139, 90)], categories)
+    path = write(coco / "annotations/instances_val2017.json", json.dumps(content))
     assert message(coco) == (
-        f"two files disagree about the categories\n  where: {path}\n  got: {got}\n"
-        f"  expected: {expected}, as in {coco}/annotations/instances_train2017.json"
+        f"two files disagree about the categories\n  where: {path}\n  got: category 90: 'teeth'\n"
+        f"  expected: 'toothbrush', as in {coco}/annotations/instances_train2017.json\n"
+        "  next: correct the categories; or go by their names with --yes"
+    )
+    accepted = load_dataset(coco, options=ReadOptions(accept_doubts=True))
+    assert labels(accepted)["val", "val2017/000000000139.jpg"] == "teeth"
+
+
+def test_classes_that_one_file_does_not_list_are_absent_there_and_said(coco, write):
+    content = instances({139: "000000000139.jpg"}, [], [*CATEGORIES[:2], {"id": 91, "name": "comb"}])
+    write(coco / "annotations/instances_val2017.json", json.dumps(content))
+    dataset = load_dataset(coco)
+    assert dataset.label_set.names == ("person", "dog", "toothbrush", "comb")
+    assert dataset.interpretation.notes == (
+        "instances_train2017.json does not list all classes, so its images have none of comb",
+        "instances_val2017.json does not list all classes, so its images have none of toothbrush",
     )
 
 
@@ -307,3 +315,105 @@ def test_no_json_file(tmp_path):
 
 def test_target_dtype_is_small(coco):
     assert load_dataset(coco).target_NC.dtype == np.int8
+
+
+# ---- as other tools write it ----
+
+
+IMAGE_LEVEL = [{"id": 1, "image_id": 9, "category_id": 18}, {"id": 2, "image_id": 9, "category_id": 1}]
+
+
+@pytest.mark.parametrize(
+    ("file", "images"),
+    [
+        ("annotations/labels_{}.json", "images/{}"),  # datumaro
+        ("annotations/bdd100k_labels_coco_{}.json", "images/{}"),
+        ("{}/annotations.json", "{}/images"),  # supervision
+        ("{}/anything.json", "{}"),
+        ("{}.kwcoco.json", "images"),
+        ("instances_{}.json", "{}"),
+    ],
+)
+def test_files_and_images_in_the_places_of_other_tools(tmp_path, write, add_images, labels, file, images):
+    for split, names in {"train": {9: "a.jpg"}, "val": {9: "b.jpg"}}.items():
+        write(tmp_path / file.format(split), json.dumps(instances(names, IMAGE_LEVEL)))
+        write(tmp_path / "annotations" / f"image_info_{split}.json", json.dumps(instances(names, [], [])))
+        add_images(tmp_path / images.format(split), *names.values())
+    if not file.startswith("annotations"):
+        for path in (tmp_path / "annotations").iterdir():
+            path.unlink()
+    assert recognise(tmp_path) == "coco"
+    found = load_dataset(tmp_path)
+    assert dict(zip(found.split_N, labels(found).values(), strict=True)) == {"train": "person dog", "val": "person dog"}
+
+
+def test_datumaros_labels_and_boxes_of_one_image_are_joined(tmp_path, write, add_images, labels):
+    write(tmp_path / "annotations/instances_train.json", json.dumps(instances({9: "a.jpg"}, [annotation(1, 9, 18)])))
+    write(tmp_path / "annotations/labels_train.json", json.dumps(instances({3: "a.jpg"}, [annotation(1, 3, 1)])))
+    add_images(tmp_path / "images/train", "a.jpg")
+    assert labels(load_dataset(tmp_path)) == {("train", "images/train/a.jpg"): "person dog"}
+
+
+def test_lvis_knows_some_classes_of_each_image(tmp_path, write, add_images, labels):
+    """federated: of every image only some classes are checked. Images of train may be in the folder of val."""
+    content = instances({}, [annotation(1, 9, 18)])
+    content["images"] = [
+        {
+            "id": 9,
+            "coco_url": "http://images.cocodataset.org/val2017/a.jpg",
+            "neg_category_ids": [1],
+            "not_exhaustive_category_ids": [18],
+        },
+        {
+            "id": 10,
+            "coco_url": "http://images.cocodataset.org/train2017/a.jpg",
+            "neg_category_ids": [],
+            "not_exhaustive_category_ids": [],
+        },
+    ]
+    write(tmp_path / "lvis_v1_train.json", json.dumps(content))
+    add_images(tmp_path, "val2017/a.jpg", "train2017/a.jpg")
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {
+        ("train", "val2017/a.jpg"): "dog ?toothbrush", ("train", "train2017/a.jpg"): "?person ?dog ?toothbrush",
+    }  # fmt: skip
+    assert dataset.interpretation.notes == (
+        "of each image some classes were checked (neg_category_ids, as in LVIS); the others are unknown",
+    )
+
+
+def test_camera_traps_have_a_category_of_nothing_and_groups(tmp_path, write, add_images, labels):
+    categories = [{"id": 0, "name": "empty"}, {"id": 1, "name": "deer"}]
+    images = [{"id": name, "file_name": f"{name}.jpg", "location": name[0], "seq_id": name} for name in ("a1", "a2", "b1")]
+    annotations = [{"id": n, "image_id": image["id"], "category_id": int(n == 1)} for n, image in enumerate(images)]
+    content = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+    write(tmp_path / "caltech_images_20210113.json", json.dumps(content))
+    add_images(tmp_path / "cct_images", "a1.jpg", "a2.jpg", "b1.jpg")
+    dataset = load_dataset(tmp_path, options=ReadOptions(group_column="location"))
+    assert list(labels(dataset).values()) == ["", "deer", ""]
+    assert dataset.label_set.names == ("deer",)
+    assert dataset.group_N == ("a", "a", "b")
+    assert ("groups", "not used: images of one location depend on each other, which --group location keeps together") in (
+        load_dataset(tmp_path).interpretation.found
+    )
+    content["annotations"][0]["bbox"] = [0, 0, 5, 5]
+    write(tmp_path / "caltech_images_20210113.json", json.dumps(content))
+    assert load_dataset(tmp_path).label_set.names == ("empty", "deer")  # boxes of something that is empty
+
+
+def test_pandas_writes_whole_numbers_with_a_point_and_roboflow_a_group_called_like_its_class(tmp_path, write, add_images, labels):
+    categories = [{"id": 0, "name": "dog", "supercategory": "none"}, {"id": 1, "name": "dog", "supercategory": "dog"}]
+    content = instances({9: "a.jpg"}, [{"id": 0, "image_id": 9.0, "category_id": 1.0, "iscrowd": 0.0}], categories)
+    write(tmp_path / "labels.json", json.dumps(content))
+    add_images(tmp_path, "a.jpg")
+    assert labels(load_dataset(tmp_path)) == {("", "a.jpg"): "dog"}
+
+
+def test_the_folder_of_an_image_may_be_apart_and_annotations_without_category_say_nothing(tmp_path, write, add_images, labels):
+    content = instances({9: "a.jpg"}, [annotation(1, 9, 18), {"id": 2, "image_id": 9, "category_id": None}])
+    content["images"][0]["folder"] = "../photos"
+    write(tmp_path / "json/ann.json", json.dumps(content))
+    add_images(tmp_path, "photos/a.jpg")
+    dataset = load_dataset(tmp_path / "json")
+    assert dataset.paths == (tmp_path / "photos/a.jpg",)
+    assert dataset.interpretation.notes == ("annotations without a category are left out",)

@@ -30,7 +30,7 @@ from polytag.data.groups import SOURCE, with_groups
 from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError, UsageError
 
-_TABLES = ("csv", "parquet", "imagefolder", "nih")  # the formats that have columns
+_TABLES = ("coco", "csv", "parquet", "imagefolder", "nih")  # the formats that have columns
 
 _RECOGNISED = (
     "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
@@ -165,7 +165,12 @@ def _read_as(format: str, path: Path, *, options: ReadOptions, context: ReadingC
             return read_voc(path, difficult=options.difficult, context=context)
         case "coco":
             return read_coco(
-                path, crowd=options.crowd, small=options.small, min_box_area_px=options.min_box_area_px, context=context
+                path,
+                crowd=options.crowd,
+                small=options.small,
+                min_box_area_px=options.min_box_area_px,
+                group_key=_columns(options).group,
+                context=context,
             )
         case "yolo":
             return read_yolo(path, context=context)

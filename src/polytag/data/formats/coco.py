@@ -1,80 +1,170 @@
-"""COCO instances JSON: boxes become image-level labels.
+"""COCO instances JSON and its family: annotations of boxes, or of whole images, become image-level labels.
 
 Format: https://cocodataset.org/#format-data. `images`, `annotations` and `categories` are read. Of an annotation only its category
-counts, and by option the size of its box.
+counts, and by option the size of its box. LVIS: https://www.lvisdataset.org/dataset. COCO Camera Traps: https://lila.science/coco-camera-traps.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
+from polytag.data.formats.coco_files import CocoContent, Values, class_names, coco_files, images_of, key_of, read_contents
 from polytag.data.formats.file_index import FileIndex
-from polytag.data.formats.listing import (
-    TREATMENTS,
-    child_names,
-    note,
-    read_json,
-    read_text,
-    relative_id,
-    require_classes,
-    split_of,
-)
-from polytag.data.formats.records import ReadingContext
-from polytag.errors import AnnotationError, DataError
+from polytag.data.formats.listing import TREATMENTS
+from polytag.data.formats.reading_log import ReadingLog
+from polytag.data.formats.records import ReadingContext, Record, dataset_of, with_folder_splits
+from polytag.errors import AnnotationError
 
-_ROOT_FILES = ("_annotations.coco.json", "labels.json", "annotations.json", "instances.json", "coco.json")
+_GROUP_KEYS = ("location", "seq_id")  # of COCO Camera Traps: images of one place, and of one moment
+_EMPTY = "empty"  # its category of images without an animal
 
 
 @dataclass(frozen=True, kw_only=True)
-class _File:
-    """One JSON file, its split, and the folders to search its images in."""
+class Doubtful:
+    """The targets of classes of which an image has only crowd regions, or only boxes of fewer than `min_box_area_px`."""
 
-    path: Path
-    split: str
-    image_folders: tuple[str, ...]
+    crowd: int
+    small: int
+    min_box_area_px: float
 
 
 def is_coco(data: Path) -> bool:
     """Whether a folder contains COCO JSON files in one of their usual places."""
-    return bool(_files(data))
+    return bool(coco_files(data))
 
 
-def read_coco(data: Path, *, crowd: str, small: str, min_box_area_px: float, context: ReadingContext) -> Dataset:
+def read_coco(
+    data: Path, *, crowd: str, small: str, min_box_area_px: float, context: ReadingContext, group_key: str = ""
+) -> Dataset:
     """Read one JSON file, or all of `annotations/instances_<split>.json`, `<split>/_annotations.coco.json` and the like.
 
     Classes are in the order of their category ids. `crowd` and `small` are the treatments of a class of which an image contains
-    only crowd regions, or only boxes of fewer than `min_box_area_px` square pixels.
-    Raises AnnotationError for invalid content, and where two files disagree about the categories.
+    only crowd regions, or only boxes of fewer than `min_box_area_px` square pixels. Images that name `neg_category_ids`, as LVIS's
+    do, are UNKNOWN for every class that they neither have nor name. `group_key` is the key of the images with their group.
+    Raises AnnotationError for invalid content, and where two files give one category two names.
     """
-    contents = _contents(data)
+    contents = read_contents(data)
     root = contents[0].file.path.parent if data.is_file() else data
-    if root.name == "annotations":
+    if root.name.lower() == "annotations":
         root = root.parent
-    names = _classes(contents)
+    names = class_names(contents, log=context.log)
     context.log.found("labels", "annotations of " + ", ".join(content.file.path.name for content in contents))
-    ids: list[str] = []
-    paths: list[Path] = []
-    split_N: list[str] = []
-    blocks: list[np.ndarray] = []
-    for content in contents:
-        found = _images(content, index=context.index)
-        rows = {image_id: row for row, image_id in enumerate(found)}
-        paths += found.values()
-        ids += [relative_id(path, root) for path in found.values()]
-        split_N += [content.file.split] * len(found)
-        blocks.append(_targets(content, rows=rows, names=names, crowd=crowd, small=small, min_box_area_px=min_box_area_px))
-    return Dataset(
-        ids=tuple(ids),
-        paths=tuple(paths),
-        target_NC=np.concatenate(blocks),
-        split_N=tuple(split_N),
-        label_set=LabelSet(names=names),
-        source=f"coco {data}",
+    if any(content.file.split for content in contents):
+        context.log.found("split", "the names of files and folders")
+    _note_groups(contents, group_key=group_key, log=context.log)
+    empty = _empty_category(contents)
+    if empty:
+        context.log.note(f"the category {_EMPTY!r} is no class: COCO Camera Traps gives it to images without an animal")
+    doubtful = Doubtful(crowd=TREATMENTS[crowd], small=TREATMENTS[small], min_box_area_px=min_box_area_px)
+    records = (
+        record
+        for content in contents
+        for record in _records(content, empty=empty, doubtful=doubtful, group_key=group_key, context=context)
     )
+    dataset = dataset_of(
+        records,
+        source=f"coco {data}",
+        context=context,
+        declared=[name for name in names if name != empty],
+        id_root=root,
+        join=len({content.file.split for content in contents}) < len(contents),
+    )
+    return with_folder_splits(dataset, context)
+
+
+def _records(content: CocoContent, *, empty: str, doubtful: Doubtful, group_key: str, context: ReadingContext) -> Iterator[Record]:
+    targets = _targets(content, doubtful=doubtful, log=context.log)
+    name_of = {key: str(item["name"]) for key, item in content.categories.items()}
+    found = images_of(content, index=context.index)
+    for image, (image_id, image_name, path, where) in zip(content.images, found, strict=True):
+        target_of = {name: target for name, target in targets[image_id].items() if name != empty}
+        negative = image.get("neg_category_ids")
+        if isinstance(negative, list):
+            context.log.note("of each image some classes were checked (neg_category_ids, as in LVIS); the others are unknown")
+        yield Record(
+            image=image_name,
+            path=path,
+            where=where,
+            split=content.file.split,
+            group=str(image.get(group_key, "")) if group_key else "",
+            present=[name for name, target in target_of.items() if target == PRESENT],
+            unknown=[name for name, target in target_of.items() if target == UNKNOWN],
+            absent=[name_of[key] for key in negative if key in name_of] if isinstance(negative, list) else (),
+            others=UNKNOWN if isinstance(negative, list) else ABSENT,
+        )
+
+
+def _targets(content: CocoContent, *, doubtful: Doubtful, log: ReadingLog) -> Mapping[object, Mapping[str, int]]:
+    """The target of each class that annotations name, by image id; a certain object outweighs a doubtful one in any order."""
+    found: dict[object, dict[str, int]] = {
+        key_of(image, "id", f"{content.file.path}: images[{number}]"): {} for number, image in enumerate(content.images)
+    }
+    for number, annotation in enumerate(content.annotations):
+        where = f"{content.file.path}: annotations[{number}]"
+        if annotation.get("category_id") is None and "image_id" in annotation:
+            log.note("annotations without a category are left out")
+            continue
+        image_id, category_id = key_of(annotation, "image_id", where), key_of(annotation, "category_id", where)
+        if image_id not in found:
+            raise AnnotationError(
+                "an annotation of an unknown image", where=where, got=f"image_id {image_id!r}", expected="an id from images"
+            )
+        if category_id not in content.categories:
+            raise AnnotationError(
+                "an annotation of an unknown class",
+                where=where,
+                got=f"category_id {category_id!r}",
+                expected="an id from categories",
+            )
+        if annotation.get("iscrowd"):
+            value = doubtful.crowd
+        elif doubtful.min_box_area_px and _area_px(annotation, where) < doubtful.min_box_area_px:
+            value = doubtful.small
+        else:
+            value = PRESENT
+        name = str(content.categories[category_id]["name"])
+        if value == PRESENT or found[image_id].get(name, ABSENT) == ABSENT:
+            found[image_id][name] = value
+    return found
+
+
+def _area_px(annotation: Values, where: str) -> float:
+    """Width times height of the box, in square pixels; infinite for an annotation of the whole image, without a box."""
+    box = annotation.get("bbox")
+    if box is None or box == []:
+        return float("inf")
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, int | float) for value in box):
+        raise AnnotationError("a box that cannot be read", where=where, got=repr(box), expected="[x, y, width, height]")
+    return float(box[2]) * float(box[3])
+
+
+# ---- COCO Camera Traps ----
+
+
+def _empty_category(contents: Sequence[CocoContent]) -> str:
+    """The name of the category of images that show nothing, or "": its id is 0, it has no boxes and no other class beside it."""
+    empty = next((str(item["name"]) for key, item in contents[0].categories.items() if key in (0, "0")), "")
+    if empty.lower() != _EMPTY:
+        return ""
+    for content in contents:
+        ids = {key for key, item in content.categories.items() if item["name"] == empty}
+        images = {annotation.get("image_id") for annotation in content.annotations if annotation.get("category_id") in ids}
+        for annotation in content.annotations:
+            is_empty = annotation.get("category_id") in ids
+            if (is_empty and annotation.get("bbox")) or (not is_empty and annotation.get("image_id") in images):
+                return ""
+    return empty
+
+
+def _note_groups(contents: Sequence[CocoContent], *, group_key: str, log: ReadingLog) -> None:
+    if group_key:
+        log.found("groups", f"{group_key!r} of the images")
+    elif keys := [key for key in _GROUP_KEYS if any(key in image for content in contents for image in content.images[:100])]:
+        log.found("groups", f"not used: images of one {keys[0]} depend on each other, which --group {keys[0]} keeps together")
+
+
+# ---- boxes ----
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,216 +173,18 @@ class Annotated:
 
     split: str
     path: Path
-    image: Mapping[str, object]
-    annotations: Sequence[tuple[str, Mapping[str, object]]]
+    image: Values
+    annotations: Sequence[tuple[str, Values]]
 
 
 def read_annotated(data: Path, *, image_dirs: Sequence[str]) -> Iterator[Annotated]:
     """Every image of the files with its annotations, in order; raises as `read_coco`, except that it skips unknown classes."""
-    index = FileIndex(first=image_dirs, must_exist=False)
-    for content in _contents(data):
-        of_image: dict[object, list[tuple[str, Mapping[str, object]]]] = {}
+    log = ReadingLog(accept_doubts=True)
+    index = FileIndex(first=image_dirs, below=data.parent if data.is_file() else data, log=log)
+    for content in read_contents(data):
+        of_image: dict[object, list[tuple[str, Values]]] = {}
         for annotation in content.annotations:
             if category := content.categories.get(annotation.get("category_id")):
                 of_image.setdefault(annotation.get("image_id"), []).append((str(category["name"]), annotation))
-        found = _images(content, index=index)
-        for image, (image_id, path) in zip(content.images, found.items(), strict=True):
+        for image, (image_id, _, path, _) in zip(content.images, images_of(content, index=index), strict=True):
             yield Annotated(split=content.file.split, path=path, image=image, annotations=of_image.get(image_id, ()))
-
-
-def _contents(data: Path) -> list["_Content"]:
-    files = [_single(data)] if data.is_file() else _files(data)
-    if not files:
-        raise DataError(
-            "no COCO annotations",
-            where=str(data),
-            got="no JSON file in annotations, in train, val or test, or in the folder itself",
-            expected="such as annotations/instances_train2017.json or train/_annotations.coco.json",
-        )
-    return [_content(file) for file in files]
-
-
-def _images(content: "_Content", *, index: FileIndex) -> dict[object, Path]:
-    """The file of each image id, in the order of the list; raises AnnotationError for an image listed twice."""
-    found: dict[object, Path] = {}
-    listed: set[str] = set()
-    for number, image in enumerate(content.images):
-        where = f"{content.file.path}: images[{number}]"
-        image_id, file_name = _field(image, "id", where), str(_field(image, "file_name", where))
-        if image_id in found or file_name in listed:
-            raise AnnotationError(
-                "an image is listed twice", where=where, got=f"id {image_id!r}, {file_name!r}", expected="every image once"
-            )
-        found[image_id] = index.require(file_name, content.file.image_folders, where=where)
-        listed.add(file_name)
-    return found
-
-
-# ---- files ----
-
-
-def _files(data: Path) -> list[_File]:
-    """The JSON files of a folder, from the first of COCO's usual places that has any."""
-    json_names = [name for name in child_names(data / "annotations") if name.endswith(".json")]
-    if instances := [name for name in json_names if name.startswith("instances_")]:
-        json_names = instances  # the others are captions and key points of the same images
-    if json_names:
-        return _named_files(data, [data / "annotations" / name for name in json_names])
-    names = child_names(data)
-    if inside := [data / name / "_annotations.coco.json" for name in names if split_of(name)]:
-        inside = [path for path in inside if os.path.isfile(path)]
-    if inside:
-        return [_File(path=path, split=split_of(path.parent.name) or "", image_folders=(str(path.parent),)) for path in inside]
-    json_names = [
-        name for name in names
-        if name in _ROOT_FILES or (name.endswith(".json") and (name.startswith("instances_") or split_of(name[:-5])))
-    ]  # fmt: skip
-    return _named_files(data, [data / name for name in json_names])
-
-
-def _named_files(data: Path, paths: Sequence[Path]) -> list[_File]:
-    files = [_file(data, path) for path in paths]
-    if len(files) == 1 and not split_of(files[0].split):  # one file of all images, such as CVAT's instances_default.json
-        return [replace(files[0], split="")]
-    return files
-
-
-def _single(path: Path) -> _File:
-    file = _file(path.parent.parent if path.parent.name == "annotations" else path.parent, path)
-    return replace(file, split="", image_folders=(*file.image_folders, str(path.parent)))
-
-
-def _file(root: Path, path: Path) -> _File:
-    """A file named after its split; images are searched in `<name>/`, `images/<name>/`, `images/`, `data/` and the root."""
-    name = path.stem.removeprefix("instances_")
-    split = "" if path.name in _ROOT_FILES else split_of(name) or name
-    stems = dict.fromkeys((name, split)) if split else {}
-    folders = [root / stem for stem in stems] + [root / "images" / stem for stem in stems]
-    folders += [root / "images", root / "data", root]
-    return _File(path=path, split=split, image_folders=tuple(str(folder) for folder in folders))
-
-
-# ---- contents ----
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Content:
-    """The content of one file: three lists of objects, checked to be such."""
-
-    file: _File
-    images: Sequence[Mapping[str, object]]
-    annotations: Sequence[Mapping[str, object]]
-    categories: Mapping[object, Mapping[str, object]]
-
-
-def _content(file: _File) -> _Content:
-    values = read_json(read_text(file.path), path=file.path)
-    lists: dict[str, Sequence[Mapping[str, object]]] = {}
-    for key in ("images", "annotations", "categories"):
-        items = values.get(key) if isinstance(values, dict) else None
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise AnnotationError(
-                "not a COCO instances file",
-                where=str(file.path),
-                got=f"no list {key!r}",
-                expected="images, annotations, categories",
-            )
-        lists[key] = items
-    categories: dict[object, Mapping[str, object]] = {}
-    for number, category in enumerate(lists["categories"]):
-        where = f"{file.path}: categories[{number}]"
-        category_id, name = _field(category, "id", where), _field(category, "name", where)
-        if category_id in categories or any(other["name"] == name for other in categories.values()):
-            raise AnnotationError(
-                "a category is given twice", where=where, got=f"id {category_id!r}, {name!r}", expected="every category once"
-            )
-        categories[category_id] = category
-    return _Content(file=file, images=lists["images"], annotations=lists["annotations"], categories=categories)
-
-
-def _field(item: Mapping[str, object], key: str, where: str) -> object:
-    value = item.get(key)
-    if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
-        raise AnnotationError(
-            f"no usable {key!r}", where=where, got=repr(value) if key in item else "nothing", expected="a number or a text"
-        )
-    return value
-
-
-def _classes(contents: Sequence[_Content]) -> tuple[str, ...]:
-    """Category names by id, the same in every file; raises AnnotationError for the first difference."""
-    first = contents[0]
-    for other in contents[1:]:
-        table, expected = ({key: item["name"] for key, item in content.categories.items()} for content in (other, first))
-        for key in dict.fromkeys((*expected, *table)):
-            if table.get(key) != expected.get(key):
-                raise AnnotationError(
-                    "two files disagree about the categories",
-                    where=str(other.file.path),
-                    got=f"category {key!r}: {table.get(key, 'nothing')!r}",
-                    expected=f"{expected.get(key, 'nothing')!r}, as in {first.file.path}",
-                )
-    groups = _unused_groups(contents)
-    in_order = sorted(first.categories, key=lambda key: (isinstance(key, str), key))
-    names = tuple(str(first.categories[key]["name"]) for key in in_order if key not in groups)
-    require_classes(names, where=first.file.path)
-    return names
-
-
-def _unused_groups(contents: Sequence[_Content]) -> set[object]:
-    """Ids of categories that only group others: the supercategory of another, without annotations (Roboflow's 0)."""
-    categories = contents[0].categories
-    groups = {
-        key
-        for key, item in categories.items()
-        if any(other.get("supercategory") == item["name"] for k, other in categories.items() if k != key)
-    }
-    for content in contents if groups else ():
-        groups -= {annotation.get("category_id") for annotation in content.annotations}
-    return groups
-
-
-def _targets(
-    content: _Content,
-    *,
-    rows: Mapping[object, int],
-    names: Sequence[str],
-    crowd: str,
-    small: str,
-    min_box_area_px: float,
-) -> np.ndarray:
-    column = {name: c for c, name in enumerate(names)}
-    column_of = {key: column.get(str(item["name"]), -1) for key, item in content.categories.items()}
-    target_NC = np.full((len(rows), len(names)), ABSENT, dtype=np.int8)
-    for number, annotation in enumerate(content.annotations):
-        where = f"{content.file.path}: annotations[{number}]"
-        image_id, category_id = _field(annotation, "image_id", where), _field(annotation, "category_id", where)
-        if image_id not in rows:
-            raise AnnotationError(
-                "an annotation of an unknown image", where=where, got=f"image_id {image_id!r}", expected="an id from images"
-            )
-        if category_id not in column_of:
-            raise AnnotationError(
-                "an annotation of an unknown class",
-                where=where,
-                got=f"category_id {category_id!r}",
-                expected="an id from categories",
-            )
-        if annotation.get("iscrowd"):
-            value = TREATMENTS[crowd]
-        elif min_box_area_px and _area_px(annotation, where) < min_box_area_px:
-            value = TREATMENTS[small]
-        else:
-            value = PRESENT
-        note(target_NC[rows[image_id]], column_of[category_id], value)
-    return target_NC
-
-
-def _area_px(annotation: Mapping[str, object], where: str) -> float:
-    """Width times height of the box, in square pixels; infinite for an annotation of the whole image, without a box."""
-    box = annotation.get("bbox")
-    if box is None or box == []:
-        return float("inf")
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, int | float) for value in box):
-        raise AnnotationError("a box that cannot be read", where=where, got=repr(box), expected="[x, y, width, height]")
-    return float(box[2]) * float(box[3])

@@ -93,7 +93,13 @@ def _lines(read: Callable[..., Content]) -> Callable[[ExportFile], Content]:
 _BY_COCO = "export it as COCO, or write a CSV file with the columns image and labels"
 COCO = Kind(
     title="COCO",
-    fits=_any("images.[].file_name", "annotations.[].category_id", "categories.[].supercategory", "categories.[].name"),
+    fits=_any(
+        "images.[].file_name",
+        "images.[].coco_url",
+        "annotations.[].category_id",
+        "categories.[].supercategory",
+        "categories.[].name",
+    ),
 )
 LABELME = Kind(title="labelme's file of one image", fits=_any("imagePath", "imageData"))
 _VIA_TABLE = Kind(
