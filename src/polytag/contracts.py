@@ -14,10 +14,12 @@ import numpy as np
 
 from polytag.errors import DataError, PredictionsError, UsageError
 from polytag.logits import inexact, sigmoid
+from polytag.path_list import PathList
 from polytag.text import control_character, is_blank, storable
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 _SHOWN = 100  # characters of a name in a message
+_BLOCK = 65_536  # rows of labels that are checked at a time
 SCALES = ("logit", "probability", "rank")
 
 
@@ -92,7 +94,7 @@ class Dataset:
     """Images with their labels, from any annotation format.
 
     ids        N names from the annotations, unique within a split
-    paths      N image files (not opened here)
+    paths      N image files (not opened here), kept as a `PathList`
     target_NC  int8 in {1, 0, -1}, read-only
     split_N    N split names ("train", "val", "test", ...), or "" if the annotations have none
     group_N    N values of what dependent images share, such as a patient; "" for an image that depends on no other
@@ -105,7 +107,7 @@ class Dataset:
     """
 
     ids: tuple[str, ...]
-    paths: tuple[Path, ...]
+    paths: Sequence[Path]
     target_NC: np.ndarray
     split_N: tuple[str, ...]
     label_set: LabelSet
@@ -116,21 +118,23 @@ class Dataset:
     def __post_init__(self):
         target_NC = _checked_targets(self.target_NC, num_rows=len(self.ids), label_set=self.label_set, source=self.source)
         object.__setattr__(self, "target_NC", target_NC)
+        object.__setattr__(self, "paths", PathList(self.paths))
         object.__setattr__(self, "group_N", self.group_N or ("",) * len(self.ids))
         assert len(self.paths) == len(self.split_N) == len(self.group_N) == len(self.ids)
         _require_utf8(self.ids, self.source)
-        _require_utf8(map(str, self.paths), self.source)
-        seen: set[tuple[str, str]] = set()
-        for key in zip(self.split_N, self.ids, strict=True):
-            if key in seen:
+        _require_utf8(PathList(self.paths).texts, self.source)
+        seen: dict[str, set[str]] = {}
+        for split, name in zip(self.split_N, self.ids, strict=True):
+            in_split = seen.setdefault(split, set())
+            if name in in_split:
                 raise DataError(
                     "an image id is given twice in one split",
                     where=self.source,
-                    got=f"{key[1]!r} in split {key[0]!r}",
+                    got=f"{name!r} in split {split!r}",
                     expected="every id once",
                     next_step="remove the duplicate, or merge its labels",
                 )
-            seen.add(key)
+            in_split.add(name)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -153,11 +157,12 @@ class Dataset:
         """The data set of these rows, in this order (indices, or a boolean mask of length N)."""
         rows = np.asarray(rows)
         index = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(int)
+        texts = PathList(self.paths).texts
         return replace(
             self,
             ids=tuple(self.ids[i] for i in index),
-            paths=tuple(self.paths[i] for i in index),
-            target_NC=self.target_NC[index],
+            paths=PathList(texts[i] for i in index),
+            target_NC=_read_only(self.target_NC[index]),
             split_N=tuple(self.split_N[i] for i in index),
             group_N=tuple(self.group_N[i] for i in index),
         )
@@ -323,7 +328,10 @@ class Predictions:
 
 
 def _checked_targets(target_NC: np.ndarray, *, num_rows: int, label_set: LabelSet, source: str) -> np.ndarray:
-    """A read-only int8 copy; raises DataError for a wrong shape or a value outside {1, 0, -1}."""
+    """These targets if nobody can change them, else a read-only copy, int8.
+
+    Raises DataError for a wrong shape or a value outside {1, 0, -1}.
+    """
     values = np.asarray(target_NC)
     if values.shape != (num_rows, len(label_set)):
         raise DataError(
@@ -332,18 +340,24 @@ def _checked_targets(target_NC: np.ndarray, *, num_rows: int, label_set: LabelSe
             got=str(values.shape),
             expected=f"{(num_rows, len(label_set))} (images, classes)",
         )
-    bad = ~np.isin(values, (PRESENT, ABSENT, UNKNOWN))
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise DataError(
-            "a label outside 1, 0, -1",
-            where=source,
-            got=f"{values[row, column]} in row {row}, class {label_set.names[column]!r}",
-            expected="1 (present), 0 (absent) or -1 (unknown)",
-        )
-    checked = np.array(values, dtype=np.int8)
-    checked.setflags(write=False)
-    return checked
+    for start in range(0, num_rows, _BLOCK):  # a whole mask of 5,000,000 x 1,000 labels would take as much memory as they do
+        block = values[start : start + _BLOCK]
+        bad = (block != PRESENT) & (block != ABSENT) & (block != UNKNOWN)
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            raise DataError(
+                "a label outside 1, 0, -1",
+                where=source,
+                got=f"{block[row, column]} in row {start + row}, class {label_set.names[column]!r}",
+                expected="1 (present), 0 (absent) or -1 (unknown)",
+            )
+    is_given_away = values.dtype == np.int8 and values.base is None and not values.flags.writeable
+    return values if is_given_away else _read_only(np.array(values, dtype=np.int8))
+
+
+def _read_only(values: np.ndarray) -> np.ndarray:
+    values.setflags(write=False)
+    return values
 
 
 def _require_utf8(names: Iterable[str], source: str) -> None:

@@ -1,18 +1,11 @@
-"""`check`: what a data set contains and what is wrong with it, before hours of training.
+"""`check`: what a data set contains and what is wrong with it, before hours of training. Shapes: S splits, C classes."""
 
-Shapes: S splits, C classes. Reading every image takes most of the time. Threads read, because Pillow and SHA-256 release Python's
-lock.
-"""
-
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset, Interpretation
+from polytag.contracts import ABSENT, PRESENT, Dataset, Interpretation
 from polytag.data.duplicates.groups import (
     DatasetImage,
     DuplicateGroup,
@@ -22,13 +15,12 @@ from polytag.data.duplicates.groups import (
     duplicate_groups,
     feature_duplicates,
 )
-from polytag.data.duplicates.near_duplicates import small_copy
 from polytag.data.groups import divided_groups, divided_groups_note
-from polytag.data.images.read import read_image
-from polytag.data.images.stored import is_image_there, open_image
+from polytag.data.image_contents import ImageContent, existing, read_contents
+from polytag.data.label_counts import label_counts
 from polytag.data.splits import large_group_note, why_not_trainable, with_validation_split
-from polytag.errors import DataError, ImageError, UsageError
-from polytag.machine import num_cores
+from polytag.errors import DataError, UsageError
+from polytag.path_list import PathList
 
 _NUM_NAMED = 5  # names shown in a sentence; the lists hold them all
 
@@ -168,24 +160,25 @@ def check(
     """
     if near and not read_images:
         raise UsageError("near duplicates are found by reading the images", got="near, and images that are not read")
-    read = _stat if not read_images else _read_near if near else _read
-    contents = _read_all(dataset.paths, read=read, num_threads=num_threads, on_image=on_image)
-    content_N = [contents[path] for path in dataset.paths]
-    images = [
-        DatasetImage(id=name, split=split, path=str(path))
-        for name, split, path in zip(dataset.ids, dataset.split_N, dataset.paths, strict=True)
-    ]
-    in_two_splits, duplicates = _exact_duplicates(dataset, content_N)
-    key_N = [content.sha256 or str(path) for content, path in zip(content_N, dataset.paths, strict=True)]
+    paths = PathList(dataset.paths).texts
+    contents = read_contents(paths, near=near, num_threads=num_threads, on_image=on_image) if read_images else existing(paths)
+    content_N = [contents[path] for path in paths]
+
+    def image(row: int) -> DatasetImage:
+        return DatasetImage(id=dataset.ids[row], split=dataset.split_N[row], path=paths[row])
+
+    images = [image(row) for row in range(len(dataset))] if near or features else []
+    in_two_splits, duplicates = _exact_duplicates(dataset, content_N, paths)
+    key_N = [content.sha256 or path for content, path in zip(content_N, paths, strict=True)]
     copies = {key: content.copy for key, content in zip(key_N, content_N, strict=True) if content.copy}
     near_duplicates, num_flat = duplicate_groups(images, content_N=key_N, copies=copies) if near else (None, None)
-    present_SC, absent_SC, unknown_SC = (_label_counts(dataset, value) for value in (PRESENT, ABSENT, UNKNOWN))
+    counts = label_counts(dataset)
     warnings = [
         *_image_warnings(dataset, content_N, duplicates, in_two_splits),
         *_group_warnings(dataset),
         *_near_warnings(near_duplicates or (), num_flat or 0),
-        *_class_warnings(dataset, present_SC, absent_SC),
-        *_label_warnings(dataset),
+        *_class_warnings(dataset, counts.present_SC, counts.absent_SC),
+        *_label_warnings(counts.num_without_label),
     ]
     return DataCheck(
         source=dataset.source,
@@ -193,18 +186,16 @@ def check(
         classes=dataset.label_set.names,
         splits=dataset.splits,
         num_images_S=tuple(dataset.split_N.count(split) for split in dataset.splits),
-        present_SC=present_SC,
-        absent_SC=absent_SC,
-        unknown_SC=unknown_SC,
-        labels_per_image=dict(enumerate(np.bincount((dataset.target_NC == PRESENT).sum(axis=1)).tolist())),
+        present_SC=counts.present_SC,
+        absent_SC=counts.absent_SC,
+        unknown_SC=counts.unknown_SC,
+        labels_per_image=dict(enumerate(counts.num_images_of_count.tolist())),
         images_were_read=read_images,
         unreadable=tuple(
-            UnreadableImage(image=image, reason=content.reason)
-            for image, content in zip(images, content_N, strict=True)
-            if content.reason
+            UnreadableImage(image=image(row), reason=content.reason) for row, content in enumerate(content_N) if content.reason
         ),
-        duplicates=tuple(tuple(images[row] for row in rows) for rows in duplicates),
-        in_two_splits=tuple(tuple(images[row] for row in rows) for rows in in_two_splits),
+        duplicates=tuple(tuple(image(row) for row in rows) for rows in duplicates),
+        in_two_splits=tuple(tuple(image(row) for row in rows) for rows in in_two_splits),
         problems=tuple(_problems(dataset, content_N)),
         warnings=tuple(warnings),
         divided_groups=divided_groups(dataset) if any(dataset.group_N) else None,
@@ -214,66 +205,17 @@ def check(
     )
 
 
-def _exact_duplicates(dataset: Dataset, content_N: Sequence["_Content"]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+def _exact_duplicates(
+    dataset: Dataset, content_N: Sequence[ImageContent], paths: Sequence[str]
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     """Groups of rows that are one image in several splits, and groups of rows with the same bytes in different files.
 
     Two splits may use one id for two images, so the id identifies an image only where its content is unknown.
     """
     same_image = _groups([content.sha256 or name for content, name in zip(content_N, dataset.ids, strict=True)])
     in_two_splits = [rows for rows in same_image if len({dataset.split_N[row] for row in rows}) > 1]
-    duplicates = [rows for rows in same_image if content_N[rows[0]].sha256 and len({dataset.paths[row] for row in rows}) > 1]
+    duplicates = [rows for rows in same_image if content_N[rows[0]].sha256 and len({paths[row] for row in rows}) > 1]
     return in_two_splits, duplicates
-
-
-def _label_counts(dataset: Dataset, value: int) -> np.ndarray:
-    """int64, S x C: the images of each split whose target is this value."""
-    counts = [(dataset.target_NC[[name == split for name in dataset.split_N]] == value).sum(axis=0) for split in dataset.splits]
-    return np.array(counts, dtype=np.int64).reshape(len(dataset.splits), len(dataset.label_set))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Content:
-    """One file: its digest ("" where it was not read), the reason that it cannot be decoded ("" where it can), its small copy."""
-
-    sha256: str = ""
-    reason: str = ""
-    copy: bytes = b""
-
-
-def _read_all(
-    paths: Sequence[Path], *, read: Callable[[Path], _Content], num_threads: int, on_image: Callable[[], None] | None
-) -> dict[Path, _Content]:
-    """Read every distinct file once."""
-    distinct = list(dict.fromkeys(paths))
-    contents: dict[Path, _Content] = {}
-    pool = ThreadPoolExecutor(max_workers=num_threads or num_cores())
-    try:
-        for path, content in zip(distinct, pool.map(read, distinct), strict=True):
-            contents[path] = content
-            if on_image:
-                on_image()
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the images in progress only
-    return contents
-
-
-def _read_near(path: Path) -> _Content:
-    return _read(path, near=True)
-
-
-def _read(path: Path, *, near: bool = False) -> _Content:
-    try:
-        image = read_image(path)
-        with open_image(path) as file:
-            return _Content(sha256=hashlib.file_digest(file, "sha256").hexdigest(), copy=small_copy(image) if near else b"")
-    except ImageError as error:
-        return _Content(reason=f"{error.what}: {error.got}")
-    except OSError as error:  # removed since it was decoded
-        return _Content(reason=f"the image cannot be opened: {error.strerror}")
-
-
-def _stat(path: Path) -> _Content:
-    return _Content() if is_image_there(path) else _Content(reason="the image is missing: no such file")
 
 
 def _groups(key_N: Sequence[str]) -> list[tuple[int, ...]]:
@@ -284,7 +226,7 @@ def _groups(key_N: Sequence[str]) -> list[tuple[int, ...]]:
     return [tuple(rows) for rows in groups.values() if len(rows) > 1]
 
 
-def _problems(dataset: Dataset, content_N: Sequence[_Content]) -> Iterator[str]:
+def _problems(dataset: Dataset, content_N: Sequence[ImageContent]) -> Iterator[str]:
     """Reasons that training cannot start; data without splits are checked with the validation split that training would make."""
     if not len(dataset):
         yield "there are no images"
@@ -320,11 +262,13 @@ def _class_warnings(dataset: Dataset, present_SC: np.ndarray, absent_SC: np.ndar
 
 def _image_warnings(
     dataset: Dataset,
-    content_N: Sequence[_Content],
+    content_N: Sequence[ImageContent],
     duplicates: Sequence[tuple[int, ...]],
     in_two_splits: Sequence[tuple[int, ...]],
 ) -> Iterator[str]:
-    unreadable = list(dict.fromkeys(str(path) for path, content in zip(dataset.paths, content_N, strict=True) if content.reason))
+    unreadable = list(
+        dict.fromkeys(path for path, content in zip(PathList(dataset.paths).texts, content_N, strict=True) if content.reason)
+    )
     if unreadable:
         yield f"{_number(len(unreadable), 'image', 'images')} cannot be read and will be skipped: {_some(unreadable)}"
     if in_two_splits:
@@ -363,8 +307,7 @@ def _near_warnings(groups: Sequence[DuplicateGroup], num_flat: int) -> Iterator[
         yield f"{_number(num_flat, 'image has', 'images have')} too little detail to be compared with others"
 
 
-def _label_warnings(dataset: Dataset) -> Iterator[str]:
-    num_silent = int((dataset.target_NC == UNKNOWN).all(axis=1).sum())
+def _label_warnings(num_silent: int) -> Iterator[str]:
     if num_silent:
         yield f"{_number(num_silent, 'image has', 'images have')} no known label and cannot be learned from"
 
