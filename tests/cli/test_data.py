@@ -55,16 +55,17 @@ def run(*arguments: object, status: int = 0) -> str:
 def test_check_of_sound_data(devkit):
     output = run("check", devkit)
     lines = [line.rstrip() for line in output.splitlines()]
-    assert lines[:6] == [
+    assert lines[:7] == [
         "read as   voc",
         "labels    lists in ImageSets/Main",
+        "split     lists in ImageSets/Main",
         "classes   2: cat, dog",
         "examples  a (train)  cat",
         "          b (train)  dog",
         "          c (train)  cat; 1 class unknown",
     ]
-    assert lines[7] == "5 images, 2 classes"
-    assert lines[10:] == [
+    assert lines[8] == "5 images, 2 classes"
+    assert lines[11:] == [
         "             train                         val",
         " class     present  absent  unknown    present  absent  unknown",
         " cat             2       1        0          1       1        0",

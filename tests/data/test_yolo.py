@@ -254,7 +254,7 @@ def yolo_folder(tmp_path, write, add_images, **objects: str):
 @pytest.mark.parametrize(
     "yaml",
     ["Train: images/train\nValidation: images/val\n", "", "path: C:\\data\ntrain: images\\train\nval: D:\\set\\images\\val\n",
-     "path: /home/me/set\ntrain: /home/me/set/images/train\nval: [/home/me/set/images/val]\ntest:\n",
+     "path: /mnt/elsewhere/set\ntrain: /mnt/elsewhere/set/images/train\nval: [/mnt/elsewhere/set/images/val]\ntest:\n",
      "path: .\ntrain: train.txt\nval: val.txt\n"],
 )  # fmt: skip
 def test_how_a_yaml_may_name_its_images(tmp_path, write, add_images, labels, yaml):
