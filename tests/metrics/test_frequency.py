@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polytag import evaluate_predictions
+from polytag import evaluate, evaluate_predictions
 from polytag.contracts import Dataset, LabelSet, Predictions
 from polytag.metrics.bootstrap import bootstrap_ap
 from polytag.metrics.frequency import Frequency, training_frequency
@@ -83,3 +83,12 @@ def test_slices_have_the_groups_of_all_images():
         assert part.metrics.frequency.num_positives_C.tolist() == list(NUM_POSITIVES)
         assert part.metrics.means["head_mAP"].value == pytest.approx(part.metrics.ap_C[MEMBERS["head"]].mean())
     assert not Frequency(num_positives_C=np.array([1]), is_of_training=False).groups["head"].any()
+
+
+def test_a_group_without_a_class_is_not_shown_beside_two_that_have_one():
+    target_NC = np.zeros((300, 2), np.int8)
+    target_NC[:150, 0] = target_NC[:50, 1] = 1
+    metrics = evaluate(target_NC, np.random.default_rng(0).normal(size=(300, 2)), scores="logit")
+    assert metrics.means["tail_mAP"].count == 0
+    assert {"head_mAP", "medium_mAP"} <= set(metrics.shown_means)
+    assert "tail_mAP" not in metrics.shown_means

@@ -124,10 +124,10 @@ class Metrics:
 
     @property
     def shown_means(self) -> Mapping[str, Mean]:
-        """The means to show: without those of the head, medium and tail, unless two of these have a class."""
+        """The means to show: without a head, medium or tail that has no class, and without all three unless two have."""
         groups = self.frequency.meanings
         several = sum(name in groups and mean.count > 0 for name, mean in self.means.items()) > 1
-        return {name: mean for name, mean in self.means.items() if several or name not in groups}
+        return {name: mean for name, mean in self.means.items() if name not in groups or (several and mean.count > 0)}
 
     @property
     def chance(self) -> float:
