@@ -22,7 +22,7 @@ Format = Annotated[
     str | None,
     _option(
         "--format",
-        "voc, coco, yolo, kitti, csv, parquet, folder, imagefolder, export or cvat.",
+        "voc, coco, yolo, kitti, csv, parquet, folder, imagefolder, export, cvat, labelme or tags.",
         metavar="NAME",
         default="auto: recognised",
     ),

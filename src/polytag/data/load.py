@@ -14,6 +14,7 @@ from polytag.data.formats.export import hides_coco, hides_tables, is_export, is_
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.folders import is_folder, is_imagefolder, read_folder, read_imagefolder
 from polytag.data.formats.kitti import is_kitti, read_kitti
+from polytag.data.formats.labelme import is_labelme, read_labelme
 from polytag.data.formats.listing import child_names
 from polytag.data.formats.nuswide import is_nuswide, read_nuswide
 from polytag.data.formats.open_images import is_open_images, read_open_images
@@ -22,6 +23,7 @@ from polytag.data.formats.records import ReadingContext
 from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
 from polytag.data.formats.table_shapes import read_tables_of_any_shape
 from polytag.data.formats.tables import Columns, find_tables, table_file
+from polytag.data.formats.tags import is_tags, read_tags
 from polytag.data.formats.text_lists import is_text_list, read_text_lists
 from polytag.data.formats.voc import is_voc, read_voc
 from polytag.data.formats.yolo import read_yolo
@@ -31,6 +33,7 @@ from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError, UsageError
 
 _TABLES = ("coco", "csv", "parquet", "imagefolder", "nih")  # the formats that have columns
+_FOLDERS = ("voc", "kitti", "folder", "labelme", "tags")  # the formats that are no file
 
 _RECOGNISED = (
     "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
@@ -87,8 +90,8 @@ def _formats_of(folder: Path) -> list[str]:
         return [named]
     kinds = kinds_in(folder)
     recognised = (
-        ("cvat", is_cvat), ("export", lambda _: is_export(kinds)), ("voc", is_voc), ("kitti", is_kitti),
-        ("imagefolder", is_imagefolder),
+        ("cvat", is_cvat), ("export", lambda _: is_export(kinds)), ("imagefolder", is_imagefolder), ("kitti", is_kitti),
+        ("labelme", is_labelme), ("voc", lambda folder: is_voc(folder) and not is_labelme(folder)), ("tags", is_tags),
         ("coco", lambda folder: is_coco(folder) and not hides_coco(kinds)), ("text", is_text_list),
         ("yolo", lambda folder: is_yolo(folder) and not is_text_list(folder)),  # both have classes.txt and train.txt
         ("csv", lambda folder: not hides_tables(kinds) and bool(find_tables(folder, CSV_SUFFIXES))),
@@ -136,7 +139,7 @@ def load_labels(data: str | Path, *, options: ReadOptions = ReadOptions(), class
 
 
 def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = True, classes: Sequence[str] = ()) -> Dataset:
-    if path.is_file() and format in ("voc", "kitti", "folder"):
+    if path.is_file() and format in _FOLDERS:
         raise DataError(f"the {format} format is a folder", where=str(path), got="a file", expected="a folder")
     log = ReadingLog(accept_doubts=options.accept_doubts)
     index = FileIndex(
@@ -189,6 +192,10 @@ def _read_as(format: str, path: Path, *, options: ReadOptions, context: ReadingC
             return read_text_lists(path, separator=options.separator, context=context)
         case "cvat":
             return read_cvat(path, context=context)
+        case "labelme":
+            return read_labelme(path, label_field=options.labels_column, context=context)
+        case "tags":
+            return read_tags(path, separator=options.separator, context=context)
         case "export":
             return read_export(path, label_field=options.labels_column, separator=options.separator, context=context)
         case "folder":
