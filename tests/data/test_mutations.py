@@ -1,0 +1,102 @@
+"""A hundred small damages to each format's annotations end in data or in an error of ours, never in another exception.
+
+Each reader adds its files to FOLDERS: the damaged one first. The entries of a format, whose names start alike, share the hundred.
+"""
+
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from polytag.data.load import load_dataset
+from polytag.data.read_options import ReadOptions
+from polytag.errors import PolytagError
+
+NUM_MUTATIONS = 100  # of a format
+_VOC = (
+    "<annotation><folder>x</folder><filename>a.jpg</filename><size><width>8</width><height>8</height></size>"
+    "<object><name>cat</name><difficult>0</difficult><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>3</ymax></bndbox></object>"
+    "</annotation>"
+)
+_COCO = json.dumps(
+    {
+        "images": [
+            {"id": 1, "file_name": "a.jpg", "width": 8, "height": 8, "location": "x"},
+            {"id": 2, "coco_url": "http://x/val2017/b.jpg", "neg_category_ids": [2], "not_exhaustive_category_ids": []},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 3, 3], "iscrowd": 0},
+            {"id": 2, "image_id": 2, "category_id": 0},
+        ],
+        "categories": [{"id": 0, "name": "empty"}, {"id": 1, "name": "cat", "supercategory": "x"}, {"id": 2, "name": "dog"}],
+    }
+)
+_KITTI = "Car 0.00 0 -0.20 1 2 6 7 1.89 0.48 1.20 1.84 1.47 8.41 0.01\nDontCare -1 -1 -10 5 1 5 1 -1 -1 -1 -1000 -1000 -1000 -10\n"
+_YOLO_YAML = "path: .\nTrain: images/train\nval: [images/val]\nnc: 2\nnames: {0: yes, 1: no}\n"
+_IMAGES = ("JPEGImages/a.jpg", "JPEGImages/b.jpg")
+FOLDERS: Mapping[str, tuple[Mapping[str, str], tuple[str, ...]]] = {  # text files, the damaged one first; images
+    "voc xml": ({"Annotations/a.xml": _VOC}, _IMAGES),
+    "voc list of a class": (
+        {"ImageSets/Main/cat_train.txt": "a  1\nb (1) -1\n", "labelmap.txt": "background:::\ncat:::\n"},
+        (*_IMAGES, "JPEGImages/b (1).jpg"),
+    ),
+    "voc list of a split": (
+        {"ImageSets/Main/Train.txt": "a\nJPEGImages/b.jpg\n", "Annotations/a.xml": _VOC, "Annotations/b.xml": _VOC},
+        _IMAGES,
+    ),
+    "voc labelmap": ({"labelmap.txt": "# label:color\nbackground:0,0,0::\ncat:1,2,3::\n", "Annotations/a.xml": _VOC}, _IMAGES),
+    "coco": ({"labels.json": _COCO}, ("a.jpg", "b.jpg", "val2017/b.jpg")),
+    "kitti": ({"label_2/a.txt": _KITTI}, ("image_2/a.png",)),
+    "yolo yaml": (
+        {"data.yaml": _YOLO_YAML, "labels/train/a.txt": "0 0.5 0.5 0.1 0.1\n", "labels/val/b.txt": "1 0.5 0.5 0.1 0.1\n"},
+        ("images/train/a.jpg", "images/val/b.jpg"),
+    ),
+    "yolo labels": (
+        {"labels/a.txt": "0 0.5 0.5 0.1 0.1\n1 0.1 0.1 0.2 0.2 0.3 0.3\n", "classes.txt": "cat\ndog\n"}, ("images/a.jpg",)
+    ),
+    "yolo list": (
+        {"train.txt": "data/obj_train_data/a.jpg\n/x/obj_train_data/b.jpg\n", "obj.names": "cat\n",
+         "obj_train_data/a.txt": "0 0.5 0.5 0.1 0.1\n"},
+        ("obj_train_data/a.jpg", "obj_train_data/b.jpg"),
+    ),
+}  # fmt: skip
+
+
+def mutated(content: bytes, rng: random.Random) -> bytes:
+    """One to three flips, cuts, insertions, repetitions or swaps of tokens."""
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(content) + 1)
+        match rng.randrange(5):
+            case 0:
+                content = content[:at] + bytes([rng.randrange(256)]) + content[at + 1 :]
+            case 1:
+                content = content[:at] + content[at + rng.randint(1, 12) :]
+            case 2:
+                token = rng.choice([b"\0", b'"', b"<", b"[", b"null", b"-1", b"1e999", b"../", b"\n", b"\xff\xfe", b": ", b"&a *a"])
+                content = content[:at] + token + content[at:]
+            case 3:
+                content = content[:at] + content[max(0, at - 20) : at] * 2 + content[at:]
+            case _:
+                content = content[:at]
+    return content
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_damaged_annotations_end_in_data_or_in_an_error_of_ours(name: str, tmp_path: Path):
+    files, images = FOLDERS[name]
+    for path, content in (*files.items(), *((image, "") for image in images)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(content)
+    assert len(load_dataset(tmp_path)), "whole, it is read"
+    damaged, whole = tmp_path / next(iter(files)), next(iter(files.values())).encode()
+    rng = random.Random(name)
+    for number in range(-(-NUM_MUTATIONS // sum(other.split()[0] == name.split()[0] for other in FOLDERS))):
+        damaged.write_bytes(content := mutated(whole, rng))
+        try:
+            load_dataset(tmp_path, options=ReadOptions(accept_doubts=number % 2 == 1))
+        except PolytagError:
+            pass
+        except Exception as error:
+            raise AssertionError(f"{name}: mutation {number}: {content!r}") from error
