@@ -190,6 +190,18 @@ def test_splits_beside_other_folders(tmp_path, add_images, labels):
     assert dataset.interpretation.notes == ("left out, because they are no splits with folders of labels: extra/, test/",)
 
 
+@pytest.mark.parametrize("names", [("training_set", "test_set"), ("train_images", "Test-Images"), ("trainset", "testset")])
+def test_other_names_of_splits(tmp_path, add_images, labels, names):
+    add_images(tmp_path, f"{names[0]}/cat/1.jpg", f"{names[1]}/dog/1.jpg")
+    assert [split for split, _ in labels(load_dataset(tmp_path))] == ["test", "train"]
+
+
+def test_predictions_beside_the_runs_of_ultralytics_are_left_out(tmp_path, add_images):
+    add_images(tmp_path, "cat/1.jpg", "dog/1.jpg", "runs/detect/train/grid.png", "runs/detect/predict/1.jpg")
+    (tmp_path / "runs/detect/train/args.yaml").write_text("")
+    assert load_dataset(tmp_path).label_set.names == ("cat", "dog")
+
+
 def test_one_split_beside_another_folder_is_asked_about(tmp_path, add_images, labels):
     add_images(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", "truck/3.jpg")
     with pytest.raises(DataError) as error:
@@ -215,11 +227,17 @@ def test_one_folder_too_high(tmp_path, add_images, labels, folder, accepted):
         load_dataset(tmp_path)
     assert str(error.value) == (
         f"the labels may be one folder deeper\n  where: {tmp_path}\n"
-        f"  got: images only in {f'{outer}/{split}' if split else f'{outer}/cat, {outer}/dog'}\n"
+        f"  got: images in {f'{outer}/{split}' if split else f'{outer}/cat, {outer}/dog'}\n"
         "  expected: such as cat/1.jpg or train/cat/1.jpg\n"
         f"  next: give the folder {tmp_path}/{outer}; or accept the folders in it as labels or splits with --yes"
     )
     assert labels(load_dataset(tmp_path, options=ReadOptions(accept_doubts=True))) == accepted
+
+
+def test_one_folder_too_high_with_an_image_of_its_own(tmp_path, add_images):
+    add_images(tmp_path, "PetImages/cat/1.jpg", "PetImages/dog/1.jpg", "PetImages/logo.png")
+    with pytest.raises(DataError, match="the labels may be one folder deeper"):
+        load_dataset(tmp_path)
 
 
 def test_labels_of_which_each_has_folders_are_asked_about(tmp_path, add_images, labels):

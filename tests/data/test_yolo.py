@@ -287,6 +287,19 @@ def test_splits_that_divide_nothing_are_none(tmp_path, write, add_images, labels
     assert any("they have no split" in note for note in dataset.interpretation.notes)
 
 
+@pytest.mark.parametrize(("train", "val"), [("images/train", "images/val"), ("train/images", "valid/images")])
+def test_a_split_that_the_yaml_forgets_is_found_beside_train(tmp_path, write, add_images, train, val):
+    add_images(tmp_path, f"{train}/a.jpg", f"{val}/b.jpg")
+    for place, number in ((train, 0), (val, 1)):
+        write(tmp_path / place.replace("images", "labels") / f"{'ab'[number]}.txt", f"{number} {BOX}\n")
+    write(tmp_path / "data.yaml", f"TRAIN: {train}\nNames: [cat, dog]\nNC: 2\n")
+    dataset = load_dataset(tmp_path)
+    assert dataset.split_N == ("train", "val")
+    assert dataset.interpretation.notes == (
+        f"data.yaml does not name the images of val: those in {val.removeprefix('images/')} are taken",
+    )
+
+
 def test_files_without_any_object_are_asked_about(tmp_path, write, add_images):
     yolo_folder(tmp_path, write, add_images, train_a="", val_b="")
     write(tmp_path / "data.yaml", "train: images/train\nval: images/val\nnames: [cat, dog]\n")

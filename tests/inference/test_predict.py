@@ -49,7 +49,7 @@ def test_a_folder_gives_the_images_that_training_finds_and_no_others(tmp_path: P
     listed, left_out = find_listed([tmp_path])
     assert listed == [tmp_path / "a.jpg", tmp_path / "d.jpe", tmp_path / "sub/e.png"]
     assert listed == [tmp_path / name for name in images_below(tmp_path)]
-    assert "runs/x/ (a training run)" in left_out
+    assert "runs/ (training runs)" in left_out
     assert "__MACOSX" in left_out
 
 

@@ -4,6 +4,7 @@ https://huggingface.co/docs/datasets/image_dataset
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,8 @@ _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _NO_LABELS = frozenset(
     {"images", "imgs", "img", "jpegimages", "pictures", "photos", "labels", "annotations", "data", "image_2", "label_2"}
 )
-_UNLABELLED = frozenset({"unlabeled", "unlabelled", "unsup"})  # images that nobody has looked at
+_UNLABELLED = frozenset({"unlabeled", "unlabelled", "_unlabeled"})  # images that nobody has looked at; the last is FiftyOne's
+_SET = re.compile(r"[-_ ]?(set|data|dataset|images|imgs|split)$", re.IGNORECASE)  # training_set, train_images
 _NO_LABEL = "no_label"  # datumaro's folder of images that were looked at and have none of the labels
 
 
@@ -31,10 +33,14 @@ def is_folder(data: Path) -> bool:
     """Whether there are images in folders that may be labels; names such as `images` and `train` are not labels."""
     for inside, names, _ in walk_images(data):
         folders = inside.split("/")[:-1]
-        label = folders[1:2] if folders and split_of(folders[0]) else folders[:1]
-        if names and label and label[0].lower() not in _NO_LABELS and not split_of(label[0]):
+        label = folders[1:2] if folders and _split_of(folders[0]) else folders[:1]
+        if names and label and label[0].lower() not in _NO_LABELS and not _split_of(label[0]):
             return True
     return False
+
+
+def _split_of(name: str) -> str | None:
+    return split_of(name) or split_of(_SET.sub("", name))
 
 
 def read_folder(data: Path, *, context: ReadingContext) -> Dataset:
@@ -85,11 +91,11 @@ def _places(images: Sequence[str], *, data: Path, log: ReadingLog, above: str = 
     outer = _by_folder(images)
     _note_loose(outer, above, log)
     only = next(iter(outer)) if len(outer) == 1 else ""
-    if only and not split_of(only) and all("/" in inside for inside in outer[only]):
+    if only and not _split_of(only) and _are_deeper(outer):
         _doubt_depth(above, outer, data=data, log=log)
         yield from _places(outer[only], data=data, log=log, above=f"{above}{only}/")
         return
-    splits = [name for name in outer if split_of(name) and any("/" in inside for inside in outer[name])]
+    splits = [name for name in outer if _split_of(name) and any("/" in inside for inside in outer[name])]
     if not splits:
         yield "", above, _labels_in(above, outer, data=data, log=log)
         return
@@ -110,7 +116,7 @@ def _places(images: Sequence[str], *, data: Path, log: ReadingLog, above: str = 
     for name in splits:
         labels = _by_folder(outer[name])
         _note_loose(labels, f"{above}{name}/", log)
-        yield split_of(name) or "", f"{above}{name}/", _labels_in(f"{above}{name}/", labels, data=data, log=log)
+        yield _split_of(name) or "", f"{above}{name}/", _labels_in(f"{above}{name}/", labels, data=data, log=log)
 
 
 def _by_folder(paths: Sequence[str]) -> dict[str, list[str]]:
@@ -131,21 +137,29 @@ def _note_loose(folders: dict[str, list[str]], inside: str, log: ReadingLog) -> 
 
 
 def _labels_in(folder: str, labels: _Labels, *, data: Path, log: ReadingLog) -> _Labels:
-    """These labels; raises DataError where all images are in folders within the labels."""
+    """These labels; raises DataError where most images are in folders within the labels."""
     _note(log, _without_images(data / folder, labels))
-    if labels and all("/" in name for names in labels.values() for name in names):
+    if _are_deeper(labels):
         _doubt_depth(folder, labels, data=data, log=log)
     return labels
 
 
+def _are_deeper(labels: _Labels) -> bool:
+    """Whether more than half of the images are in folders within the labels."""
+    is_deeper = ["/" in name for names in labels.values() for name in names]
+    return sum(is_deeper) * 2 > len(is_deeper)
+
+
 def _doubt_depth(folder: str, labels: _Labels, *, data: Path, log: ReadingLog) -> None:
-    inner = list(dict.fromkeys(f"{label}/{name.partition('/')[0]}" for label, names in labels.items() for name in names))
+    inner = list(
+        dict.fromkeys(f"{label}/{name.partition('/')[0]}" for label, names in labels.items() for name in names if "/" in name)
+    )
     outer = ", ".join(list(labels)[:3]) + more(len(labels) - 3)
     log.doubt(
         DataError(
             "the labels may be one folder deeper",
             where=str(data / folder),
-            got="images only in " + ", ".join(inner[:5]) + more(len(inner) - 5),
+            got="images in " + ", ".join(inner[:5]) + more(len(inner) - 5),
             expected="such as cat/1.jpg or train/cat/1.jpg",
             next_step=f"give the folder {data / folder / outer}; or accept the folders in it as labels or splits with --yes"
             if len(labels) == 1
@@ -159,7 +173,10 @@ def _without_images(folder: Path, labels: Mapping[str, object]) -> str:
     empty = [
         name
         for name in child_names(folder)
-        if name not in labels and not split_of(name) and name.lower() not in (_NO_LABELS | _UNLABELLED) and (folder / name).is_dir()
+        if name not in labels
+        and not _split_of(name)
+        and name.lower() not in (_NO_LABELS | _UNLABELLED)
+        and (folder / name).is_dir()
     ]
     if not labels or not empty:
         return ""

@@ -25,7 +25,11 @@ _SPLITS = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-_OF_SYSTEMS = frozenset({"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"})
+_OF_SYSTEMS = frozenset(
+    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}  # macOS, Synology, Windows, Linux
+    | {"__pycache__", "node_modules", "site-packages", "venv", "wandb", "mlruns", "lightning_logs"}  # programs and their logs
+)
+_MAX_RUNS = 20  # folders that are looked into for a training run
 _YEAR = re.compile(r"[-_ ]?(19|20)\d\d$")
 
 
@@ -158,9 +162,9 @@ def walk_images(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
             continue
         seen.add(real)
         inside = "" if place == str(folder) else Path(place).relative_to(folder).as_posix() + "/"
-        if inside and _is_run(folders, files):
+        if inside and (_is_run(folders, files) or _holds_runs(place, folders)):
             folders.clear()
-            yield inside, [], [inside + " (a training run)"]
+            yield inside, [], [inside + " (training runs)"]
             continue
         left_out = [inside + name for name in files if is_image(name) and is_clutter(name)]
         left_out += [inside + name + "/" for name in folders if is_clutter(name) and _is_told(os.path.join(place, name))]
@@ -183,6 +187,15 @@ def more(number: int) -> str:
 def _is_run(folders: Sequence[str], files: Sequence[str]) -> bool:
     """Whether a folder is the output of a training, polytag's or Ultralytics', whose images are plots and grids."""
     return "args.yaml" in files and ("results.csv" in files or not {"best", "last", "weights"}.isdisjoint(folders))
+
+
+def _holds_runs(folder: str, folders: Sequence[str]) -> bool:
+    """Whether a folder is the `runs` of polytag or Ultralytics, beside whose trainings lie predictions and reports."""
+    if os.path.basename(folder) != "runs":
+        return False
+    inner = [os.path.join(folder, name) for name in folders[:_MAX_RUNS]]
+    inner += [os.path.join(place, name) for place in inner for name in scan(place, files_only=False)[:_MAX_RUNS]]
+    return any(os.path.isfile(os.path.join(place, "args.yaml")) for place in inner)
 
 
 def _is_told(folder: str) -> bool:

@@ -14,7 +14,7 @@ from polytag.files import open_regular
 
 _NAMES_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "data/obj.names")
 _HEAD_BYTES = 65_536
-_NAMES_KEY = re.compile(rb"(?:^|[\n{,])\s*[\"']?names[\"']?\s*:")
+_NAMES_KEY = re.compile(rb"(?i)(?:^|[\n{,])\s*[\"']?names[\"']?\s*:")
 _SPLIT_KEY = re.compile(rb"(?i)(?:^|[\n{,])\s*[\"']?(?:train|training|val|valid|validation|dev|test|testing)[\"']?\s*:")
 _NUM_PEEKED = 20  # label files
 
@@ -79,7 +79,7 @@ def _head(path: Path) -> bytes:
 
 def _yaml_layout(path: Path, *, log: ReadingLog) -> Layout:
     content = read_text_yaml(read_text(path), path=path)
-    content = content if isinstance(content, dict) else {}
+    content = {str(key).lower(): value for key, value in content.items()} if isinstance(content, dict) else {}
     root = str(content.get("path") or "").replace("\\", "/")
     roots = list(dict.fromkeys((path.parent / root, path.parent)))
     places: dict[str, list[Path]] = {}
@@ -108,10 +108,27 @@ def _yaml_layout(path: Path, *, log: ReadingLog) -> Layout:
                 "the yaml names no images", where=str(path), got="neither train, val nor test", expected="train and val"
             )
         return Layout(source=path, names=_yaml_names(content, path), images=images)
+    _add_beside_train(places, name=path.name, log=log)
     places = _without_useless_splits(places, name=path.name, log=log)
     images = {split: [image for place in found for image in _images_of(place, log=log)] for split, found in places.items()}
     log.found("split", f"the keys of {path.name}" if list(images) != [""] else "none")
     return Layout(source=path, names=_yaml_names(content, path), images=images)
+
+
+def _add_beside_train(places: dict[str, list[Path]], *, name: str, log: ReadingLog) -> None:
+    """Splits that the yaml forgets: the folders beside that of train, such as images/val, or valid/images."""
+    if list(places) != ["train"] or len(places["train"]) != 1 or not places["train"][0].is_dir():
+        return
+    train = places["train"][0]
+    inner = () if split_of(train.name) else (train.name,)
+    around = train.parent.parent if inner else train.parent
+    if split_of(train.parent.name if inner else train.name) != "train":
+        return
+    for beside in child_names(around):
+        split, place = split_of(beside), around.joinpath(beside, *inner)
+        if split in ("val", "test") and images_below(place):
+            log.note(f"{name} does not name the images of {split}: those in {'/'.join((beside, *inner))} are taken")
+            places.setdefault(split, []).append(place)
 
 
 def _without_useless_splits(places: dict[str, list[Path]], *, name: str, log: ReadingLog) -> dict[str, list[Path]]:
@@ -126,7 +143,7 @@ def _without_useless_splits(places: dict[str, list[Path]], *, name: str, log: Re
     return places
 
 
-def _yaml_names(content: Mapping[object, object], path: Path) -> tuple[str, ...]:
+def _yaml_names(content: Mapping[str, object], path: Path) -> tuple[str, ...]:
     names = content.get("names")
     if isinstance(names, dict):
         by_number = {int(key) if str(key).isdecimal() else -1: name for key, name in names.items()}
