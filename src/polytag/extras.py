@@ -15,6 +15,7 @@ EXTRA_OF = {  # module: extra; the same as [project.optional-dependencies] of py
     "pydantic": "inspector",
     "starlette": "inspector",
     "uvicorn": "inspector",
+    "openpyxl": "excel",
     "huggingface_hub": "train",
     "safetensors": "train",
     "sklearn": "train",

@@ -14,7 +14,7 @@ from polytag.errors import DataError, UsageError
 
 LOOKED_FOR = (
     "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
-    "metadata.csv or .jsonl, a .csv or .parquet file, an annotation tool's export, or a folder of images per label"
+    "metadata.csv or .jsonl, a .csv, .parquet or .xlsx file, an annotation tool's export, or a folder of images per label"
 )
 
 
@@ -53,7 +53,7 @@ def test_a_file_of_something_else(tmp_path, write):
     path = write(tmp_path / "data.txt", "")
     assert message(load_dataset, path) == (
         f"no annotations were recognised\n  where: {path}\n  got: a file ending in '.txt'\n"
-        "  expected: a file ending in .json, .xml, .yaml, .yml, .jsonl, .csv, .tsv, .parquet, .pq\n"
+        "  expected: a file ending in .json, .xml, .yaml, .yml, .jsonl, .csv, .tsv, .parquet, .pq, .xlsx, .xlsm\n"
         "  next: docs/reference/formats.md shows every layout"
     )
 

@@ -20,7 +20,7 @@ from polytag.data.formats.nuswide import is_nuswide, read_nuswide
 from polytag.data.formats.open_images import is_open_images, read_open_images
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext
-from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
+from polytag.data.formats.rows import CSV_SUFFIXES, EXCEL_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
 from polytag.data.formats.table_shapes import read_tables_of_any_shape
 from polytag.data.formats.tables import Columns, find_tables, table_file
 from polytag.data.formats.tags import is_tags, read_tags
@@ -32,12 +32,12 @@ from polytag.data.groups import SOURCE, with_groups
 from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError, UsageError
 
-_TABLES = ("coco", "csv", "parquet", "imagefolder", "nih")  # the formats that have columns
+_TABLES = ("coco", "csv", "parquet", "excel", "imagefolder", "nih")  # the formats that have columns
 _FOLDERS = ("voc", "kitti", "folder", "labelme", "tags")  # the formats that are no file
 
 _RECOGNISED = (
     "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
-    "metadata.csv or .jsonl, a .csv or .parquet file, an annotation tool's export, or a folder of images per label"
+    "metadata.csv or .jsonl, a .csv, .parquet or .xlsx file, an annotation tool's export, or a folder of images per label"
 )
 _NAMED: tuple[tuple[str, Callable[[Path], bool]], ...] = (
     ("celeba", is_celeba),
@@ -48,6 +48,7 @@ _NAMED: tuple[tuple[str, Callable[[Path], bool]], ...] = (
 _FILE_FORMATS = {
     ".json": "coco", ".xml": "cvat", ".yaml": "yolo", ".yml": "yolo", ".jsonl": "imagefolder",
     **dict.fromkeys(CSV_SUFFIXES, "csv"), **dict.fromkeys(PARQUET_SUFFIXES, "parquet"),
+    **dict.fromkeys(EXCEL_SUFFIXES, "excel"),
 }  # fmt: skip
 
 
@@ -96,6 +97,7 @@ def _formats_of(folder: Path) -> list[str]:
         ("yolo", lambda folder: is_yolo(folder) and not is_text_list(folder)),  # both have classes.txt and train.txt
         ("csv", lambda folder: not hides_tables(kinds) and bool(find_tables(folder, CSV_SUFFIXES))),
         ("parquet", lambda folder: bool(find_tables(folder, PARQUET_SUFFIXES))),
+        ("excel", lambda folder: bool(find_tables(folder, EXCEL_SUFFIXES))),
     )  # fmt: skip
     last = (("yolo", has_yolo_labels), ("folder", is_folder))  # label files without names are refused with a way out
     found = [name for name, is_it in recognised if is_it(folder)]
@@ -204,7 +206,7 @@ def _read_as(format: str, path: Path, *, options: ReadOptions, context: ReadingC
             columns = _columns(options)
             return read_imagefolder(path, columns=replace(columns, image=columns.image or "file_name"), context=context)
         case _:
-            suffixes = CSV_SUFFIXES if format == "csv" else PARQUET_SUFFIXES
+            suffixes = {"csv": CSV_SUFFIXES, "parquet": PARQUET_SUFFIXES, "excel": EXCEL_SUFFIXES}[format]
             files = [table_file(path, split="")] if path.is_file() else find_tables(path, suffixes)
             if not files:
                 raise DataError(f"no {format} file", where=str(path), got="none", expected=f"a file ending in {suffixes[0]}")

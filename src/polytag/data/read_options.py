@@ -6,7 +6,7 @@ from polytag.data.formats.listing import TREATMENTS
 from polytag.errors import UsageError
 
 FORMATS = (
-    "voc", "coco", "yolo", "kitti", "csv", "parquet", "folder", "imagefolder", "export", "cvat", "labelme", "tags", "text",
+    "voc", "coco", "yolo", "kitti", "csv", "parquet", "excel", "folder", "imagefolder", "export", "cvat", "labelme", "tags", "text",
     "celeba", "nuswide", "nih", "openimages",
 )  # fmt: skip
 """The annotation formats that polytag reads."""

@@ -1,4 +1,4 @@
-"""Tables as columns of cells, from CSV (also with ";" or tabs), JSON Lines and Parquet."""
+"""Tables as columns of cells, from CSV (also with ";" or tabs), JSON Lines, Parquet and Excel."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from polytag.data.formats.excel import read_workbook
 from polytag.data.formats.listing import first_repeated, read_json, read_text
 from polytag.errors import AnnotationError, PolytagError
 from polytag.files import require_regular
@@ -14,6 +15,7 @@ from polytag.files import require_regular
 CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 JSONL_SUFFIXES = (".jsonl",)
+EXCEL_SUFFIXES = (".xlsx", ".xlsm")
 MAX_COLUMNS = 100_000
 """Beyond any table of labels; a million columns are a mistake, or meant to take hours."""
 OWN_COLUMNS = ("id", "file_name", "split")
@@ -22,14 +24,16 @@ OWN_COLUMNS = ("id", "file_name", "split")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """The cells of one file: texts in CSV, values in JSON Lines and Parquet, None for null.
+    """The cells of one file: texts in CSV and Excel, values in JSON Lines and Parquet, None for null.
 
     line_N   the first line of each row; for Parquet, which has no lines, the row's number from 1
+    notes    sentences about what was left out
     """
 
     path: Path
     columns: Mapping[str, Sequence[object]]
     line_N: Sequence[int]
+    notes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.line_N)
@@ -44,6 +48,9 @@ def read_table(path: Path) -> Table:
     suffix = path.suffix.lower()
     if suffix in CSV_SUFFIXES:
         return _read_csv(path)
+    if suffix in EXCEL_SUFFIXES:
+        sheet = read_workbook(path)
+        return Table(path=path, columns=sheet.columns, line_N=sheet.line_N, notes=sheet.notes)
     return _read_jsonl(path) if suffix in JSONL_SUFFIXES else _read_parquet(path)
 
 

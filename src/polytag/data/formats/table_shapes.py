@@ -24,6 +24,8 @@ def read_tables_of_any_shape(
     Raises AnnotationError, with file and line, for a cell that cannot be read.
     """
     tables = [read_table(file.path) for file in files]
+    for note in (note for table in tables for note in table.notes):
+        context.log.note(note)
     long = next((layout for table in tables if (layout := long_layout(table, columns))), None)
     if long:
         return read_long_tables(files, tables, layout=long, columns=columns, source=source, context=context)

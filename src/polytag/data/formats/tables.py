@@ -97,7 +97,8 @@ def table_file(path: Path, *, split: str) -> TableFile:
 
 def _is_table(name: str, suffixes: Sequence[str]) -> bool:
     stem, suffix = os.path.splitext(name)
-    return suffix.lower() in suffixes and stem != "metadata"  # the imagefolder format uses that name
+    is_lock = name.startswith("~$")  # what Excel writes beside an open workbook
+    return suffix.lower() in suffixes and stem != "metadata" and not is_lock  # the imagefolder format uses "metadata"
 
 
 def read_tables(
