@@ -20,6 +20,7 @@ from polytag.data.formats.export_lines import read_azure, read_sagemaker, read_v
 from polytag.data.formats.export_via import is_via_table, read_via_json, read_via_table
 from polytag.data.formats.json_outline import KeyPath, file_head, has, outline
 from polytag.data.formats.label_studio import read_label_studio, read_label_studio_min
+from polytag.data.formats.label_studio_table import is_label_studio_table, read_label_studio_table
 from polytag.data.formats.listing import is_image, read_json, read_text
 from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, delimiter_of, read_table
 from polytag.data.formats.tables import IMAGE_COLUMNS, LABELS_COLUMNS
@@ -48,7 +49,10 @@ def kind_of(path: Path) -> Kind | None:
     if path.suffix.lower() in CSV_SUFFIXES:
         head = file_head(path)
         header = head.split("\n", 1)[0].replace('"', "")
-        return _VIA_TABLE if is_via_table(header.split(delimiter_of(header))) else None
+        columns = header.split(delimiter_of(header))
+        if is_label_studio_table(columns):
+            return _LABEL_STUDIO_TABLE
+        return _VIA_TABLE if is_via_table(columns) else None
     paths = outline(file_head(path))
     return next((kind for kind in _KINDS if kind.fits(paths)), None) if paths else None
 
@@ -105,6 +109,7 @@ LABELME = Kind(title="labelme's file of one image", fits=_any("imagePath", "imag
 _VIA_TABLE = Kind(
     title="VIA's CSV", fits=lambda _: False, read=lambda file: read_via_table(read_table(file.path), file)
 )  # known by its header
+_LABEL_STUDIO_TABLE = Kind(title="Label Studio's CSV", fits=lambda _: False, read=read_label_studio_table)
 _KINDS = (
     COCO,
     LABELME,

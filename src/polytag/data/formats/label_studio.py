@@ -63,12 +63,15 @@ def read_label_studio(values: object, file: ExportFile) -> Content:
     return _content(found, controls, file)
 
 
-def read_label_studio_min(values: object, file: ExportFile) -> Content:
-    """The JSON-MIN export: an object per annotation, whose controls stand between `id` and `annotator`; as `read_label_studio`."""
+def read_label_studio_min(values: object, file: ExportFile, *, places: Sequence[str] = ()) -> Content:
+    """The JSON-MIN export: an object per annotation, whose controls stand between `id` and `annotator`; as `read_label_studio`.
+
+    `places` are file and line of each object, where it has them.
+    """
     controls: dict[str, str] = {}
     tasks: dict[str, _Task] = {}
     for number, item in enumerate(items_of(values, where=str(file.path), expected="a list of annotations")):
-        where = f"{file.path}: [{number}]"
+        where = places[number] if places else f"{file.path}: [{number}]"
         names = list(item)
         end = next((at for at, name in enumerate(names) if name in _AFTER_LABELS), len(names))
         start = names.index("id") + 1 if "id" in names[:end] else 0
