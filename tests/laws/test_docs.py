@@ -49,6 +49,7 @@ def at_hand(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     shutil.copytree(colours.parent, folder / "my-images")
     patients = [f"images/{row:03}.png,p{row // 4}" for row in range(72)]
     (folder / "patients.csv").write_text("\n".join(["id,patient", *patients]) + "\n")
+    (folder / "days.csv").write_text("id,day\n" + "".join(f"images/{row:03}.png,2024-01-{1 + row % 28:02}\n" for row in range(72)))
     shutil.copytree(colours.parent / "images", folder / "new-images", ignore=shutil.ignore_patterns("0[0-5]*"))
     shutil.copy(val_set.paths[0], folder / "photo.jpg")
 

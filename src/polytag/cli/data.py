@@ -1,4 +1,4 @@
-"""`polytag data`: check a data set, show the cache, convert labels, download VOC."""
+"""`polytag data`: check a data set, show the cache, convert labels, download VOC; split.py divides one."""
 
 import json
 import math
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polytag.cli import split as splitting
 from polytag.cli.reading import ColumnsById, GroupOfImages, reads_annotations, with_grouping
 from polytag.text import counted
 
@@ -23,7 +24,7 @@ _BAR_WIDTH = 30
 _SPLIT_WIDTH = 29  # width in characters of the counts of one split
 _NUM_GROUPS, _NUM_MEMBERS = 10, 5  # printed near duplicates; the JSON file has all
 
-app = typer.Typer(help="Check, convert and fetch data sets.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Check, divide, convert and fetch data sets.", no_args_is_help=True, add_completion=False)
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder or file of labels, in any format that polytag reads.")]
 
@@ -101,6 +102,9 @@ def cache(
         )
     total = sum(each.num_bytes for each in cached)
     console.print(f"{total / 1e6:10,.1f} MB  in {folder}", highlight=False, markup=False, soft_wrap=True)
+
+
+app.command("split")(splitting.split)
 
 
 @app.command()

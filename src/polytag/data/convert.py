@@ -57,7 +57,7 @@ def write_voc(dataset: Dataset, folder: Path) -> Path:
     without the characters that a VOC list cannot represent. Data without a split are written as `trainval`.
     Raises as `convert` does.
     """
-    _refuse_existing(folder)
+    require_new(folder)
     _require_voc_names(dataset)
     voc_ids = _voc_ids(dataset)
     for path in dataset.paths:
@@ -145,7 +145,7 @@ def _prepare_table(dataset: Dataset, path: Path, *, group_column: str) -> None:
             expected="another name",
             next_step="rename the column, or keep the groups in a table by image id: --columns FILE",
         )
-    _refuse_existing(path)
+    require_new(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -214,7 +214,8 @@ def _place_image(source: Path, name: Path) -> None:
         shutil.copyfile(real, target)
 
 
-def _refuse_existing(path: Path) -> None:
+def require_new(path: Path) -> None:
+    """Raises RunError where something exists already, other than an empty folder: nothing is overwritten."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise RunError(
             "the output exists already",

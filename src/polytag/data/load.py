@@ -228,6 +228,7 @@ def _columns(options: ReadOptions) -> Columns:
         split=options.split_column,
         group=options.group_column if is_own_column else "",
         classes=options.class_columns,
+        ignored=options.ignore_columns,
         separator=options.separator,
     )
 

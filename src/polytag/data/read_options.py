@@ -29,6 +29,7 @@ class ReadOptions:
     group_column      the column that names what dependent images share, such as a patient; "source": the image's folder; "": none
     columns_file      the table, by image id, that has this column; "": the annotations themselves, which are then a table
     class_columns     tables: names of the class columns; (): all columns without another role
+    ignore_columns    tables: names of columns that are no classes, where all without another role are
     image_dirs        folders to search images in first; (): only the documented places
     accept_doubts     read on where something looks like a misreading, and note it, instead of raising an error
     strict            raise an error for everything that would be noted: what was left out, corrected or assumed
@@ -48,12 +49,13 @@ class ReadOptions:
     group_column: str = ""
     columns_file: str = ""
     class_columns: tuple[str, ...] = ()
+    ignore_columns: tuple[str, ...] = ()
     image_dirs: tuple[str, ...] = ()
     accept_doubts: bool = False
     strict: bool = False
 
     def __post_init__(self):
-        for name in ("class_columns", "image_dirs"):
+        for name in ("class_columns", "ignore_columns", "image_dirs"):
             object.__setattr__(self, name, tuple(map(str, getattr(self, name))))  # YAML returns a list, and a user a Path
         for name, value, allowed in (
             ("format", self.format, ("auto", *FORMATS)),

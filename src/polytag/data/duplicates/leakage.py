@@ -84,7 +84,7 @@ def find_leakage(
     distinct = list(dict.fromkeys([path for path in paths if path] + [Path(os.path.abspath(path)) for path in trained_on]))
     contents: dict[Path, tuple[str, bytes]] = {}
     with ThreadPoolExecutor(num_threads or num_cores()) as pool:
-        for path, content in zip(distinct, pool.map(_read, distinct), strict=True):
+        for path, content in zip(distinct, pool.map(digest_and_copy, distinct), strict=True):
             on_image()
             if content:
                 contents[path] = content
@@ -127,8 +127,8 @@ def find_leakage(
     )
 
 
-def _read(path: Path) -> tuple[str, bytes] | None:
-    """SHA-256 and small copy; None where the image cannot be read."""
+def digest_and_copy(path: Path) -> tuple[str, bytes] | None:
+    """SHA-256 and small copy of an image; None where it cannot be read."""
     try:
         copy = small_copy(read_image(path))
         with open_image(path) as file:

@@ -49,7 +49,7 @@ LabelLists = list[tuple[str, ...] | None]
 class Columns:
     """Names of the columns by role; "" for the first documented name that the table has. `classes` turns label lists off.
 
-    Of groups, "" is no column.
+    Of groups, "" is no column. `ignored` are no classes.
     """
 
     image: str = ""
@@ -57,6 +57,7 @@ class Columns:
     split: str = ""
     group: str = ""
     classes: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     separator: str = "auto"
 
 
@@ -208,8 +209,8 @@ class _Layout:
 def _layout(table: Table, columns: Columns, *, need_images: bool) -> _Layout:
     there = list(table.columns)
     group = _chosen(table, columns.group)
-    if tuple(there[:3]) == OWN_COLUMNS and columns == Columns(group=group):
-        classes = tuple(name for name in there[3:] if name != group)
+    if tuple(there[:3]) == OWN_COLUMNS and columns == Columns(group=group, ignored=columns.ignored):
+        classes = tuple(name for name in there[3:] if name != group and name not in columns.ignored)
         return _Layout(id="id", image="file_name", labels="", split="split", classes=classes)
     image = _chosen(table, columns.image) or first_of(there, IMAGE_COLUMNS)
     id = "" if need_images or columns.image else id_column(there)
@@ -226,7 +227,7 @@ def _layout(table: Table, columns: Columns, *, need_images: bool) -> _Layout:
     labels = "" if columns.classes else _chosen(table, columns.labels) or first_of(there, LABELS_COLUMNS)
     for name in columns.classes:
         _chosen(table, name)
-    others = (name for name in there if name not in (id, image, split, group) and not PASSED_OVER.fullmatch(name))
+    others = (name for name in there if name not in (id, image, split, group, *columns.ignored) and not PASSED_OVER.fullmatch(name))
     classes = () if labels else columns.classes or tuple(others)
     return _Layout(id=id, image=image, labels=labels, split=split, classes=classes)
 
