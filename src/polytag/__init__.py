@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from polytag.predictions.table import write_predictions
     from polytag.report.page import write_report
     from polytag.runs.recipe import BASELINE, FINETUNE, PROBE, Recipe
+    from polytag.training.folds import resume_folds, train_folds
     from polytag.training.train import resume, train
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ _HOMES = {
     "polytag.report.page": ("write_report",),
     "polytag.metrics.values": ("Metrics",),
     "polytag.runs.recipe": ("FINETUNE", "PROBE", "BASELINE", "Recipe"),
+    "polytag.training.folds": ("resume_folds", "train_folds"),
     "polytag.training.train": ("resume", "train"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -82,7 +84,9 @@ __all__ = [
     "predictions_from_arrays",
     "read_predictions",
     "resume",
+    "resume_folds",
     "train",
+    "train_folds",
     "write_predictions",
     "write_report",
 ]  # fmt: skip

@@ -111,10 +111,11 @@ def test_args_and_environment_say_how_it_was_made(run: Path, colours: Path):
     assert set(args["recipe"]) == {field.name for field in fields(FINETUNE)}
     environment = json.loads((run / "env.json").read_text())
     assert set(environment) == {
-        "python", "versions", "system", "processor", "num_threads", "num_processes", "arithmetic", "images",
+        "python", "versions", "system", "processor", "num_threads", "num_processes", "arithmetic", "images", "split",
         "data_fingerprint", "commit", "command",
     }  # fmt: skip
     assert environment["data_fingerprint"] == load_dataset(colours).fingerprint
+    assert environment["split"] == {"method": "annotations"}
     assert environment["num_threads"] >= 1
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from polytag.data.read_options import ReadOptions
 from polytag.errors import CheckpointError, PolytagError, RunError
-from polytag.runs.args import read_run_args, write_args
+from polytag.runs.args import RunArgs, read_run_args, write_args
 from polytag.runs.folder import RunFolder
 from polytag.runs.history import COLUMNS, read_history, write_history
 from polytag.runs.recipe import FINETUNE
@@ -25,7 +25,7 @@ ADDRESS = "http://127.0.0.1:9/x"
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder(path=tmp_path)
-    write_args(folder, recipe=FINETUNE, data=tmp_path / "data", options=ReadOptions())
+    write_args(folder, RunArgs(data=tmp_path / "data", options=ReadOptions(), recipe=FINETUNE))
     return folder
 
 
@@ -215,7 +215,7 @@ def mutated_bytes(content: bytes, data: st.DataObject) -> bytes:
 @given(data=st.data())
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_mutation_of_args_yaml_is_read_or_one_error(run: RunFolder, places: Callable[..., Any], data: st.DataObject):
-    write_args(run, recipe=FINETUNE, data=run.path / "data", options=ReadOptions())
+    write_args(run, RunArgs(data=run.path / "data", options=ReadOptions(), recipe=FINETUNE))
     if data.draw(st.booleans()):
         values = deepcopy(yaml.safe_load(run.args.read_text()))
         at, key = data.draw(st.sampled_from(list(places(values))))

@@ -43,7 +43,7 @@ def calibrate(
     from polytag.errors import PredictionsError, UsageError
     from polytag.inference.decisions import save_calibration
     from polytag.metrics.calibration import fit_calibration
-    from polytag.runs.folder import RunFolder
+    from polytag.runs.folder import RunFolder, predictions_path
     from polytag.runs.model import open_run
 
     console, found = Terminal(), open_run(run)
@@ -51,7 +51,7 @@ def calibrate(
         raise UsageError("no calibration to remove", where="--method", got="none, for a file of scores", expected="a run folder")
     folder = RunFolder(path=run)
     raw_path = folder.uncalibrated if folder.uncalibrated.is_file() else folder.predictions
-    source = run if found is None else raw_path
+    source = predictions_path(run) if found is None else raw_path
     require_use_of_columns(columns, used=bool(group), options="--group")
     options = apart_from_groups(options, group, truth=truth)
     labelled = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True))

@@ -65,6 +65,8 @@ def compare(
     require_use_of_columns(columns, used=bool(group), options="--group")
     options = apart_from_groups(options, group, truth=truth)
     paths = [*runs, *(with_runs or [])]
+    if note := _other_folds_note(paths):
+        say(note)
     if with_runs:
         _refuse_with(("--threshold", threshold), ("--report", report))
     labelled = [_read(path, scale=scale, truth=truth, options=options) for path in paths]
@@ -139,6 +141,16 @@ def run_names(paths: Sequence[Path]) -> list[str]:
             return names
     names = [str(path) for path in paths]  # the same run twice, or one name with two endings
     return [name if names.count(name) == 1 else f"{name} ({1 + names[:row].count(name)})" for row, name in enumerate(names)]
+
+
+def _other_folds_note(paths: Sequence[Path]) -> str:
+    """A sentence where two runs of folds divided their images otherwise; "" where they are paired fold by fold, or none is."""
+    from polytag.runs.folder import RunFolder
+
+    runs = [run for path in paths if (run := RunFolder(path=path if path.is_dir() else path.parent)).has_folds]
+    if len({run.assignment.read_bytes() for run in runs}) < 2:
+        return ""
+    return "note: the runs divided their images into other folds; they are still paired image by image"
 
 
 def _file(path: Path) -> Path:

@@ -52,6 +52,9 @@ OPTIONS: dict[str, Any] = {  # field of ReadOptions: the option
     "labels_column": Annotated[str | None, _option("--labels-column", "Tables, exports: where labels are.", metavar="NAME")],
     "split_column": Annotated[str | None, _option("--split-column", "Tables: the column of splits.", metavar="NAME")],
     "class_columns": Annotated[list[str] | None, _option("--class-column", "Tables: a class column; repeatable.", metavar="NAME")],
+    "ignore_columns": Annotated[
+        list[str] | None, _option("--ignore-column", "Tables: a column that is no class; repeatable.", metavar="NAME")
+    ],
     "image_dirs": Annotated[
         list[str] | None,
         _option("--image-dir", "A folder to search images in first; repeatable.", metavar="DIR"),

@@ -41,6 +41,8 @@ def split(
 
     Images of a split that is no part, such as test, keep it.
     """
+    from polytag.cli.terminal import Terminal
+    from polytag.cli.what_was_read import print_reading
     from polytag.data.divide import DEFAULT_PARTS, divided, divided_by_time, fold_name, with_folds
     from polytag.data.division import Division, require_new_table, write_division
 
@@ -50,6 +52,9 @@ def split(
     require_new_table(out)
     reading = with_grouping(options, group=group, columns=columns if group else None)
     dataset, time_N = _read(data, reading, time=time, columns=columns)
+    print_reading(Terminal(), dataset)
+    say("")
+    group_N = dataset.group_N
     dataset, found = _with_duplicates_joined(dataset) if near else (dataset, None)
     method = "labels" if time_N is None else "time"
     if time_N is not None:
@@ -61,12 +66,19 @@ def split(
     else:
         dataset = divided(dataset, share_of=share_of, seed=seed)
     division = Division(
-        dataset=dataset, method=method, share_of=share_of, seed=seed, group=group or "", time=time or "", near=found
+        dataset=dataset,
+        method=method,
+        share_of=share_of,
+        seed=seed,
+        group=group or "",
+        time=time or "",
+        near=found,
+        group_N=group_N,
     )
     written = write_division(division, out)
     for line in division.lines():
         say(line)
-    command = f"polytag train {written}" + (f" --folds {folds}" if folds else "")
+    command = f"polytag train {written}" + (f" --folds {folds}" if folds else "") + (f" --group {group}" if group else "")
     say(f"\n{len(dataset):,} images -> {written}\n\nNext:\n  {command}")
 
 

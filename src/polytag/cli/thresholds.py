@@ -45,13 +45,14 @@ def thresholds(
 ) -> None:
     """Choose the probability above which each class is predicted, and save it in the run and its best/ model.
 
-    For a file of scores, the thresholds are printed, and written with --json.
+    For a file of scores, and for a run of folds, the thresholds are printed, and written with --json.
     """
     from polytag.cli.terminal import Terminal
     from polytag.errors import UsageError
     from polytag.metrics.goals import Goal
     from polytag.metrics.operating_points import choose_thresholds
     from polytag.predictions.thresholds import write_thresholds
+    from polytag.runs.folder import predictions_path
     from polytag.runs.model import of_this_model, open_run
 
     chosen_goal = Goal.parse(goal)
@@ -59,7 +60,7 @@ def thresholds(
     found = open_run(run)
     if on is not None and found is None:
         raise UsageError("--on needs a run", where="--on", got=str(run), expected="a run folder")
-    source = run if found is None else on or found.folder.predictions
+    source = predictions_path(run) if found is None else on or found.folder.predictions
     options = apart_from_groups(options, group, truth=truth)
     labelled = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True))
     groups, predictions = groups_by(labelled, group, file=columns, truth=truth), labelled.predictions

@@ -13,8 +13,10 @@ from polytag.errors import UsageError
 
 if TYPE_CHECKING:
     from polytag.data.read_options import ReadOptions
+    from polytag.metrics.values import Metrics
     from polytag.runs.recipe import Recipe
-    from polytag.training.train import TrainedRun
+    from polytag.training.folds import TrainedFolds
+    from polytag.training.one_run import TrainedRun
 
 
 @reads_annotations
@@ -39,6 +41,9 @@ def train(
     head_lr: Annotated[float | None, typer.Option(help="Peak learning rate of the classifier.")] = None,
     backbone_lr: Annotated[float | None, typer.Option(help="Peak learning rate of the backbone.")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, metavar="K", help="K models, each validated on the fold that it did not learn from.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
     cache: Annotated[str | None, typer.Option(help="Cache of decoded images: auto, none, disk or gpu.")] = None,
@@ -64,17 +69,21 @@ def train(
     from polytag.runs.recipe import recipe_named
 
     if resume is not None:
-        chosen = read_run_args(open_run_folder(resume)).recipe
+        begun = read_run_args(open_run_folder(resume))
+        chosen, folds = begun.recipe, begun.folds if begun.has_all_folds else None
     else:
         chosen = replace(recipe_named(recipe), **{name: value for name, value in changes.items() if value is not None})
     options = with_grouping(options, group=group, columns=columns)
-    _run(chosen, data=data, resume=resume, output=output, options=options)
+    _run(chosen, data=data, folds=folds, resume=resume, output=output, options=options)
 
 
-def _run(recipe: "Recipe", *, data: Path | None, resume: Path | None, output: Path | None, options: "ReadOptions") -> None:
+def _run(
+    recipe: "Recipe", *, data: Path | None, folds: int | None, resume: Path | None, output: Path | None, options: "ReadOptions"
+) -> None:
     """Trains or resumes with progress on the console; ends with status 130, and the command that resumes, after Ctrl-C."""
     from polytag.cli.memory import keep_freed_memory_on_cpu
     from polytag.cli.progress import ConsoleCallback, LastingConsole
+    from polytag.training import folds as training_folds
     from polytag.training import train as training
     from polytag.training.loop import Interrupted
 
@@ -84,17 +93,28 @@ def _run(recipe: "Recipe", *, data: Path | None, resume: Path | None, output: Pa
     keep_freed_memory_on_cpu(recipe.device)
     with ConsoleCallback(console) as callback:
         try:
-            if resume is not None:
-                run = training.resume(resume, callback=callback)
+            if folds is not None:
+                if resume is not None:
+                    found = training_folds.resume_folds(resume, callback=callback)
+                else:
+                    assert data is not None
+                    found = training_folds.train_folds(
+                        data, num_folds=folds, recipe=recipe, output=output, options=options, callback=callback
+                    )
+            elif resume is not None:
+                found = training.resume(resume, callback=callback)
             else:
                 assert data is not None
-                run = training.train(data, recipe=recipe, output=output, options=options, callback=callback)
+                found = training.train(data, recipe=recipe, output=output, options=options, callback=callback)
         except Interrupted as interrupted:
             console.print(
                 f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {interrupted}", highlight=False, markup=False
             )
             raise typer.Exit(130) from None
-    print_result(console, run)
+    if isinstance(found, training_folds.TrainedFolds):
+        print_folds(console, found)
+    else:
+        print_result(console, found)
 
 
 def _require_one_start(context: typer.Context, *, data: Path | None, resume: Path | None) -> None:
@@ -138,16 +158,44 @@ def parse_backbone_args(pairs: list[str]) -> dict[str, object]:
     return parsed
 
 
-def print_result(console: "Any", run: "TrainedRun") -> None:
-    """Print the result of a run: mAP, files, and the next commands."""
-    mean = run.metrics.mean_ap
+def print_folds(console: "Any", run: "TrainedFolds") -> None:
+    """Print the result of a run of folds: mAP of all images and of each fold, files, and the next commands."""
+    from polytag.training.folds import spread_of
+
+    spread = spread_of(run.map_of_folds)
+    for number, each in enumerate(run.runs, start=1):
+        mean = each.metrics.mean_ap
+        console.print(
+            f"fold {number}  mAP {mean.value:.4f}  over {mean.count} classes, {each.metrics.num_images} images", highlight=False
+        )
+    console.print(f"folds   mAP {spread['mean']:.4f} ± {spread['sd']:.4f}", highlight=False)
+    _print_mean(console, "out-of-fold mAP", run.metrics, of=f"{len(run.runs)} models")
+    path = run.folder.path
+    lines = [
+        f"\n  report   {run.folder.report}",
+        f"  scores   {run.folder.predictions}",
+        "\nNext:",
+        f"  polytag inspect {path}",
+        f"  polytag labels issues {path}",
+        f"  polytag predict {run.folder.fold(1).path} IMAGE...",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_mean(console: "Any", name: str, metrics: "Metrics", *, of: str) -> None:
+    mean = metrics.mean_ap
     interval = "" if math.isnan(mean.low) else f"  {mean.low:.3f} – {mean.high:.3f}"
     console.print()
     console.print(
-        f"[bold]validation mAP {mean.value:.4f}[/bold]{interval}  over {mean.count} classes, {run.metrics.num_images} images "
-        f"(epoch {run.checkpoint.facts.get('epoch', '?')})",
+        f"[bold]{name} {mean.value:.4f}[/bold]{interval}  over {mean.count} classes, {metrics.num_images} images ({of})",
         highlight=False,
     )
+
+
+def print_result(console: "Any", run: "TrainedRun") -> None:
+    """Print the result of a run: mAP, files, and the next commands."""
+    _print_mean(console, "validation mAP", run.metrics, of=f"epoch {run.checkpoint.facts.get('epoch', '?')}")
     path = run.folder.path
     console.print(f"\n  report   {run.folder.report}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"  model    {run.folder.best}", highlight=False, markup=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ class Division:
     """A divided data set, and how it was divided: all that is needed to divide the same data in the same way again.
 
     dataset    with its parts as splits, and with the groups that were kept together
+    group_N    the groups before near duplicates joined them: the column `group` of the table; () without
     method     "labels" (iterative stratification), "time" (the earliest images first) or "annotations" (folds that they name)
     share_of   the wanted share of each part
     seed       of the random choices among equal ones; unused by "time" and "annotations"
@@ -39,6 +40,7 @@ class Division:
     group: str = ""
     time: str = ""
     near: JoinedDuplicates | None = None
+    group_N: tuple[str, ...] = ()
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -145,7 +147,8 @@ def require_new_table(out: Path) -> None:
 def write_division(division: Division, out: Path) -> Path:
     """Write the table, in polytag's own columns, and then the file beside it; returns the table. Raises as `require_new_table`."""
     require_new_table(out)
-    table = convert(division.dataset, out, to=out.suffix.lower().removeprefix("."))
+    dataset = replace(division.dataset, group_N=division.group_N)
+    table = convert(dataset, out, to=out.suffix.lower().removeprefix("."), group_column=division.group)
     files.write_text(record_path(out), json.dumps(division.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return table
 

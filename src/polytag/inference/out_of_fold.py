@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from polytag.contracts import Dataset, Predictions
 from polytag.data.groups import several_groups
-from polytag.errors import DataError
+from polytag.errors import DataError, UsageError
 from polytag.inference.feature_cache import features_of
 from polytag.inference.predictor import Predictor
 from polytag.inference.probe import fit_probe
@@ -44,8 +44,16 @@ def out_of_fold(
 
 
 def training_images(run: RunFolder) -> tuple[Dataset, Recipe]:
-    """The images that a run learned from, and its recipe; raises RunError or DataError where either is gone."""
+    """The images that a run learned from, and its recipe; raises RunError or DataError where either is gone, UsageError for a run
+    of folds, whose every image is scored out-of-fold already."""
     args = read_run_args(run)
+    if args.has_all_folds:
+        raise UsageError(
+            "a run of folds has no training images of its own: all its images are scored out-of-fold",
+            where=str(run.path),
+            got="--split train",
+            expected="the run without --split, or the run of a fold, such as " + str(run.fold(1).path),
+        )
     return load_run_data(args).split("train"), args.recipe
 
 

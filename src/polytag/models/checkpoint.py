@@ -65,6 +65,14 @@ class Checkpoint:
         folder = Path(folder)
         if not (folder / CONFIG).is_file() and (folder / "best").is_dir():
             folder = folder / "best"
+        elif not (folder / CONFIG).is_file() and (folder / "fold-1" / "best").is_dir():
+            raise CheckpointError(
+                "a run of folds has a model for each of them",
+                where=str(folder),
+                got="fold-1, fold-2, ...",
+                expected="a run or a checkpoint with one model",
+                next_step=f"give a fold, such as {folder / 'fold-1'}, or train one model on all images, without --folds",
+            )
         config, calibration, thresholds, weights = _read_config(folder)
         return cls(
             folder=folder,

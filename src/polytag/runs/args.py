@@ -9,23 +9,43 @@ import yaml
 
 from polytag import files
 from polytag.contracts import Dataset
+from polytag.data.divide import Folds, with_folds
 from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
-from polytag.data.splits import with_validation_split
-from polytag.errors import PolytagError, RunError
+from polytag.data.splits import VAL_FRACTION, with_validation_split
+from polytag.errors import PolytagError, RunError, UsageError
 from polytag.parsing import MAX_YAML_BYTES, Malformed, parse_yaml, read_small_text
 from polytag.plain import WrongValue, from_plain
 from polytag.runs.folder import RunFolder
 from polytag.runs.recipe import Recipe
 
+SPLIT_SEED = 0
+"""Of the parts and folds that training makes: always the same, so that runs with other seeds are compared on the same images."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunArgs:
-    """The content of the file: the labelled images, how they are read, and every choice of the training."""
+    """The content of the file: the labelled images, how they are read, and every choice of the training.
+
+    folds, fold        the number of folds, 0 without; and which of them the run validates on, 0 for the run of all folds
+    data_fingerprint   of the data in their folds, which a resume of the run of all folds compares; else ""
+    """
 
     data: Path
     options: ReadOptions
     recipe: Recipe
+    folds: int = 0
+    fold: int = 0
+    data_fingerprint: str = ""
+
+    def __post_init__(self):
+        if not 0 <= self.fold <= self.folds:
+            raise UsageError("the fold is out of range", got=str(self.fold), expected=f"0 to {self.folds}, the number of folds")
+
+    @property
+    def has_all_folds(self) -> bool:
+        """Whether the run is that of all folds, each of which has a run of its own."""
+        return self.folds > 0 and self.fold == 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +55,35 @@ class _Stored:
     data: str
     reading: ReadOptions
     recipe: Recipe
+    folds: int = 0
+    fold: int = 0
+    data_fingerprint: str = ""
 
 
 def load_run_data(args: RunArgs) -> Dataset:
-    """The labelled data of a run, split as in its training; raises DataError where they are gone."""
+    """The labelled data of a run, split as in its training, or in its folds; raises DataError where they are gone."""
     dataset = load_dataset(args.data, options=args.options)
-    return with_validation_split(dataset) if dataset.splits == ("",) else dataset
+    if args.folds:
+        folds = _folds_of(dataset, args)
+        return folds.fold(args.fold) if args.fold else folds.dataset
+    return with_validation_split(dataset, seed=SPLIT_SEED) if dataset.splits == ("",) else dataset
+
+
+def load_folds(args: RunArgs) -> Folds:
+    """The labelled data of a run in its folds. Raises as `load_run_data`."""
+    return _folds_of(load_dataset(args.data, options=args.options), args)
+
+
+def _folds_of(dataset: Dataset, args: RunArgs) -> Folds:
+    return with_folds(dataset, num_folds=args.folds, seed=SPLIT_SEED)
+
+
+def how_split(args: RunArgs, *, is_made: bool) -> dict[str, object]:
+    """For env.json: how the parts of the data came about, by the annotations or else by label with a seed."""
+    if not is_made:
+        return {"method": "annotations"}
+    shares = {"folds": args.folds} if args.folds else {"val": VAL_FRACTION}
+    return {"method": "labels", "seed": SPLIT_SEED, **shares, "group": args.options.group_column or None}
 
 
 def read_run_args(run: RunFolder) -> RunArgs:
@@ -58,6 +101,15 @@ def read_run_args(run: RunFolder) -> RunArgs:
     what, expected = f"{run.args.name} cannot be read", "the file that `polytag train` wrote"
     try:
         stored = from_plain(_Stored, parse_yaml(read_small_text(run.args, max_bytes=MAX_YAML_BYTES)))
+        data = Path(stored.data)
+        return RunArgs(
+            data=data,
+            options=stored.reading,
+            recipe=stored.recipe,
+            folds=stored.folds,
+            fold=stored.fold,
+            data_fingerprint=stored.data_fingerprint,
+        )
     except OSError as error:
         raise RunError(what, where=str(run.args), got=error.strerror or str(error), expected=expected) from error
     except Malformed as error:
@@ -67,17 +119,19 @@ def read_run_args(run: RunFolder) -> RunArgs:
     except PolytagError as error:
         got = f"{error.what}: {error.got}" if error.got else error.what
         raise RunError(what, where=str(run.args), got=got, expected=error.expected or expected) from error
-    return RunArgs(data=Path(stored.data), options=stored.reading, recipe=stored.recipe)
 
 
-def write_args(run: RunFolder, *, recipe: Recipe, data: Path, options: ReadOptions) -> None:
+def write_args(run: RunFolder, args: RunArgs) -> None:
     """Write args.yaml, with absolute paths of data, image folders and the table of columns."""
     options = replace(
-        options,
-        image_dirs=tuple(os.path.abspath(folder) for folder in options.image_dirs),
-        columns_file=os.path.abspath(options.columns_file) if options.columns_file else "",
+        args.options,
+        image_dirs=tuple(os.path.abspath(folder) for folder in args.options.image_dirs),
+        columns_file=os.path.abspath(args.options.columns_file) if args.options.columns_file else "",
     )
-    values = {"data": str(data.resolve()), "reading": asdict(options), "recipe": _plain(asdict(recipe))}
+    values: dict[str, object] = {"data": str(args.data.resolve())}
+    if args.folds:
+        values |= {"folds": args.folds, "fold": args.fold, "data_fingerprint": args.data_fingerprint}
+    values |= {"reading": asdict(options), "recipe": _plain(asdict(args.recipe))}
     files.write_text(run.args, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 

@@ -22,8 +22,9 @@ def write_environment(
     num_threads: int,
     num_processes: int,
     images: Mapping[str, str],
+    split: Mapping[str, object],
 ) -> None:
-    """Write versions, hardware, threads, where images come from, data fingerprint and the commit of polytag's checkout."""
+    """Write versions, hardware, threads, where images come from, how they were split, data fingerprint and polytag's commit."""
     names = ("polytag", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "scikit-learn", "pyarrow")
     values = {
         "python": platform.python_version(),
@@ -34,6 +35,7 @@ def write_environment(
         "num_processes": num_processes,
         "arithmetic": arithmetic,
         "images": dict(images),
+        "split": dict(split),
         "data_fingerprint": data_fingerprint,
         "commit": _commit(),
         "command": sys.argv,

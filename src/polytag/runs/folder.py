@@ -26,6 +26,7 @@ class RunFolder:
     predictions     of the validation images; `uncalibrated` is the same before a calibration
     training_predictions   out-of-fold scores of the training images, once someone asks for them
     thresholds, calibration, metrics, report, plots, grids, review   what evaluation, review and their reports leave
+    assignment      of a run of folds: the fold of each image
     """
 
     path: Path
@@ -48,6 +49,11 @@ class RunFolder:
     plots = property(lambda self: self.path / "plots")
     grids = property(lambda self: self.path / "grids")
     review = property(lambda self: self.path / "review.sqlite")
+    assignment = property(lambda self: self.path / "folds.csv")
+
+    def fold(self, number: int) -> "RunFolder":
+        """The run of a fold, from 1, in a run of folds."""
+        return RunFolder(path=self.path / f"fold-{number}")
 
     @property
     def is_run(self) -> bool:
@@ -58,6 +64,11 @@ class RunFolder:
     def is_finished(self) -> bool:
         """Whether training ended: metrics.json is written last."""
         return self.metrics.is_file()
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether this is a run of folds, whose models are in the runs of the folds."""
+        return self.assignment.is_file() and not self.best.is_dir()
 
 
 def predictions_path(path: Path) -> Path:

@@ -24,14 +24,14 @@ class Run:
 
 
 def open_run(path: Path) -> Run | None:
-    """The run in this folder, or None for a file, which can be evaluated but not changed.
+    """The run in this folder, or None for what can be evaluated but not changed: a file, or a run of folds, which has no one model.
 
     Raises RunError for a folder that is no run's or has links out of it, CheckpointError where its best/ cannot be read.
     """
     from polytag.errors import RunError
     from polytag.models.checkpoint import Checkpoint
 
-    if not path.is_dir() or _holds_results(path):
+    if not path.is_dir() or _holds_results(path) or RunFolder(path=path).has_folds:
         return None
     folder = RunFolder(path=path)
     if not folder.predictions.is_file():

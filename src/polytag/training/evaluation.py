@@ -44,12 +44,12 @@ def evaluate_best(
 
     callback.phase("report", 0)
     facts = {**facts, "scoring": f"{predictor.frozen.how} network, {predictor.arithmetic.precision}"}
-    _write_pages(run, metrics=metrics, predictions=predictions, rows=rows, facts=facts, callback=callback)
+    write_pages(run, metrics=metrics, predictions=predictions, rows=rows, facts=facts, callback=callback)
     files.write_text(run.metrics, json.dumps(metrics.to_json(), indent=1, allow_nan=False) + "\n")
     return metrics
 
 
-def _write_pages(
+def write_pages(
     run: RunFolder, *, metrics: Metrics, predictions: Predictions, rows: Sequence[Row], facts: Mapping[str, str], callback: Callback
 ) -> None:
     """Plots, grids and report; a note instead where Altair is missing, as on a machine that only trains."""

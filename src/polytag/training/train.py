@@ -1,12 +1,7 @@
 """`polytag train`: trains, evaluates and reports in one function, and continues an interrupted run in another."""
 
-import contextlib
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from polytag.contracts import Dataset
 from polytag.data.groups import divided_groups_note, group_numbers
@@ -14,37 +9,12 @@ from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
 from polytag.data.splits import large_group_note, require_trainable, with_validation_split
 from polytag.errors import RunError, UsageError
-from polytag.machine import free_memory_bytes
-from polytag.metrics.evaluate import evaluate_predictions
-from polytag.metrics.values import Metrics
-from polytag.models.backbone import build_model, lay_out, require_input_size
-from polytag.models.checkpoint import Checkpoint
-from polytag.models.device import Arithmetic, choose_arithmetic
-from polytag.predictions.read import read_predictions
-from polytag.runs.args import read_run_args, write_args
-from polytag.runs.environment import write_environment
-from polytag.runs.folder import RunFolder, create_run_folder, locked, open_run_folder
-from polytag.runs.groups import groups_for_intervals, write_groups
+from polytag.runs.args import SPLIT_SEED, RunArgs, how_split, load_folds, read_run_args
+from polytag.runs.folder import RunFolder, create_run_folder, open_run_folder
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training.callback import Callback, SilentCallback
-from polytag.training.checkpointer import Checkpointer
-from polytag.training.context import TrainingContext
-from polytag.training.evaluation import evaluate_best
-from polytag.training.head_start import HeadStart
-from polytag.training.image_sources import ImageSources, open_image_sources
-from polytag.training.loop import NO_HOOKS, Interrupted, has_head_start, train_loop
-from polytag.training.preprocessing import preprocessing_of
-from polytag.training.processes import Processes, joined
-from polytag.training.state import State, load_state, require_same_model
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedRun:
-    """A finished run: its folder, the best model, and that model's metrics on the validation images."""
-
-    folder: RunFolder
-    checkpoint: Checkpoint
-    metrics: Metrics
+from polytag.training.one_run import RunData, TrainedRun, begin_run, continue_run, fresh_model, interruptible
+from polytag.training.processes import joined
 
 
 def train(
@@ -63,21 +33,15 @@ def train(
     Ctrl-C.
     """
     callback = callback or SilentCallback()
-    options = _with_recipes_treatment(options or ReadOptions(), recipe=recipe)
-    dataset = _load(Path(data), options=options, callback=callback)
-    callback.read(dataset)
-    arithmetic = choose_arithmetic(recipe.device, recipe.precision)
-    model = _fresh_model(recipe, dataset)  # weights that do not fit are an error before a folder is made
-    wanted = Path(output) if output else Path("runs") / f"{_name_of(Path(data))}-{recipe.name}"
+    args = RunArgs(data=Path(data), options=with_recipes_treatment(options or ReadOptions(), recipe=recipe), recipe=recipe)
+    found = _load(args, callback=callback)
+    callback.read(found.dataset)
+    model = fresh_model(recipe, found.dataset)  # weights that do not fit are an error before a folder is made
+    wanted = Path(output) if output else Path("runs") / f"{name_of(args.data)}-{recipe.name}"
     with joined(recipe.device) as processes:
         run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
-        with _held(run, processes), _interruptible(run):
-            if processes.is_first:
-                if options.group_column:
-                    write_groups(run, dataset)
-                write_args(run, recipe=recipe, data=Path(data), options=options)
-            context = _context(dataset, recipe=recipe, arithmetic=arithmetic, processes=processes, callback=callback)
-            return _run(run, context, dataset=dataset, model=model, state=None)
+        with interruptible(run):
+            return begin_run(run, found, args=args, model=model, processes=processes, callback=callback)
 
 
 def resume(run_folder: str | Path, *, callback: Callback | None = None) -> TrainedRun:
@@ -90,87 +54,26 @@ def resume(run_folder: str | Path, *, callback: Callback | None = None) -> Train
     callback = callback or SilentCallback()
     run = open_run_folder(Path(run_folder))
     args = read_run_args(run)
-    recipe, data, options = args.recipe, args.data, args.options
-    with joined(recipe.device) as processes, _interruptible(run):
+    if args.has_all_folds:
+        raise RunError(
+            "this is a run of folds",
+            where=str(run.path),
+            got=f"{args.folds} folds",
+            expected="a run of one model",
+            next_step="continue it with `polytag train --resume`, or in Python with `resume_folds`",
+        )
+    with joined(args.recipe.device) as processes, interruptible(run):
         if processes.from_first(run.is_finished):
             callback.note(f"{run.path} is finished; nothing to resume")
-            predictions = read_predictions(run.predictions)
-            metrics = evaluate_predictions(predictions, groups=groups_for_intervals(run, predictions.ids, note=callback.note))
-            return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
-        with _held(run, processes):
-            return _resume(run, data=data, recipe=recipe, options=options, processes=processes, callback=callback)
+        return continue_run(run, lambda: _load(args, callback=callback), args=args, processes=processes, callback=callback)
 
 
-def _resume(
-    run: RunFolder, *, data: Path, recipe: Recipe, options: ReadOptions, processes: Processes, callback: Callback
-) -> TrainedRun:
-    state = load_state(run.state)
-    if state is None and run.results.is_file():
-        raise RunError(
-            "the saved state of the run is missing",
-            where=str(run.state),
-            expected="the file that `polytag train` wrote before it wrote results.csv",
-            next_step="copy the run folder again, or start a new run",
-        )
-    dataset = _load(data, options=options, callback=callback)
-    if state is not None:
-        _require_same_data(state, dataset, run=run)
-        if state.num_threads != torch.get_num_threads():
-            callback.note(
-                f"this run used {state.num_threads} threads and now has {torch.get_num_threads()}: "
-                "the result will be as good, but not the same to the last bit"
-            )
-        callback.note(f"continuing at epoch {state.epoch}, step {state.step}")
-        if not processes.is_first:  # the first process has the results of this epoch so far
-            state.begin_epoch_results()
-    arithmetic = choose_arithmetic(recipe.device, recipe.precision)
-    layout = lay_out(recipe.backbone, **_network(recipe, dataset))  # None for a few backbones of old versions of timm
-    if layout is not None:
-        _require_modest(layout, state, run=run)
-    model = _fresh_model(recipe if state is None else replace(recipe, weights="random"), dataset, may_download=False)
-    if state is not None:
-        require_same_model(state, model.state_dict(), where=run.state)
-    context = _context(dataset, recipe=recipe, arithmetic=arithmetic, processes=processes, callback=callback)
-    return _run(run, context, dataset=dataset, model=model, state=state)
-
-
-def _require_modest(layout: Mapping[str, torch.Tensor], state: State | None, *, run: RunFolder) -> None:
-    """Refuse a network of another run, or one that no memory holds, before it takes any: args.yaml may be a stranger's."""
-    if state is not None:
-        require_same_model(state, layout, where=run.state)
-    num_bytes, free_bytes = sum(each.numel() * each.element_size() for each in layout.values()), free_memory_bytes()
-    if num_bytes > free_bytes:
-        raise RunError(
-            "the network of the run does not fit into memory",
-            where=str(run.args),
-            got=f"{num_bytes:,} bytes of weights",
-            expected=f"at most the {free_bytes:,.0f} bytes that are free; training takes several times the weights",
-            next_step="resume it on a larger machine, or start a new run with a smaller backbone",
-        )
-
-
-@contextlib.contextmanager
-def _held(run: RunFolder, processes: Processes) -> Generator[None]:
-    """The run's lock, which the first of several processes holds for all."""
-    with locked(run, doing="training") if processes.is_first else contextlib.nullcontext():
-        yield
-
-
-@contextlib.contextmanager
-def _interruptible(run: RunFolder) -> Generator[None]:
-    """Ctrl-C, in whatever phase, becomes an `Interrupted` that names the run to go on with."""
-    try:
-        yield
-    except (Interrupted, KeyboardInterrupt):
-        raise Interrupted(run.path) from None
-
-
-def _name_of(data: Path) -> str:
+def name_of(data: Path) -> str:
     """What a run is called after: the data folder's name, or the file's without its ending."""
     return data.resolve().name if data.is_dir() else data.resolve().stem
 
 
-def _with_recipes_treatment(options: ReadOptions, *, recipe: Recipe) -> ReadOptions:
+def with_recipes_treatment(options: ReadOptions, *, recipe: Recipe) -> ReadOptions:
     """The recipe says how difficult labels are treated; raises UsageError where the options say otherwise."""
     if options.difficult not in (ReadOptions().difficult, recipe.difficult):
         raise UsageError(
@@ -181,12 +84,16 @@ def _with_recipes_treatment(options: ReadOptions, *, recipe: Recipe) -> ReadOpti
     return replace(options, difficult=recipe.difficult)
 
 
-def _load(data: Path, *, options: ReadOptions, callback: Callback) -> Dataset:
-    dataset = load_dataset(data, options=options)
-    if dataset.splits == ("",):
-        dataset = with_validation_split(dataset)
+def _load(args: RunArgs, *, callback: Callback) -> RunData:
+    if args.fold:
+        folds = load_folds(args)
+        return RunData(dataset=folds.fold(args.fold), split=how_split(args, is_made=folds.is_made))
+    dataset = load_dataset(args.data, options=args.options)
+    is_made = dataset.splits == ("",)
+    if is_made:
+        dataset = with_validation_split(dataset, seed=SPLIT_SEED)
         callback.note(
-            f"the annotations name no split: {_held_out(dataset, column=options.group_column)}, stratified by label, "
+            f"the annotations name no split: {_held_out(dataset, column=args.options.group_column)}, stratified by label, "
             "are held out for validation"
         )
         if note := large_group_note(dataset):
@@ -194,7 +101,7 @@ def _load(data: Path, *, options: ReadOptions, callback: Callback) -> Dataset:
     elif note := divided_groups_note(dataset):
         callback.note(note)
     require_trainable(dataset)
-    return dataset
+    return RunData(dataset=dataset, split=how_split(args, is_made=is_made))
 
 
 def _held_out(dataset: Dataset, *, column: str) -> str:
@@ -204,149 +111,3 @@ def _held_out(dataset: Dataset, *, column: str) -> str:
     if not column:
         return images
     return f"{images} ({group_numbers(val_set).max() + 1} of {group_numbers(dataset).max() + 1} groups of {column})"
-
-
-def _context(
-    dataset: Dataset, *, recipe: Recipe, arithmetic: Arithmetic, processes: Processes, callback: Callback
-) -> TrainingContext:
-    return TrainingContext(
-        recipe=recipe,
-        train_set=dataset.split("train"),
-        val_set=dataset.split("val"),
-        arithmetic=arithmetic,
-        processes=processes,
-        callback=callback,
-    )
-
-
-def _fresh_model(recipe: Recipe, dataset: Dataset, *, may_download: bool = True) -> torch.nn.Module:
-    network = _network(recipe, dataset)
-    torch.manual_seed(recipe.seed)
-    model = build_model(recipe.backbone, **network, weights=recipe.weights, may_download=may_download)
-    require_input_size(model, backbone=recipe.backbone, image_size_px=network["image_size_px"])
-    return model
-
-
-def _network(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-    """The arguments of the recipe's network."""
-    return {
-        "num_classes": len(dataset.label_set),
-        "backbone_args": recipe.backbone_args,
-        "image_size_px": preprocessing_of(recipe).image_size_px,
-    }
-
-
-def _run(run: RunFolder, context: TrainingContext, *, dataset: Dataset, model: torch.nn.Module, state: State | None) -> TrainedRun:
-    """Probe, fine-tune, evaluate; each stage leaves its part of the run folder."""
-    model = model.to(context.arithmetic.device)
-    if context.arithmetic.device == "cuda":
-        torch.backends.cudnn.benchmark = True  # batches have one size: the search for the fastest kernels pays
-    head_start = HeadStart.prepare(model, context) if state is None and has_head_start(context.recipe) else None
-    sources = open_image_sources(context, has_probe=head_start is not None and head_start.reads_images)
-    how = _how(sources, head_start, recipe=context.recipe)
-    with contextlib.closing(sources):
-        _announce(run, context, dataset=dataset, sources=sources, how=how)
-        if state is None:
-            state = State(
-                data_fingerprint=dataset.fingerprint, classes=list(dataset.label_set), num_threads=torch.get_num_threads()
-            )
-            if head_start is not None:
-                head_start.install(state, sources=sources)
-        context.processes.share_weights(model)
-        return _fit_and_evaluate(run, context, dataset=dataset, model=model, state=state, sources=sources, how=how)
-
-
-def _how(sources: ImageSources, head_start: HeadStart | None, *, recipe: Recipe) -> dict[str, str]:
-    """Where images and features come from, for env.json and the report."""
-    if head_start is None or head_start.reads_images:
-        return dict(sources.how)
-    return {**sources.how, "features": "of an earlier run"} | ({} if recipe.epochs else {"training": "not read"})
-
-
-def _announce(run: RunFolder, context: TrainingContext, *, dataset: Dataset, sources: ImageSources, how: Mapping[str, str]) -> None:
-    """Write env.json, and note what is unusual in it."""
-    processes, arithmetic = context.processes, context.arithmetic
-    if processes.is_first:
-        write_environment(
-            run,
-            data_fingerprint=dataset.fingerprint,
-            arithmetic=f"{arithmetic.device} {arithmetic.precision}",
-            num_threads=torch.get_num_threads(),
-            num_processes=processes.count,
-            images=how,
-        )
-    if set(sources.how.values()) != {"files"}:
-        context.callback.note("; ".join(f"{use} images: {way}" for use, way in sources.how.items()))
-    if processes.count > 1:
-        context.callback.note(
-            f"{processes.count} processes share each batch of {context.recipe.batch_size}; batch normalisation, if the backbone "
-            "has any, takes its statistics from each process's share, and they are averaged after every epoch"
-        )
-
-
-def _fit_and_evaluate(
-    run: RunFolder,
-    context: TrainingContext,
-    *,
-    dataset: Dataset,
-    model: torch.nn.Module,
-    state: State,
-    sources: ImageSources,
-    how: Mapping[str, str],
-) -> TrainedRun:
-    is_first, callback = context.processes.is_first, context.callback
-    checkpointer = Checkpointer(run, context, dataset=dataset)
-    if state.model and is_first:
-        checkpointer.catch_up(state)
-    hooks = checkpointer.hooks if is_first else NO_HOOKS
-    state = train_loop(model, context, state=state, hooks=hooks, sources=sources)
-    if state.failures:
-        names = ", ".join(sorted(state.failures)[:5]) + (", ..." if len(state.failures) > 5 else "")
-        callback.note(f"{len(state.failures)} training images could not be read and were skipped: {names}")
-    trained: TrainedRun | None = None
-    if is_first:
-        facts = _facts(context, state=state, how=how)
-        metrics = evaluate_best(run, context, rows=state.rows, facts=facts, source=sources.val_views)
-        num_unread = len(context.val_set) - metrics.num_images
-        if num_unread:
-            callback.note(f"{num_unread} validation images could not be read and are in no number")
-        trained = TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
-    trained = context.processes.from_first(trained)
-    assert trained is not None
-    return trained
-
-
-def _facts(context: TrainingContext, *, state: State, how: Mapping[str, str]) -> dict[str, str]:
-    """Lines for the head of the report."""
-    recipe, arithmetic, processes = context.recipe, context.arithmetic, context.processes
-    return {
-        "recipe": recipe.name,
-        "backbone": recipe.backbone,
-        "starting weights": Path(recipe.weights).name,
-        "input": f"{context.preprocessing.image_size_px} px, {recipe.fit}",
-        **({"best epoch": f"{state.best_epoch} of {recipe.epochs}"} if recipe.epochs else {}),
-        "arithmetic": f"{arithmetic.device}, {arithmetic.precision}"
-        + (f", {processes.count} processes" if processes.count > 1 else ""),
-        "training images": how["training"],
-        **({"features": how["features"]} if "features" in how else {}),
-        "training time": f"{sum(row['seconds'] for row in state.rows):.0f} s",
-    }
-
-
-def _require_same_data(state: State, dataset: Dataset, *, run: RunFolder) -> None:
-    if state.classes != list(dataset.label_set):
-        raise RunError(
-            "the data's classes are not those of this run",
-            where=str(run.path),
-            got=", ".join(dataset.label_set),
-            expected=", ".join(state.classes),
-            next_step="start a new run, or put the classes back",
-        )
-    if state.data_fingerprint != dataset.fingerprint:
-        raise RunError(
-            "the data have changed since this run began",
-            where=dataset.source,
-            got=f"fingerprint {dataset.fingerprint}",
-            expected=state.data_fingerprint,
-            next_step="start a new run, or put images, splits and labels back as they were",
-        )

@@ -1,0 +1,289 @@
+"""One model in one run folder: begun, or continued where it was interrupted, then evaluated and reported."""
+
+import contextlib
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polytag.contracts import Dataset
+from polytag.errors import RunError
+from polytag.machine import free_memory_bytes
+from polytag.metrics.evaluate import evaluate_predictions
+from polytag.metrics.values import Metrics
+from polytag.models.backbone import build_model, lay_out, require_input_size
+from polytag.models.checkpoint import Checkpoint
+from polytag.models.device import choose_arithmetic
+from polytag.predictions.read import read_predictions
+from polytag.runs.args import RunArgs, write_args
+from polytag.runs.environment import write_environment
+from polytag.runs.folder import RunFolder, locked
+from polytag.runs.groups import groups_for_intervals, write_groups
+from polytag.runs.recipe import Recipe
+from polytag.training.callback import Callback
+from polytag.training.checkpointer import Checkpointer
+from polytag.training.context import TrainingContext
+from polytag.training.evaluation import evaluate_best
+from polytag.training.head_start import HeadStart
+from polytag.training.image_sources import ImageSources, open_image_sources
+from polytag.training.loop import NO_HOOKS, Interrupted, has_head_start, train_loop
+from polytag.training.preprocessing import preprocessing_of
+from polytag.training.processes import Processes
+from polytag.training.state import State, load_state, require_same_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """A finished run: its folder, the best model, and that model's metrics on the validation images."""
+
+    folder: RunFolder
+    checkpoint: Checkpoint
+    metrics: Metrics
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunData:
+    """The images of a run, in "train" and "val", and how they came to be there, for env.json."""
+
+    dataset: Dataset
+    split: Mapping[str, object]
+
+
+def begin_run(
+    run: RunFolder, data: RunData, *, args: RunArgs, model: torch.nn.Module, processes: Processes, callback: Callback
+) -> TrainedRun:
+    """Train this `fresh_model` in an empty run folder."""
+    with held(run, processes):
+        if processes.is_first:
+            if args.options.group_column:
+                write_groups(run, data.dataset)
+            write_args(run, args)
+        context = _context(data.dataset, recipe=args.recipe, processes=processes, callback=callback)
+        return _run(run, context, data=data, model=model, state=None)
+
+
+def continue_run(
+    run: RunFolder, load: Callable[[], RunData], *, args: RunArgs, processes: Processes, callback: Callback
+) -> TrainedRun:
+    """Continue a run whose data `load` reads; a finished one is returned as it is. Downloads nothing."""
+    if processes.from_first(run.is_finished):
+        predictions = read_predictions(run.predictions)
+        metrics = evaluate_predictions(predictions, groups=groups_for_intervals(run, predictions.ids, note=callback.note))
+        return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
+    with held(run, processes):
+        return _resume(run, load, args=args, processes=processes, callback=callback)
+
+
+def _resume(run: RunFolder, load: Callable[[], RunData], *, args: RunArgs, processes: Processes, callback: Callback) -> TrainedRun:
+    state = load_state(run.state)
+    if state is None and run.results.is_file():
+        raise RunError(
+            "the saved state of the run is missing",
+            where=str(run.state),
+            expected="the file that `polytag train` wrote before it wrote results.csv",
+            next_step="copy the run folder again, or start a new run",
+        )
+    data = load()
+    dataset, recipe = data.dataset, args.recipe
+    if state is not None:
+        _require_same_data(state, dataset, run=run)
+        if state.num_threads != torch.get_num_threads():
+            callback.note(
+                f"this run used {state.num_threads} threads and now has {torch.get_num_threads()}: "
+                "the result will be as good, but not the same to the last bit"
+            )
+        callback.note(f"continuing at epoch {state.epoch}, step {state.step}")
+        if not processes.is_first:  # the first process has the results of this epoch so far
+            state.begin_epoch_results()
+    layout = lay_out(recipe.backbone, **_network(recipe, dataset))  # None for a few backbones of old versions of timm
+    if layout is not None:
+        _require_modest(layout, state, run=run)
+    model = fresh_model(recipe if state is None else replace(recipe, weights="random"), dataset, may_download=False)
+    if state is not None:
+        require_same_model(state, model.state_dict(), where=run.state)
+    context = _context(dataset, recipe=recipe, processes=processes, callback=callback)
+    return _run(run, context, data=data, model=model, state=state)
+
+
+def _require_modest(layout: Mapping[str, torch.Tensor], state: State | None, *, run: RunFolder) -> None:
+    """Refuse a network of another run, or one that no memory holds, before it takes any: args.yaml may be a stranger's."""
+    if state is not None:
+        require_same_model(state, layout, where=run.state)
+    num_bytes, free_bytes = sum(each.numel() * each.element_size() for each in layout.values()), free_memory_bytes()
+    if num_bytes > free_bytes:
+        raise RunError(
+            "the network of the run does not fit into memory",
+            where=str(run.args),
+            got=f"{num_bytes:,} bytes of weights",
+            expected=f"at most the {free_bytes:,.0f} bytes that are free; training takes several times the weights",
+            next_step="resume it on a larger machine, or start a new run with a smaller backbone",
+        )
+
+
+@contextlib.contextmanager
+def held(run: RunFolder, processes: Processes) -> Generator[None]:
+    """The run's lock, which the first of several processes holds for all."""
+    with locked(run, doing="training") if processes.is_first else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def interruptible(run: RunFolder) -> Generator[None]:
+    """Ctrl-C, in whatever phase, becomes an `Interrupted` that names the run to go on with."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        raise Interrupted(run.path) from None
+
+
+def _context(dataset: Dataset, *, recipe: Recipe, processes: Processes, callback: Callback) -> TrainingContext:
+    return TrainingContext(
+        recipe=recipe,
+        train_set=dataset.split("train"),
+        val_set=dataset.split("val"),
+        arithmetic=choose_arithmetic(recipe.device, recipe.precision),
+        processes=processes,
+        callback=callback,
+    )
+
+
+def fresh_model(recipe: Recipe, dataset: Dataset, *, may_download: bool = True) -> torch.nn.Module:
+    """The network of a recipe with its starting weights; made before a run folder is, so that what cannot be trained leaves none.
+
+    Raises UsageError for a device that is not there, CheckpointError for weights that are not available.
+    """
+    choose_arithmetic(recipe.device, recipe.precision)
+    network = _network(recipe, dataset)
+    torch.manual_seed(recipe.seed)
+    model = build_model(recipe.backbone, **network, weights=recipe.weights, may_download=may_download)
+    require_input_size(model, backbone=recipe.backbone, image_size_px=network["image_size_px"])
+    return model
+
+
+def _network(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+    """The arguments of the recipe's network."""
+    return {
+        "num_classes": len(dataset.label_set),
+        "backbone_args": recipe.backbone_args,
+        "image_size_px": preprocessing_of(recipe).image_size_px,
+    }
+
+
+def _run(run: RunFolder, context: TrainingContext, *, data: RunData, model: torch.nn.Module, state: State | None) -> TrainedRun:
+    """Probe, fine-tune, evaluate; each stage leaves its part of the run folder."""
+    dataset = data.dataset
+    model = model.to(context.arithmetic.device)
+    if context.arithmetic.device == "cuda":
+        torch.backends.cudnn.benchmark = True  # batches have one size: the search for the fastest kernels pays
+    head_start = HeadStart.prepare(model, context) if state is None and has_head_start(context.recipe) else None
+    sources = open_image_sources(context, has_probe=head_start is not None and head_start.reads_images)
+    how = _how(sources, head_start, recipe=context.recipe)
+    with contextlib.closing(sources):
+        _announce(run, context, data=data, sources=sources, how=how)
+        if state is None:
+            state = State(
+                data_fingerprint=dataset.fingerprint, classes=list(dataset.label_set), num_threads=torch.get_num_threads()
+            )
+            if head_start is not None:
+                head_start.install(state, sources=sources)
+        context.processes.share_weights(model)
+        return _fit_and_evaluate(run, context, dataset=dataset, model=model, state=state, sources=sources, how=how)
+
+
+def _how(sources: ImageSources, head_start: HeadStart | None, *, recipe: Recipe) -> dict[str, str]:
+    """Where images and features come from, for env.json and the report."""
+    if head_start is None or head_start.reads_images:
+        return dict(sources.how)
+    return {**sources.how, "features": "of an earlier run"} | ({} if recipe.epochs else {"training": "not read"})
+
+
+def _announce(run: RunFolder, context: TrainingContext, *, data: RunData, sources: ImageSources, how: Mapping[str, str]) -> None:
+    """Write env.json, and note what is unusual in it."""
+    processes, arithmetic = context.processes, context.arithmetic
+    if processes.is_first:
+        write_environment(
+            run,
+            data_fingerprint=data.dataset.fingerprint,
+            arithmetic=f"{arithmetic.device} {arithmetic.precision}",
+            num_threads=torch.get_num_threads(),
+            num_processes=processes.count,
+            images=how,
+            split=data.split,
+        )
+    if set(sources.how.values()) != {"files"}:
+        context.callback.note("; ".join(f"{use} images: {way}" for use, way in sources.how.items()))
+    if processes.count > 1:
+        context.callback.note(
+            f"{processes.count} processes share each batch of {context.recipe.batch_size}; batch normalisation, if the backbone "
+            "has any, takes its statistics from each process's share, and they are averaged after every epoch"
+        )
+
+
+def _fit_and_evaluate(
+    run: RunFolder,
+    context: TrainingContext,
+    *,
+    dataset: Dataset,
+    model: torch.nn.Module,
+    state: State,
+    sources: ImageSources,
+    how: Mapping[str, str],
+) -> TrainedRun:
+    is_first, callback = context.processes.is_first, context.callback
+    checkpointer = Checkpointer(run, context, dataset=dataset)
+    if state.model and is_first:
+        checkpointer.catch_up(state)
+    hooks = checkpointer.hooks if is_first else NO_HOOKS
+    state = train_loop(model, context, state=state, hooks=hooks, sources=sources)
+    if state.failures:
+        names = ", ".join(sorted(state.failures)[:5]) + (", ..." if len(state.failures) > 5 else "")
+        callback.note(f"{len(state.failures)} training images could not be read and were skipped: {names}")
+    trained: TrainedRun | None = None
+    if is_first:
+        facts = _facts(context, state=state, how=how)
+        metrics = evaluate_best(run, context, rows=state.rows, facts=facts, source=sources.val_views)
+        num_unread = len(context.val_set) - metrics.num_images
+        if num_unread:
+            callback.note(f"{num_unread} validation images could not be read and are in no number")
+        trained = TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
+    trained = context.processes.from_first(trained)
+    assert trained is not None
+    return trained
+
+
+def _facts(context: TrainingContext, *, state: State, how: Mapping[str, str]) -> dict[str, str]:
+    """Lines for the head of the report."""
+    recipe, arithmetic, processes = context.recipe, context.arithmetic, context.processes
+    return {
+        "recipe": recipe.name,
+        "backbone": recipe.backbone,
+        "starting weights": Path(recipe.weights).name,
+        "input": f"{context.preprocessing.image_size_px} px, {recipe.fit}",
+        **({"best epoch": f"{state.best_epoch} of {recipe.epochs}"} if recipe.epochs else {}),
+        "arithmetic": f"{arithmetic.device}, {arithmetic.precision}"
+        + (f", {processes.count} processes" if processes.count > 1 else ""),
+        "training images": how["training"],
+        **({"features": how["features"]} if "features" in how else {}),
+        "training time": f"{sum(row['seconds'] for row in state.rows):.0f} s",
+    }
+
+
+def _require_same_data(state: State, dataset: Dataset, *, run: RunFolder) -> None:
+    if state.classes != list(dataset.label_set):
+        raise RunError(
+            "the data's classes are not those of this run",
+            where=str(run.path),
+            got=", ".join(dataset.label_set),
+            expected=", ".join(state.classes),
+            next_step="start a new run, or put the classes back",
+        )
+    if state.data_fingerprint != dataset.fingerprint:
+        raise RunError(
+            "the data have changed since this run began",
+            where=dataset.source,
+            got=f"fingerprint {dataset.fingerprint}",
+            expected=state.data_fingerprint,
+            next_step="start a new run, or put images, splits and labels back as they were",
+        )
