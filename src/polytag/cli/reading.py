@@ -22,7 +22,7 @@ Format = Annotated[
     str | None,
     _option(
         "--format",
-        "voc, coco, yolo, kitti, csv, parquet, folder, imagefolder, export, cvat, labelme or tags.",
+        "voc, coco, yolo, kitti, csv, parquet, folder, imagefolder, export, cvat, labelme, tags or keywords.",
         metavar="NAME",
         default="auto: recognised",
     ),

@@ -13,6 +13,7 @@ from polytag.data.formats.cvat import is_cvat, read_cvat
 from polytag.data.formats.export import hides_coco, hides_tables, is_export, is_export_file, kinds_in, name_unread, read_export
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.folders import is_folder, is_imagefolder, read_folder, read_imagefolder
+from polytag.data.formats.keywords import keyword_share, read_keywords
 from polytag.data.formats.kitti import is_kitti, read_kitti
 from polytag.data.formats.labelme import is_labelme, read_labelme
 from polytag.data.formats.listing import child_names
@@ -33,8 +34,9 @@ from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError, UsageError
 
 _TABLES = ("coco", "csv", "parquet", "excel", "imagefolder", "nih")  # the formats that have columns
-_FOLDERS = ("voc", "kitti", "folder", "labelme", "tags")  # the formats that are no file
+_FOLDERS = ("voc", "kitti", "folder", "labelme", "tags", "keywords")  # the formats that are no file
 
+_SOME, _MOST = 0.25, 0.8  # of the first photographs: with keywords they are a collection that people tag
 _RECOGNISED = (
     "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
     "metadata.csv or .jsonl, a .csv, .parquet or .xlsx file, an annotation tool's export, or a folder of images per label"
@@ -101,7 +103,11 @@ def _formats_of(folder: Path) -> list[str]:
     )  # fmt: skip
     last = (("yolo", has_yolo_labels), ("folder", is_folder))  # label files without names are refused with a way out
     found = [name for name, is_it in recognised if is_it(folder)]
-    return found or [name for name, is_it in last if is_it(folder)][:1]
+    found = found or [name for name, is_it in last if is_it(folder)][:1]
+    if found in ([], ["folder"]):  # photographs sorted into albums are asked about: names of folders, or keywords
+        share = keyword_share(folder)
+        found += ["keywords"] if share >= (_MOST if found else _SOME) else []
+    return found
 
 
 def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> Dataset:
@@ -196,6 +202,8 @@ def _read_as(format: str, path: Path, *, options: ReadOptions, context: ReadingC
             return read_cvat(path, context=context)
         case "labelme":
             return read_labelme(path, label_field=options.labels_column, context=context)
+        case "keywords":
+            return read_keywords(path, context=context)
         case "tags":
             return read_tags(path, separator=options.separator, context=context)
         case "export":

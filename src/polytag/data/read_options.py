@@ -6,8 +6,8 @@ from polytag.data.formats.listing import TREATMENTS
 from polytag.errors import UsageError
 
 FORMATS = (
-    "voc", "coco", "yolo", "kitti", "csv", "parquet", "excel", "folder", "imagefolder", "export", "cvat", "labelme", "tags", "text",
-    "celeba", "nuswide", "nih", "openimages",
+    "voc", "coco", "yolo", "kitti", "csv", "parquet", "excel", "folder", "imagefolder", "export", "cvat", "labelme", "tags",
+    "keywords", "text", "celeba", "nuswide", "nih", "openimages",
 )  # fmt: skip
 """The annotation formats that polytag reads."""
 
