@@ -35,6 +35,8 @@ _COCO = json.dumps(
 )
 _KITTI = "Car 0.00 0 -0.20 1 2 6 7 1.89 0.48 1.20 1.84 1.47 8.41 0.01\nDontCare -1 -1 -10 5 1 5 1 -1 -1 -1 -1000 -1000 -1000 -10\n"
 _YOLO_YAML = "path: .\nTrain: images/train\nval: [images/val]\nnc: 2\nnames: {0: yes, 1: no}\n"
+_CELEBA = "2\ncat dog\na.jpg -1  1\nb.jpg  1 -1\n"
+_OPEN_IMAGES = "ImageID,Source,LabelName,Confidence\na,verification,/m/1,1\na,verification,/m/2,0\n"
 _IMAGES = ("JPEGImages/a.jpg", "JPEGImages/b.jpg")
 FOLDERS: Mapping[str, tuple[Mapping[str, str], tuple[str, ...]]] = {  # text files, the damaged one first; images
     "voc xml": ({"Annotations/a.xml": _VOC}, _IMAGES),
@@ -61,6 +63,46 @@ FOLDERS: Mapping[str, tuple[Mapping[str, str], tuple[str, ...]]] = {  # text fil
          "obj_train_data/a.txt": "0 0.5 0.5 0.1 0.1\n"},
         ("obj_train_data/a.jpg", "obj_train_data/b.jpg"),
     ),
+    "long table": (
+        {"labels.csv": "filename,label,confidence,split\na.jpg,cat,1,train\na.jpg,dog,0,train\nb.jpg,dog,1,val\n"},
+        ("a.jpg", "b.jpg"),
+    ),
+    "celeba attributes": (
+        {"list_attr_celeba.txt": _CELEBA, "list_eval_partition.txt": "a.jpg 0\nb.jpg 1\n"}, ("a.jpg", "b.jpg")
+    ),
+    "celeba partition": (
+        {"list_eval_partition.txt": "a.jpg 0\nb.jpg 1\n", "list_attr_celeba.txt": _CELEBA}, ("a.jpg", "b.jpg")
+    ),
+    "nuswide labels": (
+        {"TrainTestLabels/Labels_cat_Train.txt": "1\n0\n", "ImageList/TrainImagelist.txt": "x\\a.jpg\nx\\b.jpg\n"},
+        ("Flickr/x/a.jpg", "Flickr/x/b.jpg"),
+    ),
+    "nuswide images": (
+        {"ImageList/TrainImagelist.txt": "x\\a.jpg\nx\\b.jpg\n", "TrainTestLabels/Labels_cat_Train.txt": "1\n0\n"},
+        ("Flickr/x/a.jpg", "Flickr/x/b.jpg"),
+    ),
+    "nih": (
+        {"Data_Entry_2017.csv": "Image Index,Finding Labels,Patient ID\na.png,Mass|Hernia,1\nb.png,No Finding,2\n",
+         "test_list.txt": "b.png\n"},
+        ("images_001/images/a.png", "images_002/images/b.png"),
+    ),
+    "openimages labels": (
+        {"train-annotations-human-imagelabels.csv": _OPEN_IMAGES, "class-descriptions.csv": "/m/1,Cat\n"}, ("train/a.jpg",)
+    ),
+    "openimages descriptions": (
+        {"class-descriptions.csv": "/m/1,Cat\n/m/2,Dog\n", "train-annotations-human-imagelabels.csv": _OPEN_IMAGES},
+        ("train/a.jpg",),
+    ),
+    "text vectors": ({"train_list.txt": "a.jpg\t0,1\nb.jpg\t1,1\n", "label_list.txt": "0 cat\n1 dog\n"}, ("a.jpg", "b.jpg")),
+    "text classes": ({"label_list.txt": "0 cat\n1 dog\n", "train_list.txt": "a.jpg\t0,1\nb.jpg\t1,1\n"}, ("a.jpg", "b.jpg")),
+    "text names": ({"list.txt": 'a.jpg cat dog\n"b.jpg" cat\n'}, ("a.jpg", "b.jpg")),
+    "label studio's csv": (
+        {"project.csv": "annotation_id,annotator,choice,id,image,lead_time\n"
+         '1,1,"{""choices"": [""cat"", ""dog""]}",1,/data/upload/1/0123abcd-a.jpg,2\n2,1,cat,2,b.jpg,3\n'},
+        ("a.jpg", "b.jpg"),
+    ),
+    "headerless boxes": ({"annotations.csv": "a.jpg,1,2,30,40,cat\nb.jpg,,,,,\na.jpg,1,2,30,40,dog\n"}, ("a.jpg", "b.jpg")),
+    "headerless import": ({"import.csv": "TRAIN,gs://x/a.jpg,cat,dog\nTEST,gs://x/b.jpg,cat\n"}, ("a.jpg", "b.jpg")),
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from polytag.data.formats.export_json import (
 )
 from polytag.data.formats.export_lines import read_azure, read_sagemaker, read_vertex
 from polytag.data.formats.export_via import is_via_table, read_via_json, read_via_table
+from polytag.data.formats.headerless import is_headerless, read_headerless
 from polytag.data.formats.json_outline import KeyPath, file_head, has, outline
 from polytag.data.formats.label_studio import read_label_studio, read_label_studio_min
 from polytag.data.formats.label_studio_table import is_label_studio_table, read_label_studio_table
@@ -52,7 +53,9 @@ def kind_of(path: Path) -> Kind | None:
         columns = header.split(delimiter_of(header))
         if is_label_studio_table(columns):
             return _LABEL_STUDIO_TABLE
-        return _VIA_TABLE if is_via_table(columns) else None
+        if is_via_table(columns):
+            return _VIA_TABLE
+        return _HEADERLESS if is_headerless(head) else None
     paths = outline(file_head(path))
     return next((kind for kind in _KINDS if kind.fits(paths)), None) if paths else None
 
@@ -110,6 +113,7 @@ _VIA_TABLE = Kind(
     title="VIA's CSV", fits=lambda _: False, read=lambda file: read_via_table(read_table(file.path), file)
 )  # known by its header
 _LABEL_STUDIO_TABLE = Kind(title="Label Studio's CSV", fits=lambda _: False, read=read_label_studio_table)
+_HEADERLESS = Kind(title="a CSV without a header", fits=lambda _: False, read=read_headerless)
 _KINDS = (
     COCO,
     LABELME,
