@@ -32,6 +32,8 @@ def sigmoid(logit: np.ndarray) -> np.ndarray:
     return value[()]
 
 
+ROUNDING = 1e-6
+"""By so much a probability may be below 0 or above 1 after a few operations in float32."""
 EXACT = 2**53
 """Every integer up to this size is a float64. Of larger ones some are not: neighbours would tie."""
 

@@ -229,7 +229,7 @@ def test_every_option_reaches_the_reader():
     given = {
         "--format": "coco", "--difficult": "positive", "--crowd": "negative", "--small": "positive", "--min-box-area": "9",
         "--separator": "|", "--image-column": "p", "--labels-column": "l", "--split-column": "s", "--class-column": "c",
-        "--image-dir": "d",
+        "--image-dir": "d", "--ignore-column": "i*", "--minus-one": "negative",
     }  # fmt: skip
     seen: list[object] = []
     app = typer.Typer()
@@ -245,6 +245,7 @@ def test_every_option_reaches_the_reader():
     chosen = ReadOptions(
         format="coco", difficult="positive", crowd="negative", small="positive", min_box_area_px=9.0, separator="|",
         image_column="p", labels_column="l", split_column="s", class_columns=("c", "d"), image_dirs=("d",),
+        ignore_columns=("i*",), minus_one="negative",
     )  # fmt: skip
     assert seen == [(Path("x"), chosen, True), (Path("y"), ReadOptions(), False)]
 

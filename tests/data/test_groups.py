@@ -68,12 +68,11 @@ def test_a_column_of_a_table_of_label_lists(tmp_path: Path):
 
 
 def test_a_column_of_groups_is_no_class(tmp_path: Path):
-    """Without the option it is one, and is refused: its cells are no labels."""
+    """Without the option it is ignored, because its cells are no labels."""
     data = labels(tmp_path, "file_name,cat,patient,dog\na.png,1,p1,0\nb.png,0,p2,1\n")
     read = load_dataset(data, options=ReadOptions(group_column="patient"))
     assert (read.label_set.names, read.group_N) == (("cat", "dog"), ("p1", "p2"))
-    with pytest.raises(AnnotationError, match="a label outside 1, 0, -1"):
-        load_dataset(data)
+    assert dict(load_dataset(data).interpretation.found)["ignored"] == "'patient'"
 
 
 def test_a_column_that_was_added_to_a_table_of_polytag(tmp_path: Path):

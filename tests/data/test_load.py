@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from polytag.data.formats.column_names import IMAGE_COLUMNS, LABELS_COLUMNS, SPLIT_COLUMNS
 from polytag.data.formats.listing import IMAGE_SUFFIXES
-from polytag.data.formats.tables import IMAGE_COLUMNS, LABELS_COLUMNS, SPLIT_COLUMNS
 from polytag.data.load import load_dataset, recognise
 from polytag.data.read_options import FORMATS, ReadOptions
 from polytag.errors import DataError, UsageError

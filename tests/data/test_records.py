@@ -124,6 +124,7 @@ def test_what_was_read_is_told(tmp_path, add_images, write):
     assert interpretation.format == "csv"
     assert dict(interpretation.found) == {
         "images": "column 'file_name'", "labels": "column 'tags'", "split": "column 'split'", "ignored": "'Unnamed: 0'",
+        "separator": "'|'",
     }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ SOURCES = sorted(path for path in SRC.rglob("*") if path.suffix in {".py", ".js"
 
 # (retired word, file, what the line holds, why it may stand there)
 ALLOWED = (
-    ("picture", "src/polytag/data/formats/tables.py", r'"picture", "picture_path"', "columns of other people's tables"),
+    ("picture", "src/polytag/data/formats/column_names.py", r'"picture", "picture_path"', "columns of other people's tables"),
     ("picture", "docs/reference/*.md", r"`picture`, `picture_path`", "columns of other people's tables"),
     ("pictures", "src/polytag/predictions/external_arrays.py", r"^IDS_KEYS = ", "a key of other people's arrays"),
     ("pictures", "docs/reference/predictions.md", r"^\| `ids`, .*`images`, `pictures` \|", "a key of other people's arrays"),

@@ -102,11 +102,11 @@ def test_ids_that_do_not_match(tmp_path: Path):
 
 
 def test_what_a_truth_should_not_say(tmp_path: Path):
-    with pytest.raises(AnnotationError, match=r"a row does not fit the header\n  where: .*truth\.csv:3\n"):
+    with pytest.raises(AnnotationError, match=r"a row is shorter than the header\n  where: .*truth\.csv:3\n"):
         labelled(tmp_path, "id,labels\na.jpg,cat\nb.jpg\n")
     with pytest.raises(AnnotationError, match=r"an image is listed twice\n  where: .*truth\.csv:3\n"):
         labelled(tmp_path, "id,labels\na.jpg,cat\na.jpg,cat\n")
-    with pytest.raises(AnnotationError, match=r"a label outside 1, 0, -1\n  where: .*truth\.csv:2\n"):
+    with pytest.raises(AnnotationError, match=r"soft labels\n  where: .*truth\.csv:2\n"):
         labelled(tmp_path, "id,cat,dog,elk\na.jpg,0.5,0,0\n")
 
 

@@ -51,9 +51,16 @@ OPTIONS: dict[str, Any] = {  # field of ReadOptions: the option
     "image_column": Annotated[str | None, _option("--image-column", "Tables: the column of images.", metavar="NAME")],
     "labels_column": Annotated[str | None, _option("--labels-column", "Tables, exports: where labels are.", metavar="NAME")],
     "split_column": Annotated[str | None, _option("--split-column", "Tables: the column of splits.", metavar="NAME")],
-    "class_columns": Annotated[list[str] | None, _option("--class-column", "Tables: a class column; repeatable.", metavar="NAME")],
+    "class_columns": Annotated[
+        list[str] | None,
+        _option("--class-column", "Tables: a class column, or a pattern; repeatable.", metavar="NAME"),
+    ],
     "ignore_columns": Annotated[
-        list[str] | None, _option("--ignore-column", "Tables: a column that is no class; repeatable.", metavar="NAME")
+        list[str] | None, _option("--ignore-column", "Tables: a column to leave out, or a pattern; repeatable.", metavar="NAME")
+    ],
+    "minus_one": Annotated[
+        str | None,
+        _option("--minus-one", "Tables: what -1 means; ignore is unknown, as without it if some cell is 0.", metavar=_TREATMENT),
     ],
     "image_dirs": Annotated[
         list[str] | None,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from polytag.data.formats.column_names import ID_COLUMNS, first_of, id_column
 from polytag.data.formats.rows import cells_of, read_table
-from polytag.data.formats.tables import ID_COLUMNS, first_of, id_column
 from polytag.errors import AnnotationError, UsageError
 from polytag.text import nearest
 

@@ -22,8 +22,9 @@ from polytag.data.formats.open_images import is_open_images, read_open_images
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext
 from polytag.data.formats.rows import CSV_SUFFIXES, EXCEL_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
+from polytag.data.formats.table_columns import Columns
 from polytag.data.formats.table_shapes import read_tables_of_any_shape
-from polytag.data.formats.tables import Columns, find_tables, table_file
+from polytag.data.formats.tables import find_tables, table_file
 from polytag.data.formats.tags import is_tags, read_tags
 from polytag.data.formats.text_lists import is_text_list, read_text_lists
 from polytag.data.formats.voc import is_voc, read_voc
@@ -236,8 +237,9 @@ def _columns(options: ReadOptions) -> Columns:
         split=options.split_column,
         group=options.group_column if is_own_column else "",
         classes=options.class_columns,
-        ignored=options.ignore_columns,
+        ignore=options.ignore_columns,
         separator=options.separator,
+        minus_one=options.minus_one,
     )
 
 

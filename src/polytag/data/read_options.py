@@ -22,14 +22,16 @@ class ReadOptions:
     crowd             COCO: the same for a class with only crowd regions
     small             COCO: the same for a class with only boxes of fewer than `min_box_area_px`
     min_box_area_px   COCO: width times height, in square pixels of the original image; 0: no box is small
-    separator         tables: the text between two labels in one cell; "auto": the only one of | ; , in the column; "none": each
-                      cell is one label
+    separator         tables: the text between two labels in one cell; "auto": as the cells of the column tell; "none": each cell
+                      is one label
     image_column, labels_column, split_column   tables: names of columns; "": the first of the documented names. Of an export,
                       labels_column is the control, field or attribute with the labels; "": the only one
     group_column      the column that names what dependent images share, such as a patient; "source": the image's folder; "": none
     columns_file      the table, by image id, that has this column; "": the annotations themselves, which are then a table
-    class_columns     tables: names of the class columns; (): all columns without another role
-    ignore_columns    tables: names of columns that are no classes, where all without another role are
+    class_columns     tables: names of the class columns, or shell patterns; (): all columns of 1 and 0 without another role
+    ignore_columns    tables: names or shell patterns (`*`, `?`, `[ab]`) of columns to leave out
+    minus_one         tables: what -1 means in a class column: "ignore" (unknown), "negative" or "positive"; "": unknown, but an
+                      error where no cell is 0
     image_dirs        folders to search images in first; (): only the documented places
     accept_doubts     read on where something looks like a misreading, and note it, instead of raising an error
     strict            raise an error for everything that would be noted: what was left out, corrected or assumed
@@ -50,6 +52,7 @@ class ReadOptions:
     columns_file: str = ""
     class_columns: tuple[str, ...] = ()
     ignore_columns: tuple[str, ...] = ()
+    minus_one: str = ""
     image_dirs: tuple[str, ...] = ()
     accept_doubts: bool = False
     strict: bool = False
@@ -62,9 +65,10 @@ class ReadOptions:
             ("treatment of difficult objects", self.difficult, tuple(TREATMENTS)),
             ("treatment of crowd regions", self.crowd, tuple(TREATMENTS)),
             ("treatment of small boxes", self.small, tuple(TREATMENTS)),
+            ("meaning of -1", self.minus_one, ("", *TREATMENTS)),
         ):
             if value not in allowed:
-                raise UsageError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(allowed))
+                raise UsageError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(filter(None, allowed)))
         if not self.min_box_area_px >= 0:
             raise UsageError("a box area below zero", got=str(self.min_box_area_px), expected="square pixels, 0 or more")
         if self.columns_file and not self.group_column:

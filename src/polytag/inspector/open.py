@@ -199,8 +199,8 @@ def _compared(open_options: OpenOptions, *, first: "Predictions", options: "Read
 
 def _columns(labelled: "LabelledPredictions", open_options: OpenOptions) -> Mapping[str, Sequence[Any]]:
     """Return the columns of --columns, or else of the table of truth, that have at most 200 values."""
+    from polytag.data.formats.column_names import id_column
     from polytag.data.formats.rows import read_table
-    from polytag.data.formats.tables import id_column
     from polytag.inspector.browse.ranking import text_of
     from polytag.predictions.columns import column_values, is_table
 

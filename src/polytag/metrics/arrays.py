@@ -10,7 +10,7 @@ import numpy as np
 
 from polytag.contracts import SCALES, UNKNOWN, LabelSet, Predictions
 from polytag.errors import PolytagError, PredictionsError, UsageError
-from polytag.logits import is_exact, logits_of
+from polytag.logits import ROUNDING, is_exact, logits_of
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.groups import Groups, Value, groups_of
 from polytag.metrics.values import Metrics
@@ -88,7 +88,9 @@ def predictions_from_arrays(
                 where=_first(outside_NC, "y_score"),
                 got=_value_and_more(score_NC, outside_NC),
                 expected="numbers from 0 to 1",
-                next_step='if these are scores before the sigmoid, pass scores="logit"',
+                next_step="these are within the rounding of float32: clip them, as in numpy.clip(y_score, 0, 1)"
+                if _are_rounded(score_NC)
+                else 'if these are scores before the sigmoid, pass scores="logit"',
             )
         probability_NC = score_NC.astype(np.float64)
         score_NC = logits_of(probability_NC)
@@ -109,6 +111,11 @@ def predictions_from_arrays(
         scale=scores,
         given_probability_NC=probability_NC,
     )
+
+
+def _are_rounded(score_NC: np.ndarray) -> bool:
+    """Whether all scores are at most a few units of float32 below 0 or above 1, as sums of probabilities are."""
+    return bool(np.min(score_NC) >= -ROUNDING and np.max(score_NC) <= 1 + ROUNDING)
 
 
 def table_of(values: Any, *, where: str) -> np.ndarray:

@@ -3,8 +3,17 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
-from polytag.data.formats.tables import ID_COLUMNS, IMAGE_COLUMNS, LABELS_COLUMNS, PASSED_OVER, SPLIT_COLUMNS, first_of, id_column
+from polytag.data.formats.column_names import (
+    ID_COLUMNS,
+    IMAGE_COLUMNS,
+    LABELS_COLUMNS,
+    PASSED_OVER,
+    SPLIT_COLUMNS,
+    first_of,
+    id_column,
+)
 from polytag.data.read_options import ReadOptions
 from polytag.errors import PredictionsError
 from polytag.predictions.joining import two_sides
@@ -49,6 +58,7 @@ def roles_of(names: Sequence[str], *, options: ReadOptions, has_external_truth: 
     split = options.split_column or first_of(names, SPLIT_COLUMNS)
     other_roles = {id, image, labels, split}
     rest = [name for name in names if name not in other_roles and not PASSED_OVER.fullmatch(name)]
+    rest = [name for name in rest if not any(fnmatchcase(name, pattern) for pattern in options.ignore_columns)]
     rest = list(options.class_columns) or rest
     scores, truths, scale = _by_prefix(rest, where=where) or ({name: name for name in rest}, {}, "")
     if not scores:

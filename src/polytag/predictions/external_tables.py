@@ -15,9 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polytag.contracts import UNKNOWN
+from polytag.data.formats.class_columns import facts_of, meaning_of_minus_one, target_block, target_column
+from polytag.data.formats.column_names import first_of
+from polytag.data.formats.delimited import BEGINNING, dialect_of, fitted, is_blank
+from polytag.data.formats.label_lists import label_lists
 from polytag.data.formats.listing import read_text
-from polytag.data.formats.rows import Table, delimiter_of, named_index, read_table, require_columns
-from polytag.data.formats.tables import first_of, label_lists, target_column
+from polytag.data.formats.reading_log import ReadingLog
+from polytag.data.formats.rows import Table, named_index, read_table, require_columns
 from polytag.data.read_options import ReadOptions
 from polytag.errors import PredictionsError
 from polytag.files import open_regular
@@ -46,10 +50,11 @@ def read_csv_scores(path: Path, *, options: ReadOptions, has_external_truth: boo
     """
     try:
         with io.TextIOWrapper(open_regular(path), newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
+            dialect = dialect_of(file.read(BEGINNING))
             file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter_of(first), strict=True)
-            return _read_csv(path, reader, options=options, has_external_truth=has_external_truth)
+            before = 1 if dialect.has_sep_line and file.readline() else 0
+            reader = csv.reader(file, delimiter=dialect.delimiter, skipinitialspace=dialect.skips_space, strict=True)
+            return _read_csv(path, reader, before=before, options=options, has_external_truth=has_external_truth)
     except UnicodeDecodeError:
         read_text(path)  # raises with the line
         raise
@@ -57,8 +62,8 @@ def read_csv_scores(path: Path, *, options: ReadOptions, has_external_truth: boo
         raise PredictionsError("malformed CSV", where=str(path), got=str(error), expected="CSV") from error
 
 
-def _read_csv(path: Path, reader: Any, *, options: ReadOptions, has_external_truth: bool) -> RawScores:
-    names = named_index([name.strip() for name in next((row for row in reader if row), [])])
+def _read_csv(path: Path, reader: Any, *, before: int, options: ReadOptions, has_external_truth: bool) -> RawScores:
+    names = named_index([name.strip() for name in next((row for row in reader if not is_blank(row)), [])])
     is_own = tuple(names[: len(OWN_CSV)]) == OWN_CSV
     if is_own:
         names = list(map(text_of_cell, names))
@@ -72,11 +77,13 @@ def _read_csv(path: Path, reader: Any, *, options: ReadOptions, has_external_tru
     values = array("d")
     cells: list[Sequence[str]] = []
     line_N: list[int] = []
-    begins = reader.line_num + 1
+    begins = before + reader.line_num + 1
     for row in reader:
-        line, begins = begins, reader.line_num + 1
-        if not row:
+        line, begins = begins, before + reader.line_num + 1
+        if is_blank(row):
             continue
+        if len(row) > len(names):
+            row = fitted(row, len(names)) or row
         if len(row) != len(names):
             raise PredictionsError(
                 "a row does not fit the header",
@@ -254,13 +261,17 @@ def _objects(table: Table, key: str) -> tuple[list[str], np.ndarray]:
 def _raw_scores(table: Table, roles: Roles, value_NC: np.ndarray, *, options: ReadOptions) -> RawScores:
     classes = list(roles.scores)
     target_NC = None
+    log = ReadingLog(accept_doubts=options.accept_doubts)
     if roles.labels and any(isinstance(cell, dict) for cell in table.columns[roles.labels]):
         target_NC = _target_objects(table, roles.labels, classes)
     elif roles.labels:
-        lists = label_lists(table, roles.labels, options.separator)
+        lists = label_lists([table], roles.labels, separator=options.separator, log=log)[0]
         target_NC = targets_of_lists(lists, classes=classes, where=table.where)
     elif roles.truths:
-        target_NC = np.array([target_column(table, roles.truths[name]) for name in classes], np.int8).T
+        names = [roles.truths[name] for name in classes]
+        facts = [facts_of(table.columns[name]) for name in names]
+        minus_one = meaning_of_minus_one(facts, chosen=options.minus_one, tables=[table], names=names, log=log)
+        target_NC = target_block(table, names, minus_one=minus_one)
     names = (
         [_id(table, roles.id, row) for row in range(len(table))] if roles.id else [f"row {row + 1}" for row in range(len(table))]
     )

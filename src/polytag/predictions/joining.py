@@ -30,7 +30,8 @@ def class_columns(predictions: Predictions, dataset: Dataset) -> np.ndarray:
 
 
 def truth_rows(predictions: Predictions, dataset: Dataset) -> np.ndarray:
-    """N rows of the data set: by id or, for an id that the data set lacks, by the path of the image.
+    """N rows of the data set: by id or, for an id that the data set lacks, by the path of the image, or else by the id without
+    surrounding spaces, which hand-written tables have.
 
     An image in several splits gets its first row. Raises PredictionsError if a scored image is not in the data set, and if its
     labels differ between splits.
@@ -42,6 +43,11 @@ def truth_rows(predictions: Predictions, dataset: Dataset) -> np.ndarray:
         name if name in row_of else os.path.abspath(image) if image else name
         for name, image in zip(predictions.ids, predictions.image_paths, strict=True)
     ]
+    if any(key not in row_of for key in keys):
+        trimmed = {name.strip(): row for name, row in by_id.items()}
+        if len(trimmed) == len(by_id):  # else spaces tell two images apart
+            keys = [key if key in row_of else name.strip() for name, key in zip(predictions.ids, keys, strict=True)]
+            row_of = trimmed | row_of
     lost = [name for name, key in zip(predictions.ids, keys, strict=True) if key not in row_of]
     if lost:
         raise PredictionsError(

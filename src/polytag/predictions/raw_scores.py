@@ -10,7 +10,7 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, SCALES, UNKNOWN, LabelSet, Predictions, require_class_name
 from polytag.errors import PredictionsError, UsageError
-from polytag.logits import logits_of
+from polytag.logits import ROUNDING, logits_of
 from polytag.predictions.joining import nearest
 
 
@@ -56,7 +56,9 @@ def to_predictions(raw: RawScores, *, scale: str) -> Predictions:
             (value_NC >= 0) & (value_NC <= 1),
             what="a probability outside 0 to 1",
             expected="numbers from 0 to 1",
-            next_step="if these are scores before the sigmoid, give --scores logit",
+            next_step="these are within the rounding of float32: clip them to 0 and 1"
+            if ((value_NC >= -ROUNDING) & (value_NC <= 1 + ROUNDING)).all()
+            else "if these are scores before the sigmoid, give --scores logit",
         )
         probability_NC = np.asarray(value_NC, np.float64)
         value_NC = logits_of(probability_NC)

@@ -7,6 +7,7 @@ lists of images with labels. Every reader takes the values of one file and retur
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from polytag.data.formats.column_names import IMAGE_COLUMNS, LABELS_COLUMNS, SPLIT_COLUMNS
 from polytag.data.formats.export_content import (
     Content,
     ExportFile,
@@ -22,7 +23,6 @@ from polytag.data.formats.export_content import (
 )
 from polytag.data.formats.listing import split_of
 from polytag.data.formats.records import Record
-from polytag.data.formats.tables import IMAGE_COLUMNS, LABELS_COLUMNS, SPLIT_COLUMNS
 from polytag.errors import AnnotationError
 
 # ---- FiftyOne ----

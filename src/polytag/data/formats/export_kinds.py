@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from polytag.data.formats.column_names import IMAGE_COLUMNS, LABELS_COLUMNS
+from polytag.data.formats.delimited import dialect_of
 from polytag.data.formats.export_content import Content, ExportFile, items_of
 from polytag.data.formats.export_json import (
     read_datumaro,
@@ -23,8 +25,7 @@ from polytag.data.formats.json_outline import KeyPath, file_head, has, outline
 from polytag.data.formats.label_studio import read_label_studio, read_label_studio_min
 from polytag.data.formats.label_studio_table import is_label_studio_table, read_label_studio_table
 from polytag.data.formats.listing import is_image, read_json, read_text
-from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, delimiter_of, read_table
-from polytag.data.formats.tables import IMAGE_COLUMNS, LABELS_COLUMNS
+from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, read_table
 from polytag.errors import AnnotationError
 
 LINES_SUFFIXES = (*JSONL_SUFFIXES, ".ndjson", ".manifest")
@@ -50,7 +51,7 @@ def kind_of(path: Path) -> Kind | None:
     if path.suffix.lower() in CSV_SUFFIXES:
         head = file_head(path)
         header = head.split("\n", 1)[0].replace('"', "")
-        columns = header.split(delimiter_of(header))
+        columns = header.split(dialect_of(head).delimiter)
         if is_label_studio_table(columns):
             return _LABEL_STUDIO_TABLE
         if is_via_table(columns):

@@ -6,6 +6,7 @@ https://www.robots.ox.ac.uk/~vgg/software/via: attributes of files (checkboxes, 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from polytag.data.formats.column_names import LABELS_COLUMNS
 from polytag.data.formats.export_content import (
     Content,
     ExportFile,
@@ -19,7 +20,6 @@ from polytag.data.formats.export_content import (
 from polytag.data.formats.listing import read_json
 from polytag.data.formats.records import Record
 from polytag.data.formats.rows import Table
-from polytag.data.formats.tables import LABELS_COLUMNS
 
 _DEFAULTS = ("caption", "public_domain", "image_url")  # attributes of a file that VIA itself adds to a new project
 _USUAL = (*LABELS_COLUMNS, "type", "name", "object", "species")

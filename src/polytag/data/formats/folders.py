@@ -13,7 +13,8 @@ from polytag.data.formats.listing import child_names, find_images, left_out_note
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext, Record, dataset_of
 from polytag.data.formats.rows import read_table
-from polytag.data.formats.tables import Columns, TableFile, read_tables
+from polytag.data.formats.table_columns import Columns
+from polytag.data.formats.tables import TableFile, read_tables
 from polytag.errors import AnnotationError, DataError
 from polytag.files import open_regular
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from polytag.contracts import PRESENT
+from polytag.data.formats.delimited import BEGINNING, dialect_of
 from polytag.data.formats.export_content import Content, ExportFile
 from polytag.data.formats.listing import child_names, is_image, read_text
 from polytag.data.formats.references import names_of
-from polytag.data.formats.rows import delimiter_of
 from polytag.data.formats.votes import Votes
 from polytag.errors import AnnotationError
 from polytag.text import printable
@@ -35,7 +35,7 @@ _CLASSES = ("classes.csv", "class_list.csv", "class_mapping.csv", "classes.txt")
 def is_headerless(head: str) -> bool:
     """Whether the rows at the beginning of a CSV are images with labels, the first one included."""
     try:
-        rows = [row for row in csv.reader(head.splitlines()[:50], delimiter=delimiter_of(head)) if any(row)]
+        rows = [row for row in csv.reader(head.splitlines()[:50], delimiter=dialect_of(head).delimiter) if any(row)]
     except csv.Error:
         return False
     return len(rows) > 0 and all(_place_of_image(row) is not None for row in rows) and any(map(_has_labels, rows))
@@ -72,7 +72,7 @@ def read_headerless(file: ExportFile) -> Content:
 
 
 def _rows(text: str, path: Path) -> Iterator[tuple[list[str], str]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=dialect_of(text[:BEGINNING]).delimiter, strict=True)
     line = 1
     try:
         for row in reader:

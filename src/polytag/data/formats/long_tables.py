@@ -11,18 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
+from polytag.data.formats.column_names import IMAGE_COLUMNS, LABELS_COLUMNS, PASSED_OVER, SPLIT_COLUMNS, first_of
 from polytag.data.formats.listing import is_image, scan, split_of
 from polytag.data.formats.records import ReadingContext, dataset_of
 from polytag.data.formats.rows import OWN_COLUMNS, Table, cells_of
-from polytag.data.formats.tables import (
-    IMAGE_COLUMNS,
-    LABELS_COLUMNS,
-    PASSED_OVER,
-    SPLIT_COLUMNS,
-    Columns,
-    TableFile,
-    first_of,
-)
+from polytag.data.formats.table_columns import Columns
+from polytag.data.formats.tables import TableFile
 from polytag.data.formats.votes import Votes
 from polytag.errors import AnnotationError
 from polytag.text import counted

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from polytag.data.formats.delimited import BEGINNING, dialect_of, fitted, is_blank
 from polytag.data.formats.excel import read_workbook
 from polytag.data.formats.listing import first_repeated, read_json, read_text
 from polytag.errors import AnnotationError, PolytagError
@@ -26,13 +27,15 @@ OWN_COLUMNS = ("id", "file_name", "split")
 class Table:
     """The cells of one file: texts in CSV and Excel, values in JSON Lines and Parquet, None for null.
 
-    line_N   the first line of each row; for Parquet, which has no lines, the row's number from 1
-    notes    sentences about what was left out
+    line_N        the first line of each row; for Parquet, which has no lines, the row's number from 1
+    short_lines   lines of the rows that lack their last cells, which count as empty
+    notes         sentences about what was left out
     """
 
     path: Path
     columns: Mapping[str, Sequence[object]]
     line_N: Sequence[int]
+    short_lines: Sequence[int] = ()
     notes: Sequence[str] = ()
 
     def __len__(self) -> int:
@@ -61,35 +64,49 @@ def cells_of(table: Table, name: str) -> list[str | None]:
 
 def _read_csv(path: Path) -> Table:
     text = read_text(path)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)
+    dialect = dialect_of(text[:BEGINNING])
+    file = io.StringIO(text, newline="")
+    num_before = 1 if dialect.has_sep_line and file.readline() else 0
+    reader = csv.reader(file, delimiter=dialect.delimiter, skipinitialspace=dialect.skips_space, strict=True)
     rows: list[list[str]] = []
     line_N: list[int] = []
-    begins = 1
+    short_lines: list[int] = []
+    begins = num_before + 1
     header: list[str] | None = None
     try:
         for row in reader:
-            if row:
-                if header is None:
-                    header = row
-                elif len(row) != len(header):
-                    raise AnnotationError(
-                        "a row does not fit the header",
-                        where=f"{path}:{begins}",
-                        got=f"{len(row)} fields",
-                        expected=f"{len(header)}, as in the first line",
-                    )
-                else:
-                    rows.append(row)
-                    line_N.append(begins)
-            begins = reader.line_num + 1
+            if header is None:
+                header = None if is_blank(row) else row
+            elif len(row) == len(header) and row[0]:
+                rows.append(row)
+                line_N.append(begins)
+            elif not is_blank(row):
+                whole = fitted(row, len(header))
+                if whole is None or (len(row) < len(header) and file.tell() == len(text) and text[-1] not in "\r\n"):
+                    raise _unfit(path, begins, row, header, is_cut=whole is not None)
+                if len(row) < len(header):
+                    short_lines.append(begins)
+                rows.append(whole)
+                line_N.append(begins)
+            begins = num_before + reader.line_num + 1
     except csv.Error as error:
         raise AnnotationError("malformed CSV", where=f"{path}:{begins}", got=str(error), expected="CSV") from error
     if header is None:
         raise AnnotationError("an empty table", where=f"{path}:1", got="no line", expected="a header and one row per image")
     names = header if tuple(header[:3]) == OWN_COLUMNS else named_index([name.strip() for name in header])
-    require_columns(names, where=f"{path}:1", error=AnnotationError)
+    require_columns(names, where=f"{path}:{num_before + 1}", error=AnnotationError)
     cells = list(zip(*rows, strict=True)) or [()] * len(names)
-    return Table(path=path, columns=dict(zip(names, cells, strict=True)), line_N=line_N)
+    return Table(path=path, columns=dict(zip(names, cells, strict=True)), line_N=line_N, short_lines=short_lines)
+
+
+def _unfit(path: Path, line: int, row: Sequence[str], header: Sequence[str], *, is_cut: bool) -> AnnotationError:
+    return AnnotationError(
+        "the table ends within a row" if is_cut else "a row does not fit the header",
+        where=f"{path}:{line}",
+        got=f"{len(row)} fields" + (", and no line break after them" if is_cut else ""),
+        expected=f"{len(header)}, as in the header",
+        next_step="get the whole file again, or end its last row" if is_cut else "put a cell that contains the delimiter in quotes",
+    )
 
 
 def require_columns(names: Sequence[str], *, where: str, error: type[PolytagError]) -> None:
@@ -101,14 +118,13 @@ def require_columns(names: Sequence[str], *, where: str, error: type[PolytagErro
 
 
 def named_index(names: list[str]) -> list[str]:
-    """Column names; the first gets pandas' name for an unnamed index where it has none."""
-    return ["Unnamed: 0", *names[1:]] if names[:1] == [""] else names
-
-
-def delimiter_of(text: str) -> str:
-    """Comma, semicolon (the default of spreadsheets in many countries) or tab: the most frequent one in the header."""
-    header = next((line for line in text.splitlines() if line.strip()), "")
-    return max(",;\t", key=header.count)
+    """Column names; the first gets pandas' name for an unnamed index where it has none: each saving adds such a column."""
+    if names[:1] != [""]:
+        return names
+    name = "Unnamed: 0"
+    while name in names:
+        name += ".1"
+    return [name, *names[1:]]
 
 
 def _read_jsonl(path: Path) -> Table:

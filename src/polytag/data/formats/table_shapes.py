@@ -7,7 +7,8 @@ from polytag.contracts import Dataset
 from polytag.data.formats.long_tables import long_layout, read_long_tables
 from polytag.data.formats.records import ReadingContext
 from polytag.data.formats.rows import read_table
-from polytag.data.formats.tables import Columns, TableFile, read_tables
+from polytag.data.formats.table_columns import Columns
+from polytag.data.formats.tables import TableFile, read_tables
 
 
 def read_tables_of_any_shape(

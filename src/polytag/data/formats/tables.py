@@ -6,59 +6,26 @@ name is ABSENT. A null list, which Parquet and JSON Lines distinguish from an em
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset, LabelSet
+from polytag.data.formats.class_columns import facts_of, meaning_of_minus_one, target_block
 from polytag.data.formats.file_index import FileIndex
+from polytag.data.formats.label_lists import LabelLists, label_lists
 from polytag.data.formats.listing import child_names, class_order, relative_id, require_classes, split_of
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext
-from polytag.data.formats.rows import OWN_COLUMNS, Table, cells_of
+from polytag.data.formats.rows import CSV_SUFFIXES, PARQUET_SUFFIXES, Table, cells_of
+from polytag.data.formats.split_columns import splits_of
+from polytag.data.formats.table_columns import Columns, Layout, layout_of
 from polytag.errors import AnnotationError, DataError
 from polytag.text import counted
 
-IMAGE_COLUMNS = (
-    "file_name", "filename", "file", "fname", "image", "image_path", "image_name", "image_file", "image_id", "img", "img_path",
-    "picture", "picture_path", "path", "file_path", "filepath",
-)  # fmt: skip
-ID_COLUMNS = ("id", *IMAGE_COLUMNS)
-LABELS_COLUMNS = ("labels", "label", "tags", "tag", "classes", "class", "categories", "category")
-SPLIT_COLUMNS = ("split", "subset", "partition", "is_valid")
-
-PASSED_OVER = re.compile(
-    r"|index|id|unnamed: \d+|__index_level_\d+__", re.IGNORECASE
-)  # written by pandas and databases in addition to the data
-_VALUES: Mapping[object, int] = {
-    "1": PRESENT, "1.0": PRESENT, "true": PRESENT, "yes": PRESENT, 1: PRESENT,
-    "0": ABSENT, "0.0": ABSENT, "false": ABSENT, "no": ABSENT, 0: ABSENT,
-    "-1": UNKNOWN, "-1.0": UNKNOWN, -1: UNKNOWN,
-    "": UNKNOWN, "nan": UNKNOWN, "null": UNKNOWN, "none": UNKNOWN, "na": UNKNOWN, "n/a": UNKNOWN, "<na>": UNKNOWN, None: UNKNOWN,
-}  # fmt: skip
-_IN_BRACKETS = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'"\[\]]+"""
-_BRACKETED = re.compile(rf"\[\s*(?:(?:{_IN_BRACKETS})\s*(?:,\s*(?:{_IN_BRACKETS})\s*)*)?,?\s*\]")
-
-LabelLists = list[tuple[str, ...] | None]
-"""The labels of each row; None where they are unknown."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Names of the columns by role; "" for the first documented name that the table has. `classes` turns label lists off.
-
-    Of groups, "" is no column. `ignored` are no classes.
-    """
-
-    image: str = ""
-    labels: str = ""
-    split: str = ""
-    group: str = ""
-    classes: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
-    separator: str = "auto"
+_ANSWER_FORM = re.compile(r"sample[_-]?submission.*", re.IGNORECASE)  # beside Kaggle's tables; its labels are made up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +53,12 @@ def find_tables(data: Path, suffixes: Sequence[str]) -> list[TableFile]:
                 next_step=f"give the file itself, such as {paths[0]}",
             )
         return [table_file(path, split=split) for path, split in by_split.items()]
-    inside = {name: [n for n in child_names(data / name) if _is_table(n, suffixes)] for name in child_names(data) if split_of(name)}
-    return [table_file(data / name / n, split=split_of(name) or "") for name, found in inside.items() for n in found]
+    names = child_names(data)
+    inside = {name: [n for n in child_names(data / name) if _is_table(n, suffixes)] for name in names if split_of(name)}
+    of_splits = [table_file(data / name / n, split=split_of(name) or "") for name, found in inside.items() for n in found]
+    if not of_splits and len(names) == 1 and names[0] != data.name:  # the one folder of a downloaded archive
+        return find_tables(data / names[0], suffixes)
+    return of_splits
 
 
 def table_file(path: Path, *, split: str) -> TableFile:
@@ -98,8 +69,8 @@ def table_file(path: Path, *, split: str) -> TableFile:
 
 def _is_table(name: str, suffixes: Sequence[str]) -> bool:
     stem, suffix = os.path.splitext(name)
-    is_lock = name.startswith("~$")  # what Excel writes beside an open workbook
-    return suffix.lower() in suffixes and stem != "metadata" and not is_lock  # the imagefolder format uses "metadata"
+    is_other = stem == "metadata" or name.startswith("~$") or _ANSWER_FORM.fullmatch(stem)  # imagefolder's; Excel's lock; Kaggle's
+    return suffix.lower() in suffixes and not is_other
 
 
 def read_tables(
@@ -117,24 +88,23 @@ def read_tables(
 
     Without `need_images`, images need not exist, and a column `id`, or the unnamed first column of pandas, is preferred for their
     names. Ids are the images' names in the table, or, unless `ids_as_listed`, their paths
-    relative to `root`. Raises AnnotationError with file and line for a cell that cannot be read.
+    relative to `root`. Raises AnnotationError with file and line for a cell that cannot be read, and, unless doubts are accepted,
+    for what looks like a misreading.
     """
-    layouts = [_layout(table, columns, need_images=need_images) for table in tables]
-    lists = [
-        label_lists(table, layout.labels, columns.separator) if layout.labels else None
-        for table, layout in zip(tables, layouts, strict=True)
-    ]
-    _log_columns(context.log, layouts[0], tables[0])
-    names = _class_names(tables, layouts, lists, classes=context.further)
+    log = context.log
+    layout = layout_of(tables, columns, need_images=need_images, log=log)
+    files, tables = _labelled(files, tables, layout, log=log)
+    names, blocks = _labels_of(tables, layout, columns=columns, context=context)
     ids: list[str] = []
     paths: list[Path] = []
     split_N: list[str] = []
     group_N: list[str] = []
-    for file, table, layout in zip(files, tables, layouts, strict=True):
-        folders = file.image_folders
-        splits = _splits(table, layout.split) if layout.split else [file.split] * len(table)
+    for file, table in zip(files, tables, strict=True):
+        _require_column(table, layout.image)
+        has_splits = bool(layout.splits) and all(name in table.columns for name in layout.splits)
+        splits = splits_of(table, layout.splits, log=log) if has_splits else [file.split] * len(table)
         images = [
-            _image(table, row, layout=layout, folders=folders, index=context.index, root=None if ids_as_listed else root)
+            _image(table, row, layout=layout, file=file, index=context.index, root=None if ids_as_listed else root)
             for row in range(len(table))
         ]
         _require_distinct(table, splits, [image_id for image_id, _ in images])
@@ -142,7 +112,12 @@ def read_tables(
         paths += [path for _, path in images]
         split_N += splits
         group_N += [cell or "" for cell in cells_of(table, columns.group)] if columns.group else [""] * len(table)
-    blocks = [_targets(table, labels, names=names) for table, labels in zip(tables, lists, strict=True)]
+    _tell_rows(files, tables, has_lists=bool(layout.labels), log=log)
+    if 0 < (num_without := split_N.count("")) < len(split_N):
+        log.note(
+            f"{num_without:,} of {len(split_N):,} images are without a split, such as {ids[split_N.index('')]!r}: they take no "
+            "part in training and validation"
+        )
     return Dataset(
         ids=tuple(ids),
         paths=tuple(paths),
@@ -154,27 +129,71 @@ def read_tables(
     )
 
 
-def _log_columns(log: ReadingLog, layout: "_Layout", table: Table) -> None:
-    """Record the column of each role, and those without one."""
-    log.found("images", f"column {layout.image!r}")
-    log.found("labels", f"column {layout.labels!r}" if layout.labels else counted(len(layout.classes), "class columns"))
-    if layout.split:
-        log.found("split", f"column {layout.split!r}")
-    used = {layout.id, layout.image, layout.labels, layout.split, *layout.classes}
-    if ignored := [name for name in table.columns if name not in used]:
-        log.found("ignored", ", ".join(map(repr, ignored)))
+def _labelled(
+    files: Sequence[TableFile], tables: Sequence[Table], layout: Layout, *, log: ReadingLog
+) -> tuple[list[TableFile], list[Table]]:
+    """The tables with labels; a table of Kaggle's test images has none."""
+    labels = (layout.labels,) if layout.labels else layout.classes
+    kept = [number for number, table in enumerate(tables) if len(tables) == 1 or any(name in table.columns for name in labels)]
+    for number, file in enumerate(files):
+        if number not in kept:
+            log.note(f"{file.path.name} has no column of labels, and is left out")
+    return [files[number] for number in kept], [tables[number] for number in kept]
 
 
-def _image(
-    table: Table, row: int, *, layout: "_Layout", folders: Sequence[str], index: FileIndex, root: Path | None
-) -> tuple[str, Path]:
+def _tell_rows(files: Sequence[TableFile], tables: Sequence[Table], *, has_lists: bool, log: ReadingLog) -> None:
+    """Note short rows, and the forms for answers that lie beside the tables.
+
+    A short row leaves classes unknown, but a label list empty, by which every class is absent: that is a doubt.
+    """
+    for table in tables:
+        if table.short_lines and has_lists:
+            log.doubt(
+                AnnotationError(
+                    "a row is shorter than the header",
+                    where=f"{table.path}:{table.short_lines[0]}",
+                    got=f"{counted(len(table.short_lines), 'rows')} without their last cells",
+                    expected=f"{len(table.columns)} cells in each row",
+                    next_step="end the row with the missing delimiters; or read the missing cells as empty ones with --yes",
+                )
+            )
+        elif table.short_lines:
+            log.note(
+                f"{counted(len(table.short_lines), 'rows')} of {table.path.name} lack their last cells, which count as empty, the "
+                f"first in line {table.short_lines[0]}"
+            )
+    for folder in dict.fromkeys(file.path.parent for file in files):
+        for name in child_names(folder):
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() in (*CSV_SUFFIXES, *PARQUET_SUFFIXES) and _ANSWER_FORM.fullmatch(stem):
+                log.note(f"{name} is left out: the labels in such a form for answers are made up")
+
+
+def _image(table: Table, row: int, *, layout: Layout, file: TableFile, index: FileIndex, root: Path | None) -> tuple[str, Path]:
     """Id and path of a row's image; the id is relative to `root`, or with None the name in the table."""
     name = _image_name(table.columns[layout.image][row], where=table.where(row))
     name = name if layout.id else name.strip()  # hand-written tables have spaces after commas
-    path = index.require(name, folders, where=table.where(row))
+    path = index.require(_inside(name, file.path.parent, index), file.image_folders, where=table.where(row))
     if layout.id:
         return str(table.columns[layout.id][row]), path
     return name.replace("\\", "/").removeprefix("./") if root is None else relative_id(path, root), path
+
+
+def _inside(name: str, folder: Path, index: FileIndex) -> str:
+    """The name without the table's folder, which CheXpert's tables name too."""
+    first, slash, inside = name.partition("/")
+    if slash and first == folder.name and index.exists(folder / inside) and not index.exists(folder / name):
+        return inside
+    return name
+
+
+def _image_name(cell: object, *, where: str) -> str:
+    if isinstance(cell, str | int) and str(cell).strip():
+        return str(cell)
+    got = "an image inside the table" if isinstance(cell, dict | bytes) else repr(cell)
+    raise AnnotationError(
+        "no image name", where=where, got=got, expected="a file name", next_step="write the images as files and name them here"
+    )
 
 
 def _require_distinct(table: Table, splits: Sequence[str], ids: Sequence[str]) -> None:
@@ -192,87 +211,50 @@ def _require_distinct(table: Table, splits: Sequence[str], ids: Sequence[str]) -
             )
 
 
-# ---- columns ----
+# ---- labels ----
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Layout:
-    """Column names of one table; `labels` is "" with one column per class, `id` and `split` are "" where there is none."""
-
-    image: str
-    labels: str
-    split: str
-    classes: tuple[str, ...]
-    id: str = ""
-
-
-def _layout(table: Table, columns: Columns, *, need_images: bool) -> _Layout:
-    there = list(table.columns)
-    group = _chosen(table, columns.group)
-    if tuple(there[:3]) == OWN_COLUMNS and columns == Columns(group=group, ignored=columns.ignored):
-        classes = tuple(name for name in there[3:] if name != group and name not in columns.ignored)
-        return _Layout(id="id", image="file_name", labels="", split="split", classes=classes)
-    image = _chosen(table, columns.image) or first_of(there, IMAGE_COLUMNS)
-    id = "" if need_images or columns.image else id_column(there)
-    image = image or id
-    if not image:
-        raise AnnotationError(
-            "no column of image names",
-            where=f"{table.path}:1",
-            got=", ".join(there) or "no column",
-            expected="one of " + ", ".join(IMAGE_COLUMNS),
-            next_step="rename a column, or name it with the option image_column",
-        )
-    split = _chosen(table, columns.split) or first_of(there, SPLIT_COLUMNS)
-    labels = "" if columns.classes else _chosen(table, columns.labels) or first_of(there, LABELS_COLUMNS)
-    for name in columns.classes:
-        _chosen(table, name)
-    others = (name for name in there if name not in (id, image, split, group, *columns.ignored) and not PASSED_OVER.fullmatch(name))
-    classes = () if labels else columns.classes or tuple(others)
-    return _Layout(id=id, image=image, labels=labels, split=split, classes=classes)
-
-
-def id_column(there: Sequence[str]) -> str:
-    """The column `id`, or the unnamed first column that pandas writes for its index; "" for neither."""
-    return first_of(there, ("id",)) or next((name for name in there[:1] if PASSED_OVER.fullmatch(name)), "")
-
-
-def _chosen(table: Table, name: str) -> str:
-    if name and name not in table.columns:
-        raise AnnotationError(
-            "the table has no such column", where=f"{table.path}:1", got=", ".join(table.columns), expected=f"a column {name!r}"
-        )
-    return name
-
-
-def first_of(there: Iterable[str], known: Sequence[str]) -> str:
-    """The column whose name, in any letter case, is first among the known names; "" for none."""
-    by_name = {name.lower(): name for name in reversed(list(there))}
-    return next((by_name[name] for name in known if name in by_name), "")
-
-
-def _class_names(
-    tables: Sequence[Table], layouts: Sequence[_Layout], lists: Sequence[LabelLists | None], *, classes: Sequence[str]
-) -> tuple[str, ...]:
-    first = layouts[0]
-    for table, layout in zip(tables[1:], layouts[1:], strict=True):
-        if bool(layout.labels) != bool(first.labels) or set(layout.classes) != set(first.classes):
+def _labels_of(
+    tables: Sequence[Table], layout: Layout, *, columns: Columns, context: ReadingContext
+) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """The classes, and for each table its targets."""
+    first = tables[0]
+    if layout.labels:
+        for table in tables:
+            _require_column(table, layout.labels)
+        lists = label_lists(tables, layout.labels, separator=columns.separator, log=context.log)
+        names = class_order({name for rows in lists for labels in rows for name in labels or ()} | set(context.further))
+        require_classes(names, where=first.path)
+        return names, [_list_targets(rows, names) for rows in lists]
+    names = layout.classes
+    of_first = [name for name in names if name in first.columns]
+    for table in tables[1:]:
+        there = [name for name in table.columns if name in names]
+        if set(there) != set(of_first):
             raise AnnotationError(
                 "two tables disagree about the classes",
                 where=f"{table.path}:1",
-                got=", ".join(layout.classes) or f"label lists in {layout.labels!r}",
-                expected=(", ".join(first.classes) or f"label lists in {first.labels!r}") + f", as in {tables[0].path}",
+                got=", ".join(there),
+                expected=f"{', '.join(of_first)}, as in {first.path}",
             )
-    named = {name for rows in lists for labels in rows or () for name in labels or ()}
-    names = class_order(named | set(classes)) if first.labels else first.classes
-    require_classes(names, where=tables[0].path)
-    return names
+    require_classes(names, where=first.path)
+    facts = [facts_of(table.columns[name]) for table in tables for name in names]
+    minus_one = meaning_of_minus_one(facts, chosen=columns.minus_one, tables=tables, names=names, log=context.log)
+    return names, [target_block(table, names, minus_one=minus_one) for table in tables]
 
 
-def _targets(table: Table, lists: LabelLists | None, *, names: Sequence[str]) -> np.ndarray:
-    if lists is None:
-        return np.array([target_column(table, name) for name in names], dtype=np.int8).reshape(len(names), len(table)).T
-    target_NC = np.full((len(table), len(names)), ABSENT, dtype=np.int8)
+def _require_column(table: Table, name: str) -> None:
+    if name not in table.columns:
+        raise AnnotationError(
+            "two tables disagree about their columns",
+            where=f"{table.path}:1",
+            got=", ".join(table.columns),
+            expected=f"a column {name!r}, as in the other tables",
+        )
+
+
+def _list_targets(lists: LabelLists, names: Sequence[str]) -> np.ndarray:
+    target_NC = np.full((len(lists), len(names)), ABSENT, dtype=np.int8)
     column = {name: c for c, name in enumerate(names)}
     for target_C, labels in zip(target_NC, lists, strict=True):
         if labels is None:
@@ -280,110 +262,3 @@ def _targets(table: Table, lists: LabelLists | None, *, names: Sequence[str]) ->
         else:
             target_C[[column[name] for name in labels]] = PRESENT
     return target_NC
-
-
-# ---- cells ----
-
-
-def target_column(table: Table, name: str) -> list[int]:
-    """The targets of a class column; raises AnnotationError, with the line, for a cell that is not a target."""
-    known: dict[object, int] = {}  # a column has few distinct values
-    values: list[int] = []
-    for row, cell in enumerate(table.columns[name]):
-        try:
-            values.append(known[cell])
-        except (KeyError, TypeError):
-            key = cell.strip().lower() if isinstance(cell, str) else cell
-            if isinstance(key, float) and key != key:
-                key = None
-            if isinstance(key, list | dict) or key not in _VALUES:
-                raise AnnotationError(
-                    "a label outside 1, 0, -1",
-                    where=table.where(row),
-                    got=f"{cell!r} in column {name!r}",
-                    expected="1 (present), 0 (absent), -1 or nothing (unknown)",
-                    next_step="remove the column if it is not a class, or name the class columns with the option class_columns",
-                ) from None
-            known[cell] = _VALUES[key]
-            values.append(known[cell])
-    return values
-
-
-def _image_name(cell: object, *, where: str) -> str:
-    if isinstance(cell, str | int) and str(cell).strip():
-        return str(cell)
-    got = "an image inside the table" if isinstance(cell, dict | bytes) else repr(cell)
-    raise AnnotationError(
-        "no image name", where=where, got=got, expected="a file name", next_step="write the images as files and name them here"
-    )
-
-
-def _splits(table: Table, name: str) -> list[str]:
-    """Split names, the usual ones as train, val and test; fastai's `is_valid` becomes val or train."""
-    if name.lower() == "is_valid":
-        return ["val" if value == PRESENT else "train" for value in target_column(table, name)]
-    texts = ["" if cell is None else str(cell).strip() for cell in table.columns[name]]
-    known = {text: split_of(text) or text for text in set(texts)}
-    return [known[text] for text in texts]
-
-
-def label_lists(table: Table, name: str, separator: str) -> LabelLists:
-    """The label list of each row, None where it is null; raises AnnotationError, with the line, for one that cannot be read."""
-    cells = table.columns[name]
-    if separator == "auto":
-        separator = _separator(table, name)
-    lists: LabelLists = []
-    for row, cell in enumerate(cells):
-        if cell is None or (isinstance(cell, str) and separator == "none"):
-            labels = None if cell is None else (cell,)
-        elif isinstance(cell, list):
-            labels = tuple(str(item) for item in cell if isinstance(item, str | int) and not isinstance(item, bool))
-            if len(labels) != len(cell):
-                raise _bad_list(table, row, name)
-        elif isinstance(cell, str):
-            labels = _in_brackets(cell) if _has_brackets(cell) else tuple(cell.split(separator))
-            if labels is None:
-                raise _bad_list(table, row, name)
-        elif isinstance(cell, int):
-            labels = (str(cell),)
-        else:
-            raise _bad_list(table, row, name)
-        lists.append(None if labels is None else tuple(label.strip() for label in labels if label.strip()))
-    return lists
-
-
-def _separator(table: Table, name: str) -> str:
-    """The only one of | ; , in the texts of the column; raises AnnotationError where there are several."""
-    texts = [cell for cell in table.columns[name] if isinstance(cell, str) and not _has_brackets(cell)]
-    found = [mark for mark in "|;," if any(mark in text for text in texts)]
-    if len(found) > 1:
-        row = next(row for row, cell in enumerate(table.columns[name]) if isinstance(cell, str) and found[1] in cell)
-        raise AnnotationError(
-            "the separator of the labels is ambiguous",
-            where=table.where(row),
-            got=" and ".join(repr(mark) for mark in found) + f" in column {name!r}",
-            expected="one of them",
-            next_step="set the option separator, such as separator='|'",
-        )
-    return found[0] if found else "|"
-
-
-def _has_brackets(cell: str) -> bool:
-    return cell.strip().startswith("[") and cell.strip().endswith("]")
-
-
-def _in_brackets(cell: str) -> tuple[str, ...] | None:
-    """A list as Python, pandas and JSON print it; None for one that cannot be read."""
-    if not _BRACKETED.fullmatch(cell.strip()):
-        return None
-    items = re.findall(_IN_BRACKETS, cell.strip()[1:-1])
-    return tuple(re.sub(r"\\(.)", r"\1", item[1:-1]) if item[0] in "'\"" else item for item in items)
-
-
-def _bad_list(table: Table, row: int, name: str) -> AnnotationError:
-    return AnnotationError(
-        "a list of labels cannot be read",
-        where=table.where(row),
-        got=f"{table.columns[name][row]!r} in column {name!r}",
-        expected="texts divided by the separator, or a list of texts",
-    )
