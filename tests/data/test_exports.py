@@ -1,15 +1,13 @@
 """Exports of annotation tools, as each tool writes them: what is read, what is left out and told, what is refused."""
 
 import json
-import random
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from polytag.data.load import load_dataset, load_labels, recognise
 from polytag.data.read_options import ReadOptions
-from polytag.errors import DataError, PolytagError, UsageError
+from polytag.errors import DataError, UsageError
 
 NAMES = ("a.jpg", "b.jpg", "c.jpg")
 
@@ -459,22 +457,3 @@ def test_the_files_of_the_tools_themselves(shared: Path, layout):
         assert present == set(rows[path.stem]["labels"]), path
         assert split in ("", rows[path.stem]["split"])
         assert -1 not in target_C
-
-
-def test_mutations_of_an_export_end_in_data_or_in_an_error(tmp_path, add_images):
-    """A hundred cuts and exchanges in each; the shared test of all formats has more kinds of them."""
-    add_images(tmp_path, *NAMES)
-    random_ = random.Random(7)
-    for name, content, *_ in READ.values():
-        text = content if isinstance(content, str) else json.dumps(content)
-        for _ in range(12):
-            at, length = random_.randrange(len(text)), random_.randrange(1, 12)
-            mutant = (
-                text[:at]
-                + random_.choice(["", "null", "[]", "{}", '"', "0", text[at + length : at + 2 * length]])
-                + text[at + length :]
-            )
-            path = put(tmp_path, name, mutant)
-            with suppress(PolytagError):
-                load_dataset(path)
-            path.unlink()

@@ -37,6 +37,27 @@ _KITTI = "Car 0.00 0 -0.20 1 2 6 7 1.89 0.48 1.20 1.84 1.47 8.41 0.01\nDontCare 
 _YOLO_YAML = "path: .\nTrain: images/train\nval: [images/val]\nnc: 2\nnames: {0: yes, 1: no}\n"
 _CELEBA = "2\ncat dog\na.jpg -1  1\nb.jpg  1 -1\n"
 _OPEN_IMAGES = "ImageID,Source,LabelName,Confidence\na,verification,/m/1,1\na,verification,/m/2,0\n"
+_CVAT = (
+    '<?xml version="1.0"?><annotations><meta><task><labels><label><name>cat</name></label></labels></task></meta>'
+    '<image id="0" name="a.jpg" subset="Train"><tag label="cat"><attribute name="wild">true</attribute></tag></image></annotations>'
+)
+_LABEL_STUDIO = json.dumps(
+    [
+        {
+            "id": 1,
+            "annotations": [
+                {"result": [{"type": kind, "from_name": "x", "value": {kind: ["cat", "dog"]}}], "was_cancelled": False}
+                for kind in ("choices", "rectanglelabels")
+            ],
+            "data": {"image": "/data/upload/1/0123abcd-a.jpg"},
+        }
+    ]
+)
+_LABELME = json.dumps(
+    {"flags": {"wild": True}, "shapes": [{"label": "cat", "points": []}], "imagePath": "..\\a.jpg", "imageData": None}
+)
+_MANIFEST = '{"source-ref": "s3://b/a.jpg", "x": [0], "x-metadata": {"class-map": {"0": "cat"}, "type": "groundtruth/y"}}\n'
+_VIA = json.dumps({"a.jpg18": {"filename": "a.jpg", "regions": [{"region_attributes": {"kind": "cat"}}], "file_attributes": {}}})
 _IMAGES = ("JPEGImages/a.jpg", "JPEGImages/b.jpg")
 FOLDERS: Mapping[str, tuple[Mapping[str, str], tuple[str, ...]]] = {  # text files, the damaged one first; images
     "voc xml": ({"Annotations/a.xml": _VOC}, _IMAGES),
@@ -103,6 +124,17 @@ FOLDERS: Mapping[str, tuple[Mapping[str, str], tuple[str, ...]]] = {  # text fil
     ),
     "headerless boxes": ({"annotations.csv": "a.jpg,1,2,30,40,cat\nb.jpg,,,,,\na.jpg,1,2,30,40,dog\n"}, ("a.jpg", "b.jpg")),
     "headerless import": ({"import.csv": "TRAIN,gs://x/a.jpg,cat,dog\nTEST,gs://x/b.jpg,cat\n"}, ("a.jpg", "b.jpg")),
+    "export of Label Studio": ({"project.json": _LABEL_STUDIO}, ("a.jpg",)),
+    "export of SageMaker": ({"output.manifest": _MANIFEST}, ("a.jpg",)),
+    "export of VIA": ({"via.json": _VIA}, ("a.jpg",)),
+    "export of FiftyOne": ({"labels.json": '{"classes": ["cat"], "labels": {"a": [0, "cat", {"label": "cat"}]}}'}, ("data/a.jpg",)),
+    "cvat": ({"annotations.xml": _CVAT}, ("images/a.jpg",)),
+    "labelme json": ({"a.json": _LABELME.replace("true", "false")}, ("a.jpg",)),
+    "labelme xml": (
+        {"a.xml": "<annotation><filename>a.jpg</filename><object><name>cat</name><deleted>0</deleted></object></annotation>"},
+        ("a.jpg",),
+    ),
+    "tags": ({"a.txt": "1girl, saber \\(fate\\)\nsolo"}, ("a.jpg",)),
 }  # fmt: skip
 
 

@@ -1,15 +1,13 @@
 """A file for each image: labelme's JSON, LabelMe's XML, and texts of tags."""
 
 import json
-import random
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from polytag.data.load import load_dataset, recognise
 from polytag.data.read_options import ReadOptions
-from polytag.errors import DataError, PolytagError
+from polytag.errors import DataError
 
 
 def message(call, *args, kind=DataError, **named):
@@ -193,24 +191,3 @@ def test_the_files_of_the_tools_themselves(shared: Path, layout):
     }
     assert found == truth
     assert not (dataset.target_NC == -1).any()
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("a.json", labelme("a.jpg", "cat", dog=True)),
-        ("a.xml", label_me("a.jpg", ("cat", 0))),
-        ("a.txt", "cat, dog\ncow (white), big"),
-    ],
-)
-def test_mutations_end_in_data_or_in_an_error(tmp_path, write, add_images, name, text):
-    add_images(tmp_path, "a.jpg")
-    random_ = random.Random(7)
-    for _ in range(60):
-        at, length = random_.randrange(len(text)), random_.randrange(1, 12)
-        mutant = (
-            text[:at] + random_.choice(["", "<", "null", '"', "{", "\0", text[at + length : at + 2 * length]]) + text[at + length :]
-        )
-        write(tmp_path / name, mutant)
-        with suppress(PolytagError):
-            load_dataset(tmp_path, options=ReadOptions(format="tags" if name == "a.txt" else "labelme"))

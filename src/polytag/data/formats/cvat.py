@@ -33,6 +33,7 @@ class _Image:
     folders: Sequence[str]
     labels: Sequence[str]
     has_shapes: bool
+    attributes: Sequence[str]
     ticks: Sequence[tuple[str, bool]]
 
 
@@ -132,6 +133,7 @@ def _image(element: ET.Element, split: str, folders: Sequence[str], *, where: st
     if not name:
         raise AnnotationError("an image without a name", where=where, got=str(dict(element.attrib))[:80], expected="a name")
     labels: list[str] = []
+    attributes: list[str] = []
     ticks: list[tuple[str, bool]] = []
     has_shapes = False
     for shape in element:
@@ -143,9 +145,10 @@ def _image(element: ET.Element, split: str, folders: Sequence[str], *, where: st
         labels.append(label)
         has_shapes |= shape.tag != "tag"
         for attribute in shape.iterfind("attribute"):
+            attributes.append((attribute.get("name") or "").strip())
             value = (attribute.text or "").strip().lower()
             if value in ("true", "false"):
-                ticks.append(((attribute.get("name") or "").strip(), value == "true"))
+                ticks.append((attributes[-1], value == "true"))
     subset = (element.get("subset") or "").strip()
     return _Image(
         name=name,
@@ -154,6 +157,7 @@ def _image(element: ET.Element, split: str, folders: Sequence[str], *, where: st
         folders=tuple(os.path.join(folder, subset) for folder in folders if subset) + tuple(folders),
         labels=labels,
         has_shapes=has_shapes,
+        attributes=attributes,
         ticks=ticks,
     )
 
@@ -176,8 +180,18 @@ def _records(images: Sequence[_Image], declared: dict[str, None], *, log: Readin
                 yield image, _record(image, present=present, absent=absent)
         return
     log.found("labels", "tags and shapes")
-    if ticked:
-        log.note(f"attributes are not read, such as {ticked[0]!r}")
+    if attributes := list(dict.fromkeys(name for image in images for name in image.attributes)):
+        log.note(f"attributes are not read, such as {attributes[0]!r}")
+        if len(labels) == 1 and all(image.labels for image in images):
+            log.doubt(
+                AnnotationError(
+                    "every image has the only label, and what differs are attributes",
+                    where=images[0].where,
+                    got=f"label {next(iter(labels))!r} with " + ", ".join(map(repr, attributes[:5])),
+                    expected="labels as tags, or as checkboxes of one tag",
+                    next_step="make each value a tag in CVAT, or write a CSV file with the columns image and labels",
+                )
+            )
     if num_empty := sum(not image.labels for image in images):
         log.note(f"{counted(num_empty, 'images')} without a tag or shape: all classes count as absent")
     for image in images:

@@ -127,7 +127,7 @@ def _files(data: Path) -> dict[Path, str]:
             got=", ".join(child_names(data)[:8]) or "an empty folder",
             expected="the JSON, JSON Lines or CSV file of a tool in docs/reference/formats.md",
         )
-    splits = {path: _split_of_file(path, data) for path in kinds}
+    splits = {path: _split_of_file(path, data) or (path.stem if kind.names_splits else "") for path, kind in kinds.items()}
     if len(kinds) == 1:
         return dict.fromkeys(kinds, "")
     titles = dict.fromkeys(kind.title for kind in kinds.values())

@@ -38,12 +38,14 @@ class Kind:
 
     fits    whether the paths of keys at the beginning of a file are its
     read    from a file to its content; None: known by name only, and `advice` says what to do
+    names_splits   the name of a file is that of its split, whatever it is
     """
 
     title: str
     fits: Callable[[frozenset[KeyPath]], bool]
     read: Callable[[ExportFile], Content] | None = None
     advice: str = ""
+    names_splits: bool = False
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -127,6 +129,7 @@ _KINDS = (
         title="datumaro's JSON",
         fits=_any("dm_format_version", "categories.label.labels", "items.[].annotations"),
         read=_json(read_datumaro),
+        names_splits=True,
     ),
     Kind(title="MMPretrain's JSON", fits=_any("data_list.[].gt_label", "data_list.[].img_path"), read=_json(read_mmpretrain)),
     Kind(
