@@ -322,12 +322,12 @@ def test_options_that_cannot_be_used_leave_no_folder(colours: Path, tmp_path: Pa
 
 
 def test_a_missing_split_is_told_before_anything_is_made(colours: Path, tmp_path: Path, quick, polytag):
-    text = colours.read_text().replace(",val", ",test").replace("images/", f"{colours.parent}/images/")
+    text = colours.read_text().replace(",val", ",holdout").replace("images/", f"{colours.parent}/images/")
     (tmp_path / "data.csv").write_text(text)
     with pytest.raises(DataError) as error:
         polytag("train", tmp_path / "data.csv", *quick, "--output", tmp_path / "run")
     assert str(error.value) == (
-        f"the split 'val' is missing\n  where: csv {tmp_path / 'data.csv'}\n  got: 'train', 'test'\n"
+        f"the split 'val' is missing\n  where: csv {tmp_path / 'data.csv'}\n  got: 'train', 'holdout'\n"
         "  expected: images in split 'val'\n"
         "  next: add the split to the annotations; `polytag data check` shows what was read"
     )

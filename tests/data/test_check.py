@@ -201,7 +201,9 @@ def test_images_of_which_nothing_is_known(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "problems"),
     [
-        ([("a", "train", [1, 0])], ("the split 'val' is missing; there are: 'train'",)),
+        ([("a", "train", [1, 0]), ("b", "x", [1, 0])], ("the split 'val' is missing; there are: 'train', 'x'",)),
+        ([("a", "train", [1, 0])], ("too few images for a validation split",)),
+        ([("a", "train", [1, 0]), ("b", "train", [0, 1]), ("c", "test", [0, 0])], ()),
         ([("a", "val", [1, 0])], ("the split 'train' is missing; there are: 'val'",)),
         (
             [("a", "test", [1, 1])],

@@ -1,5 +1,6 @@
 """Iterative stratification: laws, the paper's reason to be, and what cannot be trained on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.load import load_dataset
-from polytag.data.splits import require_trainable, with_validation_split
+from polytag.data.splits import lacks_validation, require_trainable, with_validation_split
 from polytag.errors import DataError, UsageError
 
 
@@ -107,9 +108,25 @@ def test_a_share_that_is_none(fraction):
 
 
 def test_data_with_splits():
-    assert message(with_validation_split, dataset([[1], [0]], split="train")) == (
-        "the annotations name splits already\n  where: a test\n  got: 'train'\n  expected: annotations without splits"
+    assert message(with_validation_split, dataset([[1], [0]], split="val")) == (
+        "the annotations name splits already\n  where: a test\n  got: 'val'\n"
+        "  expected: annotations without splits, or with train and test only"
     )
+
+
+@pytest.mark.parametrize("undivided", ["train", "trainval", ""])
+def test_a_missing_validation_split_is_made_of_the_training_images(undivided):
+    """ChestX-ray14 and NUS-WIDE have official lists of training and test images only."""
+    target_NC = np.random.default_rng(0).integers(0, 2, (40, 3))
+    whole = dataset(target_NC)
+    data = replace(whole, split_N=(undivided,) * 30 + ("test",) * 10)
+    assert lacks_validation(data)
+    after = with_validation_split(data)
+    assert after.split_N[30:] == ("test",) * 10
+    assert after.split_N[:30] == with_validation_split(whole.take(range(30))).split_N
+    assert not lacks_validation(after)
+    assert not lacks_validation(replace(whole, split_N=("test",) * 40))
+    assert not lacks_validation(replace(whole, split_N=("train",) * 39 + ("vall",)))
 
 
 def test_one_image():

@@ -18,7 +18,7 @@ from polytag.data.duplicates.groups import (
 from polytag.data.groups import divided_groups, divided_groups_note
 from polytag.data.image_contents import ImageContent, existing, read_contents
 from polytag.data.label_counts import label_counts
-from polytag.data.splits import large_group_note, why_not_trainable, with_validation_split
+from polytag.data.splits import lacks_validation, large_group_note, why_not_trainable, with_validation_split
 from polytag.errors import DataError, UsageError
 from polytag.path_list import PathList
 
@@ -232,7 +232,7 @@ def _problems(dataset: Dataset, content_N: Sequence[ImageContent]) -> Iterator[s
         yield "there are no images"
         return
     split_N, made = dataset.split_N, ""
-    if dataset.splits == ("",):
+    if lacks_validation(dataset):
         try:
             split_N, made = with_validation_split(dataset).split_N, ", which training would make"
         except DataError as error:
@@ -290,7 +290,7 @@ def _image_warnings(
 def _group_warnings(dataset: Dataset) -> Iterator[str]:
     if note := divided_groups_note(dataset):
         yield note
-    if dataset.splits == ("",) and (note := large_group_note(dataset)):
+    if lacks_validation(dataset) and (note := large_group_note(dataset)):
         yield note
 
 

@@ -1,6 +1,7 @@
 """A validation split for data without one, and the check that a data set can be trained on.
 
-Shapes: N images, G groups of images, each of one image where no groups are known, C classes.
+Shapes: N images, G groups of images, each of one image where no groups are known, C classes, M images
+that are divided.
 """
 
 from dataclasses import replace
@@ -16,31 +17,44 @@ VAL_FRACTION = 0.2
 
 
 def with_validation_split(dataset: Dataset, *, fraction: float = VAL_FRACTION, seed: int = 0) -> Dataset:
-    """Divide data without splits into "train" and "val"; the same seed gives the same division.
+    """Divide data that lack a validation split into "train" and "val"; the same seed gives the same division.
 
     Iterative stratification divides rare classes in proportion: see stratify.py. `fraction` of the images, in (0, 1), go to "val".
-    The order of the rows does not change. The images of a group stay together.
-    Raises UsageError for a fraction outside (0, 1), DataError for data that already name splits, for fewer than two images, or for
-    a single group.
+    The order of the rows does not change. The images of a group stay together. Those of "test" stay there.
+    Raises UsageError for a fraction outside (0, 1), DataError for data that do not lack it, for fewer than two images, or for a
+    single group.
     """
     if not 0 < fraction < 1:
         raise UsageError("a validation share outside 0 and 1", got=str(fraction), expected="more than 0 and less than 1")
-    if any(dataset.split_N):
+    if len(dataset) and not lacks_validation(dataset):
         raise DataError(
             "the annotations name splits already",
             where=dataset.source,
             got=", ".join(repr(split) for split in dataset.splits),
-            expected="annotations without splits",
+            expected="annotations without splits, or with train and test only",
         )
-    if len(dataset) < 2:
-        raise DataError("too few images for a validation split", where=dataset.source, got=str(len(dataset)), expected="2 or more")
-    number_N = several_groups(dataset, what="all images are in a single group", why="stay in one split")
-    part_N = stratified_parts(dataset.target_NC, number_N=number_N, share_P=(1 - fraction, fraction), seed=seed)
-    return replace(dataset, split_N=tuple("val" if part else "train" for part in part_N.tolist()))
+    row_M = [row for row, split in enumerate(dataset.split_N) if split != "test"]
+    if len(row_M) < 2:
+        raise DataError("too few images for a validation split", where=dataset.source, got=str(len(row_M)), expected="2 or more")
+    divided = dataset if len(row_M) == len(dataset) else dataset.take(row_M)
+    number_M = several_groups(divided, what="all images are in a single group", why="stay in one split")
+    part_M = stratified_parts(divided.target_NC, number_N=number_M, share_P=(1 - fraction, fraction), seed=seed)
+    split_N = list(dataset.split_N)
+    for row, part in zip(row_M, part_M.tolist(), strict=True):
+        split_N[row] = "val" if part else "train"
+    return replace(dataset, split_N=tuple(split_N))
+
+
+def lacks_validation(dataset: Dataset) -> bool:
+    """Whether training makes the validation split: there is one undivided split, "", "train" or "trainval", and at most "test"."""
+    undivided = set(dataset.splits) - {"test"}
+    return len(undivided) == 1 and undivided <= {"", "train", "trainval"}
 
 
 def large_group_note(dataset: Dataset, *, fraction: float = VAL_FRACTION) -> str:
     """A sentence on the largest group where it has more images than the validation split should have; else ""."""
+    if "test" in dataset.splits:
+        dataset = dataset.take([row for row, split in enumerate(dataset.split_N) if split != "test"])
     number_N = group_numbers(dataset)
     size_G = np.bincount(number_N)
     wanted, largest = round(fraction * len(dataset)), int(size_G.argmax())

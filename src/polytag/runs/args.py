@@ -12,7 +12,7 @@ from polytag.contracts import Dataset
 from polytag.data.divide import Folds, with_folds
 from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
-from polytag.data.splits import VAL_FRACTION, with_validation_split
+from polytag.data.splits import VAL_FRACTION, lacks_validation, with_validation_split
 from polytag.errors import PolytagError, RunError, UsageError
 from polytag.parsing import MAX_YAML_BYTES, Malformed, parse_yaml, read_small_text
 from polytag.plain import WrongValue, from_plain
@@ -66,7 +66,7 @@ def load_run_data(args: RunArgs) -> Dataset:
     if args.folds:
         folds = _folds_of(dataset, args)
         return folds.fold(args.fold) if args.fold else folds.dataset
-    return with_validation_split(dataset, seed=SPLIT_SEED) if dataset.splits == ("",) else dataset
+    return with_validation_split(dataset, seed=SPLIT_SEED) if lacks_validation(dataset) else dataset
 
 
 def load_folds(args: RunArgs) -> Folds:

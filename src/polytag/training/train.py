@@ -7,7 +7,7 @@ from polytag.contracts import Dataset
 from polytag.data.groups import divided_groups_note, group_numbers
 from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
-from polytag.data.splits import large_group_note, require_trainable, with_validation_split
+from polytag.data.splits import lacks_validation, large_group_note, require_trainable, with_validation_split
 from polytag.errors import RunError, UsageError
 from polytag.runs.args import SPLIT_SEED, RunArgs, how_split, load_folds, read_run_args
 from polytag.runs.folder import RunFolder, create_run_folder, open_run_folder
@@ -89,11 +89,12 @@ def _load(args: RunArgs, *, callback: Callback) -> RunData:
         folds = load_folds(args)
         return RunData(dataset=folds.fold(args.fold), split=how_split(args, is_made=folds.is_made))
     dataset = load_dataset(args.data, options=args.options)
-    is_made = dataset.splits == ("",)
+    is_made = lacks_validation(dataset)
     if is_made:
+        lacking = "no split" if dataset.splits == ("",) else "no validation split"
         dataset = with_validation_split(dataset, seed=SPLIT_SEED)
         callback.note(
-            f"the annotations name no split: {_held_out(dataset, column=args.options.group_column)}, stratified by label, "
+            f"the annotations name {lacking}: {_held_out(dataset, column=args.options.group_column)}, stratified by label, "
             "are held out for validation"
         )
         if note := large_group_note(dataset):
@@ -107,7 +108,8 @@ def _load(args: RunArgs, *, callback: Callback) -> RunData:
 def _held_out(dataset: Dataset, *, column: str) -> str:
     """ "14 of 72 images", with a column of groups "14 of 72 images (3 of 20 groups of patient)"."""
     val_set = dataset.split("val")
-    images = f"{len(val_set)} of {len(dataset)} images"
+    divided = dataset.take([row for row, split in enumerate(dataset.split_N) if split != "test"])
+    images = f"{len(val_set)} of {len(divided)} images"
     if not column:
         return images
-    return f"{images} ({group_numbers(val_set).max() + 1} of {group_numbers(dataset).max() + 1} groups of {column})"
+    return f"{images} ({group_numbers(val_set).max() + 1} of {group_numbers(divided).max() + 1} groups of {column})"

@@ -13,7 +13,7 @@ from polytag.data.convert import convert
 from polytag.data.corrections import Change, Correction, apply_corrections
 from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
-from polytag.data.splits import with_validation_split
+from polytag.data.splits import lacks_validation, with_validation_split
 from polytag.errors import RunError, UsageError
 from polytag.inspector.review.store import Decision, open_review, review_file_of
 from polytag.metrics.label_issues import MEANINGS
@@ -139,7 +139,7 @@ def _reviewed_data(run: Path, *, data: Path | None, options: ReadOptions, names_
             expected="--data DATA, the labelled data set of its images",
         )
     dataset = load_dataset(data, options=options)
-    return with_validation_split(dataset) if dataset.splits == ("",) and names_splits else dataset
+    return with_validation_split(dataset) if lacks_validation(dataset) and names_splits else dataset
 
 
 def _with_ids_of(dataset: Dataset, decisions: list[Decision], *, run: Path) -> list[Decision]:
