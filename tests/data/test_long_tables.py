@@ -92,6 +92,20 @@ def test_the_scores_of_a_model_are_no_labels(table, tmp_path, labels):
     assert labels(dataset) == {("", "a.jpg"): "cat dog", ("", "b.jpg"): "cat"}
 
 
+def test_a_label_that_only_some_annotators_gave_is_unknown(table, tmp_path, labels):
+    table("image_id,class_name,rad_id\na.jpg,dog,R1\na.jpg,dog,R2\na.jpg,cat,R2\nb.jpg,cat,R1\nb.jpg,,R3\nc.jpg,cat,R1\n")
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {("", "a.jpg"): "?cat dog", ("", "b.jpg"): "?cat", ("", "c.jpg"): "cat"}
+    assert "labels that only some annotators of an image gave are unknown: 2 in labels.csv" in dataset.interpretation.notes
+    found = dict(dataset.interpretation.found)
+    assert found["annotators"] == "column 'rad_id'; a label is present if all of an image's gave it"
+
+
+def test_fastais_flag_is_a_split(table, tmp_path, labels):
+    table("fname,label,is_valid\na.jpg,dog,True\na.jpg,cat,True\nb.jpg,cat,False\n")
+    assert labels(load_dataset(tmp_path)) == {("val", "a.jpg"): "cat dog", ("train", "b.jpg"): "cat"}
+
+
 def test_tensorflows_boxes(table, tmp_path, labels):
     table(
         "filename,width,height,class,xmin,ymin,xmax,ymax\n"

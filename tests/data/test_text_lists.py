@@ -43,7 +43,7 @@ def test_paddleclas(listed, tmp_path, labels):
     }
 
 
-@pytest.mark.parametrize("names_file", ["synsets.txt", "classes.txt", "labels.txt", "class_names.txt"])
+@pytest.mark.parametrize("names_file", ["synsets.txt", "classes.txt", "labels.txt", "class_names.txt", "flowers_label_list.txt"])
 def test_numbers_of_classes(listed, tmp_path, labels, names_file):
     listed('a.jpg 2 0\nimages/b.jpg \n"c (1).jpg" 1\n', NAMES, file="train.txt", names_file=names_file)
     expected = {("train", "a.jpg"): "cat traffic light", ("train", "images/b.jpg"): "", ("train", "c (1).jpg"): "dog"}

@@ -9,7 +9,7 @@ from polytag.data.formats.listing import child_names, read_text
 from polytag.errors import AnnotationError
 
 CLASS_LIST = re.compile(
-    r"(multi_?label_)?(label|class|category|tag|attribute)_?(list|names?|map)\.txt|(classes|labels|synsets|categories|classmap|names)\.txt",
+    r"(.*[-_])?((label|class|category|tag|attribute)_?(list|names?|map)|classes|labels|synsets|categories|classmap|names)\.txt",
     re.IGNORECASE,
 )
 _NUMBER_FIRST = re.compile(r"(\d{1,9})[\s,:;]+(.+)")

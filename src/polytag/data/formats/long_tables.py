@@ -24,9 +24,14 @@ from polytag.text import counted
 LONG_IMAGE_COLUMNS = (*IMAGE_COLUMNS, "imageid", "image id", "image name", "image index", "photo", "photo_id", "uri", "url")
 LONG_LABEL_COLUMNS = (
     *LABELS_COLUMNS, "labelname", "label_name", "class_name", "classname", "class_label", "category_name", "tag_name", "concept",
-    "object", "object_name", "attribute", "finding", "finding_name", "diagnosis", "species", "name",
+    "object", "object_name", "attribute", "finding", "finding_name", "diagnosis", "species", "name", "label_id", "labelid",
+    "class_id", "classid", "category_id", "tag_id",
 )  # fmt: skip
 CONFIDENCE_COLUMNS = ("confidence", "present", "is_present", "value")
+_ANNOTATOR_COLUMNS = (
+    "annotator", "annotator_id", "annotator id", "rater", "rater_id", "rad_id", "reader", "reader_id", "worker", "worker_id",
+    "workerid", "labeler", "labeler_id", "labeller", "user", "user_id",
+)  # fmt: skip
 _BOX_COLUMNS = re.compile(r"x_?min|x_?1|x_?c|x_?center|left|bbox.*", re.IGNORECASE)
 _FRACTION = re.compile(r"0?\.\d*[1-9]\d*(e-?\d+)?")
 ANSWERS = {
@@ -44,6 +49,7 @@ class LongLayout:
     label: str
     confidence: str = ""
     split: str = ""
+    annotator: str = ""
     has_boxes: bool = False
 
 
@@ -63,8 +69,14 @@ def long_layout(table: Table, columns: Columns) -> LongLayout | None:
     keys = zip(table.columns[image], table.columns[split], strict=True) if split else table.columns[image]
     if not confidence and len(set(keys)) == len(table):
         return None
-    has_boxes = any(_BOX_COLUMNS.fullmatch(name) for name in others)
-    return LongLayout(image=image, label=label, confidence=confidence, split=split, has_boxes=has_boxes)
+    return LongLayout(
+        image=image,
+        label=label,
+        confidence=confidence,
+        split=split,
+        annotator="" if confidence else first_of(others, _ANNOTATOR_COLUMNS),
+        has_boxes=any(_BOX_COLUMNS.fullmatch(name) for name in others),
+    )
 
 
 def _doubt_scores(table: Table, layout: LongLayout, *, context: ReadingContext) -> None:
@@ -121,11 +133,13 @@ def read_long_tables(
     a label unknown. Raises AnnotationError, with file and line, for a row without an image and a confidence that is no answer.
     """
     votes = Votes(others=UNKNOWN if layout.confidence else ABSENT)
+    log = context.log
     for file, table in zip(files, tables, strict=True):
         _require_columns(table, layout, first=tables[0])
         _doubt_scores(table, layout, context=context)
-        _collect(votes, table, layout=layout, split=file.split, group=columns.group)
-    log = context.log
+        num_disputed = _collect(votes, table, layout=layout, split=file.split, group=columns.group)
+        if num_disputed:
+            log.note(f"labels that only some annotators of an image gave are unknown: {num_disputed:,} in {table.path.name}")
     log.found("images", f"column {layout.image!r}")
     unit = "box" if layout.has_boxes else "image and label"
     log.found("labels", f"column {layout.label!r}, one row for each {unit}")
@@ -133,7 +147,9 @@ def read_long_tables(
         log.found("present or absent", f"column {layout.confidence!r}; a class without a row is unknown")
     if layout.split:
         log.found("split", f"column {layout.split!r}")
-    used = (layout.image, layout.label, layout.confidence, layout.split, columns.group)
+    if layout.annotator:
+        log.found("annotators", f"column {layout.annotator!r}; a label is present if all of an image's gave it")
+    used = (layout.image, layout.label, layout.confidence, layout.split, layout.annotator, columns.group)
     if ignored := [name for name in tables[0].columns if name not in used]:
         log.found("ignored", ", ".join(map(repr, ignored)))
     folders = tuple(dict.fromkeys(folder for file in files for folder in file.image_folders))
@@ -171,7 +187,7 @@ def tell_images_without_a_row(dataset: Dataset, *, context: ReadingContext) -> N
 
 
 def _require_columns(table: Table, layout: LongLayout, *, first: Table) -> None:
-    for name in (layout.image, layout.label, layout.confidence, layout.split):
+    for name in (layout.image, layout.label, layout.confidence, layout.split, layout.annotator):
         if name and name not in table.columns:
             raise AnnotationError(
                 "two tables disagree about their columns",
@@ -181,10 +197,14 @@ def _require_columns(table: Table, layout: LongLayout, *, first: Table) -> None:
             )
 
 
-def _collect(votes: Votes, table: Table, *, layout: LongLayout, split: str, group: str) -> None:
+def _collect(votes: Votes, table: Table, *, layout: LongLayout, split: str, group: str) -> int:
+    """Add the rows of a table to the votes; the number of labels that some annotators of an image gave, and others not."""
     images, labels = cells_of(table, layout.image), cells_of(table, layout.label)
     confidences = cells_of(table, layout.confidence) if layout.confidence else [None] * len(table)
-    splits = [split_of(cell or "") or cell or "" for cell in cells_of(table, layout.split)] if layout.split else None
+    splits = _splits(cells_of(table, layout.split), layout.split) if layout.split else None
+    annotators = cells_of(table, layout.annotator) if layout.annotator else [None] * len(table)
+    asked: dict[int, set[str | None]] = {}
+    given: dict[tuple[int, str], set[str | None]] = {}
     groups = cells_of(table, group) if group else None
     for row, (image, label, confidence) in enumerate(zip(images, labels, confidences, strict=True)):
         if image is None:
@@ -197,8 +217,22 @@ def _collect(votes: Votes, table: Table, *, layout: LongLayout, split: str, grou
             split=splits[row] if splits else split,
             group=(groups[row] or "") if groups else "",
         )
-        if label is not None:
+        if layout.annotator:
+            asked.setdefault(number, set()).add(annotators[row])
+            if label is not None:
+                given.setdefault((number, label), set()).add(annotators[row])
+        elif label is not None:
             votes.add(number, label, _answer(table, row, confidence, layout=layout))
+    for (number, label), people in given.items():
+        votes.add(number, label, PRESENT if people == asked[number] else UNKNOWN)
+    return sum(people != asked[number] for (number, _), people in given.items())
+
+
+def _splits(cells: Sequence[str | None], name: str) -> list[str]:
+    """Split names, the usual ones as train, val and test; fastai's `is_valid` is val or train."""
+    if name.lower() == "is_valid":
+        return ["val" if ANSWERS.get((cell or "").lower()) == PRESENT else "train" for cell in cells]
+    return [split_of(cell or "") or cell or "" for cell in cells]
 
 
 def _answer(table: Table, row: int, confidence: str | None, *, layout: LongLayout) -> int:
