@@ -362,6 +362,23 @@ def test_files_with_the_names_of_splits_are_one_data_set(tmp_path, add_images, l
     assert dataset.label_set.names == ("dog", "cat")
 
 
+def test_folders_with_the_word_of_a_split_are_looked_into(tmp_path, add_images, labels):
+    """Azure's AutoML has a folder for each."""
+    add_images(tmp_path, "images/a.jpg", "images/b.jpg")
+    for split, name in (("train", "a"), ("validation", "b")):
+        line = {"image_url": f"azureml://x/{name}.jpg", "label": ["cat"]}
+        put(tmp_path, f"{split}-mltable-folder/annotations.jsonl", lines(line))
+    assert labels(load_dataset(tmp_path)) == {("train", "images/a.jpg"): "cat", ("val", "images/b.jpg"): "cat"}
+
+
+def test_a_project_of_another_tool_is_no_folder_of_labels(tmp_path, add_images):
+    add_images(tmp_path, "cats/img/a.jpg")
+    put(tmp_path, "meta.json", {"classes": [{"title": "cat", "shape": "rectangle"}], "tags": []})
+    assert message(load_dataset, tmp_path).startswith("this looks like a Supervisely project")
+    put(tmp_path, "meta.json", [{"image_id": 1, "category_id": 1, "score": 0.5}])  # results beside a folder per label
+    assert recognise(tmp_path) == "folder"
+
+
 def test_two_exports_in_one_folder_are_asked_about(tmp_path):
     for name in ("monday.json", "tuesday.json"):
         put(tmp_path, name, [task(0, "cat")])
@@ -392,7 +409,8 @@ def test_an_export_with_the_name_of_coco_is_no_coco_and_the_other_way_round(tmp_
         ("a Labelbox export", {"data_row": {"id": "x", "external_id": "a.jpg"}, "projects": {}}),
         ("an Encord export", [{"label_hash": "x", "data_units": {}}]),
         ("a V7 Darwin file", {"version": "2.0", "item": {"name": "a.jpg", "slots": []}, "annotations": []}),
-        ("a Supervisely annotation", {"description": "", "tags": [], "size": {"height": 1, "width": 1}, "objects": []}),
+        ("a Supervisely project", {"description": "", "tags": [], "size": {"height": 1, "width": 1}, "objects": []}),
+        ("a Supervisely project", {"classes": [{"title": "cat", "shape": "rectangle"}], "tags": []}),
         ("a SuperAnnotate file", {"metadata": {"name": "a.jpg"}, "instances": [{"className": "cat"}], "tags": []}),
         ("detections of a model in COCO's format", [{"image_id": 1, "category_id": 1, "bbox": [], "score": 0.5}]),
     ],

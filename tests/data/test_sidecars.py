@@ -42,6 +42,7 @@ def test_shapes_of_labelme(tmp_path, write, add_images, labels):
     write(tmp_path / "a.json", labelme("..\\photos\\a.jpg", "cat", "cat", "dog"))
     write(tmp_path / "b.json", labelme("renamed.jpg"))
     write(tmp_path / "c.json", labelme("c.jpg", "dog"))
+    write(tmp_path / "_info.json", '{"name": "of another program"}')
     assert recognise(tmp_path) == "labelme"
     dataset = load_dataset(tmp_path)
     assert labels(dataset) == {("", "a.jpg"): "cat dog", ("", "b.jpg"): "", ("", "c.jpg"): "dog"}

@@ -64,6 +64,8 @@ def recognise(data: str | Path) -> str:
     if os.path.isfile(path):
         return _format_of_file(path)
     found = _formats_of(path)
+    if found == ["folder"]:
+        name_unread(kinds_in(path), beside_others=True)
     if len(found) == 1:
         return found[0]
     if found:

@@ -24,7 +24,7 @@ def kinds_in(data: Path) -> dict[Path, Kind]:
     """The kind of each annotation file in a folder, in its folder of annotations, or in its folders of splits."""
     names = child_names(data)
     found: dict[Path, Kind] = {}
-    for place in (data, *(data / name for name in names if name in _PLACES or split_of(name))):
+    for place in (data, *(data / name for name in names if name in _PLACES or _split_in(name))):
         inside = [name for name in child_names(place) if name.lower().endswith((*SUFFIXES, *CSV_SUFFIXES))]
         for name in inside[:_MAX_FILES]:
             if name != "metadata.jsonl" and os.path.isfile(place / name):
@@ -57,10 +57,10 @@ def hides_tables(kinds: Mapping[Path, Kind]) -> bool:
     return any(path.suffix.lower() in CSV_SUFFIXES for path in kinds)
 
 
-def name_unread(kinds: Mapping[Path, Kind]) -> None:
-    """Raises AnnotationError for the first file of a tool that is known by name only."""
+def name_unread(kinds: Mapping[Path, Kind], *, beside_others: bool = False) -> None:
+    """Raises AnnotationError for the first file of a tool known by name only; with `beside_others`, if it has annotations."""
     for path, kind in kinds.items():
-        if kind.advice:
+        if kind.advice and (kind.is_annotation or not beside_others):
             raise advice_for(path, kind)
 
 
@@ -143,11 +143,13 @@ def _files(data: Path) -> dict[Path, str]:
 
 
 def _split_of_file(path: Path, data: Path) -> str:
-    words = re.split(r"[-_. ]", path.stem)
-    found = {split for word in words if (split := split_of(word))}
-    if len(found) == 1:
-        return found.pop()
-    return split_of(path.parent.name) or "" if path.parent != data else ""
+    return _split_in(path.stem) or (_split_in(path.parent.name) if path.parent != data else "")
+
+
+def _split_in(name: str) -> str:
+    """The one split that a name has as a word: "train_annotations", "validation-mltable-folder"."""
+    found = {split for word in re.split(r"[-_. ]", name) if (split := split_of(word))}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _root(folder: Path) -> Path:

@@ -39,6 +39,7 @@ class Kind:
     fits    whether the paths of keys at the beginning of a file are its
     read    from a file to its content; None: known by name only, and `advice` says what to do
     names_splits   the name of a file is that of its split, whatever it is
+    is_annotation  False for a file that may lie beside annotations
     """
 
     title: str
@@ -46,6 +47,7 @@ class Kind:
     read: Callable[[ExportFile], Content] | None = None
     advice: str = ""
     names_splits: bool = False
+    is_annotation: bool = True
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -162,6 +164,7 @@ _KINDS = (
         title="detections of a model in COCO's format",
         fits=_all("[].image_id", "[].category_id", "[].score"),
         advice="give the annotations instead; scores are evaluated with polytag evaluate",
+        is_annotation=False,
     ),
     Kind(title="a list of images with labels", fits=_is_list_of_images, read=_json(read_list)),
     Kind(title="FiftyOne's labels", fits=_all("classes", "labels.*"), read=_json(read_fiftyone_labels)),
@@ -173,8 +176,8 @@ _KINDS = (
     Kind(title="labels by the name of each image", fits=_is_labels_by_image, read=_json(read_names)),
     Kind(title="a V7 Darwin file", fits=_any("item.slots", "dataset.url", "image.workview_url"), advice=_BY_COCO),
     Kind(
-        title="a Supervisely annotation",
-        fits=_all("size.height", "objects", "tags"),
+        title="a Supervisely project",
+        fits=lambda paths: _all("size.height", "objects", "tags")(paths) or _all("classes.[].title", "classes.[].shape")(paths),
         advice="export the project with Supervisely's app for COCO or Pascal VOC",
     ),
     Kind(title="a SuperAnnotate file", fits=_any("instances.[].className", "metadata.lastAction"), advice=_BY_COCO),

@@ -3,6 +3,7 @@
 https://github.com/wkentaro/labelme (also AnyLabeling and X-AnyLabeling); http://labelme.csail.mit.edu, as datumaro writes it too.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from polytag.errors import AnnotationError, DataError
 _XML = re.compile(r"\s*(?:<\?.*?\?>\s*)?<annotation>.*<(?:deleted|sourceImage|sourceAnnotation|nrows)\b", re.DOTALL)
 _ANNOTATIONS = ("annotations", "annotation", "labels", "json", "jsons")
 _IMAGES = ("Images", "images", "JPEGImages", "imgs", "img", "data")
-_MAX_PROBES = 40  # folders whose first file is looked at
+_MAX_PROBES, _MAX_FILES = 40, 5  # folders that are looked for files, and files that are looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,11 @@ class _File:
 
 
 def is_labelme(data: Path) -> bool:
-    """Whether the first JSON or XML file of one of the folders is labelme's or LabelMe's."""
-    return any(True for _ in _files_of_first(data))
+    """Whether one of the first JSON or XML files of the first folder that has any is labelme's or LabelMe's."""
+    for place, names in itertools.islice(_folders(data), _MAX_PROBES):
+        if names:
+            return any(_is_one(place / name) for name in names[:_MAX_FILES] if os.path.isfile(place / name))
+    return False
 
 
 def read_labelme(data: Path, *, label_field: str, context: ReadingContext) -> Dataset:
@@ -106,15 +110,6 @@ def _folders(data: Path) -> Iterator[tuple[Path, list[str]]]:
         folders[:] = sorted(name for name in folders if not is_clutter(name))
         found = sorted(name for name in names if name.lower().endswith((".json", ".xml")) and not is_clutter(name))
         yield Path(place), found
-
-
-def _files_of_first(data: Path) -> Iterator[Path]:
-    """The first file of the first folder that has any, if it is one of these; empty files of other tools end the search."""
-    for number, (place, names) in enumerate(_folders(data)):
-        if names and os.path.isfile(place / names[0]) and _is_one(place / names[0]):
-            yield place / names[0]
-        if number == _MAX_PROBES or names:
-            return
 
 
 def _is_one(path: Path) -> bool:
