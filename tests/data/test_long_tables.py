@@ -101,6 +101,19 @@ def test_a_label_that_only_some_annotators_gave_is_unknown(table, tmp_path, labe
     assert found["annotators"] == "column 'rad_id'; a label is present if all of an image's gave it"
 
 
+def test_chosen_columns_are_those_or_an_error(table, tmp_path, labels):
+    table("filename,label,other\na.jpg,dog,x\na.jpg,cat,y\nb.jpg,cat,x\n")
+    assert load_dataset(tmp_path, options=ReadOptions(labels_column="other")).label_set.names == ("x", "y")
+    assert load_dataset(tmp_path, options=ReadOptions(ignore_columns=("lab*",))).label_set.names == ("x", "y")
+    for option in ("labels_column", "image_column", "split_column", "group_column"):
+        assert refused(tmp_path, **{option: "none"}).startswith("the table has no such column\n")
+
+
+def test_a_row_without_its_last_cell_is_asked_about(table, tmp_path):
+    path = table("filename,label\na.jpg,dog\na.jpg,cat\nb.jpg\n")
+    assert refused(tmp_path).startswith(f"a row is shorter than the header\n  where: {path}:4\n")
+
+
 def test_fastais_flag_is_a_split(table, tmp_path, labels):
     table("fname,label,is_valid\na.jpg,dog,True\na.jpg,cat,True\nb.jpg,cat,False\n")
     assert labels(load_dataset(tmp_path)) == {("val", "a.jpg"): "cat dog", ("train", "b.jpg"): "cat"}

@@ -9,6 +9,7 @@ path,x1,y1,x2,y2,class                            boxes without a header (`heade
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
 from polytag.data.formats.column_names import IMAGE_COLUMNS, LABELS_COLUMNS, PASSED_OVER, SPLIT_COLUMNS, first_of
@@ -16,7 +17,7 @@ from polytag.data.formats.listing import is_image, scan, split_of
 from polytag.data.formats.records import ReadingContext, dataset_of
 from polytag.data.formats.rows import OWN_COLUMNS, Table, cells_of
 from polytag.data.formats.table_columns import Columns
-from polytag.data.formats.tables import TableFile
+from polytag.data.formats.tables import TableFile, tell_rows
 from polytag.data.formats.votes import Votes
 from polytag.errors import AnnotationError
 from polytag.text import counted
@@ -56,12 +57,14 @@ class LongLayout:
 def long_layout(table: Table, columns: Columns) -> LongLayout | None:
     """The columns of a table that has several rows of single labels for an image, or a confidence of 0; else None."""
     there = list(table.columns)
-    if tuple(there[:3]) == OWN_COLUMNS or columns.classes or not len(table):
+    chosen = {columns.image, columns.labels, columns.split, columns.group} - {""}
+    if tuple(there[:3]) == OWN_COLUMNS or columns.classes or not len(table) or not chosen <= set(there):
         return None
-    image = columns.image if columns.image in there else first_of(there, LONG_IMAGE_COLUMNS)
-    split = columns.split if columns.split in there else first_of(there, SPLIT_COLUMNS)
+    there = [name for name in there if name in chosen or not any(fnmatchcase(name, pattern) for pattern in columns.ignore)]
+    image = columns.image or first_of(there, LONG_IMAGE_COLUMNS)
+    split = columns.split or first_of(there, SPLIT_COLUMNS)
     others = [name for name in there if name not in (image, split, columns.group) and not PASSED_OVER.fullmatch(name)]
-    label = columns.labels if columns.labels in there else first_of(others, LONG_LABEL_COLUMNS)
+    label = columns.labels or first_of(others, LONG_LABEL_COLUMNS)
     label = label or (others[0] if len(others) == 1 and not _holds_answers(table, others[0]) else "")
     if not image or not label or _has_lists(table, label, columns.separator):
         return None
@@ -134,8 +137,9 @@ def read_long_tables(
     """
     votes = Votes(others=UNKNOWN if layout.confidence else ABSENT)
     log = context.log
+    tell_rows(files, tables, has_lists=True, log=log)
     for file, table in zip(files, tables, strict=True):
-        _require_columns(table, layout, first=tables[0])
+        _require_columns(table, layout, first=tables[0], group=columns.group)
         _doubt_scores(table, layout, context=context)
         num_disputed = _collect(votes, table, layout=layout, split=file.split, group=columns.group)
         if num_disputed:
@@ -186,8 +190,8 @@ def tell_images_without_a_row(dataset: Dataset, *, context: ReadingContext) -> N
         )
 
 
-def _require_columns(table: Table, layout: LongLayout, *, first: Table) -> None:
-    for name in (layout.image, layout.label, layout.confidence, layout.split, layout.annotator):
+def _require_columns(table: Table, layout: LongLayout, *, first: Table, group: str) -> None:
+    for name in (layout.image, layout.label, layout.confidence, layout.split, layout.annotator, group):
         if name and name not in table.columns:
             raise AnnotationError(
                 "two tables disagree about their columns",

@@ -112,7 +112,7 @@ def read_tables(
         paths += [path for _, path in images]
         split_N += splits
         group_N += [cell or "" for cell in cells_of(table, columns.group)] if columns.group else [""] * len(table)
-    _tell_rows(files, tables, has_lists=bool(layout.labels), log=log)
+    tell_rows(files, tables, has_lists=bool(layout.labels), log=log)
     if 0 < (num_without := split_N.count("")) < len(split_N):
         log.note(
             f"{num_without:,} of {len(split_N):,} images are without a split, such as {ids[split_N.index('')]!r}: they take no "
@@ -141,7 +141,7 @@ def _labelled(
     return [files[number] for number in kept], [tables[number] for number in kept]
 
 
-def _tell_rows(files: Sequence[TableFile], tables: Sequence[Table], *, has_lists: bool, log: ReadingLog) -> None:
+def tell_rows(files: Sequence[TableFile], tables: Sequence[Table], *, has_lists: bool, log: ReadingLog) -> None:
     """Note short rows, and the forms for answers that lie beside the tables.
 
     A short row leaves classes unknown, but a label list empty, by which every class is absent: that is a doubt.
