@@ -62,6 +62,12 @@ OPTIONS: dict[str, Any] = {  # field of ReadOptions: the option
         str | None,
         _option("--minus-one", "Tables: what -1 means; ignore is unknown, as without it if some cell is 0.", metavar=_TREATMENT),
     ],
+    "split_files": Annotated[
+        list[str] | None,
+        _option(
+            "--split-file", "A list of the images of a split, or a table of splits by image id; repeatable.", metavar="[NAME=]FILE"
+        ),
+    ],
     "image_dirs": Annotated[
         list[str] | None,
         _option("--image-dir", "A folder to search images in first; repeatable.", metavar="DIR"),

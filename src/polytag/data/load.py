@@ -32,6 +32,7 @@ from polytag.data.formats.yolo import read_yolo
 from polytag.data.formats.yolo_layout import has_yolo_labels, is_yolo
 from polytag.data.groups import SOURCE, with_groups
 from polytag.data.read_options import ReadOptions
+from polytag.data.split_files import with_split_files
 from polytag.errors import DataError, UsageError
 
 _TABLES = ("coco", "csv", "parquet", "excel", "imagefolder", "nih")  # the formats that have columns
@@ -161,6 +162,8 @@ def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = 
     )
     context = ReadingContext(index=index, log=log, further=classes)
     dataset = _read_as(format, path, options=options, context=context, need_images=need_images)
+    if options.split_files and len(dataset):
+        dataset = with_split_files(dataset, options.split_files, column=options.split_column, log=log)
     interpretation = log.interpretation(format)
     if options.strict and interpretation.notes:
         raise DataError(
@@ -236,7 +239,7 @@ def _columns(options: ReadOptions) -> Columns:
     return Columns(
         image=options.image_column,
         labels=options.labels_column,
-        split=options.split_column,
+        split="" if options.split_files else options.split_column,
         group=options.group_column if is_own_column else "",
         classes=options.class_columns,
         ignore=options.ignore_columns,

@@ -32,6 +32,8 @@ class ReadOptions:
     ignore_columns    tables: names or shell patterns (`*`, `?`, `[ab]`) of columns to leave out
     minus_one         tables: what -1 means in a class column: "ignore" (unknown), "negative" or "positive"; "": unknown, but an
                       error where no cell is 0
+    split_files       files that say which images are in which split, as NAME=FILE or FILE: see split_files.py; `split_column` is
+                      then the column of such a table
     image_dirs        folders to search images in first; (): only the documented places
     accept_doubts     read on where something looks like a misreading, and note it, instead of raising an error
     strict            raise an error for everything that would be noted: what was left out, corrected or assumed
@@ -53,12 +55,13 @@ class ReadOptions:
     class_columns: tuple[str, ...] = ()
     ignore_columns: tuple[str, ...] = ()
     minus_one: str = ""
+    split_files: tuple[str, ...] = ()
     image_dirs: tuple[str, ...] = ()
     accept_doubts: bool = False
     strict: bool = False
 
     def __post_init__(self):
-        for name in ("class_columns", "ignore_columns", "image_dirs"):
+        for name in ("class_columns", "ignore_columns", "split_files", "image_dirs"):
             object.__setattr__(self, name, tuple(map(str, getattr(self, name))))  # YAML returns a list, and a user a Path
         for name, value, allowed in (
             ("format", self.format, ("auto", *FORMATS)),

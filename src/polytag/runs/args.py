@@ -12,6 +12,7 @@ from polytag.contracts import Dataset
 from polytag.data.divide import Folds, with_folds
 from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
+from polytag.data.split_files import absolute_entry
 from polytag.data.splits import VAL_FRACTION, lacks_validation, with_validation_split
 from polytag.errors import PolytagError, RunError, UsageError
 from polytag.parsing import MAX_YAML_BYTES, Malformed, parse_yaml, read_small_text
@@ -126,6 +127,7 @@ def write_args(run: RunFolder, args: RunArgs) -> None:
     options = replace(
         args.options,
         image_dirs=tuple(os.path.abspath(folder) for folder in args.options.image_dirs),
+        split_files=tuple(map(absolute_entry, args.options.split_files)),
         columns_file=os.path.abspath(args.options.columns_file) if args.options.columns_file else "",
     )
     values: dict[str, object] = {"data": str(args.data.resolve())}
