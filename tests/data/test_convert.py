@@ -3,13 +3,14 @@
 import csv
 import os
 import string
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from polytag.contracts import Dataset, LabelSet
@@ -54,6 +55,34 @@ class_names = st.lists(
     max_size=4,
     unique_by=str.lower,
 )
+
+
+printable = st.characters(exclude_categories=("C", "Z", "M"), include_characters=" \u00a0\u3000\u0301")
+printable_names = st.lists(
+    st.text(printable, min_size=1, max_size=8).filter(
+        lambda name: name == unicodedata.normalize("NFC", name.strip()) and name not in ("id", "file_name", "split")
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=str.casefold,
+)
+any_id = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8).filter(str.strip)
+any_ids = st.lists(any_id, min_size=1, max_size=4, unique=True)
+
+
+@settings(max_examples=60)
+@given(data=st.data(), names=printable_names, ids=any_ids, to=st.sampled_from(("csv", "parquet")))
+@example(data=None, names=["animal;mammal;cat;felis", "a,b", "fold", "is_x", 'q"', "index", "labels"], ids=[" a", "a "], to="csv")
+@example(data=None, names=["'", "sep=;", "-1"], ids=["a\rb", "\n", '"', "\ufeff", "="], to="csv")
+def test_tables_hold_any_printable_class_and_any_id(tmp_path_factory, data, names, ids, to):
+    """What polytag writes it reads back, without a doubt or a note, whatever the names are."""
+    folder = tmp_path_factory.mktemp("any")
+    num = len(ids) * len(names)
+    draw = data.draw if data else lambda strategy: [1, 0, -1] * num
+    targets = draw(st.lists(st.sampled_from([1, 0, -1]), min_size=num, max_size=num))[:num]
+    before = make(folder, names=names, splits=["train"] * len(ids), targets=targets, ids=ids)
+    after = load_dataset(convert(before, folder / "out", to=to), options=ReadOptions(strict=True))
+    assert (after.ids, list(after.paths), after.fingerprint) == (before.ids, list(before.paths), before.fingerprint)
 
 
 @settings(max_examples=40)

@@ -84,6 +84,13 @@ FOLDERS: Mapping[str, tuple[Mapping[str, str], tuple[str, ...]]] = {  # text fil
          "obj_train_data/a.txt": "0 0.5 0.5 0.1 0.1\n"},
         ("obj_train_data/a.jpg", "obj_train_data/b.jpg"),
     ),
+    "class columns": (
+        {"labels.csv": 'image,split,"a;b",dog,age\na.jpg,train,1,-1,40\nb.jpg,val,0,,7\n'}, ("a.jpg", "b.jpg")
+    ),
+    "label lists": (
+        {"labels.csv": "sep=;\nIdx;Tags;is_valid\na.jpg;\"['cat' 'dog']\";1\nb.jpg;cat, \"dog\";0\n"}, ("a.jpg", "b.jpg")
+    ),
+    "label words": ({"labels.tsv": "file_name\ttags\na\tclear haze\nb\thaze water\nc\twater clear\n"}, ("a.jpg", "b.jpg", "c.jpg")),
     "long table": (
         {"labels.csv": "filename,label,confidence,split\na.jpg,cat,1,train\na.jpg,dog,0,train\nb.jpg,dog,1,val\n"},
         ("a.jpg", "b.jpg"),

@@ -89,7 +89,7 @@ def write_csv(dataset: Dataset, path: Path, *, group_column: str = "") -> Path:
     """Write the columns id, file_name (relative to the table), split, one per class (1, 0, nothing for UNKNOWN), and the groups."""
     _prepare_table(dataset, path, group_column=group_column)
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(_UnixLines(text), lineterminator="\r\n")  # whose characters it puts in quotes, an id's "\r" too
     groups = [dataset.group_N] if group_column else []
     writer.writerow((*OWN_COLUMNS, *dataset.label_set, *([group_column] if group_column else [])))
     texts = {PRESENT: "1", ABSENT: "0", UNKNOWN: ""}
@@ -99,6 +99,16 @@ def write_csv(dataset: Dataset, path: Path, *, group_column: str = "") -> Path:
         writer.writerow((name, image, split, *(texts[label] for label in target_C), *group))
     files.write_text(path, text.getvalue())
     return path
+
+
+class _UnixLines:
+    """Ends the rows that csv.writer hands over, one a call, with a line feed."""
+
+    def __init__(self, text: io.StringIO):
+        self._text = text
+
+    def write(self, row: str) -> None:
+        self._text.write(row.removesuffix("\r\n") + "\n")
 
 
 def write_parquet(dataset: Dataset, path: Path, *, group_column: str = "") -> Path:

@@ -152,7 +152,7 @@ def tell_rows(files: Sequence[TableFile], tables: Sequence[Table], *, has_lists:
                 AnnotationError(
                     "a row is shorter than the header",
                     where=f"{table.path}:{table.short_lines[0]}",
-                    got=f"{counted(len(table.short_lines), 'rows')} without their last cells",
+                    got=f"{counted(len(table.short_lines), 'rows')} without the last cells",
                     expected=f"{len(table.columns)} cells in each row",
                     next_step="end the row with the missing delimiters; or read the missing cells as empty ones with --yes",
                 )
