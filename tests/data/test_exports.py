@@ -1,13 +1,16 @@
 """Exports of annotation tools, as each tool writes them: what is read, what is left out and told, what is refused."""
 
 import json
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from polytag.data.formats.json_outline import outline
 from polytag.data.load import load_dataset, load_labels, recognise
 from polytag.data.read_options import ReadOptions
-from polytag.errors import DataError, UsageError
+from polytag.errors import DataError, PolytagError, UsageError
 
 NAMES = ("a.jpg", "b.jpg", "c.jpg")
 
@@ -377,6 +380,24 @@ def test_a_project_of_another_tool_is_no_folder_of_labels(tmp_path, add_images):
     assert message(load_dataset, tmp_path).startswith("this looks like a Supervisely project")
     put(tmp_path, "meta.json", [{"image_id": 1, "category_id": 1, "score": 0.5}])  # results beside a folder per label
     assert recognise(tmp_path) == "folder"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"' + '\\"' * 32_000, "[" * 64_000, '{"a":' * 10_000, '{"' + "a" * 64_000, "{" + '"a":"\\' * 9_000],
+    ids=["quotes", "lists", "objects", "key", "escapes"],
+)
+def test_the_beginning_of_a_file_is_recognised_in_one_pass(tmp_path, text):
+    """However it was made: no expression goes back over what it has read."""
+    begun = time.process_time()
+    outline(text)
+    for name, content in (("a.json", text), ("a.xml", "<!---->" * 9_000 + "x"), ("b.xml", "<?a?>" * 9_000)):
+        put(tmp_path, name, content)
+    put(tmp_path, "c.txt", "1" * 60_000 + "x")
+    put(tmp_path, "c.jpg", "")
+    with suppress(PolytagError):
+        recognise(tmp_path)
+    assert time.process_time() - begun < 2
 
 
 def test_two_exports_in_one_folder_are_asked_about(tmp_path):

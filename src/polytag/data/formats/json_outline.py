@@ -10,7 +10,7 @@ from polytag.files import open_regular
 
 HEAD_BYTES = 1 << 16
 _MAX_DEPTH = 6
-_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|[\[\]{},:]|[^\s\[\]{},:"]+', re.DOTALL)
+_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)("?)|[\[\]{},:]|[^\s\[\]{},:"]+', re.DOTALL)  # a text may be cut: no second pass over it
 
 KeyPath = tuple[str, ...]
 """Keys from the outside in; "[]" is an item of a list."""
@@ -49,7 +49,7 @@ def outline(text: str) -> frozenset[KeyPath]:
             expects_key = False
         elif token == ",":
             expects_key = bool(is_dict) and is_dict[-1]
-        elif expects_key and match[1] is not None:
+        elif expects_key and match[2]:
             place[-1] = match[1]
             expects_key = False
             if len(place) <= _MAX_DEPTH:

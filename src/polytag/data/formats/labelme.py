@@ -20,7 +20,7 @@ from polytag.data.formats.references import ImageFinder
 from polytag.data.formats.xml_elements import parse_xml
 from polytag.errors import AnnotationError, DataError
 
-_XML = re.compile(r"\s*(?:<\?.*?\?>\s*)?<annotation>.*<(?:deleted|sourceImage|sourceAnnotation|nrows)\b", re.DOTALL)
+_XML = re.compile(r"\s*(?:<\?(?>.*?\?>)\s*)?<annotation>.*<(?:deleted|sourceImage|sourceAnnotation|nrows)\b", re.DOTALL)
 _ANNOTATIONS = ("annotations", "annotation", "labels", "json", "jsons")
 _IMAGES = ("Images", "images", "JPEGImages", "imgs", "img", "data")
 _MAX_PROBES, _MAX_FILES = 40, 5  # folders that are looked for files, and files that are looked at

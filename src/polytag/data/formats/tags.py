@@ -17,7 +17,7 @@ from polytag.text import counted
 
 _ENDINGS = (".txt", ".tags", ".caption")
 _REPEATS = re.compile(r"\d+_.*", re.DOTALL)  # kohya's folders: how often the images are repeated, and a word for them
-_NUMBER = re.compile(r"[-+]?\d*\.?\d+(?:e[-+]?\d+)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
 _MIN_NUMBERS = 4  # in one line: a box of YOLO, KITTI and others
 _CAPTION_WORDS = 6
 _MAX_PLACES, _MAX_PROBES = 8, 24

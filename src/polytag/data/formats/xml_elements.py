@@ -13,7 +13,7 @@ from polytag.files import open_regular
 
 _CHUNK = 1 << 16
 _MAX_DEPTH = 100
-_ROOT = re.compile(r"\s*(?:<\?.*?\?>\s*|<!--.*?-->\s*)*<([A-Za-z_][\w.:-]*)", re.DOTALL)
+_ROOT = re.compile(r"\s*(?:<\?(?>.*?\?>)\s*|<!--(?>.*?-->)\s*)*+<([A-Za-z_][\w.:-]*)", re.DOTALL)  # without a second try
 
 
 class _Unneeded(ValueError):
