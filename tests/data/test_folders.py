@@ -229,9 +229,15 @@ def test_one_folder_too_high(tmp_path, add_images, labels, folder, accepted):
         f"the labels may be one folder deeper\n  where: {tmp_path}\n"
         f"  got: images in {f'{outer}/{split}' if split else f'{outer}/cat, {outer}/dog'}\n"
         "  expected: such as cat/1.jpg or train/cat/1.jpg\n"
-        f"  next: give the folder {tmp_path}/{outer}; or accept the folders in it as labels or splits with --yes"
+        f"  next: give the folder {tmp_path}/{outer}; or accept its folders as labels or splits with --yes"
     )
     assert labels(load_dataset(tmp_path, options=ReadOptions(accept_doubts=True))) == accepted
+
+
+def test_the_innermost_folder_is_named(tmp_path, add_images):
+    add_images(tmp_path, "ILSVRC/Data/CLS-LOC/train/n01/1.jpg", "ILSVRC/Data/CLS-LOC/train/n02/1.jpg")
+    with pytest.raises(DataError, match=f"next: give the folder {tmp_path}/ILSVRC/Data/CLS-LOC;"):
+        load_dataset(tmp_path)
 
 
 def test_one_folder_too_high_with_an_image_of_its_own(tmp_path, add_images):

@@ -453,6 +453,12 @@ def test_xml_and_images_in_the_folders_of_other_tools(tmp_path, write, add_image
     assert labels(load_dataset(tmp_path)) == {(split, "a"): "cat", (split, "b"): "dog"}
 
 
+def test_pets_have_masks_of_the_same_names_beside_their_xml(tmp_path, write, add_images, labels):
+    write(tmp_path / "annotations/xmls/a.xml", labelimg("a.jpg", "cat"))
+    add_images(tmp_path, "annotations/trimaps/a.png", "images/a.jpg")
+    assert load_dataset(tmp_path).paths == (tmp_path / "images/a.jpg",)
+
+
 def test_datumaro_writes_labels_in_lists_and_objects_in_xml(tmp_path, write, add_images, labels):
     main = tmp_path / "ImageSets/Main"
     write(tmp_path / "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:::\ncat:::\ndog:::\n")

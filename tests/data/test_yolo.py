@@ -300,6 +300,26 @@ def test_a_split_that_the_yaml_forgets_is_found_beside_train(tmp_path, write, ad
     )
 
 
+def test_cvat_writes_subsets_of_any_name_as_keys(tmp_path, write, add_images, labels):
+    yolo_folder(tmp_path, write, add_images, Train_a="0", Night_b="1")
+    write(tmp_path / "data.yaml", "Train: Train.txt\nNight: Night.txt\nnames: {0: cat, 1: dog}\npath: .\n")
+    for split, name in (("Train", "a"), ("Night", "b")):
+        write(tmp_path / f"{split}.txt", f"data/images/{split}/{name}.jpg\n")
+    assert labels(load_dataset(tmp_path)) == {("train", "images/Train/a.jpg"): "cat", ("Night", "images/Night/b.jpg"): "dog"}
+    write(tmp_path / "data.yaml", "default: Train.txt\nnames: {0: cat, 1: dog}\npath: .\n")
+    assert labels(load_dataset(tmp_path)) == {("", "images/Train/a.jpg"): "cat"}
+
+
+def test_label_studio_puts_notes_beside_yolo(tmp_path, write, add_images, labels):
+    write(
+        tmp_path / "notes.json", '{"categories": [{"id": 0, "name": "cat"}], "info": {"year": 2026, "contributor": "Label Studio"}}'
+    )
+    write(tmp_path / "classes.txt", "cat\n")
+    write(tmp_path / "labels/0a1b-a.txt", f"0 {BOX}\n")
+    add_images(tmp_path / "images", "0a1b-a.jpg")
+    assert labels(load_dataset(tmp_path)) == {("", "images/0a1b-a.jpg"): "cat"}
+
+
 def test_files_without_any_object_are_asked_about(tmp_path, write, add_images):
     yolo_folder(tmp_path, write, add_images, train_a="", val_b="")
     write(tmp_path / "data.yaml", "train: images/train\nval: images/val\nnames: [cat, dog]\n")

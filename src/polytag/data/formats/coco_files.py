@@ -22,6 +22,7 @@ _ROOT_FILES = ("_annotations.coco.json", "labels.json", "annotations.json", "ins
 _OF_BOXES, _OF_IMAGES = "instances_", "labels_"  # datumaro writes both
 _NO_LABELS = re.compile(r"(captions|person_keypoints|panoptic|stuff|image_info)_")
 _KNOWN_START = re.compile(r"(instances|labels|lvis(_v[\d.]+)?)_")
+_NOTES = "notes.json"  # Label Studio puts categories beside its YOLO files
 _MAX_PEEKED = 50  # JSON files in one folder: more are a file for each image
 
 
@@ -65,7 +66,7 @@ def coco_files(data: Path) -> list[CocoFile]:
 
 def _chosen(folder: Path, *, usual: Callable[[str], bool]) -> list[Path]:
     """The files with labels: of boxes and of whole images where names say so; else those of usual names, and of COCO's content."""
-    names = [name for name in child_names(folder) if name.lower().endswith(".json")]
+    names = [name for name in child_names(folder) if name.lower().endswith(".json") and name != _NOTES]
     found = [name for name in names if name.startswith((_OF_BOXES, "lvis_v")) or name.endswith(".kwcoco.json")]
     of_images = [name for name in names if name.startswith(_OF_IMAGES) and _is_coco(folder / name)]
     if not found and not of_images:

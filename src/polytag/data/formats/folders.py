@@ -139,7 +139,7 @@ def _note_loose(folders: dict[str, list[str]], inside: str, log: ReadingLog) -> 
 
 def _labels_in(folder: str, labels: _Labels, *, data: Path, log: ReadingLog) -> _Labels:
     """These labels; raises DataError where most images are in folders within the labels."""
-    _note(log, _without_images(data / folder, labels))
+    _note(log, _without_images(data, folder, labels))
     if _are_deeper(labels):
         _doubt_depth(folder, labels, data=data, log=log)
     return labels
@@ -162,15 +162,24 @@ def _doubt_depth(folder: str, labels: _Labels, *, data: Path, log: ReadingLog) -
             where=str(data / folder),
             got="images in " + ", ".join(inner[:5]) + more(len(inner) - 5),
             expected="such as cat/1.jpg or train/cat/1.jpg",
-            next_step=f"give the folder {data / folder / outer}; or accept the folders in it as labels or splits with --yes"
+            next_step=f"give the folder {data / folder / _innermost(labels)}; or accept its folders as labels or splits with --yes"
             if len(labels) == 1
             else f"give one of these folders; or, if the labels are {outer}, accept them with --yes",
         )
     )
 
 
-def _without_images(folder: Path, labels: Mapping[str, object]) -> str:
+def _innermost(labels: _Labels) -> str:
+    """The path of the only folder, and of the only folder within, down to where there are several, or splits."""
+    [(name, inside)] = labels.items()
+    inner = _by_folder(inside)
+    only = next(iter(inner)) if len(inner) == 1 else ""
+    return f"{name}/{_innermost(inner)}" if only and not _split_of(only) and _are_deeper(inner) else name
+
+
+def _without_images(data: Path, inside: str, labels: Mapping[str, object]) -> str:
     """A sentence about folders that may have been meant as labels."""
+    folder = data / inside
     empty = [
         name
         for name in child_names(folder)
@@ -181,7 +190,7 @@ def _without_images(folder: Path, labels: Mapping[str, object]) -> str:
     ]
     if not labels or not empty:
         return ""
-    return "folders without an image are no labels: " + ", ".join(f"{name}/" for name in empty[:4]) + more(len(empty) - 4)
+    return "folders without an image are no labels: " + ", ".join(f"{inside}{name}/" for name in empty[:4]) + more(len(empty) - 4)
 
 
 def _note(log: ReadingLog, sentence: str) -> None:

@@ -147,9 +147,10 @@ def _record(
             expected=f"an XML file in {(place.folder / id).parent}",
         )
     objects, file_name = parse_xml(path)
-    image = context.index.find(id, place.image_folders)
-    if image is None:  # a renamed image is found by the name inside the XML
-        image = context.index.require(file_name or id, place.image_folders, where=where or str(path))
+    spellings = dict.fromkeys((id, file_name or id, id.rpartition("/")[2]))  # a renamed image has its name inside the XML
+    found = (context.index.find(name, place.image_folders, elsewhere=False) for name in spellings)
+    image = next((image for image in found if image), None) or context.index.find(id, place.image_folders)
+    image = image or context.index.require(file_name or id, place.image_folders, where=where or str(path))
     doubtful = [name for name, is_difficult in objects if is_difficult]
     value = TREATMENTS[difficult]
     certain = [name for name, is_difficult in objects if not is_difficult]

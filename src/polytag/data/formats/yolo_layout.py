@@ -79,12 +79,12 @@ def _head(path: Path) -> bytes:
 
 def _yaml_layout(path: Path, *, log: ReadingLog) -> Layout:
     content = read_text_yaml(read_text(path), path=path)
-    content = {str(key).lower(): value for key, value in content.items()} if isinstance(content, dict) else {}
+    content = {_key(key): value for key, value in content.items()} if isinstance(content, dict) else {}
     root = str(content.get("path") or "").replace("\\", "/")
     roots = list(dict.fromkeys((path.parent / root, path.parent)))
     places: dict[str, list[Path]] = {}
     for key, value in content.items():
-        split = split_of(str(key))
+        split = split_of(key) or _subset_of(key, value, roots)
         if split is None or value in ("", "~", "null", None, []):
             continue
         for entry in value if isinstance(value, list) else [value]:
@@ -113,6 +113,20 @@ def _yaml_layout(path: Path, *, log: ReadingLog) -> Layout:
     images = {split: [image for place in found for image in _images_of(place, log=log)] for split, found in places.items()}
     log.found("split", f"the keys of {path.name}" if list(images) != [""] else "none")
     return Layout(source=path, names=_yaml_names(content, path), images=images)
+
+
+def _key(key: object) -> str:
+    """A key as Ultralytics spells it."""
+    lower = str(key).lower()
+    return lower if split_of(lower) or lower in ("path", "names", "nc") else str(key)
+
+
+def _subset_of(key: str, value: object, roots: Sequence[Path]) -> str | None:
+    """A split of another name, as CVAT's subsets have: a key with a list or folder of images. CVAT's `default` is none."""
+    is_place = isinstance(value, str) and value and any((root / value.replace("\\", "/")).exists() for root in roots)
+    if key in ("path", "names", "nc", "download") or not is_place:
+        return None
+    return "" if key == "default" else key
 
 
 def _add_beside_train(places: dict[str, list[Path]], *, name: str, log: ReadingLog) -> None:
