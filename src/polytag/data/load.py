@@ -10,9 +10,11 @@ from polytag.data.formats.celeba import is_celeba, read_celeba
 from polytag.data.formats.chest_xray import is_chest_xray, read_chest_xray
 from polytag.data.formats.coco import is_coco, read_coco
 from polytag.data.formats.cvat import is_cvat, read_cvat
+from polytag.data.formats.datumaro_arrow import is_datumaro_arrow, read_datumaro_arrow
 from polytag.data.formats.export import hides_coco, hides_tables, is_export, is_export_file, kinds_in, name_unread, read_export
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.folders import is_folder, is_imagefolder, read_folder, read_imagefolder
+from polytag.data.formats.huggingface import is_huggingface, read_huggingface
 from polytag.data.formats.keywords import keyword_share, read_keywords
 from polytag.data.formats.kitti import is_kitti, read_kitti
 from polytag.data.formats.labelme import is_labelme, read_labelme
@@ -28,6 +30,7 @@ from polytag.data.formats.tables import find_tables, table_file
 from polytag.data.formats.tags import is_tags, read_tags
 from polytag.data.formats.text_lists import is_text_list, read_text_lists
 from polytag.data.formats.voc import is_voc, read_voc
+from polytag.data.formats.webdataset import is_webdataset, read_webdataset
 from polytag.data.formats.yolo import read_yolo
 from polytag.data.formats.yolo_layout import has_yolo_labels, is_yolo
 from polytag.data.groups import SOURCE, with_groups
@@ -35,7 +38,7 @@ from polytag.data.read_options import ReadOptions
 from polytag.data.split_files import with_split_files
 from polytag.errors import DataError, UsageError
 
-_TABLES = ("coco", "csv", "parquet", "excel", "imagefolder", "nih")  # the formats that have columns
+_TABLES = ("coco", "csv", "parquet", "excel", "imagefolder", "nih", "hf")  # the formats that have columns
 _FOLDERS = ("voc", "kitti", "folder", "labelme", "tags", "keywords")  # the formats that are no file
 
 _SOME, _MOST = 0.25, 0.8  # of the first photographs: with keywords they are a collection that people tag
@@ -102,10 +105,15 @@ def _formats_of(folder: Path) -> list[str]:
         ("coco", lambda folder: is_coco(folder) and not hides_coco(kinds)), ("text", is_text_list),
         ("yolo", lambda folder: is_yolo(folder) and not is_text_list(folder)),  # both have classes.txt and train.txt
         ("csv", lambda folder: not hides_tables(kinds) and bool(find_tables(folder, CSV_SUFFIXES))),
-        ("parquet", lambda folder: bool(find_tables(folder, PARQUET_SUFFIXES))),
+        ("parquet", lambda folder: not is_huggingface(folder) and bool(find_tables(folder, PARQUET_SUFFIXES))),
         ("excel", lambda folder: bool(find_tables(folder, EXCEL_SUFFIXES))),
+        ("hf", is_huggingface), ("datumaro-arrow", is_datumaro_arrow),
     )  # fmt: skip
-    last = (("yolo", has_yolo_labels), ("folder", is_folder))  # label files without names are refused with a way out
+    last = (
+        ("yolo", has_yolo_labels),
+        ("folder", is_folder),
+        ("webdataset", is_webdataset),
+    )  # label files without names are refused with a way out
     found = [name for name, is_it in recognised if is_it(folder)]
     found = found or [name for name, is_it in last if is_it(folder)][:1]
     if found in ([], ["folder"]):  # photographs sorted into albums are asked about: names of folders, or keywords
@@ -214,6 +222,12 @@ def _read_as(format: str, path: Path, *, options: ReadOptions, context: ReadingC
             return read_tags(path, separator=options.separator, context=context)
         case "export":
             return read_export(path, label_field=options.labels_column, separator=options.separator, context=context)
+        case "hf":
+            return read_huggingface(path, columns=_columns(options), context=context)
+        case "webdataset":
+            return read_webdataset(path, columns=_columns(options), context=context)
+        case "datumaro-arrow":
+            return read_datumaro_arrow(path, context=context)
         case "folder":
             return read_folder(path, context=context)
         case "imagefolder":
@@ -271,6 +285,9 @@ def _format_of_file(path: Path) -> str:
         return named
     if is_export_file(path):
         return "export"
+    for name, is_it in (("hf", is_huggingface), ("webdataset", is_webdataset), ("datumaro-arrow", is_datumaro_arrow)):
+        if is_it(path):
+            return name
     try:
         return _FILE_FORMATS[path.suffix.lower()]
     except KeyError:

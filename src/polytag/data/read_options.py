@@ -7,7 +7,8 @@ from polytag.errors import UsageError
 
 FORMATS = (
     "voc", "coco", "yolo", "kitti", "csv", "parquet", "excel", "folder", "imagefolder", "export", "cvat", "labelme", "tags",
-    "keywords", "text", "celeba", "nuswide", "nih", "openimages",
+    "keywords", "text", "celeba", "nuswide", "nih", "openimages", "hf", "webdataset",
+    "datumaro-arrow",
 )  # fmt: skip
 """The annotation formats that polytag reads."""
 

@@ -59,6 +59,10 @@ class RowContainer(Container):
         """The columns that hold images."""
         return tuple(self._columns)
 
+    def num_rows(self, name: str) -> int:
+        """Rows of a column of images."""
+        return self._columns[name].num_rows
+
     def _at(self, place: str) -> tuple[BytesColumn, int]:
         name, _, number = place.rpartition("/")
         column = self._columns.get(name)
@@ -175,6 +179,20 @@ def child(array: Any, below: Iterable[str]) -> Any:
     for field in below:
         array = array.flatten()[array.type.get_field_index(field)]
     return array
+
+
+def child_without(table: pa.Table, columns: Iterable[str]) -> pa.Table:
+    """The table with the names of the images instead of the images: of structs their field `path`, of other columns nothing."""
+    for name in columns:
+        number = table.schema.get_field_index(name)
+        kind = table.schema.field(number).type
+        if pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
+            paths = [child(chunk, ("path",)) for chunk in table.column(number).chunks]
+            structs = [pa.StructArray.from_arrays([path], ["path"]) for path in paths]
+            table = table.set_column(number, name, pa.chunked_array(structs, pa.struct([("path", kind.field("path").type)])))
+        else:
+            table = table.remove_column(number)
+    return table
 
 
 def _range_of(array: Any, content: pa.Buffer) -> tuple[np.ndarray, np.ndarray]:
