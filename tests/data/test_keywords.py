@@ -139,8 +139,11 @@ def test_albums_of_tagged_photographs_are_asked_about(tmp_path, labels):
 
 def test_photographs_without_keywords(tmp_path):
     photo(tmp_path / "a.jpg", xmp=packet(None))
-    with pytest.raises(DataError, match="no annotations were recognised"):
+    with pytest.raises(DataError, match="no annotations were recognised") as error:
         load_dataset(tmp_path)
+    assert error.value.next_step == (
+        "there are only images, without keywords inside: add a CSV file with the columns image and labels, or a folder per label"
+    )
     with pytest.raises(DataError) as error:
         load_dataset(tmp_path, options=ReadOptions(format="keywords"))
     assert str(error.value) == (

@@ -22,7 +22,8 @@ Format = Annotated[
     str | None,
     _option(
         "--format",
-        "voc, coco, yolo, kitti, csv, parquet, folder, imagefolder, export, cvat, labelme, tags or keywords.",
+        "voc, coco, yolo, kitti, csv, parquet, excel, imagefolder, folder, text, export, cvat, labelme, tags, keywords, celeba, "
+        "nuswide, nih, openimages, hf, webdataset or datumaro-arrow.",
         metavar="NAME",
         default="auto: recognised",
     ),

@@ -18,7 +18,7 @@ from polytag.data.formats.huggingface import is_huggingface, read_huggingface
 from polytag.data.formats.keywords import keyword_share, read_keywords
 from polytag.data.formats.kitti import is_kitti, read_kitti
 from polytag.data.formats.labelme import is_labelme, read_labelme
-from polytag.data.formats.listing import child_names
+from polytag.data.formats.listing import child_names, is_image
 from polytag.data.formats.nuswide import is_nuswide, read_nuswide
 from polytag.data.formats.open_images import is_open_images, read_open_images
 from polytag.data.formats.reading_log import ReadingLog
@@ -90,6 +90,8 @@ def recognise(data: str | Path) -> str:
         expected=_RECOGNISED,
         next_step=f"give the folder {path / deeper[0]}, which looks like the format {deeper[1]}"
         if deeper
+        else "there are only images, without keywords inside: add a CSV file with the columns image and labels, or a folder per label"
+        if names and all(map(is_image, names))
         else "docs/reference/formats.md shows every layout",
     )
 
