@@ -142,7 +142,7 @@ def test_photographs_without_keywords(tmp_path):
     with pytest.raises(DataError, match="no annotations were recognised") as error:
         load_dataset(tmp_path)
     assert error.value.next_step == (
-        "there are only images, without keywords inside: add a CSV file with the columns image and labels, or a folder per label"
+        "there are only images, without keywords: add a CSV file with the columns image and labels, or a folder per label"
     )
     with pytest.raises(DataError) as error:
         load_dataset(tmp_path, options=ReadOptions(format="keywords"))

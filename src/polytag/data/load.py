@@ -90,7 +90,7 @@ def recognise(data: str | Path) -> str:
         expected=_RECOGNISED,
         next_step=f"give the folder {path / deeper[0]}, which looks like the format {deeper[1]}"
         if deeper
-        else "there are only images, without keywords inside: add a CSV file with the columns image and labels, or a folder per label"
+        else "there are only images, without keywords: add a CSV file with the columns image and labels, or a folder per label"
         if names and all(map(is_image, names))
         else "docs/reference/formats.md shows every layout",
     )
