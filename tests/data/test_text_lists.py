@@ -83,6 +83,16 @@ def test_names_however_they_are_divided(listed, tmp_path, labels, text):
     assert recognise(tmp_path) == recognise(path) == "text"
 
 
+def test_a_list_under_the_name_of_a_list_of_classes(listed, tmp_path, labels):
+    listed("a.jpg cat dog\nb.jpg dog\n", file="labels.txt")
+    assert labels(load_dataset(tmp_path)) == {("", "a.jpg"): "cat dog", ("", "b.jpg"): "dog"}
+    listed("a.jpg 0 1\nb.jpg 1\n", "cat\ncat\n", file="labels.txt")
+    assert refused(tmp_path).startswith("a class name is given twice\n")
+    listed("notes\n", file="labels.txt")
+    with pytest.raises(DataError, match="no annotations were recognised"):
+        recognise(tmp_path)
+
+
 def test_names_with_spaces(listed, tmp_path, labels):
     listed("a.jpg\ttraffic light,dog\nb.jpg\tcat\n")
     assert labels(load_dataset(tmp_path)) == {("", "a.jpg"): "dog traffic light", ("", "b.jpg"): "cat"}

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from polytag.data.formats.listing import child_names, read_text
-from polytag.errors import AnnotationError
+from polytag.data.formats.listing import child_names, is_image, read_beginning, read_text
 
-CLASS_LIST = re.compile(
+_NAME = re.compile(
     r"(.*[-_])?((label|class|category|tag|attribute)_?(list|names?|map)|classes|labels|synsets|categories|classmap|names)\.txt",
     re.IGNORECASE,
 )
@@ -25,9 +24,17 @@ class ClassList:
     name_of: Mapping[int, str]
 
 
+def is_class_list(path: Path) -> bool:
+    """Whether a file has the name of a list of classes, and does not begin with the name of an image."""
+    if not _NAME.fullmatch(path.name):
+        return False
+    words = re.split(r"[\s,;|]+", next(iter(read_beginning(path).splitlines()), ""))
+    return not any(is_image(word.strip('"')) for word in words)
+
+
 def class_list(folder: Path) -> ClassList | None:
     """The list of class names in a folder; None for none, and for several that may differ."""
-    found = [name for name in child_names(folder) if CLASS_LIST.fullmatch(name)]
+    found = [name for name in child_names(folder) if is_class_list(folder / name)]
     return _read(folder / found[0]) if len(found) == 1 else None
 
 
@@ -40,12 +47,5 @@ def _read(path: Path) -> ClassList:
         numbers = sorted(key for key, _ in pairs)
         if lines and len(pairs) == len(lines) and numbers in (list(range(len(lines))), list(range(1, len(lines) + 1))):
             name_of = dict(sorted(pairs))
-            return ClassList(path=path, names=_distinct(path, list(name_of.values())), name_of=name_of)
-    return ClassList(path=path, names=_distinct(path, lines), name_of=dict(enumerate(lines)))
-
-
-def _distinct(path: Path, names: list[str]) -> tuple[str, ...]:
-    for number, name in enumerate(names):
-        if name in names[:number]:
-            raise AnnotationError("a class name is given twice", where=str(path), got=repr(name), expected="every class once")
-    return tuple(names)
+            return ClassList(path=path, names=tuple(name_of.values()), name_of=name_of)
+    return ClassList(path=path, names=tuple(lines), name_of=dict(enumerate(lines)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polytag.contracts import Dataset
-from polytag.data.formats.class_lists import CLASS_LIST, ClassList, class_list
+from polytag.data.formats.class_lists import ClassList, class_list, is_class_list
 from polytag.data.formats.list_labels import ListLine, records_of_lines
 from polytag.data.formats.listing import IMAGE_SUFFIXES, child_names, is_image, read_beginning, read_text, split_of
 from polytag.data.formats.records import ReadingContext, dataset_of
@@ -85,7 +85,7 @@ def _lists(data: Path) -> list[TextList]:
         names = child_names(data / place) if not place or place in child_names(data) else []
         stems = {name.rpartition(".")[0] for name in names if is_image(name)}
         texts = [name for name in names if name.lower().endswith(".txt") and name[:-4] not in stems]
-        texts = [name for name in texts if not CLASS_LIST.fullmatch(name)]
+        texts = [name for name in texts if not is_class_list(data / place / name)]
         if not 0 < len(texts) <= _MAX_FILES:
             continue
         classes = class_list(data / place) or class_list(data)
