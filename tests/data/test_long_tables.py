@@ -59,6 +59,18 @@ def test_splits_come_from_a_column_or_from_files(table, tmp_path, labels):
     )
 
 
+def test_images_of_one_name_are_those_of_their_own_split(tmp_path, write, add_images):
+    add_images(tmp_path, "train/1.jpg", "val/1.jpg")
+    write(tmp_path / "train.csv", "filename,label\n1.jpg,dog\n1.jpg,cat\n")
+    write(tmp_path / "val.csv", "filename,label\n1.jpg,cat\n")
+    assert [path.parent.name for path in load_dataset(tmp_path).paths] == ["train", "val"]
+    (tmp_path / "train.csv").unlink()
+    (tmp_path / "val.csv").unlink()
+    write(tmp_path / "train.txt", "1.jpg dog cat\n")
+    write(tmp_path / "val.txt", "1.jpg cat\n")
+    assert [path.parent.name for path in load_dataset(tmp_path).paths] == ["train", "val"]
+
+
 def test_groups_stay_with_the_images(table, tmp_path):
     table("filename,label,patient\na.jpg,dog,p1\na.jpg,cat,p1\nb.jpg,cat,p2\n")
     dataset = load_dataset(tmp_path, options=ReadOptions(group_column="patient"))

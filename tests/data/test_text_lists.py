@@ -93,6 +93,15 @@ def test_a_list_under_the_name_of_a_list_of_classes(listed, tmp_path, labels):
         recognise(tmp_path)
 
 
+def test_a_list_in_the_folder_of_each_split(listed, tmp_path, labels, add_images):
+    add_images(tmp_path, "train/a.jpg", "val/a.jpg")
+    listed("a.jpg 0 1\n", NAMES, file="train/labels.txt", names_file="train/classes.txt")
+    listed("a.jpg 2\n", file="val/labels.txt")
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {("train", "a.jpg"): "cat dog", ("val", "a.jpg"): "traffic light"}
+    assert [path.parent.name for path in dataset.paths] == ["train", "val"]
+
+
 def test_names_with_spaces(listed, tmp_path, labels):
     listed("a.jpg\ttraffic light,dog\nb.jpg\tcat\n")
     assert labels(load_dataset(tmp_path)) == {("", "a.jpg"): "dog traffic light", ("", "b.jpg"): "cat"}

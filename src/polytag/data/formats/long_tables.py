@@ -8,7 +8,7 @@ path,x1,y1,x2,y2,class                            boxes without a header (`heade
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
@@ -135,10 +135,10 @@ def read_long_tables(
     A class that no row of an image names is absent; with a column of confidences, unknown. Answers that contradict each other make
     a label unknown. Raises AnnotationError, with file and line, for a row without an image and a confidence that is no answer.
     """
-    votes = Votes(others=UNKNOWN if layout.confidence else ABSENT)
+    votes_of = [Votes(others=UNKNOWN if layout.confidence else ABSENT) for _ in tables]
     log = context.log
     tell_rows(files, tables, has_lists=True, log=log)
-    for file, table in zip(files, tables, strict=True):
+    for file, table, votes in zip(files, tables, votes_of, strict=True):
         _require_columns(table, layout, first=tables[0], group=columns.group)
         _doubt_scores(table, layout, context=context)
         num_disputed = _collect(votes, table, layout=layout, split=file.split, group=columns.group)
@@ -156,9 +156,14 @@ def read_long_tables(
     used = (layout.image, layout.label, layout.confidence, layout.split, layout.annotator, columns.group)
     if ignored := [name for name in tables[0].columns if name not in used]:
         log.found("ignored", ", ".join(map(repr, ignored)))
-    folders = tuple(dict.fromkeys(folder for file in files for folder in file.image_folders))
-    dataset = dataset_of(votes.records(), source=source, context=context, folders=folders)
-    tell_votes(votes, context=context, has_boxes=layout.has_boxes)
+    records = (
+        replace(record, path=context.index.require(record.image, file.image_folders, where=record.where))
+        for file, votes in zip(files, votes_of, strict=True)
+        for record in votes.records()
+    )
+    dataset = dataset_of(records, source=source, context=context)
+    for votes in votes_of:
+        tell_votes(votes, context=context, has_boxes=layout.has_boxes)
     tell_images_without_a_row(dataset, context=context)
     return dataset
 

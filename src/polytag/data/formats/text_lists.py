@@ -8,7 +8,7 @@ a.jpg<TAB>cat,traffic light   names that contain spaces, divided by commas or ta
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from polytag.contracts import Dataset
@@ -61,16 +61,19 @@ def read_text_lists(data: Path, *, separator: str, context: ReadingContext) -> D
     root = data.parent if data.is_file() else data
     if data.is_file() and root.name in _PLACES and class_list(root) is None and class_list(root.parent):
         root = root.parent
-    names = class_list(root) or next((found for place in _PLACES[1:] if (found := class_list(root / place))), None)
+    places = (root, *(root / place for place in _PLACES[1:]), *(each.path.parent for each in lists))
+    names = next((found for place in places if (found := class_list(place))), None)
     lines = [line for each in lists for line in _lines(each, with_endings=names is None or not _are_bare(each.path, names))]
     log = context.log
     log.found("images", "the lines of " + ", ".join(str(each.path.relative_to(root)) for each in lists))
     if any(each.split for each in lists):
         log.found("split", "the names of the lists")
-    records = records_of_lines(lines, names=names, separator=separator, log=log)
-    declared = names.names if names else ()
-    folders = _image_folders(root, lists)
-    return dataset_of(records, source=f"text {data}", context=context, folders=folders, declared=declared)
+    folders_of = {each.split: _image_folders(root, lists, each.split) for each in lists}
+    records = (
+        replace(record, path=context.index.require(record.image, folders_of[record.split], where=record.where))
+        for record in records_of_lines(lines, names=names, separator=separator, log=log)
+    )
+    return dataset_of(records, source=f"text {data}", context=context, declared=names.names if names else ())
 
 
 # ---- which files ----
@@ -80,8 +83,14 @@ def _lists(data: Path) -> list[TextList]:
     """The lists: of a folder only those that are named after splits, where there are some."""
     if data.is_file():
         return [TextList(path=data, split="")]
+    found = _lists_in(data, _PLACES) or _lists_in(data, [name for name in child_names(data) if split_of(name)])
+    by_split = [each for each in found if each.split]
+    return by_split or found[:1]
+
+
+def _lists_in(data: Path, places: Sequence[str]) -> list[TextList]:
     found: list[TextList] = []
-    for place in _PLACES:
+    for place in places:
         names = child_names(data / place) if not place or place in child_names(data) else []
         stems = {name.rpartition(".")[0] for name in names if is_image(name)}
         texts = [name for name in names if name.lower().endswith(".txt") and name[:-4] not in stems]
@@ -90,19 +99,18 @@ def _lists(data: Path) -> list[TextList]:
             continue
         classes = class_list(data / place) or class_list(data)
         for name in texts:
-            found += _if_list(data / place / name, names=classes)
-    by_split = [each for each in found if each.split]
-    return by_split or found[:1]
+            found += _if_list(data / place / name, names=classes, split=split_of(place) or "")
+    return found
 
 
-def _if_list(path: Path, *, names: ClassList | None) -> list[TextList]:
+def _if_list(path: Path, *, names: ClassList | None, split: str) -> list[TextList]:
     lines = [line for line in read_beginning(path).splitlines() if line.strip()][:1000]
     if not lines:
         return []
     matches = [_NAMED_LINE.fullmatch(line.strip()) for line in lines]
     is_list = all(matches) and any(match and match["labels"].strip(" \t,;|") for match in matches)
     is_list = is_list or (names is not None and names.path.name.lower() == _SYNSETS and _are_numbered(lines, names))
-    return [TextList(path=path, split=_split_of(path))] if is_list else []
+    return [TextList(path=path, split=_split_of(path) or split)] if is_list else []
 
 
 def _are_bare(path: Path, names: ClassList) -> bool:
@@ -125,12 +133,14 @@ def _split_of(path: Path) -> str:
     return splits.pop() if len(splits) == 1 else split_of(joined[1]) or "" if joined and not splits else ""
 
 
-def _image_folders(root: Path, lists: Sequence[TextList]) -> tuple[str, ...]:
+def _image_folders(root: Path, lists: Sequence[TextList], split: str) -> tuple[str, ...]:
+    """Where the images of a split are: beside its lists, in the usual folders, and in the folders of splits, its own ones first."""
     above = root.parent if root.name in _PLACES[1:] else root
     splits = [name for name in child_names(above) if split_of(name)]
     splits += [f"images/{name}" for name in child_names(above / "images") if split_of(name)]
-    places = ("", "images", "data", *splits)
-    return tuple(dict.fromkeys([*(str(above / place) for place in places), *(str(each.path.parent) for each in lists)]))
+    splits.sort(key=lambda name: split_of(name.rpartition("/")[2]) != split)
+    beside = [str(each.path.parent) for each in lists if each.split == split]
+    return tuple(dict.fromkeys([*beside, *(str(above / place) for place in ("", "images", "data", *splits))]))
 
 
 # ---- lines ----
