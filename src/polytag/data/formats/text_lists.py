@@ -139,8 +139,8 @@ def _image_folders(root: Path, lists: Sequence[TextList], split: str) -> tuple[s
     splits = [name for name in child_names(above) if split_of(name)]
     splits += [f"images/{name}" for name in child_names(above / "images") if split_of(name)]
     splits.sort(key=lambda name: split_of(name.rpartition("/")[2]) != split)
-    beside = [str(each.path.parent) for each in lists if each.split == split]
-    return tuple(dict.fromkeys([*beside, *(str(above / place) for place in ("", "images", "data", *splits))]))
+    list_folders = [str(each.path.parent) for each in lists if each.split == split]
+    return tuple(dict.fromkeys([*list_folders, *(str(above / place) for place in ("", "images", "data", *splits))]))
 
 
 # ---- lines ----
