@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polytag.contracts import UNKNOWN
-from polytag.data.formats.class_columns import facts_of, meaning_of_minus_one, target_block, target_column
+from polytag.data.formats.class_columns import class_targets, target_column
 from polytag.data.formats.column_names import first_of
 from polytag.data.formats.delimited import BEGINNING, dialect_of, fitted, is_blank
 from polytag.data.formats.label_lists import label_lists
@@ -269,9 +269,7 @@ def _raw_scores(table: Table, roles: Roles, value_NC: np.ndarray, *, options: Re
         target_NC = targets_of_lists(lists, classes=classes, where=table.where)
     elif roles.truths:
         names = [roles.truths[name] for name in classes]
-        facts = [facts_of(table.columns[name]) for name in names]
-        minus_one = meaning_of_minus_one(facts, chosen=options.minus_one, tables=[table], names=names, log=log)
-        target_NC = target_block(table, names, minus_one=minus_one)
+        target_NC = class_targets([table], names, minus_one=options.minus_one, log=log)[0]
     names = (
         [_id(table, roles.id, row) for row in range(len(table))] if roles.id else [f"row {row + 1}" for row in range(len(table))]
     )

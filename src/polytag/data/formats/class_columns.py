@@ -19,6 +19,7 @@ _WORDS: Mapping[str, int] = {"true": PRESENT, "yes": PRESENT, "false": ABSENT, "
 _BLANKS = ("", "nan", "null", "none", "na", "n/a", "<na>")
 _DECIMAL_COMMA = re.compile(r"(-?\d+),(\d+)")  # of spreadsheets in many countries
 _NUM_LOOKED_AT = 1000
+_MINUS_ONE = -2  # of a cell, until its meaning is known
 _EXPECTED = "1 (present), 0 (absent), -1 or nothing (unknown)"
 
 
@@ -150,18 +151,18 @@ def target_column(table: Table, name: str, *, minus_one: int = UNKNOWN) -> list[
 
     `minus_one` is what -1 means; a blank cell is UNKNOWN.
     """
+    cells = table.columns[name]
     known: dict[object, int] = {}  # a column has few distinct values
-    values: list[int] = []
-    for row, cell in enumerate(table.columns[name]):
-        try:
-            values.append(known[cell])
-        except (KeyError, TypeError):
-            target = None if isinstance(cell, list | dict) else target_of(cell)
+    try:
+        for cell in set(cells):
+            target = target_of(cell)
             if target is None:
-                raise _no_target(table, row, name) from None
+                raise TypeError
             known[cell] = minus_one if target == UNKNOWN and not is_blank_cell(cell) else target
-            values.append(known[cell])
-    return values
+    except TypeError:  # also of lists and objects
+        row = next(row for row, cell in enumerate(cells) if isinstance(cell, list | dict) or target_of(cell) is None)
+        raise _no_target(table, row, name) from None
+    return [known[cell] for cell in cells]
 
 
 def _no_target(table: Table, row: int, name: str) -> AnnotationError:
@@ -179,18 +180,17 @@ def _no_target(table: Table, row: int, name: str) -> AnnotationError:
     )
 
 
-def meaning_of_minus_one(
-    facts: Iterable[ColumnFacts], *, chosen: str, tables: Sequence[Table], names: Sequence[str], log: ReadingLog
-) -> int:
-    """The target that -1 stands for in these class columns: by the option, else UNKNOWN.
+def class_targets(tables: Sequence[Table], names: Sequence[str], *, minus_one: str, log: ReadingLog) -> list[np.ndarray]:
+    """For each table the targets of these class columns, int8 N x C; -1 means what the option says, else UNKNOWN.
 
     Columns of 1 and -1 without a single 0 are most probably those of a program that writes -1 for absent: a doubt.
     """
-    targets = frozenset[int]().union(*(of_column.targets for of_column in facts))
-    if UNKNOWN not in targets:
-        return UNKNOWN
-    meaning = TREATMENTS[chosen or "ignore"]
-    if not chosen and PRESENT in targets and ABSENT not in targets:
+    blocks = [_target_block(table, names) for table in tables]
+    if not any((block == _MINUS_ONE).any() for block in blocks):
+        return blocks
+    meaning = TREATMENTS[minus_one or "ignore"]
+    has = {target: any((block == target).any() for block in blocks) for target in (PRESENT, ABSENT)}
+    if not minus_one and has[PRESENT] and not has[ABSENT]:
         table, row, name = _first_minus_one(tables, names)
         log.doubt(
             AnnotationError(
@@ -203,8 +203,8 @@ def meaning_of_minus_one(
         )
         meaning = ABSENT
     words = {UNKNOWN: "unknown", ABSENT: "absent", PRESENT: "present"}
-    log.found("-1 is", words[meaning] + ("" if chosen else "; --minus-one decides"))
-    return meaning
+    log.found("-1 is", words[meaning] + ("" if minus_one else "; --minus-one decides"))
+    return [np.where(block == _MINUS_ONE, np.int8(meaning), block) for block in blocks]
 
 
 def _first_minus_one(tables: Sequence[Table], names: Sequence[str]) -> tuple[Table, int, str]:
@@ -217,7 +217,6 @@ def _first_minus_one(tables: Sequence[Table], names: Sequence[str]) -> tuple[Tab
     raise AssertionError("a cell of these columns is -1")
 
 
-def target_block(table: Table, names: Sequence[str], *, minus_one: int = UNKNOWN) -> np.ndarray:
-    """The targets of several class columns, int8 N x C."""
-    columns = [target_column(table, name, minus_one=minus_one) for name in names]
+def _target_block(table: Table, names: Sequence[str]) -> np.ndarray:
+    columns = [target_column(table, name, minus_one=_MINUS_ONE) for name in names]
     return np.array(columns, dtype=np.int8).reshape(len(names), len(table)).T

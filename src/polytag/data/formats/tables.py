@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset, LabelSet
-from polytag.data.formats.class_columns import facts_of, meaning_of_minus_one, target_block
+from polytag.data.formats.class_columns import class_targets
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.label_lists import LabelLists, label_lists
 from polytag.data.formats.listing import child_names, class_order, relative_id, require_classes, split_of
@@ -238,9 +238,7 @@ def _labels_of(
                 expected=f"{', '.join(of_first)}, as in {first.path}",
             )
     require_classes(names, where=first.path)
-    facts = [facts_of(table.columns[name]) for table in tables for name in names]
-    minus_one = meaning_of_minus_one(facts, chosen=columns.minus_one, tables=tables, names=names, log=context.log)
-    return names, [target_block(table, names, minus_one=minus_one) for table in tables]
+    return names, class_targets(tables, names, minus_one=columns.minus_one, log=context.log)
 
 
 def _require_column(table: Table, name: str) -> None:
