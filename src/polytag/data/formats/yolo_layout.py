@@ -123,8 +123,9 @@ def _key(key: object) -> str:
 
 def _subset_of(key: str, value: object, roots: Sequence[Path]) -> str | None:
     """A split of another name, as CVAT's subsets have: a key with a list or folder of images. CVAT's `default` is none."""
-    is_place = isinstance(value, str) and value and any((root / value.replace("\\", "/")).exists() for root in roots)
-    if key in ("path", "names", "nc", "download") or not is_place:
+    spelled = value.replace("\\", "/") if isinstance(value, str) else ""
+    may_be_images = spelled.endswith(".txt") or "images" in spelled.lower().split("/")
+    if key in ("path", "names", "nc", "download") or not may_be_images or not any((root / spelled).exists() for root in roots):
         return None
     return "" if key == "default" else key
 
