@@ -9,6 +9,7 @@ SCRIPTS = (
     "startup",
     "speed",
     "image_cache",
+    "stored_images",
     "gpu",
     "metrics_speed",
     "intervals",
