@@ -299,15 +299,6 @@ def test_no_image_name(table, tmp_path):
     )
 
 
-def test_images_inside_parquet(tmp_path):
-    path = tmp_path / "data.parquet"
-    pq.write_table(pa.table({"image": [{"bytes": b"\xff\xd8", "path": "a.jpg"}], "labels": [["cat"]]}), path)
-    assert message(tmp_path) == (
-        f"no image name\n  where: {path}:1\n  got: an image inside the table\n  expected: a file name\n"
-        "  next: write the images as files and name them here"
-    )
-
-
 def test_a_column_given_twice(table, tmp_path):
     path = table("image,cat,dog, cat\na.jpg,1,0,1\n")
     assert message(tmp_path) == f"a column is given twice\n  where: {path}:1\n  got: 'cat'\n  expected: every column once"
