@@ -144,6 +144,16 @@ def test_no_labels_at_all(table, tmp_path):
     )
 
 
+def test_columns_of_counts_are_asked_about(table, tmp_path):
+    path = table("image,bird,cat,patient_id\n0,3,1,0\n1,0,0,7\n2,2,1,9\n")
+    assert message(tmp_path) == (
+        f"columns of whole numbers that may be counts of classes\n  where: {path}:1\n  got: 'bird'\n"
+        "  expected: 1 (present) and 0 (absent) in the columns of classes\n"
+        "  next: write 1 for each count above 0; or leave them out with --ignore-column 'bird'"
+    )
+    assert read(tmp_path, ignore_columns=("bird",)).label_set.names == ("cat",)
+
+
 def test_soft_labels(table, tmp_path):
     path = table("image,cat,dog\n0,0.1,0.8\n1,0.9,0.2\n")
     assert message(tmp_path) == (

@@ -30,6 +30,7 @@ class ColumnFacts:
     num_given      cells that are not blank
     num_targets    of these, 1, 0 or -1
     num_fractions  of these, numbers between 0 and 1
+    num_counts     of these, whole numbers from 0 to 999
     targets        which of 1, 0 and -1 occur
     num_distinct   different cells that are not blank
     """
@@ -37,6 +38,7 @@ class ColumnFacts:
     num_given: int = 0
     num_targets: int = 0
     num_fractions: int = 0
+    num_counts: int = 0
     targets: frozenset[int] = frozenset()
     num_distinct: int = 0
 
@@ -44,6 +46,11 @@ class ColumnFacts:
     def is_class(self) -> bool:
         """Whether every cell is a target, and some are given."""
         return 0 < self.num_given == self.num_targets
+
+    @cached_property
+    def is_count(self) -> bool:
+        """Whether every cell is a small whole number, some are 0, and some above 1."""
+        return ABSENT in self.targets and self.num_given == self.num_counts > self.num_targets
 
     @cached_property
     def is_soft(self) -> bool:
@@ -62,7 +69,7 @@ def facts_of(cells: Iterable[object]) -> ColumnFacts:
         counts = Counter(cells)
     except TypeError:  # lists and objects of JSON and Parquet
         return ColumnFacts(num_given=1)
-    num_given = num_targets = num_fractions = num_distinct = 0
+    num_given = num_targets = num_fractions = num_counts = num_distinct = 0
     targets: set[int] = set()
     for cell, count in counts.items():
         if is_blank_cell(cell):
@@ -70,6 +77,8 @@ def facts_of(cells: Iterable[object]) -> ColumnFacts:
         num_given += count
         num_distinct += 1
         target = target_of(cell)
+        number = _number(cell) if target is None else target
+        num_counts += count if number is not None and 0 <= number < 1000 and number == int(number) else 0
         if target is not None:
             num_targets += count
             targets.add(target)
@@ -79,6 +88,7 @@ def facts_of(cells: Iterable[object]) -> ColumnFacts:
         num_given=num_given,
         num_targets=num_targets,
         num_fractions=num_fractions,
+        num_counts=num_counts,
         targets=frozenset(targets),
         num_distinct=num_distinct,
     )

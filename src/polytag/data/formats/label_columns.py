@@ -37,6 +37,7 @@ def label_columns(all_of: JointColumns, rest: Sequence[str], *, log: ReadingLog)
             return text, ()
         if all_of.num_rows and not any(all_of.facts(name).num_targets or all_of.facts(name).is_soft for name in classes):
             raise _no_labels(all_of, rest)
+    _doubt_counts(all_of, [name for name in rest if name not in classes], log=log)
     agreeing = _compare_with_lists(all_of, [name for name in rest if name not in classes], classes, log=log)
     lists = [name for name in lists if name not in agreeing and all_of.facts(name).num_given]
     if lists and _lists_or_classes(all_of, lists[0], classes, log=log):
@@ -89,6 +90,25 @@ def _present_or_absent(all_of: JointColumns, names: Sequence[str], *, log: Readi
             )
         )
     return tuple(names)
+
+
+def _doubt_counts(all_of: JointColumns, others: Sequence[str], *, log: ReadingLog) -> None:
+    """A doubt about columns that may say how often a class is in an image."""
+    counts = [
+        name for name in others if all_of.facts(name).is_count and not _METADATA.fullmatch(name) and rank_of_labels(name) is None
+    ]
+    counts = [name for name in counts if not PASSED_OVER.fullmatch(name)]
+    if counts:
+        log.doubt(
+            AnnotationError(
+                "columns of whole numbers that may be counts of classes",
+                where=f"{all_of.tables[0].path}:1",
+                got=", ".join(map(repr, counts[:20])),
+                expected="1 (present) and 0 (absent) in the columns of classes",
+                next_step="write 1 for each count above 0; or leave them out with "
+                + " ".join(f"--ignore-column {name!r}" for name in counts[:5]),
+            )
+        )
 
 
 def _no_labels(all_of: JointColumns, rest: Sequence[str]) -> AnnotationError:
