@@ -6,9 +6,13 @@ from pathlib import Path
 SRC = Path(__file__).resolve().parents[2] / "src" / "polytag"
 NEW = "into a new folder of write_folder, which nobody sees before it is complete"
 OTHERWISE = {
-    ("data/convert.py", "write_text"): NEW,
-    ("data/convert.py", "link"): NEW,
-    ("data/convert.py", "copyfile"): NEW,
+    ("data/write/voc.py", "write_text"): NEW,
+    ("data/write/coco.py", "write_text"): NEW,
+    ("data/write/huggingface.py", "open"): NEW,
+    ("data/write/webdataset.py", "write_text"): NEW,
+    ("data/write/webdataset.py", "open"): NEW,
+    ("data/write/images.py", "link"): NEW,
+    ("data/write/images.py", "copyfile"): NEW,
     ("demo/scenes.py", "write_text"): NEW,
     ("data/fetch/unpack.py", "open"): "into a new folder of temporary_folder",
     ("data/fetch/fetch.py", "rename"): "gives the unpacked folder its name",

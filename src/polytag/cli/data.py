@@ -112,7 +112,7 @@ app.command("split")(splitting.split)
 def convert(
     data: Data,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder to write.")],
-    to: Annotated[str, typer.Option("--to", metavar="voc|csv|parquet", help="The format to write.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="csv, parquet, voc, coco, imagefolder, hf or webdataset.")],
     options: "ReadOptions",
     group: GroupOfImages = None,
     columns: ColumnsById = None,

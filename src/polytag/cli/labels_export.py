@@ -23,7 +23,12 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder to write.")],
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="voc|csv|parquet", help="The format to write.", show_default="OUT's ending, or csv"),
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            help="csv, parquet, voc, coco, imagefolder, hf or webdataset.",
+            show_default="OUT's ending, or csv",
+        ),
     ] = None,
     data: Annotated[Path | None, typer.Option(metavar="DATA", help="The reviewed data set, if it is not the run's own.")] = None,
 ) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from polytag import files
 from polytag.contracts import PRESENT, Dataset
-from polytag.data.convert import convert, require_new
+from polytag.data.convert import convert
+from polytag.data.write.images import require_new
 from polytag.data.duplicates.joined_groups import JoinedDuplicates
 from polytag.data.groups import divided_groups_note, group_numbers
 from polytag.errors import UsageError

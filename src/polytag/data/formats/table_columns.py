@@ -57,7 +57,7 @@ def layout_of(tables: Sequence[Table], columns: Columns, *, need_images: bool, l
     first = tables[0]
     group = _chosen(first, there, columns.group)
     ignored = _matching(there, columns.ignore, log=log)
-    is_chosen = any((columns.image, columns.labels, columns.split, columns.classes))
+    is_chosen = any((columns.image not in ("", "file_name"), columns.labels, columns.split, columns.classes))
     if tuple(there[:3]) == OWN_COLUMNS and not is_chosen:
         classes = tuple(name for name in there[3:] if name != group and name not in ignored)
         return Layout(id="id", image="file_name", labels="", splits=("split",), classes=classes)
