@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def identify(path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def at_hand(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def at_hand(colours: Path, write_tool_exports: Callable[[Path], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What a reader has: VOC2012 (small, generated) with train and val, VOC2007 with test, images of their own, finished runs.
 
     One thread: the networks are so small that a second only waits for the first.
@@ -52,6 +52,7 @@ def at_hand(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     (folder / "days.csv").write_text("id,day\n" + "".join(f"images/{row:03}.png,2024-01-{1 + row % 28:02}\n" for row in range(72)))
     shutil.copytree(colours.parent / "images", folder / "new-images", ignore=shutil.ignore_patterns("0[0-5]*"))
     shutil.copy(val_set.paths[0], folder / "photo.jpg")
+    write_tool_exports(folder)
 
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -11,9 +11,9 @@ import numpy as np
 from polytag import files
 from polytag.contracts import PRESENT, Dataset
 from polytag.data.convert import convert
-from polytag.data.write.images import require_new
 from polytag.data.duplicates.joined_groups import JoinedDuplicates
 from polytag.data.groups import divided_groups_note, group_numbers
+from polytag.data.write.images import require_new
 from polytag.errors import UsageError
 from polytag.text import aligned, counted, percent
 

@@ -131,7 +131,7 @@ def _subset_of(key: str, value: object, roots: Sequence[Path]) -> str | None:
 
 
 def _add_beside_train(places: dict[str, list[Path]], *, name: str, log: ReadingLog) -> None:
-    """Splits that the yaml forgets: the folders beside that of train, such as images/val, or valid/images."""
+    """Splits that the yaml forgets: the folders neighbour that of train, such as images/val, or valid/images."""
     if list(places) != ["train"] or len(places["train"]) != 1 or not places["train"][0].is_dir():
         return
     train = places["train"][0]
@@ -139,10 +139,10 @@ def _add_beside_train(places: dict[str, list[Path]], *, name: str, log: ReadingL
     around = train.parent.parent if inner else train.parent
     if split_of(train.parent.name if inner else train.name) != "train":
         return
-    for beside in child_names(around):
-        split, place = split_of(beside), around.joinpath(beside, *inner)
+    for neighbour in child_names(around):
+        split, place = split_of(neighbour), around.joinpath(neighbour, *inner)
         if split in ("val", "test") and images_below(place):
-            log.note(f"{name} does not name the images of {split}: those in {'/'.join((beside, *inner))} are taken")
+            log.note(f"{name} does not name the images of {split}: those in {'/'.join((neighbour, *inner))} are taken")
             places.setdefault(split, []).append(place)
 
 

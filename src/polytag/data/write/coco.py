@@ -8,7 +8,7 @@ from polytag import files
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
 from polytag.data.formats.listing import split_of
 from polytag.data.images.read import read_frame
-from polytag.data.write.images import image_names, place_image, require_new, require_images
+from polytag.data.write.images import image_names, place_image, require_images, require_new
 from polytag.errors import DataError, ImageError
 
 _UNSPLIT = "default"  # as CVAT calls the file of images without a split

@@ -8,7 +8,7 @@ from polytag import files
 from polytag.contracts import PRESENT, UNKNOWN, Dataset
 from polytag.data.formats.rows import OWN_COLUMNS
 from polytag.data.images.stored import open_image
-from polytag.data.write.images import image_names, place_image, require_new, require_images
+from polytag.data.write.images import image_names, place_image, require_images, require_new
 from polytag.data.write.tables import require_free_names
 
 UNKNOWN_LABELS = "unknown_labels"

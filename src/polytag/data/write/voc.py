@@ -4,7 +4,7 @@ from pathlib import Path
 
 from polytag import files
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
-from polytag.data.write.images import image_names, place_image, require_new, require_images
+from polytag.data.write.images import image_names, place_image, require_images, require_new
 from polytag.errors import DataError
 
 _VOC_LABELS = {PRESENT: " 1", ABSENT: "-1", UNKNOWN: " 0"}  # two characters wide, as in the devkit

@@ -9,7 +9,7 @@ from polytag import files
 from polytag.contracts import PRESENT, UNKNOWN, Dataset
 from polytag.data.images.read import suffix_of
 from polytag.data.images.stored import open_image
-from polytag.data.write.images import image_names, require_new, require_images
+from polytag.data.write.images import image_names, require_images, require_new
 from polytag.errors import ImageError
 
 _IMAGES_OF_SHARD = 10_000
