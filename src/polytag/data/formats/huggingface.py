@@ -9,7 +9,7 @@ from polytag.contracts import Dataset
 from polytag.data.formats.column_names import LABELS_COLUMNS, first_of
 from polytag.data.formats.listing import read_json, read_text, split_of
 from polytag.data.formats.records import ReadingContext
-from polytag.data.formats.shards import IMAGE, Shard, ShardRows, read_shards, shards_below
+from polytag.data.formats.shards import IMAGE, UNKNOWN_LABELS, Shard, ShardRows, read_shards, shards_below
 from polytag.data.formats.table_columns import Columns
 from polytag.data.images.stored import ARROW, PARQUET, open_image, row_container
 from polytag.errors import AnnotationError, DataError, ImageError
@@ -104,11 +104,12 @@ def _rows(shard: Shard, *, image: str, context: ReadingContext) -> ShardRows:
         if names := _class_names(features.get(column)):
             values, classes = _named(values, names, where=f"{shard.path}, column {column!r}"), names
         cells[column] = values
+    unknown = [list(names or ()) for names in cells.pop(UNKNOWN_LABELS, ())]
     paths = [f"{shard.path}/{name}/{row}" for row in range(container.num_rows(name))]
     ids = _names(table.column(name), len(paths)) if name in table.column_names else [""] * len(paths)
     if not _has_bytes(paths):
         paths = _listed(ids, shard, name, context)
-    return ShardRows(columns={IMAGE: paths, **cells}, ids=ids, classes=classes)
+    return ShardRows(columns={IMAGE: paths, **cells}, ids=ids, classes=classes, unknown=unknown)
 
 
 def _named(values: Sequence[Any], names: tuple[str, ...], *, where: str) -> list[list[str] | None]:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from polytag.contracts import Dataset, LabelSet
+import numpy as np
+
+from polytag.contracts import ABSENT, UNKNOWN, Dataset, LabelSet
 from polytag.data.formats.listing import class_order, split_of
 from polytag.data.formats.records import ReadingContext
 from polytag.data.formats.rows import Table
@@ -20,6 +22,9 @@ from polytag.errors import AnnotationError, DataError
 
 IMAGE, LABELS = "image", "labels"
 """The columns of the table that a shard becomes."""
+
+UNKNOWN_LABELS = "unknown_labels"
+"""The column, or the key of a sample, in which `polytag data convert` names the classes that are unknown for an image."""
 
 _NUMBERED = re.compile(r"(?P<name>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(-[0-9a-f]+)?")
 
@@ -39,11 +44,13 @@ class ShardRows:
     columns   those of a table, with the paths of the images in the column `image`
     ids       the name of each image, "" where the shard gives none
     classes   the declared ones, in their order; () where none are declared
+    unknown   the classes of each image that are said to be unknown; () where none are
     """
 
     columns: dict[str, Sequence[object]]
     ids: Sequence[str]
     classes: tuple[str, ...] = ()
+    unknown: Sequence[Sequence[str]] = ()
 
 
 def shards_below(folder: Path, suffix: str) -> list[Shard]:
@@ -100,7 +107,23 @@ def read_shards(
         ids_as_listed=True,
         context=replace(context, further=(*context.further, *classes)),
     )
-    return _with_ids(_in_order(dataset, classes), shards, rows)
+    return _with_ids(_in_order(_with_unknown(dataset, rows), classes), shards, rows)
+
+
+def _with_unknown(dataset: Dataset, rows: Sequence[ShardRows]) -> Dataset:
+    """The data set with the labels unknown that the shards say are."""
+    unknown_of = {
+        str(image): names for each in rows if each.unknown for image, names in zip(each.columns[IMAGE], each.unknown, strict=True)
+    }
+    if not any(unknown_of.values()):
+        return dataset
+    names = list(dict.fromkeys((*dataset.label_set, *(name for names in unknown_of.values() for name in names))))
+    column = {name: c for c, name in enumerate(names)}
+    target_NC = np.full((len(dataset), len(names)), ABSENT, np.int8)
+    target_NC[:, : len(dataset.label_set)] = dataset.target_NC
+    for row, image in enumerate(dataset.ids):
+        target_NC[row, [column[name] for name in unknown_of.get(image, ())]] = UNKNOWN
+    return replace(dataset, target_NC=target_NC, label_set=LabelSet(names=tuple(names)))
 
 
 def _in_order(dataset: Dataset, classes: Sequence[str]) -> Dataset:

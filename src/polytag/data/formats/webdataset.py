@@ -8,7 +8,7 @@ from polytag.contracts import Dataset
 from polytag.data.formats.column_names import LABELS_COLUMNS, first_of
 from polytag.data.formats.listing import is_image, read_json, read_text
 from polytag.data.formats.records import ReadingContext
-from polytag.data.formats.shards import IMAGE, LABELS, Shard, ShardRows, read_shards, shards_below
+from polytag.data.formats.shards import IMAGE, LABELS, UNKNOWN_LABELS, Shard, ShardRows, read_shards, shards_below
 from polytag.data.formats.table_columns import Columns
 from polytag.data.images.stored import TAR, tar_members
 from polytag.errors import AnnotationError, DataError
@@ -79,6 +79,7 @@ def _rows(shard: Shard, *, field: str, names: Sequence[str], context: ReadingCon
         columns={IMAGE: [f"{shard.path}/{name}" for name in images.values()], LABELS: cells},
         ids=list(images.values()),
         classes=tuple(names),
+        unknown=[_unknown(*labels.get(key, ("", b"")), where=f"{shard.path}/{key}.json") for key in images],
     )
 
 
@@ -124,10 +125,22 @@ def _json_labels(text: str, *, field: str, where: str) -> object:
     return value
 
 
+def _unknown(suffix: str, content: bytes, *, where: str) -> list[str]:
+    """The classes that the JSON of a sample says are unknown."""
+    if suffix != ".json" or UNKNOWN_LABELS.encode() not in content:
+        return []
+    value = read_json(content.decode("utf-8-sig"), path=Path(where))
+    names = value.get(UNKNOWN_LABELS, []) if isinstance(value, Mapping) else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise AnnotationError("unknown labels that are no list", where=where, got=repr(names)[:100], expected="a list of names")
+    return [str(name) for name in names]
+
+
 def _named(value: object, names: Sequence[str], *, where: str) -> object:
     """Numbers as the names of their classes, where those are known; anything else as it is."""
     numbers = value if isinstance(value, list) else [value]
-    if not names or not all(str(number).isdecimal() for number in numbers):
+    are_names = all(isinstance(number, str) and number in names for number in numbers)  # of classes that are called by numbers
+    if not names or are_names or not all(str(number).isdecimal() for number in numbers):
         return value
     for number in numbers:
         if int(str(number)) >= len(names):

@@ -7,14 +7,12 @@ from typing import Any
 from polytag import files
 from polytag.contracts import PRESENT, UNKNOWN, Dataset
 from polytag.data.formats.rows import OWN_COLUMNS
+from polytag.data.formats.shards import UNKNOWN_LABELS
 from polytag.data.images.stored import open_image
 from polytag.data.write.images import image_names, place_image, require_images, require_new
 from polytag.data.write.tables import require_free_names
 
-UNKNOWN_LABELS = "unknown_labels"
-"""The column of the classes that are unknown for an image; there is none where all labels are known."""
-
-_FOLDERS = {"": "train", "val": "validation"}  # what `datasets.load_dataset` calls them
+_NAMES = {"": "data", "val": "validation"}  # of splits, as `datasets` finds them; images without a split are its train
 _ROWS_OF_GROUP = 100  # as `datasets` writes data sets of images
 _BYTES_OF_SHARD = 500_000_000
 
@@ -33,7 +31,7 @@ def write_imagefolder(dataset: Dataset, folder: Path) -> Path:
 
     def fill(fresh: Path) -> None:
         for split in dataset.splits:
-            place = fresh / _FOLDERS.get(split, split) if split else fresh
+            place = fresh / _NAMES.get(split, split) if split else fresh
             place.mkdir(parents=True, exist_ok=True)
             with (place / "metadata.jsonl").open("w", encoding="utf-8", newline="\n") as file:
                 for row, of_row in enumerate(dataset.split_N):
@@ -68,7 +66,7 @@ def write_hf_parquet(dataset: Dataset, folder: Path) -> Path:
             rows = [row for row, of_row in enumerate(dataset.split_N) if of_row == split]
             shards = _shards(dataset, rows)
             for number, shard in enumerate(shards):
-                name = f"{_FOLDERS.get(split, split)}-{number:05d}-of-{len(shards):05d}.parquet"
+                name = f"{_NAMES.get(split, split)}-{number:05d}-of-{len(shards):05d}.parquet"
                 with pq.ParquetWriter(fresh / "data" / name, schema) as writer:
                     for start in range(0, len(shard), _ROWS_OF_GROUP):
                         rows_of_group = shard[start : start + _ROWS_OF_GROUP]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from polytag import files
 from polytag.contracts import PRESENT, UNKNOWN, Dataset
+from polytag.data.formats.shards import UNKNOWN_LABELS
 from polytag.data.images.read import suffix_of
 from polytag.data.images.stored import open_image
 from polytag.data.write.images import image_names, require_images, require_new
@@ -24,7 +25,7 @@ def write_webdataset(dataset: Dataset, folder: Path) -> Path:
     """
     require_new(folder)
     require_images(dataset)
-    names = image_names(dataset)
+    keys = _keys(dataset)
 
     def fill(fresh: Path) -> None:
         (fresh / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.label_set), encoding="utf-8", newline="\n")
@@ -33,31 +34,43 @@ def write_webdataset(dataset: Dataset, folder: Path) -> Path:
             start, number = 0, 0
             while start < len(rows):
                 with tarfile.open(fresh / f"{split or 'data'}-{number:06d}.tar", "w", format=tarfile.PAX_FORMAT) as shard:
-                    start += _write_shard(shard, dataset, rows[start : start + _IMAGES_OF_SHARD], names)
+                    start += _write_shard(shard, dataset, rows[start : start + _IMAGES_OF_SHARD], keys)
                 number += 1
 
     files.write_folder(folder, fill, replace=False)
     return folder
 
 
-def _write_shard(shard: tarfile.TarFile, dataset: Dataset, rows: list[int], names: list[str]) -> int:
+def _write_shard(shard: tarfile.TarFile, dataset: Dataset, rows: list[int], keys: list[str]) -> int:
     """Write samples until the shard is full; returns their number."""
     for number, row in enumerate(rows):
         with open_image(dataset.paths[row]) as file:
             image = file.read()
-        key = names[row].replace(".", "_")  # a sample's name ends at the first full stop
-        _add(shard, key + _suffix(image, dataset.paths[row]), image)
-        _add(shard, f"{key}.json", json.dumps(_labels(dataset, row), ensure_ascii=False).encode())
+        _add(shard, keys[row] + _suffix(image, dataset.paths[row]), image)
+        _add(shard, f"{keys[row]}.json", json.dumps(_labels(dataset, row), ensure_ascii=False).encode())
         if shard.offset > _BYTES_OF_SHARD:
             return number + 1
     return len(rows)
+
+
+def _keys(dataset: Dataset) -> list[str]:
+    """N names of samples, which end at the first full stop; distinct but for one image in several splits."""
+    names = image_names(dataset)
+    key_of: dict[str, str] = {}
+    used: set[str] = set()
+    for row, name in enumerate(names):
+        if name not in key_of:
+            key = name.replace(".", "_")
+            key_of[name] = f"{key}-{row}" if key.lower() in used else key
+            used.add(key_of[name].lower())
+    return [key_of[name] for name in names]
 
 
 def _labels(dataset: Dataset, row: int) -> dict[str, object]:
     targets = list(zip(dataset.label_set, dataset.target_NC[row].tolist(), strict=True))
     labels: dict[str, object] = {"id": dataset.ids[row], "labels": [name for name, target in targets if target == PRESENT]}
     unknown = [name for name, target in targets if target == UNKNOWN]
-    return labels | ({"unknown_labels": unknown} if unknown else {})
+    return labels | ({UNKNOWN_LABELS: unknown} if unknown else {})
 
 
 def _suffix(image: bytes, path: Path) -> str:
