@@ -26,7 +26,6 @@ COMMUNITY = SHARED / "cases/community"
 RESULT = Path(__file__).parent / "results/community.json"
 LOOSE_IMAGES = COMMUNITY / "fastai/train"
 WITHOUT_IMAGES = {"ls-sdk-csv", "ls-sdk-jsonmin", "pylabel-coco"}
-LISTED = {"pylabel-coco": 56, "pylabel-yolo": 56}  # the annotations have only these images
 PARTIAL = {"openimages", "dm-open_images", "lvis", "chexpert"}  # these say themselves that some labels are unknown
 HELD_OUT_IS_TEST = {"nih", "nuswide"}  # their official second list is for tests
 TRAIN_ONLY = {"pylabel-coco", "pylabel-yolo"}  # these were written from the training images alone
@@ -110,7 +109,7 @@ def compared(dataset: Dataset, truth: dict[str, object], *, is_partial: bool, is
             example = example or f"{id!r}: {sorted(present)}, right are {sorted(right)}"
         given = "val" if split == "test" and is_test else split  # the truth has two splits
         splits["kept" if given == rows[key]["split"] else "none" if not split else "wrong"] += 1
-    lost = [row["id"] for row in rows.values() if row["id"] not in seen and row["labels"] and len(seen) != num_listed]
+    lost = [row["id"] for row in rows.values() if row["id"] not in seen and row["labels"]]
     num_lost_unlabelled = len(rows) - len(seen) - len(lost)
     extra = [name for name in name_of.values() if name not in classes]
     labels = f"wrong {num_wrong}" if num_wrong else f"{num_unknown} unknown" if num_unknown else "equal"
