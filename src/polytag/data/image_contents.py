@@ -22,6 +22,7 @@ from polytag.data.images.stored import is_image_there, open_image
 from polytag.errors import ImageError, RunError
 from polytag.files import write_text
 from polytag.machine import num_cores
+from polytag.parsing import parse_json
 
 _BLOCK = 1000  # images
 
@@ -104,10 +105,10 @@ def _keep(file: Path, results: Sequence[ImageContent]) -> None:
 def _kept(file: Path, *, num_images: int) -> list[ImageContent] | None:
     """The results of a block that an interrupted check has read; None where there are none, or damaged ones."""
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
+        rows = parse_json(file.read_text(encoding="utf-8"))
         results = [
             ImageContent(sha256=str(sha256), reason=str(reason), copy=base64.b64decode(copy, validate=True))
-            for sha256, reason, copy in rows
+            for sha256, reason, copy in (rows if isinstance(rows, list) else ())
         ]
     except (OSError, ValueError, TypeError):
         return None

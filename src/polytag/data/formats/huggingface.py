@@ -104,7 +104,7 @@ def _rows(shard: Shard, *, image: str, context: ReadingContext) -> ShardRows:
         if names := _class_names(features.get(column)):
             values, classes = _named(values, names, where=f"{shard.path}, column {column!r}"), names
         cells[column] = values
-    unknown = [list(names or ()) for names in cells.pop(UNKNOWN_LABELS, ())]
+    unknown = [[*map(str, names)] if isinstance(names, list) else [] for names in cells.pop(UNKNOWN_LABELS, ())]
     paths = [f"{shard.path}/{name}/{row}" for row in range(container.num_rows(name))]
     ids = _names(table.column(name), len(paths)) if name in table.column_names else [""] * len(paths)
     if not _has_bytes(paths):

@@ -40,10 +40,10 @@ class _Keywords:
 def keyword_share(data: Path) -> float:
     """The share of the first photographs, of a few dozen, that have keywords; one that cannot be read has none."""
     num_photos = num_tagged = 0
-    for path, beside in itertools.islice(_photos(data), _MAX_PROBES):
+    for path, packet_file in itertools.islice(_photos(data), _MAX_PROBES):
         num_photos += 1
         with suppress(AnnotationError):
-            num_tagged += bool(_keywords_of(path, beside).labels)
+            num_tagged += bool(_keywords_of(path, packet_file).labels)
     return num_tagged / max(1, num_photos)
 
 
@@ -56,8 +56,8 @@ def read_keywords(data: Path, *, context: ReadingContext) -> Dataset:
     """
     left_out: list[str] = []
     found: list[tuple[Path, _Keywords]] = []
-    for path, beside in _photos(data, left_out.extend):
-        found.append((path, _keywords_of(path, beside)))
+    for path, packet_file in _photos(data, left_out.extend):
+        found.append((path, _keywords_of(path, packet_file)))
     if not any(keywords.labels for _, keywords in found):
         raise DataError(
             "no photograph with keywords",
@@ -93,17 +93,17 @@ def _photos(data: Path, left_out: Callable[[list[str]], object] = lambda _: None
         packets = {name for name in scan(str(place), files_only=True) if name.lower().endswith(".xmp")} if names else set[str]()
         for name in sorted(names):
             stem = os.path.splitext(name)[0]
-            beside = next((each for each in (name + ".xmp", stem + ".xmp", stem + ".XMP") if each in packets), None)
-            yield place / name, place / beside if beside else None
+            packet_file = next((each for each in (name + ".xmp", stem + ".xmp", stem + ".XMP") if each in packets), None)
+            yield place / name, place / packet_file if packet_file else None
 
 
-def _keywords_of(path: Path, beside: Path | None) -> _Keywords:
+def _keywords_of(path: Path, packet_file: Path | None) -> _Keywords:
     try:
         metadata = metadata_of(path)
-        if beside is not None:
-            with open_regular(beside) as file:
+        if packet_file is not None:
+            with open_regular(packet_file) as file:
                 packet = file.read(MAX_METADATA_BYTES)
-            labels = _xmp_keywords(packet, where=str(beside))
+            labels = _xmp_keywords(packet, where=str(packet_file))
             if labels is not None:
                 return _Keywords(field="the .xmp file beside each image", labels=labels)
     except OSError as error:

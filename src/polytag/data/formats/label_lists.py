@@ -1,7 +1,6 @@
 """Columns of label lists: texts with a separator, and lists as JSON, Python, NumPy and PostgreSQL write them."""
 
 import ast
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.rows import Table
 from polytag.data.formats.separators import NONE, divide, find_separator
 from polytag.errors import AnnotationError
+from polytag.parsing import parse_json
 
 LabelLists = list[tuple[str, ...] | None]
 """The labels of each row; None where they are unknown."""
@@ -137,7 +137,7 @@ def _plain(item: str) -> str:
     if "\\" not in item:
         return item[1:-1]
     try:
-        return str(json.loads(item) if item[0] == '"' else ast.literal_eval(item))  # one quoted text, by the pattern of items
+        return str(parse_json(item) if item[0] == '"' else ast.literal_eval(item))  # one quoted text, by the pattern of items
     except (ValueError, SyntaxError):
         return re.sub(r"\\(.)", r"\1", item[1:-1], flags=re.DOTALL)
 
