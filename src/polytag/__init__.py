@@ -11,6 +11,7 @@ from polytag.extras import explaining_missing_extras
 if TYPE_CHECKING:
     from polytag.contracts import Dataset, LabelSet, Predictions, Preprocessing
     from polytag.data.check import check
+    from polytag.data.classes import ClassShaping
     from polytag.data.convert import convert
     from polytag.data.fetch.fetch import fetch
     from polytag.data.load import load_dataset
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "polytag.contracts": ("Dataset", "LabelSet", "Predictions", "Preprocessing"),
     "polytag.data.check": ("check",),
+    "polytag.data.classes": ("ClassShaping",),
     "polytag.data.convert": ("convert",),
     "polytag.data.fetch.fetch": ("fetch",),
     "polytag.data.load": ("load_dataset",),
@@ -63,6 +65,7 @@ __all__ = [
     "FINETUNE",
     "PROBE",
     "Checkpoint",
+    "ClassShaping",
     "Dataset",
     "LabelSet",
     "Metrics",

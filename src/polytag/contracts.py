@@ -21,6 +21,7 @@ PRESENT, ABSENT, UNKNOWN = 1, 0, -1
 _SHOWN = 100  # characters of a name in a message
 _BLOCK = 65_536  # rows of labels that are checked at a time
 SCALES = ("logit", "probability", "rank")
+ABSENT_MEANS = ("absent", "unknown")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,7 @@ class Dataset:
     group_N    N values of what dependent images share, such as a patient; "" for an image that depends on no other
     source     a readable description of the source: "voc /path/to/VOC2012"
     interpretation  what the annotations were read as
+    absent_means   what a label is that nobody gave: "absent", or "unknown" where the annotations name only what is present
 
     Raises DataError for different shapes, a target outside {1, 0, -1}, an id or path that is not UTF-8, or a duplicate id in one
     split. The same id may be in two
@@ -114,6 +116,7 @@ class Dataset:
     source: str
     group_N: tuple[str, ...] = ()
     interpretation: Interpretation = Interpretation()
+    absent_means: str = "absent"
 
     def __post_init__(self):
         target_NC = _checked_targets(self.target_NC, num_rows=len(self.ids), label_set=self.label_set, source=self.source)
@@ -121,6 +124,7 @@ class Dataset:
         object.__setattr__(self, "paths", PathList(self.paths))
         object.__setattr__(self, "group_N", self.group_N or ("",) * len(self.ids))
         assert len(self.paths) == len(self.split_N) == len(self.group_N) == len(self.ids)
+        assert self.absent_means in ABSENT_MEANS
         _require_utf8(self.ids, self.source)
         _require_utf8(PathList(self.paths).texts, self.source)
         seen: dict[str, set[str]] = {}
@@ -226,6 +230,7 @@ class Predictions:
     checkpoint_id  the first 16 digits of the SHA-256 of the weights, or "" for external scores
     source         a readable description of the scored images
     calibration    the id of the Calibration of the logits, or "" for none
+    absent_means   what a label was that nobody gave: "absent" or "unknown", as of the Dataset
     scale          the original scale: "logit"; "probability", stored in `given_probability_NC` (float64 in [0, 1]), with logits in
                    exactly the same order; or "rank": any real numbers, stored in `logit_NC`, of which only the order is meaningful
 
@@ -242,6 +247,7 @@ class Predictions:
     checkpoint_id: str = ""
     source: str = ""
     calibration: str = ""
+    absent_means: str = "absent"
     scale: str = "logit"
     given_probability_NC: np.ndarray | None = None
 
@@ -284,6 +290,7 @@ class Predictions:
         object.__setattr__(self, "image_paths", self.image_paths or ("",) * len(self.ids))
         assert len(self.image_paths) == len(self.ids)
         assert self.scale in SCALES
+        assert self.absent_means in ABSENT_MEANS
         assert (self.given_probability_NC is not None) == (self.scale == "probability")
         if self.given_probability_NC is not None:
             probability_NC = np.array(self.given_probability_NC, dtype=np.float64, order="C")

@@ -38,9 +38,9 @@ def from_plain(kind: type[_T], values: object, *, name: str = "") -> _T:
     """A dataclass from a mapping of its fields, or any value of a kind; raises WrongValue with the field that is wrong.
 
     Kinds: dataclasses, `bool`, `int` (64 bits), `float` (finite), `str` (Unicode text of at most 4,096 characters), tuples from
-    lists, `X | None`, `Mapping[str, object]`: at most 100 plain scalars, or short lists of them; and `dict`: names to anything,
-    for the caller to look into. A field that is missing takes its default, or is an error where it has none; a name that is no
-    field is an error. What the dataclass itself raises passes through.
+    lists, `Sequence[X]`, `X | None`, `Mapping[str, X]`, `Mapping[str, object]`: at most 100 plain scalars, or short lists of them;
+    and `dict`: names to anything, for the caller to look into. A field that is missing takes its default, or is an error where it
+    has none; a name that is no field is an error. What the dataclass itself raises passes through.
     """
     return _value(kind, values, name)
 
@@ -60,8 +60,10 @@ def _value(kind: Any, value: object, name: str) -> Any:
         return value
     if get_origin(kind) is tuple and isinstance(value, list | tuple):
         return _tuple(get_args(kind), value, name)
+    if get_origin(kind) is Sequence and isinstance(value, list | tuple):
+        return _tuple((*get_args(kind), ...), value, name)
     if get_origin(kind) is Mapping and isinstance(value, Mapping):
-        return _facts(value, name)
+        return _mapping(get_args(kind)[1], value, name)
     if (get_origin(kind) or kind) is dict and isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return value
     raise WrongValue(name, value, expected=_expected(kind))
@@ -94,6 +96,12 @@ def _tuple(kinds: tuple[Any, ...], value: Sequence[object], name: str) -> tuple[
     if len(value) != len(kinds):
         raise WrongValue(name, value, expected=f"a list of {len(kinds)}")
     return tuple(_value(kind, item, f"{name}[{row}]") for row, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _mapping(kind: Any, value: Mapping[Any, object], name: str) -> dict[str, Any]:
+    if kind is object:
+        return _facts(value, name)
+    return {_value(str, key, name): _value(kind, item, f"{name}.{key}") for key, item in value.items()}
 
 
 def _facts(value: Mapping[Any, object], name: str) -> dict[str, object]:
@@ -131,5 +139,6 @@ def _expected(kind: Any) -> str:
         float: "a finite number",
         str: f"text of at most {MAX_TEXT:,} characters",
         tuple: "a list",
+        Sequence: "a list",
     }
     return texts.get(get_origin(kind) or kind, "a mapping of names to values")

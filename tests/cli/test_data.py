@@ -20,8 +20,10 @@ from typer.testing import CliRunner
 
 from polytag.cli import data as verbs
 from polytag.cli import reading
+from polytag.cli.shaping import SHAPING_OPTIONS
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.check import check
+from polytag.data.classes import ClassShaping
 from polytag.data.fetch import fetch as fetching
 from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
@@ -219,7 +221,9 @@ def test_every_way_of_reading_has_its_option_and_the_other_way_round():
     """ReadOptions is the one list; the help names the defaults it has."""
     fields = {field.name: field.default for field in dataclasses.fields(ReadOptions)}
     grouping = {"group_column", "columns_file"}  # of the verbs that keep groups of images together
-    assert list(reading.OPTIONS) == [name for name in fields if name not in grouping]
+    others = {"shaping", "settings", "given"}  # made of several options, and of none
+    assert list(reading.OPTIONS) == [name for name in fields if name not in grouping | others]
+    assert set(SHAPING_OPTIONS) == {field.name for field in dataclasses.fields(ClassShaping)}
     for name, annotation in reading.OPTIONS.items():
         shown = annotation.__metadata__[0].show_default
         assert (shown or "").partition(":")[0] == (f"{fields[name]:g}" if name == "min_box_area_px" else fields[name] or "")
@@ -229,7 +233,9 @@ def test_every_option_reaches_the_reader():
     given = {
         "--format": "coco", "--difficult": "positive", "--crowd": "negative", "--small": "positive", "--min-box-area": "9",
         "--separator": "|", "--image-column": "p", "--labels-column": "l", "--split-column": "s", "--class-column": "c",
-        "--image-dir": "d", "--ignore-column": "i*", "--minus-one": "negative",
+        "--image-dir": "d", "--ignore-column": "i*", "--minus-one": "negative", "--absent-means": "unknown",
+        "--classes": 'b,"c, d"', "--rename": "a=b", "--merge": "c, d=e,f", "--drop": "g*",
+        "--min-support": "3",
     }  # fmt: skip
     seen: list[object] = []
     app = typer.Typer()
@@ -246,6 +252,15 @@ def test_every_option_reaches_the_reader():
         format="coco", difficult="positive", crowd="negative", small="positive", min_box_area_px=9.0, separator="|",
         image_column="p", labels_column="l", split_column="s", class_columns=("c", "d"), image_dirs=("d",),
         ignore_columns=("i*",), minus_one="negative",
+        absent_means="unknown",
+        shaping=ClassShaping(
+            classes=("b", "c, d"), rename={"a": "b"}, merge={"c, d": ["e", "f"]}, drop=("g*",), min_support=3,
+        ),
+        given=(
+            "format", "difficult", "crowd", "small", "min_box_area_px", "separator", "image_column", "labels_column",
+            "split_column", "class_columns", "ignore_columns", "minus_one", "image_dirs", "absent_means",
+            "classes", "rename", "merge", "drop", "min_support",
+        ),
     )  # fmt: skip
     assert seen == [(Path("x"), chosen, True), (Path("y"), ReadOptions(), False)]
 

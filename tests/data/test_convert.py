@@ -59,7 +59,7 @@ class_names = st.lists(
     ),
     min_size=1,
     max_size=4,
-    unique_by=str.lower,
+    unique_by=lambda name: "".join(name.lower().split()),  # names that differ in capitals or spaces only are asked about
 )
 
 
@@ -96,6 +96,9 @@ def test_tables_hold_any_printable_class_and_any_id(tmp_path_factory, data, name
 def test_round_trip(tmp_path_factory, data, names, divided, to):
     """Ids (of tables), splits, classes in their order and every target, unknown ones too, come back as they went."""
     folder = tmp_path_factory.mktemp("round")
+    names = (
+        names if to in ("csv", "parquet") else [name.strip() for name in names]
+    )  # where spaces are left out
     num = data.draw(st.integers(1, 8))
     splits = data.draw(st.lists(st.sampled_from(["train", "val", "test"]), min_size=num, max_size=num)) if divided else [""] * num
     targets = data.draw(st.lists(st.sampled_from([1, 0, -1]), min_size=num * len(names), max_size=num * len(names)))

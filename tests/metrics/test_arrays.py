@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score
 
 import polytag
-from polytag import LabelSet, Predictions, evaluate_predictions, predictions_from_arrays
+from polytag import Dataset, LabelSet, Predictions, evaluate_predictions, predictions_from_arrays
 from polytag.errors import PolytagError, PredictionsError, UsageError
 
 TRUE = np.array([[1, 0, -1], [0, 1, 1], [1, 1, 0], [0, 0, 1]])
@@ -35,6 +36,40 @@ def test_it_is_evaluate_predictions_of_the_same_table():
     options = {"threshold": [0.3, 0.5, 0.7], "num_replicates": 50, "seed": 3}
     metrics = polytag.evaluate(TRUE, LOGIT, scores="logit", class_names=("x", "y", "z"), **options)
     assert metrics.to_json() == evaluate_predictions(table, **options).to_json()
+
+
+def test_a_data_set_is_the_truth_with_its_classes_ids_and_paths():
+    dataset = Dataset(
+        ids=("a", "b", "c", "d"),
+        paths=tuple(Path(f"{name}.jpg") for name in "abcd"),
+        target_NC=TRUE,
+        split_N=("val",) * 4,
+        label_set=LabelSet(names=("x", "y", "z")),
+        source="mine",
+        absent_means="unknown",
+    )
+    table = predictions_from_arrays(dataset, LOGIT, scores="logit")
+    assert (table.ids, table.label_set, table.source) == (dataset.ids, dataset.label_set, "mine")
+    assert table.image_paths == ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    metrics = polytag.evaluate(dataset, LOGIT, scores="logit", **FEW)
+    np.testing.assert_array_equal(metrics.ap_C, polytag.evaluate(TRUE, LOGIT, scores="logit", **FEW).ap_C)
+    assert metrics.to_json()["absent_means"] == "unknown"
+    assert metrics.note.startswith(
+        "Absent means unknown: a label that nobody gave counts nowhere, and 8% of the labels are unknown."
+    )
+    with pytest.raises(UsageError, match="the columns of the two tables are different classes"):
+        polytag.evaluate(dataset, _Frame(LOGIT, columns=["z", "y", "x"]), scores="logit")
+
+
+class _Frame(np.ndarray):
+    """A table with named columns, as pandas has."""
+
+    columns: list[str]
+
+    def __new__(cls, values: np.ndarray, *, columns: list[str]):
+        table = values.view(cls)
+        table.columns = columns
+        return table
 
 
 def test_ids_make_tables_that_can_be_compared():

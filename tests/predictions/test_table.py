@@ -82,6 +82,7 @@ def test_any_parquet_reader_finds_the_documented_columns_and_header(tmp_path: Pa
         "checkpoint_id": "0123456789abcdef",
         "values": "logit",
         "calibration": "",
+        "absent_means": "absent",
         "source": "test",
     }
 

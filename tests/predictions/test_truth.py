@@ -1,5 +1,6 @@
 """Truth from a data set joins predictions by id, or by the image's path."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from polytag.contracts import Dataset, LabelSet, Predictions
 from polytag.errors import PredictionsError
 from polytag.predictions.joining import nearest
-from polytag.predictions.table import with_truth
+from polytag.predictions.read import read_labelled, read_predictions
+from polytag.predictions.table import with_truth, write_predictions
 
 LABELS = LabelSet(names=("cat", "dog"))
 TRUTH = np.array([[1, 0], [0, 1], [-1, 1], [1, 1], [0, 0]])
@@ -52,6 +54,17 @@ def test_by_path_absolute_or_relative_where_an_id_is_not_the_data_sets(tmp_path:
     monkeypatch.chdir(tmp_path)
     predictions = scored("photos/b.jpg", "elsewhere", "d", paths=("photos/b.jpg", str(tmp_path / "photos" / "c.jpg"), "lost.jpg"))
     assert with_truth(predictions, dataset(tmp_path / "photos")).target_NC.tolist() == [[0, 1], [-1, 1], [1, 1]]
+
+
+def test_reading_takes_a_data_set_as_truth_and_keeps_what_absent_means(tmp_path: Path):
+    truth = replace(dataset(tmp_path), absent_means="unknown")
+    write_predictions(scored("e", "a"), tmp_path / "p.parquet")
+    joined = read_labelled(tmp_path / "p.parquet", truth=truth)
+    assert joined.dataset is truth
+    assert joined.predictions.target_NC.tolist() == [[0, 0], [1, 0]]
+    assert joined.predictions.absent_means == "unknown"
+    write_predictions(joined.predictions, tmp_path / "q.parquet")
+    assert read_predictions(tmp_path / "q.parquet").absent_means == "unknown"
 
 
 def test_an_id_speaks_before_a_path(tmp_path: Path):

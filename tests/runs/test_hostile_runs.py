@@ -52,6 +52,7 @@ def edit(run: RunFolder, place: str, value: object) -> None:
 # fmt: off
 VARIANTS: list[tuple[str, object]] = [
     *(("data", value) for value in (None, 5, [], {}, "a" * 5000, True)),
+    *(("relative", value) for value in (None, 5, [], {"x": 5}, {5: "x"})), ("dataset", None), ("dataset", 5),
     *(("reading", value) for value in (None, [], "csv", {"command": "rm"}, {"format": "pickle"}, {"image_dirs": "x"},
         {"image_dirs": [5]},
         {"min_box_area_px": float("nan")}, {"min_box_area_px": -1}, {"min_box_area_px": "1"}, {"separator": ""},

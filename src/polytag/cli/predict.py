@@ -83,6 +83,7 @@ def _write(
         thresholds=checkpoint.thresholds,
         source=dataset.source if dataset else "",
         calibration=checkpoint.calibration.id if checkpoint.calibration else "",
+        absent_means=dataset.absent_means if dataset else "absent",
     )
     with writer, progress_bar(errors) as progress:
         tracked = progress.track(results, total=len(paths), description="predicting")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polytag.cli.shaping import SHAPING_OPTIONS, shaping_of
+
 if TYPE_CHECKING:
     from polytag.data.read_options import ReadOptions
 
@@ -73,6 +75,15 @@ OPTIONS: dict[str, Any] = {  # field of ReadOptions: the option
         list[str] | None,
         _option("--image-dir", "A folder to search images in first; repeatable.", metavar="DIR"),
     ],
+    "absent_means": Annotated[
+        str | None,
+        _option(
+            "--absent-means",
+            "A label that nobody gave; unknown for labels that are only positive.",
+            metavar="absent|unknown",
+            default="absent",
+        ),
+    ],
     "accept_doubts": Annotated[bool | None, _option("--yes", "Read on where something looks like a misreading, and say so.")],
     "strict": Annotated[bool | None, _option("--strict", "Stop where anything is left out, corrected or assumed.")],
 }
@@ -99,18 +110,20 @@ def with_grouping(options: "ReadOptions", *, group: str | None, columns: Path | 
 def reads_annotations(verb: Callable[..., None]) -> Callable[..., None]:
     """Decorate a verb with these options instead of its parameter `options`, which receives them as one ReadOptions.
 
-    A parameter of the verb with the name of a field takes precedence. Raises UsageError as ReadOptions does.
+    They include those for the classes, and win over polytag.yaml. A parameter of the verb with the name of a field takes
+    precedence. Raises UsageError as ReadOptions does.
     """
     own = inspect.signature(verb).parameters
     assert "options" in own
-    added = {name: annotation for name, annotation in OPTIONS.items() if name not in own}
+    added = {name: annotation for name, annotation in (OPTIONS | SHAPING_OPTIONS).items() if name not in own}
 
     @functools.wraps(verb)
     def with_options(**values: Any) -> None:
         from polytag.data.read_options import ReadOptions
 
-        reading = {name: values.pop(name) for name in added}
-        verb(options=ReadOptions(**{name: value for name, value in reading.items() if value not in (None, [])}), **values)
+        given = {name: value for name in added if (value := values.pop(name)) not in (None, [])}
+        reading = {name: value for name, value in given.items() if name in OPTIONS}
+        verb(options=ReadOptions(**reading, shaping=shaping_of(given), given=tuple(given)), **values)
 
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, parameter in own.items() if name != "options"]
     parameters += [

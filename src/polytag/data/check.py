@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from polytag.data.duplicates.groups import (
 from polytag.data.groups import divided_groups, divided_groups_note
 from polytag.data.image_contents import ImageContent, existing, read_contents
 from polytag.data.label_counts import label_counts
-from polytag.data.splits import lacks_validation, large_group_note, why_not_trainable, with_validation_split
+from polytag.data.load import dataset_of_data
+from polytag.data.read_options import ReadOptions
+from polytag.data.splits import ONLY_POSITIVE, lacks_validation, large_group_note, why_not_trainable, with_validation_split
 from polytag.errors import DataError, UsageError
 from polytag.path_list import PathList
 
@@ -144,8 +147,9 @@ class DataCheck:
 
 
 def check(
-    dataset: Dataset,
+    data: Dataset | str | Path,
     *,
+    options: ReadOptions = ReadOptions(),
     read_images: bool = True,
     near: bool = False,
     features: ModelFeatures | None = None,
@@ -154,12 +158,14 @@ def check(
 ) -> DataCheck:
     """Count the labels, decode and compare every image, and decide whether training can start.
 
+    `data` is a Dataset, or what `load_dataset` reads with `options`.
     `read_images=False` checks only that the files exist. `near` also searches near duplicates among the images that are read;
     `features` searches near duplicates by a model. `num_threads` 0 means one per core. `on_image` is called once per distinct file
     that was read, in order. Raises UsageError for `near` without reading. Problems of the data are part of the result.
     """
     if near and not read_images:
         raise UsageError("near duplicates are found by reading the images", got="near, and images that are not read")
+    dataset = dataset_of_data(data, options=options)
     paths = PathList(dataset.paths).texts
     contents = read_contents(paths, near=near, num_threads=num_threads, on_image=on_image) if read_images else existing(paths)
     content_N = [contents[path] for path in paths]
@@ -244,7 +250,7 @@ def _problems(dataset: Dataset, content_N: Sequence[ImageContent]) -> Iterator[s
             yield f"the split {split!r} is missing; there are: {', '.join(repr(name) for name in dataset.splits)}"
             continue
         if reason := why_not_trainable(dataset.target_NC[rows]):
-            yield f"{reason} in split {split!r}{made}"
+            yield f"{reason} in split {split!r}{made}" + (f": {ONLY_POSITIVE}" if dataset.absent_means == "unknown" else "")
         if all(content_N[row].reason for row in rows):
             yield f"no image can be read in split {split!r}{made}"
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from polytag.contracts import Dataset
 from polytag.data.groups import SOURCE
+from polytag.data.load import dataset_of_data
+from polytag.data.read_options import ReadOptions
 from polytag.data.write.coco import write_coco
 from polytag.data.write.huggingface import write_hf_parquet, write_imagefolder
 from polytag.data.write.tables import write_csv, write_parquet
@@ -24,8 +26,10 @@ TARGETS = ("csv", "parquet", *_FOLDERS)
 """The formats that can be written."""
 
 
-def convert(dataset: Dataset, out: str | Path, *, to: str, group_column: str = "") -> Path:
-    """Write a data set in the format `to`; returns the path for `load_dataset`.
+def convert(
+    data: Dataset | str | Path, out: str | Path, *, to: str, group_column: str = "", options: ReadOptions = ReadOptions()
+) -> Path:
+    """Write a data set, or what `load_dataset` reads with `options`, in the format `to`; returns the path for `load_dataset`.
 
     `out` is a file or folder for "csv" and "parquet", which write labels.csv or labels.parquet into a folder and leave the images
     where they are; for the others it is a new folder that the images become part of. A Dataset has no boxes, so none are written.
@@ -36,6 +40,7 @@ def convert(dataset: Dataset, out: str | Path, *, to: str, group_column: str = "
     """
     if to not in TARGETS:
         raise UsageError("unknown format to convert to", got=repr(to), expected="one of " + ", ".join(TARGETS))
+    dataset = dataset_of_data(data, options=options)
     path = Path(os.path.abspath(out))
     group_column = "" if group_column == SOURCE else group_column
     if to in _FOLDERS:

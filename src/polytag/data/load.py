@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from polytag.contracts import Dataset
+from polytag.contracts import ABSENT, UNKNOWN, Dataset, LabelSet
+from polytag.data.class_names import normal_name
+from polytag.data.classes import Shaped, shape_classes
 from polytag.data.formats.celeba import is_celeba, read_celeba
 from polytag.data.formats.chest_xray import is_chest_xray, read_chest_xray
 from polytag.data.formats.coco import is_coco, read_coco
@@ -35,6 +37,7 @@ from polytag.data.formats.yolo import read_yolo
 from polytag.data.formats.yolo_layout import has_yolo_labels, is_yolo
 from polytag.data.groups import SOURCE, with_groups
 from polytag.data.read_options import ReadOptions
+from polytag.data.settings import Settings, with_settings
 from polytag.data.split_files import with_split_files
 from polytag.errors import DataError, UsageError
 
@@ -133,6 +136,7 @@ def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> D
     invalid content.
     """
     path = _existing(data)
+    options, settings = with_settings(options, path)
     format = recognise(path) if options.format == "auto" else options.format
     if options.group_column not in ("", SOURCE) and not options.columns_file and format not in _TABLES:
         raise UsageError(
@@ -142,7 +146,7 @@ def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> D
             expected=f"a table by image id that has it; or {SOURCE!r}, the folder of each image",
             next_step="give --columns FILE, a CSV, Parquet or JSON Lines file with a column of image ids",
         )
-    dataset = _read(path, format=format, options=options)
+    dataset = _read(path, format=format, options=options, settings=settings)
     if not len(dataset):
         raise DataError("no images", where=dataset.source, got="annotations that list none", expected="at least one image")
     return with_groups(dataset, options.group_column, file=options.columns_file) if options.group_column else dataset
@@ -151,16 +155,40 @@ def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> D
 def load_labels(data: str | Path, *, options: ReadOptions = ReadOptions(), classes: Sequence[str] = ()) -> Dataset:
     """As `load_dataset`, for evaluating scores: listed images need not exist, and a table needs only ids.
 
-    `classes` are further classes, because a table of label lists names only those that occur. Raises as `load_dataset`.
+    `classes` are further classes, because a table of label lists names only those that occur; a class that differs from one of them
+    only in surrounding spaces or its Unicode form is that one. Raises as `load_dataset`.
     """
     path = _existing(data)
+    options, settings = with_settings(options, path)
     format = recognise(path) if options.format == "auto" else options.format
     if format == "imagefolder" and options.format == "auto" and path.suffix.lower() in JSONL_SUFFIXES:
         format = "csv"  # a plain table: imagefolder's needs its images
-    return _read(path, format=format, options=options, need_images=False, classes=classes)
+    further = options.shaping.old_names(classes)
+    dataset = _read(path, format=format, options=options, settings=settings, need_images=False, classes=further)
+    spelled = {normal_name(name): name for name in classes}
+    return replace(dataset, label_set=LabelSet(names=tuple(spelled.get(name, name) for name in dataset.label_set)))
 
 
-def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = True, classes: Sequence[str] = ()) -> Dataset:
+def dataset_of_data(data: Dataset | str | Path, *, options: ReadOptions = ReadOptions()) -> Dataset:
+    """A Dataset as it is, or what `load_dataset` reads from a path; raises UsageError for a Dataset with options."""
+    if not isinstance(data, Dataset):
+        return load_dataset(data, options=options)
+    if options != ReadOptions():
+        raise UsageError(
+            "options for reading a Dataset, which is read already", where=data.source, expected="a path with options, or a Dataset"
+        )
+    return data
+
+
+def _read(
+    path: Path,
+    *,
+    format: str,
+    options: ReadOptions,
+    settings: Settings | None,
+    need_images: bool = True,
+    classes: Sequence[str] = (),
+) -> Dataset:
     if path.is_file() and format in _FOLDERS:
         raise DataError(f"the {format} format is a folder", where=str(path), got="a file", expected="a folder")
     log = ReadingLog(accept_doubts=options.accept_doubts)
@@ -170,10 +198,18 @@ def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = 
         must_exist=need_images,
         log=log,
     )
-    context = ReadingContext(index=index, log=log, further=classes)
+    unsaid = ABSENT if options.absent_means == "absent" else UNKNOWN
+    context = ReadingContext(index=index, log=log, further=classes, unsaid=unsaid)
     dataset = _read_as(format, path, options=options, context=context, need_images=need_images)
     if options.split_files and len(dataset):
         dataset = with_split_files(dataset, options.split_files, column=options.split_column, log=log)
+    if settings is not None:
+        log.found("settings", f"{settings.path.name}: {', '.join(settings.values)}")
+    shaped = shape_classes(dataset, options.shaping, is_whole=need_images, has_own_names=log.has_own_names)
+    for sentence in shaped.corrections:
+        log.note(sentence)
+    if shaped.doubt and need_images:
+        log.doubt(_alike(shaped))
     interpretation = log.interpretation(format)
     if options.strict and interpretation.notes:
         raise DataError(
@@ -183,7 +219,28 @@ def _read(path: Path, *, format: str, options: ReadOptions, need_images: bool = 
             expected="nothing left out, corrected or assumed",
             next_step="change the annotations, or read them without --strict",
         )
-    return replace(dataset, interpretation=interpretation)
+    asked = (*shaped.notes, *_notes_on_absent(shaped.dataset, options))  # which --strict allows
+    return replace(
+        shaped.dataset,
+        interpretation=replace(interpretation, notes=(*interpretation.notes, *asked)),
+        absent_means=options.absent_means,
+    )
+
+
+def _alike(shaped: Shaped) -> DataError:
+    return DataError(
+        "class names that differ only in capitals or spaces",
+        where=shaped.dataset.source,
+        got=shaped.doubt,
+        expected="one spelling for each class",
+        next_step=f"{shaped.decision}; --yes keeps them as they are",
+    )
+
+
+def _notes_on_absent(dataset: Dataset, options: ReadOptions) -> Sequence[str]:
+    if options.absent_means == "absent":
+        return ()
+    return (f"absent means unknown: {(dataset.target_NC == UNKNOWN).mean():.0%} of all labels are unknown",)
 
 
 def _read_as(format: str, path: Path, *, options: ReadOptions, context: ReadingContext, need_images: bool) -> Dataset:

@@ -1,7 +1,9 @@
 """`ReadOptions`: what a user may say about annotations that are to be read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from polytag.contracts import ABSENT_MEANS
+from polytag.data.classes import ClassShaping
 from polytag.data.formats.listing import TREATMENTS
 from polytag.errors import UsageError
 
@@ -36,6 +38,11 @@ class ReadOptions:
     split_files       files that say which images are in which split, as NAME=FILE or FILE: see split_files.py; `split_column` is
                       then the column of such a table
     image_dirs        folders to search images in first; (): only the documented places
+    shaping           the classes that the data set has, and their names
+    absent_means      what a label is that nobody gave: "absent", or "unknown" where the annotations name only what is present.
+                      An explicit absence, such as 0 in a class column, stays one
+    settings          "auto": polytag.yaml beside the data is read too; "none": it is not
+    given             fields that win over polytag.yaml even where they have their default, as on the command line
     accept_doubts     read on where something looks like a misreading, and note it, instead of raising an error
     strict            raise an error for everything that would be noted: what was left out, corrected or assumed
 
@@ -58,11 +65,16 @@ class ReadOptions:
     minus_one: str = ""
     split_files: tuple[str, ...] = ()
     image_dirs: tuple[str, ...] = ()
+    shaping: ClassShaping = field(default_factory=ClassShaping)
+    absent_means: str = "absent"
+    settings: str = "auto"
+    given: tuple[str, ...] = ()
     accept_doubts: bool = False
     strict: bool = False
 
     def __post_init__(self):
-        for name in ("class_columns", "ignore_columns", "split_files", "image_dirs"):
+        object.__setattr__(self, "columns_file", str(self.columns_file))
+        for name in ("class_columns", "ignore_columns", "split_files", "image_dirs", "given"):
             object.__setattr__(self, name, tuple(map(str, getattr(self, name))))  # YAML returns a list, and a user a Path
         for name, value, allowed in (
             ("format", self.format, ("auto", *FORMATS)),
@@ -70,6 +82,8 @@ class ReadOptions:
             ("treatment of crowd regions", self.crowd, tuple(TREATMENTS)),
             ("treatment of small boxes", self.small, tuple(TREATMENTS)),
             ("meaning of -1", self.minus_one, ("", *TREATMENTS)),
+            ("meaning of an absent label", self.absent_means, ABSENT_MEANS),
+            ("way to settings", self.settings, ("auto", "none")),
         ):
             if value not in allowed:
                 raise UsageError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(filter(None, allowed)))

@@ -14,6 +14,11 @@ from polytag.data.stratify import stratified_parts
 from polytag.errors import DataError, UsageError
 
 VAL_FRACTION = 0.2
+ONLY_POSITIVE = (
+    "absent means unknown here, so only an explicit absence is a negative: give some (0 in a column of the class), or read the "
+    "labels with --absent-means absent, which takes every label that nobody gave for absent"
+)
+"""What to do where labels are only positive and nothing is absent."""
 
 
 def with_validation_split(dataset: Dataset, *, fraction: float = VAL_FRACTION, seed: int = 0) -> Dataset:
@@ -78,7 +83,9 @@ def require_trainable(dataset: Dataset) -> None:
                 where=dataset.source,
                 got="{} images with {} present, {} absent and {} unknown labels".format(len(part), *counts),
                 expected="present and absent labels: a class that every image has cannot be told from anything",
-                next_step="`polytag data check` shows what was read; in a table 0 is absent and -1 is unknown; of folders, "
+                next_step=ONLY_POSITIVE
+                if part.absent_means == "unknown"
+                else "`polytag data check` shows what was read; in a table 0 is absent and -1 is unknown; of folders, "
                 "one for each class, there are at least two",
             )
 

@@ -40,6 +40,7 @@ def out_of_fold(
         label_set=readable.label_set,
         image_paths=tuple(str(path) for path in readable.paths),
         source=f"{dataset.source}, out-of-fold",
+        absent_means=dataset.absent_means,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polytag.contracts import LabelSet
+from polytag.contracts import Dataset, LabelSet
 from polytag.data.formats.listing import IMAGE_SUFFIXES, find_images, is_image, left_out_note
 from polytag.data.images.stored import TAR, is_container, stored_places
 from polytag.errors import DataError
@@ -100,18 +100,20 @@ def _inside(path: Path) -> list[Path]:
 
 def predict(
     model: str | Path | Checkpoint,
-    images: str | Path | Sequence[str | Path],
+    images: str | Path | Sequence[str | Path] | Dataset,
     *,
     device: str = "auto",
     precision: str = "auto",
 ) -> Iterator[ImageResult]:
-    """Score images with a checkpoint or run folder; yields one result per image, in order.
+    """Score images (files, folders, or those of a Dataset) with a checkpoint or run folder; yields one result per image, in order.
 
     An image that cannot be read, or whose scores are NaN or infinite, yields a result with an `error` and does not affect the
     others. Raises CheckpointError for a model
     that cannot be loaded and DataError where there is no image, before the first result.
     """
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.read(model)
+    if isinstance(images, Dataset):
+        images = images.paths
     paths = list_images([images] if isinstance(images, str | Path) else images)
     predictor = Predictor.load(checkpoint, device=device, precision=precision)
     return _results(predictor, paths)

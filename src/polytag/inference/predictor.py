@@ -205,6 +205,7 @@ def score_dataset(
         image_paths=tuple(str(path) for path in scored_set.paths),
         checkpoint_id=checkpoint_id,
         source=dataset.source,
+        absent_means=dataset.absent_means,
     )
 
 

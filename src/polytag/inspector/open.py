@@ -221,5 +221,5 @@ def _facts(run: RunFolder, predictions: "Predictions") -> Mapping[str, str]:
         args = read_run_args(run)
     except PolytagError:
         return {}
-    facts = {"recipe": args.recipe.name, "backbone": args.recipe.backbone, "data": args.data.name}
+    facts = {"recipe": args.recipe.name, "backbone": args.recipe.backbone, "data": args.data.name if args.data else args.dataset}
     return facts | ({"checkpoint": predictions.checkpoint_id} if predictions.checkpoint_id else {})

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from polytag.contracts import SCALES, UNKNOWN, LabelSet, Predictions
+from polytag.contracts import SCALES, UNKNOWN, Dataset, LabelSet, Predictions
 from polytag.errors import PolytagError, PredictionsError, UsageError
 from polytag.logits import ROUNDING, is_exact, logits_of
 from polytag.metrics.evaluate import evaluate_predictions
@@ -29,11 +29,12 @@ def evaluate(
 ) -> Metrics:
     """Evaluate scores against true labels: every metric of docs/reference/metrics.md.
 
-    y_true        N x C, or N of a single class: 1 or True present, 0 or False absent, -1 or NaN (None, pandas.NA) unknown
+    y_true        N x C, or N of a single class: 1 or True present, 0 or False absent, -1 or NaN (None, pandas.NA) unknown; or a
+                  Dataset, whose images and classes are the rows and columns of the scores
     y_score       the same shape: finite numbers, higher for "more likely present"
     scores        the scale of the scores, which is never guessed: "logit" (before the sigmoid), "probability" (0 to 1), or "rank"
                   (only the order is meaningful, and every metric that needs a threshold is undefined)
-    class_names   C names; the default is the columns of a DataFrame, or "class 0", "class 1", ...
+    class_names   C names; the default is the classes of a Dataset, the columns of a DataFrame, or "class 0", "class 1", ...
     threshold, num_replicates, seed   as in `evaluate_predictions`, which does the same for Predictions
     groups        the patient, scene or video of each of the N images, a text or a number; intervals then draw these in place of
                   images, which depend on each other. None, "" or NaN: the image is a group of its own
@@ -64,12 +65,13 @@ def predictions_from_arrays(
 ) -> Predictions:
     """Predictions from the arrays that `evaluate` accepts: the input of reports, comparisons and files.
 
-    `ids` are N unique names of images, which `compare` pairs by; the default numbers the rows from 0. Raises what `evaluate`
-    raises.
+    `ids` are N unique names of images, which `compare` pairs by; the default is the ids of a Dataset, or numbers from 0. Raises
+    what `evaluate` raises.
     """
     if scores not in SCALES:
         raise UsageError("unknown scale of scores", where="scores", got=repr(scores), expected="one of " + ", ".join(SCALES))
-    target_NC = table_of(y_true, where="y_true")
+    dataset = y_true if isinstance(y_true, Dataset) else None
+    target_NC = table_of(y_true if dataset is None else dataset.target_NC, where="y_true")
     score_NC = table_of(y_score, where="y_score")
     if target_NC.shape != score_NC.shape:
         raise _shapes_disagree(target_NC.shape, score_NC.shape)
@@ -94,7 +96,9 @@ def predictions_from_arrays(
             )
         probability_NC = score_NC.astype(np.float64)
         score_NC = logits_of(probability_NC)
-    names = tuple(map(str, range(len(score_NC)) if ids is None else ids))
+    if ids is None:
+        ids = map(str, range(len(score_NC))) if dataset is None else dataset.ids
+    names = tuple(map(str, ids))
     if len(names) != len(score_NC):
         raise UsageError(
             "the number of ids is not the number of images",
@@ -107,7 +111,9 @@ def predictions_from_arrays(
         logit_NC=score_NC,
         target_NC=target_NC,
         label_set=label_set,
-        source="arrays",
+        image_paths=() if dataset is None else tuple(map(str, dataset.paths)),
+        source="arrays" if dataset is None else dataset.source,
+        absent_means="absent" if dataset is None else dataset.absent_means,
         scale=scores,
         given_probability_NC=probability_NC,
     )
@@ -252,7 +258,9 @@ def _require_same_rows(y_true: Any, y_score: Any) -> None:
 
 
 def _labels(values: Any, axis: str) -> list[str]:
-    """Names along an axis of a DataFrame; empty for any other type, such as a list, whose `index` is a method."""
+    """Names along an axis of a DataFrame or a Dataset; empty for any other type, such as a list, whose `index` is a method."""
+    if isinstance(values, Dataset):
+        return list(values.label_set if axis == "columns" else values.ids)
     labels = getattr(values, axis, None)
     return [] if labels is None or callable(labels) or isinstance(labels, str) else [str(label) for label in labels]
 

@@ -112,6 +112,7 @@ def evaluate_predictions(
         tail=_tail(decided_NC, probability_NC, threshold_C=threshold_C, num_thresholds=num_tail_thresholds, groups=groups),
         groups=groups,
         frequency=frequency,
+        absent_means=predictions.absent_means,
     )
 
 

@@ -86,6 +86,7 @@ class Metrics:
     tail                the tail accuracy curves
     frequency           by which classes are in the head, medium or in the tail
     groups              of dependent images, which the intervals draw in place of images; None if they draw images
+    absent_means        what a label was that nobody gave: "absent" or "unknown"
     """
 
     label_set: LabelSet
@@ -116,6 +117,7 @@ class Metrics:
     tail: TailAccuracy
     frequency: Frequency
     groups: Groups | None = None
+    absent_means: str = "absent"
 
     @property
     def mean_ap(self) -> Mean:
@@ -156,8 +158,15 @@ class Metrics:
 
     @property
     def note(self) -> str:
-        """Sentences on the classes with few positives and the bias of mAP, and on groups; "" where there are neither."""
-        return " ".join(part for part in (self._note_on_few(), self.groups.note if self.groups else "") if part)
+        """Sentences on labels that nobody gave, on the classes with few positives and the bias of mAP, and on groups; or ""."""
+        parts = (self._note_on_absent(), self._note_on_few(), self.groups.note if self.groups else "")
+        return " ".join(part for part in parts if part)
+
+    def _note_on_absent(self) -> str:
+        if self.absent_means == "absent":
+            return ""
+        share = int(self.num_unknown_C.sum()) / (self.num_images * len(self.label_set))
+        return f"Absent means unknown: a label that nobody gave counts nowhere, and {share:.0%} of the labels are unknown."
 
     def _note_on_few(self) -> str:
         if not self.num_few:
@@ -278,6 +287,7 @@ def _json(metrics: Metrics) -> dict[str, object]:
     return {
         "version": 1,
         "num_images": metrics.num_images,
+        "absent_means": metrics.absent_means,
         **(metrics.groups.to_json() if metrics.groups else {}),
         "frequency_of": metrics.frequency.to_json(),
         **means,

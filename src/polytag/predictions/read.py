@@ -47,14 +47,14 @@ class LabelledPredictions:
 
 
 def read_predictions(
-    path: Path | str, *, scale: str = "", truth: Path | str | None = None, options: ReadOptions = _DEFAULTS
+    path: Path | str, *, scale: str = "", truth: Path | str | Dataset | None = None, options: ReadOptions = _DEFAULTS
 ) -> Predictions:
     """Read the predictions of polytag or of any other program, with their labels.
 
     `path` is a predictions file of polytag, which its header identifies (rows of unreadable images are left out); a CSV, Parquet,
     JSON Lines, NPZ or PyTorch file; or a folder of VOC result files. `scale` is "logit", "probability" or "rank" (only the order is
-    meaningful), or "" if the file declares it. `truth` is a labelled data set or a table of labels, which replaces the labels of
-    the file. `options` control how tables are read.
+    meaningful), or "" if the file declares it. `truth` is a labelled data set (its path, or a Dataset) or a table of labels, which
+    replaces the labels of the file. `options` control how tables are read.
 
     Raises UsageError if nothing declares the scale, PredictionsError or AnnotationError, with file and line, for invalid files.
     """
@@ -62,7 +62,7 @@ def read_predictions(
 
 
 def read_labelled(
-    path: Path | str, *, scale: str = "", truth: Path | str | None = None, options: ReadOptions = _DEFAULTS
+    path: Path | str, *, scale: str = "", truth: Path | str | Dataset | None = None, options: ReadOptions = _DEFAULTS
 ) -> LabelledPredictions:
     """Like `read_predictions`, with the data set of the labels."""
     path = Path(path)
@@ -87,7 +87,7 @@ def read_labelled(
     predictions = _read(path, scale=scale, has_external_truth=truth is not None, options=options)
     if truth is None:
         return LabelledPredictions(predictions=predictions)
-    return _joined(predictions, load_labels(truth, options=options, classes=predictions.label_set.names))
+    return _joined(predictions, _labels(truth, options=options, classes=predictions.label_set.names))
 
 
 def _read(path: Path, *, scale: str, has_external_truth: bool, options: ReadOptions) -> Predictions:
@@ -134,6 +134,10 @@ def _cannot_read(path: Path, error: Exception) -> PredictionsError:
     return PredictionsError("the predictions file cannot be read", where=str(path), got=got, expected="a file of scores")
 
 
+def _labels(truth: Path | str | Dataset, *, options: ReadOptions, classes: tuple[str, ...]) -> Dataset:
+    return truth if isinstance(truth, Dataset) else load_labels(truth, options=options, classes=classes)
+
+
 def _joined(predictions: Predictions, dataset: Dataset) -> LabelledPredictions:
     labelled = with_truth(predictions, dataset)
     row_N = truth_rows(labelled, dataset)
@@ -158,14 +162,14 @@ def _notes(dataset: Dataset, row_N: np.ndarray) -> tuple[str, ...]:
 # ---- VOC's result files ----
 
 
-def _read_voc(path: Path, *, scale: str, truth: Path | str | None, options: ReadOptions) -> LabelledPredictions:
+def _read_voc(path: Path, *, scale: str, truth: Path | str | Dataset | None, options: ReadOptions) -> LabelledPredictions:
     try:
         results = read_voc_results(path)
     except OSError as error:
         raise _cannot_read(path, error) from error
     if truth is None:
         return LabelledPredictions(predictions=_voc_predictions(results, ids=results.ids, scale=scale)[0])
-    dataset = load_labels(truth, options=options, classes=tuple(results.confidence))
+    dataset = _labels(truth, options=options, classes=tuple(results.confidence))
     if results.split in dataset.splits:
         dataset = dataset.split(results.split)
         ids = tuple(dict.fromkeys((*dataset.ids, *results.ids)))  # the devkit evaluates every image of the split

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polytag import files
-from polytag.contracts import Dataset, LabelSet, Predictions
+from polytag.contracts import ABSENT_MEANS, Dataset, LabelSet, Predictions
 from polytag.errors import DataError, PredictionsError, UsageError
 from polytag.logits import sigmoid
 from polytag.metrics.decisions import decide
@@ -51,6 +51,7 @@ class PredictionsWriter:
         thresholds: Sequence[float] = (),
         source: str = "",
         calibration: str = "",
+        absent_means: str = "absent",
     ):
         if path.suffix not in SUFFIXES:
             raise UsageError(
@@ -68,6 +69,7 @@ class PredictionsWriter:
             "checkpoint_id": checkpoint_id,
             "values": "logit",
             "calibration": calibration,
+            "absent_means": absent_means,
             "source": source,
         }
         self._new: files.NewFile | None = None
@@ -181,6 +183,7 @@ def write_predictions(predictions: Predictions, path: Path | str) -> None:
         checkpoint_id=predictions.checkpoint_id,
         source=predictions.source,
         calibration=predictions.calibration,
+        absent_means=predictions.absent_means,
     ) as writer:
         writer.write(predictions.ids, predictions.image_paths, predictions.logit_NC, predictions.target_NC)
 
@@ -224,6 +227,7 @@ def read_parquet_predictions(path: Path | str) -> Predictions:
         checkpoint_id=header.checkpoint_id,
         source=str(path),
         calibration=header.calibration,
+        absent_means=header.absent_means,
     )
 
 
@@ -243,10 +247,13 @@ class _Header:
     values: str = "logit"
     source: str = ""
     calibration: str = ""  # absent from files of older versions
+    absent_means: str = "absent"
 
     def __post_init__(self):
         if self.values != "logit":
             raise WrongValue("values", self.values, expected="logit")
+        if self.absent_means not in ABSENT_MEANS:
+            raise WrongValue("absent_means", self.absent_means, expected=" or ".join(ABSENT_MEANS))
 
 
 def _header(schema: pa.Schema, path: Path) -> tuple[_Header, LabelSet]:
@@ -349,4 +356,4 @@ def with_truth(predictions: Predictions, dataset: Dataset) -> Predictions:
     """
     columns = class_columns(predictions, dataset)
     rows = truth_rows(predictions, dataset)
-    return replace(predictions, target_NC=dataset.target_NC[np.ix_(rows, columns)])
+    return replace(predictions, target_NC=dataset.target_NC[np.ix_(rows, columns)], absent_means=dataset.absent_means)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -12,9 +12,10 @@ from polytag.contracts import Dataset
 from polytag.data.divide import Folds, with_folds
 from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
-from polytag.data.split_files import absolute_entry
+from polytag.data.settings import with_settings
+from polytag.data.split_files import absolute_entry, parse_entry
 from polytag.data.splits import VAL_FRACTION, lacks_validation, with_validation_split
-from polytag.errors import PolytagError, RunError, UsageError
+from polytag.errors import DataError, PolytagError, RunError, UsageError
 from polytag.parsing import MAX_YAML_BYTES, Malformed, parse_yaml, read_small_text
 from polytag.plain import WrongValue, from_plain
 from polytag.runs.folder import RunFolder
@@ -28,13 +29,16 @@ SPLIT_SEED = 0
 class RunArgs:
     """The content of the file: the labelled images, how they are read, and every choice of the training.
 
+    data               None for a run that was given a Dataset, which is not in its folder
+    dataset            what that Dataset called its source; "" for data that were read from `data`
     folds, fold        the number of folds, 0 without; and which of them the run validates on, 0 for the run of all folds
     data_fingerprint   of the data in their folds, which a resume of the run of all folds compares; else ""
     """
 
-    data: Path
+    data: Path | None
     options: ReadOptions
     recipe: Recipe
+    dataset: str = ""
     folds: int = 0
     fold: int = 0
     data_fingerprint: str = ""
@@ -51,19 +55,25 @@ class RunArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class _Stored:
-    """args.yaml: its keys, and the kinds of their values."""
+    """args.yaml: its keys, and the kinds of their values. `relative` has the path from the run folder of each other path."""
 
-    data: str
+    data: str | None
     reading: ReadOptions
     recipe: Recipe
+    dataset: str = ""
+    relative: Mapping[str, str] = field(default_factory=dict)
     folds: int = 0
     fold: int = 0
     data_fingerprint: str = ""
 
+    def __post_init__(self):
+        if self.data is None and not self.dataset:
+            raise WrongValue("data", self.data, expected="a path, or the name of a Dataset in dataset")
+
 
 def load_run_data(args: RunArgs) -> Dataset:
-    """The labelled data of a run, split as in its training, or in its folds; raises DataError where they are gone."""
-    dataset = load_dataset(args.data, options=args.options)
+    """The labelled data of a run, split as in its training, or in its folds; raises DataError where they are gone or a Dataset."""
+    dataset = _dataset_of(args)
     if args.folds:
         folds = _folds_of(dataset, args)
         return folds.fold(args.fold) if args.fold else folds.dataset
@@ -72,7 +82,18 @@ def load_run_data(args: RunArgs) -> Dataset:
 
 def load_folds(args: RunArgs) -> Folds:
     """The labelled data of a run in its folds. Raises as `load_run_data`."""
-    return _folds_of(load_dataset(args.data, options=args.options), args)
+    return _folds_of(_dataset_of(args), args)
+
+
+def _dataset_of(args: RunArgs) -> Dataset:
+    if args.data is None:
+        raise DataError(
+            "the run was trained on a Dataset, which is not in its folder",
+            where=args.dataset,
+            expected="a run that `polytag train DATA` or `train(path)` made",
+            next_step="for a resume, give it again: resume(run_folder, data=dataset)",
+        )
+    return load_dataset(args.data, options=args.options)
 
 
 def _folds_of(dataset: Dataset, args: RunArgs) -> Folds:
@@ -102,15 +123,7 @@ def read_run_args(run: RunFolder) -> RunArgs:
     what, expected = f"{run.args.name} cannot be read", "the file that `polytag train` wrote"
     try:
         stored = from_plain(_Stored, parse_yaml(read_small_text(run.args, max_bytes=MAX_YAML_BYTES)))
-        data = Path(stored.data)
-        return RunArgs(
-            data=data,
-            options=stored.reading,
-            recipe=stored.recipe,
-            folds=stored.folds,
-            fold=stored.fold,
-            data_fingerprint=stored.data_fingerprint,
-        )
+        return _located(stored, run=run)
     except OSError as error:
         raise RunError(what, where=str(run.args), got=error.strerror or str(error), expected=expected) from error
     except Malformed as error:
@@ -122,19 +135,69 @@ def read_run_args(run: RunFolder) -> RunArgs:
         raise RunError(what, where=str(run.args), got=got, expected=error.expected or expected) from error
 
 
-def write_args(run: RunFolder, args: RunArgs) -> None:
-    """Write args.yaml, with absolute paths of data, image folders and the table of columns."""
-    options = replace(
-        args.options,
-        image_dirs=tuple(os.path.abspath(folder) for folder in args.options.image_dirs),
-        split_files=tuple(map(absolute_entry, args.options.split_files)),
-        columns_file=os.path.abspath(args.options.columns_file) if args.options.columns_file else "",
+def _located(stored: _Stored, *, run: RunFolder) -> RunArgs:
+    """The arguments with every path where it is now: as written, or else as far from the run folder as it was."""
+
+    def now(path: str) -> str:
+        if os.path.exists(path) or path not in stored.relative:
+            return path
+        moved = os.path.normpath(os.path.join(os.path.realpath(run.path), stored.relative[path]))
+        return moved if os.path.exists(moved) else path
+
+    def now_in_entry(entry: str) -> str:
+        name, path = parse_entry(entry)
+        return f"{name}={now(str(path))}" if name else now(str(path))
+
+    return RunArgs(
+        data=None if stored.data is None else Path(now(stored.data)),
+        options=replace(
+            stored.reading,
+            image_dirs=tuple(now(folder) for folder in stored.reading.image_dirs),
+            split_files=tuple(now_in_entry(entry) for entry in stored.reading.split_files),
+            columns_file=now(stored.reading.columns_file),
+        ),
+        recipe=replace(stored.recipe, weights=now(stored.recipe.weights)),
+        dataset=stored.dataset,
+        folds=stored.folds,
+        fold=stored.fold,
+        data_fingerprint=stored.data_fingerprint,
     )
-    values: dict[str, object] = {"data": str(args.data.resolve())}
+
+
+def write_args(run: RunFolder, args: RunArgs) -> None:
+    """Write args.yaml, with absolute paths of data, image folders, the table of columns and weights, and where they are from here.
+
+    The options include what polytag.yaml beside the data says now. Of a Dataset only what it calls its source is written.
+    """
+    place = None if args.data is None else str(args.data.resolve())
+    options = args.options if args.data is None else with_settings(args.options, args.data)[0]
+    options = replace(
+        options,
+        image_dirs=tuple(os.path.abspath(folder) for folder in options.image_dirs),
+        split_files=tuple(map(absolute_entry, options.split_files)),
+        columns_file=os.path.abspath(options.columns_file) if options.columns_file else "",
+    )
+    recipe = args.recipe
+    if os.path.isfile(recipe.weights):
+        recipe = replace(recipe, weights=os.path.abspath(recipe.weights))
+    split_files = (str(parse_entry(entry)[1]) for entry in options.split_files)
+    paths = (place, *options.image_dirs, *split_files, options.columns_file, recipe.weights)
+    values: dict[str, object] = {"data": place}
+    if args.data is None:
+        values["dataset"] = args.dataset
+    values["relative"] = {path: _relative(path, run) for path in paths if path and os.path.isabs(path)}
     if args.folds:
         values |= {"folds": args.folds, "fold": args.fold, "data_fingerprint": args.data_fingerprint}
-    values |= {"reading": asdict(options), "recipe": _plain(asdict(args.recipe))}
+    values |= {"reading": _plain(asdict(options)), "recipe": _plain(asdict(recipe))}
     files.write_text(run.args, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _relative(path: str, run: RunFolder) -> str:
+    """The path from the run folder; as it is on another drive of Windows."""
+    try:
+        return Path(os.path.relpath(path, os.path.realpath(run.path))).as_posix()
+    except ValueError:
+        return path
 
 
 def _plain(value: object) -> object:

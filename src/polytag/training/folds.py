@@ -69,7 +69,7 @@ def train_folds(
     and DataError for data that cannot be divided, or with a fold that cannot be learned from.
     """
     callback = callback or SilentCallback()
-    options = with_recipes_treatment(options or ReadOptions(), recipe=recipe)
+    options = with_recipes_treatment(options or ReadOptions(), data=Path(data), recipe=recipe)
     args = RunArgs(data=Path(data), options=options, recipe=recipe, folds=num_folds)
     folds = load_folds(args)
     args = replace(args, data_fingerprint=folds.dataset.fingerprint)
@@ -80,7 +80,7 @@ def train_folds(
     for number in range(1, num_folds + 1):
         require_trainable(folds.fold(number))
     model = fresh_model(recipe, folds.dataset)
-    wanted = Path(output) if output else Path("runs") / f"{name_of(args.data)}-{recipe.name}-{num_folds}-folds"
+    wanted = Path(output) if output else Path("runs") / f"{name_of(Path(data))}-{recipe.name}-{num_folds}-folds"
     with joined(recipe.device) as processes:
         run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
         with held(run, processes), interruptible(run):

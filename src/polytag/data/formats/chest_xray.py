@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from polytag.contracts import ABSENT, Dataset
+from polytag.contracts import Dataset
 from polytag.data.formats.listing import child_names, read_beginning, read_text
 from polytag.data.formats.on_disk import only_on_disk
 from polytag.data.formats.records import ReadingContext, Record, dataset_of
@@ -117,4 +117,4 @@ def _records(table: Table, split_of_image: Mapping[str, str], *, group: str) -> 
             )
         present = () if names == [_NOTHING] else names
         split = split_of_image.get(image, "")
-        yield Record(image=image, where=table.where(row), present=present, others=ABSENT, split=split, group=groups[row] or "")
+        yield Record(image=image, where=table.where(row), present=present, split=split, group=groups[row] or "")

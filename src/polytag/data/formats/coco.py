@@ -11,7 +11,7 @@ from pathlib import Path
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
 from polytag.data.formats.coco_files import CocoContent, Values, class_names, coco_files, images_of, key_of, read_contents
 from polytag.data.formats.file_index import FileIndex
-from polytag.data.formats.listing import TREATMENTS
+from polytag.data.formats.listing import TREATMENTS, UNSAID
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext, Record, dataset_of, with_folder_splits
 from polytag.errors import AnnotationError
@@ -90,8 +90,11 @@ def _records(content: CocoContent, *, empty: str, doubtful: Doubtful, group_key:
             group=str(image.get(group_key, "")) if group_key else "",
             present=[name for name, target in target_of.items() if target == PRESENT],
             unknown=[name for name, target in target_of.items() if target == UNKNOWN],
-            absent=[name_of[key] for key in negative if key in name_of] if isinstance(negative, list) else (),
-            others=UNKNOWN if isinstance(negative, list) else ABSENT,
+            absent=[
+                *(name for name, target in target_of.items() if target == ABSENT),
+                *(name_of[key] for key in (negative if isinstance(negative, list) else ()) if key in name_of),
+            ],
+            others=UNKNOWN if isinstance(negative, list) else UNSAID,
         )
 
 

@@ -17,6 +17,9 @@ from polytag.parsing import Malformed, parse_lenient_json, parse_text_yaml
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Endings of image file names, in any letter case. When a file is decoded, its first bytes decide its format."""
 
+UNSAID = -2
+"""A target that the annotations do not name, while they are read: the reading options say whether it is ABSENT or UNKNOWN."""
+
 TREATMENTS: Mapping[str, int] = {"ignore": UNKNOWN, "positive": PRESENT, "negative": ABSENT}
 """The target of a class of which an image contains only doubtful objects: difficult, crowd or small ones."""
 
@@ -39,8 +42,8 @@ def split_of(name: str) -> str | None:
 
 
 def note(target_C: np.ndarray, column: int, value: int) -> None:
-    """Record an object of a class in a row that starts as ABSENT; a certain object outweighs a doubtful one in any order."""
-    if value == PRESENT or target_C[column] == ABSENT:
+    """Record an object of a class in a row that starts as UNSAID: PRESENT outweighs UNKNOWN, and both ABSENT, in any order."""
+    if value == PRESENT or target_C[column] == UNSAID or (value == UNKNOWN and target_C[column] == ABSENT):
         target_C[column] = value
 
 

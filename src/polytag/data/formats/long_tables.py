@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
 from polytag.data.formats.column_names import IMAGE_COLUMNS, LABELS_COLUMNS, PASSED_OVER, SPLIT_COLUMNS, first_of
-from polytag.data.formats.listing import is_image, scan, split_of
+from polytag.data.formats.listing import UNSAID, is_image, scan, split_of
 from polytag.data.formats.records import ReadingContext, dataset_of
 from polytag.data.formats.rows import OWN_COLUMNS, Table, cells_of
 from polytag.data.formats.table_columns import Columns
@@ -132,10 +132,11 @@ def read_long_tables(
 ) -> Dataset:
     """Read long tables into one data set, a row for each of their images, in the order in which they first occur.
 
-    A class that no row of an image names is absent; with a column of confidences, unknown. Answers that contradict each other make
-    a label unknown. Raises AnnotationError, with file and line, for a row without an image and a confidence that is no answer.
+    A class that no row of an image names is unsaid, so absent by default; with a column of confidences, unknown. Answers that
+    contradict each other make a label unknown. Raises AnnotationError, with file and line, for a row without an image and a
+    confidence that is no answer.
     """
-    votes_of = [Votes(others=UNKNOWN if layout.confidence else ABSENT) for _ in tables]
+    votes_of = [Votes(others=UNKNOWN if layout.confidence else UNSAID) for _ in tables]
     log = context.log
     tell_rows(files, tables, has_lists=True, log=log)
     for file, table, votes in zip(files, tables, votes_of, strict=True):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
-from polytag.data.formats.listing import child_names, class_order, read_text, reason, split_of
+from polytag.data.formats.listing import UNSAID, child_names, class_order, read_text, reason, split_of
 from polytag.data.formats.long_tables import ANSWERS, tell_votes
 from polytag.data.formats.on_disk import only_on_disk
 from polytag.data.formats.records import ReadingContext, dataset_of
@@ -107,7 +107,7 @@ def _decide_others(
     if any(each.num_absent for each in found):
         log.found("present or absent", "column 'Confidence' (1 or 0); a class without a row is unknown")
         return
-    if any(each.has_source for each in found):
+    if any(each.has_source for each in found) and context.unsaid == ABSENT:
         log.doubt(
             AnnotationError(
                 "labels of Open Images none of which is absent",
@@ -117,8 +117,9 @@ def _decide_others(
                 next_step="add the file of image labels with its rows of 0; or take what has no row as absent with --yes",
             )
         )
-    votes.others = ABSENT
-    log.found("present or absent", "no row says absent, so a class without a row is absent")
+    votes.others = UNSAID
+    meaning = "absent" if context.unsaid == ABSENT else "unknown"
+    log.found("present or absent", f"no row says absent, so a class without a row is {meaning}")
     for path, split in _split_files(root, _IMAGES):
         for image, _, _, where in _rows(path, ("ImageID",)):
             votes.image(image, where=where, split=split)

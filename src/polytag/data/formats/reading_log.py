@@ -14,6 +14,8 @@ class ReadingLog:
         self._accept_doubts = accept_doubts
         self._found: dict[str, str] = {}
         self._notes: dict[str, None] = {}
+        self.has_own_names = False
+        """Whether polytag wrote the class names, which are then as they were meant."""
 
     def found(self, what: str, where: str) -> None:
         """Record where the images, labels, split or classes are: `found("images", "column 'file_name'")`; the first one counts."""

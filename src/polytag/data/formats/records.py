@@ -13,7 +13,7 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset, LabelSet
 from polytag.data.formats.file_index import FileIndex
-from polytag.data.formats.listing import class_order, relative_id, require_classes, split_of
+from polytag.data.formats.listing import UNSAID, class_order, relative_id, require_classes, split_of
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.errors import AnnotationError
 from polytag.text import nearest
@@ -26,11 +26,13 @@ class ReadingContext:
     index     finds the images
     log       collects what was taken as what
     further   classes that the data set has even where no label names them
+    unsaid    the target of a class that an annotation does not name: ABSENT, or UNKNOWN
     """
 
     index: FileIndex
     log: ReadingLog
     further: Sequence[str] = ()
+    unsaid: int = ABSENT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +42,7 @@ class Record:
     image     the image's name; the id, unless `id` gives another
     where     file and line, for messages
     present, absent, unknown   classes; present outweighs unknown, and both outweigh absent
-    others    the target of every class that the record does not name: ABSENT, or UNKNOWN
+    others    the target of every class that the record does not name: ABSENT, UNKNOWN, or UNSAID, as the options say
     path      the image's file, where no search is needed
     """
 
@@ -49,7 +51,7 @@ class Record:
     present: Sequence[str] = ()
     absent: Sequence[str] = ()
     unknown: Sequence[str] = ()
-    others: int = ABSENT
+    others: int = UNSAID
     split: str = ""
     id: str = ""
     group: str = ""
@@ -161,7 +163,8 @@ class _Rows:
         column_of_code = np.array([column[name] for name in self.code_of], np.int64)
         row_L, target_L = np.asarray(self.row_L, np.int64), np.asarray(self.target_L, np.int8)
         column_L = column_of_code[np.asarray(self.code_L, np.int64)] if len(self.code_L) else np.zeros(0, np.int64)
-        target_NC = np.repeat(np.asarray(self.others_N, np.int8)[:, None], len(names), axis=1)
+        others_N = np.asarray(self.others_N, np.int8)
+        target_NC = np.repeat(np.where(others_N == UNSAID, context.unsaid, others_N)[:, None].astype(np.int8), len(names), axis=1)
         for target in (ABSENT, UNKNOWN, PRESENT):  # the later ones outweigh the earlier ones
             chosen_L = target_L == target
             target_NC[row_L[chosen_L], column_L[chosen_L]] = target

@@ -60,6 +60,7 @@ def layout_of(tables: Sequence[Table], columns: Columns, *, need_images: bool, l
     is_chosen = any((columns.image not in ("", "file_name"), columns.labels, columns.split, columns.classes))
     if tuple(there[:3]) == OWN_COLUMNS and not is_chosen:
         classes = tuple(name for name in there[3:] if name != group and name not in ignored)
+        log.has_own_names = True
         return Layout(id="id", image="file_name", labels="", splits=("split",), classes=classes)
     usable = [name for name in there if name not in ignored and name != group]
     image, id = _image_and_id(all_of, usable, columns, need_images=need_images, log=log)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset, LabelSet
+from polytag.contracts import PRESENT, UNKNOWN, Dataset, LabelSet
 from polytag.data.formats.class_columns import class_targets
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.label_lists import LabelLists, label_lists
@@ -225,7 +225,7 @@ def _labels_of(
         lists = label_lists(tables, layout.labels, separator=columns.separator, log=context.log)
         names = class_order({name for rows in lists for labels in rows for name in labels or ()} | set(context.further))
         require_classes(names, where=first.path)
-        return names, [_list_targets(rows, names) for rows in lists]
+        return names, [_list_targets(rows, names, unsaid=context.unsaid) for rows in lists]
     names = layout.classes
     of_first = [name for name in names if name in first.columns]
     for table in tables[1:]:
@@ -251,8 +251,8 @@ def _require_column(table: Table, name: str) -> None:
         )
 
 
-def _list_targets(lists: LabelLists, names: Sequence[str]) -> np.ndarray:
-    target_NC = np.full((len(lists), len(names)), ABSENT, dtype=np.int8)
+def _list_targets(lists: LabelLists, names: Sequence[str], *, unsaid: int) -> np.ndarray:
+    target_NC = np.full((len(lists), len(names)), unsaid, dtype=np.int8)
     column = {name: c for c, name in enumerate(names)}
     for target_C, labels in zip(target_NC, lists, strict=True):
         if labels is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN
+from polytag.data.formats.listing import UNSAID
 from polytag.data.formats.records import Record
 
 
@@ -18,7 +19,7 @@ class Votes:
     `num_repeated`.
     """
 
-    others: int = ABSENT
+    others: int = UNSAID
     num_contradicted: int = 0
     num_repeated: int = 0
     _images: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])

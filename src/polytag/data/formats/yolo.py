@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polytag.contracts import ABSENT, PRESENT, Dataset, LabelSet
+from polytag.contracts import PRESENT, Dataset, LabelSet
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.listing import child_names, more, read_text, relative_id, require_classes
 from polytag.data.formats.reading_log import ReadingLog
@@ -22,9 +22,9 @@ from polytag.errors import AnnotationError, DataError
 def read_yolo(data: Path, *, context: ReadingContext) -> Dataset:
     """Read a YOLO folder, or the yaml in it; classes in the order of their numbers.
 
-    An image whose label file is empty or missing has no objects: all its classes are ABSENT. Boxes, polygons and key points are
-    dropped. A test split without any label file is left out. Raises AnnotationError for a line that cannot be read or has an
-    unknown class number, and where the label files of another split, or all objects, are missing.
+    An image whose label file is empty or missing has no objects: all its classes are unsaid, so ABSENT by default. Boxes,
+    polygons and key points are dropped. A test split without any label file is left out. Raises AnnotationError for a line that
+    cannot be read or has an unknown class number, and where the label files of another split, or all objects, are missing.
     """
     root = data.parent if data.is_file() else data
     layout = find_layout(data, log=context.log)
@@ -32,7 +32,7 @@ def read_yolo(data: Path, *, context: ReadingContext) -> Dataset:
     require_classes(layout.names, where=layout.source)
     label_files = _label_files(layout, data=data, log=context.log)
     rows = [(split, path, file) for split, found in label_files.items() for path, file in found.items()]
-    target_NC = np.full((len(rows), len(layout.names)), ABSENT, dtype=np.int8)
+    target_NC = np.full((len(rows), len(layout.names)), context.unsaid, dtype=np.int8)
     for target_C, (_, _, file) in zip(target_NC, rows, strict=True):
         if file:
             target_C[list(_classes_in(file, names=layout.names))] = PRESENT
