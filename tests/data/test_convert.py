@@ -91,7 +91,7 @@ def test_tables_hold_any_printable_class_and_any_id(tmp_path_factory, data, name
     assert (after.ids, list(after.paths), after.fingerprint) == (before.ids, list(before.paths), before.fingerprint)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(data=st.data(), names=class_names, divided=st.booleans(), to=st.sampled_from(TARGETS))
 def test_round_trip(tmp_path_factory, data, names, divided, to):
     """Ids (of tables), splits, classes in their order and every target, unknown ones too, come back as they went."""
@@ -142,7 +142,7 @@ def test_groups_that_cannot_be_written(tmp_path):
         )
 
 
-@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize("to", ["csv", "hf"])
 def test_real_photographs_survive_conversion_and_back(real_voc, tmp_path, to):
     before = load_dataset(real_voc)
     after = load_dataset(convert(load_dataset(convert(before, tmp_path / "there", to=to)), tmp_path / "back", to="voc"))

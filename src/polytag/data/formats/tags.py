@@ -39,9 +39,8 @@ def is_tags(data: Path) -> bool:
     for number, (inside, names, _) in enumerate(walk_images(data)):
         if names:
             num_images += len(names)
-            found += [
-                file for name in names if (file := _file_of(name, data / inside, set(scan(str(data / inside), files_only=True))))
-            ]
+            others = set(scan(str(data / inside), files_only=True))
+            found += [file for name in names if (file := _file_of(name, data / inside, others))]
         if num_images > 1000 or number > 1000 or (num_images and number >= _MAX_PLACES):
             break
     if not found or 2 * len(found) < num_images:
