@@ -30,7 +30,7 @@ def grouped_run(run: Path, folder: Path, colours: Path, group_of: Callable[[int]
     """A copy of a run, as if it had been trained with these groups of the image of each number."""
     found = RunFolder(path=Path(shutil.copytree(run, folder / "grouped")))
     args, dataset = read_run_args(found), load_dataset(colours)
-    write_args(found, recipe=args.recipe, data=args.data, options=replace(args.options, group_column="patient"))
+    write_args(found, replace(args, options=replace(args.options, group_column="patient")))
     write_groups(found, replace(dataset, group_N=tuple(group_of(number_of(name)) for name in dataset.ids)))
     return found
 

@@ -48,7 +48,7 @@ def test_the_groups_of_the_training_are_exported(polytag, reviewed: Path, tmp_pa
     ids = load_dataset(args.data).ids
     (tmp_path / "g.csv").write_text("id,patient\n" + "".join(f"{name},p{row // 4}\n" for row, name in enumerate(ids)))
     options = replace(args.options, group_column="patient", columns_file=str(tmp_path / "g.csv"))
-    write_args(RunFolder(path=reviewed), recipe=args.recipe, data=args.data, options=options)
+    write_args(RunFolder(path=reviewed), replace(args, options=options))
     output = polytag("labels", "export", reviewed, tmp_path / "new.csv").output
     assert output.endswith(f"Next:\n  polytag train {tmp_path / 'new.csv'} --group patient\n")
     corrected = load_dataset(tmp_path / "new.csv", options=ReadOptions(group_column="patient"))
@@ -155,7 +155,7 @@ def test_an_export_that_was_killed_after_its_list_is_done_by_the_same_call(polyt
     with pytest.raises(RunError, match="the output exists already"):
         polytag("labels", "export", reviewed, tmp_path / "new.csv")
     with pytest.raises(UsageError):
-        polytag("labels", "export", reviewed, tmp_path / "other", "--to", "coco")
+        polytag("labels", "export", reviewed, tmp_path / "other", "--to", "kitti")
     assert not (tmp_path / "other-changes.csv").exists()
 
 
@@ -184,7 +184,7 @@ def test_what_is_in_the_way_or_does_not_fit(polytag, reviewed: Path, colours: Pa
     with pytest.raises(UsageError, match="the run records how its data are read"):
         polytag("labels", "export", reviewed, tmp_path / "other", "--difficult", "positive")
     with pytest.raises(UsageError, match="unknown format to convert to"):
-        polytag("labels", "export", reviewed, tmp_path / "other", "--to", "coco")
+        polytag("labels", "export", reviewed, tmp_path / "other", "--to", "kitti")
     few = convert(load_dataset(colours).take(range(3)), tmp_path / "few.csv", to="csv")
     with pytest.raises(DataError) as caught:
         polytag("labels", "export", reviewed, tmp_path / "other", "--data", few)

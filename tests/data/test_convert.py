@@ -96,9 +96,7 @@ def test_tables_hold_any_printable_class_and_any_id(tmp_path_factory, data, name
 def test_round_trip(tmp_path_factory, data, names, divided, to):
     """Ids (of tables), splits, classes in their order and every target, unknown ones too, come back as they went."""
     folder = tmp_path_factory.mktemp("round")
-    names = (
-        names if to in ("csv", "parquet") else [name.strip() for name in names]
-    )  # where spaces are left out
+    names = names if to in ("csv", "parquet") else [name.strip() for name in names]  # where spaces are left out
     num = data.draw(st.integers(1, 8))
     splits = data.draw(st.lists(st.sampled_from(["train", "val", "test"]), min_size=num, max_size=num)) if divided else [""] * num
     targets = data.draw(st.lists(st.sampled_from([1, 0, -1]), min_size=num * len(names), max_size=num * len(names)))
