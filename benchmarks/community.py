@@ -79,8 +79,8 @@ def outcome(folder: Path, truth: dict[str, object]) -> dict[str, object]:
 
 
 def portable(text: str) -> str:
-    """A text without the place of the shared folder on this machine."""
-    return text.replace(str(COMMUNITY), "COMMUNITY")
+    """A text without the folders of this machine, and of the machines of those who wrote the files."""
+    return re.sub(r"(?<![\w.])/(?:[\w.-]+/)+", "ELSEWHERE/", text.replace(str(COMMUNITY), "COMMUNITY"))
 
 
 def compared(dataset: Dataset, truth: dict[str, object], *, is_partial: bool, is_test: bool) -> dict[str, object]:
