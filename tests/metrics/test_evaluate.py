@@ -221,7 +221,7 @@ def test_nothing_known_is_nan_everywhere_and_still_json(num_images: int):
 
 def test_json_has_every_documented_key_and_no_nan(metrics: Metrics):
     values = json.loads(json.dumps(metrics.to_json(), allow_nan=False))
-    assert set(values) == {"version", "num_images", "frequency_of", "per_class", "tail_accuracy", *AVERAGES}
+    assert set(values) == {"version", "num_images", "absent_means", "frequency_of", "per_class", "tail_accuracy", *AVERAGES}
     assert (values["version"], values["num_images"]) == (1, 120)
     assert set(values["mAP"]) == {"value", "low", "high", "num_classes", "bias", "chance", "num_few_positives"}
     assert set(values["samples_AP"]) == {"value", "low", "high", "num_images"}
