@@ -173,6 +173,10 @@ class Dataset:
 
     def split(self, name: str) -> "Dataset":
         """The images of one split; raises DataError, with the existing splits, if it has none."""
+        return self.take(self.rows_of(name))
+
+    def rows_of(self, name: str) -> np.ndarray:
+        """The rows of one split, in order; raises DataError, with the existing splits, if it has none."""
         rows = [i for i, split in enumerate(self.split_N) if split == name]
         if not rows:
             raise DataError(
@@ -182,7 +186,7 @@ class Dataset:
                 expected=f"images in split {name!r}",
                 next_step="add the split to the annotations; `polytag data check` shows what was read",
             )
-        return self.take(np.asarray(rows))
+        return np.asarray(rows)
 
 
 @dataclass(frozen=True, kw_only=True)

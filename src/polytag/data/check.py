@@ -245,13 +245,13 @@ def _problems(dataset: Dataset, content_N: Sequence[ImageContent]) -> Iterator[s
             yield error.what
             return
     for split in ("train", "val"):
-        rows = [row for row, name in enumerate(split_N) if name == split]
-        if not rows:
+        row_M = np.flatnonzero([name == split for name in split_N])
+        if not len(row_M):
             yield f"the split {split!r} is missing; there are: {', '.join(repr(name) for name in dataset.splits)}"
             continue
-        if reason := why_not_trainable(dataset.target_NC[rows]):
+        if reason := why_not_trainable(dataset.target_NC, row_M):
             yield f"{reason} in split {split!r}{made}" + (f": {ONLY_POSITIVE}" if dataset.absent_means == "unknown" else "")
-        if all(content_N[row].reason for row in rows):
+        if all(content_N[row].reason for row in row_M.tolist()):
             yield f"no image can be read in split {split!r}{made}"
 
 

@@ -68,8 +68,8 @@ def read_contents(
 
 def existing(paths: Sequence[str]) -> dict[str, ImageContent]:
     """Whether every distinct file exists; none is opened."""
-    missing = ImageContent(reason="the image is missing: no such file")
-    return {path: ImageContent() if is_image_there(path) else missing for path in dict.fromkeys(paths)}
+    there, missing = ImageContent(), ImageContent(reason="the image is missing: no such file")
+    return {path: there if is_image_there(path) else missing for path in dict.fromkeys(paths)}
 
 
 def _read_block(

@@ -14,6 +14,7 @@ from polytag.data.stratify import stratified_parts
 from polytag.errors import DataError, UsageError
 
 VAL_FRACTION = 0.2
+_BLOCK = 65_536  # rows whose labels are looked at at a time
 ONLY_POSITIVE = (
     "absent means unknown here, so only an explicit absence is a negative: give some (0 in a column of the class), or read the "
     "labels with --absent-means absent, which takes every label that nobody gave for absent"
@@ -75,8 +76,9 @@ def large_group_note(dataset: Dataset, *, fraction: float = VAL_FRACTION) -> str
 def require_trainable(dataset: Dataset) -> None:
     """Raises DataError unless there are images in "train" and in "val", and a positive and a negative of some class in each."""
     for split in ("train", "val"):
-        part = dataset.split(split)
-        if reason := why_not_trainable(part.target_NC):
+        row_M = dataset.rows_of(split)
+        if reason := why_not_trainable(dataset.target_NC, row_M):
+            part = dataset.take(row_M)
             counts = [int((part.target_NC == label).sum()) for label in (PRESENT, ABSENT, UNKNOWN)]
             raise DataError(
                 f"{reason} in split {split!r}",
@@ -90,7 +92,12 @@ def require_trainable(dataset: Dataset) -> None:
             )
 
 
-def why_not_trainable(target_NC: np.ndarray) -> str:
-    """Why nothing can be learned from these labels: "no class has a positive", or "... a negative"; "" if some class has each."""
-    lacking = [kind for label, kind in ((PRESENT, "positive"), (ABSENT, "negative")) if not (target_NC == label).any()]
-    return f"no class has a {lacking[0]}" if lacking else ""
+def why_not_trainable(target_NC: np.ndarray, row_M: np.ndarray) -> str:
+    """Why these rows teach nothing: "no class has a positive", or "... a negative"; "" if some class has each."""
+    wanted = {PRESENT: "positive", ABSENT: "negative"}
+    for start in range(0, len(row_M), _BLOCK):  # which ends with the first block for all but empty labels
+        block = target_NC[row_M[start : start + _BLOCK]]
+        wanted = {label: kind for label, kind in wanted.items() if not (block == label).any()}
+        if not wanted:
+            return ""
+    return f"no class has a {next(iter(wanted.values()))}"

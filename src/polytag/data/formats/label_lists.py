@@ -42,6 +42,7 @@ def label_lists(tables: Sequence[Table], name: str, *, separator: str, log: Read
 def _lists(table: Table, name: str, separator: str, *, is_literal: bool) -> LabelLists:
     lists: LabelLists = []
     known: dict[str, tuple[str, ...]] = {}
+    one_of: dict[str, str] = {}  # one text for each class, however many cells name it
     for row, cell in enumerate(table.columns[name]):
         if isinstance(cell, str):
             if cell not in known:
@@ -53,7 +54,7 @@ def _lists(table: Table, name: str, separator: str, *, is_literal: bool) -> Labe
         elif is_blank_cell(cell):
             lists.append(None)
         else:
-            lists.append(_values(cell, table=table, row=row, name=name))
+            lists.append(tuple(one_of.setdefault(label, label) for label in _values(cell, table=table, row=row, name=name)))
     return lists
 
 

@@ -23,6 +23,7 @@ from polytag.data.formats.rows import CSV_SUFFIXES, PARQUET_SUFFIXES, Table, cel
 from polytag.data.formats.split_columns import splits_of
 from polytag.data.formats.table_columns import Columns, Layout, layout_of
 from polytag.errors import AnnotationError, DataError
+from polytag.path_list import PathList
 from polytag.text import counted
 
 _ANSWER_FORM = re.compile(r"sample[_-]?submission.*", re.IGNORECASE)  # beside Kaggle's tables; its labels are made up
@@ -96,20 +97,20 @@ def read_tables(
     files, tables = _labelled(files, tables, layout, log=log)
     names, blocks = _labels_of(tables, layout, columns=columns, context=context)
     ids: list[str] = []
-    paths: list[Path] = []
+    paths: list[str] = []
     split_N: list[str] = []
     group_N: list[str] = []
     for file, table in zip(files, tables, strict=True):
         _require_column(table, layout.image)
         has_splits = bool(layout.splits) and all(name in table.columns for name in layout.splits)
         splits = splits_of(table, layout.splits, log=log) if has_splits else [file.split] * len(table)
-        images = [
-            _image(table, row, layout=layout, file=file, index=context.index, root=None if ids_as_listed else root)
-            for row in range(len(table))
-        ]
-        _require_distinct(table, splits, [image_id for image_id, _ in images])
-        ids += [image_id for image_id, _ in images]
-        paths += [path for _, path in images]
+        ids_of_table: list[str] = []
+        for row in range(len(table)):
+            image_id, path = _image(table, row, layout=layout, file=file, index=context.index, root=None if ids_as_listed else root)
+            ids_of_table.append(image_id)
+            paths.append(str(path))
+        _require_distinct(table, splits, ids_of_table)
+        ids += ids_of_table
         split_N += splits
         group_N += [cell or "" for cell in cells_of(table, columns.group)] if columns.group else [""] * len(table)
     tell_rows(files, tables, has_lists=bool(layout.labels), log=log)
@@ -120,13 +121,20 @@ def read_tables(
         )
     return Dataset(
         ids=tuple(ids),
-        paths=tuple(paths),
-        target_NC=np.concatenate(blocks),
+        paths=PathList(paths),
+        target_NC=_joined(blocks),
         split_N=tuple(split_N),
         label_set=LabelSet(names=names),
         source=source,
         group_N=tuple(group_N),
     )
+
+
+def _joined(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """The targets of all tables, read-only, so that a Dataset keeps them without a copy; those of one table stay where they are."""
+    target_NC = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    target_NC.setflags(write=False)
+    return target_NC
 
 
 def _labelled(
@@ -198,9 +206,9 @@ def _image_name(cell: object, *, where: str) -> str:
 
 def _require_distinct(table: Table, splits: Sequence[str], ids: Sequence[str]) -> None:
     """Raises AnnotationError for an image that a split lists twice."""
-    first_row: dict[tuple[str, str], int] = {}
-    for row, key in enumerate(zip(splits, ids, strict=True)):
-        first = first_row.setdefault(key, row)
+    first_row_of: dict[str, dict[str, int]] = {}
+    for row, (split, image_id) in enumerate(zip(splits, ids, strict=True)):
+        first = first_row_of.setdefault(split, {}).setdefault(image_id, row)
         if first != row:
             raise AnnotationError(
                 "an image is listed twice",
