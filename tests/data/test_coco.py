@@ -1,6 +1,7 @@
 """COCO instances JSON, as the COCO site, Roboflow, FiftyOne and CVAT lay it out."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -417,3 +418,41 @@ def test_the_folder_of_an_image_may_be_apart_and_annotations_without_category_sa
     dataset = load_dataset(tmp_path / "json")
     assert dataset.paths == (tmp_path / "photos/a.jpg",)
     assert dataset.interpretation.notes == ("annotations without a category are left out",)
+
+
+@pytest.mark.parametrize(("file", "split"), [("panoptic_train2017.json", "train"), ("person_keypoints_train2017.json", "train")])
+def test_a_file_of_another_task_is_read_where_it_is_the_only_one(tmp_path, write, add_images, labels, file, split):
+    """Of panoptic files each annotation holds the objects of an image."""
+    objects = [{"category_id": 18, "iscrowd": 0}, {"category_id": 1, "iscrowd": 1}]
+    panoptic = [{"image_id": 9, "file_name": "a.png", "segments_info": objects}, {"image_id": 25, "segments_info": []}]
+    flat = [{"image_id": 9, "keypoints": [1, 2, 2], **each} for each in objects]
+    content = instances({9: "a.jpg", 25: "b.jpg"}, panoptic if "panoptic" in file else flat)
+    write(tmp_path / "annotations" / file, json.dumps(content))
+    add_images(tmp_path, "train2017/a.jpg", "train2017/b.jpg", "val2017/a.jpg")
+    assert labels(load_dataset(tmp_path)) == {(split, "train2017/a.jpg"): "person dog", (split, "train2017/b.jpg"): ""}
+
+
+def test_a_file_whose_annotations_have_no_category_is_asked_about(tmp_path, write, add_images, labels):
+    write(tmp_path / "labels.json", json.dumps(instances({1: "a.jpg"}, [{"id": 1, "image_id": 1, "caption": "a dog"}])))
+    add_images(tmp_path / "data", "a.jpg")
+    with pytest.raises(DataError) as error:
+        load_dataset(tmp_path)
+    assert str(error.value) == (
+        f"no annotation has a category\n  where: {tmp_path / 'labels.json'}\n"
+        "  got: 1 annotations, such as one with id, image_id, caption\n  expected: a category_id in each\n"
+        "  next: give a file of objects, such as instances_train2017.json; or accept images that show nothing with --yes"
+    )
+    assert labels(load_dataset(tmp_path, options=ReadOptions(accept_doubts=True))) == {("", "data/a.jpg"): ""}
+
+
+def test_shapes_are_not_kept_in_memory(tmp_path, write, add_images):
+    """They are nine tenths of a file: of 4 MB of polygons nothing remains while the next ones are parsed."""
+    polygon = [[0.1234567] * 2000]
+    annotations = [{"id": n, "image_id": 1, "category_id": 1, "segmentation": polygon} for n in range(200)]
+    path = write(tmp_path / "labels.json", json.dumps(instances({1: "a.jpg"}, annotations)))
+    add_images(tmp_path / "data", "a.jpg")
+    tracemalloc.start()
+    load_dataset(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * path.stat().st_size

@@ -51,6 +51,20 @@ def test_a_circle_of_links_ends(tmp_path, add_images):
     assert load_dataset(tmp_path).ids == ("cat/1.jpg",)
 
 
+def test_of_a_folder_and_links_to_it_the_folder_is_read(tmp_path, add_images):
+    """Also where the link comes first in the alphabet; a link that leads out of the data is a folder as any other."""
+    data = tmp_path / "data"
+    add_images(tmp_path, "data/cat/1.jpg", "data/dog/2.jpg", "elsewhere/3.jpg")
+    for link, target in (("a_cat", data / "cat"), ("zebra", data / "dog"), ("bird", tmp_path / "elsewhere")):
+        (data / link).symlink_to(target)
+    dataset = load_dataset(data)
+    assert dataset.ids == ("bird/3.jpg", "cat/1.jpg", "dog/2.jpg")
+    assert dataset.interpretation.notes[0] == (
+        "left out, because people do not put their images there: a_cat/ (a link to another folder of the data), "
+        "zebra/ (a link to another folder of the data)"
+    )
+
+
 @pytest.mark.parametrize("name", ["images/1.jpg", "train/1.jpg", "1.jpg", "train/images/1.jpg"])
 def test_images_without_labels_are_not_taken_for_labelled(tmp_path, add_images, name):
     add_images(tmp_path, name)

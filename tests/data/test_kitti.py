@@ -39,8 +39,8 @@ def test_images_without_labels_are_left_out_and_said(tmp_path, write, add_images
     assert len(dataset) == 3
     assert dataset.interpretation.notes == (
         "left out, without label files: testing/image_2",
-        "training is the only folder with labels: the images have no split",
         "images without a label file are left out: d.png",
+        "train is the only split, and kitti has to name one: the images have no split",
     )
 
 

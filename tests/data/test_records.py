@@ -1,5 +1,6 @@
 """The end that formats share: records become a data set, images are found, and what was taken as what is told."""
 
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -131,3 +132,35 @@ def test_what_was_read_is_told(tmp_path, add_images, write):
 def test_strict_and_yes_exclude_each_other():
     with pytest.raises(UsageError, match="strict reading that accepts doubts"):
         ReadOptions(strict=True, accept_doubts=True)
+
+
+def test_names_that_many_folders_share_are_found_in_linear_work(tmp_path, write):
+    """Twice the folders cost twice the calls of functions, and not four times: counted, since times vary."""
+
+    def num_calls(num_folders: int) -> int:
+        root = tmp_path / str(num_folders)
+        names = [f"data/{n}/image.jpg" for n in range(num_folders)]
+        for name in names:
+            write(root / "deeper" / name, "")
+        index = context(root).index
+        index.require(names[0], [], where="list.txt:1")
+        counted = 0
+
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal counted
+            counted += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        found = [index.require(name, [], where="list.txt:1") for name in names]
+        sys.setprofile(None)
+        assert found == [root / "deeper" / name for name in names]
+        return counted
+
+    assert num_calls(120) < 2.2 * num_calls(60)
+
+
+def test_labels_without_images_are_read_without_a_search(tmp_path, add_images):
+    """The id is the listed one, wherever an image of that name lies: scores are joined with labels by it."""
+    add_images(tmp_path, "deeper/a.png")
+    index = FileIndex(below=tmp_path, must_exist=False)
+    assert index.require("a.png", [str(tmp_path / "images")], where="list.txt:1") == tmp_path / "images/a.png"

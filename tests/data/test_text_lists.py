@@ -171,3 +171,42 @@ def test_the_lists_of_the_community(name, labels):
     assert len(dataset) == 100
     assert labels(dataset)["train", "2007_002268.jpg"] == "cat dog sofa"
     assert labels(dataset)["val", "2007_000333.jpg"] == ""
+
+
+def test_lists_that_are_no_splits_are_told_or_asked_about(listed, tmp_path, labels):
+    listed("a.jpg cat\n", file="train.txt")
+    listed("images/b.jpg dog\n", file="holdout.txt")
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {("train", "a.jpg"): "cat"}
+    assert dataset.interpretation.notes == ("left out, because their names are no splits: holdout.txt",)
+    (tmp_path / "train.txt").rename(tmp_path / "mine.txt")
+    assert refused(tmp_path) == (
+        f"several lists of images with labels, and none is named after a split\n  where: {tmp_path}\n"
+        "  got: holdout.txt, mine.txt\n  expected: one list, or lists named train, val and test\n"
+        f"  next: give the file itself, such as {tmp_path / 'holdout.txt'}; or read holdout.txt alone with --yes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lists", "splits"),
+    [
+        ("trainval test", ("trainval", "test")),
+        ("trainval", ("", "")),
+        ("train val trainval", ("train", "val")),
+        ("train trainval", ("train", "trainval")),
+    ],
+)
+def test_trainval_is_undivided_and_repeats_nothing(listed, tmp_path, labels, lists, splits):
+    """Of lists called trainval and test, test alone was once read."""
+    lines = {"train": "a.jpg cat\n", "val": "images/b.jpg dog\n", "test": "images/b.jpg dog\n"}
+    both = "a.jpg cat\n" if lists == "trainval test" else lines["train"] + lines["val"]
+    for name in lists.split():
+        listed(lines.get(name, both), file=f"{name}.txt")
+    dataset = load_dataset(tmp_path)
+    assert {id: split for split, id in labels(dataset)} == dict(zip(("a.jpg", "images/b.jpg"), splits, strict=True))
+    assert len(dataset) == 2
+
+
+def test_an_empty_line_would_shift_the_numbers_of_the_classes(listed, tmp_path):
+    listed("a.jpg 1\n", "cat\n\ndog\n")
+    assert refused(tmp_path).startswith(f"an empty line among the class names\n  where: {tmp_path / 'label_list.txt'}:2\n")

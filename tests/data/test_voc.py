@@ -100,12 +100,12 @@ def test_an_image_that_a_class_leaves_out_is_unknown_for_it(devkit, labels, writ
     assert labels(load_dataset(devkit))["train", "000012"] == "?cat train"
 
 
-def test_trainval_alone_is_data_without_a_split(devkit):
+@pytest.mark.parametrize(("kept", "splits"), [(("trainval",), ("",)), (("trainval", "test"), ("trainval", "test"))])
+def test_trainval_alone_is_data_without_a_split(devkit, kept, splits):
     for path in (devkit / "ImageSets/Main").iterdir():
-        if not path.name.endswith("trainval.txt"):
+        if path.stem.rpartition("_")[2] not in kept:
             path.unlink()
-    dataset = load_dataset(devkit)
-    assert dataset.split_N == ("", "", "")
+    assert load_dataset(devkit).splits == splits
 
 
 def test_real_photographs_have_the_counts_of_their_readme(real_voc):
@@ -159,14 +159,24 @@ def test_labelimg_files_without_lists(tmp_path, write, add_images, labels, xml_f
     }
 
 
-def test_the_splits_of_xml_come_from_the_main_lists(tmp_path, write, add_images, labels):
-    for name in "abc":
-        write(tmp_path / "Annotations" / f"{name}.xml", labelimg(f"{name}.jpg", "cat"))
-    write(tmp_path / "ImageSets/Main/train.txt", "b\na\n")
-    write(tmp_path / "ImageSets/Main/val.txt", "c\n")
-    write(tmp_path / "ImageSets/Main/trainval.txt", "a\nb\nc\n")
-    add_images(tmp_path / "JPEGImages", "a.jpg", "b.jpg", "c.jpg")
-    assert labels(load_dataset(tmp_path)) == {("train", "b"): "cat", ("train", "a"): "cat", ("val", "c"): "cat"}
+@pytest.mark.parametrize("place", ["ImageSets/Main", "ImageSets", "."])
+@pytest.mark.parametrize("line", ["{}\n", "./images/{0}.jpg ./Annotations/{0}.xml\n"])  # the latter is PaddleDetection's
+def test_the_splits_of_xml_come_from_lists_wherever_people_put_them(tmp_path, write, add_images, labels, place, line):
+    voc_folder(tmp_path, write, add_images, dict.fromkeys("abcd", ("cat",)), images="images")
+    for split, names in (("train", "ba"), ("val", "c"), ("trainval", "abc")):
+        write(tmp_path / place / f"{split}.txt", "".join(map(line.format, names)))
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {("train", "b"): "cat", ("train", "a"): "cat", ("val", "c"): "cat"}
+    assert dataset.interpretation.notes == ("left out, in no list of a split: d.xml",)
+
+
+def test_folders_beside_the_splits_are_told(tmp_path, write, add_images, labels):
+    for folder in ("train", "valid", "holdout"):
+        write(tmp_path / folder / "a.xml", labelimg("a.jpg", folder))
+        add_images(tmp_path / folder, "a.jpg")
+    dataset = load_dataset(tmp_path)
+    assert labels(dataset) == {("train", "a"): "train", ("val", "a"): "valid"}
+    assert dataset.interpretation.notes == ("left out, because their names are no splits: holdout/",)
 
 
 def test_roboflow_writes_xml_beside_the_images_of_each_split(tmp_path, write, add_images, labels):
@@ -427,7 +437,7 @@ def test_cvat_mirrors_folders_and_calls_lists_as_its_subsets(tmp_path, write, ad
     assert dataset.label_set.names == ("zebra", "dog", "cat")
     assert dataset.interpretation.notes == (
         "listed images without an XML file show nothing, as datumaro and CVAT write it",
-        "left out, in no list of ImageSets/Main: cam2/1.xml",
+        "left out, in no list of a split: cam2/1.xml",
     )
 
 

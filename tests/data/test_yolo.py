@@ -101,9 +101,11 @@ def test_labelimg_with_labels_beside_the_images(tmp_path, write, add_images, lab
 )
 def test_splits_by_folder_without_a_yaml(tmp_path, write, add_images, labels, image, label):
     write(tmp_path / "classes.txt", "dog\n")
+    val_image, val_label = (text.replace("train", "valid") for text in (image, label))
     write(tmp_path / label, f"0 {BOX}\n")
-    add_images(tmp_path, image)
-    assert labels(load_dataset(tmp_path)) == {("train", image): "dog"}
+    write(tmp_path / val_label, "")
+    add_images(tmp_path, image, val_image)
+    assert labels(load_dataset(tmp_path)) == {("train", image): "dog", ("val", val_image): ""}
 
 
 def test_cvat_writes_darknet_lists(tmp_path, write, add_images, labels):
@@ -277,14 +279,44 @@ def test_names_are_text_as_written(tmp_path, write, add_images):
     assert load_dataset(tmp_path).label_set.names == ("1.0", "null", "010", "off")
 
 
-@pytest.mark.parametrize("yaml", ["train: images\nval: /elsewhere/images\n", "train: images\n"])
-def test_splits_that_divide_nothing_are_none(tmp_path, write, add_images, labels, yaml):
-    """PyLabel names one folder twice; FiftyOne exports what has no split as train."""
-    yolo_folder(tmp_path, write, add_images, train_a="0", train_b="1")
+@pytest.mark.parametrize(
+    ("yaml", "splits"),
+    [
+        ("train: images/train\nval: /elsewhere/images/train\n", ("",)),  # PyLabel names one folder twice
+        ("train: images/train\nval: images/train\ntest: images/test\n", ("", "test")),
+        ("train: images/train\nval: images/val\ntest: images/train\n", ("train", "val", "test")),
+        ("train: images/train\n", ("",)),  # FiftyOne exports what has no split as train
+    ],
+)
+def test_splits_that_divide_nothing_are_none(tmp_path, write, add_images, yaml, splits):
+    names = [name for name in ("train_a", "train_b", "val_d", "test_c") if f"images/{name.partition('_')[0]}" in yaml]
+    yolo_folder(tmp_path, write, add_images, **{name: str(number % 2) for number, name in enumerate(names)})
     write(tmp_path / "data.yaml", yaml + "names: [cat, dog]\n")
     dataset = load_dataset(tmp_path)
-    assert dataset.splits == ("",)
-    assert any("they have no split" in note for note in dataset.interpretation.notes)
+    assert dataset.splits == splits
+    assert any("have no split" in note for note in dataset.interpretation.notes) == ("" in splits)
+
+
+@pytest.mark.parametrize(("images", "label"), [("IMAGES", "LABELS/a.txt"), ("Images", "labels/a.TXT"), ("x", "x/a.TXT")])
+def test_label_files_in_capitals(tmp_path, write, add_images, labels, images, label):
+    add_images(tmp_path / images, "a.jpg")
+    write(tmp_path / label, f"1 {BOX}\n")
+    write(tmp_path / "data.yaml", f"train: {images}\nnames: [cat, dog]\n")
+    assert labels(load_dataset(tmp_path)) == {("", f"{images}/a.jpg"): "dog"}
+
+
+def test_an_empty_line_would_shift_the_numbers_of_the_names(tmp_path, write, add_images):
+    yolo_folder(tmp_path, write, add_images, train_a="0", train_b="1")
+    write(tmp_path / "classes.txt", "cat\n\ndog\n\n")
+    with pytest.raises(DataError) as error:
+        load_dataset(tmp_path)
+    assert str(error.value) == (
+        f"an empty line among the class names\n  where: {tmp_path / 'classes.txt'}:2\n  got: 3 lines\n"
+        "  expected: a name in every line, because the line is the number of the class\n"
+        "  next: remove the line, if the classes were numbered without it; or write a name for its number into it"
+    )
+    write(tmp_path / "classes.txt", "cat\ndog\n\n")
+    assert load_dataset(tmp_path).label_set.names == ("cat", "dog")
 
 
 @pytest.mark.parametrize(("train", "val"), [("images/train", "images/val"), ("train/images", "valid/images")])

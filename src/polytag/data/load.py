@@ -44,6 +44,8 @@ from polytag.errors import DataError, UsageError
 _TABLES = ("coco", "csv", "parquet", "excel", "imagefolder", "nih", "hf")  # the formats that have columns
 _FOLDERS = ("voc", "kitti", "folder", "labelme", "tags", "keywords")  # the formats that are no file
 
+_NAMES_A_SPLIT = ("yolo", "kitti")  # the formats that cannot leave it out: exports of undivided data are all of train
+
 _SOME, _MOST = 0.25, 0.8  # of the first photographs: with keywords they are a collection that people tag
 _RECOGNISED = (
     "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
@@ -201,6 +203,7 @@ def _read(
     unsaid = ABSENT if options.absent_means == "absent" else UNKNOWN
     context = ReadingContext(index=index, log=log, further=classes, unsaid=unsaid)
     dataset = _read_as(format, path, options=options, context=context, need_images=need_images)
+    dataset = _with_undivided(dataset, format=format, log=log)
     if options.split_files and len(dataset):
         dataset = with_split_files(dataset, options.split_files, column=options.split_column, log=log)
     if settings is not None:
@@ -225,6 +228,22 @@ def _read(
         interpretation=replace(interpretation, notes=(*interpretation.notes, *asked)),
         absent_means=options.absent_means,
     )
+
+
+def _with_undivided(dataset: Dataset, *, format: str, log: ReadingLog) -> Dataset:
+    """The data set without splits that divide nothing: `trainval` alone, or `train` alone in a format that has to name a split.
+
+    Nor does `trainval` repeat the images of train and val.
+    """
+    if dataset.splits == ("trainval",) or (dataset.splits == ("train",) and format in _NAMES_A_SPLIT):
+        if dataset.splits == ("train",):
+            log.note(f"train is the only split, and {format} has to name one: the images have no split")
+        return replace(dataset, split_N=("",) * len(dataset))
+    if "trainval" not in dataset.splits:
+        return dataset
+    divided = {path for path, split in zip(dataset.paths, dataset.split_N, strict=True) if split in ("train", "val")}
+    rows = enumerate(zip(dataset.paths, dataset.split_N, strict=True))
+    return dataset.take([row for row, (path, split) in rows if split != "trainval" or path not in divided])
 
 
 def _alike(shaped: Shaped) -> DataError:

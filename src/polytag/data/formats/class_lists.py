@@ -1,11 +1,12 @@
 """Lists of class names in a text file beside the annotations, one in each line, with or without numbers."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from polytag.data.formats.listing import child_names, is_image, read_beginning, read_text
+from polytag.errors import AnnotationError
 
 _NAME = re.compile(
     r"(.*[-_])?((label|class|category|tag|attribute)_?(list|names?|map)|classes|labels|synsets|categories|classmap|names)\.txt",
@@ -32,6 +33,18 @@ def is_class_list(path: Path) -> bool:
     return not any(is_image(word.strip('"')) for word in words)
 
 
+def require_whole_lines(names: Sequence[str], *, path: Path) -> None:
+    """Raises AnnotationError for an empty line among names that are numbered by their lines."""
+    if "" in names:
+        raise AnnotationError(
+            "an empty line among the class names",
+            where=f"{path}:{names.index('') + 1}",
+            got=f"{len(names)} lines",
+            expected="a name in every line, because the line is the number of the class",
+            next_step="remove the line, if the classes were numbered without it; or write a name for its number into it",
+        )
+
+
 def class_list(folder: Path) -> ClassList | None:
     """The list of class names in a folder; None for none, and for several that may differ."""
     found = [name for name in child_names(folder) if is_class_list(folder / name)]
@@ -40,7 +53,8 @@ def class_list(folder: Path) -> ClassList | None:
 
 def _read(path: Path) -> ClassList:
     """Names are numbered from 0 by their lines, unless every line has a number of its own, first or last."""
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    all_lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
+    lines = [line for line in all_lines if line]
     for pattern, number, name in ((_NUMBER_FIRST, 1, 2), (_NUMBER_LAST, 2, 1)):
         matches = [pattern.fullmatch(line) for line in lines]
         pairs = [(int(match[number]), match[name].strip()) for match in matches if match]
@@ -48,4 +62,5 @@ def _read(path: Path) -> ClassList:
         if lines and len(pairs) == len(lines) and numbers in (list(range(len(lines))), list(range(1, len(lines) + 1))):
             name_of = dict(sorted(pairs))
             return ClassList(path=path, names=tuple(name_of.values()), name_of=name_of)
+    require_whole_lines(all_lines, path=path)
     return ClassList(path=path, names=tuple(lines), name_of=dict(enumerate(lines)))

@@ -75,6 +75,16 @@ def read_coco(
 
 def _records(content: CocoContent, *, empty: str, doubtful: Doubtful, group_key: str, context: ReadingContext) -> Iterator[Record]:
     targets = _targets(content, doubtful=doubtful, log=context.log)
+    if content.annotations and not any(targets.values()):
+        context.log.doubt(
+            AnnotationError(
+                "no annotation has a category",
+                where=str(content.file.path),
+                got=f"{len(content.annotations):,} annotations, such as one with {', '.join(content.annotations[0])}"[:200],
+                expected="a category_id in each",
+                next_step="give a file of objects, such as instances_train2017.json; or accept images that show nothing with --yes",
+            )
+        )
     name_of = {key: str(item["name"]) for key, item in content.categories.items()}
     found = images_of(content, index=context.index)
     for image, (image_id, image_name, path, where) in zip(content.images, found, strict=True):
@@ -103,8 +113,9 @@ def _targets(content: CocoContent, *, doubtful: Doubtful, log: ReadingLog) -> Ma
     found: dict[object, dict[str, int]] = {
         key_of(image, "id", f"{content.file.path}: images[{number}]"): {} for number, image in enumerate(content.images)
     }
+    place = f"{content.file.path}: annotations"
     for number, annotation in enumerate(content.annotations):
-        where = f"{content.file.path}: annotations[{number}]"
+        where = f"{place}[{number}]"
         if annotation.get("category_id") is None and "image_id" in annotation:
             log.note("annotations without a category are left out")
             continue

@@ -21,7 +21,8 @@ Values = Mapping[str, object]
 _ROOT_FILES = ("_annotations.coco.json", "labels.json", "annotations.json", "instances.json", "coco.json")
 _OF_BOXES, _OF_IMAGES = "instances_", "labels_"  # datumaro writes both
 _NO_LABELS = re.compile(r"(captions|person_keypoints|panoptic|stuff|image_info)_")
-_KNOWN_START = re.compile(r"(instances|labels|lvis(_v[\d.]+)?)_")
+_KNOWN_START = re.compile(r"(instances|labels|person_keypoints|panoptic|stuff|lvis(_v[\d.]+)?)_")
+_SHAPES = ("segmentation", "keypoints")  # nine tenths of a file of COCO, and no label
 _NOTES = "notes.json"  # Label Studio puts categories beside its YOLO files
 _MAX_PEEKED = 50  # JSON files in one folder: more are a file for each image
 
@@ -140,7 +141,7 @@ def read_contents(data: Path) -> list[CocoContent]:
 
 
 def _content(file: CocoFile) -> CocoContent:
-    values = read_json(read_text(file.path), path=file.path)
+    values = read_json(read_text(file.path), path=file.path, without=_SHAPES)
     lists: dict[str, Sequence[Values]] = {}
     for key in ("images", "annotations", "categories"):
         items = values.get(key) if isinstance(values, dict) else None
@@ -162,7 +163,19 @@ def _content(file: CocoFile) -> CocoContent:
                 "a category is given twice", where=where, got=f"id {category_id!r}, {name!r}", expected="every category once"
             )
         categories[category_id] = category
-    return CocoContent(file=file, images=lists["images"], annotations=lists["annotations"], categories=categories)
+    return CocoContent(file=file, images=lists["images"], annotations=_objects(lists["annotations"]), categories=categories)
+
+
+def _objects(annotations: Sequence[Values]) -> Sequence[Values]:
+    """The annotations, one for each object: a panoptic file lists the objects of an image inside a single one."""
+    if not any("segments_info" in each for each in annotations[:1]):
+        return annotations
+    found: list[Values] = []
+    for each in annotations:
+        segments = each.get("segments_info")
+        inside = segments if isinstance(segments, list) else []
+        found += [{**segment, "image_id": each.get("image_id")} for segment in inside if isinstance(segment, dict)]
+    return found
 
 
 def _is_group_of(one: Values, other: Values) -> bool:

@@ -33,12 +33,13 @@ class FileIndex:
     ):
         self._first = tuple(first)
         self._below = below
-        self._must_exist = must_exist
+        self.must_exist = must_exist
         self._log = log or ReadingLog()
         self._files: dict[str, frozenset[str]] = {}
         self._by_stem: dict[str, dict[str, list[str]]] = {}
         self._by_spelling: dict[str, dict[str, list[str]]] = {}
         self._deep: dict[str, list[str]] | None = None
+        self._deep_in: dict[str, dict[str, set[str]]] = {}  # of a name in several folders: its images by each folder above them
         self._name_of: dict[str, str] = {}  # the listed name of each file that was found by its name alone
         self._is_in_place = False
         self._has_told_spelling = False
@@ -93,7 +94,7 @@ class FileIndex:
         path = self.find(name, folders)
         if path is None:
             folders = (*self._first, *folders)
-            if not self._must_exist:
+            if not self.must_exist:
                 return Path(os.path.normpath(os.path.join((*folders, "")[0], name.replace("\0", ""))))
             raise AnnotationError(
                 "a listed image does not exist",
@@ -135,7 +136,7 @@ class FileIndex:
 
     def _deeper(self, name: str) -> Path | None:
         """The image of this name in any folder below `below`; of several, the one that agrees in most of its folders."""
-        if self._below is None or self._is_in_place or not self._must_exist:
+        if self._below is None or self._is_in_place or not self.must_exist:
             return None
         if self._deep is None:
             self._deep = {}
@@ -143,11 +144,10 @@ class FileIndex:
                 for key in {_spelling(os.path.basename(inside)), _spelling(os.path.splitext(os.path.basename(inside))[0])}:
                     self._deep.setdefault(key, []).append(inside)
         folders, _, file_name = name.rpartition("/")
-        found = self._deep.get(_spelling(file_name), [])
-        for folder in reversed(folders.split("/")):
-            if len(found) < 2:
-                break
-            found = [inside for inside in found if folder in inside.split("/")[:-1]] or found
+        key = _spelling(file_name)
+        found = self._deep.get(key, [])
+        if len(found) > 1:
+            found = self._agreeing(key, found, folders.split("/"))
         one = _only(found, name=name, where=str(self._below))
         if one is None:
             return None
@@ -162,6 +162,22 @@ class FileIndex:
         if len(self._name_of) == 1:
             self._log.note(f"images are found by their name below {self._below}, such as {one!r} for {name!r}")
         return self._below / one
+
+    def _agreeing(self, key: str, images: list[str], folders: Sequence[str]) -> list[str]:
+        """Those of the images of one name that lie in these folders; an inner folder outweighs one further out."""
+        if key not in self._deep_in:
+            inside_of = self._deep_in[key] = dict[str, set[str]]()
+            for inside in images:
+                for folder in inside.split("/")[:-1]:
+                    inside_of.setdefault(folder, set()).add(inside)
+        agreeing = [self._deep_in[key].get(folder, set[str]()) for folder in reversed(folders)]
+        agreeing = [each for each in agreeing if 0 < len(each) < len(images)]  # one that all are in tells nothing apart
+        if not agreeing:
+            return images
+        found = agreeing[0]
+        for each in agreeing[1:]:
+            found = found & each or found
+        return list(found)
 
 
 def _is_stored(path: str | Path) -> bool:

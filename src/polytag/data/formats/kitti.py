@@ -55,9 +55,6 @@ def read_kitti(data: Path, *, context: ReadingContext) -> Dataset:
     )
     if left := [place for place in places if place not in labelled]:
         context.log.note("left out, without label files: " + ", ".join(str(place.images.relative_to(data)) for place in left))
-    if [place.split for place in labelled] == ["train"]:
-        context.log.note(f"{labelled[0].labels.parent.name} is the only folder with labels: the images have no split")
-        labelled = [_Place(split="", labels=labelled[0].labels, images=labelled[0].images)]
     records = [record for place in labelled for record in _records(place, context=context)]
     return dataset_of(records, source=f"kitti {data}", context=context, id_root=data)
 

@@ -24,7 +24,7 @@ TREATMENTS: Mapping[str, int] = {"ignore": UNKNOWN, "positive": PRESENT, "negati
 """The target of a class of which an image contains only doubtful objects: difficult, crowd or small ones."""
 
 _SPLITS = {
-    "train": "train", "training": "train",
+    "train": "train", "training": "train", "trainval": "trainval",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
@@ -37,7 +37,7 @@ _YEAR = re.compile(r"[-_ ]?(19|20)\d\d$")
 
 
 def split_of(name: str) -> str | None:
-    """ "train", "val" or "test" for their usual names, such as "Training", "valid" or "val2017"; else None."""
+    """ "train", "val", "test" or "trainval" for their usual names, such as "Training", "valid" or "val2017"; else None."""
     return _SPLITS.get(_YEAR.sub("", name.strip().lower()))
 
 
@@ -68,10 +68,13 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def read_json(text: str, *, path: Path, first_line: int = 1) -> object:
-    """Decode JSON that starts on `first_line` of a file; raises AnnotationError, with the line, for malformed JSON."""
+def read_json(text: str, *, path: Path, first_line: int = 1, without: Sequence[str] = ()) -> object:
+    """Decode JSON that starts on `first_line` of a file, without the values of some keys.
+
+    Raises AnnotationError, with the line, for malformed JSON.
+    """
     try:
-        return parse_lenient_json(text)
+        return parse_lenient_json(text, without=without)
     except Malformed as error:
         where = error.place(path, first_line=first_line) if error.line else f"{path}:{first_line}"
         raise AnnotationError("malformed JSON", where=where, got=error.problem, expected="JSON") from error
@@ -146,7 +149,7 @@ def images_below(folder: Path) -> list[str]:
 
 
 def find_images(folder: Path) -> ImagesBelow:
-    """All images in a folder and below, and what was left out. Links to folders are followed, except in circles."""
+    """All images in a folder and below, and what was left out. Links to folders are followed, except to others of the same data."""
     found: list[str] = []
     left_out: list[str] = []
     for inside, names, left in walk_images(folder):
@@ -158,13 +161,17 @@ def find_images(folder: Path) -> ImagesBelow:
 def walk_images(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """For each folder, as it is found: its relative path with a "/" at the end, its images, and what is left out there."""
     seen: set[str] = set()
+    root = os.path.realpath(folder)
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:
+        inside = "" if place == str(folder) else Path(place).relative_to(folder).as_posix() + "/"
+        is_link_inside = bool(inside) and os.path.islink(place) and real.startswith(root + os.sep)
+        if real in seen or is_link_inside:
             folders.clear()
+            if is_link_inside and not place.startswith(real + os.sep):  # no circle
+                yield inside, [], [inside + " (a link to another folder of the data)"]
             continue
         seen.add(real)
-        inside = "" if place == str(folder) else Path(place).relative_to(folder).as_posix() + "/"
         if inside and (_is_run(folders, files) or _holds_runs(place, folders)):
             folders.clear()
             yield inside, [], [inside + " (training runs)"]

@@ -12,18 +12,21 @@ def only_on_disk(
 ) -> Iterator[Record]:
     """The records whose image exists, with its path; raises AnnotationError where there is none of them.
 
-    Without `need_images`, all records are kept.
+    Without `need_images`, all records are kept, and none is looked for here.
     """
+    if not need_images:
+        yield from records
+        return
     num_records = num_found = 0
     first_missing: Record | None = None
     for record in records:
         num_records += 1
         path = context.index.find(record.image, folders)
-        if path is None and need_images:
+        if path is None:
             first_missing = first_missing or record
             continue
         num_found += 1
-        yield replace(record, path=path) if path else record
+        yield replace(record, path=path)
     if first_missing is None:
         return
     if not num_found:

@@ -55,7 +55,7 @@ class ImageFinder:
         for name in names:
             if path := index.find(name, folders):
                 return path
-        path = self._as_before_upload(names[-1]) if "upload/" in reference else None
+        path = self._as_before_upload(names[-1]) if "upload/" in reference and index.must_exist else None
         return path or index.require(names[-1], folders, where=where)
 
     def _as_before_upload(self, name: str) -> Path | None:

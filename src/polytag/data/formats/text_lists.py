@@ -14,7 +14,8 @@ from pathlib import Path
 from polytag.contracts import Dataset
 from polytag.data.formats.class_lists import ClassList, class_list, is_class_list
 from polytag.data.formats.list_labels import ListLine, records_of_lines
-from polytag.data.formats.listing import IMAGE_SUFFIXES, child_names, is_image, read_beginning, read_text, split_of
+from polytag.data.formats.listing import IMAGE_SUFFIXES, child_names, is_image, more, read_beginning, read_text, split_of
+from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext, dataset_of
 from polytag.errors import AnnotationError, DataError
 
@@ -58,6 +59,7 @@ def read_text_lists(data: Path, *, separator: str, context: ReadingContext) -> D
             got=", ".join(name for name in child_names(data) if name.lower().endswith(".txt")) or "no .txt file",
             expected="lines such as 'a.jpg cat dog', 'a.jpg 2 7' or 'a.jpg<TAB>0,1,0'",
         )
+    _tell_others(data, lists, log=context.log)
     root = data.parent if data.is_file() else data
     if data.is_file() and root.name in _PLACES and class_list(root) is None and class_list(root.parent):
         root = root.parent
@@ -83,9 +85,31 @@ def _lists(data: Path) -> list[TextList]:
     """The lists: of a folder only those that are named after splits, where there are some."""
     if data.is_file():
         return [TextList(path=data, split="")]
-    found = _lists_in(data, _PLACES) or _lists_in(data, [name for name in child_names(data) if split_of(name)])
+    found = _all_lists(data)
     by_split = [each for each in found if each.split]
     return by_split or found[:1]
+
+
+def _all_lists(data: Path) -> list[TextList]:
+    return _lists_in(data, _PLACES) or _lists_in(data, [name for name in child_names(data) if split_of(name)])
+
+
+def _tell_others(data: Path, lists: Sequence[TextList], *, log: ReadingLog) -> None:
+    """Note the lists that are not read; raises DataError where only the order of their names would choose among several."""
+    others = [each.path.name for each in (() if data.is_file() else _all_lists(data)) if each not in lists]
+    if not others:
+        return
+    if not lists[0].split:
+        log.doubt(
+            DataError(
+                "several lists of images with labels, and none is named after a split",
+                where=str(data),
+                got=", ".join([lists[0].path.name, *others[:5]]),
+                expected="one list, or lists named train, val and test",
+                next_step=f"give the file itself, such as {lists[0].path}; or read {lists[0].path.name} alone with --yes",
+            )
+        )
+    log.note("left out, because their names are no splits: " + ", ".join(others[:5]) + more(len(others) - 5))
 
 
 def _lists_in(data: Path, places: Sequence[str]) -> list[TextList]:
@@ -108,7 +132,8 @@ def _if_list(path: Path, *, names: ClassList | None, split: str) -> list[TextLis
     if not lines:
         return []
     matches = [_NAMED_LINE.fullmatch(line.strip()) for line in lines]
-    is_list = all(matches) and any(match and match["labels"].strip(" \t,;|") for match in matches)
+    labels = [match["labels"].strip(" \t,;|") for match in matches if match]
+    is_list = len(labels) == len(lines) and any(labels) and not all(label.lower().endswith(".xml") for label in labels)
     is_list = is_list or (names is not None and names.path.name.lower() == _SYNSETS and _are_numbered(lines, names))
     return [TextList(path=path, split=_split_of(path) or split)] if is_list else []
 

@@ -20,6 +20,7 @@ from polytag.errors import AnnotationError, DataError
 
 _SPLITS = ("train", "val", "trainval", "test")
 _LABEL_WORD = re.compile(r"(.*\S)\s+(?:-1|0|1)")
+_XML_WORD = re.compile(r"(?<=\S)\s+\S+\.xml$", re.IGNORECASE)  # PaddleDetection's lists: the image, then its XML file
 
 
 def is_voc(data: Path) -> bool:
@@ -31,7 +32,7 @@ def read_voc(data: Path, *, difficult: str, context: ReadingContext) -> Dataset:
     """Read `VOCdevkit` with one year in it, `VOC2012` itself, or a folder of XML files; classes in alphabetical order.
 
     `difficult` is the treatment of a class of which an image contains only difficult objects. An image that is not in a class's
-    list is UNKNOWN for that class. `trainval` is ignored where `train` and `val` exist; alone, it is data without a split.
+    list is UNKNOWN for that class. `trainval` is ignored where `train` and `val` exist.
     With a `labelmap.txt`, which datumaro and CVAT write, an image in no class's list has the objects of its XML file.
     Raises AnnotationError for invalid content of a list or XML file, DataError where the folder is ambiguous or empty.
     """
@@ -50,6 +51,7 @@ def read_voc(data: Path, *, difficult: str, context: ReadingContext) -> Dataset:
             expected="VOC's class lists, or XML annotations",
         )
     context.log.found("labels", "the objects of XML files")
+    main = main if main.of_splits else _lists_elsewhere(folder)
     return read_xml(folder, lists=_split_lists(main, log=context.log), label_map=label_map, difficult=difficult, context=context)
 
 
@@ -100,7 +102,7 @@ class _Main:
 def _main_lists(main: Path) -> _Main:
     """The lists by their names: `train.txt` (CVAT: `Train.txt`, `default.txt`, any subset), and `cat_train.txt` for each split."""
     stems = [name[:-4] for name in child_names(main) if name.lower().endswith(".txt")]
-    usual = [stem for stem in stems if _split(stem) in _SPLITS or stem == "default"]
+    usual = [stem for stem in stems if split_of(stem) or stem == "default"]
     of_usual = re.compile(rf".+_({'|'.join(map(re.escape, {*usual, *_SPLITS}))})", re.DOTALL)
     others = [stem for stem in stems if stem not in usual and not of_usual.fullmatch(stem)]
     subsets = [stem for stem in others if any(stem != each and each.endswith(f"_{stem}") for each in stems)]
@@ -123,13 +125,22 @@ def _main_lists(main: Path) -> _Main:
     )
 
 
+def _lists_elsewhere(folder: Path) -> _Main:
+    """Lists named after splits that people put into ImageSets, or beside the folder of the XML files."""
+    for place in (folder / "ImageSets", folder):
+        found = {split: path for split, path in _main_lists(place).of_splits.items() if split in _SPLITS}
+        if found:
+            return _Main(of_splits=found, of_classes={})
+    return _Main(of_splits={}, of_classes={})
+
+
 def _split(stem: str) -> str:
-    return split_of(stem) or ("trainval" if stem.lower() == "trainval" else stem)
+    return split_of(stem) or stem
 
 
-def _shown(split: str, splits: Sequence[str]) -> str:
-    """The split's name in the data set: none for CVAT's and datumaro's `default`, and for `trainval` alone."""
-    return "" if split == "default" or list(splits) == ["trainval"] else split
+def _shown(split: str) -> str:
+    """The split's name in the data set: none for CVAT's and datumaro's `default`."""
+    return "" if split == "default" else split
 
 
 def _split_lists(main: _Main, *, log: ReadingLog) -> Mapping[str, Mapping[str, str]]:
@@ -140,7 +151,7 @@ def _split_lists(main: _Main, *, log: ReadingLog) -> Mapping[str, Mapping[str, s
         if not usual.isdisjoint(listed[split]):
             log.note(f"left out, because its images are in other lists too: {main.of_splits[split].name}")
             del listed[split]
-    return {_shown(split, list(listed)): ids for split, ids in listed.items()}
+    return {_shown(split): ids for split, ids in listed.items()}
 
 
 def _label_map(path: Path) -> tuple[str, ...]:
@@ -175,7 +186,7 @@ def _read_lists(folder: Path, main: _Main, *, label_map: Sequence[str], difficul
             _add_objects(block, listed, names=names, folder=folder, difficult=difficult, log=context.log)
         ids += listed
         paths += [context.index.require(name, image_folders, where=where) for name, where in listed.items()]
-        split_N += [_shown(split, list(main.of_classes))] * len(listed)
+        split_N += [_shown(split)] * len(listed)
         blocks.append(block)
     for split in main.of_splits:
         if split in _SPLITS and split not in main.of_classes:
@@ -230,8 +241,8 @@ def _file_of(name: str, split: str, files: Mapping[str, Path]) -> Path:
 
 
 def _listed(path: Path) -> dict[str, str]:
-    """The ids of a split's list, with file and line. An id may hold spaces; some tools write a 1 after every one."""
-    lines = [text.strip() for text in read_text(path).splitlines()]
+    """The ids of a split's list, with file and line. An id may hold spaces; some tools write a 1 or the XML file after each."""
+    lines = [_XML_WORD.sub("", text.strip()) for text in read_text(path).splitlines()]
     if lines and all(_LABEL_WORD.fullmatch(text) for text in lines if text):
         lines = [match[1] if (match := _LABEL_WORD.fullmatch(text)) else "" for text in lines]
     listed: dict[str, str] = {}
@@ -243,9 +254,9 @@ def _listed(path: Path) -> dict[str, str]:
 
 
 def _id(text: str) -> str:
-    """An id, which some tools write with its folder and ending: `data/JPEGImages/a.jpg`."""
+    """An id, which some tools write with its folder and ending: `data/JPEGImages/a.jpg`, `images/a.jpg`."""
     name = text.replace("\\", "/").removeprefix("./")
-    name = name.rpartition("JPEGImages/")[2] or name
+    name = name.rpartition("JPEGImages/")[2].removeprefix("images/") or name
     return name.rpartition(".")[0] if is_image(name) else name
 
 

@@ -118,7 +118,7 @@ def read_xml(
                     _record(id, place, split=split, where=where, difficult=difficult, label_map=label_map, context=context)
                 )
         if listed and (left := [id for id in place.files if all(id not in images for images in ids.values())]):
-            context.log.note(f"left out, in no list of ImageSets/Main: {left[0]}.xml" + more(len(left) - 1))
+            context.log.note(f"left out, in no list of a split: {left[0]}.xml" + more(len(left) - 1))
     used = class_order({name for record in records for name in (*record.present, *record.unknown, *record.absent)})
     declared = [name for name in label_map if name != "background" or name in used]
     if label_map:
@@ -127,8 +127,18 @@ def read_xml(
             context.log.note("classes that labelmap.txt does not list are added: " + ", ".join(undeclared[:5]))
             declared += undeclared
     if any(record.split for record in records):
-        context.log.found("split", "lists in ImageSets/Main" if lists else "the names of folders")
+        context.log.found("split", "lists of ids" if lists else "the names of folders")
+    if left := _other_folders(folder, places):
+        context.log.note("left out, because their names are no splits: " + ", ".join(f"{name}/" for name in left[:5]))
     return dataset_of(records, source=f"voc {folder}", context=context, declared=declared)
+
+
+def _other_folders(folder: Path, places: Sequence[XmlPlace]) -> list[str]:
+    """Folders with XML files beside those of the splits."""
+    if not all(place.split for place in places):
+        return []
+    read = {parent for place in places for parent in (place.folder, *place.folder.parents)}
+    return [name for name in child_names(folder) if folder / name not in read and _has_xml(folder / name)]
 
 
 def _record(

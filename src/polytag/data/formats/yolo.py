@@ -102,7 +102,7 @@ def _note_unpaired(pairs: Sequence[tuple[Path, Path | None]], *, log: ReadingLog
         for folder in folders
         if "labels" in folder.lower().split(os.sep)
         for name in child_names(Path(folder))
-        if name.endswith(".txt") and not name.startswith("classes")
+        if name.lower().endswith(".txt") and not name.startswith("classes")
     ]
     if lost := [file for file in files if file not in used]:
         log.note(f"label files without a listed image are left out: {os.path.basename(lost[0])}" + more(len(lost) - 1))
@@ -114,13 +114,14 @@ def _note_unpaired(pairs: Sequence[tuple[Path, Path | None]], *, log: ReadingLog
 def label_file(image: Path, index: FileIndex) -> Path | None:
     """The label file of an image, or None.
 
-    The last "images" in the path becomes "labels" (as Ultralytics and Darknet do); otherwise the file is next to the image.
+    The last "images" in the path becomes "labels" (as Ultralytics and Darknet do), in any letter case; else the file is next to the
+    image.
     """
     parts = list(image.parts)
-    spellings = {"images": ("labels",), "Images": ("Labels", "labels"), "JPEGImages": ("labels",)}
-    at = next((at for at in range(len(parts) - 2, -1, -1) if parts[at] in spellings), -1)
-    mirrored = [Path(*parts[:at], name, *parts[at + 1 :]) for name in (spellings[parts[at]] if at >= 0 else ())]
-    return next((file for path in (*mirrored, image) if index.exists(file := path.with_suffix(".txt"))), None)
+    at = next((at for at in range(len(parts) - 2, -1, -1) if parts[at].lower() in ("images", "jpegimages")), -1)
+    names = ("labels", "Labels", "LABELS") if at >= 0 else ()
+    places = [*(Path(*parts[:at], name, *parts[at + 1 :]) for name in names), image]
+    return next((file for path in places for end in (".txt", ".TXT") if index.exists(file := path.with_suffix(end))), None)
 
 
 def _classes_in(path: Path, *, names: Sequence[str]) -> set[int]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from polytag.data.formats.class_lists import require_whole_lines
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.listing import child_names, images_below, is_clutter, read_text, read_text_yaml, split_of
 from polytag.data.formats.reading_log import ReadingLog
@@ -111,7 +112,8 @@ def _yaml_layout(path: Path, *, log: ReadingLog) -> Layout:
     _add_beside_train(places, name=path.name, log=log)
     places = _without_useless_splits(places, name=path.name, log=log)
     images = {split: [image for place in found for image in _images_of(place, log=log)] for split, found in places.items()}
-    log.found("split", f"the keys of {path.name}" if list(images) != [""] else "none")
+    if any(images):
+        log.found("split", f"the keys of {path.name}")
     return Layout(source=path, names=_yaml_names(content, path), images=images)
 
 
@@ -147,15 +149,13 @@ def _add_beside_train(places: dict[str, list[Path]], *, name: str, log: ReadingL
 
 
 def _without_useless_splits(places: dict[str, list[Path]], *, name: str, log: ReadingLog) -> dict[str, list[Path]]:
-    """The places, without a split where there is only train or where all splits are the same images."""
-    first = next(iter(places.values()))
-    if len(places) > 1 and all(found == first for found in places.values()):
-        log.note(f"{name} names the same images for {' and '.join(places)}: they have no split")
-        return {"": first}
-    if list(places) == ["train"]:
-        log.note(f"{name} names no images but those of train: they have no split")
-        return {"": first}
-    return places
+    """The places, with one that has no split where the yaml names the same images for training and for validation."""
+    train = places.get("train")
+    same = [split for split, found in places.items() if found == train]
+    if len(same) < 2 or ("val" in places and "val" not in same):
+        return places
+    log.note(f"{name} names the same images for {' and '.join(same)}: they have no split")
+    return {"": places["train"], **{split: found for split, found in places.items() if split not in same}}
 
 
 def _yaml_names(content: Mapping[str, object], path: Path) -> tuple[str, ...]:
@@ -276,9 +276,10 @@ def _plain_layout(data: Path, *, log: ReadingLog) -> Layout:
             expected="one of them",
             next_step="write the names into classes.txt, one per line, in the order of their numbers",
         )
-    names = tuple(name.strip() for name in read_text(path).splitlines() if name.strip())
+    names = tuple(name.strip() for name in read_text(path).rstrip().splitlines())
     if not names:
         raise DataError("no YOLO class names", where=str(path), got="an empty file", expected="one class name per line")
+    require_whole_lines(names, path=path)
     log.found("classes", path.name)
     return Layout(source=data, names=names, images=_plain_images(data, log=log))
 
