@@ -35,10 +35,12 @@ def test_classes_are_the_first_words_and_dont_care_is_none(tmp_path, write, add_
 def test_images_without_labels_are_left_out_and_said(tmp_path, write, add_images):
     kitti(tmp_path, write, add_images)
     add_images(tmp_path, "training/image_2/d.png", "testing/image_2/e.png")
+    write(tmp_path / "ImageSets/train.txt", "a\n")
     dataset = load_dataset(tmp_path)
     assert len(dataset) == 3
     assert dataset.interpretation.notes == (
         "left out, without label files: testing/image_2",
+        f"the lists in ImageSets are not read; --split-file {tmp_path}/ImageSets/train.txt reads one",
         "images without a label file are left out: d.png",
         "train is the only split, and kitti has to name one: the images have no split",
     )

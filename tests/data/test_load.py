@@ -178,3 +178,33 @@ def test_the_reference_names_every_format_option_and_column():
     listed = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `") and "| default" not in line]
     listed = [name for name in listed if name not in classes]
     assert [name for name in listed if name in options or "_" in name] == options, "the table of options is that of ReadOptions"
+
+
+_KITTI = "Car 0.00 0 1.85 387.63 181.54 423.81 203.12 1.67 1.87 3.69 -16.53 2.39 58.49 1.57\n"
+_COCO = (
+    '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "category_id": 1}], '
+    '"categories": [{"id": 1, "name": "car"}]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("image", "file", "text"),
+    [
+        ("{}/a.jpg", "{}/a.xml", "<annotation><object><name>car</name></object></annotation>"),
+        ("{}/a.jpg", "{}/_annotations.coco.json", _COCO),
+        ("{}/a.jpg", "{}/metadata.csv", "file_name,labels\na.jpg,car\n"),
+        ("{}/images/a.jpg", "{}/labels/a.txt", "0 .5 .5 .2 .2\n"),
+        ("images/{}/a.jpg", "labels/{}/a.txt", "0 .5 .5 .2 .2\n"),
+        ("{}/image_2/a.jpg", "{}/label_2/a.txt", _KITTI),
+    ],
+)
+def test_a_folder_beside_the_splits_is_told(tmp_path, write, add_images, image, file, text):
+    """Nobody should miss the images of a third split because its name is unusual."""
+    if text.startswith("0"):
+        write(tmp_path / "classes.txt", "car\n")
+    for folder in ("train", "valid", "holdout"):
+        write(tmp_path / file.format(folder), text)
+        add_images(tmp_path, image.format(folder))
+    dataset = load_dataset(tmp_path)
+    assert dataset.split_N == ("train", "val")
+    assert dataset.interpretation.notes == ("left out, because their names are no splits: holdout/",)

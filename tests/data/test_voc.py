@@ -170,15 +170,6 @@ def test_the_splits_of_xml_come_from_lists_wherever_people_put_them(tmp_path, wr
     assert dataset.interpretation.notes == ("left out, in no list of a split: d.xml",)
 
 
-def test_folders_beside_the_splits_are_told(tmp_path, write, add_images, labels):
-    for folder in ("train", "valid", "holdout"):
-        write(tmp_path / folder / "a.xml", labelimg("a.jpg", folder))
-        add_images(tmp_path / folder, "a.jpg")
-    dataset = load_dataset(tmp_path)
-    assert labels(dataset) == {("train", "a"): "train", ("val", "a"): "valid"}
-    assert dataset.interpretation.notes == ("left out, because their names are no splits: holdout/",)
-
-
 def test_roboflow_writes_xml_beside_the_images_of_each_split(tmp_path, write, add_images, labels):
     for split, name in (("train", "a_jpg.rf.1f"), ("valid", "b_jpg.rf.2e"), ("test", "c_jpg.rf.3d")):
         write(tmp_path / split / f"{name}.xml", labelimg(f"{name}.jpg", "helmet"))

@@ -106,6 +106,8 @@ def test_splits_by_folder_without_a_yaml(tmp_path, write, add_images, labels, im
     write(tmp_path / val_label, "")
     add_images(tmp_path, image, val_image)
     assert labels(load_dataset(tmp_path)) == {("train", image): "dog", ("val", val_image): ""}
+    add_images(tmp_path / ("images" if image.startswith("images") else "."), "loose.jpg")
+    assert load_dataset(tmp_path).interpretation.notes == ("left out, in no folder of a split: loose.jpg",)
 
 
 def test_cvat_writes_darknet_lists(tmp_path, write, add_images, labels):

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
-from polytag.data.formats.coco_files import CocoContent, Values, class_names, coco_files, images_of, key_of, read_contents
+from polytag.data.formats.coco_files import (
+    CocoContent,
+    Values,
+    class_names,
+    coco_files,
+    images_of,
+    key_of,
+    other_splits_note,
+    read_contents,
+)
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.listing import TREATMENTS, UNSAID
 from polytag.data.formats.reading_log import ReadingLog
@@ -52,6 +61,7 @@ def read_coco(
     context.log.found("labels", "annotations of " + ", ".join(content.file.path.name for content in contents))
     if any(content.file.split for content in contents):
         context.log.found("split", "the names of files and folders")
+    context.log.note(other_splits_note(data, [content.file for content in contents]))
     _note_groups(contents, group_key=group_key, log=context.log)
     empty = _empty_category(contents)
     if empty:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from polytag.data.formats.export_kinds import COCO, kind_of
 from polytag.data.formats.file_index import FileIndex
-from polytag.data.formats.listing import child_names, read_json, read_text, require_classes, split_of
+from polytag.data.formats.listing import child_names, other_folders_note, read_json, read_text, require_classes, split_of
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.errors import AnnotationError, DataError
 
@@ -58,11 +58,22 @@ def coco_files(data: Path) -> list[CocoFile]:
         CocoFile(path=path, split=split, image_folders=_folders_of_split(data, data / name))
         for name in child_names(data)
         if (split := split_of(name))
-        for path in _chosen(data / name, usual=lambda name: name == "_annotations.coco.json")
+        for path in _in_split(data / name)
     ]
     if inside:
         return inside
     return _named_files(data, _chosen(data, usual=lambda name: name in _ROOT_FILES or split_of(name[:-5]) is not None))
+
+
+def other_splits_note(data: Path, files: Sequence[CocoFile]) -> str:
+    """A sentence about folders with a file beside those of the splits; "" for none."""
+    if not all(file.path.parent.parent == data and split_of(file.path.parent.name) for file in files):
+        return ""
+    return other_folders_note(data, holds=lambda folder: bool(_in_split(folder)))
+
+
+def _in_split(folder: Path) -> list[Path]:
+    return _chosen(folder, usual=lambda name: name == "_annotations.coco.json")
 
 
 def _chosen(folder: Path, *, usual: Callable[[str], bool]) -> list[Path]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from polytag.contracts import Dataset
-from polytag.data.formats.listing import child_names, find_images, left_out_note, more, split_of, walk_images
+from polytag.data.formats.listing import child_names, find_images, left_out_note, more, other_folders_note, split_of, walk_images
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext, Record, dataset_of
 from polytag.data.formats.rows import read_table
@@ -52,7 +52,7 @@ def read_folder(data: Path, *, context: ReadingContext) -> Dataset:
     file's path. Raises DataError where there is no image, and where the folders may be something else than labels.
     """
     below = find_images(data)
-    _note(context.log, left_out_note(below.left_out))
+    context.log.note(left_out_note(below.left_out))
     context.log.found("labels", "the names of folders")
     found: dict[tuple[str, str, str], tuple[str, list[str]]] = {}  # (split, name, content) -> first file and labels
     for split, folder, labels in _places(below.images, data=data, log=context.log):
@@ -139,7 +139,7 @@ def _note_loose(folders: dict[str, list[str]], inside: str, log: ReadingLog) -> 
 
 def _labels_in(folder: str, labels: _Labels, *, data: Path, log: ReadingLog) -> _Labels:
     """These labels; raises DataError where most images are in folders within the labels."""
-    _note(log, _without_images(data, folder, labels))
+    log.note(_without_images(data, folder, labels))
     if _are_deeper(labels):
         _doubt_depth(folder, labels, data=data, log=log)
     return labels
@@ -193,11 +193,6 @@ def _without_images(data: Path, inside: str, labels: Mapping[str, object]) -> st
     return "folders without an image are no labels: " + ", ".join(f"{inside}{name}/" for name in empty[:4]) + more(len(empty) - 4)
 
 
-def _note(log: ReadingLog, sentence: str) -> None:
-    if sentence:
-        log.note(sentence)
-
-
 def _digest(path: Path) -> str:
     try:
         with open_regular(path) as file:
@@ -228,6 +223,8 @@ def read_imagefolder(data: Path, *, columns: Columns, context: ReadingContext) -
             "no metadata file", where=str(data), got="none", expected=" or ".join(_METADATA) + ", or one in each split's folder"
         )
     root = data.parent if data.is_file() else data
+    if all(file.split for file in files):
+        context.log.note(other_folders_note(data, holds=lambda folder: not set(_METADATA).isdisjoint(child_names(folder))))
     tables = [read_table(file.path) for file in files]
     source = f"imagefolder {data}"
     return read_tables(files, tables, root=root, columns=columns, source=source, ids_as_listed=False, context=context)

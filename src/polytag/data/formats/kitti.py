@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polytag.contracts import Dataset
-from polytag.data.formats.listing import child_names, is_image, more, read_text, split_of
+from polytag.data.formats.listing import child_names, is_image, more, other_folders_note, read_text, split_of
 from polytag.data.formats.records import ReadingContext, Record, dataset_of
 from polytag.errors import AnnotationError, DataError
 from polytag.files import open_regular
@@ -55,6 +55,10 @@ def read_kitti(data: Path, *, context: ReadingContext) -> Dataset:
     )
     if left := [place for place in places if place not in labelled]:
         context.log.note("left out, without label files: " + ", ".join(str(place.images.relative_to(data)) for place in left))
+    if all(place.split for place in places):
+        context.log.note(other_folders_note(data, holds=lambda folder: _pair_in(folder) is not None))
+    if lists := [name for name in child_names(data / "ImageSets") if name.endswith(".txt") and split_of(name[:-4])]:
+        context.log.note(f"the lists in ImageSets are not read; --split-file {data / 'ImageSets' / lists[0]} reads one")
     records = [record for place in labelled for record in _records(place, context=context)]
     return dataset_of(records, source=f"kitti {data}", context=context, id_root=data)
 
@@ -82,11 +86,15 @@ def split_line(line: str) -> tuple[str, list[float]] | None:
 def _places(data: Path) -> list[_Place]:
     found: list[_Place] = []
     for split, folder in [("", data), *((split, data / name) for name in child_names(data) if (split := split_of(name)))]:
-        names = child_names(folder)
-        pair = next((pair for pair in _FOLDERS if pair[1] in names and (pair[0] in names or pair[1].startswith("image_"))), None)
-        if pair:
+        if pair := _pair_in(folder):
             found.append(_Place(split=split, labels=folder / pair[0], images=folder / pair[1]))
     return found
+
+
+def _pair_in(folder: Path) -> tuple[str, str] | None:
+    """The names of the folders of labels and of images."""
+    names = child_names(folder)
+    return next((pair for pair in _FOLDERS if pair[1] in names and (pair[0] in names or pair[1].startswith("image_"))), None)
 
 
 def _text_files(folder: Path) -> list[Path]:

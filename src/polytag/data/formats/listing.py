@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,6 +187,12 @@ def left_out_note(left_out: Sequence[str]) -> str:
     if not left_out:
         return ""
     return "left out, because people do not put their images there: " + ", ".join(left_out[:4]) + more(len(left_out) - 4)
+
+
+def other_folders_note(folder: Path, *, holds: Callable[[Path], bool]) -> str:
+    """A sentence about folders that hold what those of the splits beside them do, and have no name of a split; "" for none."""
+    names = [f"{name}/" for name in child_names(folder) if not split_of(name) and holds(folder / name)]
+    return "left out, because their names are no splits: " + ", ".join(names[:5]) + more(len(names) - 5) if names else ""
 
 
 def more(number: int) -> str:

@@ -22,8 +22,9 @@ class ReadingLog:
         self._found.setdefault(what, where)
 
     def note(self, sentence: str) -> None:
-        """Record what was left out, corrected or assumed, in a sentence without a full stop."""
-        self._notes.setdefault(sentence)
+        """Record what was left out, corrected or assumed, in a sentence without a full stop; "" is nothing to tell."""
+        if sentence:
+            self._notes.setdefault(sentence)
 
     def doubt(self, error: DataError) -> None:
         """Raise the error, which names the option that decides it, unless doubts are accepted."""

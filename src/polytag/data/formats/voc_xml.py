@@ -13,7 +13,16 @@ from functools import cached_property
 from pathlib import Path
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
-from polytag.data.formats.listing import TREATMENTS, child_names, class_order, is_clutter, more, read_bytes, split_of
+from polytag.data.formats.listing import (
+    TREATMENTS,
+    child_names,
+    class_order,
+    is_clutter,
+    more,
+    other_folders_note,
+    read_bytes,
+    split_of,
+)
 from polytag.data.formats.records import ReadingContext, Record, dataset_of
 from polytag.errors import AnnotationError
 from polytag.files import open_regular
@@ -128,17 +137,10 @@ def read_xml(
             declared += undeclared
     if any(record.split for record in records):
         context.log.found("split", "lists of ids" if lists else "the names of folders")
-    if left := _other_folders(folder, places):
-        context.log.note("left out, because their names are no splits: " + ", ".join(f"{name}/" for name in left[:5]))
+    if all(place.split for place in places):
+        read = {parent for place in places for parent in (place.folder, *place.folder.parents)}
+        context.log.note(other_folders_note(folder, holds=lambda inner: inner not in read and _has_xml(inner)))
     return dataset_of(records, source=f"voc {folder}", context=context, declared=declared)
-
-
-def _other_folders(folder: Path, places: Sequence[XmlPlace]) -> list[str]:
-    """Folders with XML files beside those of the splits."""
-    if not all(place.split for place in places):
-        return []
-    read = {parent for place in places for parent in (place.folder, *place.folder.parents)}
-    return [name for name in child_names(folder) if folder / name not in read and _has_xml(folder / name)]
 
 
 def _record(

@@ -8,7 +8,17 @@ from pathlib import Path
 
 from polytag.data.formats.class_lists import require_whole_lines
 from polytag.data.formats.file_index import FileIndex
-from polytag.data.formats.listing import child_names, images_below, is_clutter, read_text, read_text_yaml, split_of
+from polytag.data.formats.listing import (
+    child_names,
+    images_below,
+    is_clutter,
+    is_image,
+    more,
+    other_folders_note,
+    read_text,
+    read_text_yaml,
+    split_of,
+)
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.errors import AnnotationError, DataError
 from polytag.files import open_regular
@@ -284,6 +294,28 @@ def _plain_layout(data: Path, *, log: ReadingLog) -> Layout:
     return Layout(source=data, names=names, images=_plain_images(data, log=log))
 
 
+def _images_by_folder(parent: Path, *, log: ReadingLog) -> dict[str, list[tuple[Path, str]]]:
+    """The images of folders named after splits; empty where they hold none."""
+    split_in = {parent / name: split_of(name.removeprefix("obj_").removesuffix("_data")) for name in child_names(parent)}
+    found: dict[str, list[tuple[Path, str]]] = {}
+    for folder, split in split_in.items():
+        if split and folder.is_dir():
+            found.setdefault(split, []).extend(_images_of(folder, log=log))
+    if not any(found.values()):
+        return {}
+    log.found("split", "the names of folders")
+    log.note(other_folders_note(parent, holds=lambda folder: not split_in[folder] and _is_of_split(folder)))
+    if loose := [folder.name for folder in split_in if is_image(folder.name)]:
+        log.note(f"left out, in no folder of a split: {loose[0]}" + more(len(loose) - 1))
+    return found
+
+
+def _is_of_split(folder: Path) -> bool:
+    """Whether a folder, such as images/holdout or holdout, has label files in the place where those of a split are."""
+    mirrored = folder.parent.with_name("labels") / folder.name if folder.parent.name == "images" else folder / "labels"
+    return _are_labels(mirrored)
+
+
 def _plain_images(data: Path, *, log: ReadingLog) -> dict[str, list[tuple[Path, str]]]:
     """Images by lists (Darknet), by split folders inside or around `images`, or all in one folder."""
     found: dict[str, list[tuple[Path, str]]] = {}
@@ -294,12 +326,7 @@ def _plain_images(data: Path, *, log: ReadingLog) -> dict[str, list[tuple[Path, 
             found.setdefault(split_of(name[:-4]) or "", []).extend(listed)
         return found
     for parent in (data / "images", data):
-        for name in child_names(parent):
-            split = split_of(name.removeprefix("obj_").removesuffix("_data"))
-            if split and (parent / name).is_dir():
-                found.setdefault(split, []).extend(_images_of(parent / name, log=log))
-        if any(found.values()):
-            log.found("split", "the names of folders")
+        if found := _images_by_folder(parent, log=log):
             return found
     place = data / "images" if (data / "images").is_dir() else data
     return {"": list(_images_of(place, log=log))}
