@@ -1,6 +1,7 @@
 """Damaged files through every reader: each ends in a value or in an error of polytag, within 2 s of processor time and 1 GB.
 
-    python benchmarks/fuzz.py --images 10000 --files 10000
+    python benchmarks/fuzz.py --images 10000 --files 10000     kinds of our own making
+    python benchmarks/fuzz.py --layouts 100                    every layout of ../shared/cases/community, a hundred times
 
 A file of each kind is valid to begin with; then bits, bytes, lengths, lines and tokens of it are changed, cut, repeated and mixed.
 The readers run in a process of their own, which a crash ends: the campaign counts it and goes on after it. The same number always
@@ -21,16 +22,21 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from fuzz_seeds import Kind, Reader, image_seeds, seed_folders
-from machine import write
-from polytag.errors import PolytagError
+from fuzz_seeds import Reader, image_seeds, seed_folders
+from machine import SHARED, write
+from polytag.data.load import load_dataset
+from polytag.data.read_options import ReadOptions
+from polytag.errors import MissingExtraError, PolytagError
 
 LIMIT_S, LIMIT_BYTES = 2.0, 1_000_000_000
-HANGS_AFTER_S = 60.0
+HANGS_AFTER_S = 300.0  # on a machine that others use too
+MOST_FILES = 40  # of a layout
+BINARY = (".parquet", ".arrow", ".tar", ".xlsx", ".npz", ".safetensors", ".jpg", ".png")
 TOKENS = (
     "NaN", "Infinity", "-inf", "1e999", "9" * 5000, "-1", "0", "true", "null", "[]", "{}", '""', "[" * 20_000, "{" * 9_000,
     "\0", "\x1b]52;c;QQ==\x07", "\ufeff", "\u202e", ",", ";", "\t", '"', "'", "\r", "\n", "|", ":", "&a [*a, *a]", "2024-99-99",
@@ -85,6 +91,30 @@ def _extreme_number(content: bytes, _: list[bytes], rng: random.Random) -> bytes
     return content[:place] + packed + content[place + len(packed) :]
 
 
+def _wrong_kind(content: bytes, others: list[bytes], rng: random.Random) -> bytes:
+    """A value of JSON, or of a line of it, becomes one of another kind or size; of another text a word does."""
+    lines = content.splitlines(keepends=True)
+    for text in (content, lines[place := rng.randrange(len(lines))] if lines else b""):
+        try:
+            whole = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        changed = json.dumps(_with_wrong_value(whole, rng)).replace('"HUGE"', "9" * 400).replace('"DEEP"', "[" * 400 + "]" * 400)
+        return changed.encode() if text is content else b"".join((*lines[:place], changed.encode(), b"\n", *lines[place + 1 :]))
+    return _change_value(content, others, rng)
+
+
+def _with_wrong_value(value: object, rng: random.Random) -> object:
+    if rng.random() < 0.85 and value and isinstance(value, dict | list):
+        keys = list(value) if isinstance(value, dict) else range(len(value))
+        key = rng.choice(keys)
+        value[key] = _with_wrong_value(value[key], rng)  # pyright: ignore
+        return value
+    return rng.choice(
+        (None, True, 0, -1, 0.5, 1e308, "HUGE", "DEEP", "", "0", "x" * 5000, [], {}, [value], {"a": value}, [None, [0]])
+    )
+
+
 def _insert_token(content: bytes, _: list[bytes], rng: random.Random) -> bytes:
     place = rng.randrange(len(content) + 1)
     return content[:place] + rng.choice(TOKENS).encode() + content[place + rng.choice((0, 0, 1, 5)) :]
@@ -122,7 +152,18 @@ def _encoding(content: bytes, _: list[bytes], rng: random.Random) -> bytes:
 
 
 BYTE_CHANGES = (_flip_bits, _cut, _drop, _repeat, _mix, _extreme_number, _extreme_number)
-TEXT_CHANGES = (_insert_token, _insert_token, _change_value, _change_value, _change_value, _lines, _encoding, _mix)
+TEXT_CHANGES = (
+    _wrong_kind,
+    _wrong_kind,
+    _insert_token,
+    _insert_token,
+    _change_value,
+    _change_value,
+    _change_value,
+    _lines,
+    _encoding,
+    _mix,
+)
 
 
 # ---- what is read ----
@@ -143,68 +184,96 @@ def read_image_file(path: Path) -> None:
 
 # ---- the campaign ----
 
+Place = Callable[[bytes, Path], object]
 
-def _read_all(numbers: range, root: Path, images: bool, answers: Connection) -> None:
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A kind of file: valid contents, whether each is text, and how one is read in a scratch folder."""
+
+    name: str
+    files: Sequence[tuple[bytes, bool, Place]]
+
+    def damaged(self, number: int, others: list[bytes]) -> tuple[bytes, Place]:
+        """The damaged content of a number, the same every time."""
+        rng = random.Random(number)
+        content, is_text, place = rng.choice(self.files) if len(self.files) > 1 else self.files[0]
+        return mutated(content, others, rng, is_text=is_text), place
+
+
+def _read_all(numbers: range, cases: Sequence[Case], root: Path, answers: Connection) -> None:
     """In a process of its own: reads one damaged file after the other and sends (number, kind, outcome, seconds, bytes)."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (10**9, 10**9))
     scratch = Path(tempfile.mkdtemp(dir=root))
-    cases = list(_cases(root, images))
-    contents = [content for _, content, _, _ in cases]
+    contents = [content for case in cases for content, _, _ in case.files]
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        for _, content, _, place in cases:  # first use imports and fills caches
-            _read_one(content, place, scratch)
         for number in numbers:
-            rng = random.Random(number)
-            name, content, is_text, place = cases[number % len(cases)]
-            damaged = mutated(content, contents, rng, is_text=is_text)
-            answers.send((number, name, "began", 0.0, 0))
+            case = cases[number % len(cases)]
+            answers.send((number, case.name, "began", 0.0, 0))
+            if number - numbers.start < len(cases):  # first use imports and fills caches
+                content, _, place = case.files[0]
+                _read_one(content, place, scratch)
+            damaged, place = case.damaged(number, contents)
             before = _peak_bytes()
             began = time.process_time()
             outcome = _read_one(damaged, place, scratch)
             seconds = time.process_time() - began
-            answers.send((number, name, outcome, seconds, _peak_bytes() - before))
+            answers.send((number, case.name, outcome, seconds, _peak_bytes() - before))
     answers.close()
 
 
-def _cases(root: Path, images: bool) -> Iterator[tuple[str, bytes, bool, Callable[[bytes, Path], object]]]:
-    """(name, valid content, whether it is text, how a content is read in a scratch folder)."""
-    if images:
-        for name, content in image_seeds().items():
+def image_cases() -> list[Case]:
+    cases: list[Case] = []
+    for name, content in image_seeds().items():
 
-            def read_picture(damaged: bytes, scratch: Path, name: str = name) -> None:
-                (scratch / name).write_bytes(damaged)
-                read_image_file(scratch / name)
+        def read_picture(damaged: bytes, scratch: Path, name: str = name) -> None:
+            (scratch / name).write_bytes(damaged)
+            read_image_file(scratch / name)
 
-            yield name, content, False, read_picture
-        return
-    for name, folder, damaged_file, reader in seed_folders_again(root):
-
-        def read_folder(
-            damaged: bytes, scratch: Path, folder: Path = folder, file: str = damaged_file, reader: Reader = reader
-        ) -> None:
-            copy = scratch / folder.name
-            if not copy.is_dir():
-                shutil.copytree(folder, copy)
-            original = (copy / file).read_bytes()
-            try:
-                (copy / file).write_bytes(damaged)
-                reader(copy)
-            finally:
-                (copy / file).write_bytes(original)
-
-        content = (folder / damaged_file).read_bytes()
-        yield name, content, not damaged_file.endswith((".parquet", ".npz", ".safetensors")), read_folder
+        cases.append(Case(name=name, files=[(content, False, read_picture)]))
+    return cases
 
 
-_made: dict[Path, list[Kind]] = {}
+def file_cases(root: Path) -> list[Case]:
+    """Annotations, predictions and runs of our own making."""
+    return [Case(name=kind, files=[_file_in(folder, file, reader)]) for kind, folder, file, reader in seed_folders(root / "seeds")]
 
 
-def seed_folders_again(root: Path) -> list[Kind]:
-    """`seed_folders`, made once: a process that takes the place of a crashed one finds them."""
-    if root not in _made:
-        _made[root] = seed_folders(root / "seeds")
-    return _made[root]
+def layout_cases() -> list[Case]:
+    """Each layout of the community, with every file that is no image; and images, where nothing else could hold the labels."""
+    cases: list[Case] = []
+    for folder in sorted(path for path in (SHARED / "cases/community").iterdir() if path.is_dir()):
+        files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        labels = [file for file in files if file.suffix.lower() not in (".jpg", ".png")] or files
+        rarest = sorted(labels, key=lambda file: sum(other.parent == file.parent for other in labels))
+        cases.append(Case(name=folder.name, files=[_file_in(folder, str(file), read_layout) for file in rarest[:MOST_FILES]]))
+    return cases
+
+
+def read_layout(folder: Path) -> object:
+    """Read it; where it is refused, again with every doubt accepted. Raises what is no error with a message that helps."""
+    try:
+        return load_dataset(folder)
+    except PolytagError as error:
+        if not (error.where or isinstance(error, MissingExtraError)):
+            raise AssertionError("an error without a place") from error
+        return load_dataset(folder, options=ReadOptions(accept_doubts=True))
+
+
+def _file_in(folder: Path, file: str, reader: Reader) -> tuple[bytes, bool, Place]:
+    def read(damaged: bytes, scratch: Path) -> None:
+        copy = scratch / folder.name
+        if not copy.is_dir():
+            shutil.copytree(folder, copy)
+        original = (copy / file).read_bytes()
+        try:
+            (copy / file).write_bytes(damaged)
+            reader(copy)
+        finally:
+            (copy / file).write_bytes(original)
+
+    return (folder / file).read_bytes(), not file.endswith(BINARY), read
 
 
 def _read_one(content: bytes, read: Callable[[bytes, Path], object], scratch: Path) -> str:
@@ -226,19 +295,17 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def campaign(count: int, root: Path, *, images: bool, first: int = 0) -> dict[str, object]:
+def campaign(count: int, cases: Sequence[Case], root: Path, *, first: int = 0) -> dict[str, object]:
     """Read `count` damaged files; what went wrong is listed with the numbers that make it again."""
     outcomes: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     faults: dict[str, list[int]] = {}
     slowest, largest = (0.0, ""), (0, "")
     fork = multiprocessing.get_context("fork")
-    if not images:
-        seed_folders_again(root)
     number = first
     while number < first + count:
         receiver, sender = fork.Pipe(duplex=False)
-        process = fork.Process(target=_read_all, args=(range(number, first + count), root, images, sender))
+        process = fork.Process(target=_read_all, args=(range(number, first + count), cases, root, sender))
         process.start()
         sender.close()
         name = ""
@@ -265,6 +332,7 @@ def campaign(count: int, root: Path, *, images: bool, first: int = 0) -> dict[st
             wrong += ["over 1 GB"] if grown > LIMIT_BYTES else []
             for fault in wrong:
                 faults.setdefault(f"{name}: {fault}", []).append(number)
+                print(f"{name}: {fault}: {number}", file=sys.stderr, flush=True)
             if outcome == "hang" or outcome.startswith("crash"):
                 number += 1
                 break
@@ -286,28 +354,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--layouts", type=int, default=0, help="damages to each layout of the community, and nothing else")
     parser.add_argument("--first", type=int, default=0, help="number of the first file")
     parser.add_argument("--print", action="store_true", help="print the result, and write no file")
     parser.add_argument("--only", type=int, help="read this one alone and print its traceback")
     parser.add_argument("--text", action="store_true", help="with --only: of the files, not of the images")
     options = parser.parse_args()
+    limits: dict[str, object] = {"processor_seconds": LIMIT_S, "bytes": LIMIT_BYTES}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if options.only is not None:
-            cases = list(_cases(root, not options.text))
-            name, content, is_text, read = cases[options.only % len(cases)]
-            damaged = mutated(content, [c for _, c, _, _ in cases], random.Random(options.only), is_text=is_text)
-            print(name, damaged[:300], _read_one(damaged, read, Path(tempfile.mkdtemp(dir=root))))
+            cases = layout_cases() if options.layouts else file_cases(root) if options.text else image_cases()
+            case = cases[options.only % len(cases)]
+            damaged, read = case.damaged(options.only, [content for case in cases for content, _, _ in case.files])
+            print(case.name, damaged[:300], _read_one(damaged, read, Path(tempfile.mkdtemp(dir=root))))
             return
-        result: dict[str, object] = {
-            "limits": {"processor_seconds": LIMIT_S, "bytes": LIMIT_BYTES},
-            "images": campaign(options.images, root, images=True, first=options.first),
-            "annotations_predictions_runs": campaign(options.files, root, images=False, first=options.first),
-        }
+        if options.layouts:
+            cases = layout_cases()
+            name, result = "fuzz_layouts", {"layouts": campaign(options.layouts * len(cases), cases, root, first=options.first)}
+        else:
+            images = campaign(options.images, image_cases(), root, first=options.first)
+            files = campaign(options.files, file_cases(root), root, first=options.first) if options.files else {}
+            name, result = "fuzz", {"images": images, "annotations_predictions_runs": files}
+    result = {"limits": limits, **result}
     if options.print:
         print(json.dumps(result))
     else:
-        write("fuzz", result)
+        write(name, result)
 
 
 if __name__ == "__main__":

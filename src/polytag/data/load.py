@@ -20,7 +20,7 @@ from polytag.data.formats.huggingface import is_huggingface, read_huggingface
 from polytag.data.formats.keywords import keyword_share, read_keywords
 from polytag.data.formats.kitti import is_kitti, read_kitti
 from polytag.data.formats.labelme import is_labelme, read_labelme
-from polytag.data.formats.listing import child_names, is_image
+from polytag.data.formats.listing import child_folders, child_names, is_image, scanning_once
 from polytag.data.formats.nuswide import is_nuswide, read_nuswide
 from polytag.data.formats.open_images import is_open_images, read_open_images
 from polytag.data.formats.reading_log import ReadingLog
@@ -64,6 +64,7 @@ _FILE_FORMATS = {
 }  # fmt: skip
 
 
+@scanning_once()
 def recognise(data: str | Path) -> str:
     """The format of a folder or file of annotations, by file names.
 
@@ -87,7 +88,7 @@ def recognise(data: str | Path) -> str:
         )
     name_unread(kinds_in(path))
     names = child_names(path)
-    deeper = next(((name, formats[0]) for name in names[:20] if (formats := _formats_of(path / name))), None)
+    deeper = next(((name, formats[0]) for name in child_folders(path)[:20] if (formats := _formats_of(path / name))), None)
     raise DataError(
         "no annotations were recognised" if names else "the data folder is empty",
         where=str(path),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from polytag.contracts import ABSENT, Dataset
-from polytag.data.formats.listing import child_names, read_text
+from polytag.data.formats.listing import child_folders, child_names, read_text
 from polytag.data.formats.records import ReadingContext, Record, dataset_of
 from polytag.data.formats.rows import CSV_SUFFIXES, cells_of, read_table
 from polytag.errors import AnnotationError, DataError
@@ -58,7 +58,7 @@ def read_celeba(data: Path, *, context: ReadingContext) -> Dataset:
 
 
 def _named(root: Path, folders: Sequence[str], pattern: re.Pattern[str]) -> list[Path]:
-    inside = dict.fromkeys(folder for folder in folders if not folder or folder in child_names(root))
+    inside = [folder for folder in folders if not folder or folder in child_folders(root)]  # by its case, which a disk may ignore
     return [root / folder / name for folder in inside for name in child_names(root / folder) if pattern.fullmatch(name)]
 
 

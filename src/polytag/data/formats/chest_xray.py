@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from polytag.contracts import Dataset
-from polytag.data.formats.listing import child_names, read_beginning, read_text
+from polytag.data.formats.listing import child_folders, child_names, read_beginning, read_text
 from polytag.data.formats.on_disk import only_on_disk
 from polytag.data.formats.records import ReadingContext, Record, dataset_of
 from polytag.data.formats.rows import Table, cells_of, read_table
@@ -97,7 +97,7 @@ def _official_splits(root: Path) -> tuple[Mapping[str, str], list[str]]:
 
 def _image_folders(root: Path) -> tuple[str, ...]:
     """images_001/images to images_012/images, images, sample/images and the like."""
-    names = [name for name in child_names(root) if re.match(r"images?|sample", name, re.IGNORECASE) and (root / name).is_dir()]
+    names = [name for name in child_folders(root) if re.match(r"images?|sample", name, re.IGNORECASE)]
     return (*(str(place) for name in names for place in (root / name / "images", root / name)), str(root))
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from polytag.data.formats.export_kinds import COCO, kind_of
 from polytag.data.formats.file_index import FileIndex
-from polytag.data.formats.listing import child_names, other_folders_note, read_json, read_text, require_classes, split_of
+from polytag.data.formats.listing import (
+    child_names,
+    other_folders_note,
+    read_json,
+    read_text,
+    require_classes,
+    split_folders,
+    split_of,
+)
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.errors import AnnotationError, DataError
 
@@ -55,10 +63,9 @@ def coco_files(data: Path) -> list[CocoFile]:
         if paths := _chosen(place, usual=lambda name: not _NO_LABELS.match(name)):
             return _named_files(data, paths)
     inside = [
-        CocoFile(path=path, split=split, image_folders=_folders_of_split(data, data / name))
-        for name in child_names(data)
-        if (split := split_of(name))
-        for path in _in_split(data / name)
+        CocoFile(path=path, split=split, image_folders=_folders_of_split(data, folder))
+        for split, folder in split_folders(data)
+        for path in _in_split(folder)
     ]
     if inside:
         return inside

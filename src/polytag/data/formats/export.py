@@ -10,7 +10,7 @@ from pathlib import Path
 from polytag.contracts import Dataset
 from polytag.data.formats.export_content import Content, ExportFile
 from polytag.data.formats.export_kinds import COCO, LABELME, SUFFIXES, Kind, advice_for, kind_of
-from polytag.data.formats.listing import child_names, split_of
+from polytag.data.formats.listing import child_folders, child_names, split_folders, split_of
 from polytag.data.formats.records import ReadingContext, Record, dataset_of, with_folder_splits
 from polytag.data.formats.references import ImageFinder
 from polytag.data.formats.rows import CSV_SUFFIXES
@@ -22,9 +22,8 @@ _MAX_FILES = 12  # of one folder: more are a file for each image
 
 def kinds_in(data: Path) -> dict[Path, Kind]:
     """The kind of each annotation file in a folder, in its folder of annotations, or in its folders of splits."""
-    names = child_names(data)
     found: dict[Path, Kind] = {}
-    for place in (data, *(data / name for name in names if name in _PLACES or _split_in(name))):
+    for place in (data, *(data / name for name in child_folders(data) if name in _PLACES or _split_in(name))):
         inside = [name for name in child_names(place) if name.lower().endswith((*SUFFIXES, *CSV_SUFFIXES))]
         for name in inside[:_MAX_FILES]:
             if name != "metadata.jsonl" and os.path.isfile(place / name):
@@ -160,7 +159,7 @@ def _root(folder: Path) -> Path:
 def image_folders(path: Path) -> tuple[str, ...]:
     """Where the images of an annotation file usually are, the likeliest first."""
     root = _root(path.parent)
-    stems = [path.stem, *(name for name in child_names(root) if split_of(name) and split_of(name) == split_of(path.stem))]
+    stems = [path.stem, *(folder.name for split, folder in split_folders(root) if split == split_of(path.stem))]
     places = [root / "images" / stem for stem in stems] + [root / stem for stem in stems]
     places += [root, root / "images", root / "data", path.parent]
     return tuple(dict.fromkeys(map(str, places)))

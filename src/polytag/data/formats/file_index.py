@@ -107,7 +107,7 @@ class FileIndex:
 
     def _names(self, folder: str) -> frozenset[str]:
         if folder not in self._files:
-            self._files[folder] = frozenset(scan(folder, files_only=True))
+            self._files[folder] = frozenset(scan(folder))
         return self._files[folder]
 
     def _one_of_stem(self, folder: str, stem: str) -> str | None:

@@ -9,7 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from polytag.contracts import Dataset
-from polytag.data.formats.listing import child_names, find_images, left_out_note, more, other_folders_note, split_of, walk_images
+from polytag.data.formats.listing import (
+    child_names,
+    find_images,
+    left_out_note,
+    more,
+    other_folders_note,
+    split_folders,
+    split_of,
+    walk_images,
+)
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext, Record, dataset_of
 from polytag.data.formats.rows import read_table
@@ -231,10 +240,8 @@ def read_imagefolder(data: Path, *, columns: Columns, context: ReadingContext) -
 
 
 def _metadata(data: Path) -> Sequence[TableFile]:
-    names = child_names(data)
-    places = [("", data)] + [(split, data / name) for name in names if (split := split_of(name))]
     found: list[TableFile] = []
-    for split, place in places:
+    for split, place in (("", data), *split_folders(data)):
         metadata = [name for name in child_names(place) if name in _METADATA]
         if len(metadata) > 1:
             raise AnnotationError(

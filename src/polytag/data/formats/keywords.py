@@ -90,7 +90,7 @@ def _photos(data: Path, left_out: Callable[[list[str]], object] = lambda _: None
     for inside, names, out in walk_images(data):
         left_out(out)
         place = data / inside
-        packets = {name for name in scan(str(place), files_only=True) if name.lower().endswith(".xmp")} if names else set[str]()
+        packets = {name for name in scan(str(place)) if name.lower().endswith(".xmp")} if names else set[str]()
         for name in sorted(names):
             stem = os.path.splitext(name)[0]
             packet_file = next((each for each in (name + ".xmp", stem + ".xmp", stem + ".XMP") if each in packets), None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polytag.contracts import Dataset
-from polytag.data.formats.listing import child_names, is_image, more, other_folders_note, read_text, split_of
+from polytag.data.formats.listing import child_names, is_image, more, other_folders_note, read_text, split_folders, split_of
 from polytag.data.formats.records import ReadingContext, Record, dataset_of
 from polytag.errors import AnnotationError, DataError
 from polytag.files import open_regular
@@ -85,7 +85,7 @@ def split_line(line: str) -> tuple[str, list[float]] | None:
 
 def _places(data: Path) -> list[_Place]:
     found: list[_Place] = []
-    for split, folder in [("", data), *((split, data / name) for name in child_names(data) if (split := split_of(name)))]:
+    for split, folder in (("", data), *split_folders(data)):
         if pair := _pair_in(folder):
             found.append(_Place(split=split, labels=folder / pair[0], images=folder / pair[1]))
     return found

@@ -3,8 +3,11 @@
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +121,17 @@ def reason(error: Exception) -> str:
 
 def child_names(folder: Path) -> list[str]:
     """Names in a folder, sorted, without hidden ones and those of systems; empty where there is no such folder."""
-    return sorted(name for name in scan(str(folder), files_only=False) if not is_clutter(name))
+    return list(_scanned(str(folder)).shown)
+
+
+def child_folders(folder: Path) -> list[str]:
+    """The folders among `child_names`."""
+    return sorted(name for name in _scanned(str(folder)).folders if not is_clutter(name))
+
+
+def split_folders(folder: Path) -> list[tuple[str, Path]]:
+    """The folders in a folder that have the names of splits, with the splits."""
+    return [(split, folder / name) for name in child_folders(folder) if (split := split_of(name))]
 
 
 def is_clutter(name: str) -> bool:
@@ -210,13 +223,13 @@ def _holds_runs(folder: str, folders: Sequence[str]) -> bool:
     if os.path.basename(folder) != "runs":
         return False
     inner = [os.path.join(folder, name) for name in folders[:_MAX_RUNS]]
-    inner += [os.path.join(place, name) for place in inner for name in scan(place, files_only=False)[:_MAX_RUNS]]
+    inner += [os.path.join(place, name) for place in inner for name in child_folders(Path(place))[:_MAX_RUNS]]
     return any(os.path.isfile(os.path.join(place, "args.yaml")) for place in inner)
 
 
 def _is_told(folder: str) -> bool:
     """Whether a hidden or system folder may be taken for data, so that leaving it out is worth a word."""
-    return not os.path.basename(folder).startswith(".") or any(is_image(name) for name in scan(folder, files_only=False))
+    return not os.path.basename(folder).startswith(".") or any(map(is_image, scan(folder)))
 
 
 def relative_id(path: Path, root: Path) -> str:
@@ -253,15 +266,68 @@ def first_repeated(names: Iterable[str]) -> str | None:
     return next((name for name in names if name in seen or seen.add(name)), None)
 
 
-def scan(folder: str, *, files_only: bool) -> list[str]:
+# ---- folders ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scan:
+    """The names in a folder, in no order. Links count as what they lead to."""
+
+    names: Sequence[str] = ()
+    files: Sequence[str] = ()
+    folders: Sequence[str] = ()
+
+    @cached_property
+    def shown(self) -> list[str]:
+        return sorted(name for name in self.names if not is_clutter(name))
+
+
+_scans: ContextVar[dict[str, _Scan] | None] = ContextVar("_scans", default=None)
+
+
+@contextmanager
+def scanning_once() -> Generator[None]:
+    """Within, each folder is scanned once: thirty formats look for their files in the same few folders."""
+    token = _scans.set({})
+    try:
+        yield
+    finally:
+        _scans.reset(token)
+
+
+def scan(folder: str) -> Sequence[str]:
+    """The names of the files in a folder, also hidden ones, in no order; empty where there is no such folder."""
+    return _scanned(folder).files
+
+
+def _scanned(folder: str) -> _Scan:
+    scans = _scans.get()
+    if scans is None:
+        return _scan(folder)
+    if folder not in scans:
+        scans[folder] = _scan(folder)
+    return scans[folder]
+
+
+def _scan(folder: str) -> _Scan:
     if "\0" in folder:
-        return []
+        return _Scan()
+    names: list[str] = []
+    files: list[str] = []
+    folders: list[str] = []
     try:
         with os.scandir(folder or ".") as entries:
-            return [entry.name for entry in entries if not files_only or entry.is_file()]
+            for entry in entries:
+                names.append(entry.name)
+                with suppress(OSError):  # a link to itself is neither
+                    if entry.is_file():
+                        files.append(entry.name)
+                    elif entry.is_dir():
+                        folders.append(entry.name)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-            return []
+            return _Scan()
         raise DataError(
             "a folder cannot be read", where=folder, got=error.strerror or str(error), expected="a readable folder"
         ) from error
+    return _Scan(names=names, files=files, folders=folders)

@@ -186,7 +186,7 @@ def tell_images_without_a_row(dataset: Dataset, *, context: ReadingContext) -> N
     """Note how many images lie beside those of a long table that have no row: without a label, or never annotated."""
     used = {str(path) for path in dataset.paths}
     folders = sorted({str(path.parent) for path in dataset.paths})
-    without = [f"{folder}/{name}" for folder in folders for name in scan(folder, files_only=True) if is_image(name)]
+    without = [f"{folder}/{name}" for folder in folders for name in scan(folder) if is_image(name)]
     without = sorted(path for path in without if path not in used)
     if without:
         context.log.note(

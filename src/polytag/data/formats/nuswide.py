@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import ABSENT, Dataset
-from polytag.data.formats.listing import child_names, class_order, read_bytes, read_text
+from polytag.data.formats.listing import child_folders, child_names, class_order, read_bytes, read_text
 from polytag.data.formats.on_disk import only_on_disk
 from polytag.data.formats.records import ReadingContext, Record, dataset_of
 from polytag.errors import AnnotationError, DataError
@@ -57,9 +57,7 @@ def read_nuswide(data: Path, *, need_images: bool, context: ReadingContext) -> D
 
 def _child(folder: Path, name: str) -> Path | None:
     """The folder of this name, in any letter case."""
-    return next(
-        (folder / child for child in child_names(folder) if child.lower() == name.lower() and (folder / child).is_dir()), None
-    )
+    return next((folder / child for child in child_folders(folder) if child.lower() == name.lower()), None)
 
 
 def _labels_folder(data: Path, name: str) -> Path | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
-from polytag.data.formats.listing import UNSAID, child_names, class_order, read_text, reason, split_of
+from polytag.data.formats.listing import UNSAID, child_names, class_order, read_text, reason, split_folders, split_of
 from polytag.data.formats.long_tables import ANSWERS, tell_votes
 from polytag.data.formats.on_disk import only_on_disk
 from polytag.data.formats.records import ReadingContext, dataset_of
@@ -158,14 +158,14 @@ def _split_files(root: Path, pattern: re.Pattern[str]) -> list[tuple[Path, str]]
 
 
 def _folders(root: Path) -> list[Path]:
-    splits = [name for name in child_names(root) if split_of(name)]
-    return [root / place for place in _PLACES] + [root / split / place for split in splits for place in ("labels", "metadata")]
+    inside = [folder / place for _, folder in split_folders(root) for place in ("labels", "metadata")]
+    return [root / place for place in _PLACES] + inside
 
 
 def _image_folders(root: Path, splits: Sequence[str]) -> tuple[str, ...]:
     root = root.parent if root.name in ("annotations", "labels", "csv_folder") else root
-    named = [name for name in child_names(root) if split_of(name) in {*splits, ""} - {""}]
-    inside = [f"images/{name}" for name in child_names(root / "images") if split_of(name)]
+    named = [folder.name for split, folder in split_folders(root) if split in splits]
+    inside = [f"images/{folder.name}" for _, folder in split_folders(root / "images")]
     places = ("", "images", "data", *named, *inside, *(f"{name}/data" for name in named), *(f"{name}/images" for name in named))
     return tuple(str(root / place) for place in places)
 

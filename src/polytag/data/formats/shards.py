@@ -4,16 +4,16 @@ The rows of each shard become a table whose image column names places inside it 
 texts or a column a class, as in any table.
 """
 
-import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from polytag.contracts import ABSENT, UNKNOWN, Dataset, LabelSet
-from polytag.data.formats.listing import class_order, split_of
+from polytag.data.formats.listing import child_folders, child_names, class_order, split_of
 from polytag.data.formats.records import ReadingContext
 from polytag.data.formats.rows import Table
 from polytag.data.formats.table_columns import Columns
@@ -61,7 +61,7 @@ def shards_below(folder: Path, suffix: str) -> list[Shard]:
     for place in (folder, folder / "data"):
         if found := _files(place, suffix):
             return [_shard(path) for path in found]
-    inside = {child: found for child in _folders(folder) if (found := _files(child, suffix))}
+    inside = {child: found for child in map(folder.joinpath, child_folders(folder)) if (found := _files(child, suffix))}
     if len(inside) > 1 and not all(split_of(child.name) for child in inside):
         raise DataError(
             "several data sets in one folder",
@@ -182,15 +182,6 @@ def _shard(path: Path) -> Shard:
 
 
 def _files(folder: Path, suffix: str) -> list[Path]:
-    try:
-        names = [name for name in sorted(os.listdir(folder)) if name.lower().endswith(suffix) and not name.startswith(".")]
-    except OSError:
-        return []
-    return [folder / name for name in names if (folder / name).is_file()]
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".") and (folder / name).is_dir()]
-    except OSError:
-        return []
+    with suppress(DataError):  # a folder beside the data that cannot be read
+        return [folder / name for name in child_names(folder) if name.lower().endswith(suffix) and (folder / name).is_file()]
+    return []

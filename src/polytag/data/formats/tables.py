@@ -16,7 +16,7 @@ from polytag.contracts import PRESENT, UNKNOWN, Dataset, LabelSet
 from polytag.data.formats.class_columns import class_targets
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.label_lists import LabelLists, label_lists
-from polytag.data.formats.listing import child_names, class_order, relative_id, require_classes, split_of
+from polytag.data.formats.listing import child_names, class_order, relative_id, require_classes, split_folders, split_of
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext
 from polytag.data.formats.rows import CSV_SUFFIXES, PARQUET_SUFFIXES, Table, cells_of
@@ -55,8 +55,12 @@ def find_tables(data: Path, suffixes: Sequence[str]) -> list[TableFile]:
             )
         return [table_file(path, split=split) for path, split in by_split.items()]
     names = child_names(data)
-    inside = {name: [n for n in child_names(data / name) if _is_table(n, suffixes)] for name in names if split_of(name)}
-    of_splits = [table_file(data / name / n, split=split_of(name) or "") for name, found in inside.items() for n in found]
+    of_splits = [
+        table_file(folder / name, split=split)
+        for split, folder in split_folders(data)
+        for name in child_names(folder)
+        if _is_table(name, suffixes)
+    ]
     if not of_splits and len(names) == 1 and names[0] != data.name:  # the one folder of a downloaded archive
         return find_tables(data / names[0], suffixes)
     return of_splits

@@ -39,7 +39,7 @@ def is_tags(data: Path) -> bool:
     for number, (inside, names, _) in enumerate(walk_images(data)):
         if names:
             num_images += len(names)
-            others = set(scan(str(data / inside), files_only=True))
+            others = set(scan(str(data / inside)))
             found += [file for name in names if (file := _file_of(name, data / inside, others))]
         if num_images > 1000 or number > 1000 or (num_images and number >= _MAX_PLACES):
             break
@@ -99,7 +99,7 @@ def _tagged(data: Path, log: ReadingLog) -> tuple[list[_Tagged], int]:
     for inside, names, out in walk_images(data):
         left_out += out
         place = data / inside
-        others = set(scan(str(place), files_only=True)) if names else set[str]()
+        others = set(scan(str(place))) if names else set[str]()
         for name in sorted(names):
             if file := _file_of(name, place, others):
                 found.append(_Tagged(path=place / name, file=file, text=read_text(file).strip()))

@@ -14,7 +14,16 @@ from pathlib import Path
 from polytag.contracts import Dataset
 from polytag.data.formats.class_lists import ClassList, class_list, is_class_list
 from polytag.data.formats.list_labels import ListLine, records_of_lines
-from polytag.data.formats.listing import IMAGE_SUFFIXES, child_names, is_image, more, read_beginning, read_text, split_of
+from polytag.data.formats.listing import (
+    IMAGE_SUFFIXES,
+    child_names,
+    is_image,
+    more,
+    read_beginning,
+    read_text,
+    split_folders,
+    split_of,
+)
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext, dataset_of
 from polytag.errors import AnnotationError, DataError
@@ -91,7 +100,7 @@ def _lists(data: Path) -> list[TextList]:
 
 
 def _all_lists(data: Path) -> list[TextList]:
-    return _lists_in(data, _PLACES) or _lists_in(data, [name for name in child_names(data) if split_of(name)])
+    return _lists_in(data, _PLACES) or _lists_in(data, [folder.name for _, folder in split_folders(data)])
 
 
 def _tell_others(data: Path, lists: Sequence[TextList], *, log: ReadingLog) -> None:
@@ -115,7 +124,7 @@ def _tell_others(data: Path, lists: Sequence[TextList], *, log: ReadingLog) -> N
 def _lists_in(data: Path, places: Sequence[str]) -> list[TextList]:
     found: list[TextList] = []
     for place in places:
-        names = child_names(data / place) if not place or place in child_names(data) else []
+        names = child_names(data / place)
         stems = {name.rpartition(".")[0] for name in names if is_image(name)}
         texts = [name for name in names if name.lower().endswith(".txt") and name[:-4] not in stems]
         texts = [name for name in texts if not is_class_list(data / place / name)]
@@ -161,8 +170,8 @@ def _split_of(path: Path) -> str:
 def _image_folders(root: Path, lists: Sequence[TextList], split: str) -> tuple[str, ...]:
     """Where the images of a split are: beside its lists, in the usual folders, and in the folders of splits, its own ones first."""
     above = root.parent if root.name in _PLACES[1:] else root
-    splits = [name for name in child_names(above) if split_of(name)]
-    splits += [f"images/{name}" for name in child_names(above / "images") if split_of(name)]
+    splits = [folder.name for _, folder in split_folders(above)]
+    splits += [f"images/{folder.name}" for _, folder in split_folders(above / "images")]
     splits.sort(key=lambda name: split_of(name.rpartition("/")[2]) != split)
     list_folders = [str(each.path.parent) for each in lists if each.split == split]
     return tuple(dict.fromkeys([*list_folders, *(str(above / place) for place in ("", "images", "data", *splits))]))

@@ -21,6 +21,7 @@ from polytag.data.formats.listing import (
     more,
     other_folders_note,
     read_bytes,
+    split_folders,
     split_of,
 )
 from polytag.data.formats.records import ReadingContext, Record, dataset_of
@@ -77,7 +78,7 @@ def xml_places(data: Path) -> list[XmlPlace]:
             ]
     if _has_xml(data, deep=False):
         return [_place("", data, images)]
-    inner = [(split, xml_places(data / name)) for name in names if (split := split_of(name)) and (data / name).is_dir()]
+    inner = [(split, xml_places(folder)) for split, folder in split_folders(data)]
     return [replace(places[0], split=split) for split, places in inner if len(places) == 1]
 
 

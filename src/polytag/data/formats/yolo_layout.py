@@ -17,6 +17,7 @@ from polytag.data.formats.listing import (
     other_folders_note,
     read_text,
     read_text_yaml,
+    split_folders,
     split_of,
 )
 from polytag.data.formats.reading_log import ReadingLog
@@ -46,10 +47,8 @@ def is_yolo(data: Path) -> bool:
 
 def has_yolo_labels(data: Path) -> bool:
     """Whether there are label files, with or without names, in one of their usual places."""
-    inside = [data / name for name in child_names(data) if split_of(name)]
-    return any(_are_labels(folder / "labels") for folder in (data, *inside)) or any(
-        _are_labels(folder, deep=False) for folder in (data, *inside)
-    )
+    folders = [data, *(folder for _, folder in split_folders(data))]
+    return any(_are_labels(folder / "labels") for folder in folders) or any(_are_labels(folder, deep=False) for folder in folders)
 
 
 def find_layout(data: Path, *, log: ReadingLog) -> Layout:
