@@ -204,7 +204,7 @@ def left_out_note(left_out: Sequence[str]) -> str:
 
 def other_folders_note(folder: Path, *, holds: Callable[[Path], bool]) -> str:
     """A sentence about folders that hold what those of the splits beside them do, and have no name of a split; "" for none."""
-    names = [f"{name}/" for name in child_names(folder) if not split_of(name) and holds(folder / name)]
+    names = [f"{name}/" for name in child_folders(folder) if not split_of(name) and holds(folder / name)]
     return "left out, because their names are no splits: " + ", ".join(names[:5]) + more(len(names) - 5) if names else ""
 
 
