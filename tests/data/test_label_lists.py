@@ -101,6 +101,28 @@ def test_an_unusual_mark_is_asked_about(read):
     assert read(["t-shirt", "t-rex", "powdery_mildew", "AC/DC"])[3] == {"AC/DC"}  # parts that are no labels
 
 
+def test_parts_that_recombine_by_an_unusual_mark_are_asked_about(read):
+    """Kaggle's apparel: `black_jeans`, `blue_jeans`, `blue_dress`, ...; and one cell made of the names of two others."""
+    assert "--separator '_'" in doubt(read, ["black_jeans", "blue_jeans", "blue_dress", "black_dress"])
+    assert "--separator '+'" in doubt(read, ["cat+dog", "dog+cow", "cat+cow"])
+    assert "--separator '/'" in doubt(read, ["cat/dog", "cat", "dog"])
+
+
+def test_a_name_that_ends_in_a_minus_sign_stays_whole(read):
+    assert read(["HER2-", "HER2+", "A-", "-|A-"]) == [{"HER2-"}, {"HER2+"}, {"A-"}, {"-", "A-"}]
+
+
+@pytest.mark.parametrize("cell", ["nan", "None", "NULL", "cat|<NA>", "['none']", "#N/A"])
+def test_what_programs_write_for_nothing_is_no_class_without_a_word(read, tmp_path, cell):
+    name = cell.strip("[']").removeprefix("cat|")
+    assert doubt(read, ["cat|dog", cell]) == (
+        f"a label that may say that there is none\n  where: {tmp_path}/labels.csv:3\n  got: {name!r} in column 'labels'\n"
+        "  expected: the names of classes; nothing in the cell of an image without any\n"
+        f"  next: empty such cells; or take {name!r} as a class with --yes, which --drop {name!r} leaves out"
+    )
+    assert read(["cat|dog", cell], accept_doubts=True)[1] >= {name}
+
+
 def test_a_separator_as_a_shell_passes_it_on(read):
     assert read(["cat\ndog", "dog"], separator=r"\n")[0] == {"cat", "dog"}
 
@@ -125,7 +147,8 @@ def test_escapes_of_json_and_python(read):
 def test_printed_lists_that_cannot_be_read(read, tmp_path, cell):
     assert doubt(read, [cell, "cat"]) == (
         f"a list of labels cannot be read\n  where: {tmp_path}/labels.csv:2\n  got: {cell!r} in column 'labels'\n"
-        "  expected: texts divided by the separator, or a list of texts"
+        "  expected: texts divided by the separator, or a list of texts\n"
+        "  next: write the names of the classes that are present, or a column of 1 and 0 for each class"
     )
 
 

@@ -38,6 +38,39 @@ def test_the_rows_of_an_image_are_joined(table, tmp_path, labels):
     )
 
 
+@pytest.mark.parametrize(
+    ("header", "cells", "splits"),
+    [
+        ("partition", ("0", "1", "2"), ("train", "val", "test")),
+        ("is_train", ("1", "0", "1"), ("train", "val", "train")),
+        ("phase", ("Train", "validation", "test"), ("train", "val", "test")),
+    ],
+)
+def test_splits_are_as_in_other_tables(table, tmp_path, header, cells, splits):
+    rows = "".join(f"{name}.jpg,dog,{cell}\n{name}.jpg,cat,{cell}\n" for name, cell in zip("abc", cells, strict=True))
+    table(f"filename,label,{header}\n{rows}")
+    assert load_dataset(tmp_path).split_N == splits
+
+
+def test_a_label_called_nan_is_asked_about(table, tmp_path, labels):
+    path = table("filename,label\na.jpg,dog\na.jpg,cat\nb.jpg,nan\n")
+    assert refused(tmp_path).startswith(
+        f"a label that may say that there is none\n  where: {path}:4\n  got: 'nan' in column 'label'\n"
+    )
+
+
+def test_a_column_that_may_be_the_answers_is_asked_about(table, tmp_path, labels):
+    path = table("filename,label,ok\na.jpg,dog,yes\na.jpg,cat,no\nb.jpg,cat,yes\n")
+    assert refused(tmp_path) == (
+        f"a column of 1 and 0 that may say which labels are absent\n  where: {path}:1\n"
+        "  got: column 'ok', with a row for each image and label\n  expected: a column called 'present' for that\n"
+        "  next: rename it to 'present'; or take the label of every row as present with --ignore-column 'ok'"
+    )
+    assert labels(load_dataset(tmp_path, options=ReadOptions(ignore_columns=("ok",))))["", "a.jpg"] == "cat dog"
+    path.write_text(path.read_text().replace("ok", "answer"))
+    assert labels(load_dataset(tmp_path))["", "a.jpg"] == "dog"
+
+
 @pytest.mark.parametrize("header", ["ImageID,LabelName", "Image Index,Finding", "image_path,species", "img,anything at all"])
 def test_columns_go_by_many_names(table, tmp_path, labels, header):
     table(header + "\na.jpg,dog\na.jpg,cat\nb.jpg,\n")
@@ -93,10 +126,11 @@ def test_a_confidence_of_zero_is_absent_and_no_row_is_unknown(table, tmp_path, l
     )
 
 
-def test_the_scores_of_a_model_are_no_labels(table, tmp_path, labels):
-    path = table("image,label,confidence\na.jpg,dog,0.9\na.jpg,cat,0.05\nb.jpg,cat,0.7\n")
+@pytest.mark.parametrize("name", ["confidence", "score", "Prob"])
+def test_the_scores_of_a_model_are_no_labels(table, tmp_path, labels, name):
+    path = table(f"image,label,{name}\na.jpg,dog,0.9\na.jpg,cat,0.05\nb.jpg,cat,0.7\n")
     assert refused(tmp_path) == (
-        f"confidences that may be the scores of a model\n  where: {path}:2\n  got: '0.9' in column 'confidence'\n"
+        f"confidences that may be the scores of a model\n  where: {path}:2\n  got: '0.9' in column {name!r}\n"
         "  expected: 1 (present) or 0 (absent)\n"
         "  next: decide from which confidence on a label is present, and write 1 and 0; or take every row as present with --yes"
     )

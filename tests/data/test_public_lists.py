@@ -183,8 +183,8 @@ def test_nih_of_which_one_archive_is_there(nih, write):
     dataset = load_dataset(nih)
     assert dataset.ids == ("a.png", "c.png")
     assert dataset.interpretation.notes == (
-        "2 images of Data_Entry_2017.csv are in none of test_list.txt and have no split",
         "1 of 3 listed images are not on the disk and are left out, such as 'b.png'",
+        "1 of 2 images are without a split, such as 'a.png': they take no part in training and validation",
     )
     for path in nih.rglob("*.png"):
         path.unlink()

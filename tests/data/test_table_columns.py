@@ -247,6 +247,17 @@ def test_flags_of_two_splits_at_once(table, tmp_path):
     )
 
 
+def test_a_flag_beside_label_lists_that_may_be_the_split(table, tmp_path):
+    path = table("image,labels,train\n0,cat,1\n1,dog,0\n2,dog,1\n")
+    assert message(tmp_path) == (
+        f"a column of 1 and 0 that may be the split\n  where: {path}:1\n  got: 'train'\n"
+        "  expected: a column called 'split', or 'is_train'\n"
+        "  next: take it as the split with --split-column 'train'; or leave it out with --ignore-column 'train'"
+    )
+    assert read(tmp_path, split_column="train").split_N == ("train", "val", "train")
+    assert read(tmp_path, ignore_columns=("train",)).split_N == ("", "", "")
+
+
 def test_fiftyone_writes_the_split_as_a_tag(table, tmp_path):
     table('filepath,labels.classifications.label,tags\n0.jpg,"cat,dog",train\n1.jpg,dog,val\n')
     dataset = read(tmp_path)

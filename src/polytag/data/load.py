@@ -207,6 +207,8 @@ def _read(
     dataset = _with_undivided(dataset, format=format, log=log)
     if options.split_files and len(dataset):
         dataset = with_split_files(dataset, options.split_files, column=options.split_column, log=log)
+    if note := _note_on_splits(dataset):
+        log.note(note)
     if settings is not None:
         log.found("settings", f"{settings.path.name}: {', '.join(settings.values)}")
     shaped = shape_classes(dataset, options.shaping, is_whole=need_images, has_own_names=log.has_own_names)
@@ -245,6 +247,17 @@ def _with_undivided(dataset: Dataset, *, format: str, log: ReadingLog) -> Datase
     divided = {path for path, split in zip(dataset.paths, dataset.split_N, strict=True) if split in ("train", "val")}
     rows = enumerate(zip(dataset.paths, dataset.split_N, strict=True))
     return dataset.take([row for row, (path, split) in rows if split != "trainval" or path not in divided])
+
+
+def _note_on_splits(dataset: Dataset) -> str:
+    """A sentence about images without a split among images with one; "" where all or none have one."""
+    num_without = dataset.split_N.count("")
+    if num_without in (0, len(dataset)):
+        return ""
+    return (
+        f"{num_without:,} of {len(dataset):,} images are without a split, such as {dataset.ids[dataset.split_N.index('')]!r}: they "
+        "take no part in training and validation"
+    )
 
 
 def _alike(shaped: Shaped) -> DataError:

@@ -65,8 +65,8 @@ def truth_rows(predictions: Predictions, dataset: Dataset) -> np.ndarray:
 
 def two_sides(true: Sequence[str], scored: Sequence[str], *, scored_side: str) -> str:
     """The names that only one side has, with the nearest spellings of the other."""
-    sides = (("labels", true, scored), (scored_side, scored, true))
-    alone = [(side, [name for name in names if name not in set(others)], others) for side, names, others in sides]
+    sides = (("labels", true, scored, frozenset(scored)), (scored_side, scored, true, frozenset(true)))
+    alone = [(side, [name for name in names if name not in known], others) for side, names, others, known in sides]
     return "; ".join(f"only in the {side}: {_listed(names, others)}" for side, names, others in alone if names)
 
 

@@ -13,7 +13,6 @@ from polytag.data.formats.on_disk import only_on_disk
 from polytag.data.formats.records import ReadingContext, Record, dataset_of
 from polytag.data.formats.rows import Table, cells_of, read_table
 from polytag.errors import AnnotationError, DataError
-from polytag.text import counted
 
 _ENTRIES = re.compile(r"Data_Entry_\d{4}.*\.csv|sample_labels\.csv", re.IGNORECASE)
 _IMAGE, _FINDINGS, _PATIENT = "Image Index", "Finding Labels", "Patient ID"
@@ -56,8 +55,6 @@ def read_chest_xray(data: Path, *, group: str, need_images: bool, context: Readi
         log.found("split", ", ".join(f"{name} is {_LISTS[name]}" for name in lists))
     if _PATIENT in table.columns and not group:
         log.found("patients", f"column {_PATIENT!r}; the images of one stay in one split with --group {_PATIENT!r}")
-    if num_without := sum(cell not in split_of_image for cell in cells_of(table, _IMAGE)) if lists else 0:
-        log.note(f"{counted(num_without, 'images')} of {table.path.name} are in none of {', '.join(lists)} and have no split")
     folders = _image_folders(root)
     records = only_on_disk(_records(table, split_of_image, group=group), context=context, folders=folders, need_images=need_images)
     return dataset_of(records, source=f"nih {data}", context=context, folders=folders)

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -107,12 +107,10 @@ class JointColumns:
         """The cells of a column, of one table after the other."""
         return chain.from_iterable(table.columns[name] for table in self.tables if name in table.columns)
 
-    def first_cells(self, name: str) -> list[object]:
+    def first_cells(self, name: str) -> Iterator[object]:
         """Of each table, the first cells that are not blank."""
-        found: list[object] = []
         for table in self.tables:
-            found += [cell for cell in table.columns.get(name, ())[:_NUM_LOOKED_AT] if not is_blank_cell(cell)]
-        return found
+            yield from (cell for cell in table.columns.get(name, ())[:_NUM_LOOKED_AT] if not is_blank_cell(cell))
 
     def facts(self, name: str) -> ColumnFacts:
         """What the cells of a column are."""

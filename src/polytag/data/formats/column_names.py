@@ -30,6 +30,9 @@ def joined_name(name: str) -> str:
     return re.sub(r"[\s_\-]+", "", name.lower())
 
 
+_RANK_OF_LABELS = {joined_name(name): rank for rank, name in enumerate(LABELS_COLUMNS)}
+
+
 def id_column(there: Sequence[str]) -> str:
     """The column `id`, or the unnamed first column that pandas writes for its index; "" for neither."""
     return first_of(there, ("id",)) or next((name for name in there[:1] if PASSED_OVER.fullmatch(name)), "")
@@ -39,5 +42,4 @@ def rank_of_labels(name: str) -> int | None:
     """The place of a name among those of label lists; None for another name."""
     if _FIFTYONE_LABELS.fullmatch(name):
         return -1
-    names = [joined_name(known) for known in LABELS_COLUMNS]
-    return names.index(joined_name(name)) if joined_name(name) in names else None
+    return _RANK_OF_LABELS.get(joined_name(name))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polytag.data.formats.listing import reason, split_of
+from polytag.data.formats.listing import first_repeated, reason, split_of
 from polytag.errors import AnnotationError
 from polytag.extras import explaining_missing_extras
 from polytag.files import open_regular
@@ -180,8 +180,7 @@ def _header(row: Sequence[str], first: list[str] | None, *, where: str) -> list[
         raise AnnotationError(
             "two sheets disagree about their columns", where=where, got=", ".join(names), expected=", ".join(first)
         )
-    twice = next((name for number, name in enumerate(names) if name and name in names[:number]), None)
-    if twice is not None:
+    if (twice := first_repeated(name for name in names if name)) is not None:
         raise AnnotationError("a column is given twice", where=where, got=repr(twice), expected="every column once")
     unnamed = (f"Unnamed: {number}" for number in itertools.count())
     return [name or next(unnamed) for name in names]

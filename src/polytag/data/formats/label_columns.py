@@ -1,7 +1,8 @@
 """Which columns of a table are its labels: a column of label lists, or the class columns."""
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from polytag.data.formats.class_columns import JointColumns, target_of
 from polytag.data.formats.column_names import LABELS_COLUMNS, PASSED_OVER, first_of, rank_of_labels
@@ -12,12 +13,13 @@ from polytag.data.formats.separators import divide
 from polytag.errors import AnnotationError
 
 _TEXT_COLUMNS = ("text",)  # of Hugging Face, also for captions
-_METADATA = re.compile(
+METADATA = re.compile(
     r"(cv_?|k_?)?fold|is[_ ].+|.+[_ ]id|patient|study|series|gender|sex|age|valid|validated|verified|reviewed|checked|flag|flagged"
     r"|train|val|test|used|usable|group|batch|cluster|site|source|view|weight|score|confidence|quality|width|height|year|month"
     r"|day|hour|night|duplicate|duplicated|annotator|frame|row|order|rank|number|count",
     re.IGNORECASE,
-)  # names of columns of 1 and 0 that are most probably no classes
+)
+"""Names of columns of 1 and 0 that are most probably no classes."""
 
 
 def label_columns(all_of: JointColumns, rest: Sequence[str], *, log: ReadingLog) -> tuple[str, tuple[str, ...]]:
@@ -33,12 +35,14 @@ def label_columns(all_of: JointColumns, rest: Sequence[str], *, log: ReadingLog)
         return "", _present_or_absent(all_of, certain, log=log)
     if not certain:
         text = first_of(rest, _TEXT_COLUMNS)
-        if text and _has_lists(all_of.first_cells(text)):
+        if text and _has_lists(list(all_of.first_cells(text))):
             return text, ()
         if all_of.num_rows and not any(all_of.facts(name).num_targets or all_of.facts(name).is_soft for name in classes):
             raise _no_labels(all_of, rest)
-    _doubt_counts(all_of, [name for name in rest if name not in classes], log=log)
-    agreeing = _compare_with_lists(all_of, [name for name in rest if name not in classes], classes, log=log)
+    taken = frozenset(classes)
+    others = [name for name in rest if name not in taken]
+    _doubt_counts(all_of, others, log=log)
+    agreeing = _compare_with_lists(all_of, others, classes, log=log)
     lists = [name for name in lists if name not in agreeing and all_of.facts(name).num_given]
     if lists and _lists_or_classes(all_of, lists[0], classes, log=log):
         return lists[0], ()
@@ -58,8 +62,8 @@ def _without_metadata(all_of: JointColumns, candidates: Sequence[str], *, is_bes
     A name that begins with "is" is no doubt where most do. Beside label lists, nothing is asked.
     """
     flags = [name for name in candidates if name.lower().startswith("is")]
-    usual = flags if 2 * len(flags) >= len(candidates) else []
-    doubtful = [name for name in candidates if _METADATA.fullmatch(name) and name not in usual]
+    usual = frozenset(flags if 2 * len(flags) >= len(candidates) else ())
+    doubtful = dict.fromkeys(name for name in candidates if METADATA.fullmatch(name) and name not in usual)
     others = tuple(name for name in candidates if name not in doubtful)
     asked = [name for name in doubtful if all_of.facts(name).is_class]
     if asked and not is_beside:
@@ -95,7 +99,7 @@ def _present_or_absent(all_of: JointColumns, names: Sequence[str], *, log: Readi
 def _doubt_counts(all_of: JointColumns, others: Sequence[str], *, log: ReadingLog) -> None:
     """A doubt about columns that may say how often a class is in an image."""
     counts = [
-        name for name in others if all_of.facts(name).is_count and not _METADATA.fullmatch(name) and rank_of_labels(name) is None
+        name for name in others if all_of.facts(name).is_count and not METADATA.fullmatch(name) and rank_of_labels(name) is None
     ]
     counts = [name for name in counts if not PASSED_OVER.fullmatch(name)]
     if counts:
@@ -175,7 +179,7 @@ def _items(cell: object) -> tuple[str, ...]:
     return divide(cell, mark)
 
 
-def _names_classes(cells: Sequence[object], names: frozenset[str]) -> bool:
+def _names_classes(cells: Iterable[object], names: frozenset[str]) -> bool:
     items = [item for cell in cells if isinstance(cell, str | list) for item in _items(cell)]
     return bool(items) and sum(item in names for item in items) >= 0.9 * len(items)
 
@@ -198,5 +202,5 @@ def _has_lists(cells: Sequence[object]) -> bool:
     """Whether texts are label lists rather than sentences: short parts, divided by commas, of which most occur several times."""
     texts = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
     parts = [part for text in texts for part in _items(text)]
-    once = sum(parts.count(part) == 1 for part in set(parts)) if len(parts) < 20_000 else 0
+    once = sum(number == 1 for number in Counter(parts).values())
     return any("," in text or "|" in text for text in texts) and once <= 0.1 * len(parts) and all(len(p) < 40 for p in parts)

@@ -20,6 +20,7 @@ _ITEM = re.compile(rf"\s*({_QUOTED}|[^\s,'\"\[\](){{}}:]+)\s*(,?)", re.DOTALL)
 _WRAPPED = re.compile(r"(?:np\.|numpy\.)?(?:array|set|frozenset|list|tuple)\((.*?)(?:,\s*dtype=[\w'<>.]+)?\)", re.DOTALL)
 _BRACKETS = {"[": "]", "{": "}", "(": ")"}
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
+_ERRORS = ("#N/A", "#REF!", "#VALUE!", "#NAME?")  # of spreadsheets
 _WHOLE = re.compile(r"(\d+)\.0*")
 
 
@@ -36,7 +37,37 @@ def label_lists(tables: Sequence[Table], name: str, *, separator: str, log: Read
         plain = {cell: count for cell, count in texts.items() if cell.strip() and not has_brackets(cell)}
         separator = find_separator(plain, name=name, where=lambda cell: _where(tables, name, cell), log=log)
     lists = [_lists(table, name, separator, is_literal=is_literal) for table in tables]
+    _doubt_blanks(tables, lists, name, log=log)
     return _whole_numbers(lists, log)
+
+
+def doubt_blank(label: str, *, where: str, name: str, log: ReadingLog) -> None:
+    """A doubt about a label that programs write where there is none, such as `nan`."""
+    log.doubt(
+        AnnotationError(
+            "a label that may say that there is none",
+            where=where,
+            got=f"{label!r} in column {name!r}",
+            expected="the names of classes; nothing in the cell of an image without any",
+            next_step=f"empty such cells; or take {label!r} as a class with --yes, which --drop {label!r} leaves out",
+        )
+    )
+
+
+def is_blank_label(label: str) -> bool:
+    """Whether a label is what programs write for nothing: `nan`, `None`, or the error of a spreadsheet."""
+    return is_blank_cell(label) or label in _ERRORS
+
+
+def _doubt_blanks(tables: Sequence[Table], lists: Sequence[LabelLists], name: str, *, log: ReadingLog) -> None:
+    seen: dict[str, bool] = {}
+    for table, rows in zip(tables, lists, strict=True):
+        for row, labels in enumerate(rows):
+            for label in labels or ():
+                if label not in seen:
+                    seen[label] = is_blank_label(label)
+                    if seen[label]:
+                        doubt_blank(label, where=table.where(row), name=name, log=log)
 
 
 def _lists(table: Table, name: str, separator: str, *, is_literal: bool) -> LabelLists:
@@ -97,7 +128,7 @@ def _where(tables: Sequence[Table], name: str, cell: object) -> str:
 def has_brackets(cell: str) -> bool:
     """Whether a text is a list as a program prints it: in brackets or braces, or quoted texts in parentheses."""
     text = _unwrapped(cell)
-    if _BRACKETS.get(text[:1], "-") != text[-1:]:
+    if text[:1] not in _BRACKETS or text[-1] != _BRACKETS[text[0]]:
         return False
     return text[0] != "(" or text == "()" or text[1:].lstrip()[:1] in ("'", '"')
 
@@ -149,6 +180,7 @@ def _bad_list(table: Table, row: int, name: str) -> AnnotationError:
         where=table.where(row),
         got=f"{repr(table.columns[name][row])[:200]} in column {name!r}",
         expected="texts divided by the separator, or a list of texts",
+        next_step="write the names of the classes that are present, or a column of 1 and 0 for each class",
     )
 
 

@@ -12,12 +12,17 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
-from polytag.data.formats.column_names import IMAGE_COLUMNS, LABELS_COLUMNS, PASSED_OVER, SPLIT_COLUMNS, first_of
-from polytag.data.formats.listing import UNSAID, is_image, scan, split_of
+from polytag.data.formats.class_columns import JointColumns
+from polytag.data.formats.column_names import IMAGE_COLUMNS, LABELS_COLUMNS, PASSED_OVER, first_of
+from polytag.data.formats.label_columns import METADATA
+from polytag.data.formats.label_lists import doubt_blank, is_blank_label
+from polytag.data.formats.listing import UNSAID, is_image, scan
+from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext, dataset_of
 from polytag.data.formats.rows import OWN_COLUMNS, Table, cells_of
+from polytag.data.formats.split_columns import split_columns, splits_of
 from polytag.data.formats.table_columns import Columns
-from polytag.data.formats.tables import TableFile, tell_rows
+from polytag.data.formats.tables import TableFile, require_column, tell_rows
 from polytag.data.formats.votes import Votes
 from polytag.errors import AnnotationError
 from polytag.text import counted
@@ -28,7 +33,8 @@ LONG_LABEL_COLUMNS = (
     "object", "object_name", "attribute", "finding", "finding_name", "diagnosis", "species", "name", "label_id", "labelid",
     "class_id", "classid", "category_id", "tag_id",
 )  # fmt: skip
-CONFIDENCE_COLUMNS = ("confidence", "present", "is_present", "value")
+CONFIDENCE_COLUMNS = ("confidence", "present", "is_present", "value", "answer")
+_SCORE_COLUMNS = (*CONFIDENCE_COLUMNS, "score", "scores", "probability", "prob", "proba", "conf", "certainty", "likelihood")
 _ANNOTATOR_COLUMNS = (
     "annotator", "annotator_id", "annotator id", "rater", "rater_id", "rad_id", "reader", "reader_id", "worker", "worker_id",
     "workerid", "labeler", "labeler_id", "labeller", "user", "user_id",
@@ -44,14 +50,20 @@ ANSWERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class LongLayout:
-    """The columns of a long table by role; "" for a role without one."""
+    """The columns of a long table by role; "" for a role without one. `others` have none, and are not to be ignored."""
 
     image: str
     label: str
     confidence: str = ""
-    split: str = ""
+    splits: tuple[str, ...] = ()
     annotator: str = ""
     has_boxes: bool = False
+    others: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> frozenset[str]:
+        """The columns that have a role."""
+        return frozenset({self.image, self.label, self.confidence, *self.splits, self.annotator} - {""})
 
 
 def long_layout(table: Table, columns: Columns) -> LongLayout | None:
@@ -62,29 +74,31 @@ def long_layout(table: Table, columns: Columns) -> LongLayout | None:
         return None
     there = [name for name in there if name in chosen or not any(fnmatchcase(name, pattern) for pattern in columns.ignore)]
     image = columns.image or first_of(there, LONG_IMAGE_COLUMNS)
-    split = columns.split or first_of(there, SPLIT_COLUMNS)
-    others = [name for name in there if name not in (image, split, columns.group) and not PASSED_OVER.fullmatch(name)]
+    rest = [name for name in there if name not in (image, columns.group, columns.labels)]
+    splits = (columns.split,) if columns.split else split_columns(JointColumns([table]), rest)
+    others = [name for name in there if name not in (image, *splits, columns.group) and not PASSED_OVER.fullmatch(name)]
     label = columns.labels or first_of(others, LONG_LABEL_COLUMNS)
     label = label or (others[0] if len(others) == 1 and not _holds_answers(table, others[0]) else "")
     if not image or not label or _has_lists(table, label, columns.separator):
         return None
     confidence = _confidence(table, first_of(others, CONFIDENCE_COLUMNS))
-    keys = zip(table.columns[image], table.columns[split], strict=True) if split else table.columns[image]
+    keys = zip(*(table.columns[name] for name in (image, *splits)), strict=True)
     if not confidence and len(set(keys)) == len(table):
         return None
     return LongLayout(
         image=image,
         label=label,
         confidence=confidence,
-        split=split,
+        splits=splits,
         annotator="" if confidence else first_of(others, _ANNOTATOR_COLUMNS),
         has_boxes=any(_BOX_COLUMNS.fullmatch(name) for name in others),
+        others=tuple(name for name in others if name not in (label, confidence)),
     )
 
 
 def _doubt_scores(table: Table, layout: LongLayout, *, context: ReadingContext) -> None:
     """A doubt about a column of confidences that says of no row that its label is absent, and holds fractions."""
-    name = first_of(table.columns, CONFIDENCE_COLUMNS)
+    name = first_of([name for name in layout.others if name in table.columns], _SCORE_COLUMNS)
     if layout.confidence or not name:
         return
     for row, cell in enumerate(cells_of(table, name)):
@@ -100,6 +114,27 @@ def _doubt_scores(table: Table, layout: LongLayout, *, context: ReadingContext) 
                 )
             )
             return
+
+
+def _doubt_answers(table: Table, layout: LongLayout, *, context: ReadingContext) -> None:
+    """A doubt about a column of 1 and 0 that may say of which rows the label is absent; of boxes, it says something else."""
+    if layout.confidence or layout.has_boxes:
+        return
+    for name in layout.others:
+        if name not in table.columns or name == layout.annotator or METADATA.fullmatch(name):
+            continue
+        answers = {ANSWERS.get((cell or "").lower()) for cell in set(cells_of(table, name))}
+        if {PRESENT, ABSENT} <= answers and _holds_answers(table, name):
+            context.log.doubt(
+                AnnotationError(
+                    "a column of 1 and 0 that may say which labels are absent",
+                    where=f"{table.path}:1",
+                    got=f"column {name!r}, with a row for each image and label",
+                    expected=f"a column called {CONFIDENCE_COLUMNS[1]!r} for that",
+                    next_step=f"rename it to {CONFIDENCE_COLUMNS[1]!r}; or take the label of every row as present with "
+                    f"--ignore-column {name!r}",
+                )
+            )
 
 
 def _holds_answers(table: Table, name: str) -> bool:
@@ -140,9 +175,11 @@ def read_long_tables(
     log = context.log
     tell_rows(files, tables, has_lists=True, log=log)
     for file, table, votes in zip(files, tables, votes_of, strict=True):
-        _require_columns(table, layout, first=tables[0], group=columns.group)
+        for name in sorted(layout.used | {columns.group} - {""}):
+            require_column(table, name, others=tables)
         _doubt_scores(table, layout, context=context)
-        num_disputed = _collect(votes, table, layout=layout, split=file.split, group=columns.group)
+        _doubt_answers(table, layout, context=context)
+        num_disputed = _collect(votes, table, layout=layout, split=file.split, group=columns.group, log=log)
         if num_disputed:
             log.note(f"labels that only some annotators of an image gave are unknown: {num_disputed:,} in {table.path.name}")
     log.found("images", f"column {layout.image!r}")
@@ -150,12 +187,11 @@ def read_long_tables(
     log.found("labels", f"column {layout.label!r}, one row for each {unit}")
     if layout.confidence:
         log.found("present or absent", f"column {layout.confidence!r}; a class without a row is unknown")
-    if layout.split:
-        log.found("split", f"column {layout.split!r}")
+    if layout.splits:
+        log.found("split", "column " + " and ".join(map(repr, layout.splits)))
     if layout.annotator:
         log.found("annotators", f"column {layout.annotator!r}; a label is present if all of an image's gave it")
-    used = (layout.image, layout.label, layout.confidence, layout.split, layout.annotator, columns.group)
-    if ignored := [name for name in tables[0].columns if name not in used]:
+    if ignored := [name for name in tables[0].columns if name not in layout.used and name != columns.group]:
         log.found("ignored", ", ".join(map(repr, ignored)))
     records = (
         replace(record, path=context.index.require(record.image, file.image_folders, where=record.where))
@@ -196,22 +232,14 @@ def tell_images_without_a_row(dataset: Dataset, *, context: ReadingContext) -> N
         )
 
 
-def _require_columns(table: Table, layout: LongLayout, *, first: Table, group: str) -> None:
-    for name in (layout.image, layout.label, layout.confidence, layout.split, layout.annotator, group):
-        if name and name not in table.columns:
-            raise AnnotationError(
-                "two tables disagree about their columns",
-                where=f"{table.path}:1",
-                got=", ".join(table.columns),
-                expected=f"a column {name!r}, as in {first.path}",
-            )
-
-
-def _collect(votes: Votes, table: Table, *, layout: LongLayout, split: str, group: str) -> int:
+def _collect(votes: Votes, table: Table, *, layout: LongLayout, split: str, group: str, log: ReadingLog) -> int:
     """Add the rows of a table to the votes; the number of labels that some annotators of an image gave, and others not."""
     images, labels = cells_of(table, layout.image), cells_of(table, layout.label)
     confidences = cells_of(table, layout.confidence) if layout.confidence else [None] * len(table)
-    splits = _splits(cells_of(table, layout.split), layout.split) if layout.split else None
+    for label in dict.fromkeys(labels):
+        if label is not None and is_blank_label(label):
+            doubt_blank(label, where=table.where(labels.index(label)), name=layout.label, log=log)
+    splits = splits_of(table, layout.splits, log=log) if layout.splits else None
     annotators = cells_of(table, layout.annotator) if layout.annotator else [None] * len(table)
     asked: dict[int, set[str | None]] = {}
     given: dict[tuple[int, str], set[str | None]] = {}
@@ -236,13 +264,6 @@ def _collect(votes: Votes, table: Table, *, layout: LongLayout, split: str, grou
     for (number, label), people in given.items():
         votes.add(number, label, PRESENT if people == asked[number] else UNKNOWN)
     return sum(people != asked[number] for (number, _), people in given.items())
-
-
-def _splits(cells: Sequence[str | None], name: str) -> list[str]:
-    """Split names, the usual ones as train, val and test; fastai's `is_valid` is val or train."""
-    if name.lower() == "is_valid":
-        return ["val" if ANSWERS.get((cell or "").lower()) == PRESENT else "train" for cell in cells]
-    return [split_of(cell or "") or cell or "" for cell in cells]
 
 
 def _answer(table: Table, row: int, confidence: str | None, *, layout: LongLayout) -> int:

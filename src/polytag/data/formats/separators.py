@@ -90,9 +90,13 @@ def _space_or_none(cells: Mapping[str, int], *, name: str, where: Callable[[str]
 
 
 def _unusual_or_none(cells: Mapping[str, int], *, name: str, where: Callable[[str], str], log: ReadingLog) -> str:
+    """No separator; cells whose parts recombine by a mark such as "+" are a doubt."""
     for mark in _UNUSUAL:
-        several = {cell: parts for cell in cells if len(parts := divide(cell, mark)) > 1}
-        if len(several) > 1 and all(part in cells for parts in several.values() for part in parts):
+        parts_of = {cell: divide(cell, mark) for cell in cells}
+        several = {cell: parts for cell, parts in parts_of.items() if len(parts) > 1}
+        num_with = Counter(part for parts in parts_of.values() for part in set(parts))
+        explained = sum(all(num_with[part] > 1 for part in parts) for parts in several.values())
+        if several and explained >= _SHARE * len(several):
             log.doubt(_doubt(several, mark, name=name, where=where))
     return NONE
 

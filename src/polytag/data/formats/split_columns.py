@@ -1,16 +1,17 @@
 """Columns that say which split an image is in: names, flags such as `is_valid`, and CelebA's numbers."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
-from polytag.data.formats.class_columns import JointColumns, is_blank_cell, target_of
+from polytag.data.formats.class_columns import JointColumns, facts_of, is_blank_cell, target_of
 from polytag.data.formats.column_names import SPLIT_COLUMNS, first_of, joined_name, rank_of_labels
 from polytag.data.formats.listing import split_of
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.rows import Table
 from polytag.errors import AnnotationError
 
-_SPLIT_FLAG = re.compile(r"is(train|training|val|valid|validation|test|testing)")
+_SPLIT_FLAG = re.compile(r"(is)?(train|training|val|valid|validation|test|testing)")
 
 
 def split_columns(all_of: JointColumns, rest: Sequence[str]) -> tuple[str, ...]:
@@ -18,7 +19,7 @@ def split_columns(all_of: JointColumns, rest: Sequence[str]) -> tuple[str, ...]:
     known = first_of(rest, SPLIT_COLUMNS[:-1])
     if known:
         return (known,)
-    flags = [name for name in rest if _SPLIT_FLAG.fullmatch(joined_name(name)) and all_of.facts(name).is_class]
+    flags = [name for name in _flags(all_of, rest) if joined_name(name).startswith("is")]
     if flags:
         return tuple(flags)
     labels = [name for name in rest if rank_of_labels(name) is not None]
@@ -28,13 +29,34 @@ def split_columns(all_of: JointColumns, rest: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
-def _are_splits(cells: Sequence[object]) -> bool:
-    return bool(cells) and all(isinstance(cell, str) for cell in cells) and all(split_of(str(cell)) for cell in set(cells))
+def doubt_split_flags(all_of: JointColumns, rest: Sequence[str], *, log: ReadingLog) -> None:
+    """A doubt about columns of 1 and 0 called `train` or the like: beside label lists they are no classes, but may be the split."""
+    if flags := _flags(all_of, rest):
+        log.doubt(
+            AnnotationError(
+                "a column of 1 and 0 that may be the split",
+                where=f"{all_of.tables[0].path}:1",
+                got=", ".join(map(repr, flags)),
+                expected=f"a column called {SPLIT_COLUMNS[0]!r}, or {'is_' + flags[0]!r}",
+                next_step=f"take it as the split with --split-column {flags[0]!r}; or leave it out with "
+                + " ".join(f"--ignore-column {name!r}" for name in flags),
+            )
+        )
+
+
+def _flags(all_of: JointColumns, names: Sequence[str]) -> list[str]:
+    return [name for name in names if _SPLIT_FLAG.fullmatch(joined_name(name)) and all_of.facts(name).is_class]
+
+
+def _are_splits(cells: Iterator[object]) -> bool:
+    first = next(cells, None)
+    return first is not None and all(isinstance(cell, str) and split_of(cell) for cell in chain((first,), cells))
 
 
 def splits_of(table: Table, names: Sequence[str], *, log: ReadingLog) -> list[str]:
     """Split names, the usual ones as train, val and test; flags such as fastai's `is_valid`, and CelebA's numbers, become these."""
-    if all(_SPLIT_FLAG.fullmatch(joined_name(name)) for name in names):
+    are_flags = all(_SPLIT_FLAG.fullmatch(joined_name(name)) for name in names)
+    if are_flags and (joined_name(names[0]).startswith("is") or facts_of(table.columns[names[0]]).is_class):
         return _splits_of_flags(table, names, log=log)
     cells = table.columns[names[0]]
     texts = ["" if is_blank_cell(cell) else str(cell).strip() for cell in cells]

@@ -10,7 +10,7 @@ from polytag.data.formats.label_columns import label_columns
 from polytag.data.formats.listing import is_image
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.rows import OWN_COLUMNS, Table
-from polytag.data.formats.split_columns import split_columns
+from polytag.data.formats.split_columns import doubt_split_flags, split_columns
 from polytag.errors import AnnotationError
 from polytag.text import counted, nearest
 
@@ -77,6 +77,8 @@ def layout_of(tables: Sequence[Table], columns: Columns, *, need_images: bool, l
         labels, classes = _chosen(first, there, columns.labels), ()
     else:
         labels, classes = label_columns(all_of, rest, log=log)
+        if labels and not splits:
+            doubt_split_flags(all_of, rest, log=log)
     layout = Layout(image=image, labels=labels, splits=splits, classes=classes, id=id)
     _log(log, layout, all_of, group=group)
     return layout
@@ -165,7 +167,7 @@ def _image_names(all_of: JointColumns, usable: Sequence[str]) -> str:
         name
         for name in usable
         if not is_image(name)  # a table without a header
-        and (cells := all_of.first_cells(name))
+        and (cells := list(all_of.first_cells(name)))
         and all(isinstance(cell, str) and is_image(cell.strip()) for cell in cells)
     ]
     return found[0] if len(found) == 1 else ""

@@ -105,7 +105,7 @@ def read_tables(
     split_N: list[str] = []
     group_N: list[str] = []
     for file, table in zip(files, tables, strict=True):
-        _require_column(table, layout.image)
+        require_column(table, layout.image, others=tables)
         has_splits = bool(layout.splits) and all(name in table.columns for name in layout.splits)
         splits = splits_of(table, layout.splits, log=log) if has_splits else [file.split] * len(table)
         ids_of_table: list[str] = []
@@ -118,11 +118,6 @@ def read_tables(
         split_N += splits
         group_N += [cell or "" for cell in cells_of(table, columns.group)] if columns.group else [""] * len(table)
     tell_rows(files, tables, has_lists=bool(layout.labels), log=log)
-    if 0 < (num_without := split_N.count("")) < len(split_N):
-        log.note(
-            f"{num_without:,} of {len(split_N):,} images are without a split, such as {ids[split_N.index('')]!r}: they take no "
-            "part in training and validation"
-        )
     return Dataset(
         ids=tuple(ids),
         paths=PathList(paths),
@@ -233,15 +228,16 @@ def _labels_of(
     first = tables[0]
     if layout.labels:
         for table in tables:
-            _require_column(table, layout.labels)
+            require_column(table, layout.labels, others=tables)
         lists = label_lists(tables, layout.labels, separator=columns.separator, log=context.log)
         names = class_order({name for rows in lists for labels in rows for name in labels or ()} | set(context.further))
         require_classes(names, where=first.path)
         return names, [_list_targets(rows, names, unsaid=context.unsaid) for rows in lists]
     names = layout.classes
     of_first = [name for name in names if name in first.columns]
+    known = frozenset(names)
     for table in tables[1:]:
-        there = [name for name in table.columns if name in names]
+        there = [name for name in table.columns if name in known]
         if set(there) != set(of_first):
             raise AnnotationError(
                 "two tables disagree about the classes",
@@ -253,13 +249,15 @@ def _labels_of(
     return names, class_targets(tables, names, minus_one=columns.minus_one, log=context.log)
 
 
-def _require_column(table: Table, name: str) -> None:
+def require_column(table: Table, name: str, *, others: Sequence[Table]) -> None:
+    """Raises AnnotationError for a table without a column that one of the others has."""
     if name not in table.columns:
+        one = next(other for other in others if name in other.columns)
         raise AnnotationError(
             "two tables disagree about their columns",
             where=f"{table.path}:1",
             got=", ".join(table.columns),
-            expected=f"a column {name!r}, as in the other tables",
+            expected=f"a column {name!r}, as in {one.path}",
         )
 
 
