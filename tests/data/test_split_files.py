@@ -43,6 +43,7 @@ def test_a_table_of_folds_and_what_is_noted(data: Path):
     assert found.interpretation.notes == (
         "1 name in folds.csv is of no image of the data",
         "3 images are in no split file, and keep their own split",
+        "3 of 6 images are without a split, such as 'images/d.png': they take no part in training and validation",
     )
     assert read(data, str(data.parent / "folds.csv"), split_column="half").split_N[:3] == ("x", "x", "y")
 
