@@ -18,12 +18,14 @@ import numpy as np
 from scipy.stats import norm
 
 from machine import write
+from polytag import predictions_from_arrays
 from polytag.metrics.ap import average_precision, of_every_class, roc_auc_of
 from polytag.metrics.auc_intervals import auc_intervals, influences, logit_interval
 from polytag.metrics.bootstrap import bootstrap_ap, replicate_ap, weights_of
 from polytag.metrics.groups import groups_of
 from polytag.metrics.intervals import difference_intervals, estimates_of
 from polytag.metrics.significance import holm, same_rankings, swap_test
+from polytag.metrics.weighted import weighted_metrics
 
 NUM_REPLICATES = 200
 SHIFTS = {"weak": 0.7, "medium": 1.5, "strong": 3.0, "perfect": 6.0}
@@ -219,6 +221,50 @@ def areas(
     return {**dict(zip(keys, np.mean(rows, axis=0).round(4).tolist(), strict=True)), "truth": round(truth, 4), "num_sets": num_sets}
 
 
+def weighted(design: str, num_positives: int, shift: float, *, num_sets: int, num_classes: int = 20) -> dict[str, object]:
+    """Coverage of the intervals of weighted images, each weighted by 1 / the probability that it was sampled from 2,000 images.
+
+    random      500 images, weights that depend on nothing: lognormal with sigma 1
+    enriched    images of the first half of the classes are all there, and a tenth of the others
+    by score    the tenth of the images with the highest mean score is all there, and a tenth of the others
+    """
+    rng = np.random.default_rng(list(f"{design} {num_positives} {shift}".encode()))
+    num_images = 500 if design == "random" else 2000
+    truth, true_auc = true_ap(num_positives / num_images, shift), float(norm.cdf(shift / np.sqrt(2)))
+    rows: list[tuple[float, ...]] = []
+    for number in range(num_sets):
+        target_NC = draw_targets(rng, num_images, np.full(num_classes, num_positives), is_exact=True)
+        score_NC = draw_scores(rng, target_NC, np.full(num_classes, shift))
+        if design == "random":
+            weight_N = rng.lognormal(sigma=1, size=num_images)
+        else:
+            mean_N = score_NC.mean(axis=1)
+            whole_N = target_NC[:, : num_classes // 2].any(axis=1) if design == "enriched" else mean_N > np.quantile(mean_N, 0.9)
+            kept = np.flatnonzero(whole_N | (rng.random(num_images) < 0.1))
+            target_NC, score_NC, weight_N = target_NC[kept], score_NC[kept], np.where(whole_N[kept], 1.0, 10.0)
+        table = predictions_from_arrays(target_NC, score_NC, scores="logit")
+        found = weighted_metrics(table, weight_N.tolist(), num_replicates=NUM_REPLICATES, seed=number)
+        ap, auc, defined = found.means["mAP"], found.means["ROC_AUC"], ~np.isnan(found.ap_C)
+        low_C, high_C = found.ap_interval_C2[defined].T
+        auc_low_C, auc_high_C = found.roc_auc_interval_C2[defined].T
+        rows.append(
+            (
+                ((low_C <= truth) & (truth <= high_C)).mean(),
+                ap.low <= truth <= ap.high,
+                ((auc_low_C <= true_auc) & (true_auc <= auc_high_C)).mean(),
+                auc.low <= true_auc <= auc.high,
+                bool(((low_C <= found.ap_C[defined]) & (found.ap_C[defined] <= high_C)).all()) and ap.low <= ap.value <= ap.high,
+                ap.high - ap.low,
+                len(target_NC),
+                (target_NC == 1).sum(axis=0).mean(),
+                found.effective_positives_C.mean(),
+            )
+        )
+    keys = ("coverage_of_ap", "coverage_of_mAP", "coverage_of_auc", "coverage_of_mean_auc", "value_inside", "width_of_mAP")
+    keys += ("images", "positives", "effective_positives")
+    return {**dict(zip(keys, np.mean(rows, axis=0).round(4).tolist(), strict=True)), "truth": round(truth, 4), "num_sets": num_sets}
+
+
 def _by_scene(rng: np.random.Generator, group_N: np.ndarray, num_classes: int, *, shared: float) -> np.ndarray:
     """Noise that is correlated by 0.8 within a scene, and by `shared` over the classes."""
     scene_GC, image_NC = (
@@ -271,6 +317,11 @@ def cells(scale: float) -> dict[str, partial[dict[str, object]]]:
     for name in ("medium", "strong"):
         key = f"ROC AUC, scenes of 5, 500 images, 30 positives on average, {name}"
         found[key] = partial(areas, 500, 30, SHIFTS[name], num_sets=sets(200), per_scene=5)
+    for design in ("random", "enriched", "by score"):
+        for number in (3, 10, 30, 100):
+            for name, shift in SHIFTS.items():
+                key = f"weights {design}, {number} positives, {name}"
+                found[key] = partial(weighted, design, number, shift, num_sets=sets(100))
     for name, shift in SHIFTS.items():
         found[f"marks, {name}"] = partial(marks, shift, num_pairs=sets(300))
     return found

@@ -195,12 +195,15 @@ def test_images_weighted_by_a_column(tmp_path: Path, polytag):
     lines = [line.split() for line in output.removeprefix(plain).splitlines() if line]
     assert lines[:3] == [
         ["Images", "weighted", "by", "w:"],
-        ["class", "AP", "share", "ROC", "AUC", "effective", "positives"],
-        ["cat", "0.7000", "0.2857", "0.7000", "2.0"],
+        ["class", "AP", "95%", "interval", "share", "ROC", "AUC", "95%", "interval", "effective", "positives"],
+        lines[2],
     ]
-    assert lines[4] == ["mAP", "0.7000", "1", "class"]
     found = json.loads((tmp_path / "m.json").read_text())
     weighted = found.pop("weighted")
+    cat, mean = weighted["per_class"]["cat"], weighted["mAP"]
+    of_ap, of_auc = ([f"{low:.3f}", "–", f"{high:.3f}"] for low, high in ((cat["low"], cat["high"]), cat["roc_auc_interval"]))
+    assert lines[2] == ["cat", "0.7000", *of_ap, "0.2857", "0.7000", *of_auc, "2.0"]
+    assert lines[4] == ["mAP", "0.7000", f"{mean['low']:.3f}", "–", f"{mean['high']:.3f}", "1", "class"]
     assert found == numbers  # the same as without weights
     assert (weighted["column"], weighted["num_images"], weighted["mAP"]["value"]) == ("w", 4, pytest.approx(0.7))
     with pytest.raises(UsageError, match=r"3 images of 4 have no usable weight(.|\n)*got: '-2' for image 'b'"):

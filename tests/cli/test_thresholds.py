@@ -112,14 +112,19 @@ def test_prediction_sets_with_a_stated_risk(mine: Path, tmp_path: Path, polytag:
     assert values["guarantee"] in said
     assert "best/ was selected" not in said
 
-    told = " ".join(polytag("evaluate", rest, "--json", tmp_path / "m.json").stdout.split())
+    outputs = ("--json", tmp_path / "m.json", "--report", tmp_path / "r.html")
+    told = " ".join(polytag("evaluate", rest, *outputs).stdout.split())
     promise = "Guaranteed on average for images that did not choose them: a false negative rate of at most 0.2."
     found = json.loads((tmp_path / "m.json").read_text())
     rate = found["samples_FNR"]
     here = f"Here: {rate['value']:.3f} ({rate['low']:.3f} – {rate['high']:.3f}), with {found['set_size']['value']:.2f} labels"
     assert f"chosen for fnr=0.2. {promise} {here} predicted for an image." in told
-    told = " ".join(polytag("evaluate", half).stdout.split())
-    assert told.endswith("chosen for fnr=0.2. These images chose the thresholds: decisions on new images are likely to be worse.")
+    assert rate["promised"] == 0.2
+    assert "mean over images; guaranteed: at most 0.2 on average<" in (tmp_path / "r.html").read_text()
+    told = " ".join(polytag("evaluate", half, *outputs).stdout.split())
+    assert "promised" not in json.loads((tmp_path / "m.json").read_text())["samples_FNR"]
+    assert "guaranteed" not in (tmp_path / "r.html").read_text()
+    assert "chosen for fnr=0.2. These images chose the thresholds: decisions on new images are likely to be worse." in told
 
     polytag("calibrate", mine, "--method", "temperature")  # decisions stay, and so does what is guaranteed about them
     assert json.loads((mine / "thresholds.json").read_text())["risk_control"] == control

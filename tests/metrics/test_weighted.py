@@ -9,8 +9,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
+from polytag.metrics.auc_intervals import influences
+from polytag.metrics.bootstrap import replicate_ap, weights_of
 from polytag.metrics.evaluate import evaluate_predictions
-from polytag.metrics.weighted import WeightedMetrics, weighted_metrics
+from polytag.metrics.groups import groups_of
+from polytag.metrics.weighted import WeightedMetrics, areas_of, weighted_metrics
 
 
 def table(target_NC: np.ndarray, logit_NC: np.ndarray, **more: str) -> Predictions:
@@ -35,7 +38,7 @@ def numbers(found: WeightedMetrics) -> np.ndarray:
 def test_scikit_learn_gives_the_same(seed: int):
     predictions = random_table(seed)
     weight_N = np.random.default_rng(seed).lognormal(sigma=2, size=len(predictions)) * (np.arange(len(predictions)) % 7 > 0)
-    found = weighted_metrics(predictions, weight_N.tolist())
+    found = weighted_metrics(predictions, weight_N.tolist(), num_replicates=0)
     for column in range(4):
         known_N = predictions.target_NC[:, column] >= 0
         one = [each[known_N] for each in (predictions.target_NC[:, column], predictions.logit_NC[:, column])]
@@ -53,7 +56,7 @@ def test_scikit_learn_gives_the_same(seed: int):
 @pytest.mark.parametrize("seed", range(5))
 def test_equal_weights_give_the_numbers_without_weights(seed: int):
     predictions = random_table(seed)
-    found, plain = weighted_metrics(predictions, [3.0] * 80), evaluate_predictions(predictions, num_replicates=0)
+    found, plain = weighted_metrics(predictions, [3.0] * 80, num_replicates=0), evaluate_predictions(predictions, num_replicates=0)
     np.testing.assert_allclose(found.ap_C, plain.ap_C, atol=1e-12)
     np.testing.assert_allclose(found.roc_auc_C, plain.roc_auc_C, atol=1e-12)
     np.testing.assert_allclose(found.effective_positives_C, plain.support_C, rtol=1e-12)
@@ -61,21 +64,72 @@ def test_equal_weights_give_the_numbers_without_weights(seed: int):
         assert (mean.value, mean.count) == (pytest.approx(plain.means[name].value, abs=1e-12), plain.means[name].count)
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_equal_weights_give_the_intervals_without_weights(grouped: bool):
+    predictions = random_table(7)
+    groups = groups_of((np.arange(80) // 3).tolist()) if grouped else None
+    found = weighted_metrics(predictions, [3.0] * 80, groups=groups, num_replicates=100, seed=5)
+    plain = evaluate_predictions(predictions, groups=groups, num_replicates=100, seed=5)
+    np.testing.assert_allclose(found.ap_interval_C2.T, [plain.ap_low_C, plain.ap_high_C], atol=1e-12)
+    np.testing.assert_allclose(found.roc_auc_interval_C2, plain.roc_auc_interval_C2, atol=1e-12)
+    for name in ("mAP", "ROC_AUC"):
+        ends = [(each.means[name].low, each.means[name].high) for each in (found, plain)]
+        assert ends[0] == pytest.approx(ends[1], abs=1e-12)
+
+
+def test_each_weighted_replicate_is_that_of_the_drawn_images():
+    predictions = random_table(3)
+    target_NC, logit_NC = predictions.target_NC, predictions.logit_NC
+    weight_N = np.random.default_rng(0).lognormal(sigma=2, size=80)
+    drawn_NB = weights_of(80, num_replicates=20, seed=1)
+    found_BC = replicate_ap(target_NC, drawn_NB, score_NC=logit_NC, image_weight_N=weight_N)
+    every = [
+        [areas_of(target_N, logit_N, weight_N * drawn_N)[0] for target_N, logit_N in zip(target_NC.T, logit_NC.T, strict=True)]
+        for drawn_N in drawn_NB.T
+    ]
+    np.testing.assert_allclose(found_BC, every, atol=1e-12)
+
+
+def test_the_intervals_of_unequal_weights_are_wider_and_hold_their_values():
+    rng = np.random.default_rng(0)
+    target_NC = (rng.random((300, 6)) < 0.1).astype(int)
+    predictions = table(target_NC, rng.normal(size=(300, 6)) + np.array([0, 1, 2, 3, 4, 30]) * target_NC)
+    width_CK = []
+    for sigma in (0, 1, 2):
+        found = weighted_metrics(predictions, rng.lognormal(sigma=sigma, size=300).tolist(), num_replicates=200)
+        for value_C, interval_C2 in ((found.ap_C, found.ap_interval_C2), (found.roc_auc_C, found.roc_auc_interval_C2)):
+            assert ((interval_C2[:, 0] < interval_C2[:, 1]) & (interval_C2[:, 0] <= value_C) & (value_C <= interval_C2[:, 1])).all()
+        for name in ("mAP", "ROC_AUC"):
+            assert found.means[name].low < found.means[name].value < found.means[name].high
+        width_CK.append(np.diff(found.ap_interval_C2)[1:, 0])
+    assert (width_CK[0] < width_CK[1]).all()
+    assert (width_CK[1] < width_CK[2]).all()
+
+
+def test_the_share_of_a_score_is_weighted_in_the_influences_of_images():
+    """ROC AUC of weights that are numbers of images has the influences of those images, added."""
+    rng = np.random.default_rng(4)
+    target_N, score_N, times_N = rng.integers(0, 2, 40), rng.integers(0, 9, 40).astype(float), rng.integers(1, 4, 40)
+    rows = np.repeat(np.arange(40), times_N)
+    added_N = np.bincount(rows, weights=influences(target_N[rows], score_N[rows]))
+    np.testing.assert_allclose(influences(target_N, score_N, weight_N=times_N.astype(float)), added_N, atol=1e-15)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_weight_is_a_number_of_images_and_only_ratios_matter(seed: int):
     predictions = random_table(seed)
     times_N = np.random.default_rng(seed).integers(0, 4, len(predictions))
-    found = weighted_metrics(predictions, times_N.tolist(), threshold=0.6)
+    found = weighted_metrics(predictions, times_N.tolist(), threshold=0.6, num_replicates=0)
     rows = np.repeat(np.arange(len(predictions)), times_N)
     plain = evaluate_predictions(table(predictions.target_NC[rows], predictions.logit_NC[rows]), threshold=0.6, num_replicates=0)
     np.testing.assert_allclose(found.ap_C, plain.ap_C, atol=1e-12)
     np.testing.assert_allclose(found.roc_auc_C, plain.roc_auc_C, atol=1e-12)
     np.testing.assert_allclose([mean.value for mean in found.means.values()], [plain.means[name].value for name in found.means])
     for scale in (1e-300, 0.1, 1e307):
-        scaled = weighted_metrics(predictions, (scale * times_N).tolist(), threshold=0.6)
+        scaled = weighted_metrics(predictions, (scale * times_N).tolist(), threshold=0.6, num_replicates=0)
         np.testing.assert_allclose(numbers(scaled), numbers(found), rtol=1e-12)
     kept = np.flatnonzero(times_N)
-    without = weighted_metrics(predictions.take(kept), times_N[kept].tolist(), threshold=0.6)
+    without = weighted_metrics(predictions.take(kept), times_N[kept].tolist(), threshold=0.6, num_replicates=0)
     np.testing.assert_allclose(numbers(without), numbers(found), rtol=1e-12)
     assert found.num_images == len(kept)
 
@@ -94,7 +148,11 @@ def test_what_rests_on_weights_of_0_is_undefined():
         (False, 1),
     ]
     content = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert content["per_class"]["c0"] == {"ap": None, "roc_auc": None, "share": 0, "effective_positives": 0}
+    cell = content["per_class"]["c0"]
+    assert cell == {"ap": None, "low": None, "high": None, "roc_auc": None, "roc_auc_interval": [None, None]} | {
+        "share": 0,
+        "effective_positives": 0,
+    }
     assert content["mAP"] == {"value": None, "num_classes": 0}
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,10 +107,15 @@ def evaluate(
     chosen = found.thresholds if found is not None else 0.5 if threshold is None else threshold
     groups = groups_by(labelled, group, file=columns, truth=truth)
     groups = groups or groups_of_training(labelled, predictions, is_required=False)
-    weighted = weighted_by(labelled, weight, file=columns, truth=truth, threshold=chosen) if weight is not None else None
+    weighted = None
+    if weight is not None:
+        weighted = weighted_by(labelled, weight, file=columns, truth=truth, threshold=chosen, groups=groups)
     trained_on = None if train_data is None else training_images_of(table, train_data, options=options)
     frequency = None if trained_on is None else training_frequency(trained_on, table.label_set)
     metrics = evaluate_predictions(table, threshold=chosen, groups=groups, frequency=frequency)
+    if found is not None and found.risk_control is not None and not found.chosen_on(table):
+        rate = replace(metrics.means["samples_FNR"], promised=found.risk_control.level)
+        metrics = replace(metrics, means={**metrics.means, "samples_FNR": rate})
     slices = slices_of(
         labelled, slice or (), file=columns, truth=truth, threshold=chosen, groups=groups, frequency=metrics.frequency
     )
@@ -171,11 +177,11 @@ def print_thresholds(found: "ThresholdsFile", metrics: "Metrics", *, predictions
     say(f"Decisions by {whose}, from {found.where}{f', chosen for {found.goal}' if has_goal else ''}.")
     if has_goal and is_same:
         say("These images chose the thresholds: decisions on new images are likely to be worse.")
-    if found.risk_control is not None and not is_same:
-        rate = metrics.means["samples_FNR"]
+    rate = metrics.means["samples_FNR"]
+    if not math.isnan(rate.promised):
         say(
             "Guaranteed on average for images that did not choose them: a false negative rate of at most "
-            f"{found.risk_control.level:g}. Here: {number_text(rate.value)} ({interval_text(rate.low, rate.high)}), with "
+            f"{rate.promised:g}. Here: {number_text(rate.value)} ({interval_text(rate.low, rate.high)}), with "
             f"{number_text(metrics.means['set_size'].value, digits=2)} labels predicted for an image."
         )
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytag.cli.slices import table_with
-from polytag.text import counted, number_text
+from polytag.text import counted, interval_text, number_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from polytag.metrics.groups import Groups
     from polytag.metrics.values import Metrics
     from polytag.metrics.weighted import WeightedMetrics
     from polytag.predictions.read import LabelledPredictions
@@ -32,6 +33,7 @@ def weighted_by(
     file: Path | None,
     truth: Path | None,
     threshold: "float | Sequence[float]",
+    groups: "Groups | None",
 ) -> "WeightedMetrics":
     """Metrics of the images weighted by a column."""
     from polytag.metrics.weighted import weighted_metrics
@@ -39,7 +41,7 @@ def weighted_by(
 
     table = table_with(column, file=file, truth=truth)
     weight_N = column_values(labelled, column, table=table, option="--weight", numbers=False)
-    return weighted_metrics(labelled.predictions, weight_N, column=column, threshold=threshold)
+    return weighted_metrics(labelled.predictions, weight_N, column=column, threshold=threshold, groups=groups)
 
 
 def print_weighted(console: "Any", weighted: "WeightedMetrics", metrics: "Metrics") -> None:
@@ -51,20 +53,23 @@ def print_weighted(console: "Any", weighted: "WeightedMetrics", metrics: "Metric
     console.print(f"Images weighted by {weighted.column}:", highlight=False, markup=False)
     classes = Table(box=None, pad_edge=False, header_style="bold")
     classes.add_column("class", overflow="fold", min_width=5)
-    for heading in ("AP", "share", "ROC AUC", "effective positives"):
+    for heading in ("AP", "95% interval", "share", "ROC AUC", "95% interval", "effective positives"):
         classes.add_column(heading, justify="right")
     for column in metrics.best_first.tolist():
         classes.add_row(
             escape(weighted.names[column]),
             number_text(float(weighted.ap_C[column]), digits=4),
+            interval_text(*weighted.ap_interval_C2[column].tolist()),
             number_text(float(weighted.share_C[column]), digits=4),
             number_text(float(weighted.roc_auc_C[column]), digits=4),
+            interval_text(*weighted.roc_auc_interval_C2[column].tolist()),
             number_text(float(weighted.effective_positives_C[column]), digits=1),
         )
     averages = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, justify in (("average", "left"), ("value", "right"), ("over", "right")):
+    for heading, justify in (("average", "left"), ("value", "right"), ("95% interval", "right"), ("over", "right")):
         averages.add_column(heading, justify=justify, no_wrap=True)  # pyright: ignore[reportArgumentType]  rich's literal type
     for name, mean in weighted.means.items():
-        averages.add_row(name, number_text(mean.value, digits=4), counted(mean.count, mean.unit))
+        interval = interval_text(mean.low, mean.high)
+        averages.add_row(name, number_text(mean.value, digits=4), interval, counted(mean.count, mean.unit))
     for part in (classes, "", averages):
         console.print(part)

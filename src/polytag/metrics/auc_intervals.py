@@ -14,7 +14,7 @@ import numpy as np
 
 from polytag.logits import sigmoid
 from polytag.machine import num_cores
-from polytag.metrics.groups import Groups
+from polytag.metrics.groups import Groups, effective_number
 from polytag.metrics.intervals import Intervals
 from polytag.metrics.proportions import Z
 
@@ -22,28 +22,35 @@ _AT_ONCE = 64  # classes whose influences are in memory together
 _ROUNDING = 1e-12
 
 
-def auc_intervals(target_NC: np.ndarray, score_NC: np.ndarray, *, auc_C: np.ndarray, groups: Groups | None = None) -> Intervals:
+def auc_intervals(
+    target_NC: np.ndarray,
+    score_NC: np.ndarray,
+    *,
+    auc_C: np.ndarray,
+    groups: Groups | None = None,
+    weight_N: np.ndarray | None = None,
+) -> Intervals:
     """Intervals of the ROC AUC of each class, `auc_C`, and of its mean over the classes that have one; NaN for a single group.
 
     The distances of the classes are added as those of correlated errors (Zou, Donner 2008), with the correlations of their
     influences, to at least 1.96 standard deviations of the mean, which is less skewed than a class. A class whose influences are
-    all 0, since no positive is below a negative, is independent of the others.
+    all 0, since no positive is below a negative, is independent of the others. With weights, above 0 for images with a known label,
+    positives and negatives count as Kish's effective number of them.
     """
     columns = np.flatnonzero(~np.isnan(auc_C))
     low_C, high_C = np.full(len(auc_C), np.nan), np.full(len(auc_C), np.nan)
     if not len(columns) or (groups is not None and groups.num_groups < 2):
         return Intervals(low_C=low_C, high_C=high_C, mean_low=float("nan"), mean_high=float("nan"))
-    positive_C, negative_C = (
-        (target_NC == kind).sum(axis=0) if groups is None else groups.num_with(target_NC == kind) for kind in (1, 0)
-    )
+    one_N = np.ones(len(target_NC)) if weight_N is None else weight_N
+    positive_C, negative_C = (effective_number(target_NC == kind, one_N, groups) for kind in (1, 0))
     low_C, high_C = score_interval(auc_C, positive_C, negative_C)
 
     def influence(column: int) -> tuple[np.ndarray, float]:
         """Of each group, and the standard deviation that they give."""
         target_N = np.ascontiguousarray(target_NC[:, column])
-        influence_N = influences(target_N, np.ascontiguousarray(score_NC[:, column]))
+        influence_N = influences(target_N, np.ascontiguousarray(score_NC[:, column]), weight_N=weight_N)
         for kind, number in ((1, positive_C[column]), (0, negative_C[column])):  # the variance of a sample
-            influence_N[target_N == kind] *= np.sqrt(number / max(1, number - 1))
+            influence_N[target_N == kind] *= np.sqrt(number / (number - 1)) if number > 1 else 1
         influence_G = influence_N if groups is None else np.bincount(groups.group_N, weights=influence_N)
         return influence_G, float(np.sqrt(np.square(influence_G).sum()))
 
@@ -66,18 +73,19 @@ def auc_intervals(target_NC: np.ndarray, score_NC: np.ndarray, *, auc_C: np.ndar
     return Intervals(low_C=low_C, high_C=high_C, mean_low=max(0.0, float(mean_low)), mean_high=min(1.0, float(mean_high)))
 
 
-def influences(target_N: np.ndarray, score_N: np.ndarray) -> np.ndarray:
+def influences(target_N: np.ndarray, score_N: np.ndarray, *, weight_N: np.ndarray | None = None) -> np.ndarray:
     """What each image contributes to the deviation of a class's ROC AUC from its expectation, float64 N; 0 where unknown.
 
     Of a positive, the share of the negatives that it is above, less ROC AUC, divided by the number of positives; of a negative, the
-    share of the positives that it is below, likewise. A tie counts half.
+    share of the positives that it is below, likewise. A tie counts half. With weights, shares are of the weight.
     """
+    weight_N = np.ones(len(target_N)) if weight_N is None else weight_N
     is_positive_N, is_negative_N = target_N == 1, target_N == 0
-    positive_P, negative_Q = score_N[is_positive_N], score_N[is_negative_N]
-    above_P, below_Q = _share_below(positive_P, np.sort(negative_Q)), 1 - _share_below(negative_Q, np.sort(positive_P))
+    (positive_P, weight_P), (negative_Q, weight_Q) = ((score_N[is_N], weight_N[is_N]) for is_N in (is_positive_N, is_negative_N))
+    above_P, below_Q = _share_below(positive_P, negative_Q, weight_Q), 1 - _share_below(negative_Q, positive_P, weight_P)
     influence_N = np.zeros(len(target_N))
-    influence_N[is_positive_N] = (above_P - above_P.mean()) / len(positive_P)
-    influence_N[is_negative_N] = (below_Q - below_Q.mean()) / len(negative_Q)
+    influence_N[is_positive_N] = (above_P - (weight_P * above_P).sum() / weight_P.sum()) * weight_P / weight_P.sum()
+    influence_N[is_negative_N] = (below_Q - (weight_Q * below_Q).sum() / weight_Q.sum()) * weight_Q / weight_Q.sum()
     return influence_N
 
 
@@ -115,10 +123,11 @@ def logit_interval(auc: float, sd: float) -> tuple[float, float]:
     return min(float(low), auc), max(float(high), auc)
 
 
-def _share_below(score_K: np.ndarray, ascending_M: np.ndarray) -> np.ndarray:
-    """For each of K scores the share of the others that are lower, a tie counting half."""
-    order_K = np.argsort(score_K)  # a search for scores in order is several times as fast
-    ascending_K, share_K = score_K[order_K], np.empty(len(score_K))
-    lower_K, not_higher_K = (np.searchsorted(ascending_M, ascending_K, side) for side in ("left", "right"))
-    share_K[order_K] = (lower_K + not_higher_K) / (2 * len(ascending_M))
+def _share_below(score_K: np.ndarray, other_M: np.ndarray, weight_M: np.ndarray) -> np.ndarray:
+    """For each of K scores the share of the others' weight that is lower, a tie counting half."""
+    order_K, order_M = np.argsort(score_K), np.argsort(other_M)  # a search for scores in order is several times as fast
+    ascending_K, ascending_M, share_K = score_K[order_K], other_M[order_M], np.empty(len(score_K))
+    total_M = np.append(0, np.cumsum(weight_M[order_M]))
+    lower_K, not_higher_K = (total_M[np.searchsorted(ascending_M, ascending_K, side)] for side in ("left", "right"))
+    share_K[order_K] = (lower_K + not_higher_K) / (2 * total_M[-1])
     return share_K

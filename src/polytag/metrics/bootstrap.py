@@ -55,8 +55,18 @@ def weights_of(num_images: int, *, num_replicates: int, seed: int, groups: Group
     return weight_NB
 
 
-def replicate_ap(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.ndarray, groups: Groups | None = None) -> np.ndarray:
-    """AP of every replicate and class, B x C; NaN where a replicate has no positive or no negative of a class."""
+def replicate_ap(
+    target_NC: np.ndarray,
+    weight_NB: np.ndarray,
+    *,
+    score_NC: np.ndarray,
+    groups: Groups | None = None,
+    image_weight_N: np.ndarray | None = None,
+) -> np.ndarray:
+    """AP of every replicate and class, B x C; NaN where a replicate has no positive or no negative of a class.
+
+    With `image_weight_N`, above 0 for images with a known label, each image drawn counts by its weight.
+    """
     num_replicates, num_classes = weight_NB.shape[1], target_NC.shape[1]
     ap_BC = np.full((num_replicates, num_classes), np.nan)
     if not num_replicates:
@@ -66,11 +76,11 @@ def replicate_ap(target_NC: np.ndarray, weight_NB: np.ndarray, *, score_NC: np.n
     with ThreadPoolExecutor(num_cores()) as pool:
 
         def sort(column: int) -> _Order | None:
-            return _order(target_NC[:, column], score_NC[:, column], longest=longest, groups=groups)
+            return _order(target_NC[:, column], score_NC[:, column], longest=longest, groups=groups, weight_N=image_weight_N)
 
         classes = list(pool.map(sort, range(num_classes)))
         for block in _blocks(weight_NB):
-            drawn = _pack(weight_NB[:, block])
+            drawn = _pack(weight_NB[:, block]) if image_weight_N is None else weight_NB[:, block].astype(np.float64)
 
             def one(column: int, *, block: slice = block, drawn: np.ndarray = drawn) -> None:
                 if (order := classes[column]) is not None:
@@ -129,14 +139,17 @@ def _unpack(packed: np.ndarray, *, num_replicates: int) -> np.ndarray:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Sums:
     """Sums the weights of images in their order: each row of `pieces` adds as many images as fit a lane, at most; the pieces up to
-    `last_P` are those of the images scored at least the threshold."""
+    `last_P` are those of the images scored at least the threshold. `is_packed` unless the images have weights of their own."""
 
     pieces: sparse.csr_array
     last_P: np.ndarray
+    is_packed: bool
 
     def of(self, drawn: np.ndarray, *, num_replicates: int) -> np.ndarray:
-        """P x B sums of packed weights, from the top to each threshold."""
-        sums = _unpack(self.pieces @ drawn, num_replicates=num_replicates)
+        """P x B sums of weights, from the top to each threshold."""
+        sums = self.pieces @ drawn
+        if self.is_packed:
+            sums = _unpack(sums, num_replicates=num_replicates)
         np.cumsum(sums, axis=0, out=sums)
         return sums if len(sums) == len(self.last_P) else sums[self.last_P]
 
@@ -153,7 +166,9 @@ class _Order:
     few_negatives: np.ndarray
 
 
-def _order(target_N: np.ndarray, score_N: np.ndarray, *, longest: int, groups: Groups | None) -> _Order | None:
+def _order(
+    target_N: np.ndarray, score_N: np.ndarray, *, longest: int, groups: Groups | None, weight_N: np.ndarray | None
+) -> _Order | None:
     ranking = rank(target_N, score_N)
     if not ranking.is_defined:
         return None
@@ -166,26 +181,28 @@ def _order(target_N: np.ndarray, score_N: np.ndarray, *, longest: int, groups: G
         negatives = negatives[np.unique(groups.group_N[negatives], return_index=True)[1]]
     return _Order(
         few_negatives=negatives if len(negatives) < _MANY else negatives[:0],
-        predicted=_sums(descending, ranking.predicted_P, num_images=len(target_N), longest=longest),
-        true=_sums(positives, ranking.tp_P, num_images=len(target_N), longest=longest),
+        predicted=_sums(descending, ranking.predicted_P, num_images=len(target_N), longest=longest, weight_N=weight_N),
+        true=_sums(positives, ranking.tp_P, num_images=len(target_N), longest=longest, weight_N=weight_N),
     )
 
 
-def _sums(rows: np.ndarray, end_P: np.ndarray, *, num_images: int, longest: int) -> _Sums:
+def _sums(rows: np.ndarray, end_P: np.ndarray, *, num_images: int, longest: int, weight_N: np.ndarray | None) -> _Sums:
     """The sums whose p-th is over `rows[: end_P[p]]`, in pieces of at most `longest` that end at every one of them."""
     length_P = np.diff(end_P, prepend=0)
     num_pieces_P = -(-length_P // longest)
     last_P = np.cumsum(num_pieces_P) - 1
     place_K = np.arange(last_P[-1] + 1) - np.repeat(last_P + 1 - num_pieces_P, num_pieces_P)  # of a piece among its threshold's
     starts = np.append(np.repeat(end_P - length_P, num_pieces_P) + longest * place_K, end_P[-1])
-    table = (np.ones(len(rows)), rows.astype(np.int32), starts.astype(np.int32))
-    return _Sums(pieces=sparse.csr_array(table, shape=(len(starts) - 1, num_images)), last_P=last_P)
+    value_K = np.ones(len(rows)) if weight_N is None else weight_N[rows]
+    pieces = sparse.csr_array((value_K, rows.astype(np.int32), starts.astype(np.int32)), shape=(len(starts) - 1, num_images))
+    return _Sums(pieces=pieces, last_P=last_P, is_packed=weight_N is None)
 
 
 def _weighted_ap(order: _Order, drawn: np.ndarray, *, num_replicates: int) -> np.ndarray:
     tp_PB = order.true.of(drawn, num_replicates=num_replicates)
     predicted_PB = order.predicted.of(drawn, num_replicates=num_replicates)
-    precision_PB = tp_PB / np.maximum(predicted_PB, 1)  # before the first image drawn nothing is predicted and nothing gained
+    least = 1 if order.predicted.is_packed else np.finfo(np.float64).tiny
+    precision_PB = tp_PB / np.maximum(predicted_PB, least)  # before the first image drawn nothing is predicted and nothing gained
     # the sum of (tp_p - tp_{p-1}) precision_p, by parts, without a table of the gains
     gained_B = np.einsum("pb,pb->b", tp_PB[:-1], precision_PB[:-1] - precision_PB[1:]) + tp_PB[-1] * precision_PB[-1]
     support_B = tp_PB[-1].astype(np.float64)

@@ -104,20 +104,52 @@ def paired_groups(groups: Groups, ids: Sequence[str], paired_ids: Sequence[str])
     return groups
 
 
-def others_at_least(target_N: np.ndarray, score_N: np.ndarray, group_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each of P positives: how many images of other groups are scored at least as high, and how many of them are positive."""
+def effective_number(is_true_NC: np.ndarray, weight_N: np.ndarray, groups: Groups | None) -> np.ndarray:
+    """float64 C: how many equally weighted images, or groups, are worth as much as the true ones (Kish 1965, Survey Sampling).
+
+    (sum w)^2 / sum w^2, with the mean weight of a group's true images; 0 where none is true with a weight above 0.
+    """
+    if groups is None:
+        sum_C, square_C = weight_N @ is_true_NC, weight_N**2 @ is_true_NC
+    else:
+
+        def of_groups(value_N: np.ndarray) -> np.ndarray:
+            return np.bincount(groups.group_N, weights=value_N, minlength=groups.num_groups)
+
+        mean_CG = [of_groups(weight_N * true_N) / np.maximum(of_groups(true_N), 1) for true_N in is_true_NC.T]
+        sum_C, square_C = (np.array([(mean_G**power).sum() for mean_G in mean_CG]) for power in (1, 2))
+    return np.divide(sum_C**2, square_C, out=np.zeros(len(sum_C)), where=square_C > 0)
+
+
+def others_at_least(
+    target_N: np.ndarray, score_N: np.ndarray, group_N: np.ndarray, *, weight_N: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each of P positives: how many images of other groups are scored at least as high, and how many of them are positive.
+
+    With weights, how much they weigh; 0 for what is less than rounding.
+    """
     known = np.flatnonzero(target_N >= 0)
     is_positive = target_N[known] == 1
     _, rank_K = np.unique(-score_N[known].astype(np.float64), return_inverse=True)  # 0 for the highest score
     first_K = group_N[known].astype(np.int64) * (len(known) + 1)  # in one order: by group, and within it by rank
     rank_P, first_P = rank_K[is_positive], first_K[is_positive]
 
-    def others(rank_J: np.ndarray, first_J: np.ndarray) -> np.ndarray:
-        place_J = np.sort(first_J + rank_J)
-        own_P = np.searchsorted(place_J, first_P + rank_P, side="right") - np.searchsorted(place_J, first_P)
-        return np.searchsorted(np.sort(rank_J), rank_P, side="right") - own_P
+    def others(is_counted_K: np.ndarray) -> np.ndarray:
+        rank_J, place_J = rank_K[is_counted_K], (first_K + rank_K)[is_counted_K]
+        weight_J = None if weight_N is None else weight_N[known[is_counted_K]]
+        every_P = _total(rank_J, weight_J, up_to=rank_P)
+        own_P = _total(place_J, weight_J, up_to=first_P + rank_P) - _total(place_J, weight_J, up_to=first_P - 1)
+        return np.where(every_P - own_P > 1e-12 * every_P, every_P - own_P, 0)
 
-    return others(rank_K, first_K), others(rank_P, first_P)
+    return others(np.ones(len(known), bool)), others(is_positive)
+
+
+def _total(key_J: np.ndarray, weight_J: np.ndarray | None, *, up_to: np.ndarray) -> np.ndarray:
+    """For each of P integers: how many of J keys are at most that, or how much they weigh."""
+    if weight_J is None:
+        return np.searchsorted(np.sort(key_J), up_to, side="right")
+    order_J = np.argsort(key_J)
+    return np.append(0, np.cumsum(weight_J[order_J]))[np.searchsorted(key_J[order_J], up_to, side="right")]
 
 
 def _numbered(keys: Sequence[object]) -> np.ndarray:

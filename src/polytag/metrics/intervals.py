@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from polytag.metrics.ap import Ranking, of_every_class
-from polytag.metrics.groups import Groups, others_at_least
+from polytag.metrics.groups import Groups, effective_number, others_at_least
 from polytag.metrics.proportions import Z, wilson
 
 FEW_POSITIVES = 10
@@ -39,7 +39,7 @@ class Estimates:
     lowest_C        the same, with 1/2 there
     unpreceded_C    row of the positive that alone has the highest score, else -1; where there are groups, number of the group
     support_C       positives
-    trials_C        positives, or groups with a positive: how many independent trials they are worth
+    trials_C        positives, or groups with a positive: how many independent trials they are worth; fewer of weighted images
     """
 
     ap_C: np.ndarray
@@ -82,10 +82,14 @@ def estimates_of(
     ap_C: np.ndarray,
     left_out_C: np.ndarray | None = None,
     groups: Groups | None = None,
+    weight_N: np.ndarray | None = None,
 ) -> Estimates:
-    """Estimates of every class whose AP is known; `left_out_C`, each image alone, is computed unless it is known too."""
-    if groups is not None and groups.num_groups < len(target_NC):
-        return _estimates_by_group(target_NC, score_NC, groups, ap_C=ap_C)
+    """Estimates of every class whose AP is known; `left_out_C`, each image alone, is computed unless it is known too.
+
+    `weight_N` are weights above 0 of images with a known label.
+    """
+    if weight_N is not None or (groups is not None and groups.num_groups < len(target_NC)):
+        return _estimates_by_group(target_NC, score_NC, groups, ap_C=ap_C, weight_N=weight_N)
     if left_out_C is None:
         left_out_C = np.array(of_every_class(target_NC, score_NC, left_out_ap_of))
     support_C = (target_NC == 1).sum(axis=0)
@@ -101,25 +105,57 @@ def estimates_of(
     )
 
 
-def _estimates_by_group(target_NC: np.ndarray, score_NC: np.ndarray, groups: Groups, *, ap_C: np.ndarray) -> Estimates:
+def _estimates_by_group(
+    target_NC: np.ndarray, score_NC: np.ndarray, groups: Groups | None, *, ap_C: np.ndarray, weight_N: np.ndarray | None
+) -> Estimates:
     """The same, each positive's whole group left out of its precision: only the images of other groups are a sample."""
+    group_N = np.arange(len(target_NC)) if groups is None else groups.group_N
     left_out_C, lowest_C, unpreceded_C = np.full(len(ap_C), np.nan), np.full(len(ap_C), np.nan), np.full(len(ap_C), -1)
     for column in np.flatnonzero(~np.isnan(ap_C)):
         target_N = target_NC[:, column]
-        others_P, true_P = others_at_least(target_N, score_NC[:, column], groups.group_N)
+        weight_P = None if weight_N is None else weight_N[target_N == 1]
+        others_P, true_P = others_at_least(target_N, score_NC[:, column], group_N, weight_N=weight_N)
         precision_P = np.divide(true_P, others_P, out=np.ones(len(others_P)), where=others_P > 0)
-        left_out_C[column] = precision_P.mean()
-        lowest_C[column] = np.where(others_P > 0, precision_P, _UNPRECEDED).mean()
+        if weight_N is not None:
+            precision_P = _without_ratio_bias(precision_P, others_P, target_N, score_NC[:, column], group_N, weight_N)
+        left_out_C[column] = np.average(precision_P, weights=weight_P)
+        lowest_C[column] = np.average(np.where(others_P > 0, precision_P, _UNPRECEDED), weights=weight_P)
         if (others_P == 0).any():
-            unpreceded_C[column] = groups.group_N[target_N == 1][others_P == 0][0]
+            unpreceded_C[column] = group_N[target_N == 1][others_P == 0][0]
     return Estimates(
         ap_C=ap_C,
         left_out_C=np.minimum(left_out_C, ap_C),
         lowest_C=np.minimum(lowest_C, ap_C),
         unpreceded_C=unpreceded_C,
         support_C=(target_NC == 1).sum(axis=0),
-        trials_C=groups.num_with(target_NC == 1),
+        trials_C=_trials(target_NC, groups, weight_N),
     )
+
+
+def _trials(target_NC: np.ndarray, groups: Groups | None, weight_N: np.ndarray | None) -> np.ndarray:
+    """Positives, or groups with one; of weighted ones the share that is effective (Kish 1965), of positives or of all known images,
+    whichever is less: where a few images above the positives have most of the weight, more positives tell no more."""
+    one_N = np.ones(len(target_NC))
+    num_C, num_known_C = (effective_number(is_NC, one_N, groups) for is_NC in (target_NC == 1, target_NC >= 0))
+    if weight_N is None:
+        return num_C
+    effective_C, known_C = (effective_number(is_NC, weight_N, groups) for is_NC in (target_NC == 1, target_NC >= 0))
+    return np.minimum(effective_C, num_C * known_C / np.maximum(num_known_C, 1))
+
+
+def _without_ratio_bias(
+    precision_P: np.ndarray,
+    others_P: np.ndarray,
+    target_N: np.ndarray,
+    score_N: np.ndarray,
+    group_N: np.ndarray,
+    weight_N: np.ndarray,
+) -> np.ndarray:
+    """Weighted precisions less their bias as ratios of two sums, sum of w^2 (precision - y) / (sum of w)^2 over the others, whose
+    labels are y (Cochran 1977, Sampling Techniques, equation 6.34). It is 0 for equal weights."""
+    square_P, true_square_P = others_at_least(target_N, score_N, group_N, weight_N=weight_N**2)
+    bias_P = np.divide(precision_P * square_P - true_square_P, others_P**2, out=np.zeros(len(others_P)), where=others_P > 0)
+    return np.clip(precision_P - bias_P, 0, 1)
 
 
 def intervals_of(ap_BC: np.ndarray, estimates: Estimates) -> Intervals:

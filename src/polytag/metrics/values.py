@@ -34,6 +34,7 @@ class Mean:
     low, high  95% interval over images; NaN without one
     count      number of classes (for per-image averages, of images; for micro averages, of decisions) that it is over
     unit       unit of `count`: "classes", "images" or "decisions"
+    promised   the value that thresholds guarantee to stay at or below on average; NaN without a guarantee
     """
 
     value: float
@@ -41,6 +42,7 @@ class Mean:
     unit: str = "classes"
     low: float = float("nan")
     high: float = float("nan")
+    promised: float = float("nan")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -249,36 +251,9 @@ def _columns(metrics: Metrics) -> dict[str, np.ndarray]:
 
 
 def _json(metrics: Metrics) -> dict[str, object]:
-    per_class = {
-        name: {
-            "ap": json_number(metrics.ap_C[column]),
-            "low": json_number(metrics.ap_low_C[column]),
-            "high": json_number(metrics.ap_high_C[column]),
-            "bias": json_number(metrics.ap_bias_C[column]),
-            "chance": json_number(metrics.ap_chance_C[column]),
-            "ap_voc07": json_number(metrics.ap_voc07_C[column]),
-            "ap_voc10": json_number(metrics.ap_voc10_C[column]),
-            "roc_auc": json_number(metrics.roc_auc_C[column]),
-            "roc_auc_interval": _numbers(metrics.roc_auc_interval_C2[column]),
-            "brier": json_number(metrics.brier_C[column]),
-            "calibration_error": json_number(metrics.calibration_error_C[column]),
-            "precision": json_number(metrics.precision_C[column]),
-            "precision_interval": _numbers(metrics.precision_interval_C2[column]),
-            "recall": json_number(metrics.recall_C[column]),
-            "recall_interval": _numbers(metrics.recall_interval_C2[column]),
-            "f1": json_number(metrics.f1_C[column]),
-            "accuracy": json_number(metrics.accuracy_C[column]),
-            "accuracy_interval": _numbers(metrics.accuracy_interval_C2[column]),
-            "threshold": json_number(metrics.threshold_C[column]),
-            "support": int(metrics.support_C[column]),
-            "num_negative": int(metrics.num_negative_C[column]),
-            "num_unknown": int(metrics.num_unknown_C[column]),
-            "frequency": int(metrics.frequency.num_positives_C[column]),
-        }
-        for column, name in enumerate(metrics.label_set)
-    }
+    columns = _columns(metrics)
     tail = metrics.tail
-    means = {name: _mean_to_json(mean) for name, mean in metrics.means.items()}
+    means = {name: mean_to_json(mean) for name, mean in metrics.means.items()}
     means["mAP"] |= {
         "bias": json_number(mean_over_defined(metrics.ap_bias_C)),
         "chance": json_number(metrics.chance),
@@ -291,7 +266,7 @@ def _json(metrics: Metrics) -> dict[str, object]:
         **(metrics.groups.to_json() if metrics.groups else {}),
         "frequency_of": metrics.frequency.to_json(),
         **means,
-        "per_class": per_class,
+        "per_class": {name: _class_to_json(columns, column) for column, name in enumerate(metrics.label_set)},
         "tail_accuracy": {
             "threshold": _numbers(tail.threshold_K),
             "mean": _numbers(tail.mean_K),
@@ -304,9 +279,24 @@ def _json(metrics: Metrics) -> dict[str, object]:
     }
 
 
-def _mean_to_json(mean: Mean) -> dict[str, object]:
+def _class_to_json(columns: Mapping[str, np.ndarray], column: int) -> dict[str, object]:
+    """The values of a class; the two ends of an interval are a list, except those of `ap`, which are `low` and `high`."""
+    values: dict[str, Any] = {}
+    for key, value_C in columns.items():
+        value = int(value_C[column]) if value_C.dtype.kind in "iu" else json_number(value_C[column])
+        name, _, end = key.rpartition("_")
+        if name and end in ("low", "high"):
+            values.setdefault(f"{name}_interval", []).append(value)
+        else:
+            values[key] = value
+    return values
+
+
+def mean_to_json(mean: Mean) -> dict[str, object]:
+    """The object of an average in a file of metrics."""
     interval = {} if math.isnan(mean.low) else {"low": mean.low, "high": mean.high}
-    return {"value": json_number(mean.value), f"num_{mean.unit}": mean.count, **interval}
+    promised = {} if math.isnan(mean.promised) else {"promised": mean.promised}
+    return {"value": json_number(mean.value), f"num_{mean.unit}": mean.count, **interval, **promised}
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:

@@ -1,7 +1,7 @@
 """Metrics in which each image counts by its weight, such as the inverse of the probability that it was sampled with.
 
-Shapes: N images, C classes. A weight of 2 counts as two images and a weight of 0 as none; only the ratios of weights matter. There
-are no intervals: a weighted number rests on fewer images than there are, which the effective number of positives tells.
+Shapes: N images, C classes. A weight of 2 counts as two images and a weight of 0 as none; only the ratios of weights matter. A
+weighted number rests on fewer images than there are, which the effective number of positives tells, and the intervals follow.
 """
 
 import math
@@ -10,13 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polytag.contracts import Predictions
+from polytag.contracts import UNKNOWN, Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import mean_over_defined
+from polytag.metrics.auc_intervals import auc_intervals
+from polytag.metrics.bootstrap import replicate_ap, weights_of
 from polytag.metrics.decisions import decide
 from polytag.metrics.evaluate import threshold_of_each_class
-from polytag.metrics.groups import Value
-from polytag.metrics.values import Mean
+from polytag.metrics.groups import Groups, Value, effective_number
+from polytag.metrics.intervals import Intervals, estimates_of, intervals_of
+from polytag.metrics.values import Mean, mean_to_json
 from polytag.text import counted, json_number
 
 
@@ -28,47 +31,59 @@ class WeightedMetrics:
     num_images             those with a weight above 0
     ap_C, roc_auc_C        scikit-learn's `average_precision_score` and `roc_auc_score` with `sample_weight`, over the known labels;
                            NaN for a class that has no positive or no negative with a weight above 0
+    ap_interval_C2, roc_auc_interval_C2   their 95% intervals, low and high
     share_C                weight of the positives among that of the known images: about the AP of a random order
     effective_positives_C  (sum w)^2 / sum w^2 over the positives (Kish 1965, Survey Sampling): at most their number, which it is
                            for equal weights
-    means                  mAP and ROC_AUC, means over the classes; micro_AP; OP and OR, of all decisions
+    means                  mAP and ROC_AUC, means over the classes, with intervals; micro_AP; OP and OR, of all decisions
     """
 
     column: str
     names: tuple[str, ...]
     num_images: int
     ap_C: np.ndarray
+    ap_interval_C2: np.ndarray
     roc_auc_C: np.ndarray
+    roc_auc_interval_C2: np.ndarray
     share_C: np.ndarray
     effective_positives_C: np.ndarray
     means: dict[str, Mean]
 
     def to_json(self) -> dict[str, object]:
         """The object under `weighted` in a file of metrics."""
-        columns = {
-            "ap": self.ap_C,
-            "roc_auc": self.roc_auc_C,
-            "share": self.share_C,
-            "effective_positives": self.effective_positives_C,
-        }
         return {
             "column": self.column,
             "num_images": self.num_images,
-            **{name: {"value": json_number(mean.value), f"num_{mean.unit}": mean.count} for name, mean in self.means.items()},
+            **{name: mean_to_json(mean) for name, mean in self.means.items()},
             "per_class": {
-                name: {key: json_number(float(value_C[column])) for key, value_C in columns.items()}
+                name: {
+                    "ap": json_number(self.ap_C[column]),
+                    "low": json_number(self.ap_interval_C2[column, 0]),
+                    "high": json_number(self.ap_interval_C2[column, 1]),
+                    "roc_auc": json_number(self.roc_auc_C[column]),
+                    "roc_auc_interval": [json_number(end) for end in self.roc_auc_interval_C2[column]],
+                    "share": json_number(self.share_C[column]),
+                    "effective_positives": json_number(self.effective_positives_C[column]),
+                }
                 for column, name in enumerate(self.names)
             },
         }
 
 
 def weighted_metrics(
-    predictions: Predictions, weight_N: Sequence[Value], *, column: str = "", threshold: float | Sequence[float] = 0.5
+    predictions: Predictions,
+    weight_N: Sequence[Value],
+    *,
+    column: str = "",
+    threshold: float | Sequence[float] = 0.5,
+    num_replicates: int = 1000,
+    seed: int = 0,
+    groups: Groups | None = None,
 ) -> WeightedMetrics:
     """Evaluate labelled predictions with a weight for each image: N finite numbers of 0 or more, or texts of such.
 
-    `threshold` is that of `evaluate_predictions`. Raises UsageError for an image without a weight, for one that is no finite
-    number or below 0, if all are 0, or for a threshold out of range.
+    The other arguments are those of `evaluate_predictions`. Raises UsageError for an image without a weight, for one that is no
+    finite number or below 0, if all are 0, or for a threshold out of range.
     """
     assert len(weight_N) == len(predictions)
     threshold_C = threshold_of_each_class(threshold, num_classes=len(predictions.label_set))
@@ -76,6 +91,9 @@ def weighted_metrics(
     target_NC, logit_NC = predictions.target_NC, predictions.logit_NC
     areas = [areas_of(target_N, logit_N, number_N) for target_N, logit_N in zip(target_NC.T, logit_NC.T, strict=True)]
     ap_C, roc_auc_C = np.array(areas).reshape(-1, 2).T
+    known_NC = np.where(number_N[:, None] > 0, target_NC, UNKNOWN)  # an image of weight 0 counts nowhere
+    of_ap = _ap_intervals(known_NC, logit_NC, number_N, ap_C=ap_C, num_replicates=num_replicates, seed=seed, groups=groups)
+    of_auc = auc_intervals(known_NC, logit_NC, auc_C=roc_auc_C, groups=groups, weight_N=number_N)
     positive_C, known_C = number_N @ (target_NC == 1), number_N @ (target_NC >= 0)
     weight_NC = np.broadcast_to(number_N[:, None], target_NC.shape)
     micro_ap, _ = areas_of(target_NC.ravel(), logit_NC.ravel(), weight_NC.ravel())
@@ -85,16 +103,40 @@ def weighted_metrics(
         names=predictions.label_set.names,
         num_images=int((number_N > 0).sum()),
         ap_C=ap_C,
+        ap_interval_C2=np.stack([of_ap.low_C, of_ap.high_C], axis=-1),
         roc_auc_C=roc_auc_C,
-        share_C=_ratio(positive_C, known_C),
-        effective_positives_C=_ratio(positive_C**2, number_N**2 @ (target_NC == 1), undefined=0.0),
+        roc_auc_interval_C2=np.stack([of_auc.low_C, of_auc.high_C], axis=-1),
+        share_C=np.divide(positive_C, known_C, out=np.full(len(known_C), np.nan), where=known_C > 0),
+        effective_positives_C=effective_number(target_NC == 1, number_N, None),
         means={
-            "mAP": Mean(value=mean_over_defined(ap_C), count=int((~np.isnan(ap_C)).sum()), unit="classes"),
-            "ROC_AUC": Mean(value=mean_over_defined(roc_auc_C), count=int((~np.isnan(roc_auc_C)).sum()), unit="classes"),
+            "mAP": _mean(ap_C, of_ap),
+            "ROC_AUC": _mean(roc_auc_C, of_auc),
             "micro_AP": Mean(value=micro_ap, count=micro_count, unit="decisions"),
             **_of_decisions(predictions, number_N, threshold_C=threshold_C),
         },
     )
+
+
+def _ap_intervals(
+    target_NC: np.ndarray,
+    logit_NC: np.ndarray,
+    weight_N: np.ndarray,
+    *,
+    ap_C: np.ndarray,
+    num_replicates: int,
+    seed: int,
+    groups: Groups | None,
+) -> Intervals:
+    """Of each class and of mAP, as those without weights, from weighted replicates and Kish's effective number of positives."""
+    drawn_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed, groups=groups)
+    ap_BC = replicate_ap(target_NC, drawn_NB, score_NC=logit_NC, groups=groups, image_weight_N=weight_N)
+    return intervals_of(ap_BC, estimates_of(target_NC, logit_NC, ap_C=ap_C, groups=groups, weight_N=weight_N))
+
+
+def _mean(value_C: np.ndarray, intervals: Intervals) -> Mean:
+    """Over the classes that have a value."""
+    count = int((~np.isnan(value_C)).sum())
+    return Mean(value=mean_over_defined(value_C), count=count, low=intervals.mean_low, high=intervals.mean_high)
 
 
 def areas_of(target_N: np.ndarray, score_N: np.ndarray, weight_N: np.ndarray) -> tuple[float, float]:
@@ -108,7 +150,7 @@ def areas_of(target_N: np.ndarray, score_N: np.ndarray, weight_N: np.ndarray) ->
     last_T = np.append(np.flatnonzero(score_K[1:] != score_K[:-1]), len(score_K) - 1)  # of each distinct score
     tp_T, fp_T = (np.cumsum(np.where(is_true_K, weight_K, 0))[last_T] for is_true_K in (is_positive_K, ~is_positive_K))
     gain_T, tied_T = np.diff(tp_T, prepend=0), np.diff(fp_T, prepend=0)
-    ap = float((gain_T / tp_T[-1] * (tp_T / (tp_T + fp_T))).sum())
+    ap = min(1.0, float((gain_T / tp_T[-1] * (tp_T / (tp_T + fp_T))).sum()))  # rounding
     wrong = float((gain_T / tp_T[-1] * ((fp_T - tied_T / 2) / fp_T[-1])).sum())
     return ap, 1 - wrong
 
@@ -150,7 +192,3 @@ def _number(value: Value) -> float:
         return math.nan if value is None else float(value)
     except (ValueError, OverflowError):
         return math.nan
-
-
-def _ratio(upper_C: np.ndarray, lower_C: np.ndarray, *, undefined: float = math.nan) -> np.ndarray:
-    return np.divide(upper_C, lower_C, out=np.full(len(upper_C), undefined, np.float64), where=lower_C > 0)

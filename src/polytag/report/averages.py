@@ -1,5 +1,6 @@
 """The name and meaning of each average of Metrics, in the groups of the report."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -68,7 +69,11 @@ class AverageRow:
 def average_groups(metrics: Metrics) -> dict[str, list[AverageRow]]:
     """Every average under its heading, those without an entry in GROUPS at the end."""
     means = metrics.shown_means
-    own = {**metrics.frequency.meanings, "mAP": GROUPS["Average precision"]["mAP"][1] + _by_chance(metrics)}
+    own = {
+        **metrics.frequency.meanings,
+        "mAP": GROUPS["Average precision"]["mAP"][1] + _by_chance(metrics),
+        "samples_FNR": GROUPS["At the threshold"]["samples_FNR"][1] + _promised(metrics.means.get("samples_FNR")),
+    }
     groups = {
         heading: [
             AverageRow(name=name, meaning=own.get(key, text), mean=means[key]) for key, (name, text) in rows.items() if key in means
@@ -88,6 +93,10 @@ def average_groups(metrics: Metrics) -> dict[str, list[AverageRow]]:
 
 def _by_chance(metrics: Metrics) -> str:
     return f"; by chance {metrics.chance:.3f}" if metrics.mean_ap.count else ""
+
+
+def _promised(rate: Mean | None) -> str:
+    return "" if rate is None or math.isnan(rate.promised) else f"; guaranteed: at most {rate.promised:g} on average"
 
 
 def _accuracy_meaning(metrics: Metrics) -> str:
