@@ -174,6 +174,21 @@ def test_the_groups_of_a_truth_are_no_class_also_where_they_are_numbers(tmp_path
     assert (list(found["per_class"]), found["num_groups"]) == (["cat"], 2)
 
 
+@pytest.mark.parametrize("option", ["--slice", "--weight"])
+def test_a_column_of_the_truth_to_slice_or_weight_by_is_no_class_unless_it_has_scores(option: str, tmp_path: Path, polytag):
+    """As with groups: the numbers 0 and 1 of `night [0]` would be a class. `cat` is one, and slices and weights all the same."""
+    (tmp_path / "s.csv").write_text("id,cat\n" + "".join(f"i{row},{row % 7}\n" for row in range(40)))
+    lines = "".join(f"i{row},{row % 2},{row // 20}\n" for row in range(40))
+    (tmp_path / "t.csv").write_text("id,cat,night [0]\n" + lines)
+    options = ("--scores", "logit", "--truth", tmp_path / "t.csv", "--json", tmp_path / "m.json")
+    for name in ("night [0]", "cat"):
+        ignored = ("--ignore-column", "night*") if name == "cat" else ()
+        polytag("evaluate", tmp_path / "s.csv", *options, *ignored, option, name)
+        found = json.loads((tmp_path / "m.json").read_text())
+        assert list(found["per_class"]) == ["cat"]
+        assert list(found["slices"]) == [name] if option == "--slice" else found["weighted"]["column"] == name
+
+
 def test_an_error_names_the_option_that_caused_it(tmp_path: Path, polytag):
     (tmp_path / "s.csv").write_text("id,cat,truth\na,1,cat\nb,0,\n")
     for option in ("--group", "--slice", "--weight"):

@@ -25,6 +25,7 @@ from polytag.cli.slices import (
     apart_from_groups,
     groups_by,
     groups_of_training,
+    numbers_of_truth,
     print_slices,
     require_use_of_columns,
     slices_of,
@@ -101,7 +102,10 @@ def evaluate(
     require_use_of_columns(columns, used=bool(slice or group or weight), options="--slice, --group or --weight")
     errors = Terminal(stderr=True)
     of_truth = apart_from_groups(options, group, truth=truth)
-    labelled = read_labelled_scores(predictions, scale=scale, truth=truth, options=of_truth, errors=errors)
+    no_classes = numbers_of_truth((*(slice or ()), weight), truth=truth)
+    labelled = read_labelled_scores(
+        predictions, scale=scale, truth=truth, options=of_truth, errors=errors, unless_scored=no_classes
+    )
     table = labelled.predictions
     found = _thresholds(predictions, table, threshold=threshold, file=thresholds)
     chosen = found.thresholds if found is not None else 0.5 if threshold is None else threshold

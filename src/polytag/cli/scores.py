@@ -22,13 +22,22 @@ Truth = Annotated[
 
 
 def read_labelled_scores(
-    path: Path, *, scale: str | None, truth: Path | None, options: "ReadOptions", errors: "Any"
+    path: Path,
+    *,
+    scale: str | None,
+    truth: Path | None,
+    options: "ReadOptions",
+    errors: "Any",
+    unless_scored: tuple[str, ...] = (),
 ) -> "LabelledPredictions":
-    """Scores with their true labels; prints notes to the console `errors`. Raises PredictionsError where no label is known."""
+    """Scores with their true labels; prints notes to the console `errors`. Raises PredictionsError where no label is known.
+
+    `unless_scored` names columns of the truth that are no classes, unless the scores have a class of the name.
+    """
     from polytag.errors import PredictionsError
     from polytag.predictions.read import read_labelled
 
-    labelled = read_labelled(path, scale=scale or "", truth=truth, options=options)
+    labelled = read_labelled(path, scale=scale or "", truth=truth, options=options, unless_scored=unless_scored)
     for note in labelled.notes:
         errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     if not labelled.predictions.has_probabilities:

@@ -7,7 +7,7 @@ import numpy as np
 
 from polytag.contracts import PRESENT
 from polytag.data.columns import values_by_id
-from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES, read_table
+from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES, cells_of, read_table
 from polytag.data.images.read import read_size
 from polytag.errors import ImageError, PredictionsError, UsageError
 from polytag.predictions.read import LabelledPredictions
@@ -46,6 +46,11 @@ def is_table(path: Path | None) -> bool:
 def has_column(path: Path, name: str) -> bool:
     """Whether a table has a column of this name."""
     return name in read_table(path).columns
+
+
+def holds_numbers(path: Path, name: str) -> bool:
+    """Whether every cell of a table's column that is not empty is a number."""
+    return not any(isinstance(value, str) for value in _typed(cells_of(read_table(path), name)))
 
 
 def _num_labels(labelled: LabelledPredictions, _: str) -> list[str | float | None]:

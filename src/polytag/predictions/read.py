@@ -1,6 +1,7 @@
 """Reads the scores of any program as checked Predictions. docs/reference/predictions.md shows the layouts."""
 
 import errno
+import glob
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,9 +63,17 @@ def read_predictions(
 
 
 def read_labelled(
-    path: Path | str, *, scale: str = "", truth: Path | str | Dataset | None = None, options: ReadOptions = _DEFAULTS
+    path: Path | str,
+    *,
+    scale: str = "",
+    truth: Path | str | Dataset | None = None,
+    options: ReadOptions = _DEFAULTS,
+    unless_scored: tuple[str, ...] = (),
 ) -> LabelledPredictions:
-    """Like `read_predictions`, with the data set of the labels."""
+    """Like `read_predictions`, with the data set of the labels.
+
+    `unless_scored` names columns of a table of labels that are no classes, unless the scores have a class of the name.
+    """
     path = Path(path)
     if scale and scale not in SCALES:
         raise UsageError("unknown scale of scores", where="--scores", got=repr(scale), expected="one of " + ", ".join(SCALES))
@@ -79,7 +88,7 @@ def read_labelled(
             next_step=f"give the file itself, such as {path / 'predictions-val.parquet'}",
         )
     if path.is_dir() or is_voc_result(path):
-        return _read_voc(path, scale=scale, truth=truth, options=options)
+        return _read_voc(path, scale=scale, truth=truth, options=options, unless_scored=unless_scored)
     try:
         require_regular(path)
     except OSError as error:
@@ -87,7 +96,7 @@ def read_labelled(
     predictions = _read(path, scale=scale, has_external_truth=truth is not None, options=options)
     if truth is None:
         return LabelledPredictions(predictions=predictions)
-    return _joined(predictions, _labels(truth, options=options, classes=predictions.label_set.names))
+    return _joined(predictions, _labels(truth, options, predictions.label_set.names, unless_scored))
 
 
 def _read(path: Path, *, scale: str, has_external_truth: bool, options: ReadOptions) -> Predictions:
@@ -134,8 +143,11 @@ def _cannot_read(path: Path, error: Exception) -> PredictionsError:
     return PredictionsError("the predictions file cannot be read", where=str(path), got=got, expected="a file of scores")
 
 
-def _labels(truth: Path | str | Dataset, *, options: ReadOptions, classes: tuple[str, ...]) -> Dataset:
-    return truth if isinstance(truth, Dataset) else load_labels(truth, options=options, classes=classes)
+def _labels(truth: Path | str | Dataset, options: ReadOptions, classes: tuple[str, ...], unless_scored: tuple[str, ...]) -> Dataset:
+    if isinstance(truth, Dataset):
+        return truth
+    others = [glob.escape(name) for name in unless_scored if name not in classes]
+    return load_labels(truth, options=replace(options, ignore_columns=(*options.ignore_columns, *others)), classes=classes)
 
 
 def _joined(predictions: Predictions, dataset: Dataset) -> LabelledPredictions:
@@ -162,14 +174,16 @@ def _notes(dataset: Dataset, row_N: np.ndarray) -> tuple[str, ...]:
 # ---- VOC's result files ----
 
 
-def _read_voc(path: Path, *, scale: str, truth: Path | str | Dataset | None, options: ReadOptions) -> LabelledPredictions:
+def _read_voc(
+    path: Path, *, scale: str, truth: Path | str | Dataset | None, options: ReadOptions, unless_scored: tuple[str, ...]
+) -> LabelledPredictions:
     try:
         results = read_voc_results(path)
     except OSError as error:
         raise _cannot_read(path, error) from error
     if truth is None:
         return LabelledPredictions(predictions=_voc_predictions(results, ids=results.ids, scale=scale)[0])
-    dataset = _labels(truth, options=options, classes=tuple(results.confidence))
+    dataset = _labels(truth, options, tuple(results.confidence), unless_scored)
     if results.split in dataset.splits:
         dataset = dataset.split(results.split)
         ids = tuple(dict.fromkeys((*dataset.ids, *results.ids)))  # the devkit evaluates every image of the split
