@@ -93,10 +93,12 @@ def apart_from_groups(options: "ReadOptions", column: str | None, *, truth: Path
 
 def numbers_of_truth(names: Sequence[str | None], *, truth: Path | None) -> tuple[str, ...]:
     """The named columns of a truth that hold numbers, which could be read as classes; `read_labelled` decides."""
+    if truth is None or not any(names):
+        return ()
     from polytag.predictions.columns import holds_numbers
 
-    there = [name for name in names if name is not None and truth is not None and table_with(name, file=None, truth=truth)]
-    return tuple(name for name in there if truth is not None and holds_numbers(truth, name))
+    there = [name for name in names if name and table_with(name, file=None, truth=truth) is not None]
+    return tuple(name for name in there if holds_numbers(truth, name))
 
 
 def groups_of_training(labelled: "LabelledPredictions", path: Path, *, is_required: bool = True) -> "Groups | None":

@@ -5,18 +5,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polytag import files
 from polytag.calibration import Calibration, convert_thresholds
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import CheckpointError, PredictionsError
-from polytag.metrics.operating_points import OperatingPoints
 from polytag.metrics.risk_control import RiskControl
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.checkpoint_files import CONFIG
 from polytag.parsing import Malformed, parse_json, read_small_text
 from polytag.plain import WrongValue, from_plain, shown
+
+if TYPE_CHECKING:
+    from polytag.metrics.operating_points import OperatingPoints
 
 VERSION = 1
 FILE = "thresholds.json"
@@ -50,7 +52,7 @@ class ThresholdsFile:
         return self.ids_fingerprint == predictions.ids_fingerprint
 
 
-def thresholds_to_json(points: OperatingPoints, *, checkpoint_id: str = "", calibration: str = "") -> dict[str, Any]:
+def thresholds_to_json(points: "OperatingPoints", *, checkpoint_id: str = "", calibration: str = "") -> dict[str, Any]:
     """The content of thresholds.json: plain values, NaN as None."""
     per_class = {
         point.name: {key: _plain(value) for key, value in asdict(point).items() if key != "name"} for point in points.points
@@ -71,7 +73,7 @@ def thresholds_to_json(points: OperatingPoints, *, checkpoint_id: str = "", cali
     }
 
 
-def write_thresholds(path: Path, points: OperatingPoints, *, checkpoint_id: str = "", calibration: str = "") -> None:
+def write_thresholds(path: Path, points: "OperatingPoints", *, checkpoint_id: str = "", calibration: str = "") -> None:
     """Write thresholds.json atomically; raises RunError if that fails."""
     values = thresholds_to_json(points, checkpoint_id=checkpoint_id, calibration=calibration)
     files.write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
