@@ -14,18 +14,14 @@ The cache folder lies on another disk. Files that differ between two undisturbed
 """
 
 import argparse
-import contextlib
-import importlib
-import io
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from kills import VERBS, Verb, go_on, leftovers, make_before, neither_old_nor_new, reference_of, run, tree
+from kills import VERBS, Verb, go_on, leftovers, make_before, neither_old_nor_new, reference_of, results_of, run, tree
 from machine import write
 
 DISK_BYTES = 64 * 2**20
@@ -92,18 +88,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as disk:
             sys.exit(subprocess.run(["unshare", "-rm", sys.executable, *sys.argv, "--disk", disk]).returncode)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "polytag", options.disk], check=True)
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
-    for module in ("polytag.cli.main", "polytag.report.page", "polytag.training.train"):
-        importlib.import_module(module)  # once, before the forks
-    results: dict[str, object] = {}
-    for name in options.verbs:
-        began = time.perf_counter()
-        with tempfile.TemporaryDirectory() as elsewhere, contextlib.redirect_stdout(io.StringIO()):
-            os.environ["POLYTAG_CACHE"] = f"{elsewhere}/cache"
-            result = campaign(VERBS[name], Path(options.disk).resolve(), Path(elsewhere).resolve(), num_points=options.points)
-        shutil.rmtree(Path(options.disk) / "full")
-        results[name] = {**result, "seconds": round(time.perf_counter() - began)}
-        print(name, results[name], file=sys.stderr, flush=True)
+    disk = Path(options.disk).resolve()
+
+    def of_verb(verb: Verb, elsewhere: Path) -> dict[str, object]:
+        result = campaign(verb, disk, elsewhere, num_points=options.points)
+        shutil.rmtree(disk / "full")
+        return result
+
+    results = results_of(options.verbs, of_verb)
     write("full_disk", {"points": options.points, "verbs": results})
 
 

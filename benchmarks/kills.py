@@ -25,7 +25,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -276,22 +276,28 @@ def campaign(verb: Verb, root: Path, *, every: int) -> dict[str, object]:
     }
 
 
+def results_of(verbs: Sequence[str], campaign_of: Callable[[Verb, Path], dict[str, object]]) -> dict[str, object]:
+    """What a campaign in an empty folder finds for each verb, and its seconds."""
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+    for module in ("polytag.cli.main", "polytag.report.page", "polytag.training.train"):
+        importlib.import_module(module)  # once, before the forks
+    results: dict[str, object] = {}
+    for name in verbs:
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            os.environ["POLYTAG_CACHE"] = f"{folder}/cache"
+            result = campaign_of(VERBS[name], Path(folder).resolve())
+        results[name] = {**result, "seconds": round(time.perf_counter() - began)}
+        print(name, results[name], file=sys.stderr, flush=True)
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="kill before every so-manieth operation")
     parser.add_argument("--verbs", nargs="+", choices=VERBS, default=list(VERBS))
     options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
-    for module in ("polytag.cli.main", "polytag.report.page", "polytag.training.train"):
-        importlib.import_module(module)  # once, before the forks
-    results: dict[str, object] = {}
-    for name in options.verbs:
-        began = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            os.environ["POLYTAG_CACHE"] = f"{folder}/cache"
-            result = campaign(VERBS[name], Path(folder).resolve(), every=options.every)
-        results[name] = {**result, "seconds": round(time.perf_counter() - began)}
-        print(name, results[name], file=sys.stderr, flush=True)
+    results = results_of(options.verbs, lambda verb, folder: campaign(verb, folder, every=options.every))
     write("kills", {"every": options.every, "verbs": results})
 
 

@@ -237,8 +237,10 @@ def test_answers_are_the_reports_numbers(tmp_path: Path):
     run = client.get("/api/run").json()
     assert (run["mAP"]["value"], run["mAP"]["low"]) == pytest.approx((metrics.mean_ap.value, metrics.mean_ap.low))
     for c, each in enumerate(answer["classes"][:3]):
-        found = [each[key] for key in ("ap", "ap_low", "ap_high", "precision", "recall")]
-        expected = [metrics.ap_C, metrics.ap_low_C, metrics.ap_high_C, metrics.precision_C, metrics.recall_C]
+        found = [each[key] for key in ("ap", "ap_low", "ap_high", "ap_chance", "precision", "recall")]
+        expected = [
+            metrics.ap_C, metrics.ap_low_C, metrics.ap_high_C, metrics.ap_chance_C, metrics.precision_C, metrics.recall_C,
+        ]  # fmt: skip
         assert found == pytest.approx([values[c] for values in expected])
 
 
@@ -289,6 +291,7 @@ def test_a_class_of_few_positives_is_never_listed_as_the_best():
             ap=ap,
             ap_low=None,
             ap_high=None,
+            ap_chance=0.1,
             num_present=num_present,
             num_absent=50,
             num_unknown=0,

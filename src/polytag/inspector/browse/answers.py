@@ -59,6 +59,7 @@ class ClassAnswer(BaseModel):
     ap: float | None
     ap_low: float | None
     ap_high: float | None
+    ap_chance: float | None = Field(description="The expected average precision of a random order.")
     num_present: int
     num_absent: int
     num_unknown: int

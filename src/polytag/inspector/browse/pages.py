@@ -27,7 +27,7 @@ PAGE_SIZE = 60
 _EVALUATION_TIMEOUT_SECONDS = 0.4  # small runs are evaluated within it, so their first page is complete
 
 PageParametersOfQuery = Annotated[PageParameters, QueryParameter()]
-CLASS_SORTS = ("name", "ap", "num_present", "num_unknown", "threshold", "precision", "recall", "ap_compared", "gain")
+CLASS_SORTS = ("name", "ap", "ap_chance", "num_present", "num_unknown", "threshold", "precision", "recall", "ap_compared", "gain")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from polytag.inspector.browse.curves import Proportion, threshold_sweep
 from polytag.inspector.browse.ranking import OUTCOMES, Query, Rankings, outcomes_of, probability_of, text_of
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.review.store import Decision, ReviewStore
-from polytag.metrics.ap import mean_over_defined
+from polytag.metrics.ap import chance_ap, mean_over_defined
 from polytag.metrics.intervals import FEW_POSITIVES
 from polytag.report.ranking import probability_text
 
@@ -117,12 +117,14 @@ class InspectorService:
         inspection, metrics, evaluation = self.inspection, self.evaluation.metrics(), self.evaluation
         target_NC = inspection.predictions.target_NC
         counts = {label: (target_NC == label).sum(axis=0) for label in (PRESENT, ABSENT, UNKNOWN)}
+        chance_C = chance_ap(counts[PRESENT], counts[ABSENT])
         answers = [
             ClassAnswer(
                 name=name,
                 ap=to_json(evaluation.ap_C[c]),
                 ap_low=to_json(metrics.ap_low_C[c]) if metrics else None,
                 ap_high=to_json(metrics.ap_high_C[c]) if metrics else None,
+                ap_chance=to_json(chance_C[c]),
                 num_present=int(counts[PRESENT][c]),
                 num_absent=int(counts[ABSENT][c]),
                 num_unknown=int(counts[UNKNOWN][c]),
