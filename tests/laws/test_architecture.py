@@ -82,7 +82,7 @@ def test_reading_evaluating_and_reporting_never_import_torch():
 
 
 def test_evaluating_never_imports_scipy_special():
-    """Which takes a fifth of a second of processor time, for two functions of a line each."""
+    """Which takes a tenth of a second of processor time, for two functions of a few lines each."""
     assert "scipy.special" not in modules_after(
         "import polytag.cli.evaluate, polytag.metrics.evaluate, polytag.predictions.read, polytag.predictions.thresholds"
     )

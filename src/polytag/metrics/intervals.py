@@ -276,7 +276,7 @@ def _bracket(
 
 
 def _normal(value_C: np.ndarray) -> np.ndarray:
-    """The normal distribution function: to import scipy.special for it takes a fifth of a second."""
+    """The normal distribution function: to import scipy.special for it takes a tenth of a second."""
     return np.array([math.erfc(-value / math.sqrt(2)) / 2 for value in value_C.tolist()])
 
 
