@@ -439,7 +439,7 @@ def test_a_file_whose_annotations_have_no_category_is_asked_about(tmp_path, writ
         load_dataset(tmp_path)
     assert str(error.value) == (
         f"no annotation has a category\n  where: {tmp_path / 'labels.json'}\n"
-        "  got: 1 annotations, such as one with id, image_id, caption\n  expected: a category_id in each\n"
+        "  got: 1 annotation, such as one with id, image_id, caption\n  expected: a category_id in each\n"
         "  next: give a file of objects, such as instances_train2017.json; or accept images that show nothing with --yes"
     )
     assert labels(load_dataset(tmp_path, options=ReadOptions(accept_doubts=True))) == {("", "data/a.jpg"): ""}

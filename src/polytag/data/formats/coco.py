@@ -24,6 +24,7 @@ from polytag.data.formats.listing import TREATMENTS, UNSAID
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext, Record, dataset_of, with_folder_splits
 from polytag.errors import AnnotationError
+from polytag.text import counted
 
 _GROUP_KEYS = ("location", "seq_id")  # of COCO Camera Traps: images of one place, and of one moment
 _EMPTY = "empty"  # its category of images without an animal
@@ -90,7 +91,9 @@ def _records(content: CocoContent, *, empty: str, doubtful: Doubtful, group_key:
             AnnotationError(
                 "no annotation has a category",
                 where=str(content.file.path),
-                got=f"{len(content.annotations):,} annotations, such as one with {', '.join(content.annotations[0])}"[:200],
+                got=f"{counted(len(content.annotations), 'annotations')}, such as one with {', '.join(content.annotations[0])}"[
+                    :200
+                ],
                 expected="a category_id in each",
                 next_step="give a file of objects, such as instances_train2017.json; or accept images that show nothing with --yes",
             )
