@@ -1,4 +1,4 @@
-"""Recognising a format costs the same however many images a folder has: a bounded number of files opened, and of folders scanned."""
+"""Recognising a format costs the same however many images a folder has: a bounded number of files opened and folders scanned."""
 
 import os
 from collections import Counter
