@@ -38,6 +38,11 @@ def id_column(there: Sequence[str]) -> str:
     return first_of(there, ("id",)) or next((name for name in there[:1] if PASSED_OVER.fullmatch(name)), "")
 
 
+def ignoring(names: Iterable[str]) -> str:
+    """The options that leave these columns out, for messages."""
+    return " ".join(f"--ignore-column {name!r}" for name in names)
+
+
 def rank_of_labels(name: str) -> int | None:
     """The place of a name among those of label lists; None for another name."""
     if _FIFTYONE_LABELS.fullmatch(name):

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from polytag.data.formats.class_columns import JointColumns, target_of
-from polytag.data.formats.column_names import LABELS_COLUMNS, PASSED_OVER, first_of, rank_of_labels
+from polytag.data.formats.column_names import LABELS_COLUMNS, PASSED_OVER, first_of, ignoring, rank_of_labels
 from polytag.data.formats.label_lists import has_brackets, list_in_brackets
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.rows import Table
@@ -67,14 +67,14 @@ def _without_metadata(all_of: JointColumns, candidates: Sequence[str], *, is_bes
     others = tuple(name for name in candidates if name not in doubtful)
     asked = [name for name in doubtful if all_of.facts(name).is_class]
     if asked and not is_beside:
-        options = " ".join(f"--ignore-column {name!r}" for name in asked[:5])
         log.doubt(
             AnnotationError(
                 "columns of 1 and 0 that may be no classes",
                 where=f"{all_of.tables[0].path}:1",
                 got=", ".join(map(repr, asked[:20])),
                 expected="columns of classes, named after them",
-                next_step=f"leave them out with {options}; or take all columns of 1 and 0 as classes with --class-column '*'",
+                next_step=f"leave them out with {ignoring(asked[:5])}; "
+                "or take all columns of 1 and 0 as classes with --class-column '*'",
             )
         )
     return others if others or is_beside else tuple(candidates)
@@ -109,8 +109,7 @@ def _doubt_counts(all_of: JointColumns, others: Sequence[str], *, log: ReadingLo
                 where=f"{all_of.tables[0].path}:1",
                 got=", ".join(map(repr, counts[:20])),
                 expected="1 (present) and 0 (absent) in the columns of classes",
-                next_step="write 1 for each count above 0; or leave them out with "
-                + " ".join(f"--ignore-column {name!r}" for name in counts[:5]),
+                next_step=f"write 1 for each count above 0; or leave them out with {ignoring(counts[:5])}",
             )
         )
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from polytag.data.formats.class_columns import JointColumns, facts_of, is_blank_cell, target_of
-from polytag.data.formats.column_names import SPLIT_COLUMNS, first_of, joined_name, rank_of_labels
+from polytag.data.formats.column_names import SPLIT_COLUMNS, first_of, ignoring, joined_name, rank_of_labels
 from polytag.data.formats.listing import split_of
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.rows import Table
@@ -38,8 +38,7 @@ def doubt_split_flags(all_of: JointColumns, rest: Sequence[str], *, log: Reading
                 where=f"{all_of.tables[0].path}:1",
                 got=", ".join(map(repr, flags)),
                 expected=f"a column called {SPLIT_COLUMNS[0]!r}, or {'is_' + flags[0]!r}",
-                next_step=f"take it as the split with --split-column {flags[0]!r}; or leave it out with "
-                + " ".join(f"--ignore-column {name!r}" for name in flags),
+                next_step=f"take it as the split with --split-column {flags[0]!r}; or leave it out with " + ignoring(flags),
             )
         )
 
