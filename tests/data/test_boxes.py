@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from polytag.contracts import Dataset, LabelSet
+from polytag.data.classes import ClassShaping
 from polytag.data.formats.boxes import Box, Boxes, boxes_reader
 from polytag.data.images.read import read_frame, read_image
 from polytag.data.load import load_dataset
@@ -233,6 +234,30 @@ def test_yolo_boxes_are_centre_and_size_and_polygons_their_hull(tmp_path: Path):
     assert found["c"] == Boxes(note="no label file of this image")
     (labels / "a.txt").write_bytes(b"\xff\xfe0")
     assert read(dataset.ids.index("images/train/a.jpg")) == Boxes(note="the label file of this image cannot be read")
+
+
+# ---- classes that options rename, merge and leave out ----
+
+
+def test_boxes_have_the_names_that_the_classes_have(tmp_path: Path):
+    """A YOLO file numbers the classes of the annotations, of which the data set has others, in another order."""
+    (voc, yolo, kitti), names = (tmp_path / each for each in ("voc", "yolo", "kitti")), ("cat", "dog", "cow")
+    for place in (voc / "JPEGImages", yolo / "images", kitti / "image_2"):
+        image(place / "a.png")
+    write_xml(voc / "Annotations/a.xml", *(xml_object(name, (1, 1, 9, 9)) for name in names))
+    for path, lines in (
+        (yolo / "classes.txt", names),
+        (yolo / "labels/a.txt", (f"{number} 0.5 0.5 1 1" for number in range(3))),
+        (kitti / "label_2/a.txt", (f"{name} 0 0 0 1 2 6 7 1 1 1 1 1 1 0" for name in names)),
+    ):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(lines))
+    options = ReadOptions(shaping=ClassShaping(rename={"dog": "hound"}, merge={"pet": ["hound", "cat"]}, classes=("cow", "pet")))
+    for data in (voc, yolo, kitti):
+        dataset = load_dataset(data, options=options)
+        read = boxes_reader(data, dataset=dataset, options=options)
+        assert read is not None
+        assert (dataset.label_set.names, [box.class_name for box in read(0).boxes]) == (("cow", "pet"), ["pet", "pet", "cow"])
 
 
 # ---- without boxes ----

@@ -20,11 +20,14 @@ from polytag.data.formats.coco import Annotated, read_annotated
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.kitti import kitti_label_file, split_line
 from polytag.data.formats.listing import read_bytes, read_text
+from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.voc import annotation_files
 from polytag.data.formats.yolo import label_file
+from polytag.data.formats.yolo_layout import find_layout
 from polytag.data.images.read import read_frame
 from polytag.data.load import recognise
 from polytag.data.read_options import ReadOptions
+from polytag.data.settings import with_settings
 from polytag.errors import DataError
 
 
@@ -58,25 +61,40 @@ BoxesReader = Callable[[int], Boxes]
 def boxes_reader(data: Path, *, dataset: Dataset, options: ReadOptions) -> BoxesReader | None:
     """A function from a row of the data set to its boxes, or None for an annotation format without boxes.
 
-    `data` and `options` are those that the data set was read with. The function opens VOC's XML and YOLO's text files per row, and
-    reads COCO's files at the first row. It is thread-safe. For a missing or broken annotation it returns no boxes and a note; it
-    never raises.
+    `data` and `options` are those that the data set was read with: boxes have the names that classes have after renaming and
+    merging. The function opens VOC's XML and YOLO's text files per row, and reads COCO's files at the first row. It is thread-safe.
+    For a missing or broken annotation it returns no boxes and a note; it never raises.
     """
     try:
-        format = recognise(data) if options.format == "auto" else options.format
-        match format:
-            case "voc":
-                return _voc_reader(data, dataset)
-            case "coco":
-                return _coco_reader(data, dataset, image_dirs=options.image_dirs)
-            case "yolo":
-                return _yolo_reader(dataset)
-            case "kitti":
-                return _kitti_reader(dataset)
-            case _:
-                return None
+        options = with_settings(options, data)[0]
+        read = _reader(recognise(data) if options.format == "auto" else options.format, data, dataset=dataset, options=options)
     except DataError:  # moved or changed since the data set was read
         return None
+    new_name = cache(options.shaping.new_name)
+
+    if read is None:
+        return None
+
+    def named(row: int) -> Boxes:
+        found = read(row)
+        return replace(found, boxes=tuple(replace(box, class_name=new_name(box.class_name)) for box in found.boxes))
+
+    return named
+
+
+def _reader(format: str, data: Path, *, dataset: Dataset, options: ReadOptions) -> BoxesReader | None:
+    """The boxes with the names that the annotations give them."""
+    match format:
+        case "voc":
+            return _voc_reader(data, dataset)
+        case "coco":
+            return _coco_reader(data, dataset, image_dirs=options.image_dirs)
+        case "yolo":
+            return _yolo_reader(dataset, names=find_layout(data, log=ReadingLog(accept_doubts=True)).names)
+        case "kitti":
+            return _kitti_reader(dataset)
+        case _:
+            return None
 
 
 # ---- VOC ----
@@ -154,7 +172,7 @@ def _coco_box(name: str, values: Mapping[str, object], size: tuple[float, float]
 # ---- YOLO ----
 
 
-def _yolo_reader(dataset: Dataset) -> BoxesReader:
+def _yolo_reader(dataset: Dataset, *, names: tuple[str, ...]) -> BoxesReader:
     def read(row: int) -> Boxes:
         try:
             path = label_file(dataset.paths[row], FileIndex())
@@ -163,7 +181,7 @@ def _yolo_reader(dataset: Dataset) -> BoxesReader:
             return Boxes(note="the label file of this image cannot be read")
         if path is None:
             return Boxes(note="no label file of this image")
-        return _collected([_yolo_box(line, dataset.label_set.names) for line in lines if line.strip()])
+        return _collected([_yolo_box(line, names) for line in lines if line.strip()])
 
     return read
 
@@ -195,14 +213,14 @@ def _kitti_reader(dataset: Dataset) -> BoxesReader:
         except DataError:
             return Boxes(note="the label file of this image cannot be read")
         size = _upright_size(dataset.paths[row])
-        return _collected([_kitti_box(line, dataset.label_set.names, size) for line in lines if not line or line[0] != "DontCare"])
+        return _collected([_kitti_box(line, size) for line in lines if not line or line[0] != "DontCare"])
 
     return read
 
 
-def _kitti_box(line: tuple[str, list[float]] | None, names: tuple[str, ...], size: tuple[float, float] | None) -> Box | None:
+def _kitti_box(line: tuple[str, list[float]] | None, size: tuple[float, float] | None) -> Box | None:
     """The fourth to the seventh number are the left, top, right and bottom pixel, from 0."""
-    if line is None or size is None or line[0] not in names:
+    if line is None or size is None:
         return None
     left, top, right, bottom = line[1][3:7]
     return _box(line[0], (left, top, right, bottom), size)
