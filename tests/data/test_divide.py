@@ -129,7 +129,8 @@ def test_a_part_with_the_unusual_name_of_a_split():
 def test_fewer_groups_than_parts():
     few = dataset([[1], [0], [1]], group_N=["a", "a", "b"])
     assert failure(divided, few, share_of={"train": 0.4, "val": 0.3, "test": 0.3}) == (
-        "too few images to divide\n  where: a test\n  got: 2 groups, of 3 images\n  expected: at least one for each of 3 parts"
+        "too few images to divide\n  where: a test\n  got: 2 groups, of 3 images\n  expected: at least one for each of 3 parts\n"
+        "  next: divide into fewer parts or folds"
     )
 
 
@@ -140,6 +141,7 @@ def test_folds_of_train_and_val_and_the_data_of_each():
     target_NC = uneven(2, num_images=90)
     folds = with_folds(dataset(target_NC, split_N=("train",) * 60 + ("val",) * 20 + ("test",) * 10), num_folds=4)
     assert (folds.is_made, folds.num_images) == (True, 80)
+    assert folds.replaced == ("train", "val")
     assert folds.names == ("fold-1", "fold-2", "fold-3", "fold-4")
     in_val = [set(folds.fold(number).split("val").ids) for number in range(1, 5)]
     assert len(set.union(*in_val)) == sum(map(len, in_val)) == 80

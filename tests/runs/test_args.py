@@ -77,6 +77,6 @@ def test_a_dataset_is_named_and_not_stored(tmp_path: Path):
         load_run_data(args)
     assert str(error.value) == (
         "the run was trained on a Dataset, which is not in its folder\n  where: mine\n"
-        "  expected: a run that `polytag train DATA` or `train(path)` made\n"
-        "  next: for a resume, give it again: resume(run_folder, data=dataset)"
+        "  expected: the same Dataset, or a run that `polytag train DATA` or `train(path)` made\n"
+        "  next: to go on, give it again in Python: resume(run_folder, data=dataset), or resume_folds for a run of folds"
     )

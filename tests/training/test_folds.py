@@ -13,26 +13,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from polytag.cli.main import app
+from polytag.contracts import Predictions
 from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
-from polytag.errors import PolytagError, RunError
+from polytag.errors import DataError, PolytagError, RunError
 from polytag.inference.out_of_fold import training_images
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.models.checkpoint import Checkpoint
 from polytag.predictions.read import read_predictions
-from polytag.runs.args import load_run_data, read_run_args
+from polytag.predictions.table import write_predictions
+from polytag.runs.args import load_folds, load_run_data, read_run_args
 from polytag.runs.folder import RunFolder
 from polytag.runs.model import open_run
 from polytag.runs.recipe import Recipe
 from polytag.training.callback import SilentCallback
-from polytag.training.folds import TrainedFolds, resume_folds, spread_of, train_folds
-from polytag.training.train import resume
+from polytag.training.folds import TrainedFolds, out_of_fold_predictions, resume_folds, spread_of, train_folds
+from polytag.training.train import data_of_fold, resume
 
 RECIPE = Recipe(
     name="finetune", backbone="test_resnet", weights="random", image_size_px=32, epochs=1, batch_size=16, head_lr=3e-3,
     save_every_minutes=0, device="cpu", precision="fp32",
 )  # fmt: skip
+
+
+PAGES = "polytag.report.grids"
+"""What a machine that only trains lacks."""
 
 
 class Notes(SilentCallback):
@@ -57,12 +65,33 @@ def people(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrainedFolds, list[str]]]:
+    """Two folds, without pages, which take longer than the training."""
     listener, num_threads = Notes(), torch.get_num_threads()
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("runs") / "folds"
     options = ReadOptions(group_column="person")
-    yield train_folds(people, num_folds=2, recipe=RECIPE, output=folder, options=options, callback=listener), listener.notes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, PAGES, None)
+        run = train_folds(people, num_folds=2, recipe=RECIPE, output=folder, options=options, callback=listener)
+    yield run, listener.notes
     torch.set_num_threads(num_threads)
+
+
+@pytest.fixture
+def copied(trained: tuple[TrainedFolds, list[str]], tmp_path: Path) -> RunFolder:
+    """The finished run, to be changed."""
+    return RunFolder(path=Path(shutil.copytree(trained[0].folder.path, tmp_path / "run")))
+
+
+class Begun(Exception):
+    """The first fold is about to be trained."""
+
+
+class StopAtTheFirstFold(Notes):
+    def note(self, text: str) -> None:
+        super().note(text)
+        if text.startswith("fold 1 of"):
+            raise Begun
 
 
 def test_every_image_is_scored_once_by_the_model_of_its_fold(trained, people: Path):
@@ -103,52 +132,127 @@ def test_one_set_of_numbers_and_their_spread(trained):
     assert [each["mAP"] for each in numbers["folds"]["per_fold"]] == folds == list(trained[0].map_of_folds)
     assert numbers["folds"]["mAP"] == spread_of(folds)
     assert spread_of([1.0, 3.0]) == {"mean": 2.0, "sd": pytest.approx(2**0.5), "low": 1.0, "high": 3.0}
-    assert "mAP of the folds" in run.report.read_text()
 
 
-def test_a_finished_run_is_read_back_without_its_data(trained, tmp_path: Path):
-    shutil.copytree(trained[0].folder.path, tmp_path / "run")
-    for args in tmp_path.rglob("args.yaml"):
+def test_a_resume_after_the_last_fold_writes_the_numbers_and_the_report_of_all(trained, copied: RunFolder):
+    copied.metrics.unlink()
+    copied.predictions.unlink()
+    listener = Notes()
+    resume_folds(copied.path, callback=listener)
+    assert [note for note in listener.notes if note.startswith("fold ")] == [f"fold {number} of 2 is finished" for number in (1, 2)]
+    for name in ("predictions-val.parquet", "metrics.json"):
+        assert (copied.path / name).read_bytes() == (trained[0].folder.path / name).read_bytes()
+    assert "mAP of the folds" in copied.report.read_text()
+
+
+def test_a_finished_run_is_read_back_without_its_data(trained, copied: RunFolder):
+    for args in copied.path.rglob("args.yaml"):
         args.write_text(args.read_text().replace("labels.csv", "gone.csv"))
     listener = Notes()
-    again = resume_folds(tmp_path / "run", callback=listener)
+    again = resume_folds(copied.path, callback=listener)
     assert again.metrics.mean_ap.value == trained[0].metrics.mean_ap.value
-    assert listener.notes[0] == f"{tmp_path / 'run'} is finished; nothing to resume"
+    assert listener.notes[0] == f"{copied.path} is finished; nothing to resume"
 
 
-_TRAINER = """
+def test_out_of_fold_predictions_say_what_an_absent_label_means(people: Path):
+    dataset = load_dataset(people, options=ReadOptions(absent_means="unknown")).take(range(4))
+    parts = [
+        Predictions(
+            ids=part.ids,
+            logit_NC=np.zeros((2, 3)),
+            target_NC=part.target_NC,
+            label_set=part.label_set,
+            absent_means=part.absent_means,
+        )
+        for part in (dataset.take([1, 3]), dataset.take([0, 2]))
+    ]
+    together = out_of_fold_predictions(dataset, parts)
+    assert (together.ids, together.absent_means) == (dataset.ids, "unknown")
+
+
+def test_runs_of_folds_are_compared_image_by_image(trained, copied: RunFolder):
+    """The same folds without a word, other folds with a note; a recipe is compared by its runs of folds."""
+    predictions = read_predictions(copied.predictions)
+    write_predictions(replace(predictions, logit_NC=-predictions.logit_NC), copied.predictions)
+    both = [str(trained[0].folder.path), str(copied.path)]
+    out = copied.path / "comparison.json"
+    assert "other folds" not in command("compare", *both, "--permutations", "99", "--json", str(out))
+    found = json.loads(out.read_text())
+    assert found["num_images"] == 72
+    assert found["group"] == "person"
+    copied.assignment.write_text(copied.assignment.read_text().replace("fold-1", "fold-3"))
+    said = command("compare", *both, "--permutations", "99")
+    assert "note: the runs divided their images into other folds; they are still paired image by image" in said
+
+
+def test_what_has_no_one_model_to_save_it_in_is_shown_alone(copied: RunFolder):
+    before = sorted(copied.path.rglob("*"))
+    for verb in (("thresholds",), ("calibrate",)):
+        said = command(*verb, str(copied.path))
+        assert (
+            f"Nothing is saved: a run of folds has a model for each of them. To save, give a fold, such as {copied.fold(1).path}."
+            in said
+        )
+    assert sorted(copied.path.rglob("*")) == before
+
+
+def command(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+_KILLED = """
 import os, signal, sys
 import torch
-from polytag.data.read_options import ReadOptions
 from polytag.training.callback import SilentCallback
-from polytag.training.folds import train_folds
-sys.path.insert(0, {tests!r})
-from test_folds import RECIPE
+from polytag.training.folds import resume_folds
 
 class Kill(SilentCallback):
-    in_second = False
-    def note(self, text):
-        self.in_second |= text.startswith("fold 2 of 2")
     def progress(self, num_images, **numbers):
-        if self.in_second:
-            os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 torch.set_num_threads(1)
-train_folds({data!r}, num_folds=2, recipe=RECIPE, output={run!r}, options=ReadOptions(group_column="person"), callback=Kill())
+resume_folds(sys.argv[1], callback=Kill())
 """
 
 
 @pytest.mark.slow
-def test_killed_in_a_fold_and_resumed_gives_the_same_bits(trained, people: Path, tmp_path: Path):
-    script = _TRAINER.format(tests=str(Path(__file__).parent), run=str(tmp_path / "run"), data=str(people))
-    killed = RunFolder(path=tmp_path / "run")
-    assert subprocess.run([sys.executable, "-c", script], timeout=120, check=False).returncode == -signal.SIGKILL
-    assert (killed.fold(1).is_finished, killed.fold(2).is_run, killed.fold(2).is_finished) == (True, True, False)
+def test_killed_in_a_fold_and_resumed_gives_the_same_bits(trained, copied: RunFolder, monkeypatch: pytest.MonkeyPatch):
+    """From a second fold of which a kill left the folder alone: begun, killed again in its training, and continued."""
+    for left in (copied.metrics, copied.predictions):
+        left.unlink()
+    shutil.rmtree(copied.fold(2).path)
+    copied.fold(2).path.mkdir()
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(copied.path)], timeout=600, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (copied.fold(1).is_finished, copied.fold(2).is_run, copied.fold(2).is_finished) == (True, True, False)
+    monkeypatch.setitem(sys.modules, PAGES, None)
     listener = Notes()
-    resume_folds(killed.path, callback=listener)
+    resume_folds(copied.path, callback=listener)
     assert [note for note in listener.notes if note.startswith("fold ")] == ["fold 1 of 2 is finished", "fold 2 of 2"]
-    for name in ("predictions-val.parquet", "fold-1/best/model.safetensors", "fold-2/last/model.safetensors", "metrics.json"):
-        assert (killed.path / name).read_bytes() == (trained[0].folder.path / name).read_bytes()
+    for name in ("predictions-val.parquet", "metrics.json", "fold-2/best/model.safetensors", "fold-2/last/model.safetensors"):
+        assert (copied.path / name).read_bytes() == (trained[0].folder.path / name).read_bytes()
+
+
+def test_a_dataset_is_divided_as_its_path_and_a_resume_needs_it_again(
+    trained, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(people.parent)
+    dataset = load_dataset(people, options=ReadOptions(group_column="person"))
+    given = replace(dataset, paths=tuple(path.relative_to(people.parent) for path in dataset.paths))
+    run = RunFolder(path=tmp_path / "run")
+    with pytest.raises(Begun):
+        train_folds(given, num_folds=2, recipe=RECIPE, output=run.path, callback=StopAtTheFirstFold())
+    assert run.assignment.read_bytes() == trained[0].folder.assignment.read_bytes()
+    assert run.groups.read_bytes() == trained[0].folder.groups.read_bytes()
+    assert failure(resume_folds, run.path, kind=DataError) == (
+        f"the run was trained on a Dataset, which is not in its folder\n  where: {dataset.source}\n"
+        "  expected: the same Dataset, or a run that `polytag train DATA` or `train(path)` made\n"
+        "  next: to go on, give it again in Python: resume(run_folder, data=dataset), or resume_folds for a run of folds"
+    )
+    with pytest.raises(Begun):
+        resume_folds(run.path, data=given, callback=StopAtTheFirstFold())
 
 
 def failure(call, *arguments, kind: type[PolytagError] = RunError) -> str:
@@ -157,18 +261,8 @@ def failure(call, *arguments, kind: type[PolytagError] = RunError) -> str:
     return str(error.value)
 
 
-def test_a_resume_begins_the_fold_that_a_kill_left_empty(trained, tmp_path: Path):
-    run = RunFolder(path=tmp_path / "run")
-    shutil.copytree(trained[0].folder.path, run.path)
-    run.metrics.unlink()
-    shutil.rmtree(run.fold(2).path)
-    run.fold(2).path.mkdir()
-    assert resume_folds(run.path).runs[1].folder.is_finished
-
-
-def test_changed_labels_are_refused(trained, people: Path, tmp_path: Path):
-    run = RunFolder(path=tmp_path / "run")
-    shutil.copytree(trained[0].folder.path, run.path)
+def test_changed_labels_are_refused(copied: RunFolder, people: Path, tmp_path: Path):
+    run = copied
     run.metrics.unlink()
     (tmp_path / "images").symlink_to(people.parent / "images")
     lines = people.read_text().splitlines()
@@ -210,20 +304,21 @@ def test_folds_that_the_annotations_name(people: Path, tmp_path: Path):
     rows = [line.rsplit(",", 1)[0] for line in people.read_text().splitlines()[1:]]
     lines = [f"{line},{('Bern', 'Rome')[row % 2]}" for row, line in enumerate(rows)]
     (tmp_path / "labels.csv").write_text("\n".join(["file_name,labels,hospital", *lines]) + "\n")
-    listener = Notes()
+    listener = StopAtTheFirstFold()
     options = ReadOptions(split_column="hospital")
-    probe = replace(RECIPE, name="probe", epochs=0)
-    run = train_folds(
-        tmp_path / "labels.csv", num_folds=2, recipe=probe, output=tmp_path / "run", options=options, callback=listener
-    ).folder
+    run = RunFolder(path=tmp_path / "run")
+    with pytest.raises(Begun):
+        train_folds(tmp_path / "labels.csv", num_folds=2, recipe=RECIPE, output=run.path, options=options, callback=listener)
     assert listener.notes[0] == "72 images in 2 folds, as the annotations name them: Bern, Rome"
     assert run.assignment.read_text().splitlines()[:3] == [
         "id,fold,name",
         "images/000.png,fold-1,Bern",
         "images/001.png,fold-2,Rome",
     ]
-    assert json.loads(run.fold(1).environment.read_text())["split"] == {"method": "annotations"}
-    assert all(int(Path(name).stem) % 2 == 0 for name in read_predictions(run.fold(1).predictions).ids)
+    args = replace(read_run_args(run), fold=1)
+    data = data_of_fold(args, load_folds(args))
+    assert data.split == {"method": "annotations"}
+    assert all(int(Path(name).stem) % 2 == 0 for name in data.dataset.split("val").ids)
 
 
 def test_a_fold_of_which_nothing_can_be_learned_leaves_no_folder(people: Path, tmp_path: Path):
@@ -231,6 +326,8 @@ def test_a_fold_of_which_nothing_can_be_learned_leaves_no_folder(people: Path, t
         "file_name,labels,split\n"
         + "".join(f"{people.parent}/images/{row:03}.png,{'red' if row < 9 else ''},{'ab'[row < 9]}\n" for row in range(20))
     )
-    with pytest.raises(PolytagError, match="no class has a negative in split 'train'"):
+    with pytest.raises(
+        PolytagError, match="fold 1 of 2: no class has a negative in split 'train'(?s:.*)  next: take fewer folds; "
+    ):
         train_folds(tmp_path / "labels.csv", num_folds=2, recipe=RECIPE, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -66,11 +66,13 @@ class Folds:
     dataset    with the splits fold-1 to fold-K; other splits, such as "test", are in no fold
     names      what each fold is called in the annotations; fold-1 to fold-K where it was made here
     is_made    whether the folds were made here, stratified by label
+    replaced   the splits of the annotations that were divided anew for them
     """
 
     dataset: Dataset
     names: tuple[str, ...]
     is_made: bool
+    replaced: tuple[str, ...] = ()
 
     @property
     def num_images(self) -> int:
@@ -117,7 +119,8 @@ def with_folds(dataset: Dataset, *, num_folds: int, seed: int = 0) -> Folds:
     part_N = _stratified(dataset.take(row_N), share_P=(1 / num_folds,) * num_folds, seed=seed)
     found = _with_parts(dataset, row_N, part_N, names=folds)
     _require_distinct_ids(found)
-    return Folds(dataset=found, names=folds, is_made=True)
+    replaced = tuple(split for split in dataset.splits if split and split not in found.splits)
+    return Folds(dataset=found, names=folds, is_made=True, replaced=replaced)
 
 
 def require_shares(share_of: Mapping[str, float]) -> None:
@@ -163,6 +166,7 @@ def _too_few(dataset: Dataset, num_images: int, *, got: str, num_parts: int) -> 
         where=dataset.source,
         got=f"{got}, of {counted(num_images, 'images')}" if "image" not in got else got,
         expected=f"at least one for each of {num_parts} parts",
+        next_step="divide into fewer parts or folds",
     )
 
 

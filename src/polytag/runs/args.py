@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import yaml
@@ -18,7 +18,7 @@ from polytag.data.splits import VAL_FRACTION, lacks_validation, with_validation_
 from polytag.errors import DataError, PolytagError, RunError, UsageError
 from polytag.parsing import MAX_YAML_BYTES, Malformed, parse_yaml, read_small_text
 from polytag.plain import WrongValue, from_plain
-from polytag.runs.folder import RunFolder
+from polytag.runs.folder import RunFolder, run_of
 from polytag.runs.recipe import Recipe
 
 SPLIT_SEED = 0
@@ -73,31 +73,52 @@ class _Stored:
 
 def load_run_data(args: RunArgs) -> Dataset:
     """The labelled data of a run, split as in its training, or in its folds; raises DataError where they are gone or a Dataset."""
-    dataset = _dataset_of(args)
     if args.folds:
-        folds = _folds_of(dataset, args)
+        folds = load_folds(args)
         return folds.fold(args.fold) if args.fold else folds.dataset
+    dataset = dataset_of(args)
     return with_validation_split(dataset, seed=SPLIT_SEED) if lacks_validation(dataset) else dataset
 
 
-def load_folds(args: RunArgs) -> Folds:
-    """The labelled data of a run in its folds. Raises as `load_run_data`."""
-    return _folds_of(_dataset_of(args), args)
+def load_folds(args: RunArgs, *, given: Dataset | None = None) -> Folds:
+    """The labelled data of a run, or the Dataset that it was given, in its folds. Raises as `load_run_data`."""
+    return with_folds(dataset_of(args, given=given), num_folds=args.folds, seed=SPLIT_SEED)
 
 
-def _dataset_of(args: RunArgs) -> Dataset:
+def dataset_of(args: RunArgs, *, given: Dataset | None = None) -> Dataset:
+    """The labelled data of a run as they are read, or the Dataset that it was given. Raises as `load_run_data`."""
+    if given is not None:
+        return given
     if args.data is None:
         raise DataError(
             "the run was trained on a Dataset, which is not in its folder",
             where=args.dataset,
-            expected="a run that `polytag train DATA` or `train(path)` made",
-            next_step="for a resume, give it again: resume(run_folder, data=dataset)",
+            expected="the same Dataset, or a run that `polytag train DATA` or `train(path)` made",
+            next_step="to go on, give it again in Python: resume(run_folder, data=dataset), or resume_folds for a run of folds",
         )
     return load_dataset(args.data, options=args.options)
 
 
-def _folds_of(dataset: Dataset, args: RunArgs) -> Folds:
-    return with_folds(dataset, num_folds=args.folds, seed=SPLIT_SEED)
+def as_in_training(options: ReadOptions, path: Path) -> tuple[ReadOptions, str]:
+    """The options with the classes, and the meaning of an absent label, of the run that a path is of, and a sentence on what that
+    changed, "" for nothing. What the command line gives wins, and otherwise the run over polytag.yaml: its model has these classes.
+
+    Raises RunError for a run whose args.yaml cannot be read.
+    """
+    run = run_of(path)
+    trained = read_run_args(run).options if run else ReadOptions()
+    usual, shaping = ReadOptions(), trained.shaping
+    chosen = {each.name: getattr(shaping, each.name) for each in fields(shaping) if each.name not in options.given}
+    chosen = {name: value for name, value in chosen.items() if value != getattr(usual.shaping, name)}
+    if chosen:
+        given = (*options.given, *(each.name for each in fields(shaping)))
+        options = replace(options, shaping=replace(options.shaping, **chosen), given=given)
+    told = [name.replace("_", "-") for name in chosen]
+    if trained.absent_means != usual.absent_means and "absent_means" not in options.given:
+        options = replace(options, absent_means=trained.absent_means, given=(*options.given, "absent_means"))
+        told.append(f"absent-means {trained.absent_means}")
+    options_told = ", ".join(f"--{name}" for name in told)
+    return options, f"labels are read as in the training of {run.path.name}: {options_told}" if run and told else ""
 
 
 def how_split(args: RunArgs, *, is_made: bool) -> dict[str, object]:

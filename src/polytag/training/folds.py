@@ -23,20 +23,30 @@ from polytag.data.divide import Folds, fold_name
 from polytag.data.groups import divided_groups_note
 from polytag.data.read_options import ReadOptions
 from polytag.data.splits import require_trainable
-from polytag.errors import RunError
+from polytag.errors import DataError, RunError
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.values import Metrics
 from polytag.predictions.read import read_predictions
 from polytag.predictions.table import write_predictions
-from polytag.runs.args import RunArgs, how_split, load_folds, read_run_args, write_args
+from polytag.runs.args import RunArgs, load_folds, read_run_args, write_args
 from polytag.runs.folder import RunFolder, create_run_folder, open_run_folder
 from polytag.runs.groups import groups_for_intervals, write_groups
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training.callback import Callback, SilentCallback
 from polytag.training.evaluation import write_pages
-from polytag.training.one_run import RunData, TrainedRun, begin_run, continue_run, fresh_model, held, interruptible
+from polytag.training.one_run import (
+    TrainedRun,
+    begin_run,
+    continue_run,
+    fresh_model,
+    held,
+    interruptible,
+    metrics_of,
+    read_back,
+    require_same_data,
+)
 from polytag.training.processes import Processes, joined
-from polytag.training.train import name_of, with_recipes_treatment
+from polytag.training.train import args_of, data_again, data_of_fold, default_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +64,7 @@ class TrainedFolds:
 
 
 def train_folds(
-    data: str | Path,
+    data: str | Path | Dataset,
     *,
     num_folds: int,
     recipe: Recipe = FINETUNE,
@@ -65,22 +75,22 @@ def train_folds(
     """Train a model for each fold of a data set, on the other folds, and evaluate every image by the model of its fold.
 
     The folds are stratified by label, and keep groups together, unless the annotations name as many splits as folds. `output` is
-    the run folder, by default `runs/<data>-<recipe>-<K>-folds`, with a run `fold-1`, `fold-2`, ... in it. Raises as `train` does,
-    and DataError for data that cannot be divided, or with a fold that cannot be learned from.
+    the run folder, by default `runs/<data>-<recipe>-<K>-folds`, with a run `fold-1`, `fold-2`, ... in it. `data`, and what it
+    raises, are as for `train`; and DataError for data that cannot be divided, or with a fold that cannot be learned from.
     """
     callback = callback or SilentCallback()
-    options = with_recipes_treatment(options or ReadOptions(), data=Path(data), recipe=recipe)
-    args = RunArgs(data=Path(data), options=options, recipe=recipe, folds=num_folds)
-    folds = load_folds(args)
+    args, given = args_of(data, options=options, recipe=recipe)
+    args = replace(args, folds=num_folds)
+    folds = load_folds(args, given=given)
     args = replace(args, data_fingerprint=folds.dataset.fingerprint)
     callback.read(folds.dataset)
     callback.note(_how_divided(folds))
     if note := divided_groups_note(folds.dataset):
         callback.note(note)
     for number in range(1, num_folds + 1):
-        require_trainable(folds.fold(number))
+        _require_trainable_fold(folds, number)
     model = fresh_model(recipe, folds.dataset)
-    wanted = Path(output) if output else Path("runs") / f"{name_of(Path(data))}-{recipe.name}-{num_folds}-folds"
+    wanted = Path(output) if output else default_output(args)
     with joined(recipe.device) as processes:
         run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
         with held(run, processes), interruptible(run):
@@ -91,8 +101,10 @@ def train_folds(
             return _train(run, folds, args=args, model=model, processes=processes, callback=callback)
 
 
-def resume_folds(run_folder: str | Path, *, callback: Callback | None = None) -> TrainedFolds:
-    """Continue a run of folds with the fold that was interrupted; a finished one is read back. Raises as `resume` does."""
+def resume_folds(
+    run_folder: str | Path, *, data: str | Path | Dataset | None = None, callback: Callback | None = None
+) -> TrainedFolds:
+    """Continue a run of folds with the fold that was interrupted; a finished one is read back. `data` and errors as of `resume`."""
     callback = callback or SilentCallback()
     run = open_run_folder(Path(run_folder))
     args = read_run_args(run)
@@ -103,39 +115,34 @@ def resume_folds(run_folder: str | Path, *, callback: Callback | None = None) ->
             got=f"the run of fold {args.fold}" if args.fold else "a run of one model",
             expected="a run that `polytag train --folds K` made",
         )
+    args, given = data_again(args, data)
     with joined(args.recipe.device) as processes, interruptible(run):
         if processes.from_first(run.is_finished):
             callback.note(f"{run.path} is finished; nothing to resume")
-            return _finished(run, args=args, processes=processes, callback=callback)
+            return _finished(run, num_folds=args.folds, callback=callback)
         with held(run, processes):
-            folds = load_folds(args)
-            if folds.dataset.fingerprint != args.data_fingerprint:
-                raise RunError(
-                    "the data have changed since this run began",
-                    where=folds.dataset.source,
-                    got=f"fingerprint {folds.dataset.fingerprint}",
-                    expected=args.data_fingerprint,
-                    next_step="start a new run, or put images, splits and labels back as they were",
-                )
+            folds = load_folds(args, given=given)
+            require_same_data(folds.dataset, args.data_fingerprint)
             return _train(run, folds, args=args, model=None, processes=processes, callback=callback)
 
 
-def _finished(run: RunFolder, *, args: RunArgs, processes: Processes, callback: Callback) -> TrainedFolds:
+def _require_trainable_fold(folds: Folds, number: int) -> None:
+    try:
+        require_trainable(folds.fold(number))
+    except DataError as error:
+        raise DataError(
+            f"fold {number} of {len(folds.names)}: {error.what}",
+            where=error.where,
+            got=error.got,
+            expected=error.expected,
+            next_step=f"take fewer folds; {error.next_step}",
+        ) from error
+
+
+def _finished(run: RunFolder, *, num_folds: int, callback: Callback) -> TrainedFolds:
     """A finished run, read back; its data need not be there any more."""
-    runs: list[TrainedRun] = []
-    for number in range(1, args.folds + 1):
-        fold = open_run_folder(run.fold(number).path)
-        own_args = replace(args, fold=number)
-        load = partial(_data_of_fold, own_args)
-        runs.append(continue_run(fold, load, args=own_args, processes=processes, callback=callback))
-    predictions = read_predictions(run.predictions)
-    metrics = evaluate_predictions(predictions, groups=groups_for_intervals(run, predictions.ids, note=callback.note))
-    return TrainedFolds(folder=run, runs=tuple(runs), metrics=metrics)
-
-
-def _data_of_fold(args: RunArgs, folds: Folds | None = None) -> RunData:
-    folds = folds or load_folds(args)
-    return RunData(dataset=folds.fold(args.fold), split=how_split(args, is_made=folds.is_made))
+    runs = tuple(read_back(open_run_folder(run.fold(number).path), callback=callback) for number in range(1, num_folds + 1))
+    return TrainedFolds(folder=run, runs=runs, metrics=metrics_of(run, callback=callback))
 
 
 def _train(
@@ -154,7 +161,7 @@ def _train(
     trained: list[TrainedRun] = []
     for number in range(1, args.folds + 1):
         fold, own_args = run.fold(number), replace(args, fold=number)
-        load = partial(_data_of_fold, own_args, folds)
+        load = partial(data_of_fold, own_args, folds)
         if processes.from_first(fold.is_run):
             callback.note(f"fold {number} of {args.folds}" + (" is finished" if fold.is_finished else ""))
             own = open_run_folder(fold.path)
@@ -211,6 +218,7 @@ def out_of_fold_predictions(dataset: Dataset, parts: Sequence[Predictions]) -> P
         label_set=dataset.label_set,
         image_paths=tuple(paths[i] for i in order),
         source=f"{dataset.source}, out-of-fold, {len(parts)} folds",
+        absent_means=dataset.absent_means,
     )
 
 
@@ -237,6 +245,7 @@ def _assignment(folds: Folds) -> str:
 
 def _how_divided(folds: Folds) -> str:
     how = "stratified by label" if folds.is_made else f"as the annotations name them: {', '.join(folds.names)}"
+    how += f", in place of the annotations' {' and '.join(folds.replaced)}" if folds.replaced else ""
     others = [split for split in folds.dataset.splits if not split.startswith("fold-")]
     left_out = f"; in no fold: {', '.join(f'{folds.dataset.split_N.count(split):,} images of {split}' for split in others)}"
     return f"{folds.num_images:,} images in {len(folds.names)} folds, {how}" + (left_out if others else "")

@@ -69,11 +69,20 @@ def continue_run(
 ) -> TrainedRun:
     """Continue a run whose data `load` reads; a finished one is returned as it is. Downloads nothing."""
     if processes.from_first(run.is_finished):
-        predictions = read_predictions(run.predictions)
-        metrics = evaluate_predictions(predictions, groups=groups_for_intervals(run, predictions.ids, note=callback.note))
-        return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
+        return read_back(run, callback=callback)
     with held(run, processes):
         return _resume(run, load, args=args, processes=processes, callback=callback)
+
+
+def read_back(run: RunFolder, *, callback: Callback) -> TrainedRun:
+    """A finished run."""
+    return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics_of(run, callback=callback))
+
+
+def metrics_of(run: RunFolder, *, callback: Callback) -> Metrics:
+    """The metrics of the predictions in a run folder, in the groups of its training."""
+    predictions = read_predictions(run.predictions)
+    return evaluate_predictions(predictions, groups=groups_for_intervals(run, predictions.ids, note=callback.note))
 
 
 def _resume(run: RunFolder, load: Callable[[], RunData], *, args: RunArgs, processes: Processes, callback: Callback) -> TrainedRun:
@@ -88,7 +97,8 @@ def _resume(run: RunFolder, load: Callable[[], RunData], *, args: RunArgs, proce
     data = load()
     dataset, recipe = data.dataset, args.recipe
     if state is not None:
-        _require_same_data(state, dataset, run=run)
+        _require_same_classes(state, dataset, run=run)
+        require_same_data(dataset, state.data_fingerprint)
         if state.num_threads != torch.get_num_threads():
             callback.note(
                 f"this run used {state.num_threads} threads and now has {torch.get_num_threads()}: "
@@ -270,7 +280,7 @@ def _facts(context: TrainingContext, *, state: State, how: Mapping[str, str]) ->
     }
 
 
-def _require_same_data(state: State, dataset: Dataset, *, run: RunFolder) -> None:
+def _require_same_classes(state: State, dataset: Dataset, *, run: RunFolder) -> None:
     if state.classes != list(dataset.label_set):
         raise RunError(
             "the data's classes are not those of this run",
@@ -279,11 +289,15 @@ def _require_same_data(state: State, dataset: Dataset, *, run: RunFolder) -> Non
             expected=", ".join(state.classes),
             next_step="start a new run, or put the classes back",
         )
-    if state.data_fingerprint != dataset.fingerprint:
+
+
+def require_same_data(dataset: Dataset, fingerprint: str) -> None:
+    """Raises RunError for other data than those that the run began with."""
+    if dataset.fingerprint != fingerprint:
         raise RunError(
             "the data have changed since this run began",
             where=dataset.source,
             got=f"fingerprint {dataset.fingerprint}",
-            expected=state.data_fingerprint,
+            expected=fingerprint,
             next_step="start a new run, or put images, splits and labels back as they were",
         )

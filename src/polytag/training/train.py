@@ -4,13 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from polytag.contracts import Dataset
+from polytag.data.divide import Folds
 from polytag.data.groups import divided_groups_note, group_numbers
-from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
 from polytag.data.settings import with_settings
 from polytag.data.splits import lacks_validation, large_group_note, require_trainable, with_validation_split
 from polytag.errors import RunError, UsageError
-from polytag.runs.args import SPLIT_SEED, RunArgs, how_split, load_folds, read_run_args
+from polytag.runs.args import SPLIT_SEED, RunArgs, dataset_of, how_split, load_folds, read_run_args
 from polytag.runs.folder import RunFolder, create_run_folder, open_run_folder
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training.callback import Callback, SilentCallback
@@ -35,12 +35,11 @@ def train(
     Ctrl-C.
     """
     callback = callback or SilentCallback()
-    given = _absolute(data, options=options) if isinstance(data, Dataset) else None
-    args = _args_of(data, options=options, recipe=recipe)
+    args, given = args_of(data, options=options, recipe=recipe)
     found = _load(args, given=given, callback=callback)
     callback.read(found.dataset)
     model = fresh_model(recipe, found.dataset)  # weights that do not fit are an error before a folder is made
-    wanted = Path(output) if output else Path("runs") / f"{name_of(args.data) if args.data else 'dataset'}-{recipe.name}"
+    wanted = Path(output) if output else default_output(args)
     with joined(recipe.device) as processes:
         run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
         with interruptible(run):
@@ -66,53 +65,51 @@ def resume(run_folder: str | Path, *, data: str | Path | Dataset | None = None, 
             expected="a run of one model",
             next_step="continue it with `polytag train --resume`, or in Python with `resume_folds`",
         )
-    given = data if isinstance(data, Dataset) else None
-    if isinstance(data, str | Path):
-        args = replace(args, data=Path(data))
+    args, given = data_again(args, data)
     with joined(args.recipe.device) as processes, interruptible(run):
         if processes.from_first(run.is_finished):
             callback.note(f"{run.path} is finished; nothing to resume")
-        elif args.data is None and given is None:
-            raise RunError(
-                "the run was trained on a Dataset, which is not in its folder",
-                where=str(run.args),
-                got=f"dataset: {args.dataset}",
-                expected="the same Dataset",
-                next_step="give it again, in Python: resume(run_folder, data=dataset)",
-            )
         return continue_run(
             run, lambda: _load(args, given=given, callback=callback), args=args, processes=processes, callback=callback
         )
 
 
-def name_of(data: Path) -> str:
-    """What a run is called after: the data folder's name, or the file's without its ending."""
-    return data.resolve().name if data.is_dir() else data.resolve().stem
+def default_output(args: RunArgs) -> Path:
+    """runs/<data>-<recipe>: after the data folder's name, or the file's without its ending; with the number of folds."""
+    place = args.data.resolve() if args.data else Path("dataset")
+    folds = f"-{args.folds}-folds" if args.folds else ""
+    return Path("runs") / f"{place.name if place.is_dir() else place.stem}-{args.recipe.name}{folds}"
 
 
-def _args_of(data: str | Path | Dataset, *, options: ReadOptions | None, recipe: Recipe) -> RunArgs:
-    if isinstance(data, Dataset):
-        options = ReadOptions(difficult=recipe.difficult, group_column="group" if any(data.group_N) else "")
-        return RunArgs(data=None, dataset=data.source or "a Dataset", options=options, recipe=recipe)
-    options = with_recipes_treatment(options or ReadOptions(), data=Path(data), recipe=recipe)
-    return RunArgs(data=Path(data), options=options, recipe=recipe)
+def args_of(data: str | Path | Dataset, *, options: ReadOptions | None, recipe: Recipe) -> tuple[RunArgs, Dataset | None]:
+    """The arguments of a run on these data, and the Dataset that it is given, with absolute paths, which predictions keep.
 
-
-def _absolute(dataset: Dataset, *, options: ReadOptions | None) -> Dataset:
-    """The data set with absolute paths, which its predictions keep; raises UsageError for options, which would read nothing."""
+    The recipe says how difficult labels are treated. Raises UsageError for options that say otherwise, or that go with a Dataset.
+    """
+    if not isinstance(data, Dataset):
+        options = _with_recipes_treatment(options or ReadOptions(), data=Path(data), recipe=recipe)
+        return RunArgs(data=Path(data), options=options, recipe=recipe), None
     if options is not None:
         raise UsageError(
             "options for reading a Dataset, which is read already",
             got=repr(options),
             expected="a path with options, or a Dataset without",
         )
-    if all(path.is_absolute() for path in dataset.paths):
-        return dataset
-    return replace(dataset, paths=tuple(path.absolute() for path in dataset.paths))
+    options = ReadOptions(difficult=recipe.difficult, group_column="group" if any(data.group_N) else "")
+    args = RunArgs(data=None, dataset=data.source or "a Dataset", options=options, recipe=recipe)
+    return data_again(args, data)
 
 
-def with_recipes_treatment(options: ReadOptions, *, data: Path, recipe: Recipe) -> ReadOptions:
-    """The recipe says how difficult labels are treated; raises UsageError where the options, or polytag.yaml, say otherwise."""
+def data_again(args: RunArgs, data: str | Path | Dataset | None) -> tuple[RunArgs, Dataset | None]:
+    """The arguments of a run whose data are now at this place, and the Dataset with absolute paths if it is one."""
+    if not isinstance(data, Dataset):
+        return (replace(args, data=Path(data)) if data is not None else args), None
+    if not all(path.is_absolute() for path in data.paths):
+        data = replace(data, paths=tuple(path.absolute() for path in data.paths))
+    return args, data
+
+
+def _with_recipes_treatment(options: ReadOptions, *, data: Path, recipe: Recipe) -> ReadOptions:
     said = with_settings(options, data)[0]
     if said.difficult not in (ReadOptions().difficult, recipe.difficult):
         raise UsageError(
@@ -120,17 +117,19 @@ def with_recipes_treatment(options: ReadOptions, *, data: Path, recipe: Recipe) 
             got=f"{said.difficult} in the options, {recipe.difficult} in the recipe {recipe.name}",
             next_step="give it to the recipe alone: `dataclasses.replace(recipe, difficult=...)`, or --difficult",
         )
-    return replace(options, difficult=recipe.difficult, given=(*options.given, "difficult"))
+    return replace(
+        options,
+        difficult=recipe.difficult,
+        group_column=said.group_column,  # the run writes the groups down, also those that polytag.yaml names
+        columns_file=said.columns_file,
+        given=(*options.given, "difficult"),
+    )
 
 
 def _load(args: RunArgs, *, given: Dataset | None, callback: Callback) -> RunData:
     if args.fold:
-        folds = load_folds(args)
-        return RunData(dataset=folds.fold(args.fold), split=how_split(args, is_made=folds.is_made))
-    if given is None:
-        assert args.data is not None
-        given = load_dataset(args.data, options=args.options)
-    dataset = given
+        return data_of_fold(args, load_folds(args, given=given))
+    dataset = dataset_of(args, given=given)
     is_made = lacks_validation(dataset)
     if is_made:
         lacking = "no split" if dataset.splits == ("",) else "no validation split"
@@ -145,6 +144,11 @@ def _load(args: RunArgs, *, given: Dataset | None, callback: Callback) -> RunDat
         callback.note(note)
     require_trainable(dataset)
     return RunData(dataset=dataset, split=how_split(args, is_made=is_made))
+
+
+def data_of_fold(args: RunArgs, folds: Folds) -> RunData:
+    """The data of the run of one fold."""
+    return RunData(dataset=folds.fold(args.fold), split=how_split(args, is_made=folds.is_made))
 
 
 def _held_out(dataset: Dataset, *, column: str) -> str:
