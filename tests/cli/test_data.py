@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from polytag.cli import data as verbs
 from polytag.cli import reading
-from polytag.cli.shaping import SHAPING_OPTIONS
+from polytag.cli.shaping import SHAPING_OPTIONS, shaping_of
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.check import check
 from polytag.data.classes import ClassShaping
@@ -263,6 +263,13 @@ def test_every_option_reaches_the_reader():
         ),
     )  # fmt: skip
     assert seen == [(Path("x"), chosen, True), (Path("y"), ReadOptions(), False)]
+
+
+@pytest.mark.parametrize("option", [{"classes": [""]}, {"drop": [" , "]}, {"merge": ["x=,"]}])
+def test_an_empty_list_of_classes_is_no_option_left_out(option: dict[str, list[str]]):
+    """As of `--classes "$NAMES"` without NAMES, which would keep every class."""
+    with pytest.raises(UsageError, match=f"no class is named\n  where: --{next(iter(option))}\n  got: "):
+        shaping_of(option)
 
 
 def test_an_option_of_the_verbs_own_stays_its_own():

@@ -1,7 +1,7 @@
 """Renaming, merging, choosing and leaving out classes; what looks like one class under two names; the hierarchy's laws."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def test_what_was_done_is_said_with_counts():
         "1 class renamed: 'dog' is 'hound' (1 positive)",
         "'cat' is 'cat' (2 positives), 'Cat' (1 positive) merged: 3 positives",
         "1 class left out: 'hound' (1 positive)",
-        "1 class with fewer than 1 positive left out: 'cow' (0 positives)",
+        "1 class with fewer than 1 positive in the training images left out: 'cow' (0 positives)",
     )
     only = shape_classes(dataset, ClassShaping(classes=("dog", "cow")))
     assert only.notes[1] == "2 images have none of the classes that are left, and had one of the others"
@@ -98,6 +98,22 @@ def test_classes_are_kept_in_the_order_of_the_option_and_dropped_by_pattern():
     assert list(shaped(dataset, drop=("ca?",))) == ["cat[1]", "dog"]
     assert list(shaped(dataset, drop=("cat[1]",))) == ["cat", "car", "dog"], "a name is itself before it is a pattern"
     assert list(shaped(dataset, classes=("dog", "cat", "car"), drop=("c*",))) == ["dog"]
+
+
+@pytest.mark.parametrize(
+    ("splits", "kept"),
+    [
+        (("train", "val", "test", "more"), ["a"]),
+        (("trainval", "trainval", "test", "test"), ["a", "b"]),
+        (("", "", "", ""), ["a", "b", "c", "d"]),
+        (("fold-1", "fold-2", "test", "fold-2"), ["a", "b", "d"]),
+        (("val", "test", "test", "test"), ["a", "b", "c", "d"]),
+    ],
+)
+def test_support_counts_the_images_that_are_learned_from(splits: tuple[str, ...], kept: list[str]):
+    """A label of the test images is nothing that training may look at, and no support."""
+    dataset = replace(data(a=[1, 0, 0, 0], b=[0, 1, 0, 0], c=[0, 0, 1, 0], d=[0, 0, 0, 1]), split_N=splits)
+    assert list(shaped(dataset, min_support=1)) == kept
 
 
 def test_labels_of_some_images_may_lack_a_class_that_an_option_names():

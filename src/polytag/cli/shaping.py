@@ -29,7 +29,9 @@ SHAPING_OPTIONS: dict[str, Any] = {  # field of ClassShaping: the option
     "drop": Annotated[
         list[str] | None, _option("--drop", "Leave out classes: names or patterns (*, ?); repeatable.", metavar="A,B")
     ],
-    "min_support": Annotated[int | None, _option("--min-support", "Leave out classes with fewer positives.", metavar="N")],
+    "min_support": Annotated[
+        int | None, _option("--min-support", "Leave out classes with fewer positives in the training images.", metavar="N")
+    ],
     "hierarchy": Annotated[
         Path | None,
         _option(
@@ -69,7 +71,10 @@ def _names(texts: Sequence[str], *, flag: str) -> tuple[str, ...]:
         rows = list(csv.reader(texts, skipinitialspace=True, strict=True))
     except csv.Error as error:
         raise UsageError("names that cannot be read", where=flag, got=f"{', '.join(texts)}: {error}", expected="A,B") from error
-    return tuple(name.strip() for row in rows for name in row if name.strip())
+    names = tuple(name.strip() for row in rows for name in row if name.strip())
+    if not names:
+        raise UsageError("no class is named", where=flag, got=repr(", ".join(texts)), expected="A,B")
+    return names
 
 
 def _pairs(texts: Sequence[str], *, flag: str, expected: str) -> dict[str, str]:

@@ -31,7 +31,8 @@ class ClassShaping:
                   child absent. A parent that the data lack becomes a class, as by `merge`
     classes       the classes to keep, in this order; (): all
     drop          names or shell patterns (`*`, `?`, `[ab]`) of the classes to leave out
-    min_support   classes with fewer positives, in all splits together, are left out
+    min_support   classes with fewer positives in the training images are left out: those of "train", or without such a split of all
+                  but "val" and "test"
 
     Names are compared without surrounding spaces and in the Unicode form NFC. Raises UsageError for a name that is given two
     roles, and for a hierarchy with a circle.
@@ -121,7 +122,7 @@ def shape_classes(
         names, target_NC, sentences = apply_hierarchy(table.names, table.target_NC, shaping.hierarchy)
         table = _Table(names=names, target_NC=target_NC)
         notes += sentences
-    table = _kept(table, shaping, source=dataset.source, is_whole=is_whole, notes=notes)
+    table = _kept(table, shaping, dataset=dataset, is_whole=is_whole, notes=notes)
     if table.names != dataset.label_set.names or table.target_NC is not dataset.target_NC:
         dataset = replace(dataset, label_set=LabelSet(names=table.names), target_NC=table.target_NC)
     alike = () if has_own_names or set(table.names) <= set(shaping.classes) else alike_names(table.names)
@@ -222,8 +223,9 @@ def _merged(table: _Table, shaping: ClassShaping, *, source: str, is_whole: bool
     return merged
 
 
-def _kept(table: _Table, shaping: ClassShaping, *, source: str, is_whole: bool, notes: list[str]) -> _Table:
+def _kept(table: _Table, shaping: ClassShaping, *, dataset: Dataset, is_whole: bool, notes: list[str]) -> _Table:
     """The classes of `classes`, without those of `drop` and those of too few positives."""
+    source = dataset.source
     if is_whole:
         _require_known(shaping.classes, table.names, where="classes", source=source)
         _require_known(
@@ -232,7 +234,8 @@ def _kept(table: _Table, shaping: ClassShaping, *, source: str, is_whole: bool, 
     names = tuple(name for name in shaping.classes if name in table.names) if shaping.classes else table.names
     dropped = {name for pattern in shaping.drop for name in _matching(pattern, names)}
     remaining = [name for name in names if name not in dropped]
-    rare = [name for name in remaining if table.positives(name) < shaping.min_support] if shaping.min_support and is_whole else []
+    trained = _training_rows(table, dataset) if shaping.min_support and is_whole else None
+    rare = [name for name in remaining if trained.positives(name) < shaping.min_support] if trained else []
     kept = tuple(name for name in remaining if name not in set(rare))
     if not kept:
         raise DataError(
@@ -246,14 +249,22 @@ def _kept(table: _Table, shaping: ClassShaping, *, source: str, is_whole: bool, 
         return table
     result = _Table(names=kept, target_NC=table.target_NC[:, [table.names.index(name) for name in kept]])
     left_out = [name for name in table.names if name not in kept and name not in rare]
-    for number, reason in ((left_out, ""), (rare, f" with fewer than {counted(shaping.min_support, 'positives')}")):
-        if number:
-            texts = [f"{name!r} ({counted(table.positives(name), 'positives')})" for name in number]
-            notes.append(f"{counted(len(number), 'classes')}{reason} left out: {_listed(texts)}")
+    few = f" with fewer than {counted(shaping.min_support, 'positives')} in the training images"
+    for names, of, reason in ((left_out, table, ""), (rare, trained or table, few)):
+        if names:
+            texts = [f"{name!r} ({counted(of.positives(name), 'positives')})" for name in names]
+            notes.append(f"{counted(len(names), 'classes')}{reason} left out: {_listed(texts)}")
     num_without = int(((table.target_NC == PRESENT).any(axis=1) & ~(result.target_NC == PRESENT).any(axis=1)).sum())
     if num_without:
         notes.append(f"{counted(num_without, 'images')} have none of the classes that are left, and had one of the others")
     return result
+
+
+def _training_rows(table: _Table, dataset: Dataset) -> _Table:
+    """The targets of the images that may be learned from; of all where there is only "val" or "test"."""
+    splits = {"train"} if "train" in dataset.splits else set(dataset.splits) - {"val", "test"} or set(dataset.splits)
+    is_trained_N = np.array([split in splits for split in dataset.split_N], bool)
+    return replace(table, target_NC=table.target_NC if is_trained_N.all() else table.target_NC[is_trained_N])
 
 
 def _matching(pattern: str, names: Sequence[str]) -> list[str]:
