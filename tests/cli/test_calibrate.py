@@ -148,7 +148,7 @@ def test_a_bare_file_is_measured_and_never_changed(mine: Path, tmp_path: Path, p
     with pytest.raises(UsageError) as error:
         polytag("calibrate", scores, "--method", "none")
     assert str(error.value) == (
-        "no calibration to remove\n  where: --method\n  got: none, for a file of scores\n  expected: a run folder"
+        f"no calibration to remove\n  where: --method\n  got: none, for {scores}\n  expected: a run folder with one model"
     )
     calibrate(polytag, mine)
     with pytest.raises(PredictionsError) as error:

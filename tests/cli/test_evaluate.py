@@ -179,7 +179,7 @@ def test_a_truth_of_other_images_is_told(small: Path, without_truth: Path, colou
     assert str(error.value) == (
         f"the labels and the predictions have different classes\n  where: csv {colours}\n"
         "  got: only in the labels: blue, green, red\n  expected: the same classes, in any order\n"
-        "  next: use the same spelling, or remove the classes that only one side has"
+        "  next: use the same spelling; --rename and --merge give labels other names, --classes and --drop leave some out"
     )
 
 

@@ -207,5 +207,6 @@ def test_a_split_of_other_classes(run: Path, colours: Path, tmp_path: Path, poly
         polytag("predict", run, tmp_path / "other.csv", "--split", "val")
     assert str(error.value) == (
         f"the checkpoint is of another class list\n  where: {run / 'best'}\n  got: blue, green, red\n"
-        "  expected: blue, crimson, green\n  next: use the data that the model was trained on, or train a model on these classes"
+        "  expected: blue, crimson, green, red\n"
+        "  next: choose classes as for the training (--classes, --rename, --merge, --drop), or train on these"
     )

@@ -190,7 +190,10 @@ def test_on_other_scores_of_the_same_model(mine: Path, tmp_path: Path, polytag: 
     )
     with pytest.raises(UsageError) as error:
         polytag("thresholds", other, "--on", other)
-    assert str(error.value) == f"--on needs a run\n  where: --on\n  got: {other}\n  expected: a run folder"
+    assert (
+        str(error.value)
+        == f"--on needs a run with one model\n  where: --on\n  got: {other}\n  expected: a run folder, or that of a fold"
+    )
 
 
 def test_evaluate_takes_a_file_of_thresholds(tmp_path: Path, polytag: Callable):

@@ -135,7 +135,8 @@ def test_another_class_list_is_refused_before_any_image_is_read(predictor, check
         predictor.score(dataset_of([tmp_path / "missing.jpg"], LabelSet(names=("cat", "dog"))))
     assert str(error.value) == (
         f"the checkpoint is of another class list\n  where: {checkpoint.folder}\n  got: cat, dog, big, old tree\n"
-        "  expected: cat, dog\n  next: use the data that the model was trained on, or train a model on these classes"
+        "  expected: cat, dog\n"
+        "  next: choose classes as for the training (--classes, --rename, --merge, --drop), or train on these"
     )
 
 

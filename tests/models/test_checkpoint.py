@@ -124,7 +124,7 @@ def test_another_class_list_is_refused(tmp_path):
         checkpoint.require_labels(LabelSet(names=("b", "a", "c")))
     assert str(error.value) == (
         f"the checkpoint is of another class list\n  where: {tmp_path}\n  got: a, b, c\n  expected: b, a, c\n"
-        "  next: use the data that the model was trained on, or train a model on these classes"
+        "  next: choose classes as for the training (--classes, --rename, --merge, --drop), or train on these"
     )
 
 

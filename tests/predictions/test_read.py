@@ -81,7 +81,7 @@ def test_another_spelling_is_suggested(tmp_path: Path):
         f"the labels and the predictions have different classes\n  where: csv {tmp_path / 'truth.csv'}\n"
         "  got: only in the labels: Cat (did you mean 'cat'?), dgo (did you mean 'dog'?)\n"
         "  expected: the same classes, in any order\n"
-        "  next: use the same spelling, or remove the classes that only one side has"
+        "  next: use the same spelling; --rename and --merge give labels other names, --classes and --drop leave some out"
     )
 
 

@@ -85,7 +85,7 @@ def test_other_classes_are_refused(tmp_path: Path):
         "the labels and the predictions have different classes\n  where: csv labels.csv\n"
         "  got: only in the labels: dogs (did you mean 'dog'?); only in the predictions: dog (did you mean 'dogs'?)\n"
         "  expected: the same classes, in any order\n"
-        "  next: use the same spelling, or remove the classes that only one side has"
+        "  next: use the same spelling; --rename and --merge give labels other names, --classes and --drop leave some out"
     )
 
 

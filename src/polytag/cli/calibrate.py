@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytag.cli.reading import ColumnsById, reads_annotations
-from polytag.cli.scores import Scale, Truth, read_labelled_scores
+from polytag.cli.scores import Scale, Truth, read_labelled_scores, say_where_nothing_is_saved
 from polytag.cli.slices import FoldGroup, apart_from_groups, groups_by, groups_of_training, require_use_of_columns
 from polytag.text import json_number
 
@@ -48,7 +48,9 @@ def calibrate(
 
     console, found = Terminal(), open_run(run)
     if method == "none" and found is None:
-        raise UsageError("no calibration to remove", where="--method", got="none, for a file of scores", expected="a run folder")
+        raise UsageError(
+            "no calibration to remove", where="--method", got=f"none, for {run}", expected="a run folder with one model"
+        )
     folder = RunFolder(path=run)
     raw_path = folder.uncalibrated if folder.uncalibrated.is_file() else folder.predictions
     source = predictions_path(run) if found is None else raw_path
@@ -78,6 +80,7 @@ def calibrate(
     if json is not None:
         files.write_text(json, _encoded(values))
     if found is None or dry_run:
+        say_where_nothing_is_saved(run)
         return
     goal = save_calibration(found, predictions, fit.calibration, facts=_encoded(values))
     chosen_for = f"for {goal} " if goal else ""

@@ -8,7 +8,7 @@ import typer
 
 from polytag.cli.reading import reads_annotations
 from polytag.cli.say import say
-from polytag.cli.scores import Scale, Truth
+from polytag.cli.scores import Scale, Truth, as_in_training
 from polytag.cli.slices import ColumnsFile, Group, apart_from_groups, groups_by, groups_of_training, require_use_of_columns
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ def _read(path: Path, *, scale: str | None, truth: Path | None, options: "ReadOp
     file = _file(path)
     if file.is_file() and is_own(file):
         scale = None  # the file records its scale; --scores is for the others
+    if truth is not None:
+        options = as_in_training(options, file)
     return read_labelled(file, scale=scale or "", truth=truth, options=options)
 
 

@@ -17,7 +17,7 @@ from polytag.cli.leakage import (
 )
 from polytag.cli.reading import reads_annotations
 from polytag.cli.say import say
-from polytag.cli.scores import Scale, Truth, read_labelled_scores
+from polytag.cli.scores import Scale, Truth, as_in_training, read_labelled_scores
 from polytag.cli.slices import (
     Columns,
     ColumnsFile,
@@ -114,7 +114,9 @@ def evaluate(
     weighted = None
     if weight is not None:
         weighted = weighted_by(labelled, weight, file=columns, truth=truth, threshold=chosen, groups=groups)
-    trained_on = None if train_data is None else training_images_of(table, train_data, options=options)
+    trained_on = None
+    if train_data is not None:
+        trained_on = training_images_of(table, train_data, options=as_in_training(options, predictions))
     frequency = None if trained_on is None else training_frequency(trained_on, table.label_set)
     metrics = evaluate_predictions(table, threshold=chosen, groups=groups, frequency=frequency)
     if found is not None and found.risk_control is not None and not found.chosen_on(table):

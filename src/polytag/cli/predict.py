@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytag.cli.reading import reads_annotations
+from polytag.cli.scores import as_in_training
 from polytag.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def predict(
     checkpoint = Checkpoint.read(model)
     dataset = None
     if split is not None:
-        dataset = _split_of(images, split=split, options=options)
+        dataset = _split_of(images, split=split, options=as_in_training(options, model), classes=checkpoint.label_set.names)
         checkpoint.require_labels(dataset.label_set)
     listed, left_out = find_listed(images) if dataset is None else (list(dataset.paths), "")
     paths = list(dict.fromkeys(listed)) if dataset is None else listed
@@ -99,14 +100,14 @@ def _write(
     return num_failed
 
 
-def _split_of(paths: list[Path], *, split: str, options: "ReadOptions") -> "Dataset":
-    from polytag.data.load import load_dataset
+def _split_of(paths: list[Path], *, split: str, options: "ReadOptions", classes: tuple[str, ...]) -> "Dataset":
+    from polytag.data.load import load_labels
 
     if len(paths) != 1:
         raise UsageError(
             "--split takes one data set", where="IMAGES", got=f"{len(paths)} paths", expected="one folder or file of labels"
         )
-    return load_dataset(paths[0], options=options).split(split)
+    return load_labels(paths[0], options=options, classes=classes, need_images=True).split(split)
 
 
 def _print_error(errors: "Any", result: "ImageResult") -> None:

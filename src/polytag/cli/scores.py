@@ -1,9 +1,12 @@
 """Options for reading scores, shared by every verb that evaluates them, and their reader."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from polytag.cli.say import say
 
 if TYPE_CHECKING:
     from polytag.data.read_options import ReadOptions
@@ -19,6 +22,24 @@ Truth = Annotated[
     Path | None,
     typer.Option(metavar="DATA", help="True labels, if the file has none: a data set, or a table by id."),
 ]
+
+
+def as_in_training(options: "ReadOptions", path: Path) -> "ReadOptions":
+    """The options with the classes of the run that the path is of, which a note on stderr says."""
+    from polytag.runs import args
+
+    options, text = args.as_in_training(options, path)
+    if text:
+        say(f"note: {text}", file=sys.stderr)
+    return options
+
+
+def say_where_nothing_is_saved(run: Path) -> None:
+    """A run of folds can be evaluated, but has no one model that would keep thresholds or a calibration."""
+    from polytag.runs.folder import RunFolder
+
+    if RunFolder(path=run).has_folds:
+        say(f"\nNothing is saved: a run of folds has a model for each of them. To save, give a fold, such as {run / 'fold-1'}.")
 
 
 def read_labelled_scores(
@@ -37,6 +58,8 @@ def read_labelled_scores(
     from polytag.errors import PredictionsError
     from polytag.predictions.read import read_labelled
 
+    if truth is not None:
+        options = as_in_training(options, path)
     labelled = read_labelled(path, scale=scale or "", truth=truth, options=options, unless_scored=unless_scored)
     for note in labelled.notes:
         errors.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytag.cli.reading import reads_annotations
-from polytag.cli.scores import Scale, Truth, read_labelled_scores
+from polytag.cli.scores import Scale, Truth, read_labelled_scores, say_where_nothing_is_saved
 from polytag.cli.slices import ColumnsFile, apart_from_groups, groups_by, groups_of_training, require_use_of_columns
 from polytag.text import interval_text, number_text
 
@@ -59,7 +59,7 @@ def thresholds(
     require_use_of_columns(columns, used=group is not None, options="--group")
     found = open_run(run)
     if on is not None and found is None:
-        raise UsageError("--on needs a run", where="--on", got=str(run), expected="a run folder")
+        raise UsageError("--on needs a run with one model", where="--on", got=str(run), expected="a run folder, or that of a fold")
     source = predictions_path(run) if found is None else on or found.folder.predictions
     options = apart_from_groups(options, group, truth=truth)
     labelled = read_labelled_scores(source, scale=scale, truth=truth, options=options, errors=Terminal(stderr=True))
@@ -82,6 +82,7 @@ def thresholds(
     if json is not None:
         write_thresholds(json, points, checkpoint_id=predictions.checkpoint_id, calibration=predictions.calibration)
     if found is None or dry_run:
+        say_where_nothing_is_saved(run)
         return
     from polytag.inference.decisions import save_thresholds
 

@@ -155,21 +155,33 @@ def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> D
     return with_groups(dataset, options.group_column, file=options.columns_file) if options.group_column else dataset
 
 
-def load_labels(data: str | Path, *, options: ReadOptions = ReadOptions(), classes: Sequence[str] = ()) -> Dataset:
-    """As `load_dataset`, for evaluating scores: listed images need not exist, and a table needs only ids.
+def load_labels(
+    data: str | Path, *, options: ReadOptions = ReadOptions(), classes: Sequence[str] = (), need_images: bool = False
+) -> Dataset:
+    """As `load_dataset`, for scores of these classes: options may name classes that these images lack, and unless `need_images`,
+    listed images need not exist, and a table needs only ids.
 
-    `classes` are further classes, because a table of label lists names only those that occur; a class that differs from one of them
-    only in surrounding spaces or its Unicode form is that one. Raises as `load_dataset`.
+    A table of label lists names only the classes that occur: it has these as well. A class that differs from one of them only in
+    surrounding spaces or its Unicode form is that one, and where all are there, they have this order. They also tell which classes
+    had the support that the options ask for. Raises as `load_dataset`.
     """
     path = _existing(data)
     options, settings = with_settings(options, path)
+    if options.shaping.min_support and classes:
+        options = replace(options, shaping=replace(options.shaping, classes=tuple(classes), min_support=0))
     format = recognise(path) if options.format == "auto" else options.format
-    if format == "imagefolder" and options.format == "auto" and path.suffix.lower() in JSONL_SUFFIXES:
+    if format == "imagefolder" and options.format == "auto" and not need_images and path.suffix.lower() in JSONL_SUFFIXES:
         format = "csv"  # a plain table: imagefolder's needs its images
     further = options.shaping.old_names(classes)
-    dataset = _read(path, format=format, options=options, settings=settings, need_images=False, classes=further)
+    dataset = _read(
+        path, format=format, options=options, settings=settings, need_images=need_images, is_whole=False, classes=further
+    )
     spelled = {normal_name(name): name for name in classes}
-    return replace(dataset, label_set=LabelSet(names=tuple(spelled.get(name, name) for name in dataset.label_set)))
+    names = tuple(spelled.get(name, name) for name in dataset.label_set)
+    if names == tuple(classes) or set(names) != set(classes):
+        return replace(dataset, label_set=LabelSet(names=names))
+    target_NC = dataset.target_NC[:, [names.index(name) for name in classes]]
+    return replace(dataset, label_set=LabelSet(names=tuple(classes)), target_NC=target_NC)
 
 
 def dataset_of_data(data: Dataset | str | Path, *, options: ReadOptions = ReadOptions()) -> Dataset:
@@ -190,6 +202,7 @@ def _read(
     options: ReadOptions,
     settings: Settings | None,
     need_images: bool = True,
+    is_whole: bool = True,
     classes: Sequence[str] = (),
 ) -> Dataset:
     if path.is_file() and format in _FOLDERS:
@@ -211,7 +224,7 @@ def _read(
         log.note(note)
     if settings is not None:
         log.found("settings", f"{settings.path.name}: {', '.join(settings.values)}")
-    shaped = shape_classes(dataset, options.shaping, is_whole=need_images, has_own_names=log.has_own_names)
+    shaped = shape_classes(dataset, options.shaping, is_whole=is_whole, has_own_names=log.has_own_names)
     for sentence in shaped.corrections:
         log.note(sentence)
     if shaped.doubt and need_images:

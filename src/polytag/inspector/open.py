@@ -107,7 +107,12 @@ def _run_source(
     run: RunFolder, open_options: OpenOptions, *, options: "ReadOptions", note: Note, on_progress: Callable[[int], None]
 ) -> _Source:
     from polytag.predictions.read import LabelledPredictions, read_labelled
+    from polytag.runs.args import as_in_training
 
+    if open_options.truth is not None:
+        options, text = as_in_training(options, run.path)
+        if text:
+            note(text)
     data, data_path, data_options = _data_of_run(run, note=note)
     if open_options.split == "train":
         labelled = LabelledPredictions(predictions=_training_scores(run, data=data, note=note, on_progress=on_progress))

@@ -145,7 +145,7 @@ class Checkpoint:
                 where=str(self.folder),
                 got=", ".join(self.label_set),
                 expected=", ".join(label_set),
-                next_step="use the data that the model was trained on, or train a model on these classes",
+                next_step="choose classes as for the training (--classes, --rename, --merge, --drop), or train on these",
             )
 
 

@@ -24,7 +24,7 @@ def class_columns(predictions: Predictions, dataset: Dataset) -> np.ndarray:
             where=dataset.source,
             got=two_sides(true, scored, scored_side="predictions"),
             expected="the same classes, in any order",
-            next_step="use the same spelling, or remove the classes that only one side has",
+            next_step="use the same spelling; --rename and --merge give labels other names, --classes and --drop leave some out",
         )
     return np.array([column_of[name] for name in scored])
 

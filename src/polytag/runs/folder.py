@@ -78,9 +78,9 @@ def predictions_path(path: Path) -> Path:
 
 
 def run_of(path: Path) -> RunFolder | None:
-    """The run that a folder, or a predictions file in it, is of; None for any other path."""
+    """The run that a folder, or a checkpoint or a predictions file in it, is of; None for any other path."""
     for run in (RunFolder(path=path), RunFolder(path=path.parent)):
-        if run.is_run and path in (run.path, run.predictions, run.uncalibrated):
+        if run.is_run and path in (run.path, run.best, run.last, run.predictions, run.uncalibrated):
             return run
     return None
 

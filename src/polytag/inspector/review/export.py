@@ -105,7 +105,7 @@ def _decisions(run: Path) -> list[Decision]:
 
 def _nothing(run: Path, *, got: str) -> Exception:
 
-    command = f"polytag inspect {run}" + (" --split train" if run.is_dir() else "")
+    command = f"polytag inspect {run}" + (" --split train" if run.is_dir() and not RunFolder(path=run).has_folds else "")
     return RunError(
         "no label was changed: nothing to export",
         where=str(run),
