@@ -4,9 +4,11 @@ The order is always the same: names take their normal form (`class_names`), then
 support. Shapes: N images, C classes, S merged classes.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 import numpy as np
 
@@ -58,7 +60,7 @@ class ClassShaping:
             ("two classes are renamed to one name", tuple(self.rename.values())),
             ("a class is merged twice", merged),
         ):
-            if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            if twice := [name for name, number in Counter(names).items() if number > 1]:
                 merge = f"merge them: --merge {twice[0]}={','.join(old for old, new in self.rename.items() if new == twice[0])}"
                 raise UsageError(
                     what, got=repr(twice[0]), expected="every class once", next_step=merge if "renamed" in what else ""
@@ -142,9 +144,14 @@ class _Table:
     names: tuple[str, ...]
     target_NC: np.ndarray
 
+    @cached_property
+    def column_of(self) -> Mapping[str, int]:
+        """The column of each class, of which there may be tens of thousands."""
+        return {name: column for column, name in enumerate(self.names)}
+
     def positives(self, name: str) -> int:
         """Images in which the class is present."""
-        return int((self.target_NC[:, self.names.index(name)] == PRESENT).sum())
+        return int((self.target_NC[:, self.column_of[name]] == PRESENT).sum())
 
 
 def merged_target(target_NS: np.ndarray) -> np.ndarray:
@@ -170,13 +177,12 @@ def _normalised(table: _Table, corrections: list[str]) -> _Table:
 def _grouped(table: _Table, groups: Mapping[str, Sequence[str]]) -> _Table:
     """The classes of these groups, each merged, in the order of their first classes; a class of no group stays as it is."""
     of_group = {name: new for new, names in groups.items() for name in names}
-    column_of = {name: column for column, name in enumerate(table.names)}
     names = tuple(dict.fromkeys(of_group.get(name, name) for name in table.names))
     if names == table.names:
         return table
     target_NC = np.empty((len(table.target_NC), len(names)), dtype=np.int8)
     for column, name in enumerate(names):
-        columns = [column_of[old] for old in groups.get(name, (name,)) if old in column_of]
+        columns = [table.column_of[old] for old in groups.get(name, (name,)) if old in table.column_of]
         target_NC[:, column] = table.target_NC[:, columns[0]] if len(columns) == 1 else merged_target(table.target_NC[:, columns])
     return _Table(names=names, target_NC=target_NC)
 
@@ -184,9 +190,11 @@ def _grouped(table: _Table, groups: Mapping[str, Sequence[str]]) -> _Table:
 def _renamed(table: _Table, shaping: ClassShaping, *, source: str, is_whole: bool, notes: list[str]) -> _Table:
     if is_whole:
         _require_known(shaping.rename, table.names, where="rename", source=source)
-    rename = {old: new for old, new in shaping.rename.items() if old in table.names}
+    rename = {old: new for old, new in shaping.rename.items() if old in table.column_of}
+    if not rename:
+        return table
     names = tuple(rename.get(name, name) for name in table.names)
-    if twice := next((name for name in names if names.count(name) > 1), "") if rename else "":
+    if twice := next((name for name, number in Counter(names).items() if number > 1), ""):
         olds = [old for old in table.names if rename.get(old, old) == twice]
         raise UsageError(
             "a class is renamed to the name of another",
@@ -195,20 +203,19 @@ def _renamed(table: _Table, shaping: ClassShaping, *, source: str, is_whole: boo
             expected="a name that no class has",
             next_step=f"merge them: --merge '{twice}={','.join(olds)}'",
         )
-    if rename:
-        texts = [f"{old!r} is {new!r} ({counted(table.positives(old), 'positives')})" for old, new in rename.items()]
-        notes.append(f"{counted(len(rename), 'classes')} renamed: {_listed(texts)}")
+    texts = [f"{old!r} is {new!r} ({counted(table.positives(old), 'positives')})" for old, new in rename.items()]
+    notes.append(f"{counted(len(rename), 'classes')} renamed: {_listed(texts)}")
     return replace(table, names=names)
 
 
 def _merged(table: _Table, shaping: ClassShaping, *, source: str, is_whole: bool, notes: list[str]) -> _Table:
     if is_whole:
         _require_known([name for names in shaping.merge.values() for name in names], table.names, where="merge", source=source)
-    groups = {new: [name for name in names if name in table.names] for new, names in shaping.merge.items()}
+    groups = {new: [name for name in names if name in table.column_of] for new, names in shaping.merge.items()}
     groups = {new: names for new, names in groups.items() if names}
     sources = {name for names in groups.values() for name in names}
     for new, names in groups.items():
-        if new in table.names and new not in sources:
+        if new in table.column_of and new not in sources:
             raise UsageError(
                 "classes are merged to the name of another",
                 where=source,
@@ -231,12 +238,12 @@ def _kept(table: _Table, shaping: ClassShaping, *, dataset: Dataset, is_whole: b
         _require_known(
             [each for each in shaping.drop if not _matching(each, table.names)], table.names, where="drop", source=source
         )
-    names = tuple(name for name in shaping.classes if name in table.names) if shaping.classes else table.names
+    names = tuple(name for name in shaping.classes if name in table.column_of) if shaping.classes else table.names
     dropped = {name for pattern in shaping.drop for name in _matching(pattern, names)}
     remaining = [name for name in names if name not in dropped]
     trained = _training_rows(table, dataset) if shaping.min_support and is_whole else None
-    rare = [name for name in remaining if trained.positives(name) < shaping.min_support] if trained else []
-    kept = tuple(name for name in remaining if name not in set(rare))
+    rare = {name: None for name in remaining if trained.positives(name) < shaping.min_support} if trained else {}
+    kept = tuple(name for name in remaining if name not in rare)
     if not kept:
         raise DataError(
             "no class is left",
@@ -247,8 +254,9 @@ def _kept(table: _Table, shaping: ClassShaping, *, dataset: Dataset, is_whole: b
         )
     if kept == table.names:
         return table
-    result = _Table(names=kept, target_NC=table.target_NC[:, [table.names.index(name) for name in kept]])
-    left_out = [name for name in table.names if name not in kept and name not in rare]
+    result = _Table(names=kept, target_NC=table.target_NC[:, [table.column_of[name] for name in kept]])
+    others = {*kept, *rare}
+    left_out = [name for name in table.names if name not in others]
     few = f" with fewer than {counted(shaping.min_support, 'positives')} in the training images"
     for names, of, reason in ((left_out, table, ""), (rare, trained or table, few)):
         if names:
