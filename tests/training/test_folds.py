@@ -327,7 +327,7 @@ def test_a_fold_of_which_nothing_can_be_learned_leaves_no_folder(people: Path, t
         + "".join(f"{people.parent}/images/{row:03}.png,{'red' if row < 9 else ''},{'ab'[row < 9]}\n" for row in range(20))
     )
     with pytest.raises(
-        PolytagError, match="fold 1 of 2: no class has a negative in split 'train'(?s:.*)  next: take fewer folds; "
+        PolytagError, match=r"fold 1 of 2: no class has a negative in split 'train'(?s:.*)  next: take fewer folds; "
     ):
         train_folds(tmp_path / "labels.csv", num_folds=2, recipe=RECIPE, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from polytag.contracts import ABSENT, UNKNOWN, Dataset, LabelSet
+from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset, LabelSet
 from polytag.data.class_names import normal_name
 from polytag.data.classes import Shaped, shape_classes
 from polytag.data.formats.celeba import is_celeba, read_celeba
@@ -162,13 +162,11 @@ def load_labels(
     listed images need not exist, and a table needs only ids.
 
     A table of label lists names only the classes that occur: it has these as well. A class that differs from one of them only in
-    surrounding spaces or its Unicode form is that one, and where all are there, they have this order. They also tell which classes
-    had the support that the options ask for. Raises as `load_dataset`.
+    surrounding spaces or its Unicode form is that one, and where all are there, they have this order. Another class is left out
+    where these images too lack the support that the options ask for. Raises as `load_dataset`.
     """
     path = _existing(data)
     options, settings = with_settings(options, path)
-    if options.shaping.min_support and classes:
-        options = replace(options, shaping=replace(options.shaping, classes=tuple(classes), min_support=0))
     format = recognise(path) if options.format == "auto" else options.format
     if format == "imagefolder" and options.format == "auto" and not need_images and path.suffix.lower() in JSONL_SUFFIXES:
         format = "csv"  # a plain table: imagefolder's needs its images
@@ -178,10 +176,13 @@ def load_labels(
     )
     spelled = {normal_name(name): name for name in classes}
     names = tuple(spelled.get(name, name) for name in dataset.label_set)
-    if names == tuple(classes) or set(names) != set(classes):
+    support_C, wanted = (dataset.target_NC == PRESENT).sum(axis=0), set(classes)
+    kept = {name: c for c, name in enumerate(names) if name in wanted or support_C[c] >= options.shaping.min_support or not wanted}
+    if kept.keys() == wanted:
+        kept = {name: kept[name] for name in classes}
+    if tuple(kept) == names:
         return replace(dataset, label_set=LabelSet(names=names))
-    target_NC = dataset.target_NC[:, [names.index(name) for name in classes]]
-    return replace(dataset, label_set=LabelSet(names=tuple(classes)), target_NC=target_NC)
+    return replace(dataset, label_set=LabelSet(names=tuple(kept)), target_NC=dataset.target_NC[:, list(kept.values())])
 
 
 def dataset_of_data(data: Dataset | str | Path, *, options: ReadOptions = ReadOptions()) -> Dataset:
