@@ -43,9 +43,7 @@ from polytag.errors import DataError, UsageError
 
 _TABLES = ("coco", "csv", "parquet", "excel", "imagefolder", "nih", "hf")  # the formats that have columns
 _FOLDERS = ("voc", "kitti", "folder", "labelme", "tags", "keywords")  # the formats that are no file
-
 _NAMES_A_SPLIT = ("yolo", "kitti")  # the formats that cannot leave it out: exports of undivided data are all of train
-
 _SOME, _MOST = 0.25, 0.8  # of the first photographs: with keywords they are a collection that people tag
 _RECOGNISED = (
     "VOC's ImageSets/Main or XML files, COCO's annotations/*.json, YOLO's data.yaml or classes.txt, "
@@ -170,19 +168,16 @@ def load_labels(
     format = recognise(path) if options.format == "auto" else options.format
     if format == "imagefolder" and options.format == "auto" and not need_images and path.suffix.lower() in JSONL_SUFFIXES:
         format = "csv"  # a plain table: imagefolder's needs its images
-    further = options.shaping.old_names(classes)
-    dataset = _read(
-        path, format=format, options=options, settings=settings, need_images=need_images, is_whole=False, classes=further
-    )
-    spelled = {normal_name(name): name for name in classes}
-    names = tuple(spelled.get(name, name) for name in dataset.label_set)
-    support_C, wanted = (dataset.target_NC == PRESENT).sum(axis=0), set(classes)
-    kept = {name: c for c, name in enumerate(names) if name in wanted or support_C[c] >= options.shaping.min_support or not wanted}
+    further, few = options.shaping.old_names(classes), options.shaping.min_support
+    dataset = _read(path, format=format, options=options, settings=settings, need_images=need_images, further=further)
+    spelled, wanted = {normal_name(name): name for name in classes}, set(classes)
+    names = [spelled.get(name, name) for name in dataset.label_set]
+    support_C = (dataset.target_NC == PRESENT).sum(axis=0)
+    kept = {name: c for c, name in enumerate(names) if name in wanted or support_C[c] >= few or not wanted}
     if kept.keys() == wanted:
         kept = {name: kept[name] for name in classes}
-    if tuple(kept) == names:
-        return replace(dataset, label_set=LabelSet(names=names))
-    return replace(dataset, label_set=LabelSet(names=tuple(kept)), target_NC=dataset.target_NC[:, list(kept.values())])
+    target_NC = dataset.target_NC if list(kept) == names else dataset.target_NC[:, list(kept.values())]
+    return replace(dataset, label_set=LabelSet(names=tuple(kept)), target_NC=target_NC)
 
 
 def dataset_of_data(data: Dataset | str | Path, *, options: ReadOptions = ReadOptions()) -> Dataset:
@@ -203,8 +198,7 @@ def _read(
     options: ReadOptions,
     settings: Settings | None,
     need_images: bool = True,
-    is_whole: bool = True,
-    classes: Sequence[str] = (),
+    further: Sequence[str] | None = None,  # classes of scores, whose labels these are; None: a data set by itself
 ) -> Dataset:
     if path.is_file() and format in _FOLDERS:
         raise DataError(f"the {format} format is a folder", where=str(path), got="a file", expected="a folder")
@@ -216,7 +210,7 @@ def _read(
         log=log,
     )
     unsaid = ABSENT if options.absent_means == "absent" else UNKNOWN
-    context = ReadingContext(index=index, log=log, further=classes, unsaid=unsaid)
+    context = ReadingContext(index=index, log=log, further=further or (), unsaid=unsaid)
     dataset = _read_as(format, path, options=options, context=context, need_images=need_images)
     dataset = _with_undivided(dataset, format=format, log=log)
     if options.split_files and len(dataset):
@@ -225,7 +219,7 @@ def _read(
         log.note(note)
     if settings is not None:
         log.found("settings", f"{settings.path.name}: {', '.join(settings.values)}")
-    shaped = shape_classes(dataset, options.shaping, is_whole=is_whole, has_own_names=log.has_own_names)
+    shaped = shape_classes(dataset, options.shaping, is_whole=further is None, has_own_names=log.has_own_names)
     for sentence in shaped.corrections:
         log.note(sentence)
     if shaped.doubt and need_images:
