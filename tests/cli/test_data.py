@@ -147,6 +147,9 @@ def test_convert_keeps_the_groups_of_a_table(devkit, tmp_path):
     given = {"group_column": "patient"}
     before = load_dataset(devkit, options=ReadOptions(**given, columns_file=str(tmp_path / "g.csv")))
     assert load_dataset(out, options=ReadOptions(**given)).group_N == before.group_N
+    (tmp_path / "polytag.yaml").write_text("group_column: patient\n")
+    run("convert", out, tmp_path / "again" / "labels.csv", "--to", "csv")
+    assert load_dataset(tmp_path / "again", options=ReadOptions(**given)).group_N == before.group_N
 
 
 @pytest.mark.parametrize("width", [100, 60, 40])

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.convert import TARGETS, convert
 from polytag.data.groups import SOURCE
+from polytag.data.images.container import OpenFile
+from polytag.data.images.parquet_pages import chunks_of
 from polytag.data.images.stored import open_image
 from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
@@ -118,6 +120,8 @@ def test_groups_come_back(tmp_path, to):
     assert (after.group_N, after.label_set.names, rows_of(after)) == (groups, ("cat",), rows_of(before))
     with pytest.raises(AnnotationError, match="patient"):
         load_dataset(out)
+    with pytest.raises(UsageError, match="the groups of the images have no column to be written into"):
+        convert(before, tmp_path / "lost", to=to)
     folders = convert(load_dataset(out, options=ReadOptions(group_column="patient")), tmp_path / "x", to=to, group_column=SOURCE)
     assert load_dataset(folders).label_set.names == ("cat",)
 
@@ -285,6 +289,88 @@ def test_an_image_that_is_gone_leaves_nothing_behind(small, tmp_path):
         f"an image does not exist\n  where: {small.paths[1]}\n  expected: the file that existed when the data were read"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
+
+
+@pytest.mark.parametrize("split", ["../evil", "/tmp/evil", "a/b", ".hidden", "data", "my-train"])
+@pytest.mark.parametrize("to", ["imagefolder", "hf", "webdataset"])
+def test_splits_that_become_no_name_of_a_file(tmp_path, to, split):
+    """What a stranger's table calls a split writes nothing outside of the output, and no split is lost or becomes another."""
+    data = make(tmp_path / "in", names=["cat"], splits=["train", split], targets=[1, 0])
+    text = message(data, tmp_path / "out", to=to)
+    assert "for these splits" in text or "after these splits" in text
+    assert f"got: 'train', {split!r}" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_shards_hold_the_names_of_folds(tmp_path):
+    data = make(tmp_path, names=["cat"], splits=["fold1", "fold2", "a b"], targets=[1, 0, -1])
+    assert rows_of(load_dataset(convert(data, tmp_path / "out", to="hf"))) == rows_of(data)
+
+
+@pytest.mark.parametrize("split", ["Train", "validation", " val", "x ", "nan"])
+def test_splits_that_are_read_as_others(tmp_path, split):
+    data = make(tmp_path, names=["cat"], splits=["val", split], targets=[1, 0])
+    for to in TARGETS:
+        assert message(data, tmp_path / "out", to=to).startswith("the name of a split is read back as another\n")
+
+
+@pytest.mark.parametrize(
+    ("names", "what"),
+    [
+        (["a", "a "], "a class name that is read back as another"),
+        (["e\u0301"], "a class name that is read back as another"),
+        (["\ufeffa"], "a class name that is read back as another"),
+        (["A", "a"], "class names that differ only in capitals or spaces"),
+    ],
+)
+def test_class_names_that_only_our_own_tables_hold(tmp_path, names, what):
+    data = make(tmp_path, names=names, splits=["train"], targets=[1] * len(names))
+    for to in ("voc", "coco", "hf", "webdataset"):
+        text = message(data, tmp_path / "out", to=to)
+        assert text.startswith(what + "\n")
+        assert text.endswith("next: rename a class, or convert to csv or parquet, which hold any name")
+    for to in ("csv", "parquet", "imagefolder"):
+        assert rows_of(load_dataset(convert(data, tmp_path / to, to=to)), "content") == rows_of(data, "content")
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_images_with_odd_names(tmp_path, to):
+    names = (
+        " a.jpg",
+        "b\nc.jpg",
+        "d;e,f.jpg",
+        "\"q'.jpg",
+        "g\\h.jpg",
+        ".i.jpg",
+        "%20.jpg",
+        "j.tar/k.jpg",
+        "l.m.jpg",
+        "L.m.jpg",
+        "noending",
+    )
+    data = make(tmp_path, names=["x", "y"], splits=["train"] * len(names), targets=[1, 0] * len(names), ids=names)
+    paths = [tmp_path / "odd" / name for name in names]
+    for old, new in zip(data.paths, paths, strict=True):
+        new.parent.mkdir(parents=True, exist_ok=True)
+        old.rename(new)
+    data = replace(data, paths=paths)
+    after = load_dataset(convert(data, tmp_path / "out", to=to))
+    assert rows_of(after, "content") == rows_of(data, "content")
+    if to in ("csv", "parquet"):
+        assert (after.ids, list(after.paths)) == (names, paths)
+    if to == "hf":
+        assert after.ids == names
+
+
+def test_the_images_of_shards_lie_as_they_are(small, tmp_path):
+    """One read an image, in any order."""
+    (path, _) = sorted(convert(small, tmp_path / "out", to="hf").rglob("*.parquet"))
+    columns = [pq.read_metadata(path).row_group(0).column(number) for number in range(4)]
+    assert {column.path_in_schema: column.compression for column in columns} == {
+        "id": "UNCOMPRESSED", "image.bytes": "UNCOMPRESSED", "image.path": "UNCOMPRESSED", "labels.list.element": "SNAPPY"
+    }  # fmt: skip
+    (chunk,) = chunks_of(OpenFile(path), 1)
+    assert chunk.is_plain
 
 
 @pytest.mark.parametrize("to", ["csv", "parquet", "imagefolder"])

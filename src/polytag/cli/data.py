@@ -121,9 +121,12 @@ def convert(
     from polytag.cli.terminal import Terminal
     from polytag.data import convert as converting
     from polytag.data.load import load_dataset
+    from polytag.data.settings import with_settings
 
-    dataset = load_dataset(data, options=with_grouping(options, group=group, columns=columns))
-    written = converting.convert(dataset, out, to=to, group_column=group or "")
+    options, _ = with_settings(with_grouping(options, group=group, columns=columns), data)
+    dataset = load_dataset(data, options=options)
+    of_settings = options.group_column if to in converting.TABLES else ""
+    written = converting.convert(dataset, out, to=to, group_column=group or of_settings)
     Terminal().print(
         f"{len(dataset):,} images, {len(dataset.label_set):,} classes -> {written}", highlight=False, markup=False, soft_wrap=True
     )

@@ -10,6 +10,7 @@ from polytag.data.load import dataset_of_data
 from polytag.data.read_options import ReadOptions
 from polytag.data.write.coco import write_coco
 from polytag.data.write.huggingface import write_hf_parquet, write_imagefolder
+from polytag.data.write.limits import require_split_names
 from polytag.data.write.tables import write_csv, write_parquet
 from polytag.data.write.voc import write_voc
 from polytag.data.write.webdataset import write_webdataset
@@ -22,7 +23,8 @@ _FOLDERS: Mapping[str, Callable[[Dataset, Path], Path]] = {
     "hf": write_hf_parquet,
     "webdataset": write_webdataset,
 }
-TARGETS = ("csv", "parquet", *_FOLDERS)
+TABLES = ("csv", "parquet")
+TARGETS = (*TABLES, *_FOLDERS)
 """The formats that can be written."""
 
 
@@ -35,13 +37,21 @@ def convert(
     where they are; for the others it is a new folder that the images become part of. A Dataset has no boxes, so none are written.
     Groups of dependent images become the column `group_column` of a table, unless they are the images' folders (SOURCE).
     The output appears whole or not at all. What was unknown is read back as unknown.
-    Raises UsageError for another format, and for groups of a format without columns, RunError where `out` is in use or cannot be
-    written, DataError for data that the format cannot represent.
+    Raises UsageError for another format, for groups of a format without columns, and for groups of a table without a name;
+    RunError where `out` is in use or cannot be written; DataError for data that the format cannot represent.
     """
     if to not in TARGETS:
         raise UsageError("unknown format to convert to", got=repr(to), expected="one of " + ", ".join(TARGETS))
     dataset = dataset_of_data(data, options=options)
+    require_split_names(dataset)
     path = Path(os.path.abspath(out))
+    if to in TABLES and any(dataset.group_N) and not group_column:
+        raise UsageError(
+            "the groups of the images have no column to be written into",
+            where=dataset.source,
+            got="groups without a name",
+            expected=f"group_column: the name of their column, or {SOURCE!r} to write none",
+        )
     group_column = "" if group_column == SOURCE else group_column
     if to in _FOLDERS:
         if group_column:

@@ -60,7 +60,7 @@ def shards_below(folder: Path, suffix: str) -> list[Shard]:
     """
     for place in (folder, folder / "data"):
         if found := _files(place, suffix):
-            return [_shard(path) for path in found]
+            return [shard_of(path) for path in found]
     inside = {child: found for child in map(folder.joinpath, child_folders(folder)) if (found := _files(child, suffix))}
     if len(inside) > 1 and not all(split_of(child.name) for child in inside):
         raise DataError(
@@ -70,7 +70,7 @@ def shards_below(folder: Path, suffix: str) -> list[Shard]:
             expected="the shards of one data set",
             next_step=f"give the folder of one, such as {next(iter(inside))}",
         )
-    return [_shard(path) for found in inside.values() for path in found]
+    return [shard_of(path) for found in inside.values() for path in found]
 
 
 def read_shards(
@@ -174,7 +174,8 @@ def _require_all(shards: Sequence[Shard], context: ReadingContext) -> None:
             )
 
 
-def _shard(path: Path) -> Shard:
+def shard_of(path: Path) -> Shard:
+    """A shard, with the split that its own name gives, or its folder's."""
     numbered = _NUMBERED.fullmatch(path.stem)
     name = numbered["name"] if numbered else re.split(r"[-_.]?\d", path.stem)[0]
     split = split_of(name) or split_of(name.rpartition("-")[2]) or split_of(path.parent.name) or ""

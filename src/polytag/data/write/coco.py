@@ -6,10 +6,10 @@ from pathlib import Path
 
 from polytag import files
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
-from polytag.data.formats.listing import split_of
 from polytag.data.images.read import read_frame
 from polytag.data.write.images import image_names, place_image, require_images, require_new
-from polytag.errors import DataError, ImageError
+from polytag.data.write.limits import USUAL_SPLITS, require_plain_classes, require_splits
+from polytag.errors import ImageError
 
 _UNSPLIT = "default"  # as CVAT calls the file of images without a split
 
@@ -19,19 +19,17 @@ def write_coco(dataset: Dataset, folder: Path) -> Path:
 
     An annotation has no box: it is a label of the whole image. Where some label is unknown, every image lists the classes that it
     certainly lacks as LVIS's `neg_category_ids`, and a class that it neither has nor lacks is unknown.
-    Raises DataError for splits that COCO's file names cannot hold, RunError where the folder is in use or cannot be written.
+    Raises DataError for splits and classes that are not read back, RunError where the folder is in use or cannot be written.
     """
     require_new(folder)
     require_images(dataset)
-    for split in dataset.splits:
-        if split != (split_of(split) or "") or (split == "" and len(dataset.splits) > 1):
-            raise DataError(
-                "COCO has no file for these splits",
-                where=dataset.source,
-                got=", ".join(map(repr, dataset.splits)),
-                expected="train, val and test; or no split at all",
-                next_step="convert to csv or parquet, which hold any split",
-            )
+    require_splits(
+        dataset,
+        (USUAL_SPLITS, {""}),
+        what="COCO has no file for these splits",
+        expected="train, val and test; or no split at all",
+    )
+    require_plain_classes(dataset)
     is_partial = bool((dataset.target_NC == UNKNOWN).any())
     names = image_names(dataset)
 

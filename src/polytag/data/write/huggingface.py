@@ -7,14 +7,16 @@ from typing import Any
 from polytag import files
 from polytag.contracts import PRESENT, UNKNOWN, Dataset
 from polytag.data.formats.rows import OWN_COLUMNS
-from polytag.data.formats.shards import UNKNOWN_LABELS
+from polytag.data.formats.shards import UNKNOWN_LABELS, shard_of
 from polytag.data.images.stored import open_image
 from polytag.data.write.images import image_names, place_image, require_images, require_new
+from polytag.data.write.limits import USUAL_SPLITS, require_plain_classes, require_splits
 from polytag.data.write.tables import require_free_names
 
 _NAMES = {"": "data", "val": "validation"}  # of splits, as `datasets` finds them; images without a split are its train
 _ROWS_OF_GROUP = 100  # as `datasets` writes data sets of images
 _BYTES_OF_SHARD = 500_000_000
+_PACKED = ["labels.list.element", f"{UNKNOWN_LABELS}.list.element"]  # columns; images lie as they are, each one read away
 
 
 def write_imagefolder(dataset: Dataset, folder: Path) -> Path:
@@ -26,6 +28,9 @@ def write_imagefolder(dataset: Dataset, folder: Path) -> Path:
     require_new(folder)
     require_images(dataset)
     require_free_names(dataset)
+    require_splits(
+        dataset, (USUAL_SPLITS | {""},), what="an imagefolder has no folders for these splits", expected="train, val and test"
+    )
     names = image_names(dataset)
     values = {PRESENT: 1, UNKNOWN: None}
 
@@ -50,14 +55,19 @@ def write_hf_parquet(dataset: Dataset, folder: Path) -> Path:
     """Write `data/<split>-00000-of-00001.parquet` with the bytes of every image, and labels as a sequence of ClassLabel.
 
     `datasets.load_dataset("parquet", ...)` and the Hub show images and names. Where some label is unknown, a second sequence,
-    `unknown_labels`, names the classes that are. Images keep their files' bytes.
-    Raises RunError where the folder is in use or cannot be written.
+    `unknown_labels`, names the classes that are. Images keep their files' bytes, uncompressed, and their ids as `path`.
+    Raises DataError for splits and classes that are not read back, RunError where the folder is in use or cannot be written.
     """
     import pyarrow as pa  # takes 0.1 s, which other formats avoid
     import pyarrow.parquet as pq
 
     require_new(folder)
     require_images(dataset)
+    held = {split for split in dataset.splits if shard_of(Path(_shard_name(split, 0, 1))).split == split and split[:1] != "."}
+    require_splits(
+        dataset, (held,), what="no shards can be named after these splits", expected="names of files, other than 'data' and 'shard'"
+    )
+    require_plain_classes(dataset)
     schema = _schema(pa, dataset)
 
     def fill(fresh: Path) -> None:
@@ -66,8 +76,8 @@ def write_hf_parquet(dataset: Dataset, folder: Path) -> Path:
             rows = [row for row, of_row in enumerate(dataset.split_N) if of_row == split]
             shards = _shards(dataset, rows)
             for number, shard in enumerate(shards):
-                name = f"{_NAMES.get(split, split)}-{number:05d}-of-{len(shards):05d}.parquet"
-                with pq.ParquetWriter(fresh / "data" / name, schema) as writer:
+                path = fresh / "data" / _shard_name(split, number, len(shards))
+                with pq.ParquetWriter(path, schema, compression=dict.fromkeys(_PACKED, "snappy"), use_dictionary=_PACKED) as writer:
                     for start in range(0, len(shard), _ROWS_OF_GROUP):
                         rows_of_group = shard[start : start + _ROWS_OF_GROUP]
                         columns = {name: [_cell(dataset, row, name) for row in rows_of_group] for name in schema.names}
@@ -75,6 +85,10 @@ def write_hf_parquet(dataset: Dataset, folder: Path) -> Path:
 
     files.write_folder(folder, fill, replace=False)
     return folder
+
+
+def _shard_name(split: str, number: int, count: int) -> str:
+    return f"{_NAMES.get(split, split)}-{number:05d}-of-{count:05d}.parquet"
 
 
 def _schema(pa: Any, dataset: Dataset) -> Any:
@@ -97,7 +111,7 @@ def _cell(dataset: Dataset, row: int, name: str) -> object:
         return dataset.ids[row]
     if name == "image":
         with open_image(dataset.paths[row]) as file:
-            return {"bytes": file.read(), "path": Path(dataset.ids[row]).name}
+            return {"bytes": file.read(), "path": dataset.ids[row]}
     value = PRESENT if name == "labels" else UNKNOWN
     return (dataset.target_NC[row] == value).nonzero()[0].tolist()
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from polytag import files
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
 from polytag.data.write.images import image_names, place_image, require_images, require_new
+from polytag.data.write.limits import USUAL_SPLITS, require_plain_classes, require_splits
 from polytag.errors import DataError
 
 _VOC_LABELS = {PRESENT: " 1", ABSENT: "-1", UNKNOWN: " 0"}  # two characters wide, as in the devkit
-_VOC_SPLITS = ({"train", "val", "test"}, {"trainval", "test"}, {""})
+_VOC_SPLITS = (USUAL_SPLITS, {"trainval", "test"}, {""})
 
 
 def write_voc(dataset: Dataset, folder: Path) -> Path:
@@ -49,14 +50,13 @@ def _column(dataset: Dataset, rows: list[int], c: int) -> list[int]:
 
 
 def _require_voc_names(dataset: Dataset) -> None:
-    if not any(set(dataset.splits) <= allowed for allowed in _VOC_SPLITS):
-        raise DataError(
-            "VOC has no lists for these splits",
-            where=dataset.source,
-            got=", ".join(repr(split) for split in dataset.splits),
-            expected="train, val and test; or trainval and test; or no split at all",
-            next_step="convert to csv or parquet, which hold any split",
-        )
+    require_splits(
+        dataset,
+        _VOC_SPLITS,
+        what="VOC has no lists for these splits",
+        expected="train, val and test; or trainval and test; or no split at all",
+    )
+    require_plain_classes(dataset)
     for name in dataset.label_set:
         if "/" in name or "\\" in name or "\0" in name or name.startswith("."):
             raise DataError(

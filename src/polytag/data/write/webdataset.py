@@ -11,6 +11,7 @@ from polytag.data.formats.shards import UNKNOWN_LABELS
 from polytag.data.images.read import suffix_of
 from polytag.data.images.stored import open_image
 from polytag.data.write.images import image_names, require_images, require_new
+from polytag.data.write.limits import USUAL_SPLITS, require_plain_classes, require_splits
 from polytag.errors import ImageError
 
 _IMAGES_OF_SHARD = 10_000
@@ -21,10 +22,17 @@ def write_webdataset(dataset: Dataset, folder: Path) -> Path:
     """Write `<split>-000000.tar` and so on, with KEY.jpg and KEY.json for each image, and `classes.txt` with the classes in order.
 
     The JSON holds the id, the labels, and the classes that are unknown. Shards have at most 10,000 images and about a gigabyte.
-    Raises RunError where the folder is in use or cannot be written.
+    Raises DataError for splits and classes that are not read back, RunError where the folder is in use or cannot be written.
     """
     require_new(folder)
     require_images(dataset)
+    require_splits(
+        dataset,
+        (USUAL_SPLITS | {""},),
+        what="webdataset has no names of shards for these splits",
+        expected="train, val and test",
+    )
+    require_plain_classes(dataset)
     keys = _keys(dataset)
 
     def fill(fresh: Path) -> None:

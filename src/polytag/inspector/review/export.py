@@ -9,10 +9,11 @@ from pathlib import Path
 
 from polytag import files
 from polytag.contracts import Dataset
-from polytag.data.convert import convert
+from polytag.data.convert import TABLES, convert
 from polytag.data.corrections import Change, Correction, apply_corrections
 from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
+from polytag.data.settings import with_settings
 from polytag.data.splits import lacks_validation, with_validation_split
 from polytag.errors import RunError, UsageError
 from polytag.inspector.review.store import Decision, open_review, review_file_of
@@ -56,7 +57,8 @@ def export_labels(run: Path, out: Path, *, to: str | None = None, data: Path | N
     if not changes:
         raise _nothing(run, got=f"{len(corrections):,} decisions, all equal to the data")
     format = to or (out.suffix.lower()[1:] if out.suffix.lower() in (".csv", ".parquet") else "csv")
-    group_column = read_run_args(RunFolder(path=run)).options.group_column if run.is_dir() and format != "voc" else ""
+    used = read_run_args(RunFolder(path=run)).options if data is None or run.is_dir() else with_settings(options, data)[0]
+    group_column = used.group_column if format in TABLES else ""
     decision_of = {(each.split, each.image_id, each.class_name): each for each in decisions}
     text = changes_to_csv(changes, decision_of)
     changes_file = _changes_file(out, format=format, text=text)
