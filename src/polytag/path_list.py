@@ -1,4 +1,4 @@
-"""A long list of paths in a fifth of the memory: the texts are kept, and each Path is made when it is asked for."""
+"""A long list of paths in less than half of the memory: texts are kept, and each Path is made when it is asked for."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import overload
 class PathList(Sequence[Path]):
     """An immutable sequence of paths; equal to any sequence of the same paths.
 
-    5,000,000 paths of 90 characters take 0.7 GB, and as `Path` objects 3 GB.
+    5,000,000 paths of 103 characters take 0.84 GB, and as `Path` objects of Python 3.11 2.13 GB, before any is used.
     """
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]  equal to tuples and lists, whose hashes differ

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from polytag.contracts import Dataset, LabelSet
+from polytag.data.cache import store
 from polytag.data.cache.store import store_folder
 from polytag.data.image_contents import read_contents
 from polytag.data.label_counts import label_counts
@@ -53,6 +54,12 @@ def test_an_interrupted_check_goes_on_and_a_complete_one_leaves_nothing(paths):
     assert again.pop(paths[0]).sha256 == "0" * 64
     whole.pop(paths[0])
     assert again == whole
+    assert not list(store_folder().iterdir())
+
+
+def test_a_cache_without_room_keeps_nothing(paths, monkeypatch):
+    monkeypatch.setattr(store, "SHARE_OF_DISK", 10**18)
+    interrupted(paths, after=1003)
     assert not list(store_folder().iterdir())
 
 

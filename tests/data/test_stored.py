@@ -1,6 +1,7 @@
 """Images inside tar, Arrow and Parquet files: the same bytes as on the disk, and one clear error for whatever is wrong."""
 
 import io
+import itertools
 import os
 import random
 import tarfile
@@ -19,9 +20,18 @@ from PIL import Image
 from polytag.data.cache.image_cache import images_key
 from polytag.data.check import check
 from polytag.data.convert import convert
-from polytag.data.images import parquet_file
+from polytag.data.images import order, parquet_file
+from polytag.data.images.order import blocks_of, epoch_order
 from polytag.data.images.read import read_image, read_size
-from polytag.data.images.stored import image_status, is_image_there, open_image, row_container, stored_places, tar_members
+from polytag.data.images.stored import (
+    image_status,
+    is_image_there,
+    open_image,
+    row_container,
+    stored_places,
+    tar_members,
+    unpacked_with,
+)
 from polytag.data.load import load_dataset
 from polytag.errors import AnnotationError, ImageError
 
@@ -327,6 +337,39 @@ def test_a_folder_with_the_name_of_a_tar_file_is_a_folder(tmp_path: Path):
         assert file.read() == CONTENTS[1]
     write_tar(tmp_path / "a.tar" / "b.tar")
     assert open_image(tmp_path / "a.tar" / "b.tar" / "0001.png").read() == CONTENTS[1]
+
+
+# ---- the order of training ----
+
+
+def test_an_epoch_is_one_permutation_where_nothing_has_to_be_unpacked(container: Path):
+    places = [container / place for place in stored_places(container)]
+    assert blocks_of(places) is None  # this little fits into the window
+    assert epoch_order(40, seed=3, epoch=2).tolist() == np.random.default_rng((3, 2)).permutation(40).tolist()
+
+
+@pytest.mark.parametrize("num_windows", [2, 5])
+def test_row_groups_are_unpacked_once_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_windows: int):
+    """Groups of 15, 15 and 10 images, and 10 loose ones, which go anywhere."""
+    pq.write_table(table(), tmp_path / "packed.parquet", row_group_size=15)
+    pq.write_table(table(), tmp_path / "plain.parquet", **PLAIN)
+    paths = [tmp_path / "packed.parquet" / f"image/{row}" for row in range(40)]
+    loose = [tmp_path / "plain.parquet" / f"image/{row}" for row in range(9)] + [tmp_path / "none.png"]
+    parts = [part for path in paths if (part := unpacked_with(path)) is not None]
+    assert [part[1] for part in parts] == [0] * 15 + [1] * 15 + [2] * 10
+    assert all(unpacked_with(path) is None for path in loose)
+    num_bytes = sum(bytes_ for _, _, bytes_ in set(parts))
+    monkeypatch.setattr(order, "WINDOW_BYTES", num_bytes // num_windows)
+    blocks = blocks_of([*paths, *loose])
+    orders = [epoch_order(50, seed=0, epoch=epoch, blocks=blocks).tolist() for epoch in range(20)]
+    for rows in orders:
+        assert sorted(rows) == list(range(50))
+        groups = [parts[row][1] for row in rows if row < 40]
+        if num_windows == 5:  # each group is a window of its own
+            assert sum(before != after for before, after in itertools.pairwise(groups)) == 2
+    assert len({tuple(rows) for rows in orders}) == 20
+    assert len({rows.index(40) * 3 // 50 for rows in orders}) == 3  # a loose image is in any part of an epoch
+    assert epoch_order(50, seed=0, epoch=1, blocks=blocks).tolist() == orders[1]
 
 
 # ---- where images are used ----

@@ -2,7 +2,7 @@
 
 Images are read in blocks, by threads, because Pillow and SHA-256 release Python's lock. The results of a block are kept in the
 cache folder until all blocks are done, so that an interrupted check of many images goes on where it was; a complete one leaves
-nothing.
+nothing. What an interrupted one leaves counts as part of the cache, which is bounded.
 """
 
 import base64
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polytag.data.cache.image_cache import images_key
-from polytag.data.cache.store import CHECKED, store_folder
+from polytag.data.cache.store import CHECKED, make_room, store_folder
 from polytag.data.duplicates.near_duplicates import small_copy
 from polytag.data.images.read import read_image
 from polytag.data.images.stored import is_image_there, open_image
@@ -96,10 +96,11 @@ def _read(path: Path, *, near: bool) -> ImageContent:
 
 
 def _keep(file: Path, results: Sequence[ImageContent]) -> None:
-    rows = [(each.sha256, each.reason, base64.b64encode(each.copy).decode()) for each in results]
+    text = json.dumps([(each.sha256, each.reason, base64.b64encode(each.copy).decode()) for each in results])
     with contextlib.suppress(OSError, RunError):  # a cache that cannot be written costs time only
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(rows))
+        if make_room(len(text)):
+            write_text(file, text)
 
 
 def _kept(file: Path, *, num_images: int) -> list[ImageContent] | None:

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from polytag.contracts import Predictions
+from polytag.data.images.order import blocks_of, epoch_order
 from polytag.inference.predictor import Source, score_dataset
 from polytag.metrics.ap import mean_average_precision
+from polytag.path_list import PathList
 from polytag.runs.recipe import Recipe
 from polytag.training.context import TrainingContext
 from polytag.training.epoch_stats import EpochStats, running_loss
@@ -64,6 +66,7 @@ def train_loop(
     target_NC = torch.from_numpy(np.array(context.train_set.target_NC))
     num_images = len(target_NC)
     num_steps = math.ceil(num_images / recipe.batch_size)
+    blocks = blocks_of(PathList(context.train_set.paths).texts)
     learner = Learner.begin(model, recipe)
     step = make_step(learner.model, context, sources=sources)
     stats = EpochStats(state, is_lazy=context.arithmetic.device != "cpu")
@@ -78,7 +81,7 @@ def train_loop(
         last_save = time.monotonic()
         while state.epoch <= recipe.epochs:
             epoch = state.epoch
-            order = np.random.default_rng((recipe.seed, epoch)).permutation(num_images)
+            order = epoch_order(num_images, seed=recipe.seed, epoch=epoch, blocks=blocks)
             starts = range(state.step * recipe.batch_size, num_images, recipe.batch_size)
             chunks = [shares(order[start : start + recipe.batch_size], processes.count)[processes.rank] for start in starts]
             sources.next_pass()

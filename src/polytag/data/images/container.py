@@ -94,3 +94,7 @@ class Container(ABC):
     @abstractmethod
     def has(self, place: str) -> bool:
         """Whether an image may be at this place."""
+
+    def unpacked_with(self, place: str) -> tuple[int, int] | None:
+        """The number and the bytes of the part of the file that is unpacked for an image; None for one that is read alone."""
+        return None

@@ -67,8 +67,13 @@ class ParquetColumn(BytesColumn):
     def num_rows(self) -> int:
         return int(self._first_row_G[-1])
 
+    def unpacked_with(self, row: int) -> tuple[int, int] | None:
+        group = self._group(row)
+        chunk = self._chunks[group]
+        return None if chunk.is_plain else (group, min(chunk.unpacked_bytes, MAX_ROW_GROUP_BYTES))
+
     def read(self, file: OpenFile, row: int) -> bytes:
-        group = int(np.searchsorted(self._first_row_G, row, side="right")) - 1
+        group = self._group(row)
         if not self._chunks[group].is_plain:
             return self._unpacked(file, group, row - int(self._first_row_G[group]))
         if self._size_N[row] == _UNKNOWN:
@@ -77,6 +82,9 @@ class ParquetColumn(BytesColumn):
                     self._find_values(file, group, row)
         size = int(self._size_N[row])
         return b"" if size == _NULL else file.image_at(int(self._start_N[row]), size)
+
+    def _group(self, row: int) -> int:
+        return int(np.searchsorted(self._first_row_G, row, side="right")) - 1
 
     def _find_values(self, file: OpenFile, group: int, row: int) -> None:
         """Note where the values of a row's page lie."""

@@ -31,6 +31,10 @@ class BytesColumn(ABC):
     def read(self, file: OpenFile, row: int) -> bytes:
         """The bytes of a row that exists, none where it holds none; raises Damaged."""
 
+    def unpacked_with(self, row: int) -> tuple[int, int] | None:
+        """As of a Container."""
+        return None
+
 
 class RowContainer(Container):
     """The columns of a file by name."""
@@ -48,6 +52,10 @@ class RowContainer(Container):
         except NoSuchPlace:
             return False
         return True
+
+    def unpacked_with(self, place: str) -> tuple[int, int] | None:
+        column, row = self._at(place)
+        return column.unpacked_with(row)
 
     def places(self) -> list[str]:
         """Those of the first column of images, in the order of the rows."""

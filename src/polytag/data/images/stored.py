@@ -64,6 +64,17 @@ def is_image_there(path: Path | str) -> bool:
         return False
 
 
+def unpacked_with(path: Path | str) -> tuple[str, int, int] | None:
+    """The file, and the number and bytes of its part, that is unpacked for an image; None for one that is read alone, or not."""
+    if (found := split_stored(path)) is None:
+        return None
+    try:
+        part = _index(found[0])[1].unpacked_with(found[1])
+    except (OSError, ValueError, Damaged, ImageError):
+        return None
+    return part and (found[0], *part)
+
+
 def split_stored(path: Path | str) -> tuple[str, str] | None:
     """The file that holds an image, and the place in it; None for a path that leads into no file of such a name."""
     text = os.fspath(path)
