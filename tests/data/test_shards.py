@@ -215,6 +215,7 @@ def test_names_that_two_shards_share_have_the_shard_in_front(tmp_path: Path):
         ({"1.png": b"", "1.json": '{"width": 3}'}, "no labels in the JSON of a sample\n*train.tar/1.json\n*the keys width"),
         ({"1.png": b"", "1.json": "{"}, "malformed JSON\n*train.tar/1.json"),
         ({"1.png": b"", "1.json": '{"label": 0.5}'}, "labels that are no list\n*train.tar/1.json\n*0.5"),
+        ({"1.png": b"", "1.txt": "a" * 2**21}, "a file of labels is too large\n*train.tar/1.txt\n*2,097,152 bytes"),
         ({"1.png": b"", "1.txt": b"\xff"}, "not UTF-8\n*train.tar/1.txt"),
         ({"1.png": b""}, "no class was found"),
         ({"1.txt": "a"}, "no class was found"),

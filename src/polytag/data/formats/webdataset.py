@@ -65,6 +65,13 @@ def _rows(shard: Shard, *, field: str, names: Sequence[str], context: ReadingCon
                 )
             images[key] = member.name
         elif suffix in LABEL_SUFFIXES and LABEL_SUFFIXES.index(suffix) < _rank(labels.get(key)):
+            if len(content) < member.size:
+                raise AnnotationError(
+                    "a file of labels is too large",
+                    where=f"{shard.path}/{member.name}",
+                    got=f"{member.size:,} bytes",
+                    expected="at most a megabyte",
+                )
             labels[key] = suffix, content
     if lost := sum(key not in images for key in labels):
         context.log.note(f"{lost:,} samples without an image are left out, such as {next(k for k in labels if k not in images)!r}")

@@ -1,6 +1,6 @@
 """Parquet files of images, read in place.
 
-Uncompressed plain columns, as `datasets` writes since version 4, are read value by value: a page's values are found on its first
+Uncompressed plain columns, as we write and `datasets` since version 4, are read value by value: a page's values are found on its first
 use, and later ones cost one read. Of compressed or encoded columns the whole row group is unpacked, and the last ones are kept in
 memory, up to a share of it. `benchmarks/stored_images.py` measures both.
 """

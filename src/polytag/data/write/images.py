@@ -17,14 +17,15 @@ def image_names(dataset: Dataset) -> list[str]:
     """N names without endings, one for each image file: its id, with "_" for spaces and whatever has a meaning in a path."""
     id_of: dict[Path, str] = {}
     used: set[str] = set()
+    number_of: dict[str, int] = {}  # the last one that a word got, so that a million equal words cost no search
     for name, path in zip(dataset.ids, dataset.paths, strict=True):
         if path in id_of:
             continue
         stem = os.path.splitext(name)[0] if is_image(name) else name
         word = wanted = re.sub(r"[\s/\\:\0]+", "_", stem).strip("._") or "image"
-        number = 2
         while word.lower() in used:  # some file systems ignore letter case
-            word, number = f"{wanted}-{number}", number + 1
+            number = number_of[wanted.lower()] = number_of.get(wanted.lower(), 1) + 1
+            word = f"{wanted}-{number}"
         used.add(word.lower())
         id_of[path] = word
     return [id_of[path] for path in dataset.paths]
