@@ -1,8 +1,8 @@
 """Parquet files of images, read in place.
 
-Uncompressed plain columns, as we write and `datasets` since version 4, are read value by value: a page's values are found on its first
-use, and later ones cost one read. Of compressed or encoded columns the whole row group is unpacked, and the last ones are kept in
-memory, up to a share of it. `benchmarks/stored_images.py` measures both.
+Uncompressed plain columns, as `data convert` and `datasets` 4 write, are read value by value: the values of a page are found on
+its first use, and later ones cost one read. Of compressed or encoded columns the whole row group is unpacked, and the last ones are
+kept in memory, up to a share of it. `benchmarks/stored_images.py` measures both.
 """
 
 from collections import OrderedDict

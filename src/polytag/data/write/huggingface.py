@@ -16,7 +16,10 @@ from polytag.data.write.tables import require_free_names
 _NAMES = {"": "data", "val": "validation"}  # of splits, as `datasets` finds them; images without a split are its train
 _ROWS_OF_GROUP = 100  # as `datasets` writes data sets of images
 _BYTES_OF_SHARD = 500_000_000
-_PACKED = ["labels.list.element", f"{UNKNOWN_LABELS}.list.element"]  # columns; images lie as they are, each one read away
+_LAYOUT: Any = {  # only lists of labels are compressed: images lie as they are, each one read away
+    "compression": dict.fromkeys(("labels.list.element", f"{UNKNOWN_LABELS}.list.element"), "snappy"),
+    "use_dictionary": False,
+}
 
 
 def write_imagefolder(dataset: Dataset, folder: Path) -> Path:
@@ -77,7 +80,7 @@ def write_hf_parquet(dataset: Dataset, folder: Path) -> Path:
             shards = _shards(dataset, rows)
             for number, shard in enumerate(shards):
                 path = fresh / "data" / _shard_name(split, number, len(shards))
-                with pq.ParquetWriter(path, schema, compression=dict.fromkeys(_PACKED, "snappy"), use_dictionary=_PACKED) as writer:
+                with pq.ParquetWriter(path, schema, **_LAYOUT) as writer:
                     for start in range(0, len(shard), _ROWS_OF_GROUP):
                         rows_of_group = shard[start : start + _ROWS_OF_GROUP]
                         columns = {name: [_cell(dataset, row, name) for row in rows_of_group] for name in schema.names}
