@@ -432,6 +432,11 @@ def test_an_export_with_the_name_of_coco_is_no_coco_and_the_other_way_round(tmp_
         ("a V7 Darwin file", {"version": "2.0", "item": {"name": "a.jpg", "slots": []}, "annotations": []}),
         ("a Supervisely project", {"description": "", "tags": [], "size": {"height": 1, "width": 1}, "objects": []}),
         ("a Supervisely project", {"classes": [{"title": "cat", "shape": "rectangle"}], "tags": []}),
+        ("a Prodigy export", {"image": "a.jpg", "label": "cat", "answer": "reject", "_task_hash": 1}),
+        ("a Doccano export", {"id": 1, "text": "a.jpg", "label": ["cat"]}),
+        ("a Scale export", [{"task_id": "1", "response": {"annotations": [{"label": "cat"}]}}]),
+        ("BDD100K's or Scalabel's JSON", [{"name": "a.jpg", "labels": [{"category": "car"}]}]),
+        ("an Azure Custom Vision export", {"images": [{"tags": [{"tagName": "cat"}]}]}),
         ("a SuperAnnotate file", {"metadata": {"name": "a.jpg"}, "instances": [{"className": "cat"}], "tags": []}),
         ("detections of a model in COCO's format", [{"image_id": 1, "category_id": 1, "bbox": [], "score": 0.5}]),
     ],
@@ -496,3 +501,21 @@ def test_the_files_of_the_tools_themselves(shared: Path, layout):
         assert present == set(rows[path.stem]["labels"]), path
         assert split in ("", rows[path.stem]["split"])
         assert -1 not in target_C
+
+
+def test_a_list_of_json_objects_with_a_value_for_each_class_is_a_table(tmp_path, add_images, labels):
+    add_images(tmp_path, "a.jpg", "b.jpg")
+    rows = [{"image": "a.jpg", "cat": 1, "dog": False}, {"image": "b.jpg", "cat": 0, "dog": True}]
+    path = put(tmp_path, "rows.json", rows)
+    for data in (tmp_path, path):
+        assert labels(load_dataset(data)) == {"a.jpg": ["cat"], "b.jpg": ["dog"]}
+    put(tmp_path, "rows.json", [{**row, "is_night": 1} for row in rows])
+    assert message(load_dataset, path).startswith("columns of 1 and 0 that may be no classes")
+
+
+def test_json_of_no_known_tool_is_named_with_a_way_out(tmp_path, add_images):
+    add_images(tmp_path, "a.jpg")
+    put(tmp_path, "stems.json", {"a": ["cat", "dog"]})
+    way_out = 'write the labels as {"a.jpg": ["cat", "dog"]}, or as a CSV file with the columns image and labels'
+    assert message(load_dataset, tmp_path).endswith(f"next: stems.json has the keys of no tool that is known: {way_out}")
+    assert message(load_dataset, tmp_path / "stems.json").endswith(f"next: {way_out}")

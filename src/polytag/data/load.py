@@ -14,6 +14,7 @@ from polytag.data.formats.coco import is_coco, read_coco
 from polytag.data.formats.cvat import is_cvat, read_cvat
 from polytag.data.formats.datumaro_arrow import is_datumaro_arrow, read_datumaro_arrow
 from polytag.data.formats.export import hides_coco, hides_tables, is_export, is_export_file, kinds_in, name_unread, read_export
+from polytag.data.formats.export_kinds import OTHER_JSON, RECORDS, is_json_table
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.folders import is_folder, is_imagefolder, read_folder, read_imagefolder
 from polytag.data.formats.huggingface import is_huggingface, read_huggingface
@@ -25,7 +26,7 @@ from polytag.data.formats.nuswide import is_nuswide, read_nuswide
 from polytag.data.formats.open_images import is_open_images, read_open_images
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext
-from polytag.data.formats.rows import CSV_SUFFIXES, EXCEL_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
+from polytag.data.formats.rows import CSV_SUFFIXES, EXCEL_SUFFIXES, JSON_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
 from polytag.data.formats.table_columns import Columns
 from polytag.data.formats.table_shapes import read_tables_of_any_shape
 from polytag.data.formats.tables import find_tables, table_file
@@ -86,6 +87,7 @@ def recognise(data: str | Path) -> str:
         )
     name_unread(kinds_in(path))
     names = child_names(path)
+    unknown_json = next((name for name in names if name.lower().endswith((*JSON_SUFFIXES, *JSONL_SUFFIXES))), "")
     deeper = next(((name, formats[0]) for name in child_folders(path)[:20] if (formats := _formats_of(path / name))), None)
     raise DataError(
         "no annotations were recognised" if names else "the data folder is empty",
@@ -96,6 +98,8 @@ def recognise(data: str | Path) -> str:
         if deeper
         else "there are only images, without keywords: add a CSV file with the columns image and labels, or a folder per label"
         if names and all(map(is_image, names))
+        else f"{unknown_json} has the keys of no tool that is known: {OTHER_JSON}"
+        if unknown_json
         else "docs/reference/formats.md shows every layout",
     )
 
@@ -110,7 +114,7 @@ def _formats_of(folder: Path) -> list[str]:
         ("labelme", is_labelme), ("voc", lambda folder: is_voc(folder) and not is_labelme(folder)), ("tags", is_tags),
         ("coco", lambda folder: is_coco(folder) and not hides_coco(kinds)), ("text", is_text_list),
         ("yolo", lambda folder: is_yolo(folder) and not is_text_list(folder)),  # both have classes.txt and train.txt
-        ("csv", lambda folder: not hides_tables(kinds) and bool(find_tables(folder, CSV_SUFFIXES))),
+        ("csv", lambda folder: (not hides_tables(kinds) and bool(find_tables(folder, CSV_SUFFIXES))) or RECORDS in kinds.values()),
         ("parquet", lambda folder: not is_huggingface(folder) and bool(find_tables(folder, PARQUET_SUFFIXES))),
         ("excel", lambda folder: bool(find_tables(folder, EXCEL_SUFFIXES))),
         ("hf", is_huggingface), ("datumaro-arrow", is_datumaro_arrow),
@@ -336,6 +340,8 @@ def _read_as(format: str, path: Path, *, options: ReadOptions, context: ReadingC
         case _:
             suffixes = {"csv": CSV_SUFFIXES, "parquet": PARQUET_SUFFIXES, "excel": EXCEL_SUFFIXES}[format]
             files = [table_file(path, split="")] if path.is_file() else find_tables(path, suffixes)
+            if not files and format == "csv":
+                files = find_tables(path, JSON_SUFFIXES)
             if not files:
                 raise DataError(f"no {format} file", where=str(path), got="none", expected=f"a file ending in {suffixes[0]}")
             return read_tables_of_any_shape(
@@ -385,7 +391,12 @@ def _format_of_file(path: Path) -> str:
         return named
     if is_export_file(path):
         return "export"
-    for name, is_it in (("hf", is_huggingface), ("webdataset", is_webdataset), ("datumaro-arrow", is_datumaro_arrow)):
+    for name, is_it in (
+        ("csv", is_json_table),
+        ("hf", is_huggingface),
+        ("webdataset", is_webdataset),
+        ("datumaro-arrow", is_datumaro_arrow),
+    ):
         if is_it(path):
             return name
     try:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from polytag.data.formats.export_kinds import COCO, kind_of
+from polytag.data.formats.export_kinds import COCO, OTHER_JSON, kind_of
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.listing import (
     child_names,
@@ -169,6 +169,7 @@ def _content(file: CocoFile) -> CocoContent:
                 where=str(file.path),
                 got=f"no list {key!r}",
                 expected="images, annotations, categories",
+                next_step=OTHER_JSON,
             )
         lists[key] = items
     categories: dict[object, Values] = {}

@@ -65,6 +65,11 @@ def kind_of(path: Path) -> Kind | None:
     return next((kind for kind in _KINDS if kind.fits(paths)), None) if paths else None
 
 
+def is_json_table(path: Path) -> bool:
+    """Whether a file is a list of flat JSON objects."""
+    return path.suffix.lower() == ".json" and kind_of(path) is RECORDS
+
+
 def _any(*patterns: str) -> Callable[[frozenset[KeyPath]], bool]:
     return lambda paths: any(has(paths, pattern) for pattern in patterns)
 
@@ -78,6 +83,16 @@ def _is_list_of_images(paths: frozenset[KeyPath]) -> bool:
     return bool(keys & {*IMAGE_COLUMNS, "imagefilename", "url", "image_url"}) and bool(
         keys & {*LABELS_COLUMNS, "annotations", "annotation", "objects"}
     )
+
+
+def _are_records(paths: frozenset[KeyPath]) -> bool:
+    """Whether a list holds flat objects with an image and more: a table, such as one of 1 and 0 for each class."""
+    keys = {path[1] for path in paths if len(path) == 2 and path[0] == "[]"}
+    return len(keys) > 2 and bool(keys & set(IMAGE_COLUMNS)) and all(path[0] == "[]" and len(path) <= 2 for path in paths)
+
+
+def _is_text_project(paths: frozenset[KeyPath]) -> bool:
+    return _all("id", "text", "label")(paths) and not any(has(paths, name) for name in IMAGE_COLUMNS)
 
 
 def _is_labels_by_image(paths: frozenset[KeyPath]) -> bool:
@@ -102,7 +117,9 @@ def _lines(read: Callable[..., Content]) -> Callable[[ExportFile], Content]:
     return read_lines
 
 
-_BY_COCO = "export it as COCO, or write a CSV file with the columns image and labels"
+_BY_CSV = "write a CSV file with the columns image and labels"
+OTHER_JSON = """write the labels as {"a.jpg": ["cat", "dog"]}, or as a CSV file with the columns image and labels"""
+_BY_COCO = f"export it as COCO, or {_BY_CSV}"
 COCO = Kind(
     title="COCO",
     fits=_any(
@@ -114,6 +131,7 @@ COCO = Kind(
     ),
 )
 LABELME = Kind(title="labelme's file of one image", fits=_any("imagePath", "imageData"))
+RECORDS = Kind(title="a list of JSON objects, one for each image", fits=_are_records)
 _VIA_TABLE = Kind(
     title="VIA's CSV", fits=lambda _: False, read=lambda file: read_via_table(read_table(file.path), file)
 )  # known by its header
@@ -150,7 +168,7 @@ _KINDS = (
     Kind(
         title="a Labelbox export",
         fits=_any("data_row.id", "[].data_row", "[].Labeled Data", "[].DataRow ID"),
-        advice="convert it with Labelbox's COCO converter, or write a CSV file with the columns image and labels",
+        advice="convert it with Labelbox's COCO converter, or " + _BY_CSV,
     ),
     Kind(title="an Encord export", fits=_any("[].data_units", "data_units"), advice=_BY_COCO),
     Kind(title="a Dataloop export", fits=_all("annotations.[].label", "itemId"), advice=_BY_COCO),
@@ -167,6 +185,12 @@ _KINDS = (
         is_annotation=False,
     ),
     Kind(title="a list of images with labels", fits=_is_list_of_images, read=_json(read_list)),
+    Kind(title="a Prodigy export", fits=_any("_task_hash", "_input_hash"), advice=f"keep what was accepted, and {_BY_CSV}"),
+    Kind(title="a Doccano export", fits=_is_text_project, advice=_BY_CSV),
+    Kind(title="a Scale export", fits=_any("[].params.attachment", "[].response.annotations", "reference_id"), advice=_BY_CSV),
+    Kind(title="BDD100K's or Scalabel's JSON", fits=_any("[].labels.[].category"), advice=_BY_COCO),
+    Kind(title="an Azure Custom Vision export", fits=_any("images.[].tags.[].tagName", "[].tags.[].tagName"), advice=_BY_COCO),
+    RECORDS,
     Kind(title="FiftyOne's labels", fits=_all("classes", "labels.*"), read=_json(read_fiftyone_labels)),
     Kind(
         title="kohya's metadata",

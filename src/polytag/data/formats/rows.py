@@ -1,4 +1,4 @@
-"""Tables as columns of cells, from CSV (also with ";" or tabs), JSON Lines, Parquet and Excel."""
+"""Tables as columns of cells, from CSV (also with ";" or tabs), JSON Lines, lists of JSON objects, Parquet and Excel."""
 
 import csv
 import io
@@ -16,6 +16,7 @@ from polytag.files import require_regular
 CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 JSONL_SUFFIXES = (".jsonl",)
+JSON_SUFFIXES = (".json",)
 EXCEL_SUFFIXES = (".xlsx", ".xlsm")
 MAX_COLUMNS = 100_000
 """Beyond any table of labels; a million columns are a mistake, or meant to take hours."""
@@ -25,9 +26,9 @@ OWN_COLUMNS = ("id", "file_name", "split")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """The cells of one file: texts in CSV and Excel, values in JSON Lines and Parquet, None for null.
+    """The cells of one file: texts in CSV and Excel, values in JSON and Parquet, None for null.
 
-    line_N        the first line of each row; for Parquet, which has no lines, the row's number from 1
+    line_N        the first line of each row; for Parquet and a list of JSON, the row's number from 1
     short_lines   lines of the rows that lack their last cells, which count as empty
     notes         sentences about what was left out
     """
@@ -54,6 +55,8 @@ def read_table(path: Path) -> Table:
     if suffix in EXCEL_SUFFIXES:
         sheet = read_workbook(path)
         return Table(path=path, columns=sheet.columns, line_N=sheet.line_N, notes=sheet.notes)
+    if suffix in JSON_SUFFIXES:
+        return _read_json(path)
     return _read_jsonl(path) if suffix in JSONL_SUFFIXES else _read_parquet(path)
 
 
@@ -140,6 +143,17 @@ def _read_jsonl(path: Path) -> Table:
             )
         rows.append(value)
         line_N.append(line)
+    return _table_of(rows, path=path, line_N=line_N)
+
+
+def _read_json(path: Path) -> Table:
+    values = read_json(read_text(path), path=path)
+    if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
+        raise AnnotationError("JSON that is no table", where=str(path), expected="a list of objects, one for each image")
+    return _table_of(values, path=path, line_N=range(1, len(values) + 1))
+
+
+def _table_of(rows: Sequence[dict[str, object]], *, path: Path, line_N: Sequence[int]) -> Table:
     names = dict.fromkeys(itertools.chain.from_iterable(rows))
     require_columns(list(names), where=str(path), error=AnnotationError)
     return Table(path=path, columns={name: [row.get(name) for row in rows] for name in names}, line_N=line_N)
