@@ -508,7 +508,7 @@ def test_a_list_of_json_objects_with_a_value_for_each_class_is_a_table(tmp_path,
     rows = [{"image": "a.jpg", "cat": 1, "dog": False}, {"image": "b.jpg", "cat": 0, "dog": True}]
     path = put(tmp_path, "rows.json", rows)
     for data in (tmp_path, path):
-        assert labels(load_dataset(data)) == {"a.jpg": ["cat"], "b.jpg": ["dog"]}
+        assert labels(load_dataset(data)) == {("", "a.jpg"): "cat", ("", "b.jpg"): "dog"}
     put(tmp_path, "rows.json", [{**row, "is_night": 1} for row in rows])
     assert message(load_dataset, path).startswith("columns of 1 and 0 that may be no classes")
 

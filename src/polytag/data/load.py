@@ -340,8 +340,7 @@ def _read_as(format: str, path: Path, *, options: ReadOptions, context: ReadingC
         case _:
             suffixes = {"csv": CSV_SUFFIXES, "parquet": PARQUET_SUFFIXES, "excel": EXCEL_SUFFIXES}[format]
             files = [table_file(path, split="")] if path.is_file() else find_tables(path, suffixes)
-            if not files and format == "csv":
-                files = find_tables(path, JSON_SUFFIXES)
+            files = files or (find_tables(path, JSON_SUFFIXES) if format == "csv" else [])
             if not files:
                 raise DataError(f"no {format} file", where=str(path), got="none", expected=f"a file ending in {suffixes[0]}")
             return read_tables_of_any_shape(
@@ -387,16 +386,11 @@ def _existing(data: str | Path) -> Path:
 
 
 def _format_of_file(path: Path) -> str:
-    if named := next((name for name, is_it in (*_NAMED, ("text", is_text_list)) if is_it(path)), ""):
+    if named := next((name for name, is_it in (*_NAMED, ("text", is_text_list), ("csv", is_json_table)) if is_it(path)), ""):
         return named
     if is_export_file(path):
         return "export"
-    for name, is_it in (
-        ("csv", is_json_table),
-        ("hf", is_huggingface),
-        ("webdataset", is_webdataset),
-        ("datumaro-arrow", is_datumaro_arrow),
-    ):
+    for name, is_it in (("hf", is_huggingface), ("webdataset", is_webdataset), ("datumaro-arrow", is_datumaro_arrow)):
         if is_it(path):
             return name
     try:
