@@ -210,3 +210,11 @@ def test_trainval_is_undivided_and_repeats_nothing(listed, tmp_path, labels, lis
 def test_an_empty_line_would_shift_the_numbers_of_the_classes(listed, tmp_path):
     listed("a.jpg 1\n", "cat\n\ndog\n")
     assert refused(tmp_path).startswith(f"an empty line among the class names\n  where: {tmp_path / 'label_list.txt'}:2\n")
+
+
+def test_a_number_of_thousands_of_digits_has_no_class(tmp_path: Path):
+    (tmp_path / "a.jpg").write_text("")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    (tmp_path / "train_list.txt").write_text(f"a.jpg {'0' * 5000}\n")
+    with pytest.raises(AnnotationError, match="a number without a class"):
+        load_dataset(tmp_path)

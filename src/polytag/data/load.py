@@ -21,7 +21,7 @@ from polytag.data.formats.huggingface import is_huggingface, read_huggingface
 from polytag.data.formats.keywords import keyword_share, read_keywords
 from polytag.data.formats.kitti import is_kitti, read_kitti
 from polytag.data.formats.labelme import is_labelme, read_labelme
-from polytag.data.formats.listing import child_folders, child_names, is_image, scanning_once
+from polytag.data.formats.listing import child_folders, child_names, existing_path, is_image, scanning_once
 from polytag.data.formats.nuswide import is_nuswide, read_nuswide
 from polytag.data.formats.open_images import is_open_images, read_open_images
 from polytag.data.formats.reading_log import ReadingLog
@@ -69,7 +69,7 @@ def recognise(data: str | Path) -> str:
 
     Raises DataError, with the recognised layouts, for no format, several formats or an empty folder.
     """
-    path = _existing(data)
+    path = existing_path(data)
     if os.path.isfile(path):
         return _format_of_file(path)
     found = _formats_of(path)
@@ -140,7 +140,7 @@ def load_dataset(data: str | Path, *, options: ReadOptions = ReadOptions()) -> D
     Raises DataError where there is nothing to read or the format is not recognised; AnnotationError, with file and line, for
     invalid content.
     """
-    path = _existing(data)
+    path = existing_path(data)
     options, settings = with_settings(options, path)
     format = recognise(path) if options.format == "auto" else options.format
     if options.group_column not in ("", SOURCE) and not options.columns_file and format not in _TABLES:
@@ -167,7 +167,7 @@ def load_labels(
     surrounding spaces or its Unicode form is that one, and where all are there, they have this order. Another class is left out
     where these images too lack the support that the options ask for. Raises as `load_dataset`.
     """
-    path = _existing(data)
+    path = existing_path(data)
     options, settings = with_settings(options, path)
     format = recognise(path) if options.format == "auto" else options.format
     if format == "imagefolder" and options.format == "auto" and not need_images and path.suffix.lower() in JSONL_SUFFIXES:
@@ -365,24 +365,6 @@ def _columns(options: ReadOptions) -> Columns:
         separator=options.separator,
         minus_one=options.minus_one,
     )
-
-
-def _existing(data: str | Path) -> Path:
-    path = Path(os.path.abspath(data))
-    if not os.path.exists(path):  # also False for a name that is too long for the system
-        raise DataError(
-            "the data folder does not exist",
-            where=str(path),
-            expected="a folder of images and annotations, or an annotation file",
-        )
-    if not (os.path.isdir(path) or os.path.isfile(path)):
-        raise DataError(
-            "the data are neither a folder nor a file",
-            where=str(path),
-            got="a device or a pipe",
-            expected="a folder of images and annotations, or an annotation file",
-        )
-    return path
 
 
 def _format_of_file(path: Path) -> str:

@@ -114,7 +114,7 @@ def _of_vectors(lines: Sequence[ListLine], parts_N: Sequence[Sequence[str]], nam
 def _of_numbers(lines: Sequence[ListLine], parts_N: Sequence[Sequence[str]], names: ClassList) -> Iterator[Record]:
     for line, parts in zip(lines, parts_N, strict=True):
         for part in parts:
-            if int(part[:18]) not in names.name_of:
+            if len(part) > 18 or int(part) not in names.name_of:
                 raise AnnotationError(
                     "a number without a class",
                     where=line.where,

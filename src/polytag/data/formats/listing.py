@@ -119,6 +119,25 @@ def reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
+def existing_path(data: str | Path) -> Path:
+    """The absolute path of a folder or file of annotations; raises DataError where there is none."""
+    path = Path(os.path.abspath(data))
+    if not os.path.exists(path):  # also False for a name that is too long for the system
+        raise DataError(
+            "the data folder does not exist",
+            where=str(path),
+            expected="a folder of images and annotations, or an annotation file",
+        )
+    if not (os.path.isdir(path) or os.path.isfile(path)):
+        raise DataError(
+            "the data are neither a folder nor a file",
+            where=str(path),
+            got="a device or a pipe",
+            expected="a folder of images and annotations, or an annotation file",
+        )
+    return path
+
+
 def child_names(folder: Path) -> list[str]:
     """Names in a folder, sorted, without hidden ones and those of systems; empty where there is no such folder."""
     return list(_scanned(str(folder)).shown)
