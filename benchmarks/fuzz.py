@@ -36,6 +36,7 @@ from polytag.errors import MissingExtraError, PolytagError
 LIMIT_S, LIMIT_BYTES = 2.0, 1_000_000_000
 HANGS_AFTER_S = 300.0  # on a machine that others use too
 MOST_FILES = 40  # of a layout
+MOST_BYTES = 20_000_000
 BINARY = (".parquet", ".arrow", ".tar", ".xlsx", ".npz", ".safetensors", ".jpg", ".png")
 TOKENS = (
     "NaN", "Infinity", "-inf", "1e999", "9" * 5000, "-1", "0", "true", "null", "[]", "{}", '""', "[" * 20_000, "{" * 9_000,
@@ -52,7 +53,7 @@ def mutated(content: bytes, others: list[bytes], rng: random.Random, *, is_text:
     """One to five changes."""
     for _ in range(rng.choice((1, 1, 1, 2, 3, 5))):
         change = rng.choice(TEXT_CHANGES + BYTE_CHANGES[:3] if is_text else BYTE_CHANGES)
-        content = change(content, others, rng)
+        content = change(content, others, rng)[:MOST_BYTES]  # a line of a megabyte, two thousand times
     return content
 
 
