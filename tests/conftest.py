@@ -5,12 +5,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+
+if TYPE_CHECKING:
+    from polytag.models.checkpoint import Checkpoint
 
 os.environ["NO_COLOR"] = "1"
 os.environ["COLUMNS"] = "120"
@@ -124,3 +127,31 @@ def watched() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> "Checkpoint":
+    """test_resnet with random weights whose head is turned up, so that images get different answers."""
+    import torch
+
+    from polytag.contracts import LabelSet, Preprocessing
+    from polytag.models.backbone import build_model
+    from polytag.models.checkpoint import save_checkpoint
+
+    torch.manual_seed(0)
+    model = build_model("test_resnet", num_classes=3)
+    head = model.get_classifier()
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(head.weight.shape))
+        head.bias.copy_(torch.tensor([0.3, -0.2, 0.0]))
+    return save_checkpoint(
+        tmp_path_factory.mktemp("model") / "best",
+        tensors=model.state_dict(),
+        backbone="test_resnet",
+        backbone_args={},
+        preprocessing=Preprocessing(image_size_px=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)),
+        label_set=LabelSet(names=("cat", "dog", "big, old tree")),
+        thresholds=(0.5, 0.4, 0.6),
+        facts={},
+        card=lambda checkpoint_id: f"# {checkpoint_id}\n",
+    )

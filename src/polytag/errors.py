@@ -75,6 +75,10 @@ class CheckpointError(PolytagError):
     """A model folder or a weights file that does not match."""
 
 
+class ExportError(PolytagError):
+    """An export that does not answer as its checkpoint does, or a folder that is no export."""
+
+
 class PredictionsError(PolytagError):
     """A table of scores that cannot be read or compared."""
 

@@ -21,6 +21,9 @@ EXTRA_OF = {  # module: extra; the same as [project.optional-dependencies] of py
     "sklearn": "train",
     "timm": "train",
     "torch": "train",
+    "onnxruntime": "runtime",
+    "onnx": "export",
+    "onnxscript": "export",
 }
 
 

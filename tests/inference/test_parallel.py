@@ -11,7 +11,7 @@ import torch
 from polytag.data.images.augment import views
 from polytag.data.images.read import read_image
 from polytag.inference.parallel import in_parallel
-from polytag.inference.predictor import Predictor, apply, run
+from polytag.inference.predictor import Predictor, apply, one_core_each, run
 from polytag.models.device import Arithmetic
 
 
@@ -24,7 +24,7 @@ def test_results_come_in_order_and_each_from_one_thread_of_arithmetic():
         threading.Event().wait(0.02 if number % 3 == 0 else 0)
         return number * number
 
-    assert list(in_parallel(work, iter(range(20)), num_workers=3)) == [number * number for number in range(20)]
+    assert list(one_core_each(work, iter(range(20)), num_workers=3)) == [number * number for number in range(20)]
     assert seen == {1}
     assert torch.get_num_threads() == before
     later: list[int] = []

@@ -13,7 +13,7 @@ LAYERS = (
     {"data", "metrics", "models"},
     {"predictions", "report", "runs"},
     {"inference"},
-    {"inspector", "training"},
+    {"export", "inspector", "training"},
     {"bench", "demo"},
     {"cli"},
 )

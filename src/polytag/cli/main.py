@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from polytag.cli import bench, calibrate, compare, data, demo, evaluate, grid, inspect, labels, predict, thresholds, train
+from polytag.cli import bench, calibrate, compare, data, demo, evaluate, export, grid, inspect, labels, predict, thresholds, train
 from polytag.cli.say import say
 from polytag.errors import PolytagError, UsageError
 from polytag.extras import explaining_missing_extras
@@ -28,6 +28,7 @@ app.command("inspect")(inspect.inspect)
 app.command("grid")(grid.grid)
 app.command("thresholds")(thresholds.thresholds)
 app.command("calibrate")(calibrate.calibrate)
+app.command("export")(export.export)
 app.command("bench")(bench.bench)
 app.add_typer(data.app, name="data")
 app.add_typer(labels.app, name="labels")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @reads_annotations
 def predict(
     options: "ReadOptions",
-    model: Annotated[Path, typer.Argument(help="A run folder, or a checkpoint folder such as its best/.")],
+    model: Annotated[Path, typer.Argument(help="A run folder, a checkpoint folder such as its best/, or an export.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
     output: Annotated[Path | None, typer.Option(help="Write a .parquet, .csv or .jsonl file instead of printing.")] = None,
     split: Annotated[
@@ -37,9 +37,10 @@ def predict(
     from polytag.inference.predict import find_listed
     from polytag.inference.predict import predict as results_of
     from polytag.models.checkpoint import Checkpoint
+    from polytag.models.exported import read_model
 
     console, errors = Terminal(), Terminal(stderr=True)
-    checkpoint = Checkpoint.read(model)
+    checkpoint = read_model(model)
     dataset = None
     if split is not None:
         dataset = _split_of(images, split=split, options=as_in_training(options, model), classes=checkpoint.label_set.names)
@@ -48,7 +49,8 @@ def predict(
     paths = list(dict.fromkeys(listed)) if dataset is None else listed
     if left_out:
         errors.print(left_out, highlight=False, markup=False, soft_wrap=True)
-    keep_freed_memory_on_cpu(device)
+    if isinstance(checkpoint, Checkpoint):
+        keep_freed_memory_on_cpu(device)
     results = results_of(checkpoint, paths, device=device, precision=precision)
     num_failed = 0
     if output is not None:
@@ -83,7 +85,7 @@ def _write(
         checkpoint_id=checkpoint.id,
         thresholds=checkpoint.thresholds,
         source=dataset.source if dataset else "",
-        calibration=checkpoint.calibration.id if checkpoint.calibration else "",
+        calibration=checkpoint.calibration_id,
         absent_means=dataset.absent_means if dataset else "absent",
     )
     with writer, progress_bar(errors) as progress:

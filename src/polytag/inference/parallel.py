@@ -9,19 +9,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-import torch
-
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def in_parallel(work: Callable[[In], Out], batches: Iterator[In], *, num_workers: int) -> Iterator[Out]:
-    """Yield `work` of every batch, in order, with `num_workers` threads that compute on one core each.
+def in_parallel(
+    work: Callable[[In], Out], batches: Iterator[In], *, num_workers: int, prepare: Callable[[], None] = lambda: None
+) -> Iterator[Out]:
+    """Yield `work` of every batch, in order, with `num_workers` threads, each of which calls `prepare` first.
 
     Memory is bounded by `num_workers + 1` batches and results, in addition to those of `batches`.
     """
-    num_threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(max_workers=num_workers, thread_name_prefix="polytag-forward", initializer=_take_one_core)
+    pool = ThreadPoolExecutor(max_workers=num_workers, thread_name_prefix="polytag-forward", initializer=prepare)
     pending: deque[Future[Out]] = deque()
     try:
         for batch in batches:
@@ -32,8 +31,3 @@ def in_parallel(work: Callable[[In], Out], batches: Iterator[In], *, num_workers
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(num_threads)  # each thread has its own number, but new threads start with the last one set
-
-
-def _take_one_core() -> None:
-    torch.set_num_threads(1)

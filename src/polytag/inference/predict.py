@@ -9,11 +9,12 @@ import numpy as np
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.formats.listing import IMAGE_SUFFIXES, find_images, is_image, left_out_note
 from polytag.data.images.stored import TAR, is_container, stored_places
-from polytag.errors import DataError
-from polytag.inference.predictor import Predictor
+from polytag.errors import DataError, UsageError
+from polytag.inference.scored import Scored
 from polytag.logits import sigmoid
 from polytag.metrics.decisions import decide
 from polytag.models.checkpoint import Checkpoint
+from polytag.models.exported import Exported, read_model
 
 _NO_SCORES = np.zeros(0, np.float32)
 
@@ -99,29 +100,54 @@ def _inside(path: Path) -> list[Path]:
 
 
 def predict(
-    model: str | Path | Checkpoint,
+    model: str | Path | Checkpoint | Exported,
     images: str | Path | Sequence[str | Path] | Dataset,
     *,
     device: str = "auto",
     precision: str = "auto",
 ) -> Iterator[ImageResult]:
-    """Score images (files, folders, or those of a Dataset) with a checkpoint or run folder; yields one result per image, in order.
+    """Score images (files, folders, or those of a Dataset) with a checkpoint, run or export folder; one result per image, in order.
 
     An image that cannot be read, or whose scores are NaN or infinite, yields a result with an `error` and does not affect the
-    others. Raises CheckpointError for a model
-    that cannot be loaded and DataError where there is no image, before the first result.
+    others. An export is scored by ONNX Runtime on the processor, without torch. Raises CheckpointError or ExportError for a model
+    that cannot be loaded, UsageError for a device or precision that it has not, and DataError where there is no image, before the
+    first result.
     """
-    checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.read(model)
+    model = read_model(model) if isinstance(model, str | Path) else model
     if isinstance(images, Dataset):
         images = images.paths
     paths = list_images([images] if isinstance(images, str | Path) else images)
-    predictor = Predictor.load(checkpoint, device=device, precision=precision)
-    return _results(predictor, paths)
+    return _results(model, _scores(model, paths, device=device, precision=precision), paths)
 
 
-def _results(predictor: Predictor, paths: list[Path]) -> Iterator[ImageResult]:
-    label_set, thresholds = predictor.checkpoint.label_set, predictor.checkpoint.thresholds
-    for scored in predictor.score_files(paths):
+def _scores(model: Checkpoint | Exported, paths: list[Path], *, device: str, precision: str) -> Iterator[Scored]:
+    """Loads the model, and returns the scores to come."""
+    if isinstance(model, Exported):
+        from polytag.inference.onnx_scorer import OnnxScorer
+
+        require_processor(model, device=device, precision=precision)
+        return OnnxScorer(model).score_files(paths)
+    from polytag.inference.predictor import Predictor  # imports torch
+
+    return Predictor.load(model, device=device, precision=precision).score_files(paths)
+
+
+def require_processor(model: Exported, *, device: str, precision: str) -> None:
+    """Raises UsageError for a device or a precision that an export does not have."""
+    for option, value, own in (("--device", device, "cpu"), ("--precision", precision, model.precision)):
+        if value not in ("auto", own):
+            raise UsageError(
+                "an export computes on the processor, in its own precision",
+                where=option,
+                got=repr(value),
+                expected=f"auto or {own}",
+                next_step="predict with the checkpoint that it was made from",
+            )
+
+
+def _results(model: Checkpoint | Exported, scores: Iterator[Scored], paths: list[Path]) -> Iterator[ImageResult]:
+    label_set, thresholds = model.label_set, model.thresholds
+    for scored in scores:
         logits = {int(row): logit_C for row, logit_C in zip(scored.rows, scored.output_ND, strict=True)}
         errors = {row: error.what for row, error in scored.failures}
         for row in sorted(logits.keys() | errors.keys()):

@@ -16,22 +16,14 @@ from polytag.data.images.augment import views
 from polytag.data.images.batches import Batch, batches_of
 from polytag.data.images.read import read_image
 from polytag.errors import CheckpointError, ImageError
-from polytag.inference.parallel import in_parallel
+from polytag.inference.parallel import In, Out, in_parallel
+from polytag.inference.scored import Scored
 from polytag.machine import num_cores
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.models.fused import Frozen, freeze
 
 BATCH_SIZE = 16  # per core, measured in docs/experiments.md; constant, so that the same images give the same bits everywhere
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Scored:
-    """Outputs of a batch of images: rows (n), output_ND float32, and the (row, error) of images that could not be read."""
-
-    rows: np.ndarray
-    output_ND: np.ndarray
-    failures: tuple[tuple[int, ImageError], ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,10 +103,19 @@ def run(
             output_ND = apply(forward, batch.pixels_NVHWC, preprocessing=preprocessing, arithmetic=arithmetic)
         return Scored(rows=batch.rows, output_ND=output_ND, failures=batch.failures)
 
-    if arithmetic.device == "cpu":
-        yield from in_parallel(score, ready, num_workers=torch.get_num_threads())
-    else:
+    if arithmetic.device != "cpu":
         yield from map(score, ready)
+        return
+    yield from one_core_each(score, ready, num_workers=torch.get_num_threads())
+
+
+def one_core_each(work: Callable[[In], Out], batches: Iterator[In], *, num_workers: int) -> Iterator[Out]:
+    """As `in_parallel`, with threads in which torch computes on one core each."""
+    num_threads = torch.get_num_threads()
+    try:
+        yield from in_parallel(work, batches, num_workers=num_workers, prepare=lambda: torch.set_num_threads(1))
+    finally:
+        torch.set_num_threads(num_threads)  # each thread has its own number, but new threads start with the last one set
 
 
 def apply(

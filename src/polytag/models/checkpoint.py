@@ -56,6 +56,11 @@ class Checkpoint:
         """The first 16 digits of the weights' SHA-256, which identify the model in predictions."""
         return self.weights_sha256[:16]
 
+    @property
+    def calibration_id(self) -> str:
+        """The id of the calibration, "" for none."""
+        return self.calibration.id if self.calibration else ""
+
     @classmethod
     def read(cls, folder: Path | str) -> "Checkpoint":
         """Read `config.json` of a checkpoint folder, or of a run folder's `best`; raises CheckpointError.
@@ -139,14 +144,19 @@ class Checkpoint:
 
     def require_labels(self, label_set: LabelSet) -> None:
         """Raises CheckpointError unless the model has these classes in this order."""
-        if self.label_set.fingerprint != label_set.fingerprint:
-            raise CheckpointError(
-                "the checkpoint is of another class list",
-                where=str(self.folder),
-                got=", ".join(self.label_set),
-                expected=", ".join(label_set),
-                next_step="choose classes as for the training (--classes, --rename, --merge, --drop), or train on these",
-            )
+        require_same_classes(self.label_set, label_set, where=self.folder)
+
+
+def require_same_classes(own: LabelSet, wanted: LabelSet, *, where: Path) -> None:
+    """Raises CheckpointError unless a model's classes are the wanted ones, in their order."""
+    if own.fingerprint != wanted.fingerprint:
+        raise CheckpointError(
+            "the checkpoint is of another class list",
+            where=str(where),
+            got=", ".join(own),
+            expected=", ".join(wanted),
+            next_step="choose classes as for the training (--classes, --rename, --merge, --drop), or train on these",
+        )
 
 
 def save_checkpoint(
