@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from polytag.data.load import load_dataset
     from polytag.data.read_options import ReadOptions
     from polytag.errors import PolytagError
+    from polytag.export.export import export_model
     from polytag.inference.predict import predict
     from polytag.inference.predictor import Predictor
     from polytag.metrics.arrays import evaluate, predictions_from_arrays
@@ -43,6 +44,7 @@ _HOMES = {
     "polytag.data.load": ("load_dataset",),
     "polytag.data.read_options": ("ReadOptions",),
     "polytag.errors": ("PolytagError",),
+    "polytag.export.export": ("export_model",),
     "polytag.metrics.arrays": ("evaluate", "predictions_from_arrays"),
     "polytag.metrics.compare": ("compare",),
     "polytag.metrics.evaluate": ("evaluate_predictions",),
@@ -81,6 +83,7 @@ __all__ = [
     "convert",
     "evaluate",
     "evaluate_predictions",
+    "export_model",
     "fetch",
     "load_dataset",
     "predict",
