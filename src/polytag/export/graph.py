@@ -1,6 +1,7 @@
 """Builds an ONNX graph one operation at a time: every value is a name."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,7 +28,7 @@ class Graph:
             self._constants.append(numpy_helper.from_array(array, self._known[key]))
         return self._known[key]
 
-    def op(self, kind: str, *inputs: str, outputs: Sequence[str] = (), **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, outputs: Sequence[str] = (), **attributes: Any) -> str:
         """Add an operation; the name of its (first) output."""
         names = list(outputs) or [f"v{len(self._nodes)}"]
         self._nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
