@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from polytag.data.formats.coco import read_coco
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.reading_log import ReadingLog
+from polytag.data.formats.recognise import recognise
 from polytag.data.formats.records import ReadingContext
-from polytag.data.load import load_dataset, recognise
+from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from polytag.data.formats.recognise import recognise
 from polytag.data.formats.xml_elements import xml_elements
-from polytag.data.load import load_dataset, recognise
+from polytag.data.load import load_dataset
 from polytag.errors import DataError
 
 LABELS = "<label><name>dog</name><type>any</type></label><label><name>cat</name></label><label><name>cow</name></label>"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from polytag.data.formats.json_outline import outline
-from polytag.data.load import load_dataset, load_labels, recognise
+from polytag.data.formats.recognise import recognise
+from polytag.data.load import load_dataset, load_labels
 from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError, PolytagError, UsageError
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from polytag.data.load import load_dataset, recognise
+from polytag.data.formats.recognise import recognise
+from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError
 

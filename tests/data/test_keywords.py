@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from polytag.data.formats.recognise import recognise
 from polytag.data.images.keywords import MAX_METADATA_BYTES, iptc_keywords, metadata_of
-from polytag.data.load import load_dataset, recognise
+from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError, PolytagError
 

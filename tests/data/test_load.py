@@ -9,7 +9,8 @@ import yaml
 from polytag.data.classes import ClassShaping
 from polytag.data.formats.column_names import IMAGE_COLUMNS, LABELS_COLUMNS, SPLIT_COLUMNS
 from polytag.data.formats.listing import IMAGE_SUFFIXES
-from polytag.data.load import load_dataset, recognise
+from polytag.data.formats.recognise import recognise
+from polytag.data.load import load_dataset
 from polytag.data.read_options import FORMATS, ReadOptions
 from polytag.errors import DataError, UsageError
 from polytag.plain import from_plain

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from polytag.data.load import recognise
+from polytag.data.formats.recognise import recognise
 from polytag.errors import DataError
 
 _XML = "<annotation><filename>a.jpg</filename><object><name>cat</name></object></annotation>"

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from polytag.contracts import PRESENT, UNKNOWN, Dataset
+from polytag.data.formats.recognise import recognise
 from polytag.data.images.stored import open_image
-from polytag.data.load import load_dataset, recognise
+from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
 from polytag.errors import AnnotationError, DataError, PolytagError
 

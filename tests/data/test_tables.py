@@ -15,9 +15,10 @@ from PIL import Image
 
 from polytag.contracts import UNKNOWN
 from polytag.data.formats.reading_log import ReadingLog
+from polytag.data.formats.recognise import recognise
 from polytag.data.formats.rows import Table
 from polytag.data.formats.table_columns import Columns, layout_of
-from polytag.data.load import load_dataset, recognise
+from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
 from polytag.errors import AnnotationError, DataError
 

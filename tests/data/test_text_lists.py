@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from polytag import ReadOptions, load_dataset
-from polytag.data.load import recognise
+from polytag.data.formats.recognise import recognise
 from polytag.errors import AnnotationError, DataError
 
 COMMUNITY = Path(__file__).parents[2] / "../shared/cases/community"

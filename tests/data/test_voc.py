@@ -8,9 +8,10 @@ import pytest
 from polytag.contracts import PRESENT, UNKNOWN
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.reading_log import ReadingLog
+from polytag.data.formats.recognise import recognise
 from polytag.data.formats.records import ReadingContext
 from polytag.data.formats.voc import is_voc, read_voc
-from polytag.data.load import load_dataset, recognise
+from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
 from polytag.errors import AnnotationError, DataError
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from polytag.data.load import load_dataset, recognise
+from polytag.data.formats.recognise import recognise
+from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError
 

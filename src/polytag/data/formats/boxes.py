@@ -21,11 +21,11 @@ from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.kitti import kitti_label_file, split_line
 from polytag.data.formats.listing import read_bytes, read_text
 from polytag.data.formats.reading_log import ReadingLog
+from polytag.data.formats.recognise import recognise
 from polytag.data.formats.voc import annotation_files
 from polytag.data.formats.yolo import label_file
 from polytag.data.formats.yolo_layout import find_layout
 from polytag.data.images.read import read_frame
-from polytag.data.load import recognise
 from polytag.data.read_options import ReadOptions
 from polytag.data.settings import with_settings
 from polytag.errors import DataError
