@@ -520,3 +520,20 @@ def test_json_of_no_known_tool_is_named_with_a_way_out(tmp_path, add_images):
     way_out = 'write the labels as {"a.jpg": ["cat", "dog"]}, or as a CSV file with the columns image and labels'
     assert message(load_dataset, tmp_path).endswith(f"next: stems.json has the keys of no tool that is known: {way_out}")
     assert message(load_dataset, tmp_path / "stems.json").endswith(f"next: {way_out}")
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_a_text_of_several_labels_is_divided_as_in_a_table(tmp_path, add_images, labels, as_list: bool):
+    add_images(tmp_path, *NAMES)
+
+    def written(**value: str) -> Path:
+        named = {f"{stem}.jpg": text for stem, text in value.items()}
+        rows = [{"image": name, "labels": text} for name, text in named.items()] if as_list else named
+        return put(tmp_path, "labels.json", rows)
+
+    path = written(a="cat, dog", b="dog", c="")
+    assert labels(load_dataset(path)) == {("", "a.jpg"): "cat dog", ("", "b.jpg"): "dog", ("", "c.jpg"): ""}
+    path = written(a="cat dog", b="big bird")
+    assert message(load_dataset, path).startswith("spaces between labels, or inside their names")
+    dataset = load_dataset(path, options=ReadOptions(separator=" "))
+    assert dataset.label_set.names == ("big", "bird", "cat", "dog")

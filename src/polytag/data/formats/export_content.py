@@ -1,11 +1,13 @@
 """What every reader of an exported file receives and returns, and the checks that they share."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import Record
+from polytag.data.formats.separators import divide, find_separator
 from polytag.errors import AnnotationError, UsageError
 from polytag.plain import shown
 from polytag.text import counted, nearest
@@ -68,6 +70,23 @@ def texts_of(value: object, *, where: str) -> list[str]:
     if not isinstance(value, list):
         return [text_of(value, where=where, expected="a label or a list of labels")]
     return [text_of(item, where=where, expected="labels as text") for item in value]
+
+
+def divided_labels(values: Mapping[str, object], file: ExportFile, *, name: str) -> list[list[str]]:
+    """The labels of each image, whose value is a list of texts or one text; `values` are named by the place they stand in.
+
+    One text may hold several labels: the separator is found from all texts, as in a table. Raises AnnotationError for other values,
+    and, unless doubts are accepted, where the texts do not tell.
+    """
+    texts = Counter(value for value in values.values() if isinstance(value, str) and value.strip())
+    separator = file.separator
+    if separator == "auto" and texts:
+        place = {value: where for where, value in reversed(values.items()) if isinstance(value, str)}
+        separator = find_separator(texts, name=name, where=place.__getitem__, log=file.log)
+    return [
+        list(divide(value, separator)) if isinstance(value, str) else texts_of(value, where=where)
+        for where, value in values.items()
+    ]
 
 
 def class_of(number: object, names: Sequence[str] | Mapping[int, str], *, where: str) -> str:

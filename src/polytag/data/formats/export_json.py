@@ -13,6 +13,7 @@ from polytag.data.formats.export_content import (
     ExportFile,
     chosen_field,
     class_of,
+    divided_labels,
     items_of,
     object_of,
     text_of,
@@ -234,12 +235,13 @@ def _separated(value: object, file: ExportFile, *, where: str) -> list[str]:
 
 
 def read_names(values: object, file: ExportFile) -> Content:
-    """`{image: [labels]}`, or `{image: label}`."""
+    """`{image: [labels]}`, or `{image: labels in one text}`."""
     table = object_of(values, where=str(file.path))
+    named = {name: labels for name, labels in table.items() if labels is not None}
+    present = divided_labels({f"{file.path}: {name}": labels for name, labels in named.items()}, file, name="the values")
     records = [
-        Record(image=name, where=(where := f"{file.path}: {name}"), present=texts_of(labels, where=where), split=file.split)
-        for name, labels in table.items()
-        if labels is not None
+        Record(image=name, where=f"{file.path}: {name}", present=labels, split=file.split)
+        for name, labels in zip(named, present, strict=True)
     ]
     told_left_out(file, len(table) - len(records), why="because their label is null")
     return Content(records=records, labels="the values of each image's name")
@@ -269,22 +271,23 @@ def read_list(values: object, file: ExportFile) -> Content:
         )
     field = chosen_field(fields, file)
     split_key = next((key for key in SPLIT_COLUMNS if key in keys and key != "is_valid"), "")
+    places = {f"{file.path}: [{number}]": item for number, item in enumerate(items) if item.get(field) is not None}
+    values = {f"{where}.{field}": _named(item[field], f"{where}.{field}") for where, item in places.items()}
+    labels = divided_labels(values, file, name=field)
     records: list[Record] = []
-    for number, item in enumerate(items):
-        where = f"{file.path}: [{number}]"
-        if item.get(field) is None:
-            continue
+    for (where, item), present in zip(places.items(), labels, strict=True):
         split = item.get(split_key) or file.split
         split = split_of(split) or split if isinstance(split, str) else text_of(split, where=f"{where}.{split_key}")
         image = text_of(item.get(image_key), where=f"{where}.{image_key}")
-        records.append(Record(image=image, where=where, present=_named(item[field], f"{where}.{field}"), split=split))
+        records.append(Record(image=image, where=where, present=present, split=split))
     told_left_out(file, len(items) - len(records), why=f"because they have no {field!r}")
     return Content(records=records, labels=f"{field!r} of each image")
 
 
-def _named(value: object, where: str) -> list[str]:
+def _named(value: object, where: str) -> object:
+    """The names of the classes where a list holds objects or texts; any other value as it is."""
     if not isinstance(value, list):
-        return texts_of(value, where=where)
+        return value
     found: list[str] = []
     for number, item in enumerate(value):
         name = next((item[key] for key in _OBJECT_NAMES if key in item), None) if isinstance(item, dict) else item
