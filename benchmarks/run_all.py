@@ -10,6 +10,7 @@ SCRIPTS = (
     "speed",
     "image_cache",
     "stored_images",
+    "export",
     "gpu",
     "metrics_speed",
     "intervals",

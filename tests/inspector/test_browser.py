@@ -100,12 +100,15 @@ class Visit:
         ]
 
 
-@pytest.fixture(params=["scenes", "photographs"])
+on_photographs_too = pytest.mark.parametrize("visit", ["scenes", "photographs"], indirect=True)
+
+
+@pytest.fixture
 def visit(
     request: pytest.FixtureRequest, browser, live: Callable[..., AbstractContextManager], tmp_path, monkeypatch
 ) -> Iterator[Visit]:
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
-    run = request.getfixturevalue(request.param)
+    run = request.getfixturevalue(getattr(request, "param", "scenes"))
     inspection = open_inspection(run, OpenOptions(), options=ReadOptions())
     with live(create_app(inspection)) as server:
         context = browser.new_context(viewport={"width": 1280, "height": 860})
@@ -120,6 +123,7 @@ def visit(
     assert [url for url in asked if not url.startswith((server.url, "blob:", "data:"))] == []
 
 
+@on_photographs_too
 def test_the_overview_leads_to_a_class(visit: Visit):
     visit.go("/")
     page = visit.page
@@ -173,6 +177,7 @@ def test_one_scrolls_down_to_the_last_image_and_only_what_is_seen_is_drawn(visit
     assert abs(page.evaluate("scrollY") - place) < 420, "an address leads to the same place"
 
 
+@on_photographs_too
 def test_images_are_drawn(visit: Visit):
     visit.go(f"/ranking?class={visit.predictions.label_set.names[0]}")
     visit.until("[...document.querySelectorAll('#grid img')].slice(0, 8).every(image => image.naturalWidth > 20)")
@@ -261,6 +266,7 @@ def test_by_keys_alone_to_an_image_and_back(visit: Visit):
     assert f"class={name}" in page.url
 
 
+@on_photographs_too
 def test_one_image_shows_every_class_and_enlarges(visit: Visit):
     name, identity = visit.predictions.label_set.names[0], visit.predictions.ids[3]
     visit.go(f"/image?class={name}&id={identity}")
@@ -279,6 +285,7 @@ def test_one_image_shows_every_class_and_enlarges(visit: Visit):
     assert page.locator("#bars .chosen .name").inner_text() != chosen
 
 
+@on_photographs_too
 def test_heat_map_boxes_and_nearest_images(visit: Visit):
     column = int(np.argmax((visit.predictions.target_NC == 1).sum(axis=0)))
     row = int(np.flatnonzero(visit.predictions.target_NC[:, column] == 1)[0])
@@ -346,6 +353,7 @@ def test_keys_are_listed(visit: Visit):
     assert visit.page.get_by_role("dialog").count() == 0
 
 
+@on_photographs_too
 @pytest.mark.parametrize(("width_px", "scheme"), [(390, "light"), (640, "dark"), (1280, "dark")])  # 640: one of 1280 at 200%
 def test_no_page_is_wider_than_its_window(visit: Visit, width_px: int, scheme: str):
     page = visit.page
@@ -451,6 +459,7 @@ def test_a_return_from_an_image_restores_the_place_in_the_list(visit: Visit):
     visit.until(f"Math.abs(scrollY - {scroll}) < 250")  # the focus may have scrolled its cell into the window
 
 
+@on_photographs_too
 def test_cells_of_the_script_are_those_of_the_server(visit: Visit, browser):
     address = f"{visit.url}/ranking?class={visit.predictions.label_set.names[0]}&sort=id&order=asc"
     without_scripts = browser.new_context(java_script_enabled=False)
