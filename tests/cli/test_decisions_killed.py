@@ -1,4 +1,4 @@
-"""`thresholds` and `calibrate`, killed before every file operation or run beside each other: old or new decisions, never 0.5."""
+"""`thresholds` and `calibrate`, killed before file operations or run beside each other: old or new decisions, never 0.5."""
 
 import fcntl
 import shutil
@@ -24,7 +24,7 @@ KILLING = """
 import os, shutil, signal, sys
 from pathlib import Path
 
-root, command = Path(sys.argv[1]), sys.argv[2:]
+root, step, command = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 import polytag.cli.main, polytag.inference.decisions, polytag.metrics.calibration  # once, before the forks
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -59,9 +59,8 @@ def forked(folder, kill_before):
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-number = 0
+number = 1
 while True:
-    number += 1
     killed, again = root / f"killed-{number}", root / f"again-{number}"
     shutil.copytree(root / "old", killed)
     status = forked(killed, number)
@@ -70,6 +69,7 @@ while True:
     assert forked(again, 0) == 0
     if not status:
         break
+    number += step
 print(number)
 """
 
@@ -102,28 +102,30 @@ def contents(run: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("before", "verb"),
+    ("before", "verb", "step"),  # every operation, or every third: benchmarks/kills.py kills before each
     [
-        ((), THRESHOLDS),
-        pytest.param(CALIBRATE, ("calibrate", "--method", "platt"), marks=pytest.mark.slow),
-        pytest.param((), CALIBRATE, marks=pytest.mark.slow),
-        pytest.param(CALIBRATE, THRESHOLDS, marks=pytest.mark.slow),
-        pytest.param(CALIBRATE, ("calibrate", "--method", "none"), marks=pytest.mark.slow),
+        ((), THRESHOLDS, 1),
+        pytest.param(CALIBRATE, ("calibrate", "--method", "platt"), 3, marks=pytest.mark.slow),
+        pytest.param((), CALIBRATE, 3, marks=pytest.mark.slow),
+        pytest.param(CALIBRATE, THRESHOLDS, 3, marks=pytest.mark.slow),
+        pytest.param(CALIBRATE, ("calibrate", "--method", "none"), 3, marks=pytest.mark.slow),
     ],
     ids=["thresholds", "recalibrate", "calibrate", "thresholds-calibrated", "none"],
 )
-def test_a_kill_leaves_the_old_or_the_new_decisions(mine: Path, polytag: Callable, before: tuple[str, ...], verb: tuple[str, ...]):
+def test_a_kill_leaves_the_old_or_the_new_decisions(
+    mine: Path, polytag: Callable, before: tuple[str, ...], verb: tuple[str, ...], step: int
+):
     if before:
         polytag(before[0], mine, *before[1:])
     new = shutil.copytree(mine, mine.parent / "new")
     polytag(verb[0], new, *verb[1:])
-    script = [sys.executable, "-W", "ignore", "-c", KILLING, str(mine.parent), *verb]
+    script = [sys.executable, "-W", "ignore", "-c", KILLING, str(mine.parent), str(step), *verb]
     done = subprocess.run(script, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     num_kills = int(done.stdout) - 1
     assert num_kills > 8
     expected = {*decisions(mine), *decisions(new)}
-    for number in range(1, num_kills + 1):
+    for number in range(1, num_kills + 1, step):
         killed = mine.parent / f"killed-{number}"
         assert set(decisions(killed)) <= expected, number
         assert len(set(decisions(killed))) == 1, number  # the calibrated and the uncalibrated scores are decided alike
@@ -136,9 +138,9 @@ def test_a_calibration_of_thresholds_of_0_5_is_completed_too(run: Path, tmp_path
     polytag("calibrate", old)
     new = shutil.copytree(old, tmp_path / "new")
     polytag("calibrate", new, "--method", "temperature")
-    script = [sys.executable, "-W", "ignore", "-c", KILLING, str(tmp_path), "calibrate", "--method", "temperature"]
+    script = [sys.executable, "-W", "ignore", "-c", KILLING, str(tmp_path), "3", "calibrate", "--method", "temperature"]
     done = subprocess.run(script, capture_output=True, text=True, timeout=400, check=True)
-    for number in range(1, int(done.stdout)):
+    for number in range(1, int(done.stdout), 3):
         assert set(decisions(tmp_path / f"killed-{number}")) <= {*decisions(old), *decisions(new)}
         assert contents(tmp_path / f"again-{number}") == contents(new)
 

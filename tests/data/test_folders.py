@@ -143,7 +143,8 @@ def test_labels_that_are_no_texts(tmp_path, write, add_images, cell):
     path = write(tmp_path / "metadata.jsonl", json.dumps({"file_name": "0001.png", "labels": cell}))
     assert message(tmp_path) == (
         f"a list of labels cannot be read\n  where: {path}:1\n  got: {cell!r} in column 'labels'\n"
-        "  expected: texts divided by the separator, or a list of texts"
+        "  expected: texts divided by the separator, or a list of texts\n"
+        "  next: write the names of the classes that are present, or a column of 1 and 0 for each class"
     )
 
 

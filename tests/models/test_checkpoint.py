@@ -88,10 +88,10 @@ def test_a_reader_finds_a_whole_checkpoint_at_any_moment_of_a_save(tmp_path):
         writer.stdout.readline()
         found: Counter[str] = Counter()
         until = time.monotonic() + 20
-        while time.monotonic() < until and (found.total() < 200 or set(found) != ids):
+        while time.monotonic() < until and (found.total() < 100 or set(found) != ids):
             checkpoint = Checkpoint.read(tmp_path)
             found[checkpoint.id] += 1
-            if found.total() % 20 == 0:
+            if found.total() % 25 == 0:
                 checkpoint.load_model()
         writer.kill()
     assert set(found) == ids

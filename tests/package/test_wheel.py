@@ -150,7 +150,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
 
 def test_the_metadata_say_what_it_is_and_where_it_lives(metadata: Message):
     assert (metadata["Name"], metadata["Version"], metadata["License-Expression"]) == ("polytag", __version__, "Apache-2.0")
-    assert set(metadata.get_all("Provides-Extra", [])) == {"train", "inspector", "excel", "all"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"train", "inspector", "excel", "runtime", "export", "all"}
     assert "Repository, https://github.com/polytag/polytag" in metadata.get_all("Project-URL", [])
 
 
@@ -214,9 +214,10 @@ def test_every_public_name_is_there_or_asks_for_its_extra(run):
         "    except polytag.PolytagError as error:\n        print(name, type(error).__name__, error.next_step)\n"
     )
     asking = dict(line.split(" ", 1) for line in run("-c", script).stdout.splitlines())
-    assert set(asking.values()) == {"MissingExtraError pip install 'polytag[train]'"}
-    assert {"train", "resume", "predict", "Predictor"} <= set(asking)
+    assert set(asking.values()) == {f"MissingExtraError pip install 'polytag[{extra}]'" for extra in ("train", "export")}
+    assert {"train", "resume", "Predictor", "export_model"} <= set(asking)
     core = {
+        "predict",
         "evaluate",
         "compare",
         "evaluate_predictions",
