@@ -81,7 +81,10 @@ def divided_labels(values: Mapping[str, object], file: ExportFile, *, name: str)
     texts = Counter(value for value in values.values() if isinstance(value, str) and value.strip())
     separator = file.separator
     if separator == "auto" and texts:
-        place = {value: where for where, value in reversed(values.items()) if isinstance(value, str)}
+        place: dict[str, str] = {}
+        for where, value in values.items():
+            if isinstance(value, str):
+                place.setdefault(value, where)
         separator = find_separator(texts, name=name, where=place.__getitem__, log=file.log)
     return [
         list(divide(value, separator)) if isinstance(value, str) else texts_of(value, where=where)
