@@ -208,7 +208,8 @@ def test_json_nested_too_deep(tmp_path):
 def test_json_of_another_kind(tmp_path, content):
     assert message(tmp_path, content) == (
         f"not a COCO instances file\n  where: {tmp_path}/labels.json\n  got: no list 'images'\n"
-        "  expected: images, annotations, categories"
+        "  expected: images, annotations, categories\n"
+        '  next: write the labels as {"a.jpg": ["cat", "dog"]}, or as a CSV file with the columns image and labels'
     )
 
 

@@ -353,7 +353,6 @@ def test_keys_are_listed(visit: Visit):
     assert visit.page.get_by_role("dialog").count() == 0
 
 
-@on_photographs_too
 @pytest.mark.parametrize(("width_px", "scheme"), [(390, "light"), (640, "dark"), (1280, "dark")])  # 640: one of 1280 at 200%
 def test_no_page_is_wider_than_its_window(visit: Visit, width_px: int, scheme: str):
     page = visit.page

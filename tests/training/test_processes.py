@@ -106,18 +106,25 @@ def launched(count: int, data: Path, run: Path, *, resumes: bool = False, dies: 
     )
 
 
+@pytest.fixture(scope="module")
+def of_two(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, subprocess.CompletedProcess[str]]:
+    """A run of two processes, and what they said."""
+    run = tmp_path_factory.mktemp("processes") / "of-2"
+    return RunFolder(path=run), launched(2, colours, run)
+
+
 @pytest.mark.slow
-def test_two_processes_come_to_what_one_comes_to(colours: Path, tmp_path: Path):
-    runs = {}
-    for count in (1, 2):
-        done = launched(count, colours, tmp_path / f"of-{count}")
+def test_two_processes_come_to_what_one_comes_to(
+    colours: Path, of_two: tuple[RunFolder, subprocess.CompletedProcess[str]], tmp_path: Path
+):
+    runs = {1: RunFolder(path=tmp_path / "of-1"), 2: of_two[0]}
+    for count, done in ((1, launched(1, colours, runs[1].path)), (2, of_two[1])):
         assert done.returncode == 0, done.stderr
         lines = done.stdout.replace("][", "]\n[").splitlines()  # two processes may write before either ends its line
         told = [json.loads(line) for line in lines if line.startswith('["')]  # PyTorch 2.8 prints lines of [Gloo] too
         assert len(told) == count
         assert len({tuple(each) for each in told}) == 1  # every process knows the result; one wrote it
-        runs[count] = RunFolder(path=tmp_path / f"of-{count}")
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["of-1", "of-2"]
+        assert [path.name for path in runs[count].path.parent.iterdir() if path.is_dir()] == [f"of-{count}"]
 
     one, two = (read_predictions(run.predictions) for run in runs.values())
     assert one.ids == two.ids
@@ -132,12 +139,14 @@ def test_two_processes_come_to_what_one_comes_to(colours: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_where_they_were_stopped(colours: Path, tmp_path: Path):
-    whole = launched(2, colours, tmp_path / "whole")
+def test_two_processes_go_on_where_they_were_stopped(
+    colours: Path, of_two: tuple[RunFolder, subprocess.CompletedProcess[str]], tmp_path: Path
+):
+    whole_run, whole = of_two
     assert whole.returncode == 0, whole.stderr
     assert launched(2, colours, tmp_path / "stopped", dies=True).returncode != 0
     done = launched(2, colours, tmp_path / "stopped", resumes=True)
     assert done.returncode == 0, done.stderr
-    whole_run, run = RunFolder(path=tmp_path / "whole"), RunFolder(path=tmp_path / "stopped")
+    run = RunFolder(path=tmp_path / "stopped")
     assert (run.best / "model.safetensors").read_bytes() == (whole_run.best / "model.safetensors").read_bytes()
     assert run.predictions.read_bytes() == whole_run.predictions.read_bytes()
