@@ -1,5 +1,6 @@
 """An export answers as its checkpoint does, in any program; what does not is never written."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -126,6 +127,11 @@ def test_another_device_or_precision_is_refused(exported: Exported, images: list
         next(predict(exported, images, precision="bf16"))
 
 
+def test_an_export_of_an_export(exported: Exported, tmp_path: Path):
+    with pytest.raises(CheckpointError, match="an export is no checkpoint"):
+        export_model(exported.folder, tmp_path / "out")
+
+
 def test_another_class_list(exported: Exported):
     from polytag.contracts import LabelSet
 
@@ -188,12 +194,35 @@ def test_a_damaged_graph(copied: Path, images: list[Path]):
         next(predict(copied, images))
 
 
-def test_what_is_no_graph(copied: Path, images: list[Path]):
-    import hashlib
+def replaced(folder: Path, graph: bytes) -> Path:
+    """The folder with this graph, and its SHA-256 in export.json."""
+    values = json.loads((folder / "export.json").read_text())
+    (folder / "pixels.onnx").write_bytes(graph)
+    values["files"]["pixels.onnx"] = hashlib.sha256(graph).hexdigest()
+    (folder / "export.json").write_text(json.dumps(values))
+    return folder
 
-    values = json.loads((copied / "export.json").read_text())
-    (copied / "pixels.onnx").write_bytes(b"no graph")
-    values["files"]["pixels.onnx"] = hashlib.sha256(b"no graph").hexdigest()
-    (copied / "export.json").write_text(json.dumps(values))
+
+@pytest.mark.parametrize("place", ["secret.bin", "../secret.bin", "{}/secret.bin"])
+def test_no_file_is_read_that_a_graph_names(
+    copied: Path, images: list[Path], place: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+):
+    """ONNX Runtime would read the first two, from the working folder."""
+    folder = tmp_path_factory.mktemp("working")
+    (folder / "inside").mkdir()
+    for target in (folder, folder / "inside"):
+        (target / "secret.bin").write_bytes(bytes(12))
+    monkeypatch.chdir(folder / "inside")
+    model = onnx.load(copied / "pixels.onnx")
+    numbers = onnx.TensorProto(name="secret", data_type=onnx.TensorProto.FLOAT, dims=[3])
+    numbers.data_location = onnx.TensorProto.EXTERNAL
+    numbers.external_data.add(key="location", value=place.format(folder))
+    model.graph.initializer.append(numbers)
+    model.graph.node.append(onnx.helper.make_node("Identity", ["secret"], ["logit_of_a_file"]))
     with pytest.raises(ExportError, match="ONNX Runtime cannot run the graph"):
-        next(predict(copied, images))
+        next(predict(replaced(copied, model.SerializeToString()), images))
+
+
+def test_what_is_no_graph(copied: Path, images: list[Path]):
+    with pytest.raises(ExportError, match="ONNX Runtime cannot run the graph"):
+        next(predict(replaced(copied, b"no graph"), images))

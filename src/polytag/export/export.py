@@ -13,7 +13,8 @@ from polytag.export.graphs import Graphs, graphs_of
 from polytag.export.readme import readme
 from polytag.export.selftest import write_selftest
 from polytag.models.checkpoint import Checkpoint
-from polytag.models.exported import EXPORT, IMAGE, PIXELS, README, SELFTEST, Checked, Exported, sha256
+from polytag.models.checkpoint_files import EXPORT
+from polytag.models.exported import IMAGE, PIXELS, README, SELFTEST, Checked, Exported, sha256
 
 _MADE_BY = ("polytag", "torch", "onnx", "onnxscript", "onnxruntime")
 

@@ -16,7 +16,7 @@ from polytag.calibration import Calibration, convert_thresholds
 from polytag.contracts import LabelSet, Preprocessing
 from polytag.errors import CheckpointError, PolytagError, UsageError
 from polytag.models.backbone_args import check_backbone_args, check_backbone_name
-from polytag.models.checkpoint_files import CONFIG, WEIGHTS, OpenFile, open_file, open_together
+from polytag.models.checkpoint_files import CONFIG, EXPORT, WEIGHTS, OpenFile, open_file, open_together
 from polytag.parsing import MAX_JSON_BYTES, Malformed, parse_json, small_text
 from polytag.plain import WrongValue, from_plain
 
@@ -77,6 +77,14 @@ class Checkpoint:
                 got="fold-1, fold-2, ...",
                 expected="a run or a checkpoint with one model",
                 next_step=f"give a fold, such as {folder / 'fold-1'}, or train one model on all images, without --folds",
+            )
+        elif not (folder / CONFIG).is_file() and (folder / EXPORT).is_file():
+            raise CheckpointError(
+                "an export is no checkpoint",
+                where=str(folder),
+                got=EXPORT,
+                expected="a run or a checkpoint",
+                next_step="give the run that it was made from; `polytag predict` takes the export itself",
             )
         config, calibration, thresholds, weights = _read_config(folder)
         return cls(

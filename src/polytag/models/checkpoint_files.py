@@ -5,7 +5,7 @@ import stat
 import weakref
 from pathlib import Path
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, EXPORT = "config.json", "model.safetensors", "export.json"
 
 
 class OpenFile:

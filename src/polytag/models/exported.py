@@ -14,12 +14,11 @@ from pathlib import Path
 from polytag.contracts import LabelSet, Preprocessing
 from polytag.errors import ExportError, PolytagError
 from polytag.models.checkpoint import Checkpoint, require_same_classes
-from polytag.models.checkpoint_files import open_file
+from polytag.models.checkpoint_files import EXPORT, open_file
 from polytag.parsing import MAX_JSON_BYTES, Malformed, parse_json, small_text
 from polytag.plain import WrongValue, from_plain
 
 EXPORT_VERSION = 1
-EXPORT = "export.json"
 PIXELS, IMAGE, SELFTEST, README = "pixels.onnx", "image.onnx", "selftest", "README.md"
 
 
