@@ -103,15 +103,16 @@ def resizing() -> dict[str, object]:
 
 
 def starting(run: Path, exported: Exported) -> dict[str, object]:
-    """Whole processes that predict one photograph: seconds of processor time, seconds, and peak memory."""
+    """Whole processes that predict one photograph: seconds of processor time, seconds, and peak memory (Linux)."""
     photograph = next(iter(load_dataset(VOC_MINI).split("val").paths))
     took: dict[str, list[tuple[float, float, float]]] = {"export": [], "checkpoint": []}
     for _ in range(NUM_STARTS):
         for name, model in (("export", exported.folder), ("checkpoint", run)):
             before, began = os.times(), time.perf_counter()
             script = (
-                "import resource, sys; from polytag.cli.main import main;\n"
-                "try:\n    main()\nfinally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+                "import re; from pathlib import Path; from polytag.cli.main import main\n"
+                "try:\n    main()\nfinally:\n"
+                "    print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
             )
             command = [sys.executable, "-c", script, "predict", str(model), str(photograph)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)

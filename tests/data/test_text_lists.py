@@ -212,6 +212,14 @@ def test_an_empty_line_would_shift_the_numbers_of_the_classes(listed, tmp_path):
     assert refused(tmp_path).startswith(f"an empty line among the class names\n  where: {tmp_path / 'label_list.txt'}:2\n")
 
 
+def test_numbers_and_an_empty_list_of_classes(tmp_path: Path):
+    (tmp_path / "a.jpg").write_text("")
+    (tmp_path / "classes.txt").write_text("\n")
+    (tmp_path / "train_list.txt").write_text("a.jpg 1\n")
+    with pytest.raises(AnnotationError, match="an empty list of classes"):
+        load_dataset(tmp_path)
+
+
 def test_a_number_of_thousands_of_digits_has_no_class(tmp_path: Path):
     (tmp_path / "a.jpg").write_text("")
     (tmp_path / "classes.txt").write_text("cat\ndog\n")

@@ -112,6 +112,14 @@ def _of_vectors(lines: Sequence[ListLine], parts_N: Sequence[Sequence[str]], nam
 
 
 def _of_numbers(lines: Sequence[ListLine], parts_N: Sequence[Sequence[str]], names: ClassList) -> Iterator[Record]:
+    if not names.names:
+        raise AnnotationError(
+            "an empty list of classes",
+            where=str(names.path),
+            got="no line",
+            expected="a class a line: the labels are numbers",
+            next_step="write the names of the classes into it, or remove it where the numbers are the names",
+        )
     for line, parts in zip(lines, parts_N, strict=True):
         for part in parts:
             if len(part) > 18 or int(part) not in names.name_of:
