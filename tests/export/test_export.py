@@ -207,7 +207,7 @@ def replaced(folder: Path, graph: bytes) -> Path:
 def test_no_file_is_read_that_a_graph_names(
     copied: Path, images: list[Path], place: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ):
-    """ONNX Runtime would read the first two, from the working folder."""
+    """By itself, ONNX Runtime reads the first: what lies in the working folder, or below it."""
     folder = tmp_path_factory.mktemp("working")
     (folder / "inside").mkdir()
     for target in (folder, folder / "inside"):
@@ -221,6 +221,32 @@ def test_no_file_is_read_that_a_graph_names(
     model.graph.node.append(onnx.helper.make_node("Identity", ["secret"], ["logit_of_a_file"]))
     with pytest.raises(ExportError, match="ONNX Runtime cannot run the graph"):
         next(predict(replaced(copied, model.SerializeToString()), images))
+
+
+def test_a_graph_of_other_classes_or_outputs(copied: Path, images: list[Path]):
+    def changed(change: Callable[[onnx.ModelProto], object]) -> Path:
+        model = onnx.load(exported_graph)
+        change(model)
+        return replaced(copied, model.SerializeToString())
+
+    exported_graph = copied / "whole.onnx"
+    exported_graph.write_bytes((copied / "pixels.onnx").read_bytes())
+    without = changed(lambda model: model.graph.output.pop(0))
+    with pytest.raises(ExportError, match="ONNX Runtime cannot run the graph"):
+        next(predict(without, images))
+
+    def cut(model: onnx.ModelProto) -> None:
+        """Leave one class in "logit"."""
+        node = next(node for node in model.graph.node if "logit" in node.output)
+        node.output[0] = "all"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.int64), "first"))
+        model.graph.node.append(onnx.helper.make_node("Gather", ["all", "first"], ["logit"], axis=1))
+        for other in model.graph.node:
+            other.input[:] = ["all" if name == "logit" else name for name in other.input]
+        model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
+
+    with pytest.raises(ExportError, match="the graph gives scores of another shape"):
+        next(predict(changed(cut), images))
 
 
 def test_what_is_no_graph(copied: Path, images: list[Path]):

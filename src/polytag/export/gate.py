@@ -12,7 +12,7 @@ from polytag.data.images.read import read_image
 from polytag.errors import ExportError, ImageError
 from polytag.export.graphs import Graphs
 from polytag.export.selftest import generated_images
-from polytag.inference.onnx_scorer import session_of
+from polytag.inference.onnx_scorer import run, session_of
 from polytag.inference.predictor import Predictor
 from polytag.logits import sigmoid
 from polytag.machine import num_cores
@@ -56,7 +56,7 @@ def compared(
             (PIXELS, {"pixels": view if len(view) == 1 else view[None]}),
             (IMAGE, {"image": np.asarray(image)}),
         ):
-            found = [output[0] for output in sessions[name].run(["logit", "probability", "present"], inputs)]
+            found = [output[0] for output in run(sessions[name], ["logit", "probability", "present"], inputs, where=name)]
             difference = float(np.abs(found[0] - logit_C).max())
             largest = max(largest, difference if np.isfinite(difference) else np.inf)
             num_changed += int((found[2] != present_C).sum())

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 20
-IR_VERSION = 10  # what ONNX Runtime has read since version 1.18
+IR_VERSION = 10  # of opset 20; the exporter's own library writes its newest, which older runtimes refuse
 
 
 class Graph:

@@ -1,7 +1,8 @@
 """Scores images with an export's graph in ONNX Runtime, without torch."""
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ class OnnxScorer:
     """An export that is ready to score; each core computes a batch of its own."""
 
     def __init__(self, exported: Exported):
+        """Raises ExportError for a graph that is damaged or cannot be run."""
         self._preprocessing = exported.preprocessing
-        self._session = session_of(exported.graph(PIXELS), where=str(exported.folder / PIXELS))
+        self._where = str(exported.folder / PIXELS)
+        self._num_classes = len(exported.label_set)
+        self._session = session_of(exported.graph(PIXELS), where=self._where)
 
     def score_files(self, paths: Sequence[Path]) -> Iterator[Scored]:
-        """Calibrated logits of images, batch by batch, in constant memory."""
+        """Calibrated logits of images, batch by batch, in constant memory; raises ExportError where the graph fails."""
         ready = batches_of(
             range(len(paths)),
             batch_size=BATCH_SIZE,
@@ -39,7 +43,18 @@ class OnnxScorer:
     def _score(self, batch: Batch) -> Scored:
         logit_NC = np.zeros((0, 0), np.float32)
         if len(batch.rows):
-            logit_NC = logits(self._session, batch.pixels_NVHWC)
+            pixels = batch.pixels_NVHWC
+            (logit_NC,) = run(
+                self._session, ["logit"], {"pixels": pixels[:, 0] if pixels.shape[1] == 1 else pixels}, where=self._where
+            )
+            if logit_NC.dtype != np.float32 or logit_NC.shape != (len(batch.rows), self._num_classes):
+                raise ExportError(
+                    "the graph gives scores of another shape",
+                    where=self._where,
+                    got=f"{logit_NC.dtype} {logit_NC.shape}",
+                    expected=f"float32 {(len(batch.rows), self._num_classes)} (images, classes)",
+                    next_step="copy the folder again, or export again",
+                )
         return Scored(rows=batch.rows, output_ND=logit_NC, failures=batch.failures)
 
 
@@ -55,9 +70,21 @@ def session_of(graph: bytes, *, where: str, num_threads: int = 1) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # whatever is fatal is an exception, too
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)  # no file is read
-    try:
+    with _explained(where):
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common class of their own
+
+
+def run(session: Any, outputs: Sequence[str], inputs: Mapping[str, np.ndarray], *, where: str) -> list[np.ndarray]:
+    """These outputs of a session; raises ExportError where the graph has none of that name, or fails."""
+    with _explained(where):
+        return session.run(list(outputs), dict(inputs))
+
+
+@contextlib.contextmanager
+def _explained(where: str) -> Generator[None]:
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's exceptions have no common class of their own
         raise ExportError(
             "ONNX Runtime cannot run the graph",
             where=where,
@@ -65,9 +92,3 @@ def session_of(graph: bytes, *, where: str, num_threads: int = 1) -> Any:
             expected="a graph that `polytag export` wrote",
             next_step="export again, or install a newer ONNX Runtime",
         ) from error
-
-
-def logits(session: Any, pixels_NVHWC: np.ndarray) -> np.ndarray:
-    """float32 N x C of the views of N images, by the graph `pixels`."""
-    pixels = pixels_NVHWC[:, 0] if pixels_NVHWC.shape[1] == 1 else pixels_NVHWC
-    return session.run(["logit"], {"pixels": pixels})[0]

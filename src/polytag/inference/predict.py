@@ -125,14 +125,14 @@ def _scores(model: Checkpoint | Exported, paths: list[Path], *, device: str, pre
     if isinstance(model, Exported):
         from polytag.inference.onnx_scorer import OnnxScorer
 
-        require_processor(model, device=device, precision=precision)
+        _require_processor(model, device=device, precision=precision)
         return OnnxScorer(model).score_files(paths)
     from polytag.inference.predictor import Predictor  # imports torch
 
     return Predictor.load(model, device=device, precision=precision).score_files(paths)
 
 
-def require_processor(model: Exported, *, device: str, precision: str) -> None:
+def _require_processor(model: Exported, *, device: str, precision: str) -> None:
     """Raises UsageError for a device or a precision that an export does not have."""
     for option, value, own in (("--device", device, "cpu"), ("--precision", precision, model.precision)):
         if value not in ("auto", own):

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from polytag import files
 from polytag.calibration import Calibration, convert_thresholds
 from polytag.contracts import LabelSet, Preprocessing
-from polytag.errors import CheckpointError, PolytagError, UsageError
+from polytag.errors import CheckpointError, UsageError
 from polytag.models.backbone_args import check_backbone_args, check_backbone_name
-from polytag.models.checkpoint_files import CONFIG, EXPORT, WEIGHTS, OpenFile, open_file, open_together
-from polytag.parsing import MAX_JSON_BYTES, Malformed, parse_json, small_text
+from polytag.models.checkpoint_files import CONFIG, EXPORT, WEIGHTS, OpenFile, explained, open_file, open_together
+from polytag.parsing import MAX_JSON_BYTES, parse_json, small_text
 from polytag.plain import WrongValue, from_plain
 
 if TYPE_CHECKING:
@@ -68,9 +68,10 @@ class Checkpoint:
         The folder may come from a stranger: every value is checked, and nothing in it names a file, an address or code.
         """
         folder = Path(folder)
-        if not (folder / CONFIG).is_file() and (folder / "best").is_dir():
+        is_checkpoint = (folder / CONFIG).is_file()
+        if not is_checkpoint and (folder / "best").is_dir():
             folder = folder / "best"
-        elif not (folder / CONFIG).is_file() and (folder / "fold-1" / "best").is_dir():
+        elif not is_checkpoint and (folder / "fold-1" / "best").is_dir():
             raise CheckpointError(
                 "a run of folds has a model for each of them",
                 where=str(folder),
@@ -78,7 +79,7 @@ class Checkpoint:
                 expected="a run or a checkpoint with one model",
                 next_step=f"give a fold, such as {folder / 'fold-1'}, or train one model on all images, without --folds",
             )
-        elif not (folder / CONFIG).is_file() and (folder / EXPORT).is_file():
+        elif not is_checkpoint and (folder / EXPORT).is_file():
             raise CheckpointError(
                 "an export is no checkpoint",
                 where=str(folder),
@@ -248,15 +249,9 @@ def _check_thresholds(thresholds: Sequence[float], *, num_classes: int) -> None:
 def _read_config(folder: Path) -> tuple[_Config, Calibration | None, tuple[float, ...], OpenFile | None]:
     """The checked config.json of a folder, its calibration, the thresholds after it, and the weights; raises CheckpointError."""
     path = folder / CONFIG
-    wrong, expected = f"{CONFIG} is not that of a checkpoint", f"a polytag checkpoint, version {CONFIG_VERSION}"
     try:
         file, weights = open_together(folder)
-        values = from_plain(dict, parse_json(small_text(file.read(at_most=MAX_JSON_BYTES + 1))))
-        version = from_plain(int, values.get("version"), name="version")
-        if version == CONFIG_VERSION:
-            calibration = values.pop("calibration", None)  # absent from older checkpoints
-            config = from_plain(_Config, values)
-            return config, *_with_calibration(config, calibration), weights
+        content = file.read(at_most=MAX_JSON_BYTES + 1)
     except OSError as error:
         raise CheckpointError(
             "no checkpoint here",
@@ -265,13 +260,14 @@ def _read_config(folder: Path) -> tuple[_Config, Calibration | None, tuple[float
             expected=f"a folder with {CONFIG} and {WEIGHTS}, or a run folder with best/",
             next_step="`polytag train DATA` makes one",
         ) from error
-    except Malformed as error:
-        raise CheckpointError(wrong, where=error.place(path), got=error.problem, expected=expected) from error
-    except WrongValue as error:
-        raise CheckpointError(wrong, where=str(path), got=error.got, expected=error.expected) from error
-    except (ValueError, PolytagError) as error:
-        got = "; ".join(line.strip() for line in str(error).splitlines())
-        raise CheckpointError(wrong, where=str(path), got=got, expected=expected) from error
+    expected = f"a polytag checkpoint, version {CONFIG_VERSION}"
+    with explained(f"{CONFIG} is not that of a checkpoint", path, expected=expected, error=CheckpointError):
+        values = from_plain(dict, parse_json(small_text(content)))
+        version = from_plain(int, values.get("version"), name="version")
+        if version == CONFIG_VERSION:
+            calibration = values.pop("calibration", None)  # absent from older checkpoints
+            config = from_plain(_Config, values)
+            return config, *_with_calibration(config, calibration), weights
     raise CheckpointError(
         "this checkpoint was made by another version of polytag",
         where=str(path),

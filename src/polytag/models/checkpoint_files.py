@@ -1,9 +1,18 @@
-"""Opens the files of a checkpoint folder together, so that both are of one save while another process replaces the folder."""
+"""Opens the files of a model's folder, and says what is wrong in its JSON.
 
+Those of a checkpoint are opened together, so that both are of one save while another process replaces the folder.
+"""
+
+import contextlib
 import os
 import stat
 import weakref
+from collections.abc import Generator
 from pathlib import Path
+
+from polytag.errors import PolytagError
+from polytag.parsing import Malformed
+from polytag.plain import WrongValue
 
 CONFIG, WEIGHTS, EXPORT = "config.json", "model.safetensors", "export.json"
 
@@ -61,3 +70,17 @@ def open_together(folder: Path) -> tuple[OpenFile, OpenFile | None]:
 
 def _is_in_place(handle: int, folder: Path) -> bool:
     return os.path.samestat(os.fstat(handle), os.stat(folder))
+
+
+@contextlib.contextmanager
+def explained(what: str, path: Path, *, expected: str, error: type[PolytagError]) -> Generator[None]:
+    """Raises this error, with the file and what is wrong in it, where the values of a JSON file are parsed and checked."""
+    try:
+        yield
+    except Malformed as problem:
+        raise error(what, where=problem.place(path), got=problem.problem, expected=expected) from problem
+    except WrongValue as wrong:
+        raise error(what, where=str(path), got=wrong.got, expected=wrong.expected) from wrong
+    except (ValueError, PolytagError) as problem:
+        got = "; ".join(line.strip() for line in str(problem).splitlines())
+        raise error(what, where=str(path), got=got, expected=expected) from problem

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from polytag.contracts import LabelSet, Preprocessing
-from polytag.errors import ExportError, PolytagError
+from polytag.errors import ExportError
 from polytag.models.checkpoint import Checkpoint, require_same_classes
-from polytag.models.checkpoint_files import EXPORT, open_file
-from polytag.parsing import MAX_JSON_BYTES, Malformed, parse_json, small_text
+from polytag.models.checkpoint_files import EXPORT, explained, open_file
+from polytag.parsing import MAX_JSON_BYTES, parse_json, small_text
 from polytag.plain import WrongValue, from_plain
 
 EXPORT_VERSION = 1
@@ -67,9 +67,19 @@ class Exported:
         """Read export.json of an export folder; raises ExportError."""
         folder = Path(folder)
         path = folder / EXPORT
-        wrong, expected = f"{EXPORT} is not that of an export", f"a polytag export, version {EXPORT_VERSION}"
         try:
-            stored = from_plain(_Stored, parse_json(small_text(open_file(path).read(at_most=MAX_JSON_BYTES + 1))))
+            content = open_file(path).read(at_most=MAX_JSON_BYTES + 1)
+        except OSError as error:
+            raise ExportError(
+                "no export here",
+                where=str(folder),
+                got=error.strerror or str(error),
+                expected=f"a folder with {EXPORT}",
+                next_step="`polytag export MODEL OUT` makes one",
+            ) from error
+        expected = f"a polytag export, version {EXPORT_VERSION}"
+        with explained(f"{EXPORT} is not that of an export", path, expected=expected, error=ExportError):
+            stored = from_plain(_Stored, parse_json(small_text(content)))
             return cls(
                 folder=folder,
                 id=stored.checkpoint,
@@ -82,21 +92,6 @@ class Exported:
                 checked=stored.checked,
                 versions=stored.versions,
             )
-        except OSError as error:
-            raise ExportError(
-                "no export here",
-                where=str(folder),
-                got=error.strerror or str(error),
-                expected=f"a folder with {EXPORT}",
-                next_step="`polytag export MODEL OUT` makes one",
-            ) from error
-        except Malformed as error:
-            raise ExportError(wrong, where=error.place(path), got=error.problem, expected=expected) from error
-        except WrongValue as error:
-            raise ExportError(wrong, where=str(path), got=error.got, expected=error.expected) from error
-        except (ValueError, PolytagError) as error:
-            got = "; ".join(line.strip() for line in str(error).splitlines())
-            raise ExportError(wrong, where=str(path), got=got, expected=expected) from error
 
     def graph(self, name: str) -> bytes:
         """A graph of the folder, checked against its SHA-256; raises ExportError."""
