@@ -17,7 +17,7 @@ from polytag.inference.scored import Scored
 from polytag.machine import num_cores
 from polytag.models.exported import PIXELS, Exported
 
-BATCH_SIZE = 8  # a core's; larger ones are no faster on a processor
+BATCH_SIZE = 8  # a core's: a few images are enough for all cores
 
 
 class OnnxScorer:
