@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import onnx
 import pytest
 
 from polytag.cli.main import main
-from polytag.contracts import Preprocessing
+from polytag.contracts import Dataset, LabelSet, Predictions, Preprocessing
 from polytag.errors import CheckpointError, ExportError, RunError, UsageError
 from polytag.export.export import export_model
 from polytag.export.graphs import Graphs
@@ -22,6 +23,7 @@ from polytag.export.selftest import generated_images
 from polytag.inference.predict import predict
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.exported import Exported
+from polytag.predictions.table import write_predictions
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,16 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def exported(checkpoint: Checkpoint, images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    return export_model(checkpoint, tmp_path_factory.mktemp("exports") / "small", check=images, of="some images")
+    num_images, num_classes = len(images), len(checkpoint.label_set)
+    dataset = Dataset(
+        ids=tuple(path.name for path in images),
+        paths=images,
+        target_NC=np.zeros((num_images, num_classes), np.int8),
+        split_N=("",) * num_images,
+        label_set=checkpoint.label_set,
+        source="some images",
+    )
+    return export_model(checkpoint, tmp_path_factory.mktemp("exports") / "small", check=dataset)
 
 
 def test_the_folder_says_what_was_compared(exported: Exported, checkpoint: Checkpoint):
@@ -112,6 +123,21 @@ def test_what_is_there_stays(checkpoint: Checkpoint, tmp_path: Path):
 
 
 @pytest.mark.usefixtures("made_before")
+def test_the_validation_images_of_a_run_are_compared(checkpoint: Checkpoint, images: list[Path], tmp_path: Path):
+    """Those that are still there."""
+    run = tmp_path / "run"
+    shutil.copytree(checkpoint.folder, run / "best")
+    scores = np.zeros((len(images) + 1, len(checkpoint.label_set)), np.float32)
+    paths = (*map(str, images), str(tmp_path / "gone.png"))
+    predictions = Predictions(
+        ids=paths, logit_NC=scores, target_NC=scores.astype(np.int8), label_set=checkpoint.label_set, image_paths=paths
+    )
+    write_predictions(predictions, run / "predictions-val.parquet")
+    for model in (run, run / "best"):
+        assert export_model(model, tmp_path / model.name / "out").checked.of == "8 generated, 8 of the run's validation"
+
+
+@pytest.mark.usefixtures("made_before")
 def test_the_command(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(sys, "argv", ["polytag", "export", str(checkpoint.folder), str(tmp_path / "out")])
     with pytest.raises(SystemExit) as caught:
@@ -133,8 +159,6 @@ def test_an_export_of_an_export(exported: Exported, tmp_path: Path):
 
 
 def test_another_class_list(exported: Exported):
-    from polytag.contracts import LabelSet
-
     with pytest.raises(CheckpointError, match="another class list"):
         exported.require_labels(LabelSet(names=("cat",)))
 

@@ -9,11 +9,8 @@ from polytag.cli.reading import reads_annotations
 
 if TYPE_CHECKING:
     from polytag.cli.terminal import Terminal
-    from polytag.contracts import Dataset
     from polytag.data.read_options import ReadOptions
     from polytag.models.exported import Exported
-
-_NUM_OWN_IMAGES = 200  # of the run's validation, where no data are named
 
 
 @reads_annotations
@@ -34,29 +31,15 @@ def export(
     from polytag.cli.terminal import Terminal
     from polytag.data.load import load_dataset
     from polytag.export.export import export_model
-    from polytag.export.selftest import SIZES
 
     console, errors = Terminal(), Terminal(stderr=True)
-    images: Dataset | list[Path] = load_dataset(check, options=options) if check else _own_images(model)
+    images = load_dataset(check, options=options) if check else None
     with progress_bar(errors) as progress:
-        task = progress.add_task("comparing", total=len(SIZES) + len(images))
-        made = export_model(model, out, check=images, of="the run's validation", on_image=lambda: progress.advance(task))
+        task = progress.add_task("comparing", total=None)
+        made = export_model(
+            model, out, check=images, on_image=lambda num_images: progress.update(task, advance=1, total=num_images)
+        )
     _print(console, made)
-
-
-def _own_images(model: Path) -> list[Path]:
-    """Validation images of a run that are still there, evenly from all of them; none for a checkpoint folder."""
-    from polytag.data.images.stored import is_image_there
-    from polytag.errors import PolytagError
-    from polytag.predictions.table import read_parquet_predictions
-    from polytag.runs.folder import RunFolder
-
-    try:
-        paths = read_parquet_predictions(RunFolder(path=model).predictions).image_paths
-    except PolytagError:
-        return []
-    there = [Path(path) for path in paths if path and is_image_there(path)]
-    return there[:: max(1, -(-len(there) // _NUM_OWN_IMAGES))]
 
 
 def _print(console: "Terminal", made: "Exported") -> None:

@@ -33,7 +33,7 @@ class Answers:
 
 
 def compared(
-    checkpoint: Checkpoint, graphs: Graphs, *, paths: Sequence[Path], of: str, on_image: Callable[[], None] = lambda: None
+    checkpoint: Checkpoint, graphs: Graphs, *, paths: Sequence[Path], of: str, on_image: Callable[[int], None]
 ) -> tuple[Checked, Answers]:
     """Run both graphs and the checkpoint itself, in float32, on the generated images and on those of `paths` that can be read.
 
@@ -63,7 +63,7 @@ def compared(
         if num_images < len(generated):
             answers.append(found)  # of the graph `image`, the last
         num_images += 1
-        on_image()
+        on_image(len(generated) + len(paths))
     num_decisions = num_images * len(threshold_C)
     if largest > MAX_LOGIT_DIFFERENCE or num_changed:
         raise ExportError(
