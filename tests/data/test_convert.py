@@ -362,6 +362,11 @@ def test_images_with_odd_names(tmp_path, to):
         assert after.ids == names
 
 
+def test_the_keys_of_samples_end_at_a_full_stop_and_stay_apart(tmp_path):
+    data = make(tmp_path, names=["x"], splits=["train"] * 3, targets=[1, 0, 1], ids=["a.b", "a_b-2", "a_b"])
+    assert rows_of(load_dataset(convert(data, tmp_path / "out", to="webdataset")), "content") == rows_of(data, "content")
+
+
 def test_the_images_of_shards_lie_as_they_are(small, tmp_path):
     """One read an image, in any order."""
     (path, _) = sorted(convert(small, tmp_path / "out", to="hf").rglob("*.parquet"))

@@ -13,8 +13,12 @@ from polytag.data.images.stored import is_image_there, open_image, split_stored
 from polytag.errors import DataError, RunError
 
 
-def image_names(dataset: Dataset) -> list[str]:
-    """N names without endings, one for each image file: its id, with "_" for spaces and whatever has a meaning in a path."""
+def image_names(dataset: Dataset, *, without: str = "") -> list[str]:
+    """N names without endings, one for each image file: its id, with "_" for spaces and whatever has a meaning in a path.
+
+    Nor does a name have any of the characters `without`.
+    """
+    replaced = re.compile(rf"[\s/\\:\0{re.escape(without)}]+")
     id_of: dict[Path, str] = {}
     used: set[str] = set()
     number_of: dict[str, int] = {}  # the last one that a word got, so that a million equal words cost no search
@@ -22,7 +26,7 @@ def image_names(dataset: Dataset) -> list[str]:
         if path in id_of:
             continue
         stem = os.path.splitext(name)[0] if is_image(name) else name
-        word = wanted = re.sub(r"[\s/\\:\0]+", "_", stem).strip("._") or "image"
+        word = wanted = replaced.sub("_", stem).strip("._") or "image"
         while word.lower() in used:  # some file systems ignore letter case
             number = number_of[wanted.lower()] = number_of.get(wanted.lower(), 1) + 1
             word = f"{wanted}-{number}"

@@ -33,7 +33,7 @@ def write_webdataset(dataset: Dataset, folder: Path) -> Path:
         expected="train, val and test",
     )
     require_plain_classes(dataset)
-    keys = _keys(dataset)
+    keys = image_names(dataset, without=".")  # a sample's key ends at the first full stop
 
     def fill(fresh: Path) -> None:
         (fresh / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.label_set), encoding="utf-8", newline="\n")
@@ -59,19 +59,6 @@ def _write_shard(shard: tarfile.TarFile, dataset: Dataset, rows: list[int], keys
         if shard.offset > _BYTES_OF_SHARD:
             return number + 1
     return len(rows)
-
-
-def _keys(dataset: Dataset) -> list[str]:
-    """N names of samples, which end at the first full stop; distinct but for one image in several splits."""
-    names = image_names(dataset)
-    key_of: dict[str, str] = {}
-    used: set[str] = set()
-    for row, name in enumerate(names):
-        if name not in key_of:
-            key = name.replace(".", "_")
-            key_of[name] = f"{key}-{row}" if key.lower() in used else key
-            used.add(key_of[name].lower())
-    return [key_of[name] for name in names]
 
 
 def _labels(dataset: Dataset, row: int) -> dict[str, object]:
