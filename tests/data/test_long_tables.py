@@ -52,6 +52,12 @@ def test_splits_are_as_in_other_tables(table, tmp_path, header, cells, splits):
     assert load_dataset(tmp_path).split_N == splits
 
 
+def test_a_flag_that_may_be_the_split_is_asked_about(table, tmp_path):
+    table("filename,label,train\na.jpg,dog,1\na.jpg,cat,1\nb.jpg,cat,0\n")
+    assert refused(tmp_path).startswith("a column of 1 and 0 that may be the split\n")
+    assert load_dataset(tmp_path, options=ReadOptions(split_column="train")).split_N == ("train", "val")
+
+
 def test_a_label_called_nan_is_asked_about(table, tmp_path, labels):
     path = table("filename,label\na.jpg,dog\na.jpg,cat\nb.jpg,nan\n")
     assert refused(tmp_path).startswith(

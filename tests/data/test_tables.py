@@ -362,6 +362,28 @@ def test_two_tables_that_disagree(table, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("train", "other", "option"),
+    [
+        ("labels,note\ncat,x\n", "image\na.jpg\n", {}),
+        ("image,labels\na.jpg,cat\n", "image,labels,patient\nb.jpg,cat,1\n", {"group_column": "patient"}),
+    ],
+)
+def test_a_column_that_one_of_two_tables_lacks(table, tmp_path, train, other, option):
+    table(train, "train.csv")
+    table(other, "val.csv")
+    missing = option.get("group_column", "image")
+    assert message(tmp_path, **option) == (
+        f"two tables disagree about their columns\n  where: {tmp_path}/train.csv:1\n"
+        f"  got: {train.splitlines()[0].replace(',', ', ')}\n  expected: a column {missing!r}, as in {tmp_path}/val.csv"
+    )
+
+
+def test_objects_in_the_place_of_image_names(tmp_path, write):
+    write(tmp_path / "labels.jsonl", '{"image": {"a": 1}, "label": "cat"}\n' * 2)
+    assert message(tmp_path / "labels.jsonl", format="csv").startswith("no image name\n")
+
+
 def test_malformed_parquet(tmp_path):
     (tmp_path / "data.parquet").write_bytes(b"PAR1 and no more")
     lines = message(tmp_path).splitlines()

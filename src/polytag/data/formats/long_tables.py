@@ -20,7 +20,7 @@ from polytag.data.formats.listing import UNSAID, is_image, scan
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext, dataset_of
 from polytag.data.formats.rows import OWN_COLUMNS, Table, cells_of
-from polytag.data.formats.split_columns import split_columns, splits_of
+from polytag.data.formats.split_columns import doubt_split_flags, split_columns, splits_of
 from polytag.data.formats.table_columns import Columns
 from polytag.data.formats.tables import TableFile, require_column, tell_rows
 from polytag.data.formats.votes import Votes
@@ -78,22 +78,32 @@ def long_layout(table: Table, columns: Columns) -> LongLayout | None:
     splits = (columns.split,) if columns.split else split_columns(JointColumns([table]), rest)
     others = [name for name in there if name not in (image, *splits, columns.group) and not PASSED_OVER.fullmatch(name)]
     label = columns.labels or first_of(others, LONG_LABEL_COLUMNS)
-    label = label or (others[0] if len(others) == 1 and not _holds_answers(table, others[0]) else "")
+    label = label or (others[0] if len(others) == 1 and None in _answers(table, others[0]) else "")
     if not image or not label or _has_lists(table, label, columns.separator):
         return None
-    confidence = _confidence(table, first_of(others, CONFIDENCE_COLUMNS))
-    keys = zip(*(table.columns[name] for name in (image, *splits)), strict=True)
-    if not confidence and len(set(keys)) == len(table):
+    confidence = first_of(others, CONFIDENCE_COLUMNS)
+    if confidence and ABSENT not in _answers(table, confidence):
+        confidence = ""  # of no row it says that the label is absent
+    if not confidence and not _is_repeated(table, (image, *splits)):
         return None
+    annotator = "" if confidence else first_of(others, _ANNOTATOR_COLUMNS)
     return LongLayout(
         image=image,
         label=label,
         confidence=confidence,
         splits=splits,
-        annotator="" if confidence else first_of(others, _ANNOTATOR_COLUMNS),
+        annotator=annotator,
         has_boxes=any(_BOX_COLUMNS.fullmatch(name) for name in others),
-        others=tuple(name for name in others if name not in (label, confidence)),
+        others=tuple(name for name in others if name not in (label, confidence, annotator)),
     )
+
+
+def _is_repeated(table: Table, names: Sequence[str]) -> bool:
+    """Whether two rows have the same cells in these columns."""
+    try:
+        return len(set(zip(*(table.columns[name] for name in names), strict=True))) < len(table)
+    except TypeError:  # lists and objects of JSON and Parquet, which name no image
+        return False
 
 
 def _doubt_scores(table: Table, layout: LongLayout, *, context: ReadingContext) -> None:
@@ -121,10 +131,9 @@ def _doubt_answers(table: Table, layout: LongLayout, *, context: ReadingContext)
     if layout.confidence or layout.has_boxes:
         return
     for name in layout.others:
-        if name not in table.columns or name == layout.annotator or METADATA.fullmatch(name):
+        if name not in table.columns or METADATA.fullmatch(name):
             continue
-        answers = {ANSWERS.get((cell or "").lower()) for cell in set(cells_of(table, name))}
-        if {PRESENT, ABSENT} <= answers and _holds_answers(table, name):
+        if {PRESENT, ABSENT} <= (answers := _answers(table, name)) and None not in answers:
             context.log.doubt(
                 AnnotationError(
                     "a column of 1 and 0 that may say which labels are absent",
@@ -137,16 +146,9 @@ def _doubt_answers(table: Table, layout: LongLayout, *, context: ReadingContext)
             )
 
 
-def _holds_answers(table: Table, name: str) -> bool:
-    return all(cell is None or cell.lower() in ANSWERS for cell in set(cells_of(table, name)))
-
-
-def _confidence(table: Table, name: str) -> str:
-    """The column, if it says of some row that its label is absent; else it has no meaning for the labels."""
-    if not name:
-        return ""
-    answers = {ANSWERS.get((cell or "").lower()) for cell in set(cells_of(table, name))}
-    return name if ABSENT in answers else ""
+def _answers(table: Table, name: str) -> set[int | None]:
+    """The answers in the cells that are not empty; None for a cell that is no answer."""
+    return {ANSWERS.get(cell.lower()) for cell in set(cells_of(table, name)) if cell is not None}
 
 
 def _has_lists(table: Table, name: str, separator: str) -> bool:
@@ -174,6 +176,8 @@ def read_long_tables(
     votes_of = [Votes(others=UNKNOWN if layout.confidence else UNSAID) for _ in tables]
     log = context.log
     tell_rows(files, tables, has_lists=True, log=log)
+    if not layout.splits:
+        doubt_split_flags(JointColumns(tables), layout.others, log=log)
     for file, table, votes in zip(files, tables, votes_of, strict=True):
         for name in sorted(layout.used | {columns.group} - {""}):
             require_column(table, name, others=tables)

@@ -30,7 +30,7 @@ def split_columns(all_of: JointColumns, rest: Sequence[str]) -> tuple[str, ...]:
 
 
 def doubt_split_flags(all_of: JointColumns, rest: Sequence[str], *, log: ReadingLog) -> None:
-    """A doubt about columns of 1 and 0 called `train` or the like: beside label lists they are no classes, but may be the split."""
+    """A doubt about columns of 1 and 0 called `train` or the like, which beside labels in cells may be the split."""
     if flags := _flags(all_of, rest):
         log.doubt(
             AnnotationError(

@@ -98,6 +98,7 @@ def read_tables(
     """
     log = context.log
     layout = layout_of(tables, columns, need_images=need_images, log=log)
+    all_tables = tables
     files, tables = _labelled(files, tables, layout, log=log)
     names, blocks = _labels_of(tables, layout, columns=columns, context=context)
     ids: list[str] = []
@@ -105,7 +106,8 @@ def read_tables(
     split_N: list[str] = []
     group_N: list[str] = []
     for file, table in zip(files, tables, strict=True):
-        require_column(table, layout.image, others=tables)
+        for name in filter(None, (layout.image, layout.id, columns.group)):
+            require_column(table, name, others=all_tables)
         has_splits = bool(layout.splits) and all(name in table.columns for name in layout.splits)
         splits = splits_of(table, layout.splits, log=log) if has_splits else [file.split] * len(table)
         ids_of_table: list[str] = []
