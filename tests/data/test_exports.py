@@ -537,3 +537,16 @@ def test_a_text_of_several_labels_is_divided_as_in_a_table(tmp_path, add_images,
     assert message(load_dataset, path).startswith("spaces between labels, or inside their names")
     dataset = load_dataset(path, options=ReadOptions(separator=" "))
     assert dataset.label_set.names == ("big", "bird", "cat", "dog")
+    path = written(a="['cat', 'dog']", b="['dog']")
+    assert labels(load_dataset(path)) == {("", "a.jpg"): "cat dog", ("", "b.jpg"): "dog"}
+    path = written(a="0 1 1", b="1 0 0")
+    assert message(load_dataset, path).startswith("labels as vectors of 0 and 1, without the names of the classes")
+    path = written(a="cat", b="nan")
+    where = f"{path}: " + ("[1].labels" if as_list else "b.jpg")
+    assert message(load_dataset, path).startswith(f"a label that may say that there is none\n  where: {where}\n")
+
+
+def test_a_list_of_0_and_1_for_each_image_names_no_class(tmp_path, add_images):
+    add_images(tmp_path, *NAMES)
+    path = put(tmp_path, "labels.json", {"a.jpg": [0, 1, 1], "b.jpg": [1, 0, 0]})
+    assert message(load_dataset, path).startswith("labels as vectors of 0 and 1, without the names of the classes")

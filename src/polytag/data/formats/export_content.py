@@ -1,13 +1,13 @@
 """What every reader of an exported file receives and returns, and the checks that they share."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from polytag.data.formats.label_lists import label_lists
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import Record
-from polytag.data.formats.separators import divide, find_separator
+from polytag.data.formats.rows import Table
 from polytag.errors import AnnotationError, UsageError
 from polytag.plain import shown
 from polytag.text import counted, nearest
@@ -19,12 +19,11 @@ class ExportFile:
 
     split         of its name or folder, "" for none
     label_field   the control, field or attribute that the user names; "": the only one
-    separator     of labels in one text; "auto": comma, or the one that occurs
+    separator     of labels in one text; "auto": found from all texts, as in a table
     """
 
     path: Path
     split: str = ""
-    image_folders: tuple[str, ...] = ()
     label_field: str = ""
     separator: str = "auto"
     log: ReadingLog
@@ -72,24 +71,15 @@ def texts_of(value: object, *, where: str) -> list[str]:
     return [text_of(item, where=where, expected="labels as text") for item in value]
 
 
-def divided_labels(values: Mapping[str, object], file: ExportFile, *, name: str) -> list[list[str]]:
+def divided_labels(values: Mapping[str, object], file: ExportFile, *, name: str) -> list[Sequence[str]]:
     """The labels of each image, whose value is a list of texts or one text; `values` are named by the place they stand in.
 
-    One text may hold several labels: the separator is found from all texts, as in a table. Raises AnnotationError for other values,
-    and, unless doubts are accepted, where the texts do not tell.
+    They are read as a column of label lists: one text may hold several labels, and vectors of 0 and 1 are refused. Raises
+    AnnotationError for other values, and, unless doubts are accepted, where the texts do not tell.
     """
-    texts = Counter(value for value in values.values() if isinstance(value, str) and value.strip())
-    separator = file.separator
-    if separator == "auto" and texts:
-        place: dict[str, str] = {}
-        for where, value in values.items():
-            if isinstance(value, str):
-                place.setdefault(value, where)
-        separator = find_separator(texts, name=name, where=place.__getitem__, log=file.log)
-    return [
-        list(divide(value, separator)) if isinstance(value, str) else texts_of(value, where=where)
-        for where, value in values.items()
-    ]
+    cells = [value if isinstance(value, str) else texts_of(value, where=where) for where, value in values.items()]
+    table = Table(path=file.path, columns={name: cells}, line_N=range(len(cells)), places=list(values))
+    return [labels or () for labels in label_lists([table], name, separator=file.separator, log=file.log)[0]]
 
 
 def class_of(number: object, names: Sequence[str] | Mapping[int, str], *, where: str) -> str:

@@ -272,8 +272,8 @@ def read_list(values: object, file: ExportFile) -> Content:
     field = chosen_field(fields, file)
     split_key = next((key for key in SPLIT_COLUMNS if key in keys and key != "is_valid"), "")
     places = {f"{file.path}: [{number}]": item for number, item in enumerate(items) if item.get(field) is not None}
-    values = {f"{where}.{field}": _named(item[field], f"{where}.{field}") for where, item in places.items()}
-    labels = divided_labels(values, file, name=field)
+    named = {f"{where}.{field}": _named(item[field], f"{where}.{field}") for where, item in places.items()}
+    labels = divided_labels(named, file, name=field)
     records: list[Record] = []
     for (where, item), present in zip(places.items(), labels, strict=True):
         split = item.get(split_key) or file.split

@@ -31,6 +31,7 @@ class Table:
     line_N        the first line of each row; for Parquet and a list of JSON, the row's number from 1
     short_lines   lines of the rows that lack their last cells, which count as empty
     notes         sentences about what was left out
+    places        where each row is, for messages; without them, its line
     """
 
     path: Path
@@ -38,13 +39,14 @@ class Table:
     line_N: Sequence[int]
     short_lines: Sequence[int] = ()
     notes: Sequence[str] = ()
+    places: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.line_N)
 
     def where(self, row: int) -> str:
         """File and line of a row, for error messages."""
-        return f"{self.path}:{self.line_N[row]}"
+        return self.places[row] if self.places else f"{self.path}:{self.line_N[row]}"
 
 
 def read_table(path: Path) -> Table:
