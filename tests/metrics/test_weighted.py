@@ -13,6 +13,7 @@ from polytag.metrics.auc_intervals import influences
 from polytag.metrics.bootstrap import replicate_ap, weights_of
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.groups import groups_of
+from polytag.metrics.intervals import estimates_of
 from polytag.metrics.weighted import WeightedMetrics, areas_of, weighted_metrics
 
 
@@ -88,6 +89,45 @@ def test_each_weighted_replicate_is_that_of_the_drawn_images():
         for drawn_N in drawn_NB.T
     ]
     np.testing.assert_allclose(found_BC, every, atol=1e-12)
+
+
+def slow_estimates(target_N: np.ndarray, score_N: np.ndarray, weight_N: np.ndarray, group_N: np.ndarray) -> list[float]:
+    """The AP that leaves each positive's group out, the same with 1/2 for one without others above it, and the trials, in loops."""
+    known = [row for row in range(len(target_N)) if target_N[row] >= 0]
+    positives = [row for row in known if target_N[row] == 1]
+    precisions: dict[float, list[float]] = {0.5: [], 1.0: []}
+    for row in positives:
+        others = [other for other in known if score_N[other] >= score_N[row] and group_N[other] != group_N[row]]
+        total = sum(weight_N[other] for other in others)
+        for alone, found in precisions.items():
+            precision = sum(weight_N[other] * target_N[other] for other in others) / total if others else alone
+            excess = sum(weight_N[other] ** 2 * (precision - target_N[other]) for other in others)
+            found.append(min(1, max(0, precision - (excess / total**2 if others else 0))))
+
+    def number(rows: list[int]) -> tuple[float, int]:
+        """Kish's effective number of groups, and their number."""
+        of_group = [[weight_N[row] for row in rows if group_N[row] == group] for group in {group_N[row] for row in rows}]
+        means = [sum(weights) / len(weights) for weights in of_group]
+        return sum(means) ** 2 / sum(mean**2 for mean in means), len(means)
+
+    (effective, num), (effective_known, num_known) = number(positives), number(known)
+    ends = [np.average(precisions[alone], weights=weight_N[positives]) for alone in (1.0, 0.5)]
+    return [*ends, min(effective, num * effective_known / num_known)]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_estimates_of_weighted_images_are_those_of_loops(grouped: bool):
+    target_NC, score_NC = random_table(9).target_NC, random_table(9).logit_NC.copy()
+    score_NC[np.flatnonzero(target_NC[:, 0] == 1)[0], 0] = 99  # no other is above it
+    group_N = np.arange(80) // (3 if grouped else 1)
+    weight_N = np.random.default_rng(1).lognormal(size=80)
+    groups = groups_of(group_N.tolist()) if grouped else None
+    found = estimates_of(target_NC, score_NC, ap_C=np.ones(4), groups=groups, weight_N=weight_N)
+    assert found.lowest_C[0] < found.left_out_C[0]
+    for column in range(4):
+        expected = slow_estimates(target_NC[:, column], score_NC[:, column], weight_N, group_N)
+        ends = [found.left_out_C[column], found.lowest_C[column], found.trials_C[column]]
+        assert ends == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_intervals_of_unequal_weights_are_wider_and_hold_their_values():

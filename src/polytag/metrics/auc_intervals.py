@@ -41,8 +41,7 @@ def auc_intervals(
     low_C, high_C = np.full(len(auc_C), np.nan), np.full(len(auc_C), np.nan)
     if not len(columns) or (groups is not None and groups.num_groups < 2):
         return Intervals(low_C=low_C, high_C=high_C, mean_low=float("nan"), mean_high=float("nan"))
-    one_N = np.ones(len(target_NC)) if weight_N is None else weight_N
-    positive_C, negative_C = (effective_number(target_NC == kind, one_N, groups) for kind in (1, 0))
+    positive_C, negative_C = (effective_number(target_NC == kind, weight_N, groups) for kind in (1, 0))
     low_C, high_C = score_interval(auc_C, positive_C, negative_C)
 
     def influence(column: int) -> tuple[np.ndarray, float]:

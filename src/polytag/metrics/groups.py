@@ -45,7 +45,7 @@ class Groups:
 
     def num_with(self, is_true_NC: np.ndarray) -> np.ndarray:
         """int C: how many groups have an image that is true."""
-        return np.array([len(np.unique(self.group_N[is_true_N])) for is_true_N in is_true_NC.T], np.int64)
+        return np.array([np.count_nonzero(np.bincount(self.group_N[is_true_N])) for is_true_N in is_true_NC.T], np.int64)
 
     def one_of_each(self, is_eligible_N: np.ndarray, *, seed: int = 0) -> np.ndarray:
         """int: the rows of one image, drawn at random, of each group that has an eligible one. Those of different groups are
@@ -104,11 +104,14 @@ def paired_groups(groups: Groups, ids: Sequence[str], paired_ids: Sequence[str])
     return groups
 
 
-def effective_number(is_true_NC: np.ndarray, weight_N: np.ndarray, groups: Groups | None) -> np.ndarray:
-    """float64 C: how many equally weighted images, or groups, are worth as much as the true ones (Kish 1965, Survey Sampling).
+def effective_number(is_true_NC: np.ndarray, weight_N: np.ndarray | None, groups: Groups | None) -> np.ndarray:
+    """C: how many equally weighted images, or groups, are worth as much as the true ones (Kish 1965, Survey Sampling).
 
-    (sum w)^2 / sum w^2, with the mean weight of a group's true images; 0 where none is true with a weight above 0.
+    (sum w)^2 / sum w^2, with the mean weight of a group's true images; 0 where none is true with a weight above 0. Without weights
+    their number.
     """
+    if weight_N is None:
+        return is_true_NC.sum(axis=0) if groups is None else groups.num_with(is_true_NC)
     if groups is None:
         sum_C, square_C = weight_N @ is_true_NC, weight_N**2 @ is_true_NC
     else:

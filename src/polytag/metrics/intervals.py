@@ -135,12 +135,11 @@ def _estimates_by_group(
 def _trials(target_NC: np.ndarray, groups: Groups | None, weight_N: np.ndarray | None) -> np.ndarray:
     """Positives, or groups with one; of weighted ones the share that is effective (Kish 1965), of positives or of all known images,
     whichever is less: where a few images above the positives have most of the weight, more positives tell no more."""
-    one_N = np.ones(len(target_NC))
-    num_C, num_known_C = (effective_number(is_NC, one_N, groups) for is_NC in (target_NC == 1, target_NC >= 0))
+    effective_C = effective_number(target_NC == 1, weight_N, groups)
     if weight_N is None:
-        return num_C
-    effective_C, known_C = (effective_number(is_NC, weight_N, groups) for is_NC in (target_NC == 1, target_NC >= 0))
-    return np.minimum(effective_C, num_C * known_C / np.maximum(num_known_C, 1))
+        return effective_C
+    num_C, num_known_C = (effective_number(is_NC, None, groups) for is_NC in (target_NC == 1, target_NC >= 0))
+    return np.minimum(effective_C, num_C * effective_number(target_NC >= 0, weight_N, groups) / np.maximum(num_known_C, 1))
 
 
 def _without_ratio_bias(

@@ -266,7 +266,7 @@ def _json(metrics: Metrics) -> dict[str, object]:
         **(metrics.groups.to_json() if metrics.groups else {}),
         "frequency_of": metrics.frequency.to_json(),
         **means,
-        "per_class": {name: _class_to_json(columns, column) for column, name in enumerate(metrics.label_set)},
+        "per_class": {name: class_to_json(columns, column) for column, name in enumerate(metrics.label_set)},
         "tail_accuracy": {
             "threshold": _numbers(tail.threshold_K),
             "mean": _numbers(tail.mean_K),
@@ -279,7 +279,7 @@ def _json(metrics: Metrics) -> dict[str, object]:
     }
 
 
-def _class_to_json(columns: Mapping[str, np.ndarray], column: int) -> dict[str, object]:
+def class_to_json(columns: Mapping[str, np.ndarray], column: int) -> dict[str, object]:
     """The values of a class; the two ends of an interval are a list, except those of `ap`, which are `low` and `high`."""
     values: dict[str, Any] = {}
     for key, value_C in columns.items():

@@ -19,8 +19,8 @@ from polytag.metrics.decisions import decide
 from polytag.metrics.evaluate import threshold_of_each_class
 from polytag.metrics.groups import Groups, Value, effective_number
 from polytag.metrics.intervals import Intervals, estimates_of, intervals_of
-from polytag.metrics.values import Mean, mean_to_json
-from polytag.text import counted, json_number
+from polytag.metrics.values import Mean, class_to_json, mean_to_json
+from polytag.text import counted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,22 +51,21 @@ class WeightedMetrics:
 
     def to_json(self) -> dict[str, object]:
         """The object under `weighted` in a file of metrics."""
+        columns = {
+            "ap": self.ap_C,
+            "low": self.ap_interval_C2[:, 0],
+            "high": self.ap_interval_C2[:, 1],
+            "roc_auc": self.roc_auc_C,
+            "roc_auc_low": self.roc_auc_interval_C2[:, 0],
+            "roc_auc_high": self.roc_auc_interval_C2[:, 1],
+            "share": self.share_C,
+            "effective_positives": self.effective_positives_C,
+        }
         return {
             "column": self.column,
             "num_images": self.num_images,
             **{name: mean_to_json(mean) for name, mean in self.means.items()},
-            "per_class": {
-                name: {
-                    "ap": json_number(self.ap_C[column]),
-                    "low": json_number(self.ap_interval_C2[column, 0]),
-                    "high": json_number(self.ap_interval_C2[column, 1]),
-                    "roc_auc": json_number(self.roc_auc_C[column]),
-                    "roc_auc_interval": [json_number(end) for end in self.roc_auc_interval_C2[column]],
-                    "share": json_number(self.share_C[column]),
-                    "effective_positives": json_number(self.effective_positives_C[column]),
-                }
-                for column, name in enumerate(self.names)
-            },
+            "per_class": {name: class_to_json(columns, column) for column, name in enumerate(self.names)},
         }
 
 
