@@ -224,7 +224,7 @@ def test_killed_in_a_fold_and_resumed_gives_the_same_bits(trained, copied: RunFo
         left.unlink()
     shutil.rmtree(copied.fold(2).path)
     copied.fold(2).path.mkdir()
-    killed = subprocess.run([sys.executable, "-c", _KILLED, str(copied.path)], timeout=600, check=False)
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(copied.path)], timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert (copied.fold(1).is_finished, copied.fold(2).is_run, copied.fold(2).is_finished) == (True, True, False)
     monkeypatch.setitem(sys.modules, PAGES, None)
