@@ -101,7 +101,7 @@ def dataset_of(args: RunArgs, *, given: Dataset | None = None) -> Dataset:
 
 def as_in_training(options: ReadOptions, path: Path) -> tuple[ReadOptions, str]:
     """The options with the classes, and the meaning of an absent label, of the run that a path is of, and a sentence on what that
-    changed, "" for nothing. What the command line gives wins, and otherwise the run over polytag.yaml: its model has these classes.
+    changed, "" for nothing. What the command line gives wins, and a run that chose classes over polytag.yaml: its model has them.
 
     Raises RunError for a run whose args.yaml cannot be read.
     """
