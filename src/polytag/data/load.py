@@ -133,8 +133,7 @@ def _read(
     dataset = _with_undivided(dataset, format=format, log=log)
     if options.split_files and len(dataset):
         dataset = with_split_files(dataset, options.split_files, column=options.split_column, log=log)
-    if note := _note_on_splits(dataset):
-        log.note(note)
+    log.note(_note_on_splits(dataset))
     if settings is not None:
         log.found("settings", f"{settings.path.name}: {', '.join(settings.values)}")
     shaped = shape_classes(dataset, options.shaping, is_whole=further is None, has_own_names=log.has_own_names)

@@ -26,12 +26,13 @@ def label_columns(all_of: JointColumns, rest: Sequence[str], *, log: ReadingLog)
     """The column of label lists, or "" and the class columns."""
     named = sorted((name for name in rest if rank_of_labels(name) is not None), key=lambda name: rank_of_labels(name) or 0)
     lists = [name for name in named if not all_of.facts(name).is_class]
-    candidates = [name for name in rest if name not in lists and _is_candidate(all_of, name)]
+    hold_lists = frozenset(lists)
+    candidates = [name for name in rest if name not in hold_lists and _is_candidate(all_of, name)]
     classes = _without_metadata(all_of, candidates, is_beside=bool(lists), log=log)
     certain = [name for name in classes if all_of.facts(name).is_class]
     if not certain and lists:
         return lists[0], ()
-    if certain and all(name in named for name in certain):  # nothing but one column called label, or the like
+    if certain and set(certain) <= set(named):  # nothing but one column called label, or the like
         return "", _present_or_absent(all_of, certain, log=log)
     if not certain:
         text = first_of(rest, _TEXT_COLUMNS)

@@ -224,6 +224,11 @@ def left_out_note(left_out: Sequence[str]) -> str:
 def other_folders_note(folder: Path, *, holds: Callable[[Path], bool]) -> str:
     """A sentence about folders that hold what those of the splits beside them do, and have no name of a split; "" for none."""
     names = [f"{name}/" for name in child_folders(folder) if not split_of(name) and holds(folder / name)]
+    return no_splits_note(names)
+
+
+def no_splits_note(names: Sequence[str]) -> str:
+    """A sentence about folders or files that are left out beside those with names of splits; "" for none."""
     return "left out, because their names are no splits: " + ", ".join(names[:5]) + more(len(names) - 5) if names else ""
 
 

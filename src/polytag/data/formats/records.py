@@ -75,7 +75,7 @@ def dataset_of(
     With `join`, the records of one image in one split are one row; else the second is refused.
     Raises AnnotationError, with file and line, for an image that does not exist or is listed twice, and for an undeclared class.
     """
-    rows = _Rows(source=source, declared=declared)
+    rows = _Rows(source=source, declared=declared, known=frozenset(declared))
     for record in records:
         key = (record.split, record.id or record.image)
         row = rows.row_of.get(key)
@@ -119,6 +119,7 @@ class _Rows:
 
     source: str
     declared: Sequence[str]
+    known: frozenset[str]  # the declared ones
     row_of: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     ids: list[str] = field(default_factory=list[str])
     paths: list[Path] = field(default_factory=list[Path])
@@ -144,7 +145,7 @@ class _Rows:
     def label(self, row: int, record: Record) -> None:
         for target, names in ((ABSENT, record.absent), (UNKNOWN, record.unknown), (PRESENT, record.present)):
             for name in names:
-                if self.declared and name not in self.code_of and name not in self.declared:
+                if self.declared and name not in self.known:
                     raise AnnotationError(
                         "a class that the annotations do not declare",
                         where=record.where,
@@ -156,7 +157,7 @@ class _Rows:
                 self.target_L.append(target)
 
     def dataset(self, context: ReadingContext) -> Dataset:
-        names = (*self.declared, *(name for name in context.further if name not in self.declared))
+        names = (*self.declared, *(name for name in context.further if name not in self.known))
         names = names if self.declared else class_order({*self.code_of, *context.further})
         require_classes(names, where=Path(self.source.partition(" ")[2]))
         column = {name: c for c, name in enumerate(names)}

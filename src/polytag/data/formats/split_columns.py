@@ -24,7 +24,7 @@ def split_columns(all_of: JointColumns, rest: Sequence[str]) -> tuple[str, ...]:
         return tuple(flags)
     labels = [name for name in rest if rank_of_labels(name) is not None]
     for name in rest:
-        if (name not in labels or len(labels) > 1) and _are_splits(all_of.first_cells(name)):
+        if (len(labels) > 1 or name not in labels) and _are_splits(all_of.first_cells(name)):
             return (name,)
     return ()
 

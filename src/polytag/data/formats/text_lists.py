@@ -18,7 +18,7 @@ from polytag.data.formats.listing import (
     IMAGE_SUFFIXES,
     child_names,
     is_image,
-    more,
+    no_splits_note,
     read_beginning,
     read_text,
     split_folders,
@@ -48,7 +48,7 @@ class TextList:
 def is_text_list(data: Path) -> bool:
     """Whether there is a text file whose lines are images with labels; of a file itself, whether one of its lines is."""
     if not data.is_file():
-        return bool(_lists(data))
+        return bool(_all_lists(data))
     lines = read_beginning(data).splitlines() if data.suffix.lower() == ".txt" else []
     matches = filter(None, (_NAMED_LINE.fullmatch(line.strip()) for line in lines[:1000]))
     return any(match["labels"].strip(" \t,;|") for match in matches)
@@ -60,7 +60,8 @@ def read_text_lists(data: Path, *, separator: str, context: ReadingContext) -> D
     Numbers are those of the classes in a list of names beside, or else the names themselves. Raises AnnotationError, with file and
     line, for a line that cannot be read and a number without a class.
     """
-    lists = _lists(data)
+    found = _all_lists(data)
+    lists = [each for each in found if each.split] or found[:1]
     if not lists:
         raise DataError(
             "no list of images with labels",
@@ -68,7 +69,7 @@ def read_text_lists(data: Path, *, separator: str, context: ReadingContext) -> D
             got=", ".join(name for name in child_names(data) if name.lower().endswith(".txt")) or "no .txt file",
             expected="lines such as 'a.jpg cat dog', 'a.jpg 2 7' or 'a.jpg<TAB>0,1,0'",
         )
-    _tell_others(data, lists, log=context.log)
+    _tell_others(data, lists, [each.path.name for each in found if each not in lists], log=context.log)
     root = data.parent if data.is_file() else data
     if data.is_file() and root.name in _PLACES and class_list(root) is None and class_list(root.parent):
         root = root.parent
@@ -90,25 +91,16 @@ def read_text_lists(data: Path, *, separator: str, context: ReadingContext) -> D
 # ---- which files ----
 
 
-def _lists(data: Path) -> list[TextList]:
-    """The lists: of a folder only those that are named after splits, where there are some."""
+def _all_lists(data: Path) -> list[TextList]:
+    """The lists in the usual places of a folder, or else in its folders of splits; a file is one itself."""
     if data.is_file():
         return [TextList(path=data, split="")]
-    found = _all_lists(data)
-    by_split = [each for each in found if each.split]
-    return by_split or found[:1]
-
-
-def _all_lists(data: Path) -> list[TextList]:
     return _lists_in(data, _PLACES) or _lists_in(data, [folder.name for _, folder in split_folders(data)])
 
 
-def _tell_others(data: Path, lists: Sequence[TextList], *, log: ReadingLog) -> None:
+def _tell_others(data: Path, lists: Sequence[TextList], others: Sequence[str], *, log: ReadingLog) -> None:
     """Note the lists that are not read; raises DataError where only the order of their names would choose among several."""
-    others = [each.path.name for each in (() if data.is_file() else _all_lists(data)) if each not in lists]
-    if not others:
-        return
-    if not lists[0].split:
+    if others and not lists[0].split:
         log.doubt(
             DataError(
                 "several lists of images with labels, and none is named after a split",
@@ -118,7 +110,7 @@ def _tell_others(data: Path, lists: Sequence[TextList], *, log: ReadingLog) -> N
                 next_step=f"give the file itself, such as {lists[0].path}; or read {lists[0].path.name} alone with --yes",
             )
         )
-    log.note("left out, because their names are no splits: " + ", ".join(others[:5]) + more(len(others) - 5))
+    log.note(no_splits_note(others))
 
 
 def _lists_in(data: Path, places: Sequence[str]) -> list[TextList]:
