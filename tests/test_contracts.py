@@ -1,6 +1,7 @@
 """The values refuse what would poison everything after them, and say why."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,7 +215,7 @@ def test_a_class_name_that_cannot_be_seen_is_refused():
         LabelSet(names=("cat", "\u200b"))
 
 
-def test_a_name_of_an_image_that_is_not_utf8_is_refused():
+def test_a_name_that_is_not_utf8_is_refused():
     def dataset(name: str, path: str) -> Dataset:
         return Dataset(
             ids=(name,), paths=(Path(path),), target_NC=np.zeros((1, 2)), split_N=("",), label_set=TWO, source="folder data"
@@ -225,5 +226,12 @@ def test_a_name_of_an_image_that_is_not_utf8_is_refused():
             dataset(name, path)
         assert str(error.value).startswith("the name of an image is not UTF-8\n  where: folder data\n  got: ")
         assert "caf\\xe9.png\n  expected: names in UTF-8" in str(error.value)
+    for kind in ("split", "group"):
+        with pytest.raises(DataError) as error:
+            replace(dataset("x", "x"), **{f"{kind}_N": ("x\ud800",)})  # as JSON can spell it
+        assert str(error.value) == (
+            f"the name of a {kind} is not UTF-8\n  where: folder data\n  got: x\\ud800\n  expected: names in UTF-8\n"
+            "  next: correct the annotations"
+        )
     with pytest.raises(DataError, match="the name of an image is not UTF-8"):
         Predictions(ids=("\ud800",), logit_NC=np.zeros((1, 2)), target_NC=np.zeros((1, 2)), label_set=TWO)

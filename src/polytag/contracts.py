@@ -103,9 +103,8 @@ class Dataset:
     interpretation  what the annotations were read as
     absent_means   what a label is that nobody gave: "absent", or "unknown" where the annotations name only what is present
 
-    Raises DataError for different shapes, a target outside {1, 0, -1}, an id or path that is not UTF-8, or a duplicate id in one
-    split. The same id may be in two
-    splits; `polytag data check` reports it.
+    Raises DataError for different shapes, a target outside {1, 0, -1}, an id, path, split or group that is not UTF-8, or a
+    duplicate id in one split. The same id may be in two splits; `polytag data check` reports it.
     """
 
     ids: tuple[str, ...]
@@ -127,6 +126,8 @@ class Dataset:
         assert self.absent_means in ABSENT_MEANS
         _require_utf8(self.ids, self.source)
         _require_utf8(PathList(self.paths).texts, self.source)
+        _require_utf8(self.splits, self.source, kind="a split")
+        _require_utf8(set(self.group_N), self.source, kind="a group")
         seen: dict[str, set[str]] = {}
         for split, name in zip(self.split_N, self.ids, strict=True):
             in_split = seen.setdefault(split, set())
@@ -371,18 +372,19 @@ def _read_only(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _require_utf8(names: Iterable[str], source: str) -> None:
+def _require_utf8(names: Iterable[str], source: str, *, kind: str = "an image") -> None:
     """Raises DataError for a name that no table, JSON or report can hold."""
+    rename_file = "rename the file; `convmv` renames whole folders of an old encoding"
     for name in names:
         try:
             name.encode()
         except UnicodeEncodeError as error:
             raise DataError(
-                "the name of an image is not UTF-8",
+                f"the name of {kind} is not UTF-8",
                 where=source,
                 got=storable(name)[-_SHOWN:],
                 expected="names in UTF-8",
-                next_step="rename the file; `convmv` renames whole folders of an old encoding",
+                next_step=rename_file if kind == "an image" else "correct the annotations",
             ) from error
 
 

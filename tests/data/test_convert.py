@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from polytag.contracts import Dataset, LabelSet
-from polytag.data.convert import TARGETS, convert
+from polytag.data.convert import TABLES, TARGETS, convert
 from polytag.data.groups import SOURCE
 from polytag.data.images.container import OpenFile
 from polytag.data.images.parquet_pages import chunks_of
@@ -291,20 +291,33 @@ def test_an_image_that_is_gone_leaves_nothing_behind(small, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
 
 
-@pytest.mark.parametrize("split", ["../evil", "/tmp/evil", "a/b", ".hidden", "data", "my-train"])
-@pytest.mark.parametrize("to", ["imagefolder", "hf", "webdataset"])
-def test_splits_that_become_no_name_of_a_file(tmp_path, to, split):
+HOSTILE_SPLITS = ["../evil", "{}/evil", "a/b", "..", "a\\..\\b", "C:x", "a\0b", "\x1b[2J", ".hidden", "data", "my-train"]
+
+
+@pytest.mark.parametrize("split", HOSTILE_SPLITS)
+def test_splits_that_become_no_name_of_a_file(tmp_path, split):
     """What a stranger's table calls a split writes nothing outside of the output, and no split is lost or becomes another."""
+    split = split.format(tmp_path)
     data = make(tmp_path / "in", names=["cat"], splits=["train", split], targets=[1, 0])
-    text = message(data, tmp_path / "out", to=to)
-    assert "for these splits" in text or "after these splits" in text
-    assert f"got: 'train', {split!r}" in text
-    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    for to in TARGETS:
+        if to in TABLES:
+            assert rows_of(load_dataset(convert(data, tmp_path / to, to=to))) == rows_of(data)
+        else:
+            text = message(data, tmp_path / "out", to=to)
+            assert "for these splits" in text or "after these splits" in text
+            assert f"got: 'train', {split!r}" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in", *TABLES])
 
 
 def test_shards_hold_the_names_of_folds(tmp_path):
-    data = make(tmp_path, names=["cat"], splits=["fold1", "fold2", "a b"], targets=[1, 0, -1])
+    data = make(tmp_path, names=["cat"], splits=["fold1", "fold2", "a b", "CON"], targets=[1, 0, -1, 1])
     assert rows_of(load_dataset(convert(data, tmp_path / "out", to="hf"))) == rows_of(data)
+
+
+def test_a_split_that_is_too_long_for_the_disk(tmp_path):
+    data = make(tmp_path / "in", names=["cat"], splits=["x" * 300], targets=[1])
+    assert "File name too long" in message(data, tmp_path / "out", to="hf", kind=RunError)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 @pytest.mark.parametrize("split", ["Train", "validation", " val", "x ", "nan"])

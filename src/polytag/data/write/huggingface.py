@@ -1,6 +1,7 @@
 """Hugging Face's layouts: imagefolder with its metadata, and Parquet shards with the images inside, as on the Hub."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from polytag.data.write.limits import USUAL_SPLITS, require_plain_classes, requi
 from polytag.data.write.tables import require_free_names
 
 _NAMES = {"": "data", "val": "validation"}  # of splits, as `datasets` finds them; images without a split are its train
+_NO_FILE = re.compile(r'^\.|[\\/:*?"<>|\x00-\x1f]')  # hidden, or not the name of a file on every system
 _ROWS_OF_GROUP = 100  # as `datasets` writes data sets of images
 _BYTES_OF_SHARD = 500_000_000
 _LAYOUT: Any = {  # only lists of labels are compressed: images lie as they are, each one read away
@@ -66,9 +68,12 @@ def write_hf_parquet(dataset: Dataset, folder: Path) -> Path:
 
     require_new(folder)
     require_images(dataset)
-    held = {split for split in dataset.splits if shard_of(Path(_shard_name(split, 0, 1))).split == split and split[:1] != "."}
+    named = {split for split in dataset.splits if not _NO_FILE.search(split)}
     require_splits(
-        dataset, (held,), what="no shards can be named after these splits", expected="names of files, other than 'data' and 'shard'"
+        dataset,
+        ({split for split in named if shard_of(Path(_shard_name(split, 0, 1))).split == split},),
+        what="no shards can be named after these splits",
+        expected="names of files, other than 'data' and 'shard'",
     )
     require_plain_classes(dataset)
     schema = _schema(pa, dataset)
