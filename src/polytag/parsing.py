@@ -5,7 +5,7 @@ A plain value is None, a bool, an int, a float, a str, a list or a dict. Nothing
 
 import json
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +56,18 @@ def parse_json(text: str) -> object:
     return _decoded(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique)
 
 
-def parse_lenient_json(text: str, *, without: Iterable[str] = ()) -> object:
+def parse_lenient_json(text: str, *, without: Sequence[str] = ()) -> object:
     """JSON as other programs write it: of any size, with NaN and Infinity; the last of equal keys counts. Raises Malformed.
 
     The values of the keys `without` are dropped as soon as they are parsed, from every object.
     """
-    dropped = tuple(without)
 
     def smaller(item: dict[str, object]) -> dict[str, object]:
-        for key in dropped:
+        for key in without:
             item.pop(key, None)
         return item
 
-    return _decoded(text, object_hook=smaller) if dropped else _decoded(text)
+    return _decoded(text, object_hook=smaller if without else None)
 
 
 def _decoded(text: str, **hooks: Any) -> object:

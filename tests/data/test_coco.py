@@ -422,8 +422,8 @@ def test_the_folder_of_an_image_may_be_apart_and_annotations_without_category_sa
     assert dataset.interpretation.notes == ("annotations without a category are left out",)
 
 
-@pytest.mark.parametrize(("file", "split"), [("panoptic_train2017.json", "train"), ("person_keypoints_train2017.json", "train")])
-def test_a_file_of_another_task_is_read_where_it_is_the_only_one(tmp_path, write, add_images, labels, file, split):
+@pytest.mark.parametrize("file", ["panoptic_train2017.json", "person_keypoints_train2017.json"])
+def test_a_file_of_another_task_is_read_where_it_is_the_only_one(tmp_path, write, add_images, labels, file):
     """Of panoptic files each annotation holds the objects of an image."""
     objects = [{"category_id": 18, "iscrowd": 0}, {"category_id": 1, "iscrowd": 1}]
     panoptic = [{"image_id": 9, "file_name": "a.png", "segments_info": objects}, {"image_id": 25, "segments_info": []}]
@@ -431,15 +431,13 @@ def test_a_file_of_another_task_is_read_where_it_is_the_only_one(tmp_path, write
     content = instances({9: "a.jpg", 25: "b.jpg"}, panoptic if "panoptic" in file else flat)
     write(tmp_path / "annotations" / file, json.dumps(content))
     add_images(tmp_path, "train2017/a.jpg", "train2017/b.jpg", "val2017/a.jpg")
-    assert labels(load_dataset(tmp_path)) == {(split, "train2017/a.jpg"): "person dog", (split, "train2017/b.jpg"): ""}
+    assert labels(load_dataset(tmp_path)) == {("train", "train2017/a.jpg"): "person dog", ("train", "train2017/b.jpg"): ""}
 
 
 def test_a_file_whose_annotations_have_no_category_is_asked_about(tmp_path, write, add_images, labels):
     write(tmp_path / "labels.json", json.dumps(instances({1: "a.jpg"}, [{"id": 1, "image_id": 1, "caption": "a dog"}])))
     add_images(tmp_path / "data", "a.jpg")
-    with pytest.raises(DataError) as error:
-        load_dataset(tmp_path)
-    assert str(error.value) == (
+    assert message(tmp_path) == (
         f"no annotation has a category\n  where: {tmp_path / 'labels.json'}\n"
         "  got: 1 annotation, such as one with id, image_id, caption\n  expected: a category_id in each\n"
         "  next: give a file of objects, such as instances_train2017.json; or accept images that show nothing with --yes"
@@ -457,4 +455,4 @@ def test_shapes_are_not_kept_in_memory(tmp_path, write, add_images):
     load_dataset(tmp_path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 4 * path.stat().st_size
+    assert peak < 3 * path.stat().st_size  # bytes and text; with the shapes it is 3.9 times

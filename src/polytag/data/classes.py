@@ -4,7 +4,6 @@ The order is always the same: names take their normal form (`class_names`), then
 support. Shapes: N images, C classes, S merged classes.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -15,6 +14,7 @@ import numpy as np
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset, LabelSet
 from polytag.data.class_hierarchy import apply_hierarchy, require_no_circle
 from polytag.data.class_names import alike_names, normal_name
+from polytag.data.formats.listing import first_repeated
 from polytag.errors import DataError, UsageError
 from polytag.text import counted, nearest
 
@@ -60,11 +60,9 @@ class ClassShaping:
             ("two classes are renamed to one name", tuple(self.rename.values())),
             ("a class is merged twice", merged),
         ):
-            if twice := [name for name, number in Counter(names).items() if number > 1]:
-                merge = f"merge them: --merge {twice[0]}={','.join(old for old, new in self.rename.items() if new == twice[0])}"
-                raise UsageError(
-                    what, got=repr(twice[0]), expected="every class once", next_step=merge if "renamed" in what else ""
-                )
+            if (twice := first_repeated(names)) is not None:
+                merge = f"merge them: --merge {twice}={','.join(old for old, new in self.rename.items() if new == twice)}"
+                raise UsageError(what, got=repr(twice), expected="every class once", next_step=merge if "renamed" in what else "")
         for name in (*self.classes, *self.rename.values(), *self.merge, *merged, *self.drop):
             if not name:
                 raise UsageError("an empty class name", where="classes, rename, merge or drop", got="''", expected="a name")
@@ -194,7 +192,7 @@ def _renamed(table: _Table, shaping: ClassShaping, *, source: str, is_whole: boo
     if not rename:
         return table
     names = tuple(rename.get(name, name) for name in table.names)
-    if twice := next((name for name, number in Counter(names).items() if number > 1), ""):
+    if (twice := first_repeated(names)) is not None:
         olds = [old for old in table.names if rename.get(old, old) == twice]
         raise UsageError(
             "a class is renamed to the name of another",

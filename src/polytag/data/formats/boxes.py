@@ -20,11 +20,10 @@ from polytag.data.formats.coco import Annotated, read_annotated
 from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.kitti import kitti_label_file, split_line
 from polytag.data.formats.listing import read_bytes, read_text
-from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.recognise import recognise
 from polytag.data.formats.voc import annotation_files
 from polytag.data.formats.yolo import label_file
-from polytag.data.formats.yolo_layout import find_layout
+from polytag.data.formats.yolo_layout import yolo_names
 from polytag.data.images.read import read_frame
 from polytag.data.read_options import ReadOptions
 from polytag.data.settings import with_settings
@@ -70,10 +69,9 @@ def boxes_reader(data: Path, *, dataset: Dataset, options: ReadOptions) -> Boxes
         read = _reader(recognise(data) if options.format == "auto" else options.format, data, dataset=dataset, options=options)
     except DataError:  # moved or changed since the data set was read
         return None
-    new_name = cache(options.shaping.new_name)
-
     if read is None:
         return None
+    new_name = cache(options.shaping.new_name)
 
     def named(row: int) -> Boxes:
         found = read(row)
@@ -90,7 +88,7 @@ def _reader(format: str, data: Path, *, dataset: Dataset, options: ReadOptions) 
         case "coco":
             return _coco_reader(data, dataset, image_dirs=options.image_dirs)
         case "yolo":
-            return _yolo_reader(dataset, names=find_layout(data, log=ReadingLog(accept_doubts=True)).names)
+            return _yolo_reader(dataset, names=yolo_names(data))
         case "kitti":
             return _kitti_reader(dataset)
         case _:

@@ -87,13 +87,12 @@ def read_coco(
 def _records(content: CocoContent, *, empty: str, doubtful: Doubtful, group_key: str, context: ReadingContext) -> Iterator[Record]:
     targets = _targets(content, doubtful=doubtful, log=context.log)
     if content.annotations and not any(targets.values()):
+        keys = ", ".join(content.annotations[0])[:160]
         context.log.doubt(
             AnnotationError(
                 "no annotation has a category",
                 where=str(content.file.path),
-                got=f"{counted(len(content.annotations), 'annotations')}, such as one with {', '.join(content.annotations[0])}"[
-                    :200
-                ],
+                got=f"{counted(len(content.annotations), 'annotations')}, such as one with {keys}",
                 expected="a category_id in each",
                 next_step="give a file of objects, such as instances_train2017.json; or accept images that show nothing with --yes",
             )

@@ -173,21 +173,23 @@ def _content(file: CocoFile) -> CocoContent:
             )
         lists[key] = items
     categories: dict[object, Values] = {}
+    of_name: dict[object, list[Values]] = {}
     for number, category in enumerate(lists["categories"]):
         where = f"{file.path}: categories[{number}]"
         category_id, name = key_of(category, "id", where), key_of(category, "name", where)
-        is_known = any(other["name"] == name and not _is_group_of(other, category) for other in categories.values())
-        if category_id in categories or is_known:
+        others = of_name.setdefault(name, [])
+        if category_id in categories or not all(_is_group_of(other, category) for other in others):
             raise AnnotationError(
                 "a category is given twice", where=where, got=f"id {category_id!r}, {name!r}", expected="every category once"
             )
         categories[category_id] = category
+        others.append(category)
     return CocoContent(file=file, images=lists["images"], annotations=_objects(lists["annotations"]), categories=categories)
 
 
 def _objects(annotations: Sequence[Values]) -> Sequence[Values]:
     """The annotations, one for each object: a panoptic file lists the objects of an image inside a single one."""
-    if not any("segments_info" in each for each in annotations[:1]):
+    if not annotations or "segments_info" not in annotations[0]:
         return annotations
     found: list[Values] = []
     for each in annotations:

@@ -135,7 +135,7 @@ class FileIndex:
         return Path(place, found)
 
     def _deeper(self, name: str) -> Path | None:
-        """The image of this name in any folder below `below`; of several, the one that agrees in most of its folders."""
+        """The image of this name in any folder below `below`; of several, the one whose folders agree."""
         if self._below is None or self._is_in_place or not self.must_exist:
             return None
         if self._deep is None:

@@ -73,7 +73,7 @@ def split_line(line: str) -> tuple[str, list[float]] | None:
     """The class and the 14 or 15 numbers of a line; None for another line. A class may be of several words, without a score."""
     words = line.split()
     numbers: list[float] = []
-    for word in reversed(words[1:]):
+    for word in reversed(words[1:][-_NUM_NUMBERS - 2 :]):  # one more than any line has
         try:
             numbers.insert(0, float(word))
         except ValueError:

@@ -114,8 +114,8 @@ def _note_unpaired(pairs: Sequence[tuple[Path, Path | None]], *, log: ReadingLog
 def label_file(image: Path, index: FileIndex) -> Path | None:
     """The label file of an image, or None.
 
-    The last "images" in the path becomes "labels" (as Ultralytics and Darknet do), in any letter case; else the file is next to the
-    image.
+    The last "images" in the path, in any letter case, becomes "labels", "Labels" or "LABELS" (as Ultralytics and Darknet do); else
+    the file is next to the image.
     """
     parts = list(image.parts)
     at = next((at for at in range(len(parts) - 2, -1, -1) if parts[at].lower() in ("images", "jpegimages")), -1)

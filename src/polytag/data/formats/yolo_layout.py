@@ -53,6 +53,17 @@ def has_yolo_labels(data: Path) -> bool:
 
 def find_layout(data: Path, *, log: ReadingLog) -> Layout:
     """The layout of a folder or yaml; raises AnnotationError or DataError where it names no classes or no images."""
+    path = _yaml_of(data)
+    return _yaml_layout(path, log=log) if path else _plain_layout(data, log=log)
+
+
+def yolo_names(data: Path) -> tuple[str, ...]:
+    """The class names of a folder or yaml, in the order of their numbers; raises as `find_layout`, and looks at no image."""
+    path = _yaml_of(data)
+    return _yaml_names(_yaml_content(path), path) if path else _plain_names(data)[1]
+
+
+def _yaml_of(data: Path) -> Path | None:
     files = [data] if data.is_file() else _yaml_files(data)
     if len(files) > 1:
         raise DataError(
@@ -62,7 +73,7 @@ def find_layout(data: Path, *, log: ReadingLog) -> Layout:
             expected="one",
             next_step=f"give the file itself, such as {files[0]}",
         )
-    return _yaml_layout(files[0], log=log) if files else _plain_layout(data, log=log)
+    return files[0] if files else None
 
 
 # ---- data.yaml ----
@@ -87,9 +98,13 @@ def _head(path: Path) -> bytes:
         return b""
 
 
-def _yaml_layout(path: Path, *, log: ReadingLog) -> Layout:
+def _yaml_content(path: Path) -> dict[str, object]:
     content = read_text_yaml(read_text(path), path=path)
-    content = {_key(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+    return {_key(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+
+
+def _yaml_layout(path: Path, *, log: ReadingLog) -> Layout:
+    content = _yaml_content(path)
     root = str(content.get("path") or "").replace("\\", "/")
     roots = list(dict.fromkeys((path.parent / root, path.parent)))
     places: dict[str, list[Path]] = {}
@@ -275,7 +290,8 @@ def is_label_line(line: str) -> bool:
     return len(rest) >= 4 and number.is_integer()
 
 
-def _plain_layout(data: Path, *, log: ReadingLog) -> Layout:
+def _plain_names(data: Path) -> tuple[Path, tuple[str, ...]]:
+    """The file of the class names, and the names."""
     path = _names_file(data)
     if path is None:
         raise DataError(
@@ -289,6 +305,11 @@ def _plain_layout(data: Path, *, log: ReadingLog) -> Layout:
     if not names:
         raise DataError("no YOLO class names", where=str(path), got="an empty file", expected="one class name per line")
     require_whole_lines(names, path=path)
+    return path, names
+
+
+def _plain_layout(data: Path, *, log: ReadingLog) -> Layout:
+    path, names = _plain_names(data)
     log.found("classes", path.name)
     return Layout(source=data, names=names, images=_plain_images(data, log=log))
 

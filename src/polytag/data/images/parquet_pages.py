@@ -22,15 +22,8 @@ _MAX_DEPTH = 16
 _MAX_FOOTER_BYTES = 1 << 28
 _PLAIN_ENCODINGS = {PLAIN, 3, 4}  # and those of levels: RLE, BIT_PACKED
 _ROW_GROUPS, _COLUMNS, _COLUMN = 4, 1, 3  # fields of FileMetaData, RowGroup and ColumnChunk
-_ENCODINGS, _CODEC, _CHUNK_VALUES, _UNPACKED_BYTES, _PACKED_BYTES, _DATA_OFFSET, _DICTIONARY_OFFSET = (
-    2,
-    4,
-    5,
-    6,
-    7,
-    9,
-    11,
-)  # of ColumnMetaData
+_ENCODINGS, _CODEC, _CHUNK_VALUES = 2, 4, 5  # of ColumnMetaData, as are the next
+_UNPACKED_BYTES, _PACKED_BYTES, _DATA_OFFSET, _DICTIONARY_OFFSET = 6, 7, 9, 11
 _TYPE, _UNPACKED, _PACKED, _V1, _DICTIONARY, _V2 = 1, 2, 3, 5, 7, 8  # fields of PageHeader
 _NUM_VALUES, _ENCODING, _V2_ENCODING, _V2_DEFINITION, _V2_REPETITION = 1, 2, 4, 5, 6
 
