@@ -200,7 +200,7 @@ def walk_images(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         is_link_inside = bool(inside) and os.path.islink(place) and real.startswith(root + os.sep)
         if real in seen or is_link_inside:
             folders.clear()
-            if is_link_inside and not place.startswith(real + os.sep):  # no circle
+            if not place.startswith(real + os.sep):  # no circle
                 yield inside, [], [inside + " (a link to another folder of the data)"]
             continue
         seen.add(real)
