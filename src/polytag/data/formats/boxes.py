@@ -17,7 +17,6 @@ from pathlib import Path
 
 from polytag.contracts import Dataset
 from polytag.data.formats.coco import Annotated, read_annotated
-from polytag.data.formats.file_index import FileIndex
 from polytag.data.formats.kitti import kitti_label_file, split_line
 from polytag.data.formats.listing import read_bytes, read_text
 from polytag.data.formats.recognise import recognise
@@ -173,7 +172,7 @@ def _coco_box(name: str, values: Mapping[str, object], size: tuple[float, float]
 def _yolo_reader(dataset: Dataset, *, names: tuple[str, ...]) -> BoxesReader:
     def read(row: int) -> Boxes:
         try:
-            path = label_file(dataset.paths[row], FileIndex())
+            path = label_file(dataset.paths[row], os.path.isfile)
             lines = read_text(path).splitlines() if path else []
         except DataError:
             return Boxes(note="the label file of this image cannot be read")

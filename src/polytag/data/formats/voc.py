@@ -104,9 +104,9 @@ def _main_lists(main: Path) -> _Main:
     stems = [name[:-4] for name in child_names(main) if name.lower().endswith(".txt")]
     usual = [stem for stem in stems if split_of(stem) or stem == "default"]
     of_usual = re.compile(rf".+_({'|'.join(map(re.escape, {*usual, *_SPLITS}))})", re.DOTALL)
-    others = [stem for stem in stems if stem not in usual and not of_usual.fullmatch(stem)]
-    subsets = [stem for stem in others if any(stem != each and each.endswith(f"_{stem}") for each in stems)]
-    ends = sorted({*usual, *_SPLITS, *subsets})
+    others = {stem for stem in stems if stem not in usual and not of_usual.fullmatch(stem)}
+    endings = {stem[at + 1 :] for stem in stems for at, letter in enumerate(stem) if letter == "_"}
+    ends = sorted({*usual, *_SPLITS, *(others & endings)})
     of_class = re.compile(rf"(.+)_({'|'.join(map(re.escape, ends))})", re.DOTALL)
     found: dict[str, dict[str, Path]] = {}
     of_splits: dict[str, Path] = {}
@@ -128,8 +128,10 @@ def _main_lists(main: Path) -> _Main:
 def _lists_elsewhere(folder: Path) -> _Main:
     """Lists named after splits that people put into ImageSets, or beside the folder of the XML files."""
     for place in (folder / "ImageSets", folder):
-        found = {split: path for split, path in _main_lists(place).of_splits.items() if split in _SPLITS}
-        if found:
+        lists = {split_of(name[:-4]): place / name for name in child_names(place) if name.lower().endswith(".txt")}
+        if {"train", "val"} <= lists.keys():
+            lists.pop("trainval", None)
+        if found := {split: lists[split] for split in _SPLITS if split in lists}:
             return _Main(of_splits=found, of_classes={})
     return _Main(of_splits={}, of_classes={})
 

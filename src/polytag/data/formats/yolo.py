@@ -5,7 +5,7 @@ Layouts: Ultralytics (`data.yaml`; `images/` mirrored by `labels/`), Roboflow's 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ def _label_files(layout: Layout, *, data: Path, log: ReadingLog) -> Mapping[str,
         for path, where in images:
             if path in files:
                 raise AnnotationError("an image is listed twice", where=where, got=repr(str(path)), expected="every image once")
-            files[path] = label_file(path, index)
+            files[path] = label_file(path, index.exists)
     if not any(any(files.values()) for files in found.values()):
         raise DataError(
             "no YOLO label file was found",
@@ -111,8 +111,8 @@ def _note_unpaired(pairs: Sequence[tuple[Path, Path | None]], *, log: ReadingLog
 # ---- labels ----
 
 
-def label_file(image: Path, index: FileIndex) -> Path | None:
-    """The label file of an image, or None.
+def label_file(image: Path, exists: Callable[[Path], bool]) -> Path | None:
+    """The label file of an image, or None where none of its places exists.
 
     The last "images" in the path, in any letter case, becomes "labels", "Labels" or "LABELS" (as Ultralytics and Darknet do); else
     the file is next to the image.
@@ -121,7 +121,7 @@ def label_file(image: Path, index: FileIndex) -> Path | None:
     at = next((at for at in range(len(parts) - 2, -1, -1) if parts[at].lower() in ("images", "jpegimages")), -1)
     names = ("labels", "Labels", "LABELS") if at >= 0 else ()
     places = [*(Path(*parts[:at], name, *parts[at + 1 :]) for name in names), image]
-    return next((file for path in places for end in (".txt", ".TXT") if index.exists(file := path.with_suffix(end))), None)
+    return next((file for path in places for end in (".txt", ".TXT") if exists(file := path.with_suffix(end))), None)
 
 
 def _classes_in(path: Path, *, names: Sequence[str]) -> set[int]:
