@@ -1,6 +1,7 @@
 """Exports of annotation tools, as each tool writes them: what is read, what is left out and told, what is refused."""
 
 import json
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError, PolytagError, UsageError
 
 NAMES = ("a.jpg", "b.jpg", "c.jpg")
+REFERENCE = (Path(__file__).parents[2] / "docs/reference/formats.md").read_text()
 
 
 def message(call, *args, kind=DataError, **named):
@@ -448,6 +450,7 @@ def test_a_tool_that_is_not_read_is_named(tmp_path, title, content):
         text = message(load_dataset, data)
         assert text.startswith(f"this looks like {title}, which polytag does not read\n  where: {path}\n"), text
         assert "\n  next: " in text
+    assert all(name in REFERENCE for name in re.findall("[A-Z][A-Za-z0-9]+", title))
 
 
 @pytest.mark.parametrize(
@@ -512,6 +515,9 @@ def test_a_list_of_json_objects_with_a_value_for_each_class_is_a_table(tmp_path,
         assert labels(load_dataset(data)) == {("", "a.jpg"): "cat", ("", "b.jpg"): "dog"}
     put(tmp_path, "rows.json", [{**row, "is_night": 1} for row in rows])
     assert message(load_dataset, path).startswith("columns of 1 and 0 that may be no classes")
+    (tmp_path / "annotations").mkdir()
+    path.rename(tmp_path / "annotations/rows.json")
+    assert message(load_dataset, tmp_path).endswith(f"give the folder {tmp_path / 'annotations'}, which looks like the format csv")
 
 
 def test_json_of_no_known_tool_is_named_with_a_way_out(tmp_path, add_images):
@@ -520,6 +526,9 @@ def test_json_of_no_known_tool_is_named_with_a_way_out(tmp_path, add_images):
     way_out = 'write the labels as {"a.jpg": ["cat", "dog"]}, or as a CSV file with the columns image and labels'
     assert message(load_dataset, tmp_path).endswith(f"next: stems.json has the keys of no tool that is known: {way_out}")
     assert message(load_dataset, tmp_path / "stems.json").endswith(f"next: {way_out}")
+    (tmp_path / "stems.json").rename(tmp_path / "stems.jsonl")
+    next_step = f"next: give the file {tmp_path / 'stems.jsonl'} itself, if each of its lines has an image and labels"
+    assert message(load_dataset, tmp_path).endswith(next_step)
 
 
 @pytest.mark.parametrize("as_list", [False, True])

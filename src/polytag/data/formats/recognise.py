@@ -1,7 +1,7 @@
 """The format of a folder or file of annotations, by the names of its files and what stands in their beginnings."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from polytag.data.formats.celeba import is_celeba
@@ -10,7 +10,7 @@ from polytag.data.formats.coco import is_coco
 from polytag.data.formats.cvat import is_cvat
 from polytag.data.formats.datumaro_arrow import is_datumaro_arrow
 from polytag.data.formats.export import hides_coco, hides_tables, is_export, is_export_file, kinds_in, name_unread
-from polytag.data.formats.export_kinds import OTHER_JSON, RECORDS, is_json_table
+from polytag.data.formats.export_kinds import OTHER_JSON, RECORDS, Kind, is_json_table
 from polytag.data.formats.folders import is_folder, is_imagefolder
 from polytag.data.formats.huggingface import is_huggingface
 from polytag.data.formats.keywords import keyword_share
@@ -48,7 +48,7 @@ _FILE_FORMATS = {
 
 @scanning_once()
 def recognise(data: str | Path) -> str:
-    """The format of a folder or file of annotations, by file names.
+    """The format of a folder or file of annotations.
 
     Raises DataError, with the recognised layouts, for no format, several formats or an empty folder.
     """
@@ -70,21 +70,33 @@ def recognise(data: str | Path) -> str:
         )
     name_unread(kinds_in(path))
     names = child_names(path)
-    unknown_json = next((name for name in names if name.lower().endswith((*JSON_SUFFIXES, *JSONL_SUFFIXES))), "")
-    deeper = next(((name, formats[0]) for name in child_folders(path)[:20] if (formats := _formats_of(path / name))), None)
     raise DataError(
         "no annotations were recognised" if names else "the data folder is empty",
         where=str(path),
         got=", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else ""),
         expected=_RECOGNISED,
-        next_step=f"give the folder {path / deeper[0]}, which looks like the format {deeper[1]}"
-        if deeper
-        else "there are only images, without keywords: add a CSV file with the columns image and labels, or a folder per label"
-        if names and all(map(is_image, names))
-        else f"{unknown_json} has the keys of no tool that is known: {OTHER_JSON}"
-        if unknown_json
-        else "docs/reference/formats.md shows every layout",
+        next_step=_way_out(path, names),
     )
+
+
+def _way_out(folder: Path, names: Sequence[str]) -> str:
+    """What to do with a folder of these names, in which nothing was recognised."""
+    for name in child_folders(folder)[:20]:
+        if formats := _formats_of(folder / name):
+            return f"give the folder {folder / name}, which looks like the format {formats[0]}"
+    if names and all(map(is_image, names)):
+        return "there are only images, without keywords: add a CSV file with the columns image and labels, or a folder per label"
+    for name in names:
+        if name.lower().endswith(JSON_SUFFIXES):
+            return f"{name} has the keys of no tool that is known: {OTHER_JSON}"
+        if name.lower().endswith(JSONL_SUFFIXES):
+            return f"give the file {folder / name} itself, if each of its lines has an image and labels"
+    return "docs/reference/formats.md shows every layout"
+
+
+def _has_tables(folder: Path, kinds: Mapping[Path, Kind]) -> bool:
+    has_csv = not hides_tables(kinds) and bool(find_tables(folder, CSV_SUFFIXES))
+    return has_csv or (RECORDS in kinds.values() and bool(find_tables(folder, JSON_SUFFIXES)))
 
 
 def _formats_of(folder: Path) -> list[str]:
@@ -97,7 +109,7 @@ def _formats_of(folder: Path) -> list[str]:
         ("labelme", is_labelme), ("voc", lambda folder: is_voc(folder) and not is_labelme(folder)), ("tags", is_tags),
         ("coco", lambda folder: is_coco(folder) and not hides_coco(kinds)), ("text", is_text_list),
         ("yolo", lambda folder: is_yolo(folder) and not is_text_list(folder)),  # both have classes.txt and train.txt
-        ("csv", lambda folder: (not hides_tables(kinds) and bool(find_tables(folder, CSV_SUFFIXES))) or RECORDS in kinds.values()),
+        ("csv", lambda folder: _has_tables(folder, kinds)),
         ("parquet", lambda folder: not is_huggingface(folder) and bool(find_tables(folder, PARQUET_SUFFIXES))),
         ("excel", lambda folder: bool(find_tables(folder, EXCEL_SUFFIXES))),
         ("hf", is_huggingface), ("datumaro-arrow", is_datumaro_arrow),
