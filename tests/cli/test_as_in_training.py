@@ -10,6 +10,7 @@ from polytag.data.classes import ClassShaping
 from polytag.data.load import load_labels
 from polytag.data.read_options import ReadOptions
 from polytag.errors import PredictionsError
+from polytag.inspector.open import OpenOptions, open_inspection
 from polytag.predictions.read import read_predictions
 from polytag.runs.args import as_in_training, read_run_args, write_args
 from polytag.runs.folder import RunFolder
@@ -33,6 +34,11 @@ def test_a_truth_is_read_with_the_classes_of_the_run(shaped: RunFolder, tmp_path
     for verb in (("evaluate", shaped.predictions), ("compare", shaped.path, shaped.path), ("thresholds", shaped.path, "--dry-run")):
         assert said in polytag(*verb, "--truth", tmp_path / "labels.csv").stderr
     polytag("grid", shaped.path, "--truth", tmp_path / "labels.csv", "--class", "red", "--output", tmp_path / "grid.png")
+    notes: list[str] = []
+    both = OpenOptions(truth=tmp_path / "labels.csv", compare_with=shaped.path)
+    found = open_inspection(shaped.predictions, both, options=ReadOptions(), note=notes.append)
+    assert found.compared is not None
+    assert [f"note: {note}\n" for note in notes] == [said, said]
     with pytest.raises(PredictionsError, match=r"only in the labels: azure, crimson; only in the predictions: blue"):
         polytag("evaluate", shaped.predictions, "--truth", tmp_path / "labels.csv", "--rename", "blue=azure")
 

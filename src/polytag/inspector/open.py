@@ -79,7 +79,7 @@ def open_inspection(
     if is_run:
         source = _run_source(run, open_options, options=options, note=note, on_progress=on_progress)
     else:
-        source = _file_source(path, open_options, options=options)
+        source = _file_source(path, open_options, options=options, note=note)
     for text in source.labelled.notes:
         note(text)
     predictions = _with_paths(source.labelled.predictions, data=source.data, image_dirs=open_options.image_dirs)
@@ -93,7 +93,7 @@ def open_inspection(
         split=open_options.split if is_run else "",
         history=read_history(run) if is_run else (),
         facts=_facts(run, predictions) if is_run else {},
-        compared=_compared(open_options, first=predictions, options=options) if open_options.compare_with else None,
+        compared=_compared(open_options, first=predictions, options=options, note=note) if open_options.compare_with else None,
         checkpoint=run.best if is_run and (run.best / "config.json").is_file() else None,
         data=source.data,
         data_path=source.data_path,
@@ -106,26 +106,33 @@ def open_inspection(
 def _run_source(
     run: RunFolder, open_options: OpenOptions, *, options: "ReadOptions", note: Note, on_progress: Callable[[int], None]
 ) -> _Source:
-    from polytag.predictions.read import LabelledPredictions, read_labelled
-    from polytag.runs.args import as_in_training
+    from polytag.predictions.read import LabelledPredictions
 
-    if open_options.truth is not None:
-        options, text = as_in_training(options, run.path)
-        if text:
-            note(text)
     data, data_path, data_options = _data_of_run(run, note=note)
     if open_options.split == "train":
         labelled = LabelledPredictions(predictions=_training_scores(run, data=data, note=note, on_progress=on_progress))
     else:
-        labelled = read_labelled(run.predictions, scale=open_options.scale or "", truth=open_options.truth, options=options)
+        labelled, _ = _labelled(run.predictions, open_options, options=options, note=note)
     return _Source(labelled=labelled, data=data or labelled.dataset, data_path=data_path, data_options=data_options)
 
 
-def _file_source(path: Path, open_options: OpenOptions, *, options: "ReadOptions") -> _Source:
-    from polytag.predictions.read import read_labelled
-
-    labelled = read_labelled(path, scale=open_options.scale or "", truth=open_options.truth, options=options)
+def _file_source(path: Path, open_options: OpenOptions, *, options: "ReadOptions", note: Note) -> _Source:
+    labelled, options = _labelled(path, open_options, options=options, note=note)
     return _Source(labelled=labelled, data=labelled.dataset, data_path=open_options.truth, data_options=options)
+
+
+def _labelled(
+    path: Path, open_options: OpenOptions, *, options: "ReadOptions", note: Note
+) -> "tuple[LabelledPredictions, ReadOptions]":
+    """Return the scores with their labels, and the options that a truth was read with: those of the run that the path is of."""
+    from polytag.predictions.read import read_labelled
+    from polytag.runs.args import as_in_training
+
+    if open_options.truth is not None:
+        options, text = as_in_training(options, path)
+        if text:
+            note(text)
+    return read_labelled(path, scale=open_options.scale or "", truth=open_options.truth, options=options), options
 
 
 def _data_of_run(run: RunFolder, *, note: Note) -> "tuple[Dataset | None, Path | None, ReadOptions]":
@@ -192,14 +199,13 @@ def _thresholds(path: Path, predictions: "Predictions") -> tuple[np.ndarray, str
     return np.asarray(found.thresholds), found.goal
 
 
-def _compared(open_options: OpenOptions, *, first: "Predictions", options: "ReadOptions") -> "ComparedRun":
+def _compared(open_options: OpenOptions, *, first: "Predictions", options: "ReadOptions", note: Note) -> "ComparedRun":
     from polytag.inspector.inspection import compared
-    from polytag.predictions.read import read_predictions
 
     assert open_options.compare_with is not None
     path = open_options.compare_with
-    second = read_predictions(predictions_path(path), scale=open_options.scale or "", truth=open_options.truth, options=options)
-    return compared(path.resolve().name if path.is_dir() else path.stem, second, first=first)
+    second, _ = _labelled(predictions_path(path), open_options, options=options, note=note)
+    return compared(path.resolve().name if path.is_dir() else path.stem, second.predictions, first=first)
 
 
 def _columns(labelled: "LabelledPredictions", open_options: OpenOptions) -> Mapping[str, Sequence[Any]]:
