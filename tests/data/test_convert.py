@@ -375,6 +375,18 @@ def test_images_with_odd_names(tmp_path, to):
         assert after.ids == names
 
 
+def test_two_images_that_are_one_file(tmp_path):
+    data = make(tmp_path / "in", names=["x"], splits=["train"] * 2, targets=[1, 0], ids=["a", "b"])
+    data = replace(data, paths=[data.paths[0]] * 2)
+    for to in ("voc", "coco", "imagefolder", "webdataset"):
+        assert message(data, tmp_path / "out", to=to) == (
+            f"two images of a split are one file\n  where: a test\n  got: 'a' and 'b', both {data.paths[0]}\n"
+            "  expected: a file for each image\n  next: join their labels; or convert to csv, parquet or hf, which hold both"
+        )
+    for to in (*TABLES, "hf"):
+        assert rows_of(load_dataset(convert(data, tmp_path / to, to=to))) == rows_of(data)
+
+
 def test_the_keys_of_samples_end_at_a_full_stop_and_stay_apart(tmp_path):
     data = make(tmp_path, names=["x"], splits=["train"] * 3, targets=[1, 0, 1], ids=["a.b", "a_b-2", "a_b"])
     assert rows_of(load_dataset(convert(data, tmp_path / "out", to="webdataset")), "content") == rows_of(data, "content")

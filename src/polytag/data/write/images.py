@@ -16,13 +16,22 @@ from polytag.errors import DataError, RunError
 def image_names(dataset: Dataset, *, without: str = "") -> list[str]:
     """N names without endings, one for each image file: its id, with "_" for spaces and whatever has a meaning in a path.
 
-    Nor does a name have any of the characters `without`.
+    Nor does a name have any of the characters `without`. Raises DataError for a file that is two images of one split.
     """
     replaced = re.compile(rf"[\s/\\:\0{re.escape(without)}]+")
     id_of: dict[Path, str] = {}
     used: set[str] = set()
     number_of: dict[str, int] = {}  # the last one that a word got, so that a million equal words cost no search
-    for name, path in zip(dataset.ids, dataset.paths, strict=True):
+    first: dict[tuple[str, Path], str] = {}
+    for name, path, split in zip(dataset.ids, dataset.paths, dataset.split_N, strict=True):
+        if (other := first.setdefault((split, path), name)) != name:
+            raise DataError(
+                "two images of a split are one file",
+                where=dataset.source,
+                got=f"{other!r} and {name!r}, both {path}",
+                expected="a file for each image",
+                next_step="join their labels; or convert to csv, parquet or hf, which hold both",
+            )
         if path in id_of:
             continue
         stem = os.path.splitext(name)[0] if is_image(name) else name
