@@ -3,6 +3,7 @@
 import pytest
 
 from polytag.data.formats.boxes import boxes_reader
+from polytag.data.formats.kitti import split_line
 from polytag.data.formats.recognise import recognise
 from polytag.data.load import load_dataset
 from polytag.data.read_options import ReadOptions
@@ -80,3 +81,7 @@ def test_a_line_that_cannot_be_read(tmp_path, write, add_images, line):
         f"a line of a KITTI label file cannot be read\n  where: {path}:2\n  got: {line!r}\n"
         "  expected: a class and 14 numbers, or 15 with a score"
     )
+
+
+def test_a_line_of_a_million_numbers_costs_no_square():
+    assert split_line("Car " + "1 " * 1_000_000) is None

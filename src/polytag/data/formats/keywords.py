@@ -68,8 +68,7 @@ def read_keywords(data: Path, *, context: ReadingContext) -> Dataset:
         )
     context.log.found("images", "every photograph with keywords")
     context.log.found("labels", ", ".join(dict.fromkeys(keywords.field for _, keywords in found if keywords.field)))
-    if left_out:
-        context.log.note(left_out_note(left_out))
+    context.log.note(left_out_note(left_out))
     for number, what in (
         (sum(not keywords.field for _, keywords in found), "left out, because they have no keywords: nobody has tagged them"),
         (sum(keywords.differ for _, keywords in found), "where XMP and IPTC differ: XMP counts"),

@@ -105,8 +105,7 @@ def _tagged(data: Path, log: ReadingLog) -> tuple[list[_Tagged], int]:
                 found.append(_Tagged(path=place / name, file=file, text=read_text(file).strip()))
             else:
                 num_untagged += 1
-    if left_out:
-        log.note(left_out_note(left_out))
+    log.note(left_out_note(left_out))
     return found, num_untagged
 
 
