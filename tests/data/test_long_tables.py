@@ -58,6 +58,21 @@ def test_a_flag_that_may_be_the_split_is_asked_about(table, tmp_path):
     assert load_dataset(tmp_path, options=ReadOptions(split_column="train")).split_N == ("train", "val")
 
 
+@pytest.mark.parametrize(
+    ("other", "error"),
+    [
+        ("filename,label,present\nb.jpg,dog,0\nb.jpg,cat,1\n", "two tables disagree about their columns\n"),
+        ("filename,label,ok\nb.jpg,dog,0\nb.jpg,cat,1\n", "a column of 1 and 0 that may say which labels are absent\n"),
+        ("filename,label\nb.jpg,dog|cat\n", "label lists beside a table with a row for each image and label\n"),
+    ],
+)
+def test_another_table_of_other_columns_or_cells(table, tmp_path, other, error):
+    """The first table decides the columns: dog was once present in b.jpg, and `dog|cat` a class."""
+    table("filename,label\na.jpg,dog\na.jpg,cat\n", "train.csv")
+    table(other, "val.csv")
+    assert refused(tmp_path).startswith(error)
+
+
 def test_a_label_called_nan_is_asked_about(table, tmp_path, labels):
     path = table("filename,label\na.jpg,dog\na.jpg,cat\nb.jpg,nan\n")
     assert refused(tmp_path).startswith(

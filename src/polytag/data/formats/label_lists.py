@@ -3,7 +3,7 @@
 import ast
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from polytag.data.formats.class_columns import is_blank_cell
 from polytag.data.formats.reading_log import ReadingLog
@@ -37,37 +37,29 @@ def label_lists(tables: Sequence[Table], name: str, *, separator: str, log: Read
         plain = {cell: count for cell, count in texts.items() if cell.strip() and not has_brackets(cell)}
         separator = find_separator(plain, name=name, where=lambda cell: _where(tables, name, cell), log=log)
     lists = [_lists(table, name, separator, is_literal=is_literal) for table in tables]
-    _doubt_blanks(tables, lists, name, log=log)
+    for table, rows in zip(tables, lists, strict=True):
+        given = ((label, row) for row, labels in enumerate(rows) for label in labels or ())
+        doubt_blank_labels(given, table=table, name=name, log=log)
     return _whole_numbers(lists, log)
 
 
-def doubt_blank(label: str, *, where: str, name: str, log: ReadingLog) -> None:
-    """A doubt about a label that programs write where there is none, such as `nan`."""
-    log.doubt(
-        AnnotationError(
-            "a label that may say that there is none",
-            where=where,
-            got=f"{label!r} in column {name!r}",
-            expected="the names of classes; nothing in the cell of an image without any",
-            next_step=f"empty such cells; or take {label!r} as a class with --yes, which --drop {label!r} leaves out",
-        )
-    )
-
-
-def is_blank_label(label: str) -> bool:
-    """Whether a label is what programs write for nothing: `nan`, `None`, or the error of a spreadsheet."""
-    return is_blank_cell(label) or label in _ERRORS
-
-
-def _doubt_blanks(tables: Sequence[Table], lists: Sequence[LabelLists], name: str, *, log: ReadingLog) -> None:
-    seen: dict[str, bool] = {}
-    for table, rows in zip(tables, lists, strict=True):
-        for row, labels in enumerate(rows):
-            for label in labels or ():
-                if label not in seen:
-                    seen[label] = is_blank_label(label)
-                    if seen[label]:
-                        doubt_blank(label, where=table.where(row), name=name, log=log)
+def doubt_blank_labels(labels: Iterable[tuple[str, int]], *, table: Table, name: str, log: ReadingLog) -> None:
+    """A doubt about labels, given with their rows, that programs write for nothing: `nan`, `None`, the errors of spreadsheets."""
+    seen: set[str] = set()
+    for label, row in labels:
+        if label in seen:
+            continue
+        seen.add(label)
+        if is_blank_cell(label) or label in _ERRORS:
+            log.doubt(
+                AnnotationError(
+                    "a label that may say that there is none",
+                    where=table.where(row),
+                    got=f"{label!r} in column {name!r}",
+                    expected="the names of classes; nothing in the cell of an image without any",
+                    next_step=f"empty such cells; or take {label!r} as a class with --yes, which --drop {label!r} leaves out",
+                )
+            )
 
 
 def _lists(table: Table, name: str, separator: str, *, is_literal: bool) -> LabelLists:

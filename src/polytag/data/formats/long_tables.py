@@ -15,7 +15,7 @@ from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Dataset
 from polytag.data.formats.class_columns import JointColumns
 from polytag.data.formats.column_names import IMAGE_COLUMNS, LABELS_COLUMNS, PASSED_OVER, first_of
 from polytag.data.formats.label_columns import METADATA
-from polytag.data.formats.label_lists import doubt_blank, is_blank_label
+from polytag.data.formats.label_lists import doubt_blank_labels
 from polytag.data.formats.listing import UNSAID, is_image, scan
 from polytag.data.formats.reading_log import ReadingLog
 from polytag.data.formats.records import ReadingContext, dataset_of
@@ -50,7 +50,7 @@ ANSWERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class LongLayout:
-    """The columns of a long table by role; "" for a role without one. `others` have none, and are not to be ignored."""
+    """The columns of a long table by role; "" for a role without one."""
 
     image: str
     label: str
@@ -58,7 +58,6 @@ class LongLayout:
     splits: tuple[str, ...] = ()
     annotator: str = ""
     has_boxes: bool = False
-    others: tuple[str, ...] = ()
 
     @property
     def used(self) -> frozenset[str]:
@@ -72,7 +71,7 @@ def long_layout(table: Table, columns: Columns) -> LongLayout | None:
     chosen = {columns.image, columns.labels, columns.split, columns.group} - {""}
     if tuple(there[:3]) == OWN_COLUMNS or columns.classes or not len(table) or not chosen <= set(there):
         return None
-    there = [name for name in there if name in chosen or not any(fnmatchcase(name, pattern) for pattern in columns.ignore)]
+    there = [name for name in there if name in chosen or not _is_ignored(name, columns)]
     image = columns.image or first_of(there, LONG_IMAGE_COLUMNS)
     rest = [name for name in there if name not in (image, columns.group, columns.labels)]
     splits = (columns.split,) if columns.split else split_columns(JointColumns([table]), rest)
@@ -86,16 +85,18 @@ def long_layout(table: Table, columns: Columns) -> LongLayout | None:
         confidence = ""  # of no row it says that the label is absent
     if not confidence and not _is_repeated(table, (image, *splits)):
         return None
-    annotator = "" if confidence else first_of(others, _ANNOTATOR_COLUMNS)
     return LongLayout(
         image=image,
         label=label,
         confidence=confidence,
         splits=splits,
-        annotator=annotator,
+        annotator="" if confidence else first_of(others, _ANNOTATOR_COLUMNS),
         has_boxes=any(_BOX_COLUMNS.fullmatch(name) for name in others),
-        others=tuple(name for name in others if name not in (label, confidence, annotator)),
     )
+
+
+def _is_ignored(name: str, columns: Columns) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in columns.ignore)
 
 
 def _is_repeated(table: Table, names: Sequence[str]) -> bool:
@@ -106,9 +107,9 @@ def _is_repeated(table: Table, names: Sequence[str]) -> bool:
         return False
 
 
-def _doubt_scores(table: Table, layout: LongLayout, *, context: ReadingContext) -> None:
+def _doubt_scores(table: Table, others: Sequence[str], layout: LongLayout, *, context: ReadingContext) -> None:
     """A doubt about a column of confidences that says of no row that its label is absent, and holds fractions."""
-    name = first_of([name for name in layout.others if name in table.columns], _SCORE_COLUMNS)
+    name = first_of([name for name in others if name in table.columns], _SCORE_COLUMNS)
     if layout.confidence or not name:
         return
     for row, cell in enumerate(cells_of(table, name)):
@@ -126,11 +127,11 @@ def _doubt_scores(table: Table, layout: LongLayout, *, context: ReadingContext) 
             return
 
 
-def _doubt_answers(table: Table, layout: LongLayout, *, context: ReadingContext) -> None:
+def _doubt_answers(table: Table, others: Sequence[str], layout: LongLayout, *, context: ReadingContext) -> None:
     """A doubt about a column of 1 and 0 that may say of which rows the label is absent; of boxes, it says something else."""
     if layout.confidence or layout.has_boxes:
         return
-    for name in layout.others:
+    for name in others:
         if name not in table.columns or METADATA.fullmatch(name):
             continue
         if {PRESENT, ABSENT} <= (answers := _answers(table, name)) and None not in answers:
@@ -144,6 +145,20 @@ def _doubt_answers(table: Table, layout: LongLayout, *, context: ReadingContext)
                     f"--ignore-column {name!r}",
                 )
             )
+
+
+def _doubt_lists(table: Table, layout: LongLayout, columns: Columns, *, context: ReadingContext) -> None:
+    """A doubt about a table with label lists beside one with a row for each image and label."""
+    if _has_lists(table, layout.label, columns.separator):
+        context.log.doubt(
+            AnnotationError(
+                "label lists beside a table with a row for each image and label",
+                where=f"{table.path}:1",
+                got=f"cells that may hold several labels in column {layout.label!r}",
+                expected="one label in a cell, as in the other table",
+                next_step="write a row for each label; or take a cell as one label with --separator none",
+            )
+        )
 
 
 def _answers(table: Table, name: str) -> set[int | None]:
@@ -176,13 +191,17 @@ def read_long_tables(
     votes_of = [Votes(others=UNKNOWN if layout.confidence else UNSAID) for _ in tables]
     log = context.log
     tell_rows(files, tables, has_lists=True, log=log)
+    all_of = JointColumns(tables)
+    unused = [name for name in all_of.names if name not in layout.used and name != columns.group]
+    others = [name for name in unused if not _is_ignored(name, columns) and not PASSED_OVER.fullmatch(name)]
     if not layout.splits:
-        doubt_split_flags(JointColumns(tables), layout.others, log=log)
+        doubt_split_flags(all_of, others, log=log)
     for file, table, votes in zip(files, tables, votes_of, strict=True):
         for name in sorted(layout.used | {columns.group} - {""}):
             require_column(table, name, others=tables)
-        _doubt_scores(table, layout, context=context)
-        _doubt_answers(table, layout, context=context)
+        _doubt_lists(table, layout, columns, context=context)
+        _doubt_scores(table, others, layout, context=context)
+        _doubt_answers(table, others, layout, context=context)
         num_disputed = _collect(votes, table, layout=layout, split=file.split, group=columns.group, log=log)
         if num_disputed:
             log.note(f"labels that only some annotators of an image gave are unknown: {num_disputed:,} in {table.path.name}")
@@ -195,8 +214,8 @@ def read_long_tables(
         log.found("split", "column " + " and ".join(map(repr, layout.splits)))
     if layout.annotator:
         log.found("annotators", f"column {layout.annotator!r}; a label is present if all of an image's gave it")
-    if ignored := [name for name in tables[0].columns if name not in layout.used and name != columns.group]:
-        log.found("ignored", ", ".join(map(repr, ignored)))
+    if unused:
+        log.found("ignored", ", ".join(map(repr, unused)))
     records = (
         replace(record, path=context.index.require(record.image, file.image_folders, where=record.where))
         for file, votes in zip(files, votes_of, strict=True)
@@ -240,9 +259,8 @@ def _collect(votes: Votes, table: Table, *, layout: LongLayout, split: str, grou
     """Add the rows of a table to the votes; the number of labels that some annotators of an image gave, and others not."""
     images, labels = cells_of(table, layout.image), cells_of(table, layout.label)
     confidences = cells_of(table, layout.confidence) if layout.confidence else [None] * len(table)
-    for label in dict.fromkeys(labels):
-        if label is not None and is_blank_label(label):
-            doubt_blank(label, where=table.where(labels.index(label)), name=layout.label, log=log)
+    given_labels = ((label, row) for row, label in enumerate(labels) if label is not None)
+    doubt_blank_labels(given_labels, table=table, name=layout.label, log=log)
     splits = splits_of(table, layout.splits, log=log) if layout.splits else None
     annotators = cells_of(table, layout.annotator) if layout.annotator else [None] * len(table)
     asked: dict[int, set[str | None]] = {}

@@ -27,8 +27,9 @@ def read_tables_of_any_shape(
     tables = [read_table(file.path) for file in files]
     for note in (note for table in tables for note in table.notes):
         context.log.note(note)
-    long = next((layout for table in tables if (layout := long_layout(table, columns))), None)
-    if long:
+    long_layouts = [layout for table in tables if (layout := long_layout(table, columns))]
+    if long_layouts:
+        long = next((layout for layout in long_layouts if layout.confidence), long_layouts[0])
         return read_long_tables(files, tables, layout=long, columns=columns, source=source, context=context)
     return read_tables(
         files,
