@@ -76,7 +76,7 @@ def test_grid(scores: Path, scattered: Arguments, polytag, capsys: pytest.Captur
 
 def test_inspect(scores: Path, scattered: Arguments, polytag, monkeypatch: pytest.MonkeyPatch):
     from polytag.inspector.inspection import Inspection
-    from polytag.inspector.web import server
+    from polytag.web import server
 
     served: list[Inspection] = []
     monkeypatch.setattr("polytag.inspector.app.create_app", served.append)

@@ -11,7 +11,7 @@ from PIL import Image
 from polytag.contracts import LabelSet, Predictions
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.web.request_rules import GuardConfig
+from polytag.web.request_rules import GuardConfig
 
 SECRET = "the password is swordfish"
 

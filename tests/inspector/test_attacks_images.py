@@ -20,7 +20,7 @@ from polytag.errors import DataError
 from polytag.inspector.app import create_app
 from polytag.inspector.browse.find_images import find_images
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.web.request_rules import GuardConfig
+from polytag.web.request_rules import GuardConfig
 
 SECRET = "the password is swordfish"
 CLASSES = ("cat", "dog")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from polytag.inspector.web.request_rules import GuardConfig
+from polytag.web.request_rules import GuardConfig
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -11,9 +11,9 @@ SRC = Path(__file__).resolve().parents[2] / "src" / "polytag"
 LAYERS = (
     {"allocator", "calibration", "contracts", "errors", "extras", "files", "logits", "machine", "parsing", "plain", "text"},
     {"data", "metrics", "models"},
-    {"predictions", "report", "runs"},
+    {"predictions", "report", "runs", "web"},
     {"inference"},
-    {"export", "inspector", "training"},
+    {"export", "inspector", "serve", "training"},
     {"bench", "demo"},
     {"cli"},
 )

@@ -32,7 +32,7 @@ ALLOWED = (
     ("pictures", "src/polytag/predictions/external_arrays.py", r"^IDS_KEYS = ", "a key of other people's arrays"),
     ("pictures", "docs/reference/predictions.md", r"^\| `ids`, .*`images`, `pictures` \|", "a key of other people's arrays"),
     ("pictures", "src/polytag/data/formats/folders.py", r"\"pictures\", \"photos\"", "a folder name of other people's data"),
-    ("foreign", "src/polytag/inspector/web/request_rules.py", r"foreign$|foreign =", "a request of another origin, as HTTP has it"),
+    ("foreign", "src/polytag/web/request_rules.py", r"foreign$|foreign =", "a request of another origin, as HTTP has it"),
     ("foreign", "src/polytag/inspector/review/*.py", r"foreign_keys", "SQLite's own word"),
     ("missed", "src/polytag/inspector/words.py", r"\"false_negative\": \"missed\"", "what a page calls a false negative"),
     ("feed", "src/polytag/data/formats/xml_elements.py", r"parser\.feed\(", "a method of the XML parser of Python"),

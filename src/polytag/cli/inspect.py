@@ -39,7 +39,7 @@ def inspect(
     from polytag.cli.terminal import Terminal
     from polytag.errors import UsageError
     from polytag.inspector.open import OpenOptions, open_inspection
-    from polytag.inspector.web.server import address_rules, serve
+    from polytag.web.server import address_rules, serve
 
     if split not in ("val", "train"):
         raise UsageError("unknown split", where="--split", got=repr(split), expected="val or train")

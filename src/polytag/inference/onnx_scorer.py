@@ -2,15 +2,12 @@
 
 import contextlib
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from polytag.data.images.augment import views
 from polytag.data.images.batches import Batch, batches_of
-from polytag.data.images.read import read_image
 from polytag.errors import ExportError
 from polytag.inference.parallel import in_parallel
 from polytag.inference.scored import Scored
@@ -21,40 +18,41 @@ BATCH_SIZE = 8  # a core's: a few images are enough for all cores
 
 
 class OnnxScorer:
-    """An export that is ready to score; each core computes a batch of its own."""
+    """An export as a `Scorer`; each core computes a batch of its own."""
+
+    engine = "onnx"
 
     def __init__(self, exported: Exported):
         """Raises ExportError for a graph that is damaged or cannot be run."""
-        self._preprocessing = exported.preprocessing
+        self.precision = exported.precision
         self._where = str(exported.folder / PIXELS)
         self._num_classes = len(exported.label_set)
         self._session = session_of(exported.graph(PIXELS), where=self._where)
 
-    def score_files(self, paths: Sequence[Path]) -> Iterator[Scored]:
-        """Calibrated logits of images, batch by batch, in constant memory; raises ExportError where the graph fails."""
-        ready = batches_of(
-            range(len(paths)),
-            batch_size=BATCH_SIZE,
-            read=lambda row: views(read_image(paths[row]), self._preprocessing),
-            num_threads=num_cores(),
-        )
+    def prepare_thread(self) -> None:
+        """Nothing to do: a session computes in the thread that calls it."""
+
+    def logits_of(self, pixels_NVHWC: np.ndarray) -> np.ndarray:
+        """See `Scorer`; raises ExportError where the graph fails, or gives scores of another shape."""
+        pixels = pixels_NVHWC[:, 0] if pixels_NVHWC.shape[1] == 1 else pixels_NVHWC
+        (logit_NC,) = run(self._session, ["logit"], {"pixels": pixels}, where=self._where)
+        if logit_NC.dtype != np.float32 or logit_NC.shape != (len(pixels), self._num_classes):
+            raise ExportError(
+                "the graph gives scores of another shape",
+                where=self._where,
+                got=f"{logit_NC.dtype} {logit_NC.shape}",
+                expected=f"float32 {(len(pixels), self._num_classes)} (images, classes)",
+                next_step="copy the folder again, or export again",
+            )
+        return logit_NC
+
+    def score_rows(self, num_rows: int, read: Callable[[int], np.ndarray]) -> Iterator[Scored]:
+        """See `Scorer`."""
+        ready = batches_of(range(num_rows), batch_size=BATCH_SIZE, read=read, num_threads=num_cores())
         yield from in_parallel(self._score, ready, num_workers=num_cores())
 
     def _score(self, batch: Batch) -> Scored:
-        logit_NC = np.zeros((0, 0), np.float32)
-        if len(batch.rows):
-            pixels = batch.pixels_NVHWC
-            (logit_NC,) = run(
-                self._session, ["logit"], {"pixels": pixels[:, 0] if pixels.shape[1] == 1 else pixels}, where=self._where
-            )
-            if logit_NC.dtype != np.float32 or logit_NC.shape != (len(batch.rows), self._num_classes):
-                raise ExportError(
-                    "the graph gives scores of another shape",
-                    where=self._where,
-                    got=f"{logit_NC.dtype} {logit_NC.shape}",
-                    expected=f"float32 {(len(batch.rows), self._num_classes)} (images, classes)",
-                    next_step="copy the folder again, or export again",
-                )
+        logit_NC = self.logits_of(batch.pixels_NVHWC) if len(batch.rows) else np.zeros((0, 0), np.float32)
         return Scored(rows=batch.rows, output_ND=logit_NC, failures=batch.failures)
 
 

@@ -8,9 +8,12 @@ import numpy as np
 
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.formats.listing import IMAGE_SUFFIXES, find_images, is_image, left_out_note
+from polytag.data.images.augment import views
+from polytag.data.images.read import read_image
 from polytag.data.images.stored import TAR, is_container, stored_places
-from polytag.errors import DataError, UsageError
+from polytag.errors import DataError
 from polytag.inference.scored import Scored
+from polytag.inference.scorers import scorer_of
 from polytag.logits import sigmoid
 from polytag.metrics.decisions import decide
 from polytag.models.checkpoint import Checkpoint
@@ -117,32 +120,8 @@ def predict(
     if isinstance(images, Dataset):
         images = images.paths
     paths = list_images([images] if isinstance(images, str | Path) else images)
-    return _results(model, _scores(model, paths, device=device, precision=precision), paths)
-
-
-def _scores(model: Checkpoint | Exported, paths: list[Path], *, device: str, precision: str) -> Iterator[Scored]:
-    """Loads the model, and returns the scores to come."""
-    if isinstance(model, Exported):
-        from polytag.inference.onnx_scorer import OnnxScorer
-
-        _require_processor(model, device=device, precision=precision)
-        return OnnxScorer(model).score_files(paths)
-    from polytag.inference.predictor import Predictor  # imports torch
-
-    return Predictor.load(model, device=device, precision=precision).score_files(paths)
-
-
-def _require_processor(model: Exported, *, device: str, precision: str) -> None:
-    """Raises UsageError for a device or a precision that an export does not have."""
-    for option, value, own in (("--device", device, "cpu"), ("--precision", precision, model.precision)):
-        if value not in ("auto", own):
-            raise UsageError(
-                "an export computes on the processor, in its own precision",
-                where=option,
-                got=repr(value),
-                expected=f"auto or {own}",
-                next_step="predict with the checkpoint that it was made from",
-            )
+    scorer = scorer_of(model, device=device, precision=precision)
+    return _results(model, scorer.score_rows(len(paths), lambda row: views(read_image(paths[row]), model.preprocessing)), paths)
 
 
 def _results(model: Checkpoint | Exported, scores: Iterator[Scored], paths: list[Path]) -> Iterator[ImageResult]:

@@ -248,23 +248,45 @@ class Predictor:
         )
         return calibrated(predictions, self.checkpoint.calibration)
 
+    @property
+    def engine(self) -> str:
+        """See `Scorer`."""
+        return "torch"
+
+    @property
+    def precision(self) -> str:
+        """See `Scorer`."""
+        return self.arithmetic.precision
+
+    def prepare_thread(self) -> None:
+        """See `Scorer`."""
+        if self.arithmetic.device == "cpu":
+            torch.set_num_threads(1)
+
+    def logits_of(self, pixels_NVHWC: np.ndarray) -> np.ndarray:
+        """See `Scorer`; raises CheckpointError where the model gives a score that is not finite."""
+        preprocessing = self.checkpoint.preprocessing
+        return self._calibrated(apply(self.frozen.logits, pixels_NVHWC, preprocessing=preprocessing, arithmetic=self.arithmetic))
+
     def score_image(self, image: Image.Image) -> np.ndarray:
         """float32 logits, C, of one upright RGB image, calibrated if the checkpoint is."""
-        logit_NC = apply(
+        return self.logits_of(views(image, self.checkpoint.preprocessing)[None])[0]
+
+    def score_rows(self, num_rows: int, read: Callable[[int], np.ndarray]) -> Iterator[Scored]:
+        """See `Scorer`; raises CheckpointError where the model gives a score that is not finite."""
+        for scored in run(
             self.frozen.logits,
-            views(image, self.checkpoint.preprocessing)[None],
+            (),
             preprocessing=self.checkpoint.preprocessing,
             arithmetic=self.arithmetic,
-        )
-        return self._calibrated(logit_NC)[0]
+            source=from_reader(read),
+            rows=range(num_rows),
+        ):
+            yield replace(scored, output_ND=self._calibrated(scored.output_ND)) if len(scored.rows) else scored
 
     def score_files(self, paths: Sequence[Path]) -> Iterator[Scored]:
-        """Logits of images, calibrated if the checkpoint is, batch by batch, in constant memory.
-
-        Raises CheckpointError where the model gives a score that is not finite.
-        """
-        for scored in run(self.frozen.logits, paths, preprocessing=self.checkpoint.preprocessing, arithmetic=self.arithmetic):
-            yield replace(scored, output_ND=self._calibrated(scored.output_ND)) if len(scored.rows) else scored
+        """As `score_rows`, of images."""
+        return self.score_rows(len(paths), lambda row: views(read_image(paths[row]), self.checkpoint.preprocessing))
 
     def _calibrated(self, logit_NC: np.ndarray) -> np.ndarray:
         calibration = self.checkpoint.calibration

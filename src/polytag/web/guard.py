@@ -22,7 +22,7 @@ from typing import final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from polytag.inspector.web.request_rules import GuardConfig, Refusal, Request, admit, too_large
+from polytag.web.request_rules import GuardConfig, Refusal, Request, admit, too_large
 
 logger = logging.getLogger(__name__)
 

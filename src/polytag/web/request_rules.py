@@ -176,7 +176,7 @@ def _without_valid_token(request: Request, *, config: GuardConfig) -> Refusal | 
         return None
     return Refusal(
         status=401,
-        detail="This page needs a token. The address that holds it was printed in the terminal where `polytag inspect` runs.",
+        detail="This page needs a token. The address that holds it was printed in the terminal where polytag runs.",
         headers=((b"www-authenticate", b"Bearer"),),
     )
 

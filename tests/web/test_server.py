@@ -13,9 +13,9 @@ import pytest
 from fastapi import FastAPI, Request
 
 from polytag.errors import UsageError
-from polytag.inspector.web import server as server_module
-from polytag.inspector.web.request_rules import GuardConfig
-from polytag.inspector.web.server import address_rules, bound_socket
+from polytag.web import server as server_module
+from polytag.web.request_rules import GuardConfig
+from polytag.web.server import address_rules, bound_socket
 
 MIB = 1024**2
 
@@ -305,7 +305,7 @@ def test_an_address_that_is_not_this_machines(host):
 SERVING = """
 import sys, time
 from fastapi import FastAPI
-from polytag.inspector.web.server import serve
+from polytag.web.server import serve
 
 app = FastAPI()
 

@@ -20,8 +20,8 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from polytag.errors import UsageError
-from polytag.inspector.web.guard import Guard
-from polytag.inspector.web.request_rules import LOOPBACK_NAMES, TOKEN_ALPHABET, GuardConfig
+from polytag.web.guard import Guard
+from polytag.web.request_rules import LOOPBACK_NAMES, TOKEN_ALPHABET, GuardConfig
 
 DEFAULT_PORT = 8421
 NUM_PORTS_TRIED = 50

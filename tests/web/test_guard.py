@@ -8,8 +8,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
 
-from polytag.inspector.web.guard import SAFE_HEADERS, Guard
-from polytag.inspector.web.request_rules import GuardConfig
+from polytag.web.guard import SAFE_HEADERS, Guard
+from polytag.web.request_rules import GuardConfig
 
 TOKEN = "abcdefghijklmnop-_0123456789"
 OWN = "http://127.0.0.1:8421"
@@ -169,7 +169,7 @@ def test_every_answer_binds_the_browser(ask):
 
 
 def test_an_exception_is_told_to_the_log_and_not_to_the_client(ask, caplog):
-    with caplog.at_level(logging.ERROR, logger="polytag.inspector.web.guard"):
+    with caplog.at_level(logging.ERROR, logger="polytag.web.guard"):
         answer = ask().get("/broken")
     assert answer.status_code == 500
     assert answer.json() == {"detail": "polytag failed to answer. The terminal where it runs shows the error."}
@@ -182,7 +182,7 @@ def test_an_application_that_fails_before_starlette_sees_it(caplog):
     async def app(scope, receive, send):
         raise RuntimeError("the password is swordfish")
 
-    with caplog.at_level(logging.ERROR, logger="polytag.inspector.web.guard"):
+    with caplog.at_level(logging.ERROR, logger="polytag.web.guard"):
         answer = TestClient(Guard(app, config=GuardConfig()), base_url=OWN).get("/")
     assert (answer.status_code, "swordfish" in answer.text) == (500, False)
 
@@ -249,7 +249,7 @@ def test_whoever_does_not_know_the_token_reads_and_writes_nothing(ask):
     client = ask(token=TOKEN)
     person = client.get("/", headers={"Accept": "text/html"})
     assert person.status_code == 401
-    assert "The address that holds it was printed in the terminal where `polytag inspect` runs." in person.text
+    assert "The address that holds it was printed in the terminal where polytag runs." in person.text
     assert person.headers["www-authenticate"] == "Bearer"
     for headers in (
         {"Authorization": f"Bearer {TOKEN}x"},
