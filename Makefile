@@ -55,8 +55,8 @@ lock: .tools/bin/uv  ## resolve requirements.lock again from pyproject.toml, and
 	  --custom-compile-command "make lock" -o requirements-docs.lock
 
 $(READY): requirements.lock pyproject.toml Makefile
-	@echo "polytag: setting up .venv, once. On Linux x86-64 this downloads 3.3 GB from the Python registry, nearly all of it PyTorch"
-	@echo "polytag: and CUDA, and takes 6.5 GB of the disk; on macOS and Windows under 0.5 GB. docs/howto/install.md: without CUDA."
+	@echo "polytag: setting up .venv, once. On Linux x86-64 this downloads 3.5 GB from the Python registry, nearly all of it PyTorch"
+	@echo "polytag: and CUDA, and takes 6.9 GB of the disk; on macOS and Windows under 0.5 GB. docs/howto/install.md: without CUDA."
 	@$(MAKE) --no-print-directory .tools/bin/uv
 	@test -x .venv/bin/python || $(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
 	$(UV) pip sync --compile-bytecode --require-hashes --python .venv/bin/python requirements.lock

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from polytag.errors import MissingExtraError
 
 EXTRA_OF = {  # module: extra; the same as [project.optional-dependencies] of pyproject.toml, and a test compares the two
-    "anyio": "inspector",
-    "fastapi": "inspector",
-    "pydantic": "inspector",
-    "starlette": "inspector",
-    "uvicorn": "inspector",
+    "anyio": "web",
+    "fastapi": "web",
+    "pydantic": "web",
+    "python_multipart": "web",
+    "starlette": "web",
+    "uvicorn": "web",
     "openpyxl": "excel",
     "huggingface_hub": "train",
     "safetensors": "train",
@@ -22,8 +23,14 @@ EXTRA_OF = {  # module: extra; the same as [project.optional-dependencies] of py
     "timm": "train",
     "torch": "train",
     "onnxruntime": "runtime",
+    "openvino": "openvino",
+    "nncf": "export",
     "onnx": "export",
     "onnxscript": "export",
+    "aiohttp": "remote",
+    "fsspec": "remote",
+    "av": "video",
+    "ray": "ray",
 }
 
 
