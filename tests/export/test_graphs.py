@@ -61,14 +61,20 @@ def test_sums_are_exact_for_every_side_up_to_the_largest(interpolation: str):
     found = weights(graph, length="length", new_length=graph.constant(16, np.int64), interpolation=interpolation)
     for name, value in (("high", found.high), ("low", found.low)):
         graph.op("Identity", value, outputs=[name])
-    parts = {name: (FLOAT, [16, "pixels"]) for name in ("high", "low")}
+    parts = {name: (FLOAT, ["blocks", 16, "pixels"]) for name in ("high", "low")}
     model = graph.model(name="weights", inputs={"length": (INT64, [])}, outputs=parts, metadata={})
     session = session_of(model.SerializeToString(), where="")
     lengths = [1, 2, 3, 15, 16, 17, 100, 333, *np.random.default_rng(0).integers(20, 16 * MAX_SCALE, 60), 16 * MAX_SCALE]
     for length in lengths:
-        for part_SL in session.run(None, {"length": np.array(length, np.int64)}):
-            largest = max(np.maximum(part_SL, 0).sum(axis=1).max(), np.maximum(-part_SL, 0).sum(axis=1).max())
+        for part_BMR in session.run(None, {"length": np.array(length, np.int64)}):
+            largest = max(np.maximum(part_BMR, 0).sum(axis=2).max(), np.maximum(-part_BMR, 0).sum(axis=2).max())
             assert 255 * largest < 2**24, length
+
+
+def test_a_large_photograph_is_exact(seen):
+    image = noise(4000, 3000, seed=3, extreme=False)
+    for preprocessing, view in seen.items():
+        assert np.array_equal(view(image), views(image, preprocessing)), preprocessing.fit
 
 
 def test_a_long_image_is_exact(seen):
