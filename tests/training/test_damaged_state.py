@@ -71,22 +71,46 @@ def test_a_last_folder_that_a_kill_left_behind_is_written_again(whole: RunFolder
         assert (unfinished.path / name).read_bytes() == (whole.path / name).read_bytes()
 
 
+_KILLING = """
+import os, sys, traceback
+sys.path.insert(0, sys.argv[1])
+from test_damaged_state import RECIPE
+from polytag.training.callback import SilentCallback
+from polytag.training.train import train
+
+now, killing = [], []
+
+class Last(SilentCallback):
+    def epoch(self, row):
+        now[:] = [1] if row["epoch"] == 2 else []
+
+def hook(event, args):
+    if now and event == "os.rename" and str(args[1]).endswith(killing[0]):
+        os.kill(os.getpid(), 9)
+
+sys.addaudithook(hook)
+for name in sys.argv[4:]:  # each in a process forked from this one, which has imported PyTorch and computed nothing
+    child = os.fork()
+    if not child:
+        killing[:] = [name]
+        try:
+            train(sys.argv[2], recipe=RECIPE, output=sys.argv[3] + "/" + name, callback=Last())
+        except BaseException:
+            traceback.print_exc()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
 @pytest.mark.slow
 def test_kill_9_between_the_state_and_the_folders(whole: RunFolder, colours: Path, tmp_path: Path):
     """At every rename of the last epoch: state, results.csv, last/ (an exchange, which Python does not see), best/."""
-    script = (
-        "import os, sys\nfrom dataclasses import replace\nsys.path.insert(0, sys.argv[1])\n"
-        "from test_damaged_state import RECIPE\nfrom polytag.training.callback import SilentCallback\n"
-        "from polytag.training.train import train\nnow = []\n"
-        "class Last(SilentCallback):\n    def epoch(self, row):\n        now[:] = [1] if row['epoch'] == 2 else []\n"
-        "def hook(event, args):\n"
-        "    if now and event == 'os.rename' and str(args[1]).endswith(sys.argv[4]):\n        os.kill(os.getpid(), 9)\n"
-        "sys.addaudithook(hook)\ntrain(sys.argv[2], recipe=RECIPE, output=sys.argv[3], callback=Last())"
-    )
-    for name in ("state.pt", "results.csv", "model.safetensors", "predictions-val.parquet"):
+    names = ("state.pt", "results.csv", "model.safetensors", "predictions-val.parquet")
+    command = [sys.executable, "-c", _KILLING, str(Path(__file__).parent), str(colours), str(tmp_path), *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.stdout.split() == [f"{-signal.SIGKILL}"] * len(names), done.stderr
+    for name in names:
         run = RunFolder(path=tmp_path / name)
-        command = [sys.executable, "-c", script, str(Path(__file__).parent), str(colours), str(run.path), name]
-        assert subprocess.run(command, check=False, timeout=120).returncode == -signal.SIGKILL
         resume(run.path)
         for written in ("last/model.safetensors", "best/model.safetensors", "predictions-val.parquet"):
             assert (run.path / written).read_bytes() == (whole.path / written).read_bytes(), (name, written)

@@ -20,41 +20,62 @@ RECIPE = Recipe(
     batch_size=8, head_lr=3e-3, augment="strong", save_every_minutes=0, precision="fp32", ema_decay=0.9,
 )  # fmt: skip
 
-_TRAINER = """
-import sys
+_KILLING = """
+import os, signal, sys, time, traceback
 import torch
-from dataclasses import replace
 from polytag.training.callback import SilentCallback
 from polytag.training.train import resume, train
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, sys.argv[1])
 from test_resume import RECIPE
 
-class Tell(SilentCallback):
-    def progress(self, num_images, **numbers):
-        print("step", flush=True)
+def started(run, resuming):
+    "A process that trains, forked from this one, which has imported PyTorch and computed nothing; and the lines that it says."
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        return child, os.fdopen(reading)
+    lines = os.fdopen(writing, "w", buffering=1)
 
-torch.set_num_threads(1)
-if {resume!r}:
-    resume({run!r}, callback=Tell())
-else:
-    train({data!r}, recipe=RECIPE, output={run!r}, callback=Tell())
-print("finished", flush=True)
-"""
+    class Tell(SilentCallback):
+        def progress(self, num_images, **numbers):
+            lines.write("step\\n")
 
+    try:
+        torch.set_num_threads(1)
+        if resuming:
+            resume(run, callback=Tell())
+        else:
+            train(sys.argv[2], recipe=RECIPE, output=run, callback=Tell())
+        lines.write("finished\\n")
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
-def start(data: Path, run: Path, *, resuming: bool) -> subprocess.Popen[str]:
-    script = _TRAINER.format(tests=str(Path(__file__).parent), resume=resuming, run=str(run), data=str(data))
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-
-
-def steps_until(process: subprocess.Popen[str], count: int) -> bool:
-    """Wait for so many steps; True if the process finished before."""
-    assert process.stdout is not None
+def steps_until(lines, count):
+    "Wait for so many steps; True if the process finished before."
     for _ in range(count):
-        line = process.stdout.readline().strip()
+        line = lines.readline().strip()
         if line != "step":
             return line == "finished"
     return False
+
+child, lines = started(sys.argv[3], False)
+assert steps_until(lines, 1000) and os.waitpid(child, 0)[1] == 0
+finished, num_kills = False, 0
+for num_steps, pause in ((1, 0.0), (3, 0.03), (5, 0.01), (7, 0.02), (1000, 0.0)):
+    child, lines = started(sys.argv[4], num_kills > 0)
+    finished = steps_until(lines, num_steps)
+    if not finished:
+        time.sleep(pause)
+        os.kill(child, signal.SIGKILL)
+        num_kills += 1
+    os.waitpid(child, 0)
+    if finished:
+        break
+print(num_kills, finished)
+"""
 
 
 def weights(run: Path) -> tuple[bytes, bytes]:
@@ -63,27 +84,10 @@ def weights(run: Path) -> tuple[bytes, bytes]:
 
 @pytest.mark.slow
 def test_kill_at_any_moment_and_resume_gives_the_same_bits(colours: Path, tmp_path: Path):
-    whole = start(colours, tmp_path / "whole", resuming=False)
-    assert whole.wait(timeout=120) == 0
-    assert whole.stdout is not None
-    whole.stdout.close()
-
     killed = tmp_path / "killed"
-    finished, num_kills = False, 0
-    for num_steps, pause in ((1, 0.0), (3, 0.03), (5, 0.01), (7, 0.02), (1000, 0.0)):
-        process = start(colours, killed, resuming=num_kills > 0)
-        finished = steps_until(process, num_steps)
-        if not finished:
-            time.sleep(pause)
-            process.send_signal(signal.SIGKILL)
-            num_kills += 1
-        process.wait(timeout=120)
-        assert process.stdout is not None
-        process.stdout.close()
-        if finished:
-            break
-    assert finished
-    assert num_kills == 4
+    command = [sys.executable, "-c", _KILLING, str(Path(__file__).parent), str(colours), str(tmp_path / "whole"), str(killed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.stdout == "4 True\n", done.stderr
     assert weights(killed) == weights(tmp_path / "whole")
     assert (killed / "predictions-val.parquet").read_bytes() == (tmp_path / "whole" / "predictions-val.parquet").read_bytes()
     columns = [line.split(",")[:7] for line in (killed / "results.csv").read_text().splitlines()]
