@@ -170,7 +170,7 @@ def test_no_image_here(run: Path, tmp_path: Path, polytag):
     assert str(error.value) == (
         f"no images to predict on\n  where: {tmp_path}\n"
         "  expected: image files (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp), or folders "
-        "or tar, Arrow or Parquet files that hold some"
+        "or tar, zip, Arrow or Parquet files that hold some"
     )
 
 

@@ -1,10 +1,11 @@
-"""Images inside tar, Arrow and Parquet files: the same bytes as on the disk, and one clear error for whatever is wrong."""
+"""Images inside tar, zip, Arrow and Parquet files: the same bytes as on the disk, and one clear error for whatever is wrong."""
 
 import io
 import itertools
 import os
 import random
 import tarfile
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +58,12 @@ def write_tar(
             archive.addfile(member, io.BytesIO(content))
 
 
+def write_zip(path: Path, *, method: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for number, content in enumerate(CONTENTS):
+            archive.writestr(f"{number:04}.png", content)
+
+
 def table(contents: list[bytes | None] | None = None) -> pa.Table:
     contents = list(CONTENTS) if contents is None else contents
     return pa.table(
@@ -89,6 +96,8 @@ WRITERS: dict[str, tuple[str, Write]] = {
     "tar, pax": ("s.tar", write_tar),
     "tar, gnu": ("s.tar", lambda path: write_tar(path, format=tarfile.GNU_FORMAT)),
     "tar, ustar": ("S.TAR", lambda path: write_tar(path, format=tarfile.USTAR_FORMAT)),
+    "zip, stored": ("s.zip", write_zip),
+    "zip, deflated": ("S.ZIP", lambda path: write_zip(path, method=zipfile.ZIP_DEFLATED)),
     "arrow stream": ("s.arrow", arrow(pa.ipc.new_stream)),
     "arrow file": ("s.arrow", arrow(pa.ipc.new_file)),
     "parquet as datasets writes": ("s.parquet", parquet(**PLAIN, use_content_defined_chunking=True, write_page_index=True)),
@@ -300,7 +309,9 @@ def test_a_file_without_images_has_no_places(tmp_path: Path):
     assert row_container(tmp_path / "a.parquet").column_names == ()
 
 
-@pytest.mark.parametrize("kind", ["tar, pax", "arrow stream", "parquet as datasets writes", "parquet as pyarrow writes"])
+@pytest.mark.parametrize(
+    "kind", ["tar, pax", "zip, deflated", "arrow stream", "parquet as datasets writes", "parquet as pyarrow writes"]
+)
 def test_a_hundred_mutations_end_in_bytes_or_in_a_message(kind: str, tmp_path: Path):
     name, write = WRITERS[kind]
     write(tmp_path / name)

@@ -78,7 +78,7 @@ def test_no_image_at_all(tmp_path: Path):
     assert str(error.value) == (
         f"no images to predict on\n  where: {tmp_path / 'one'}, {tmp_path / 'two'}\n"
         "  expected: image files (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .png, .tif, .tiff, .webp), or folders "
-        "or tar, Arrow or Parquet files that hold some"
+        "or tar, zip, Arrow or Parquet files that hold some"
     )
 
 

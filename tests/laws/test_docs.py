@@ -263,6 +263,7 @@ def test_the_columns_of_predictions_are_all_listed(at_hand: Path, tmp_path: Path
     import pyarrow.parquet as pq
 
     from polytag import read_predictions, write_predictions
+    from polytag.predictions.shard_files import ShardIdentity
 
     page = REFERENCE / "predictions.md"
     predictions = read_predictions(at_hand / "runs" / "VOC2012-finetune" / "predictions-val.parquet")
@@ -271,6 +272,7 @@ def test_the_columns_of_predictions_are_all_listed(at_hand: Path, tmp_path: Path
         write_predictions(predictions, tmp_path / name)
     schema = pq.read_schema(tmp_path / "t.parquet")
     assert_lists(page, "Header", set(json.loads(schema.metadata[b"polytag.predictions"])))
+    assert_lists(page, "A folder of shards", {field.name for field in fields(ShardIdentity)})
     assert_lists(page, "Parquet", {re.sub("/.*", "/<class>", name) for name in schema.names})
     with (tmp_path / "t.csv").open() as file:
         assert_lists(page, "CSV", {"<class>" if name in classes else name for name in next(csv.reader(file))})

@@ -1,4 +1,4 @@
-"""`polytag predict`: a table for one image, one line per image for several, a file for many."""
+"""`polytag predict`: a table for one image, one line per image for several, a file for many, a folder of shards for very many."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,8 +19,21 @@ if TYPE_CHECKING:
 def predict(
     options: "ReadOptions",
     model: Annotated[Path, typer.Argument(help="A run folder, a checkpoint folder such as its best/, or an export.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
-    output: Annotated[Path | None, typer.Option(help="Write a .parquet, .csv or .jsonl file instead of printing.")] = None,
+    images: Annotated[
+        list[str], typer.Argument(help="Image files, folders of images, files that hold some; - reads a list from standard input.")
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|FOLDER/", help="Write a .parquet, .csv or .jsonl file, or a folder of shards, instead of printing."
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="K/N", help="Into a folder: every N-th shard, from the K-th on, 0 being the first.")
+    ] = None,
+    columns: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A table by image id, whose columns are joined to the predictions.")
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="IMAGES is a labelled data set: score this split and store its labels."),
@@ -30,8 +43,43 @@ def predict(
 ) -> None:
     """Score images: every class's probability, and the classes above their thresholds.
 
-    An image that cannot be read is reported and does not stop the others; the exit status is then 1.
+    An image that cannot be read is reported and does not stop the others; the exit status is then 1, but not with a folder.
     """
+    from polytag.cli.predict_many import is_folder, predict_many, require_folder
+    from polytag.cli.standard_input import with_standard_input
+
+    if output is None or not is_folder(output):
+        require_folder({"--shard": shard}, output)
+        _predict_some(
+            model,
+            images if split is not None else with_standard_input(images),
+            output=Path(output) if output else None,
+            columns=columns,
+            split=split,
+            device=device,
+            precision=precision,
+            options=options,
+        )
+        return
+    if split is not None:
+        raise UsageError("--split and a folder do not go together", where="--output", got=output, expected="a file, with --split")
+    predict_many(
+        model, with_standard_input(images), output=output, shard=shard, columns=columns, device=device, precision=precision
+    )
+
+
+def _predict_some(
+    model: Path,
+    images: list[str],
+    *,
+    output: Path | None,
+    columns: Path | None,
+    split: str | None,
+    device: str,
+    precision: str,
+    options: "ReadOptions",
+) -> None:
+    """Print the scores, or write them into one file."""
     from polytag.cli.memory import keep_freed_memory_on_cpu
     from polytag.cli.terminal import Terminal
     from polytag.inference.predict import find_listed
@@ -52,32 +100,59 @@ def predict(
     if isinstance(checkpoint, Checkpoint):
         keep_freed_memory_on_cpu(device)
     results = results_of(checkpoint, paths, device=device, precision=precision)
-    num_failed = 0
     if output is not None:
         num_failed = _write(
-            results, output=output, checkpoint=checkpoint, paths=paths, dataset=dataset, console=console, errors=errors
+            results,
+            output=output,
+            checkpoint=checkpoint,
+            paths=paths,
+            dataset=dataset,
+            columns=columns,
+            console=console,
+            errors=errors,
+        )
+    elif columns is not None:
+        raise UsageError(
+            "--columns needs a file to join to", where="--columns", got="no --output", expected="--output FILE.parquet"
         )
     else:
-        for result in results:
-            if result.error:
-                num_failed += 1
-                _print_error(errors, result)
-            elif len(paths) == 1:
-                _print_table(console, result)
-            else:
-                labels = ", ".join(f"{name} {result.probabilities[name]:.2f}" for name in result.labels) or "–"
-                console.print(f"{result.path}  {labels}", highlight=False, markup=False, soft_wrap=True)
+        num_failed = _print_results(results, is_one=len(paths) == 1, console=console, errors=errors)
     if num_failed:
         raise typer.Exit(ImageError.exit_status)
 
 
+def _print_results(results: "Any", *, is_one: bool, console: "Any", errors: "Any") -> int:
+    num_failed = 0
+    for result in results:
+        if result.error:
+            num_failed += 1
+            _print_error(errors, result)
+        elif is_one:
+            _print_table(console, result)
+        else:
+            labels = ", ".join(f"{name} {result.probabilities[name]:.2f}" for name in result.labels) or "–"
+            console.print(f"{result.path}  {labels}", highlight=False, markup=False, soft_wrap=True)
+    return num_failed
+
+
 def _write(
-    results: "Any", *, output: Path, checkpoint: "Any", paths: list[Path], dataset: "Dataset | None", console: "Any", errors: "Any"
+    results: "Any",
+    *,
+    output: Path,
+    checkpoint: "Any",
+    paths: list[Path],
+    dataset: "Dataset | None",
+    columns: Path | None,
+    console: "Any",
+    errors: "Any",
 ) -> int:
     from polytag.cli.progress import progress_bar
+    from polytag.data.columns import NO_COLUMNS, read_columns
     from polytag.predictions.table import PredictionsWriter
 
     ids = [path.as_posix() for path in paths] if dataset is None else dataset.ids
+    joined = NO_COLUMNS if columns is None else read_columns(columns)
+    joined.require_some(ids)
     num_failed = 0
     writer = PredictionsWriter(
         output,
@@ -87,6 +162,7 @@ def _write(
         source=dataset.source if dataset else "",
         calibration=checkpoint.calibration_id,
         absent_means=dataset.absent_means if dataset else "absent",
+        columns=joined,
     )
     with writer, progress_bar(errors) as progress:
         tracked = progress.track(results, total=len(paths), description="predicting")
@@ -102,14 +178,14 @@ def _write(
     return num_failed
 
 
-def _split_of(paths: list[Path], *, split: str, options: "ReadOptions", classes: tuple[str, ...]) -> "Dataset":
+def _split_of(paths: list[str], *, split: str, options: "ReadOptions", classes: tuple[str, ...]) -> "Dataset":
     from polytag.data.load import load_labels
 
     if len(paths) != 1:
         raise UsageError(
             "--split takes one data set", where="IMAGES", got=f"{len(paths)} paths", expected="one folder or file of labels"
         )
-    return load_labels(paths[0], options=options, classes=classes, need_images=True).split(split)
+    return load_labels(Path(paths[0]), options=options, classes=classes, need_images=True).split(split)
 
 
 def _print_error(errors: "Any", result: "ImageResult") -> None:
@@ -120,7 +196,7 @@ def _print_table(console: "Any", result: "ImageResult") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(result.path.name), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=escape(Path(result.path).name), title_justify="left", box=None, pad_edge=False)
     table.add_column("class")
     table.add_column("probability", justify="right")
     table.add_column("")

@@ -7,13 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from polytag.contracts import Dataset, LabelSet
-from polytag.data.formats.listing import IMAGE_SUFFIXES, find_images, is_image, left_out_note
 from polytag.data.images.augment import views
-from polytag.data.images.read import read_image
-from polytag.data.images.stored import TAR, is_container, stored_places
-from polytag.errors import DataError
-from polytag.inference.scored import Scored
-from polytag.inference.scorers import scorer_of
+from polytag.inference.images import Images, local_images
+from polytag.inference.listing import images_inside, listed, no_images
+from polytag.inference.scorers import Scorer, scorer_of
 from polytag.logits import sigmoid
 from polytag.metrics.decisions import decide
 from polytag.models.checkpoint import Checkpoint
@@ -26,13 +23,13 @@ _NO_SCORES = np.zeros(0, np.float32)
 class ImageResult:
     """The scores of one image, or the reason that it could not be read.
 
-    path        of the image, in the form of the argument
+    path        of the image, in the form of the argument; an address is text
     logit_C     float32; empty where `error` is not ""
     thresholds  probabilities, C
     error       reason, or ""
     """
 
-    path: Path
+    path: Path | str
     logit_C: np.ndarray
     label_set: LabelSet
     thresholds: tuple[float, ...]
@@ -55,10 +52,10 @@ class ImageResult:
 
 
 def list_images(paths: Sequence[str | Path]) -> list[Path]:
-    """The files; for a folder every image that training would find below it, sorted; for a tar, Arrow or Parquet file those inside.
+    """The files; for a folder every image that training would find below it, sorted; for a file that holds images those inside.
 
-    A folder without a single image file stands for the tar, Arrow and Parquet files below it. Raises DataError where there is none,
-    AnnotationError for such a file that cannot be read.
+    A folder without a single image file stands for the tar, zip, Arrow and Parquet files below it. Raises DataError where there is
+    none, AnnotationError for such a file that cannot be read.
     """
     return find_listed(paths)[0]
 
@@ -66,40 +63,15 @@ def list_images(paths: Sequence[str | Path]) -> list[Path]:
 def find_listed(paths: Sequence[str | Path]) -> tuple[list[Path], str]:
     """As `list_images`, and a sentence about what was left out of folders, or ""."""
     found: list[Path] = []
-    left_out: list[str] = []
-    for item in map(Path, paths):
-        if item.is_dir():
-            below = find_images(item)
-            found += [item / name for name in below.images]
-            left_out += [f"{item / name}" for name in below.left_out]
-            if not below.images:
-                found += [place for path in _containers_below(item) for place in _inside(path)]
-        elif is_container(item) and item.is_file():
-            found += _inside(item)
-        else:
-            found.append(item)
+    notes: list[str] = []
+    for source in map(str, paths):
+        each = listed(source)
+        found += map(Path, each.images)
+        found += [place for _, file in each.files for place in images_inside(Path(file))]
+        notes += [each.note] if each.note else []
     if not found:
-        raise DataError(
-            "no images to predict on",
-            where=", ".join(str(item) for item in paths),
-            got=left_out_note(left_out),
-            expected="image files ("
-            + ", ".join(sorted(IMAGE_SUFFIXES))
-            + "), or folders or tar, Arrow or Parquet files that hold some",
-        )
-    return found, left_out_note(left_out)
-
-
-def _containers_below(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if is_container(path) and path.is_file())
-    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-
-
-def _inside(path: Path) -> list[Path]:
-    places = stored_places(path)
-    if path.suffix.lower() == TAR:
-        places = [place for place in places if is_image(place) and not any(part.startswith(".") for part in place.split("/"))]
-    return [path / place for place in places]
+        raise no_images([str(path) for path in paths], notes)
+    return found, "; ".join(notes)
 
 
 def predict(
@@ -120,17 +92,17 @@ def predict(
     if isinstance(images, Dataset):
         images = images.paths
     paths = list_images([images] if isinstance(images, str | Path) else images)
-    scorer = scorer_of(model, device=device, precision=precision)
-    return _results(model, scorer.score_rows(len(paths), lambda row: views(read_image(paths[row]), model.preprocessing)), paths)
+    return score_images(model, scorer_of(model, device=device, precision=precision), local_images(paths))
 
 
-def _results(model: Checkpoint | Exported, scores: Iterator[Scored], paths: list[Path]) -> Iterator[ImageResult]:
+def score_images(model: Checkpoint | Exported, scorer: Scorer, images: Images) -> Iterator[ImageResult]:
+    """One result per image, in order, in constant memory. Raises FetchError where a store of images fails."""
     label_set, thresholds = model.label_set, model.thresholds
-    for scored in scores:
+    for scored in scorer.score_rows(len(images), lambda row: views(images.read(row), model.preprocessing)):
         logits = {int(row): logit_C for row, logit_C in zip(scored.rows, scored.output_ND, strict=True)}
         errors = {row: error.what for row, error in scored.failures}
         for row in sorted(logits.keys() | errors.keys()):
             logit_C, error = logits.get(row, _NO_SCORES), errors.get(row, "")
             if not np.isfinite(logit_C).all():
                 logit_C, error = _NO_SCORES, "the model gives no finite score for it"
-            yield ImageResult(path=paths[row], logit_C=logit_C, label_set=label_set, thresholds=thresholds, error=error)
+            yield ImageResult(path=images.names[row], logit_C=logit_C, label_set=label_set, thresholds=thresholds, error=error)

@@ -11,6 +11,7 @@ from polytag.data.formats.rows import CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFF
 from polytag.data.images.read import read_size
 from polytag.errors import ImageError, PredictionsError, UsageError
 from polytag.predictions.read import LabelledPredictions
+from polytag.predictions.shard_files import stored_column
 from polytag.text import nearest
 
 _TABLES = (*CSV_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES)
@@ -22,13 +23,18 @@ def column_values(
     """N values, None for an image without one.
 
     With `table`, a column of that CSV, Parquet or JSON Lines file, joined by id; with `numbers`, as numbers if all of its cells are
-    numbers, else as they are written. Without, one of BUILT_IN. `option` is named in errors.
+    numbers, else as they are written. Without, one of BUILT_IN, or a column that `predict --columns` joined. `option` is named in
+    errors.
     Raises UsageError for an unknown column, AnnotationError if no image is in the table.
     """
     if table is not None:
         texts = values_by_id(table, name, ids=labelled.predictions.ids)
         return _typed(texts) if numbers else list(texts)
     if name not in BUILT_IN:
+        cells = stored_column(Path(labelled.predictions.source), name)
+        if cells is not None:
+            texts = [cells.get(image) for image in labelled.predictions.ids]
+            return _typed(texts) if numbers else list(texts)
         raise UsageError(
             "unknown column",
             where=option,

@@ -3,6 +3,7 @@
 import errno
 import glob
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from polytag.predictions.external_tables import read_csv_scores, read_jsonl_scor
 from polytag.predictions.external_voc import VocResults, is_voc_result, read_voc_results, to_raw_scores
 from polytag.predictions.joining import truth_rows
 from polytag.predictions.raw_scores import SCALES, RawScores, to_predictions
+from polytag.predictions.shard_files import is_shard_folder, read_shard_folder
 from polytag.predictions.table import HEADER, read_parquet_predictions, with_truth
 
 _DEFAULTS = ReadOptions()
@@ -52,10 +54,11 @@ def read_predictions(
 ) -> Predictions:
     """Read the predictions of polytag or of any other program, with their labels.
 
-    `path` is a predictions file of polytag, which its header identifies (rows of unreadable images are left out); a CSV, Parquet,
-    JSON Lines, NPZ or PyTorch file; or a folder of VOC result files. `scale` is "logit", "probability" or "rank" (only the order is
-    meaningful), or "" if the file declares it. `truth` is a labelled data set (its path, or a Dataset) or a table of labels, which
-    replaces the labels of the file. `options` control how tables are read.
+    `path` is a predictions file of polytag, which its header identifies (rows of unreadable images are left out); a folder of
+    shards that `polytag predict` wrote; a CSV, Parquet, JSON Lines, NPZ or PyTorch file; or a folder of VOC result files.
+    `scale` is "logit", "probability" or "rank" (only the order is meaningful), or "" if the file declares it. `truth` is a labelled
+    data set (its path, or a Dataset) or a table of labels, which replaces the labels of the file. `options` control how tables are
+    read.
 
     Raises UsageError if nothing declares the scale, PredictionsError or AnnotationError, with file and line, for invalid files.
     """
@@ -87,6 +90,9 @@ def read_labelled(
             expected="a file of scores",
             next_step=f"give the file itself, such as {path / 'predictions-val.parquet'}",
         )
+    if path.is_dir() and is_shard_folder(path):
+        predictions = _own(path, read_shard_folder, scale)
+        return _labelled(predictions, truth, options, unless_scored)
     if path.is_dir() or is_voc_result(path):
         return _read_voc(path, scale=scale, truth=truth, options=options, unless_scored=unless_scored)
     try:
@@ -94,22 +100,33 @@ def read_labelled(
     except OSError as error:
         raise _cannot_read(path, error) from error
     predictions = _read(path, scale=scale, has_external_truth=truth is not None, options=options)
+    return _labelled(predictions, truth, options, unless_scored)
+
+
+def _labelled(
+    predictions: Predictions, truth: Path | str | Dataset | None, options: ReadOptions, unless_scored: tuple[str, ...]
+) -> LabelledPredictions:
     if truth is None:
         return LabelledPredictions(predictions=predictions)
     return _joined(predictions, _labels(truth, options, predictions.label_set.names, unless_scored))
 
 
+def _own(path: Path, reader: Callable[[Path], Predictions], scale: str) -> Predictions:
+    """What polytag wrote, which says the scale itself."""
+    if scale not in ("", "logit"):
+        raise UsageError(
+            "the file declares another scale",
+            where=str(path),
+            got=f"--scores {scale}",
+            expected="logit",
+            next_step="leave --scores out",
+        )
+    return reader(path)
+
+
 def _read(path: Path, *, scale: str, has_external_truth: bool, options: ReadOptions) -> Predictions:
     if is_own(path):
-        if scale not in ("", "logit"):
-            raise UsageError(
-                "the file declares another scale",
-                where=str(path),
-                got=f"--scores {scale}",
-                expected="logit",
-                next_step="leave --scores out",
-            )
-        return read_parquet_predictions(path)
+        return _own(path, read_parquet_predictions, scale)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise PredictionsError(

@@ -9,10 +9,10 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO
 
 import numpy as np
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from polytag import files
 from polytag.contracts import ABSENT_MEANS, Dataset, LabelSet, Predictions
+from polytag.data.columns import NO_COLUMNS, IdColumns
 from polytag.errors import DataError, PredictionsError, UsageError
 from polytag.logits import sigmoid
 from polytag.metrics.decisions import decide
@@ -38,8 +39,9 @@ SUFFIXES = (".parquet", ".csv", ".jsonl")
 class PredictionsWriter:
     """Writes rows one by one, in constant memory; the complete file appears when the `with` block ends without an exception.
 
-    `path` ends in .parquet, .csv or .jsonl. `thresholds` decide which labels are present in CSV and JSON Lines. Raises UsageError
-    for another ending, RunError if the disk is full.
+    `path` ends in .parquet, .csv or .jsonl. `thresholds` decide which labels are present in CSV and JSON Lines. Parquet has
+    `metadata` beside its header, and `columns` joined by id. Raises UsageError for another ending, and for columns in another kind
+    of file or with names of the file's own; RunError if the disk is full.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class PredictionsWriter:
         source: str = "",
         calibration: str = "",
         absent_means: str = "absent",
+        metadata: Mapping[bytes, bytes] = MappingProxyType({}),
+        columns: IdColumns = NO_COLUMNS,
     ):
         if path.suffix not in SUFFIXES:
             raise UsageError(
@@ -60,7 +64,10 @@ class PredictionsWriter:
                 got=path.suffix or "no ending",
                 expected="one of " + ", ".join(SUFFIXES),
             )
-        self._path, self._label_set = path, label_set
+        if columns.names and path.suffix != ".parquet":
+            raise UsageError("columns are joined in Parquet alone", where=str(path), got=path.suffix, expected=".parquet")
+        columns.require_other_names(parquet_schema(label_set).names)
+        self._path, self._label_set, self._metadata, self._columns = path, label_set, metadata, columns
         self._threshold_C = np.asarray(thresholds or [0.5] * len(label_set))
         self._header = {
             "version": VERSION,
@@ -81,7 +88,8 @@ class PredictionsWriter:
         with files.saving(self._path):
             self._new = files.NewFile(self._path)
             if self._path.suffix == ".parquet":
-                schema = parquet_schema(self._label_set).with_metadata({HEADER: json.dumps(self._header).encode()})
+                fields = [*parquet_schema(self._label_set), *(pa.field(name, pa.string()) for name in self._columns.names)]
+                schema = pa.schema(fields, {HEADER: json.dumps(self._header).encode(), **self._metadata})
                 self._parquet = pq.ParquetWriter(self._new.file, schema, compression="zstd")
             else:
                 self._text = io.TextIOWrapper(self._new.file, newline="", encoding="utf-8")
@@ -122,6 +130,8 @@ class PredictionsWriter:
             ]
             columns += [pa.array(logit_N, pa.float32(), from_pandas=True) for logit_N in np.stack(logits, axis=1)]
             columns += [pa.array(target_N, pa.int8()) for target_N in np.stack(targets, axis=1).astype(np.int8)]
+            cells = [self._columns.cells(name) for name in ids]
+            columns += [pa.array(column, pa.string()) for column in zip(*cells, strict=True)]
             self._parquet.write_table(pa.Table.from_arrays(columns, schema=self._parquet.schema))
             return
         assert self._text is not None
@@ -211,21 +221,26 @@ def read_parquet_predictions(path: Path | str) -> Predictions:
             got="no such file" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0],
             expected="a Parquet file that `polytag train` or `polytag predict` wrote",
         ) from error
-    header, label_set = _header(table.schema, path)
-    _require_columns(table.schema, label_set, path)
-    table = table.filter(table["error"].is_null())
+    _, label_set = read_header(table.schema, str(path))
+    _require_columns(table.schema, label_set, str(path))
+    return predictions_of(table.filter(table["error"].is_null()), source=str(path))
+
+
+def predictions_of(table: pa.Table, *, source: str) -> Predictions:
+    """The Predictions of a table with polytag's header and columns, without rows of errors; raises PredictionsError."""
+    header, label_set = read_header(table.schema, source)
     if not len(table):
         raise PredictionsError(
-            "no scored image in the predictions file", where=str(path), expected="at least one row without an error"
+            "no scored image in the predictions file", where=source, expected="at least one row without an error"
         )
     return Predictions(
-        ids=_texts(table, "id", path),
+        ids=_texts(table, "id", source),
         logit_NC=np.stack([_floats(table[f"logit/{name}"]) for name in label_set], axis=1),
-        target_NC=np.stack([_integers(table[f"target/{name}"], name, path) for name in label_set], axis=1),
+        target_NC=np.stack([_integers(table[f"target/{name}"], name, source) for name in label_set], axis=1),
         label_set=label_set,
-        image_paths=_texts(table, "image", path),
+        image_paths=_texts(table, "image", source),
         checkpoint_id=header.checkpoint_id,
-        source=str(path),
+        source=source,
         calibration=header.calibration,
         absent_means=header.absent_means,
     )
@@ -233,11 +248,11 @@ def read_parquet_predictions(path: Path | str) -> Predictions:
 
 def source_in(path: Path) -> str:
     """The `source` in the header of a predictions file; the `source` of Predictions that are read is the file itself."""
-    return _header(pq.read_schema(path), path)[0].source
+    return read_header(pq.read_schema(path), str(path))[0].source
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Header:
+class Header:
     """The header of a predictions file."""
 
     version: int
@@ -256,24 +271,25 @@ class _Header:
             raise WrongValue("absent_means", self.absent_means, expected=" or ".join(ABSENT_MEANS))
 
 
-def _header(schema: pa.Schema, path: Path) -> tuple[_Header, LabelSet]:
+def read_header(schema: pa.Schema, where: str) -> tuple[Header, LabelSet]:
+    """The header in a schema's metadata; raises PredictionsError."""
     content = (schema.metadata or {}).get(HEADER)
     if content is None:
         raise PredictionsError(
             "not a predictions file of polytag",
-            where=str(path),
+            where=where,
             got="a Parquet file without polytag's header",
             expected="a file that `polytag train` or `polytag predict` wrote",
         )
     try:
         values = from_plain(dict, parse_json(small_text(content)))
         version = from_plain(int, values.get("version"), name="version")
-        header = from_plain(_Header, values) if version == VERSION else None
+        header = from_plain(Header, values) if version == VERSION else None
         label_set = LabelSet(names=header.classes) if header else None
     except (Malformed, WrongValue, DataError) as error:
         raise PredictionsError(
             "the header of the predictions file cannot be read",
-            where=str(path),
+            where=where,
             got=error.got if isinstance(error, WrongValue) else str(error).splitlines()[0],
             expected=error.expected if isinstance(error, WrongValue) else "what `polytag train` or `polytag predict` wrote",
             next_step="predict again",
@@ -281,7 +297,7 @@ def _header(schema: pa.Schema, path: Path) -> tuple[_Header, LabelSet]:
     if header is None or label_set is None:
         raise PredictionsError(
             "the predictions were written by another version of polytag",
-            where=str(path),
+            where=where,
             got=f"version {version}",
             expected=f"version {VERSION}",
             next_step="use the version of polytag that wrote it, or predict again",
@@ -289,7 +305,7 @@ def _header(schema: pa.Schema, path: Path) -> tuple[_Header, LabelSet]:
     if header.label_fingerprint != label_set.fingerprint:
         raise PredictionsError(
             "the class names of the predictions file were changed",
-            where=str(path),
+            where=where,
             got=f"fingerprint {label_set.fingerprint}",
             expected=shown(header.label_fingerprint)[1:-1],
             next_step="predict again",
@@ -297,14 +313,14 @@ def _header(schema: pa.Schema, path: Path) -> tuple[_Header, LabelSet]:
     return header, label_set
 
 
-def _require_columns(schema: pa.Schema, label_set: LabelSet, path: Path) -> None:
+def _require_columns(schema: pa.Schema, label_set: LabelSet, where: str) -> None:
     """Raises PredictionsError unless every column is there once, with its own kind of values."""
     wanted = parquet_schema(label_set)
     missing = [name for name in wanted.names if name not in schema.names]
     if missing:
         raise PredictionsError(
             "columns of the predictions file are missing",
-            where=str(path),
+            where=where,
             got=", ".join(schema.names[:6]),
             expected=", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else ""),
         )
@@ -313,24 +329,24 @@ def _require_columns(schema: pa.Schema, label_set: LabelSet, path: Path) -> None
         if found != [field.type]:
             raise PredictionsError(
                 "a column of the predictions file has another kind of values",
-                where=str(path),
+                where=where,
                 got=f"{field.name}: {' and '.join(map(str, found))}",
                 expected=f"{field.type}, once",
                 next_step="predict again",
             )
 
 
-def _texts(table: pa.Table, name: str, path: Path) -> tuple[str, ...]:
+def _texts(table: pa.Table, name: str, where: str) -> tuple[str, ...]:
     """The texts of a column: every id, and "" for an image without a path."""
     try:
         texts = table[name].to_pylist()
     except UnicodeDecodeError as error:
         raise PredictionsError(
-            "a text of the predictions file is not UTF-8", where=str(path), got=f"{error.reason} in {name}", expected="UTF-8"
+            "a text of the predictions file is not UTF-8", where=where, got=f"{error.reason} in {name}", expected="UTF-8"
         ) from error
     if name == "id" and None in texts:
         raise PredictionsError(
-            "an image has no id", where=str(path), got=f"row {texts.index(None) + 1}", expected="an id for every row"
+            "an image has no id", where=where, got=f"row {texts.index(None) + 1}", expected="an id for every row"
         )
     return tuple(text or "" for text in texts)
 
@@ -339,10 +355,10 @@ def _floats(column: pa.ChunkedArray) -> np.ndarray:
     return np.asarray(column.to_numpy(), np.float32)
 
 
-def _integers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
+def _integers(column: pa.ChunkedArray, name: str, where: str) -> np.ndarray:
     if column.null_count:
         raise PredictionsError(
-            "a target is empty", where=str(path), got=f"{column.null_count} empty in target/{name}", expected="1, 0 or -1 (unknown)"
+            "a target is empty", where=where, got=f"{column.null_count} empty in target/{name}", expected="1, 0 or -1 (unknown)"
         )
     return column.to_numpy()
 

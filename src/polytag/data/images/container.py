@@ -1,11 +1,14 @@
-"""What tar, Arrow and Parquet files have in common where they hold images: places, and the bytes at each."""
+"""What tar, zip, Arrow and Parquet files have in common where they hold images: places, and the bytes at each."""
 
 import errno
 import os
 from abc import ABC, abstractmethod
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import NamedTuple, final
+
+import numpy as np
 
 from polytag.errors import DataError
 from polytag.files import open_regular
@@ -98,3 +101,44 @@ class Container(ABC):
     def unpacked_with(self, place: str) -> tuple[int, int] | None:
         """The number and the bytes of the part of the file that is unpacked for an image; None for one that is read alone."""
         return None
+
+
+@final
+class NameIndex:
+    """The members of an archive by name, 8 bytes each, whatever the length of the name.
+
+    Names are kept as Python's 64-bit hashes, which differ from process to process, so no file can be made for two of its names to
+    collide. `order` holds the members' numbers in the order of the index.
+    """
+
+    def __init__(self, names: Sequence[str], *, kind: str):
+        """Raises Damaged for two members of one name; `kind` names the file, such as "a tar file"."""
+        hash_M = np.fromiter((hash(name) for name in names), np.int64, len(names))
+        self.order = np.argsort(hash_M, kind="stable")
+        self._hash_M = hash_M[self.order]
+        if (twice := np.flatnonzero(self._hash_M[1:] == self._hash_M[:-1])).size:
+            raise Damaged(
+                f"{kind} holds two files of one name",
+                got=repr(names[int(self.order[twice[0]])]),
+                expected="every name once",
+                next_step="write the file again",
+            )
+
+    def find(self, name: str) -> int | None:
+        """The place in `order` of the member of this name."""
+        key = hash(name)
+        index = int(np.searchsorted(self._hash_M, key))
+        return index if index < len(self._hash_M) and self._hash_M[index] == key else None
+
+
+def checked_name(name: str, *, kind: str) -> str:
+    """A member's name without "./" and doubled slashes; raises Damaged unless it is a path inside the archive."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise Damaged(
+            f"{kind} holds a path that leaves it",
+            got=repr(name[:200]),
+            expected="paths without '..' and without a slash at the start",
+            next_step="write it again from inside the folder of the images",
+        )
+    return path.as_posix()

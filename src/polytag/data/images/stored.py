@@ -1,4 +1,4 @@
-"""Images wherever they lie: as files, or inside a tar, Arrow or Parquet file, read there without unpacking it.
+"""Images wherever they lie: as files, or inside a tar, zip, Arrow or Parquet file, read there without unpacking it.
 
 The path of an image inside a file is the path of the file followed by its place: `train-000000.tar/000123.jpg`,
 `train-00000-of-00001.parquet/image/17` (column and row, from 0 on). So predictions, caches, the inspector and errors work with it
@@ -16,17 +16,21 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from polytag.data.images.container import Container, Damaged, Identity, OpenFile, identity_of
 from polytag.data.images.tar_file import TarContainer, TarMember, members_of
+from polytag.data.images.zip_file import ZipContainer, zip_members_of
 from polytag.errors import AnnotationError, ImageError
 from polytag.files import open_regular
 
 if TYPE_CHECKING:
     from polytag.data.images.row_file import RowContainer
 
-TAR, ARROW, PARQUET = ".tar", ".arrow", ".parquet"
-CONTAINER_SUFFIXES = frozenset({TAR, ARROW, PARQUET})
+TAR, ZIP, ARROW, PARQUET = ".tar", ".zip", ".arrow", ".parquet"
+ARCHIVE_SUFFIXES = frozenset({TAR, ZIP})
+"""Endings of the files whose places are names of files."""
+
+CONTAINER_SUFFIXES = frozenset({TAR, ZIP, ARROW, PARQUET})
 """Endings of the files that may hold images, in any letter case."""
 
-_INSIDE = re.compile(r"\.(?:tar|arrow|parquet)[/\\]", re.IGNORECASE)
+_INSIDE = re.compile(r"\.(?:tar|zip|arrow|parquet)[/\\]", re.IGNORECASE)
 _MAX_INDEXES, _MAX_OPEN = 10_000, 100
 
 _INDEXES: OrderedDict[str, tuple[Identity, Container]] = OrderedDict()
@@ -94,12 +98,15 @@ def is_container(path: Path | str) -> bool:
 
 
 def stored_places(path: Path | str) -> list[str]:
-    """The places of a file, in its order: of a tar file the names of all its files, else the rows of its first column of images.
+    """The places of a file, in its order: of a tar or zip file the names of all its files, else the rows of its first column of
+    images.
 
     The file as it is now counts from here on. Raises AnnotationError where it cannot be read.
     """
     if os.path.splitext(path)[1].lower() == TAR:
         return [member.name for member, _ in tar_members(path)]
+    if os.path.splitext(path)[1].lower() == ZIP:
+        return _zip_places(path)
     return row_container(path).places()
 
 
@@ -113,8 +120,20 @@ def row_container(path: Path | str) -> "RowContainer":
         raise error.error(AnnotationError, str(path)) from error
     except OSError as error:
         raise _unreadable(path, error) from error
-    assert not isinstance(container, TarContainer)
+    assert not isinstance(container, TarContainer | ZipContainer)
     return container
+
+
+def _zip_places(path: Path | str) -> list[str]:
+    try:
+        with open_regular(path) as file:
+            members = list(zip_members_of(file))
+            _keep(path, file, ZipContainer(members))
+    except Damaged as error:
+        raise error.error(AnnotationError, str(path)) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return [member.name for member in members]
 
 
 def tar_members(path: Path | str, *, with_content: Iterable[str] = (), max_bytes: int = 1 << 20) -> list[tuple[TarMember, bytes]]:
@@ -196,10 +215,12 @@ def _changed(path: str) -> ImageError:
     )
 
 
-def _made(path: str, file: BinaryIO) -> "TarContainer | RowContainer":
+def _made(path: str, file: BinaryIO) -> "TarContainer | ZipContainer | RowContainer":
     suffix = os.path.splitext(path)[1].lower()
     if suffix == TAR:
         return TarContainer(list(members_of(file)))
+    if suffix == ZIP:
+        return ZipContainer(list(zip_members_of(file)))
     if suffix == ARROW:
         from polytag.data.images.row_file import open_arrow  # pyarrow takes 0.1 s, which other images do without
 

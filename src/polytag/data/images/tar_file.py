@@ -7,12 +7,11 @@ header for the end of the archive, a file that does not end with a tar file's en
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
 
-from polytag.data.images.container import MAX_IMAGES, Container, Damaged, NoSuchPlace, OpenFile
+from polytag.data.images.container import MAX_IMAGES, Container, Damaged, NameIndex, NoSuchPlace, OpenFile, checked_name
 
 BLOCK_BYTES = 512
 _MAX_NAME_BYTES = 1 << 20
@@ -31,40 +30,22 @@ class TarMember:
 
 
 class TarContainer(Container):
-    """The index of a tar file: 24 bytes a member, whatever the length of its name.
-
-    Names are kept as Python's 64-bit hashes, which differ from process to process, so no file can be made for two of its names to
-    collide.
-    """
+    """The index of a tar file: 24 bytes a member, whatever the length of its name."""
 
     def __init__(self, members: list[TarMember]):
         """Raises Damaged for two members of one name."""
-        hash_M = np.fromiter((hash(member.name) for member in members), np.int64, len(members))
-        order = np.argsort(hash_M, kind="stable")
-        self._hash_M = hash_M[order]
+        self._index = NameIndex([member.name for member in members], kind="a tar file")
+        order = self._index.order
         self._offset_M = np.fromiter((member.offset for member in members), np.int64, len(members))[order]
         self._size_M = np.fromiter((member.size for member in members), np.int64, len(members))[order]
-        if (twice := np.flatnonzero(self._hash_M[1:] == self._hash_M[:-1])).size:
-            name = members[int(order[twice[0]])].name
-            raise Damaged(
-                "a tar file holds two files of one name",
-                got=repr(name),
-                expected="every name once",
-                next_step="write the file again",
-            )
 
     def read(self, file: OpenFile, place: str) -> bytes:
-        if (index := self._index(place)) is None:
+        if (index := self._index.find(place)) is None:
             raise NoSuchPlace("no file of this name in the tar file")
         return file.image_at(int(self._offset_M[index]), int(self._size_M[index]))
 
     def has(self, place: str) -> bool:
-        return self._index(place) is not None
-
-    def _index(self, place: str) -> int | None:
-        key = hash(place)
-        index = int(np.searchsorted(self._hash_M, key))
-        return index if index < len(self._hash_M) and self._hash_M[index] == key else None
+        return self._index.find(place) is not None
 
 
 def members_of(file: BinaryIO) -> Iterator[TarMember]:
@@ -105,7 +86,7 @@ def members_of(file: BinaryIO) -> Iterator[TarMember]:
             elif kind == _PAX_GLOBAL and {"path", "size"} & _pax_records(content, data).keys():
                 raise _broken(data, "a name or size for all members")
             continue
-        name = _checked_name(pax.get("path") or long_name or _name(header))
+        name = checked_name(pax.get("path") or long_name or _name(header), kind="a tar file")
         is_sparse = any(key.startswith("GNU.sparse") for key in pax)
         long_name, pax = None, {}
         if kind == _FOLDER or (kind == b"\0" and _name(header).endswith("/")):
@@ -187,19 +168,6 @@ def _pax_records(content: bytes, position: int) -> dict[str, str]:
         records[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
         at += length
     return records
-
-
-def _checked_name(name: str) -> str:
-    """The name without "./" and doubled slashes; raises Damaged unless it is a path inside the archive."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise Damaged(
-            "a tar file holds a path that leaves it",
-            got=repr(name[:200]),
-            expected="paths without '..' and without a slash at the start",
-            next_step="write it again from inside the folder of the images",
-        )
-    return path.as_posix()
 
 
 def _broken(position: int, got: str) -> Damaged:
