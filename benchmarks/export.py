@@ -59,7 +59,7 @@ def answers(run: Path, exported: Exported) -> dict[str, object]:
     checkpoint = Checkpoint.read(run)
     paths = list(load_dataset(VOC_MINI).split("val").paths)
     view = viewer(checkpoint.preprocessing)
-    session = session_of(exported.graph(IMAGE), where=IMAGE)
+    session = session_of(exported.file(IMAGE), where=IMAGE)
     threshold_C = np.array(checkpoint.thresholds)
     num_bytes = num_unlike = num_decisions = num_changed = 0
     logit = probability = 0.0

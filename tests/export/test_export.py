@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,14 @@ import pytest
 
 from polytag.cli.main import main
 from polytag.contracts import Dataset, LabelSet, Predictions, Preprocessing
+from polytag.data.images.augment import views
+from polytag.data.images.read import read_image
 from polytag.errors import CheckpointError, ExportError, RunError, UsageError
 from polytag.export.export import export_model
 from polytag.export.graphs import Graphs
 from polytag.export.selftest import generated_images
 from polytag.inference.predict import predict
+from polytag.inference.scorers import scorer_of
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.exported import Exported
 from polytag.predictions.table import write_predictions
@@ -45,19 +50,23 @@ def exported(checkpoint: Checkpoint, images: list[Path], tmp_path_factory: pytes
         label_set=checkpoint.label_set,
         source="some images",
     )
-    return export_model(checkpoint, tmp_path_factory.mktemp("exports") / "small", check=dataset)
+    return export_model(checkpoint, tmp_path_factory.mktemp("exports") / "small", to=("onnx", "openvino"), check=dataset)
 
 
 def test_the_folder_says_what_was_compared(exported: Exported, checkpoint: Checkpoint):
     assert sorted(path.name for path in exported.folder.iterdir()) == [
-        "README.md", "export.json", "image.onnx", "pixels.onnx", "selftest",
+        "README.md", "export.json", "image.onnx", "openvino", "pixels.onnx", "selftest",
     ]  # fmt: skip
     read = Exported.read(exported.folder)
     assert read == exported
     assert (read.id, read.label_set, read.thresholds) == (checkpoint.id, checkpoint.label_set, checkpoint.thresholds)
-    assert (read.checked.images, read.checked.decisions, read.checked.decisions_changed) == (16, 48, 0)
-    assert read.checked.of == "8 generated, 8 of some images"
-    assert 0 < read.checked.max_logit_difference < 1e-4
+    assert list(read.files) == ["image.onnx", "pixels.onnx", "openvino/pixels.xml", "openvino/pixels.bin"]
+    for name, file in read.files.items():
+        assert file.sha256 == hashlib.sha256((exported.folder / name).read_bytes()).hexdigest()
+        assert (file.engine, file.precision) == ("onnx" if name.endswith(".onnx") else "openvino", "fp32")
+        assert (file.checked.images, file.checked.decisions, file.checked.decisions_changed) == (16, 48, 0)
+        assert file.checked.of == "8 generated, 8 of some images"
+        assert 0 < file.checked.max_logit_difference < 1e-4
 
 
 def test_an_export_predicts_as_its_checkpoint_does(exported: Exported, checkpoint: Checkpoint, images: list[Path], tmp_path: Path):
@@ -65,10 +74,16 @@ def test_an_export_predicts_as_its_checkpoint_does(exported: Exported, checkpoin
     broken.write_bytes(b"no image")
     paths = [*images, broken]
     own = list(predict(checkpoint, paths, device="cpu", precision="fp32"))
+    for engine in ("onnx", "openvino"):
+        scorer = scorer_of(Exported.read(exported.folder), engine=engine)
+        assert (scorer.engine, scorer.precision) == (engine, "fp32")
+        scored = list(scorer.score_rows(len(paths), lambda row: views(read_image(paths[row]), checkpoint.preprocessing)))
+        assert [row for each in scored for row, _ in each.failures] == [len(images)]
+        logit_NC = np.concatenate([each.output_ND for each in scored if len(each.rows)])
+        assert np.abs(logit_NC - np.stack([result.logit_C for result in own[:-1]])).max() < 1e-4
     other = list(predict(exported.folder, paths))
     assert [result.labels for result in other] == [result.labels for result in own]
     assert [result.error for result in other] == [result.error for result in own]
-    assert max(np.abs(a.logit_C - b.logit_C).max() for a, b in zip(own[:-1], other[:-1], strict=True)) < 1e-4
 
 
 def test_torch_is_not_imported(exported: Exported, images: list[Path]):
@@ -81,9 +96,10 @@ def test_torch_is_not_imported(exported: Exported, images: list[Path]):
     assert len(done.stdout.splitlines()) == 2
 
 
-def test_the_python_of_its_readme_runs_and_the_selftest_is_what_it_answers(exported: Exported):
+@pytest.mark.parametrize("number", [1, 2], ids=["onnx", "openvino"])
+def test_the_python_of_its_readme_runs_and_the_selftest_is_what_it_answers(exported: Exported, number: int):
     text = (exported.folder / "README.md").read_text()
-    script = text.partition("```python\n")[2].partition("```")[0]
+    script = text.split("```python\n")[number].partition("```")[0]
     expected = json.loads((exported.folder / "selftest" / "expected.json").read_text())["images"][0]
     done = subprocess.run(
         [sys.executable, "-c", script, f"selftest/{expected['file']}"], capture_output=True, text=True, cwd=exported.folder
@@ -95,8 +111,9 @@ def test_the_python_of_its_readme_runs_and_the_selftest_is_what_it_answers(expor
 
 def test_ten_views(checkpoint: Checkpoint, tmp_path: Path):
     several = replace(checkpoint, preprocessing=Preprocessing(image_size_px=32, fit="crop", crops="ten"))
-    made = export_model(several, tmp_path / "out")
-    assert made.checked.max_logit_difference < 1e-4
+    made = export_model(several, tmp_path / "out", to=("openvino", "onnx"))
+    assert len(made.files) == 4
+    assert all(file.checked.max_logit_difference < 1e-4 for file in made.files.values())
 
 
 @pytest.fixture
@@ -111,8 +128,8 @@ def test_what_answers_differently_is_not_written(checkpoint: Checkpoint, tmp_pat
     other = replace(checkpoint, thresholds=(0.2, 0.9, 0.1))
     with pytest.raises(ExportError) as caught:
         export_model(other, tmp_path / "out")
-    assert caught.value.what == "the exported graphs do not answer as the checkpoint does, so nothing is written"
-    assert "of 48 decisions" in caught.value.got
+    assert caught.value.what == "an exported graph does not answer as the checkpoint does, so nothing is written"
+    assert re.fullmatch(r"image.onnx on 8 images: a logit by \S+, and \d+ of 24 decisions", caught.value.got)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -134,7 +151,8 @@ def test_the_validation_images_of_a_run_are_compared(checkpoint: Checkpoint, ima
     )
     write_predictions(predictions, run / "predictions-val.parquet")
     for model in (run, run / "best"):
-        assert export_model(model, tmp_path / model.name / "out").checked.of == "8 generated, 8 of the run's validation"
+        made = export_model(model, tmp_path / model.name / "out")
+        assert made.files["image.onnx"].checked.of == "8 generated, 8 of the run's validation"
 
 
 @pytest.mark.usefixtures("made_before")
@@ -147,10 +165,60 @@ def test_the_command(checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest
 
 
 def test_another_device_or_precision_is_refused(exported: Exported, images: list[Path]):
-    with pytest.raises(UsageError, match="in its own precision"):
+    with pytest.raises(UsageError, match="computes on the processor"):
         next(predict(exported, images, device="cuda"))
-    with pytest.raises(UsageError, match="--precision"):
-        next(predict(exported, images, precision="bf16"))
+    for precision in ("bf16", "int8"):
+        with pytest.raises(UsageError, match="does not hold this precision") as caught:
+            next(predict(exported, images, precision=precision))
+        assert caught.value.expected == "auto or fp32"
+    with pytest.raises(UsageError, match="does not hold this engine in fp32") as caught:
+        scorer_of(exported, engine="torch")
+    assert caught.value.expected == "auto or openvino or onnx"
+
+
+def test_the_fastest_engine_that_is_installed_scores(exported: Exported, monkeypatch: pytest.MonkeyPatch):
+    assert scorer_of(exported).engine == "openvino"
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert scorer_of(exported).engine == "onnx"
+    with pytest.raises(ModuleNotFoundError) as caught:
+        scorer_of(exported, engine="openvino")
+    assert caught.value.name == "openvino"
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModuleNotFoundError):
+        scorer_of(exported)
+
+
+def test_threads_side_by_side_answer_as_one(exported: Exported):
+    """Each has a request of its own: one that they shared would mix their answers."""
+    scorer = scorer_of(exported, engine="openvino")
+    pixels_NVHWC = np.random.default_rng(0).integers(0, 256, (24, 1, 32, 32, 3), dtype=np.uint8)
+    alone_NC = scorer.logits_of(pixels_NVHWC)
+    with ThreadPoolExecutor(8) as pool:
+        each = list(pool.map(lambda row: scorer.logits_of(pixels_NVHWC[row : row + 1]), [*range(24)] * 4))
+    assert np.allclose(np.concatenate(each), np.tile(alone_NC, (4, 1)), atol=1e-5)
+
+
+def test_nothing_is_reported_of_what_openvino_and_nncf_do(
+    exported: Exported, images: list[Path], watched: Callable[..., str], tmp_path: Path
+):
+    """Both report their use as they are imported: to their maker, with a number that they keep in the user's folder."""
+    script = f"""
+from polytag.inference.openvino_scorer import without_telemetry
+from polytag.cli.main import main
+with without_telemetry():
+    import nncf
+sys.argv = ["polytag", "predict", {str(exported.folder)!r}, {str(images[0])!r}]
+try:
+    main()
+except SystemExit as end:
+    assert end.code in (None, 0), end.code
+assert "openvino" in sys.modules
+"""
+    said = watched("", script, home=tmp_path, allowed=["/sbin/ldconfig"])  # which torch asks
+    assert said.rstrip().endswith("EVENTS []"), said
+    assert list(tmp_path.iterdir()) == []
+    reporting = watched("", "import openvino", home=tmp_path)  # what would have been seen
+    assert "socket" in reporting or list(tmp_path.iterdir()), reporting
 
 
 def test_an_export_of_an_export(exported: Exported, tmp_path: Path):
@@ -168,26 +236,35 @@ def test_another_class_list(exported: Exported):
 
 @pytest.fixture
 def copied(exported: Exported, tmp_path: Path) -> Path:
-    for name in ("export.json", "pixels.onnx"):
-        (tmp_path / name).write_bytes((exported.folder / name).read_bytes())
+    """With ONNX's graph alone."""
+    values = json.loads((exported.folder / "export.json").read_text())
+    values["files"] = {"pixels.onnx": values["files"]["pixels.onnx"]}
+    (tmp_path / "export.json").write_text(json.dumps(values))
+    (tmp_path / "pixels.onnx").write_bytes((exported.folder / "pixels.onnx").read_bytes())
     return tmp_path
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda values: values.update(version=2),
+        lambda values: values.update(version=1),
         lambda values: values.update(classes=["cat", "cat", "dog"]),
         lambda values: values.update(thresholds=[0.5]),
         lambda values: values.update(thresholds=[0.5, 0.5, 7]),
         lambda values: values.update(checkpoint="../../etc"),
-        lambda values: values.update(engine="pickle"),
-        lambda values: values.update(precision="int8"),
+        lambda values: values["files"]["pixels.onnx"].update(engine="pickle"),
+        lambda values: values["files"]["pixels.onnx"].update(engine="openvino"),
+        lambda values: values["files"]["pixels.onnx"].update(precision="int8"),
+        lambda values: values["files"]["pixels.onnx"].update(sha256="0"),
+        lambda values: values["files"]["pixels.onnx"].update(checked=None),
+        lambda values: values["files"]["pixels.onnx"]["checked"].update(images="many"),
+        lambda values: values["files"]["pixels.onnx"]["checked"].update(mAP="high"),
+        lambda values: values["files"].update({"../pixels.onnx": values["files"]["pixels.onnx"]}),
+        lambda values: values["files"].update({"/etc/passwd": values["files"]["pixels.onnx"]}),
         lambda values: values.update(files={"pixels.onnx": "0"}),
         lambda values: values.update(files=["pixels.onnx"]),
         lambda values: values["preprocessing"].update(image_size_px=10**9),
         lambda values: values["preprocessing"].update(crops="all"),
-        lambda values: values["checked"].update(images="many"),
         lambda values: values.update(run="rm -rf /"),
         lambda values: values.pop("classes"),
     ],
@@ -211,18 +288,18 @@ def test_a_damaged_graph(copied: Path, images: list[Path]):
     graph = bytearray((copied / "pixels.onnx").read_bytes())
     graph[len(graph) // 2] ^= 1
     (copied / "pixels.onnx").write_bytes(graph)
-    with pytest.raises(ExportError, match="a graph of the export is damaged"):
+    with pytest.raises(ExportError, match="a file of the export is damaged"):
         next(predict(copied, images))
     (copied / "pixels.onnx").unlink()
     with pytest.raises(ExportError, match="cannot be read"):
         next(predict(copied, images))
 
 
-def replaced(folder: Path, graph: bytes) -> Path:
+def replaced(folder: Path, graph: bytes, *, name: str = "pixels.onnx") -> Path:
     """The folder with this graph, and its SHA-256 in export.json."""
     values = json.loads((folder / "export.json").read_text())
-    (folder / "pixels.onnx").write_bytes(graph)
-    values["files"]["pixels.onnx"] = hashlib.sha256(graph).hexdigest()
+    (folder / name).write_bytes(graph)
+    values["files"][name]["sha256"] = hashlib.sha256(graph).hexdigest()
     (folder / "export.json").write_text(json.dumps(values))
     return folder
 
@@ -276,3 +353,86 @@ def test_a_graph_of_other_classes_or_outputs(copied: Path, images: list[Path]):
 def test_what_is_no_graph(copied: Path, images: list[Path]):
     with pytest.raises(ExportError, match="ONNX Runtime cannot run the graph"):
         next(predict(replaced(copied, b"no graph"), images))
+
+
+OPENVINO = ("openvino/pixels.xml", "openvino/pixels.bin")
+
+
+@pytest.fixture
+def copied_openvino(exported: Exported, tmp_path: Path) -> Path:
+    """With OpenVINO's graph alone."""
+    values = json.loads((exported.folder / "export.json").read_text())
+    values["files"] = {name: values["files"][name] for name in OPENVINO}
+    (tmp_path / "export.json").write_text(json.dumps(values))
+    shutil.copytree(exported.folder / "openvino", tmp_path / "openvino")
+    return tmp_path
+
+
+def test_both_files_of_openvino_are_compared_before_either_is_parsed(copied_openvino: Path, images: list[Path]):
+    for name in OPENVINO:
+        whole = (copied_openvino / name).read_bytes()
+        changed = bytearray(whole)
+        changed[len(whole) // 2] ^= 1
+        for content in (whole[:-100], bytes(changed)):
+            (copied_openvino / name).write_bytes(content)
+            with pytest.raises(ExportError, match="a file of the export is damaged"):
+                next(predict(copied_openvino, images))
+        (copied_openvino / name).unlink()
+        with pytest.raises(ExportError, match="cannot be read"):
+            next(predict(copied_openvino, images))
+        (copied_openvino / name).write_bytes(whole)
+    next(predict(copied_openvino, images))
+
+
+def test_numbers_that_are_cut(copied_openvino: Path, images: list[Path]):
+    """With the SHA-256 of what is left: OpenVINO itself refuses them."""
+    numbers = (copied_openvino / OPENVINO[1]).read_bytes()
+    for rest in (numbers[: len(numbers) // 2], numbers[:-4], b""):
+        with pytest.raises(ExportError, match="OpenVINO cannot run the graph"):
+            next(predict(replaced(copied_openvino, rest, name=OPENVINO[1]), images))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace('type="Convolution" version="opset1"', 'type="Convolution" version="strange"', 1),
+        lambda text: text.replace('type="Convolution"', 'type="OfStrangers"', 1),
+        lambda text: text.replace('offset="0"', 'offset="99999999999"', 1),
+        lambda text: re.sub(r'(offset="\d+") size="', r'\1 size="99999999', text, count=1),
+        lambda text: text.replace("<net ", '<!DOCTYPE net [<!ENTITY secret SYSTEM "file:///etc/passwd">]><net ', 1)[
+            : len(text) // 2
+        ],
+        lambda text: text.replace("<?xml", " <?xml", 1),
+        lambda text: "<?xml",
+        lambda text: "",
+    ],
+)
+def test_a_strangers_ir(copied_openvino: Path, images: list[Path], change: Callable[[str], str]):
+    """Operations of another kind, numbers outside the file, another format than OpenVINO's own."""
+    text = (copied_openvino / OPENVINO[0]).read_text()
+    assert change(text) != text
+    with pytest.raises(ExportError, match="OpenVINO cannot run the graph"):
+        next(predict(replaced(copied_openvino, change(text).encode(), name=OPENVINO[0]), images))
+
+
+def test_openvino_reads_no_onnx_in_place_of_its_own(exported: Exported, copied_openvino: Path, images: list[Path]):
+    """It would find the reader by the content, and that of ONNX opens the files that a graph names."""
+    graph = (exported.folder / "pixels.onnx").read_bytes()
+    with pytest.raises(ExportError, match="OpenVINO cannot run the graph") as caught:
+        next(predict(replaced(copied_openvino, graph, name=OPENVINO[0]), images))
+    assert caught.value.got == "it does not begin with <?xml"
+
+
+def test_an_ir_of_other_outputs(copied_openvino: Path, images: list[Path]):
+    text = (copied_openvino / OPENVINO[0]).read_text()
+    renamed = text.replace('names="logit"', 'names="another"')
+    assert renamed != text
+    with pytest.raises(ExportError, match="OpenVINO cannot run the graph"):
+        next(predict(replaced(copied_openvino, renamed.encode(), name=OPENVINO[0]), images))
+
+
+@pytest.mark.parametrize("names", [("nowhere",), ("onnx", "Onnx"), ()])
+def test_an_unknown_engine(checkpoint: Checkpoint, tmp_path: Path, names: tuple[str, ...]):
+    with pytest.raises(UsageError, match="unknown engine to export to"):
+        export_model(checkpoint, tmp_path / "out", to=names)
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""`polytag export`: a model as ONNX graphs that answer as it does."""
+"""`polytag export`: a model as graphs for other engines that answer as it does."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,45 +18,51 @@ def export(
     options: "ReadOptions",
     model: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a checkpoint folder such as its best/.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    to: Annotated[str, typer.Option(metavar="ENGINES", help="onnx, openvino, or several with commas between.")] = "onnx",
     check: Annotated[
         Path | None,
         typer.Option(metavar="DATA", help="Compare on the images of this data set instead of the run's validation images."),
     ] = None,
 ) -> None:
-    """Write the model as ONNX: from the image to the decision in one graph, which other programs run without polytag.
+    """Write the model as graphs from the image to the decision, which other programs run without polytag.
 
     Before the folder is there, its graphs are run and compared with the model. Where a decision differs nothing is written.
     """
     from polytag.cli.progress import progress_bar
     from polytag.cli.terminal import Terminal
     from polytag.data.load import load_dataset
-    from polytag.export.export import export_model
+    from polytag.export.export import export_model, targets_of
 
     console, errors = Terminal(), Terminal(stderr=True)
+    targets = targets_of([name.strip() for name in to.split(",")])
     images = load_dataset(check, options=options) if check else None
     with progress_bar(errors) as progress:
         task = progress.add_task("comparing", total=None)
         made = export_model(
-            model, out, check=images, on_image=lambda num_images: progress.update(task, advance=1, total=num_images)
+            model, out, to=targets, check=images, on_image=lambda num_images: progress.update(task, advance=1, total=num_images)
         )
     _print(console, made)
 
 
 def _print(console: "Terminal", made: "Exported") -> None:
-    from polytag.models.exported import IMAGE, PIXELS
+    from polytag.export.readme import checked_text
+    from polytag.models.exported import IMAGE
     from polytag.text import counted
 
-    checked = made.checked
     console.print(f"{made.folder}", highlight=False, markup=False, soft_wrap=True)
-    for name, what in ((IMAGE, "an image of any size -> decisions"), (PIXELS, "resized images -> decisions")):
+    for name, file in made.files.items():
         size_mb = (made.folder / name).stat().st_size / 1e6
-        console.print(f"  {name:12} {size_mb:7.1f} MB   {what}", highlight=False, markup=False)
-    console.print(
-        f"Compared with the model on {counted(checked.images, 'images')} ({checked.of}): no decision of "
-        f"{checked.decisions:,} changed, logits differ by at most {checked.max_logit_difference:.1g}.",
-        highlight=False,
-        markup=False,
-    )
+        what = "an image of any size -> decisions" if name == IMAGE else "resized images -> decisions"
+        what = "the numbers of the graph" if name.endswith(".bin") else what
+        console.print(f"  {name:22} {file.precision} {size_mb:7.1f} MB   {what}", highlight=False, markup=False)
+    for checked in dict.fromkeys(file.checked for file in made.files.values()):
+        names = [name for name, file in made.files.items() if file.checked == checked and not name.endswith(".bin")]
+        console.print(
+            f"{', '.join(names)}: compared with the model on {counted(checked.images, 'images')} ({checked.of}): "
+            f"{checked_text(checked)}.",
+            highlight=False,
+            markup=False,
+        )
     console.print(
         f"\nNext:\n  polytag predict {made.folder} IMAGE...    # without PyTorch", highlight=False, markup=False, soft_wrap=True
     )

@@ -1,51 +1,71 @@
 """`export_model`: a checkpoint as a folder of graphs that were run and compared before it is there."""
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from polytag import files
 from polytag.contracts import Dataset
 from polytag.data.images.stored import is_image_there
 from polytag.data.write.images import require_new
+from polytag.errors import UsageError
+from polytag.export.engine_graphs import EngineGraph, onnx_graphs, openvino_graph
 from polytag.export.gate import Answers, compared
-from polytag.export.graphs import Graphs, graphs_of
+from polytag.export.graphs import graphs_of
 from polytag.export.readme import readme
 from polytag.export.selftest import write_selftest
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.checkpoint_files import EXPORT
-from polytag.models.exported import IMAGE, PIXELS, README, SELFTEST, Checked, Exported, sha256
+from polytag.models.exported import README, SELFTEST, Checked, Exported, ExportedFile, sha256
 from polytag.predictions.table import read_parquet_predictions
 from polytag.runs.folder import RunFolder
 
+TARGETS = ("onnx", "openvino")
 _NUM_VALIDATION = 200
-_MADE_BY = ("polytag", "torch", "onnx", "onnxscript", "onnxruntime")
+_MADE_BY = ("polytag", "torch", "onnx", "onnxscript", "onnxruntime", "openvino")
 
 
 def export_model(
     model: Checkpoint | Path | str,
     out: Path | str,
     *,
+    to: Sequence[str] = ("onnx",),
     check: Dataset | None = None,
     on_image: Callable[[int], None] = lambda num_images: None,
 ) -> Exported:
-    """Write a checkpoint, or a run's best, as ONNX graphs; returns what was written.
+    """Write a checkpoint, or a run's best, as graphs for the engines of `to`: "onnx", "openvino"; returns what was written.
 
     The graphs are run first, on generated images and on those of `check`, by default up to 200 validation images of the run, and
     compared with the checkpoint. `on_image` is called after each image that was compared, with the number of all. Raises
     ExportError, and writes nothing, where a logit differs by more than 0.001 or any decision, and where the network cannot be
-    exported; RunError where `out` exists; PredictionsError where the run's predictions cannot be read.
+    exported; UsageError for another engine; RunError where `out` exists; PredictionsError where the run's predictions cannot be
+    read.
     """
+    targets = targets_of(to)
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.read(model)
     out = Path(out)
     require_new(out)
     paths = _validation_images(checkpoint.folder.parent) if check is None else check.paths
     of = "the run's validation" if check is None else check.source
     graphs = graphs_of(checkpoint, metadata=_metadata(checkpoint))
-    checked, answers = compared(checkpoint, graphs, paths=paths, of=of, on_image=on_image)
-    return _write(checkpoint, graphs, checked, answers, out=out)
+    made = onnx_graphs(graphs) if "onnx" in targets else []
+    if "openvino" in targets:
+        made.append(openvino_graph(graphs))
+    checked, answers = compared(checkpoint, {each.name: each.answer for each in made}, paths=paths, of=of, on_image=on_image)
+    return _write(checkpoint, made, checked, answers, out=out)
+
+
+def targets_of(names: Sequence[str]) -> tuple[str, ...]:
+    """The engines to write for, once each; raises UsageError for another name, and for none."""
+    unknown = [name for name in names if name not in TARGETS]
+    if unknown or not names:
+        raise UsageError(
+            "unknown engine to export to", where="--to", got=repr(", ".join(unknown)), expected=f"some of {', '.join(TARGETS)}"
+        )
+    return tuple(dict.fromkeys(names))
 
 
 def _validation_images(run: Path) -> Sequence[Path]:
@@ -68,30 +88,44 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
     }
 
 
-def _write(checkpoint: Checkpoint, graphs: Graphs, checked: Checked, answers: Answers, *, out: Path) -> Exported:
-    contents = {PIXELS: graphs.pixels.SerializeToString(), IMAGE: graphs.image.SerializeToString()}
-    made = Exported(
+def _write(
+    checkpoint: Checkpoint, made: Sequence[EngineGraph], checked: Mapping[str, Checked], answers: Answers, *, out: Path
+) -> Exported:
+    contents = {name: content for graph in made for name, content in graph.contents.items()}
+    exported = Exported(
         folder=out,
         id=checkpoint.id,
         calibration_id=checkpoint.calibration_id,
         label_set=checkpoint.label_set,
         thresholds=checkpoint.thresholds,
         preprocessing=checkpoint.preprocessing,
-        precision="fp32",
-        sha256={name: sha256(content) for name, content in contents.items()},
-        checked=checked,
-        versions={name: version(name) for name in _MADE_BY},
+        files={
+            name: ExportedFile(engine=graph.engine, precision=graph.precision, sha256=sha256(content), checked=checked[graph.name])
+            for graph in made
+            for name, content in graph.contents.items()
+        },
+        versions=_versions(),
     )
 
     def fill(fresh: Path) -> None:
         for name, content in contents.items():
+            (fresh / name).parent.mkdir(exist_ok=True)
             files.write_bytes(fresh / name, content)
         write_selftest(
             fresh / SELFTEST, logit_NC=answers.logit_NC, probability_NC=answers.probability_NC, present_NC=answers.present_NC
         )
-        files.write_text(fresh / README, readme(made))
-        files.write_text(fresh / EXPORT, made.text())
+        files.write_text(fresh / README, readme(exported))
+        files.write_text(fresh / EXPORT, exported.text())
 
     out.parent.mkdir(parents=True, exist_ok=True)
     files.write_folder(out, fill, replace=False)
-    return made
+    return exported
+
+
+def _versions() -> dict[str, str]:
+    """Of what made the graphs, as far as it is installed."""
+    found: dict[str, str] = {}
+    for name in _MADE_BY:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -12,7 +12,7 @@ from polytag.errors import ExportError
 from polytag.inference.parallel import in_parallel
 from polytag.inference.scored import Scored
 from polytag.machine import num_cores
-from polytag.models.exported import PIXELS, Exported
+from polytag.models.exported import PIXELS_OF, Exported
 
 BATCH_SIZE = 8  # a core's: a few images are enough for all cores
 
@@ -22,12 +22,13 @@ class OnnxScorer:
 
     engine = "onnx"
 
-    def __init__(self, exported: Exported):
+    def __init__(self, exported: Exported, *, precision: str = "fp32"):
         """Raises ExportError for a graph that is damaged or cannot be run."""
-        self.precision = exported.precision
-        self._where = str(exported.folder / PIXELS)
+        self.precision = precision
+        (name,) = PIXELS_OF["onnx", precision]
+        self._where = str(exported.folder / name)
         self._num_classes = len(exported.label_set)
-        self._session = session_of(exported.graph(PIXELS), where=self._where)
+        self._session = session_of(exported.file(name), where=self._where)
 
     def prepare_thread(self) -> None:
         """Nothing to do: a session computes in the thread that calls it."""

@@ -84,9 +84,9 @@ def predict(
     """Score images (files, folders, or those of a Dataset) with a checkpoint, run or export folder; one result per image, in order.
 
     An image that cannot be read, or whose scores are NaN or infinite, yields a result with an `error` and does not affect the
-    others. An export is scored by ONNX Runtime on the processor, without torch. Raises CheckpointError or ExportError for a model
-    that cannot be loaded, UsageError for a device or precision that it has not, and DataError where there is no image, before the
-    first result.
+    others. An export is scored on the processor by the fastest engine that is installed, without torch. Raises CheckpointError or
+    ExportError for a model that cannot be loaded, UsageError for a device or precision that it has not, and DataError where there
+    is no image, before the first result.
     """
     model = read_model(model) if isinstance(model, str | Path) else model
     if isinstance(images, Dataset):

@@ -1,6 +1,7 @@
-"""A model that is ready to score images: a checkpoint in PyTorch, or an export in ONNX Runtime without torch."""
+"""A model that is ready to score images: a checkpoint in PyTorch, or an export in ONNX Runtime or OpenVINO without torch."""
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
@@ -8,9 +9,11 @@ import numpy as np
 from polytag.errors import UsageError
 from polytag.inference.scored import Scored
 from polytag.models.checkpoint import Checkpoint
-from polytag.models.exported import Exported
+from polytag.models.exported import PRECISIONS, Exported
 
-ENGINES = ("auto", "torch", "onnx")
+ENGINES = ("auto", "torch", "onnx", "openvino")
+FASTEST_FIRST = ("openvino", "onnx")  # measured in docs/experiments.md
+_LIBRARY_OF = {"openvino": "openvino", "onnx": "onnxruntime"}
 
 
 class Scorer(Protocol):
@@ -51,23 +54,15 @@ class Scorer(Protocol):
 
 def scorer_of(model: Checkpoint | Exported, *, engine: str = "auto", device: str = "auto", precision: str = "auto") -> Scorer:
     """Load a model. Raises CheckpointError or ExportError where it is damaged, UsageError for an engine, device or precision that
-    it does not have."""
+    it does not have, MissingExtraError for an engine that is not installed.
+
+    Of an export, `precision` "auto" is fp32, which decides as the checkpoint does, and `engine` "auto" the fastest that is
+    installed of those that the folder was written for.
+    """
     if engine not in ENGINES:
         raise UsageError("unknown engine", where="--engine", got=repr(engine), expected=" or ".join(ENGINES))
     if isinstance(model, Exported):
-        from polytag.inference.onnx_scorer import OnnxScorer
-
-        own = {"--engine": "onnx", "--device": "cpu", "--precision": model.precision}
-        for option, value in (("--engine", engine), ("--device", device), ("--precision", precision)):
-            if value not in ("auto", own[option]):
-                raise UsageError(
-                    "an export computes on the processor, in its own precision",
-                    where=option,
-                    got=repr(value),
-                    expected=f"auto or {own[option]}",
-                    next_step="use the checkpoint that it was made from",
-                )
-        return OnnxScorer(model)
+        return _scorer_of_export(model, engine=engine, device=device, precision=precision)
     if engine not in ("auto", "torch"):
         raise UsageError(
             "a checkpoint is scored by PyTorch",
@@ -79,3 +74,42 @@ def scorer_of(model: Checkpoint | Exported, *, engine: str = "auto", device: str
     from polytag.inference.predictor import Predictor  # imports torch
 
     return Predictor.load(model, device=device, precision=precision)
+
+
+def _scorer_of_export(exported: Exported, *, engine: str, device: str, precision: str) -> Scorer:
+    if device not in ("auto", "cpu"):
+        raise UsageError(
+            "an export computes on the processor",
+            where="--device",
+            got=repr(device),
+            expected="auto or cpu",
+            next_step="use the checkpoint that it was made from",
+        )
+    there = [(own, kind) for own in FASTEST_FIRST for kind in PRECISIONS if exported.has(own, kind)]
+    wanted = "fp32" if precision == "auto" else precision
+    of_precision = [own for own, kind in there if kind == wanted]
+    if not of_precision:
+        raise UsageError(
+            "the export does not hold this precision",
+            where="--precision",
+            got=repr(precision),
+            expected=" or ".join(("auto", *dict.fromkeys(kind for _, kind in there))),
+            next_step="export again, with --int8 for int8, or use the checkpoint that it was made from",
+        )
+    if engine not in ("auto", *of_precision):
+        raise UsageError(
+            f"the export does not hold this engine in {wanted}",
+            where="--engine",
+            got=repr(engine),
+            expected=" or ".join(("auto", *of_precision)),
+            next_step="export again with --to, or use the checkpoint that it was made from",
+        )
+    if engine == "auto":
+        engine = next((own for own in of_precision if find_spec(_LIBRARY_OF[own])), of_precision[0])
+    if engine == "openvino":
+        from polytag.inference.openvino_scorer import OpenVinoScorer
+
+        return OpenVinoScorer(exported, precision=wanted)
+    from polytag.inference.onnx_scorer import OnnxScorer
+
+    return OnnxScorer(exported, precision=wanted)

@@ -1,7 +1,7 @@
 """The export folder: graphs that answer as a checkpoint does, and export.json, which says which and how. Imports no torch.
 
-A folder is whole or absent. It may come from a stranger: every value of export.json is checked, and a graph is data for ONNX
-Runtime, without operations of its own kinds.
+A folder is whole or absent. It may come from a stranger: every value of export.json is checked, its files have the names that are
+known here, and a graph is data for ONNX Runtime or OpenVINO, without operations of its own kinds.
 """
 
 import hashlib
@@ -18,8 +18,17 @@ from polytag.models.checkpoint_files import EXPORT, explained, open_file
 from polytag.parsing import MAX_JSON_BYTES, parse_json, small_text
 from polytag.plain import WrongValue, from_plain
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 PIXELS, IMAGE, SELFTEST, README = "pixels.onnx", "image.onnx", "selftest", "README.md"
+ENGINES, PRECISIONS = ("onnx", "openvino"), ("fp32", "int8")
+PIXELS_OF: Mapping[
+    tuple[str, str], tuple[str, ...]
+] = {  # (engine, precision): the files of the graph from resized images; of OpenVINO the graph and its numbers
+    ("onnx", "fp32"): (PIXELS,),
+    ("onnx", "int8"): ("pixels-int8.onnx",),
+    ("openvino", "fp32"): ("openvino/pixels.xml", "openvino/pixels.bin"),
+    ("openvino", "int8"): ("openvino/pixels-int8.xml", "openvino/pixels-int8.bin"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +37,9 @@ class Checked:
 
     images, decisions      their numbers; a decision is of one image and one class
     of                     what the images were
-    max_logit_difference   the largest, of `pixels` and `image` graph
-    decisions_changed      0, or the folder would not be there
+    max_logit_difference   the largest
+    decisions_changed      0 in fp32, or the folder would not be there
+    mAP, mAP_of_checkpoint of a reduced precision, on the images of these that are labelled
     """
 
     images: int
@@ -37,6 +47,26 @@ class Checked:
     decisions: int
     max_logit_difference: float
     decisions_changed: int
+    mAP: float | None = None
+    mAP_of_checkpoint: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedFile:
+    """One file of an export that an engine loads.
+
+    engine      of ENGINES
+    precision   of PRECISIONS
+    sha256      of its bytes, 64 hexadecimal digits; compared when it is read
+    checked     what its graph answered
+    quantized   of int8: how, and on which images its ranges were measured; "" for fp32
+    """
+
+    engine: str
+    precision: str
+    sha256: str
+    checked: Checked
+    quantized: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +77,7 @@ class Exported:
     id               the checkpoint's id, which predictions name
     calibration_id   of the calibration in the graphs, "" for none
     thresholds       C probabilities, after calibration, above which a class is present
-    sha256           of each graph, by its name in the folder; checked when it is read
+    files            of each graph, by its name in the folder
     versions         of the programs that made it, for display
     """
 
@@ -57,9 +87,7 @@ class Exported:
     label_set: LabelSet
     thresholds: tuple[float, ...]
     preprocessing: Preprocessing
-    precision: str
-    sha256: Mapping[str, str]
-    checked: Checked
+    files: Mapping[str, ExportedFile]
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -87,30 +115,37 @@ class Exported:
                 label_set=LabelSet(names=stored.classes),
                 thresholds=stored.thresholds,
                 preprocessing=stored.preprocessing,
-                precision=stored.precision,
-                sha256=stored.files,
-                checked=stored.checked,
+                files=stored.files,
                 versions=stored.versions,
             )
 
-    def graph(self, name: str) -> bytes:
-        """A graph of the folder, checked against its SHA-256; raises ExportError."""
-        path = self.folder / name
+    def file(self, name: str) -> bytes:
+        """A file that export.json names, compared with its SHA-256; raises ExportError."""
+        path, named = self.folder / name, self.files.get(name)
         try:
             content = open_file(path).read()
         except OSError as error:
             raise ExportError(
-                "a graph of the export cannot be read", where=str(path), got=error.strerror or str(error), expected="an ONNX file"
+                "a file of the export cannot be read",
+                where=str(path),
+                got=error.strerror or str(error),
+                expected="a file that `polytag export` wrote",
+                next_step="copy the folder again, or export again",
             ) from error
-        if (digest := sha256(content)) != self.sha256.get(name):
+        digest = sha256(content)
+        if named is None or digest != named.sha256:
             raise ExportError(
-                "a graph of the export is damaged",
+                "a file of the export is damaged",
                 where=str(path),
                 got=f"SHA-256 {digest[:16]}",
-                expected=self.sha256.get(name, "none: export.json does not name it")[:48],
+                expected=named.sha256[:16] if named else f"none: {EXPORT} does not name it",
                 next_step="copy the folder again, or export again",
             )
         return content
+
+    def has(self, engine: str, precision: str) -> bool:
+        """Whether the folder holds the graph from resized images for this engine in this precision."""
+        return all(name in self.files for name in PIXELS_OF[engine, precision])
 
     def require_labels(self, label_set: LabelSet) -> None:
         """Raises CheckpointError unless the model has these classes in this order."""
@@ -125,10 +160,7 @@ class Exported:
             classes=self.label_set.names,
             thresholds=self.thresholds,
             preprocessing=self.preprocessing,
-            engine="onnx",
-            precision=self.precision,
-            files=self.sha256,
-            checked=self.checked,
+            files=self.files,
             versions=self.versions,
         )
         return json.dumps(asdict(values), indent=2, allow_nan=False) + "\n"
@@ -154,23 +186,26 @@ class _Stored:
     classes: tuple[str, ...]
     thresholds: tuple[float, ...]
     preprocessing: Preprocessing
-    engine: str
-    precision: str
-    files: Mapping[str, str]
-    checked: Checked
+    files: Mapping[str, ExportedFile]
     versions: Mapping[str, str]
 
     def __post_init__(self):
         if self.version != EXPORT_VERSION:
             raise WrongValue("version", self.version, expected=f"version {EXPORT_VERSION}: export again with this polytag")
-        for name, allowed in (("engine", ("onnx",)), ("precision", ("fp32",))):
-            if (value := getattr(self, name)) not in allowed:
-                raise WrongValue(name, value, expected=" or ".join(map(repr, allowed)))
         for name, digits in (("checkpoint", self.checkpoint), ("calibration", self.calibration)):
             if not re.fullmatch("[0-9a-f]{16}", digits) and (digits or name == "checkpoint"):
                 raise WrongValue(name, digits, expected="16 hexadecimal digits")
         if len(self.thresholds) != len(self.classes) or not all(0 <= value <= 1 for value in self.thresholds):
             raise WrongValue("thresholds", self.thresholds, expected=f"{len(self.classes)} probabilities, one for each class")
-        for name, digest in self.files.items():
-            if not re.fullmatch("[0-9a-f]{64}", digest):
-                raise WrongValue(f"files.{name}", digest, expected="64 hexadecimal digits")
+        for name, file in self.files.items():
+            for key, allowed in (("engine", ENGINES), ("precision", PRECISIONS)):
+                if (value := getattr(file, key)) not in allowed:
+                    raise WrongValue(f"files.{name}.{key}", value, expected=" or ".join(map(repr, allowed)))
+            if not re.fullmatch("[0-9a-f]{64}", file.sha256):
+                raise WrongValue(f"files.{name}.sha256", file.sha256, expected="64 hexadecimal digits")
+            known = next((which for which, names in _NAMES.items() if name in names), None)
+            if known != (file.engine, file.precision):
+                raise WrongValue("files", name, expected="the names of the files that `polytag export` writes, each of its engine")
+
+
+_NAMES = PIXELS_OF | {("onnx", "fp32"): (PIXELS, IMAGE)}
