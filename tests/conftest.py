@@ -210,17 +210,19 @@ def hear(connection: socket.socket) -> bytes:
 
 @pytest.fixture(scope="session")
 def live() -> Callable[..., AbstractContextManager[Live]]:
-    """`with live(app, guard_config=...) as server:` serves an application behind the guard; at any free port, or at a given one."""
+    """`with live(app, guard_config=...) as server:` serves an application, or a guard; at a free or a given port."""
 
     @contextlib.contextmanager
     def serving(app: "ASGIApp", *, guard_config: "GuardConfig | None" = None, port: int = 0) -> Iterator[Live]:
+        from polytag.web.guard import Guard
         from polytag.web.request_rules import GuardConfig
-        from polytag.web.server import bound_socket, server_of
+        from polytag.web.server import bound_socket, guarded_server
 
         is_ready = threading.Event()
         listening = bound_socket("127.0.0.1", port)
         port = listening.getsockname()[1]
-        server = server_of(app, guard_config=guard_config or GuardConfig(), on_ready=is_ready.set)
+        guard = app if isinstance(app, Guard) else Guard(app, config=guard_config or GuardConfig())
+        server = guarded_server(guard, on_ready=is_ready.set)
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:

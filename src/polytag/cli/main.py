@@ -6,7 +6,22 @@ import sys
 
 import typer
 
-from polytag.cli import bench, calibrate, compare, data, demo, evaluate, export, grid, inspect, labels, predict, thresholds, train
+from polytag.cli import (
+    bench,
+    calibrate,
+    compare,
+    data,
+    demo,
+    evaluate,
+    export,
+    grid,
+    inspect,
+    labels,
+    predict,
+    serve,
+    thresholds,
+    train,
+)
 from polytag.cli.say import say
 from polytag.errors import PolytagError, UsageError
 from polytag.extras import explaining_missing_extras
@@ -29,6 +44,7 @@ app.command("grid")(grid.grid)
 app.command("thresholds")(thresholds.thresholds)
 app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)
+app.command("serve")(serve.serve)
 app.command("bench")(bench.bench)
 app.add_typer(data.app, name="data")
 app.add_typer(labels.app, name="labels")

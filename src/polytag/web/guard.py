@@ -6,6 +6,7 @@ A request passes these rules in this order. The first rule that it breaks determ
     host       the host is one of the server's own names, so a name rebound to 127.0.0.1 reads nothing        400, 421
     origin     the request does not come from another site                                                    403
     token      the request has the token, where one is set                                                    401
+    own rule   of the application, such as that its queue is full
     load       the number of requests in flight is limited                                                    503
     body       limited in size and time; it is read completely before the application sees any of it          413, 408
 
@@ -17,7 +18,7 @@ import contextlib
 import html
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,11 +45,23 @@ IGNORED_HEADERS = frozenset((b"range", b"if-range"))
 
 @final
 class Guard:
-    """Serves the ASGI application `app` behind the rules above, and counts the requests in flight."""
+    """Serves the ASGI application `app` behind the rules above, and counts the requests in flight.
 
-    def __init__(self, app: ASGIApp, *, config: GuardConfig):
+    `rule` is the application's own, asked before a body is read. `on_answer` is called with the path and status of every answer.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        config: GuardConfig,
+        rule: Callable[[Request], Refusal | None] = lambda request: None,
+        on_answer: Callable[[str, int], None] | None = None,
+    ):
         self._app = app
         self._config = config
+        self._rule = rule
+        self._on_answer = on_answer
         self._num_in_flight = 0
         self._num_held_bytes = 0
 
@@ -61,19 +74,38 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         request = Request.of(scope)
+        send = self._told(request, send)
         # A body of unknown length counts as one of the maximum length.
         num_bytes = self._config.max_body_bytes if request.is_chunked else request.num_declared_bytes
-        refusal = admit(request, config=self._config) or self._overload(num_bytes)
+        is_open = request.path in self._config.open_paths and not request.has_body
+        refusal = admit(request, config=self._config) or self._rule(request) or (None if is_open else self._overload(num_bytes))
         if refusal is not None:
             await _refuse(refusal, request=request, config=self._config, receive=receive, send=send)
             return
-        self._num_in_flight += 1
+        self._num_in_flight += not is_open
         self._num_held_bytes += num_bytes
         try:
             await self._answer(request, scope, receive, send)
         finally:
-            self._num_in_flight -= 1
+            self._num_in_flight -= not is_open
             self._num_held_bytes -= num_bytes
+
+    @property
+    def num_in_flight(self) -> int:
+        """Requests that were admitted and are not answered yet, without those for open paths."""
+        return self._num_in_flight
+
+    def _told(self, request: Request, send: Send) -> Send:
+        on_answer = self._on_answer
+        if on_answer is None:
+            return send
+
+        async def tell(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                on_answer(request.path, message["status"])
+            await send(message)
+
+        return tell
 
     def _overload(self, num_bytes: int) -> Refusal | None:
         config = self._config
@@ -87,7 +119,8 @@ class Guard:
             await _refuse(body, request=request, config=self._config, receive=receive, send=send)
         elif body is not None:
             headers = [(name, value) for name, value in scope["headers"] if name.lower() not in IGNORED_HEADERS]
-            await _call(self._app, {**scope, "headers": headers}, _replay(body, then=receive), send)
+            scope = {**scope, "headers": headers}
+            await _call(self._app, scope, _replay(body, then=receive), send, error_key=self._config.error_key)
 
 
 async def _read(receive: Receive, *, config: GuardConfig) -> bytes | Refusal | None:
@@ -117,7 +150,7 @@ def _replay(body: bytes, *, then: Receive) -> Receive:
     return receive
 
 
-async def _call(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def _call(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, error_key: str) -> None:
     """Let the application answer, add the safe headers, and log an exception without sending it to the client."""
     has_begun = False
     held: list[Message] = []
@@ -137,7 +170,7 @@ async def _call(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Non
     except Exception:
         logger.exception("%s %r failed", scope["method"], scope["path"])
         if not has_begun:  # else the server closes the connection, and the client sees an incomplete answer
-            held = _json(500, "polytag failed to answer. The terminal where it runs shows the error.")
+            held = _json(500, "polytag failed to answer. The terminal where it runs shows the error.", key=error_key)
     for message in held:
         await _send_safely(message, send)
 
@@ -153,7 +186,7 @@ async def _refuse(refusal: Refusal, *, request: Request, config: GuardConfig, re
             page += '<p>If you came by a link: <a href="">continue</a>.</p>\n'
         answer = _whole(refusal.status, page.encode(), b"text/html; charset=utf-8", headers)
     else:
-        answer = _json(refusal.status, refusal.detail, headers)
+        answer = _json(refusal.status, refusal.detail, headers, key=config.error_key)
     *most, last = answer
     for message in most:
         await _send_safely(message, send)
@@ -162,8 +195,8 @@ async def _refuse(refusal: Refusal, *, request: Request, config: GuardConfig, re
     await _send_safely(last, send)
 
 
-def _json(status: int, detail: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> list[Message]:
-    return _whole(status, json.dumps({"detail": detail}).encode(), b"application/json", headers)
+def _json(status: int, detail: str, headers: Iterable[tuple[bytes, bytes]] = (), *, key: str) -> list[Message]:
+    return _whole(status, json.dumps({key: detail}).encode(), b"application/json", headers)
 
 
 def _whole(status: int, body: bytes, kind: bytes, headers: Iterable[tuple[bytes, bytes]]) -> list[Message]:

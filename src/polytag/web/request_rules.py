@@ -30,6 +30,8 @@ class GuardConfig:
     max_in_flight          requests that are being answered
     body_timeout_seconds   from the first byte of a body to its last
     linger_seconds         for how long an overlong body is still read, so that its sender receives the answer
+    open_paths             answered without the token, and however many other requests there are, unless they have a body
+    error_key              the name of the sentence in a refusal's JSON
     """
 
     allowed_hosts: Sequence[str] = LOOPBACK_NAMES
@@ -41,6 +43,8 @@ class GuardConfig:
     max_in_flight: int = 64
     body_timeout_seconds: float = 60.0
     linger_seconds: float = 2.0
+    open_paths: frozenset[str] = frozenset()
+    error_key: str = "detail"
 
     def __post_init__(self):
         assert self.allowed_hosts or self.token, "a server that answers to any name needs a token"
@@ -95,6 +99,11 @@ class Request:
         """Return the declared length of the body, or 0. The server has refused values that are not numbers."""
         values = self.values(b"content-length")
         return int(values[0]) if values else 0
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body follows."""
+        return self.is_chunked or self.num_declared_bytes > 0
 
     @property
     def wants_page(self) -> bool:
@@ -165,7 +174,7 @@ def _cross_site(request: Request) -> Refusal | None:
 
 
 def _without_valid_token(request: Request, *, config: GuardConfig) -> Refusal | None:
-    if not config.token:
+    if not config.token or request.path in config.open_paths:
         return None
     if request.method == "GET" and any(_same(unquote_plus(value), config.token) for value in _query_tokens(request)):
         name = _cookie_name(request)

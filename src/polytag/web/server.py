@@ -13,6 +13,7 @@ import threading
 import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import final
 
 import uvicorn
@@ -113,7 +114,7 @@ def serve(
     """
     rules = address_rules(host, token)
     listening = bound_socket(host, port)
-    address = _address(rules, listening)
+    address = address_of(rules, listening)
 
     def ready() -> None:
         on_ready(address)
@@ -129,8 +130,23 @@ def serve(
 
 def server_of(app: ASGIApp, *, guard_config: GuardConfig, on_ready: Callable[[], None]) -> uvicorn.Server:
     """Return the server of `app` behind the guard. Its `run` takes the socket."""
+    return guarded_server(Guard(app, config=guard_config), on_ready=on_ready)
+
+
+def guarded_server(
+    guard: Guard,
+    *,
+    on_ready: Callable[[], None],
+    on_signal: Callable[[], None] | None = None,
+    max_connections: int = MAX_CONNECTIONS,
+) -> "QuietServer":
+    """Return the server of a guard. Its `run` takes the socket.
+
+    With `on_signal` the first SIGTERM or Ctrl-C calls that instead of ending the server, which ends at the second, or where
+    `should_exit` is set; `run` then returns.
+    """
     config = uvicorn.Config(
-        Guard(app, config=guard_config),
+        guard,
         interface="asgi3",
         http=ImpatientProtocol,
         ws="none",
@@ -141,21 +157,33 @@ def server_of(app: ASGIApp, *, guard_config: GuardConfig, on_ready: Callable[[],
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=MAX_CONNECTIONS,
+        limit_concurrency=max_connections,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=2,
         h11_max_incomplete_event_size=16 * 1024,
     )
-    return QuietServer(config, on_ready=on_ready)
+    return QuietServer(config, on_ready=on_ready, on_signal=on_signal)
 
 
 @final
 class QuietServer(uvicorn.Server):
     """uvicorn's server with a callback when it is ready, and without tracebacks of requests that it cancels at shutdown."""
 
-    def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None]):
+    def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None], on_signal: Callable[[], None] | None = None):
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_signal = on_signal
+        self._is_signalled = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Call `on_signal` at the first signal; end at the second, or where there is no `on_signal`."""
+        if self._on_signal is None:
+            super().handle_exit(sig, frame)
+        elif self._is_signalled:
+            self.should_exit = self.force_exit = True
+        else:
+            self._is_signalled = True
+            self._on_signal()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as uvicorn does, then call `on_ready`."""
@@ -250,7 +278,8 @@ def _not_bound(error: OSError | ValueError, *, host: str, port: int, is_taken: b
     return UsageError("the server cannot be bound to this address", where=f"--host {host} --port {port}", got=reason)
 
 
-def _address(rules: AddressRules, listening: socket.socket) -> str:
+def address_of(rules: AddressRules, listening: socket.socket) -> str:
+    """The address to open, with the token where there is one."""
     port = listening.getsockname()[1]
     bound = ipaddress.ip_address(listening.getsockname()[0])
     host = socket.gethostname() if bound.is_unspecified else rules.host
