@@ -1,6 +1,7 @@
 """Settings of the whole suite: small data that are made on the spot, one thread count, no terminal colours."""
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import socket
@@ -277,3 +278,30 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         context.close()
     assert said == []
     assert [url for url in asked if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).netloc not in hosts] == []
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A model hub on this machine (local_hub.py), an empty cache, and an account that may write."""
+    from huggingface_hub import constants
+
+    specification = importlib.util.spec_from_file_location("local_hub", Path(__file__).with_name("local_hub.py"))
+    assert specification is not None
+    assert specification.loader is not None
+    local_hub = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, "local_hub", local_hub)
+    specification.loader.exec_module(local_hub)
+    with local_hub.serving() as serving:
+        monkeypatch.setattr(constants, "ENDPOINT", serving.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", serving.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # whose protocol the local hub does not speak
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", local_hub.TOKEN)
+        yield serving
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's client waits up to 23 seconds between its tries."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)

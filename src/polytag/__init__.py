@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from polytag.data.read_options import ReadOptions
     from polytag.errors import PolytagError
     from polytag.export.export import export_model
+    from polytag.export.push import push_model
     from polytag.inference.predict import predict
     from polytag.inference.predictor import Predictor
     from polytag.metrics.arrays import evaluate, predictions_from_arrays
@@ -45,6 +46,7 @@ _HOMES = {
     "polytag.data.read_options": ("ReadOptions",),
     "polytag.errors": ("PolytagError",),
     "polytag.export.export": ("export_model",),
+    "polytag.export.push": ("push_model",),
     "polytag.metrics.arrays": ("evaluate", "predictions_from_arrays"),
     "polytag.metrics.compare": ("compare",),
     "polytag.metrics.evaluate": ("evaluate_predictions",),
@@ -88,6 +90,7 @@ __all__ = [
     "load_dataset",
     "predict",
     "predictions_from_arrays",
+    "push_model",
     "read_predictions",
     "resume",
     "resume_folds",

@@ -7,6 +7,7 @@
     │   ├── ImageError           an image that cannot be decoded; never stops a run
     │   └── FetchError           an incomplete or corrupt download
     ├── CheckpointError          a model folder or a weights file that does not match
+    │   └── HubError             what the model hub does not give or take
     ├── PredictionsError         a table of scores that cannot be read or compared
     ├── RunError                 a run folder that is in use, finished or modified, or a full disk
     ├── ReviewConflict           another decision on the same label came first
@@ -73,6 +74,10 @@ class FetchError(DataError):
 
 class CheckpointError(PolytagError):
     """A model folder or a weights file that does not match."""
+
+
+class HubError(CheckpointError):
+    """A repository of the model hub that cannot be read or written."""
 
 
 class ExportError(PolytagError):

@@ -69,6 +69,12 @@ def test_the_folder_says_what_was_compared(exported: Exported, checkpoint: Check
         assert 0 < file.checked.max_logit_difference < 1e-4
 
 
+def test_no_file_of_it_names_a_folder_of_this_machine(exported: Exported):
+    """PyTorch's exporter writes the paths of its source, and of timm's, into every node."""
+    for path in exported.folder.rglob("*"):
+        assert path.is_dir() or not [word for word in (sys.prefix, "site-packages") if word.encode() in path.read_bytes()], path
+
+
 def test_an_export_predicts_as_its_checkpoint_does(exported: Exported, checkpoint: Checkpoint, images: list[Path], tmp_path: Path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")

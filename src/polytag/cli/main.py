@@ -18,6 +18,7 @@ from polytag.cli import (
     inspect,
     labels,
     predict,
+    push,
     serve,
     thresholds,
     train,
@@ -45,6 +46,7 @@ app.command("thresholds")(thresholds.thresholds)
 app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
+app.command("push")(push.push)
 app.command("bench")(bench.bench)
 app.add_typer(data.app, name="data")
 app.add_typer(labels.app, name="labels")

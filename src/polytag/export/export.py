@@ -48,7 +48,7 @@ def export_model(
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.read(model)
     out = Path(out)
     require_new(out)
-    paths = _validation_images(checkpoint.folder.parent) if check is None else check.paths
+    paths = validation_images(checkpoint.folder.parent) if check is None else check.paths
     of = "the run's validation" if check is None else check.source
     graphs = graphs_of(checkpoint, metadata=_metadata(checkpoint))
     made = onnx_graphs(graphs) if "onnx" in targets else []
@@ -68,7 +68,7 @@ def targets_of(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _validation_images(run: Path) -> Sequence[Path]:
+def validation_images(run: Path) -> Sequence[Path]:
     """Validation images of a run that are still there, evenly from all of them; none where there is no run."""
     predictions = RunFolder(path=run).predictions
     if not predictions.is_file():

@@ -58,7 +58,7 @@ def compared(
     first: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     tallies = {name: _Tally() for name in answer_of}
     num_images = 0
-    for image in _images(generated, paths):
+    for image in images_of(generated, paths):
         view = views(image, checkpoint.preprocessing)
         logit_C = predictor.logits_of(view[None])[0]
         present_C = decide(sigmoid(logit_C), threshold_C=threshold_C)
@@ -102,7 +102,8 @@ def _require_same(tallies: dict[str, _Tally], *, num_images: int, num_decisions:
             )
 
 
-def _images(generated: Sequence[Image.Image], paths: Sequence[Path]) -> Iterator[Image.Image]:
+def images_of(generated: Sequence[Image.Image], paths: Sequence[Path]) -> Iterator[Image.Image]:
+    """The generated images, then those of `paths` that can be read."""
     yield from generated
     for path in paths:
         try:

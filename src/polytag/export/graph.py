@@ -59,6 +59,7 @@ class Graph:
                 names[name] = prefix + name if name else ""
                 copy.output[place] = names[name]
             copy.name = ""
+            del copy.metadata_props[:]  # the exporter's traces, with paths of this machine
             self._nodes.append(copy)
         return {value.name: names[value.name] for value in model.graph.output}
 

@@ -1,7 +1,5 @@
 """A timm backbone with one logit per class, and its weights: pretrained, random, or from a file loaded strictly."""
 
-import os
-import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,10 +14,10 @@ from torch import Tensor, nn
 
 from polytag.errors import CheckpointError, UsageError
 from polytag.models.backbone_args import check_backbone_args, check_backbone_name
+from polytag.models.hub import endpoint, hub_answers
 from polytag.plain import WrongValue, shown
 from polytag.text import printable
 
-_HUB_PATIENCE_SECONDS = 3.0
 _MAX_HEADER_BYTES = 16_000_000  # of a safetensors file, about 150,000 tensors; the library itself takes 100 MB
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NEXT_WITHOUT_HUB = "give --weights FILE (a safetensors file of this backbone), or --weights random"
@@ -44,7 +42,7 @@ def build_model(
     """
     model = create_backbone(backbone, num_classes=num_classes, backbone_args=backbone_args, image_size_px=image_size_px)
     if weights == "pretrained":
-        arguments = _checked_arguments(backbone, backbone_args, image_size_px)
+        arguments = checked_arguments(backbone, backbone_args, image_size_px)
         model = _load_pretrained(backbone, num_classes=num_classes, arguments=arguments, may_download=may_download)
     elif weights != "random":
         load_backbone_weights(model, Path(weights))
@@ -58,7 +56,7 @@ def create_backbone(
 
     Raises UsageError, with similar names, for one that timm does not have, and for arguments that are not of its architecture.
     """
-    arguments = _checked_arguments(backbone, backbone_args, image_size_px)
+    arguments = checked_arguments(backbone, backbone_args, image_size_px)
     try:
         return timm.create_model(backbone, num_classes=num_classes, **arguments)
     except NotImplementedError:  # without memory: see `create_for_tensors`
@@ -70,6 +68,14 @@ def create_backbone(
             got=", ".join(f"{key}={shown(value)}" for key, value in arguments.items()) or "none",
             expected=_first_line(error),
         ) from error
+
+
+def create_as_timm_does(folder: Path) -> nn.Module:
+    """The model that timm itself makes of a folder with config.json and model.safetensors, as of a repository of the hub.
+
+    For a folder that this process wrote: timm takes more from its config.json than a stranger's may say. Raises whatever timm does.
+    """
+    return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 
 
 def create_for_tensors(
@@ -114,8 +120,11 @@ def _without_memory(create: Callable[[], nn.Module]) -> dict[str, Tensor] | None
         return None
 
 
-def _checked_arguments(backbone: str, backbone_args: Mapping[str, Any] | None, image_size_px: int | None) -> dict[str, Any]:
-    """The arguments for timm: the given ones, which `backbone_args.py` permits, and the input size where the backbone has one."""
+def checked_arguments(backbone: str, backbone_args: Mapping[str, Any] | None, image_size_px: int | None) -> dict[str, Any]:
+    """The arguments for timm: the given ones, which `backbone_args.py` permits, and the input size where the backbone has one.
+
+    Raises UsageError for an unknown backbone, and for an argument that is not of its architecture.
+    """
     try:
         check_backbone_name(backbone)
         is_known = timm.is_model(backbone)
@@ -211,7 +220,7 @@ def _cached_weights(backbone: str) -> Path | None:
 
 def _require_hub(backbone: str) -> None:
     """Fail in seconds instead of minutes of retries where weights are not in the cache and the hub cannot be reached."""
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     config = timm.get_pretrained_cfg(backbone)
     if config is None or not (config.hf_hub_id or config.url or config.file):
@@ -222,23 +231,13 @@ def _require_hub(backbone: str) -> None:
         return
     if isinstance(try_to_load_from_cache(config.hf_hub_id, "pytorch_model.bin"), str):
         return
-    address = urlsplit(constants.ENDPOINT)
-    offline = constants.HF_HUB_OFFLINE or (os.environ.get("HTTPS_PROXY") is None and not _answers(address.hostname, address.port))
-    if offline:
+    if not hub_answers():
         raise CheckpointError(
             f"no pretrained weights for {backbone}: the model hub cannot be reached",
-            where=address.netloc,
+            where=urlsplit(endpoint()).netloc,
             expected="a network, or the weights in the hub's cache",
             next_step=_NEXT_WITHOUT_HUB,
         )
-
-
-def _answers(host: str | None, port: int | None) -> bool:
-    try:
-        socket.create_connection((host or "", port or 443), timeout=_HUB_PATIENCE_SECONDS).close()
-    except OSError:
-        return False
-    return True
 
 
 def load_backbone_weights(model: nn.Module, path: Path) -> None:

@@ -17,6 +17,7 @@ from polytag.contracts import LabelSet, Preprocessing
 from polytag.errors import CheckpointError, UsageError
 from polytag.models.backbone_args import check_backbone_args, check_backbone_name
 from polytag.models.checkpoint_files import CONFIG, EXPORT, WEIGHTS, OpenFile, explained, open_file, open_together
+from polytag.models.hub import local_folder
 from polytag.parsing import MAX_JSON_BYTES, parse_json, small_text
 from polytag.plain import WrongValue, from_plain
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CONFIG_VERSION = 1
+HUB_KEY = "polytag"
+"""Under which config.json has the same values in a repository of the hub, beside timm's."""
 CARD = "README.md"
 
 
@@ -63,11 +66,12 @@ class Checkpoint:
 
     @classmethod
     def read(cls, folder: Path | str) -> "Checkpoint":
-        """Read `config.json` of a checkpoint folder, or of a run folder's `best`; raises CheckpointError.
+        """Read `config.json` of a checkpoint folder, of a run folder's `best`, or of a repository of the hub: "hf://owner/name".
 
-        The folder may come from a stranger: every value is checked, and nothing in it names a file, an address or code.
+        The folder may come from a stranger: every value is checked, and nothing in it names a file, an address or code. Raises
+        CheckpointError, also where the hub does not give it.
         """
-        folder = Path(folder)
+        folder = local_folder(folder)
         is_checkpoint = (folder / CONFIG).is_file()
         if not is_checkpoint and (folder / "best").is_dir():
             folder = folder / "best"
@@ -108,7 +112,7 @@ class Checkpoint:
         from polytag.models.backbone import create_for_tensors, parse_tensors, require_input_size
 
         path = self.folder / WEIGHTS
-        tensors = parse_tensors(self._content_of_weights(path), where=str(path))
+        tensors = parse_tensors(self.read_weights(), where=str(path))
         try:
             model = create_for_tensors(
                 tensors,
@@ -130,7 +134,9 @@ class Checkpoint:
             ) from error
         return model.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  the stub lacks it
 
-    def _content_of_weights(self, path: Path) -> bytes:
+    def read_weights(self) -> bytes:
+        """The content of model.safetensors, checked against its SHA-256; raises CheckpointError."""
+        path = self.folder / WEIGHTS
         try:
             content = (self.weights or open_file(path)).read()
         except OSError as error:
@@ -263,6 +269,8 @@ def _read_config(folder: Path) -> tuple[_Config, Calibration | None, tuple[float
     expected = f"a polytag checkpoint, version {CONFIG_VERSION}"
     with explained(f"{CONFIG} is not that of a checkpoint", path, expected=expected, error=CheckpointError):
         values = from_plain(dict, parse_json(small_text(content)))
+        if "version" not in values and HUB_KEY in values:
+            values = from_plain(dict, values[HUB_KEY], name=HUB_KEY)
         version = from_plain(int, values.get("version"), name="version")
         if version == CONFIG_VERSION:
             calibration = values.pop("calibration", None)  # absent from older checkpoints
@@ -289,10 +297,10 @@ def _with_calibration(config: _Config, stored: object) -> tuple[Calibration | No
     return calibration, thresholds
 
 
-def _config_text(checkpoint: Checkpoint) -> str:
-    """config.json of a checkpoint. The thresholds before calibration are there too, where version 0.1.0 reads them."""
+def config_values(checkpoint: Checkpoint) -> dict[str, object]:
+    """The content of config.json. The thresholds before calibration are there too, where version 0.1.0 reads them."""
     calibration, thresholds = checkpoint.calibration, checkpoint.thresholds
-    config = {
+    return {
         "version": CONFIG_VERSION,
         "backbone": checkpoint.backbone,
         "backbone_args": dict(checkpoint.backbone_args),
@@ -303,7 +311,10 @@ def _config_text(checkpoint: Checkpoint) -> str:
         "weights_sha256": checkpoint.weights_sha256,
         "facts": dict(checkpoint.facts),
     }
-    return json.dumps(config, indent=2, allow_nan=False) + "\n"
+
+
+def _config_text(checkpoint: Checkpoint) -> str:
+    return json.dumps(config_values(checkpoint), indent=2, allow_nan=False) + "\n"
 
 
 def _sha256(content: bytes) -> str:

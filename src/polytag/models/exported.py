@@ -15,6 +15,7 @@ from polytag.contracts import LabelSet, Preprocessing
 from polytag.errors import ExportError
 from polytag.models.checkpoint import Checkpoint, require_same_classes
 from polytag.models.checkpoint_files import EXPORT, explained, open_file
+from polytag.models.hub import local_folder
 from polytag.parsing import MAX_JSON_BYTES, parse_json, small_text
 from polytag.plain import WrongValue, from_plain
 
@@ -167,7 +168,11 @@ class Exported:
 
 
 def read_model(folder: Path | str) -> Checkpoint | Exported:
-    """An export folder, a checkpoint folder or a run folder; raises CheckpointError or ExportError."""
+    """An export folder, a checkpoint folder or a run folder, or one of the first two on the hub.
+
+    Raises CheckpointError or ExportError.
+    """
+    folder = local_folder(folder)
     return Exported.read(folder) if (Path(folder) / EXPORT).is_file() else Checkpoint.read(folder)
 
 

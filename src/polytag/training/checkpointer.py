@@ -73,6 +73,8 @@ class Checkpointer:
             "val_map": None if math.isnan(val_map) else round(val_map, 6),
             "data": dataset.source,
             "data_fingerprint": dataset.fingerprint,
+            "num_train": len(dataset.rows_of("train")),
+            "num_val": len(dataset.rows_of("val")),
         }
         save_checkpoint(
             folder,
