@@ -14,7 +14,7 @@ from polytag import allocator
 if sys.argv[1] != "plain":
     getattr(allocator, sys.argv[1])()
 def work():
-    for _ in range(20):
+    for _ in range(8):
         torch.zeros(20_000_000) + 1
 work()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

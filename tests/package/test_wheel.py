@@ -150,7 +150,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
 
 def test_the_metadata_say_what_it_is_and_where_it_lives(metadata: Message):
     assert (metadata["Name"], metadata["Version"], metadata["License-Expression"]) == ("polytag", __version__, "Apache-2.0")
-    assert set(metadata.get_all("Provides-Extra", [])) == {"train", "inspector", "excel", "runtime", "export", "all"}
+    extras = {"all", "excel", "export", "openvino", "ray", "remote", "runtime", "train", "video", "web"}
+    assert set(metadata.get_all("Provides-Extra", [])) == extras
     assert "Repository, https://github.com/polytag/polytag" in metadata.get_all("Project-URL", [])
 
 
@@ -200,7 +201,7 @@ def test_thresholds_are_chosen(run, tables: tuple[Path, Path, Path], tmp_path: P
 
 @pytest.mark.parametrize(
     ("arguments", "extra"),
-    [(("train", "data"), "train"), (("demo",), "train"), (("inspect", "scores.csv"), "inspector")],
+    [(("train", "data"), "train"), (("demo",), "train"), (("inspect", "scores.csv"), "web")],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
 def test_an_extra_that_is_missing_is_asked_for_by_name(run, arguments: tuple[str, ...], extra: str):

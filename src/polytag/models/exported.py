@@ -108,7 +108,10 @@ class Exported:
             ) from error
         expected = f"a polytag export, version {EXPORT_VERSION}"
         with explained(f"{EXPORT} is not that of an export", path, expected=expected, error=ExportError):
-            stored = from_plain(_Stored, parse_json(small_text(content)))
+            values = parse_json(small_text(content))
+            if isinstance(values, dict) and (version := values.get("version")) != EXPORT_VERSION:
+                raise WrongValue("version", version, expected=f"version {EXPORT_VERSION}: export again with this polytag")
+            stored = from_plain(_Stored, values)
             return cls(
                 folder=folder,
                 id=stored.checkpoint,
@@ -195,8 +198,6 @@ class _Stored:
     versions: Mapping[str, str]
 
     def __post_init__(self):
-        if self.version != EXPORT_VERSION:
-            raise WrongValue("version", self.version, expected=f"version {EXPORT_VERSION}: export again with this polytag")
         for name, digits in (("checkpoint", self.checkpoint), ("calibration", self.calibration)):
             if not re.fullmatch("[0-9a-f]{16}", digits) and (digits or name == "checkpoint"):
                 raise WrongValue(name, digits, expected="16 hexadecimal digits")
