@@ -17,7 +17,7 @@ EXTRA_OF = {  # module: extra; the same as [project.optional-dependencies] of py
     "starlette": "web",
     "uvicorn": "web",
     "openpyxl": "excel",
-    "huggingface_hub": "train",
+    "huggingface_hub": "hub",
     "safetensors": "train",
     "sklearn": "train",
     "timm": "train",
