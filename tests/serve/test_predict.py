@@ -5,6 +5,7 @@ import json
 import struct
 import threading
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -258,18 +259,23 @@ def test_what_a_client_that_went_away_left_behind_is_not_scored(blocked, jpegs):
 
 def test_a_model_that_fails_for_one_image_answers_the_others(serve_live, small_export: Exported, jpegs, monkeypatch, caplog):
     with serve_live(small_export.folder) as (server, serving):
+        serving.models.current = replace(serving.models.current, batch_size=8)
         scorer = serving.models.current.scorer
         own = scorer.logits_of
         first = json.loads(ask(server, "POST", "/predict", jpegs[0], Content_Type="image/jpeg")[2])
 
+        sizes: list[int] = []
+
         def failing(pixels: np.ndarray) -> np.ndarray:
+            sizes.append(len(pixels))
             logit_NC = own(pixels).copy()
             if len(pixels) > 1:
                 raise RuntimeError("the password is swordfish")
             return logit_NC
 
         monkeypatch.setattr(scorer, "logits_of", failing)
-        body = send_form(server, form(("a.jpg", jpegs[0]), ("b.jpg", jpegs[1]), ("c.jpg", jpegs[2])))[2]
+        body = send_form(server, form(*[("a.jpg", content) for content in jpegs * 2]))[2]
+        assert max(sizes) > 1
         assert json.loads(body)["images"][0]["labels"] == first["images"][0]["labels"]
         assert all("error" not in image for image in json.loads(body)["images"])
         monkeypatch.setattr(scorer, "logits_of", lambda pixels: np.full((len(pixels), 3), np.nan, np.float32))

@@ -17,8 +17,9 @@ def serve(
         str,
         typer.Option(metavar="random|TEXT", envvar="POLYTAG_TOKEN", help="What a client must show; random makes one."),
     ] = "",
-    engine: Annotated[str, typer.Option(help="auto, torch or onnx.")] = "auto",
-    max_batch: Annotated[int, typer.Option(help="Images that a core scores at once.")] = 8,
+    engine: Annotated[str, typer.Option(help="auto, torch, onnx or openvino.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, or one that the model has, such as fp32 or int8.")] = "auto",
+    max_batch: Annotated[int, typer.Option(help="Images that a core scores at once, where that is faster.")] = 8,
     max_waiting: Annotated[int, typer.Option(help="Images that wait for a core; more are refused with 503.")] = 64,
     drain_seconds: Annotated[float, typer.Option(help="After SIGTERM, how long requests in flight are answered.")] = 10.0,
 ) -> None:
@@ -47,7 +48,9 @@ def serve(
         say(f"{served.name}: {classes}, model {served.id}, {served.scorer.engine} {served.scorer.precision}")
         say(f"open  {address}")
 
-    config = ServeConfig(engine=engine, max_batch=max_batch, max_waiting=max_waiting, drain_seconds=drain_seconds)
+    config = ServeConfig(
+        engine=engine, precision=precision, max_batch=max_batch, max_waiting=max_waiting, drain_seconds=drain_seconds
+    )
     try:
         serve_model(model, config, host=host, port=port, token=token, on_ready=ready)
     finally:

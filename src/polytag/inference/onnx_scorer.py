@@ -62,8 +62,7 @@ def session_of(graph: bytes, *, where: str, num_threads: int = 1) -> Any:
 
     A graph may name files that hold its numbers. One that polytag wrote names none, and in a stranger's none is read.
     """
-    import onnxruntime
-
+    onnxruntime = _library()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
@@ -71,6 +70,17 @@ def session_of(graph: bytes, *, where: str, num_threads: int = 1) -> Any:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)  # no file is read
     with _explained(where):
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _library() -> Any:
+    """ONNX Runtime, told to report nothing to its maker and to write no identifier of the machine into the home folder.
+
+    From 1.32 on it does both on Linux unless this variable is set as it begins.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return onnxruntime
 
 
 def run(session: Any, outputs: Sequence[str], inputs: Mapping[str, np.ndarray], *, where: str) -> list[np.ndarray]:

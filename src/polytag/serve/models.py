@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import final
 
 from polytag.errors import PolytagError
-from polytag.models.checkpoint_files import CONFIG, EXPORT, WEIGHTS
+from polytag.models.checkpoint_files import CONFIG, EXPORT
 from polytag.serve.measured import Measured
-from polytag.serve.served_model import ServedModel, load_served, name_of
+from polytag.serve.served_model import ServedModel
 
 logger = logging.getLogger(__name__)
 
@@ -26,16 +26,20 @@ class Models:
     """Holds the model of a folder, and loads it again when the folder's files have changed or when it is told to.
 
     What is loaded is tried before it answers; a model that cannot be loaded, or fails, is refused with a line in the log, and the
-    model before it goes on. Raises at the start as `load_served`.
+    model before it goes on. `load` reads and tries it; what it raises at the start is raised.
     """
 
-    def __init__(self, folder: Path, *, engine: str, measured: Measured, load: Callable[..., ServedModel] = load_served):
-        self._folder, self._engine, self._measured, self._load = folder, engine, measured, load
-        self.name = name_of(folder)
+    def __init__(self, folder: Path, *, measured: Measured, load: Callable[[], ServedModel]):
+        self._folder, self._measured, self._load = folder, measured, load
         self._looks = looks_of(folder)
-        self.current = load(folder, name=self.name, engine=engine)
+        self.current = load()
         self._asked, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="polytag-reload", daemon=True)
+
+    @property
+    def name(self) -> str:
+        """By which clients call the model."""
+        return self.current.name
 
     def start(self) -> None:
         """Watch the folder from now on, in a thread."""
@@ -66,7 +70,7 @@ class Models:
     def _reload(self, *, is_asked: bool) -> None:
         before = self.current
         try:
-            made = self._load(self._folder, name=self.name, engine=self._engine)
+            made = self._load()
         except Exception as error:
             self._measured.reload("refused")
             if isinstance(error, PolytagError):
@@ -83,11 +87,16 @@ class Models:
 def looks_of(folder: Path) -> Looks:
     """Name, number, size and time of the files that a model is read from; () where there are none."""
     for place in (folder, folder / "best"):
-        try:
-            with os.scandir(place) as entries:
-                found = [(each.name, each.stat()) for each in entries if each.name.endswith(_SUFFIXES) and each.is_file()]
-        except OSError:
-            continue
-        if {EXPORT, CONFIG, WEIGHTS} & {name for name, _ in found}:
-            return tuple(sorted((name, status.st_ino, status.st_size, status.st_mtime_ns) for name, status in found[:_MAX_FILES]))
+        found = _looks_in(place)
+        if {EXPORT, CONFIG} & {name for name, *_ in found}:
+            return tuple(sorted(found + _looks_in(place / "openvino")))
     return ()
+
+
+def _looks_in(folder: Path) -> list[tuple[str, int, int, int]]:
+    try:
+        with os.scandir(folder) as entries:
+            found = [(each.name, each.stat()) for each in entries if each.name.endswith(_SUFFIXES) and each.is_file()]
+    except OSError:
+        return []
+    return [(name, status.st_ino, status.st_size, status.st_mtime_ns) for name, status in found[:_MAX_FILES]]

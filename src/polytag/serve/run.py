@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from polytag.errors import UsageError
@@ -14,7 +15,7 @@ from polytag.serve.app import ServeApp
 from polytag.serve.measured import Measured
 from polytag.serve.models import Models
 from polytag.serve.scoring_queue import ScoringQueue
-from polytag.serve.served_model import ServedModel
+from polytag.serve.served_model import ServedModel, load_served, name_of
 from polytag.web.guard import Guard
 from polytag.web.request_rules import GuardConfig
 from polytag.web.server import QuietServer, address_of, address_rules, bound_socket, guarded_server
@@ -38,6 +39,7 @@ class ServeConfig:
     """
 
     engine: str = "auto"
+    precision: str = "auto"
     max_batch: int = 8
     max_waiting: int = 64
     drain_seconds: float = 10.0
@@ -48,7 +50,7 @@ class ServeConfig:
             ("--max-waiting", self.max_waiting, 1, 100_000),
             ("--drain-seconds", self.drain_seconds, 0, 3600),
         ):
-            if not least <= value <= most:
+            if not least <= value <= most:  # nor for NaN
                 raise UsageError("this is out of range", where=option, got=f"{value:g}", expected=f"{least:,} to {most:,}")
 
 
@@ -58,7 +60,15 @@ class Serving:
     def __init__(self, folder: Path, config: ServeConfig, *, guard_config: Callable[..., GuardConfig] = GuardConfig):
         """Load the model; raises as `load_served`. `guard_config` gets what this server needs beside its own settings."""
         measured, num_workers = Measured(), num_cores()
-        self.models = Models(folder, engine=config.engine, measured=measured)
+        load = partial(
+            load_served,
+            folder,
+            name=name_of(folder),
+            engine=config.engine,
+            precision=config.precision,
+            max_batch=config.max_batch,
+        )
+        self.models = Models(folder, measured=measured, load=load)
         self.queue = ScoringQueue(
             num_workers=num_workers, max_batch=config.max_batch, max_waiting=config.max_waiting, measured=measured
         )
@@ -150,5 +160,6 @@ class _Ends:
     async def _drain(self) -> None:
         num_left = await self._serving.drain(seconds=self._seconds)
         if num_left:
-            logger.error("%d requests were not answered within %g s", num_left, self._seconds)
+            what = "1 request was" if num_left == 1 else f"{num_left:,} requests were"
+            logger.error("%s not answered within %g s", what, self._seconds)
         self.server.should_exit = True

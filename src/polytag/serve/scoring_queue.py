@@ -1,7 +1,7 @@
 """Images that wait for the model, and a thread for each core that takes what waits, as soon as it is free.
 
 No timer collects a batch. A thread takes its share of the images that wait, so that the cores end together: with one image it
-starts at once, and under load batches grow by themselves.
+starts at once, and under load batches grow by themselves, where the model scores batches faster than single images.
 """
 
 import logging
@@ -149,8 +149,8 @@ class ScoringQueue:
         with self._changed:
             while True:
                 batch: list[_Waiting] = []
-                share = min(self._max_batch, -(-len(self._waiting) // self._num_workers))
-                while self._waiting and len(batch) < share and (not batch or self._waiting[0].model is batch[0].model):
+                share = -(-len(self._waiting) // self._num_workers)
+                while self._waiting and len(batch) < share and (not batch or self._fits(self._waiting[0].model, batch)):
                     each = self._waiting.popleft()
                     if not each.ticket.is_abandoned:
                         batch.append(each)
@@ -158,6 +158,9 @@ class ScoringQueue:
                     return batch
                 if not self._waiting:
                     self._changed.wait()
+
+    def _fits(self, model: ServedModel, batch: list[_Waiting]) -> bool:
+        return model is batch[0].model and len(batch) < min(self._max_batch, model.batch_size)
 
     def _answer(self, batch: list[_Waiting]) -> None:
         """Decode and score, and give every image its outcome."""

@@ -1,8 +1,9 @@
 """A model that is ready to answer: read, loaded and tried before any request sees it."""
 
 import re
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,18 +27,22 @@ _MAX_EXPECTED_BYTES = 8_000_000
 _MAX_IMAGE_BYTES = 32 * 2**20
 _MAX_IMAGES = 16
 _TRIED_SIZE = (320, 240)
+_TIMES = 3
+_WORTHWHILE = 0.9  # of the time of an image alone
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ServedModel:
     """A loaded model; two requests that were answered by the same object were answered by the same model.
 
-    name     that clients call it by: its folder's
+    name         that clients call it by: its folder's
+    batch_size   images that are worth scoring at once on this machine
     """
 
     name: str
     model: Checkpoint | Exported
     scorer: Scorer
+    batch_size: int = 1
 
     @property
     def id(self) -> str:
@@ -72,20 +77,40 @@ def name_of(folder: Path) -> str:
     return (folder.parent.name if folder.name in ("best", "last") else folder.name) or "model"
 
 
-def load_served(folder: Path, *, name: str, engine: str) -> ServedModel:
-    """Read, load and try a model.
+def load_served(folder: Path, *, name: str, engine: str = "auto", precision: str = "auto", max_batch: int = 1) -> ServedModel:
+    """Read, load and try a model, and find out whether it scores batches faster than single images.
 
-    An export answers the images of its self-test as it did when it was written; a checkpoint gives finite scores for a generated
-    image. Raises CheckpointError or ExportError where it does not, or is damaged, and UsageError for an engine that it has not.
+    An export answers the images of its self-test as it did when it was written, in float32; in a reduced precision, and from a
+    checkpoint, the scores are finite. Raises CheckpointError or ExportError where they are not, or a file is damaged, and
+    UsageError for an engine or a precision that the model has not.
     """
     model = read_model(folder)
-    served = ServedModel(name=name, model=model, scorer=scorer_of(model, engine=engine))
+    served = ServedModel(name=name, model=model, scorer=scorer_of(model, engine=engine, precision=precision))
     served.scorer.prepare_thread()
     if isinstance(model, Exported):
         _require_expected_answers(served, model.folder / SELFTEST)
     else:
         _require_finite(served, _scores(served, [_generated()]), where=str(model.folder))
-    return served
+    return replace(served, batch_size=_worthwhile_batch(served, max_batch))
+
+
+def _worthwhile_batch(served: ServedModel, max_batch: int) -> int:
+    """`max_batch` where it takes less time for each image than one image alone, else 1.
+
+    A core that has several images at once answers none of them before the last. On processors that is rarely worth it.
+    """
+    shape = served.view_shape if len(served.view_shape) == 4 else (1, *served.view_shape)
+    seconds: list[float] = []
+    for size in sorted({1, max_batch}):
+        pixels = np.zeros((size, *shape), np.uint8)
+        served.scorer.logits_of(pixels)
+        took: list[float] = []
+        for _ in range(_TIMES):
+            began = time.perf_counter()
+            served.scorer.logits_of(pixels)
+            took.append((time.perf_counter() - began) / size)
+        seconds.append(min(took))
+    return max_batch if seconds[-1] < _WORTHWHILE * seconds[0] else 1
 
 
 def _scores(served: ServedModel, images: Sequence[bytes | np.ndarray]) -> np.ndarray:
@@ -137,6 +162,8 @@ def _require_expected_answers(served: ServedModel, folder: Path) -> None:
         contents = [_content(folder / each.file, _MAX_IMAGE_BYTES) for each in selftest.images]
     logit_NC = _scores(served, contents)
     _require_finite(served, logit_NC, where=str(folder))
+    if served.scorer.precision != "fp32":  # what is expected are the answers in float32
+        return
     expected_NC = np.array([each.logit for each in selftest.images])
     if expected_NC.shape != logit_NC.shape:
         raise ExportError("the self-test is of another model", where=str(path), got=f"{expected_NC.shape[-1]} classes")
