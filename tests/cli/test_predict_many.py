@@ -2,9 +2,12 @@
 
 import io
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
@@ -164,3 +167,42 @@ def test_columns_without_a_file_of_their_kind(run: Path, colours: Path, tmp_path
             polytag("predict", run, image, "--columns", table, *output)
     with pytest.raises(Exception, match="no image is in the table of columns"):
         polytag("predict", run, str(image).replace("000", "001"), "--columns", table, "--output", tmp_path / "p.parquet")
+
+
+# ---- videos and Ray ----
+
+
+def test_frames_of_a_video_are_images(run: Path, tmp_path: Path, polytag):
+    av = pytest.importorskip("av", reason="the extra video is not installed")
+    with av.open(str(tmp_path / "a b.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 40, 40, "yuv420p"
+        for number in range(25):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((40, 40, 3), 9 * number, np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    result = polytag("predict", run, tmp_path / "a b.mp4", "--output", tmp_path / "p.parquet")
+    assert result.stdout == f"3 images scored: {tmp_path / 'p.parquet'}\n"
+    assert read_predictions(tmp_path / "p.parquet").ids == tuple(
+        f"{tmp_path}/a b.mp4#t={seconds}" for seconds in ("0.0", "1.0", "2.0")
+    )
+    out = f"{tmp_path}/out/"
+    assert lines(polytag("predict", run, tmp_path / "a b.mp4", "--every", "0.5", "--output", out))[0] == "a b.mp4.parquet  5 images"
+    with pytest.raises(PredictionsError) as error:
+        polytag("predict", run, tmp_path / "a b.mp4", "--every", "0.25", "--output", out)
+    assert error.value.got == "frames every so many seconds: 0.5 instead of 0.25"
+    for every in ("0", "-1", "nan", "1e9"):
+        with pytest.raises(UsageError, match="no time from frame to frame"):
+            polytag("predict", run, tmp_path / "a b.mp4", "--every", every)
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_on_two_processors_ends_and_makes_the_same_bytes(run: Path, sources: Path, tmp_path: Path, polytag):
+    """In a process of its own with a limit: where every processor is taken, Ray's tasks wait for ever (ray#44687)."""
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    polytag("predict", run, sources, "--output", f"{tmp_path}/here/", "--precision", "fp32")
+    command = [sys.executable, "-m", "polytag", "predict", str(run), str(sources), "--output", f"{tmp_path}/ray/", "--ray", "local"]
+    done = subprocess.run([*command, "--precision", "fp32"], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"3 shards: 3 scored now (24 images): {tmp_path}/ray/"
+    for path in (tmp_path / "here").iterdir():
+        assert path.read_bytes() == (tmp_path / "ray" / path.name).read_bytes()

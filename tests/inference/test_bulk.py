@@ -4,9 +4,13 @@ import json
 import os
 import shutil
 import tarfile
+import tempfile
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +22,7 @@ import pytest
 
 from polytag.data.columns import NO_COLUMNS, IdColumns, read_columns
 from polytag.errors import AnnotationError, DataError, PredictionsError, RunError, UsageError
-from polytag.inference.bulk.results import LocalResults
+from polytag.inference.bulk.results import LocalResults, results_at
 from polytag.inference.bulk.score import ShardDone, score_shards
 from polytag.inference.bulk.shards import Shard, file_name, identity_of, shards_of
 from polytag.inference.predict import predict
@@ -179,7 +183,7 @@ def test_another_model_calibration_precision_and_other_columns(many: Path, run: 
     assert caught.value.got == f"the model {checkpoint.id} instead of {'0' * 16}"
     error = refused(run, many, columns=IdColumns(names=("x",), sha256="ab"))
     assert error.got == "joined columns with the fingerprint none instead of ab"
-    other: Any = SimpleNamespace(precision="bf16")
+    other: Any = SimpleNamespace(engine="torch", precision="bf16")
     with pytest.raises(PredictionsError) as caught:
         list(score_shards(checkpoint, shards, results, scorer=other))
     assert caught.value.got == "the precision fp32 instead of bf16"
@@ -387,3 +391,135 @@ def test_the_identity_of_a_list_has_the_sizes_of_its_images(images: list[Path]):
     assert isinstance(identity_of(shard), ShardIdentity)
     assert identity_of(shard) == identity_of(shard)
     assert identity_of(shard) != identity_of(replace(shard, images=(str(images[0]), "other.png")))
+
+
+# ---- stores and the web ----
+
+
+@pytest.fixture
+def store(many: Path) -> Iterator[str]:
+    """The three files of `many` below a folder of a store."""
+    import fsspec
+
+    system: Any = fsspec.filesystem("memory")
+    for path in many.rglob("*.*"):
+        system.pipe_file(f"/bucket/{path.as_posix()}", path.read_bytes())
+    yield "memory://bucket/"
+    system.store.clear()
+
+
+@pytest.fixture
+def run_at(checkpoint: "Checkpoint", scorer: Scorer) -> Callable[..., list[ShardDone]]:
+    def of(source: str, out: str) -> list[ShardDone]:
+        shards, _ = shards_of([source])
+        return list(score_shards(checkpoint, shards, results_at(out), scorer=scorer))
+
+    return of
+
+
+def downloaded(system: Any, folder: str, to: Path) -> Path:
+    to.mkdir()
+    for path in system.find(folder):
+        (to / Path(path).name).write_bytes(system.cat_file(path))
+    return to
+
+
+def test_from_a_store_into_a_store(store: str, many: Path, run: Run, run_at, tmp_path: Path):
+    import fsspec
+
+    system: Any = fsspec.filesystem("memory")
+    done = run_at(store + "many/", store + "out/")
+    assert [(each.name, each.num_images, each.error) for each in done] == [(each.name, each.num_images, "") for each in run(many)]
+    found = read_predictions(downloaded(system, "/bucket/out", tmp_path / "copy"))
+    own = read_predictions("out")
+    assert found.ids == tuple(f"memory://bucket/{name}" for name in own.ids)
+    assert found.logit_NC.tobytes() == own.logit_NC.tobytes()
+    before = {name: system.cat_file(name) for name in system.find("/bucket/out")}
+    assert [each.was_there for each in run_at(store + "many", store + "out")] == [True] * 3
+    system.rm_file("/bucket/out/c.parquet.parquet")
+    assert [each.was_there for each in run_at(store + "many/", store + "out/")] == [True, False, True]
+    assert {name: system.cat_file(name) for name in system.find("/bucket/out")} == before
+    assert not list(Path(tempfile.gettempdir()).glob("polytag-*/images.tar")), "what was downloaded is removed"
+    system.pipe_file("/bucket/many/a.tar", (many / "a.tar").read_bytes())  # another time of change
+    with pytest.raises(PredictionsError, match="other predictions of a shard"):
+        run_at(store + "many/", store + "out/")
+    system.pipe_file("/bucket/out/a.tar.parquet", b"half")
+    with pytest.raises(PredictionsError, match="has the name of a shard's predictions"):
+        run_at(store + "many/", store + "out/")
+
+
+def test_loose_images_of_a_store(store: str, images: list[Path], run_at, run: Run):
+    import fsspec
+
+    system: Any = fsspec.filesystem("memory")
+    for path in images[:40]:
+        system.pipe_file(f"/bucket/photos/{path.name}", path.read_bytes())
+    system.pipe_file("/bucket/photos/empty.png", b"")
+    (done,) = run_at(store + "photos", "out")
+    assert (done.name, done.num_images) == ("photos-00000.parquet", 41)
+    assert done.unreadable == (("memory://bucket/photos/empty.png", "the image is empty"),)
+    run(*images[:40], out="own")
+    assert read_predictions("out").logit_NC.tobytes() == read_predictions("own").logit_NC.tobytes()
+    system.pipe_file("/bucket/photos/00.png", images[1].read_bytes())
+    with pytest.raises(PredictionsError) as error:
+        run_at(store + "photos", "out")
+    assert error.value.got.startswith("images with the fingerprint")
+
+
+def test_a_store_that_fails_is_no_unreadable_image(store: str, images: list[Path], run_at, monkeypatch: pytest.MonkeyPatch):
+    """A row with an error would be kept for ever; a shard without a file is made by the next run."""
+    import fsspec
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    system: Any = fsspec.filesystem("memory")
+    for path in images[:5]:
+        system.pipe_file(f"/bucket/photos/{path.name}", path.read_bytes())
+    own = MemoryFileSystem.cat_file
+
+    def denied(self: Any, path: str, **options: Any) -> bytes:
+        if path.endswith("03.png"):
+            raise PermissionError("the token is no longer valid")
+        return own(self, path, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", denied)
+    (done,) = run_at(store + "photos", "out")
+    assert done.error.startswith("a store does not allow this")
+    assert contents() == {}
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", own)
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda *_: (_ for _ in ()).throw(PermissionError("read only")))
+    with pytest.raises(RunError) as error:
+        run_at(store + "photos", store + "out/")
+    assert (error.value.what, error.value.got) == ("could not save photos-00000.parquet", "read only")
+
+
+def test_addresses_that_are_no_folder(run_at, many: Path):
+    with pytest.raises(DataError, match="a folder of the web cannot be listed"):
+        shards_of(["https://host/folder/"])
+    with pytest.raises(UsageError, match="nothing can be written to the web"):
+        results_at("https://host/folder/")
+    with pytest.raises(DataError, match="there is no file at this address"):
+        shards_of(["memory://bucket/nothing.tar"])
+    assert shards_of([f"file://{many.absolute()}"])[0][0].name == "a.tar"
+
+
+def test_images_of_the_web_among_others(images: list[Path], checkpoint: "Checkpoint", tmp_path: Path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(images[0].parent)))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        given = [f"{url}/{images[1].name}?size=large", images[0], f"{url}/nothing.png", f"{url}/{images[2].name}"]
+        found = list(predict(checkpoint, given, device="cpu", precision="fp32"))
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert [result.path for result in found] == given
+    assert [result.error for result in found] == ["", "", "the image is missing", ""]
+    own = list(predict(checkpoint, [images[1], images[0], tmp_path / "x", images[2]], device="cpu", precision="fp32"))
+    assert [result.logit_C.tobytes() for result in found] == [result.logit_C.tobytes() for result in own]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass

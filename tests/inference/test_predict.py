@@ -12,7 +12,8 @@ import pytest
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.formats.listing import images_below
 from polytag.errors import CheckpointError, DataError
-from polytag.inference.predict import ImageResult, find_listed, list_images, predict
+from polytag.inference.listing import opened
+from polytag.inference.predict import ImageResult, list_images, predict
 from polytag.inference.predictor import Predictor
 
 FLOAT = {"device": "cpu", "precision": "fp32"}
@@ -46,7 +47,8 @@ def test_a_folder_gives_the_images_that_training_finds_and_no_others(tmp_path: P
     for name in (*names, "runs/x/args.yaml", "runs/x/results.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    listed, left_out = find_listed([tmp_path])
+    with opened([str(tmp_path)], every_seconds=1.0) as (images, left_out):
+        listed = list(images.names)
     assert listed == [tmp_path / "a.jpg", tmp_path / "d.jpe", tmp_path / "sub/e.png"]
     assert listed == [tmp_path / name for name in images_below(tmp_path)]
     assert "runs/ (training runs)" in left_out

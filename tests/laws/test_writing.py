@@ -17,6 +17,8 @@ OTHERWISE = {
     ("data/fetch/unpack.py", "open"): "into a new folder of temporary_folder",
     ("data/fetch/fetch.py", "rename"): "gives the unpacked folder its name",
     ("data/fetch/fetch.py", "os.open"): "the partial download, which a later call resumes; no link is followed",
+    ("data/remote/web.py", "open"): "a download into a folder for temporary files of its own",
+    ("data/remote/stores.py", "open"): "a download into a folder for temporary files of its own",
     ("data/cache/image_cache.py", "open"): "a lock in the user's cache",
     ("models/checkpoint_files.py", "os.open"): "reads",
     ("cli/progress.py", "os.open"): "the null device, where nobody reads the output any more",

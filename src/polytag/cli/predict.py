@@ -1,5 +1,6 @@
 """`polytag predict`: a table for one image, one line per image for several, a file for many, a folder of shards for very many."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from polytag.errors import ImageError, UsageError
 if TYPE_CHECKING:
     from polytag.contracts import Dataset
     from polytag.data.read_options import ReadOptions
+    from polytag.inference.images import Images
     from polytag.inference.predict import ImageResult
 
 
@@ -20,7 +22,8 @@ def predict(
     options: "ReadOptions",
     model: Annotated[Path, typer.Argument(help="A run folder, a checkpoint folder such as its best/, or an export.")],
     images: Annotated[
-        list[str], typer.Argument(help="Image files, folders of images, files that hold some; - reads a list from standard input.")
+        list[str],
+        typer.Argument(help="Image files, folders of images, files that hold some, addresses of these; - reads a list from stdin."),
     ],
     output: Annotated[
         str | None,
@@ -31,9 +34,14 @@ def predict(
     shard: Annotated[
         str | None, typer.Option(metavar="K/N", help="Into a folder: every N-th shard, from the K-th on, 0 being the first.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Into a folder: on a Ray cluster; auto is the machine's own, local a new one on it."),
+    ] = None,
     columns: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A table by image id, whose columns are joined to the predictions.")
     ] = None,
+    every: Annotated[float, typer.Option(metavar="SECONDS", help="From frame to frame of a video.")] = 1.0,
     split: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="IMAGES is a labelled data set: score this split and store its labels."),
@@ -45,16 +53,19 @@ def predict(
 
     An image that cannot be read is reported and does not stop the others; the exit status is then 1, but not with a folder.
     """
-    from polytag.cli.predict_many import is_folder, predict_many, require_folder
+    from polytag.cli.predict_many import is_folder, predict_many, require_folder, require_seconds
     from polytag.cli.standard_input import with_standard_input
 
+    require_seconds(every)
+
     if output is None or not is_folder(output):
-        require_folder({"--shard": shard}, output)
+        require_folder({"--shard": shard, "--ray": ray}, output)
         _predict_some(
             model,
             images if split is not None else with_standard_input(images),
             output=Path(output) if output else None,
             columns=columns,
+            every_seconds=every,
             split=split,
             device=device,
             precision=precision,
@@ -64,7 +75,15 @@ def predict(
     if split is not None:
         raise UsageError("--split and a folder do not go together", where="--output", got=output, expected="a file, with --split")
     predict_many(
-        model, with_standard_input(images), output=output, shard=shard, columns=columns, device=device, precision=precision
+        model,
+        with_standard_input(images),
+        output=output,
+        shard=shard,
+        ray=ray,
+        columns=columns,
+        every_seconds=every,
+        device=device,
+        precision=precision,
     )
 
 
@@ -74,6 +93,7 @@ def _predict_some(
     *,
     output: Path | None,
     columns: Path | None,
+    every_seconds: float,
     split: str | None,
     device: str,
     precision: str,
@@ -82,41 +102,45 @@ def _predict_some(
     """Print the scores, or write them into one file."""
     from polytag.cli.memory import keep_freed_memory_on_cpu
     from polytag.cli.terminal import Terminal
-    from polytag.inference.predict import find_listed
-    from polytag.inference.predict import predict as results_of
+    from polytag.inference.images import local_images
+    from polytag.inference.listing import opened
+    from polytag.inference.predict import score_images
+    from polytag.inference.scorers import scorer_of
     from polytag.models.checkpoint import Checkpoint
     from polytag.models.exported import read_model
 
     console, errors = Terminal(), Terminal(stderr=True)
-    checkpoint = read_model(model)
-    dataset = None
-    if split is not None:
-        dataset = _split_of(images, split=split, options=as_in_training(options, model), classes=checkpoint.label_set.names)
-        checkpoint.require_labels(dataset.label_set)
-    listed, left_out = find_listed(images) if dataset is None else (list(dataset.paths), "")
-    paths = list(dict.fromkeys(listed)) if dataset is None else listed
-    if left_out:
-        errors.print(left_out, highlight=False, markup=False, soft_wrap=True)
-    if isinstance(checkpoint, Checkpoint):
-        keep_freed_memory_on_cpu(device)
-    results = results_of(checkpoint, paths, device=device, precision=precision)
-    if output is not None:
-        num_failed = _write(
-            results,
-            output=output,
-            checkpoint=checkpoint,
-            paths=paths,
-            dataset=dataset,
-            columns=columns,
-            console=console,
-            errors=errors,
-        )
-    elif columns is not None:
+    if columns is not None and output is None:
         raise UsageError(
             "--columns needs a file to join to", where="--columns", got="no --output", expected="--output FILE.parquet"
         )
-    else:
-        num_failed = _print_results(results, is_one=len(paths) == 1, console=console, errors=errors)
+    checkpoint = read_model(model)
+    dataset, left_out = None, ""
+    with ExitStack() as stack:
+        if split is not None:
+            dataset = _split_of(images, split=split, options=as_in_training(options, model), classes=checkpoint.label_set.names)
+            checkpoint.require_labels(dataset.label_set)
+            found = local_images(dataset.paths)
+        else:
+            found, left_out = stack.enter_context(opened(images, every_seconds=every_seconds, are_distinct=True))
+        if left_out:
+            errors.print(left_out, highlight=False, markup=False, soft_wrap=True)
+        if isinstance(checkpoint, Checkpoint):
+            keep_freed_memory_on_cpu(device)
+        results = score_images(checkpoint, scorer_of(checkpoint, device=device, precision=precision), found)
+        if output is None:
+            num_failed = _print_results(results, is_one=len(found) == 1, console=console, errors=errors)
+        else:
+            num_failed = _write(
+                results,
+                output=output,
+                checkpoint=checkpoint,
+                images=found,
+                dataset=dataset,
+                columns=columns,
+                console=console,
+                errors=errors,
+            )
     if num_failed:
         raise typer.Exit(ImageError.exit_status)
 
@@ -140,7 +164,7 @@ def _write(
     *,
     output: Path,
     checkpoint: "Any",
-    paths: list[Path],
+    images: "Images",
     dataset: "Dataset | None",
     columns: Path | None,
     console: "Any",
@@ -150,7 +174,7 @@ def _write(
     from polytag.data.columns import NO_COLUMNS, read_columns
     from polytag.predictions.table import PredictionsWriter
 
-    ids = [path.as_posix() for path in paths] if dataset is None else dataset.ids
+    ids = [name.as_posix() if isinstance(name, Path) else name for name in images.names] if dataset is None else dataset.ids
     joined = NO_COLUMNS if columns is None else read_columns(columns)
     joined.require_some(ids)
     num_failed = 0
@@ -165,7 +189,7 @@ def _write(
         columns=joined,
     )
     with writer, progress_bar(errors) as progress:
-        tracked = progress.track(results, total=len(paths), description="predicting")
+        tracked = progress.track(results, total=len(images), description="predicting")
         for row, (name, result) in enumerate(zip(ids, tracked, strict=True)):
             if result.error:
                 num_failed += 1
@@ -174,7 +198,7 @@ def _write(
             else:
                 target_NC = dataset.target_NC[row : row + 1] if dataset else None
                 writer.write([name], [str(result.path)], result.logit_C[None], target_NC)
-    console.print(f"{len(paths) - num_failed} images scored: {output}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{len(images) - num_failed} images scored: {output}", highlight=False, markup=False, soft_wrap=True)
     return num_failed
 
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,11 @@ from polytag.errors import DataError, UsageError
 from polytag.text import counted
 
 if TYPE_CHECKING:
+    from polytag.inference.bulk.results import Results
     from polytag.inference.bulk.score import ShardDone
+    from polytag.inference.bulk.shards import Shard
+    from polytag.models.checkpoint import Checkpoint
+    from polytag.models.exported import Exported
 
 _MAX_TOLD = 5  # unreadable images a shard
 _MAX_SHARDS = 1_000_000
@@ -20,7 +24,9 @@ _MAX_SHARDS = 1_000_000
 
 def is_folder(output: str) -> bool:
     """Whether an output is a folder of shards: one that is there, an address, or a name with a slash at the end."""
-    return "://" in output or output.endswith(("/", os.sep)) or Path(output).is_dir()
+    from polytag.data.remote.addresses import as_path, is_address
+
+    return is_address(output) or output.endswith(("/", os.sep)) or Path(as_path(output)).is_dir()
 
 
 def require_folder(options: Mapping[str, object], output: str | None) -> None:
@@ -33,6 +39,12 @@ def require_folder(options: Mapping[str, object], output: str | None) -> None:
                 got=output or "no --output",
                 expected="a folder: a name with a slash at the end",
             )
+
+
+def require_seconds(every: float) -> None:
+    """Raises UsageError for seconds from frame to frame that are none."""
+    if not 0.001 <= every <= 86_400:
+        raise UsageError("no time from frame to frame", where="--every", got=f"{every:g}", expected="0.001 to 86,400 seconds")
 
 
 def part_of(text: str | None) -> tuple[int, int]:
@@ -57,56 +69,104 @@ def predict_many(
     *,
     output: str,
     shard: str | None,
+    ray: str | None,
     columns: Path | None,
+    every_seconds: float,
     device: str,
     precision: str,
 ) -> None:
-    """Score the shards of this process and print a line for each. Exits with 1 where a shard failed."""
-    from polytag.cli.memory import keep_freed_memory_on_cpu
-    from polytag.cli.progress import progress_bar
+    """Score the shards of this process, or of a cluster, and print a line for each. Exits with 1 where a shard failed."""
     from polytag.cli.terminal import Terminal
-    from polytag.data.columns import NO_COLUMNS, read_columns
     from polytag.inference.bulk.results import results_at
-    from polytag.inference.bulk.score import score_shards
     from polytag.inference.bulk.shards import shards_of
-    from polytag.inference.scorers import scorer_of
-    from polytag.models.checkpoint import Checkpoint
     from polytag.models.exported import read_model
 
     console, errors = Terminal(), Terminal(stderr=True)
     first, every = part_of(shard)
     checkpoint = read_model(model)
     _require_apart(output, sources)
-    shards, left_out = shards_of(sources)
+    shards, left_out = shards_of(sources, every_seconds=every_seconds)
     if left_out:
         errors.print(left_out, highlight=False, markup=False, soft_wrap=True)
-    joined = NO_COLUMNS if columns is None else read_columns(columns)
-    results = results_at(output)
     own = shards[first::every]
-    if isinstance(checkpoint, Checkpoint):
-        keep_freed_memory_on_cpu(device)
-    scorer = scorer_of(checkpoint, device=device, precision=precision)
+    results = results_at(output)
+    if ray is None:
+        found = _here(checkpoint, own, results, columns=columns, device=device, precision=precision, errors=errors)
+    else:
+        found = _on_ray(own, model=model, output=output, columns=columns, device=device, precision=precision, address=ray)
     done: list[ShardDone] = []
-    with progress_bar(errors) as progress:
-        task = progress.add_task("predicting", total=None)
-        found = score_shards(
-            checkpoint, own, results, scorer=scorer, columns=joined, on_image=lambda: progress.update(task, advance=1)
-        )
-        for each in found:
-            done.append(each)
-            _print_shard(console, errors, each)
+    for each in found:
+        done.append(each)
+        _print_shard(console, errors, each)
     _print_sum(console, done, of=len(shards), address=results.address)
     if any(each.error for each in done):
         raise typer.Exit(DataError.exit_status)
 
 
+def _here(
+    model: "Checkpoint | Exported",
+    shards: "Sequence[Shard]",
+    results: "Results",
+    *,
+    columns: Path | None,
+    device: str,
+    precision: str,
+    errors: "Any",
+) -> "Iterator[ShardDone]":
+    from polytag.cli.memory import keep_freed_memory_on_cpu
+    from polytag.cli.progress import progress_bar
+    from polytag.data.columns import NO_COLUMNS, read_columns
+    from polytag.inference.bulk.score import score_shards
+    from polytag.inference.scorers import scorer_of
+    from polytag.models.checkpoint import Checkpoint
+
+    joined = NO_COLUMNS if columns is None else read_columns(columns)
+    if isinstance(model, Checkpoint):
+        keep_freed_memory_on_cpu(device)
+    scorer = scorer_of(model, device=device, precision=precision)
+    with progress_bar(errors) as progress:
+        task = progress.add_task("predicting", total=None)
+        yield from score_shards(
+            model, shards, results, scorer=scorer, columns=joined, on_image=lambda: progress.update(task, advance=1)
+        )
+
+
+def _on_ray(
+    shards: "Sequence[Shard]",
+    *,
+    model: Path,
+    output: str,
+    columns: Path | None,
+    device: str,
+    precision: str,
+    address: str,
+) -> "Iterator[ShardDone]":
+    from polytag.data.remote.addresses import as_path, is_address
+    from polytag.inference.bulk.ray_tasks import Job, score_on_ray
+
+    job = Job(
+        model=str(model) if model.as_posix().startswith("hf:/") else os.path.abspath(model),
+        output=output if is_address(output) else os.path.abspath(as_path(output)),
+        columns=os.path.abspath(columns) if columns else "",
+        device=device,
+        precision=precision,
+    )
+    return score_on_ray(job, shards, address=address)
+
+
 def _require_apart(output: str, sources: Sequence[str]) -> None:
     """Raises UsageError where the results would lie among the images that the next run finds."""
-    if "://" in output:
-        return
-    folder = os.path.realpath(output)
+    from polytag.data.remote.addresses import as_path, is_address
+
     for source in sources:
-        if os.path.isdir(source) and os.path.commonpath([folder, inside := os.path.realpath(source)]) == inside:
+        if is_address(output) and is_address(source):
+            is_inside = f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/")
+        elif is_address(output) or is_address(source) or not os.path.isdir(as_path(source)):
+            continue
+        else:
+            folder, inside = os.path.realpath(as_path(output)), os.path.realpath(as_path(source))
+            is_inside = os.path.commonpath([folder, inside]) == inside
+        if is_inside:
             raise UsageError(
                 "the output lies inside the folder of the images",
                 where="--output",

@@ -1,6 +1,7 @@
 """`predict`: any images in, one result per image out, in constant memory."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from polytag.contracts import Dataset, LabelSet
 from polytag.data.images.augment import views
 from polytag.inference.images import Images, local_images
-from polytag.inference.listing import images_inside, listed, no_images
+from polytag.inference.listing import opened
 from polytag.inference.scorers import Scorer, scorer_of
 from polytag.logits import sigmoid
 from polytag.metrics.decisions import decide
@@ -51,27 +52,14 @@ class ImageResult:
         return tuple(self.label_set.names[column] for column in np.argsort(-self.logit_C, kind="stable") if is_predicted_C[column])
 
 
-def list_images(paths: Sequence[str | Path]) -> list[Path]:
+def list_images(paths: Sequence[str | Path]) -> list[Path | str]:
     """The files; for a folder every image that training would find below it, sorted; for a file that holds images those inside.
 
-    A folder without a single image file stands for the tar, zip, Arrow and Parquet files below it. Raises DataError where there is
-    none, AnnotationError for such a file that cannot be read.
+    A folder without a single image file stands for the tar, zip, Arrow, Parquet and video files below it. Raises DataError where
+    there is none, AnnotationError for such a file that cannot be read.
     """
-    return find_listed(paths)[0]
-
-
-def find_listed(paths: Sequence[str | Path]) -> tuple[list[Path], str]:
-    """As `list_images`, and a sentence about what was left out of folders, or ""."""
-    found: list[Path] = []
-    notes: list[str] = []
-    for source in map(str, paths):
-        each = listed(source)
-        found += map(Path, each.images)
-        found += [place for _, file in each.files for place in images_inside(Path(file))]
-        notes += [each.note] if each.note else []
-    if not found:
-        raise no_images([str(path) for path in paths], notes)
-    return found, "; ".join(notes)
+    with opened([str(path) for path in paths], every_seconds=1.0) as (images, _):
+        return list(images.names)
 
 
 def predict(
@@ -80,8 +68,10 @@ def predict(
     *,
     device: str = "auto",
     precision: str = "auto",
+    every_seconds: float = 1.0,
 ) -> Iterator[ImageResult]:
-    """Score images (files, folders, or those of a Dataset) with a checkpoint, run or export folder; one result per image, in order.
+    """Score images (files, folders, addresses, or those of a Dataset) with a checkpoint, run or export folder; one result per
+    image, in order. Of a video it is a frame every `every_seconds`.
 
     An image that cannot be read, or whose scores are NaN or infinite, yields a result with an `error` and does not affect the
     others. An export is scored on the processor by the fastest engine that is installed, without torch. Raises CheckpointError or
@@ -90,9 +80,17 @@ def predict(
     """
     model = read_model(model) if isinstance(model, str | Path) else model
     if isinstance(images, Dataset):
-        images = images.paths
-    paths = list_images([images] if isinstance(images, str | Path) else images)
-    return score_images(model, scorer_of(model, device=device, precision=precision), local_images(paths))
+        return score_images(model, scorer_of(model, device=device, precision=precision), local_images(images.paths))
+    sources = [str(image) for image in ([images] if isinstance(images, str | Path) else images)]
+    with ExitStack() as stack:
+        found, _ = stack.enter_context(opened(sources, every_seconds=every_seconds))
+        scorer = scorer_of(model, device=device, precision=precision)
+        return _until_closed(score_images(model, scorer, found), stack.pop_all())
+
+
+def _until_closed(results: Iterator[ImageResult], stack: ExitStack) -> Iterator[ImageResult]:
+    with stack:
+        yield from results
 
 
 def score_images(model: Checkpoint | Exported, scorer: Scorer, images: Images) -> Iterator[ImageResult]:

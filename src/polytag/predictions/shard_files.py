@@ -34,7 +34,7 @@ class ShardIdentity:
     images       of a part of a list: the SHA-256 of the names of its images, and of their sizes and times where they are known
     every        of a video: the seconds from one frame to the next; 0 for others
     columns      the SHA-256 of the table of columns that is joined; "" for none
-    precision    of the arithmetic, such as fp32
+    engine, precision   that computed the scores, such as onnx and fp32: others give other bits
     """
 
     name: str
@@ -46,6 +46,7 @@ class ShardIdentity:
     images: str = ""
     every: float = 0.0
     columns: str = ""
+    engine: str = ""
     precision: str = ""
 
 
@@ -126,6 +127,7 @@ _WHAT = {
     "images": "images with the fingerprint",
     "every": "frames every so many seconds:",
     "columns": "joined columns with the fingerprint",
+    "engine": "the engine",
     "precision": "the precision",
 }
 

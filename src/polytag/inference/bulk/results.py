@@ -3,14 +3,20 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polytag import files
-from polytag.errors import PredictionsError, UsageError
+from polytag.data.remote.addresses import as_path, is_address, is_web, name_at
+from polytag.data.remote.stores import files_below, put_file, read_store
+from polytag.errors import FetchError, PredictionsError, RunError, UsageError
 from polytag.predictions.shard_files import SUFFIX, ShardHeader, difference, read_shard_header
+
+_MAGIC = b"PAR1"
+_TAIL_BYTES = 1 << 16
 
 
 class Results(ABC):
@@ -34,10 +40,7 @@ class Results(ABC):
         """Put a file in place that `fill` writes; raises RunError. Where `fill` raises, nothing is there."""
 
     def is_done(self, name: str, wanted: ShardHeader) -> bool:
-        """Whether a file is there; raises PredictionsError where it is not the wanted result.
-
-        An empty precision is not compared.
-        """
+        """Whether a file is there; raises PredictionsError where it is not the wanted result."""
         if name not in self.names():
             return False
         where = self.address + name
@@ -91,6 +94,58 @@ class LocalResults(Results):
         fill(self._folder / name)
 
 
+@final
+class StoreResults(Results):
+    """A folder of an object store. A file appears there by one request, when all of it has arrived."""
+
+    def __init__(self, address: str):
+        """Raises FetchError where the store cannot be listed."""
+        self._address = address if address.endswith("/") else address + "/"
+        self._sizes = {name_at(file.address): file.num_bytes for file in files_below(self._address)}
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    def names(self) -> Collection[str]:
+        return self._sizes
+
+    def schema(self, name: str) -> pa.Schema:
+        size = self._sizes[name]
+        tail = self._range(name, max(0, size - _TAIL_BYTES), size)
+        footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8 if tail.endswith(_MAGIC) else 0
+        if len(tail) < footer_bytes <= size:
+            tail = self._range(name, size - footer_bytes, size)
+        return pq.read_schema(pa.BufferReader(_MAGIC + tail[-footer_bytes:] if footer_bytes else tail))
+
+    def _range(self, name: str, start: int, stop: int) -> bytes:
+        return read_store(self._address + name, start=start, stop=stop) if stop > start else b""
+
+    def write(self, name: str, fill: Callable[[Path], None]) -> None:
+        with TemporaryDirectory(prefix="polytag-") as folder:
+            path = Path(folder) / name
+            fill(path)
+            try:
+                put_file(self._address + name, path)
+            except FetchError as error:
+                raise RunError(
+                    f"could not save {name}",
+                    where=self._address,
+                    got=error.got or error.what,
+                    expected="a store that can be written",
+                    next_step="correct that, and run the same command again: it goes on behind the last whole shard",
+                ) from error
+
+
 def results_at(address: str) -> Results:
-    """The folder at a path or address; raises UsageError and RunError."""
-    return LocalResults(Path(address))
+    """The folder at a path or address; raises UsageError and RunError, and FetchError for a store that cannot be listed."""
+    if not is_address(address):
+        return LocalResults(Path(as_path(address)))
+    if is_web(address):
+        raise UsageError(
+            "nothing can be written to the web",
+            where="--output",
+            got=address,
+            expected="a folder, or one of a store, such as s3://",
+        )
+    return StoreResults(address)

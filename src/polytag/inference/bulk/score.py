@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from polytag.data.columns import NO_COLUMNS, IdColumns
+from polytag.data.remote.retries import NotThere
 from polytag.errors import DataError, FetchError
 from polytag.inference.bulk.results import Results
-from polytag.inference.bulk.shards import Shard, identity_of, images_in
+from polytag.inference.bulk.shards import Shard, identity_of, opened_shard
 from polytag.inference.images import Images
 from polytag.inference.predict import score_images
 from polytag.inference.scorers import Scorer
@@ -33,11 +34,6 @@ class ShardDone:
     unreadable: tuple[tuple[str, str], ...] = ()
     was_there: bool = False
     error: str = ""
-
-
-def wanted_header(model: Checkpoint | Exported, identity: ShardIdentity) -> ShardHeader:
-    """The header of a shard's predictions by a model."""
-    return ShardHeader(shard=identity, checkpoint_id=model.id, calibration=model.calibration_id, classes=model.label_set.names)
 
 
 def score_shards(
@@ -70,9 +66,13 @@ def score_shards(
             yield _score(model, scorer, shard, header, results, columns, on_image)
 
 
+def _header(model: Checkpoint | Exported, identity: ShardIdentity) -> ShardHeader:
+    return ShardHeader(shard=identity, checkpoint_id=model.id, calibration=model.calibration_id, classes=model.label_set.names)
+
+
 def _header_now(model: Checkpoint | Exported, shard: Shard, columns: IdColumns, scorer: Scorer) -> ShardHeader | DataError:
     try:
-        return wanted_header(model, identity_of(shard, columns=columns.sha256, precision=scorer.precision))
+        return _header(model, replace(identity_of(shard), columns=columns.sha256, engine=scorer.engine, precision=scorer.precision))
     except OSError as error:
         return FetchError("a file of images cannot be read", where=shard.place, got=error.strerror or str(error))
     except DataError as error:
@@ -90,13 +90,13 @@ def _score(
 ) -> ShardDone:
     unreadable: list[tuple[str, str]] = []
     try:
-        images = images_in(shard)
-        columns.require_some([str(name) for name in images.names])
-        fill = partial(_fill, model, scorer, shard, header, images, columns, unreadable, on_image)
-        results.write(shard.result, fill)
+        with opened_shard(shard) as images:
+            columns.require_some([str(name) for name in images.names])
+            fill = partial(_fill, model, scorer, shard, header, images, columns, unreadable, on_image)
+            results.write(shard.result, fill)
+            return ShardDone(name=shard.result, num_images=len(images), unreadable=tuple(unreadable))
     except DataError as error:
         return ShardDone(name=shard.result, error=str(error))
-    return ShardDone(name=shard.result, num_images=len(images), unreadable=tuple(unreadable))
 
 
 def _fill(
@@ -134,9 +134,9 @@ def _fill(
 def _require_same(shard: Shard, before: ShardIdentity) -> None:
     try:
         now = identity_of(shard)
-    except OSError:
+    except (OSError, NotThere):
         now = None
-    if now is None or replace(now, columns=before.columns, precision=before.precision) != before:
+    if now is None or replace(now, columns=before.columns, engine=before.engine, precision=before.precision) != before:
         raise FetchError(
             "the images were changed while they were scored",
             where=shard.place or shard.name,

@@ -2,14 +2,16 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import quote
 
+from polytag.data.images.video import is_video
+from polytag.data.remote.addresses import file_at, is_address
 from polytag.errors import UsageError
-from polytag.inference.images import Images, local_images
-from polytag.inference.listing import images_inside, listed, no_images
+from polytag.inference.images import Images, loose_images
+from polytag.inference.listing import listed, no_images, opened_file
 from polytag.predictions.shard_files import SUFFIX, ShardIdentity
 
 IMAGES_PER_SHARD = 4096
@@ -24,12 +26,16 @@ class Shard:
     name     of its result, without the ending
     place    the file; "" of a part of a list
     images   of a part of a list
+    facts    of each image in a store its size and version; () for files of the disk, whose own are asked for
+    every_seconds   from frame to frame of a video; 0 of others
     number, num_shards, list   see `ShardIdentity`
     """
 
     name: str
     place: str = ""
     images: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+    every_seconds: float = 0.0
     number: int = 0
     num_shards: int = 0
     list: str = ""
@@ -40,21 +46,25 @@ class Shard:
         return self.name + SUFFIX
 
 
-def shards_of(sources: Sequence[str], *, images_per_shard: int = IMAGES_PER_SHARD) -> tuple[list[Shard], str]:
+def shards_of(
+    sources: Sequence[str], *, every_seconds: float = 1.0, images_per_shard: int = IMAGES_PER_SHARD
+) -> tuple[list[Shard], str]:
     """The shards of files, folders and addresses, in order, and a sentence about what was left out of folders, or "".
 
-    A tar, zip, Arrow or Parquet file is a shard. The images of a folder, in the order of their names, are a list, and those that
-    are given one by one another; a list is cut into parts of `images_per_shard`. Raises DataError where there is none, UsageError
-    for two shards of one name.
+    A tar, zip, Arrow, Parquet or video file is a shard. The images of a folder, in the order of their names, are a list, and those
+    that are given one by one another; a list is cut into parts of `images_per_shard`. Raises DataError where there is none,
+    UsageError for two shards of one name.
     """
     found: list[Shard] = []
     loose: list[str] = []
     notes: list[str] = []
     for source in sources:
         each = listed(source)
-        found += [Shard(name=file_name(name), place=place) for name, place in each.files]
+        for name, place in each.files:
+            every = every_seconds if is_video(name) else 0.0
+            found.append(Shard(name=file_name(name), place=place, every_seconds=every))
         if each.is_folder and each.images:
-            found += _cut(each.images, _folder_name(source), images_per_shard)
+            found += _cut(each.images, _folder_name(source), images_per_shard, each.facts)
         else:
             loose += each.images
         notes += [each.note] if each.note else []
@@ -65,13 +75,21 @@ def shards_of(sources: Sequence[str], *, images_per_shard: int = IMAGES_PER_SHAR
     return found, "; ".join(notes)
 
 
-def _cut(images: Sequence[str], name: str, images_per_shard: int) -> Iterator[Shard]:
+def _cut(images: Sequence[str], name: str, images_per_shard: int, facts: Sequence[str] = ()) -> Iterator[Shard]:
     parts = [tuple(images[start : start + images_per_shard]) for start in range(0, len(images), images_per_shard)]
     digest = hashlib.sha256()
     for image in images:
         digest.update(os.fsencode(image) + b"\0")
     for number, part in enumerate(parts):
-        yield Shard(name=f"{name}-{number:05}", images=part, number=number, num_shards=len(parts), list=digest.hexdigest())
+        start = number * images_per_shard
+        yield Shard(
+            name=f"{name}-{number:05}",
+            images=part,
+            facts=tuple(facts[start : start + len(part)]),
+            number=number,
+            num_shards=len(parts),
+            list=digest.hexdigest(),
+        )
 
 
 def _folder_name(source: str) -> str:
@@ -116,34 +134,47 @@ def _shown(shard: Shard) -> str:
 # ---- one shard ----
 
 
-def identity_of(shard: Shard, *, columns: str = "", precision: str = "") -> ShardIdentity:
-    """What its predictions are made from, as it is now. Raises OSError where the file is gone."""
+def identity_of(shard: Shard) -> ShardIdentity:
+    """The images that its predictions are made from, as they are now.
+
+    Raises OSError where the file is gone, FetchError for one at an address.
+    """
     if shard.place:
-        status = os.stat(shard.place)
-        return ShardIdentity(
-            name=shard.name, num_bytes=status.st_size, changed=str(status.st_mtime_ns), columns=columns, precision=precision
-        )
+        num_bytes, changed = _size_and_change(shard.place)
+        return ShardIdentity(name=shard.name, num_bytes=num_bytes, changed=changed, every=shard.every_seconds)
     digest = hashlib.sha256()
-    for image in shard.images:
-        try:
-            status = os.stat(image)
-            facts = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:  # the image is missing, or inside another file
-            facts = ""
+    for row, image in enumerate(shard.images):
+        facts = shard.facts[row] if shard.facts else "" if is_address(image) else _facts(image)
         digest.update(os.fsencode(image) + b"\0" + facts.encode() + b"\0")
     return ShardIdentity(
-        name=shard.name,
-        number=shard.number,
-        num_shards=shard.num_shards,
-        list=shard.list,
-        images=digest.hexdigest(),
-        columns=columns,
-        precision=precision,
+        name=shard.name, number=shard.number, num_shards=shard.num_shards, list=shard.list, images=digest.hexdigest()
     )
 
 
-def images_in(shard: Shard) -> Images:
-    """The images of a shard; raises AnnotationError for a file that cannot be read, or has no column of images."""
-    if not shard.place:
-        return local_images([Path(image) for image in shard.images])
-    return local_images(images_inside(Path(shard.place), need_column=True))
+def _size_and_change(place: str) -> tuple[int, str]:
+    if is_address(place):
+        file = file_at(place)
+        return file.num_bytes, file.version
+    status = os.stat(place)
+    return status.st_size, str(status.st_mtime_ns)
+
+
+def _facts(image: str) -> str:
+    try:
+        status = os.stat(image)
+    except OSError:  # the image is missing, or inside another file
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+@contextmanager
+def opened_shard(shard: Shard) -> Generator[Images]:
+    """The images of a shard. A file at an address is downloaded, and removed at the end.
+
+    Raises AnnotationError for a file that cannot be read, or has no column of images, and FetchError.
+    """
+    if shard.place:
+        with opened_file(shard.place, every_seconds=shard.every_seconds, need_column=True) as images:
+            yield images
+    else:
+        yield loose_images(shard.images)
