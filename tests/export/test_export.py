@@ -17,40 +17,17 @@ import onnx
 import pytest
 
 from polytag.cli.main import main
-from polytag.contracts import Dataset, LabelSet, Predictions, Preprocessing
+from polytag.contracts import LabelSet, Predictions, Preprocessing
 from polytag.data.images.augment import views
 from polytag.data.images.read import read_image
 from polytag.errors import CheckpointError, ExportError, RunError, UsageError
 from polytag.export.export import export_model
 from polytag.export.graphs import Graphs
-from polytag.export.selftest import generated_images
 from polytag.inference.predict import predict
 from polytag.inference.scorers import scorer_of
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.exported import Exported
 from polytag.predictions.table import write_predictions
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("images")
-    for number, image in enumerate(generated_images()):
-        image.save(folder / f"{number}.png")
-    return sorted(folder.iterdir())
-
-
-@pytest.fixture(scope="module")
-def exported(checkpoint: Checkpoint, images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    num_images, num_classes = len(images), len(checkpoint.label_set)
-    dataset = Dataset(
-        ids=tuple(path.name for path in images),
-        paths=images,
-        target_NC=np.zeros((num_images, num_classes), np.int8),
-        split_N=("",) * num_images,
-        label_set=checkpoint.label_set,
-        source="some images",
-    )
-    return export_model(checkpoint, tmp_path_factory.mktemp("exports") / "small", to=("onnx", "openvino"), check=dataset)
 
 
 def test_the_folder_says_what_was_compared(exported: Exported, checkpoint: Checkpoint):

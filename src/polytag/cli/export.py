@@ -23,6 +23,9 @@ def export(
         Path | None,
         typer.Option(metavar="DATA", help="Compare on the images of this data set instead of the run's validation images."),
     ] = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Add web/: a page that runs the model in the browser, with ONNX Runtime Web from npm.")
+    ] = False,
 ) -> None:
     """Write the model as graphs from the image to the decision, which other programs run without polytag.
 
@@ -39,9 +42,21 @@ def export(
     with progress_bar(errors) as progress:
         task = progress.add_task("comparing", total=None)
         made = export_model(
-            model, out, to=targets, check=images, on_image=lambda num_images: progress.update(task, advance=1, total=num_images)
+            model,
+            out,
+            to=targets,
+            check=images,
+            web=web,
+            on_image=lambda num_images: progress.update(task, advance=1, total=num_images),
         )
     _print(console, made)
+    if web:
+        console.print(
+            f"  python -m http.server --directory {made.folder / 'web'}    # then open http://localhost:8000",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _print(console: "Terminal", made: "Exported") -> None:

@@ -17,9 +17,10 @@ from polytag.export.gate import Answers, compared
 from polytag.export.graphs import graphs_of
 from polytag.export.readme import readme
 from polytag.export.selftest import write_selftest
+from polytag.export.web_folder import WEB, runtime_files, web_files
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.checkpoint_files import EXPORT
-from polytag.models.exported import README, SELFTEST, Checked, Exported, ExportedFile, sha256
+from polytag.models.exported import IMAGE, README, SELFTEST, Checked, Exported, ExportedFile, sha256
 from polytag.predictions.table import read_parquet_predictions
 from polytag.runs.folder import RunFolder
 
@@ -34,28 +35,37 @@ def export_model(
     *,
     to: Sequence[str] = ("onnx",),
     check: Dataset | None = None,
+    web: bool = False,
     on_image: Callable[[int], None] = lambda num_images: None,
 ) -> Exported:
     """Write a checkpoint, or a run's best, as graphs for the engines of `to`: "onnx", "openvino"; returns what was written.
 
+    With `web`, the folder also has web/, a page that runs the graph `image` in a browser: ONNX Runtime Web is fetched for it from
+    the npm registry, once.
+
     The graphs are run first, on generated images and on those of `check`, by default up to 200 validation images of the run, and
     compared with the checkpoint. `on_image` is called after each image that was compared, with the number of all. Raises
     ExportError, and writes nothing, where a logit differs by more than 0.001 or any decision, and where the network cannot be
-    exported; UsageError for another engine; RunError where `out` exists; PredictionsError where the run's predictions cannot be
-    read.
+    exported; UsageError for another engine, and for `web` without "onnx"; RunError where `out` exists; PredictionsError where the
+    run's predictions cannot be read; FetchError where ONNX Runtime Web cannot be fetched.
     """
     targets = targets_of(to)
+    if web and "onnx" not in targets:
+        raise UsageError(
+            "a page for the browser runs the graph for ONNX Runtime", where="--web", got=", ".join(targets), expected="onnx"
+        )
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.read(model)
     out = Path(out)
     require_new(out)
     paths = validation_images(checkpoint.folder.parent) if check is None else check.paths
     of = "the run's validation" if check is None else check.source
+    runtime = runtime_files() if web else {}  # before the work: it may fail
     graphs = graphs_of(checkpoint, metadata=_metadata(checkpoint))
     made = onnx_graphs(graphs) if "onnx" in targets else []
     if "openvino" in targets:
         made.append(openvino_graph(graphs))
     checked, answers = compared(checkpoint, {each.name: each.answer for each in made}, paths=paths, of=of, on_image=on_image)
-    return _write(checkpoint, made, checked, answers, out=out)
+    return _write(checkpoint, made, checked, answers, runtime=runtime, out=out)
 
 
 def targets_of(names: Sequence[str]) -> tuple[str, ...]:
@@ -89,8 +99,15 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _write(
-    checkpoint: Checkpoint, made: Sequence[EngineGraph], checked: Mapping[str, Checked], answers: Answers, *, out: Path
+    checkpoint: Checkpoint,
+    made: Sequence[EngineGraph],
+    checked: Mapping[str, Checked],
+    answers: Answers,
+    *,
+    runtime: dict[str, bytes],
+    out: Path,
 ) -> Exported:
+    """The folder; with a `runtime`, its web/ too."""
     contents = {name: content for graph in made for name, content in graph.contents.items()}
     exported = Exported(
         folder=out,
@@ -107,9 +124,11 @@ def _write(
         versions=_versions(),
     )
 
+    page = web_files(exported, image_graph=contents[IMAGE], runtime=runtime) if runtime else {}
+
     def fill(fresh: Path) -> None:
-        for name, content in contents.items():
-            (fresh / name).parent.mkdir(exist_ok=True)
+        for name, content in (contents | {f"{WEB}/{name}": content for name, content in page.items()}).items():
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
             files.write_bytes(fresh / name, content)
         write_selftest(
             fresh / SELFTEST, logit_NC=answers.logit_NC, probability_NC=answers.probability_NC, present_NC=answers.present_NC
