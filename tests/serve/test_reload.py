@@ -247,7 +247,8 @@ def test_what_cannot_be_served_is_said_at_the_start(small_export: Exported, chec
 def test_names(tmp_path: Path):
     assert name_of(tmp_path / "runs" / "voc" / "best") == "voc"
     assert name_of(tmp_path / "voc-model") == "voc-model"
-    assert looks_of(tmp_path) == ()
+    assert name_of(Path("hf://ada/voc-model")) == name_of(Path("hf://ada/voc-model@main/export")) == "voc-model"
+    assert looks_of(tmp_path) == looks_of(Path("hf://ada/voc-model")) == ()
 
 
 def test_a_batch_is_taken_where_it_pays(small_export: Exported, monkeypatch: pytest.MonkeyPatch):
