@@ -39,7 +39,7 @@ DECODE = """async () => {
   for (let start = 0; start < data.length; start += 8192) text += String.fromCharCode(...data.subarray(start, start + 8192));
   return [bitmap.height, bitmap.width, btoa(text)];
 }"""
-ANSWERS = """() => [...document.querySelectorAll("#cards > li")].reverse().map((card) => card.answer)"""
+ANSWERS = """() => [...document.querySelectorAll("#cards > li")].map((card) => card.answer)"""
 
 
 class Quiet(SimpleHTTPRequestHandler):

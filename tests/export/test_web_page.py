@@ -99,10 +99,10 @@ def ready(page: Any) -> Any:
 
 
 def answers(page: Any, paths: list[Path]) -> list[dict[str, Any]]:
-    """In the order of the files; the cards stand with the newest first."""
+    """In the order of the files."""
     page.set_input_files("#files", [str(path) for path in paths])
     page.locator(DONE).nth(len(paths) - 1).wait_for()
-    return page.evaluate("[...document.querySelectorAll('#cards > li')].reverse().map((card) => card.answer)")
+    return page.evaluate("[...document.querySelectorAll('#cards > li')].map((card) => card.answer)")
 
 
 def same(found: list[dict[str, Any]], exported: Exported, paths: list[Path]) -> None:
@@ -122,7 +122,7 @@ def test_decisions_are_those_of_python(visit: Callable[..., Any], site: Callable
     assert len({tuple(each["present"]) for each in found}) > 1, "all answers are alike: nothing was compared"
     turned = found[[path.name for path in pngs].index("turned.png")]
     assert (turned["width"], turned["height"]) == (480, 640)
-    card = page.locator("#cards > li").last
+    card = page.locator("#cards > li").first
     names = [name for name, here in zip(exported.label_set, found[0]["present"], strict=True) if here]
     assert card.locator(".classes .present .name").all_inner_texts() == sorted(
         names, key=lambda name: -found[0]["probability"][list(exported.label_set).index(name)]

@@ -9,6 +9,7 @@ from polytag.models.exported import IMAGE, Exported, sha256
 
 WEB = "web"
 _SOURCE = Path(__file__).with_name("web")
+_CARDS = Path(__file__).parents[1] / "web" / "cards"
 _PALETTE = Path(__file__).parents[1] / "report" / "templates" / "palette.css"
 _SCRIPT, _WASM = "dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"
 _RUNTIME_FOLDER = "onnxruntime-web"
@@ -27,8 +28,11 @@ def runtime_files(
 
 def web_files(exported: Exported, *, image_graph: bytes, runtime: dict[str, bytes]) -> dict[str, bytes]:
     """Every file of web/ by its name in it; `image_graph` is the content of image.onnx, `runtime` that of `runtime_files`."""
-    pages = {name: (_SOURCE / name).read_bytes() for name in ("index.html", "page.js", "worker.js")}
-    style = _PALETTE.read_bytes() + (_SOURCE / "page.css").read_bytes()
+    pages = {name: (_SOURCE / name).read_bytes() for name in ("index.html", "page.css", "page.js", "worker.js")}
+    cards = {
+        "cards.css": _PALETTE.read_bytes() + (_CARDS / "cards.css").read_bytes(),
+        "cards.js": (_CARDS / "cards.js").read_bytes(),
+    }
     loaded = {IMAGE: image_graph} | {name: content for name, content in runtime.items() if name.endswith(".wasm")}
     model = {
         "checkpoint": exported.id,
@@ -38,4 +42,4 @@ def web_files(exported: Exported, *, image_graph: bytes, runtime: dict[str, byte
         "files": {name: {"bytes": len(content), "sha256": sha256(content)} for name, content in loaded.items()},
     }
     text = json.dumps(model, indent=1, allow_nan=False) + "\n"
-    return {**pages, "page.css": style, "model.json": text.encode(), IMAGE: image_graph, **runtime}
+    return {**pages, **cards, "model.json": text.encode(), IMAGE: image_graph, **runtime}

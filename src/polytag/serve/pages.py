@@ -46,7 +46,8 @@ def _page() -> Template:
 @cache
 def _files() -> Mapping[str, tuple[bytes, bytes, bytes]]:
     """Content type, content and tag, by path."""
-    contents = {each.name: each.read_bytes() for each in (package_files("polytag.serve") / "static").iterdir()}
+    folders = (package_files("polytag.serve") / "static", package_files("polytag.web") / "cards")
+    contents = {each.name: each.read_bytes() for folder in folders for each in folder.iterdir()}
     contents["palette.css"] = (package_files("polytag.report") / "templates" / "palette.css").read_bytes()
     found: dict[str, tuple[bytes, bytes, bytes]] = {}
     for name, content in contents.items():
