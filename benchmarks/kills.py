@@ -23,6 +23,7 @@ import os
 import shutil
 import signal
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -44,7 +45,8 @@ TRAIN = ("--backbone", "test_resnet", "--weights", "random", "--image-size", "32
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
-    """A command in a folder that has `data`, an image folder, and `run`, a finished run, where `needs_run`.
+    """A command in a folder that has `data`, an image folder, `shards`, its images in tar files, and `run`, a finished run, where
+    `needs_run`.
 
     again     the command that goes on after a kill
     changes   files that it has a reason to change: env.json says that a run was resumed
@@ -69,6 +71,7 @@ VERBS = {
     "calibrate": Verb(command=("calibrate", "run")),
     "evaluate": Verb(command=("evaluate", "run/predictions-val.parquet", "--json", "metrics-again.json")),
     "predict": Verb(command=("predict", "run", "data/images", "--output", "scores.parquet")),
+    "predict_many": Verb(command=("predict", "run", "shards", "--output", "scores/")),
     "convert": Verb(command=("data", "convert", "data", "other", "--to", "csv"), needs_run=False),
     "export": Verb(command=("labels", "export", "run", "corrected", "--to", "csv"), needs_review=True),
 }
@@ -92,9 +95,20 @@ def make_data(folder: Path, *, num_images: int = 40) -> None:
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
+def make_shards(folder: Path, images: Path, *, num_shards: int = 3) -> None:
+    """The images in tar files."""
+    folder.mkdir()
+    paths = sorted(images.iterdir())
+    for number in range(num_shards):
+        with tarfile.open(folder / f"{number}.tar", "w") as archive:
+            for path in paths[number::num_shards]:
+                archive.add(path, path.name)
+
+
 def make_before(verb: Verb, folder: Path) -> None:
     """What the verb finds."""
     make_data(folder / "data")
+    make_shards(folder / "shards", folder / "data" / "images")
     if verb.needs_run:
         status, _, text = run(("train", "data", *TRAIN, "--output", "run"), folder)
         assert status == 0, text

@@ -297,7 +297,12 @@ class Answer(Exception):
         self.status = status
 
 
+class EndpointConnectionError(Exception):
+    """As botocore's, which is no OSError."""
+
+
 FAILURES = {
+    "no connection": (EndpointConnectionError("could not connect"), True),
     "503": (Answer(503), True), "timeout": (TimeoutError("slow"), True), "reset": (ConnectionResetError("reset"), True),
     "an error of the system": (OSError(5, "I/O"), True), "403": (Answer(403), False), "denied": (PermissionError("no"), False),
     "404": (FileNotFoundError("x"), False), "400": (Answer(400), False), "a fault of its own": (KeyError("x"), False),

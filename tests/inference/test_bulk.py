@@ -8,6 +8,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -297,6 +298,14 @@ def test_an_output_that_is_a_file(tmp_path: Path):
         LocalResults(tmp_path / "out")
     with pytest.raises(RunError):
         LocalResults(tmp_path / "out" / "deeper")
+
+
+def test_two_processes_on_the_same_shards_at_once(many: Path, run: Run):
+    run(many, out="whole")
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: run(many), range(2)))
+    assert [each.error for done in both for each in done] == [""] * 6
+    assert contents() == contents("whole")
 
 
 # ---- reading them as one ----

@@ -84,13 +84,14 @@ def opened_file(place: str, *, every_seconds: float, need_column: bool = False) 
     With `need_column` a table without a column of images is an error. Raises AnnotationError and FetchError.
     """
     if not is_address(place):
-        yield _inside(Path(place), place, every_seconds, need_column)
+        with _inside(Path(place), place, every_seconds, need_column) as images:
+            yield images
         return
     with TemporaryDirectory(prefix="polytag-") as folder:
         path = Path(folder) / f"images{suffix_at(place)}"
         download(file_at(place), path)
-        images = _inside(path, place, every_seconds, need_column)
-        yield images
+        with _inside(path, place, every_seconds, need_column) as images:
+            yield images
 
 
 def images_inside(path: Path, *, need_column: bool = False) -> list[Path]:
@@ -120,15 +121,21 @@ def no_images(sources: Sequence[str], notes: Sequence[str]) -> DataError:
     )
 
 
-def _inside(path: Path, name: str, every_seconds: float, need_column: bool) -> Images:
+@contextmanager
+def _inside(path: Path, name: str, every_seconds: float, need_column: bool) -> Generator[Images]:
     """The images in a file of the disk, under the name of its place."""
     if is_video(path):
         frames = VideoFrames(path, every_seconds=every_seconds)
-        return Images(names=[f"{name}#t={seconds}" for seconds in frames.times], read=frames.read)
+        try:
+            yield Images(names=[f"{name}#t={seconds}" for seconds in frames.times], read=frames.read)
+        finally:
+            frames.close()
+        return
     images = local_images(images_inside(path, need_column=need_column))
     if str(path) == name:
-        return images
-    return Images(names=[f"{name}/{Path(each).relative_to(path).as_posix()}" for each in images.names], read=images.read)
+        yield images
+    else:
+        yield Images(names=[f"{name}/{Path(each).relative_to(path).as_posix()}" for each in images.names], read=images.read)
 
 
 def _in_folder(folder: Path) -> Listed:

@@ -145,7 +145,8 @@ def _explained(error: Exception, address: str) -> Exception:
             expected="permission",
             next_step="check the credentials in the environment",
         )
-    if status in BUSY or isinstance(error, TimeoutError | ConnectionError) or (isinstance(error, OSError) and not status):
+    is_of_network = isinstance(error, OSError) or any(word in type(error).__name__ for word in ("Connect", "Timeout"))
+    if status in BUSY or (is_of_network and not status):  # botocore's and azure's errors of the network are no OSError
         return Interrupted(_first_line(error))
     return FetchError("a store does not answer as it should", where=address, got=_first_line(error), expected="the file")
 

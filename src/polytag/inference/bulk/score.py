@@ -1,6 +1,7 @@
 """Scores the shards of one process, one after the other, and skips those whose predictions are there."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,8 @@ from polytag.models.checkpoint import Checkpoint
 from polytag.models.exported import Exported
 from polytag.predictions.shard_files import ShardHeader, ShardIdentity, shard_metadata
 from polytag.predictions.table import PredictionsWriter, parquet_schema
+
+_NUM_ASKED = 16  # shards of which it is asked at once what is there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +55,9 @@ def score_shards(
     names of predictions; RunError where a result cannot be written, CheckpointError or ExportError where the model fails.
     """
     columns.require_other_names(parquet_schema(model.label_set).names)
-    headers = [_header_now(model, shard, columns, scorer) for shard in shards]
-    there = [
-        isinstance(header, ShardHeader) and results.is_done(shard.result, header)
-        for shard, header in zip(shards, headers, strict=True)
-    ]
+    with ThreadPoolExecutor(_NUM_ASKED) as pool:  # a store takes a while to answer each question
+        headers = list(pool.map(lambda shard: _header_now(model, shard, columns, scorer), shards))
+        there = list(pool.map(lambda each: _is_done(results, *each), zip(shards, headers, strict=True)))
     for shard, header, is_there in zip(shards, headers, there, strict=True):
         if is_there:
             yield ShardDone(name=shard.result, was_there=True)
@@ -64,6 +65,10 @@ def score_shards(
             yield ShardDone(name=shard.result, error=str(header))
         else:
             yield _score(model, scorer, shard, header, results, columns, on_image)
+
+
+def _is_done(results: Results, shard: Shard, header: ShardHeader | DataError) -> bool:
+    return isinstance(header, ShardHeader) and results.is_done(shard.result, header)
 
 
 def _header(model: Checkpoint | Exported, identity: ShardIdentity) -> ShardHeader:
