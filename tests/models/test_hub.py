@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from polytag.errors import CheckpointError, ExportError, HubError
+from polytag.cli.main import app
+from polytag.errors import CheckpointError, ExportError, HubError, RunError
 from polytag.inference.predict import predict
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.exported import read_model
@@ -146,6 +148,13 @@ def test_a_download_that_is_cut_is_tried_again_and_then_an_error(hub: Any, check
     assert not list(tmp_path.rglob("*.incomplete"))
     hub.faults["GET .*safetensors"] = "cut once"
     assert Checkpoint.read(f"hf://{REPO}").load_model() is not None
+
+
+@pytest.mark.parametrize("verb", ["thresholds", "calibrate"])
+def test_a_model_on_the_hub_is_not_changed_in_place(verb: str):
+    done = CliRunner().invoke(app, [verb, f"hf://{REPO}"])
+    assert isinstance(done.exception, RunError)
+    assert "polytag push" in done.exception.next_step
 
 
 # ---- what strangers put there

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @reads_annotations
 def predict(
     options: "ReadOptions",
-    model: Annotated[Path, typer.Argument(help="A run folder, a checkpoint folder such as its best/, or an export.")],
+    model: Annotated[Path, typer.Argument(help="A run, a checkpoint such as its best/, an export, or hf://OWNER/NAME.")],
     images: Annotated[
         list[str],
         typer.Argument(help="Image files, folders of images, files that hold some, addresses of these; - reads a list from stdin."),

@@ -26,11 +26,20 @@ class Run:
 def open_run(path: Path) -> Run | None:
     """The run in this folder, or None for what can be evaluated but not changed: a file, or a run of folds, which has no one model.
 
-    Raises RunError for a folder that is no run's or has links out of it, CheckpointError where its best/ cannot be read.
+    Raises RunError for a folder that is no run's or has links out of it, and for a model on the hub; CheckpointError where its
+    best/ cannot be read.
     """
     from polytag.errors import RunError
     from polytag.models.checkpoint import Checkpoint
+    from polytag.models.hub import address_of
 
+    if address := address_of(path):
+        raise RunError(
+            "a model on the hub is not changed in place",
+            where=str(address),
+            expected="the run that it was pushed from",
+            next_step="do this with the run, then `polytag push` it again",
+        )
     if not path.is_dir() or _holds_results(path) or RunFolder(path=path).has_folds:
         return None
     folder = RunFolder(path=path)
