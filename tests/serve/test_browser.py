@@ -97,12 +97,16 @@ def test_a_busy_server_is_asked_again(serve_live, small_export: Exported, visit,
         page.locator(".classes").first.wait_for()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone_nothing_is_cut_off(server, visit, jpegs, scheme):
-    page = visit(server.url, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True, color_scheme=scheme)
+def test_on_a_phone_nothing_is_cut_off(server, visit, jpegs):
+    page = visit(server.url, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
     page.wait_for_selector("#choose:enabled")
     page.set_input_files("#files", [upload("a long name of a photograph " * 5 + ".jpg", jpegs[6])])
     page.locator(".classes").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.locator("#choose").bounding_box()["height"] >= 44
     assert page.locator(".by-touch").is_visible()
+    papers: list[str] = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        papers.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert papers == ["rgb(255, 255, 255)", "rgb(20, 23, 26)"]

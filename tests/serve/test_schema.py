@@ -14,7 +14,7 @@ continue-on-failure = true
 suppress-health-check = ["too_slow", "filter_too_much"]
 
 [generation]
-max-examples = 12
+max-examples = 6
 deterministic = true
 database = "none"
 no-shrink = true

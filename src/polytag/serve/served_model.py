@@ -84,8 +84,8 @@ def load_served(folder: Path, *, name: str, engine: str = "auto", precision: str
     """Read, load and try a model, and find out whether it scores batches faster than single images.
 
     An export answers the images of its self-test as it did when it was written, in float32; in a reduced precision, from the hub,
-    and from a checkpoint, the scores are finite. Raises CheckpointError or ExportError where they are not, or a file is damaged, and
-    UsageError for an engine or a precision that the model has not.
+    and from a checkpoint, the scores are finite. Raises CheckpointError or ExportError where they are not, or a file is damaged,
+    and UsageError for an engine or a precision that the model has not.
     """
     model = read_model(folder)
     served = ServedModel(name=name, model=model, scorer=scorer_of(model, engine=engine, precision=precision))
