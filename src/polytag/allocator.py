@@ -27,6 +27,11 @@ def return_freed_memory() -> None:
     import pyarrow
 
     pyarrow.set_memory_pool(pyarrow.system_memory_pool())
+    return_freed_images()
+
+
+def return_freed_images() -> None:
+    """As `return_freed_memory`, for a server that holds no tables, and does not import Arrow."""
     _mallopt((_ARENA_MAX, 2), (_MMAP_THRESHOLD, _LARGE_BYTES), (_TRIM_THRESHOLD, 4 * _LARGE_BYTES))
 
 

@@ -27,6 +27,8 @@ def serve(
 
     A changed model, or SIGHUP, is loaded aside, tried, and takes the place of the old one. SIGTERM drains and ends.
     """
+    from polytag.allocator import keep_freed_memory, return_freed_images
+    from polytag.models.checkpoint_files import EXPORT
     from polytag.serve.run import ServeConfig, serve_model
     from polytag.serve.served_model import ServedModel
     from polytag.text import counted, printable_lines
@@ -51,6 +53,10 @@ def serve(
     config = ServeConfig(
         engine=engine, precision=precision, max_batch=max_batch, max_waiting=max_waiting, drain_seconds=drain_seconds
     )
+    if (model / EXPORT).is_file():
+        return_freed_images()
+    else:  # PyTorch maps the memory of every batch anew unless it is kept
+        keep_freed_memory()
     try:
         serve_model(model, config, host=host, port=port, token=token, on_ready=ready)
     finally:
