@@ -102,7 +102,8 @@ def test_ten_views(checkpoint: Checkpoint, tmp_path: Path):
 @pytest.fixture
 def made_before(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graphs of `exported`, which exporting again takes: it takes seconds to make them."""
-    graphs = Graphs(pixels=onnx.load(exported.folder / "pixels.onnx"), image=onnx.load(exported.folder / "image.onnx"))
+    pixels, image = (onnx.load(exported.folder / name) for name in ("pixels.onnx", "image.onnx"))
+    graphs = Graphs(network=onnx.ModelProto(), pixels=pixels, image=image)
     monkeypatch.setattr("polytag.export.export.graphs_of", lambda *_, **__: graphs)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytag.cli.reading import reads_annotations
+from polytag.cli.scores import as_in_training
 
 if TYPE_CHECKING:
     from polytag.cli.terminal import Terminal
@@ -19,9 +20,16 @@ def export(
     model: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a checkpoint folder such as its best/.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
     to: Annotated[str, typer.Option(metavar="ENGINES", help="onnx, openvino, or several with commas between.")] = "onnx",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also write graphs in 8-bit integers, if they decide nearly as the model does.")
+    ] = False,
+    calibrate_on: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="With --int8: measure its ranges on these images instead of the run's training images."),
+    ] = None,
     check: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Compare on the images of this data set instead of the run's validation images."),
+        typer.Option(metavar="DATA", help="Compare on this data set, or its split val, instead of the run's validation images."),
     ] = None,
     web: Annotated[
         bool, typer.Option("--web", help="Add web/: a page that runs the model in the browser, with ONNX Runtime Web from npm.")
@@ -33,21 +41,33 @@ def export(
     """
     from polytag.cli.progress import progress_bar
     from polytag.cli.terminal import Terminal
-    from polytag.data.load import load_dataset
+    from polytag.data.load import load_dataset, load_labels
+    from polytag.errors import UsageError
     from polytag.export.export import export_model, targets_of
+    from polytag.models.checkpoint import Checkpoint
 
     console, errors = Terminal(), Terminal(stderr=True)
     targets = targets_of([name.strip() for name in to.split(",")])
-    images = load_dataset(check, options=options) if check else None
+    if calibrate_on is not None and not int8:
+        raise UsageError("nothing is calibrated without --int8", where="--calibrate-on", expected="--int8 with it, or neither")
+    checkpoint = Checkpoint.read(model)
+    images = None
+    if check is not None and int8:  # whose labels are used
+        images = load_labels(check, options=as_in_training(options, model), classes=checkpoint.label_set.names, need_images=True)
+    elif check is not None:
+        images = load_dataset(check, options=options)
     with progress_bar(errors) as progress:
-        task = progress.add_task("comparing", total=None)
+        task = progress.add_task("making the graphs", total=None)
         made = export_model(
-            model,
+            checkpoint,
             out,
             to=targets,
+            int8=int8,
             check=images,
             web=web,
+            calibrate_on=load_dataset(calibrate_on, options=options) if calibrate_on else None,
             on_image=lambda num_images: progress.update(task, advance=1, total=num_images),
+            note=lambda what: progress.update(task, description=what),
         )
     _print(console, made)
     if web:

@@ -20,12 +20,12 @@ _OUTPUTS = ("logit", "probability", "present")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EngineGraph:
-    """A graph for one engine: the contents of its files by their names in the folder, and how it answers."""
+    """A graph for one engine: the contents of its files by their names in the folder; `quantized` as in ExportedFile."""
 
     engine: str
     precision: str
     contents: Mapping[str, bytes]
-    answer: Answer
+    quantized: str = ""
 
     @property
     def name(self) -> str:
@@ -34,26 +34,26 @@ class EngineGraph:
 
 
 def onnx_graphs(graphs: Graphs) -> list[EngineGraph]:
-    """`image` and `pixels` for ONNX Runtime; raises ExportError for what it cannot run."""
+    """`image` and `pixels` for ONNX Runtime."""
     image, pixels = graphs.image.SerializeToString(), graphs.pixels.SerializeToString()
     return [
-        EngineGraph(engine="onnx", precision="fp32", contents={name: content}, answer=_by_onnx(content, name=name))
+        EngineGraph(engine="onnx", precision="fp32", contents={name: content})
         for name, content in ((IMAGE, image), (PIXELS, pixels))
     ]
 
 
 def openvino_graph(graphs: Graphs) -> EngineGraph:
-    """`pixels` for OpenVINO, with all its numbers in float32; raises ExportError for what it cannot run."""
-    content = graphs.pixels.SerializeToString()
+    """`pixels` for OpenVINO, with all its numbers in float32; raises ExportError for what it cannot read."""
     with explained(PIXELS):
-        graph, numbers = ir_of(openvino().Core().read_model(content))
+        contents = ir_of(openvino().Core().read_model(graphs.pixels.SerializeToString()))
     names = PIXELS_OF["openvino", "fp32"]
-    return EngineGraph(
-        engine="openvino",
-        precision="fp32",
-        contents=dict(zip(names, (graph, numbers), strict=True)),
-        answer=_by_openvino(graph, numbers, name=names[0]),
-    )
+    return EngineGraph(engine="openvino", precision="fp32", contents=dict(zip(names, contents, strict=True)))
+
+
+def answer_of(graph: EngineGraph) -> Answer:
+    """How a graph in float32 answers; raises ExportError where its engine cannot run it."""
+    contents = tuple(graph.contents.values())
+    return _by_openvino(*contents, name=graph.name) if graph.engine == "openvino" else _by_onnx(*contents, name=graph.name)
 
 
 def ir_of(model: object) -> tuple[bytes, bytes]:

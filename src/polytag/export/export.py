@@ -2,31 +2,30 @@
 
 import contextlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from polytag import files
 from polytag.contracts import Dataset
-from polytag.data.images.stored import is_image_there
 from polytag.data.write.images import require_new
 from polytag.errors import UsageError
-from polytag.export.engine_graphs import EngineGraph, onnx_graphs, openvino_graph
+from polytag.export.engine_graphs import EngineGraph, answer_of, onnx_graphs, openvino_graph
 from polytag.export.gate import Answers, compared
 from polytag.export.graphs import graphs_of
+from polytag.export.images import NUM_COMPARED, NUM_LABELLED, images_of_dataset, images_of_run, range_images, some
+from polytag.export.quantization import WAYS, quantized
 from polytag.export.readme import readme
+from polytag.export.reduced_gate import first_that_passes, judged_by
 from polytag.export.selftest import write_selftest
 from polytag.export.web_folder import WEB, runtime_files, web_files
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.checkpoint_files import EXPORT
-from polytag.models.exported import IMAGE, README, SELFTEST, Checked, Exported, ExportedFile, sha256
-from polytag.predictions.table import read_parquet_predictions
-from polytag.runs.folder import RunFolder
+from polytag.models.exported import IMAGE, PIXELS_OF, README, SELFTEST, Checked, Exported, ExportedFile, sha256
 
 TARGETS = ("onnx", "openvino")
-_NUM_VALIDATION = 200
-_MADE_BY = ("polytag", "torch", "onnx", "onnxscript", "onnxruntime", "openvino")
+_MADE_BY = ("polytag", "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
 
 
 def export_model(
@@ -34,9 +33,12 @@ def export_model(
     out: Path | str,
     *,
     to: Sequence[str] = ("onnx",),
+    int8: bool = False,
     check: Dataset | None = None,
+    calibrate_on: Dataset | None = None,
     web: bool = False,
     on_image: Callable[[int], None] = lambda num_images: None,
+    note: Callable[[str], None] = lambda what: None,
 ) -> Exported:
     """Write a checkpoint, or a run's best, as graphs for the engines of `to`: "onnx", "openvino"; returns what was written.
 
@@ -44,10 +46,16 @@ def export_model(
     the npm registry, once.
 
     The graphs are run first, on generated images and on those of `check`, by default up to 200 validation images of the run, and
-    compared with the checkpoint. `on_image` is called after each image that was compared, with the number of all. Raises
-    ExportError, and writes nothing, where a logit differs by more than 0.001 or any decision, and where the network cannot be
-    exported; UsageError for another engine, and for `web` without "onnx"; RunError where `out` exists; PredictionsError where the
-    run's predictions cannot be read; FetchError where ONNX Runtime Web cannot be fetched.
+    compared with the checkpoint. With `int8` there are graphs in 8-bit integers as well. Their ranges are measured on some 300
+    images of `calibrate_on`, by default the run's training images, and they are compared on the labelled images of `check`, by
+    default up to 2,000 of the run's validation images: at least 500, on none of which ranges were measured.
+
+    `on_image` is called after each image that was compared in fp32, with the number of all, `note` at each step. Raises
+    ExportError, and writes nothing, where a logit differs by more than 0.001 or any decision, or in int8 more than 0.5 % of the
+    decisions or 0.005 of mAP, and where the network cannot be exported; UsageError for another engine, or `web` without "onnx";
+    RunError where `out` exists; PredictionsError where the run's predictions cannot be read; FetchError where ONNX Runtime Web
+    cannot be fetched; with `int8` CheckpointError for a `check` of other classes and DataError where there are no images to
+    measure ranges on.
     """
     targets = targets_of(to)
     if web and "onnx" not in targets:
@@ -57,14 +65,31 @@ def export_model(
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.read(model)
     out = Path(out)
     require_new(out)
-    paths = validation_images(checkpoint.folder.parent) if check is None else check.paths
-    of = "the run's validation" if check is None else check.source
     runtime = runtime_files() if web else {}  # before the work: it may fail
+    if int8 and check is not None:
+        checkpoint.require_labels(check.label_set)
+    run = checkpoint.folder.parent
+    images = images_of_run(run, classes=checkpoint.label_set) if check is None else images_of_dataset(check)
+    labelled = some(images, NUM_LABELLED) if check is None else images
+    ranges = range_images(run, calibrate_on, unlike=labelled.paths, preprocessing=checkpoint.preprocessing) if int8 else None
+    note("making the graphs")
     graphs = graphs_of(checkpoint, metadata=_metadata(checkpoint))
     made = onnx_graphs(graphs) if "onnx" in targets else []
     if "openvino" in targets:
         made.append(openvino_graph(graphs))
-    checked, answers = compared(checkpoint, {each.name: each.answer for each in made}, paths=paths, of=of, on_image=on_image)
+    note("comparing")
+    compare = some(images, NUM_COMPARED) if check is None else images
+    checked, answers = compared(
+        checkpoint, {each.name: answer_of(each) for each in made}, paths=compare.paths, of=images.of, on_image=on_image
+    )
+    if ranges is not None:
+        note("comparing, with labels")
+        judged = judged_by(checkpoint, labelled)
+        for engine in targets:
+            note(f"int8 for {engine}")
+            ways = [partial(quantized, checkpoint, graphs, way, engine=engine, images=ranges) for way in WAYS]
+            graph, checked[PIXELS_OF[engine, "int8"][0]] = first_that_passes(ways, judged)
+            made.append(graph)
     return _write(checkpoint, made, checked, answers, runtime=runtime, out=out)
 
 
@@ -76,16 +101,6 @@ def targets_of(names: Sequence[str]) -> tuple[str, ...]:
             "unknown engine to export to", where="--to", got=repr(", ".join(unknown)), expected=f"some of {', '.join(TARGETS)}"
         )
     return tuple(dict.fromkeys(names))
-
-
-def validation_images(run: Path) -> Sequence[Path]:
-    """Validation images of a run that are still there, evenly from all of them; none where there is no run."""
-    predictions = RunFolder(path=run).predictions
-    if not predictions.is_file():
-        return ()
-    paths = [Path(path) for path in read_parquet_predictions(predictions).image_paths if path]
-    there = [path for path in paths if is_image_there(path)]
-    return there[:: max(1, math.ceil(len(there) / _NUM_VALIDATION))]
 
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
@@ -117,7 +132,13 @@ def _write(
         thresholds=checkpoint.thresholds,
         preprocessing=checkpoint.preprocessing,
         files={
-            name: ExportedFile(engine=graph.engine, precision=graph.precision, sha256=sha256(content), checked=checked[graph.name])
+            name: ExportedFile(
+                engine=graph.engine,
+                precision=graph.precision,
+                sha256=sha256(content),
+                checked=checked[graph.name],
+                quantized=graph.quantized,
+            )
             for graph in made
             for name, content in graph.contents.items()
         },

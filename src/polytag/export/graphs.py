@@ -13,11 +13,19 @@ from polytag.export.network import network_model
 from polytag.export.view_graph import views
 from polytag.models.checkpoint import Checkpoint
 
+NETWORK = "n."  # how the names of the network's values begin in the graphs
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Graphs:
-    """pixels: uint8 N x S x S x 3 (with several views N x V x S x S x 3) to N x C; image: uint8 H x W x 3 to C."""
+    """What goes in and comes out.
 
+    network   normalised float32 N x 3 x S x S to N x C
+    pixels    uint8 N x S x S x 3 (with several views N x V x S x S x 3) to N x C
+    image     uint8 H x W x 3 to C
+    """
+
+    network: onnx.ModelProto
     pixels: onnx.ModelProto
     image: onnx.ModelProto
 
@@ -27,11 +35,14 @@ def graphs_of(checkpoint: Checkpoint, *, metadata: Mapping[str, str]) -> Graphs:
     size_px = checkpoint.preprocessing.image_size_px
     network = network_model(checkpoint.load_model(), image_size_px=size_px, where=str(checkpoint.folder))
     return Graphs(
-        pixels=_pixels(checkpoint, network, metadata=dict(metadata)), image=_image(checkpoint, network, metadata=dict(metadata))
+        network=network,
+        pixels=pixels_graph(checkpoint, network, metadata=metadata),
+        image=_image(checkpoint, network, metadata=dict(metadata)),
     )
 
 
-def _pixels(checkpoint: Checkpoint, network: onnx.ModelProto, *, metadata: dict[str, str]) -> onnx.ModelProto:
+def pixels_graph(checkpoint: Checkpoint, network: onnx.ModelProto, *, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    """The graph `pixels` around a network from normalised images to logits."""
     size_px, num_views = checkpoint.preprocessing.image_size_px, NUM_VIEWS[checkpoint.preprocessing.crops]
     graph = Graph()
     flat = "pixels"
@@ -71,7 +82,7 @@ def _scored(graph: Graph, pixels_M3SS: str, checkpoint: Checkpoint, network: onn
         for values in (preprocessing.mean, preprocessing.std)
     )
     normalised = graph.op("Div", graph.op("Sub", graph.cast(pixels_M3SS, FLOAT), mean), std)
-    (logit_MC,) = graph.include(network, prefix="n.", inputs={"x": normalised}).values()
+    (logit_MC,) = graph.include(network, prefix=NETWORK, inputs={"x": normalised}).values()
     num_views = NUM_VIEWS[preprocessing.crops]
     if num_views > 1:
         shape = graph.constant([-1, num_views, len(checkpoint.label_set)], np.int64)

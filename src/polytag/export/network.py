@@ -1,24 +1,19 @@
 """The network of a checkpoint as an ONNX graph, float32, from normalised images to logits, for any number of images."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Generator
-
 import onnx
 import torch
 from torch import nn
 
 from polytag.errors import ExportError
 from polytag.export.graph import OPSET
+from polytag.export.quiet import quiet
 
 
 def network_model(model: nn.Module, *, image_size_px: int, where: str) -> onnx.ModelProto:
     """The graph `x` (float32 N x 3 x S x S) -> N x C; raises ExportError where PyTorch cannot export the network."""
     example = torch.zeros(2, 3, image_size_px, image_size_px)  # of a batch of one, its size would be taken for fixed
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 model.eval(),
                 (example,),
@@ -40,14 +35,3 @@ def network_model(model: nn.Module, *, image_size_px: int, where: str) -> onnx.M
         ) from error
     assert program is not None
     return program.model_proto
-
-
-@contextlib.contextmanager
-def _quiet() -> Generator[None]:
-    """The exporter prints its progress, and warns of its own internals."""
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-    logging.getLogger("torch.onnx").setLevel(level)

@@ -11,7 +11,7 @@ from typing import Any
 from polytag import files
 from polytag.errors import ExportError, HubError, UsageError
 from polytag.export.card import card, license_of
-from polytag.export.export import validation_images
+from polytag.export.images import NUM_COMPARED, images_of_run, some
 from polytag.export.measured import measured
 from polytag.export.readme import readme
 from polytag.export.timm_config import Compared, compare_with_timm, hub_config_text, without_path
@@ -179,7 +179,7 @@ def _write_model(folder: Path, checkpoint: Checkpoint, *, on_image: Callable[[in
     files.write_bytes(folder / WEIGHTS, checkpoint.read_weights())
     num_features = int(own.num_features)  # pyright: ignore[reportArgumentType]  every timm model has it
     files.write_text(folder / CONFIG, hub_config_text(checkpoint, num_features=num_features))
-    paths = validation_images(checkpoint.folder.parent)[::_EVERY]
+    paths = some(images_of_run(checkpoint.folder.parent, classes=checkpoint.label_set), NUM_COMPARED).paths[::_EVERY]
     return compare_with_timm(folder, checkpoint, own, paths=paths, on_image=on_image)
 
 

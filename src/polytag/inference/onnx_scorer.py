@@ -22,13 +22,18 @@ class OnnxScorer:
 
     engine = "onnx"
 
-    def __init__(self, exported: Exported, *, precision: str = "fp32"):
-        """Raises ExportError for a graph that is damaged or cannot be run."""
+    def __init__(self, graph: bytes, *, num_classes: int, precision: str, where: str):
+        """Raises ExportError for a graph that cannot be run."""
         self.precision = precision
-        (name,) = PIXELS_OF["onnx", precision]
-        self._where = str(exported.folder / name)
-        self._num_classes = len(exported.label_set)
-        self._session = session_of(exported.file(name), where=self._where)
+        self._where, self._num_classes = where, num_classes
+        self._session = session_of(graph, where=where)
+
+    @classmethod
+    def load(cls, exported: Exported, *, precision: str) -> "OnnxScorer":
+        """Of an export that holds the graph; raises ExportError for one that is damaged or cannot be run."""
+        name = PIXELS_OF["onnx", precision][0]
+        where = str(exported.folder / name)
+        return cls(exported.file(name), num_classes=len(exported.label_set), precision=precision, where=where)
 
     def prepare_thread(self) -> None:
         """Nothing to do: a session computes in the thread that calls it."""

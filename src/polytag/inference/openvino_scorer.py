@@ -24,14 +24,19 @@ class OpenVinoScorer:
 
     engine = "openvino"
 
-    def __init__(self, exported: Exported, *, precision: str = "fp32"):
-        """Raises ExportError for a graph that is damaged or cannot be run."""
+    def __init__(self, graph: bytes, numbers: bytes, *, num_classes: int, precision: str, where: str):
+        """Raises ExportError for a graph that cannot be run."""
         self.precision = precision
-        graph, numbers = PIXELS_OF["openvino", precision]
-        self._where = str(exported.folder / graph)
-        self._num_classes = len(exported.label_set)
-        self._model = compiled(exported.file(graph), exported.file(numbers), precision=precision, where=self._where)
+        self._where, self._num_classes = where, num_classes
+        self._model = compiled(graph, numbers, precision=precision, where=where)
         self._own = threading.local()
+
+    @classmethod
+    def load(cls, exported: Exported, *, precision: str) -> "OpenVinoScorer":
+        """Of an export that holds the graph; raises ExportError for one that is damaged or cannot be run."""
+        graph, numbers = (exported.file(name) for name in PIXELS_OF["openvino", precision])
+        where = str(exported.folder / PIXELS_OF["openvino", precision][0])
+        return cls(graph, numbers, num_classes=len(exported.label_set), precision=precision, where=where)
 
     def prepare_thread(self) -> None:
         """Nothing to do: each thread has a request of its own, which computes on one core."""
@@ -67,8 +72,8 @@ class OpenVinoScorer:
 def compiled(graph: bytes, numbers: bytes, *, precision: str, where: str) -> Any:
     """OpenVINO's model of an IR, from these bytes alone, for as many calls side by side as there are cores, one core each.
 
-    "fp32" computes in float32: by itself OpenVINO takes bfloat16 on the processors that have it. Raises ExportError for what it
-    cannot run.
+    "fp32" computes in float32: by itself OpenVINO takes bfloat16 on the processors that have it, and does so for what is float in
+    "int8". Raises ExportError for what it cannot run.
     """
     core = openvino().Core()
     with explained(where):
@@ -79,9 +84,9 @@ def compiled(graph: bytes, numbers: bytes, *, precision: str, where: str) -> Any
 
 def settings_of(precision: str) -> dict[str, Any]:
     """Of a compiled model."""
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
     return {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "EXECUTION_MODE_HINT": "ACCURACY" if precision == "fp32" else "PERFORMANCE",
+        **(exact if precision == "fp32" else {}),
         "NUM_STREAMS": num_cores(),
         "INFERENCE_NUM_THREADS": num_cores(),
         "ENABLE_CPU_PINNING": False,  # the cores also decode images

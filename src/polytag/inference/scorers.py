@@ -109,7 +109,7 @@ def _scorer_of_export(exported: Exported, *, engine: str, device: str, precision
     if engine == "openvino":
         from polytag.inference.openvino_scorer import OpenVinoScorer
 
-        return OpenVinoScorer(exported, precision=wanted)
+        return OpenVinoScorer.load(exported, precision=wanted)
     from polytag.inference.onnx_scorer import OnnxScorer
 
-    return OnnxScorer(exported, precision=wanted)
+    return OnnxScorer.load(exported, precision=wanted)
