@@ -20,7 +20,7 @@ from polytag.errors import CheckpointError, DataError, ExportError, PolytagError
 from polytag.export.engine_graphs import EngineGraph
 from polytag.export.export import export_model
 from polytag.export.images import images_of_dataset, images_of_run, range_images, some
-from polytag.export.reduced_gate import Judged, first_that_passes, judged_by
+from polytag.export.reduced_gate import Reference, first_that_passes, reference_of
 from polytag.inference.predict import predict
 from polytag.inference.predictor import Predictor
 from polytag.inference.scorers import scorer_of
@@ -122,16 +122,16 @@ def test_precision_int8_takes_them_and_auto_is_exact(exported: Exported, checkpo
 
 
 @pytest.fixture(scope="module")
-def judged(checkpoint: Checkpoint, labelled: Dataset) -> Judged:
-    return judged_by(checkpoint, images_of_dataset(labelled))
+def reference(checkpoint: Checkpoint, labelled: Dataset) -> Reference:
+    return reference_of(checkpoint, images_of_dataset(labelled))
 
 
-def test_what_decides_otherwise_is_refused_with_the_numbers_of_every_way(exported: Exported, judged: Judged):
+def test_what_decides_otherwise_is_refused_with_the_numbers_of_every_way(exported: Exported, reference: Reference):
     """As if the checkpoint had answered the opposite."""
     graph = EngineGraph(
         engine="onnx", precision="int8", contents={INT8[0]: exported.file(INT8[0])}, quantized="the first way; ranges of it"
     )
-    opposite = replace(judged, logit_NC=-judged.logit_NC)
+    opposite = replace(reference, logit_NC=-reference.logit_NC)
     with pytest.raises(ExportError) as caught:
         first_that_passes([lambda: graph, lambda: replace(graph, quantized="the second")], opposite)
     error = caught.value
@@ -142,14 +142,14 @@ def test_what_decides_otherwise_is_refused_with_the_numbers_of_every_way(exporte
     assert error.next_step.startswith("leave --int8 out")
 
 
-def test_a_way_that_misses_leaves_its_place_to_the_next(exported: Exported, judged: Judged):
+def test_a_way_that_misses_leaves_its_place_to_the_next(exported: Exported, reference: Reference):
     made: list[str] = []
 
     def make(name: str) -> EngineGraph:
         made.append(name)
         return EngineGraph(engine="onnx", precision="int8", contents={INT8[0]: exported.file(name)}, quantized=name)
 
-    graph, checked = first_that_passes([partial(make, INT8[0]), partial(make, "never made")], judged)
+    graph, checked = first_that_passes([partial(make, INT8[0]), partial(make, "never made")], reference)
     assert (made, graph.quantized) == ([INT8[0]], INT8[0])
     assert checked == exported.files[INT8[0]].checked
 
@@ -163,7 +163,7 @@ def test_too_few_labels_judge_nothing(checkpoint: Checkpoint, labelled: Dataset,
         target_NC[:] = 1
     check = replace(labelled, target_NC=target_NC) if case != "few" else labelled.take(range(400))
     with pytest.raises(ExportError, match="int8 is not judged on these images") as caught:
-        judged_by(checkpoint, images_of_dataset(check))
+        reference_of(checkpoint, images_of_dataset(check))
     assert "--check DATA" in caught.value.next_step
     assert caught.value.got.startswith({"few": "400", "unlabelled": "0", "one kind of label": "519"}[case])
 

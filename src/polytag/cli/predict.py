@@ -47,7 +47,7 @@ def predict(
         typer.Option(metavar="NAME", help="IMAGES is a labelled data set: score this split and store its labels."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16; an export has fp32.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16; of an export auto, fp32 or int8.")] = "auto",
 ) -> None:
     """Score images: every class's probability, and the classes above their thresholds.
 

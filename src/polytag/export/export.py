@@ -17,7 +17,7 @@ from polytag.export.graphs import graphs_of
 from polytag.export.images import NUM_COMPARED, NUM_LABELLED, images_of_dataset, images_of_run, range_images, some
 from polytag.export.quantization import WAYS, quantized
 from polytag.export.readme import readme
-from polytag.export.reduced_gate import first_that_passes, judged_by
+from polytag.export.reduced_gate import first_that_passes, reference_of
 from polytag.export.selftest import write_selftest
 from polytag.export.web_folder import WEB, runtime_files, web_files
 from polytag.models.checkpoint import Checkpoint
@@ -84,11 +84,11 @@ def export_model(
     )
     if ranges is not None:
         note("comparing, with labels")
-        judged = judged_by(checkpoint, labelled)
+        reference = reference_of(checkpoint, labelled)
         for engine in targets:
             note(f"int8 for {engine}")
             ways = [partial(quantized, checkpoint, graphs, way, engine=engine, images=ranges) for way in WAYS]
-            graph, checked[PIXELS_OF[engine, "int8"][0]] = first_that_passes(ways, judged)
+            graph, checked[PIXELS_OF[engine, "int8"][0]] = first_that_passes(ways, reference)
             made.append(graph)
     return _write(checkpoint, made, checked, answers, runtime=runtime, out=out)
 

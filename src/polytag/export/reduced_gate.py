@@ -31,7 +31,7 @@ MIN_LABELLED = 500
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judged:
+class Reference:
     """Images that can be read and have a known label, and what the checkpoint says of them in float32."""
 
     checkpoint: Checkpoint
@@ -41,7 +41,7 @@ class Judged:
     of: str
 
 
-def judged_by(checkpoint: Checkpoint, images: ComparedImages) -> Judged:
+def reference_of(checkpoint: Checkpoint, images: ComparedImages) -> Reference:
     """Score the images with the checkpoint; raises ExportError where fewer than `MIN_LABELLED` are labelled and can be read."""
     known = np.flatnonzero((images.target_NC >= 0).any(axis=1)).tolist()
     paths = [images.paths[row] for row in known]
@@ -57,45 +57,47 @@ def judged_by(checkpoint: Checkpoint, images: ComparedImages) -> Judged:
             expected=f"at least {MIN_LABELLED:,}, with a class that is present in some and absent in others",
             next_step="give more labelled images with --check DATA, or leave --int8 out",
         )
-    return Judged(checkpoint=checkpoint, paths=[paths[row] for row in rows], target_NC=target_NC, logit_NC=logit_NC, of=images.of)
+    return Reference(
+        checkpoint=checkpoint, paths=[paths[row] for row in rows], target_NC=target_NC, logit_NC=logit_NC, of=images.of
+    )
 
 
-def first_that_passes(graphs: Iterable[Callable[[], EngineGraph]], judged: Judged) -> tuple[EngineGraph, Checked]:
+def first_that_passes(graphs: Iterable[Callable[[], EngineGraph]], reference: Reference) -> tuple[EngineGraph, Checked]:
     """The first of these graphs that stays within the limits; raises ExportError, with the numbers of each, where none does."""
-    missed: list[str] = []
+    refused: list[str] = []
     engine = ""
     for make in graphs:
         graph = make()
-        checked, engine = compared_with(graph, judged), graph.engine
+        checked, engine = compared_with(graph, reference), graph.engine
         share, difference = _differences(checked)
         if share <= MAX_SHARE_CHANGED and difference <= MAX_MAP_DIFFERENCE:
             return graph, checked
-        missed.append(
+        refused.append(
             f"{share:.2%} of {checked.decisions:,} decisions and mAP {checked.mAP:.4f} instead of {checked.mAP_of_checkpoint:.4f} "
             f"({graph.quantized.partition(';')[0]})"
         )
     raise ExportError(
         f"int8 for {engine} answers too differently from the checkpoint, so nothing is written",
-        where=str(judged.checkpoint.folder),
-        got=f"on {len(judged.paths):,} images: " + "; ".join(missed),
+        where=str(reference.checkpoint.folder),
+        got=f"on {len(reference.paths):,} images: " + "; ".join(refused),
         expected=f"at most {MAX_SHARE_CHANGED:.1%} of the decisions, and {MAX_MAP_DIFFERENCE:g} of mAP",
         next_step="leave --int8 out, or give more images with --check DATA if these are few",
     )
 
 
-def compared_with(graph: EngineGraph, judged: Judged) -> Checked:
+def compared_with(graph: EngineGraph, reference: Reference) -> Checked:
     """What a graph answers on these images, beside the checkpoint."""
     contents = tuple(graph.contents.values())
-    num_classes = len(judged.checkpoint.label_set)
+    num_classes = len(reference.checkpoint.label_set)
     make = OpenVinoScorer if graph.engine == "openvino" else OnnxScorer
     scorer = make(*contents, num_classes=num_classes, precision=graph.precision, where=graph.name)
-    rows, logit_NC = _scores(scorer, judged.paths, judged.checkpoint)
-    own_NC, target_NC = judged.logit_NC[rows], judged.target_NC[rows]
-    threshold_C = np.asarray(judged.checkpoint.thresholds)
+    rows, logit_NC = _scores(scorer, reference.paths, reference.checkpoint)
+    own_NC, target_NC = reference.logit_NC[rows], reference.target_NC[rows]
+    threshold_C = np.asarray(reference.checkpoint.thresholds)
     before_NC, after_NC = (decide(sigmoid(each_NC), threshold_C=threshold_C) for each_NC in (own_NC, logit_NC))
     return Checked(
         images=len(rows),
-        of=f"{len(rows)} of {judged.of}",
+        of=f"{len(rows)} of {reference.of}",
         decisions=int(before_NC.size),
         max_logit_difference=float(np.abs(logit_NC - own_NC).max()),
         decisions_changed=int((before_NC != after_NC).sum()),
