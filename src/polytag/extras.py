@@ -27,7 +27,6 @@ EXTRA_OF = {  # module: extra; the same as [project.optional-dependencies] of py
     "nncf": "export",
     "onnx": "export",
     "onnxscript": "export",
-    "aiohttp": "remote",
     "fsspec": "remote",
     "av": "video",
     "ray": "ray",

@@ -23,7 +23,10 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A run, a checkpoint such as its best/, an export, or hf://OWNER/NAME.")],
     images: Annotated[
         list[str],
-        typer.Argument(help="Image files, folders of images, files that hold some, addresses of these; - reads a list from stdin."),
+        typer.Argument(
+            metavar="IMAGES",
+            help="Image files, folders of images, files that hold some, addresses of these; - reads a list from stdin.",
+        ),
     ],
     output: Annotated[
         str | None,
