@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from polytag.data.images.augment import NUM_VIEWS
 from polytag.data.images.batches import Batch, batches_of
 from polytag.errors import ExportError
 from polytag.inference.parallel import in_parallel
@@ -30,6 +31,10 @@ class OpenVinoScorer:
         self._where, self._num_classes = where, num_classes
         self._model = compiled(graph, numbers, precision=precision, where=where)
         self._own = threading.local()
+        # The first access to a tensor in a process, by two threads at once, has waited for ever: one holds Python's lock and needs
+        # what the other has begun to make. So it is made here, by one.
+        size_px, num_views = exported.preprocessing.image_size_px, NUM_VIEWS[exported.preprocessing.crops]
+        self.logits_of(np.zeros((1, num_views, size_px, size_px, 3), np.uint8))
 
     @classmethod
     def load(cls, exported: Exported, *, precision: str) -> "OpenVinoScorer":
