@@ -31,17 +31,18 @@ class OpenVinoScorer:
         self._where, self._num_classes = where, num_classes
         self._model = compiled(graph, numbers, precision=precision, where=where)
         self._own = threading.local()
-        # The first access to a tensor in a process, by two threads at once, has waited for ever: one holds Python's lock and needs
-        # what the other has begun to make. So it is made here, by one.
-        size_px, num_views = exported.preprocessing.image_size_px, NUM_VIEWS[exported.preprocessing.crops]
-        self.logits_of(np.zeros((1, num_views, size_px, size_px, 3), np.uint8))
 
     @classmethod
     def load(cls, exported: Exported, *, precision: str) -> "OpenVinoScorer":
         """Of an export that holds the graph; raises ExportError for one that is damaged or cannot be run."""
         graph, numbers = (exported.file(name) for name in PIXELS_OF["openvino", precision])
         where = str(exported.folder / PIXELS_OF["openvino", precision][0])
-        return cls(graph, numbers, num_classes=len(exported.label_set), precision=precision, where=where)
+        made = cls(graph, numbers, num_classes=len(exported.label_set), precision=precision, where=where)
+        # The first access to a tensor in a process, by two threads at once, has waited for ever: one holds Python's lock and needs
+        # what the other has begun to make. So it is made here, by one.
+        size_px, num_views = exported.preprocessing.image_size_px, NUM_VIEWS[exported.preprocessing.crops]
+        made.logits_of(np.zeros((1, num_views, size_px, size_px, 3), np.uint8))
+        return made
 
     def prepare_thread(self) -> None:
         """Nothing to do: each thread has a request of its own, which computes on one core."""
