@@ -273,3 +273,19 @@ def test_a_folder_without_the_graph(exported: Exported, tmp_path: Path):
     with pytest.raises(UsageError, match="does not hold this engine in int8") as caught:
         scorer_of(Exported.read(tmp_path), engine="openvino", precision="int8")
     assert caught.value.expected == "auto or onnx"
+
+
+def test_evaluate_scores_a_data_set_with_an_export(
+    exported: Exported, labelled: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The images that can be read, with the same numbers as the gate had."""
+    lines = ['file_name,cat,dog,"big, old tree"']
+    lines += [f"{path},{a},{b},{c}" for path, (a, b, c) in zip(labelled.paths, labelled.target_NC.tolist(), strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    arguments = [str(exported.folder), "--images", str(tmp_path / "labels.csv"), "--precision", "int8"]
+    monkeypatch.setattr(sys, "argv", ["polytag", "evaluate", *arguments, "--json", str(tmp_path / "metrics.json")])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    found = json.loads((tmp_path / "metrics.json").read_text())["mAP"]["value"]
+    assert found == pytest.approx(exported.files["openvino/pixels-int8.xml"].checked.mAP, abs=1e-6)

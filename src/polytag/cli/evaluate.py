@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polytag.cli.evaluate_model import require_images, scores_of_model
 from polytag.cli.leakage import (
     TrainData,
     leakage_of,
@@ -31,6 +32,7 @@ from polytag.cli.slices import (
     slices_of,
 )
 from polytag.cli.weights import Weight, print_weighted, weighted_by
+from polytag.errors import UsageError
 from polytag.text import counted, interval_text, number_text, printable
 
 if TYPE_CHECKING:
@@ -75,7 +77,20 @@ _MEANINGS = {  # short descriptions of the averages, in the order of the table
 @reads_annotations
 def evaluate(
     options: "ReadOptions",
-    predictions: Annotated[Path, typer.Argument(help="Scores of `train` or `predict`, or any program's table of scores.")],
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS|MODEL",
+            help="Scores of `train` or `predict`, or any program's; with --images a run, model or export.",
+        ),
+    ],
+    images: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="Score this labelled data set with MODEL, and evaluate the scores.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of --images.", show_default="val, or all where it names none")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="With --images, as of `predict`.", show_default="auto")] = None,
     truth: Truth = None,
     scale: Scale = None,
     threshold: Annotated[
@@ -98,17 +113,28 @@ def evaluate(
     from polytag.cli.terminal import Terminal
     from polytag.metrics.evaluate import evaluate_predictions
     from polytag.metrics.frequency import training_frequency
+    from polytag.predictions.thresholds import PREDICTIONS
 
     require_use_of_columns(columns, used=bool(slice or group or weight), options="--slice, --group or --weight")
     errors = Terminal(stderr=True)
     of_truth = apart_from_groups(options, group, truth=truth)
     no_classes = numbers_of_truth((*(slice or ()), weight), truth=truth)
-    labelled = read_labelled_scores(
-        predictions, scale=scale, truth=truth, options=of_truth, errors=errors, unless_scored=no_classes
-    )
+    own: tuple[float, ...] | float = 0.5
+    if images is None:
+        require_images(split=split, precision=precision)
+        labelled = read_labelled_scores(
+            predictions, scale=scale, truth=truth, options=of_truth, errors=errors, unless_scored=no_classes
+        )
+    else:
+        if truth is not None or scale is not None:
+            raise UsageError("the labels and the scores are those of --images", got="--truth or --scores", expected="neither")
+        labelled, own = scores_of_model(
+            predictions, images, split=split, precision=precision or "auto", options=options, errors=errors
+        )
     table = labelled.predictions
-    found = _thresholds(predictions, table, threshold=threshold, file=thresholds)
-    chosen = found.thresholds if found is not None else 0.5 if threshold is None else threshold
+    of_run = predictions if images is None else predictions / PREDICTIONS
+    found = _thresholds(of_run, table, threshold=threshold, file=thresholds)
+    chosen = found.thresholds if found is not None else own if threshold is None else threshold
     groups = groups_by(labelled, group, file=columns, truth=truth)
     groups = groups or groups_of_training(labelled, predictions, is_required=False)
     weighted = None
@@ -161,7 +187,6 @@ def evaluate(
 
 def _thresholds(path: Path, table: "Predictions", *, threshold: float | None, file: Path | None) -> "ThresholdsFile | None":
     """The thresholds of a file or of the predictions' run; None where a single one decides, that of the command line or 0.5."""
-    from polytag.errors import UsageError
     from polytag.predictions.thresholds import find_thresholds, read_thresholds, require_same_calibration
 
     if threshold is not None and file is not None:
