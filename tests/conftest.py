@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from polytag.models.checkpoint import Checkpoint
+    from polytag.models.exported import Exported
     from polytag.web.request_rules import GuardConfig
 
 os.environ["NO_COLOR"] = "1"
@@ -166,6 +167,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> "Checkpoint":
         facts={},
         card=lambda checkpoint_id: f"# {checkpoint_id}\n",
     )
+
+
+@pytest.fixture(scope="session")
+def small_export(checkpoint: "Checkpoint", tmp_path_factory: pytest.TempPathFactory) -> "Exported":
+    """The checkpoint as ONNX. Read-only by agreement."""
+    from polytag.export.export import export_model
+
+    return export_model(checkpoint, tmp_path_factory.mktemp("exported") / "small")
 
 
 PATIENCE_SECONDS = 30.0

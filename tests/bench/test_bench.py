@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from polytag.cli.main import app
+from polytag.models.exported import Exported
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,37 @@ def test_what_is_printed(measured):
         assert text in output
     assert f"{speed['rates']['step']['images_per_second']:.1f}" in output
     assert f"{speed['input_share']:.0%} input" in output
+
+
+def test_a_model_is_measured(small_export: Exported, tmp_path: Path):
+    """An export, by its engine; what is printed is what is written."""
+    path = tmp_path / "speed.json"
+    done = CliRunner().invoke(
+        app, ["bench", str(small_export.folder), "--engine", "onnx", "--seconds", "0.05", "--json", str(path)]
+    )
+    assert done.exit_code == 0, done.output
+    speed = json.loads(path.read_text())
+    assert (speed["engine"], speed["precision"]) == ("onnx", "fp32")
+    assert set(speed["milliseconds"]) == {"1", "16"}
+    assert min(speed["load_seconds"], *speed["milliseconds"].values(), speed["predict_images_per_second"]) > 0
+    # Files cost something, and no more than twice as much is done by two cores (twice again: the machine is shared).
+    assert speed["predict_images_per_second"] < 2 * speed["scored_images_per_second"]
+    assert speed["scored_images_per_second"] < 2 * speed["num_cores"] * 1000 / min(speed["milliseconds"].values())
+    assert f"{speed['predict_images_per_second']:.1f} images/s" in done.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["MODEL", "--backbone", "resnet18"], "--backbone does not go with a model"),
+        (["MODEL", "--engine", "torch"], "does not hold this engine"),
+        (["nowhere"], "nowhere"),
+        (["--engine", "onnx"], "a backbone is measured in PyTorch"),
+    ],
+)
+def test_what_does_not_go_together(small_export: Exported, options: list[str], message: str):
+    done = CliRunner().invoke(app, ["bench", *(str(small_export.folder) if each == "MODEL" else each for each in options)])
+    assert message in str(done.exception)
 
 
 def test_a_backbone_that_is_none():

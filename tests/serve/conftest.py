@@ -8,18 +8,10 @@ from typing import Any
 
 import pytest
 
-from polytag.export.export import export_model
 from polytag.export.selftest import generated_images
-from polytag.models.checkpoint import Checkpoint
 from polytag.models.exported import Exported
 from polytag.serve.run import ServeConfig, Serving
 from polytag.web.request_rules import GuardConfig
-
-
-@pytest.fixture(scope="session")
-def small_export(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Read-only by agreement."""
-    return export_model(checkpoint, tmp_path_factory.mktemp("served") / "small")
 
 
 @pytest.fixture(scope="session")

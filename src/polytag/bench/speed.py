@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
+from polytag.bench.images import write_images
 from polytag.bench.peak import Peak, best_seconds, flop_of_image, measure_peak, wait_for
 from polytag.data.images.augment import augmentation, augmented
 from polytag.data.images.read import read_image
@@ -29,9 +29,7 @@ from polytag.training.losses import LOSS_OF
 from polytag.training.preprocessing import preprocessing_of
 from polytag.training.step import Step
 
-IMAGE_SIZE = (500, 375)
 NUM_CLASSES = 20
-_NUM_FILES = 48
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +112,7 @@ def measure_speed(
 
     frozen = freeze(model, arithmetic=arithmetic, image_size_px=size_px)
     with tempfile.TemporaryDirectory() as folder:
-        paths = _write_images(Path(folder))
+        paths = write_images(Path(folder))
         note("decoding")
         one_core, all_cores = (_decoding_seconds(paths, recipe, num_threads=number, seconds=seconds) for number in (1, num_cores()))
         note("prediction, from files")
@@ -151,16 +149,6 @@ def measure_speed(
         },
         input_share=input_seconds / (input_seconds + step),
     )
-
-
-def _write_images(folder: Path) -> list[Path]:
-    """JPEG files of soft noise, which take about as long to decode as photographs of this size."""
-    rng = np.random.default_rng(0)
-    paths = [folder / f"{number:02}.jpg" for number in range(_NUM_FILES)]
-    for path in paths:
-        coarse = rng.integers(0, 256, (IMAGE_SIZE[1] // 4, IMAGE_SIZE[0] // 4, 3)).astype(np.uint8)
-        Image.fromarray(coarse).resize(IMAGE_SIZE, Image.Resampling.BICUBIC).save(path, quality=90)
-    return paths
 
 
 def _decoding_seconds(paths: list[Path], recipe: Recipe, *, num_threads: int, seconds: float) -> float:
