@@ -21,7 +21,7 @@ triton = pytest.importorskip("tritonclient.http", reason="tritonclient is not in
 @pytest.fixture(scope="module")
 def expected(small_export: Exported, jpegs) -> np.ndarray:
     """N x C logits, each image scored by itself."""
-    scorer = OnnxScorer(small_export)
+    scorer = OnnxScorer.load(small_export, precision="fp32")
     return np.concatenate([scorer.logits_of(views(read_image(each), small_export.preprocessing)[None]) for each in jpegs])
 
 
