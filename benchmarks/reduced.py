@@ -177,7 +177,6 @@ def main() -> None:
         write(
             "reduced",
             {
-                "note": "other work ran on the machine meanwhile: see the load; ratios are of sides in turn",
                 "export_seconds": round(seconds, 1),
                 "quantized": {name: file.quantized for name, file in exported.files.items() if file.quantized},
                 "answers": answers(run, exported),

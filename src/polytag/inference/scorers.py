@@ -12,7 +12,7 @@ from polytag.models.checkpoint import Checkpoint
 from polytag.models.exported import PRECISIONS, Exported
 
 ENGINES = ("auto", "torch", "onnx", "openvino")
-FASTEST_FIRST = ("openvino", "onnx")  # measured in docs/experiments.md
+FASTEST_FIRST = {"fp32": ("onnx", "openvino"), "int8": ("openvino", "onnx")}  # measured in docs/experiments.md
 _LIBRARY_OF = {"openvino": "openvino", "onnx": "onnxruntime"}
 
 
@@ -85,7 +85,7 @@ def _scorer_of_export(exported: Exported, *, engine: str, device: str, precision
             expected="auto or cpu",
             next_step="use the checkpoint that it was made from",
         )
-    there = [(own, kind) for own in FASTEST_FIRST for kind in PRECISIONS if exported.has(own, kind)]
+    there = [(own, kind) for kind in PRECISIONS for own in FASTEST_FIRST[kind] if exported.has(own, kind)]
     wanted = "fp32" if precision == "auto" else precision
     of_precision = [own for own, kind in there if kind == wanted]
     if not of_precision:
