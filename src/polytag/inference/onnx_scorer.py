@@ -2,30 +2,24 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from polytag.data.images.batches import Batch, batches_of
 from polytag.errors import ExportError
-from polytag.inference.parallel import in_parallel
-from polytag.inference.scored import Scored
-from polytag.machine import num_cores
+from polytag.inference.graph_scorer import GraphScorer
 from polytag.models.exported import PIXELS_OF, Exported
 
-BATCH_SIZE = 8  # a core's: a few images are enough for all cores
 
-
-class OnnxScorer:
-    """An export as a `Scorer`; each core computes a batch of its own."""
+class OnnxScorer(GraphScorer):
+    """A graph in ONNX Runtime."""
 
     engine = "onnx"
 
     def __init__(self, graph: bytes, *, num_classes: int, precision: str, where: str):
         """Raises ExportError for a graph that cannot be run."""
-        self.precision = precision
-        self._where, self._num_classes = where, num_classes
+        super().__init__(num_classes=num_classes, precision=precision, where=where)
         self._session = session_of(graph, where=where)
 
     @classmethod
@@ -35,31 +29,8 @@ class OnnxScorer:
         where = str(exported.folder / name)
         return cls(exported.file(name), num_classes=len(exported.label_set), precision=precision, where=where)
 
-    def prepare_thread(self) -> None:
-        """Nothing to do: a session computes in the thread that calls it."""
-
-    def logits_of(self, pixels_NVHWC: np.ndarray) -> np.ndarray:
-        """See `Scorer`; raises ExportError where the graph fails, or gives scores of another shape."""
-        pixels = pixels_NVHWC[:, 0] if pixels_NVHWC.shape[1] == 1 else pixels_NVHWC
-        (logit_NC,) = run(self._session, ["logit"], {"pixels": pixels}, where=self._where)
-        if logit_NC.dtype != np.float32 or logit_NC.shape != (len(pixels), self._num_classes):
-            raise ExportError(
-                "the graph gives scores of another shape",
-                where=self._where,
-                got=f"{logit_NC.dtype} {logit_NC.shape}",
-                expected=f"float32 {(len(pixels), self._num_classes)} (images, classes)",
-                next_step="copy the folder again, or export again",
-            )
-        return logit_NC
-
-    def score_rows(self, num_rows: int, read: Callable[[int], np.ndarray]) -> Iterator[Scored]:
-        """See `Scorer`."""
-        ready = batches_of(range(num_rows), batch_size=BATCH_SIZE, read=read, num_threads=num_cores())
-        yield from in_parallel(self._score, ready, num_workers=num_cores())
-
-    def _score(self, batch: Batch) -> Scored:
-        logit_NC = self.logits_of(batch.pixels_NVHWC) if len(batch.rows) else np.zeros((0, 0), np.float32)
-        return Scored(rows=batch.rows, output_ND=logit_NC, failures=batch.failures)
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        return run(self._session, ["logit"], {"pixels": pixels}, where=self._where)[0]
 
 
 def session_of(graph: bytes, *, where: str, num_threads: int = 1) -> Any:

@@ -3,32 +3,28 @@
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 
 from polytag.data.images.augment import NUM_VIEWS
-from polytag.data.images.batches import Batch, batches_of
 from polytag.errors import ExportError
-from polytag.inference.parallel import in_parallel
-from polytag.inference.scored import Scored
+from polytag.inference.graph_scorer import GraphScorer
 from polytag.machine import num_cores
 from polytag.models.exported import PIXELS_OF, Exported
 
-BATCH_SIZE = 8  # a core's, as of ONNX Runtime
 _BEGINS = b"<?xml"  # anything else OpenVINO would read as another program's format, which may name files
 
 
-class OpenVinoScorer:
-    """An export as a `Scorer`; each core computes a batch of its own."""
+class OpenVinoScorer(GraphScorer):
+    """A graph in OpenVINO; each thread has a request of its own."""
 
     engine = "openvino"
 
     def __init__(self, graph: bytes, numbers: bytes, *, num_classes: int, precision: str, where: str):
         """Raises ExportError for a graph that cannot be run."""
-        self.precision = precision
-        self._where, self._num_classes = where, num_classes
+        super().__init__(num_classes=num_classes, precision=precision, where=where)
         self._model = compiled(graph, numbers, precision=precision, where=where)
         self._own = threading.local()
 
@@ -44,35 +40,12 @@ class OpenVinoScorer:
         made.logits_of(np.zeros((1, num_views, size_px, size_px, 3), np.uint8))
         return made
 
-    def prepare_thread(self) -> None:
-        """Nothing to do: each thread has a request of its own, which computes on one core."""
-
-    def logits_of(self, pixels_NVHWC: np.ndarray) -> np.ndarray:
-        """See `Scorer`; raises ExportError where the graph fails, or gives scores of another shape."""
-        pixels = pixels_NVHWC[:, 0] if pixels_NVHWC.shape[1] == 1 else pixels_NVHWC
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
         with explained(self._where):
-            if not hasattr(self._own, "request"):
+            if not hasattr(self._own, "request"):  # each thread has its own
                 self._own.request = self._model.create_infer_request()
             self._own.request.infer({"pixels": np.ascontiguousarray(pixels)})
-            logit_NC = np.array(self._own.request.get_tensor("logit").data)  # a copy: the next call writes into it
-        if logit_NC.dtype != np.float32 or logit_NC.shape != (len(pixels), self._num_classes):
-            raise ExportError(
-                "the graph gives scores of another shape",
-                where=self._where,
-                got=f"{logit_NC.dtype} {logit_NC.shape}",
-                expected=f"float32 {(len(pixels), self._num_classes)} (images, classes)",
-                next_step="copy the folder again, or export again",
-            )
-        return logit_NC
-
-    def score_rows(self, num_rows: int, read: Callable[[int], np.ndarray]) -> Iterator[Scored]:
-        """See `Scorer`."""
-        ready = batches_of(range(num_rows), batch_size=BATCH_SIZE, read=read, num_threads=num_cores())
-        yield from in_parallel(self._score, ready, num_workers=num_cores())
-
-    def _score(self, batch: Batch) -> Scored:
-        logit_NC = self.logits_of(batch.pixels_NVHWC) if len(batch.rows) else np.zeros((0, 0), np.float32)
-        return Scored(rows=batch.rows, output_ND=logit_NC, failures=batch.failures)
+            return np.array(self._own.request.get_tensor("logit").data)  # a copy: the next call writes into it
 
 
 def compiled(graph: bytes, numbers: bytes, *, precision: str, where: str) -> Any:
