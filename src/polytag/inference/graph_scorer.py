@@ -25,7 +25,7 @@ class GraphScorer(ABC):
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         """The output `logit` of uint8 N x S x S x 3, or N x V x S x S x 3 of several views; raises ExportError where it fails."""
 
-    def prepare_thread(self) -> None:
+    def prepare_thread(self) -> None:  # noqa: B027 - no engine needs more
         """Nothing to do: a graph is computed on one core, for the thread that calls."""
 
     def logits_of(self, pixels_NVHWC: np.ndarray) -> np.ndarray:
