@@ -342,10 +342,10 @@ def test_more_work_than_the_model_can_do_is_refused_and_does_not_stop_the_page(m
 
 
 def test_many_heavy_requests_do_not_stop_the_page(live, tmp_path, monkeypatch):
-    """Twenty-four images of 4 megapixels are asked for at once; the overview comes before all of them are made."""
+    """Forty-eight images of 4 megapixels are asked for at once; the overview comes before all of them are made."""
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
     (tmp_path / "large.png").write_bytes(png_of_zeros(2000, 2000))
-    num_images = 24
+    num_images = 48
     predictions = Predictions(
         ids=tuple(map(str, range(num_images))),
         logit_NC=np.zeros((num_images, 2)),
@@ -371,7 +371,7 @@ def test_many_heavy_requests_do_not_stop_the_page(live, tmp_path, monkeypatch):
         heavy = [threading.Thread(target=ask, args=(f"/images/{row}",)) for row in range(num_images)]
         for thread in heavy:
             thread.start()
-        time.sleep(0.2)
+        time.sleep(0.05)
         ask("/")
         ask("/api/run")
         for thread in heavy:
