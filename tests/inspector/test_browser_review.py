@@ -429,6 +429,7 @@ def test_another_reviewer_takes_over(server, visit, store: ReviewStore):
     page.click("#reviewer")
     page.fill("#reviewer-name", "Bo")
     page.keyboard.press("Enter")
+    until(page, "document.querySelector('#reviewer').textContent === 'Reviewer: Bo'")  # the dialog tells of its end a moment later
     press(page, "1")
     saved(page, 2)
     press(page, "z")
