@@ -29,10 +29,8 @@ def runtime_files(
 def web_files(exported: Exported, *, image_graph: bytes, runtime: dict[str, bytes]) -> dict[str, bytes]:
     """Every file of web/ by its name in it; `image_graph` is the content of image.onnx, `runtime` that of `runtime_files`."""
     pages = {name: (_SOURCE / name).read_bytes() for name in ("index.html", "page.css", "page.js", "worker.js")}
-    cards = {
-        "cards.css": _PALETTE.read_bytes() + (_CARDS / "cards.css").read_bytes(),
-        "cards.js": (_CARDS / "cards.js").read_bytes(),
-    }
+    cards = {name: (_CARDS / name).read_bytes() for name in ("cards.css", "cards.js", "take-files.js")}
+    cards["cards.css"] = _PALETTE.read_bytes() + cards["cards.css"]
     loaded = {IMAGE: image_graph} | {name: content for name, content in runtime.items() if name.endswith(".wasm")}
     model = {
         "checkpoint": exported.id,

@@ -102,7 +102,8 @@ def static_files() -> Mapping[str, bytes]:
     """
     found = dict(_files_in(package_files("polytag.inspector") / "static", prefix=""))
     palette = package_files("polytag.report") / "templates" / "palette.css"
-    return found | {"shared/palette.css": palette.read_bytes()}
+    take_files = package_files("polytag.web") / "cards" / "take-files.js"
+    return found | {"shared/palette.css": palette.read_bytes(), "shared/take-files.js": take_files.read_bytes()}
 
 
 def _files_in(folder: Traversable, *, prefix: str) -> list[tuple[str, bytes]]:

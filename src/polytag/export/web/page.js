@@ -1,6 +1,7 @@
 // A worker decodes and scores the images one after the other; nothing is sent anywhere.
 
-import { addCards, byId, sentence, showClasses, showProblem, takeFiles } from "./cards.js";
+import { addCards, byId, sentence, showClasses, showProblem } from "./cards.js";
+import { takeFiles } from "./take-files.js";
 
 // Of a blob, because such a worker is under this page's Content-Security-Policy, and one from a file under none.
 const start = `import ${JSON.stringify(new URL("worker.js", import.meta.url).href)};`;

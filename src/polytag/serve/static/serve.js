@@ -1,6 +1,7 @@
 // Each image is sent to /predict, two at a time, and its card shows what comes back.
 
-import { addCards, showClasses, showProblem, showWaiting, takeFiles } from "./cards.js";
+import { addCards, showClasses, showProblem, showWaiting } from "./cards.js";
+import { takeFiles } from "./take-files.js";
 
 const MAX_BYTES = Number(document.body.dataset.maxBytes);
 const MAX_AT_ONCE = 2;

@@ -18,52 +18,6 @@ function filled(made, attributes, children) {
   return made;
 }
 
-/** Call `add` with the files, an array, that are chosen, dropped or pasted. */
-export function takeFiles(add) {
-  byId("choose").disabled = false;
-  byId("choose").addEventListener("click", () => byId("files").click());
-  byId("files").addEventListener("change", () => {
-    add([...byId("files").files]);
-    byId("files").value = ""; // the same file may be chosen again
-  });
-  document.addEventListener("paste", (event) => {
-    const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length) return;
-    event.preventDefault();
-    add(files);
-  });
-  takeDropped(add);
-}
-
-function takeDropped(add) {
-  const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-  let depth = 0; // of elements that the drag has entered
-  const endDrag = () => {
-    depth = 0;
-    document.body.classList.remove("dropping");
-  };
-  document.addEventListener("dragenter", (event) => {
-    if (!holdsFiles(event)) return;
-    event.preventDefault();
-    depth++;
-    document.body.classList.add("dropping");
-  });
-  document.addEventListener("dragover", (event) => {
-    if (!holdsFiles(event)) return;
-    event.preventDefault();
-    event.dataTransfer.dropEffect = "copy";
-  });
-  document.addEventListener("dragleave", (event) => {
-    if (holdsFiles(event) && --depth <= 0) endDrag();
-  });
-  document.addEventListener("drop", (event) => {
-    endDrag();
-    if (!holdsFiles(event)) return;
-    event.preventDefault();
-    add([...event.dataTransfer.files]);
-  });
-}
-
 const cards = []; // the newest first
 
 /** Cards of these files, the first one on top. `onRemove` is called with a card that a person removes. */

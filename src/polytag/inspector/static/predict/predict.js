@@ -2,6 +2,7 @@
 import { byId, button, clone, element } from "../shared/dom.js";
 import { fitImage } from "../shared/fit.js";
 import { announce, bind } from "../shared/frame.js";
+import { takeFiles } from "../shared/take-files.js";
 import { inTurn, postFile } from "./requests.js";
 
 const MAX_BYTES = Number(byId("zone").dataset.maxBytes);
@@ -162,48 +163,10 @@ function showCounts() {
   byId("clear").hidden = byId("legend").hidden = !cards.length;
 }
 
-byId("choose").disabled = false;
-byId("choose").addEventListener("click", () => byId("files").click());
-byId("files").addEventListener("change", () => {
-  add([...byId("files").files]);
-  byId("files").value = ""; // the same file may be chosen again
-});
+takeFiles(add);
 byId("clear").addEventListener("click", () => {
   for (const card of [...cards]) removeCard(card);
 });
-document.addEventListener("paste", (event) => {
-  const files = [...event.clipboardData.files];
-  if (!files.length) return;
-  event.preventDefault();
-  add(files);
-});
-
-const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-let depth = 0; // of elements that the drag has entered
-document.addEventListener("dragenter", (event) => {
-  if (!holdsFiles(event)) return;
-  event.preventDefault();
-  depth++;
-  document.body.classList.add("dropping");
-});
-document.addEventListener("dragover", (event) => {
-  if (!holdsFiles(event)) return;
-  event.preventDefault();
-  event.dataTransfer.dropEffect = "copy";
-});
-document.addEventListener("dragleave", (event) => {
-  if (holdsFiles(event) && --depth <= 0) endDrag();
-});
-document.addEventListener("drop", (event) => {
-  endDrag();
-  if (!holdsFiles(event)) return;
-  event.preventDefault();
-  add([...event.dataTransfer.files]);
-});
-function endDrag() {
-  depth = 0;
-  document.body.classList.remove("dropping");
-}
 
 // ---- keys ----
 
