@@ -73,6 +73,7 @@ VERBS = {
     "predict": Verb(command=("predict", "run", "data/images", "--output", "scores.parquet")),
     "predict_many": Verb(command=("predict", "run", "shards", "--output", "scores/")),
     "convert": Verb(command=("data", "convert", "data", "other", "--to", "csv"), needs_run=False),
+    "export_model": Verb(command=("export", "run", "exported", "--to", "onnx,openvino")),
     "export": Verb(command=("labels", "export", "run", "corrected", "--to", "csv"), needs_review=True),
 }
 

@@ -27,6 +27,7 @@ EXTRA_OF = {  # module: extra; the same as [project.optional-dependencies] of py
     "nncf": "export",
     "onnx": "export",
     "onnxscript": "export",
+    "executorch": "executorch",
     "fsspec": "remote",
     "av": "video",
     "ray": "ray",

@@ -19,7 +19,9 @@ def export(
     options: "ReadOptions",
     model: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a checkpoint folder such as its best/.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
-    to: Annotated[str, typer.Option(metavar="ENGINES", help="onnx, openvino, or several with commas between.")] = "onnx",
+    to: Annotated[
+        str, typer.Option(metavar="ENGINES", help="onnx, openvino, executorch, or several with commas between.")
+    ] = "onnx",
     int8: Annotated[
         bool, typer.Option("--int8", help="Also write graphs in 8-bit integers, if they decide nearly as the model does.")
     ] = False,
@@ -98,6 +100,7 @@ def _print(console: "Terminal", made: "Exported") -> None:
             highlight=False,
             markup=False,
         )
-    console.print(
-        f"\nNext:\n  polytag predict {made.folder} IMAGE...    # without PyTorch", highlight=False, markup=False, soft_wrap=True
-    )
+    if any(file.engine != "executorch" for file in made.files.values()):
+        console.print(
+            f"\nNext:\n  polytag predict {made.folder} IMAGE...    # without PyTorch", highlight=False, markup=False, soft_wrap=True
+        )

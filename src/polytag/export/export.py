@@ -12,8 +12,9 @@ from polytag.contracts import Dataset
 from polytag.data.write.images import require_new
 from polytag.errors import UsageError
 from polytag.export.engine_graphs import EngineGraph, answer_of, onnx_graphs, openvino_graph
-from polytag.export.gate import Answers, compared
-from polytag.export.graphs import graphs_of
+from polytag.export.executorch_program import answer_by_executorch, executorch_program
+from polytag.export.gate import Answer, Answers, compared
+from polytag.export.graphs import Graphs, graphs_of
 from polytag.export.images import NUM_COMPARED, NUM_LABELLED, images_of_dataset, images_of_run, range_images, some
 from polytag.export.quantization import WAYS, quantized
 from polytag.export.readme import readme
@@ -24,8 +25,8 @@ from polytag.models.checkpoint import Checkpoint
 from polytag.models.checkpoint_files import EXPORT
 from polytag.models.exported import IMAGE, PIXELS_OF, README, SELFTEST, Checked, Exported, ExportedFile, sha256
 
-TARGETS = ("onnx", "openvino")
-_MADE_BY = ("polytag", "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
+TARGETS = ("onnx", "openvino", "executorch")
+_MADE_BY = ("polytag", "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "executorch")
 
 
 def export_model(
@@ -40,7 +41,8 @@ def export_model(
     on_image: Callable[[int], None] = lambda num_images: None,
     note: Callable[[str], None] = lambda what: None,
 ) -> Exported:
-    """Write a checkpoint, or a run's best, as graphs for the engines of `to`: "onnx", "openvino"; returns what was written.
+    """Write a checkpoint, or a run's best, as graphs for the engines of `to`: "onnx", "openvino", "executorch"; returns
+    what was written.
 
     With `web`, the folder also has web/, a page that runs the graph `image` in a browser: ONNX Runtime Web is fetched for it from
     the npm registry, once.
@@ -58,6 +60,10 @@ def export_model(
     measure ranges on.
     """
     targets = targets_of(to)
+    if int8 and not any((each, "int8") in PIXELS_OF for each in targets):
+        raise UsageError(
+            "no graph for this engine has 8-bit integers", where="--int8", got=", ".join(targets), expected="onnx or openvino"
+        )
     if web and "onnx" not in targets:
         raise UsageError(
             "a page for the browser runs the graph for ONNX Runtime", where="--web", got=", ".join(targets), expected="onnx"
@@ -74,23 +80,32 @@ def export_model(
     ranges = range_images(run, calibrate_on, unlike=labelled.paths, preprocessing=checkpoint.preprocessing) if int8 else None
     note("making the graphs")
     graphs = graphs_of(checkpoint, metadata=_metadata(checkpoint))
-    made = onnx_graphs(graphs) if "onnx" in targets else []
-    if "openvino" in targets:
-        made.append(openvino_graph(graphs))
+    made, answer_by = _in_float32(checkpoint, graphs, targets)
     note("comparing")
     compare = some(images, NUM_COMPARED) if check is None else images
-    checked, answers = compared(
-        checkpoint, {each.name: answer_of(each) for each in made}, paths=compare.paths, of=images.of, on_image=on_image
-    )
+    checked, answers = compared(checkpoint, answer_by, paths=compare.paths, of=images.of, on_image=on_image)
     if ranges is not None:
         note("comparing, with labels")
         reference = reference_of(checkpoint, labelled)
-        for engine in targets:
+        for engine in (each for each in targets if (each, "int8") in PIXELS_OF):
             note(f"int8 for {engine}")
             ways = [partial(quantized, checkpoint, graphs, way, engine=engine, images=ranges) for way in WAYS]
             graph, checked[PIXELS_OF[engine, "int8"][0]] = first_that_passes(ways, reference)
             made.append(graph)
     return _write(checkpoint, made, checked, answers, runtime=runtime, out=out)
+
+
+def _in_float32(checkpoint: Checkpoint, graphs: Graphs, targets: Sequence[str]) -> tuple[list[EngineGraph], dict[str, Answer]]:
+    """The graph of each engine, and how each answers, by its name."""
+    made = onnx_graphs(graphs) if "onnx" in targets else []
+    if "openvino" in targets:
+        made.append(openvino_graph(graphs))
+    answer_by = {each.name: answer_of(each) for each in made}
+    if "executorch" in targets:
+        program = executorch_program(checkpoint)
+        made.append(program)
+        answer_by[program.name] = answer_by_executorch(program.contents[program.name], name=program.name)
+    return made, answer_by
 
 
 def targets_of(names: Sequence[str]) -> tuple[str, ...]:

@@ -20,8 +20,7 @@ thresholds, and `image.onnx` resizing, too. Each was compared with the checkpoin
 | graph | precision | compared on | result |
 | --- | --- | --- | --- |
 {_compared(exported)}
-{by_onnx}{_openvino(exported)}With polytag: `polytag predict THIS_FOLDER IMAGES...`, which needs no PyTorch.
-"""
+{by_onnx}{_openvino(exported)}{_POLYTAG if set(_engines(exported)) - {"executorch"} else ""}"""
 
 
 def checked_text(checked: Checked) -> str:
@@ -35,7 +34,7 @@ def checked_text(checked: Checked) -> str:
     )
 
 
-_ENGINES = {"onnx": "ONNX", "openvino": "OpenVINO"}
+_ENGINES = {"onnx": "ONNX", "openvino": "OpenVINO", "executorch": "ExecuTorch"}
 
 
 def _engines(exported: Exported) -> list[str]:
@@ -51,6 +50,7 @@ def _files(exported: Exported) -> str:
     }
     for (engine, precision), (name, *_) in PIXELS_OF.items():
         known = "" if precision == "fp32" else f", computed in {precision}"
+        known = ", up to 15 of one call" if engine == "executorch" else known
         what.setdefault(name, f"`pixels`: {resized} | `probability`, `logit`, `present`, for each image{known}; {_ENGINES[engine]}")
     return "".join(f"| `{name}` | {what.get(name, '| the numbers of the graph')} |\n" for name in exported.files)
 
@@ -63,6 +63,9 @@ def _compared(exported: Exported) -> str:
         if not name.endswith(".bin")
     )
 
+
+_POLYTAG = """With polytag: `polytag predict THIS_FOLDER IMAGES...`, which needs no PyTorch.
+"""
 
 _ONNX = """Python, with `onnxruntime` and `pillow`:
 

@@ -86,6 +86,14 @@ def _scorer_of_export(exported: Exported, *, engine: str, device: str, precision
             next_step="use the checkpoint that it was made from",
         )
     there = [(own, kind) for kind in PRECISIONS for own in FASTEST_FIRST[kind] if exported.has(own, kind)]
+    if not there:
+        raise UsageError(
+            "the export holds no graph that polytag runs",
+            where=str(exported.folder),
+            got=", ".join(exported.files),
+            expected="graphs for onnx or openvino",
+            next_step="`polytag export MODEL OUT --to onnx,executorch` writes both",
+        )
     wanted = "fp32" if precision == "auto" else precision
     of_precision = [own for own, kind in there if kind == wanted]
     if not of_precision:

@@ -21,7 +21,7 @@ from polytag.plain import WrongValue, from_plain
 
 EXPORT_VERSION = 2
 PIXELS, IMAGE, SELFTEST, README = "pixels.onnx", "image.onnx", "selftest", "README.md"
-ENGINES, PRECISIONS = ("onnx", "openvino"), ("fp32", "int8")
+ENGINES, PRECISIONS = ("onnx", "openvino", "executorch"), ("fp32", "int8")
 PIXELS_OF: Mapping[
     tuple[str, str], tuple[str, ...]
 ] = {  # (engine, precision): the files of the graph from resized images; of OpenVINO the graph and its numbers
@@ -29,6 +29,7 @@ PIXELS_OF: Mapping[
     ("onnx", "int8"): ("pixels-int8.onnx",),
     ("openvino", "fp32"): ("openvino/pixels.xml", "openvino/pixels.bin"),
     ("openvino", "int8"): ("openvino/pixels-int8.xml", "openvino/pixels-int8.bin"),
+    ("executorch", "fp32"): ("pixels.pte",),
 }
 
 
