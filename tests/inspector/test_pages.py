@@ -254,7 +254,7 @@ def test_what_a_browser_has_is_not_sent_again(client: TestClient):
 def test_every_static_file_is_served_with_its_type_and_nothing_else_is(client: TestClient):
     folder = Path(polytag.inspector.__file__).parent / "static"
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
-    assert set(static_files()) == names | {"shared/palette.css"}
+    assert set(static_files()) == names | {"shared/palette.css", "shared/take-files.js"}
     for name in static_files():
         answer = client.get(f"/static/{name}")
         assert (answer.status_code, answer.content) == (200, static_files()[name])
