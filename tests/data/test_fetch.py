@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from polytag.data.fetch.fetch import RELEASES, Archive, Patience, Release, fetch
+from polytag.data.fetch.fetch import RELEASES, Archive, Release, fetch
 from polytag.data.fetch.unpack import unpack
+from polytag.download.retries import Patience
 from polytag.errors import FetchError, UsageError
 
 QUICK = Patience(timeout_seconds=2.0, max_tries=3, pause_seconds=0.0)
@@ -210,11 +211,11 @@ def test_a_later_call_goes_on_from_what_an_earlier_one_left(server, tmp_path):
     with pytest.raises(FetchError) as error:
         fetch("voc2012", tmp_path, releases=releases, patience=QUICK)
     assert str(error.value) == (
-        "the download failed 3 times in a row\n"
+        "an address could not be read, 3 times in a row\n"
         f"  where: {server.url}/voc2012/part0.tar\n"
         "  got: the connection ended after 3,000 bytes\n"
-        f"  expected: {len(DEVKIT):,} bytes, of which 3,000 have arrived\n"
-        "  next: check the network and fetch again: the download resumes"
+        "  expected: the file\n"
+        "  next: run the same command again when the server or the network is well"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part0.tar.part"]
     server.break_after = None
@@ -338,10 +339,10 @@ def test_no_such_file_on_the_server(server, tmp_path):
     releases = release(server, DEVKIT)
     server.files.clear()
     assert failure(server, tmp_path, releases) == (
-        "the server does not deliver the archive\n"
+        "there is no file at this address\n"
         f"  where: {server.url}/voc2012/part0.tar\n"
         "  got: HTTP 404 Not Found\n"
-        "  expected: the file\n"
+        "  expected: a file\n"
         "  next: check the address, or name a mirror with --base-url"
     )
     assert len(server.requests) == 1
@@ -350,11 +351,11 @@ def test_no_such_file_on_the_server(server, tmp_path):
 def test_no_server(tmp_path, server):
     releases = {"voc2012": replace(release(server, DEVKIT)["voc2012"], base_urls=("http://127.0.0.1:9",))}
     assert failure(server, tmp_path, releases) == (
-        "the download failed 3 times in a row\n"
+        "an address could not be read, 3 times in a row\n"
         "  where: http://127.0.0.1:9/voc2012/part0.tar\n"
         "  got: [Errno 111] Connection refused\n"
-        f"  expected: {len(DEVKIT):,} bytes, of which 0 have arrived\n"
-        "  next: check the network and fetch again: the download resumes"
+        "  expected: the file\n"
+        "  next: run the same command again when the server or the network is well"
     )
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from polytag.data.remote import retries
 from polytag.data.remote.addresses import as_path, is_address, name_at, suffix_at
 from polytag.data.remote.remote_file import RemoteFile
-from polytag.data.remote.retries import Interrupted, NotThere, Patience, with_retries
 from polytag.data.remote.stores import download_store, files_below, put_file, read_store, read_store_image, store_file
 from polytag.data.remote.web import download_web, read_web, web_file
+from polytag.download import retries
+from polytag.download.retries import NotThere, Patience
 from polytag.errors import FetchError, ImageError, MissingExtraError, UsageError
 
 CONTENT = bytes(range(256)) * 4096  # a mebibyte
@@ -379,19 +379,3 @@ def test_which_text_is_an_address():
             is_address(text)
     assert (name_at("https://a/b/c.JPG?x=/d.tar#e"), suffix_at("https://a/b/c.JPG?x=/d.tar#e")) == ("c.JPG", ".jpg")
     assert (name_at("s3://a/b?c.tar"), suffix_at("s3://a/b?c.tar")) == ("b?c.tar", ".tar")
-
-
-def test_a_try_that_gets_further_is_none_too_many():
-    done = 0
-
-    def work() -> str:
-        nonlocal done
-        done += 1
-        if done < 12:
-            raise Interrupted("cut")
-        return "whole"
-
-    assert with_retries(work, where="x", patience=HASTY, progress=lambda: done) == "whole"
-    done = 0
-    with pytest.raises(FetchError):
-        with_retries(work, where="x", patience=HASTY)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import os
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from polytag.download import retries
 from polytag.errors import FetchError, UsageError
 from polytag.export.export import export_model
 from polytag.export.npm import ONNXRUNTIME_WEB, Package, cached_place, files_of
+from polytag.export.npm import registry as registry_address
 from polytag.models.checkpoint import Checkpoint
 
 
@@ -61,6 +64,7 @@ def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"http://127.0.0.1:{server.server_address[1]}/")
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path))
+    monkeypatch.setattr(retries.time, "sleep", lambda seconds: None)
     yield Handler
     server.shutdown()
     server.server_close()
@@ -84,8 +88,8 @@ def test_it_is_fetched_once(registry: Any):
         ((404, b"", 0), "HTTP 404"),
         ((503, b"", 0), "HTTP 503"),
         ((200, CONTENT[:-1] + b"x", len(CONTENT)), "sha512-"),
-        ((200, CONTENT[:50], len(CONTENT)), "50 bytes"),
-        ((200, CONTENT + b"x" * 10_000_000, len(CONTENT) + 10_000_000), "sha512-"),
+        ((200, CONTENT[:50], len(CONTENT)), "ended after 50 of"),
+        ((200, CONTENT + b"x" * 10_000_000, len(CONTENT) + 10_000_000), f"{len(CONTENT) + 10_000_000:,} bytes"),
         ((200, b"<html>", 6), "6 bytes"),
     ],
 )
@@ -113,7 +117,7 @@ def test_only_the_web_is_a_registry(registry: Any, monkeypatch: pytest.MonkeyPat
     (tmp_path / "small" / "-").mkdir(parents=True)
     (tmp_path / "small" / "-" / PACKAGE.file_name).write_bytes(CONTENT)
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", tmp_path.as_uri())
-    with pytest.raises(FetchError, match="no web address"):
+    with pytest.raises(FetchError, match="not http or https"):
         files_of(PACKAGE, ("dist/a.js",))
 
 
@@ -124,3 +128,17 @@ def test_an_export_that_cannot_get_it_writes_nothing(registry: Any, checkpoint: 
     assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="--web"):
         export_model(checkpoint, tmp_path / "out", to=["openvino"], web=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="npm is a shell script here")
+def test_the_registry_is_the_one_that_npm_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\n[ \"$*\" = 'config get registry' ] && echo http://127.0.0.1:9/mirror/\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("NPM_CONFIG_REGISTRY", raising=False)
+    assert registry_address() == "http://127.0.0.1:9/mirror"
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    with pytest.raises(FetchError, match="npm is not installed, and NPM_CONFIG_REGISTRY is not set"):
+        files_of(PACKAGE, ("dist/a.js",))

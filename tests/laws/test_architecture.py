@@ -9,7 +9,20 @@ import pytest
 
 SRC = Path(__file__).resolve().parents[2] / "src" / "polytag"
 LAYERS = (
-    {"allocator", "calibration", "contracts", "errors", "extras", "files", "logits", "machine", "parsing", "plain", "text"},
+    {
+        "allocator",
+        "calibration",
+        "contracts",
+        "download",
+        "errors",
+        "extras",
+        "files",
+        "logits",
+        "machine",
+        "parsing",
+        "plain",
+        "text",
+    },
     {"data", "metrics", "models"},
     {"predictions", "report", "runs", "web"},
     {"inference"},

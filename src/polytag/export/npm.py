@@ -6,21 +6,16 @@ import base64
 import hashlib
 import io
 import os
+import shutil
+import subprocess
 import tarfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from polytag import files
+from polytag.download.requests import read_content
 from polytag.errors import FetchError
-
-OFFICIAL = "https://registry.npmjs.org"
-_TIMEOUT_SECONDS = 30.0
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +45,17 @@ ONNXRUNTIME_WEB = Package(
 
 
 def registry() -> str:
-    """The address that npm itself takes: of $NPM_CONFIG_REGISTRY, or the official one."""
-    return (os.environ.get("NPM_CONFIG_REGISTRY") or OFFICIAL).rstrip("/")
+    """The address that npm itself takes: of $NPM_CONFIG_REGISTRY, or what npm says. "" where there is neither."""
+    address = os.environ.get("NPM_CONFIG_REGISTRY") or _of_npm()
+    return address.rstrip("/")
+
+
+def _of_npm() -> str:
+    npm = shutil.which("npm")
+    if npm is None:
+        return ""
+    told = subprocess.run([npm, "config", "get", "registry"], capture_output=True, text=True, check=False, timeout=60)
+    return told.stdout.strip()
 
 
 def cached_place(package: Package) -> Path:
@@ -84,24 +88,17 @@ def _integrity(content: bytes) -> str:
 
 def _fetched(package: Package, *, on_progress: Callable[[int, int], None]) -> bytes:
     address = f"{registry()}/{package.name}/-/{package.file_name}"
-    if urlsplit(address).scheme not in ("http", "https"):
-        raise _not_fetched(package, address, got="no web address")
-    content = bytearray()
+    if not registry():
+        raise _not_fetched(package, address, got="npm is not installed, and NPM_CONFIG_REGISTRY is not set")
     try:
-        request = urllib.request.Request(address, headers={"User-Agent": "polytag"})
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
-            while len(content) <= package.num_bytes and (chunk := response.read(_CHUNK_BYTES)):
-                content += chunk
-                on_progress(len(content), package.num_bytes)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise _not_fetched(package, address, got=f"HTTP {error.code} {error.reason}") from error
-    except (OSError, HTTPException, ValueError) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise _not_fetched(package, address, got=str(reason) or type(reason).__name__) from error
-    if (found := _integrity(bytes(content))) != package.integrity:
+        content = read_content(
+            address, max_bytes=package.num_bytes, on_progress=lambda num_bytes: on_progress(num_bytes, package.num_bytes)
+        )
+    except FetchError as error:
+        raise _not_fetched(package, address, got=error.got or error.what) from error
+    if (found := _integrity(content)) != package.integrity:
         raise _not_fetched(package, address, got=f"{len(content):,} bytes, {found[:24]}")
-    return bytes(content)
+    return content
 
 
 def _not_fetched(package: Package, address: str, *, got: str) -> FetchError:
@@ -110,5 +107,5 @@ def _not_fetched(package: Package, address: str, *, got: str) -> FetchError:
         where=address,
         got=got,
         expected=f"{package.num_bytes:,} bytes, {package.integrity[:24]}...",
-        next_step=f"check the network, name a mirror in NPM_CONFIG_REGISTRY, or put that file at {cached_place(package)}",
+        next_step=f"check the network, name a registry in NPM_CONFIG_REGISTRY, or put that file at {cached_place(package)}",
     )

@@ -12,7 +12,7 @@ from PIL.Image import Image
 
 from polytag.data.images.read import read_image
 from polytag.data.remote.addresses import is_address, read_image_at
-from polytag.data.remote.retries import NotThere
+from polytag.download.retries import NotThere
 from polytag.errors import ImageError
 
 _NUM_AHEAD = 32  # images at addresses that are fetched before they are asked for

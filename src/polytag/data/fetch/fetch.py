@@ -7,25 +7,22 @@ unpacked into a hidden folder that is renamed at the end. Standard library only.
 import hashlib
 import os
 import shutil
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPResponse
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from polytag.data.fetch.unpack import unpack
+from polytag.download.requests import NoSuchRange, body, opened
+from polytag.download.retries import PATIENCE, Interrupted, Patience, with_retries
 from polytag.errors import FetchError, UsageError
 from polytag.files import temporary_folder
 
 _CHUNK_BYTES = 1 << 18
-_PROGRESS_BYTES = 1 << 20
-_MAX_PAUSE_SECONDS = 30.0
 
 OnProgress = Callable[[str, int, int], None]
 """Receives a phrase such as "downloading NAME", the bytes done and the total bytes."""
@@ -58,18 +55,6 @@ class Release:
     archives: tuple[Archive, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """Limits of retries: the timeout of a silent connection, and the number of consecutive failures with under 1 MiB each.
-
-    The pause before a retry doubles from `pause_seconds` up to half a minute.
-    """
-
-    timeout_seconds: float = 30.0
-    max_tries: int = 6
-    pause_seconds: float = 1.0
-
-
 _OFFICIAL = (
     "https://thor.robots.ox.ac.uk/pascal/VOC",
     "http://host.robots.ox.ac.uk/pascal/VOC",
@@ -100,7 +85,7 @@ def fetch(
     base_url: str | None = None,
     releases: Mapping[str, Release] = RELEASES,
     on_progress: OnProgress = lambda _what, _done, _total: None,
-    patience: Patience = Patience(),
+    patience: Patience = PATIENCE,
 ) -> Path:
     """Download and unpack `name` ("voc2007" or "voc2012") below `folder`; returns the folder to train on.
 
@@ -210,10 +195,6 @@ def _num_bytes(path: Path) -> int:
 # The download
 
 
-class _Interrupted(Exception):
-    """The connection failed or ended early; a retry may succeed."""
-
-
 def _archive_file(archive: Archive, folder: Path, bases: tuple[str, ...], on_progress: OnProgress, patience: Patience) -> Path:
     """The complete archive with the right checksum: an existing one of the folder, or downloaded."""
     existing = folder / archive.name
@@ -238,48 +219,46 @@ def _archive_file(archive: Archive, folder: Path, bases: tuple[str, ...], on_pro
 
 
 def _download(part: Path, archive: Archive, bases: tuple[str, ...], on_progress: OnProgress, patience: Patience) -> None:
-    """Complete the partial file, over as many connections as needed."""
-    num_failures = 0
+    """Complete the partial file, over as many connections as needed, to one server after the other."""
+    urls = [f"{base.rstrip('/')}/{archive.path}" for base in bases]
     etags: dict[str, str] = {}
-    while _num_bytes(part) != archive.num_bytes:
-        base = bases[num_failures % len(bases)]
-        url = f"{base.rstrip('/')}/{archive.path}"
-        before = _num_bytes(part)
+
+    def go_on() -> None:
+        url = urls[0]
+        urls.append(urls.pop(0))  # the next try is at the next server
         try:
-            _one_connection(url, part, archive, etags, on_progress, patience.timeout_seconds)
-        except FetchError:
-            if len(bases) == 1:
-                raise
-            bases = tuple(other for other in bases if other != base)
-        except _Interrupted as error:
-            num_failures = 0 if _num_bytes(part) - before >= _PROGRESS_BYTES else num_failures + 1
-            if num_failures >= patience.max_tries:
-                raise FetchError(
-                    f"the download failed {num_failures} times in a row",
-                    where=url,
-                    got=str(error),
-                    expected=f"{archive.num_bytes:,} bytes, of which {_num_bytes(part):,} have arrived",
-                    next_step="check the network and fetch again: the download resumes",
-                ) from error
+            _one_connection(url, part, archive, etags, on_progress, patience)
+        except FetchError as error:
+            urls.remove(url)
+            if not urls:
+                raise _refused(error) from error
+            raise Interrupted(error.got) from error
+        except Interrupted as error:
             on_progress(f"retrying ({error})", _num_bytes(part), archive.num_bytes)
-            time.sleep(min(patience.pause_seconds * 2 ** max(0, num_failures - 1), _MAX_PAUSE_SECONDS))
+            raise
+
+    if _num_bytes(part) != archive.num_bytes:
+        with_retries(go_on, where=urls[0], patience=patience, progress=lambda: _num_bytes(part))
+
+
+def _refused(error: FetchError) -> FetchError:
+    next_step = "check the address, or name a mirror with --base-url"
+    return FetchError(error.what, where=error.where, got=error.got, expected=error.expected, next_step=next_step)
 
 
 def _one_connection(
-    url: str, part: Path, archive: Archive, etags: dict[str, str], on_progress: OnProgress, timeout_seconds: float
+    url: str, part: Path, archive: Archive, etags: dict[str, str], on_progress: OnProgress, patience: Patience
 ) -> None:
     """Append the response to one request; `etags` stores the server's tag of the file's version, so that versions never mix."""
     start = _num_bytes(part)
     if start > archive.num_bytes:
         part.unlink()
         start = 0
-    headers = {"Accept-Encoding": "identity", "User-Agent": "polytag"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-        if url in etags:
-            headers["If-Range"] = etags[url]
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    if start and url in etags:
+        headers["If-Range"] = etags[url]
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_seconds) as response:
+        with opened(url, headers, patience) as response:
             if start and response.status != 206:  # the server ignores Range, or its file has changed: restart
                 start = 0
             _require_size(response, start, url, archive)
@@ -287,47 +266,21 @@ def _one_connection(
             if etag.startswith('"'):  # a weak tag, W/"...", does not guarantee equal bytes
                 etags[url] = etag
             with _open_part(part, append=start > 0) as file:
-                for content in _content(response, archive.num_bytes - start):
-                    file.write(content)
+                for content in body(response, patience):
+                    file.write(content[: archive.num_bytes - file.tell()])
                     on_progress(f"downloading {archive.name}", file.tell(), archive.num_bytes)
-                if file.tell() < archive.num_bytes:
-                    raise _Interrupted(f"the connection ended after {file.tell():,} bytes")
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416:  # no such range: the partial file is of another file
-            part.unlink(missing_ok=True)
-            raise _Interrupted("the server has no such range") from error
-        if error.code in (408, 425, 429) or error.code >= 500:
-            raise _Interrupted(f"HTTP {error.code} {error.reason}") from error
-        raise FetchError(
-            "the server does not deliver the archive",
-            where=url,
-            got=f"HTTP {error.code} {error.reason}",
-            expected="the file",
-            next_step="check the address, or name a mirror with --base-url",
-        ) from error
-    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise _Interrupted(str(reason) or type(reason).__name__) from error
+                    if file.tell() == archive.num_bytes:
+                        return
+                raise Interrupted(f"the connection ended after {file.tell():,} bytes")
+    except NoSuchRange as error:  # the partial file is of another file
+        part.unlink(missing_ok=True)
+        raise Interrupted("the server has no such range") from error
 
 
 def _open_part(part: Path, *, append: bool) -> BinaryIO:
     """The partial file for writing. Its name is fixed, so that a later call resumes; a link of that name is not followed."""
     flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(part, flags | (os.O_APPEND if append else os.O_TRUNC), 0o666), "ab" if append else "wb")
-
-
-def _content(response: HTTPResponse, num_bytes: int) -> Iterator[bytes]:
-    """The body, at most `num_bytes` of it; network errors become _Interrupted, unlike errors of the disk."""
-    while num_bytes > 0:
-        try:
-            content = response.read(min(_CHUNK_BYTES, num_bytes))
-        except (OSError, HTTPException) as error:
-            raise _Interrupted(str(error) or type(error).__name__) from error
-        if not content:
-            return
-        num_bytes -= len(content)
-        yield content
 
 
 def _require_size(response: HTTPResponse, start: int, url: str, archive: Archive) -> None:
@@ -346,7 +299,6 @@ def _require_size(response: HTTPResponse, start: int, url: str, archive: Archive
         where=url,
         got=announced or "a response without Content-Range",
         expected=f"{archive.num_bytes} bytes",
-        next_step="check the address, or name a mirror with --base-url",
     )
 
 

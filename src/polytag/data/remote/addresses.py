@@ -5,9 +5,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from polytag.data.remote.remote_file import RemoteFile
-from polytag.data.remote.retries import NotThere
 from polytag.data.remote.stores import PACKAGE_OF, download_store, read_store_image, store_file
 from polytag.data.remote.web import download_web, read_web, web_file
+from polytag.download.retries import NotThere
 from polytag.errors import UsageError
 
 WEB = ("http", "https")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from polytag.data.remote.remote_file import RemoteFile
-from polytag.data.remote.retries import BUSY, PATIENCE, Interrupted, NotThere, Patience, with_retries
+from polytag.download.retries import BUSY, PATIENCE, Interrupted, NotThere, Patience, with_retries
 from polytag.errors import FetchError, ImageError, MissingExtraError, PolytagError
 from polytag.files import saving
 

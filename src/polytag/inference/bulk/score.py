@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from polytag.data.columns import NO_COLUMNS, IdColumns
-from polytag.data.remote.retries import NotThere
+from polytag.download.retries import NotThere
 from polytag.errors import DataError, FetchError
 from polytag.inference.bulk.results import Results
 from polytag.inference.bulk.shards import Shard, identity_of, opened_shard

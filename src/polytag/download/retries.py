@@ -11,6 +11,7 @@ from polytag.errors import FetchError
 T = TypeVar("T")
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509})
 """Statuses of HTTP after which the same request may succeed."""
+_PROGRESS_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def with_retries(
 ) -> T:
     """What `work` returns. Where it raises Interrupted it is called again; raises FetchError after `max_tries` in a row.
 
-    With `progress`, a number that grows, only tries that get no further count.
+    With `progress`, the number of bytes so far, only tries that bring less than 1 MiB count.
     """
     num_failures, before = 0, progress() if progress else 0
     while True:
@@ -60,7 +61,7 @@ def with_retries(
             return work()
         except Interrupted as error:
             now = progress() if progress else 0
-            num_failures = 1 if now > before else num_failures + 1
+            num_failures = 1 if now - before >= _PROGRESS_BYTES else num_failures + 1
             before = now
             if num_failures >= patience.max_tries:
                 raise FetchError(
