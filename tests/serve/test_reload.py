@@ -119,23 +119,27 @@ def test_sighup_loads_what_has_not_changed(folder: Path, caplog):
         holder.close()
 
 
-def test_a_copy_in_progress_is_not_read(folder: Path):
+def test_a_copy_in_progress_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """As long as the files change from look to look."""
-    times: list[float] = []
+    num_looks = 0
+    looks_at_loads: list[int] = []
+
+    def look(_: Path) -> tuple[tuple[str, int, int, int], ...]:
+        nonlocal num_looks
+        num_looks += 1
+        return (("export.json", 1, min(num_looks, 30), 1),)  # it grows until the 30th look
 
     def load() -> ServedModel:
-        times.append(time.monotonic())
+        looks_at_loads.append(num_looks)
         return load_served(folder, name="m")
 
+    monkeypatch.setattr(models_module, "looks_of", look)
+    monkeypatch.setattr(models_module, "LOOK_SECONDS", 0.002)
     holder = Models(folder, measured=Measured(), load=load)
     holder.start()
     try:
-        for number in range(30):
-            (folder / "more.json").write_text("x" * number)
-            time.sleep(0.02)
-        ended = time.monotonic()
-        wait_until(lambda: len(times) == 2)
-        assert times[1] > ended - 0.03
+        wait_until(lambda: num_looks > 40)
+        assert looks_at_loads == [1, 31], "at the start, and once it stayed the same for a look"
     finally:
         holder.close()
 
