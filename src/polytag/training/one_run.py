@@ -110,7 +110,8 @@ def _resume(run: RunFolder, load: Callable[[], RunData], *, args: RunArgs, proce
     layout = lay_out(recipe.backbone, **_network(recipe, dataset))  # None for a few backbones of old versions of timm
     if layout is not None:
         _require_modest(layout, state, run=run)
-    model = fresh_model(recipe if state is None else replace(recipe, weights="random"), dataset, may_download=False)
+    started = recipe if state is None else replace(recipe, weights="random")
+    model = fresh_model(started, dataset, may_download=False, note=callback.note)
     if state is not None:
         require_same_model(state, model.state_dict(), where=run.state)
     context = _context(dataset, recipe=recipe, processes=processes, callback=callback)
@@ -159,7 +160,7 @@ def _context(dataset: Dataset, *, recipe: Recipe, processes: Processes, callback
     )
 
 
-def fresh_model(recipe: Recipe, dataset: Dataset, *, may_download: bool = True) -> torch.nn.Module:
+def fresh_model(recipe: Recipe, dataset: Dataset, *, note: Callable[[str], None], may_download: bool = True) -> torch.nn.Module:
     """The network of a recipe with its starting weights; made before a run folder is, so that what cannot be trained leaves none.
 
     Raises UsageError for a device that is not there, CheckpointError for weights that are not available.
@@ -167,7 +168,7 @@ def fresh_model(recipe: Recipe, dataset: Dataset, *, may_download: bool = True) 
     choose_arithmetic(recipe.device, recipe.precision)
     network = _network(recipe, dataset)
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe.backbone, **network, weights=recipe.weights, may_download=may_download)
+    model = build_model(recipe.backbone, **network, weights=recipe.weights, may_download=may_download, note=note)
     require_input_size(model, backbone=recipe.backbone, image_size_px=network["image_size_px"])
     return model
 

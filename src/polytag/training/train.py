@@ -38,7 +38,7 @@ def train(
     args, given = args_of(data, options=options, recipe=recipe)
     found = _load(args, given=given, callback=callback)
     callback.read(found.dataset)
-    model = fresh_model(recipe, found.dataset)  # weights that do not fit are an error before a folder is made
+    model = fresh_model(recipe, found.dataset, note=callback.note)  # weights that do not fit are an error before a folder is made
     wanted = Path(output) if output else default_output(args)
     with joined(recipe.device) as processes:
         run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
