@@ -198,7 +198,7 @@ def test_results_and_checkpoints_are_written_as_it_goes(colours: Path, tmp_path:
             assert not (run / "metrics.json").exists()
             seen.append((int(row["epoch"]), len(rows_of(run)), int(str(Checkpoint.read(run / "last").facts["epoch"]))))
 
-    train(colours, recipe=recipe, output=tmp_path / "run", callback=Onlooker())
+    train(colours, recipe=recipe, output=tmp_path / "run", callbacks=[Onlooker()])
     assert seen == [(1, 0, 0), (2, 1, 1), (3, 2, 2)]
 
 

@@ -19,6 +19,7 @@ LAYERS = (
         "files",
         "logits",
         "machine",
+        "own_parts",
         "parsing",
         "plain",
         "text",

@@ -94,7 +94,7 @@ for name in sys.argv[4:]:  # each in a process forked from this one, which has i
     if not child:
         killing[:] = [name]
         try:
-            train(sys.argv[2], recipe=RECIPE, output=sys.argv[3] + "/" + name, callback=Last())
+            train(sys.argv[2], recipe=RECIPE, output=sys.argv[3] + "/" + name, callbacks=[Last()])
         except BaseException:
             traceback.print_exc()
         os._exit(0)

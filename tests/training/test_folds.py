@@ -72,7 +72,7 @@ def trained(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     options = ReadOptions(group_column="person")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, PAGES, None)
-        run = train_folds(people, num_folds=2, recipe=RECIPE, output=folder, options=options, callback=listener)
+        run = train_folds(people, num_folds=2, recipe=RECIPE, output=folder, options=options, callbacks=[listener])
     yield run, listener.notes
     torch.set_num_threads(num_threads)
 
@@ -138,7 +138,7 @@ def test_a_resume_after_the_last_fold_writes_the_numbers_and_the_report_of_all(t
     copied.metrics.unlink()
     copied.predictions.unlink()
     listener = Notes()
-    resume_folds(copied.path, callback=listener)
+    resume_folds(copied.path, callbacks=[listener])
     assert [note for note in listener.notes if note.startswith("fold ")] == [f"fold {number} of 2 is finished" for number in (1, 2)]
     for name in ("predictions-val.parquet", "metrics.json"):
         assert (copied.path / name).read_bytes() == (trained[0].folder.path / name).read_bytes()
@@ -149,7 +149,7 @@ def test_a_finished_run_is_read_back_without_its_data(trained, copied: RunFolder
     for args in copied.path.rglob("args.yaml"):
         args.write_text(args.read_text().replace("labels.csv", "gone.csv"))
     listener = Notes()
-    again = resume_folds(copied.path, callback=listener)
+    again = resume_folds(copied.path, callbacks=[listener])
     assert again.metrics.mean_ap.value == trained[0].metrics.mean_ap.value
     assert listener.notes[0] == f"{copied.path} is finished; nothing to resume"
 
@@ -213,7 +213,7 @@ class Kill(SilentCallback):
         os.kill(os.getpid(), signal.SIGKILL)
 
 torch.set_num_threads(1)
-resume_folds(sys.argv[1], callback=Kill())
+resume_folds(sys.argv[1], callbacks=[Kill()])
 """
 
 
@@ -229,7 +229,7 @@ def test_killed_in_a_fold_and_resumed_gives_the_same_bits(trained, copied: RunFo
     assert (copied.fold(1).is_finished, copied.fold(2).is_run, copied.fold(2).is_finished) == (True, True, False)
     monkeypatch.setitem(sys.modules, PAGES, None)
     listener = Notes()
-    resume_folds(copied.path, callback=listener)
+    resume_folds(copied.path, callbacks=[listener])
     assert [note for note in listener.notes if note.startswith("fold ")] == ["fold 1 of 2 is finished", "fold 2 of 2"]
     for name in ("predictions-val.parquet", "metrics.json", "fold-2/best/model.safetensors", "fold-2/last/model.safetensors"):
         assert (copied.path / name).read_bytes() == (trained[0].folder.path / name).read_bytes()
@@ -243,7 +243,7 @@ def test_a_dataset_is_divided_as_its_path_and_a_resume_needs_it_again(
     given = replace(dataset, paths=tuple(path.relative_to(people.parent) for path in dataset.paths))
     run = RunFolder(path=tmp_path / "run")
     with pytest.raises(Begun):
-        train_folds(given, num_folds=2, recipe=RECIPE, output=run.path, callback=StopAtTheFirstFold())
+        train_folds(given, num_folds=2, recipe=RECIPE, output=run.path, callbacks=[StopAtTheFirstFold()])
     assert run.assignment.read_bytes() == trained[0].folder.assignment.read_bytes()
     assert run.groups.read_bytes() == trained[0].folder.groups.read_bytes()
     assert failure(resume_folds, run.path, kind=DataError) == (
@@ -252,7 +252,7 @@ def test_a_dataset_is_divided_as_its_path_and_a_resume_needs_it_again(
         "  next: to go on, give it again in Python: resume(run_folder, data=dataset), or resume_folds for a run of folds"
     )
     with pytest.raises(Begun):
-        resume_folds(run.path, data=given, callback=StopAtTheFirstFold())
+        resume_folds(run.path, data=given, callbacks=[StopAtTheFirstFold()])
 
 
 def failure(call, *arguments, kind: type[PolytagError] = RunError) -> str:
@@ -308,7 +308,7 @@ def test_folds_that_the_annotations_name(people: Path, tmp_path: Path):
     options = ReadOptions(split_column="hospital")
     run = RunFolder(path=tmp_path / "run")
     with pytest.raises(Begun):
-        train_folds(tmp_path / "labels.csv", num_folds=2, recipe=RECIPE, output=run.path, options=options, callback=listener)
+        train_folds(tmp_path / "labels.csv", num_folds=2, recipe=RECIPE, output=run.path, options=options, callbacks=[listener])
     assert listener.notes[0] == "72 images in 2 folds, as the annotations name them: Bern, Rome"
     assert run.assignment.read_text().splitlines()[:3] == [
         "id,fold,name",

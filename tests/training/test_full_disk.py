@@ -52,7 +52,7 @@ def interrupted(colours: Path, folder: Path, *, moment: str) -> str:
     """Train until the disk is full; the message."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with pytest.raises(RunError) as error:
-        train(colours, recipe=RECIPE, output=folder, callback=FillsTheDisk(moment))
+        train(colours, recipe=RECIPE, output=folder, callbacks=[FillsTheDisk(moment)])
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
     return str(error.value)
 

@@ -14,7 +14,6 @@ from polytag.inference.out_of_fold import out_of_fold_of_run
 from polytag.runs.folder import RunFolder
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training import head_start
-from polytag.training.callback import SilentCallback
 
 TINY = {"backbone": "test_resnet", "weights": "random", "image_size_px": 32, "device": "cpu"}
 TINY_PROBE = replace(PROBE, **TINY)
@@ -27,15 +26,17 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run_of(
-    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str, Recipe], tuple[bytes, str, dict[str, str]]]:
+def run_of(colours: Path, tmp_path: Path) -> Callable[[str, Recipe], tuple[bytes, str, dict[str, str]]]:
     """Weights, the probe's note, and where images came from."""
 
     def run(name: str, recipe: Recipe) -> tuple[bytes, str, dict[str, str]]:
         said: list[str] = []
-        monkeypatch.setattr(SilentCallback, "note", lambda callback, text: said.append(text))
-        trained = train(colours, recipe=recipe, output=tmp_path / name).folder
+
+        class Listener:
+            def note(self, text: str) -> None:
+                said.append(text)
+
+        trained = train(colours, recipe=recipe, output=tmp_path / name, callbacks=[Listener()]).folder
         images = json.loads((trained.path / "env.json").read_text())["images"]
         return (trained.best / "model.safetensors").read_bytes(), "".join(said), images
 

@@ -91,7 +91,7 @@ torch.set_num_threads(1)
 if {resumes!r}:
     run = resume({run!r})
 else:
-    run = train({data!r}, recipe=RECIPE, output={run!r}, callback=Stops())
+    run = train({data!r}, recipe=RECIPE, output={run!r}, callbacks=[Stops()])
 print(json.dumps([str(run.folder.path), run.metrics.mean_ap.value]), flush=True)
 """
 

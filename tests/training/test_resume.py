@@ -44,9 +44,9 @@ def started(run, resuming):
     try:
         torch.set_num_threads(1)
         if resuming:
-            resume(run, callback=Tell())
+            resume(run, callbacks=[Tell()])
         else:
-            train(sys.argv[2], recipe=RECIPE, output=run, callback=Tell())
+            train(sys.argv[2], recipe=RECIPE, output=run, callbacks=[Tell()])
         lines.write("finished\\n")
     except BaseException:
         traceback.print_exc()
@@ -125,7 +125,7 @@ def test_a_finished_run_says_so(finished: RunFolder):
         def note(self, text: str) -> None:
             notes.append(text)
 
-    again = resume(finished.path, callback=Listener())
+    again = resume(finished.path, callbacks=[Listener()])
     assert notes == [f"{finished.path} is finished; nothing to resume"]
     assert again.metrics.mean_ap.value == pytest.approx(max(row_map(finished)), abs=1e-6)
 

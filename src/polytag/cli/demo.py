@@ -34,5 +34,5 @@ def demo(
     console.print(f"Training {DEMO.backbone} from random weights for {DEMO.epochs} epochs\n", highlight=False)
     keep_freed_memory_on_cpu(DEMO.device)
     with ConsoleCallback(console) as callback:
-        run = train(scenes, recipe=DEMO, output=output / "run", callback=callback)
+        run = train(scenes, recipe=DEMO, output=output / "run", callbacks=[callback])
     print_result(console, run)

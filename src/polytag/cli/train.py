@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polytag.cli.parts import PartsFile, parts_of
 from polytag.cli.reading import ColumnsById, GroupOfImages, reads_annotations, with_grouping
 from polytag.errors import UsageError
 
@@ -52,6 +53,7 @@ def train(
     ] = None,
     group: GroupOfImages = None,
     columns: ColumnsById = None,
+    parts: PartsFile = None,
     output: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="[default: runs/DATA-RECIPE]")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Resume an interrupted run.")] = None,
 ) -> None:
@@ -74,11 +76,18 @@ def train(
     else:
         chosen = replace(recipe_named(recipe), **{name: value for name, value in changes.items() if value is not None})
     options = with_grouping(options, group=group, columns=columns)
-    _run(chosen, data=data, folds=folds, resume=resume, output=output, options=options)
+    _run(chosen, data=data, folds=folds, resume=resume, output=output, options=options, parts=parts)
 
 
 def _run(
-    recipe: "Recipe", *, data: Path | None, folds: int | None, resume: Path | None, output: Path | None, options: "ReadOptions"
+    recipe: "Recipe",
+    *,
+    data: Path | None,
+    folds: int | None,
+    resume: Path | None,
+    output: Path | None,
+    options: "ReadOptions",
+    parts: Path | None,
 ) -> None:
     """Trains or resumes with progress on the console; ends with status 130, and the command that resumes, after Ctrl-C."""
     from polytag.cli.memory import keep_freed_memory_on_cpu
@@ -92,23 +101,26 @@ def _run(
     )  # of the processes that torchrun starts, only the first prints
     keep_freed_memory_on_cpu(recipe.device)
     with ConsoleCallback(console) as callback:
+        own = parts_of(parts)
+        own["callbacks"] = [callback, *own.get("callbacks", ())]
         try:
             if folds is not None:
                 if resume is not None:
-                    found = training_folds.resume_folds(resume, callback=callback)
+                    found = training_folds.resume_folds(resume, **own)
                 else:
                     assert data is not None
-                    found = training_folds.train_folds(
-                        data, num_folds=folds, recipe=recipe, output=output, options=options, callback=callback
-                    )
+                    found = training_folds.train_folds(data, num_folds=folds, recipe=recipe, output=output, options=options, **own)
             elif resume is not None:
-                found = training.resume(resume, callback=callback)
+                found = training.resume(resume, **own)
             else:
                 assert data is not None
-                found = training.train(data, recipe=recipe, output=output, options=options, callback=callback)
+                found = training.train(data, recipe=recipe, output=output, options=options, **own)
         except Interrupted as interrupted:
             console.print(
-                f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {interrupted}", highlight=False, markup=False
+                f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {interrupted}"
+                + (f" --parts {parts}" if parts else ""),
+                highlight=False,
+                markup=False,
             )
             raise typer.Exit(130) from None
     if isinstance(found, training_folds.TrainedFolds):
@@ -118,14 +130,14 @@ def _run(
 
 
 def _require_one_start(context: typer.Context, *, data: Path | None, resume: Path | None) -> None:
-    """Raises UsageError unless there is either DATA or `--resume` without other options."""
+    """Raises UsageError unless there is either DATA or `--resume` without other options but its parts."""
     if (data is None) == (resume is None):
         raise UsageError(
             "give either DATA or --resume RUN_DIR",
             got="neither" if data is None else "both",
             next_step="`polytag train DATA`, or `polytag train --resume runs/NAME`",
         )
-    if resume is not None and (others := _command_line_options(context) - {"--resume"}):
+    if resume is not None and (others := _command_line_options(context) - {"--resume", "--parts"}):
         raise UsageError(
             "a resumed run keeps its recipe",
             where="--resume",

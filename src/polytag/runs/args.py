@@ -16,6 +16,7 @@ from polytag.data.settings import with_settings
 from polytag.data.split_files import absolute_entry, parse_entry
 from polytag.data.splits import VAL_FRACTION, lacks_validation, with_validation_split
 from polytag.errors import DataError, PolytagError, RunError, UsageError
+from polytag.own_parts import PARTS, PartRecord
 from polytag.parsing import MAX_YAML_BYTES, Malformed, parse_yaml, read_small_text
 from polytag.plain import WrongValue, from_plain
 from polytag.runs.folder import RunFolder, run_of
@@ -33,6 +34,7 @@ class RunArgs:
     dataset            what that Dataset called its source; "" for data that were read from `data`
     folds, fold        the number of folds, 0 without; and which of them the run validates on, 0 for the run of all folds
     data_fingerprint   of the data in their folds, which a resume of the run of all folds compares; else ""
+    parts              records of the user's own parts, by their kind; never code
     """
 
     data: Path | None
@@ -42,6 +44,7 @@ class RunArgs:
     folds: int = 0
     fold: int = 0
     data_fingerprint: str = ""
+    parts: Mapping[str, PartRecord] = field(default_factory=dict)
 
     def __post_init__(self):
         if not 0 <= self.fold <= self.folds:
@@ -65,8 +68,11 @@ class _Stored:
     folds: int = 0
     fold: int = 0
     data_fingerprint: str = ""
+    parts: Mapping[str, PartRecord] = field(default_factory=dict)
 
     def __post_init__(self):
+        if unknown := [kind for kind in self.parts if kind not in PARTS]:
+            raise WrongValue("parts", unknown[0], expected="one of " + ", ".join(PARTS))
         if self.data is None and not self.dataset:
             raise WrongValue("data", self.data, expected="a path, or the name of a Dataset in dataset")
 
@@ -182,6 +188,7 @@ def _located(stored: _Stored, *, run: RunFolder) -> RunArgs:
         folds=stored.folds,
         fold=stored.fold,
         data_fingerprint=stored.data_fingerprint,
+        parts=stored.parts,
     )
 
 
@@ -209,6 +216,8 @@ def write_args(run: RunFolder, args: RunArgs) -> None:
     values["relative"] = {path: _relative(path, run) for path in paths if path and os.path.isabs(path)}
     if args.folds:
         values |= {"folds": args.folds, "fold": args.fold, "data_fingerprint": args.data_fingerprint}
+    if args.parts:
+        values["parts"] = {kind: asdict(record) for kind, record in args.parts.items()}
     values |= {"reading": _plain(asdict(options)), "recipe": _plain(asdict(recipe))}
     files.write_text(run.args, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 

@@ -8,6 +8,10 @@ from polytag.models.device import Arithmetic
 from polytag.runs.recipe import Recipe
 from polytag.training.callback import Callback, SilentCallback
 from polytag.training.input_pipeline import InputPipeline
+from polytag.training.losses import LOSS_OF, Loss
+from polytag.training.own_augment import OwnAugmentation
+from polytag.training.own_loss import OwnLoss
+from polytag.training.parts import NO_PARTS, Parts
 from polytag.training.preprocessing import preprocessing_of
 from polytag.training.processes import ALONE, Processes
 
@@ -21,6 +25,7 @@ class TrainingContext:
     arithmetic           device and precision
     processes            all that share each batch
     callback             receives the events
+    parts                the user's own, in place of those that the recipe names
     """
 
     recipe: Recipe
@@ -29,6 +34,7 @@ class TrainingContext:
     arithmetic: Arithmetic
     processes: Processes = ALONE
     callback: Callback = field(default_factory=SilentCallback)
+    parts: Parts = NO_PARTS
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -38,4 +44,21 @@ class TrainingContext:
     @cached_property
     def pipeline(self) -> InputPipeline:
         """How training images become inputs."""
-        return InputPipeline(preprocessing=self.preprocessing, augment=self.recipe.augment, seed=self.recipe.seed)
+        part = self.parts.augment
+        return InputPipeline(
+            preprocessing=self.preprocessing,
+            augment=self.recipe.augment,
+            seed=self.recipe.seed,
+            own=None if part is None else OwnAugmentation(part=part, preprocessing=self.preprocessing),
+            ids=self.train_set.ids,
+        )
+
+    @cached_property
+    def own_loss(self) -> OwnLoss | None:
+        """The user's loss."""
+        return None if self.parts.loss is None else OwnLoss(self.parts.loss)
+
+    @property
+    def loss(self) -> Loss:
+        """The loss of the steps and of the validation."""
+        return self.own_loss or LOSS_OF[self.recipe.loss]

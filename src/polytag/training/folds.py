@@ -9,10 +9,11 @@ import io
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,8 @@ from polytag.runs.args import RunArgs, load_folds, read_run_args, write_args
 from polytag.runs.folder import RunFolder, create_run_folder, open_run_folder
 from polytag.runs.groups import groups_for_intervals, write_groups
 from polytag.runs.recipe import FINETUNE, Recipe
-from polytag.training.callback import Callback, SilentCallback
+from polytag.training.callback import Callback, Callbacks
+from polytag.training.check_parts import check_parts
 from polytag.training.evaluation import write_pages
 from polytag.training.one_run import (
     TrainedRun,
@@ -45,6 +47,7 @@ from polytag.training.one_run import (
     read_back,
     require_same_data,
 )
+from polytag.training.parts import Parts
 from polytag.training.processes import Processes, joined
 from polytag.training.train import args_of, data_again, data_of_fold, default_output
 
@@ -70,17 +73,21 @@ def train_folds(
     recipe: Recipe = FINETUNE,
     output: str | Path | None = None,
     options: ReadOptions | None = None,
-    callback: Callback | None = None,
+    augment: Callable[..., Any] | None = None,
+    loss: Callable[..., Any] | None = None,
+    callbacks: Sequence[object] = (),
 ) -> TrainedFolds:
     """Train a model for each fold of a data set, on the other folds, and evaluate every image by the model of its fold.
 
     The folds are stratified by label, and keep groups together, unless the annotations name as many splits as folds. `output` is
-    the run folder, by default `runs/<data>-<recipe>-<K>-folds`, with a run `fold-1`, `fold-2`, ... in it. `data`, and what it
-    raises, are as for `train`; and DataError for data that cannot be divided, or with a fold that cannot be learned from.
+    the run folder, by default `runs/<data>-<recipe>-<K>-folds`, with a run `fold-1`, `fold-2`, ... in it. `data`, own parts,
+    `callbacks`, and what it raises, are as for `train`; and DataError for data that cannot be divided, or with a fold that cannot
+    be learned from.
     """
-    callback = callback or SilentCallback()
+    callback = Callbacks(callbacks)
+    parts = Parts(augment=augment, loss=loss)
     args, given = args_of(data, options=options, recipe=recipe)
-    args = replace(args, folds=num_folds)
+    args = replace(args, folds=num_folds, parts=parts.records)
     folds = load_folds(args, given=given)
     args = replace(args, data_fingerprint=folds.dataset.fingerprint)
     callback.read(folds.dataset)
@@ -90,6 +97,8 @@ def train_folds(
     for number in range(1, num_folds + 1):
         _require_trainable_fold(folds, number)
     model = fresh_model(recipe, folds.dataset, note=callback.note)
+    for note in check_parts(parts, recipe, folds.fold(1)):
+        callback.note(note)
     wanted = Path(output) if output else default_output(args)
     with joined(recipe.device) as processes:
         run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
@@ -98,14 +107,21 @@ def train_folds(
                 if args.options.group_column:
                     write_groups(run, folds.dataset)
                 write_args(run, args)
-            return _train(run, folds, args=args, model=model, processes=processes, callback=callback)
+            return _train(run, folds, args=args, parts=parts, model=model, processes=processes, callback=callback)
 
 
 def resume_folds(
-    run_folder: str | Path, *, data: str | Path | Dataset | None = None, callback: Callback | None = None
+    run_folder: str | Path,
+    *,
+    data: str | Path | Dataset | None = None,
+    augment: Callable[..., Any] | None = None,
+    loss: Callable[..., Any] | None = None,
+    callbacks: Sequence[object] = (),
 ) -> TrainedFolds:
-    """Continue a run of folds with the fold that was interrupted; a finished one is read back. `data` and errors as of `resume`."""
-    callback = callback or SilentCallback()
+    """Continue a run of folds with the fold that was interrupted; a finished one is read back. Arguments and errors as of
+    `resume`."""
+    callback = Callbacks(callbacks)
+    parts = Parts(augment=augment, loss=loss)
     run = open_run_folder(Path(run_folder))
     args = read_run_args(run)
     if not args.has_all_folds:
@@ -120,10 +136,11 @@ def resume_folds(
         if processes.from_first(run.is_finished):
             callback.note(f"{run.path} is finished; nothing to resume")
             return _finished(run, num_folds=args.folds, callback=callback)
+        parts.require_same(args.parts, where=str(run.path))
         with held(run, processes):
             folds = load_folds(args, given=given)
             require_same_data(folds.dataset, args.data_fingerprint)
-            return _train(run, folds, args=args, model=None, processes=processes, callback=callback)
+            return _train(run, folds, args=args, parts=parts, model=None, processes=processes, callback=callback)
 
 
 def _require_trainable_fold(folds: Folds, number: int) -> None:
@@ -150,6 +167,7 @@ def _train(
     folds: Folds,
     *,
     args: RunArgs,
+    parts: Parts,
     model: torch.nn.Module | None,
     processes: Processes,
     callback: Callback,
@@ -165,7 +183,7 @@ def _train(
         if processes.from_first(fold.is_run):
             callback.note(f"fold {number} of {args.folds}" + (" is finished" if fold.is_finished else ""))
             own = open_run_folder(fold.path)
-            trained.append(continue_run(own, load, args=read_run_args(own), processes=processes, callback=callback))
+            trained.append(continue_run(own, load, args=read_run_args(own), parts=parts, processes=processes, callback=callback))
             continue
         data = load()
         callback.note(f"fold {number} of {args.folds}: {len(data.dataset.split('val')):,} validation images")
@@ -173,7 +191,8 @@ def _train(
             fold.lock.parent.mkdir(parents=True, exist_ok=True)  # a kill may have left the folder
         own_model = model or fresh_model(args.recipe, data.dataset, may_download=may_download, note=callback.note)
         model = None
-        trained.append(begin_run(fold, data, args=own_args, model=own_model, processes=processes, callback=callback))
+        begun = begin_run(fold, data, args=own_args, parts=parts, model=own_model, processes=processes, callback=callback)
+        trained.append(begun)
     metrics: Metrics | None = None
     if processes.is_first:
         metrics = _evaluate(run, folds.dataset, trained, args=args, callback=callback)

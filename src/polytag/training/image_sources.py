@@ -96,7 +96,11 @@ def open_image_sources(context: TrainingContext, *, has_probe: bool) -> ImageSou
 def _canvas(context: TrainingContext) -> Canvas | None:
     """The canvas of training images in the device's memory; None where they are not wanted there, or have no room."""
     recipe, device = context.recipe, context.arithmetic.device
-    if not recipe.epochs or not (recipe.cache == "gpu" or (recipe.cache == "auto" and device == "cuda")):
+    if (
+        not recipe.epochs
+        or context.parts.augment is not None
+        or not (recipe.cache == "gpu" or (recipe.cache == "auto" and device == "cuda"))
+    ):
         return None
     budget = _SHARE_OF_MEMORY * free_bytes(device) - views_bytes(len(context.val_set), context.preprocessing)
     return choose_canvas(context.train_set.paths, context.pipeline, budget_bytes=budget)

@@ -1,5 +1,6 @@
 """How a training image becomes an input of the network: what is stored of it between epochs, and what is drawn from that."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from polytag.data.images.augment import (
     training_source,
     views,
 )
+from polytag.training.own_augment import OwnAugmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +26,14 @@ class InputPipeline:
     preprocessing   size, fit and normalisation
     augment         a preset of `data.images.augment`
     seed            every random choice is a function of (seed, epoch, row)
+    own             the user's augmentation, in place of the preset; `ids` name the rows in its errors
     """
 
     preprocessing: Preprocessing
     augment: str
     seed: int
+    own: OwnAugmentation | None = None
+    ids: Sequence[str] = ()
 
     @property
     def preset(self) -> Augmentation:
@@ -38,7 +43,7 @@ class InputPipeline:
     @property
     def is_augmented(self) -> bool:
         """Whether an image looks different in each epoch."""
-        return self.preset != AUGMENTATIONS["none"]
+        return self.own is not None or self.preset != AUGMENTATIONS["none"]
 
     def rng(self, *, epoch: int, row: int) -> np.random.Generator:
         """The generator of an image's random choices in an epoch."""
@@ -54,7 +59,10 @@ class InputPipeline:
         """uint8 1 x S x S x 3: the network's input of this epoch, before normalisation."""
         if not self.is_augmented:
             return stored
-        return augmented(Image.fromarray(stored[0]), self.preset, self.preprocessing, self.rng(epoch=epoch, row=row))
+        image, rng = Image.fromarray(stored[0]), self.rng(epoch=epoch, row=row)
+        if self.own is not None:
+            return self.own.view(image, rng, where=self.ids[row])
+        return augmented(image, self.preset, self.preprocessing, rng)
 
     @property
     def cache_key(self) -> str:

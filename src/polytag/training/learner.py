@@ -12,22 +12,25 @@ from torch import Tensor, nn
 from polytag.errors import RunError
 from polytag.models.backbone import head_parameters
 from polytag.runs.recipe import Recipe
+from polytag.training.own_loss import OwnLoss
 from polytag.training.state import State
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Learner:
-    """What a step changes: the model, its moving average (the model itself where there is none) and the optimizer."""
+    """What a step changes: the model, its moving average (the model itself where there is none), the optimizer and
+    the buffers of the user's own loss."""
 
     model: nn.Module
     average: nn.Module
     optimizer: torch.optim.Optimizer
+    loss: OwnLoss | None = None
 
     @classmethod
-    def begin(cls, model: nn.Module, recipe: Recipe) -> "Learner":
+    def begin(cls, model: nn.Module, recipe: Recipe, *, loss: OwnLoss | None = None) -> "Learner":
         """A learner around a model, its average a copy."""
         average = copy.deepcopy(model) if recipe.ema_decay else model
-        return cls(model=model, average=average, optimizer=make_optimizer(model, recipe))
+        return cls(model=model, average=average, optimizer=make_optimizer(model, recipe), loss=loss)
 
     def restore(self, state: State) -> None:
         """Continue from a state; raises RunError where its optimizer is not one of this model."""
@@ -35,9 +38,11 @@ class Learner:
         self.average.load_state_dict(state.average)
         try:
             self._restore_optimizer(state)
+            if self.loss is not None:
+                self.loss.restore(state.loss)
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise RunError(
-                "the saved state is of another optimizer",
+                "the saved state is of another optimizer or loss",
                 got=f"{type(error).__name__}: {str(error).splitlines()[0]}",
                 expected="the state of the recipe in args.yaml",
                 next_step="put args.yaml back as it was, or start a new run",
@@ -58,6 +63,7 @@ class Learner:
         """Let the state refer to the present weights; saving the state writes them."""
         state.model, state.average = self.model.state_dict(), self.average.state_dict()
         state.optimizer = self.optimizer.state_dict()
+        state.loss = {} if self.loss is None else self.loss.state_dict()
 
     @torch.no_grad()
     def update_average(self, *, decay: float) -> None:

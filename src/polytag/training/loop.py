@@ -26,7 +26,6 @@ from polytag.training.context import TrainingContext
 from polytag.training.epoch_stats import EpochStats, running_loss
 from polytag.training.image_sources import ImageSources, uncached_sources
 from polytag.training.learner import Learner, class_weights, current_rates, set_learning_rates
-from polytag.training.losses import LOSS_OF
 from polytag.training.processes import shares
 from polytag.training.state import State
 from polytag.training.step import GraphedStep, Step
@@ -67,7 +66,9 @@ def train_loop(
     num_images = len(target_NC)
     num_steps = math.ceil(num_images / recipe.batch_size)
     blocks = blocks_of(PathList(context.train_set.paths).texts)
-    learner = Learner.begin(model, recipe)
+    if context.own_loss is not None:
+        context.own_loss.begin(device=context.arithmetic.device)
+    learner = Learner.begin(model, recipe, loss=context.own_loss)
     step = make_step(learner.model, context, sources=sources)
     stats = EpochStats(state, is_lazy=context.arithmetic.device != "cpu")
 
@@ -144,11 +145,16 @@ def make_step(
     plain = Step(
         model=model,
         pixels=sources.loader.pixels,
-        loss_of=LOSS_OF[context.recipe.loss],
+        loss_of=context.loss,
         weight_C=None if weight_C is None else weight_C.to(device),
         arithmetic=context.arithmetic,
     )
-    return plain.on_cpu if device == "cpu" else GraphedStep(step=plain, note=context.callback.note).on_device
+    if device == "cpu":
+        return plain.on_cpu
+    is_own = context.own_loss is not None
+    if is_own:  # a replay does not run Python, which a loss of somebody's may count on at every step
+        context.callback.note("the step runs without a CUDA graph: the loss is your own")
+    return GraphedStep(step=plain, note=context.callback.note, failed=is_own).on_device
 
 
 def has_head_start(recipe: Recipe) -> bool:
@@ -178,7 +184,7 @@ def _end_epoch(
         {
             "epoch": epoch,
             "train_loss": running_loss(state),
-            "val_loss": loss_of_predictions(predictions, context.recipe.loss),
+            "val_loss": loss_of_predictions(predictions, context),
             "train_map": train_map,
             "val_map": val_map,
             "head_lr": head_lr,
@@ -213,10 +219,15 @@ def validate(model: nn.Module, context: TrainingContext, *, checkpoint_id: str =
     )
 
 
-def loss_of_predictions(predictions: Predictions, loss: str) -> float:
+def loss_of_predictions(predictions: Predictions, context: TrainingContext) -> float:
     """The loss, without class weights, over all images at once."""
     logit_NC, target_NC = torch.from_numpy(np.array(predictions.logit_NC)), torch.from_numpy(np.array(predictions.target_NC))
-    return float(LOSS_OF[loss](logit_NC, target_NC, None))
+    own = context.own_loss
+    if own is None:
+        return float(context.loss(logit_NC, target_NC, None))
+    device = context.arithmetic.device
+    with own.in_validation(), torch.no_grad():
+        return float(own(logit_NC.to(device), target_NC.to(device)))
 
 
 def _seed_step(seed: int, epoch: int, step: int, *, rank: int) -> None:

@@ -29,6 +29,7 @@ from polytag.training.evaluation import evaluate_best
 from polytag.training.head_start import HeadStart
 from polytag.training.image_sources import ImageSources, open_image_sources
 from polytag.training.loop import NO_HOOKS, Interrupted, has_head_start, train_loop
+from polytag.training.parts import Parts
 from polytag.training.preprocessing import preprocessing_of
 from polytag.training.processes import Processes
 from polytag.training.state import State, load_state, require_same_model
@@ -52,7 +53,14 @@ class RunData:
 
 
 def begin_run(
-    run: RunFolder, data: RunData, *, args: RunArgs, model: torch.nn.Module, processes: Processes, callback: Callback
+    run: RunFolder,
+    data: RunData,
+    *,
+    args: RunArgs,
+    parts: Parts,
+    model: torch.nn.Module,
+    processes: Processes,
+    callback: Callback,
 ) -> TrainedRun:
     """Train this `fresh_model` in an empty run folder."""
     with held(run, processes):
@@ -60,18 +68,21 @@ def begin_run(
             if args.options.group_column:
                 write_groups(run, data.dataset)
             write_args(run, args)
-        context = _context(data.dataset, recipe=args.recipe, processes=processes, callback=callback)
+        callback.begin(run, args.recipe)
+        context = _context(data.dataset, recipe=args.recipe, parts=parts, processes=processes, callback=callback)
         return _run(run, context, data=data, model=model, state=None)
 
 
 def continue_run(
-    run: RunFolder, load: Callable[[], RunData], *, args: RunArgs, processes: Processes, callback: Callback
+    run: RunFolder, load: Callable[[], RunData], *, args: RunArgs, parts: Parts, processes: Processes, callback: Callback
 ) -> TrainedRun:
-    """Continue a run whose data `load` reads; a finished one is returned as it is. Downloads nothing."""
+    """Continue a run whose data `load` reads, with the same parts; a finished one is returned as it is. Downloads nothing."""
     if processes.from_first(run.is_finished):
         return read_back(run, callback=callback)
+    parts.require_same(args.parts, where=str(run.path))
     with held(run, processes):
-        return _resume(run, load, args=args, processes=processes, callback=callback)
+        callback.begin(run, args.recipe)
+        return _resume(run, load, args=args, parts=parts, processes=processes, callback=callback)
 
 
 def read_back(run: RunFolder, *, callback: Callback) -> TrainedRun:
@@ -85,7 +96,9 @@ def metrics_of(run: RunFolder, *, callback: Callback) -> Metrics:
     return evaluate_predictions(predictions, groups=groups_for_intervals(run, predictions.ids, note=callback.note))
 
 
-def _resume(run: RunFolder, load: Callable[[], RunData], *, args: RunArgs, processes: Processes, callback: Callback) -> TrainedRun:
+def _resume(
+    run: RunFolder, load: Callable[[], RunData], *, args: RunArgs, parts: Parts, processes: Processes, callback: Callback
+) -> TrainedRun:
     state = load_state(run.state)
     if state is None and run.results.is_file():
         raise RunError(
@@ -114,7 +127,7 @@ def _resume(run: RunFolder, load: Callable[[], RunData], *, args: RunArgs, proce
     model = fresh_model(started, dataset, may_download=False, note=callback.note)
     if state is not None:
         require_same_model(state, model.state_dict(), where=run.state)
-    context = _context(dataset, recipe=recipe, processes=processes, callback=callback)
+    context = _context(dataset, recipe=recipe, parts=parts, processes=processes, callback=callback)
     return _run(run, context, data=data, model=model, state=state)
 
 
@@ -149,7 +162,7 @@ def interruptible(run: RunFolder) -> Generator[None]:
         raise Interrupted(run.path) from None
 
 
-def _context(dataset: Dataset, *, recipe: Recipe, processes: Processes, callback: Callback) -> TrainingContext:
+def _context(dataset: Dataset, *, recipe: Recipe, parts: Parts, processes: Processes, callback: Callback) -> TrainingContext:
     return TrainingContext(
         recipe=recipe,
         train_set=dataset.split("train"),
@@ -157,6 +170,7 @@ def _context(dataset: Dataset, *, recipe: Recipe, processes: Processes, callback
         arithmetic=choose_arithmetic(recipe.device, recipe.precision),
         processes=processes,
         callback=callback,
+        parts=parts,
     )
 
 
@@ -261,6 +275,7 @@ def _fit_and_evaluate(
         trained = TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
     trained = context.processes.from_first(trained)
     assert trained is not None
+    callback.end(run, trained.metrics)
     return trained
 
 
@@ -269,6 +284,7 @@ def _facts(context: TrainingContext, *, state: State, how: Mapping[str, str]) ->
     recipe, arithmetic, processes = context.recipe, context.arithmetic, context.processes
     return {
         "recipe": recipe.name,
+        **context.parts.facts,
         "backbone": recipe.backbone,
         "starting weights": Path(recipe.weights).name,
         "input": f"{context.preprocessing.image_size_px} px, {recipe.fit}",

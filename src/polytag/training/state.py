@@ -32,6 +32,7 @@ class State:
     epoch, step            the next step to take: epochs and steps before it are done (epoch counted from 1, step from 0)
     model, average         state dicts of the trained and of the averaged weights (the same object where there is no average)
     optimizer              its state dict
+    loss                   buffers of a loss of the user's own
     best, best_map, best_epoch   the averaged weights of the best epoch so far
     rows                   results.csv so far
     epoch_logits, epoch_targets, epoch_loss_sum, epoch_num_images   of this epoch's steps so far, for its training loss and mAP
@@ -45,6 +46,7 @@ class State:
     model: dict[str, Tensor] = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, object] = field(default_factory=dict)
+    loss: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_map: float = float("-inf")
     best_epoch: int = -1
@@ -120,7 +122,7 @@ def _require_values_of_state(values: dict[str, Any], *, max_bytes: int) -> None:
         if not isinstance(values[name], (int, float) if kind is float else kind):
             raise TypeError(f"{name} is not of kind {kind.__name__}")
     names, tensors = [*values["classes"]], [*values["epoch_logits"], *values["epoch_targets"]]
-    for named in (values["model"], values["average"], values["best"]):
+    for named in (values["model"], values["average"], values["best"], values["loss"]):
         names += named
         tensors += named.values()
     if not all(isinstance(name, str) for name in names):

@@ -1,7 +1,9 @@
 """`polytag train`: trains, evaluates and reports in one function, and continues an interrupted run in another."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from polytag.contracts import Dataset
 from polytag.data.divide import Folds
@@ -13,8 +15,10 @@ from polytag.errors import RunError, UsageError
 from polytag.runs.args import SPLIT_SEED, RunArgs, dataset_of, how_split, load_folds, read_run_args
 from polytag.runs.folder import RunFolder, create_run_folder, open_run_folder
 from polytag.runs.recipe import FINETUNE, Recipe
-from polytag.training.callback import Callback, SilentCallback
+from polytag.training.callback import Callback, Callbacks
+from polytag.training.check_parts import check_parts
 from polytag.training.one_run import RunData, TrainedRun, begin_run, continue_run, fresh_model, interruptible
+from polytag.training.parts import Parts
 from polytag.training.processes import joined
 
 
@@ -24,37 +28,53 @@ def train(
     recipe: Recipe = FINETUNE,
     output: str | Path | None = None,
     options: ReadOptions | None = None,
-    callback: Callback | None = None,
+    augment: Callable[..., Any] | None = None,
+    loss: Callable[..., Any] | None = None,
+    callbacks: Sequence[object] = (),
 ) -> TrainedRun:
     """Train on a folder of labelled images, evaluate the best model, and write a run folder.
 
     `data` is anything that `load_dataset` reads, or a Dataset, without `options` then; one that names no split gets a stratified
     validation split. `output` is the run folder, by default `runs/<data>-<recipe>`; a name in use gets a number. A Dataset is not
-    stored: `resume` needs it again. Raises DataError for data that cannot be trained on,
-    CheckpointError for weights that are not available, RunError for a folder that cannot be written, and `Interrupted` after
-    Ctrl-C.
+    stored: `resume` needs it again. `augment` and `loss` are parts of your own in place of those that the recipe names
+    (docs/howto/own-parts.md); `callbacks` are objects with some of the methods of a `Callback`, which receive those events.
+    Raises DataError for data that cannot be trained on, UsageError for a part that does not do its work, CheckpointError for
+    weights that are not available, RunError for a folder that cannot be written, and `Interrupted` after Ctrl-C.
     """
-    callback = callback or SilentCallback()
+    callback = Callbacks(callbacks)
+    parts = Parts(augment=augment, loss=loss)
     args, given = args_of(data, options=options, recipe=recipe)
+    args = replace(args, parts=parts.records)
     found = _load(args, given=given, callback=callback)
     callback.read(found.dataset)
     model = fresh_model(recipe, found.dataset, note=callback.note)  # weights that do not fit are an error before a folder is made
+    for note in check_parts(parts, recipe, found.dataset):
+        callback.note(note)
     wanted = Path(output) if output else default_output(args)
     with joined(recipe.device) as processes:
         run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
         with interruptible(run):
-            return begin_run(run, found, args=args, model=model, processes=processes, callback=callback)
+            return begin_run(run, found, args=args, parts=parts, model=model, processes=processes, callback=callback)
 
 
-def resume(run_folder: str | Path, *, data: str | Path | Dataset | None = None, callback: Callback | None = None) -> TrainedRun:
+def resume(
+    run_folder: str | Path,
+    *,
+    data: str | Path | Dataset | None = None,
+    augment: Callable[..., Any] | None = None,
+    loss: Callable[..., Any] | None = None,
+    callbacks: Sequence[object] = (),
+) -> TrainedRun:
     """Continue a run that was killed or interrupted.
 
-    `data` are the same data at another place, or the Dataset that the run was given; None: where they were.
+    `data` are the same data at another place, or the Dataset that the run was given; None: where they were. `augment` and `loss`
+    are the parts that it was given; `callbacks` any.
     At the same thread count its weights become, bit for bit, those of a run that never stopped. A finished run is returned as it
     is. Nothing is downloaded: pretrained weights must be in the hub's cache, if the run has no state yet. Raises RunError for a
-    folder without a run, one that another process is training in, or data that have changed.
+    folder without a run, one that another process is training in, and data or parts that have changed.
     """
-    callback = callback or SilentCallback()
+    callback = Callbacks(callbacks)
+    parts = Parts(augment=augment, loss=loss)
     run = open_run_folder(Path(run_folder))
     args = read_run_args(run)
     if args.has_all_folds:
@@ -70,7 +90,12 @@ def resume(run_folder: str | Path, *, data: str | Path | Dataset | None = None, 
         if processes.from_first(run.is_finished):
             callback.note(f"{run.path} is finished; nothing to resume")
         return continue_run(
-            run, lambda: _load(args, given=given, callback=callback), args=args, processes=processes, callback=callback
+            run,
+            lambda: _load(args, given=given, callback=callback),
+            args=args,
+            parts=parts,
+            processes=processes,
+            callback=callback,
         )
 
 
