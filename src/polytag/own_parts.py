@@ -27,6 +27,8 @@ from polytag.plain import WrongValue
 
 PARTS = ("augment", "loss", "backbone")
 """What a run can have of its own; callbacks only look on."""
+OWN_BACKBONE = "own"
+"""What a recipe and a checkpoint call a backbone that is no model of timm."""
 _INSTALLED = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _MAX_DEPTH = 12
 

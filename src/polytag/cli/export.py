@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polytag.cli.parts import BackboneFile, backbone_of
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import as_in_training
 
@@ -36,6 +37,7 @@ def export(
     web: Annotated[
         bool, typer.Option("--web", help="Add web/: a page that runs the model in the browser, with ONNX Runtime Web from npm.")
     ] = False,
+    parts: BackboneFile = None,
 ) -> None:
     """Write the model as graphs from the image to the decision, which other programs run without polytag.
 
@@ -52,7 +54,7 @@ def export(
     targets = targets_of([name.strip() for name in to.split(",")])
     if calibrate_on is not None and not int8:
         raise UsageError("nothing is calibrated without --int8", where="--calibrate-on", expected="--int8 with it, or neither")
-    checkpoint = Checkpoint.read(model)
+    checkpoint = Checkpoint.read(model, backbone=backbone_of(parts))
     images = None
     if check is not None and int8:  # whose labels are used
         images = load_labels(check, options=as_in_training(options, model), classes=checkpoint.label_set.names, need_images=True)

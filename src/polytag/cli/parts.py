@@ -10,15 +10,18 @@ import typer
 from polytag.errors import UsageError
 from polytag.own_parts import PARTS, place_of
 
+BackboneFile = Annotated[
+    Path | None,
+    typer.Option("--parts", metavar="FILE.py", help="The file with the backbone of your own; it is executed."),
+]
 PartsFile = Annotated[
     Path | None,
-    typer.Option("--parts", metavar="FILE.py", help="Your own augment, loss or callbacks; this file is executed."),
+    typer.Option("--parts", metavar="FILE.py", help="Your own augment, loss, backbone or callbacks; this file is executed."),
 ]
-NAMES = tuple(name for name in PARTS if name != "backbone")
 
 
 def parts_of(path: Path | None) -> dict[str, Any]:
-    """The arguments of `train` and `resume` that a file defines: `augment`, `loss` and `callbacks`; nothing without a file.
+    """The arguments of `train` and `resume` that a file defines: augment, loss, backbone and callbacks; none without a file.
 
     Raises UsageError for a file that is missing, that fails, or that defines none of them.
     """
@@ -26,7 +29,7 @@ def parts_of(path: Path | None) -> dict[str, Any]:
         return {}
     if not path.is_file() or path.suffix != ".py":
         raise UsageError(
-            "no file of parts", where="--parts", got=str(path), expected="a Python file, FILE.py, that defines " + ", ".join(NAMES)
+            "no file of parts", where="--parts", got=str(path), expected="a Python file, FILE.py, that defines " + ", ".join(PARTS)
         )
     specification = importlib.util.spec_from_file_location(path.stem, path)
     assert specification is not None
@@ -49,14 +52,22 @@ def parts_of(path: Path | None) -> dict[str, Any]:
             "the file of parts cannot be executed",
             where=place if str(path) in place else str(path),
             got=f"{type(error).__name__}: {error}",
-            expected="Python that defines " + ", ".join(NAMES),
+            expected="Python that defines " + ", ".join(PARTS),
         ) from error
-    found = {name: getattr(module, name) for name in (*NAMES, "callbacks") if getattr(module, name, None) is not None}
+    found = {name: getattr(module, name) for name in (*PARTS, "callbacks") if getattr(module, name, None) is not None}
     if not found:
         raise UsageError(
             "the file defines no part",
             where=str(path),
             got=", ".join(name for name in vars(module) if not name.startswith("_")) or "nothing",
-            expected=f"one of {', '.join(NAMES)}, callbacks",
+            expected=f"one of {', '.join(PARTS)}, callbacks",
         )
     return found
+
+
+def backbone_of(path: Path | None) -> Any:
+    """The backbone that a file of parts defines, None without a file. Raises UsageError as `parts_of`, and where there is none."""
+    found = parts_of(path)
+    if path is not None and "backbone" not in found:
+        raise UsageError("the file defines no backbone", where=str(path), got=", ".join(found), expected="backbone")
+    return found.get("backbone")

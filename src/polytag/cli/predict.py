@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polytag.cli.parts import BackboneFile, backbone_of
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import as_in_training
 from polytag.errors import ImageError, UsageError
@@ -49,6 +50,7 @@ def predict(
         str | None,
         typer.Option(metavar="NAME", help="IMAGES is a labelled data set: score this split and store its labels."),
     ] = None,
+    parts: BackboneFile = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16; of an export auto, fp32 or int8.")] = "auto",
 ) -> None:
@@ -72,9 +74,18 @@ def predict(
             split=split,
             device=device,
             precision=precision,
+            parts=parts,
             options=options,
         )
         return
+    if parts is not None:
+        raise UsageError(
+            "--parts and a folder do not go together",
+            where="--output",
+            got=output,
+            expected="a file, with --parts",
+            next_step="`polytag export MODEL OUT --parts FILE.py` makes a model without code of your own; predict with it",
+        )
     if split is not None:
         raise UsageError("--split and a folder do not go together", where="--output", got=output, expected="a file, with --split")
     predict_many(
@@ -100,6 +111,7 @@ def _predict_some(
     split: str | None,
     device: str,
     precision: str,
+    parts: Path | None,
     options: "ReadOptions",
 ) -> None:
     """Print the scores, or write them into one file."""
@@ -117,7 +129,7 @@ def _predict_some(
         raise UsageError(
             "--columns needs a file to join to", where="--columns", got="no --output", expected="--output FILE.parquet"
         )
-    checkpoint = read_model(model)
+    checkpoint = read_model(model) if parts is None else Checkpoint.read(model, backbone=backbone_of(parts))
     dataset, left_out = None, ""
     with ExitStack() as stack:
         if split is not None:

@@ -80,6 +80,14 @@ def push_model(
     if license and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,63}", license):
         raise UsageError("not the name of a license", where="--license", got=repr(license), expected="a name such as apache-2.0")
     checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.read(model)
+    if checkpoint.own_backbone is not None:
+        raise UsageError(
+            "a model with a backbone of its user's own cannot be pushed: nobody could load it",
+            where=str(checkpoint.folder),
+            got=str(checkpoint.own_backbone),
+            expected="a backbone of timm",
+            next_step="share an export of it: polytag export MODEL OUT --parts FILE.py",
+        )
     exported = _same_model(Exported.read(export), checkpoint) if export is not None else None
     _require_account(address)
     before = _repository(address)

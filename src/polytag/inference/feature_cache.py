@@ -122,17 +122,6 @@ def features_of(
     `on_batch` receives the number of images done since its last call. An exception that it raises ends the computation.
     """
     checkpoint = predictor.checkpoint
-    cache = FeatureCache(
-        predictor.model,
-        dataset.paths,
-        backbone=checkpoint.backbone,
-        backbone_args=checkpoint.backbone_args,
-        preprocessing=checkpoint.preprocessing,
-        arithmetic=predictor.arithmetic,
-        batch_size=batch_size,
-        min_seconds=min_seconds,
-        folder=folder,
-    )
 
     def compute() -> Extracted:
         return extract_features(
@@ -144,6 +133,19 @@ def features_of(
             on_batch=on_batch,
         )
 
+    if checkpoint.own_backbone is not None:  # of code of somebody's own, no key knows all that changes its features
+        return compute()
+    cache = FeatureCache(
+        predictor.model,
+        dataset.paths,
+        backbone=checkpoint.backbone,
+        backbone_args=checkpoint.backbone_args,
+        preprocessing=checkpoint.preprocessing,
+        arithmetic=predictor.arithmetic,
+        batch_size=batch_size,
+        min_seconds=min_seconds,
+        folder=folder,
+    )
     if cache.is_cached:
         on_batch(len(dataset))
     return cache.get(compute)

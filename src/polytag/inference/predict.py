@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,15 +70,19 @@ def predict(
     device: str = "auto",
     precision: str = "auto",
     every_seconds: float = 1.0,
+    backbone: Any = None,
 ) -> Iterator[ImageResult]:
     """Score images (files, folders, addresses, or those of a Dataset) with a checkpoint, run or export folder; one result per
     image, in order. Of a video it is a frame every `every_seconds`.
 
+    `backbone` is the module or the factory that a model with a backbone of your own was trained with.
     An image that cannot be read, or whose scores are NaN or infinite, yields a result with an `error` and does not affect the
     others. An export is scored on the processor by the fastest engine that is installed, without torch. Raises CheckpointError or
     ExportError for a model that cannot be loaded, UsageError for a device or precision that it has not, and DataError where there
     is no image, before the first result.
     """
+    if backbone is not None:
+        model = Checkpoint.read(model.folder if isinstance(model, Checkpoint | Exported) else model, backbone=backbone)
     model = read_model(model) if isinstance(model, str | Path) else model
     if isinstance(images, Dataset):
         return score_images(model, scorer_of(model, device=device, precision=precision), local_images(images.paths))

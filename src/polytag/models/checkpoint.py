@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polytag import files
 from polytag.calibration import Calibration, convert_thresholds
@@ -18,6 +18,7 @@ from polytag.errors import CheckpointError, UsageError
 from polytag.models.backbone_args import check_backbone_args, check_backbone_name
 from polytag.models.checkpoint_files import CONFIG, EXPORT, WEIGHTS, OpenFile, explained, open_file, open_together
 from polytag.models.hub import local_folder
+from polytag.own_parts import OWN_BACKBONE, PartRecord, record_of
 from polytag.parsing import MAX_JSON_BYTES, parse_json, small_text
 from polytag.plain import WrongValue, from_plain
 
@@ -39,6 +40,7 @@ class Checkpoint:
     calibration     the map that corrects the model's logits, or None
     weights_sha256  of model.safetensors, checked at every load, because safetensors loads flipped bits silently
     facts           about the training, for display
+    own_backbone    of a backbone of the user's own, what identifies it; `given_backbone` is that object, once somebody gave it
     weights         model.safetensors as it was when config.json was read: `load_model` reads these weights even where training has
                     saved others since
     """
@@ -53,6 +55,8 @@ class Checkpoint:
     facts: Mapping[str, object] = field(default_factory=dict)
     calibration: Calibration | None = None
     weights: OpenFile | None = field(default=None, compare=False, repr=False)
+    own_backbone: PartRecord | None = None
+    given_backbone: Any = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:
@@ -65,11 +69,12 @@ class Checkpoint:
         return self.calibration.id if self.calibration else ""
 
     @classmethod
-    def read(cls, folder: Path | str) -> "Checkpoint":
+    def read(cls, folder: Path | str, *, backbone: Any = None) -> "Checkpoint":
         """Read `config.json` of a checkpoint folder, of a run folder's `best`, or of a repository of the hub: "hf://owner/name".
 
+        `backbone` is the module or the factory that a model with a backbone of the user's own was trained with.
         The folder may come from a stranger: every value is checked, and nothing in it names a file, an address or code. Raises
-        CheckpointError, also where the hub does not give it.
+        CheckpointError, also where the hub does not give it, and for another backbone.
         """
         folder = local_folder(folder)
         is_checkpoint = (folder / CONFIG).is_file()
@@ -92,6 +97,8 @@ class Checkpoint:
                 next_step="give the run that it was made from; `polytag predict` takes the export itself",
             )
         config, calibration, thresholds, weights = _read_config(folder)
+        if backbone is not None:
+            _require_same_backbone(config.own_backbone, backbone, where=folder)
         return cls(
             folder=folder,
             backbone=config.backbone,
@@ -103,25 +110,21 @@ class Checkpoint:
             facts=config.facts,
             calibration=calibration,
             weights=weights,
+            own_backbone=config.own_backbone,
+            given_backbone=backbone,
         )
 
     def load_model(self) -> "nn.Module":
         """The model with these weights, strictly loaded, in evaluation mode, channels last; raises CheckpointError."""
         import torch
 
-        from polytag.models.backbone import create_for_tensors, parse_tensors, require_input_size
+        from polytag.models.backbone import parse_tensors, require_input_size
 
         path = self.folder / WEIGHTS
+        self._require_backbone()
         tensors = parse_tensors(self.read_weights(), where=str(path))
         try:
-            model = create_for_tensors(
-                tensors,
-                where=str(path),
-                backbone=self.backbone,
-                num_classes=len(self.label_set),
-                backbone_args=self.backbone_args,
-                image_size_px=self.preprocessing.image_size_px,
-            )
+            model = self._create(tensors, where=str(path))
             model.load_state_dict(tensors)
             require_input_size(model, backbone=self.backbone, image_size_px=self.preprocessing.image_size_px)
         except UsageError as error:
@@ -133,6 +136,33 @@ class Checkpoint:
                 next_step="copy the checkpoint again, or use the version of timm that made it",
             ) from error
         return model.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  the stub lacks it
+
+    def _create(self, tensors: "Mapping[str, Tensor]", *, where: str) -> "nn.Module":
+        from polytag.models.backbone import create_for_tensors
+        from polytag.models.own_backbone import create_own_for_tensors
+
+        num_classes, size_px = len(self.label_set), self.preprocessing.image_size_px
+        if self.own_backbone is not None:
+            return create_own_for_tensors(self.given_backbone, tensors, where=where, num_classes=num_classes, image_size_px=size_px)
+        return create_for_tensors(
+            tensors,
+            where=where,
+            backbone=self.backbone,
+            num_classes=num_classes,
+            backbone_args=self.backbone_args,
+            image_size_px=size_px,
+        )
+
+    def _require_backbone(self) -> None:
+        if self.own_backbone is not None and self.given_backbone is None:
+            raise CheckpointError(
+                "the backbone of this model is code of its user's own, which is not in its folder",
+                where=str(self.folder),
+                got="no backbone",
+                expected=str(self.own_backbone),
+                next_step="give it: Checkpoint.read(folder, backbone=...), or --parts FILE.py of predict and export; an export "
+                "works without it",
+            )
 
     def read_weights(self) -> bytes:
         """The content of model.safetensors, checked against its SHA-256; raises CheckpointError."""
@@ -162,6 +192,18 @@ class Checkpoint:
         require_same_classes(self.label_set, label_set, where=self.folder)
 
 
+def _require_same_backbone(recorded: PartRecord | None, backbone: Any, *, where: Path) -> None:
+    given = record_of(backbone, with_weights=False)
+    if recorded is None or recorded.digest != given.digest:
+        raise CheckpointError(
+            "the model has another backbone" if recorded else "the model has a backbone of timm",
+            where=str(where),
+            got=str(given),
+            expected=str(recorded) if recorded else "no backbone",
+            next_step="give the backbone that it was trained with" if recorded else "leave it out",
+        )
+
+
 def require_same_classes(own: LabelSet, wanted: LabelSet, *, where: Path) -> None:
     """Raises CheckpointError unless a model's classes are the wanted ones, in their order."""
     if own.fingerprint != wanted.fingerprint:
@@ -185,6 +227,7 @@ def save_checkpoint(
     thresholds: tuple[float, ...],
     facts: Mapping[str, object],
     card: Callable[[str], str],
+    own_backbone: PartRecord | None = None,
 ) -> Checkpoint:
     """Write a whole Checkpoint folder, replacing an existing one; `card` returns README.md for the checkpoint's id.
 
@@ -202,6 +245,7 @@ def save_checkpoint(
         thresholds=thresholds,
         weights_sha256=_sha256(content),
         facts=dict(facts),
+        own_backbone=own_backbone,
     )
 
     def fill(fresh: Path) -> None:
@@ -238,10 +282,13 @@ class _Config:
     thresholds: tuple[float, ...]
     weights_sha256: str
     facts: Mapping[str, object]
+    own_backbone: PartRecord | None = None
 
     def __post_init__(self):
         check_backbone_name(self.backbone)
         check_backbone_args(self.backbone_args)
+        if (self.backbone == OWN_BACKBONE) != (self.own_backbone is not None):
+            raise WrongValue("backbone", self.backbone, expected=f"{OWN_BACKBONE} where there is own_backbone, and only there")
         _check_thresholds(self.thresholds, num_classes=len(LabelSet(names=self.classes)))
         if not re.fullmatch("[0-9a-f]{64}", self.weights_sha256):
             raise WrongValue("weights_sha256", self.weights_sha256, expected="64 hexadecimal digits")
@@ -310,6 +357,7 @@ def config_values(checkpoint: Checkpoint) -> dict[str, object]:
         "calibration": None if calibration is None else {**calibration.to_json(), "thresholds": list(thresholds)},
         "weights_sha256": checkpoint.weights_sha256,
         "facts": dict(checkpoint.facts),
+        **({"own_backbone": asdict(checkpoint.own_backbone)} if checkpoint.own_backbone else {}),
     }
 
 

@@ -18,11 +18,11 @@ _NUM_TRIED = 20  # images, until one can be read
 def check_parts(parts: Parts, recipe: Recipe, dataset: Dataset) -> list[str]:
     """Call each part as training will. Returns what is worth a note; raises UsageError for a part that does not do its work."""
     train_set = dataset.split("train")
-    if recipe.epochs == 0 and parts.records:
+    if recipe.epochs == 0 and parts.records.keys() & {"augment", "loss"}:
         raise UsageError(
             "a probe trains without augmentation and loss",
             where="epochs",
-            got="0, and " + ", ".join(parts.facts),
+            got="0, and " + ", ".join(kind for kind in parts.records if kind != "backbone"),
             expected="epochs of fine-tuning",
             next_step="take the recipe finetune, or leave these parts out",
         )

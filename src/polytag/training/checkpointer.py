@@ -86,15 +86,24 @@ class Checkpointer:
             thresholds=(0.5,) * len(dataset.label_set),
             facts=facts,
             card=lambda checkpoint_id: _card(
-                checkpoint_id, facts=facts, recipe=recipe, dataset=dataset, image_size_px=preprocessing.image_size_px
+                checkpoint_id,
+                facts=facts,
+                recipe=recipe,
+                backbone=self._context.parts.backbone_name(recipe),
+                dataset=dataset,
+                image_size_px=preprocessing.image_size_px,
             ),
+            own_backbone=self._context.parts.records.get("backbone"),
         )
 
 
-def _card(checkpoint_id: str, *, facts: Mapping[str, object], recipe: Recipe, dataset: Dataset, image_size_px: int) -> str:
+def _card(
+    checkpoint_id: str, *, facts: Mapping[str, object], recipe: Recipe, backbone: str, dataset: Dataset, image_size_px: int
+) -> str:
     """README.md of a checkpoint: the model card."""
     counts = {name: len(dataset.split(name)) for name in ("train", "val")}
-    return f"""# {markdown(recipe.backbone)}, {len(dataset.label_set)} classes
+    own = ", backbone=..." if backbone != recipe.backbone else ""
+    return f"""# {markdown(backbone)}, {len(dataset.label_set)} classes
 
 A multi-label image classifier made by polytag: one sigmoid per class.
 
@@ -114,7 +123,7 @@ Predict with `polytag predict FOLDER IMAGES...`, or in Python:
 ```python
 from polytag import Checkpoint, Predictor
 
-predictor = Predictor.load(Checkpoint.read("this/folder"))
+predictor = Predictor.load(Checkpoint.read("this/folder"{own}))
 ```
 
 The model knows what its training images showed. Judge it on images of your own before you rely on it.

@@ -31,7 +31,7 @@ def evaluate_best(
 
     The numbers recorded are thus those that the saved file gives. metrics.json comes last: a run that has it is finished.
     """
-    checkpoint = Checkpoint.read(run.best)
+    checkpoint = Checkpoint.read(run.best, backbone=context.parts.backbone)
     predictor = Predictor.load(checkpoint, device=context.recipe.device, precision=context.recipe.precision)
     callback = context.callback
     callback.phase("evaluating best/", len(context.val_set))

@@ -75,6 +75,7 @@ def train_folds(
     options: ReadOptions | None = None,
     augment: Callable[..., Any] | None = None,
     loss: Callable[..., Any] | None = None,
+    backbone: Callable[..., Any] | None = None,
     callbacks: Sequence[object] = (),
 ) -> TrainedFolds:
     """Train a model for each fold of a data set, on the other folds, and evaluate every image by the model of its fold.
@@ -85,7 +86,8 @@ def train_folds(
     be learned from.
     """
     callback = Callbacks(callbacks)
-    parts = Parts(augment=augment, loss=loss)
+    parts = Parts(augment=augment, loss=loss, backbone=backbone)
+    recipe = parts.recipe_of(recipe)
     args, given = args_of(data, options=options, recipe=recipe)
     args = replace(args, folds=num_folds, parts=parts.records)
     folds = load_folds(args, given=given)
@@ -96,7 +98,7 @@ def train_folds(
         callback.note(note)
     for number in range(1, num_folds + 1):
         _require_trainable_fold(folds, number)
-    model = fresh_model(recipe, folds.dataset, note=callback.note)
+    model = fresh_model(recipe, folds.dataset, parts=parts, note=callback.note)
     for note in check_parts(parts, recipe, folds.fold(1)):
         callback.note(note)
     wanted = Path(output) if output else default_output(args)
@@ -116,12 +118,13 @@ def resume_folds(
     data: str | Path | Dataset | None = None,
     augment: Callable[..., Any] | None = None,
     loss: Callable[..., Any] | None = None,
+    backbone: Callable[..., Any] | None = None,
     callbacks: Sequence[object] = (),
 ) -> TrainedFolds:
     """Continue a run of folds with the fold that was interrupted; a finished one is read back. Arguments and errors as of
     `resume`."""
     callback = Callbacks(callbacks)
-    parts = Parts(augment=augment, loss=loss)
+    parts = Parts(augment=augment, loss=loss, backbone=backbone)
     run = open_run_folder(Path(run_folder))
     args = read_run_args(run)
     if not args.has_all_folds:
@@ -135,7 +138,7 @@ def resume_folds(
     with joined(args.recipe.device) as processes, interruptible(run):
         if processes.from_first(run.is_finished):
             callback.note(f"{run.path} is finished; nothing to resume")
-            return _finished(run, num_folds=args.folds, callback=callback)
+            return _finished(run, num_folds=args.folds, parts=parts, callback=callback)
         parts.require_same(args.parts, where=str(run.path))
         with held(run, processes):
             folds = load_folds(args, given=given)
@@ -156,9 +159,11 @@ def _require_trainable_fold(folds: Folds, number: int) -> None:
         ) from error
 
 
-def _finished(run: RunFolder, *, num_folds: int, callback: Callback) -> TrainedFolds:
+def _finished(run: RunFolder, *, num_folds: int, parts: Parts, callback: Callback) -> TrainedFolds:
     """A finished run, read back; its data need not be there any more."""
-    runs = tuple(read_back(open_run_folder(run.fold(number).path), callback=callback) for number in range(1, num_folds + 1))
+    runs = tuple(
+        read_back(open_run_folder(run.fold(number).path), parts=parts, callback=callback) for number in range(1, num_folds + 1)
+    )
     return TrainedFolds(folder=run, runs=runs, metrics=metrics_of(run, callback=callback))
 
 
@@ -189,19 +194,21 @@ def _train(
         callback.note(f"fold {number} of {args.folds}: {len(data.dataset.split('val')):,} validation images")
         if processes.is_first:
             fold.lock.parent.mkdir(parents=True, exist_ok=True)  # a kill may have left the folder
-        own_model = model or fresh_model(args.recipe, data.dataset, may_download=may_download, note=callback.note)
+        own_model = model or fresh_model(args.recipe, data.dataset, parts=parts, may_download=may_download, note=callback.note)
         model = None
         begun = begin_run(fold, data, args=own_args, parts=parts, model=own_model, processes=processes, callback=callback)
         trained.append(begun)
     metrics: Metrics | None = None
     if processes.is_first:
-        metrics = _evaluate(run, folds.dataset, trained, args=args, callback=callback)
+        metrics = _evaluate(run, folds.dataset, trained, args=args, parts=parts, callback=callback)
     metrics = processes.from_first(metrics)
     assert metrics is not None
     return TrainedFolds(folder=run, runs=tuple(trained), metrics=metrics)
 
 
-def _evaluate(run: RunFolder, dataset: Dataset, trained: Sequence[TrainedRun], *, args: RunArgs, callback: Callback) -> Metrics:
+def _evaluate(
+    run: RunFolder, dataset: Dataset, trained: Sequence[TrainedRun], *, args: RunArgs, parts: Parts, callback: Callback
+) -> Metrics:
     """Write the out-of-fold predictions of all images, their metrics and their report; metrics.json comes last."""
     callback.phase("evaluating all folds", 0)
     predictions = out_of_fold_predictions(dataset, [read_predictions(each.folder.predictions) for each in trained])
@@ -210,7 +217,8 @@ def _evaluate(run: RunFolder, dataset: Dataset, trained: Sequence[TrainedRun], *
     spread = spread_of([each.metrics.mean_ap.value for each in trained])
     facts = {
         "recipe": args.recipe.name,
-        "backbone": args.recipe.backbone,
+        **parts.facts,
+        "backbone": parts.backbone_name(args.recipe),
         "folds": f"{len(trained)}; every image is scored by the model of its fold, which learned from the others",
         "mAP of the folds": f"{spread['mean']:.4f} ± {spread['sd']:.4f} ({spread['low']:.4f} to {spread['high']:.4f})",
     }

@@ -29,7 +29,7 @@ class HeadStart:
     def prepare(cls, model: nn.Module, context: TrainingContext) -> "HeadStart":
         """Look whether the features are cached."""
         cache = None
-        if context.recipe.cache != "none":
+        if context.recipe.cache != "none" and context.parts.backbone is None:  # of code of somebody's own, no key knows all
             cache = FeatureCache(
                 model,
                 context.train_set.paths,

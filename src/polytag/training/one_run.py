@@ -16,6 +16,7 @@ from polytag.metrics.values import Metrics
 from polytag.models.backbone import build_model, lay_out, require_input_size
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import choose_arithmetic
+from polytag.models.own_backbone import build_own_network
 from polytag.predictions.read import read_predictions
 from polytag.runs.args import RunArgs, write_args
 from polytag.runs.environment import write_environment
@@ -78,16 +79,18 @@ def continue_run(
 ) -> TrainedRun:
     """Continue a run whose data `load` reads, with the same parts; a finished one is returned as it is. Downloads nothing."""
     if processes.from_first(run.is_finished):
-        return read_back(run, callback=callback)
+        return read_back(run, parts=parts, callback=callback)
     parts.require_same(args.parts, where=str(run.path))
     with held(run, processes):
         callback.begin(run, args.recipe)
         return _resume(run, load, args=args, parts=parts, processes=processes, callback=callback)
 
 
-def read_back(run: RunFolder, *, callback: Callback) -> TrainedRun:
+def read_back(run: RunFolder, *, parts: Parts, callback: Callback) -> TrainedRun:
     """A finished run."""
-    return TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics_of(run, callback=callback))
+    return TrainedRun(
+        folder=run, checkpoint=Checkpoint.read(run.best, backbone=parts.backbone), metrics=metrics_of(run, callback=callback)
+    )
 
 
 def metrics_of(run: RunFolder, *, callback: Callback) -> Metrics:
@@ -120,11 +123,12 @@ def _resume(
         callback.note(f"continuing at epoch {state.epoch}, step {state.step}")
         if not processes.is_first:  # the first process has the results of this epoch so far
             state.begin_epoch_results()
-    layout = lay_out(recipe.backbone, **_network(recipe, dataset))  # None for a few backbones of old versions of timm
-    if layout is not None:
-        _require_modest(layout, state, run=run)
+    if parts.backbone is None:
+        layout = lay_out(recipe.backbone, **_network(recipe, dataset))  # None for a few backbones of old versions of timm
+        if layout is not None:
+            _require_modest(layout, state, run=run)
     started = recipe if state is None else replace(recipe, weights="random")
-    model = fresh_model(started, dataset, may_download=False, note=callback.note)
+    model = fresh_model(started, dataset, parts=parts, may_download=False, note=callback.note)
     if state is not None:
         require_same_model(state, model.state_dict(), where=run.state)
     context = _context(dataset, recipe=recipe, parts=parts, processes=processes, callback=callback)
@@ -174,14 +178,20 @@ def _context(dataset: Dataset, *, recipe: Recipe, parts: Parts, processes: Proce
     )
 
 
-def fresh_model(recipe: Recipe, dataset: Dataset, *, note: Callable[[str], None], may_download: bool = True) -> torch.nn.Module:
+def fresh_model(
+    recipe: Recipe, dataset: Dataset, *, parts: Parts, note: Callable[[str], None], may_download: bool = True
+) -> torch.nn.Module:
     """The network of a recipe with its starting weights; made before a run folder is, so that what cannot be trained leaves none.
 
-    Raises UsageError for a device that is not there, CheckpointError for weights that are not available.
+    Raises UsageError for a device that is not there, and for a backbone of the user's own that does not work; CheckpointError for
+    weights that are not available.
     """
     choose_arithmetic(recipe.device, recipe.precision)
     network = _network(recipe, dataset)
     torch.manual_seed(recipe.seed)
+    if parts.backbone is not None:
+        num_classes, size_px = network["num_classes"], network["image_size_px"]
+        return build_own_network(parts.backbone, num_classes=num_classes, image_size_px=size_px, weights=recipe.weights)
     model = build_model(recipe.backbone, **network, weights=recipe.weights, may_download=may_download, note=note)
     require_input_size(model, backbone=recipe.backbone, image_size_px=network["image_size_px"])
     return model
@@ -275,6 +285,7 @@ def _fit_and_evaluate(
         trained = TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
     trained = context.processes.from_first(trained)
     assert trained is not None
+    trained = replace(trained, checkpoint=replace(trained.checkpoint, given_backbone=context.parts.backbone))
     callback.end(run, trained.metrics)
     return trained
 
@@ -285,7 +296,7 @@ def _facts(context: TrainingContext, *, state: State, how: Mapping[str, str]) ->
     return {
         "recipe": recipe.name,
         **context.parts.facts,
-        "backbone": recipe.backbone,
+        "backbone": context.parts.backbone_name(recipe),
         "starting weights": Path(recipe.weights).name,
         "input": f"{context.preprocessing.image_size_px} px, {recipe.fit}",
         **({"best epoch": f"{state.best_epoch} of {recipe.epochs}"} if recipe.epochs else {}),

@@ -4,12 +4,13 @@ A run folder keeps a record of each part, and a resume asks for the same ones ag
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from polytag.errors import RunError, UsageError
-from polytag.own_parts import PARTS, PartRecord, record_of
+from polytag.own_parts import OWN_BACKBONE, PARTS, PartRecord, record_of
+from polytag.runs.recipe import Recipe
 
 _WORD_OF = {"augment": "augmentation", "loss": "loss", "backbone": "backbone"}
 
@@ -20,10 +21,12 @@ class Parts:
 
     augment    a function of an image: `training.own_augment`
     loss       a function of logits and targets: `training.own_loss`
+    backbone   a module, or a function that makes one: `models.own_backbone`
     """
 
     augment: Any = None
     loss: Any = None
+    backbone: Any = None
 
     def __post_init__(self):
         for name, part in self._given.items():
@@ -31,7 +34,7 @@ class Parts:
                 raise UsageError(
                     f"the {_WORD_OF[name]} cannot be called", where=name, got=type(part).__qualname__, expected="a callable"
                 )
-            if isinstance(part, type):
+            if isinstance(part, type) and name != "backbone":  # a class of modules makes one
                 raise UsageError(
                     f"the {_WORD_OF[name]} is a class",
                     where=name,
@@ -41,12 +44,29 @@ class Parts:
 
     @property
     def _given(self) -> dict[str, Any]:
-        return {name: part for name in PARTS if (part := getattr(self, name, None)) is not None}
+        return {name: part for name in PARTS if (part := getattr(self, name)) is not None}
 
     @cached_property
     def records(self) -> dict[str, PartRecord]:
         """What the run folder keeps of each part, by its kind."""
-        return {name: record_of(part) for name, part in self._given.items()}
+        return {name: record_of(part, with_weights=name != "backbone") for name, part in self._given.items()}
+
+    def backbone_name(self, recipe: Recipe) -> str:
+        """Of the user's own or the recipe's backbone, for people."""
+        return recipe.backbone if self.backbone is None else self.records["backbone"].name
+
+    def recipe_of(self, recipe: Recipe) -> Recipe:
+        """The recipe, whose backbone and its arguments give way to the user's own; raises UsageError for arguments of another."""
+        if self.backbone is None:
+            return recipe
+        if recipe.backbone_args:
+            raise UsageError(
+                "a backbone of your own takes no arguments of timm",
+                where="--backbone-arg",
+                got=", ".join(recipe.backbone_args),
+                expected="none: make the module with its arguments",
+            )
+        return replace(recipe, backbone=OWN_BACKBONE)
 
     @property
     def facts(self) -> dict[str, str]:

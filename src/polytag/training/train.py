@@ -30,24 +30,28 @@ def train(
     options: ReadOptions | None = None,
     augment: Callable[..., Any] | None = None,
     loss: Callable[..., Any] | None = None,
+    backbone: Callable[..., Any] | None = None,
     callbacks: Sequence[object] = (),
 ) -> TrainedRun:
     """Train on a folder of labelled images, evaluate the best model, and write a run folder.
 
     `data` is anything that `load_dataset` reads, or a Dataset, without `options` then; one that names no split gets a stratified
     validation split. `output` is the run folder, by default `runs/<data>-<recipe>`; a name in use gets a number. A Dataset is not
-    stored: `resume` needs it again. `augment` and `loss` are parts of your own in place of those that the recipe names
-    (docs/howto/own-parts.md); `callbacks` are objects with some of the methods of a `Callback`, which receive those events.
+    stored: `resume` needs it again. `augment`, `loss` and `backbone` are parts of your own in place of those that the recipe
+    names (docs/howto/own-parts.md); `callbacks` are objects with some of the methods of a `Callback`, which receive those events.
     Raises DataError for data that cannot be trained on, UsageError for a part that does not do its work, CheckpointError for
     weights that are not available, RunError for a folder that cannot be written, and `Interrupted` after Ctrl-C.
     """
     callback = Callbacks(callbacks)
-    parts = Parts(augment=augment, loss=loss)
+    parts = Parts(augment=augment, loss=loss, backbone=backbone)
+    recipe = parts.recipe_of(recipe)
     args, given = args_of(data, options=options, recipe=recipe)
     args = replace(args, parts=parts.records)
     found = _load(args, given=given, callback=callback)
     callback.read(found.dataset)
-    model = fresh_model(recipe, found.dataset, note=callback.note)  # weights that do not fit are an error before a folder is made
+    model = fresh_model(
+        recipe, found.dataset, parts=parts, note=callback.note
+    )  # weights that do not fit are an error before a folder is made
     for note in check_parts(parts, recipe, found.dataset):
         callback.note(note)
     wanted = Path(output) if output else default_output(args)
@@ -63,18 +67,19 @@ def resume(
     data: str | Path | Dataset | None = None,
     augment: Callable[..., Any] | None = None,
     loss: Callable[..., Any] | None = None,
+    backbone: Callable[..., Any] | None = None,
     callbacks: Sequence[object] = (),
 ) -> TrainedRun:
     """Continue a run that was killed or interrupted.
 
-    `data` are the same data at another place, or the Dataset that the run was given; None: where they were. `augment` and `loss`
-    are the parts that it was given; `callbacks` any.
+    `data` are the same data at another place, or the Dataset that the run was given; None: where they were. `augment`,
+    `loss` and `backbone` are the parts that it was given; `callbacks` any.
     At the same thread count its weights become, bit for bit, those of a run that never stopped. A finished run is returned as it
     is. Nothing is downloaded: pretrained weights must be in the hub's cache, if the run has no state yet. Raises RunError for a
     folder without a run, one that another process is training in, and data or parts that have changed.
     """
     callback = Callbacks(callbacks)
-    parts = Parts(augment=augment, loss=loss)
+    parts = Parts(augment=augment, loss=loss, backbone=backbone)
     run = open_run_folder(Path(run_folder))
     args = read_run_args(run)
     if args.has_all_folds:
