@@ -31,6 +31,9 @@ EXTRA_OF = {  # module: extra; the same as [project.optional-dependencies] of py
     "fsspec": "remote",
     "av": "video",
     "ray": "ray",
+    "tensorboard": "tensorboard",
+    "mlflow": "mlflow",
+    "wandb": "wandb",
 }
 
 

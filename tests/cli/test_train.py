@@ -113,9 +113,10 @@ def test_args_and_environment_say_how_it_was_made(run: Path, colours: Path):
     environment = json.loads((run / "env.json").read_text())
     assert set(environment) == {
         "python", "versions", "system", "processor", "num_threads", "num_processes", "arithmetic", "images", "split",
-        "data_fingerprint", "commit", "command",
+        "data_fingerprint", "validation_fingerprint", "commit", "command",
     }  # fmt: skip
     assert environment["data_fingerprint"] == load_dataset(colours).fingerprint
+    assert environment["validation_fingerprint"] == load_dataset(colours).split("val").fingerprint
     assert environment["split"] == {"method": "annotations"}
     assert environment["num_threads"] >= 1
 

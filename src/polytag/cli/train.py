@@ -54,6 +54,9 @@ def train(
     group: GroupOfImages = None,
     columns: ColumnsById = None,
     parts: PartsFile = None,
+    track: Annotated[
+        list[str] | None, typer.Option(metavar="TRACKER", help="Also show the run in tensorboard, mlflow or wandb; repeatable.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="[default: runs/DATA-RECIPE]")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Resume an interrupted run.")] = None,
 ) -> None:
@@ -76,7 +79,8 @@ def train(
     else:
         chosen = replace(recipe_named(recipe), **{name: value for name, value in changes.items() if value is not None})
     options = with_grouping(options, group=group, columns=columns)
-    _run(chosen, data=data, folds=folds, resume=resume, output=output, options=options, parts=parts)
+    trackers = [name.strip() for names in track or () for name in names.split(",")]
+    _run(chosen, data=data, folds=folds, resume=resume, output=output, options=options, parts=parts, trackers=trackers)
 
 
 def _run(
@@ -88,6 +92,7 @@ def _run(
     output: Path | None,
     options: "ReadOptions",
     parts: Path | None,
+    trackers: list[str],
 ) -> None:
     """Trains or resumes with progress on the console; ends with status 130, and the command that resumes, after Ctrl-C."""
     from polytag.cli.memory import keep_freed_memory_on_cpu
@@ -95,14 +100,17 @@ def _run(
     from polytag.training import folds as training_folds
     from polytag.training import train as training
     from polytag.training.loop import Interrupted
+    from polytag.training.tracking.callback import stopping
+    from polytag.training.tracking.track import tracking
 
-    console = LastingConsole(
-        quiet=os.environ.get("RANK", "0") != "0"
-    )  # of the processes that torchrun starts, only the first prints
+    is_first = os.environ.get("RANK", "0") == "0"
+    console = LastingConsole(quiet=not is_first)  # of the processes that torchrun starts, only the first prints and tells
     keep_freed_memory_on_cpu(recipe.device)
-    with ConsoleCallback(console) as callback:
+    callback = ConsoleCallback(console)
+    tracked = tracking(trackers if is_first else (), note=callback.note)
+    with callback, stopping(*tracked):
         own = parts_of(parts)
-        own["callbacks"] = [callback, *own.get("callbacks", ())]
+        own["callbacks"] = [callback, *tracked, *own.get("callbacks", ())]
         try:
             if folds is not None:
                 if resume is not None:
@@ -130,14 +138,14 @@ def _run(
 
 
 def _require_one_start(context: typer.Context, *, data: Path | None, resume: Path | None) -> None:
-    """Raises UsageError unless there is either DATA or `--resume` without other options but its parts."""
+    """Raises UsageError unless there is either DATA or `--resume` without other options but its parts and trackers."""
     if (data is None) == (resume is None):
         raise UsageError(
             "give either DATA or --resume RUN_DIR",
             got="neither" if data is None else "both",
             next_step="`polytag train DATA`, or `polytag train --resume runs/NAME`",
         )
-    if resume is not None and (others := _command_line_options(context) - {"--resume", "--parts"}):
+    if resume is not None and (others := _command_line_options(context) - {"--resume", "--parts", "--track"}):
         raise UsageError(
             "a resumed run keeps its recipe",
             where="--resume",

@@ -18,13 +18,14 @@ def write_environment(
     run: RunFolder,
     *,
     data_fingerprint: str,
+    validation_fingerprint: str,
     arithmetic: str,
     num_threads: int,
     num_processes: int,
     images: Mapping[str, str],
     split: Mapping[str, object],
 ) -> None:
-    """Write versions, hardware, threads, where images come from, how they were split, data fingerprint and polytag's commit."""
+    """Write versions, hardware, threads, where images come from, how they were split, the data's fingerprints, polytag's commit."""
     names = ("polytag", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "scikit-learn", "pyarrow")
     values = {
         "python": platform.python_version(),
@@ -37,6 +38,7 @@ def write_environment(
         "images": dict(images),
         "split": dict(split),
         "data_fingerprint": data_fingerprint,
+        "validation_fingerprint": validation_fingerprint,
         "commit": _commit(),
         "command": sys.argv,
     }

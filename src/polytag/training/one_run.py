@@ -241,6 +241,7 @@ def _announce(run: RunFolder, context: TrainingContext, *, data: RunData, source
         write_environment(
             run,
             data_fingerprint=data.dataset.fingerprint,
+            validation_fingerprint=context.val_set.fingerprint,
             arithmetic=f"{arithmetic.device} {arithmetic.precision}",
             num_threads=torch.get_num_threads(),
             num_processes=processes.count,

@@ -1,0 +1,1 @@
+"""A training run in the tracker that its user has: TensorBoard, MLflow or Weights & Biases."""
