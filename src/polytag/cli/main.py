@@ -19,6 +19,7 @@ from polytag.cli import (
     labels,
     predict,
     push,
+    runs,
     serve,
     thresholds,
     train,
@@ -41,6 +42,7 @@ app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("runs")(runs.runs)
 app.command("inspect")(inspect.inspect)
 app.command("grid")(grid.grid)
 app.command("thresholds")(thresholds.thresholds)

@@ -27,6 +27,7 @@ class RunFolder:
     training_predictions   out-of-fold scores of the training images, once someone asks for them
     thresholds, calibration, metrics, report, plots, grids, review   what evaluation, review and their reports leave
     assignment      of a run of folds: the fold of each image
+    trackers, tensorboard   the run's ids in the trackers that follow it, and TensorBoard's files
     """
 
     path: Path
@@ -50,6 +51,8 @@ class RunFolder:
     grids = property(lambda self: self.path / "grids")
     review = property(lambda self: self.path / "review.sqlite")
     assignment = property(lambda self: self.path / "folds.csv")
+    trackers = property(lambda self: self.path / "state" / "trackers.json")
+    tensorboard = property(lambda self: self.path / "tensorboard")
 
     def fold(self, number: int) -> "RunFolder":
         """The run of a fold, from 1, in a run of folds."""
@@ -125,7 +128,7 @@ def require_own_folders(run: RunFolder) -> None:
     """Raises RunError where a folder of the run is a link that leads out of it: a run may be a stranger's, and nothing is written
     outside it. A link in the place of a file is replaced by the file."""
     root = os.path.realpath(run.path)
-    for folder in (run.best, run.last, run.state.parent, run.plots, run.grids):
+    for folder in (run.best, run.last, run.state.parent, run.plots, run.grids, run.tensorboard):
         target = os.path.realpath(folder)
         if folder.is_symlink() and os.path.commonpath((root, target)) != root:
             raise RunError(
@@ -167,12 +170,24 @@ def locked(run: RunFolder, *, doing: str, wait_seconds: float = 0) -> Generator[
             _note_holder(file, "")
 
 
-def _lock(file: io.FileIO) -> bool:
+def is_held(run: RunFolder) -> bool:
+    """Whether a process holds the run now, as far as its lock and the note in it tell. Writes nothing.
+
+    The lock is tried, for a moment and shared, only where the note names a process: one that was killed leaves its note.
+    """
+    try:
+        with files.open_regular(run.lock) as file:
+            return bool(file.read(1)) and not _lock(file.raw, shared=True)  # pyright: ignore[reportArgumentType]  a file's own
+    except OSError:
+        return False
+
+
+def _lock(file: io.FileIO, *, shared: bool = False) -> bool:
     """Whether no other process holds the lock of this file."""
     try:
         import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except ImportError:  # Windows: no lock, and `create_run_folder` already keeps new runs apart
         return True
     except OSError as error:
