@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from polytag.errors import PolytagError
     from polytag.export.export import export_model
     from polytag.export.push import push_model
+    from polytag.inference.feature_scores import predict_features
     from polytag.inference.predict import predict
     from polytag.inference.predictor import Predictor
     from polytag.metrics.arrays import evaluate, predictions_from_arrays
@@ -54,6 +55,7 @@ _HOMES = {
     "polytag.models.checkpoint": ("Checkpoint",),
     "polytag.predictions.read": ("read_predictions",),
     "polytag.inference.predictor": ("Predictor",),
+    "polytag.inference.feature_scores": ("predict_features",),
     "polytag.inference.predict": ("predict",),
     "polytag.predictions.table": ("write_predictions",),
     "polytag.report.page": ("write_report",),
@@ -89,6 +91,7 @@ __all__ = [
     "fetch",
     "load_dataset",
     "predict",
+    "predict_features",
     "predictions_from_arrays",
     "push_model",
     "read_predictions",

@@ -29,6 +29,8 @@ PARTS = ("augment", "loss", "backbone")
 """What a run can have of its own; callbacks only look on."""
 OWN_BACKBONE = "own"
 """What a recipe and a checkpoint call a backbone that is no model of timm."""
+FEATURES = "features"
+"""What they call it where features of another program take the place of images."""
 _INSTALLED = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _MAX_DEPTH = 12
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polytag.cli.features import FeaturesFile, predict_from_features
+from polytag.cli.given_options import command_line_options
 from polytag.cli.parts import BackboneFile, backbone_of
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import as_in_training
@@ -20,15 +22,16 @@ if TYPE_CHECKING:
 
 @reads_annotations
 def predict(
+    context: typer.Context,
     options: "ReadOptions",
     model: Annotated[Path, typer.Argument(help="A run, a checkpoint such as its best/, an export, or hf://OWNER/NAME.")],
     images: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="IMAGES",
             help="Image files, folders of images, files that hold some, addresses of these; - reads a list from stdin.",
         ),
-    ],
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -50,6 +53,7 @@ def predict(
         str | None,
         typer.Option(metavar="NAME", help="IMAGES is a labelled data set: score this split and store its labels."),
     ] = None,
+    features: FeaturesFile = None,
     parts: BackboneFile = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16; of an export auto, fp32 or int8.")] = "auto",
@@ -61,6 +65,12 @@ def predict(
     from polytag.cli.predict_many import is_folder, predict_many, require_folder, require_seconds
     from polytag.cli.standard_input import with_standard_input
 
+    if features is not None:
+        target = Path(output) if output else None
+        predict_from_features(model, features, images=images or (), given=command_line_options(context), output=target)
+        return
+    if not images:
+        raise UsageError("no images", where="IMAGES", expected="files, folders or addresses; or --features TABLE")
     require_seconds(every)
 
     if output is None or not is_folder(output):

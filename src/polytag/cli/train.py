@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polytag.cli.features import FeaturesFile, recipe_on_features
+from polytag.cli.given_options import command_line_options
 from polytag.cli.parts import PartsFile, parts_of
 from polytag.cli.reading import ColumnsById, GroupOfImages, reads_annotations, with_grouping
 from polytag.errors import UsageError
@@ -53,6 +55,7 @@ def train(
     ] = None,
     group: GroupOfImages = None,
     columns: ColumnsById = None,
+    features: FeaturesFile = None,
     parts: PartsFile = None,
     track: Annotated[
         list[str] | None, typer.Option(metavar="TRACKER", help="Also show the run in tensorboard, mlflow or wandb; repeatable.")
@@ -73,6 +76,8 @@ def train(
     from polytag.runs.folder import open_run_folder
     from polytag.runs.recipe import recipe_named
 
+    if features is not None:
+        recipe = recipe_on_features(command_line_options(context), recipe=recipe)
     if resume is not None:
         begun = read_run_args(open_run_folder(resume))
         chosen, folds = begun.recipe, begun.folds if begun.has_all_folds else None
@@ -80,13 +85,24 @@ def train(
         chosen = replace(recipe_named(recipe), **{name: value for name, value in changes.items() if value is not None})
     options = with_grouping(options, group=group, columns=columns)
     trackers = [name.strip() for names in track or () for name in names.split(",")]
-    _run(chosen, data=data, folds=folds, resume=resume, output=output, options=options, parts=parts, trackers=trackers)
+    _run(
+        chosen,
+        data=data,
+        features=features,
+        folds=folds,
+        resume=resume,
+        output=output,
+        options=options,
+        parts=parts,
+        trackers=trackers,
+    )
 
 
 def _run(
     recipe: "Recipe",
     *,
     data: Path | None,
+    features: Path | None,
     folds: int | None,
     resume: Path | None,
     output: Path | None,
@@ -122,7 +138,7 @@ def _run(
                 found = training.resume(resume, **own)
             else:
                 assert data is not None
-                found = training.train(data, recipe=recipe, output=output, options=options, **own)
+                found = training.train(data, recipe=recipe, output=output, options=options, features=features or "", **own)
         except Interrupted as interrupted:
             console.print(
                 f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {interrupted}"
@@ -145,19 +161,13 @@ def _require_one_start(context: typer.Context, *, data: Path | None, resume: Pat
             got="neither" if data is None else "both",
             next_step="`polytag train DATA`, or `polytag train --resume runs/NAME`",
         )
-    if resume is not None and (others := _command_line_options(context) - {"--resume", "--parts", "--track"}):
+    if resume is not None and (others := command_line_options(context) - {"--resume", "--parts", "--track"}):
         raise UsageError(
             "a resumed run keeps its recipe",
             where="--resume",
             got=", ".join(sorted(others)),
             next_step="leave those options out, or start a new run",
         )
-
-
-def _command_line_options(context: typer.Context) -> set[str]:
-    """The options on the command line, such as --epochs."""
-    sources = {option.opts[0]: context.get_parameter_source(option.name or "") for option in context.command.params}
-    return {flag for flag, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def parse_backbone_args(pairs: list[str]) -> dict[str, object]:
@@ -221,5 +231,6 @@ def print_result(console: "Any", run: "TrainedRun") -> None:
     console.print(f"  model    {run.folder.best}", highlight=False, markup=False, soft_wrap=True)
     console.print("\nNext:", highlight=False)
     console.print(f"  polytag inspect {path}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  polytag predict {path} IMAGE...", highlight=False, markup=False, soft_wrap=True)
+    wanted = "IMAGE..." if run.checkpoint.num_features is None else "--features TABLE"
+    console.print(f"  polytag predict {path} {wanted}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"  polytag evaluate {run.folder.predictions}", highlight=False, markup=False, soft_wrap=True)

@@ -18,7 +18,7 @@ from polytag.errors import CheckpointError, UsageError
 from polytag.models.backbone_args import check_backbone_args, check_backbone_name
 from polytag.models.checkpoint_files import CONFIG, EXPORT, WEIGHTS, OpenFile, explained, open_file, open_together
 from polytag.models.hub import local_folder
-from polytag.own_parts import OWN_BACKBONE, PartRecord, record_of
+from polytag.own_parts import FEATURES, OWN_BACKBONE, PartRecord, record_of
 from polytag.parsing import MAX_JSON_BYTES, parse_json, small_text
 from polytag.plain import WrongValue, from_plain
 
@@ -41,6 +41,7 @@ class Checkpoint:
     weights_sha256  of model.safetensors, checked at every load, because safetensors loads flipped bits silently
     facts           about the training, for display
     own_backbone    of a backbone of the user's own, what identifies it; `given_backbone` is that object, once somebody gave it
+    num_features    of a model that takes feature tables in place of images, the length of their vectors
     weights         model.safetensors as it was when config.json was read: `load_model` reads these weights even where training has
                     saved others since
     """
@@ -55,6 +56,7 @@ class Checkpoint:
     facts: Mapping[str, object] = field(default_factory=dict)
     calibration: Calibration | None = None
     weights: OpenFile | None = field(default=None, compare=False, repr=False)
+    num_features: int | None = None
     own_backbone: PartRecord | None = None
     given_backbone: Any = field(default=None, compare=False, repr=False)
 
@@ -110,6 +112,7 @@ class Checkpoint:
             facts=config.facts,
             calibration=calibration,
             weights=weights,
+            num_features=config.num_features,
             own_backbone=config.own_backbone,
             given_backbone=backbone,
         )
@@ -154,6 +157,14 @@ class Checkpoint:
         )
 
     def _require_backbone(self) -> None:
+        if self.num_features is not None:
+            raise CheckpointError(
+                "this model takes features, not images",
+                where=str(self.folder),
+                got=f"a classifier on {self.num_features:,} features",
+                expected="a model of images",
+                next_step="polytag predict MODEL --features TABLE, or in Python predict_features(model, table)",
+            )
         if self.own_backbone is not None and self.given_backbone is None:
             raise CheckpointError(
                 "the backbone of this model is code of its user's own, which is not in its folder",
@@ -227,6 +238,7 @@ def save_checkpoint(
     thresholds: tuple[float, ...],
     facts: Mapping[str, object],
     card: Callable[[str], str],
+    num_features: int | None = None,
     own_backbone: PartRecord | None = None,
 ) -> Checkpoint:
     """Write a whole Checkpoint folder, replacing an existing one; `card` returns README.md for the checkpoint's id.
@@ -245,6 +257,7 @@ def save_checkpoint(
         thresholds=thresholds,
         weights_sha256=_sha256(content),
         facts=dict(facts),
+        num_features=num_features,
         own_backbone=own_backbone,
     )
 
@@ -282,6 +295,7 @@ class _Config:
     thresholds: tuple[float, ...]
     weights_sha256: str
     facts: Mapping[str, object]
+    num_features: int | None = None
     own_backbone: PartRecord | None = None
 
     def __post_init__(self):
@@ -289,6 +303,10 @@ class _Config:
         check_backbone_args(self.backbone_args)
         if (self.backbone == OWN_BACKBONE) != (self.own_backbone is not None):
             raise WrongValue("backbone", self.backbone, expected=f"{OWN_BACKBONE} where there is own_backbone, and only there")
+        if (self.backbone == FEATURES) != (self.num_features is not None):
+            raise WrongValue("backbone", self.backbone, expected=f"{FEATURES} where there is num_features, and only there")
+        if self.num_features is not None and not 1 <= self.num_features <= 10_000_000:
+            raise WrongValue("num_features", self.num_features, expected="1 to 10,000,000")
         _check_thresholds(self.thresholds, num_classes=len(LabelSet(names=self.classes)))
         if not re.fullmatch("[0-9a-f]{64}", self.weights_sha256):
             raise WrongValue("weights_sha256", self.weights_sha256, expected="64 hexadecimal digits")
@@ -357,6 +375,7 @@ def config_values(checkpoint: Checkpoint) -> dict[str, object]:
         "calibration": None if calibration is None else {**calibration.to_json(), "thresholds": list(thresholds)},
         "weights_sha256": checkpoint.weights_sha256,
         "facts": dict(checkpoint.facts),
+        **({} if checkpoint.num_features is None else {"num_features": checkpoint.num_features}),
         **({"own_backbone": asdict(checkpoint.own_backbone)} if checkpoint.own_backbone else {}),
     }
 

@@ -105,3 +105,34 @@ def _how_they_differ(lost: Sequence[str], known: Sequence[str]) -> str:
 def _listed(names: Sequence[str], others: Sequence[str]) -> str:
     shown = [name + nearest(name, others) for name in names[:6]]
     return (", ".join(shown) or "none") + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def rows_of_images(dataset: Dataset, ids: Sequence[str], *, source: str) -> tuple[np.ndarray, str]:
+    """Of each of N images the row of a table with these unique ids, -1 where it has none; and by what they are joined.
+
+    By id, path, file name, or file name without its ending: whichever finds the most, and is unique on both sides. Raises
+    PredictionsError, with examples of both, where no image is found.
+    """
+    num_images = len(set(dataset.ids))
+    best, how = np.full(len(dataset), -1), ""
+    for way, of_image, of_table in (
+        ("id", dataset.ids, ids),
+        ("path", [str(path) for path in dataset.paths], [os.path.abspath(name) for name in ids]),
+        ("file name", [path.name for path in dataset.paths], [PurePath(name).name for name in ids]),
+        ("file name without its ending", [path.stem for path in dataset.paths], [PurePath(name).stem for name in ids]),
+    ):
+        row_of = {name: row for row, name in enumerate(of_table)}
+        if len(row_of) < len(of_table) or len(set(of_image)) < num_images:
+            continue
+        rows = np.array([row_of.get(name, -1) for name in of_image], dtype=np.int64)
+        if (rows >= 0).sum() > (best >= 0).sum():
+            best, how = rows, way
+    if not how:
+        raise PredictionsError(
+            "no image of the data is in the table",
+            where=source,
+            got=f"ids such as {', '.join(ids[:3])} ({len(ids):,} in all)",
+            expected=f"ids such as {', '.join(dataset.ids[:3])} ({num_images:,} in all)",
+            next_step=_how_they_differ(list(dataset.ids), list(ids)) or "give the table of these images",
+        )
+    return best, how

@@ -10,7 +10,8 @@ import yaml
 from polytag import files
 from polytag.contracts import Dataset
 from polytag.data.divide import Folds, with_folds
-from polytag.data.load import load_dataset
+from polytag.data.groups import with_groups
+from polytag.data.load import load_dataset, load_labels
 from polytag.data.read_options import ReadOptions
 from polytag.data.settings import with_settings
 from polytag.data.split_files import absolute_entry, parse_entry
@@ -35,6 +36,7 @@ class RunArgs:
     folds, fold        the number of folds, 0 without; and which of them the run validates on, 0 for the run of all folds
     data_fingerprint   of the data in their folds, which a resume of the run of all folds compares; else ""
     parts              records of the user's own parts, by their kind; never code
+    features           the feature table in place of the images, which need not exist then; else ""
     """
 
     data: Path | None
@@ -45,6 +47,7 @@ class RunArgs:
     fold: int = 0
     data_fingerprint: str = ""
     parts: Mapping[str, PartRecord] = field(default_factory=dict)
+    features: str = ""
 
     def __post_init__(self):
         if not 0 <= self.fold <= self.folds:
@@ -69,6 +72,7 @@ class _Stored:
     fold: int = 0
     data_fingerprint: str = ""
     parts: Mapping[str, PartRecord] = field(default_factory=dict)
+    features: str = ""
 
     def __post_init__(self):
         if unknown := [kind for kind in self.parts if kind not in PARTS]:
@@ -102,7 +106,10 @@ def dataset_of(args: RunArgs, *, given: Dataset | None = None) -> Dataset:
             expected="the same Dataset, or a run that `polytag train DATA` or `train(path)` made",
             next_step="to go on, give it again in Python: resume(run_folder, data=dataset), or resume_folds for a run of folds",
         )
-    return load_dataset(args.data, options=args.options)
+    if not args.features:
+        return load_dataset(args.data, options=args.options)
+    dataset, column = load_labels(args.data, options=args.options), args.options.group_column
+    return with_groups(dataset, column, file=args.options.columns_file) if column else dataset
 
 
 def as_in_training(options: ReadOptions, path: Path) -> tuple[ReadOptions, str]:
@@ -189,6 +196,7 @@ def _located(stored: _Stored, *, run: RunFolder) -> RunArgs:
         fold=stored.fold,
         data_fingerprint=stored.data_fingerprint,
         parts=stored.parts,
+        features=now(stored.features),
     )
 
 
@@ -209,13 +217,16 @@ def write_args(run: RunFolder, args: RunArgs) -> None:
     if os.path.isfile(recipe.weights):
         recipe = replace(recipe, weights=os.path.abspath(recipe.weights))
     split_files = (str(parse_entry(entry)[1]) for entry in options.split_files)
-    paths = (place, *options.image_dirs, *split_files, options.columns_file, recipe.weights)
+    features = os.path.abspath(args.features) if args.features else ""
+    paths = (place, *options.image_dirs, *split_files, options.columns_file, recipe.weights, features)
     values: dict[str, object] = {"data": place}
     if args.data is None:
         values["dataset"] = args.dataset
     values["relative"] = {path: _relative(path, run) for path in paths if path and os.path.isabs(path)}
     if args.folds:
         values |= {"folds": args.folds, "fold": args.fold, "data_fingerprint": args.data_fingerprint}
+    if features:
+        values["features"] = features
     if args.parts:
         values["parts"] = {kind: asdict(record) for kind, record in args.parts.items()}
     values |= {"reading": _plain(asdict(options)), "recipe": _plain(asdict(recipe))}

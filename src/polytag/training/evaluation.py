@@ -37,22 +37,42 @@ def evaluate_best(
     callback.phase("evaluating best/", len(context.val_set))
     alone = replace(context, arithmetic=predictor.arithmetic, processes=ALONE)
     predictions = validate(predictor.model, alone, checkpoint_id=checkpoint.id, source=source)
+    facts = {**facts, "scoring": f"{predictor.frozen.how} network, {predictor.arithmetic.precision}"}
+    return write_results(run, predictions, checkpoint=checkpoint, rows=rows, facts=facts, callback=callback)
+
+
+def write_results(
+    run: RunFolder,
+    predictions: Predictions,
+    *,
+    checkpoint: Checkpoint,
+    rows: Sequence[Row],
+    facts: Mapping[str, str],
+    has_images: bool = True,
+    callback: Callback,
+) -> Metrics:
+    """Write predictions, metrics, thresholds and pages of a checkpoint's scores of validation images; metrics.json comes last."""
     write_predictions(predictions, run.predictions)
     metrics = evaluate_predictions(predictions, groups=groups_for_intervals(run, predictions.ids, note=callback.note))
     points = points_at(predictions, threshold_C=np.asarray(checkpoint.thresholds))
     write_thresholds(run.thresholds, points, checkpoint_id=checkpoint.id)
-
     callback.phase("report", 0)
-    facts = {**facts, "scoring": f"{predictor.frozen.how} network, {predictor.arithmetic.precision}"}
-    write_pages(run, metrics=metrics, predictions=predictions, rows=rows, facts=facts, callback=callback)
+    write_pages(run, metrics=metrics, predictions=predictions, rows=rows, facts=facts, has_images=has_images, callback=callback)
     files.write_text(run.metrics, json.dumps(metrics.to_json(), indent=1, allow_nan=False) + "\n")
     return metrics
 
 
 def write_pages(
-    run: RunFolder, *, metrics: Metrics, predictions: Predictions, rows: Sequence[Row], facts: Mapping[str, str], callback: Callback
+    run: RunFolder,
+    *,
+    metrics: Metrics,
+    predictions: Predictions,
+    rows: Sequence[Row],
+    facts: Mapping[str, str],
+    has_images: bool = True,
+    callback: Callback,
 ) -> None:
-    """Plots, grids and report; a note instead where Altair is missing, as on a machine that only trains."""
+    """Plots, grids (of images that are there) and report; a note where Altair is missing, as on a machine that only trains."""
     try:
         from polytag.report.grids import write_grids
         from polytag.report.page import write_report
@@ -63,5 +83,6 @@ def write_pages(
         )
         return
     write_plots(run.plots, metrics=metrics, predictions=predictions, history=rows)
-    write_grids(run.grids, predictions=predictions)
+    if has_images:
+        write_grids(run.grids, predictions=predictions)
     write_report(run.report, metrics=metrics, predictions=predictions, history=rows, title=run.path.name, facts=facts)

@@ -7,16 +7,19 @@ from typing import Any
 
 from polytag.contracts import Dataset
 from polytag.data.divide import Folds
+from polytag.data.feature_table import open_feature_table
 from polytag.data.groups import divided_groups_note, group_numbers
 from polytag.data.read_options import ReadOptions
 from polytag.data.settings import with_settings
 from polytag.data.splits import lacks_validation, large_group_note, require_trainable, with_validation_split
 from polytag.errors import RunError, UsageError
+from polytag.own_parts import FEATURES
 from polytag.runs.args import SPLIT_SEED, RunArgs, dataset_of, how_split, load_folds, read_run_args
 from polytag.runs.folder import RunFolder, create_run_folder, open_run_folder
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training.callback import Callback, Callbacks
 from polytag.training.check_parts import check_parts
+from polytag.training.feature_run import require_probe, train_on_features
 from polytag.training.one_run import RunData, TrainedRun, begin_run, continue_run, fresh_model, interruptible
 from polytag.training.parts import Parts
 from polytag.training.processes import joined
@@ -31,6 +34,7 @@ def train(
     augment: Callable[..., Any] | None = None,
     loss: Callable[..., Any] | None = None,
     backbone: Callable[..., Any] | None = None,
+    features: str | Path = "",
     callbacks: Sequence[object] = (),
 ) -> TrainedRun:
     """Train on a folder of labelled images, evaluate the best model, and write a run folder.
@@ -38,20 +42,22 @@ def train(
     `data` is anything that `load_dataset` reads, or a Dataset, without `options` then; one that names no split gets a stratified
     validation split. `output` is the run folder, by default `runs/<data>-<recipe>`; a name in use gets a number. A Dataset is not
     stored: `resume` needs it again. `augment`, `loss` and `backbone` are parts of your own in place of those that the recipe
-    names (docs/howto/own-parts.md); `callbacks` are objects with some of the methods of a `Callback`, which receive those events.
+    names (docs/howto/own-parts.md); `features` is a table of vectors of the images, which then need not exist: the recipe is
+    PROBE (docs/howto/features.md). `callbacks` are objects with some of the methods of a `Callback`, which receive those events.
     Raises DataError for data that cannot be trained on, UsageError for a part that does not do its work, CheckpointError for
     weights that are not available, RunError for a folder that cannot be written, and `Interrupted` after Ctrl-C.
     """
     callback = Callbacks(callbacks)
     parts = Parts(augment=augment, loss=loss, backbone=backbone)
-    recipe = parts.recipe_of(recipe)
+    recipe = replace(recipe, backbone=FEATURES) if features else parts.recipe_of(recipe)
     args, given = args_of(data, options=options, recipe=recipe)
-    args = replace(args, parts=parts.records)
+    args = replace(args, parts=parts.records, features=str(features))
     found = _load(args, given=given, callback=callback)
     callback.read(found.dataset)
-    model = fresh_model(
-        recipe, found.dataset, parts=parts, note=callback.note
-    )  # weights that do not fit are an error before a folder is made
+    if features:
+        return _on_features(found, args=args, parts=parts, output=output, callback=callback)
+    # Weights and parts that do not fit are an error before a folder is made.
+    model = fresh_model(recipe, found.dataset, parts=parts, note=callback.note)
     for note in check_parts(parts, recipe, found.dataset):
         callback.note(note)
     wanted = Path(output) if output else default_output(args)
@@ -91,9 +97,12 @@ def resume(
             next_step="continue it with `polytag train --resume`, or in Python with `resume_folds`",
         )
     args, given = data_again(args, data)
-    with joined(args.recipe.device) as processes, interruptible(run):
+    with joined("cpu" if args.features else args.recipe.device) as processes, interruptible(run):
         if processes.from_first(run.is_finished):
             callback.note(f"{run.path} is finished; nothing to resume")
+        elif args.features:
+            found = _load(args, given=given, callback=callback)
+            return train_on_features(run, found, args=args, processes=processes, callback=callback)
         return continue_run(
             run,
             lambda: _load(args, given=given, callback=callback),
@@ -102,6 +111,16 @@ def resume(
             processes=processes,
             callback=callback,
         )
+
+
+def _on_features(found: RunData, *, args: RunArgs, parts: Parts, output: str | Path | None, callback: Callback) -> TrainedRun:
+    """A new run on a feature table, which is looked at before a folder is made."""
+    with joined("cpu") as processes:
+        require_probe(args.recipe, parts, processes=processes)
+        open_feature_table(args.features)
+        run = create_run_folder(Path(output) if output else default_output(args))
+        with interruptible(run):
+            return train_on_features(run, found, args=args, processes=processes, callback=callback)
 
 
 def default_output(args: RunArgs) -> Path:
