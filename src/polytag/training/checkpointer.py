@@ -15,6 +15,7 @@ from polytag.runs.recipe import Recipe
 from polytag.text import markdown
 from polytag.training.context import TrainingContext
 from polytag.training.loop import CheckpointHooks
+from polytag.training.pace import Pace, num_steps_of
 from polytag.training.state import State, save_state
 
 _SHARE_OF_TIME = 0.05
@@ -35,7 +36,7 @@ class Checkpointer:
     @property
     def hooks(self) -> CheckpointHooks:
         """For the loop."""
-        return CheckpointHooks(save_state=lambda state: save_state(self._run.state, state), epoch_done=self._epoch_done)
+        return CheckpointHooks(save_state=self._save_state, epoch_done=self._epoch_done)
 
     def catch_up(self, state: State) -> None:
         """Write what follows from a state that was read back: a kill may have come between the state and the folders."""
@@ -45,13 +46,19 @@ class Checkpointer:
         if state.best:
             self._save_best(state)
 
+    def _save_state(self, state: State) -> None:
+        if self._context.clock is not None:
+            state.used_seconds = self._context.clock.used
+        save_state(self._run.state, state)
+
     def _epoch_done(self, state: State) -> None:
         started = time.monotonic()
-        is_last = state.epoch > self._context.recipe.epochs
+        recipe = self._context.recipe
+        is_last = Pace(recipe, state, num_steps=num_steps_of(recipe, len(self._context.train_set))).is_over
         if self._may_skip and not is_last and (started - self._ended) * _SHARE_OF_TIME < self._took_seconds:
             write_history(self._run, state.rows)
             return
-        save_state(self._run.state, state)
+        self._save_state(state)
         write_history(self._run, state.rows)
         self._save_model(self._run.last, state.average, epoch=state.epoch - 1, state=state)
         if state.best_epoch != self._saved_best:
@@ -73,8 +80,8 @@ class Checkpointer:
             "val_map": None if math.isnan(val_map) else round(val_map, 6),
             "data": dataset.source,
             "data_fingerprint": dataset.fingerprint,
-            "num_train": len(dataset.rows_of("train")),
-            "num_val": len(dataset.rows_of("val")),
+            "num_train": len(self._context.train_set),
+            "num_val": len(self._context.val_set),
         }
         save_checkpoint(
             folder,
@@ -101,7 +108,6 @@ def _card(
     checkpoint_id: str, *, facts: Mapping[str, object], recipe: Recipe, backbone: str, dataset: Dataset, image_size_px: int
 ) -> str:
     """README.md of a checkpoint: the model card."""
-    counts = {name: len(dataset.split(name)) for name in ("train", "val")}
     own = ", backbone=..." if backbone != recipe.backbone else ""
     return f"""# {markdown(backbone)}, {len(dataset.label_set)} classes
 
@@ -113,7 +119,7 @@ A multi-label image classifier made by polytag: one sigmoid per class.
 | recipe | {recipe.name}, epoch {facts["epoch"]} |
 | starting weights | {markdown(str(recipe.weights))} |
 | input | {image_size_px} px, {recipe.fit} |
-| data | {counts["train"]} training and {counts["val"]} validation images, fingerprint `{dataset.fingerprint}` |
+| data | {facts["num_train"]} training and {facts["num_val"]} validation images, fingerprint `{dataset.fingerprint}` |
 | validation mAP | {facts["val_map"]} (unweighted mean over the classes that have a positive) |
 
 Classes: {", ".join(map(markdown, dataset.label_set))}.

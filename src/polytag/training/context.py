@@ -3,10 +3,13 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from polytag.contracts import Dataset, Preprocessing
 from polytag.models.device import Arithmetic
 from polytag.runs.recipe import Recipe
 from polytag.training.callback import Callback, SilentCallback
+from polytag.training.clock import Clock
 from polytag.training.input_pipeline import InputPipeline
 from polytag.training.losses import LOSS_OF, Loss
 from polytag.training.own_augment import OwnAugmentation
@@ -26,6 +29,7 @@ class TrainingContext:
     processes            all that share each batch
     callback             receives the events
     parts                the user's own, in place of those that the recipe names
+    clock                of a run that has so many minutes
     """
 
     recipe: Recipe
@@ -35,6 +39,7 @@ class TrainingContext:
     processes: Processes = ALONE
     callback: Callback = field(default_factory=SilentCallback)
     parts: Parts = NO_PARTS
+    clock: Clock | None = None
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -62,3 +67,10 @@ class TrainingContext:
     def loss(self) -> Loss:
         """The loss of the steps and of the validation."""
         return self.own_loss or LOSS_OF[self.recipe.loss]
+
+
+def at_most(num_images: int, part: Dataset, *, seed: int) -> Dataset:
+    """So many of the images, drawn at random, in their order; all of them for 0."""
+    if not 0 < num_images < len(part):
+        return part
+    return part.take(np.sort(np.random.default_rng(seed).permutation(len(part))[:num_images]).tolist())

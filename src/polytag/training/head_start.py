@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from polytag.contracts import Dataset
 from polytag.data.groups import group_numbers
 from polytag.inference.feature_cache import FeatureCache
 from polytag.inference.predictor import Extracted, extract_features
 from polytag.inference.probe import fit_probe, install_probe
-from polytag.training.context import TrainingContext
+from polytag.training.context import TrainingContext, at_most
 from polytag.training.image_sources import ImageSources
 from polytag.training.state import State
 
@@ -18,27 +19,30 @@ from polytag.training.state import State
 class HeadStart:
     """Fits a probe and installs it in the model, on cached features of an earlier run where there are any.
 
+    images  that it learns from: the training images, or some of them
     cache   None where the recipe reads images from files whatever is cached
     """
 
     model: nn.Module
     context: TrainingContext
+    images: Dataset
     cache: FeatureCache | None
 
     @classmethod
     def prepare(cls, model: nn.Module, context: TrainingContext) -> "HeadStart":
         """Look whether the features are cached."""
-        cache = None
-        if context.recipe.cache != "none" and context.parts.backbone is None:  # of code of somebody's own, no key knows all
+        recipe, cache = context.recipe, None
+        images = at_most(recipe.max_probe, context.train_set, seed=recipe.seed)
+        if recipe.cache != "none" and context.parts.backbone is None:  # of code of somebody's own, no key knows all
             cache = FeatureCache(
                 model,
-                context.train_set.paths,
-                backbone=context.recipe.backbone,
-                backbone_args=context.recipe.backbone_args,
+                images.paths,
+                backbone=recipe.backbone,
+                backbone_args=recipe.backbone_args,
                 preprocessing=context.preprocessing,
                 arithmetic=context.arithmetic,
             )
-        return cls(model=model, context=context, cache=cache)
+        return cls(model=model, context=context, images=images, cache=cache)
 
     @property
     def reads_images(self) -> bool:
@@ -48,25 +52,26 @@ class HeadStart:
     def install(self, state: State, *, sources: ImageSources) -> None:
         """Calculate the features or read them from the cache, fit the probe, and put it into the model."""
         started = time.monotonic()
-        train_set, callback = self.context.train_set, self.context.callback
+        images, callback = self.images, self.context.callback
+        are_all = images is self.context.train_set
 
         def calculate() -> Extracted:
-            callback.phase("features", len(train_set))
+            callback.phase("features", len(images))
             return extract_features(
                 self.model,
-                train_set,
+                images,
                 preprocessing=self.context.preprocessing,
                 arithmetic=self.context.arithmetic,
-                source=sources.train_views,
+                source=sources.train_views if are_all else None,
                 on_batch=callback.progress,
             )
 
         feature_ND, rows, failures = calculate() if self.cache is None else self.cache.get(calculate)
         callback.phase("logistic regression", 0)
-        group_N = group_numbers(train_set.take(rows))
-        probe = fit_probe(feature_ND, train_set.target_NC[rows], group_N=group_N, seed=self.context.recipe.seed)
+        group_N = group_numbers(images.take(rows))
+        probe = fit_probe(feature_ND, images.target_NC[rows], group_N=group_N, seed=self.context.recipe.seed)
         install_probe(self.model, probe)
-        state.failures.update({train_set.ids[row]: error.what for row, error in failures})
+        state.failures.update({images.ids[row]: error.what for row, error in failures})
         state.epoch_seconds = time.monotonic() - started
         callback.note(
             f"probe: L2 strength {probe.strength:g}, held-out mAP {probe.fold_map[probe.strength]:.3f} on training folds"

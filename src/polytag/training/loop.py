@@ -4,7 +4,6 @@ Nothing here prints or writes: a `Callback` receives the events, and `Checkpoint
 """
 
 import hashlib
-import math
 import signal
 import threading
 import time
@@ -26,6 +25,7 @@ from polytag.training.context import TrainingContext
 from polytag.training.epoch_stats import EpochStats, running_loss
 from polytag.training.image_sources import ImageSources, uncached_sources
 from polytag.training.learner import Learner, class_weights, current_rates, set_learning_rates
+from polytag.training.pace import Pace, num_steps_of
 from polytag.training.processes import shares
 from polytag.training.state import State
 from polytag.training.step import GraphedStep, Step
@@ -64,43 +64,48 @@ def train_loop(
     sources = sources or uncached_sources(context)
     target_NC = torch.from_numpy(np.array(context.train_set.target_NC))
     num_images = len(target_NC)
-    num_steps = math.ceil(num_images / recipe.batch_size)
+    num_steps = num_steps_of(recipe, num_images)
     blocks = blocks_of(PathList(context.train_set.paths).texts)
     if context.own_loss is not None:
         context.own_loss.begin(device=context.arithmetic.device)
     learner = Learner.begin(model, recipe, loss=context.own_loss)
+    pace = Pace(recipe, state, num_steps=num_steps, clock=context.clock)
     step = make_step(learner.model, context, sources=sources)
     stats = EpochStats(state, is_lazy=context.arithmetic.device != "cpu")
 
     if state.model:
         learner.restore(state)
     elif has_head_start(recipe):
-        _end_epoch(0, state, learner, context, sources=sources, stats=stats)
-        hooks.epoch_done(state)
+        with pace.timing("validation"):
+            _end_epoch(0, state, learner, context, sources=sources, stats=stats)
+        with pace.timing("saving"):
+            hooks.epoch_done(state)
 
     with _stop_requested() as stop:
         last_save = time.monotonic()
-        while state.epoch <= recipe.epochs:
+        while not pace.is_over:
             epoch = state.epoch
             order = epoch_order(num_images, seed=recipe.seed, epoch=epoch, blocks=blocks)
             starts = range(state.step * recipe.batch_size, num_images, recipe.batch_size)
             chunks = [shares(order[start : start + recipe.batch_size], processes.count)[processes.rank] for start in starts]
             sources.next_pass()
-            callback.phase(f"epoch {epoch}/{recipe.epochs}", num_images - state.step * recipe.batch_size)
+            callback.phase(f"epoch {epoch}/{pace.num_epochs}", num_images - state.step * recipe.batch_size)
 
             learner.model.train()
             started = time.monotonic()
+            pace.begin_epoch()
             for batch in sources.loader.batches(chunks, epoch=epoch):
                 state.failures.update({context.train_set.ids[row]: error.what for row, error in batch.failures})
                 targets = target_NC[batch.rows]
                 known = int((targets >= 0).sum())
                 save_now = processes.is_first and time.monotonic() - last_save > recipe.save_every_minutes * 60
                 # Every process ends the step in the same way: a wish of one is the wish of all.
-                num_readable, all_known, stop_now, save_now = processes.total([len(targets), known, stop.is_set(), save_now])
+                wishes = [stop.is_set(), save_now, pace.wants_look]
+                num_readable, all_known, stop_now, save_now, look_now = processes.total([len(targets), known, *wishes])
                 # Batch normalisation cannot learn from a single image: such a rest waits for another epoch's shuffle.
                 if num_readable > 1:
                     _seed_step(recipe.seed, epoch, state.step, rank=processes.rank)
-                    set_learning_rates(learner.optimizer, recipe, progress=epoch - 1 + state.step / num_steps)
+                    set_learning_rates(learner.optimizer, recipe, progress=pace.scheduled)
                     learner.optimizer.zero_grad(set_to_none=True)
                     if len(targets):
                         share = known / max(1, all_known)
@@ -111,6 +116,7 @@ def train_loop(
                     num_done = (epoch - 1) * num_steps + state.step + 1
                     learner.update_average(decay=min(recipe.ema_decay, (1 + num_done) / (10 + num_done)))
                 state.step += 1
+                pace.count_step()
                 callback.progress(processes.count * (len(batch.rows) + len(batch.failures)), loss=stats.running_loss())
 
                 if stop_now or save_now:
@@ -121,16 +127,30 @@ def train_loop(
                     hooks.save_state(state)
                     if stop_now:
                         raise Interrupted
+                if look_now:
+                    _look_at_clock(pace, context)
+                if pace.is_over:
+                    break
             stats.fold()  # waits for the device: the epoch's seconds are those of its arithmetic
+            pace.end_epoch()
             state.epoch_seconds += time.monotonic() - started
 
-            _end_epoch(epoch, state, learner, context, sources=sources, stats=stats)
-            hooks.epoch_done(state)
+            with pace.timing("validation"):
+                _end_epoch(epoch, state, learner, context, sources=sources, stats=stats)
+            _look_at_clock(pace, context)
+            with pace.timing("saving"):
+                hooks.epoch_done(state)
             last_save = time.monotonic()
-            if processes.total([stop.is_set()])[0] and state.epoch <= recipe.epochs:
+            if processes.total([stop.is_set()])[0] and not pace.is_over:
                 hooks.save_state(state)
                 raise Interrupted
     return state
+
+
+def _look_at_clock(pace: Pace, context: TrainingContext) -> None:
+    """Plan the end of the training anew by the clock of the first process, if the run has one."""
+    if context.clock is not None:
+        pace.move_end(context.processes.from_first(pace.planned()))
 
 
 def make_step(

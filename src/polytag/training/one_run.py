@@ -1,6 +1,7 @@
 """One model in one run folder: begun, or continued where it was interrupted, then evaluated and reported."""
 
 import contextlib
+import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +23,12 @@ from polytag.runs.args import RunArgs, write_args
 from polytag.runs.environment import write_environment
 from polytag.runs.folder import RunFolder, locked
 from polytag.runs.groups import groups_for_intervals, write_groups
+from polytag.runs.plan import Plan, read_plan, write_plan
 from polytag.runs.recipe import Recipe
 from polytag.training.callback import Callback
 from polytag.training.checkpointer import Checkpointer
-from polytag.training.context import TrainingContext
+from polytag.training.clock import clock_of
+from polytag.training.context import TrainingContext, at_most
 from polytag.training.evaluation import evaluate_best
 from polytag.training.head_start import HeadStart
 from polytag.training.image_sources import ImageSources, open_image_sources
@@ -62,15 +65,19 @@ def begin_run(
     model: torch.nn.Module,
     processes: Processes,
     callback: Callback,
+    plan: Plan | None = None,
+    began: float = 0.0,
 ) -> TrainedRun:
-    """Train this `fresh_model` in an empty run folder."""
+    """Train this `fresh_model` in an empty run folder; one with a plan has its minutes since `began` of `time.monotonic()`."""
     with held(run, processes):
         if processes.is_first:
             if args.options.group_column:
                 write_groups(run, data.dataset)
             write_args(run, args)
+            if plan is not None:
+                write_plan(plan, run.plan)
         callback.begin(run, args.recipe)
-        context = _context(data.dataset, recipe=args.recipe, parts=parts, processes=processes, callback=callback)
+        context = _context(data.dataset, recipe=args.recipe, parts=parts, processes=processes, callback=callback, began=began)
         return _run(run, context, data=data, model=model, state=None)
 
 
@@ -131,7 +138,8 @@ def _resume(
     model = fresh_model(started, dataset, parts=parts, may_download=False, note=callback.note)
     if state is not None:
         require_same_model(state, model.state_dict(), where=run.state)
-    context = _context(dataset, recipe=recipe, parts=parts, processes=processes, callback=callback)
+    began = time.monotonic() - (state.used_seconds if state is not None else 0.0)
+    context = _context(dataset, recipe=recipe, parts=parts, processes=processes, callback=callback, began=began)
     return _run(run, context, data=data, model=model, state=state)
 
 
@@ -166,15 +174,18 @@ def interruptible(run: RunFolder) -> Generator[None]:
         raise Interrupted(run.path) from None
 
 
-def _context(dataset: Dataset, *, recipe: Recipe, parts: Parts, processes: Processes, callback: Callback) -> TrainingContext:
+def _context(
+    dataset: Dataset, *, recipe: Recipe, parts: Parts, processes: Processes, callback: Callback, began: float = 0.0
+) -> TrainingContext:
     return TrainingContext(
         recipe=recipe,
         train_set=dataset.split("train"),
-        val_set=dataset.split("val"),
+        val_set=at_most(recipe.max_val, dataset.split("val"), seed=recipe.seed),
         arithmetic=choose_arithmetic(recipe.device, recipe.precision),
         processes=processes,
         callback=callback,
         parts=parts,
+        clock=clock_of(recipe, began=began, num_classes=len(dataset.label_set)) if recipe.minutes else None,
     )
 
 
@@ -219,7 +230,10 @@ def _run(run: RunFolder, context: TrainingContext, *, data: RunData, model: torc
         _announce(run, context, data=data, sources=sources, how=how)
         if state is None:
             state = State(
-                data_fingerprint=dataset.fingerprint, classes=list(dataset.label_set), num_threads=torch.get_num_threads()
+                data_fingerprint=dataset.fingerprint,
+                classes=list(dataset.label_set),
+                num_threads=torch.get_num_threads(),
+                ends=list(context.recipe.ends),
             )
             if head_start is not None:
                 head_start.install(state, sources=sources)
@@ -278,7 +292,9 @@ def _fit_and_evaluate(
         callback.note(f"{len(state.failures)} training images could not be read and were skipped: {names}")
     trained: TrainedRun | None = None
     if is_first:
-        facts = _facts(context, state=state, how=how)
+        if context.recipe.minutes:
+            write_plan(read_plan(run.plan), run.plan, ends=state.ends)
+        facts = _facts(context, state=state, how=how) | _facts_of_plan(run, context)
         metrics = evaluate_best(run, context, rows=state.rows, facts=facts, source=sources.val_views)
         num_unread = len(context.val_set) - metrics.num_images
         if num_unread:
@@ -306,6 +322,18 @@ def _facts(context: TrainingContext, *, state: State, how: Mapping[str, str]) ->
         "training images": how["training"],
         **({"features": how["features"]} if "features" in how else {}),
         "training time": f"{sum(row['seconds'] for row in state.rows):.0f} s",
+    }
+
+
+def _facts_of_plan(run: RunFolder, context: TrainingContext) -> dict[str, str]:
+    if not context.recipe.minutes:
+        return {}
+    plan = read_plan(run.plan)
+    tried = ", ".join(f"{each.backbone} {each.held_out_map:.3f}" for each in plan.candidates)
+    return {
+        "plan": f"{plan.text()}, for {context.recipe.minutes:g} minutes",
+        "backbones tried": f"{tried} (mAP of a probe, cross-validated on {plan.num_tried} training images)",
+        **({"validation images": f"{plan.num_val}, drawn at random"} if context.recipe.max_val else {}),
     }
 
 

@@ -20,7 +20,7 @@ from polytag import files
 from polytag.errors import RunError
 from polytag.runs.history import COLUMNS
 
-VERSION = 1
+VERSION = 2
 _MAGIC = b"polytag state\n"
 _DIGEST_BYTES = 32
 
@@ -37,6 +37,7 @@ class State:
     rows                   results.csv so far
     epoch_logits, epoch_targets, epoch_loss_sum, epoch_num_images   of this epoch's steps so far, for its training loss and mAP
     epoch_seconds          of this epoch so far; failures: images that could not be read, name -> reason
+    ends, used_seconds     when training ends, as planned at which steps (training.pace), and the time that the run has taken so far
     """
 
     data_fingerprint: str
@@ -58,6 +59,8 @@ class State:
     epoch_seconds: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
     num_threads: int = 0
+    ends: list[tuple[int, int]] = field(default_factory=list)
+    used_seconds: float = 0.0
 
     def begin_epoch_results(self) -> None:
         """Clear the results of this epoch's steps."""
@@ -129,7 +132,11 @@ def _require_values_of_state(values: dict[str, Any], *, max_bytes: int) -> None:
         raise TypeError("a name that is not text")
     if not all(isinstance(tensor, Tensor) and tensor.numel() * tensor.element_size() <= max_bytes for tensor in tensors):
         raise ValueError("a tensor larger than the file")
-    if min(values["epoch"], values["step"], values["num_threads"], values["epoch_num_images"]) < 0:
+    for end in values["ends"]:
+        if not (isinstance(end, tuple) and len(end) == 2 and all(isinstance(step, int) for step in end)):
+            raise TypeError("an end that is no pair of steps")
+    numbers = (values["epoch"], values["step"], values["num_threads"], values["epoch_num_images"], values["used_seconds"])
+    if min(*numbers, *(step for end in values["ends"] for step in end)) < 0:
         raise ValueError("a negative number")
     for row in values["rows"]:
         if not set(COLUMNS) <= set(row) or not all(isinstance(value, float | int) for value in row.values()):

@@ -1,7 +1,9 @@
 """`polytag train`: trains, evaluates and reports in one function, and continues an interrupted run in another."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from polytag.training.check_parts import check_parts
 from polytag.training.feature_run import require_probe, train_on_features
 from polytag.training.one_run import RunData, TrainedRun, begin_run, continue_run, fresh_model, interruptible
 from polytag.training.parts import Parts
+from polytag.training.planning import plan_run
 from polytag.training.processes import joined
 
 
@@ -36,6 +39,7 @@ def train(
     backbone: Callable[..., Any] | None = None,
     features: str | Path = "",
     callbacks: Sequence[object] = (),
+    began: float | None = None,
 ) -> TrainedRun:
     """Train on a folder of labelled images, evaluate the best model, and write a run folder.
 
@@ -44,9 +48,11 @@ def train(
     stored: `resume` needs it again. `augment`, `loss` and `backbone` are parts of your own in place of those that the recipe
     names (docs/howto/own-parts.md); `features` is a table of vectors of the images, which then need not exist: the recipe is
     PROBE (docs/howto/features.md). `callbacks` are objects with some of the methods of a `Callback`, which receive those events.
+    A recipe with `minutes` is planned first; they begin at `began` of `time.monotonic()`, by default now.
     Raises DataError for data that cannot be trained on, UsageError for a part that does not do its work, CheckpointError for
     weights that are not available, RunError for a folder that cannot be written, and `Interrupted` after Ctrl-C.
     """
+    began = time.monotonic() if began is None else began
     callback = Callbacks(callbacks)
     parts = Parts(augment=augment, loss=loss, backbone=backbone)
     recipe = replace(recipe, backbone=FEATURES) if features else parts.recipe_of(recipe)
@@ -56,15 +62,24 @@ def train(
     callback.read(found.dataset)
     if features:
         return _on_features(found, args=args, parts=parts, output=output, callback=callback)
-    # Weights and parts that do not fit are an error before a folder is made.
-    model = fresh_model(recipe, found.dataset, parts=parts, note=callback.note)
     for note in check_parts(parts, recipe, found.dataset):
         callback.note(note)
     wanted = Path(output) if output else default_output(args)
     with joined(recipe.device) as processes:
+        plan = None
+        if recipe.minutes:
+            plan = plan_run(recipe, found.dataset, parts=parts, began=began, callback=callback) if processes.is_first else None
+            plan = processes.from_first(plan)
+            assert plan is not None
+            args = replace(args, recipe=plan.recipe)
+            ends = datetime.now() + timedelta(seconds=60 * recipe.minutes + began - time.monotonic())
+            callback.note(f"{plan.text()}; ends at {ends:%H:%M:%S}")
+        model = fresh_model(args.recipe, found.dataset, parts=parts, note=callback.note)  # what cannot be trained leaves no folder
         run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
         with interruptible(run):
-            return begin_run(run, found, args=args, parts=parts, model=model, processes=processes, callback=callback)
+            return begin_run(
+                run, found, args=args, parts=parts, model=model, processes=processes, callback=callback, plan=plan, began=began
+            )
 
 
 def resume(

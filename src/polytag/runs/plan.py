@@ -1,0 +1,100 @@
+"""plan.json: what a run does with the minutes that it has, and the recipe that does the same again without a clock."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from polytag import files
+from polytag.errors import RunError
+from polytag.parsing import MAX_JSON_BYTES, Malformed, parse_json, read_small_text
+from polytag.plain import WrongValue, from_plain
+from polytag.runs.recipe import Recipe
+
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A backbone that was tried on some training images.
+
+    held_out_map       of a probe, cross-validated on them
+    score_seconds      to decode and score an image
+    """
+
+    backbone: str
+    held_out_map: float
+    score_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What fits into the time, from what was measured on this machine with these images.
+
+    recipe           every choice, with the step at which training ends
+    num_probe, num_val   training images for the probe, and validation images, that are used
+    epochs           of fine-tuning that fit, a fraction
+    learn_seconds    to decode an image and learn from it once
+    seconds          that each stage should take: "measuring", "probe", "fine-tuning", "closing"
+    candidates       the backbones that were tried, and on how many images
+    """
+
+    recipe: Recipe
+    num_probe: int
+    num_val: int
+    epochs: float
+    learn_seconds: float
+    seconds: Mapping[str, float]
+    candidates: Sequence[Candidate] = ()
+    num_tried: int = 0
+
+    def text(self) -> str:
+        """A line for people."""
+        recipe = self.recipe
+        stages = "a probe" + (f" and {self.epochs:.1f} epochs" if recipe.epochs else " alone")
+        return f"plan: {recipe.backbone} at {recipe.image_size_px} px, {stages}"
+
+
+def write_plan(plan: Plan, path: Path, *, ends: Sequence[tuple[int, int]] = ()) -> None:
+    """Write plan.json, with what the clock has changed meanwhile; raises RunError where it cannot be written."""
+    recipe = replace(plan.recipe, ends=tuple(ends) or plan.recipe.ends)
+    values = {"version": VERSION, **asdict(replace(plan, recipe=recipe))}
+    files.write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    version: int
+    recipe: Recipe
+    num_probe: int
+    num_val: int
+    epochs: float
+    learn_seconds: float
+    seconds: dict[str, object] = field(default_factory=dict)
+    candidates: Sequence[Candidate] = ()
+    num_tried: int = 0
+
+
+def read_plan(path: Path) -> Plan:
+    """The content of a plan.json; raises RunError for any other file. Every value is checked as on the command line."""
+    expected = f"the plan.json of a run of `polytag train --minutes`, version {VERSION}"
+    try:
+        stored = from_plain(_Stored, parse_json(read_small_text(path, max_bytes=MAX_JSON_BYTES)))
+        if stored.version != VERSION:
+            raise WrongValue("version", stored.version, expected=str(VERSION))
+        seconds = from_plain(Mapping[str, float], stored.seconds, name="seconds")  # pyright: ignore[reportArgumentType]
+    except OSError as error:
+        raise RunError("no plan here", where=str(path), got=error.strerror or str(error), expected=expected) from error
+    except Malformed as error:
+        raise RunError("the plan cannot be read", where=error.place(path), got=error.problem, expected=expected) from error
+    except WrongValue as error:
+        raise RunError("the plan cannot be read", where=str(path), got=error.got, expected=error.expected) from error
+    return Plan(
+        recipe=stored.recipe, num_probe=stored.num_probe, num_val=stored.num_val, epochs=stored.epochs,
+        learn_seconds=stored.learn_seconds, seconds=seconds, candidates=stored.candidates, num_tried=stored.num_tried,
+    )  # fmt: skip
+
+
+def repeated(plan: Plan) -> Recipe:
+    """The recipe that takes the same steps again, however long they take."""
+    return replace(plan.recipe, minutes=0.0)

@@ -1,0 +1,126 @@
+"""What a backbone costs and is worth on this machine with these images: some images decoded, scored and learned from."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from polytag.contracts import Dataset
+from polytag.data.groups import group_numbers
+from polytag.inference.predictor import extract_features, from_files
+from polytag.inference.probe import fit_probe
+from polytag.models.device import choose_arithmetic
+from polytag.runs.recipe import Recipe
+from polytag.training.context import TrainingContext
+from polytag.training.image_sources import uncached_sources
+from polytag.training.learner import Learner
+from polytag.training.loop import make_step
+from polytag.training.parts import NO_PARTS, Parts
+
+_FIRST_IMAGES, _MOST_IMAGES = 48, 1000
+_MOST_STEPS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Seconds that an image takes at one size: decoding, scoring and learning, each of the last two with the decoding."""
+
+    size_px: int
+    decode: float
+    score: float
+    learn: float
+
+    def at(self, size_px: int) -> "Speed":
+        """At another size, for a network whose work grows with the pixels; decoding an image takes as long at any size."""
+        factor = (size_px / self.size_px) ** 2
+        score, learn = (self.decode + (each - self.decode) * factor for each in (self.score, self.learn))
+        return Speed(size_px=size_px, decode=self.decode, score=score, learn=learn)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """A backbone's worth: mAP of a probe, cross-validated on `num_images` training images. 0 where no class could be judged."""
+
+    held_out_map: float
+    num_images: int
+    decode_seconds: float
+    score_seconds: float
+
+
+def try_backbone(model: torch.nn.Module, context: TrainingContext, *, budget_seconds: float) -> Tried:
+    """Score some training images, drawn with the recipe's seed, as many as the seconds allow, and fit a probe to them."""
+    train_set = context.train_set
+    order = np.random.default_rng(context.recipe.seed).permutation(len(train_set))[:_MOST_IMAGES]
+    began = time.monotonic()
+    first, more = order[:_FIRST_IMAGES], order[_FIRST_IMAGES:]
+    decode = _seconds_of(lambda: list(from_files(train_set.paths, context.preprocessing)(first.tolist(), 16))) / len(first)
+    parts = [_features(model, context, first[:8])]  # the first pass of a network is slower
+    started = time.monotonic()
+    parts.append(_features(model, context, first[8:]))
+    each = (time.monotonic() - started) / max(1, len(first) - 8)
+    affordable = int((budget_seconds - (time.monotonic() - began)) / max(each, 1e-6))
+    if affordable > len(first):
+        parts.append(_features(model, context, more[:affordable]))
+    feature_ND, rows = np.concatenate([part[0] for part in parts if len(part[1])]), np.concatenate([part[1] for part in parts])
+    tried = train_set.take(rows.tolist())
+    probe = fit_probe(feature_ND, tried.target_NC, group_N=group_numbers(tried), seed=context.recipe.seed)
+    held_out_map = probe.fold_map[probe.strength]
+    return Tried(
+        held_out_map=0.0 if np.isnan(held_out_map) else held_out_map,
+        num_images=len(rows),
+        decode_seconds=decode,
+        score_seconds=max(each, decode),
+    )
+
+
+def seconds_to_learn(model: torch.nn.Module, context: TrainingContext, *, budget_seconds: float) -> float:
+    """Seconds that an image takes in training, from file to step, in two steps or as many as the budget allows, after a first one.
+
+    The model's weights change.
+    """
+    recipe, sources = context.recipe, uncached_sources(context)
+    learner = Learner.begin(model.train(), recipe)
+    step = make_step(learner.model, context, sources=sources)
+    target_NC = torch.from_numpy(np.array(context.train_set.target_NC))
+    order = np.resize(np.random.default_rng(recipe.seed).permutation(len(target_NC)), (_MOST_STEPS, recipe.batch_size))
+    ended: list[float] = []
+    num_images = 0
+    for batch in sources.loader.batches(list(order), epoch=1):
+        if len(batch.rows) > 1:
+            step(batch.inputs, target_NC[batch.rows], 1.0)[0].item()  # waits for the device
+            learner.optimizer.step()
+            learner.update_average(decay=recipe.ema_decay)
+        ended.append(time.monotonic())
+        num_images += len(batch.rows) + len(batch.failures)
+        if len(ended) > 2 and ended[-1] - ended[0] > budget_seconds:
+            break
+    return (ended[-1] - ended[0]) / (num_images * (1 - 1 / len(ended)))
+
+
+def trial_context(recipe: Recipe, dataset: Dataset, *, parts: Parts = NO_PARTS) -> TrainingContext:
+    """A context for trying, in which nothing is shown."""
+    return TrainingContext(
+        recipe=recipe,
+        train_set=dataset.split("train"),
+        val_set=dataset.split("val"),
+        arithmetic=choose_arithmetic(recipe.device, recipe.precision),
+        parts=parts,
+    )
+
+
+def _features(model: torch.nn.Module, context: TrainingContext, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features of these rows, and the rows of those that can be read."""
+    if not len(rows):
+        return np.zeros((0, 0), np.float32), rows
+    feature_ND, index, _ = extract_features(
+        model, context.train_set.take(rows.tolist()), preprocessing=context.preprocessing, arithmetic=context.arithmetic
+    )
+    return feature_ND, rows[index]
+
+
+def _seconds_of(work: Callable[[], object]) -> float:
+    started = time.monotonic()
+    work()
+    return time.monotonic() - started

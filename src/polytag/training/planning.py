@@ -1,0 +1,174 @@
+"""What fits into the minutes that a run has, of what was measured.
+
+A backbone is chosen by cross-validation on training images alone: the validation images judge the choice and take no part in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from polytag.contracts import Dataset
+from polytag.errors import UsageError
+from polytag.models.backbone import fixed_input_size_px
+from polytag.models.cached_weights import weights_at_hand
+from polytag.own_parts import OWN_BACKBONE
+from polytag.runs.plan import Candidate, Plan
+from polytag.runs.recipe import AUTO, FINETUNE, Recipe
+from polytag.training.callback import Callback, SilentCallback
+from polytag.training.clock import Clock, clock_of
+from polytag.training.measuring import Speed, Tried, seconds_to_learn, trial_context, try_backbone
+from polytag.training.one_run import fresh_model
+from polytag.training.pace import num_steps_of, steps_within
+from polytag.training.parts import NO_PARTS, Parts
+from polytag.training.preprocessing import preprocessing_of
+
+SIZES_PX = (384, 320, 288, 256, 224)
+WANTED_EPOCHS = 8.0
+"""With fewer, a smaller image teaches more in the same time."""
+_SHARE_TRYING, _SHARE_TIMING = 0.1, 0.02  # of the time, for all candidates together and for steps
+_SHARE_PROBE, _SHARE_VALIDATION = 0.45, 0.12  # of the time at most; then fewer images are used
+_PROBE_SECONDS = 30.0  # where epochs follow: so soon there is a model on the disk
+_LEAST_IMAGES = 50
+_LEAST_STEPS = 20  # of fine-tuning; with fewer the probe is the whole training
+_SAVING_SECONDS = 0.5
+_WARMUP_SHARE, _LARGEST_WARMUP = 0.15, 1.0
+_MOST_CANDIDATES = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """What fits at one image size.
+
+    num_probe, num_val   images that are used
+    num_steps            of fine-tuning; epochs is the same as a fraction
+    seconds              of each stage
+    """
+
+    num_probe: int
+    num_val: int
+    num_steps: int
+    epochs: float
+    seconds: dict[str, float]
+
+
+def plan_run(recipe: Recipe, dataset: Dataset, *, parts: Parts = NO_PARTS, began: float, callback: Callback) -> Plan:
+    """Plan a run of `recipe.minutes` that began at `began` of `time.monotonic()`.
+
+    The backbone is chosen where the recipe says "auto", the image size where it says None. Raises UsageError for a recipe that
+    decides about its length itself, and as `fresh_model`.
+    """
+    _require_plannable(recipe)
+    clock = clock_of(recipe, began=began, num_classes=len(dataset.label_set))
+    names, silent = _names(recipe), SilentCallback()
+    tried: dict[str, Tried] = {}
+    for name in names:
+        callback.phase(f"trying {name}", 0)
+        own = replace(recipe, backbone=name)
+        model, budget = fresh_model(own, dataset, parts=parts, note=silent.note), _SHARE_TRYING * clock.seconds / len(names)
+        tried[name] = try_backbone(model, trial_context(own, dataset, parts=parts), budget_seconds=budget)
+    best = max(names, key=lambda name: tried[name].held_out_map)
+    recipe = replace(recipe, backbone=best)
+    callback.phase("timing a step", 0)
+    model, budget = fresh_model(recipe, dataset, parts=parts, note=silent.note), _SHARE_TIMING * clock.seconds
+    learn = seconds_to_learn(model, trial_context(recipe, dataset, parts=parts), budget_seconds=budget)
+    speed = Speed(
+        size_px=preprocessing_of(recipe).image_size_px,
+        decode=tried[best].decode_seconds,
+        score=tried[best].score_seconds,
+        learn=learn,
+    )
+    candidates = [
+        Candidate(backbone=name, held_out_map=each.held_out_map, score_seconds=each.score_seconds) for name, each in tried.items()
+    ]
+    return plan_of(recipe, speed, dataset=dataset, clock=clock, candidates=candidates, num_tried=tried[best].num_images)
+
+
+def plan_of(
+    recipe: Recipe, speed: Speed, *, dataset: Dataset, clock: Clock, candidates: Sequence[Candidate] = (), num_tried: int = 0
+) -> Plan:
+    """The plan of what fits at the largest of the image sizes with enough epochs, or at the smallest one."""
+    num_train, num_val = (len(dataset.rows_of(name)) for name in ("train", "val"))
+    used = clock.used
+    is_free = recipe.image_size_px is None and recipe.backbone != OWN_BACKBONE and not fixed_input_size_px(recipe.backbone)
+    sizes = SIZES_PX if is_free else (speed.size_px,)
+    fitting = {
+        size_px: stages_at(
+            speed.at(size_px), recipe, seconds=clock.seconds - used, num_train=num_train, num_val=num_val, closing=clock.closing
+        )
+        for size_px in sizes
+    }
+    size_px = next((each for each in sizes if fitting[each].epochs >= WANTED_EPOCHS), sizes[-1])
+    if fitting[size_px].num_steps < _LEAST_STEPS:
+        size_px = speed.size_px
+    stages = fitting[size_px]
+    epochs = stages.epochs if stages.num_steps >= _LEAST_STEPS else 0.0
+    planned = replace(
+        recipe,
+        image_size_px=size_px,
+        epochs=-(-stages.num_steps // num_steps_of(recipe, num_train)) if epochs else 0,
+        ends=((0, stages.num_steps),) if epochs else (),
+        warmup_epochs=min(_LARGEST_WARMUP, _WARMUP_SHARE * epochs),
+        max_probe=stages.num_probe if stages.num_probe < num_train else 0,
+        max_val=stages.num_val if stages.num_val < num_val else 0,
+    )
+    return Plan(
+        recipe=planned,
+        num_probe=stages.num_probe,
+        num_val=stages.num_val,
+        epochs=epochs,
+        learn_seconds=speed.at(size_px).learn,
+        seconds={"measuring": used, **stages.seconds},
+        candidates=candidates,
+        num_tried=num_tried,
+    )
+
+
+def stages_at(speed: Speed, recipe: Recipe, *, seconds: float, num_train: int, num_val: int, closing: float) -> Stages:
+    """What fits into these seconds: a probe of as many images as it has time for, then as many steps as are left."""
+    num_val = min(num_val, max(_LEAST_IMAGES, int(_SHARE_VALIDATION * seconds / speed.score)))
+    validation, per_epoch = num_val * speed.score, num_steps_of(recipe, num_train)
+    for probe_seconds in (min(_PROBE_SECONDS, _SHARE_PROBE * seconds), _SHARE_PROBE * seconds):
+        num_probe = min(num_train, max(_LEAST_IMAGES, int(probe_seconds / speed.score)))
+        probe = num_probe * speed.score
+        left = seconds - probe - 2 * validation - closing - 2 * _SAVING_SECONDS  # the probe is validated, and the best at the end
+        num_steps = steps_within(
+            left,
+            per_step=recipe.batch_size * speed.learn,
+            per_validation=validation + _SAVING_SECONDS,
+            num_steps=per_epoch,
+            done=0,
+            least_seconds=0.0,
+        )
+        if num_steps >= _LEAST_STEPS:
+            break
+    return Stages(
+        num_probe=num_probe,
+        num_val=num_val,
+        num_steps=num_steps,
+        epochs=num_steps / per_epoch,
+        seconds={"probe": probe + validation, "fine-tuning": max(0.0, left), "closing": validation + closing},
+    )
+
+
+def _names(recipe: Recipe) -> Sequence[str]:
+    """The backbones to choose from: the recipe's, or those whose pretrained weights are at hand, or else the default one."""
+    if recipe.backbone != AUTO:
+        return (recipe.backbone,)
+    if recipe.weights != "pretrained":
+        raise UsageError(
+            "weights of which backbone?",
+            where="--weights",
+            got=recipe.weights,
+            expected="--backbone NAME beside it",
+        )
+    return weights_at_hand()[:_MOST_CANDIDATES] or (FINETUNE.backbone,)
+
+
+def _require_plannable(recipe: Recipe) -> None:
+    for name, is_right in (("head_start", recipe.head_start == "probe"), ("schedule", recipe.schedule == "cosine")):
+        if not is_right:
+            raise UsageError(
+                "this recipe cannot be planned for a time",
+                where="--minutes",
+                got=f"{name} {getattr(recipe, name)}, of the recipe {recipe.name}",
+                expected="a probe as head start and the cosine schedule, as the recipe finetune has them",
+            )

@@ -1,0 +1,209 @@
+"""`train --minutes`: the plan is kept, said and repeated; a killed run goes on with what is left of its time."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from polytag.data.load import load_dataset
+from polytag.errors import PolytagError, RunError
+from polytag.models.backbone import build_model
+from polytag.runs.folder import RunFolder
+from polytag.runs.plan import read_plan
+from polytag.runs.recipe import AUTO, FINETUNE, Recipe
+from polytag.training import clock as clock_module
+from polytag.training import planning
+from polytag.training.callback import SilentCallback
+from polytag.training.clock import Clock
+from polytag.training.measuring import Speed
+from polytag.training.planning import SIZES_PX, plan_of, plan_run
+from polytag.training.train import train
+
+MINUTES = 0.2
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """Of a small network with weights from a file, so that it has a probe."""
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    model = build_model("test_resnet", num_classes=3, weights="random")
+    safetensors.torch.save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+    return replace(
+        FINETUNE, backbone="test_resnet", weights=str(path), image_size_px=32, batch_size=8, precision="fp32", minutes=MINUTES
+    )
+
+
+@pytest.fixture(scope="module")
+def planned_run(recipe: Recipe, colours: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """With no time kept for what follows the training, so that a crowded machine has time for epochs."""
+    notes: list[str] = []
+    callback = SilentCallback()
+    callback.note = notes.append
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock_module, "_CLOSING_SECONDS", 0.0)
+        run = train(colours, recipe=recipe, output=tmp_path_factory.mktemp("runs") / "minutes", callbacks=[callback]).folder
+    assert any(note.startswith("plan: test_resnet at 32 px, a probe and") for note in notes)
+    return run
+
+
+def test_a_run_writes_its_plan_and_where_it_ended(planned_run: RunFolder):
+    plan = read_plan(planned_run.plan)
+    num_steps = 6  # of 48 images in batches of 8
+    taken = sum(1 for line in planned_run.results.read_text().splitlines()[1:] if not line.startswith("0,"))
+    assert plan.recipe.ends[0][0] == 0
+    assert -(-plan.recipe.ends[-1][1] // num_steps) == taken >= 1
+    assert set(plan.seconds) == {"measuring", "probe", "fine-tuning", "closing"}
+    assert "a probe and" in planned_run.report.read_text()
+
+
+def test_a_plan_is_repeated_bit_for_bit_by_the_command(planned_run: RunFolder, colours: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "polytag", "train", str(colours), "--plan", str(planned_run.plan)]
+    subprocess.run([*command, "--output", str(tmp_path / "again")], capture_output=True, check=True, timeout=300)
+    for name in ("best", "last"):
+        first, again = (run / name / "model.safetensors" for run in (planned_run.path, tmp_path / "again"))
+        assert first.read_bytes() == again.read_bytes()
+    refused = subprocess.run([*command, "--epochs", "3"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "a plan decides these itself" in refused.stderr
+
+
+def test_a_killed_run_goes_on_and_ends(recipe: Recipe, colours: Path, tmp_path: Path):
+    """It knows how much of its time is over."""
+    script = f"""
+import os, signal
+from polytag.runs.recipe import Recipe
+from polytag.training import clock
+from polytag.training.callback import SilentCallback
+from polytag.training.train import train
+clock._CLOSING_SECONDS = 0.0
+class Kill(SilentCallback):
+    def epoch(self, row):
+        if row["epoch"] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+recipe = Recipe(**{recipe.__dict__!r})
+train({str(colours)!r}, recipe=recipe, output={str(tmp_path / "run")!r}, callbacks=[Kill()])
+"""
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run = RunFolder(path=tmp_path / "run")
+    assert (run.best / "config.json").is_file(), "there is a model from the first epoch on"
+    command = [sys.executable, "-m", "polytag", "train", "--resume", str(run.path)]
+    subprocess.run(command, capture_output=True, check=True, timeout=300)
+    assert run.is_finished
+    assert read_plan(run.plan).recipe.ends[-1][1] > 6
+
+
+@pytest.mark.parametrize("learn", [0.002, 0.02, 0.2, 2.0])
+def test_the_more_time_the_larger_the_images_and_never_more_than_fits(colours: Path, learn: float):
+    dataset = load_dataset(colours)
+    speed = Speed(size_px=256, decode=0.1 * learn, score=0.3 * learn, learn=learn)
+    sizes: list[int] = []
+    for minutes in (0.5, 1, 2, 5, 10, 30, 100, 1000):
+        clock = Clock(began=time.monotonic(), seconds=60 * minutes, num_classes=3)
+        plan = plan_of(replace(FINETUNE, minutes=minutes), speed, dataset=dataset, clock=clock)
+        num_steps = 2  # of 48 images in batches of 32
+        if plan.recipe.epochs:
+            assert sum(plan.seconds.values()) <= 60 * minutes + 0.01
+            assert [at for at, _ in plan.recipe.ends] == [0]
+            assert (plan.recipe.epochs - 1) * num_steps < plan.recipe.ends[0][1] <= plan.recipe.epochs * num_steps
+            sizes.append(plan.recipe.image_size_px or 0)
+        else:
+            assert plan.recipe.ends == ()
+            assert plan.recipe.image_size_px == 256
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == SIZES_PX[0]
+
+
+def test_many_images_and_little_time_use_some_of_them(colours: Path):
+    """The probe is there soon, and no pass over validation images takes a large part of the time."""
+    colours_N = load_dataset(colours)
+    rows = np.resize(np.arange(len(colours_N)), 70_000)
+    many = replace(
+        colours_N,
+        ids=tuple(map(str, range(len(rows)))),
+        paths=[colours_N.paths[row] for row in rows],
+        target_NC=colours_N.target_NC[rows],
+        split_N=tuple(colours_N.split_N[row] for row in rows),
+        group_N=(),
+    )
+    speed = Speed(size_px=256, decode=0.002, score=0.005, learn=0.02)
+    plan = plan_of(
+        replace(FINETUNE, minutes=10), speed, dataset=many, clock=Clock(began=time.monotonic(), seconds=600, num_classes=3)
+    )
+    assert plan.recipe.max_probe == plan.num_probe < 10_000
+    assert plan.recipe.max_val == plan.num_val < 20_000
+    assert 0 < plan.epochs < 1
+    assert plan.seconds["probe"] < 120
+
+
+def test_a_backbone_is_chosen_by_its_features(recipe: Recipe, colours: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of those at hand, on training images alone: validation labels that are turned around change nothing."""
+    dataset = load_dataset(colours)
+    monkeypatch.setattr(planning, "weights_at_hand", lambda: ["test_resnet", "test_vit"])
+    monkeypatch.setattr(
+        planning, "fresh_model", lambda own, data, parts, note: build_model(own.backbone, num_classes=3, image_size_px=32)
+    )
+    wanted = replace(recipe, backbone=AUTO, weights="pretrained", minutes=1)
+    target_NC = np.array(dataset.target_NC)
+    target_NC[list(dataset.rows_of("val"))] = 1 - target_NC[list(dataset.rows_of("val"))]
+    maps: list[dict[str, float]] = []
+    for each in (dataset, replace(dataset, target_NC=target_NC)):
+        torch.manual_seed(0)
+        plan = plan_run(wanted, each, began=time.monotonic(), callback=SilentCallback())
+        maps.append({candidate.backbone: candidate.held_out_map for candidate in plan.candidates})
+        assert plan.recipe.backbone == max(maps[-1], key=lambda name: maps[-1][name])
+    assert set(maps[0]) == {"test_resnet", "test_vit"}
+    assert maps[0] == maps[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "3"], "--minutes decides how long one model is trained"),
+        (["--folds", "3"], "--minutes decides how long one model is trained"),
+        (["--recipe", "baseline"], "this recipe cannot be planned for a time"),
+        (["--minutes", "-1"], "0.2"),
+    ],
+)
+def test_what_does_not_go_with_minutes(colours: Path, tmp_path: Path, arguments: list[str], message: str):
+    command = [sys.executable, "-m", "polytag", "train", str(colours), "--minutes", "1", *arguments]
+    done = subprocess.run([*command, "--output", str(tmp_path / "run")], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda values: values | {"version": 2}, "version: 2"),
+        (lambda values: values | {"more": 1}, "more"),
+        (lambda values: values | {"recipe": values["recipe"] | {"backbone": "../x"}}, "backbone"),
+        (lambda values: values | {"recipe": values["recipe"] | {"epochs": -1}}, "epochs"),
+        (lambda values: values | {"recipe": values["recipe"] | {"ends": [[1]]}}, "ends"),
+        (lambda values: values | {"seconds": {"probe": "x"}}, "seconds.probe"),
+        (lambda values: [values], "a list"),
+    ],
+)
+def test_a_plan_of_a_stranger_is_checked(planned_run: RunFolder, tmp_path: Path, change, got: str):
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(change(json.loads(planned_run.plan.read_text()))))
+    with pytest.raises(PolytagError) as caught:
+        read_plan(path)
+    assert got in str(caught.value)
+
+
+def test_no_plan(tmp_path: Path):
+    (tmp_path / "broken.json").write_text("{")
+    for name in ("none.json", "broken.json"):
+        with pytest.raises(RunError) as caught:
+            read_plan(tmp_path / name)
+        assert str(tmp_path / name) in caught.value.where
