@@ -114,10 +114,9 @@ def test_the_more_time_the_larger_the_images_and_never_more_than_fits(colours: P
             assert sum(plan.seconds.values()) <= 60 * minutes + 0.01
             assert [at for at, _ in plan.recipe.ends] == [0]
             assert (plan.recipe.epochs - 1) * num_steps < plan.recipe.ends[0][1] <= plan.recipe.epochs * num_steps
-            sizes.append(plan.recipe.image_size_px or 0)
         else:
             assert plan.recipe.ends == ()
-            assert plan.recipe.image_size_px == 256
+        sizes.append(plan.recipe.image_size_px or 0)
     assert sizes == sorted(sizes)
     assert sizes[-1] == SIZES_PX[0]
 
@@ -139,9 +138,9 @@ def test_many_images_and_little_time_use_some_of_them(colours: Path):
         replace(FINETUNE, minutes=10), speed, dataset=many, clock=Clock(began=time.monotonic(), seconds=600, num_classes=3)
     )
     assert plan.recipe.max_probe == plan.num_probe < 10_000
-    assert plan.recipe.max_val == plan.num_val < 20_000
+    assert plan.recipe.max_val == plan.num_val < 23_000
     assert 0 < plan.epochs < 1
-    assert plan.seconds["probe"] < 120
+    assert plan.seconds["probe"] < 150
 
 
 def test_a_backbone_is_chosen_by_its_features(recipe: Recipe, colours: Path, monkeypatch: pytest.MonkeyPatch):

@@ -14,7 +14,8 @@ FeaturesFile = Annotated[
 ]
 _OF_IMAGES = frozenset(
     ("--backbone", "--backbone-arg", "--weights", "--image-size", "--fit", "--crops", "--augment", "--loss", "--class-weights",
-     "--batch-size", "--epochs", "--minutes", "--plan", "--head-lr", "--backbone-lr", "--folds", "--device", "--precision", "--cache", "--parts")
+     "--batch-size", "--epochs", "--minutes", "--plan",
+     "--head-lr", "--backbone-lr", "--folds", "--device", "--precision", "--cache", "--parts")
 )  # fmt: skip
 _OF_PREDICTING_IMAGES = frozenset(("--shard", "--ray", "--columns", "--every", "--split", "--device", "--precision", "--parts"))
 

@@ -22,11 +22,12 @@ from polytag.training.parts import NO_PARTS, Parts
 from polytag.training.preprocessing import preprocessing_of
 
 SIZES_PX = (384, 320, 288, 256, 224)
-WANTED_EPOCHS = 8.0
-"""With fewer, a smaller image teaches more in the same time."""
+SHARE_FIRST = 0.5
+"""Of the time that is left, at most, for the probe and what judges it: larger images come before epochs (docs/experiments.md)."""
 _SHARE_TRYING, _SHARE_TIMING = 0.1, 0.02  # of the time, for all candidates together and for steps
-_SHARE_PROBE, _SHARE_VALIDATION = 0.45, 0.12  # of the time at most; then fewer images are used
-_PROBE_SECONDS = 30.0  # where epochs follow: so soon there is a model on the disk
+_SHARE_PROBE, _SHARE_VALIDATION = 0.45, 0.15  # of the time at most; then fewer images are used
+_SHARE_WHOLE_PROBE = 0.25  # of the time at most, for a probe of all images before epochs
+_SOON_SECONDS = 30.0  # for a probe of some images that epochs follow: so soon there is a model on the disk
 _LEAST_IMAGES = 50
 _LEAST_STEPS = 20  # of fine-tuning; with fewer the probe is the whole training
 _SAVING_SECONDS = 0.5
@@ -85,21 +86,15 @@ def plan_run(recipe: Recipe, dataset: Dataset, *, parts: Parts = NO_PARTS, began
 def plan_of(
     recipe: Recipe, speed: Speed, *, dataset: Dataset, clock: Clock, candidates: Sequence[Candidate] = (), num_tried: int = 0
 ) -> Plan:
-    """The plan of what fits at the largest of the image sizes with enough epochs, or at the smallest one."""
+    """The plan of what fits, at the largest of the image sizes at which a probe of all images does, or at the smallest one."""
     num_train, num_val = (len(dataset.rows_of(name)) for name in ("train", "val"))
     used = clock.used
     is_free = recipe.image_size_px is None and recipe.backbone != OWN_BACKBONE and not fixed_input_size_px(recipe.backbone)
     sizes = SIZES_PX if is_free else (speed.size_px,)
-    fitting = {
-        size_px: stages_at(
-            speed.at(size_px), recipe, seconds=clock.seconds - used, num_train=num_train, num_val=num_val, closing=clock.closing
-        )
-        for size_px in sizes
-    }
-    size_px = next((each for each in sizes if fitting[each].epochs >= WANTED_EPOCHS), sizes[-1])
-    if fitting[size_px].num_steps < _LEAST_STEPS:
-        size_px = speed.size_px
-    stages = fitting[size_px]
+    left, passes = clock.seconds - used - clock.closing, num_train + 2 * num_val
+    size_px = next((each for each in sizes if speed.at(each).score * passes <= SHARE_FIRST * left), sizes[-1])
+    speed = speed.at(size_px)
+    stages = stages_at(speed, recipe, seconds=clock.seconds - used, num_train=num_train, num_val=num_val, closing=clock.closing)
     epochs = stages.epochs if stages.num_steps >= _LEAST_STEPS else 0.0
     planned = replace(
         recipe,
@@ -115,7 +110,7 @@ def plan_of(
         num_probe=stages.num_probe,
         num_val=stages.num_val,
         epochs=epochs,
-        learn_seconds=speed.at(size_px).learn,
+        learn_seconds=speed.learn,
         seconds={"measuring": used, **stages.seconds},
         candidates=candidates,
         num_tried=num_tried,
@@ -126,7 +121,8 @@ def stages_at(speed: Speed, recipe: Recipe, *, seconds: float, num_train: int, n
     """What fits into these seconds: a probe of as many images as it has time for, then as many steps as are left."""
     num_val = min(num_val, max(_LEAST_IMAGES, int(_SHARE_VALIDATION * seconds / speed.score)))
     validation, per_epoch = num_val * speed.score, num_steps_of(recipe, num_train)
-    for probe_seconds in (min(_PROBE_SECONDS, _SHARE_PROBE * seconds), _SHARE_PROBE * seconds):
+    longest, whole = _SHARE_PROBE * seconds, num_train * speed.score
+    for probe_seconds in (whole if whole <= _SHARE_WHOLE_PROBE * seconds else min(_SOON_SECONDS, longest), longest):
         num_probe = min(num_train, max(_LEAST_IMAGES, int(probe_seconds / speed.score)))
         probe = num_probe * speed.score
         left = seconds - probe - 2 * validation - closing - 2 * _SAVING_SECONDS  # the probe is validated, and the best at the end
