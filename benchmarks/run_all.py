@@ -16,6 +16,7 @@ SCRIPTS = (
     "intervals",
     "recipes",
     "voc_mini",
+    "minutes",
     "prediction_sets",
     "label_issues",
     "label_review",
