@@ -19,6 +19,7 @@ SCRIPTS = (
     "minutes",
     "prediction_sets",
     "label_issues",
+    "labels_next",
     "label_review",
     "review_kill",
     "near_duplicates",

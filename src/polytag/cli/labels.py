@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polytag.cli import labels_export
+from polytag.cli import labels_export, labels_next
 from polytag.cli.reading import ColumnsById, reads_annotations
 from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from polytag.metrics.label_issues import ClassLabelIssues, LabelIssues
     from polytag.predictions.read import LabelledPredictions
 
-app = typer.Typer(help="Find wrong labels, and export corrected ones.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Find wrong labels, export corrected ones, choose images to label next.", no_args_is_help=True, add_completion=False
+)
 app.command("export")(labels_export.export)
+app.command("next")(labels_next.next_labels)
 
 
 @app.command()
