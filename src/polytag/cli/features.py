@@ -12,6 +12,10 @@ FeaturesFile = Annotated[
     Path | None,
     typer.Option("--features", metavar="TABLE", help="A .parquet, .npy or .npz file of vectors by image id, in place of images."),
 ]
+ClassFeaturesFile = Annotated[
+    Path | None,
+    typer.Option("--class-features", metavar="TABLE", help="With --features: vectors of class names, for zero-shot scores."),
+]
 _OF_IMAGES = frozenset(
     ("--backbone", "--backbone-arg", "--weights", "--image-size", "--fit", "--crops", "--augment", "--loss", "--class-weights",
      "--batch-size", "--epochs", "--minutes", "--plan",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytag.cli.features import FeaturesFile, recipe_on_features
+from polytag.cli.features import ClassFeaturesFile, FeaturesFile, recipe_on_features
 from polytag.cli.given_options import command_line_options
 from polytag.cli.parts import PartsFile, parts_of
 from polytag.cli.reading import ColumnsById, GroupOfImages, reads_annotations, with_grouping
@@ -60,6 +60,7 @@ def train(
     group: GroupOfImages = None,
     columns: ColumnsById = None,
     features: FeaturesFile = None,
+    class_features: ClassFeaturesFile = None,
     parts: PartsFile = None,
     track: Annotated[
         list[str] | None, typer.Option(metavar="TRACKER", help="Also show the run in tensorboard, mlflow or wandb; repeatable.")
@@ -84,6 +85,10 @@ def train(
     from polytag.runs.folder import open_run_folder
     from polytag.runs.recipe import recipe_named
 
+    if class_features is not None and features is None and resume is None:
+        raise UsageError(
+            "vectors of class names go with those of images", where="--class-features", expected="--features TABLE too"
+        )
     if features is not None:
         recipe = recipe_on_features(command_line_options(context), recipe=recipe)
     if resume is not None:
@@ -97,7 +102,7 @@ def train(
     _run(
         chosen,
         data=data,
-        features=features,
+        features=(features, class_features),
         folds=folds,
         resume=resume,
         output=output,
@@ -111,7 +116,7 @@ def _run(
     recipe: "Recipe",
     *,
     data: Path | None,
-    features: Path | None,
+    features: tuple[Path | None, Path | None],
     folds: int | None,
     resume: Path | None,
     output: Path | None,
@@ -148,7 +153,14 @@ def _run(
             else:
                 assert data is not None
                 found = training.train(
-                    data, recipe=recipe, output=output, options=options, features=features or "", began=_BEGAN, **own
+                    data,
+                    recipe=recipe,
+                    output=output,
+                    options=options,
+                    features=features[0] or "",
+                    class_features=features[1] or "",
+                    began=_BEGAN,
+                    **own,
                 )
         except Interrupted as interrupted:
             console.print(

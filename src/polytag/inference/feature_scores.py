@@ -10,6 +10,7 @@ import torch
 from polytag.contracts import UNKNOWN, Dataset, Predictions
 from polytag.data.feature_table import FeatureTable, open_feature_table
 from polytag.errors import CheckpointError, PredictionsError
+from polytag.inference.zero_shot import unit_length
 from polytag.models.backbone import check_tensors, parse_tensors
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.checkpoint_files import WEIGHTS
@@ -17,7 +18,10 @@ from polytag.models.checkpoint_files import WEIGHTS
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureClassifier:
-    """logit_NC = feature_ND @ weight_CD.T + bias_C, then the calibration, if the checkpoint has one."""
+    """logit_NC = feature_ND @ weight_CD.T + bias_C, then the calibration, if the checkpoint has one.
+
+    With `unit_length` of the checkpoint, vectors are divided by their length first.
+    """
 
     checkpoint: Checkpoint
     weight_CD: torch.Tensor
@@ -54,6 +58,8 @@ class FeatureClassifier:
 
     def logits_of(self, feature_ND: np.ndarray) -> np.ndarray:
         """float32 N x C, calibrated; raises CheckpointError where one is not finite."""
+        if self.checkpoint.unit_length:
+            feature_ND = unit_length(feature_ND)
         logit_NC = (torch.from_numpy(feature_ND) @ self.weight_CD.T + self.bias_C).numpy()
         calibration = self.checkpoint.calibration
         made_NC = logit_NC if calibration is None else calibration.apply(logit_NC)

@@ -25,6 +25,7 @@ class Probe:
     strength            the chosen L2 penalty
     fold_map            held-out mAP of every strength
     held_out_logit_NC   float32: logits of each fitted image by the regression that left its fold out
+    fold_N              that fold, from 0
     """
 
     weight_CD: Tensor
@@ -32,6 +33,7 @@ class Probe:
     strength: float
     fold_map: dict[float, float]
     held_out_logit_NC: np.ndarray
+    fold_N: np.ndarray
 
 
 def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, group_N: np.ndarray | None = None, seed: int = 0) -> Probe:
@@ -80,6 +82,7 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, group_N: np.ndar
         strength=strength,
         fold_map={key: mean_over_defined(value) for key, value in fold_maps.items()},
         held_out_logit_NC=held_out[strength],
+        fold_N=fold_N.numpy(),
     )
 
 

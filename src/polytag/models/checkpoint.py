@@ -42,6 +42,7 @@ class Checkpoint:
     facts           about the training, for display
     own_backbone    of a backbone of the user's own, what identifies it; `given_backbone` is that object, once somebody gave it
     num_features    of a model that takes feature tables in place of images, the length of their vectors
+    unit_length     whether these are divided by their Euclidean length first
     weights         model.safetensors as it was when config.json was read: `load_model` reads these weights even where training has
                     saved others since
     """
@@ -57,6 +58,7 @@ class Checkpoint:
     calibration: Calibration | None = None
     weights: OpenFile | None = field(default=None, compare=False, repr=False)
     num_features: int | None = None
+    unit_length: bool = False
     own_backbone: PartRecord | None = None
     given_backbone: Any = field(default=None, compare=False, repr=False)
 
@@ -113,6 +115,7 @@ class Checkpoint:
             calibration=calibration,
             weights=weights,
             num_features=config.num_features,
+            unit_length=config.unit_length,
             own_backbone=config.own_backbone,
             given_backbone=backbone,
         )
@@ -239,6 +242,7 @@ def save_checkpoint(
     facts: Mapping[str, object],
     card: Callable[[str], str],
     num_features: int | None = None,
+    unit_length: bool = False,
     own_backbone: PartRecord | None = None,
 ) -> Checkpoint:
     """Write a whole Checkpoint folder, replacing an existing one; `card` returns README.md for the checkpoint's id.
@@ -258,6 +262,7 @@ def save_checkpoint(
         weights_sha256=_sha256(content),
         facts=dict(facts),
         num_features=num_features,
+        unit_length=unit_length,
         own_backbone=own_backbone,
     )
 
@@ -296,6 +301,7 @@ class _Config:
     weights_sha256: str
     facts: Mapping[str, object]
     num_features: int | None = None
+    unit_length: bool = False
     own_backbone: PartRecord | None = None
 
     def __post_init__(self):
@@ -375,7 +381,11 @@ def config_values(checkpoint: Checkpoint) -> dict[str, object]:
         "calibration": None if calibration is None else {**calibration.to_json(), "thresholds": list(thresholds)},
         "weights_sha256": checkpoint.weights_sha256,
         "facts": dict(checkpoint.facts),
-        **({} if checkpoint.num_features is None else {"num_features": checkpoint.num_features}),
+        **(
+            {}
+            if checkpoint.num_features is None
+            else {"num_features": checkpoint.num_features, "unit_length": checkpoint.unit_length}
+        ),
         **({"own_backbone": asdict(checkpoint.own_backbone)} if checkpoint.own_backbone else {}),
     }
 

@@ -37,6 +37,7 @@ class RunArgs:
     data_fingerprint   of the data in their folds, which a resume of the run of all folds compares; else ""
     parts              records of the user's own parts, by their kind; never code
     features           the feature table in place of the images, which need not exist then; else ""
+    class_features     a table of vectors of the class names in the space of `features`; else ""
     """
 
     data: Path | None
@@ -48,6 +49,7 @@ class RunArgs:
     data_fingerprint: str = ""
     parts: Mapping[str, PartRecord] = field(default_factory=dict)
     features: str = ""
+    class_features: str = ""
 
     def __post_init__(self):
         if not 0 <= self.fold <= self.folds:
@@ -73,6 +75,7 @@ class _Stored:
     data_fingerprint: str = ""
     parts: Mapping[str, PartRecord] = field(default_factory=dict)
     features: str = ""
+    class_features: str = ""
 
     def __post_init__(self):
         if unknown := [kind for kind in self.parts if kind not in PARTS]:
@@ -197,6 +200,7 @@ def _located(stored: _Stored, *, run: RunFolder) -> RunArgs:
         data_fingerprint=stored.data_fingerprint,
         parts=stored.parts,
         features=now(stored.features),
+        class_features=now(stored.class_features),
     )
 
 
@@ -217,8 +221,8 @@ def write_args(run: RunFolder, args: RunArgs) -> None:
     if os.path.isfile(recipe.weights):
         recipe = replace(recipe, weights=os.path.abspath(recipe.weights))
     split_files = (str(parse_entry(entry)[1]) for entry in options.split_files)
-    features = os.path.abspath(args.features) if args.features else ""
-    paths = (place, *options.image_dirs, *split_files, options.columns_file, recipe.weights, features)
+    features, class_features = (os.path.abspath(each) if each else "" for each in (args.features, args.class_features))
+    paths = (place, *options.image_dirs, *split_files, options.columns_file, recipe.weights, features, class_features)
     values: dict[str, object] = {"data": place}
     if args.data is None:
         values["dataset"] = args.dataset
@@ -227,6 +231,8 @@ def write_args(run: RunFolder, args: RunArgs) -> None:
         values |= {"folds": args.folds, "fold": args.fold, "data_fingerprint": args.data_fingerprint}
     if features:
         values["features"] = features
+    if class_features:
+        values["class_features"] = class_features
     if args.parts:
         values["parts"] = {kind: asdict(record) for kind, record in args.parts.items()}
     values |= {"reading": _plain(asdict(options)), "recipe": _plain(asdict(recipe))}

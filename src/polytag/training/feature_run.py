@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from polytag.contracts import Dataset, Preprocessing
+from polytag.contracts import Dataset, LabelSet, Preprocessing
 from polytag.data.feature_table import FeatureTable, open_feature_table
 from polytag.data.groups import group_numbers
 from polytag.data.splits import require_trainable
-from polytag.errors import UsageError
+from polytag.errors import PredictionsError, UsageError
 from polytag.inference.feature_scores import FeatureClassifier
 from polytag.inference.probe import Probe, fit_probe
+from polytag.inference.zero_shot import Combined, combine_with_zero_shot, unit_length
 from polytag.metrics.ap import mean_average_precision
 from polytag.metrics.values import Metrics
 from polytag.models.checkpoint import Checkpoint, save_checkpoint
@@ -29,7 +30,7 @@ from polytag.runs.folder import RunFolder
 from polytag.runs.groups import write_groups
 from polytag.runs.history import COLUMNS, write_history
 from polytag.runs.recipe import Recipe
-from polytag.text import markdown
+from polytag.text import markdown, nearest
 from polytag.training.callback import Callback
 from polytag.training.evaluation import write_results
 from polytag.training.one_run import RunData, TrainedRun, held
@@ -42,6 +43,7 @@ def require_probe(recipe: Recipe, parts: Parts, *, processes: Processes) -> None
     problems = {
         "recipe": f"{recipe.name}, {recipe.epochs} epochs" if recipe.epochs else "",
         "parts": ", ".join(parts.records),
+        "minutes": f"{recipe.minutes:g}" if recipe.minutes else "",
         "torchrun": f"{processes.count} processes" if processes.count > 1 else "",
     }
     for where, got in problems.items():
@@ -52,6 +54,32 @@ def require_probe(recipe: Recipe, parts: Parts, *, processes: Processes) -> None
                 got=got,
                 expected="the recipe probe, in one process, without parts of your own",
             )
+
+
+def class_vectors(path: str, label_set: LabelSet, *, num_features: int) -> np.ndarray:
+    """float32 C x D of length 1, from a feature table whose ids are the class names.
+
+    Raises DataError for a table that cannot be read, PredictionsError for a class without a row and for vectors of another length.
+    """
+    table = open_feature_table(path)
+    if table.num_features != num_features:
+        raise PredictionsError(
+            "the vectors of the class names are not in the space of the features",
+            where=str(table.path),
+            got=f"{table.num_features:,} numbers for each class",
+            expected=f"{num_features:,}",
+            next_step="compute both with the same model: images with its image tower, names with its text tower",
+        )
+    row_of = {name: row for row, name in enumerate(table.ids)}
+    missing = [name for name in label_set if name not in row_of]
+    if missing:
+        raise PredictionsError(
+            "classes without a vector",
+            where=str(table.path),
+            got="no row for " + ", ".join(name + nearest(name, table.ids) for name in missing[:6]),
+            expected="a row for each class, with its name as the id",
+        )
+    return unit_length(table.take(np.array([row_of[name] for name in label_set])))
 
 
 def train_on_features(run: RunFolder, data: RunData, *, args: RunArgs, processes: Processes, callback: Callback) -> TrainedRun:
@@ -84,13 +112,12 @@ def train_on_features(run: RunFolder, data: RunData, *, args: RunArgs, processes
         started = time.monotonic()
         callback.phase("logistic regression", 0)
         train_set, val_set = dataset.take(train_M), dataset.take(val_M)
-        num_train, seed = len(train_M), args.recipe.seed
-        probe = fit_probe(feature_ND[:num_train], train_set.target_NC, group_N=group_numbers(train_set), seed=seed)
+        num_train = len(train_M)
+        head = _fitted(feature_ND[:num_train], train_set, args=args, callback=callback)
         seconds = time.monotonic() - started
-        callback.note(f"probe: L2 strength {probe.strength:g}, held-out mAP {probe.fold_map[probe.strength]:.3f} on training folds")
         metrics = _evaluated(
             run,
-            probe,
+            head,
             dataset=dataset,
             val_set=val_set,
             val_ND=feature_ND[num_train:],
@@ -101,6 +128,24 @@ def train_on_features(run: RunFolder, data: RunData, *, args: RunArgs, processes
     trained = TrainedRun(folder=run, checkpoint=Checkpoint.read(run.best), metrics=metrics)
     callback.end(run, metrics)
     return trained
+
+
+def _fitted(feature_ND: np.ndarray, train_set: Dataset, *, args: RunArgs, callback: Callback) -> Probe | Combined:
+    """The probe, combined with the zero-shot head where there are vectors of the class names."""
+    class_CD = None
+    if args.class_features:
+        class_CD = class_vectors(args.class_features, train_set.label_set, num_features=feature_ND.shape[1])
+        feature_ND = unit_length(feature_ND)
+    probe = fit_probe(feature_ND, train_set.target_NC, group_N=group_numbers(train_set), seed=args.recipe.seed)
+    callback.note(f"probe: L2 strength {probe.strength:g}, held-out mAP {probe.fold_map[probe.strength]:.3f} on training folds")
+    if class_CD is None:
+        return probe
+    combined = combine_with_zero_shot(probe, feature_ND, train_set.target_NC, class_CD)
+    of_share, of_names = combined.fold_map[combined.share], combined.fold_map[1.0]
+    callback.note(
+        f"zero-shot: share {combined.share:g}, held-out mAP {of_share:.3f} on training folds; of class names alone {of_names:.3f}"
+    )
+    return combined
 
 
 def _joined(dataset: Dataset, table: FeatureTable, *, callback: Callback) -> tuple[Dataset, np.ndarray]:
@@ -125,7 +170,7 @@ def _joined(dataset: Dataset, table: FeatureTable, *, callback: Callback) -> tup
 
 def _evaluated(
     run: RunFolder,
-    probe: Probe,
+    head: Probe | Combined,
     *,
     dataset: Dataset,
     val_set: Dataset,
@@ -146,8 +191,9 @@ def _evaluated(
         "num_train": len(dataset.rows_of("train")),
         "num_val": len(val_set),
     }
-    tensors = {"head.weight": probe.weight_CD, "head.bias": probe.bias_C}
-    val_map = mean_average_precision(val_set.target_NC, (torch.from_numpy(val_ND) @ probe.weight_CD.T + probe.bias_C).numpy())
+    tensors = {"head.weight": head.weight_CD, "head.bias": head.bias_C}
+    seen_ND = torch.from_numpy(unit_length(val_ND) if isinstance(head, Combined) else val_ND)
+    val_map = mean_average_precision(val_set.target_NC, (seen_ND @ head.weight_CD.T + head.bias_C).numpy())
     facts["val_map"] = None if math.isnan(val_map) else round(val_map, 6)
     save_checkpoint(
         run.best,
@@ -159,6 +205,7 @@ def _evaluated(
         thresholds=(0.5,) * len(dataset.label_set),
         facts=facts,
         num_features=val_ND.shape[1],
+        unit_length=isinstance(head, Combined),
         card=lambda checkpoint_id: _card(checkpoint_id, dataset=dataset, num_features=val_ND.shape[1], facts=facts),
     )
     rows = [{**dict.fromkeys(COLUMNS, math.nan), "epoch": 0.0, "val_map": val_map, "seconds": seconds}]
@@ -171,6 +218,8 @@ def _evaluated(
         "features": f"{name}, {val_ND.shape[1]:,} for each image",
         "training time": f"{seconds:.0f} s",
     }
+    if isinstance(head, Combined):
+        shown = {**shown, "zero-shot": f"share {head.share:g}, by {Path(args.class_features).name}"}
     has_images = any(path.is_file() for path in val_set.paths[:100])
     return write_results(run, predictions, checkpoint=checkpoint, rows=rows, facts=shown, has_images=has_images, callback=callback)
 

@@ -21,7 +21,7 @@ from polytag.runs.folder import RunFolder, create_run_folder, open_run_folder
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training.callback import Callback, Callbacks
 from polytag.training.check_parts import check_parts
-from polytag.training.feature_run import require_probe, train_on_features
+from polytag.training.feature_run import class_vectors, require_probe, train_on_features
 from polytag.training.one_run import RunData, TrainedRun, begin_run, continue_run, fresh_model, interruptible
 from polytag.training.parts import Parts
 from polytag.training.planning import plan_run
@@ -38,6 +38,7 @@ def train(
     loss: Callable[..., Any] | None = None,
     backbone: Callable[..., Any] | None = None,
     features: str | Path = "",
+    class_features: str | Path = "",
     callbacks: Sequence[object] = (),
     began: float | None = None,
 ) -> TrainedRun:
@@ -47,8 +48,9 @@ def train(
     validation split. `output` is the run folder, by default `runs/<data>-<recipe>`; a name in use gets a number. A Dataset is not
     stored: `resume` needs it again. `augment`, `loss` and `backbone` are parts of your own in place of those that the recipe
     names (docs/howto/own-parts.md); `features` is a table of vectors of the images, which then need not exist: the recipe is
-    PROBE (docs/howto/features.md). `callbacks` are objects with some of the methods of a `Callback`, which receive those events.
-    A recipe with `minutes` is planned first; they begin at `began` of `time.monotonic()`, by default now.
+    PROBE, and `class_features` may be vectors of the class names (docs/howto/features.md). `callbacks` are objects with some of the
+    methods of a `Callback`, which receive those events. A recipe with `minutes` is planned first; they begin at `began` of
+    `time.monotonic()`, by default now.
     Raises DataError for data that cannot be trained on, UsageError for a part that does not do its work, CheckpointError for
     weights that are not available, RunError for a folder that cannot be written, and `Interrupted` after Ctrl-C.
     """
@@ -57,7 +59,7 @@ def train(
     parts = Parts(augment=augment, loss=loss, backbone=backbone)
     recipe = replace(recipe, backbone=FEATURES) if features else parts.recipe_of(recipe)
     args, given = args_of(data, options=options, recipe=recipe)
-    args = replace(args, parts=parts.records, features=str(features))
+    args = replace(args, parts=parts.records, features=str(features), class_features=str(class_features))
     found = _load(args, given=given, callback=callback)
     callback.read(found.dataset)
     if features:
@@ -133,6 +135,8 @@ def _on_features(found: RunData, *, args: RunArgs, parts: Parts, output: str | P
     with joined("cpu") as processes:
         require_probe(args.recipe, parts, processes=processes)
         open_feature_table(args.features)
+        if args.class_features:
+            class_vectors(args.class_features, found.dataset.label_set, num_features=open_feature_table(args.features).num_features)
         run = create_run_folder(Path(output) if output else default_output(args))
         with interruptible(run):
             return train_on_features(run, found, args=args, processes=processes, callback=callback)
