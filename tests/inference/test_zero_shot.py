@@ -1,11 +1,14 @@
 """Zero-shot scores by vectors of class names, and their share next to a probe: chosen on held-out images, 0 without a gain."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from polytag import PROBE, Checkpoint, predict_features, train
+from polytag import PROBE, Checkpoint, load_dataset, predict_features, train
+from polytag.data.images.read import read_image
 from polytag.errors import PredictionsError
 from polytag.inference.probe import fit_probe
 from polytag.inference.zero_shot import SHARES, combine_with_zero_shot, unit_length
@@ -65,6 +68,29 @@ def test_the_head_is_the_weighted_mean_and_a_class_without_positives_has_the_nam
     unseen_ND, truth_NC, _ = images(500, seed=1)
     scores = unseen_ND @ combined.weight_CD[2].numpy()
     assert mean_average_precision(truth_NC[:, 2:3], scores[:, None]) > 0.8, "no label, and still ranked"
+
+
+def test_the_towers_of_open_clip(colours: Path, tmp_path: Path):
+    """As docs/howto/features.md does, with tiny random towers; and the image tower as a backbone of one's own."""
+    open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed: pip install open_clip_torch")
+    torch.manual_seed(0)
+    clip = open_clip.CLIP(
+        embed_dim=16,
+        vision_cfg={"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
+        text_cfg={"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    ).eval()
+    transform, tokenize = open_clip.image_transform(32, is_train=False), open_clip.SimpleTokenizer(context_length=16)
+    dataset = load_dataset(colours)
+    with torch.inference_mode():
+        texts = clip.encode_text(tokenize([f"a photo of a {name}" for name in dataset.label_set]))
+        vectors = torch.cat([clip.encode_image(transform(read_image(path))[None]) for path in dataset.paths])
+    np.savez(tmp_path / "images.npz", ids=np.array(dataset.ids), features=vectors.numpy())
+    np.savez(tmp_path / "names.npz", ids=np.array(list(dataset.label_set)), features=texts.numpy())
+    given = {"features": tmp_path / "images.npz", "class_features": tmp_path / "names.npz"}
+    run = train(colours, recipe=PROBE, **given, output=tmp_path / "run")
+    assert run.checkpoint.num_features == 16
+    recipe = replace(PROBE, image_size_px=32, device="cpu", precision="fp32")
+    assert train(colours, recipe=recipe, backbone=clip.visual, output=tmp_path / "own").metrics.num_images == 24
 
 
 @pytest.mark.parametrize("layout", ["names", "other space", "missing"])

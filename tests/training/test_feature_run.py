@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from polytag import FINETUNE, PROBE, Checkpoint, Predictor, load_dataset, predict_features, resume, train
+from polytag import FINETUNE, PROBE, Checkpoint, Predictor, ReadOptions, load_dataset, predict_features, resume, train
 from polytag.cli.main import app
 from polytag.errors import CheckpointError, DataError, PredictionsError, UsageError
 from polytag.inference.feature_cache import features_of
+from polytag.inspector.open import OpenOptions, open_inspection
 from polytag.predictions.read import read_predictions
 from polytag.runs.args import load_run_data, read_run_args
 from polytag.runs.folder import RunFolder
@@ -88,6 +89,8 @@ def test_the_folder_is_that_of_a_run(trained: TrainedRun, table: Path, labels: P
     size = trained.checkpoint.num_features
     assert environment["images"] == dict.fromkeys(("training", "validation"), f"features.parquet, {size:,} features")
     assert trained.checkpoint.facts["features"] == "features.parquet"
+    inspection = open_inspection(trained.folder.path, open_options=OpenOptions(), options=ReadOptions())
+    assert (len(inspection.predictions), inspection.checkpoint) == (24, None), "its pages offer no heat maps"
 
 
 def load_dataset_without_images(labels: Path) -> Any:

@@ -1,6 +1,7 @@
 """Opens a run folder or a predictions file for the inspector: scores, labels, images and model, as far as they exist."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polytag.data.images.stored import is_image_there
-from polytag.errors import AnnotationError, PolytagError, UsageError
+from polytag.errors import AnnotationError, CheckpointError, PolytagError, UsageError
+from polytag.models.checkpoint import Checkpoint
+from polytag.models.checkpoint_files import CONFIG
 from polytag.runs.folder import RunFolder, predictions_path
 from polytag.runs.history import read_history
 
@@ -94,13 +97,24 @@ def open_inspection(
         history=read_history(run) if is_run else (),
         facts=_facts(run, predictions) if is_run else {},
         compared=_compared(open_options, first=predictions, options=options, note=note) if open_options.compare_with else None,
-        checkpoint=run.best if is_run and (run.best / "config.json").is_file() else None,
+        checkpoint=_model_of(run) if is_run else None,
         data=source.data,
         data_path=source.data_path,
         data_options=source.data_options,
         groups=groups_for_intervals(run, predictions.ids, note=note) if is_run else None,
         column_N=_columns(replace(source.labelled, predictions=predictions), open_options),
     )
+
+
+def _model_of(run: RunFolder) -> Path | None:
+    """The folder of a run's model; None where there is none that images can be given to without more than its folder."""
+    if not (run.best / CONFIG).is_file():
+        return None
+    with suppress(CheckpointError):  # the request that needs the model says what is wrong with it
+        checkpoint = Checkpoint.read(run.best)
+        if checkpoint.num_features is not None or checkpoint.own_backbone is not None:
+            return None
+    return run.best
 
 
 def _run_source(
