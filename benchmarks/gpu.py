@@ -35,8 +35,9 @@ from polytag.allocator import keep_freed_memory
 from polytag.contracts import Dataset
 from polytag.data.load import load_dataset
 from polytag.machine import num_cores
-from polytag.models.backbone import build_model, logits
+from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic, choose_arithmetic
+from polytag.models.heads import logits
 from polytag.runs.recipe import BASELINE
 from polytag.training.callback import SilentCallback
 from polytag.training.context import TrainingContext

@@ -70,8 +70,8 @@ def run(*words: object, environment: dict[str, str] | None = None) -> None:
 
 def measured(backbone: str, folder: Path, *, paths: list[Path], environment: dict[str, str]) -> dict[str, object]:
     trained = folder / backbone
-    options = ["--recipe", "probe", "--backbone", backbone, *BACKBONES[backbone], "--image-size", "224", "--output", trained]
-    run("-m", "polytag", "train", VOC_MINI, *options)
+    options = ["--recipe", "probe", "--head", "linear", "--backbone", backbone, *BACKBONES[backbone], "--image-size", "224"]
+    run("-m", "polytag", "train", VOC_MINI, *options, "--output", trained)
     run("-m", "polytag", "push", trained, f"hf://ann/{backbone}", environment=environment)
     checkpoint = Checkpoint.read(trained)
     preprocessing = checkpoint.preprocessing

@@ -17,6 +17,7 @@ SCRIPTS = (
     "recipes",
     "voc_mini",
     "minutes",
+    "heads",
     "prediction_sets",
     "label_issues",
     "labels_next",

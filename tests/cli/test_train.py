@@ -23,8 +23,9 @@ from polytag.data.splits import with_validation_split
 from polytag.errors import DataError, UsageError
 from polytag.inference.predictor import Predictor
 from polytag.metrics.evaluate import evaluate_predictions
-from polytag.models.backbone import build_model, head_parameters
+from polytag.models.backbone import build_model
 from polytag.models.checkpoint import Checkpoint
+from polytag.models.heads import head_parameters
 from polytag.predictions.read import read_predictions
 from polytag.runs.args import load_run_data, read_run_args
 from polytag.runs.folder import RunFolder

@@ -10,8 +10,9 @@ from polytag.data.load import load_dataset
 from polytag.demo.recipe import DEMO
 from polytag.demo.scenes import CLASSES, write_scenes
 from polytag.inference.predictor import score_dataset
-from polytag.models.backbone import build_model, linear_head
+from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
+from polytag.models.heads import linear_head
 from polytag.runs.recipe import RECIPES
 from polytag.training.learner import make_optimizer
 from polytag.training.loop import has_head_start

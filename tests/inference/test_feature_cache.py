@@ -17,12 +17,14 @@ from polytag.data.cache.store import cache_files, clear
 from polytag.inference import feature_cache
 from polytag.inference.feature_cache import FeatureCache
 from polytag.inference.predictor import Extracted, extract_features, from_files, run
-from polytag.models.backbone import build_model, linear_head
+from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
+from polytag.models.heads import linear_head
 
 SETTINGS: dict[str, Any] = {
     "backbone": "test_resnet",
     "backbone_args": {},
+    "head": "linear",
     "preprocessing": Preprocessing(image_size_px=32),
     "arithmetic": Arithmetic(device="cpu", precision="fp32"),
 }
@@ -103,6 +105,7 @@ def test_the_classifier_is_no_part_of_it(model: nn.Module, paths: list[Path], tm
         {"preprocessing": Preprocessing(image_size_px=32, std=(0.2, 0.2, 0.2))},
         {"arithmetic": Arithmetic(device="cpu", precision="bf16")},
         {"batch_size": 8},
+        {"head": "concat-pool"},
     ],
     ids=str,
 )

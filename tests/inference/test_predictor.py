@@ -12,9 +12,9 @@ from polytag.data.images.augment import views
 from polytag.data.images.read import read_image
 from polytag.errors import CheckpointError, UsageError
 from polytag.inference.predictor import Predictor, Scored, run, score_dataset, to_input
-from polytag.models.backbone import logits
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import Arithmetic
+from polytag.models.heads import logits
 
 FLOAT = Arithmetic(device="cpu", precision="fp32")
 

@@ -9,15 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from polytag.errors import CheckpointError, UsageError
-from polytag.models.backbone import (
-    build_model,
-    features,
-    fixed_input_size_px,
-    head_parameters,
-    linear_head,
-    logits,
-    require_input_size,
-)
+from polytag.models.backbone import build_model, fixed_input_size_px, require_input_size
+from polytag.models.heads import features, head_parameters, linear_head, logits
 
 TINY = "test_resnet"  # timm's own backbones for tests: half a million weights
 BACKBONES = ("test_resnet", "test_efficientnet", "test_vit", "test_convnext", "resnet10t", "mobilenetv3_small_050")

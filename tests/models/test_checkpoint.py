@@ -153,7 +153,7 @@ def test_a_newer_version_is_told(tmp_path):
         Checkpoint.read(tmp_path)
     assert str(error.value) == (
         f"this checkpoint was made by another version of polytag\n  where: {tmp_path / 'config.json'}\n  got: version 99\n"
-        "  expected: version 1\n  next: use the version of polytag that made it, or train again"
+        "  expected: version 1 or 2\n  next: use the version of polytag that made it, or train again"
     )
 
 

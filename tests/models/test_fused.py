@@ -10,10 +10,10 @@ import timm
 import torch
 from torch import nn
 
-from polytag.models.backbone import features, logits
 from polytag.models.device import Arithmetic
 from polytag.models.fused import freeze
 from polytag.models.fusing import FusedConvolution, fused_graph
+from polytag.models.heads import features, logits
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")
 FLOAT, HALF = (Arithmetic(device="cpu", precision=precision) for precision in ("fp32", "bf16"))

@@ -18,8 +18,9 @@ from polytag.data.read_options import ReadOptions
 from polytag.errors import UsageError
 from polytag.inference.predictor import extract_features, to_input
 from polytag.inference.probe import fit_probe, install_probe
-from polytag.models.backbone import build_model, linear_head
+from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
+from polytag.models.heads import linear_head
 from polytag.models.heatmap import class_activation
 
 CPU = Arithmetic(device="cpu", precision="fp32")

@@ -87,7 +87,8 @@ for _ in range(500):
 ADDRESS = "http://127.0.0.1:9/x"
 # fmt: off
 VARIANTS: list[tuple[str, object]] = [
-    *(("version", value) for value in (None, True, 1.0, "1", 10**30, -1, [1])),
+    *(("version", value) for value in (None, True, 1.0, "1", 10**30, -1, [1], 2)),
+    *(("head", value) for value in (None, 5, "", "auto", "concat-pool", "os.system", ["linear"], "a" * 100_000, "\ud800")),
     *(
         ("backbone", value)
         for value in (

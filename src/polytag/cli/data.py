@@ -198,13 +198,14 @@ def _features(model: Path, dataset: "Dataset", *, cosine: float, on_batch: "Call
     from polytag.inference.feature_cache import features_of
     from polytag.inference.predictor import Predictor
     from polytag.models.checkpoint import Checkpoint
+    from polytag.models.heads import backbone_features
 
     if not 0 < cosine <= 1:
         raise UsageError("cosine out of range", where="--min-cosine", got=str(cosine), expected="above 0 and at most 1")
     keep_freed_memory_on_cpu()
     predictor = Predictor.load(Checkpoint.read(model))
     feature_ND, row_N, _ = features_of(predictor, dataset, on_batch=on_batch)
-    return ModelFeatures(feature_ND=feature_ND, row_N=row_N, cosine=cosine)
+    return ModelFeatures(feature_ND=backbone_features(predictor.model, feature_ND), row_N=row_N, cosine=cosine)
 
 
 def _print_duplicates(console: "Console", found: "DataCheck") -> None:

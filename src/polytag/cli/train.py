@@ -37,6 +37,7 @@ def train(
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of the timm model; repeatable.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="pretrained, random, or a safetensors file.")] = None,
+    head: Annotated[str | None, typer.Option(help="What reads the backbone: auto, linear or concat-pool.")] = None,
     image_size: Annotated[int | None, typer.Option(metavar="PX", help="Side of the square input.")] = None,
     fit: Annotated[str | None, typer.Option(help="squash (the whole image) or crop (the centre).")] = None,
     crops: Annotated[str | None, typer.Option(help="Views scored and averaged: center, flip, five or ten.")] = None,
@@ -75,10 +76,10 @@ def train(
     """Train, judge and report: from labelled images to a model and a page with its metrics."""
     _require_one_start(context, data=data, resume=resume)
     changes: dict[str, Any] = {
-        "backbone": backbone, "weights": weights, "image_size_px": image_size, "fit": fit, "crops": crops, "augment": augment,
-        "loss": loss, "class_weights": class_weights, "batch_size": batch_size, "epochs": epochs, "head_lr": head_lr,
-        "backbone_lr": backbone_lr, "seed": seed, "device": device, "precision": precision, "difficult": difficult,
-        "cache": cache, "minutes": minutes,
+        "backbone": backbone, "weights": weights, "head": head, "image_size_px": image_size, "fit": fit, "crops": crops,
+        "augment": augment, "loss": loss, "class_weights": class_weights, "batch_size": batch_size, "epochs": epochs,
+        "head_lr": head_lr, "backbone_lr": backbone_lr, "seed": seed, "device": device, "precision": precision,
+        "difficult": difficult, "cache": cache, "minutes": minutes,
         "backbone_args": parse_backbone_args(backbone_arg) if backbone_arg else None,
     }  # fmt: skip
     from polytag.runs.args import read_run_args

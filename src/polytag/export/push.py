@@ -88,6 +88,14 @@ def push_model(
             expected="a backbone of timm",
             next_step="share an export of it: polytag export MODEL OUT --parts FILE.py",
         )
+    if checkpoint.head != "linear":
+        raise UsageError(
+            f"a model with the head {checkpoint.head} cannot be pushed: timm has no such head, and would load another model",
+            where=str(checkpoint.folder),
+            got=checkpoint.head,
+            expected="the head linear",
+            next_step="train with --head linear, or share an export of it: polytag export MODEL OUT",
+        )
     exported = _same_model(Exported.read(export), checkpoint) if export is not None else None
     _require_account(address)
     before = _repository(address)

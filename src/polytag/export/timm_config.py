@@ -17,8 +17,10 @@ from polytag.errors import HubError
 from polytag.export.gate import images_of
 from polytag.export.selftest import generated_images
 from polytag.inference.predictor import to_input
-from polytag.models.backbone import checked_arguments, create_as_timm_does, fixed_input_size_px, logits
-from polytag.models.checkpoint import HUB_KEY, Checkpoint, config_values
+from polytag.models.backbone import checked_arguments, create_as_timm_does, fixed_input_size_px
+from polytag.models.checkpoint import Checkpoint, config_values
+from polytag.models.checkpoint_config import HUB_KEY
+from polytag.models.heads import logits
 
 MAX_LOGIT_DIFFERENCE = 1e-5
 

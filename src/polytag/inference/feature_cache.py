@@ -26,8 +26,8 @@ from polytag.data.images.read import read_image
 from polytag.errors import ImageError
 from polytag.files import NewFile
 from polytag.inference.predictor import Extracted, Predictor, extract_features, scoring_batch_size
-from polytag.models.backbone import head_parameters
 from polytag.models.device import Arithmetic
+from polytag.models.heads import head_parameters
 
 _VERSION = 4
 _MIN_SECONDS = 2.0  # features that are computed in less time are not worth a file
@@ -48,6 +48,7 @@ class FeatureCache:
         *,
         backbone: str,
         backbone_args: Mapping[str, object],
+        head: str,
         preprocessing: Preprocessing,
         arithmetic: Arithmetic,
         batch_size: int | None = None,
@@ -62,6 +63,7 @@ class FeatureCache:
             _VERSION, torch.__version__, timm.__version__, processor, arithmetic, preprocessing,
             batch_size or scoring_batch_size(arithmetic),
             backbone, json.dumps(dict(backbone_args), sort_keys=True), _digest_of_weights(model),
+            *(() if head == "linear" else (head,)),
         )  # fmt: skip
         self._key = images_key(paths, "features\0" + "\0".join(map(str, parts)))
         self._cached = self._read()
@@ -117,7 +119,7 @@ def features_of(
     folder: Path | None = None,
     on_batch: Callable[[int], None] = lambda num_images: None,
 ) -> Extracted:
-    """The features of a data set's images by a checkpoint's backbone, from the cache or computed; options as of FeatureCache.
+    """The features of a data set's images that a checkpoint's head reads, from the cache or computed; options as of FeatureCache.
 
     `on_batch` receives the number of images done since its last call. An exception that it raises ends the computation.
     """
@@ -140,6 +142,7 @@ def features_of(
         dataset.paths,
         backbone=checkpoint.backbone,
         backbone_args=checkpoint.backbone_args,
+        head=checkpoint.head,
         preprocessing=checkpoint.preprocessing,
         arithmetic=predictor.arithmetic,
         batch_size=batch_size,

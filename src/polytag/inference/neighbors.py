@@ -17,6 +17,7 @@ from polytag.data.images.augment import views
 from polytag.errors import DataError
 from polytag.inference.feature_cache import features_of
 from polytag.inference.predictor import Predictor, apply
+from polytag.models.heads import backbone_features
 
 _CHUNK = 1024  # fits the processor's cache, widened
 _BACKGROUND_BATCH = 8  # a request that needs the processor between two batches waits for half a second at most
@@ -72,7 +73,7 @@ def build_index(
         ids=tuple(dataset.ids[row] for row in row_N.tolist()),
         split_N=tuple(dataset.split_N[row] for row in row_N.tolist()),
         row_N=row_N,
-        feature_ND=np.stack([normalised(feature_D) for feature_D in feature_ND]),
+        feature_ND=np.stack([normalised(feature_D) for feature_D in backbone_features(predictor.model, feature_ND)]),
     )
 
 
@@ -81,7 +82,7 @@ def image_feature(predictor: Predictor, image: Image.Image) -> np.ndarray:
     preprocessing = predictor.checkpoint.preprocessing
     pixels = views(image, preprocessing)[None]
     feature_ND = apply(predictor.frozen.features, pixels, preprocessing=preprocessing, arithmetic=predictor.arithmetic)
-    return normalised(feature_ND[0])
+    return normalised(backbone_features(predictor.model, feature_ND)[0])
 
 
 def normalised(feature_D: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polytag.metrics.ap import mean_average_precision, mean_over_defined
-from polytag.models.backbone import linear_head
+from polytag.models.heads import linear_head
 
 # L2 penalties relative to a class's mean loss, for standardised features; strong to weak, so that each solution starts the next.
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)

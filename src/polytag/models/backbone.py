@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from polytag.errors import CheckpointError, UsageError
 from polytag.models.backbone_args import check_backbone_args, check_backbone_name
 from polytag.models.cached_weights import cached_weights
+from polytag.models.heads import classifiers, with_head, without_head
 from polytag.models.hub import endpoint, hub_answers
 from polytag.models.weight_packages import PACKAGES, fetched_weights, untagged
 from polytag.plain import WrongValue, shown
@@ -32,13 +33,14 @@ def build_model(
     num_classes: int,
     backbone_args: Mapping[str, Any] | None = None,
     image_size_px: int | None = None,
+    head: str = "linear",
     weights: str = "random",
     may_download: bool = True,
     note: Callable[[str], None] = lambda text: None,
 ) -> nn.Module:
     """A timm model with one logit per class, on the CPU, in training mode, channels last.
 
-    `image_size_px` is passed to backbones with one fixed input size, such as ViT; None selects their own.
+    `image_size_px` is passed to backbones with one fixed input size, such as ViT; None selects their own. `head` is one of HEADS.
     `weights` is "pretrained" (timm's, from the hub's cache, else those of `polytag weights fetch`, which `note` is told, else from
     the hub), "random", or the path of a safetensors file whose tensors match the backbone's by name and shape. A classifier in the
     file is ignored, because its classes differ. Without `may_download` no address is asked.
@@ -54,6 +56,7 @@ def build_model(
         model = _load_pretrained(backbone, num_classes=num_classes, arguments=arguments, may_download=may_download)
     elif weights != "random":
         load_backbone_weights(model, Path(weights))
+    model = with_head(model, head, backbone=backbone, num_classes=num_classes, image_size_px=image_size_px)
     return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  the stub lacks this overload
 
 
@@ -94,12 +97,14 @@ def create_for_tensors(
     num_classes: int,
     backbone_args: Mapping[str, Any],
     image_size_px: int,
+    head: str,
 ) -> nn.Module:
-    """As `create_backbone`; raises CheckpointError unless the network has exactly these tensors.
+    """As `build_model` with random weights; raises CheckpointError unless the network has exactly these tensors.
 
     It is laid out without memory first: a configuration that asks for more than its weights hold is refused before it takes any.
     """
-    create = partial(create_backbone, backbone, num_classes=num_classes, backbone_args=backbone_args, image_size_px=image_size_px)
+    arguments = {"num_classes": num_classes, "backbone_args": backbone_args, "image_size_px": image_size_px}
+    create = partial(_create, backbone, head=head, **arguments)
     layout = _without_memory(create)
     if layout is not None:
         check_tensors(tensors, layout, where=where)
@@ -109,15 +114,24 @@ def create_for_tensors(
 
 
 def lay_out(
-    backbone: str, *, num_classes: int, backbone_args: Mapping[str, Any] | None = None, image_size_px: int | None = None
+    backbone: str,
+    *,
+    num_classes: int,
+    backbone_args: Mapping[str, Any] | None = None,
+    image_size_px: int | None = None,
+    head: str = "linear",
 ) -> dict[str, Tensor] | None:
-    """The tensors of `create_backbone`, of the same names, shapes and kinds, without memory.
+    """The tensors of `build_model`, of the same names, shapes and kinds, without memory.
 
-    None for a backbone that cannot be made so: the RegNets of timm before 1.0.31 compute with numbers. Raises as `create_backbone`.
+    None for a backbone that cannot be made so: the RegNets of timm before 1.0.31 compute with numbers. Raises as `build_model`.
     """
-    return _without_memory(
-        partial(create_backbone, backbone, num_classes=num_classes, backbone_args=backbone_args, image_size_px=image_size_px)
-    )
+    arguments = {"num_classes": num_classes, "backbone_args": backbone_args, "image_size_px": image_size_px}
+    return _without_memory(partial(_create, backbone, head=head, **arguments))
+
+
+def _create(backbone: str, *, head: str, num_classes: int, image_size_px: int | None, **arguments: Any) -> nn.Module:
+    model = create_backbone(backbone, num_classes=num_classes, image_size_px=image_size_px, **arguments)
+    return with_head(model, head, backbone=backbone, num_classes=num_classes, image_size_px=image_size_px)
 
 
 def _without_memory(create: Callable[[], nn.Module]) -> dict[str, Tensor] | None:
@@ -247,8 +261,8 @@ def load_backbone_weights(model: nn.Module, path: Path) -> None:
 
     Raises CheckpointError with the tensors that are missing, unexpected, of another shape or kind, or not finite.
     """
-    tensors = read_tensors(path)
-    head = {f"{prefix}.{name}" for prefix, module in _classifiers(model) for name in module.state_dict()}
+    tensors = without_head(read_tensors(path))
+    head = {f"{prefix}.{name}" for prefix, module in classifiers(model) for name in module.state_dict()}
     wanted = {name: value for name, value in model.state_dict().items() if name not in head}
     # BatchNorm's step counter is missing from files for inference.
     tensors |= {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked") and name not in tensors}
@@ -330,49 +344,6 @@ def _first(names: list[str], *, limit: int = 5) -> str:
     return ", ".join(printable(name)[:200] for name in names[:limit]) + (
         f", and {len(names) - limit} more" if len(names) > limit else ""
     )
-
-
-def _classifiers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The classifier layers with their names: one, or several for backbones with a distillation head."""
-    last = model.get_classifier()  # pyright: ignore[reportCallIssue]  every timm model has it
-    layers = last if isinstance(last, tuple) else (last,)
-    return [(name, module) for name, module in model.named_modules() if any(module is layer for layer in layers)]
-
-
-def head_parameters(model: nn.Module) -> set[str]:
-    """Names of the classifier's parameters; all others are the backbone's."""
-    return {f"{prefix}.{name}" for prefix, module in _classifiers(model) for name, _ in module.named_parameters()}
-
-
-def linear_head(model: nn.Module) -> nn.Linear:
-    """The final linear layer, features -> logits; raises UsageError for a backbone without one."""
-    layers = _classifiers(model)
-    if len(layers) == 1 and isinstance(layers[0][1], nn.Linear):
-        return layers[0][1]
-    raise UsageError(
-        "this backbone has no single linear classifier, which the probe needs",
-        got=", ".join(f"{name}: {type(module).__name__}" for name, module in layers) or "no classifier",
-        expected="one linear layer",
-        next_step="use --recipe finetune, or another backbone",
-    )
-
-
-def features(model: nn.Module, pixels: Tensor) -> Tensor:
-    """Pooled features, the input of the classifier: N x D."""
-    return model.forward_head(model.forward_features(pixels), pre_logits=True)  # pyright: ignore[reportCallIssue]
-
-
-def logits(model: nn.Module, pixels: Tensor) -> Tensor:
-    """N x C float32 logits. Under autocast the classifier computes in float32, because in bfloat16 many scores would be equal.
-
-    Backbones that do not end in one linear layer compute in the precision of the context.
-    """
-    layers = _classifiers(model)
-    if len(layers) != 1 or not isinstance(layers[0][1], nn.Linear):
-        return model(pixels).float()
-    feature_ND = features(model, pixels)
-    with torch.autocast(pixels.device.type, enabled=False):
-        return layers[0][1](feature_ND.float())
 
 
 def pretrained_normalisation(backbone: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

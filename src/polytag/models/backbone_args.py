@@ -1,4 +1,4 @@
-"""Which names and arguments of timm's models may come from a recipe or a file: numbers, switches and words of an architecture.
+"""Which heads, and names and arguments of timm's models, may come from a recipe or a file: numbers, switches, words.
 
 timm's `create_model` takes far more: addresses and paths of weights, folders to write to, names of repositories. A checkpoint or a
 run folder may come from a stranger, so nothing passes that is not listed here. Imports neither torch nor timm.
@@ -8,8 +8,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from polytag.own_parts import FEATURES, OWN_BACKBONE
 from polytag.plain import WrongValue, is_finite, shown
 
+HEADS = ("linear", "concat-pool")
+"""What reads the backbone's maps; `models.heads` has them."""
 _MAX_ITEMS = 64
 _SWITCHES = (
     "always_partition avg_down class_token conv_bias conv_mlp cpe_act dynamic_img_pad dynamic_img_size fc_norm final_norm fix_stem "
@@ -79,6 +82,14 @@ def check_backbone_name(name: object) -> None:
     """Raises WrongValue for what cannot be in timm's own list of models: an address, a path, a repository of the hub."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_]{1,100}(\.[A-Za-z0-9_-]{1,100})?", name):
         raise WrongValue("backbone", name, expected="a model name of timm, without address, path or repository")
+
+
+def check_head(head: object, *, backbone: str) -> None:
+    """Raises WrongValue for a head that this version does not have, or not for this backbone."""
+    if head not in HEADS:
+        raise WrongValue("head", head, expected="one of " + ", ".join(HEADS) + "; a newer version of polytag may have others")
+    if head != "linear" and backbone in (OWN_BACKBONE, FEATURES):
+        raise WrongValue("head", head, expected=f"linear with the backbone {backbone}")
 
 
 def check_backbone_args(args: object) -> None:

@@ -5,7 +5,6 @@ PyTorch is imported where weights are read or written: thresholds and calibratio
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,19 +14,14 @@ from polytag import files
 from polytag.calibration import Calibration, convert_thresholds
 from polytag.contracts import LabelSet, Preprocessing
 from polytag.errors import CheckpointError, UsageError
-from polytag.models.backbone_args import check_backbone_args, check_backbone_name
-from polytag.models.checkpoint_files import CONFIG, EXPORT, WEIGHTS, OpenFile, explained, open_file, open_together
+from polytag.models.checkpoint_config import CONFIG_VERSION, LINEAR_VERSION, read_config
+from polytag.models.checkpoint_files import CONFIG, EXPORT, WEIGHTS, OpenFile, open_file
 from polytag.models.hub import local_folder
-from polytag.own_parts import FEATURES, OWN_BACKBONE, PartRecord, record_of
-from polytag.parsing import MAX_JSON_BYTES, parse_json, small_text
-from polytag.plain import WrongValue, from_plain
+from polytag.own_parts import PartRecord, record_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CONFIG_VERSION = 1
-HUB_KEY = "polytag"
-"""Under which config.json has the same values in a repository of the hub, beside timm's."""
 CARD = "README.md"
 
 
@@ -36,6 +30,7 @@ class Checkpoint:
     """A trained model on disk: the content of `config.json`. `load_model` reads the weights.
 
     folder          its path
+    head            one of models.heads
     thresholds      C probabilities, after calibration, above which a class is present
     calibration     the map that corrects the model's logits, or None
     weights_sha256  of model.safetensors, checked at every load, because safetensors loads flipped bits silently
@@ -50,6 +45,7 @@ class Checkpoint:
     folder: Path
     backbone: str
     backbone_args: Mapping[str, object] = field(default_factory=dict)
+    head: str = "linear"
     preprocessing: Preprocessing
     label_set: LabelSet
     thresholds: tuple[float, ...]
@@ -100,13 +96,14 @@ class Checkpoint:
                 expected="a run or a checkpoint",
                 next_step="give the run that it was made from; `polytag predict` takes the export itself",
             )
-        config, calibration, thresholds, weights = _read_config(folder)
+        config, calibration, thresholds, weights = read_config(folder)
         if backbone is not None:
             _require_same_backbone(config.own_backbone, backbone, where=folder)
         return cls(
             folder=folder,
             backbone=config.backbone,
             backbone_args=config.backbone_args,
+            head=config.head,
             preprocessing=config.preprocessing,
             label_set=LabelSet(names=config.classes),
             thresholds=thresholds,
@@ -157,6 +154,7 @@ class Checkpoint:
             num_classes=num_classes,
             backbone_args=self.backbone_args,
             image_size_px=size_px,
+            head=self.head,
         )
 
     def _require_backbone(self) -> None:
@@ -240,6 +238,7 @@ def save_checkpoint(
     label_set: LabelSet,
     thresholds: tuple[float, ...],
     facts: Mapping[str, object],
+    head: str = "linear",
     card: Callable[[str], str],
     num_features: int | None = None,
     unit_length: bool = False,
@@ -256,6 +255,7 @@ def save_checkpoint(
         folder=folder,
         backbone=backbone,
         backbone_args=dict(backbone_args),
+        head=head,
         preprocessing=preprocessing,
         label_set=label_set,
         thresholds=thresholds,
@@ -288,93 +288,15 @@ def update_checkpoint(checkpoint: Checkpoint, *, thresholds: Sequence[float], ca
     return made
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Config:
-    """config.json without its calibration: the names, kinds and sizes of its values."""
-
-    version: int
-    backbone: str
-    backbone_args: dict[str, object]
-    preprocessing: Preprocessing
-    classes: tuple[str, ...]
-    thresholds: tuple[float, ...]
-    weights_sha256: str
-    facts: Mapping[str, object]
-    num_features: int | None = None
-    unit_length: bool = False
-    own_backbone: PartRecord | None = None
-
-    def __post_init__(self):
-        check_backbone_name(self.backbone)
-        check_backbone_args(self.backbone_args)
-        if (self.backbone == OWN_BACKBONE) != (self.own_backbone is not None):
-            raise WrongValue("backbone", self.backbone, expected=f"{OWN_BACKBONE} where there is own_backbone, and only there")
-        if (self.backbone == FEATURES) != (self.num_features is not None):
-            raise WrongValue("backbone", self.backbone, expected=f"{FEATURES} where there is num_features, and only there")
-        if self.num_features is not None and not 1 <= self.num_features <= 10_000_000:
-            raise WrongValue("num_features", self.num_features, expected="1 to 10,000,000")
-        _check_thresholds(self.thresholds, num_classes=len(LabelSet(names=self.classes)))
-        if not re.fullmatch("[0-9a-f]{64}", self.weights_sha256):
-            raise WrongValue("weights_sha256", self.weights_sha256, expected="64 hexadecimal digits")
-
-
-def _check_thresholds(thresholds: Sequence[float], *, num_classes: int) -> None:
-    if len(thresholds) != num_classes or not all(0 <= threshold <= 1 for threshold in thresholds):
-        raise WrongValue("thresholds", thresholds, expected=f"{num_classes} probabilities, one for each class")
-
-
-def _read_config(folder: Path) -> tuple[_Config, Calibration | None, tuple[float, ...], OpenFile | None]:
-    """The checked config.json of a folder, its calibration, the thresholds after it, and the weights; raises CheckpointError."""
-    path = folder / CONFIG
-    try:
-        file, weights = open_together(folder)
-        content = file.read(at_most=MAX_JSON_BYTES + 1)
-    except OSError as error:
-        raise CheckpointError(
-            "no checkpoint here",
-            where=str(folder),
-            got=error.strerror or str(error),
-            expected=f"a folder with {CONFIG} and {WEIGHTS}, or a run folder with best/",
-            next_step="`polytag train DATA` makes one",
-        ) from error
-    expected = f"a polytag checkpoint, version {CONFIG_VERSION}"
-    with explained(f"{CONFIG} is not that of a checkpoint", path, expected=expected, error=CheckpointError):
-        values = from_plain(dict, parse_json(small_text(content)))
-        if "version" not in values and HUB_KEY in values:
-            values = from_plain(dict, values[HUB_KEY], name=HUB_KEY)
-        version = from_plain(int, values.get("version"), name="version")
-        if version == CONFIG_VERSION:
-            calibration = values.pop("calibration", None)  # absent from older checkpoints
-            config = from_plain(_Config, values)
-            return config, *_with_calibration(config, calibration), weights
-    raise CheckpointError(
-        "this checkpoint was made by another version of polytag",
-        where=str(path),
-        got=f"version {version}",
-        expected=f"version {CONFIG_VERSION}",
-        next_step="use the version of polytag that made it, or train again",
-    )
-
-
-def _with_calibration(config: _Config, stored: object) -> tuple[Calibration | None, tuple[float, ...]]:
-    if stored is None:
-        return None, config.thresholds
-    values = from_plain(dict, stored, name="calibration")
-    thresholds = from_plain(tuple[float, ...], values.pop("thresholds", None), name="calibration.thresholds")
-    _check_thresholds(thresholds, num_classes=len(config.classes))
-    calibration = Calibration.from_json(values)
-    if len(calibration.maps) != len(config.classes):
-        raise WrongValue("calibration.maps", calibration.maps, expected=f"one for each of {len(config.classes)} classes")
-    return calibration, thresholds
-
-
 def config_values(checkpoint: Checkpoint) -> dict[str, object]:
     """The content of config.json. The thresholds before calibration are there too, where version 0.1.0 reads them."""
     calibration, thresholds = checkpoint.calibration, checkpoint.thresholds
+    head = {} if checkpoint.head == "linear" else {"head": checkpoint.head}
     return {
-        "version": CONFIG_VERSION,
+        "version": CONFIG_VERSION if head else LINEAR_VERSION,
         "backbone": checkpoint.backbone,
         "backbone_args": dict(checkpoint.backbone_args),
+        **head,
         "preprocessing": asdict(checkpoint.preprocessing),
         "classes": list(checkpoint.label_set),
         "thresholds": list(convert_thresholds(thresholds, undo=calibration)),

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from polytag.errors import UsageError
-from polytag.models.backbone import features, linear_head, logits
 from polytag.models.device import Arithmetic
 from polytag.models.fusing import FusedConvolution, fused_graph
+from polytag.models.heads import features, linear_head, logits
 
 _TOLERANCE = 1e-3  # of the features' length: float32 sums in another order differ by 1e-6, a wrong fusion by the order of 1
 

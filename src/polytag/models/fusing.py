@@ -60,6 +60,9 @@ class _Tracer(fx.Tracer):
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if get_ident() != self._thread:
             return forward(*args, **kwargs)
+        if self.is_leaf_module(m, self.path_of_module(m)):  # traced without its hooks, by which a head reads within the backbone
+            for hook in m._forward_pre_hooks.values():  # pyright: ignore[reportPrivateUsage]
+                hook(m, args)
         return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from polytag.contracts import Preprocessing
 from polytag.data.images.augment import augmentation
 from polytag.errors import UsageError
-from polytag.models.backbone_args import check_backbone_args, check_backbone_name
+from polytag.models.backbone_args import HEADS, check_backbone_args, check_backbone_name
 from polytag.plain import WrongValue
 
 AUTO = "auto"
@@ -26,6 +26,7 @@ class Recipe:
     weights                   "pretrained", "random", or a safetensors file
     image_size_px             side of the square input; None: 256, or the one size that a backbone such as ViT is built for
     fit, interpolation, crops, mean, std   see contracts.Preprocessing; mean and std None: what the weights were trained with
+    head                      of models.heads: "linear", "concat-pool", or "auto": concat-pool for the backbones it was measured on
     augment                   a preset of data.augment
     loss                      a name of training.losses
     class_weights             "none", or "balanced": positives of a class count num_absent / num_present times, at most 20
@@ -54,6 +55,7 @@ class Recipe:
     crops: str = "center"
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+    head: str = "linear"
     augment: str = "standard"
     loss: str = "bce"
     class_weights: str = "none"
@@ -81,6 +83,7 @@ class Recipe:
     def __post_init__(self):
         augmentation(self.augment)
         for name, value, allowed in (
+            ("head", self.head, ("auto", *HEADS)),
             ("loss", self.loss, LOSSES),
             ("class weights", self.class_weights, ("none", "balanced")),
             ("head start", self.head_start, ("probe", "none")),
@@ -127,14 +130,14 @@ class Recipe:
 
 # Docstrings of values: a recipe says what it promises, on what data and machine, in how long.
 
-FINETUNE = Recipe(name="finetune", epochs=6, head_lr=2e-3, backbone_lr=3e-4)
+FINETUNE = Recipe(name="finetune", head="auto", epochs=6, head_lr=2e-3, backbone_lr=3e-4)
 """The default: the probe as head start, then a few epochs of the whole network.
 
 AdamW, the head at ten times the backbone's learning rate, warm-up and cosine, no decay of norms and biases, averaged weights.
 The figures that it reached, with machine and spread, are in benchmarks/results/voc_mini.json and docs/experiments.md.
 """
 
-PROBE = Recipe(name="probe", epochs=0)
+PROBE = Recipe(name="probe", head="auto", epochs=0)
 """The first answer: frozen features in one pass, then a regularised logistic regression per class.
 
 The strength is chosen on held-out folds of the training images. The figures are beside those of `finetune`.

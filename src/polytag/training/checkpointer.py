@@ -88,6 +88,7 @@ class Checkpointer:
             tensors=tensors,
             backbone=recipe.backbone,
             backbone_args=recipe.backbone_args,
+            head=recipe.head,
             preprocessing=preprocessing,
             label_set=dataset.label_set,
             thresholds=(0.5,) * len(dataset.label_set),
@@ -117,6 +118,7 @@ A multi-label image classifier made by polytag: one sigmoid per class.
 | --- | --- |
 | checkpoint | `{checkpoint_id}` |
 | recipe | {recipe.name}, epoch {facts["epoch"]} |
+| head | {recipe.head} |
 | starting weights | {markdown(str(recipe.weights))} |
 | input | {image_size_px} px, {recipe.fit} |
 | data | {facts["num_train"]} training and {facts["num_val"]} validation images, fingerprint `{dataset.fingerprint}` |

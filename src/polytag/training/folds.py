@@ -27,6 +27,7 @@ from polytag.data.splits import require_trainable
 from polytag.errors import DataError, RunError
 from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.values import Metrics
+from polytag.models.heads import chosen_head
 from polytag.predictions.read import read_predictions
 from polytag.predictions.table import write_predictions
 from polytag.runs.args import RunArgs, load_folds, read_run_args, write_args
@@ -88,6 +89,7 @@ def train_folds(
     callback = Callbacks(callbacks)
     parts = Parts(augment=augment, loss=loss, backbone=backbone)
     recipe = parts.recipe_of(recipe)
+    recipe = replace(recipe, head=chosen_head(recipe.head, backbone=recipe.backbone))
     args, given = args_of(data, options=options, recipe=recipe)
     args = replace(args, folds=num_folds, parts=parts.records)
     folds = load_folds(args, given=given)

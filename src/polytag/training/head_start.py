@@ -39,6 +39,7 @@ class HeadStart:
                 images.paths,
                 backbone=recipe.backbone,
                 backbone_args=recipe.backbone_args,
+                head=recipe.head,
                 preprocessing=context.preprocessing,
                 arithmetic=context.arithmetic,
             )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from polytag.errors import RunError
-from polytag.models.backbone import head_parameters
+from polytag.models.heads import head_parameters
 from polytag.runs.recipe import Recipe
 from polytag.training.own_loss import OwnLoss
 from polytag.training.state import State

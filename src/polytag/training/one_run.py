@@ -17,6 +17,7 @@ from polytag.metrics.values import Metrics
 from polytag.models.backbone import build_model, lay_out, require_input_size
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.device import choose_arithmetic
+from polytag.models.heads import chosen_head
 from polytag.models.own_backbone import build_own_network
 from polytag.predictions.read import read_predictions
 from polytag.runs.args import RunArgs, write_args
@@ -85,6 +86,7 @@ def continue_run(
     run: RunFolder, load: Callable[[], RunData], *, args: RunArgs, parts: Parts, processes: Processes, callback: Callback
 ) -> TrainedRun:
     """Continue a run whose data `load` reads, with the same parts; a finished one is returned as it is. Downloads nothing."""
+    args = replace(args, recipe=replace(args.recipe, head=chosen_head(args.recipe.head, backbone=args.recipe.backbone)))
     if processes.from_first(run.is_finished):
         return read_back(run, parts=parts, callback=callback)
     parts.require_same(args.parts, where=str(run.path))
@@ -214,6 +216,7 @@ def _network(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
         "num_classes": len(dataset.label_set),
         "backbone_args": recipe.backbone_args,
         "image_size_px": preprocessing_of(recipe).image_size_px,
+        "head": recipe.head,
     }
 
 
@@ -314,6 +317,7 @@ def _facts(context: TrainingContext, *, state: State, how: Mapping[str, str]) ->
         "recipe": recipe.name,
         **context.parts.facts,
         "backbone": context.parts.backbone_name(recipe),
+        "head": recipe.head,
         "starting weights": Path(recipe.weights).name,
         "input": f"{context.preprocessing.image_size_px} px, {recipe.fit}",
         **({"best epoch": f"{state.best_epoch} of {recipe.epochs}"} if recipe.epochs else {}),

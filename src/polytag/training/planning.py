@@ -10,6 +10,7 @@ from polytag.contracts import Dataset
 from polytag.errors import UsageError
 from polytag.models.backbone import fixed_input_size_px
 from polytag.models.cached_weights import weights_at_hand
+from polytag.models.heads import chosen_head
 from polytag.own_parts import OWN_BACKBONE
 from polytag.runs.plan import Candidate, Plan
 from polytag.runs.recipe import AUTO, FINETUNE, Recipe
@@ -63,11 +64,11 @@ def plan_run(recipe: Recipe, dataset: Dataset, *, parts: Parts = NO_PARTS, began
     tried: dict[str, Tried] = {}
     for name in names:
         callback.phase(f"trying {name}", 0)
-        own = replace(recipe, backbone=name)
+        own = replace(recipe, backbone=name, head=chosen_head(recipe.head, backbone=name))
         model, budget = fresh_model(own, dataset, parts=parts, note=silent.note), _SHARE_TRYING * clock.seconds / len(names)
         tried[name] = try_backbone(model, trial_context(own, dataset, parts=parts), budget_seconds=budget)
     best = max(names, key=lambda name: tried[name].held_out_map)
-    recipe = replace(recipe, backbone=best)
+    recipe = replace(recipe, backbone=best, head=chosen_head(recipe.head, backbone=best))
     callback.phase("timing a step", 0)
     model, budget = fresh_model(recipe, dataset, parts=parts, note=silent.note), _SHARE_TIMING * clock.seconds
     learn = seconds_to_learn(model, trial_context(recipe, dataset, parts=parts), budget_seconds=budget)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from polytag.models.backbone import logits
 from polytag.models.device import Arithmetic
+from polytag.models.heads import logits
 from polytag.training.losses import Loss
 
 

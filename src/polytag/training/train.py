@@ -15,6 +15,7 @@ from polytag.data.read_options import ReadOptions
 from polytag.data.settings import with_settings
 from polytag.data.splits import lacks_validation, large_group_note, require_trainable, with_validation_split
 from polytag.errors import RunError, UsageError
+from polytag.models.heads import chosen_head
 from polytag.own_parts import FEATURES
 from polytag.runs.args import SPLIT_SEED, RunArgs, dataset_of, how_split, load_folds, read_run_args
 from polytag.runs.folder import RunFolder, create_run_folder, open_run_folder
@@ -58,6 +59,7 @@ def train(
     callback = Callbacks(callbacks)
     parts = Parts(augment=augment, loss=loss, backbone=backbone)
     recipe = replace(recipe, backbone=FEATURES) if features else parts.recipe_of(recipe)
+    recipe = replace(recipe, head=chosen_head(recipe.head, backbone=recipe.backbone))
     args, given = args_of(data, options=options, recipe=recipe)
     args = replace(args, parts=parts.records, features=str(features), class_features=str(class_features))
     found = _load(args, given=given, callback=callback)

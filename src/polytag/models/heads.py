@@ -1,0 +1,192 @@
+"""What is on top of a backbone: its classifier, the features that it reads, and the logits that it gives.
+
+Shapes: N images, C classes, D features, M channels of the last feature map, E of the expanded one, h x w places.
+"""
+
+import threading
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+from polytag.errors import UsageError
+from polytag.models.backbone_args import HEADS
+from polytag.own_parts import FEATURES, OWN_BACKBONE
+
+_WITHIN = "backbone."  # before the names of the backbone's tensors in a ConcatPool
+_EXPANDED = "conv_pwl"  # timm's name of the projection at the end of an inverted residual block
+_SIZE_PX = 64  # of the image that a map is seen on, for backbones that take any size
+
+
+def chosen_head(head: str, *, backbone: str) -> str:
+    """One of HEADS for "auto": concat-pool for timm's EfficientNets and their relatives, on which it was measured, else linear.
+
+    It stays "auto" while the backbone is to be chosen too. Raises UsageError for another head than the linear one on a backbone of
+    the user's own, or on features that are given.
+    """
+    if backbone in (OWN_BACKBONE, FEATURES) and head == "concat-pool":
+        raise UsageError(
+            "this head reads a backbone of timm alone",
+            where="--head",
+            got=head,
+            expected="linear with " + ("a backbone of your own" if backbone == OWN_BACKBONE else "features that are given"),
+            next_step="leave --head out",
+        )
+    if head != "auto" or backbone == "auto":
+        return head
+    return "concat-pool" if backbone.partition(".")[0] in timm.list_models(module="efficientnet") else "linear"
+
+
+def with_head(model: nn.Module, head: str, *, backbone: str, num_classes: int, image_size_px: int | None) -> nn.Module:
+    """A timm model with its own linear classifier, or with another head in its place; raises UsageError where that cannot be."""
+    assert head in HEADS, head
+    if head == "linear":
+        return model
+    config = timm.get_pretrained_cfg(backbone)
+    size_px = _SIZE_PX
+    if config is not None and config.fixed_input_size:
+        size_px = image_size_px or config.input_size[-1]
+    return ConcatPool(model, num_classes=num_classes, size_px=size_px)
+
+
+_expanded = threading.local()  # on the processor each core computes a batch of its own, in a thread of its own
+
+
+def _keep(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    _expanded.last = inputs[0]
+
+
+@final
+class ConcatPool(nn.Module):
+    """A backbone and a linear layer that reads several poolings of its last maps, one after the other ("concat pooling").
+
+    The features are those of the backbone itself (for most its pooled last map), the maximum of the last map over its places, and
+    the maximum and the mean of the expanded map, if there is one. The expanded map is what the last inverted residual block of a
+    MobileNet or an EfficientNet computes before its projection to few channels: timm's feature location "expansion". It costs no
+    arithmetic, since the backbone computes it anyway. docs/experiments.md has what this gains.
+
+    It has the functions of a timm model that polytag uses. Its feature map has the channels of both maps.
+    """
+
+    def __init__(self, backbone: nn.Module, *, num_classes: int, size_px: int):
+        """Replaces the classifier of the backbone; raises UsageError for a backbone without a feature map.
+
+        One forward pass of one image of `size_px` a side tells the shapes.
+        """
+        super().__init__()
+        backbone.reset_classifier(0)  # pyright: ignore[reportCallIssue]  every timm model has it
+        self.backbone = backbone
+        self._is_channels_last = str(getattr(backbone, "output_fmt", "")).endswith("NHWC")
+        projections = [module for name, module in backbone.named_modules() if name.rsplit(".")[-1] == _EXPANDED]
+        handle = projections[-1].register_forward_pre_hook(_keep) if projections else None
+        training, device = backbone.training, next(backbone.parameters()).device
+        backbone.eval()
+        with torch.inference_mode():
+            last, expanded = self._maps(torch.zeros(1, 3, size_px, size_px, device=device))
+            if last.ndim != 4:
+                raise UsageError(
+                    "the head concat-pool needs a feature map, which this backbone does not have",
+                    where="--head",
+                    got=f"features of shape {tuple(last.shape)}",
+                    expected="a feature map: channels, height and width",
+                    next_step="use --head linear, or another backbone",
+                )
+            if handle is not None and (expanded is None or expanded.shape[2:] != last.shape[2:]):
+                handle.remove()
+                expanded = None
+            self.num_own = self._own(last).shape[1]
+        backbone.train(training)
+        self._num_last = last.shape[1]
+        num_expanded = 0 if expanded is None else expanded.shape[1]
+        self.num_features = self._num_last + num_expanded
+        self.classifier = nn.Linear(self.num_own + self.num_features + num_expanded, num_classes)
+
+    def get_classifier(self) -> nn.Linear:
+        """As of a timm model."""
+        return self.classifier
+
+    def forward_features(self, pixels: Tensor) -> Tensor:
+        """The last map and the expanded one, N x (M + E) x h x w."""
+        last, expanded = self._maps(pixels)
+        return last if expanded is None else torch.cat([last, expanded], dim=1)
+
+    def forward_head(self, maps: Tensor, pre_logits: bool = False) -> Tensor:
+        """The logits of such maps, N x C, or the features that the classifier reads, N x D."""
+        top = maps.amax(dim=(2, 3))
+        own = self._own(maps[:, : self._num_last])
+        mean = maps[:, self._num_last :].mean(dim=(2, 3), dtype=torch.float32)  # in bfloat16 it would be rounded
+        feature_ND = torch.cat([own, top, mean], dim=1)
+        return feature_ND if pre_logits else self.classifier(feature_ND)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """N x C logits of N x 3 x S x S."""
+        return self.forward_head(self.forward_features(pixels))
+
+    def _maps(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        _expanded.last = None
+        last = self.backbone.forward_features(pixels)  # pyright: ignore[reportCallIssue]
+        expanded, _expanded.last = _expanded.last, None  # held no longer than it is needed
+        return (last.permute(0, 3, 1, 2) if self._is_channels_last else last), expanded
+
+    def _own(self, last: Tensor) -> Tensor:
+        last = last.permute(0, 2, 3, 1) if self._is_channels_last else last
+        return self.backbone.forward_head(last, pre_logits=True)  # pyright: ignore[reportCallIssue]
+
+
+def without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file, of a ConcatPool those of its backbone alone, by the names that they have in timm's model."""
+    if not any(name.startswith(_WITHIN) for name in tensors):
+        return dict(tensors)
+    own = {name: value for name, value in tensors.items() if name not in ("classifier.weight", "classifier.bias")}
+    return {name.removeprefix(_WITHIN): value for name, value in own.items()}
+
+
+def backbone_features(model: nn.Module, feature_ND: np.ndarray) -> np.ndarray:
+    """Of the features that a head reads, those of the backbone itself, whose cosine says how alike two images are."""
+    return feature_ND[:, : model.num_own] if isinstance(model, ConcatPool) else feature_ND
+
+
+def classifiers(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The classifier layers with their names: one, or several for backbones with a distillation head."""
+    last = model.get_classifier()  # pyright: ignore[reportCallIssue]  every timm model has it
+    layers = last if isinstance(last, tuple) else (last,)
+    return [(name, module) for name, module in model.named_modules() if any(module is layer for layer in layers)]
+
+
+def head_parameters(model: nn.Module) -> set[str]:
+    """Names of the classifier's parameters; all others are the backbone's."""
+    return {f"{prefix}.{name}" for prefix, module in classifiers(model) for name, _ in module.named_parameters()}
+
+
+def linear_head(model: nn.Module) -> nn.Linear:
+    """The final linear layer, features -> logits; raises UsageError for a backbone without one."""
+    layers = classifiers(model)
+    if len(layers) == 1 and isinstance(layers[0][1], nn.Linear):
+        return layers[0][1]
+    raise UsageError(
+        "this backbone has no single linear classifier, which the probe needs",
+        got=", ".join(f"{name}: {type(module).__name__}" for name, module in layers) or "no classifier",
+        expected="one linear layer",
+        next_step="use --recipe finetune, or another backbone",
+    )
+
+
+def features(model: nn.Module, pixels: Tensor) -> Tensor:
+    """Pooled features, the input of the classifier: N x D."""
+    return model.forward_head(model.forward_features(pixels), pre_logits=True)  # pyright: ignore[reportCallIssue]
+
+
+def logits(model: nn.Module, pixels: Tensor) -> Tensor:
+    """N x C float32 logits. Under autocast the classifier computes in float32, because in bfloat16 many scores would be equal.
+
+    Backbones that do not end in one linear layer compute in the precision of the context.
+    """
+    layers = classifiers(model)
+    if len(layers) != 1 or not isinstance(layers[0][1], nn.Linear):
+        return model(pixels).float()
+    feature_ND = features(model, pixels)
+    with torch.autocast(pixels.device.type, enabled=False):
+        return layers[0][1](feature_ND.float())

@@ -1,0 +1,226 @@
+"""Concat pooling: its features by hand, its checkpoints, its maps, and everything that reads a network."""
+
+import copy
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from polytag.contracts import LabelSet, Preprocessing
+from polytag.errors import CheckpointError, UsageError
+from polytag.models.backbone import build_model, create_backbone, lay_out
+from polytag.models.checkpoint import Checkpoint, save_checkpoint
+from polytag.models.device import Arithmetic
+from polytag.models.fused import freeze
+from polytag.models.heads import backbone_features, chosen_head, features, head_parameters, linear_head, logits
+from polytag.models.heatmap import class_activation
+from polytag.own_parts import FEATURES, OWN_BACKBONE
+
+MOBILE = "mobilenetv2_035"  # an inverted residual block before its last map
+FLOAT = Arithmetic(device="cpu", precision="fp32")
+
+
+def headed(backbone: str = MOBILE, *, seed: int = 0, **arguments: object) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_model(backbone, num_classes=3, head="concat-pool", backbone_args=arguments).eval()
+
+
+def images(n: int = 2, *, size_px: int = 64) -> Tensor:
+    return torch.randn(n, 3, size_px, size_px, generator=torch.Generator().manual_seed(1))
+
+
+def maps_by_hand(model: nn.Module, pixels: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The features of timm's own model, its last map, and what enters the last projection, seen by a hook of this test."""
+    plain = create_backbone(MOBILE, num_classes=0).eval()
+    plain.load_state_dict(model.backbone.state_dict())
+    seen: list[Tensor] = []
+    plain.blocks[-1][-1].conv_pwl.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    with torch.inference_mode():
+        last = plain.forward_features(pixels)
+        own = plain.forward_head(last, pre_logits=True)
+    return own.numpy(), last.numpy(), seen[0].numpy()
+
+
+def test_the_features_are_those_of_the_backbone_then_maxima_then_means():
+    model, pixels = headed(), images()
+    own_ND, last, expanded = maps_by_hand(model, pixels)
+    wanted_ND = np.concatenate([own_ND, last.max((2, 3)), expanded.max((2, 3)), expanded.mean((2, 3))], axis=1)
+    weight_CD, bias_C = (parameter.detach().numpy() for parameter in model.get_classifier().parameters())
+    with torch.inference_mode():
+        np.testing.assert_allclose(features(model, pixels).numpy(), wanted_ND, atol=1e-4)
+        np.testing.assert_allclose(logits(model, pixels).numpy(), wanted_ND @ weight_CD.T + bias_C, atol=1e-5)
+        assert torch.equal(model(pixels), logits(model, pixels))
+    assert backbone_features(model, wanted_ND).tobytes() == own_ND.tobytes()
+    assert linear_head(model) is model.get_classifier()
+    assert head_parameters(model) == {"classifier.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_efficientnet", "mobilenetv3_small_050", "test_nfnet"])
+def test_any_backbone_with_a_map_has_it(backbone: str):
+    """What is not an inverted residual block has no expanded map; a ConvNeXt normalises its own features after pooling."""
+    model, pixels = headed(backbone), images(size_px=96)
+    with torch.inference_mode():
+        maps, feature_ND = model.forward_features(pixels), features(model, pixels)
+        last = model.backbone.forward_features(pixels)
+        own_ND = model.backbone.forward_head(last, pre_logits=True)
+    num_last, num_expanded = last.shape[1], maps.shape[1] - last.shape[1]
+    assert (num_expanded > 0) == (backbone in ("test_efficientnet", "mobilenetv3_small_050"))
+    assert feature_ND.shape[1] == own_ND.shape[1] + num_last + 2 * num_expanded
+    np.testing.assert_array_equal(backbone_features(model, feature_ND.numpy()), own_ND)
+    layout = lay_out(backbone, num_classes=3, head="concat-pool")
+    assert layout is not None
+    shapes, laid_out = ({name: value.shape for name, value in each.items()} for each in (model.state_dict(), layout))
+    assert shapes == laid_out
+
+
+def test_a_transformer_is_refused():
+    with pytest.raises(UsageError) as error:
+        build_model("test_vit", num_classes=3, head="concat-pool")
+    assert str(error.value) == (
+        "the head concat-pool needs a feature map, which this backbone does not have\n  where: --head\n"
+        "  got: features of shape (1, 101, 64)\n  expected: a feature map: channels, height and width\n"
+        "  next: use --head linear, or another backbone"
+    )
+
+
+def test_channels_last_maps_are_read_as_the_others():
+    model = headed("swin_tiny_patch4_window7_224", embed_dim=24, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])
+    pixels = images(size_px=224)
+    with torch.inference_mode():
+        last_Nhwc = model.backbone.forward_features(pixels)
+        own_ND = model.backbone.forward_head(last_Nhwc, pre_logits=True)
+        torch.testing.assert_close(features(model, pixels), torch.cat([own_ND, last_Nhwc.amax((1, 2))], dim=1))
+
+
+def test_it_is_chosen_where_it_was_measured():
+    names = ("tf_efficientnet_lite0", "mobilenetv2_100.ra_in1k", "resnet18", "vit_tiny_patch16_224", "no_such_model")
+    assert [chosen_head("auto", backbone=name) for name in names] == ["concat-pool", "concat-pool", "linear", "linear", "linear"]
+    assert [chosen_head(head, backbone="resnet18") for head in ("linear", "concat-pool")] == ["linear", "concat-pool"]
+    assert [chosen_head("auto", backbone=backbone) for backbone in (OWN_BACKBONE, FEATURES)] == ["linear", "linear"]
+    assert chosen_head("auto", backbone="auto") == "auto"  # until a plan chooses the backbone
+    with pytest.raises(UsageError) as error:
+        chosen_head("concat-pool", backbone=OWN_BACKBONE)
+    assert str(error.value) == (
+        "this head reads a backbone of timm alone\n  where: --head\n  got: concat-pool\n"
+        "  expected: linear with a backbone of your own\n  next: leave --head out"
+    )
+
+
+def test_a_copy_and_other_threads_read_their_own_maps():
+    """What a forward pass keeps of the expanded map belongs to its thread, and to no model."""
+    model = headed()
+    pixels = [images(1, size_px=size_px) for size_px in (32, 64, 96, 64) * 8]
+    with torch.inference_mode():
+        expected = [model(each) for each in pixels]
+        assert torch.equal(copy.deepcopy(model)(pixels[0]), expected[0])
+
+    def score(each: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return model(each)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(map(torch.equal, pool.map(score, pixels), expected))
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")
+def test_the_fused_network_agrees():
+    model, pixels = headed(pad_type="same"), images()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+    with torch.inference_mode():
+        frozen = freeze(model, arithmetic=FLOAT, image_size_px=64)
+        assert frozen.how == "fused"
+        expected = features(model, pixels)
+        assert float((frozen.features(pixels) - expected).norm() / expected.norm()) < 1e-4
+
+
+def test_it_learns_in_every_part():
+    model = headed().train()
+    model(images(4)).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.classifier.parameters())
+    assert model.backbone.conv_stem.weight.grad.any()
+
+
+def test_a_heat_map_weighs_both_maps():
+    """Equations 1 and 2 of Grad-CAM by hand: a mean gives each place 1/P of its weight, a maximum all of it to one place."""
+    model, pixels = headed(), images(1)
+    _, last, expanded = (each[0] for each in maps_by_hand(model, pixels))
+    weight_D = model.classifier.weight[2].detach().numpy()
+    own, top, mean = np.split(weight_D, [model.num_own, model.num_own + model.num_features])
+    places = last.shape[1] * last.shape[2]
+    of_last = (own + top[: len(last)]) / places
+    of_expanded = (top[len(last) :] + mean) / places
+    evidence = np.einsum("c,chw->hw", of_last, last) + np.einsum("c,chw->hw", of_expanded, expanded)
+    heat = class_activation(model, pixels, [2])[0]
+    np.testing.assert_allclose(heat, np.maximum(evidence, 0) / np.maximum(evidence, 0).max(), atol=1e-4)
+
+
+# ---- checkpoints
+
+
+def saved(folder: Path, model: nn.Module, *, head: str = "concat-pool") -> Checkpoint:
+    return save_checkpoint(
+        folder,
+        tensors=model.state_dict(),
+        backbone=MOBILE,
+        backbone_args={},
+        head=head,
+        preprocessing=Preprocessing(image_size_px=64),
+        label_set=LabelSet(names=("a", "b", "c")),
+        thresholds=(0.5, 0.5, 0.5),
+        facts={},
+        card=lambda checkpoint_id: "",
+    )
+
+
+def test_a_checkpoint_has_it_in_a_version_that_others_refuse(tmp_path: Path):
+    model, pixels = headed(), images()
+    checkpoint = saved(tmp_path / "best", model)
+    assert Checkpoint.read(tmp_path / "best") == checkpoint
+    with torch.inference_mode():
+        assert torch.equal(checkpoint.load_model()(pixels), model(pixels))
+    config = json.loads((tmp_path / "best" / "config.json").read_text())
+    assert (config["version"], config["head"]) == (2, "concat-pool")
+    linear = saved(tmp_path / "linear", create_backbone(MOBILE, num_classes=3), head="linear")
+    config = json.loads((tmp_path / "linear" / "config.json").read_text())
+    assert (config["version"], "head" in config, linear.head) == (1, False, "linear")  # what every version reads
+
+
+@pytest.mark.parametrize(
+    ("changes", "got", "expected"),
+    [
+        ({"head": "csra"}, "head: 'csra'", "one of linear, concat-pool; a newer version of polytag may have others"),
+        ({"version": 1}, "version: 1", "1 for the head linear, else 2"),
+        ({"head": "linear"}, "version: 2", "1 for the head linear, else 2"),
+    ],
+)
+def test_a_head_that_is_none_is_told(tmp_path: Path, changes: dict[str, object], got: str, expected: str):
+    saved(tmp_path, headed())
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(CheckpointError) as error:
+        Checkpoint.read(tmp_path)
+    assert (error.value.got, error.value.expected) == (got, expected)
+
+
+def test_the_tensors_of_another_head_are_refused(tmp_path: Path):
+    saved(tmp_path, create_backbone(MOBILE, num_classes=3))
+    with pytest.raises(CheckpointError, match="the weights are not this backbone's"):
+        Checkpoint.read(tmp_path).load_model()
+
+
+def test_weights_of_either_head_start_the_other(tmp_path: Path):
+    wide, narrow = headed(seed=1), create_backbone(MOBILE, num_classes=5)
+    saved(tmp_path / "wide", wide)
+    saved(tmp_path / "narrow", narrow, head="linear")
+    for head in ("linear", "concat-pool"):
+        for source, name in ((wide.backbone, "wide"), (narrow, "narrow")):
+            model = build_model(MOBILE, num_classes=2, head=head, weights=str(tmp_path / name / "model.safetensors"))
+            own = model.backbone if head == "concat-pool" else model
+            assert torch.equal(own.conv_head.weight, source.conv_head.weight)
