@@ -164,12 +164,9 @@ def _run(
                     **own,
                 )
         except Interrupted as interrupted:
-            console.print(
-                f"\nStopped; nothing is lost. Go on with:\n  polytag train --resume {interrupted}"
-                + (f" --parts {parts}" if parts else ""),
-                highlight=False,
-                markup=False,
-            )
+            given = {"--parts": parts, "--track": ",".join(trackers)}
+            again = f"polytag train --resume {interrupted}" + "".join(f" {flag} {value}" for flag, value in given.items() if value)
+            console.print(f"\nStopped; nothing is lost. Go on with:\n  {again}", highlight=False, markup=False)
             raise typer.Exit(130) from None
     if isinstance(found, training_folds.TrainedFolds):
         print_folds(console, found)

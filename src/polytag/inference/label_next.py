@@ -77,26 +77,17 @@ def next_images(
     labelled_MD, labelled_rows, _ = features_of(
         predictor, train_set, on_batch=lambda done: on_batch("labelled images", done, len(train_set))
     )
-    table_NX, read_rows, failures = _scored(
-        predictor, _rows_of(pool, rows), on_batch=lambda done: on_batch("pool", done, len(rows))
-    )
-    if not len(read_rows):
+    scores = _scored(predictor, _rows_of(pool, rows), on_batch=lambda done: on_batch("pool", done, len(rows)))
+    if not len(scores.row_N):
         raise DataError(
             "no image of the pool is left to label",
-            got=f"{counted(len(pool), 'images')}, {len(pool) - len(rows):,} of them labelled, {len(failures):,} unreadable",
+            got=f"{counted(len(pool), 'images')}, {len(pool) - len(rows):,} of them labelled, {len(scores.failures):,} unreadable",
             expected="images that the run's data do not have",
         )
-    num_classes = len(predictor.checkpoint.label_set)
-    logit_NC = np.ascontiguousarray(table_NX[:, -num_classes:])
+    logit_NC = scores.logit_NC
     positives_C = (train_set.target_NC[labelled_rows] == PRESENT).sum(axis=0)
-    chosen = choose_images(
-        np.ascontiguousarray(table_NX[:, :-num_classes]),
-        logit_NC,
-        labelled_MD=labelled_MD.copy(),
-        positives_C=positives_C,
-        budget=budget,
-    )
-    names = [str(pool.names[rows[row]]) for row in read_rows.tolist()]
+    chosen = choose_images(scores.feature_ND, logit_NC, labelled_MD=labelled_MD.copy(), positives_C=positives_C, budget=budget)
+    names = [str(pool.names[rows[row]]) for row in scores.row_N.tolist()]
     label_set = predictor.checkpoint.label_set
     found = [
         NextImage(
@@ -113,7 +104,7 @@ def next_images(
         images=tuple(found),
         num_pool=len(names),
         num_labelled=len(pool) - len(rows),
-        failures=tuple((str(pool.names[rows[row]]), reason) for row, reason in failures),
+        failures=tuple((str(pool.names[rows[row]]), reason) for row, reason in scores.failures),
     )
 
 
@@ -122,10 +113,18 @@ def _rows_of(pool: Images, rows: list[int]) -> Images:
     return Images(names=[pool.names[row] for row in rows], read=lambda row: pool.read(rows[row]))
 
 
-def _scored(
-    predictor: Predictor, images: Images, *, on_batch: Callable[[int], None]
-) -> tuple[np.ndarray, np.ndarray, list[tuple[int, str]]]:
-    """Features and calibrated logits, side by side, of the images that can be read; their rows; and the others with the reason."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Scores:
+    """Features and calibrated logits of the images that can be read, their rows, and the (row, reason) of the others."""
+
+    feature_ND: np.ndarray
+    logit_NC: np.ndarray
+    row_N: np.ndarray
+    failures: list[tuple[int, str]]
+
+
+def _scored(predictor: Predictor, images: Images, *, on_batch: Callable[[int], None]) -> _Scores:
+    """Both in one pass, and the features in one table from the first batch on: a pool can be large."""
     checkpoint, frozen = predictor.checkpoint, predictor.frozen
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
@@ -135,8 +134,9 @@ def _scored(
         with torch.autocast(pixels.device.type, enabled=False):
             return torch.cat([feature_ND.float(), frozen.head(feature_ND.float())], dim=1)
 
-    table_NX, read_rows, failures = np.zeros((0, 0), np.float32), np.zeros(len(images), np.int64), list[tuple[int, str]]()
-    count, num_classes = 0, len(checkpoint.label_set)
+    num_classes = len(checkpoint.label_set)
+    feature_ND, logit_NC = np.zeros((0, 0), np.float32), np.zeros((len(images), num_classes), np.float32)
+    row_N, failures, count = np.zeros(len(images), np.int64), list[tuple[int, str]](), 0
     for scored in run(
         forward,
         (),
@@ -147,21 +147,20 @@ def _scored(
     ):
         failures += [(row, error.what) for row, error in scored.failures]
         on_batch(len(scored.rows) + len(scored.failures))
-        output_NX = scored.output_ND
-        is_finite_N = np.isfinite(output_NX).all(axis=1) if len(scored.rows) else np.zeros(0, bool)
-        failures += [(row, "the model gives no finite score for it") for row in scored.rows[~is_finite_N].tolist()]
-        number = int(is_finite_N.sum())
-        if not number:
+        if not len(scored.rows):
             continue
-        if not len(table_NX):
-            table_NX = np.empty((len(images), output_NX.shape[1]), np.float32)
-        table_NX[count : count + number] = output_NX[is_finite_N]
-        if checkpoint.calibration is not None:
-            logit_NC = table_NX[count : count + number, -num_classes:]
-            logit_NC[:] = checkpoint.calibration.apply(np.ascontiguousarray(logit_NC))
-        read_rows[count : count + number] = scored.rows[is_finite_N]
-        count += number
-    return table_NX[:count], read_rows[:count], failures
+        is_finite_N = np.isfinite(scored.output_ND).all(axis=1)
+        failures += [(row, "the model gives no finite score for it") for row in scored.rows[~is_finite_N].tolist()]
+        output_NX = scored.output_ND[is_finite_N]
+        if not len(feature_ND):
+            feature_ND = np.empty((len(images), output_NX.shape[1] - num_classes), np.float32)
+        these = slice(count, count + len(output_NX))
+        made_NC = np.ascontiguousarray(output_NX[:, -num_classes:])
+        feature_ND[these] = output_NX[:, :-num_classes]
+        logit_NC[these] = made_NC if checkpoint.calibration is None else checkpoint.calibration.apply(made_NC)
+        row_N[these] = scored.rows[is_finite_N]
+        count += len(output_NX)
+    return _Scores(feature_ND=feature_ND[:count], logit_NC=logit_NC[:count], row_N=row_N[:count], failures=failures)
 
 
 def _reason(label_set: LabelSet, logit_C: np.ndarray, *, column: int, positives_C: np.ndarray, distance: float) -> str:
