@@ -31,7 +31,7 @@ from polytag.metrics.ap import mean_average_precision
 from polytag.models.checkpoint import Checkpoint
 
 WEIGHTS = SHARED / "weights" / "tf_efficientnet_lite0.safetensors"
-START, ROUND, RANDOM_UNTIL, OTHERS_UNTIL, SEEDS = 50, 50, 600, 500, range(5)
+START, ROUND, UNTIL, SEEDS = 50, 50, 600, range(5)
 Part = tuple[np.ndarray, np.ndarray]
 """Features and targets."""
 
@@ -71,8 +71,8 @@ CHOICES: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def curve(choose: Callable[..., np.ndarray], part: Part, judge: Part, *, seed: int, until: int) -> list[float]:
-    """mAP with 50, 100, ... labels."""
+def curve(choose: Callable[..., np.ndarray], part: Part, judge: Part, *, seed: int) -> list[float]:
+    """mAP with 50, 100, ... 600 labels."""
     rng = np.random.default_rng(seed)
     labelled = rng.permutation(len(part[0]))[:START]
     found: list[float] = []
@@ -80,7 +80,7 @@ def curve(choose: Callable[..., np.ndarray], part: Part, judge: Part, *, seed: i
         probe = fit_probe(part[0][labelled], part[1][labelled], seed=seed)
         weight_CD, bias_C = probe.weight_CD.numpy(), probe.bias_C.numpy()
         found.append(mean_average_precision(judge[1], judge[0] @ weight_CD.T + bias_C))
-        if len(labelled) >= until:
+        if len(labelled) >= UNTIL:
             return found
         pool = np.setdiff1d(np.arange(len(part[0])), labelled)
         labelled = np.concatenate([labelled, choose(part, part[0] @ weight_CD.T + bias_C, labelled, pool, rng)])
@@ -97,12 +97,7 @@ def labels_needed(curve_R: list[float], target: float) -> float | None:
 
 
 def in_one_direction(part: Part, judge: Part, *, choices: list[str]) -> dict[str, object]:
-    curves = {
-        name: [
-            curve(CHOICES[name], part, judge, seed=seed, until=RANDOM_UNTIL if name == "random" else OTHERS_UNTIL) for seed in SEEDS
-        ]
-        for name in choices
-    }
+    curves = {name: [curve(CHOICES[name], part, judge, seed=seed) for seed in SEEDS] for name in choices}
     target = float(np.mean([each[-1] for each in curves["random"]]))
     result: dict[str, object] = {"target_mAP": round(target, 4)}
     for name, found in curves.items():
@@ -110,15 +105,23 @@ def in_one_direction(part: Part, judge: Part, *, choices: list[str]) -> dict[str
         mean_R = np.mean(found, axis=0).tolist()
         of_mean = labels_needed(mean_R, target)
         result[name] = {
-            "labels_where_the_mean_reaches_it": None if of_mean is None else round(of_mean),
-            "labels_of_each_seed": [None if each is None else round(each) for each in needed],
+            "labels_where_the_mean_reaches_it": _whole(of_mean),
+            "labels_of_each_seed": [_whole(each) for each in needed],
             "mAP": {str(START + ROUND * place): round(value, 4) for place, value in enumerate(mean_R)},
             "mAP_sd": {str(START + ROUND * place): round(float(sd), 4) for place, sd in enumerate(np.std(found, axis=0, ddof=1))},
         }
         if name != "random":
-            paired = np.array(found) - np.array(curves["random"])[:, : len(mean_R)]
+            paired = np.array(found) - np.array(curves["random"])
+            random_R = np.mean(curves["random"], axis=0).tolist()
+            result[f"random images that equal {name}"] = {
+                str(number): _whole(labels_needed(random_R, mean_R[number // ROUND - 1])) for number in (100, 200, 300)
+            }
             result[f"{name} minus random, mAP with 300 labels, each seed"] = np.round(paired[:, 300 // ROUND - 1], 4).tolist()
     return result
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else round(number)
 
 
 def main() -> None:
