@@ -21,6 +21,8 @@ SCRIPTS = (
     "prediction_sets",
     "label_issues",
     "labels_next",
+    "partial_labels",
+    "long_tail",
     "label_review",
     "review_kill",
     "near_duplicates",

@@ -311,7 +311,7 @@ def test_backbone_args_reach_the_model_and_its_checkpoint(colours: Path, tmp_pat
     ("options", "message"),
     [
         (("--recipe", "quick"), "unknown recipe\n  where: --recipe\n  got: 'quick'\n  expected: one of finetune, probe, baseline"),
-        (("--loss", "hinge"), "unknown loss\n  got: 'hinge'\n  expected: one of bce, focal, asl"),
+        (("--loss", "hinge"), "unknown loss\n  got: 'hinge'\n  expected: one of auto, bce, focal, asl, ll-r"),
         (("--crops", "six"), "unknown crops\n  got: 'six'\n  expected: one of center, flip, five, ten"),
         (("--format", "doc"), "unknown format\n  got: 'doc'\n  expected: one of auto, " + ", ".join(FORMATS)),
         (("--device", "tpu"), "unknown device\n  where: --device\n  got: 'tpu'\n  expected: auto, cpu or cuda"),

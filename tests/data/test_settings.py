@@ -175,15 +175,16 @@ def test_what_nobody_gave_is_unknown_and_an_explicit_absence_stays(tmp_path: Pat
     )
 
 
-def test_without_a_negative_training_is_refused_with_what_to_do(album: Path):
+def test_without_a_negative_in_validation_training_is_refused_with_what_to_do(album: Path):
     options = ReadOptions(absent_means="unknown", shaping=ClassShaping(merge={"cat": ["cat", "Cat"]}))
     dataset = load_dataset(album, options=options)
     with pytest.raises(DataError) as error:
         require_trainable(dataset)
-    assert error.value.what == "no class has a negative in split 'train'"
+    assert error.value.what == "no class has a negative in split 'val'"
     assert error.value.next_step == (
-        "absent means unknown here, so only an explicit absence is a negative: give some (0 in a column of the class), or read the "
-        "labels with --absent-means absent, which takes every label that nobody gave for absent"
+        "absent means unknown here, so only an explicit absence is a negative, and without one no model can be validated: give "
+        "validation images some (0 in a column of the class), or read the labels with --absent-means absent, which takes every "
+        "label that nobody gave for absent"
     )
     problems = check(album, options=options, read_images=False).problems
     assert problems[0] == f"{error.value.what}: {error.value.next_step}"

@@ -150,6 +150,17 @@ def test_trainable():
     require_trainable(with_splits(("train", [1, 0]), ("val", [0, 1])))
 
 
+def test_training_images_need_no_negative_where_only_positives_are_labelled():
+    dataset = with_splits(("train", [1, -1]), ("train", [-1, 1]), ("val", [0, 1]))
+    require_trainable(replace(dataset, absent_means="unknown"))
+    with pytest.raises(DataError, match="no class has a negative in split 'train'"):
+        require_trainable(dataset)
+    with pytest.raises(DataError, match="no class has a positive in split 'train'"):
+        require_trainable(replace(with_splits(("train", [-1, -1]), ("val", [0, 1])), absent_means="unknown"))
+    with pytest.raises(DataError, match="no class has a negative in split 'train'"):
+        require_trainable(replace(with_splits(("train", [1, 1]), ("val", [0, 1])), absent_means="unknown"))
+
+
 @pytest.mark.parametrize("missing", ["train", "val"])
 def test_a_split_missing(missing):
     there = "val" if missing == "train" else "train"

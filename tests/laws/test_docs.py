@@ -177,12 +177,13 @@ def test_the_options_for_reading_are_all_listed():
 
 def test_the_fields_of_a_recipe_are_all_listed():
     from polytag.data.images.augment import AUGMENTATIONS
-    from polytag.runs.recipe import RECIPES, Recipe
+    from polytag.runs.recipe import LOSSES, RECIPES, Recipe
     from polytag.training.losses import LOSS_OF
 
+    assert set(LOSSES) == {"auto", *LOSS_OF}
     page = REFERENCE / "recipes.md"
     assert_lists(page, "Fields", {field.name for field in fields(Recipe)})
-    assert_lists(page, "Losses", set(LOSS_OF))
+    assert_lists(page, "Losses", set(LOSSES))
     assert_lists(page, "Augmentation", set(AUGMENTATIONS))
     assert_lists(page, "The recipes", set(RECIPES))
 

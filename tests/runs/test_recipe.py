@@ -30,7 +30,7 @@ def test_names():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"loss": "hinge"}, "unknown loss\n  got: 'hinge'\n  expected: one of bce, focal, asl"),
+        ({"loss": "hinge"}, "unknown loss\n  got: 'hinge'\n  expected: one of auto, bce, focal, asl, ll-r"),
         ({"batch_size": 1}, "batch size out of range\n  got: 1\n  expected: 2 to 65536"),
         ({"epochs": -1}, "epochs out of range\n  got: -1\n  expected: 0 to 100000"),
         (

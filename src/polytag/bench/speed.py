@@ -25,7 +25,7 @@ from polytag.models.device import Arithmetic, choose_arithmetic
 from polytag.models.fused import freeze
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training.learner import make_optimizer
-from polytag.training.losses import LOSS_OF
+from polytag.training.losses import binary_cross_entropy
 from polytag.training.preprocessing import preprocessing_of
 from polytag.training.step import Step
 
@@ -194,7 +194,7 @@ def _step_seconds(model: torch.nn.Module, recipe: Recipe, arithmetic: Arithmetic
     step = Step(
         model=model.train(),
         pixels=lambda batch: to_input(batch, preprocessing_of(recipe), device),
-        loss_of=LOSS_OF[recipe.loss],
+        loss_of=binary_cross_entropy,
         weight_C=None,
         arithmetic=arithmetic,
     )

@@ -42,7 +42,7 @@ def train(
     fit: Annotated[str | None, typer.Option(help="squash (the whole image) or crop (the centre).")] = None,
     crops: Annotated[str | None, typer.Option(help="Views scored and averaged: center, flip, five or ten.")] = None,
     augment: Annotated[str | None, typer.Option(help="none, light, standard or strong.")] = None,
-    loss: Annotated[str | None, typer.Option(help="bce, focal or asl.")] = None,
+    loss: Annotated[str | None, typer.Option(help="auto (bce, or what suits partial labels), bce, focal, asl or ll-r.")] = None,
     class_weights: Annotated[str | None, typer.Option(help="none, or balanced: positives of rare classes count more.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2)] = None,
     epochs: Annotated[int | None, typer.Option(min=0)] = None,

@@ -249,7 +249,7 @@ def _problems(dataset: Dataset, content_N: Sequence[ImageContent]) -> Iterator[s
         if not len(row_M):
             yield f"the split {split!r} is missing; there are: {', '.join(repr(name) for name in dataset.splits)}"
             continue
-        if reason := why_not_trainable(dataset.target_NC, row_M):
+        if reason := why_not_trainable(dataset, row_M, split=split):
             yield f"{reason} in split {split!r}{made}" + (f": {ONLY_POSITIVE}" if dataset.absent_means == "unknown" else "")
         if all(content_N[row].reason for row in row_M.tolist()):
             yield f"no image can be read in split {split!r}{made}"

@@ -16,8 +16,9 @@ from polytag.errors import DataError, UsageError
 VAL_FRACTION = 0.2
 _BLOCK = 65_536  # rows whose labels are looked at at a time
 ONLY_POSITIVE = (
-    "absent means unknown here, so only an explicit absence is a negative: give some (0 in a column of the class), or read the "
-    "labels with --absent-means absent, which takes every label that nobody gave for absent"
+    "absent means unknown here, so only an explicit absence is a negative, and without one no model can be validated: give "
+    "validation images some (0 in a column of the class), or read the labels with --absent-means absent, which takes every label "
+    "that nobody gave for absent"
 )
 """What to do where labels are only positive and nothing is absent."""
 
@@ -74,10 +75,13 @@ def large_group_note(dataset: Dataset, *, fraction: float = VAL_FRACTION) -> str
 
 
 def require_trainable(dataset: Dataset) -> None:
-    """Raises DataError unless there are images in "train" and in "val", and a positive and a negative of some class in each."""
+    """Raises DataError unless there are images in "train" and in "val", and a positive and a negative of some class in each.
+
+    Where a label that nobody gave is unknown, "train" needs no negative: training takes unknown labels for absent then.
+    """
     for split in ("train", "val"):
         row_M = dataset.rows_of(split)
-        if reason := why_not_trainable(dataset.target_NC, row_M):
+        if reason := why_not_trainable(dataset, row_M, split=split):
             part = dataset.take(row_M)
             counts = [int((part.target_NC == label).sum()) for label in (PRESENT, ABSENT, UNKNOWN)]
             raise DataError(
@@ -92,12 +96,13 @@ def require_trainable(dataset: Dataset) -> None:
             )
 
 
-def why_not_trainable(target_NC: np.ndarray, row_M: np.ndarray) -> str:
-    """Why these rows teach nothing: "no class has a positive", or "... a negative"; "" if some class has each."""
-    wanted = {PRESENT: "positive", ABSENT: "negative"}
+def why_not_trainable(dataset: Dataset, row_M: np.ndarray, *, split: str) -> str:
+    """Why these rows of a split teach nothing: "no class has a positive", or "... a negative"; "" if some class has each."""
+    is_positive_only = split == "train" and dataset.absent_means == "unknown"
+    wanted = {(PRESENT,): "positive", (ABSENT, UNKNOWN) if is_positive_only else (ABSENT,): "negative"}
     for start in range(0, len(row_M), _BLOCK):  # which ends with the first block for all but empty labels
-        block = target_NC[row_M[start : start + _BLOCK]]
-        wanted = {label: kind for label, kind in wanted.items() if not (block == label).any()}
+        block = dataset.target_NC[row_M[start : start + _BLOCK]]
+        wanted = {labels: kind for labels, kind in wanted.items() if not np.isin(block, labels).any()}
         if not wanted:
             return ""
     return f"no class has a {next(iter(wanted.values()))}"

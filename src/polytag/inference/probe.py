@@ -36,8 +36,17 @@ class Probe:
     fold_N: np.ndarray
 
 
-def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, group_N: np.ndarray | None = None, seed: int = 0) -> Probe:
+def fit_probe(
+    feature_ND: np.ndarray,
+    target_NC: np.ndarray,
+    *,
+    judged_NC: np.ndarray | None = None,
+    group_N: np.ndarray | None = None,
+    seed: int = 0,
+) -> Probe:
     """Fit the head; unknown images of a class are left out of its fit, and the strength is the one with the best held-out mAP.
+
+    The held-out mAP is that of the labels `judged_NC`, by default those that are fitted.
 
     One strength serves all classes, because a rare class has too few positives to choose its own. Features are standardised first,
     and the standardisation is folded into the head. A class without a positive, or without a negative, gets zero weights and the
@@ -53,9 +62,10 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, group_N: np.ndar
     turned = standard @ axis_DR
 
     num_images, num_classes = target.shape
-    fold_N = torch.from_numpy(_folds(np.arange(num_images) if group_N is None else group_N, seed=seed))
+    fold_N = torch.from_numpy(folds_of(np.arange(num_images) if group_N is None else group_N, seed=seed))
     num_folds = int(fold_N.max()) + 1
     columns = _columns(target, fold_N, num_folds=num_folds)
+    judged_NC = target_NC if judged_NC is None else judged_NC
     weight_RK = torch.zeros(turned.shape[1], len(columns.share_K), dtype=torch.float32)
     bias_K = torch.logit(columns.share_K)
 
@@ -72,7 +82,7 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, group_N: np.ndar
         logit_NFC = (turned @ weight_RK + bias_K).reshape(num_images, num_folds + 1, num_classes)
         held_out[strength] = held_out_NC = logit_NFC[torch.arange(num_images), fold_N].numpy()
         in_fold = [fold_N.numpy() == fold for fold in range(num_folds)]
-        fold_maps[strength] = np.array([mean_average_precision(target_NC[rows], held_out_NC[rows]) for rows in in_fold])
+        fold_maps[strength] = np.array([mean_average_precision(judged_NC[rows], held_out_NC[rows]) for rows in in_fold])
     strength = _one_standard_error(fold_maps)
     weight_DC, bias_C = heads[strength]
     weight_CD = weight_DC.T / scale_D
@@ -86,7 +96,7 @@ def fit_probe(feature_ND: np.ndarray, target_NC: np.ndarray, *, group_N: np.ndar
     )
 
 
-def _folds(group_N: np.ndarray, *, seed: int) -> np.ndarray:
+def folds_of(group_N: np.ndarray, *, seed: int) -> np.ndarray:
     """N fold numbers: groups in a random order, the largest first, each to the smallest fold."""
     size_G = np.bincount(group_N)
     if len(size_G) == 1:

@@ -14,8 +14,8 @@ from polytag.plain import WrongValue
 
 AUTO = "auto"
 """The backbone of a recipe with a limit of minutes that leaves the choice to the plan."""
-LOSSES = ("bce", "focal", "asl")
-"""The names of the losses; `training.losses` holds them."""
+LOSSES = ("auto", "bce", "focal", "asl", "ll-r")
+"""The names of the losses; `training.losses` holds them, and `training.label_policy` says what `auto` takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Recipe:
     fit, interpolation, crops, mean, std   see contracts.Preprocessing; mean and std None: what the weights were trained with
     head                      of models.heads: "linear", "concat-pool", or "auto": concat-pool for the backbones it was measured on
     augment                   a preset of data.augment
-    loss                      a name of training.losses
+    loss                      a name of training.losses, or "auto": "bce", or what training.label_policy finds for partial labels
     class_weights             "none", or "balanced": positives of a class count num_absent / num_present times, at most 20
     head_start                "probe": the head starts from (or, with 0 epochs, is) a logistic regression on frozen features
     epochs                    of fine-tuning; 0 is the probe alone
@@ -57,7 +57,7 @@ class Recipe:
     std: tuple[float, float, float] | None = None
     head: str = "linear"
     augment: str = "standard"
-    loss: str = "bce"
+    loss: str = "auto"
     class_weights: str = "none"
     head_start: str = "probe"
     epochs: int = 10

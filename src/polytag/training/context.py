@@ -11,7 +11,8 @@ from polytag.runs.recipe import Recipe
 from polytag.training.callback import Callback, SilentCallback
 from polytag.training.clock import Clock
 from polytag.training.input_pipeline import InputPipeline
-from polytag.training.losses import LOSS_OF, Loss
+from polytag.training.label_policy import LabelPolicy, label_policy
+from polytag.training.losses import LOSS_OF, LargeLossRejection, Loss, binary_cross_entropy
 from polytag.training.own_augment import OwnAugmentation
 from polytag.training.own_loss import OwnLoss
 from polytag.training.parts import NO_PARTS, Parts
@@ -63,10 +64,25 @@ class TrainingContext:
         """The user's loss."""
         return None if self.parts.loss is None else OwnLoss(self.parts.loss)
 
+    @cached_property
+    def labels(self) -> LabelPolicy:
+        """What is learned from the labels, by the recipe's loss and by what is known."""
+        return label_policy(self.train_set, loss=self.recipe.loss)
+
     @property
+    def target_NC(self) -> np.ndarray:
+        """The labels of the steps; a loss of the user's own sees what is unknown."""
+        return self.labels.target_NC if self.own_loss is None else self.train_set.target_NC
+
+    @cached_property
     def loss(self) -> Loss:
-        """The loss of the steps and of the validation."""
-        return self.own_loss or LOSS_OF[self.recipe.loss]
+        """The loss of the steps."""
+        return self.own_loss or LOSS_OF[self.labels.loss]()
+
+    @property
+    def val_loss(self) -> Loss:
+        """The loss of the validation, whose labels are not doubted."""
+        return binary_cross_entropy if isinstance(self.loss, LargeLossRejection) else self.loss
 
 
 def at_most(num_images: int, part: Dataset, *, seed: int) -> Dataset:

@@ -17,7 +17,7 @@ from polytag.data.groups import group_numbers
 from polytag.data.splits import require_trainable
 from polytag.errors import PredictionsError, UsageError
 from polytag.inference.feature_scores import FeatureClassifier
-from polytag.inference.probe import Probe, fit_probe
+from polytag.inference.probe import Probe
 from polytag.inference.zero_shot import Combined, combine_with_zero_shot, unit_length
 from polytag.metrics.ap import mean_average_precision
 from polytag.metrics.values import Metrics
@@ -33,6 +33,7 @@ from polytag.runs.recipe import Recipe
 from polytag.text import markdown, nearest
 from polytag.training.callback import Callback
 from polytag.training.evaluation import write_results
+from polytag.training.label_policy import label_policy
 from polytag.training.one_run import RunData, TrainedRun, held
 from polytag.training.parts import Parts
 from polytag.training.processes import Processes
@@ -136,11 +137,14 @@ def _fitted(feature_ND: np.ndarray, train_set: Dataset, *, args: RunArgs, callba
     if args.class_features:
         class_CD = class_vectors(args.class_features, train_set.label_set, num_features=feature_ND.shape[1])
         feature_ND = unit_length(feature_ND)
-    probe = fit_probe(feature_ND, train_set.target_NC, group_N=group_numbers(train_set), seed=args.recipe.seed)
-    callback.note(f"probe: L2 strength {probe.strength:g}, held-out mAP {probe.fold_map[probe.strength]:.3f} on training folds")
+    labels = label_policy(train_set, loss=args.recipe.loss)
+    if labels.note:
+        callback.note(labels.note)
+    probe, how = labels.fit(feature_ND, group_N=group_numbers(train_set), seed=args.recipe.seed)
+    callback.note(how)
     if class_CD is None:
         return probe
-    combined = combine_with_zero_shot(probe, feature_ND, train_set.target_NC, class_CD)
+    combined = combine_with_zero_shot(probe, feature_ND, labels.target_NC, class_CD)
     of_share, of_names = combined.fold_map[combined.share], combined.fold_map[1.0]
     callback.note(
         f"zero-shot: share {combined.share:g}, held-out mAP {of_share:.3f} on training folds; of class names alone {of_names:.3f}"

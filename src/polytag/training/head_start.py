@@ -9,9 +9,10 @@ from polytag.contracts import Dataset
 from polytag.data.groups import group_numbers
 from polytag.inference.feature_cache import FeatureCache
 from polytag.inference.predictor import Extracted, extract_features
-from polytag.inference.probe import fit_probe, install_probe
+from polytag.inference.probe import install_probe
 from polytag.training.context import TrainingContext, at_most
 from polytag.training.image_sources import ImageSources
+from polytag.training.label_policy import label_policy
 from polytag.training.state import State
 
 
@@ -69,12 +70,10 @@ class HeadStart:
 
         feature_ND, rows, failures = calculate() if self.cache is None else self.cache.get(calculate)
         callback.phase("logistic regression", 0)
-        group_N = group_numbers(images.take(rows))
-        probe = fit_probe(feature_ND, images.target_NC[rows], group_N=group_N, seed=self.context.recipe.seed)
+        readable = images.take(rows)
+        labels = label_policy(readable, loss=self.context.recipe.loss)
+        probe, how = labels.fit(feature_ND, group_N=group_numbers(readable), seed=self.context.recipe.seed)
         install_probe(self.model, probe)
         state.failures.update({images.ids[row]: error.what for row, error in failures})
         state.epoch_seconds = time.monotonic() - started
-        callback.note(
-            f"probe: L2 strength {probe.strength:g}, held-out mAP {probe.fold_map[probe.strength]:.3f} on training folds"
-            + ("" if self.reads_images else "; features of an earlier run")
-        )
+        callback.note(how + ("" if self.reads_images else "; features of an earlier run"))

@@ -25,6 +25,7 @@ from polytag.training.context import TrainingContext
 from polytag.training.epoch_stats import EpochStats, running_loss
 from polytag.training.image_sources import ImageSources, uncached_sources
 from polytag.training.learner import Learner, class_weights, current_rates, set_learning_rates
+from polytag.training.losses import LargeLossRejection
 from polytag.training.pace import Pace, num_steps_of
 from polytag.training.processes import shares
 from polytag.training.state import State
@@ -62,7 +63,7 @@ def train_loop(
     """
     recipe, processes, callback = context.recipe, context.processes, context.callback
     sources = sources or uncached_sources(context)
-    target_NC = torch.from_numpy(np.array(context.train_set.target_NC))
+    target_NC = torch.from_numpy(np.array(context.target_NC))
     num_images = len(target_NC)
     num_steps = num_steps_of(recipe, num_images)
     blocks = blocks_of(PathList(context.train_set.paths).texts)
@@ -85,6 +86,8 @@ def train_loop(
         last_save = time.monotonic()
         while not pace.is_over:
             epoch = state.epoch
+            if isinstance(context.loss, LargeLossRejection):
+                context.loss.begin_epoch(min(1.0, (epoch - 1) / max(1, recipe.epochs - 1)))
             order = epoch_order(num_images, seed=recipe.seed, epoch=epoch, blocks=blocks)
             starts = range(state.step * recipe.batch_size, num_images, recipe.batch_size)
             chunks = [shares(order[start : start + recipe.batch_size], processes.count)[processes.rank] for start in starts]
@@ -160,7 +163,7 @@ def make_step(
 
     A GPU replays it from a CUDA graph, if it can be captured.
     """
-    weight_C = class_weights(context.train_set.target_NC, kind=context.recipe.class_weights)
+    weight_C = class_weights(context.target_NC, kind=context.recipe.class_weights)
     device = context.arithmetic.device
     plain = Step(
         model=model,
@@ -244,7 +247,7 @@ def loss_of_predictions(predictions: Predictions, context: TrainingContext) -> f
     logit_NC, target_NC = torch.from_numpy(np.array(predictions.logit_NC)), torch.from_numpy(np.array(predictions.target_NC))
     own = context.own_loss
     if own is None:
-        return float(context.loss(logit_NC, target_NC, None))
+        return float(context.val_loss(logit_NC, target_NC, None))
     device = context.arithmetic.device
     with own.in_validation(), torch.no_grad():
         return float(own(logit_NC.to(device), target_NC.to(device)))

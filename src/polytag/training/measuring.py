@@ -15,6 +15,7 @@ from polytag.models.device import choose_arithmetic
 from polytag.runs.recipe import Recipe
 from polytag.training.context import TrainingContext
 from polytag.training.image_sources import uncached_sources
+from polytag.training.label_policy import label_policy
 from polytag.training.learner import Learner
 from polytag.training.loop import make_step
 from polytag.training.parts import NO_PARTS, Parts
@@ -65,7 +66,8 @@ def try_backbone(model: torch.nn.Module, context: TrainingContext, *, budget_sec
         parts.append(_features(model, context, more[:affordable]))
     feature_ND, rows = np.concatenate([part[0] for part in parts if len(part[1])]), np.concatenate([part[1] for part in parts])
     tried = train_set.take(rows.tolist())
-    probe = fit_probe(feature_ND, tried.target_NC, group_N=group_numbers(tried), seed=context.recipe.seed)
+    target_NC = label_policy(tried, loss=context.recipe.loss).target_NC
+    probe = fit_probe(feature_ND, target_NC, group_N=group_numbers(tried), seed=context.recipe.seed)
     held_out_map = probe.fold_map[probe.strength]
     return Tried(
         held_out_map=0.0 if np.isnan(held_out_map) else held_out_map,
@@ -83,7 +85,7 @@ def seconds_to_learn(model: torch.nn.Module, context: TrainingContext, *, budget
     recipe, sources = context.recipe, uncached_sources(context)
     learner = Learner.begin(model.train(), recipe)
     step = make_step(learner.model, context, sources=sources)
-    target_NC = torch.from_numpy(np.array(context.train_set.target_NC))
+    target_NC = torch.from_numpy(np.array(context.target_NC))
     order = np.resize(np.random.default_rng(recipe.seed).permutation(len(target_NC)), (_MOST_STEPS, recipe.batch_size))
     ended: list[float] = []
     num_images = 0

@@ -265,6 +265,8 @@ def _announce(run: RunFolder, context: TrainingContext, *, data: RunData, source
             images=how,
             split=data.split,
         )
+    if context.labels.note and context.own_loss is None:
+        context.callback.note(context.labels.note)
     if set(sources.how.values()) != {"files"}:
         context.callback.note("; ".join(f"{use} images: {way}" for use, way in sources.how.items()))
     if processes.count > 1:
@@ -316,6 +318,7 @@ def _facts(context: TrainingContext, *, state: State, how: Mapping[str, str]) ->
     return {
         "recipe": recipe.name,
         **context.parts.facts,
+        **({"loss": context.labels.loss} if context.labels.probe != "given" and context.own_loss is None else {}),
         "backbone": context.parts.backbone_name(recipe),
         "head": recipe.head,
         "starting weights": Path(recipe.weights).name,
