@@ -20,12 +20,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from polytag.cli.main import app, main
-from polytag.contracts import Preprocessing
+from polytag.contracts import LabelSet, Preprocessing
 from polytag.errors import ExportError, HubError, UsageError
 from polytag.export.push import push_model
 from polytag.export.timm_config import compare_with_timm, hub_config_text, without_path
 from polytag.inference.predict import predict
-from polytag.models.checkpoint import Checkpoint
+from polytag.models.backbone import build_model
+from polytag.models.checkpoint import Checkpoint, save_checkpoint
 from polytag.models.exported import Checked, Exported, ExportedFile, read_model, sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")  # of the hub's client
@@ -97,6 +98,36 @@ def test_a_push_is_one_commit_that_is_read_back(hub: Any, run: Path):
     assert np.array_equal(there.logit_C, here.logit_C)
     assert done.compared.images == 8 + 6, "generated images, and a quarter of the 24 validation images"
     assert done.compared.max_logit_difference <= 1e-5
+
+
+def test_a_head_that_timm_does_not_have_is_pushed_for_polytag_alone(hub: Any, tmp_path: Path, images: list[Path]):
+    torch.manual_seed(0)
+    own = save_checkpoint(
+        tmp_path / "best",
+        tensors=build_model("test_efficientnet", num_classes=2, head="concat-pool").state_dict(),
+        backbone="test_efficientnet",
+        backbone_args={},
+        head="concat-pool",
+        preprocessing=Preprocessing(image_size_px=32),
+        label_set=LabelSet(names=("a", "b")),
+        thresholds=(0.5, 0.4),
+        facts={},
+        card=lambda checkpoint_id: "",
+    )
+    done = CliRunner().invoke(app, ["push", str(own.folder), TO])
+    assert done.exit_code == 0, done.output
+    assert "timm cannot load this model: it has no such head. `polytag train --head linear` makes one that it loads." in done.output
+    assert "timm.create_model" not in done.output
+    assert list(json.loads(hub.repos[REPO].files["config.json"])) == ["polytag"]
+    front, text = card_of(hub)
+    assert front["library_name"] == "polytag"
+    assert "timm" not in front["tags"]
+    assert "timm cannot load it: the head concat-pool is polytag's." in text
+    assert "timm.create_model" not in text
+    read = Checkpoint.read(TO)
+    assert (read.id, read.head, read.thresholds) == (own.id, "concat-pool", own.thresholds)
+    there, here = (next(iter(predict(model, images[:1], device="cpu", precision="fp32"))) for model in (TO, own))
+    assert np.array_equal(there.logit_C, here.logit_C)
 
 
 def test_nothing_names_a_folder_a_user_or_a_host(hub: Any, run: Path, exported: Exported):

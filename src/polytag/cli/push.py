@@ -55,10 +55,15 @@ def _print(console: "Terminal", done: "Pushed") -> None:
     for name, num_bytes in done.files:
         say(f"  {name:26} {num_bytes / 1e6:9.3f} MB")
     compared = done.compared
-    say(
-        f"timm's model of these files was compared on {counted(compared.images, 'images')}: "
-        f"logits differ by at most {compared.max_logit_difference:.1g}."
-    )
+    if compared is None:
+        say("timm cannot load this model: it has no such head. `polytag train --head linear` makes one that it loads.")
+    else:
+        say(
+            f"timm's model of these files was compared on {counted(compared.images, 'images')}: "
+            f"logits differ by at most {compared.max_logit_difference:.1g}."
+        )
     if not done.license:
         say("The card says no license: --license NAME adds one.")
-    say(f'\nNext:\n  polytag predict {done.address} IMAGE...\n  timm.create_model("hf-hub:{done.address.repo}", pretrained=True)')
+    say(f"\nNext:\n  polytag predict {done.address} IMAGE...")
+    if compared is not None:
+        say(f'  timm.create_model("hf-hub:{done.address.repo}", pretrained=True)')

@@ -22,7 +22,7 @@ def card(
     *,
     address: Address,
     measured: Measured | None,
-    compared: Compared,
+    compared: Compared | None,
     license: Mapping[str, str],
     has_export: bool,
 ) -> str:
@@ -52,9 +52,9 @@ def license_of(card: Mapping[str, object]) -> dict[str, str]:
 def _front_matter(checkpoint: Checkpoint, address: Address, measured: Measured | None, license: Mapping[str, str]) -> str:
     values: dict[str, object] = {
         **license,
-        "library_name": "timm",
+        "library_name": "timm" if checkpoint.head == "linear" else "polytag",
         "pipeline_tag": "image-classification",
-        "tags": ["multi-label", "image-classification", "polytag", "timm"],
+        "tags": ["multi-label", "image-classification", "polytag", *(["timm"] if checkpoint.head == "linear" else [])],
     }
     if measured is not None and not np.isnan(measured.metrics.mean_ap.value):
         mean = measured.metrics.mean_ap
@@ -70,13 +70,14 @@ def _front_matter(checkpoint: Checkpoint, address: Address, measured: Measured |
     return "---\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=200) + "---\n\n"
 
 
-def _summary(checkpoint: Checkpoint, compared: Compared) -> str:
+def _summary(checkpoint: Checkpoint, compared: Compared | None) -> str:
     preprocessing, facts = checkpoint.preprocessing, without_paths(checkpoint.facts)
     recipe = ", ".join(
         f"{word} {markdown(str(facts[name]))}" for name, word in (("recipe", "recipe"), ("epoch", "epoch")) if name in facts
     )
     rows = {
         "backbone": markdown(checkpoint.backbone),
+        "head": checkpoint.head,
         "input": f"{preprocessing.image_size_px} px, {preprocessing.fit}, {preprocessing.interpolation}",
         "views": preprocessing.crops,
         "training": recipe or "not known",
@@ -89,8 +90,12 @@ def _summary(checkpoint: Checkpoint, compared: Compared) -> str:
         f"A multi-label image classifier: one probability for each of {counted(len(checkpoint.label_set), 'classes')}, "
         f"which need not sum to 1.\n\n| | |\n| --- | --- |\n{table}\n\n"
         f"Classes: {', '.join(map(markdown, checkpoint.label_set))}.\n\n"
-        f"Before it was pushed, timm loaded this folder and was compared with the checkpoint on "
-        f"{counted(compared.images, 'images')}: logits differ by at most {compared.max_logit_difference:.1g}."
+        + (
+            f"timm cannot load it: the head {checkpoint.head} is polytag's."
+            if compared is None
+            else f"Before it was pushed, timm loaded this folder and was compared with the checkpoint on "
+            f"{counted(compared.images, 'images')}: logits differ by at most {compared.max_logit_difference:.1g}."
+        )
     )
 
 
@@ -105,13 +110,16 @@ def _use(checkpoint: Checkpoint, address: Address, *, has_export: bool) -> str:
         if checkpoint.preprocessing.crops == "center"
         else f" It scores one view of an image, where polytag averages those of `{checkpoint.preprocessing.crops}`."
     )
-    return f"""## Use
+    by_polytag = f"""## Use
 
 With polytag, which resizes, calibrates and decides as in its evaluation:
 
 ```
 polytag predict {address} photo.jpg{without_torch}
-```
+```"""
+    if checkpoint.head != "linear":
+        return by_polytag
+    return f"""{by_polytag}
 
 With timm alone. Its probabilities are not calibrated, and the thresholds in config.json are for those.{views}
 

@@ -33,6 +33,7 @@ class Pushed:
 
     url         of the commit
     files       their names in the repository with their numbers of bytes
+    compared    with timm's model of these files; None where timm has no such head
     license     what the card says; "" where it says none
     is_new      whether the repository was made; is_same whether it had all of this already, so that no commit was made
     """
@@ -40,7 +41,7 @@ class Pushed:
     address: Address
     url: str
     files: tuple[tuple[str, int], ...]
-    compared: Compared
+    compared: Compared | None
     license: str
     is_new: bool
     is_same: bool
@@ -70,7 +71,8 @@ def push_model(
     model.safetensors and a model card, and below export/ the `export` of the same checkpoint, if one is given. Files of these names
     are replaced, an export of an earlier push is removed, all in one commit: the whole of it is there, or nothing. `license` is a
     name such as "apache-2.0"; without one the card keeps what it says on the hub. `on_image` is called after each image that timm's
-    model was compared on.
+    model was compared on. A model with a head that timm does not have is for polytag alone: config.json then has nothing for timm,
+    and the card says so.
 
     Raises UsageError for an address or a license that is none; HubError where the hub refuses or cannot be reached, where timm's
     model has other logits, by more than 0.00001, and for a public repository with `private`; ExportError for an export of another
@@ -87,14 +89,6 @@ def push_model(
             got=str(checkpoint.own_backbone),
             expected="a backbone of timm",
             next_step="share an export of it: polytag export MODEL OUT --parts FILE.py",
-        )
-    if checkpoint.head != "linear":
-        raise UsageError(
-            f"a model with the head {checkpoint.head} cannot be pushed: timm has no such head, and would load another model",
-            where=str(checkpoint.folder),
-            got=checkpoint.head,
-            expected="the head linear",
-            next_step="train with --head linear, or share an export of it: polytag export MODEL OUT",
         )
     exported = _same_model(Exported.read(export), checkpoint) if export is not None else None
     _require_account(address)
@@ -189,12 +183,14 @@ def _present_license(address: Address, before: _Repository | None) -> dict[str, 
     return license_of(values) if isinstance(values, dict) else {}
 
 
-def _write_model(folder: Path, checkpoint: Checkpoint, *, on_image: Callable[[int], None]) -> Compared:
-    """config.json and model.safetensors, once timm's model of them has answered as the checkpoint's."""
+def _write_model(folder: Path, checkpoint: Checkpoint, *, on_image: Callable[[int], None]) -> Compared | None:
+    """config.json and model.safetensors, once timm's model of them, if timm has it, has answered as the checkpoint's."""
     own = checkpoint.load_model()
     files.write_bytes(folder / WEIGHTS, checkpoint.read_weights())
     num_features = int(own.num_features)  # pyright: ignore[reportArgumentType]  every timm model has it
     files.write_text(folder / CONFIG, hub_config_text(checkpoint, num_features=num_features))
+    if checkpoint.head != "linear":
+        return None
     paths = some(images_of_run(checkpoint.folder.parent, classes=checkpoint.label_set), NUM_COMPARED).paths[::_EVERY]
     return compare_with_timm(folder, checkpoint, own, paths=paths, on_image=on_image)
 
@@ -269,7 +265,9 @@ def _commit(
             address.repo,
             operations,
             commit_message=f"Checkpoint {checkpoint.id}",
-            commit_description="Pushed by polytag, after timm was compared with the checkpoint.",
+            commit_description="Pushed by polytag, after timm was compared with the checkpoint."
+            if checkpoint.head == "linear"
+            else "Pushed by polytag.",
             revision=address.revision,
             parent_commit=before.commit if before else None,
         )

@@ -36,21 +36,22 @@ class Compared:
 def hub_config_text(checkpoint: Checkpoint, *, num_features: int) -> str:
     """config.json: what timm reads of an architecture, its weights and its input, beside the checkpoint's own values.
 
-    `num_features` is the length of the features, which timm shows. No value is a path: of the data's source the name is left.
+    `num_features` is the length of the features, which timm shows. No value is a path: of the data's source the name is left. With
+    a head that timm does not have nothing is there for timm, which would load another model.
     """
     architecture, _, tag = checkpoint.backbone.partition(".")
     size_px = checkpoint.preprocessing.image_size_px
     arguments = checked_arguments(checkpoint.backbone, checkpoint.backbone_args, size_px)
     own = replace(checkpoint, facts=without_paths(checkpoint.facts))
-    values = {
+    for_timm = {
         "architecture": architecture,
         "num_classes": len(checkpoint.label_set),
         "num_features": num_features,
         "label_names": list(checkpoint.label_set),
         **({"model_args": arguments} if arguments else {}),
         "pretrained_cfg": {**({"tag": tag} if tag else {}), **_input(checkpoint), **_layers(checkpoint)},
-        HUB_KEY: config_values(own),
     }
+    values = {**(for_timm if checkpoint.head == "linear" else {}), HUB_KEY: config_values(own)}
     return json.dumps(values, indent=2, allow_nan=False) + "\n"
 
 
