@@ -56,7 +56,10 @@ def test_unknown_counts_as_absent_in_a_class_without_any_absent_label(dataset: D
     part = only_positive(dataset).split("train")
     policy = label_policy(part, loss="auto")
     assert (policy.loss, policy.probe) == ("ll-r", "doubting")
-    assert (policy.target_NC == np.maximum(part.target_NC, 0)).all()
+    labelled = (part.target_NC == 1).any(axis=1)
+    assert (policy.target_NC[labelled] == np.maximum(part.target_NC, 0)[labelled]).all()
+    assert 0 < (~labelled).sum() < len(part)
+    assert (policy.target_NC[~labelled] == -1).all(), "an image that nobody labelled says nothing"
     assert policy.note == (
         f"{(part.target_NC == -1).mean():.0%} of the training labels are unknown, and every class has no absent one: there, "
         "unknown counts as absent; those that the model contradicts are doubted (loss ll-r)"
@@ -66,7 +69,7 @@ def test_unknown_counts_as_absent_in_a_class_without_any_absent_label(dataset: D
     mixed = label_policy(with_targets(part, one_said), loss="bce")
     assert (mixed.loss, mixed.probe) == ("bce", "given")
     assert (mixed.target_NC[:, 2] == one_said[:, 2]).all()
-    assert (mixed.target_NC[:, :2] >= 0).all()
+    assert (mixed.target_NC[labelled, :2] >= 0).all()
     assert mixed.note.endswith("2 of 3 classes have no absent one: there, unknown counts as absent")
     read_as_absent = label_policy(with_targets(part, part.target_NC, absent_means="absent"), loss="auto")
     assert (read_as_absent.target_NC == part.target_NC).all()

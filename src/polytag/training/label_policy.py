@@ -14,7 +14,8 @@ from polytag.training.losses import LargeLossRejection
 class LabelPolicy:
     """The labels and the loss of a run.
 
-    target_NC   int8, images x classes: the training labels, the unknown ones of a class without any absent label being absent
+    target_NC   int8, images x classes: the training labels, the unknown ones of a class without any absent label being absent in
+                images that have some label
     loss        a name of `losses.LOSS_OF`
     probe       how the probe is fitted: "given", "doubting" or "rejecting"
     note        a sentence for people; "" where labels are as given
@@ -65,4 +66,5 @@ def _assumed_absent(train_set: Dataset) -> tuple[np.ndarray, np.ndarray]:
     if train_set.absent_means != "unknown":
         return target_NC, np.zeros(target_NC.shape[1], bool)
     assumed_C = (target_NC == PRESENT).any(axis=0) & ~(target_NC == ABSENT).any(axis=0) & (target_NC == UNKNOWN).any(axis=0)
-    return np.where(assumed_C & (target_NC == UNKNOWN), np.int8(ABSENT), target_NC), assumed_C
+    is_labelled_N1 = (target_NC != UNKNOWN).any(axis=1, keepdims=True)  # an image that nobody labelled says nothing
+    return np.where(is_labelled_N1 & assumed_C & (target_NC == UNKNOWN), np.int8(ABSENT), target_NC), assumed_C
