@@ -17,10 +17,11 @@ import numpy as np
 
 from machine import RESULTS, VOC_MINI, WEIGHTS, write
 
+LINEAR = ("--head", "linear")  # what heads do is in heads.py
 RUNS = {  # name: (recipe, seeds, further options)
-    "probe": ("probe", (0,), ()),
-    "finetune": ("finetune", (0, 1, 2), ()),
-    "finetune-strong": ("finetune", (0,), ("--augment", "strong")),
+    "probe": ("probe", (0,), LINEAR),
+    "finetune": ("finetune", (0, 1, 2), LINEAR),
+    "finetune-strong": ("finetune", (0,), (*LINEAR, "--augment", "strong")),
     "baseline": ("baseline", (7,), ()),
 }
 
