@@ -32,6 +32,9 @@ def train(
     options: "ReadOptions",
     data: Annotated[Path | None, typer.Argument(help="Labelled images, in any format that `polytag data check` reads.")] = None,
     recipe: Annotated[str, typer.Option(help="finetune, probe or baseline.")] = "finetune",
+    minutes: Annotated[
+        float | None, typer.Option(min=0.2, metavar="M", help="Train the best model that this time allows, in place of --epochs.")
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="A model name of timm. [default: the recipe's]")] = None,
     backbone_arg: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of the timm model; repeatable.")
@@ -65,9 +68,6 @@ def train(
     parts: PartsFile = None,
     track: Annotated[
         list[str] | None, typer.Option(metavar="TRACKER", help="Also show the run in tensorboard, mlflow or wandb; repeatable.")
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(min=0.2, metavar="M", help="Train the best model that this time allows, in place of --epochs.")
     ] = None,
     plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Repeat the plan.json of a run with --minutes.")] = None,
     output: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="[default: runs/DATA-RECIPE]")] = None,

@@ -40,18 +40,27 @@ class Speed:
         return Speed(size_px=size_px, decode=self.decode, score=score, learn=learn)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Tried:
-    """A backbone's worth: mAP of a probe, cross-validated on `num_images` training images. 0 where no class could be judged."""
+    """A backbone's features of some training images, in the order that they were drawn in, and the seconds that an image took."""
 
-    held_out_map: float
-    num_images: int
+    feature_ND: np.ndarray
+    row_N: np.ndarray
     decode_seconds: float
     score_seconds: float
 
+    def held_out_map(self, context: TrainingContext, *, num_images: int) -> float:
+        """mAP of a probe, cross-validated on the first so many of the images; 0 where no class can be judged."""
+        images = context.train_set.take(self.row_N[:num_images].tolist())
+        target_NC = label_policy(images, loss=context.recipe.loss).target_NC
+        group_N, seed = group_numbers(images), context.recipe.seed
+        probe = fit_probe(self.feature_ND[:num_images], target_NC, group_N=group_N, seed=seed)
+        found = probe.fold_map[probe.strength]
+        return 0.0 if np.isnan(found) else found
+
 
 def try_backbone(model: torch.nn.Module, context: TrainingContext, *, budget_seconds: float) -> Tried:
-    """Score some training images, drawn with the recipe's seed, as many as the seconds allow, and fit a probe to them."""
+    """Score some training images, drawn with the recipe's seed, as many as the seconds allow."""
     train_set = context.train_set
     order = np.random.default_rng(context.recipe.seed).permutation(len(train_set))[:_MOST_IMAGES]
     began = time.monotonic()
@@ -62,16 +71,11 @@ def try_backbone(model: torch.nn.Module, context: TrainingContext, *, budget_sec
     parts.append(_features(model, context, first[8:]))
     each = (time.monotonic() - started) / max(1, len(first) - 8)
     affordable = int((budget_seconds - (time.monotonic() - began)) / max(each, 1e-6))
-    if affordable > len(first):
+    if affordable > 0:
         parts.append(_features(model, context, more[:affordable]))
-    feature_ND, rows = np.concatenate([part[0] for part in parts if len(part[1])]), np.concatenate([part[1] for part in parts])
-    tried = train_set.take(rows.tolist())
-    target_NC = label_policy(tried, loss=context.recipe.loss).target_NC
-    probe = fit_probe(feature_ND, target_NC, group_N=group_numbers(tried), seed=context.recipe.seed)
-    held_out_map = probe.fold_map[probe.strength]
     return Tried(
-        held_out_map=0.0 if np.isnan(held_out_map) else held_out_map,
-        num_images=len(rows),
+        feature_ND=np.concatenate([part[0] for part in parts if len(part[1])]),
+        row_N=np.concatenate([part[1] for part in parts]),
         decode_seconds=decode,
         score_seconds=max(each, decode),
     )

@@ -16,6 +16,7 @@ from polytag.runs.plan import Candidate, Plan
 from polytag.runs.recipe import AUTO, FINETUNE, Recipe
 from polytag.training.callback import Callback, SilentCallback
 from polytag.training.clock import Clock, clock_of
+from polytag.training.context import TrainingContext
 from polytag.training.measuring import Speed, Tried, seconds_to_learn, trial_context, try_backbone
 from polytag.training.one_run import fresh_model
 from polytag.training.pace import num_steps_of, steps_within
@@ -62,12 +63,16 @@ def plan_run(recipe: Recipe, dataset: Dataset, *, parts: Parts = NO_PARTS, began
     clock = clock_of(recipe, began=began, num_classes=len(dataset.label_set))
     names, silent = _names(recipe), SilentCallback()
     tried: dict[str, Tried] = {}
+    contexts: dict[str, TrainingContext] = {}
     for name in names:
         callback.phase(f"trying {name}", 0)
         own = replace(recipe, backbone=name, head=chosen_head(recipe.head, backbone=name))
         model, budget = fresh_model(own, dataset, parts=parts, note=silent.note), _SHARE_TRYING * clock.seconds / len(names)
-        tried[name] = try_backbone(model, trial_context(own, dataset, parts=parts), budget_seconds=budget)
-    best = max(names, key=lambda name: tried[name].held_out_map)
+        contexts[name] = trial_context(own, dataset, parts=parts)
+        tried[name] = try_backbone(model, contexts[name], budget_seconds=budget)
+    num_tried = min(len(each.row_N) for each in tried.values())  # all are judged by the same images
+    held_out = {name: tried[name].held_out_map(contexts[name], num_images=num_tried) for name in names}
+    best = max(names, key=lambda name: held_out[name])
     recipe = replace(recipe, backbone=best, head=chosen_head(recipe.head, backbone=best))
     callback.phase("timing a step", 0)
     model, budget = fresh_model(recipe, dataset, parts=parts, note=silent.note), _SHARE_TIMING * clock.seconds
@@ -79,9 +84,9 @@ def plan_run(recipe: Recipe, dataset: Dataset, *, parts: Parts = NO_PARTS, began
         learn=learn,
     )
     candidates = [
-        Candidate(backbone=name, held_out_map=each.held_out_map, score_seconds=each.score_seconds) for name, each in tried.items()
+        Candidate(backbone=name, held_out_map=held_out[name], score_seconds=each.score_seconds) for name, each in tried.items()
     ]
-    return plan_of(recipe, speed, dataset=dataset, clock=clock, candidates=candidates, num_tried=tried[best].num_images)
+    return plan_of(recipe, speed, dataset=dataset, clock=clock, candidates=candidates, num_tried=num_tried)
 
 
 def plan_of(
