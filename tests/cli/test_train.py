@@ -109,7 +109,7 @@ def test_args_and_environment_say_how_it_was_made(run: Path, colours: Path):
         "backbone": "test_resnet", "weights": "random", "image_size_px": 32, "batch_size": 8, "epochs": 2, "seed": 3,
         "head_lr": 0.03, "device": "cpu",
     }  # fmt: skip
-    wanted = asdict(replace(FINETUNE, **chosen))
+    wanted = asdict(replace(FINETUNE, **chosen, head="linear"))  # what `auto` is for this backbone
     assert args["recipe"] == {**wanted, "ends": list(wanted["ends"])}
     assert set(args["recipe"]) == {field.name for field in fields(FINETUNE)}
     environment = json.loads((run / "env.json").read_text())

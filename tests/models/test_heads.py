@@ -122,8 +122,8 @@ def test_a_copy_and_other_threads_read_their_own_maps():
         with torch.inference_mode():
             return model(each)
 
-    with ThreadPoolExecutor(4) as pool:
-        assert all(map(torch.equal, pool.map(score, pixels), expected))
+    with ThreadPoolExecutor(4) as pool:  # another thread may compute on another number of cores, and round otherwise
+        torch.testing.assert_close(list(pool.map(score, pixels)), expected)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of PyTorch has no oneDNN")

@@ -93,7 +93,7 @@ def test_a_tracker_is_told_the_whole_run_and_goes_on_after_a_resume(colours: Pat
     params = described[0] | described[1]
     assert params["data_fingerprint"] == load_dataset(colours).fingerprint
     assert (params["run_folder"], params["data"]) == (str(run.path), str(colours))
-    assert (params["backbone"], params["loss"], params["epochs"]) == ("test_resnet", "bce", 2)
+    assert (params["backbone"], params["loss"], params["epochs"]) == ("test_resnet", "auto", 2)
     last = next(what for what in tracker.told[::-1] if what[0] == "log")
     row = read_history(run)[-1]
     assert last[2]["val_map"] == pytest.approx(row["val_map"], rel=1e-5)
