@@ -36,6 +36,8 @@ class Recipe:
     head_lr, backbone_lr      peak learning rates; with random weights the backbone learns at the head's
     weight_decay              not applied to norms and biases
     schedule                  "cosine" to zero after `warmup_epochs` of linear warm-up, or "constant"
+    batch_norm                "batch": batch normalisation uses and learns the statistics of each batch; "frozen": those of the
+                              pretrained weights, as in scoring. Random weights have none, so there it is "batch"
     ema_decay                 of the averaged weights that are validated and saved; 0 turns the average off
     difficult                 VOC's difficult-only labels: "ignore" (unknown), "positive" or "negative"
     cache                   of decoded images: "auto", "none", "disk" (the image cache) or "gpu" (the memory of the device)
@@ -68,6 +70,7 @@ class Recipe:
     weight_decay: float = 0.02
     schedule: str = "cosine"
     warmup_epochs: float = 1.0
+    batch_norm: str = "batch"
     ema_decay: float = 0.99
     difficult: str = "ignore"
     seed: int = 0
@@ -89,6 +92,7 @@ class Recipe:
             ("head start", self.head_start, ("probe", "none")),
             ("optimizer", self.optimizer, ("adamw", "sgd")),
             ("schedule", self.schedule, ("cosine", "constant")),
+            ("statistics of batch normalisation", self.batch_norm, ("batch", "frozen")),
             ("cache of images", self.cache, ("auto", "none", "disk", "gpu")),
             ("treatment of difficult labels", self.difficult, ("ignore", "positive", "negative")),
         ):

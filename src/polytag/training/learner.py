@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]  the base of all of them
 
 from polytag.errors import RunError
 from polytag.models.heads import head_parameters
@@ -31,6 +32,14 @@ class Learner:
         """A learner around a model, its average a copy."""
         average = copy.deepcopy(model) if recipe.ema_decay else model
         return cls(model=model, average=average, optimizer=make_optimizer(model, recipe), loss=loss)
+
+    def begin_epoch(self, recipe: Recipe) -> None:
+        """Put the model into training mode; batch normalisation with frozen statistics stays as in scoring."""
+        self.model.train()
+        if recipe.batch_norm == "frozen" and recipe.weights != "random":
+            for module in self.model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
 
     def restore(self, state: State) -> None:
         """Continue from a state; raises RunError where its optimizer is not one of this model."""

@@ -94,7 +94,7 @@ def train_loop(
             sources.next_pass()
             callback.phase(f"epoch {epoch}/{pace.num_epochs}", num_images - state.step * recipe.batch_size)
 
-            learner.model.train()
+            learner.begin_epoch(recipe)
             started = time.monotonic()
             pace.begin_epoch()
             for batch in sources.loader.batches(chunks, epoch=epoch):

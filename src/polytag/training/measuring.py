@@ -20,7 +20,7 @@ from polytag.training.learner import Learner
 from polytag.training.loop import make_step
 from polytag.training.parts import NO_PARTS, Parts
 
-_FIRST_IMAGES, _MOST_IMAGES = 48, 1000
+_FEW_IMAGES, _FIRST_IMAGES, _MOST_IMAGES = 16, 96, 1000
 _MOST_STEPS = 12
 
 
@@ -66,13 +66,18 @@ def try_backbone(model: torch.nn.Module, context: TrainingContext, *, budget_sec
     began = time.monotonic()
     first, more = order[:_FIRST_IMAGES], order[_FIRST_IMAGES:]
     decode = _seconds_of(lambda: list(from_files(train_set.paths, context.preprocessing)(first.tolist(), 16))) / len(first)
-    parts = [_features(model, context, first[:8])]  # the first pass of a network is slower
-    started = time.monotonic()
-    parts.append(_features(model, context, first[8:]))
-    each = (time.monotonic() - started) / max(1, len(first) - 8)
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def score(rows: np.ndarray) -> float:
+        return _seconds_of(lambda: parts.append(_features(model, context, rows)))
+
+    score(first[:_FEW_IMAGES])  # the first pass of a network is slower
+    # What a pass takes however few its images are, such as fusing the network, is in both of these.
+    few, some = score(first[_FEW_IMAGES : 2 * _FEW_IMAGES]), score(first[2 * _FEW_IMAGES :])
+    each = max(some - few, 0.2 * some) / max(1, len(first) - 3 * _FEW_IMAGES)
     affordable = int((budget_seconds - (time.monotonic() - began)) / max(each, 1e-6))
     if affordable > 0:
-        parts.append(_features(model, context, more[:affordable]))
+        score(more[:affordable])
     return Tried(
         feature_ND=np.concatenate([part[0] for part in parts if len(part[1])]),
         row_N=np.concatenate([part[1] for part in parts]),
@@ -87,7 +92,8 @@ def seconds_to_learn(model: torch.nn.Module, context: TrainingContext, *, budget
     The model's weights change.
     """
     recipe, sources = context.recipe, uncached_sources(context)
-    learner = Learner.begin(model.train(), recipe)
+    learner = Learner.begin(model, recipe)
+    learner.begin_epoch(recipe)
     step = make_step(learner.model, context, sources=sources)
     target_NC = torch.from_numpy(np.array(context.target_NC))
     order = np.resize(np.random.default_rng(recipe.seed).permutation(len(target_NC)), (_MOST_STEPS, recipe.batch_size))

@@ -26,6 +26,8 @@ from polytag.training.preprocessing import preprocessing_of
 SIZES_PX = (384, 320, 288, 256, 224)
 SHARE_FIRST = 0.5
 """Of the time that is left, at most, for the probe and what judges it: larger images come before epochs (docs/experiments.md)."""
+SHARE_ALONE = 0.9
+"""The same where no epoch would follow."""
 _SHARE_TRYING, _SHARE_TIMING = 0.1, 0.02  # of the time, for all candidates together and for steps
 _SHARE_PROBE, _SHARE_VALIDATION = 0.45, 0.15  # of the time at most; then fewer images are used
 _SHARE_WHOLE_PROBE = 0.25  # of the time at most, for a probe of all images before epochs
@@ -34,6 +36,7 @@ _LEAST_IMAGES = 50
 _LEAST_STEPS = 20  # of fine-tuning; with fewer the probe is the whole training
 _SAVING_SECONDS = 0.5
 _WARMUP_SHARE, _LARGEST_WARMUP = 0.15, 1.0
+_GENTLE_RATES = {"head_lr": 2e-4, "backbone_lr": 1e-4}
 _MOST_CANDIDATES = 6
 
 
@@ -60,6 +63,7 @@ def plan_run(recipe: Recipe, dataset: Dataset, *, parts: Parts = NO_PARTS, began
     decides about its length itself, and as `fresh_model`.
     """
     _require_plannable(recipe)
+    recipe = replace(recipe, batch_norm="frozen", **_gentle(recipe))
     clock = clock_of(recipe, began=began, num_classes=len(dataset.label_set))
     names, silent = _names(recipe), SilentCallback()
     tried: dict[str, Tried] = {}
@@ -98,9 +102,14 @@ def plan_of(
     is_free = recipe.image_size_px is None and recipe.backbone != OWN_BACKBONE and not fixed_input_size_px(recipe.backbone)
     sizes = SIZES_PX if is_free else (speed.size_px,)
     left, passes = clock.seconds - used - clock.closing, num_train + 2 * num_val
-    size_px = next((each for each in sizes if speed.at(each).score * passes <= SHARE_FIRST * left), sizes[-1])
+    for share in (SHARE_FIRST, SHARE_ALONE):
+        size_px = next((each for each in sizes if speed.at(each).score * passes <= share * left), sizes[-1])
+        stages = stages_at(
+            speed.at(size_px), recipe, seconds=clock.seconds - used, num_train=num_train, num_val=num_val, closing=clock.closing
+        )
+        if stages.num_steps >= _LEAST_STEPS:
+            break
     speed = speed.at(size_px)
-    stages = stages_at(speed, recipe, seconds=clock.seconds - used, num_train=num_train, num_val=num_val, closing=clock.closing)
     epochs = stages.epochs if stages.num_steps >= _LEAST_STEPS else 0.0
     planned = replace(
         recipe,
@@ -149,6 +158,12 @@ def stages_at(speed: Speed, recipe: Recipe, *, seconds: float, num_train: int, n
         epochs=num_steps / per_epoch,
         seconds={"probe": probe + validation, "fine-tuning": max(0.0, left), "closing": validation + closing},
     )
+
+
+def _gentle(recipe: Recipe) -> dict[str, float]:
+    """Learning rates that do not unlearn the probe within few epochs (docs/experiments.md); those that the user chose stay."""
+    usual = {name: getattr(recipe, name) == getattr(FINETUNE, name) for name in _GENTLE_RATES}
+    return {name: rate for name, rate in _GENTLE_RATES.items() if usual[name]}
 
 
 def _names(recipe: Recipe) -> Sequence[str]:
