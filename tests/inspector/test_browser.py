@@ -172,8 +172,8 @@ def test_one_scrolls_down_to_the_last_image_and_only_what_is_seen_is_drawn(visit
     visit.go(f"/ranking?class={name}")
     page = visit.page
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
-    visit.until(f"[...document.querySelectorAll('#grid > li')].some(cell => cell.dataset.index == {len(visit.predictions) - 1})")
-    visit.settled()
+    last = f"[...document.querySelectorAll('#grid > li')].find(cell => cell.dataset.index == {len(visit.predictions) - 1})"
+    visit.until(f"{last}?.querySelector('.caption.id').textContent")  # it is drawn empty, and filled when its page has come
     assert visit.ids()[-1] == visit.ranked(name)[-1]
     assert page.locator("#grid > li").count() < 150
     visit.until("/offset=/.test(location.href)")
