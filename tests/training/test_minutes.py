@@ -24,6 +24,7 @@ from polytag.training import planning
 from polytag.training.callback import SilentCallback
 from polytag.training.clock import Clock
 from polytag.training.measuring import Speed
+from polytag.training.parts import Parts
 from polytag.training.planning import SIZES_PX, plan_of, plan_run
 from polytag.training.train import train
 
@@ -206,3 +207,19 @@ def test_no_plan(tmp_path: Path):
         with pytest.raises(RunError) as caught:
             read_plan(tmp_path / name)
         assert str(tmp_path / name) in caught.value.where
+
+
+def test_trying_leaves_a_loss_of_the_users_own_as_it_was(recipe: Recipe, colours: Path):
+    class Counting(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, logit_NC: torch.Tensor, target_NC: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return (logit_NC - target_NC).square().mean()
+
+    loss = Counting()
+    parts = Parts(loss=loss)
+    plan_run(recipe, load_dataset(colours), parts=parts, began=time.monotonic(), callback=SilentCallback())
+    assert loss.calls == 0

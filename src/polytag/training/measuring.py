@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -112,13 +112,13 @@ def seconds_to_learn(model: torch.nn.Module, context: TrainingContext, *, budget
 
 
 def trial_context(recipe: Recipe, dataset: Dataset, *, parts: Parts = NO_PARTS) -> TrainingContext:
-    """A context for trying, in which nothing is shown."""
+    """A context for trying, in which nothing is shown. A loss of the user's own, which a step may change, is left alone."""
     return TrainingContext(
         recipe=recipe,
         train_set=dataset.split("train"),
         val_set=dataset.split("val"),
         arithmetic=choose_arithmetic(recipe.device, recipe.precision),
-        parts=parts,
+        parts=replace(parts, loss=None),
     )
 
 

@@ -323,7 +323,7 @@ def _facts(context: TrainingContext, *, state: State, how: Mapping[str, str]) ->
         "head": recipe.head,
         "starting weights": Path(recipe.weights).name,
         "input": f"{context.preprocessing.image_size_px} px, {recipe.fit}",
-        **({"best epoch": f"{state.best_epoch} of {recipe.epochs}"} if recipe.epochs else {}),
+        **({"best epoch": f"{state.best_epoch} of {state.rows[-1]['epoch']:.0f}"} if recipe.epochs else {}),
         "arithmetic": f"{arithmetic.device}, {arithmetic.precision}"
         + (f", {processes.count} processes" if processes.count > 1 else ""),
         "training images": how["training"],
