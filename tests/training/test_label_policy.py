@@ -103,28 +103,11 @@ def test_a_probe_of_positives_alone_learns_and_says_what_it_made_of_them(dataset
     assert "ll-r" in (tmp_path / "rejecting" / "report.html").read_text()
 
 
-class Stop(Exception):
-    pass
-
-
-class StopsAt:
-    """Ends the run after so many steps."""
-
-    def __init__(self, num_steps: int):
-        self.left = num_steps
-
-    def progress(self, num_images: int, **numbers: float) -> None:
-        self.left -= "loss" in numbers
-        if self.left == 0:
-            raise Stop
-
-
-def test_a_run_that_doubts_labels_is_resumed_to_the_bit(colours: Path, tmp_path: Path):
+def test_a_run_that_doubts_labels_is_resumed_to_the_bit(colours: Path, tmp_path: Path, stopped_at):
     """The share of labels that are left out depends on the epoch alone: no state of its own."""
     whole = train(colours, recipe=TUNING, output=tmp_path / "whole").folder
     plain = train(colours, recipe=replace(TUNING, loss="bce"), output=tmp_path / "plain").folder
-    with pytest.raises(Stop):
-        train(colours, recipe=TUNING, output=tmp_path / "run", callbacks=[StopsAt(7)])
+    stopped_at(7, train, colours, recipe=TUNING, output=tmp_path / "run")
     resumed = resume(tmp_path / "run").folder
     for name in ("best", "last"):
         assert _weights(resumed, name) == _weights(whole, name)

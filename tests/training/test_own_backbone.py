@@ -61,20 +61,6 @@ class Pooled(Small):
         return super().forward(pixels).amax(dim=(2, 3))
 
 
-class Stop(Exception):
-    pass
-
-
-class StopsAt:
-    def __init__(self, num_steps: int):
-        self.left = num_steps
-
-    def progress(self, num_images: int, **numbers: float) -> None:
-        self.left -= "loss" in numbers
-        if self.left == 0:
-            raise Stop
-
-
 @pytest.fixture(scope="module")
 def trained(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
@@ -82,9 +68,8 @@ def trained(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
         return train(colours, recipe=RECIPE, backbone=Small, output=tmp_path_factory.mktemp("own") / "run")
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(trained: Any, colours: Path, tmp_path: Path):
-    with pytest.raises(Stop):
-        train(colours, recipe=RECIPE, backbone=Small, output=tmp_path / "run", callbacks=[StopsAt(5)])
+def test_an_interrupted_run_goes_on_to_the_same_bits(trained: Any, colours: Path, tmp_path: Path, stopped_at):
+    stopped_at(5, train, colours, recipe=RECIPE, backbone=Small, output=tmp_path / "run")
     for wrong in (None, Pooled, partial(Small, scale=2.0)):
         with pytest.raises(RunError, match="backbone"):
             resume(tmp_path / "run", backbone=wrong)

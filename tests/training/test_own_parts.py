@@ -272,22 +272,6 @@ def test_a_loss_that_raises_says_where(colours: Path, tmp_path: Path):
 # ---- interruptions ----
 
 
-class Stop(Exception):
-    pass
-
-
-class StopsAt:
-    """Ends the run after so many steps."""
-
-    def __init__(self, num_steps: int):
-        self.left = num_steps
-
-    def progress(self, num_images: int, **numbers: float) -> None:
-        self.left -= "loss" in numbers
-        if self.left == 0:
-            raise Stop
-
-
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "augment by rng": lambda: {"augment": by_rng},
     "augment by globals": lambda: {"augment": by_globals},
@@ -299,11 +283,10 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", GIVEN)
-def test_an_interrupted_run_goes_on_to_the_same_bits_with_the_same_part(kind: str, colours: Path, tmp_path: Path):
+def test_an_interrupted_run_goes_on_to_the_same_bits_with_the_same_part(kind: str, colours: Path, tmp_path: Path, stopped_at):
     """The part is made again, as in another process; the state was saved after a step in the middle of an epoch."""
     whole = train(colours, recipe=RECIPE, output=tmp_path / "whole", **GIVEN[kind]())
-    with pytest.raises(Stop):
-        train(colours, recipe=RECIPE, output=tmp_path / "run", **GIVEN[kind](), callbacks=[StopsAt(5)])
+    stopped_at(5, train, colours, recipe=RECIPE, output=tmp_path / "run", **GIVEN[kind]())
     with pytest.raises(RunError, match="of its own"):
         resume(tmp_path / "run")
     again = resume(tmp_path / "run", **GIVEN[kind]())
@@ -312,14 +295,15 @@ def test_an_interrupted_run_goes_on_to_the_same_bits_with_the_same_part(kind: st
     assert resume(tmp_path / "run").folder.is_finished, "a finished run needs no parts"
 
 
-def unfinished(colours: Path, folder: Path, **parts: Any) -> RunFolder:
-    with pytest.raises(Stop):
-        train(colours, recipe=RECIPE, output=folder, **parts, callbacks=[StopsAt(1)])
-    return RunFolder(path=folder)
+@pytest.fixture
+def unfinished(colours: Path, tmp_path: Path, stopped_at) -> RunFolder:
+    """A run with a loss of its own that was interrupted."""
+    stopped_at(1, train, colours, recipe=RECIPE, output=tmp_path / "run", loss=masked_bce)
+    return RunFolder(path=tmp_path / "run")
 
 
-def test_a_resume_demands_the_same_parts(colours: Path, tmp_path: Path):
-    run = unfinished(colours, tmp_path / "run", loss=masked_bce)
+def test_a_resume_demands_the_same_parts(unfinished: RunFolder):
+    run = unfinished
     begun = read_run_args(run).parts["loss"]
     cases: list[tuple[dict[str, Any], str]] = [
         ({}, "the run has a loss of its own\n  where: RUN\n  got: no loss\n  expected: BEGUN\n"
@@ -340,9 +324,9 @@ def test_a_resume_demands_the_same_parts(colours: Path, tmp_path: Path):
         assert str(error.value) == wanted.replace("NAME", by_rng.__module__)
 
 
-def test_a_run_folder_names_parts_and_never_runs_them(colours: Path, tmp_path: Path):
+def test_a_run_folder_names_parts_and_never_runs_them(unfinished: RunFolder, tmp_path: Path):
     """A stranger's run may say anything: its names are shown, and neither imported nor called."""
-    run = unfinished(colours, tmp_path / "run", loss=masked_bce)
+    run = unfinished
     evil = tmp_path / "evil_part.py"
     evil.write_text(f"open({str(tmp_path / 'touched')!r}, 'w')\ndef loss(*values): ...\n")
     text = run.args.read_text()

@@ -61,16 +61,8 @@ class FeatureClassifier:
         if self.checkpoint.unit_length:
             feature_ND = unit_length(feature_ND)
         logit_NC = (torch.from_numpy(feature_ND) @ self.weight_CD.T + self.bias_C).numpy()
-        calibration = self.checkpoint.calibration
-        made_NC = logit_NC if calibration is None else calibration.apply(logit_NC)
-        if not np.isfinite(made_NC).all():
-            raise CheckpointError(
-                "the model gives scores that are not finite",
-                where=str(self.checkpoint.folder),
-                expected="finite logits",
-                next_step="look at the size of the features: they are far from those of the training",
-            )
-        return made_NC
+        next_step = "look at the size of the features: they are far from those of the training"
+        return self.checkpoint.calibrated(logit_NC, next_step=next_step)
 
     def score_table(self, table: FeatureTable) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
         """The ids and the logits of a table's rows, a part at a time. Raises as `require_size`, `logits_of` and the table do."""

@@ -15,7 +15,7 @@ from polytag.contracts import Dataset, Predictions, Preprocessing
 from polytag.data.images.augment import views
 from polytag.data.images.batches import Batch, batches_of
 from polytag.data.images.read import read_image
-from polytag.errors import CheckpointError, ImageError
+from polytag.errors import ImageError
 from polytag.inference.parallel import In, Out, in_parallel
 from polytag.inference.scored import Scored
 from polytag.machine import num_cores
@@ -289,13 +289,4 @@ class Predictor:
         return self.score_rows(len(paths), lambda row: views(read_image(paths[row]), self.checkpoint.preprocessing))
 
     def _calibrated(self, logit_NC: np.ndarray) -> np.ndarray:
-        calibration = self.checkpoint.calibration
-        made_NC = logit_NC if calibration is None else calibration.apply(logit_NC)
-        if not np.isfinite(made_NC).all():
-            raise CheckpointError(
-                "the model gives scores that are not finite",
-                where=str(self.checkpoint.folder),
-                expected="finite logits",
-                next_step="copy the checkpoint again, or train again",
-            )
-        return made_NC
+        return self.checkpoint.calibrated(logit_NC, next_step="copy the checkpoint again, or train again")

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from polytag import files
 from polytag.calibration import Calibration, convert_thresholds
 from polytag.contracts import LabelSet, Preprocessing
@@ -198,6 +200,18 @@ class Checkpoint:
                 next_step="copy the checkpoint again, or train again",
             )
         return content
+
+    def calibrated(self, logit_NC: np.ndarray, *, next_step: str) -> np.ndarray:
+        """Logits under the calibration; raises CheckpointError, with this next step, where one is not finite."""
+        made_NC = logit_NC if self.calibration is None else self.calibration.apply(logit_NC)
+        if not np.isfinite(made_NC).all():
+            raise CheckpointError(
+                "the model gives scores that are not finite",
+                where=str(self.folder),
+                expected="finite logits",
+                next_step=next_step,
+            )
+        return made_NC
 
     def require_labels(self, label_set: LabelSet) -> None:
         """Raises CheckpointError unless the model has these classes in this order."""
