@@ -223,3 +223,18 @@ def test_trying_leaves_a_loss_of_the_users_own_as_it_was(recipe: Recipe, colours
     parts = Parts(loss=loss)
     plan_run(recipe, load_dataset(colours), parts=parts, began=time.monotonic(), callback=SilentCallback())
     assert loss.calls == 0
+
+
+def test_random_weights_are_trained_without_a_probe(colours: Path):
+    """Their features deserve none, there are no statistics to keep, and there are epochs however little time there is."""
+    dataset = load_dataset(colours)
+    wanted = replace(FINETUNE, backbone="test_resnet", weights="random", image_size_px=32, minutes=0.2)
+    plan = plan_run(wanted, dataset, began=time.monotonic(), callback=SilentCallback())
+    kept = ("batch_norm", "head_lr", "backbone_lr")
+    assert [getattr(plan.recipe, name) for name in kept] == [getattr(FINETUNE, name) for name in kept]
+    assert plan.text().startswith("test_resnet at 32 px, ")
+    assert "probe" not in plan.text()
+    clock = Clock(began=time.monotonic() - 100, seconds=12, num_classes=3)
+    late = plan_of(wanted, Speed(size_px=32, decode=0.1, score=0.2, learn=1.0), dataset=dataset, clock=clock)
+    assert late.recipe.ends == ((0, 1),)
+    assert late.recipe.epochs == 1

@@ -32,7 +32,7 @@ class Plan:
     """What fits into the time, from what was measured on this machine with these images.
 
     recipe           every choice, with the step at which training ends
-    num_probe, num_val   training images for the probe, and validation images, that are used
+    num_probe, num_val   training images for the probe (0: random weights have none), and validation images, that are used
     epochs           of fine-tuning that fit, a fraction
     learn_seconds    to decode an image and learn from it once
     seconds          that each stage should take: "measuring", "probe", "fine-tuning", "closing"
@@ -50,9 +50,9 @@ class Plan:
 
     def text(self) -> str:
         """A line for people."""
-        recipe = self.recipe
-        stages = "a probe" + (f" and {self.epochs:.1f} epochs" if recipe.epochs else " alone")
-        return f"plan: {recipe.backbone} at {recipe.image_size_px} px, {stages}"
+        recipe, epochs = self.recipe, f"{self.epochs:.1f} epochs"
+        stages = "a probe alone" if not recipe.epochs else f"a probe and {epochs}" if self.num_probe else epochs
+        return f"{recipe.backbone} at {recipe.image_size_px} px, {stages}"
 
 
 def write_plan(plan: Plan, path: Path, *, ends: Sequence[tuple[int, int]] = ()) -> None:

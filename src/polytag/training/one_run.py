@@ -339,7 +339,11 @@ def _facts_of_plan(run: RunFolder, context: TrainingContext) -> dict[str, str]:
     tried = ", ".join(f"{each.backbone} {each.held_out_map:.3f}" for each in plan.candidates)
     return {
         "plan": f"{plan.text()}, for {context.recipe.minutes:g} minutes",
-        "backbones tried": f"{tried} (mAP of a probe, cross-validated on {plan.num_tried} training images)",
+        **(
+            {"backbones tried": f"{tried} (mAP of a probe, cross-validated on {plan.num_tried} training images)"}
+            if len(plan.candidates) > 1
+            else {}
+        ),
         **({"validation images": f"{plan.num_val}, drawn at random"} if context.recipe.max_val else {}),
     }
 

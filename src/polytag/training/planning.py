@@ -63,7 +63,7 @@ def plan_run(recipe: Recipe, dataset: Dataset, *, parts: Parts = NO_PARTS, began
     decides about its length itself, and as `fresh_model`.
     """
     _require_plannable(recipe)
-    recipe = replace(recipe, batch_norm="frozen", **_gentle(recipe))
+    recipe = _gentle(recipe)
     clock = clock_of(recipe, began=began, num_classes=len(dataset.label_set))
     names, silent = _names(recipe), SilentCallback()
     tried: dict[str, Tried] = {}
@@ -107,17 +107,16 @@ def plan_of(
         stages = stages_at(
             speed.at(size_px), recipe, seconds=clock.seconds - used, num_train=num_train, num_val=num_val, closing=clock.closing
         )
-        if stages.num_steps >= _LEAST_STEPS:
+        if stages.num_steps:
             break
-    speed = speed.at(size_px)
-    epochs = stages.epochs if stages.num_steps >= _LEAST_STEPS else 0.0
+    speed, epochs = speed.at(size_px), stages.epochs
     planned = replace(
         recipe,
         image_size_px=size_px,
         epochs=-(-stages.num_steps // num_steps_of(recipe, num_train)) if epochs else 0,
         ends=((0, stages.num_steps),) if epochs else (),
         warmup_epochs=min(_LARGEST_WARMUP, _WARMUP_SHARE * epochs),
-        max_probe=stages.num_probe if stages.num_probe < num_train else 0,
+        max_probe=stages.num_probe if stages.num_probe < num_train and recipe.weights != "random" else 0,
         max_val=stages.num_val if stages.num_val < num_val else 0,
     )
     return Plan(
@@ -133,14 +132,18 @@ def plan_of(
 
 
 def stages_at(speed: Speed, recipe: Recipe, *, seconds: float, num_train: int, num_val: int, closing: float) -> Stages:
-    """What fits into these seconds: a probe of as many images as it has time for, then as many steps as are left."""
+    """What fits into these seconds: a probe of as many images as it has time for, then as many steps as are left.
+
+    With random weights there is no probe, and there are steps, however few fit. Else so few steps as teach nothing are none.
+    """
+    has_probe = recipe.weights != "random"
     num_val = min(num_val, max(_LEAST_IMAGES, int(_SHARE_VALIDATION * seconds / speed.score)))
     validation, per_epoch = num_val * speed.score, num_steps_of(recipe, num_train)
     longest, whole = _SHARE_PROBE * seconds, num_train * speed.score
     for probe_seconds in (whole if whole <= _SHARE_WHOLE_PROBE * seconds else min(_SOON_SECONDS, longest), longest):
-        num_probe = min(num_train, max(_LEAST_IMAGES, int(probe_seconds / speed.score)))
-        probe = num_probe * speed.score
-        left = seconds - probe - 2 * validation - closing - 2 * _SAVING_SECONDS  # the probe is validated, and the best at the end
+        num_probe = min(num_train, max(_LEAST_IMAGES, int(probe_seconds / speed.score))) if has_probe else 0
+        probe = num_probe * speed.score + validation if has_probe else 0.0
+        left = seconds - probe - validation - closing - 2 * _SAVING_SECONDS  # the probe is validated, and the best at the end
         num_steps = steps_within(
             left,
             per_step=recipe.batch_size * speed.learn,
@@ -151,19 +154,24 @@ def stages_at(speed: Speed, recipe: Recipe, *, seconds: float, num_train: int, n
         )
         if num_steps >= _LEAST_STEPS:
             break
+    if num_steps < _LEAST_STEPS:
+        num_steps = 0 if has_probe else max(1, num_steps)
     return Stages(
         num_probe=num_probe,
         num_val=num_val,
         num_steps=num_steps,
         epochs=num_steps / per_epoch,
-        seconds={"probe": probe + validation, "fine-tuning": max(0.0, left), "closing": validation + closing},
+        seconds={"probe": probe, "fine-tuning": max(0.0, left), "closing": validation + closing},
     )
 
 
-def _gentle(recipe: Recipe) -> dict[str, float]:
-    """Learning rates that do not unlearn the probe within few epochs (docs/experiments.md); those that the user chose stay."""
-    usual = {name: getattr(recipe, name) == getattr(FINETUNE, name) for name in _GENTLE_RATES}
-    return {name: rate for name, rate in _GENTLE_RATES.items() if usual[name]}
+def _gentle(recipe: Recipe) -> Recipe:
+    """The recipe with what does not unlearn pretrained weights within few epochs: the statistics of batch normalisation stay, and
+    learning rates that the user did not choose are low (docs/experiments.md)."""
+    if recipe.weights == "random":
+        return recipe
+    rates = {name: rate for name, rate in _GENTLE_RATES.items() if getattr(recipe, name) == getattr(FINETUNE, name)}
+    return replace(recipe, batch_norm="frozen", **rates)
 
 
 def _names(recipe: Recipe) -> Sequence[str]:

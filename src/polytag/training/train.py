@@ -77,7 +77,7 @@ def train(
             assert plan is not None
             args = replace(args, recipe=plan.recipe)
             ends = datetime.now() + timedelta(seconds=60 * recipe.minutes + began - time.monotonic())
-            callback.note(f"{plan.text()}; ends at {ends:%H:%M:%S}")
+            callback.note(f"plan: {plan.text()}; ends at {ends:%H:%M:%S}")
         model = fresh_model(args.recipe, found.dataset, parts=parts, note=callback.note)  # what cannot be trained leaves no folder
         run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
         with interruptible(run):
