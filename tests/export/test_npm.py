@@ -139,6 +139,8 @@ def test_the_registry_is_the_one_that_npm_takes(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("NPM_CONFIG_REGISTRY", raising=False)
     assert registry_address() == "http://127.0.0.1:9/mirror"
+    npm.write_bytes(b"no program")
+    assert registry_address() == ""
     monkeypatch.setenv("PATH", str(tmp_path / "none"))
-    with pytest.raises(FetchError, match="npm is not installed, and NPM_CONFIG_REGISTRY is not set"):
+    with pytest.raises(FetchError, match="npm names no registry, and NPM_CONFIG_REGISTRY is not set"):
         files_of(PACKAGE, ("dist/a.js",))

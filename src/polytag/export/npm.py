@@ -54,7 +54,10 @@ def _of_npm() -> str:
     npm = shutil.which("npm")
     if npm is None:
         return ""
-    told = subprocess.run([npm, "config", "get", "registry"], capture_output=True, text=True, check=False, timeout=60)
+    try:
+        told = subprocess.run([npm, "config", "get", "registry"], capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):  # an npm that does not run names none
+        return ""
     return told.stdout.strip()
 
 
@@ -87,9 +90,10 @@ def _integrity(content: bytes) -> str:
 
 
 def _fetched(package: Package, *, on_progress: Callable[[int, int], None]) -> bytes:
-    address = f"{registry()}/{package.name}/-/{package.file_name}"
-    if not registry():
-        raise _not_fetched(package, address, got="npm is not installed, and NPM_CONFIG_REGISTRY is not set")
+    base = registry()
+    address = f"{base}/{package.name}/-/{package.file_name}"
+    if not base:
+        raise _not_fetched(package, address, got="npm names no registry, and NPM_CONFIG_REGISTRY is not set")
     try:
         content = read_content(
             address, max_bytes=package.num_bytes, on_progress=lambda num_bytes: on_progress(num_bytes, package.num_bytes)
