@@ -13,7 +13,7 @@ FAST := tests/data tests/metrics tests/package tests/predictions tests/laws/test
 
 .PHONY: demo test test-fast test-lowest check bench docs snippets build lock format clean
 
-demo: $(READY)  ## train, judge and report on handwriting scenes made on the spot (under three minutes)
+demo: $(READY)  ## train, judge and report on handwriting scenes made on the spot (three to four minutes)
 	.venv/bin/polytag demo
 
 test: $(READY)  ## every test, in two processes

@@ -1,7 +1,7 @@
 // What a page of the inspector shows in every frame, from its beginning. benchmarks/inspector.py runs this before the page's own scripts.
 window.watched = (() => {
   const rows = []; // [time, whether all cells of the first row in the window have their image], where that changed
-  const moves = []; // of the slider: what an input event led to
+  const moves = []; // of the threshold's line: what a move of the pointer led to
   const lists = []; // from an input event to the list that it asked for
   let stays = new Map(); // cells in the window: since when, without an image for how long
   let past = [];
@@ -66,12 +66,12 @@ window.watched = (() => {
   }
   requestAnimationFrame(look);
 
-  addEventListener("input", (event) => {
-    if (event.target.id !== "slider") return;
+  addEventListener("pointermove", (event) => {
+    if (!event.buttons || !event.target.closest?.("#living")) return;
     began = event.timeStamp;
-    const [since, value] = [began, event.target.value];
+    const since = began;
     afterFrame(() => moves.push({
-      ms: performance.now() - since, value,
+      ms: performance.now() - since, value: document.getElementById("slider").value,
       numbers: document.getElementById("numbers").textContent, below: document.querySelectorAll("#grid .below").length,
     }));
   }, true);

@@ -2,6 +2,9 @@
 
 A process decides as fast as it can and prints each decision once `ReviewStore.decide` has returned. It is killed at a random
 moment, and the next one goes on with the same file. Every tenth begins with a new file, so that its making is killed too.
+
+Then the same with batches: 500 labels and 100 tags each, every second one undone. Whether they are whole is counted, and a batch of
+200,000 labels is timed.
 """
 
 import argparse
@@ -16,9 +19,11 @@ import time
 from pathlib import Path
 
 from machine import write
+from polytag.inspector.review.batches import LabelDecision
 from polytag.inspector.review.store import ReviewStore, open_review
 
 LONGEST_SECONDS = 0.5
+BATCH = 500  # labels
 
 
 def decide_until_killed(path: Path, start: int) -> None:
@@ -33,9 +38,67 @@ def decide_until_killed(path: Path, start: int) -> None:
         number += 1
 
 
-def killed(path: Path, start: int, seconds: float) -> list[int]:
+def labels_of(number: int, count: int = BATCH) -> list[LabelDecision]:
+    return [LabelDecision(image_id=f"{number}-{row}", class_name="cat", label=number % 3 - 1, given=1) for row in range(count)]
+
+
+def batch_until_killed(path: Path, start: int) -> None:
+    store = ReviewStore.open(path)
+    print("ready", flush=True)
+    number = start
+    while True:
+        decisions = labels_of(number)
+        store.batches.decide(decisions, split="train", reviewer="Ada")
+        store.batches.mark(
+            [each.image_id for each in decisions[:100]], kind="tag", text=f"t{number}", split="train", reviewer="Ada"
+        )
+        if number % 2:
+            store.batches.undo_last(split="train", reviewer="Ada")
+            store.batches.undo_last(split="train", reviewer="Ada")
+        print(number, flush=True)
+        number += 1
+
+
+def batches_killed(folder: Path, kills: int) -> dict[str, int]:
+    """What is left of batches after kills: all of each or none, and every acknowledged one."""
+    rng = random.Random(1)
+    counts = dict.fromkeys(("acknowledged", "lost", "in_part", "there_unacknowledged", "times_the_database_was_damaged"), 0)
+    told, path = set[int](), folder / "batches.sqlite"
+    for kill in range(kills):
+        if kill % 10 == 0:
+            path, told = folder / f"batches-{kill}.sqlite", set[int]()
+        now = killed(path, max(told, default=-1) + 2, rng.uniform(0, LONGEST_SECONDS), how="--batch")
+        told |= set(now)
+        counts["acknowledged"] += len(now)
+        counts["times_the_database_was_damaged"] += bool(damage(path))
+        with open_review(path) as store:
+            found: dict[int, list[int | None]] = {}
+            for (name, _), row in store.current("train").items():
+                found.setdefault(int(name.partition("-")[0]), []).append(row.label)
+            tags = store.batches.tags("train")
+        counts["in_part"] += sum(len(labels) != BATCH or len(set(labels)) != 1 for labels in found.values())
+        counts["in_part"] += sum(number != 100 for number in tags.values())
+        expected = {number: None if number % 2 else number % 3 - 1 for number in now}
+        is_there = {n: n in found and set(found[n]) == {expected[n]} and (f"t{n}" in tags) == (n % 2 == 0) for n in expected}
+        counts["lost"] += sum(not each for each in is_there.values())
+        counts["there_unacknowledged"] += len(found.keys() - told)
+        told |= found.keys()
+    return counts
+
+
+def seconds_a_large_batch(folder: Path, number: int = 200_000) -> dict[str, float]:
+    with open_review(folder / "large.sqlite") as store:
+        decisions = labels_of(0, number)
+        started = time.perf_counter()
+        store.batches.decide(decisions, split="train", reviewer="Ada")
+        decided = time.perf_counter()
+        store.batches.undo_last(split="train", reviewer="Ada")
+        return {"decide": round(decided - started, 2), "undo": round(time.perf_counter() - decided, 2)}
+
+
+def killed(path: Path, start: int, seconds: float, *, how: str = "--decide") -> list[int]:
     """The decisions that a process acknowledged before it was killed, `seconds` after it began."""
-    process = subprocess.Popen([sys.executable, __file__, "--decide", str(path), str(start)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, __file__, how, str(path), str(start)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     time.sleep(seconds)
@@ -69,7 +132,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--decide", nargs=2, metavar=("FILE", "START"), help=argparse.SUPPRESS)
+    parser.add_argument("--batch", nargs=2, metavar=("FILE", "START"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.batch:
+        batch_until_killed(Path(options.batch[0]), int(options.batch[1]))
     if options.decide:
         decide_until_killed(Path(options.decide[0]), int(options.decide[1]))
     rng = random.Random(0)
@@ -92,6 +158,8 @@ def main() -> None:
             unacknowledged = unacknowledged + len(there.keys() - told)
             told |= there.keys()
         times = sorted(seconds_a_decision(Path(folder)))
+        batches = batches_killed(Path(folder), options.kills)
+        large = seconds_a_large_batch(Path(folder))
     write(
         "review_kill",
         {
@@ -109,6 +177,8 @@ def main() -> None:
                 "median": round(1000 * statistics.median(times), 2),
                 "p99": round(1000 * times[int(0.99 * len(times))], 2),
             },
+            "batches_of_500_labels_and_100_tags": batches,
+            "seconds_a_batch_of_200000_labels": large,
         },
     )
 

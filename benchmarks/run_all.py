@@ -17,9 +17,14 @@ SCRIPTS = (
     "recipes",
     "voc_mini",
     "minutes",
+    "peers_minutes",
     "heads",
+    "map_heads",
+    "optimism",
     "prediction_sets",
     "label_issues",
+    "label_queue",
+    "decision_worth",
     "labels_next",
     "partial_labels",
     "long_tail",
@@ -29,6 +34,7 @@ SCRIPTS = (
     "fuzz",
     "kills",
     "inspector",
+    "accessibility",
 )
 
 for name in SCRIPTS:

@@ -155,15 +155,15 @@ def large(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def peer_python(name: str, folder: Path) -> Path | None:
+def peer_python(name: str, folder: Path, *, packages: list[str]) -> Path | None:
     """The interpreter of a peer's environment, made if it is not there; None where it cannot be had."""
     python = folder / name / "bin" / "python"
     if not python.is_file():
         uv = HERE.parent / ".tools" / "bin" / "uv"
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "env": os.environ | {"PYTHONPATH": ""}}
         made = subprocess.run([str(uv), "venv", "--python", sys.executable, str(folder / name)], check=False, **quiet)
-        packages = [*PEERS[name], "timm", "torchvision", "pillow"]
-        got = subprocess.run([str(uv), "pip", "install", "--python", str(python), *packages], check=False, **quiet)
+        install = [str(uv), "pip", "install", "--python", str(python), *packages, "timm", "torchvision", "pillow"]
+        got = subprocess.run(install, check=False, **quiet)
         if made.returncode or got.returncode:
             return None
     return python
@@ -179,7 +179,7 @@ def training(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     job = {"paths": [str(path.resolve()) for path in dataset.paths], "targets": dataset.target_NC.tolist()}
     job |= {"size_px": 224, "mean": [0.4589, 0.4355, 0.4032], "std": [0.2239, 0.2186, 0.2206]}
     (folder / "job.json").write_text(json.dumps(job))
-    pythons = {"plain": Path(sys.executable)} | {name: peer_python(name, options.peers) for name in PEERS}
+    pythons = {"plain": Path(sys.executable)} | {name: peer_python(name, options.peers, packages=PEERS[name]) for name in PEERS}
     absent = [name for name, python in pythons.items() if python is None]
     rates: dict[str, list[float]] = {name: [] for name in ("polytag", *pythons) if name not in absent}
     details = []

@@ -1,6 +1,9 @@
 """What a process may use of the machine: affinity, a container's quota, and systems without this information."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,3 +65,12 @@ def test_the_processor_as_the_system_tells_it(text, name, bf16, tmp_path: Path, 
 
 def test_free_memory_is_some_and_no_more_than_there_is():
     assert 1e6 < machine.free_memory_bytes() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_a_process_knows_how_long_ago_it_began(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    script = "import time; time.sleep(0.5); from polytag.machine import process_seconds; print(process_seconds())"
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert 0.45 <= float(done.stdout) <= time.monotonic() - began + 0.05
+    monkeypatch.setattr(machine, "_STAT", tmp_path / "stat")
+    assert machine.process_seconds() == pytest.approx(time.process_time(), abs=1.0)

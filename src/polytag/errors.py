@@ -95,7 +95,7 @@ class RunError(PolytagError):
 class ReviewConflict(PolytagError):
     """Another reviewer, or another window, decided on this label first; nothing was written.
 
-    ``current`` is the `polytag.inspector.review.store.Decision` in force, or None if there is none.
+    ``current`` is the `polytag.inspector.review.rows.Decision` in force, or None if there is none.
     """
 
     current: object = None

@@ -4,10 +4,12 @@ import functools
 import math
 import os
 import platform
+import time
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUINFO = Path("/proc/cpuinfo")
+_STAT = Path("/proc/self/stat")
 
 
 def num_cores() -> int:
@@ -50,6 +52,15 @@ def free_memory_bytes() -> float:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+
+
+def process_seconds() -> float:
+    """Seconds since this process began, imports included; where the system does not tell, those that it has computed for."""
+    try:
+        began = int(_STAT.read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - began)
+    except (OSError, ValueError, IndexError, AttributeError):  # not Linux
+        return time.process_time()
 
 
 def _cpuinfo(key: str) -> list[str]:

@@ -33,6 +33,11 @@ def number_text(value: float, *, digits: int = 3) -> str:
     return UNDEFINED if math.isnan(value) else f"{value:.{digits}f}"
 
 
+def with_minus(number: str) -> str:
+    """A number as a page shows it: with a minus sign in place of each hyphen."""
+    return number.replace("-", "−")
+
+
 def whole_text(value: float) -> str:
     """An estimated count, rounded: "1,234"; an en dash where it is undefined."""
     return UNDEFINED if math.isnan(value) else f"{value:,.0f}"
@@ -41,6 +46,15 @@ def whole_text(value: float) -> str:
 def interval_text(low: float, high: float, *, digits: int = 3, dash: str = " – ") -> str:
     """An interval, "0.612 – 0.655"; empty where none was computed."""
     return "" if math.isnan(low) else f"{low:.{digits}f}{dash}{high:.{digits}f}"
+
+
+def duration_text(seconds: float) -> str:
+    """A length of time in one unit: "45 s", "12 min", "3.5 h"; empty where it is not known."""
+    if math.isnan(seconds):
+        return ""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def percent(share: float) -> str:
@@ -97,16 +111,16 @@ def text_of_cell(text: str) -> str:
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """One line per row: columns two spaces apart, the first aligned left and the others right."""
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(num_places, column)) for column in zip(*rows, strict=True)]
     lines: list[str] = []
     for row in rows:
-        blanks = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        blanks = [" " * (width - num_places(cell)) for cell, width in zip(row, widths, strict=True)]
         cells = [row[0] + blanks[0], *(blank + cell for cell, blank in zip(row[1:], blanks[1:], strict=True))]
         lines.append("  ".join(cells).rstrip())
     return lines
 
 
-def _width(text: str) -> int:
+def num_places(text: str) -> int:
     """Cells of a terminal: a wide character takes two, a combining or direction mark none."""
     places = (1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text if not _has_no_width(letter))
     return sum(places)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from polytag.cli.compare import run_names
-from polytag.contracts import Predictions
+from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
 from polytag.metrics.compare import compare
-from polytag.metrics.recipes import compare_recipes
+from polytag.metrics.comparison import Comparison
+from polytag.metrics.recipes import RecipeComparison, compare_recipes
 from polytag.models.checkpoint import Checkpoint, update_checkpoint
 from polytag.predictions.read import read_predictions
 from polytag.predictions.table import write_predictions
@@ -32,10 +33,15 @@ def other(first: Predictions, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def lines_of(comparison: Comparison | RecipeComparison) -> list[str]:
+    """As a terminal of 120 columns shows them, which the suite has."""
+    return [line.text for line in comparison.lines(width=120)]
+
+
 def test_a_run_against_a_file(run: Path, first: Predictions, other: Path, tmp_path: Path, polytag):
     output = polytag("compare", run, other, "--json", tmp_path / "c.json", "--report", tmp_path / "c.html").stdout
     comparison = compare(first, read_predictions(other), names=("colours", "other"))
-    assert [line.rstrip() for line in output.splitlines()] == [*str(comparison).splitlines(), "", f"report: {tmp_path / 'c.html'}"]
+    assert [line.rstrip() for line in output.splitlines()] == [*lines_of(comparison), "", f"report: {tmp_path / 'c.html'}"]
     assert json.loads((tmp_path / "c.json").read_text()) == json.loads(json.dumps(comparison.to_json()))
     page = (tmp_path / "c.html").read_text()
     assert page.lower().startswith("<!doctype html>")
@@ -154,7 +160,7 @@ def test_two_recipes_by_their_runs(run: Path, first: Predictions, other: Path, t
     found = compare_recipes(
         [first, read_predictions(other)], [read_predictions(path) for path in second], run_names=("colours", "other", "b1", "b2")
     )
-    assert [line.rstrip() for line in output.splitlines()] == str(found).splitlines()
+    assert [line.rstrip() for line in output.splitlines()] == lines_of(found)
     assert json.loads((tmp_path / "c.json").read_text()) == json.loads(json.dumps(found.to_json()))
     for option, value in (("--threshold", "0.3"), ("--report", tmp_path / "c.html")):
         with pytest.raises(UsageError) as error:
@@ -162,3 +168,27 @@ def test_two_recipes_by_their_runs(run: Path, first: Predictions, other: Path, t
         assert f"got: --with and {option}" in str(error.value)
     write_predictions(first.take(range(20)), tmp_path / "b1.parquet")
     assert "Left out: 4 images and 0 classes of colours;" in polytag("compare", run, other, *options, "--intersect").stdout
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_narrow_terminal_has_every_number_and_no_longer_line(
+    first: Predictions, tmp_path: Path, polytag, monkeypatch: pytest.MonkeyPatch, width: int
+):
+    names = ("red", "a very long name of a class that no column has room for", "blue")
+    tables = [replace(first, label_set=LabelSet(names=names), logit_NC=first.logit_NC + shift) for shift in (0, 1)]
+    rng = np.random.default_rng(1)
+    tables[1] = replace(tables[1], logit_NC=tables[1].logit_NC + rng.normal(0, 2, tables[1].logit_NC.shape))
+    paths = [tmp_path / f"voc_mini-{name}-efficientnet_lite2-seed_7.parquet" for name in ("probe", "finetune")]
+    for path, table in zip(paths, tables, strict=True):
+        write_predictions(table, path)
+    monkeypatch.setenv("COLUMNS", str(width))
+    output = polytag("compare", *paths, "--permutations", "19", "--json", tmp_path / "c.json").stdout
+    assert max(map(len, output.splitlines())) <= width, output
+    found = json.loads((tmp_path / "c.json").read_text())["differences"][0]["per_class"]
+    for name, numbers in found.items():
+        assert set(name.split()) <= set(output.split())
+        for value in (numbers["ap"], numbers["ap_minus"]):
+            assert f"{value:.4f}" in output
+    assert "gained" in output
+    words = " ".join(output.split())
+    assert f"difference: {paths[1].stem} − {paths[0].stem}." in words

@@ -79,7 +79,8 @@ def test_inspect(scores: Path, scattered: Arguments, polytag, monkeypatch: pytes
     from polytag.web import server
 
     served: list[Inspection] = []
-    monkeypatch.setattr("polytag.inspector.app.create_app", served.append)
+    for module in ("app", "follow"):  # which of the two asks depends on whether the files can be followed
+        monkeypatch.setattr(f"polytag.inspector.{module}.create_app", served.append)
     monkeypatch.setattr(server, "serve", lambda app, **_: None)
     polytag("inspect", scores, "--scores", "probability", "--truth", *scattered)
     assert folders_of(served[0].predictions.image_paths) == {"one", "two"}

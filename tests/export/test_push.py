@@ -224,7 +224,7 @@ def test_timm_loads_it_from_the_hub_and_answers_alike(hub: Any, run: Path, tmp_p
     with torch.inference_mode():
         own_NC = Checkpoint.read(run).load_model()(torch.from_numpy(input_N3SS)).numpy()
     assert own_NC.std() > 1e-3
-    assert np.abs(np.load(tmp_path / "y.npy") - own_NC).max() < 1e-5
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), own_NC, rtol=1e-6, atol=1e-5)
     assert eval(done.stdout) == [
         name for name in Checkpoint.read(run).label_set if name in next(iter(predict(run, [image], precision="fp32"))).labels
     ]

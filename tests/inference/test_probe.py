@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from polytag.inference.partial_labels import train_probe
 from polytag.inference.probe import STRENGTHS, fit_probe
+from polytag.training.losses import LargeLossRejection
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +67,29 @@ def test_a_constant_feature_and_a_tiny_table_do_no_harm():
     probe = fit_probe(feature_ND, np.array([[0], [0], [1], [1]], np.int8))
     assert np.isfinite(logits(probe, feature_ND)).all()
     assert (np.diff(logits(probe, feature_ND)[:, 0]) > 0).all()
+
+
+def nearly_dead(feature_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The features with two more, as they are where a head is fitted, and as other images have them: one is constant but for
+    rounding, one is tiny in one image and zero in the others; elsewhere both are as large as any."""
+    num_images = len(feature_ND)
+    constant_N1 = np.where(np.arange(num_images) % 2, np.float32(0.1), np.nextafter(np.float32(0.1), np.float32(1)))[:, None]
+    tiny_N1 = np.where(np.arange(num_images) == 7, 1e-4, 0)[:, None]
+    elsewhere = np.random.default_rng(1).normal(0, 3, (num_images, 2))
+    return (
+        np.concatenate([feature_ND, constant_N1, tiny_N1], axis=1).astype(np.float32),
+        np.concatenate([feature_ND, elsewhere], axis=1).astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize("num_constant", [0, 3], ids=["most vary", "most are constant, as maxima of few images may be"])
+def test_a_feature_that_hardly_varies_decides_nothing_on_other_images(table, num_constant: int):
+    feature_ND, target_NC = table
+    constant_ND = np.zeros((len(feature_ND), num_constant * feature_ND.shape[1]), np.float32)
+    fitted_ND, elsewhere_ND = (np.concatenate([each, constant_ND], axis=1) for each in nearly_dead(feature_ND))
+    without = logits(fit_probe(feature_ND, target_NC), feature_ND)
+    found = logits(fit_probe(fitted_ND, target_NC), elsewhere_ND)
+    assert np.abs(found - without).max() < 0.01 * without.std()
+    rejecting = train_probe(fitted_ND, target_NC, loss=LargeLossRejection())
+    without = logits(train_probe(feature_ND, target_NC, loss=LargeLossRejection()), feature_ND)
+    assert np.abs(logits(rejecting, elsewhere_ND) - without).max() < 0.1 * without.std()

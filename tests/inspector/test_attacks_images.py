@@ -171,6 +171,8 @@ def test_a_score_file_shows_images_and_nothing_else(attacked, client):
             assert b"<script" not in answer.content, name
             if kind == "image/jpeg":
                 assert Image.open(BytesIO(answer.content)).size == (64, 48), name
+            (small,) = client.get(f"/api/thumbnails?rows={row}").json()["images"]
+            assert (small is not None) == (kind == "image/jpeg"), name
             if name in {"bomb", "honest", "link to a text", "password file", "endless", "pipe", "svg", "page"}:
                 assert (kind == "image/jpeg") == (name == "honest"), name
     assert client.get("/").status_code == 200

@@ -17,8 +17,12 @@ from polytag.data.read_options import ReadOptions
 from polytag.demo.scenes import write_scenes
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
+from polytag.inspector.keep_threshold import keep_threshold
 from polytag.inspector.open import OpenOptions, open_inspection
 from polytag.inspector.review.store import open_review
+from polytag.metrics.goals import Goal
+from polytag.metrics.operating_points import choose_thresholds
+from polytag.models.checkpoint import Checkpoint
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -137,9 +141,11 @@ def test_the_overview_leads_to_a_class(visit: Visit):
     names = page.locator("table.classes tbody th").all_inner_texts()
     assert sorted(names) == sorted(visit.predictions.label_set)
     page.get_by_role("link", name="class", exact=True).click()
+    page.wait_for_url("**sort=name**")
+    page.wait_for_load_state()
     assert page.locator("table.classes tbody th").all_inner_texts() == sorted(names, key=str.casefold)
     assert "sort=name" in page.url
-    page.get_by_role("link", name=names[0], exact=True).click()
+    page.locator("table.classes").get_by_role("link", name=names[0], exact=True).click()
     page.wait_for_selector("#grid.virtual > li")
     assert page.locator("#class").input_value() == names[0]
     assert visit.ids()[:10] == visit.ranked(names[0])[:10]
@@ -313,6 +319,13 @@ def test_heat_map_boxes_and_nearest_images(visit: Visit):
     assert distances == sorted(distances)
     assert identity not in page.locator(".neighbours").nth(1).inner_text()
     assert {"heat=1", "boxes=1", "nearest=1"} <= set(page.url.partition("?")[2].split("&"))
+    assert page.locator(".neighbours").nth(0).locator("a").count() == 0, "training images have no page"
+    link = page.locator(".neighbours").nth(1).locator("a").first
+    nearest = link.locator(".id").inner_text()
+    link.click()
+    visit.until(f"document.querySelector('h1')?.textContent === {nearest!r}")
+    assert page.locator("#bars .chosen .name").inner_text() == name
+    assert "heat=1" in page.url
 
 
 def test_labels_are_decided_in_the_grid_and_on_the_image(visit: Visit):
@@ -339,16 +352,82 @@ def test_labels_are_decided_in_the_grid_and_on_the_image(visit: Visit):
 
 
 def test_curves_answer_to_the_pointer(visit: Visit):
-    name = visit.predictions.label_set.names[int(np.argmax((visit.predictions.target_NC == 1).sum(axis=0)))]
-    visit.go(f"/ranking?class={name}")
+    column = int(np.argmax((visit.predictions.target_NC == 1).sum(axis=0)))
+    middle = np.median(visit.predictions.probability_NC[:, column])
+    visit.go(f"/ranking?class={visit.predictions.label_set.names[column]}&threshold={middle:.3f}")
     page = visit.page
     page.keyboard.press("c")
-    page.wait_for_selector("#precision-recall svg", timeout=60_000)
-    page.wait_for_selector("#histogram svg")
-    box = page.locator("#precision-recall svg").bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.mouse.move(box["x"] + box["width"] / 2 + 3, box["y"] + box["height"] / 2 + 3)
-    visit.until("/precision/.test(document.querySelector('#vg-tooltip-element')?.textContent ?? '')")
+    page.wait_for_selector("#precision-recall svg")
+    for chart in ("precision-recall", "over-threshold"):
+        box = page.locator(f"#{chart} svg").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        visit.until(f"/precision \\S+, recall \\S+/.test(document.querySelector('#{chart} .readout').textContent)")
+    recall = float(page.locator("#numbers b").nth(1).inner_text())
+    left, right = 42, 470  # of the axis, of 480
+    assert float(page.locator("#precision-recall circle").get_attribute("cx")) == pytest.approx(
+        left + recall * (right - left), abs=0.5
+    )
+
+
+def test_the_scores_are_slider_filter_and_map(visit: Visit):
+    """A click moves the threshold, a drag of the line too; a drag elsewhere leaves these scores alone; the strip scrolls."""
+    name = visit.predictions.label_set.names[int(np.argmax((visit.predictions.target_NC == 1).sum(axis=0)))]
+    probability_N = visit.predictions.probability_NC[:, visit.predictions.label_set.index(name)]
+    visit.go(f"/ranking?class={name}")
+    visit.settled()
+    page, mouse = visit.page, visit.page.mouse
+    box = page.locator("#living").bounding_box()
+
+    def at(score: float) -> tuple[float, float]:
+        return box["x"] + score * box["width"], box["y"] + box["height"] / 2
+
+    mouse.click(*at(0.3))
+    visit.until("Math.abs(document.querySelector('#threshold').value - 0.3) < 0.003")
+    mouse.move(*at(0.3))
+    mouse.down()
+    mouse.move(*at(0.4), steps=4)
+    mouse.up()
+    visit.until("Math.abs(document.querySelector('#threshold').value - 0.4) < 0.003")
+    assert "min_score" not in page.url
+    low, high = np.quantile(probability_N, [0.2, 0.7])
+    mouse.move(*at(low))
+    mouse.down()
+    mouse.move(*at(high), steps=4)
+    mouse.up()
+    visit.until("location.search.includes('min_score')")
+    chosen = dict(re.findall(r"(min_score|max_score)=([0-9.]+)", page.url))
+    expected = (probability_N >= float(chosen["min_score"])) & (probability_N <= float(chosen["max_score"]))
+    visit.until(f"document.querySelector('#total').textContent === '{expected.sum()}'")
+    assert float(chosen["min_score"]) == pytest.approx(low, abs=0.005)
+    page.go_back()
+    visit.until(f"document.querySelector('#total').textContent === '{len(probability_N)}'")
+    middle = float(np.median(probability_N))
+    page.wait_for_selector("#places:visible")
+    strip = page.locator("#places").bounding_box()
+    mouse.click(strip["x"] + middle * strip["width"], strip["y"] + strip["height"] / 2)
+    visit.until("scrollY > 0")
+    visit.until("Number(new URLSearchParams(location.search).get('offset')) > 0")
+    first = int(re.search(r"offset=(\d+)", page.url)[1])
+    assert first == pytest.approx((probability_N > middle).sum(), abs=2 * int(page.evaluate("innerWidth")) // 130)
+
+
+def test_a_goal_in_words_moves_the_threshold(visit: Visit):
+    name = visit.predictions.label_set.names[int(np.argmax((visit.predictions.target_NC == 1).sum(axis=0)))]
+    column = visit.predictions.label_set.index(name)
+    visit.go(f"/ranking?class={name}")
+    visit.settled()
+    page = visit.page
+    page.locator("#goal").fill("recall 0.8")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#promise:visible")
+    expected = choose_thresholds(visit.predictions, goal=Goal(kind="recall", level=0.8)).points[column]
+    visit.until(f"Math.abs(document.querySelector('#threshold').value - {expected.threshold}) < 0.0011")
+    assert f"recall {expected.recall:.3f} on all images of this run" in page.locator("#promise").inner_text()
+    assert float(page.locator("#numbers b").nth(1).inner_text()) == pytest.approx(expected.recall, abs=0.0006)
+    assert float(page.locator("#numbers b").nth(0).inner_text()) == pytest.approx(expected.precision, abs=0.0006)
+    page.locator("#goal").fill("nonsense")
+    page.keyboard.press("Enter")
+    visit.until("/Try recall 0.8/.test(document.querySelector('#promise').textContent)")
 
 
 def test_keys_are_listed(visit: Visit):
@@ -481,3 +560,23 @@ def test_cells_of_the_script_are_those_of_the_server(visit: Visit, browser):
     assert [re.sub(r' hidden=""', " hidden", each) for each in shown] == [
         re.sub(r' hidden=""', " hidden", each) for each in expected
     ]
+
+
+def test_a_threshold_is_kept(visit: Visit):
+    """In the run, from the button: the model decides by it."""
+    assert visit.inspection.run_path is not None
+    name = visit.predictions.label_set.names[0]
+    before = Checkpoint.read(visit.inspection.run_path).thresholds
+    saved = visit.inspection.run_path / "thresholds.json"
+    visit.go(f"/ranking?class={name}")
+    visit.settled()
+    page = visit.page
+    assert not page.locator("#keep").is_visible()
+    page.locator("#threshold").fill("0.321")
+    page.keyboard.press("Enter")
+    page.locator("#keep").click()
+    visit.until("performance.getEntriesByType('navigation')[0].type === 'reload'")
+    assert Checkpoint.read(visit.inspection.run_path).thresholds == (0.321, *before[1:])
+    assert saved.is_file()
+    keep_threshold(visit.inspection, 0, before[0])  # the run is the next test's too
+    saved.unlink()

@@ -251,3 +251,16 @@ def test_it_can_be_heard(server, visit, images: list[Path]):
     assert page.get_by_role("list", name="Images, the newest first").count() == 1
     assert page.get_by_role("button", name=f"Remove {images[0].name}").count() == 1
     assert page.get_by_role("listitem", name=images[0].name).count() == 1
+
+
+def test_similar_images_of_the_data_set(visit, server, inspection: Inspection, images: list[Path]):
+    page = visit(server.url + "/predict")
+    page.set_input_files("#files", str(images[0]))
+    done(page, 1)
+    page.keyboard.press("s")
+    nearest = page.locator(".similar .neighbours li").filter(has_text=inspection.predictions.ids[0])
+    nearest.wait_for()
+    assert nearest.locator("b").inner_text() == "0.000"
+    nearest.locator("a").click()
+    page.wait_for_url("**/image?id=*")
+    assert page.locator(".image-page").get_attribute("data-id") == inspection.predictions.ids[0]

@@ -110,6 +110,41 @@ def as_ann(page: Any) -> Any:
     return page
 
 
+def swiped(page: Any, *moves: tuple[float, float]) -> None:
+    """A finger goes over the image, by shares of the window's width and by pixels down; the browser says what it is."""
+    session = page.context.new_cdp_session(page)
+    box = page.locator("#stage").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        places = [{"x": px, "y": py} for px, py in points]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    touch("touchStart", (x, y))
+    for across, down in moves:
+        touch("touchMove", (x + across * box["width"], y + down))
+    touch("touchEnd")
+    session.detach()
+
+
+def test_a_finger_swipes_the_answers(server, visit, store: ReviewStore):
+    page = as_ann(visit(server.url + "/review", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True))
+    assert page.locator("#present").bounding_box()["y"] > 844 / 2  # in reach of the thumb, without scrolling
+    assert page.locator("#present").bounding_box()["y"] + 60 <= 844
+    first = shown(page)
+    swiped(page, (0.05, 0), (0.2, 0))  # not far enough
+    swiped(page, (0.2, 0), (0.4, 0), (0.1, 0))  # thought better of
+    swiped(page, (0.02, 40), (0.02, 160))  # the browser scrolls
+    assert shown(page) == first
+    swiped(page, (0.1, 0), (0.25, 0), (0.4, 0))
+    until(page, "(before) => document.querySelector('#id').textContent != before", first[0])
+    ready(page)
+    second = shown(page)
+    swiped(page, (-0.1, 0), (-0.25, 0), (-0.4, 0))
+    saved(page, 2)
+    assert [(row.image_id, row.class_name, row.label) for row in rows(store)] == [(*first, 1), (*second, 0)]
+
+
 def test_one_key_decides_and_the_name_is_asked_for_once(server, visit, store: ReviewStore):
     page = visit(server.url + "/review")
     ready(page)
@@ -130,6 +165,9 @@ def test_one_key_decides_and_the_name_is_asked_for_once(server, visit, store: Re
     assert [row.label for row in found] == [0, 1, -1]
     assert {row.reviewer for row in found} == {"Ann"}
     assert page.inner_text("#reviewer") == "Reviewer: Ann"
+    until(
+        page, r"/mAP 0\.\d{4} → 0\.\d{4} with 3 decisions, \d of them confirmed/.test(document.querySelector('#worth').textContent)"
+    )
     assert f"id={shown(page)[0]}" in page.url
     page.reload()
     ready(page)
@@ -223,6 +261,12 @@ def test_class_and_kind_stand_in_the_address_and_back_returns(server, visit, ins
     page.go_back()
     until(page, "(id) => document.querySelector('#id').textContent == id", place[0])
     assert page.input_value("#kind") == "issues"
+    page.select_option("#order", "map")
+    until(page, "/^If that is wrong: mAP [+−]0/.test(document.querySelector('#change').textContent)")
+    assert "order=map" in page.url
+    assert "order=map" in page.get_attribute("#many", "href")
+    page.go_back()
+    until(page, "(id) => document.querySelector('#id').textContent == id", place[0])
     page.click("#open")
     page.wait_for_url("**/image?*")
     page.go_back()
@@ -238,7 +282,7 @@ def test_class_and_kind_stand_in_the_address_and_back_returns(server, visit, ins
 def test_the_list_goes_on_past_its_first_part_and_ends(live, tmp_path: Path, visit):
     inspection = inspection_of(tmp_path, num_images=150, share_wrong=0.3)
     with live(create_app(inspection)) as server, open_review(inspection.review_file) as store:
-        page = as_ann(visit(server.url + "/review?class=cat", excused=("409",)))
+        page = as_ann(visit(server.url + "/review?class=cat&order=map", excused=("409",)))  # an order that the decisions change
         total = page.evaluate("fetch('/api/review/queue?class=cat&limit=500').then(answer => answer.json())")["entries"]
         assert len(total) > 30
         for entry in total[20:25]:  # somebody else works on the same list
@@ -294,6 +338,7 @@ def test_it_fits(server, visit, width_px: int, zoom: int):
 
 def test_the_focus_stays_in_the_strip(server, visit):
     page = as_ann(visit(server.url + "/review"))
+    assert page.locator("#strip").bounding_box()["height"] > 90, "the whole thumbnails are to be seen"
     page.focus("#strip li:nth-child(4) button")
     name = page.evaluate("document.activeElement.dataset.key")
     page.keyboard.press("Enter")

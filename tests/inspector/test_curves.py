@@ -1,12 +1,17 @@
 """The numbers of the slider against counting, and against the metrics of the report."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from polytag.contracts import LabelSet, Predictions
+from polytag.errors import UsageError
 from polytag.inspector.browse.curves import curve_points, histogram, threshold_sweep
+from polytag.inspector.browse.goals import goal_answer, goal_of_text
+from polytag.inspector.inspection import Inspection
+from polytag.metrics.operating_points import choose_thresholds
 from polytag.metrics.proportions import wilson
 from polytag.metrics.tail import tail_accuracy
 
@@ -24,6 +29,7 @@ def test_counts_are_those_of_counting():
     found = threshold_sweep(predictions, 1, own_threshold=own)
     probability_N, target_N = predictions.probability_NC[:, 1], predictions.target_NC[:, 1]
     assert own in found.threshold_T
+    assert 0.12345 in threshold_sweep(predictions, 1, own_threshold=own, also=0.12345).threshold_T
     assert len(found.threshold_T) == 1001
     for step in range(0, 1001, 50):
         above_N = probability_N > found.threshold_T[step]
@@ -63,18 +69,18 @@ def test_from_its_own_threshold_up_the_tail_accuracy_is_the_reports():
 def test_points_of_the_curve_are_decisions_at_their_scores():
     predictions = table()
     points = curve_points(predictions, 0)
-    assert [point["recall"] for point in points] == sorted(point["recall"] for point in points)
-    assert points[-1]["recall"] == 1
+    assert [recall for recall, _, _ in points] == sorted(recall for recall, _, _ in points)
+    assert points[-1][0] == 1
     probability_N, target_N = predictions.probability_NC[:, 0], predictions.target_NC[:, 0]
-    for point in points[::7]:
-        is_above_N = (probability_N >= point["score"] - 5e-6) & (target_N >= 0)
-        assert point["precision"] == pytest.approx((target_N[is_above_N] == 1).mean(), abs=1e-4)
+    for _, precision, score in points[::7]:
+        is_above_N = (probability_N >= score - 5e-6) & (target_N >= 0)
+        assert precision == pytest.approx((target_N[is_above_N] == 1).mean(), abs=1e-4)
 
 
 def test_many_points_are_thinned_and_the_ends_kept():
     points = curve_points(table(20_000), 0)
     assert len(points) <= 400
-    assert points[-1]["recall"] == 1
+    assert points[-1][0] == 1
 
 
 def test_a_class_without_positives_has_no_curve_and_one_kind_of_bars():
@@ -83,12 +89,75 @@ def test_a_class_without_positives_has_no_curve_and_one_kind_of_bars():
     target_NC[:, 0] = 0
     empty = replace(predictions, target_NC=target_NC)
     assert curve_points(empty, 0) == []
-    assert {each["label"] for each in histogram(empty, 0)} == {"labelled without it"}
+    assert histogram(empty, 0).present_B.sum() == 0
+    assert histogram(empty, 0).absent_B.sum() == len(empty)
 
 
-def test_bars_hold_every_known_image_once():
+@pytest.mark.parametrize("is_ranked", [False, True])
+def test_bars_hold_every_image_once(is_ranked: bool):
     predictions = table()
-    for label, name in ((1, "labelled with it"), (0, "labelled without it")):
-        bars = [each for each in histogram(predictions, 1) if each["label"] == name]
-        assert sum(each["images"] for each in bars) == (predictions.target_NC[:, 1] == label).sum()
-        assert sum(each["share"] for each in bars) == pytest.approx(1)
+    if is_ranked:
+        predictions = replace(predictions, scale="rank")
+    bins = histogram(predictions, 1)
+    assert (bins.low, bins.high) == ((predictions.logit_NC[:, 1].min(), predictions.logit_NC[:, 1].max()) if is_ranked else (0, 1))
+    for label, number_B in ((1, bins.present_B), (0, bins.absent_B), (-1, bins.unknown_B)):
+        assert number_B.sum() == (predictions.target_NC[:, 1] == label).sum()
+
+
+@pytest.mark.parametrize(
+    ("text", "goal"),
+    [
+        ("recall 0.8", "recall=0.8"),
+        (" Precision=90% ", "precision=0.9"),
+        ("top .05", "top=0.05"),
+        ("f1", "f1"),
+        ("F0.5", "f0.5"),
+        ("top 0.50", "top=0.5"),
+    ],
+)
+def test_a_goal_is_read_as_a_person_types_it(text: str, goal: str):
+    assert str(goal_of_text(text)) == goal
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "recall",
+        "recall 0",
+        "recall 1",
+        "recall 120%",
+        "0.8",
+        "fnr 0.1",
+        "recall 0.8; drop",
+        "f0",
+        "f101",
+        "recall 0%",
+        "recall 0.9999999999999",
+    ],
+)
+def test_another_goal_is_refused(text: str):
+    with pytest.raises(UsageError):
+        goal_of_text(text)
+
+
+@pytest.mark.parametrize("text", ["recall 0.8", "precision 0.6", "top 0.1", "f1"])
+def test_a_goal_leads_to_the_threshold_of_the_command(text: str, tmp_path: Path):
+    predictions = table(2_000)
+    inspection = Inspection(
+        name="a", review_file=tmp_path / "r", predictions=predictions, threshold_C=np.full(len(predictions.label_set), 0.5)
+    )
+    goal = goal_of_text(text)
+    for column in range(len(predictions.label_set)):
+        answer = goal_answer(inspection, column, text=text)
+        assert answer.best.threshold == choose_thresholds(predictions, goal=goal).points[column].threshold
+        if goal.kind == "f":
+            assert answer.guaranteed is None
+            continue
+        expected = choose_thresholds(predictions, goal=goal, confidence=0.95).points[column]
+        assert answer.guaranteed is not None
+        assert (answer.guaranteed.threshold, answer.guaranteed.attainable) == (expected.threshold, expected.attainable)
+        assert not answer.caveat, "a file of scores chose no epoch"
+        of_run = goal_answer(replace(inspection, run_path=tmp_path, split="val"), column, text=text)
+        assert bool(of_run.caveat) == expected.attainable
+        assert answer.safe_side == {"recall": "below", "precision": "", "top": "above"}[goal.kind]

@@ -198,7 +198,8 @@ def test_neighbours_are_computed_and_then_there(client: TestClient, modelled: In
     assert modelled.data is not None
     for split in answer["splits"]:
         for each in split["images"]:
-            assert set(each) == {"row", "id", "distance", "labels"}
+            assert set(each) == {"row", "id", "image", "distance", "labels"}
+            assert each["image"] == (each["id"] if split["split"] == "val" else None), "training images have no page"
             assert each["id"] == modelled.data.ids[each["row"]]
 
 
@@ -277,6 +278,24 @@ def test_annotations_without_boxes_say_so(client: TestClient):
     assert client.get("/api/images/0/boxes").json() == {"boxes": [], "note": note}
 
 
+def test_an_image_that_is_sent_finds_itself_and_what_is_like_it(client: TestClient, modelled: Inspection):
+    path = Path(modelled.predictions.image_paths[1])
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        answer = client.post("/api/predict/nearest?limit=4", content=path.read_bytes(), headers=BINARY).json()
+        if answer["status"] == "ready":
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    train, val = answer["splits"]
+    assert (val["images"][0]["id"], val["images"][0]["distance"]) == (modelled.predictions.ids[1], pytest.approx(0, abs=1e-3))
+    beside = client.get("/api/images/1/nearest?limit=4").json()["splits"][0]
+    assert [each["id"] for each in train["images"]] == [each["id"] for each in beside["images"]]
+    for content, status in ((b"", 422), (b"no image", 422)):
+        assert client.post("/api/predict/nearest", content=content, headers=BINARY).status_code == status
+    assert client.post("/api/predict/nearest", content=path.read_bytes(), headers={"content-type": "text/plain"}).status_code == 415
+
+
 # ---- without a model, or with one that is of no use ----
 
 
@@ -301,9 +320,12 @@ def test_a_model_that_is_gone_and_data_that_are_gone_are_told_without_paths(mode
     with client_of(gone, worker) as client:
         answer = client.post("/api/predict", content=image, headers=BINARY)
         assert (answer.status_code, answer.json()) == (409, {"detail": "no checkpoint here"})
-        nearest = client.get("/api/images/0/nearest")
-        assert nearest.status_code == 409
-        assert nearest.json() == {"detail": "the data set of this run cannot be read, so there is nothing to compare with"}
+        for nearest in (
+            client.get("/api/images/0/nearest"),
+            client.post("/api/predict/nearest", content=image, headers=BINARY),
+        ):
+            assert nearest.status_code == 409
+            assert nearest.json() == {"detail": "the data set of this run cannot be read, so there is nothing to compare with"}
     worker.close()
 
 
@@ -362,7 +384,7 @@ def test_every_status_is_declared(client: TestClient):
     paths = client.app.openapi()["paths"]  # pyright: ignore[reportAttributeAccessIssue]
     declared = {(path, method): set(each["responses"]) for path, of in paths.items() for method, each in of.items()}
     upload = {"200", "409", "413", "415", "422", "503"}
-    assert declared["/api/predict", "post"] == upload
+    assert declared["/api/predict", "post"] == declared["/api/predict/nearest", "post"] == upload
     assert declared["/api/predict/heat", "post"] == upload | {"404"}
     assert declared["/api/images/{row}/heat", "get"] == {"200", "304", "404", "409", "422", "503"}
     assert declared["/api/images/{row}/nearest", "get"] == {"200", "404", "409", "422", "503"}

@@ -1,7 +1,9 @@
 """The pages without a browser: what they are given, what they say, and that their keys are the documented ones."""
 
+import json
 import posixpath
 import re
+import shutil
 from dataclasses import fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,6 +22,7 @@ from polytag.inspector.browse.pages import TEMPLATES, environment, sorted_classe
 from polytag.inspector.inspection import Inspection, compared
 from polytag.metrics.ap import mean_average_precision
 from polytag.report.charts import FILE, PAGE
+from polytag.report.grids import SURPRISING
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "inspector.md"
 HOSTILE = ("<b>cat</b>", 'a"b&c', "{{ 7 * 7 }}", "dog")
@@ -100,20 +103,50 @@ def test_every_route_of_the_api_is_documented(client: TestClient):
         assert word in text, f"{path} is not in docs/reference/inspector.md"
 
 
+def listed_classes(overview: Page) -> list[str]:
+    """The classes of the table, in its order; each row names its class once more, for who hears the link to its errors."""
+    return [text for text in overview.texts[overview.texts.index("Classes") :] if text in HOSTILE]
+
+
 def test_the_overview_lists_every_class_and_sorts_by_what_is_asked(client: TestClient):
     shown = page(client, "/?sort=name&order=asc")
-    names = [name for name in HOSTILE if name in shown.texts]
-    assert set(names) == set(HOSTILE)
-    order = [text for text in shown.texts if text in HOSTILE]
+    order = listed_classes(shown)
     assert order == sorted(HOSTILE, key=str.casefold)
-    by_ap = [text for text in page(client, "/").texts if text in HOSTILE]
+    by_ap = listed_classes(page(client, "/"))
     aps = {each["name"]: each["ap"] for each in client.get("/api/classes").json()["classes"]}
     assert aps["dog"] is None
     assert by_ap == [*sorted(HOSTILE[:3], key=lambda name: -aps[name]), "dog"]
 
 
+def test_the_overview_begins_with_the_eight_worst_errors(client: TestClient):
+    table = predictions()
+    threshold_C = (0.5, 0.25, 0.5, 0.5)
+    wrong_by: dict[int, float] = {}
+    for (row, column), target in np.ndenumerate(table.target_NC):
+        logit = float(table.logit_NC[row, column])
+        if target >= 0 and (1 / (1 + np.exp(-logit)) > threshold_C[column]) != (target == 1):
+            wrong_by[row] = max(wrong_by.get(row, -np.inf), -logit if target == 1 else logit)
+    worst = sorted(wrong_by, key=lambda row: -wrong_by[row])[:8]
+    html = client.get("/").text
+    shown = html.split("Worst errors")[1].split("</section>")[0]
+    assert re.findall(r"&lt;i&gt;(\d+)&lt;/i&gt;</span>", shown) == [str(row) for row in worst]
+    assert html.index("Worst errors") < html.index('id="classes"')
+
+
+def test_a_ranking_offers_its_ends_and_the_lowest_scored_positives(client: TestClient):
+    shown = page(client, "/ranking?class=a%22b%26c")
+    for text, total in (("lowest scored positives", 1), ("highest scored negatives", 0)):
+        assert text in shown.texts
+        link = next(
+            each["href"] for each in shown.all("a") if each["href"] and ("present=" if total else "absent=") in each["href"]
+        )
+        listed = client.get("/api" + link).json()
+        assert listed["total"] == (predictions().target_NC[:, 1] == total).sum()
+        assert all(each["truth"] == total for each in listed["images"])
+
+
 def test_names_that_look_like_markup_are_names(client: TestClient):
-    for path in ("/", "/ranking", "/image?id=%3Ci%3E3%3C/i%3E", "/review", "/predict"):
+    for path in ("/", "/ranking", "/image?id=%3Ci%3E3%3C/i%3E", "/review", "/predict", "/class", "/together", "/duplicates"):
         shown = page(client, path)
         assert not shown.all("b", id="x")
         assert not shown.all("u")
@@ -155,6 +188,8 @@ def test_an_image_leads_to_its_neighbours_in_the_ranking(client: TestClient):
         ("/image?id=lion", 404, "no such image"),
         ("/ranking?sort=colour", 422, "sort"),
         ("/ranking?threshold=2", 422, "threshold"),
+        ("/ranking?min_labels=-1", 422, "The smallest number of labels (min_labels) must be 0 or more."),
+        ("/ranking?max_labels=1.5", 422, "The largest number of labels (max_labels) must be a whole number."),
         ("/ranking?class=dog&sort=disagreement", 409, "no second run"),
         ("/ranking?column=camera&value=1", 409, "unknown column"),
     ],
@@ -163,6 +198,27 @@ def test_problems_are_pages_with_a_way_back(client: TestClient, path: str, statu
     shown = page(client, path, status)
     assert any(told in text for text in shown.texts), shown.texts
     assert shown.all("a", href="/")
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("class=dog&min_labels=-1", "The smallest number of labels (min_labels) must be 0 or more."),
+        ("class=dog&max_labels=2.5", "The largest number of labels (max_labels) must be a whole number."),
+        ("class=dog&max_labels=100001", "The largest number of labels (max_labels) must be 100,000 or less."),
+        ("class=dog&threshold=high", "The parameter threshold must be a number."),
+        ("class=dog&threshold=2", "The parameter threshold must be 1 or less."),
+        ("class=dog&order=up", "The parameter order must be 'desc' or 'asc'."),
+        ("class=dog&limit=0", "The parameter limit must be 1 or more."),
+        ("class=dog&disagree=perhaps", "The parameter disagree must be true or false."),
+        ("class=dog&text=" + "x" * 201, "The parameter text must be at most 200 characters long."),
+        ("class=dog" + 7 * "&outcome=unknown", "The parameter outcome must be at most 6 values."),
+        ("sort=score", "The class (class) is missing."),
+    ],
+)
+def test_a_refused_parameter_is_explained_in_a_sentence(client: TestClient, query: str, told: str):
+    answer = client.get("/api/ranking?" + query)
+    assert (answer.status_code, [each["msg"] for each in answer.json()["detail"]]) == (422, [told])
 
 
 @pytest.mark.parametrize(
@@ -219,7 +275,7 @@ def test_two_runs_are_compared_on_the_images_that_both_scored_by_one_truth(tmp_p
     shared = first.take([first.ids.index(name) for name in sorted(part.ids, key=first.ids.index)])
     own, other = (mean_average_precision(shared.target_NC, logit_NC) for logit_NC in (shared.logit_NC, shared.logit_NC[:, ::-1]))
     assert run["num_shared"] == 60
-    assert (run["mAP_compared"]["value"], run["gain"]) == pytest.approx((other, other - own))
+    assert (run["mAP_compared"]["value"], run["gain"]) == pytest.approx((other, own - other))
     assert any("scored 60 of these images" in text for text in page(client, "/").texts)
     gains = [each["gain"] for each in client.get("/api/classes").json()["classes"]]
     assert np.mean([gain for gain in gains if gain is not None]) == pytest.approx(run["gain"])
@@ -270,6 +326,18 @@ def test_every_module_that_a_page_or_a_module_names_exists():
             assert named in static_files()
 
 
+def contrast(one: str, other: str) -> float:
+    """That of WCAG 2.2, of two colours as #rgb or #rrggbb."""
+
+    def luminance(colour: str) -> float:
+        digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+        level = np.array([int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)])
+        return float(np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
 def test_the_colours_of_files_are_those_of_the_page():
     css = static_files()["shared/palette.css"].decode()
     light, dark, printed = (
@@ -279,6 +347,10 @@ def test_the_colours_of_files_are_those_of_the_page():
     for name in ("ink", "muted", "line", "accent", "soft"):
         assert getattr(FILE, name) == light[name]
         assert getattr(PAGE, name) == f"var(--{name})"
+    assert "#" + bytes(SURPRISING).hex() == light["orange"]
+    for colours in (light, dark):  # of text, and of the signs on it
+        for ground in ("paper", "matte", "raised", "sign"):
+            assert contrast(colours["orange"], colours[ground]) >= 4.5, ground
     report = (Path(polytag.report.__file__).parent / "templates" / "report.css").read_text()
     for sheet in (report, static_files()["shared/inspector.css"].decode()):
         assert not set(re.findall(r"--(\w+):", sheet)) & light.keys(), "this sheet defines a colour of palette.css again"
@@ -312,3 +384,24 @@ def test_a_class_of_few_positives_is_never_listed_as_the_best():
     names = {order: [each.name for each in sorted_classes(classes, sort="ap", is_ascending=order)] for order in (False, True)}
     assert names == {False: ["good", "bad", "lucky", "none"], True: ["bad", "good", "lucky", "none"]}
     assert [each.name for each in sorted_classes(classes, sort="num_present", is_ascending=True)][1] == "lucky"
+
+
+def test_the_runs_beside_this_one_are_listed_with_the_command_that_compares(modelled: Inspection, tmp_path: Path):
+    runs = tmp_path / "my runs"
+    for name in ("first", "<b>second</b>"):
+        shutil.copytree(modelled.review_file.parent, runs / name)
+    (runs / "broken").mkdir()
+    (runs / "broken" / "args.yaml").write_text("{")
+    client = inspected(tmp_path, run_path=runs / "first")
+    shown = page(client, "/runs")
+    assert {"first", "<b>second</b>", "broken"} <= set(shown.texts)
+    assert [each.get("aria-current") for each in shown.all("tr")].count("true") == 1
+    text = "".join(shown.texts)
+    assert f"polytag inspect '{runs}/first' --compare-with '{runs}/<b>second</b>'" in text
+    value = json.loads((runs / "first" / "metrics.json").read_text())["mAP"]["value"]
+    assert text.count(f"{value:.3f}") >= 2
+
+
+def test_a_predictions_file_has_no_runs_beside_it(client: TestClient):
+    page(client, "/runs", status=404)
+    assert not page(client, "/").all("a", href="/runs")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
-from polytag.inspector.browse.ranking import OUTCOMES, Query, Rankings, sort_values, text_of
+from polytag.inspector.browse.ranking import BONDS, OUTCOMES, Query, Rankings, sort_values, text_of
 from polytag.inspector.inspection import Inspection, compared
 from polytag.metrics.label_issues import find_label_issues
 from polytag.report.ranking import ranked_rows
@@ -42,13 +42,30 @@ QUERIES = st.builds(
     max_labels=st.one_of(st.none(), st.integers(0, 3)),
     present=st.frozensets(st.integers(0, 2), max_size=2),
     absent=st.frozensets(st.integers(0, 2), max_size=2),
+    predicted=st.frozensets(st.integers(0, 2), max_size=1),
+    not_predicted=st.frozensets(st.integers(0, 2), max_size=1),
+    other=st.one_of(st.none(), st.integers(0, 2)),
+    bond=st.sampled_from(BONDS),
     column_name=st.sampled_from(["", "site"]),
     value=st.sampled_from(["a", "2", ""]),
     text=st.sampled_from(["", "left", "RIGHT/1", "nowhere"]),
 )
 
 
-@settings(max_examples=150)
+def has_bond(target: np.ndarray, said: list[bool], two: set[int], bond: str) -> bool:
+    if any(target[c] < 0 for c in two):
+        return False
+    labelled, predicted = all(target[c] == 1 for c in two), all(said[c] for c in two)
+    return {
+        "labelled": labelled,
+        "predicted": predicted,
+        "kept": labelled and predicted,
+        "invented": predicted and not labelled,
+        "broken": labelled and not predicted,
+    }[bond]
+
+
+@settings(max_examples=250)
 @given(query=QUERIES, seed=st.integers(0, 5))
 def test_rows_are_those_of_a_plain_reading(query: Query, seed: int):
     predictions = table(seed=seed)
@@ -63,12 +80,16 @@ def test_rows_are_those_of_a_plain_reading(query: Query, seed: int):
             (int(truth), bool(above)), "true_negative"
         )  # fmt: skip
         num_labels = sum(label == 1 for label in target)
+        said = [logit > 0 for logit in predictions.logit_NC[row]]  # at the threshold of every class, one half
         return (
             (not query.outcomes or outcome in query.outcomes)
             and num_labels >= query.min_labels
             and (query.max_labels is None or num_labels <= query.max_labels)
             and all(target[c] == 1 for c in query.present)
             and all(target[c] == 0 for c in query.absent)
+            and all(said[c] for c in query.predicted)
+            and not any(said[c] for c in query.not_predicted)
+            and (query.other is None or has_bond(target, said, {query.column, query.other}, query.bond))
             and (not query.column_name or {"a": "a", 2.0: "2", None: ""}[site_N[row]] == query.value)
             and query.text.lower() in predictions.ids[row].lower()
         )

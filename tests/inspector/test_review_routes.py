@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.review.queue import IssueFinder, queue
 from polytag.inspector.review.store import ReviewStore, open_review
+from polytag.inspector.review.worth import CorrectedLabels
 
 WRONG, NUM_IMAGES = (3, 11), 80
 
@@ -51,6 +53,12 @@ def store(tmp_path: Path) -> Iterator[ReviewStore]:
     """The review that the client's server has open too."""
     with open_review(tmp_path / "review.sqlite") as store:
         yield store
+
+
+def labels_of(image: str, **label_of: int) -> dict[str, Any]:
+    """The body that says so of an image that nobody decided about."""
+    labels = [{"class_name": name, "label": label, "based_on": 0} for name, label in label_of.items()]
+    return {"image": image, "labels": labels, "reviewer": "Ada"}
 
 
 def client_of(inspection: Inspection) -> TestClient:
@@ -132,7 +140,7 @@ def test_two_windows_do_not_overwrite_each_other(client: TestClient):
     first = decide(client)
     answer = client.post("/api/review/decisions", json=decision(label=0, reviewer="Ben"))
     assert answer.status_code == 409
-    assert answer.json() == {"detail": "another decision on this label came first", "current": first}
+    assert answer.json() == {"detail": "another decision on this label came first", "current": first, "num_conflicts": 1}
     decide(client, label=0, reviewer="Ben", based_on=1)
     answer = client.post("/api/review/undo", json={"reviewer": "Ada"})
     assert (answer.status_code, answer.json()["current"]["reviewer"]) == (409, "Ben")
@@ -161,12 +169,47 @@ def test_progress_history_and_the_labels_of_an_image(client: TestClient):
     assert 0 < labels["classes"][1]["probability"] < 1
 
 
+def test_images_without_labels_are_labelled_at_once(tmp_path: Path, store: ReviewStore):
+    inspection = inspection_of(tmp_path)
+    target_NC = np.array(inspection.predictions.target_NC)
+    target_NC[[7, 2]] = -1
+    client = client_of(replace(inspection, predictions=replace(inspection.predictions, target_NC=target_NC)))
+    assert client.get("/api/run").json()["num_unlabelled"] == 2
+    assert client.get("/api/review/images").json() == {
+        "total": 2,
+        "num_labelled": 0,
+        "offset": 0,
+        "images": [{"row": row, "image": f"{row:02}.jpg", "is_labelled": False} for row in (2, 7)],
+    }
+    proposed = client.get("/api/review/labels", params={"image": "02.jpg"}).json()["classes"]
+    assert [each["is_predicted"] for each in proposed] == [each["probability"] > 0.5 for each in proposed]
+    answer = client.post("/api/review/image", json=labels_of("02.jpg", cat=1, dog=-1))
+    assert [(row["class_name"], row["label"], row["given"]) for row in answer.json()["decisions"]] == [
+        ("cat", 1, -1),
+        ("dog", -1, -1),
+    ]
+    assert client.post("/api/review/image", json=labels_of("07.jpg", cat=0)).status_code == 200
+    listed = client.get("/api/review/images", params={"offset": 1}).json()
+    assert (listed["num_labelled"], listed["images"]) == (1, [{"row": 7, "image": "07.jpg", "is_labelled": False}])
+    conflict = client.post("/api/review/image", json=labels_of("07.jpg", dog=1, cat=1))
+    assert (conflict.status_code, conflict.json()["current"]["class_name"]) == (409, "cat")
+    assert ("07.jpg", "dog") not in store.current("train"), "all of them or none"
+
+
+@pytest.mark.parametrize("labels", [[], [{}], "cat", [{"class_name": "cat", "label": True, "based_on": 0}], None])
+def test_bodies_that_label_no_image(client: TestClient, store: ReviewStore, labels: object):
+    answer = client.post("/api/review/image", json={"image": "03.jpg", "labels": labels, "reviewer": "Ada"})
+    assert answer.status_code == 422
+    assert store.history("train") == ()
+
+
 def test_the_first_question_does_not_wait(store: ReviewStore, tmp_path: Path):
     inspection = inspection_of(tmp_path)
     finder = IssueFinder(inspection)
-    assert queue(inspection, finder, store, timeout_seconds=30).status == "ready"
-    again = queue(inspection, finder, store)
-    assert again.entries == queue(inspection, IssueFinder(inspection), store, timeout_seconds=30).entries
+    corrected = CorrectedLabels(inspection, store, ap_C=np.full(2, np.nan))
+    assert queue(inspection, finder, store, corrected, timeout_seconds=30).status == "ready"
+    again = queue(inspection, finder, store, corrected)
+    assert again.entries == queue(inspection, IssueFinder(inspection), store, corrected, timeout_seconds=30).entries
 
 
 @pytest.mark.parametrize(
@@ -197,6 +240,8 @@ def test_scores_without_label_issues_can_still_be_reviewed(tmp_path: Path, asked
         ("GET", "labels", {"image": "../03.jpg"}, "no such image"),
         ("POST", "decisions", decision(image="x"), "no such image"),
         ("POST", "decisions", decision(class_name="CAT"), "no such class"),
+        ("POST", "image", labels_of("x", cat=1), "no such image"),
+        ("POST", "image", labels_of("04.jpg", cat=1, CAT=1), "no such class"),
         ("POST", "undo", {"reviewer": "Ada", "number": 2**63 - 1}, "nothing to undo"),
     ],
 )
@@ -297,13 +342,27 @@ def test_a_disk_in_trouble_is_told_without_a_path(client: TestClient, store: Rev
     for answer in (
         client.post("/api/review/decisions", json=decision()),
         client.post("/api/review/undo", json={"reviewer": "Ada"}),
+        client.post("/api/review/image", json=labels_of("03.jpg", cat=1)),
         client.get("/api/review/progress"),
         client.get("/api/review/history"),
+        client.get("/api/review/images"),
         client.get("/api/review/labels", params={"image": "03.jpg"}),
     ):
         assert (answer.status_code, answer.json()) == (503, {"detail": "not a review, or a damaged one"})
     with pytest.raises(RunError):
         store.current("train")
+
+
+def test_reviewers_who_disagree(client: TestClient):
+    assert client.get("/api/review/agreement").json() == {"classes": [], "num_disputed": 0, "disputed": []}
+    for image, other in (("03.jpg", 0), ("11.jpg", 1)):
+        first = decide(client, image=image)
+        decide(client, image=image, label=other, reviewer="Ben", based_on=first["number"])
+    found = client.get("/api/review/agreement").json()
+    assert found["classes"] == [
+        {"class_name": "cat", "first": "Ada", "second": "Ben", "num_labels": 2, "num_equal": 1, "kappa": 0.0}
+    ]
+    assert found["disputed"] == [{"image": "03.jpg", "class_name": "cat", "votes": {"Ada": 1, "Ben": 0}}]
 
 
 def test_every_status_is_declared(client: TestClient):
@@ -317,8 +376,13 @@ def test_every_status_is_declared(client: TestClient):
     assert declared == {
         ("get", "queue"): {"200", "404", "422", "503"},
         ("get", "progress"): {"200", "503"},
+        ("get", "worth"): {"200", "503"},
         ("get", "history"): {"200", "404", "422", "503"},
         ("get", "labels"): {"200", "404", "422", "503"},
+        ("get", "images"): {"200", "422", "503"},
+        ("get", "agreement"): {"200", "503"},
+        ("post", "image"): {"200", "400", "404", "409", "422", "503"},
+        ("post", "batch"): {"200", "400", "404", "409", "422", "503"},
         ("post", "decisions"): {"200", "400", "404", "409", "422", "503"},
         ("post", "undo"): {"200", "400", "404", "409", "422", "503"},
     }

@@ -25,6 +25,7 @@ KNOWN = {
     "columns": ["camera", "age"],
     "values": ["1", "2"],
     "names": ["Ada"],
+    "row_lists": ["0", "0,1,2", "3,9"],
 }
 BINDINGS = {
     "query.class": "classes",
@@ -32,6 +33,7 @@ BINDINGS = {
     "query.column": "columns",
     "query.value": "values",
     "path.row": "rows",
+    "query.rows": "row_lists",
     "body.image": "ids",
     "body.class_name": "classes",
     "body.reviewer": "names",

@@ -1,17 +1,22 @@
 """Thumbnails: made once, made anew where the image changed, never more than the folder may hold, never a file as it lies."""
 
 import os
+from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
+from polytag.contracts import LabelSet, Predictions
 from polytag.errors import DataError, ImageError
 from polytag.files import cache_folder
+from polytag.inspector.app import create_app
 from polytag.inspector.browse.find_images import find_images
 from polytag.inspector.browse.thumbnails import Thumbnails, full_image
+from polytag.inspector.inspection import Inspection
 
 
 def image(
@@ -128,3 +133,30 @@ def test_a_folder_without_any_of_them_is_told(tmp_path: Path):
         find_images(("b",), [tmp_path / "in"])
     with pytest.raises(DataError, match="no such folder"):
         find_images(("b",), [tmp_path / "nowhere"])
+
+
+def test_several_in_one_answer_are_those_that_each_would_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
+    paths = [image(tmp_path / "a.png"), tmp_path / "missing.png", image(tmp_path / "b.png", colour=(20, 200, 20))]
+    predictions = Predictions(
+        ids=("a", "missing", "b", "no path"),
+        logit_NC=np.zeros((4, 1)),
+        target_NC=np.zeros((4, 1), dtype=np.int8),
+        label_set=LabelSet(names=("cat",)),
+        image_paths=(*map(str, paths), ""),
+    )
+    inspection = Inspection(
+        name="run", review_file=tmp_path / "review.sqlite", predictions=predictions, threshold_C=np.array([0.5]), split="val"
+    )
+    with TestClient(create_app(inspection), base_url="http://127.0.0.1") as client:
+        version = client.get("/api/run").json()["version"]
+        answer = client.get(f"/api/thumbnails?rows=2,0&v={version}")
+        whole = [client.get(f"/thumbnails/{row}").content for row in (2, 0)]
+        assert [b64decode(each) for each in answer.json()["images"]] == whole
+        assert "immutable" in answer.headers["cache-control"]
+        answer = client.get(f"/api/thumbnails?rows=0,1,3,99&v={version}")
+        assert [each is None for each in answer.json()["images"]] == [False, True, True, True]
+        assert answer.headers["cache-control"] == "no-store"  # what is missing may come
+        assert client.get("/api/thumbnails?rows=0").headers["cache-control"] == "no-store"  # of no version
+        for rows in ("", "x", "0,", "-1", ",".join(["0"] * 65), "9999999999"):
+            assert client.get("/api/thumbnails", params={"rows": rows}).status_code == 422, rows

@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
+from polytag.logits import sigmoid
 from polytag.metrics.ap import average_precision
 from polytag.metrics.calibration import (
     METHODS,
@@ -405,3 +406,79 @@ def test_invalid_arguments():
     with pytest.raises(PredictionsError) as error:
         fit_calibration(table(np.zeros((9, 1)), np.zeros((9, 1), int), scale="rank", source="r.csv"))
     assert str(error.value) == ("ranks cannot be calibrated\n  where: r.csv\n  expected: logits or probabilities")
+
+
+def folds_dealt_plainly(target_NC: np.ndarray, *, num_folds: int, seed: int) -> np.ndarray:
+    """The rule of `folds_of` image by image: the next one goes to the fold that holds fewest of these, then to the smallest."""
+    rng = np.random.default_rng(seed)
+    present_NC, absent_NC = target_NC == 1, target_NC == 0
+    rarer_NC = np.where(present_NC.sum(axis=0) <= absent_NC.sum(axis=0), present_NC, absent_NC)
+    fold_N = np.full(len(target_NC), -1)
+    order = rng.permutation(len(target_NC))
+    for is_dealt_N in (*rarer_NC.T[np.argsort(rarer_NC.sum(axis=0), kind="stable")], np.ones(len(target_NC), bool)):
+        held_F = np.bincount(fold_N[is_dealt_N & (fold_N >= 0)], minlength=num_folds)
+        size_F = np.bincount(fold_N[fold_N >= 0], minlength=num_folds)  # of the folds when the class begins
+        for row in [row for row in order if is_dealt_N[row] and fold_N[row] < 0]:
+            fold = min(range(num_folds), key=lambda each: (held_F[each], size_F[each], each))
+            fold_N[row] = fold
+            held_F[fold] += 1
+    return fold_N
+
+
+@given(
+    npst.arrays(np.int8, st.tuples(st.integers(5, 60), st.integers(1, 5)), elements=st.integers(-1, 1)),
+    st.integers(2, 5),
+    st.integers(0, 9),
+)
+def test_folds_are_those_of_dealing_one_by_one(target_NC: np.ndarray, num_folds: int, seed: int):
+    expected_N = folds_dealt_plainly(target_NC, num_folds=num_folds, seed=seed)
+    np.testing.assert_array_equal(folds_of(target_NC, num_folds=num_folds, seed=seed), expected_N)
+
+
+def line_fitted_plainly(
+    positive_N: np.ndarray, logit_N: np.ndarray, *, start: tuple[float, float] = (1.0, 0.0)
+) -> tuple[float, float]:
+    """Newton's method with every value computed where it is used."""
+    num_positives = int(positive_N.sum())
+    goal_N = np.where(positive_N, (num_positives + 1) / (num_positives + 2), 1 / (len(positive_N) - num_positives + 2))
+    scale = float(np.abs(logit_N).max()) or 1.0
+    column_NF = np.stack([logit_N / scale, np.ones(len(logit_N))], axis=1)
+    weight_F = np.array([start[0] * scale, start[1]])
+
+    def loss_of(weight_F: np.ndarray) -> float:
+        return float(np.mean(np.logaddexp(0, column_NF @ weight_F) - goal_N * (column_NF @ weight_F)))
+
+    for _ in range(100):
+        loss, probability_N = loss_of(weight_F), sigmoid(column_NF @ weight_F)
+        gradient_F = column_NF.T @ (probability_N - goal_N) / len(goal_N)
+        curvature_FF = (column_NF * (probability_N * (1 - probability_N))[:, None]).T @ column_NF / len(goal_N)
+        step_F = np.linalg.solve(curvature_FF + 1e-12 * np.eye(2), gradient_F)
+        length = 1.0
+        while loss_of(weight_F - length * step_F) > loss and length > 1e-9:
+            length /= 2
+        weight_F = weight_F - length * step_F
+        if loss - loss_of(weight_F) < 1e-11:
+            break
+    return float(weight_F[0] / scale), float(weight_F[1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cross_fitted_logits_are_those_of_a_plain_reading_to_the_last_bit(seed: int):
+    """With ties, unknown labels, groups, and a class too rare for a line of its own."""
+    rng = np.random.default_rng(seed)
+    target_NC = rng.choice([-1, 0, 0, 1], (300, 4)).astype(np.int8)
+    target_NC[:, 3] = np.where(np.arange(300) < 6, 1, 0)
+    logit_NC = np.round(2.0 * target_NC + rng.normal(0, 2, target_NC.shape), 1)
+    groups = groups_of((rng.permutation(300) // 3).tolist()) if seed % 2 else None
+    fit = fit_calibration(table(logit_NC, target_NC), groups=groups)
+    fold_N = folds_of(target_NC, num_folds=5, seed=0, groups=groups)
+    for column in range(3):
+        known, logit_N = target_NC[:, column] >= 0, logit_NC[:, column]
+        start = line_fitted_plainly(target_NC[known, column] == 1, logit_N[known])
+        assert (fit.calibration.maps[column].slope, fit.calibration.maps[column].bias) == start
+        for fold in range(5):
+            inside, others = fold_N == fold, known & (fold_N != fold)
+            slope, bias = line_fitted_plainly(target_NC[others, column] == 1, logit_N[others], start=start)
+            np.testing.assert_array_equal(fit.cross_fitted_logit_NC[inside, column], slope * logit_N[inside] + bias)
+    assert fit.calibration.maps[3].kind == "pooled"
+    assert (fit.after.log_loss_C[:3] < fit.before.log_loss_C[:3]).all()

@@ -211,6 +211,7 @@ def test_the_table():
         "",
         "Paired by id on the same 89 images and on the 3 classes of 4 that have a positive and a negative.",
         "Left out: 1 image and 0 classes of base; 1 image and 0 classes of a very long name of a run.",
+        "difference: a very long name of a run − base.",
         "▲ ▼: p, corrected by Holm, is at most 0.05. The 95% intervals are of the paired difference (60 replicates).",
         "p: two-sided paired permutation test, 99 permutations; Holm’s correction is for 3 classes; p of mAP has none.",
         "gained, lost: images that are right only in the later run, or only in base, at a probability of 0.5.",
@@ -229,6 +230,7 @@ def test_the_table_of_several_runs_and_what_it_says_of_them():
         "",
         "Paired by id on the same 90 images and on the 3 classes of 4 that have a positive and a negative.",
         f"Left out: {known} labels on which the runs disagree.",
+        "difference: the later run − x.",
         "▲ ▼: p, corrected by Holm, is at most 0.05. The 95% intervals are of the paired difference (60 replicates).",
         "p: two-sided paired permutation test, 19 permutations; Holm’s correction is for 3 classes, and for 3 pairs; "
         "p of mAP in the tables of classes has none.",

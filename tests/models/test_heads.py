@@ -77,14 +77,121 @@ def test_any_backbone_with_a_map_has_it(backbone: str):
     assert shapes == laid_out
 
 
-def test_a_transformer_is_refused():
+def test_a_backbone_with_neither_map_nor_known_tokens_is_refused():
     with pytest.raises(UsageError) as error:
-        build_model("test_vit", num_classes=3, head="concat-pool")
+        build_model("mixer_s32_224", num_classes=3, head="concat-pool")
     assert str(error.value) == (
-        "the head concat-pool needs a feature map, which this backbone does not have\n  where: --head\n"
-        "  got: features of shape (1, 101, 64)\n  expected: a feature map: channels, height and width\n"
+        "the head concat-pool needs a feature map or the tokens of a ViT, which this backbone does not have\n  where: --head\n"
+        "  got: features of shape (1, 49, 512)\n"
+        "  expected: a feature map: channels, height and width; or tokens, timm knowing how many precede the patches\n"
         "  next: use --head linear, or another backbone"
     )
+
+
+TOKENS = {  # side of the image, tokens before the patches, what the features are: c class token, m mean, t maximum, a attention
+    "test_vit": (160, 1, {}, "cm"),
+    "test_vit global_pool=avg": (160, 1, {"global_pool": "avg"}, "mc"),  # normalised after the pooling
+    "test_vit global_pool=avg fc_norm=False": (160, 1, {"global_pool": "avg", "fc_norm": False}, "mc"),
+    "test_vit fc_norm=True": (160, 1, {"fc_norm": True}, "cm"),
+    "test_vit2": (160, 1, {}, "mt"),  # a register and no class token
+    "test_vit3": (160, 1, {}, "am"),  # SigLIP's attention pooling, and a register
+    "test_vit_relpos": (160, 0, {}, "mt"),
+    "vit_small_patch14_reg4_dinov2": (56, 5, {"img_size": 56, "depth": 2, "embed_dim": 48, "num_heads": 3}, "cm"),
+    "vit_small_patch16_dinov3": (64, 5, {"depth": 2, "embed_dim": 48, "num_heads": 3}, "mc"),
+    "vit_pe_core_tiny_patch16_384": (64, 1, {"img_size": 64, "depth": 2}, "acm"),
+    "vit_base_patch16_siglip_224": (64, 0, {"img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 3}, "am"),
+    "eva02_tiny_patch14_224": (56, 1, {"img_size": 56, "depth": 2}, "mc"),
+    "beit_base_patch16_224": (64, 1, {"img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 3}, "mc"),
+    "deit_tiny_distilled_patch16_224": (64, 2, {"img_size": 64, "depth": 2}, "dm"),  # d: mean of class and distillation token
+    "xcit_nano_12_p16_224": (64, 1, {"depth": 2}, "cm"),
+}
+
+
+def tokens_by_hand(plain: nn.Module, pixels: Tensor, *, num_prefix: int, parts: str) -> np.ndarray:
+    """The features, in NumPy, from what timm's blocks give before the last normalisation; only attention pooling is timm's own."""
+    seen: list[Tensor] = []
+    norms = [(name, module) for name, module in plain.named_children() if name in ("norm", "fc_norm")]
+    for _, module in norms:
+        module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        tokens = plain.forward_features(pixels)
+        own_ND = plain.forward_head(tokens, pre_logits=True).numpy()
+    ((kind, norm),) = [(name, module) for name, module in norms if not isinstance(module, nn.Identity)]
+
+    def normalised(value: np.ndarray) -> np.ndarray:
+        centred = value - value.mean(-1, keepdims=True)
+        scale = np.sqrt((centred**2).mean(-1, keepdims=True) + norm.eps)
+        return centred / scale * norm.weight.detach().numpy() + norm.bias.detach().numpy()
+
+    before, after = (normalised, lambda value: value) if kind == "norm" else (lambda value: value, normalised)
+    value_NTM = before(seen[0].numpy())
+    by_letter = {
+        "a": own_ND,
+        "c": after(value_NTM[:, 0]),
+        "d": value_NTM[:, :2].mean(1),
+        "m": after(value_NTM[:, num_prefix:].mean(1)),
+        "t": after(value_NTM[:, num_prefix:].max(1)),
+    }
+    return np.concatenate([by_letter[letter] for letter in parts], axis=1)
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_of_tokens_it_reads_class_token_and_patches_and_never_a_register(name: str):
+    size_px, num_prefix, arguments, parts = TOKENS[name]
+    backbone, pixels = name.split()[0], images(size_px=size_px)
+    torch.manual_seed(0)
+    model = build_model(backbone, num_classes=3, head="concat-pool", backbone_args=arguments).eval()
+    with torch.no_grad():  # so that no normalisation is timm's first one, which hides where it stands
+        for module in model.modules():
+            if type(module).__name__ in ("LayerNorm", "LayerNormFp32"):
+                module.weight.uniform_(0.5, 2)
+                module.bias.normal_()
+    plain = create_backbone(backbone, num_classes=0, backbone_args=arguments).eval()
+    plain.load_state_dict(model.backbone.state_dict())
+    wanted_ND = tokens_by_hand(plain, pixels, num_prefix=num_prefix, parts=parts)
+    weight_CD, bias_C = (parameter.detach().numpy() for parameter in model.get_classifier().parameters())
+    with torch.inference_mode():
+        np.testing.assert_allclose(features(model, pixels).numpy(), wanted_ND, atol=2e-4)
+        np.testing.assert_allclose(logits(model, pixels).numpy(), wanted_ND @ weight_CD.T + bias_C, atol=2e-4)
+        assert torch.equal(model(pixels), logits(model, pixels))
+    assert backbone_features(model, wanted_ND).shape[1] == wanted_ND.shape[1] // len(parts)
+    layout = lay_out(backbone, num_classes=3, head="concat-pool", backbone_args=arguments)
+    assert layout is not None
+    shapes, laid_out = ({key: value.shape for key, value in each.items()} for each in (model.state_dict(), layout))
+    assert shapes == laid_out
+
+
+def test_half_precision_does_not_round_the_mean_of_patches():
+    model, pixels = headed("test_vit"), images(size_px=160)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        tokens, feature_ND = model.forward_features(pixels), features(model, pixels)
+    mean_NM = tokens[:, 1:].double().mean(1)
+    torch.testing.assert_close(feature_ND[:, 64:].double(), mean_NM, atol=1e-6, rtol=1e-5)
+
+
+def test_a_heat_map_of_tokens_adds_what_the_class_token_has_read():
+    """The patches' share by hand, and that of the class token by finite differences at what the last attention reads."""
+    model, pixels = headed("test_vit").double(), images(1, size_px=160).double()
+    own_D, mean_D = model.classifier.weight[2].detach().split(64)
+    norm = model.backbone.blocks[-1].norm1
+
+    def own_logit(scale_T: Tensor) -> float:
+        handle = norm.register_forward_hook(lambda module, inputs, output: output * scale_T[None, :, None])
+        try:
+            with torch.no_grad():
+                return float(model.forward_features(pixels)[0, 0] @ own_D)
+        finally:
+            handle.remove()
+
+    with torch.no_grad():
+        evidence_T = model.forward_features(pixels)[0, 1:] @ mean_D / 100
+    for token in range(100):
+        step_T = torch.zeros(101, dtype=torch.float64)
+        step_T[token + 1] = 1e-4
+        evidence_T[token] += (own_logit(1 + step_T) - own_logit(1 - step_T)) / 2e-4
+    positive_T = evidence_T.relu().numpy()
+    heat = class_activation(model.float(), pixels.float(), [2])[0]
+    np.testing.assert_allclose(heat.ravel(), positive_T / positive_T.max(), atol=5e-3)
 
 
 def test_channels_last_maps_are_read_as_the_others():
@@ -164,14 +271,14 @@ def test_a_heat_map_weighs_both_maps():
 # ---- checkpoints
 
 
-def saved(folder: Path, model: nn.Module, *, head: str = "concat-pool") -> Checkpoint:
+def saved(folder: Path, model: nn.Module, *, head: str = "concat-pool", backbone: str = MOBILE, size_px: int = 64) -> Checkpoint:
     return save_checkpoint(
         folder,
         tensors=model.state_dict(),
-        backbone=MOBILE,
+        backbone=backbone,
         backbone_args={},
         head=head,
-        preprocessing=Preprocessing(image_size_px=64),
+        preprocessing=Preprocessing(image_size_px=size_px),
         label_set=LabelSet(names=("a", "b", "c")),
         thresholds=(0.5, 0.5, 0.5),
         facts={},
@@ -190,6 +297,15 @@ def test_a_checkpoint_has_it_in_a_version_that_others_refuse(tmp_path: Path):
     linear = saved(tmp_path / "linear", create_backbone(MOBILE, num_classes=3), head="linear")
     config = json.loads((tmp_path / "linear" / "config.json").read_text())
     assert (config["version"], "head" in config, linear.head) == (1, False, "linear")  # what every version reads
+
+
+def test_a_checkpoint_of_tokens_answers_as_the_model_did_and_starts_the_linear_head(tmp_path: Path):
+    model, pixels = headed("test_vit2"), images(size_px=160)
+    saved(tmp_path, model, backbone="test_vit2", size_px=160)
+    with torch.inference_mode():
+        assert torch.equal(Checkpoint.read(tmp_path).load_model()(pixels), model(pixels))
+    plain = build_model("test_vit2", num_classes=2, weights=str(tmp_path / "model.safetensors"))
+    assert torch.equal(plain.blocks[0].attn.qkv.weight, model.backbone.blocks[0].attn.qkv.weight)
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,66 @@ def test_without_javascript_a_class_opens_and_shows_its_images(browser, written:
     name = page.locator("summary .name").first.inner_text()
     logit_N = predictions.logit_NC[:, predictions.label_set.index(name)]
     best = Path(predictions.image_paths[int(logit_N.argmax())])
-    shown = Image.open(BytesIO(page.locator("ol.grid li > div").first.screenshot())).convert("RGB")
+    shown = Image.open(BytesIO(page.locator("details ol.grid li > div").first.screenshot())).convert("RGB")
     colour = Image.open(best).convert("RGB").getpixel((0, 0))
     middle = shown.getpixel((shown.width // 2, shown.height // 2))
     assert np.abs(np.subtract(middle, colour)).max() <= 6  # JPEG
     context.close()
+
+
+def test_paper_has_the_images_of_classes_that_are_folded(browser, written: Path, predictions: Predictions):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(written.as_uri())
+    images = page.locator("details ol.grid li > div")
+    assert not images.first.evaluate("image => image.checkVisibility()"), "on the screen they are folded"
+    page.emulate_media(media="print")
+    for image in (images.first, images.last):
+        assert image.evaluate("image => image.checkVisibility()")
+        assert image.bounding_box()["height"] > 20
+    assert page.evaluate("document.querySelectorAll('details[open]').length") == 0
+    page.close()
+
+
+@pytest.mark.parametrize("width_px", [390, 1280])
+def test_charts_beside_each_other_align_and_nothing_is_clipped(browser, written: Path, width_px: int):
+    page = browser.new_page(viewport={"width": width_px, "height": 900})
+    page.goto(written.as_uri())
+    for section in ("training", "tail"):
+        first, second = page.locator(f"#{section} figure svg").all()
+        widths = "svg => [svg.viewBox.baseVal.width, svg.getBoundingClientRect().width]"
+        assert first.evaluate(widths) == second.evaluate(widths)
+    for svg in page.locator("#precision-recall svg").all():
+        assert svg.evaluate("svg => getComputedStyle(svg).overflow") == "visible"
+        assert svg.locator("text").all_text_contents() == ["precision", "recall"]
+    page.close()
+
+
+def test_no_name_is_split_inside_a_word(browser, tmp_path: Path, predictions: Predictions):
+    names = ("pottedplant", "traffic_light glove-box", "Donaudampfschifffahrtsgesellschaftskapitän")
+    path = tmp_path / "report.html"
+    named = replace(predictions, label_set=LabelSet(names=names))
+    write_report(path, metrics=evaluate_predictions(named, num_replicates=0), predictions=named, title="run")
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page.goto(path.as_uri())
+    found = page.evaluate("""() => [...document.querySelectorAll('.name')].flatMap((name) => [...name.childNodes].map((node) => {
+        const range = document.createRange();
+        range.selectNodeContents(node);
+        return [node.data, new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size];
+    }))""")
+    found = [(text, number) for text, number in found if text and " " not in text]
+    assert {text for text, _ in found} == {"pottedplant", "traffic_", "box", names[2]}
+    assert {number for _, number in found} == {1}
+    page.close()
+
+
+def test_numbers_have_a_minus_sign(browser, tmp_path: Path, predictions: Predictions):
+    path = tmp_path / "report.html"
+    ranks = replace(predictions, scale="rank")
+    write_report(path, metrics=evaluate_predictions(ranks, num_replicates=0), predictions=ranks, title="run")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    scores = page.locator("ol.grid.low li").all_inner_texts()
+    assert any("−" in text for text in scores)
+    assert not any("-" in text.replace("image-", "") for text in scores)
+    page.close()

@@ -16,6 +16,7 @@ from polytag.metrics.values import Mean, Metrics
 from polytag.report.curves import step_curve
 from polytag.report.page import INSPECTOR, _curve_path, write_report
 from polytag.report.ranking import probability_text, ranked_rows
+from polytag.text import with_minus
 
 _VOID = {"meta", "link", "br", "hr", "img", "input"}
 _ADDRESS = ("src", "href", "xlink:href", "action", "data", "poster", "srcset", "formaction", "background")
@@ -158,15 +159,33 @@ def test_every_reference_has_its_target_once(tmp_path: Path, predictions, metric
 
 def test_the_grids_show_the_ranking(tmp_path: Path, predictions, metrics):
     page = report(tmp_path, predictions, metrics)
+    truth = {1: "labelled present", 0: "labelled absent", -1: "label unknown"}
     expected = [
-        f"{row.id}, {({1: 'labelled present', 0: 'labelled absent', -1: 'label unknown'})[row.target]}, logit {row.logit:.3f}"
+        f"{row.id}, {truth[row.target]}, logit {with_minus(f'{row.logit:.3f}')}"
         for column in np.argsort(-metrics.ap_C)
         for lowest in (False, True)
         for row in ranked_rows(predictions, class_name=metrics.label_set.names[column], top=50, lowest=lowest)
     ]
-    assert [tile["title"] for tile in page.all("li")] == expected
+    assert [tile["title"] for tile in page.all("li") if ", logit " in tile["title"]] == expected
     (best,) = ranked_rows(predictions, class_name="dog", top=1)
     assert probability_text(best.probability) in page.text
+
+
+def test_it_begins_with_the_eight_worst_errors(tmp_path: Path, predictions, metrics):
+    wrong_by: dict[int, tuple[float, str]] = {}
+    for (row, column), target in np.ndenumerate(predictions.target_NC):
+        logit = float(predictions.logit_NC[row, column])
+        if target >= 0 and (logit > 0) != (target == 1):
+            wrong_by[row] = max(wrong_by.get(row, (0.0, "")), (abs(logit), predictions.label_set.names[column]))
+    worst = sorted(wrong_by, key=lambda row: -wrong_by[row][0])[:8]
+    report(tmp_path, predictions, metrics)
+    html = (tmp_path / "report.html").read_text()
+    shown = html.split('<section id="worst">')[1].split("</section>")[0]
+    assert re.findall(r'error" title="(.*?),', shown) == [predictions.ids[row] for row in worst]
+    assert re.findall(r'<span class="of"><bdi class="name">(.*?)</bdi>', shown) == [wrong_by[row][1] for row in worst]
+    assert html.index('id="worst"') < html.index('<dl class="facts">') < html.index("<main>")
+    without = replace(predictions, image_paths=("",) * len(predictions))
+    assert not report(tmp_path, without, metrics).all("section", id="worst")
 
 
 def test_each_image_is_embedded_once(tmp_path: Path, predictions, metrics):

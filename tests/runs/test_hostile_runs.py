@@ -75,9 +75,10 @@ VARIANTS: list[tuple[str, object]] = [
         "optimizer", "schedule", "difficult", "cache") for value in (None, 5, "x", [])),
     *((f"recipe/{name}", value) for name in ("epochs", "batch_size", "seed") for value in (None, -1, 1.5, True, "3", 10**30,
         float("nan"))),
-    *((f"recipe/{name}", value) for name in ("head_lr", "backbone_lr", "weight_decay", "warmup_epochs", "ema_decay",
-        "save_every_minutes")
+    *((f"recipe/{name}", value) for name in ("weight_decay", "warmup_epochs", "ema_decay", "save_every_minutes")
         for value in (None, -1, "x", True, float("nan"), float("inf"), 10**400)),
+    *((f"recipe/{name}", value) for name in ("head_lr", "backbone_lr")
+        for value in (-1, "x", True, float("nan"), float("inf"), 10**400)),
     ("surplus", 1),
 ]
 TEXTS = (

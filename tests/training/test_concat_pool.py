@@ -82,6 +82,19 @@ def test_it_is_trained_further_and_resumed_to_the_bit(colours: Path, tmp_path: P
         assert resumed.read_bytes() == never_stopped.read_bytes()
 
 
+def test_a_vit_with_a_register_is_fitted_cached_and_exported_alike(colours: Path, tmp_path: Path):
+    recipe = replace(PROBE, **(TINY | {"backbone": "test_vit2"}), head="concat-pool")
+    run = train(colours, recipe=recipe, output=tmp_path / "run").folder
+    predictor = Predictor.load(Checkpoint.read(run.best), device="cpu", precision="fp32")
+    feature_ND, *_ = features_of(predictor, load_dataset(colours).split("train"))
+    assert feature_ND.shape[1] == 2 * predictor.model.num_own == 128
+    cached_ND, *_ = features_of(predictor, load_dataset(colours).split("train"))
+    assert cached_ND.tobytes() == feature_ND.tobytes()
+    exported = export_model(Checkpoint.read(run.best), tmp_path / "small").files["image.onnx"].checked
+    assert 0 <= exported.max_logit_difference < 1e-4
+    assert exported.decisions_changed == 0
+
+
 def test_its_export_answers_as_it_does(probed: RunFolder, tmp_path: Path):
     exported = export_model(Checkpoint.read(probed.best), tmp_path / "small")
     assert 0 <= exported.files["image.onnx"].checked.max_logit_difference < 1e-4

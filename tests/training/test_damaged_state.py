@@ -169,6 +169,7 @@ VALUES: dict[str, object] = {
     "best_map": "high",
     "best_epoch": None,
     "rows": [{"epoch": 1}],
+    "map_replicates": [torch.zeros(3)],
     "epoch_logits": [HUGE],
     "epoch_targets": [torch.zeros(2, 3)],
     "epoch_loss_sum": [],
@@ -178,6 +179,7 @@ VALUES: dict[str, object] = {
     "num_threads": 1.5,
     "ends": [(0, -3)],
     "used_seconds": "60",
+    "stopped_after": -0.5,
 }
 
 

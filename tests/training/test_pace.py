@@ -114,7 +114,8 @@ def a_run(monkeypatch: pytest.MonkeyPatch, *, minutes: float, seconds_a_step, nu
         with pace.timing("validation"):
             time.now += 4 * seconds_a_step(pace.at)
         state.epoch, state.step = state.epoch + 1, 0
-        pace.move_end(pace.planned())
+        if not pace.is_over:
+            pace.move_end(pace.planned())
         with pace.timing("saving"):
             time.now += 0.5
     return time.now - began + 4 * seconds_a_step(pace.at) + clock.closing, state
@@ -132,9 +133,43 @@ def a_run(monkeypatch: pytest.MonkeyPatch, *, minutes: float, seconds_a_step, nu
     ],
 )
 def test_a_run_ends_within_five_percent_of_its_minutes(monkeypatch: pytest.MonkeyPatch, minutes: float, seconds_a_step):
+    monkeypatch.setattr(pace_module, "MOST_EPOCHS", 10_000)
     took, state = a_run(monkeypatch, minutes=minutes, seconds_a_step=seconds_a_step)
     assert abs(took - 60 * minutes) <= 0.05 * 60 * minutes
     assert all(before[0] <= after[0] for before, after in pairwise(state.ends))
+
+
+def test_no_more_epochs_are_taken_than_are_of_use(monkeypatch: pytest.MonkeyPatch):
+    """However much faster the machine becomes."""
+    took, state = a_run(monkeypatch, minutes=60.0, seconds_a_step=lambda at: 1.5 if at < 60 else 0.5)
+    assert state.epoch - 1 == pace_module.MOST_EPOCHS
+    assert took < 60 * 60
+
+
+@given(
+    num_steps=st.integers(1, 50),
+    moves=st.lists(st.tuples(st.integers(0, 99), st.integers(1, 400)), max_size=5),
+    at=st.integers(0, 99),
+    is_validated=st.booleans(),
+)
+def test_a_training_that_is_ended_early_took_the_steps_that_its_plan_repeats(
+    num_steps: int, moves: list[tuple[int, int]], at: int, is_validated: bool
+):
+    """With the same rates, and up to the same end; steps of an epoch that is not validated are none of them."""
+    ends = [(0, 100), *((planned, planned + more) for planned, more in sorted(moves) if planned <= at)]
+    state = State(data_fingerprint="", classes=[], ends=ends, epoch=at // num_steps + 1, step=at % num_steps)
+    pace = Pace(TEN, state, num_steps=num_steps)
+    pace.end_early(is_validated=is_validated)
+    end = at if is_validated else at - at % num_steps
+    assert pace.is_over
+    assert pace.end == end
+    assert pace.has_dropped_steps == (end < at)
+    for step in range(end):
+        before, repeated = (epochs_scheduled(TEN, num_steps=num_steps, ends=each, at=step) for each in (ends, state.ends))
+        assert before == repeated
+        assert step < end_step(TEN, num_steps=num_steps, ends=state.ends, at=step) or step >= end_step(
+            TEN, num_steps=num_steps, ends=ends, at=step
+        )
 
 
 def test_a_run_whose_speed_is_as_planned_keeps_its_plan(monkeypatch: pytest.MonkeyPatch):

@@ -13,6 +13,8 @@ from polytag.data.load import load_dataset
 from polytag.errors import RunError
 from polytag.runs.folder import RunFolder, create_run_folder, locked
 from polytag.runs.recipe import Recipe
+from polytag.training.callback import SilentCallback
+from polytag.training.loop import Interrupted
 from polytag.training.train import resume, train
 
 RECIPE = Recipe(
@@ -110,6 +112,24 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed_and_says_how(colours: Path, tmp
     assert out.endswith(f"Stopped; nothing is lost. Go on with:\n  polytag train --resume {tmp_path / 'run'}\n")
 
 
+def test_a_kill_in_the_validation_of_the_last_epoch_loses_nothing(colours: Path, tmp_path: Path):
+    class Kill(SilentCallback):
+        num_left = 3
+
+        def phase(self, name: str, num_images: int) -> None:
+            self.num_left -= name == "validation"
+            if not self.num_left:
+                raise KeyboardInterrupt
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(colours, recipe=RECIPE, output=whole)
+    with pytest.raises(Interrupted):
+        train(colours, recipe=RECIPE, output=killed, callbacks=[Kill()])
+    resume(killed)
+    assert weights(killed) == weights(whole)
+    assert len(row_map(RunFolder(path=killed))) == RECIPE.epochs
+
+
 @pytest.fixture(scope="module")
 def finished(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("runs") / "run"
@@ -117,8 +137,6 @@ def finished(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFold
 
 
 def test_a_finished_run_says_so(finished: RunFolder):
-    from polytag.training.callback import SilentCallback
-
     notes: list[str] = []
 
     class Listener(SilentCallback):

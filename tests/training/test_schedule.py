@@ -21,14 +21,23 @@ def test_every_parameter_is_in_one_group_and_only_weights_decay(model):
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     for group in groups:
         assert group["weight_decay"] == (FINETUNE.weight_decay if group["params"][0].ndim > 1 else 0)
-        assert group["lr"] == (FINETUNE.head_lr if group["part"] == "head" else FINETUNE.backbone_lr)
+        assert group["lr"] == (2e-4 if group["part"] == "head" else 1e-4)
     head = [parameter for group in groups if group["part"] == "head" for parameter in group["params"]]
     assert {id(parameter) for parameter in head} == {id(parameter) for parameter in model.get_classifier().parameters()}
 
 
 def test_a_random_backbone_learns_at_the_heads_rate(model):
     groups = make_optimizer(model, replace(FINETUNE, weights="random")).param_groups
-    assert {group["lr"] for group in groups} == {FINETUNE.head_lr}
+    assert {group["lr"] for group in groups} == {2e-3}
+
+
+def test_rates_that_are_given_are_taken(model):
+    given = replace(FINETUNE, weights="x.safetensors", head_lr=0.3, backbone_lr=0.0)
+    assert {(group["part"], group["lr"]) for group in make_optimizer(model, given).param_groups} == {
+        ("head", 0.3),
+        ("backbone", 0.0),
+    }
+    assert replace(given, weights="random").peak_rates == (0.3, 0.3)
 
 
 def test_warm_up_then_cosine_to_zero(model):

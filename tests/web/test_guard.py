@@ -97,6 +97,7 @@ def test_the_server_answers_to_its_own_names_alone(ask, host, status, method):
     [
         ({}, 200),  # curl, a script: no browser
         ({"Sec-Fetch-Site": "same-origin", "Origin": OWN}, 200),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "null"}, 200),  # a form of the pages, which send no referrer
         ({"Sec-Fetch-Site": "none"}, 200),
         ({"Origin": OWN}, 200),  # an old browser, or a server without TLS under a name that is not loopback
         ({"Sec-Fetch-Site": "cross-site"}, 403),
@@ -105,6 +106,8 @@ def test_the_server_answers_to_its_own_names_alone(ask, host, status, method):
         ({"Sec-Fetch-Site": "cross-site", "Origin": OWN}, 403),
         ({"Sec-Fetch-Site": "same-origin", "Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "none", "Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "null"}, 403),
         ({"Origin": ""}, 403),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "http://127.0.0.1"}, 403),

@@ -88,7 +88,7 @@ def compare(
             num_permutations=permutations,
             groups=groups,
         )
-    print_comparison(Terminal(soft_wrap=True), comparison)
+    print_comparison(Terminal(), comparison)
     if json is not None:
         import json as encoder
 
@@ -120,12 +120,12 @@ def print_comparison(console: "Console", comparison: "Comparison | RecipeCompari
     from polytag.metrics.comparison import BETTER, WORSE
 
     styles = {"heading": "bold", "row": "", "note": "dim", "": ""}
-    for line in comparison.lines():
+    for line in comparison.lines(width=console.width):
         text = Text(line.text, style=styles[line.kind])
         if line.kind == "row":
             text.highlight_words([BETTER], "blue")
             text.highlight_words([WORSE], "dark_orange3")
-        console.print(text, highlight=False)
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:

@@ -10,7 +10,13 @@ from polytag.cli.say import say
 from polytag.cli.scores import Scale, Truth
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+    from starlette.types import ASGIApp
+
     from polytag.data.read_options import ReadOptions
+    from polytag.inspector.inspection import Inspection
 
 
 @reads_annotations
@@ -31,15 +37,19 @@ def inspect(
 ) -> None:
     """Serve pages over a run: ranked images of every class, errors, heat maps, label review, predictions on other images.
 
-    They answer on this machine alone, until Ctrl-C. Nothing of the run is changed; a review is a file in its folder.
+    They answer on this machine alone, until Ctrl-C. Nothing of the run is changed; a review is a file in its folder. Of a run that
+    still trains, the page follows the training.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from polytag.allocator import return_freed_memory
     from polytag.cli.terminal import Terminal
     from polytag.errors import UsageError
-    from polytag.inspector.open import OpenOptions, open_inspection
-    from polytag.web.server import address_rules, serve
+    from polytag.inspector.live.app import LiveRun
+    from polytag.inspector.live.progress import has_ended
+    from polytag.inspector.open import OpenOptions, open_inspection, open_running, reopen_inspection
+    from polytag.runs.folder import RunFolder
+    from polytag.web.server import address_rules
 
     if split not in ("val", "train"):
         raise UsageError("unknown split", where="--split", got=repr(split), expected="val or train")
@@ -50,22 +60,66 @@ def inspect(
     errors = Terminal(stderr=True)
     return_freed_memory()
     bar_columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+
+    def note(text: str) -> None:
+        errors.print(f"note: {text}", highlight=False, markup=False, soft_wrap=True)
+
+    def reopen(before: "Inspection") -> "Inspection":
+        return reopen_inspection(before, run, open_options, options=options, note=note)
+
+    if split == "val" and RunFolder(path=run).is_run and not has_ended(RunFolder(path=run)):
+        live = LiveRun(
+            RunFolder(path=run),
+            open_running=lambda: open_running(RunFolder(path=run)),
+            open_ended=lambda: (open_inspection(run, open_options, options=options, note=note), reopen),
+        )
+        say(f"{run.resolve().name}: no scores yet; the page follows the training")
+        _serve(live, host=host, port=port, token=token, browser=browser, errors=errors)
+        return
+
     with Progress(*bar_columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("features of the training images", total=None, visible=False)
         inspection = open_inspection(
             run,
             open_options,
             options=options,
-            note=lambda text: errors.print(f"note: {text}", highlight=False, markup=False, soft_wrap=True),
+            note=note,
             on_progress=lambda num_images: progress.update(task, advance=num_images, visible=True),
         )
 
+    serve_pages(inspection, reopen=reopen, host=host, port=port, token=token, browser=browser, errors=errors)
+
+
+def serve_pages(
+    inspection: "Inspection",
+    *,
+    reopen: "Callable[[Inspection], Inspection] | None" = None,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    token: str = "",
+    browser: bool = True,
+    errors: "Console",
+) -> None:
+    """Serve the pages until Ctrl-C; the browser opens the one that labels images where none has a label.
+
+    With `reopen` the pages follow the files of the inspection.
+    """
     from polytag.inspector.app import create_app
+    from polytag.inspector.follow import Follower
+
+    predictions = inspection.predictions
+
+    say(f"{inspection.name}: {len(predictions):,} images, {len(predictions.label_set):,} classes")
+    page = "label" if len(inspection.unlabelled_rows) == len(predictions) else ""
+    app = create_app(inspection) if reopen is None else Follower(inspection, reopen=reopen)
+    _serve(app, host=host, port=port, token=token, page=page, browser=browser, errors=errors)
+
+
+def _serve(app: "ASGIApp", *, host: str, port: int | None, token: str, page: str = "", browser: bool, errors: "Console") -> None:
+    from polytag.web.server import serve
 
     def ready(address: str) -> None:
-        predictions = inspection.predictions
-        say(f"{inspection.name}: {len(predictions):,} images, {len(predictions.label_set):,} classes")
         say(f"open  {address}")
         errors.print("[dim]Ctrl-C ends it[/dim]")
 
-    serve(create_app(inspection), host=host, port=port, token=token, open_browser=browser, on_ready=ready)
+    serve(app, host=host, port=port, token=token, page=page, open_browser=browser, on_ready=ready)

@@ -31,12 +31,16 @@ def export(
         ),
     ] = None,
     data: Annotated[Path | None, typer.Option(metavar="DATA", help="The reviewed data set, if it is not the run's own.")] = None,
+    add: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="LIST", help="Add the labelled images of a list of `labels next` to the training images; repeatable."),
+    ] = None,
 ) -> None:
     """Write the data set with the decisions of a review in `polytag inspect`, and the list of changed labels."""
     from polytag.cli.terminal import Terminal
     from polytag.inspector.review.export import export_labels
 
-    print_export(Terminal(), export_labels(run, out, to=to, data=data, options=options))
+    print_export(Terminal(), export_labels(run, out, to=to, data=data, lists=add or (), options=options))
 
 
 def print_export(console: "Console", exported: "Exported") -> None:
@@ -59,6 +63,11 @@ def print_export(console: "Console", exported: "Exported") -> None:
     labels, images = len(exported.changes), len({(each.split, each.image_id) for each in exported.changes})
     text = f"\n{counted(labels, 'labels')} of {counted(images, 'images')} changed, {exported.num_confirmed:,} confirmed"
     console.print(text, highlight=False, markup=False)
+    if exported.num_added or exported.num_known:
+        known = (
+            f"; the data have {counted(exported.num_known, 'labelled images')} of the lists already" if exported.num_known else ""
+        )
+        console.print(f"{counted(exported.num_added, 'images')} added{known}", highlight=False, markup=False)
     for heading, path in (("data:    ", exported.data), ("changes: ", exported.changes_file)):
         console.print(f"{heading}{path}", highlight=False, markup=False, soft_wrap=True)
     grouped = f" --group {exported.group_column}" if exported.group_column else ""

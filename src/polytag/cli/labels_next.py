@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,8 @@ from polytag.cli.say import say
 from polytag.text import cell, counted
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from polytag.inference.label_next import NextImages
 
 CSV_COLUMNS = ("rank", "image", "labels", "reason")
@@ -24,8 +27,9 @@ def next_labels(
     ],
     budget: Annotated[int, typer.Option(metavar="N", min=1, help="How many images to choose.")],
     output: Annotated[
-        Path, typer.Option(metavar="FILE", help="A .csv list, or a .parquet file that `polytag inspect` reviews.")
-    ] = Path("labels-next.csv"),
+        Path, typer.Option(metavar="FILE", help="The list: .parquet, to label in the browser, or .csv for another tool.")
+    ] = Path("labels-next.parquet"),
+    review: Annotated[bool, typer.Option("--review", help="Label the images in the browser, as `polytag inspect` does.")] = False,
     every: Annotated[float, typer.Option(metavar="SECONDS", help="From frame to frame of a video.")] = 1.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -35,14 +39,12 @@ def next_labels(
     from polytag.cli.progress import progress_bar
     from polytag.cli.standard_input import with_standard_input
     from polytag.cli.terminal import Terminal
-    from polytag.errors import UsageError
     from polytag.inference.label_next import next_images
     from polytag.inference.listing import opened
     from polytag.runs.folder import RunFolder
 
     require_seconds(every)
-    if output.suffix not in (".csv", ".parquet"):
-        raise UsageError("unknown kind of list", where="--output", got=str(output), expected="a name that ends in .csv or .parquet")
+    _require_output(output, review=review)
     console, errors = Terminal(), Terminal(stderr=True)
     keep_freed_memory_on_cpu(device)
     with (
@@ -65,7 +67,39 @@ def next_labels(
     print_next(console, found)
     say(f"\n{counted(len(found.images), 'images')} to label: {output}")
     if output.suffix == ".parquet":
-        say(f"\nNext:\n  polytag inspect {output}")
+        if review:
+            _label(output, errors)
+        first = "" if review else f"  polytag inspect {output}\n"
+        say(f"\nNext:\n{first}  polytag labels export {run} labelled --add {output}\n  polytag train labelled/labels.csv")
+
+
+def _require_output(output: Path, *, review: bool) -> None:
+    """Raises UsageError for a list of another kind, and for one whose labels would no longer be those of its images."""
+    from polytag.errors import UsageError
+    from polytag.inspector.review.store import review_file_of
+
+    endings = (".parquet",) if review else (".csv", ".parquet")
+    if output.suffix not in endings:
+        raise UsageError(
+            "unknown kind of list", where="--output", got=str(output), expected="a name that ends in " + " or ".join(endings)
+        )
+    if output.suffix == ".parquet" and review_file_of(output).exists():
+        raise UsageError(
+            "images of an earlier list of this name are being labelled",
+            where=str(review_file_of(output)),
+            got=f"--output {output}",
+            expected="a new name",
+            next_step=f"label more of the earlier list with `polytag inspect {output}`, or give another --output",
+        )
+
+
+def _label(output: Path, errors: "Console") -> None:
+    """Serve the pages of the list until Ctrl-C."""
+    from polytag.cli.inspect import serve_pages
+    from polytag.data.read_options import ReadOptions
+    from polytag.inspector.open import OpenOptions, open_inspection
+
+    serve_pages(open_inspection(output, OpenOptions(), options=ReadOptions()), errors=errors)
 
 
 def print_next(console: Any, found: "NextImages") -> None:
@@ -121,4 +155,11 @@ def _write(found: "NextImages", output: Path) -> None:
     target_NC = np.full((1, len(found.label_set)), UNKNOWN, np.int8)
     with writer:
         for image in found.images:
-            writer.write([image.path], [image.path], image.logit_C[None], target_NC)
+            writer.write([image.path], [_absolute(image.path)], image.logit_C[None], target_NC)
+
+
+def _absolute(path: str) -> str:
+    """The place of an image from any working folder; addresses, and places in files at addresses, as they are."""
+    from polytag.data.remote.addresses import is_address
+
+    return path if is_address(path) else os.path.abspath(path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polytag.text import counted, interval_text, number_text
+from polytag.text import counted, duration_text, interval_text, number_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -99,7 +99,7 @@ def _table(group: "Sequence[RunSummary]") -> "Table":
         value, interval = _numbers(run)
         epochs = str(run.epochs) if run.epochs >= run.planned_epochs else f"{run.epochs} of {run.planned_epochs}"
         size = "" if run.image_size_px is None else str(run.image_size_px)
-        others = (run.recipe, run.backbone, size, epochs, _time(run.seconds), _date(run))
+        others = (run.recipe, run.backbone, size, epochs, duration_text(run.seconds), _date(run))
         cells = (Text(value, style=style), Text(interval, style="dim"), Text(indent + run.name, style=style))
         table.add_row(*cells, *(Text(cell, style="dim" if indent else "") for cell in others))
     return table
@@ -118,16 +118,8 @@ def _in_words(run: "RunSummary") -> str:
     """Recipe, backbone, size, epochs, time and date in a line."""
     size = "" if run.image_size_px is None else f" at {run.image_size_px} px"
     epochs = counted(run.epochs, "epochs") if run.epochs >= run.planned_epochs else f"{run.epochs} of {run.planned_epochs} epochs"
-    parts = (run.recipe, f"{run.backbone}{size}", epochs if run.planned_epochs else "", _time(run.seconds), _date(run)[:10])
+    parts = (run.recipe, f"{run.backbone}{size}", epochs if run.planned_epochs else "", duration_text(run.seconds), _date(run)[:10])
     return run.reason or ", ".join(part for part in parts if part)
-
-
-def _time(seconds: float) -> str:
-    if math.isnan(seconds):
-        return ""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _date(run: "RunSummary") -> str:

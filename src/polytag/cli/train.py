@@ -14,6 +14,7 @@ from polytag.cli.given_options import command_line_options
 from polytag.cli.parts import PartsFile, parts_of
 from polytag.cli.reading import ColumnsById, GroupOfImages, reads_annotations, with_grouping
 from polytag.errors import UsageError
+from polytag.machine import process_seconds
 
 if TYPE_CHECKING:
     from polytag.data.read_options import ReadOptions
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from polytag.training.one_run import TrainedRun
 
 
-_BEGAN = time.monotonic()  # of the command, which imports this module at its start
+_BEGAN = time.monotonic() - process_seconds()  # of the command, which imports this module at its start
 
 
 @reads_annotations
@@ -48,6 +49,12 @@ def train(
     loss: Annotated[str | None, typer.Option(help="auto (bce, or what suits partial labels), bce, focal, asl or ll-r.")] = None,
     class_weights: Annotated[str | None, typer.Option(help="none, or balanced: positives of rare classes count more.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2)] = None,
+    micro_batch_size: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Images of a batch that go through the network at once. [default: all]")
+    ] = None,
+    grad_checkpointing: Annotated[
+        bool, typer.Option("--grad-checkpointing", help="Compute activations again in the backward pass: less memory, more time.")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(min=0)] = None,
     head_lr: Annotated[float | None, typer.Option(help="Peak learning rate of the classifier.")] = None,
     backbone_lr: Annotated[float | None, typer.Option(help="Peak learning rate of the backbone.")] = None,
@@ -78,6 +85,7 @@ def train(
     changes: dict[str, Any] = {
         "backbone": backbone, "weights": weights, "head": head, "image_size_px": image_size, "fit": fit, "crops": crops,
         "augment": augment, "loss": loss, "class_weights": class_weights, "batch_size": batch_size, "epochs": epochs,
+        "micro_batch_size": micro_batch_size, "grad_checkpointing": grad_checkpointing or None,
         "head_lr": head_lr, "backbone_lr": backbone_lr, "seed": seed, "device": device, "precision": precision,
         "difficult": difficult, "cache": cache, "minutes": minutes,
         "backbone_args": parse_backbone_args(backbone_arg) if backbone_arg else None,

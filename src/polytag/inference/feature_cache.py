@@ -123,23 +123,40 @@ def features_of(
 
     `on_batch` receives the number of images done since its last call. An exception that it raises ends the computation.
     """
-    checkpoint = predictor.checkpoint
 
     def compute() -> Extracted:
         return extract_features(
             predictor.model,
             dataset,
-            preprocessing=checkpoint.preprocessing,
+            preprocessing=predictor.checkpoint.preprocessing,
             arithmetic=predictor.arithmetic,
             batch_size=batch_size,
             on_batch=on_batch,
         )
 
-    if checkpoint.own_backbone is not None:  # of code of somebody's own, no key knows all that changes its features
+    cache = cache_of(predictor, dataset.paths, batch_size=batch_size, min_seconds=min_seconds, folder=folder)
+    if cache is None:
         return compute()
-    cache = FeatureCache(
+    if cache.is_cached:
+        on_batch(len(dataset))
+    return cache.get(compute)
+
+
+def cache_of(
+    predictor: Predictor,
+    paths: Sequence[Path],
+    *,
+    batch_size: int | None = None,
+    min_seconds: float | None = None,
+    folder: Path | None = None,
+) -> FeatureCache | None:
+    """The cache of these images' features by a checkpoint; None with code of somebody's own, of which no key knows all."""
+    checkpoint = predictor.checkpoint
+    if checkpoint.own_backbone is not None:
+        return None
+    return FeatureCache(
         predictor.model,
-        dataset.paths,
+        paths,
         backbone=checkpoint.backbone,
         backbone_args=checkpoint.backbone_args,
         head=checkpoint.head,
@@ -149,9 +166,6 @@ def features_of(
         min_seconds=min_seconds,
         folder=folder,
     )
-    if cache.is_cached:
-        on_batch(len(dataset))
-    return cache.get(compute)
 
 
 def _fits(feature_ND: np.ndarray, row_N: np.ndarray, *, num_rows: int) -> bool:

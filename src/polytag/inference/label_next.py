@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +10,20 @@ import torch
 
 from polytag.contracts import PRESENT, LabelSet
 from polytag.data.images.augment import views
-from polytag.errors import DataError, UsageError
-from polytag.inference.feature_cache import features_of
+from polytag.errors import DataError, ImageError, UsageError
+from polytag.inference.feature_cache import cache_of, features_of
 from polytag.inference.images import Images
 from polytag.inference.label_choice import choose_images
-from polytag.inference.predictor import Predictor, from_reader, run
+from polytag.inference.predictor import Extracted, Predictor, from_reader, run
 from polytag.logits import sigmoid
 from polytag.metrics.decisions import decide
 from polytag.models.checkpoint import Checkpoint
+from polytag.models.fused import Frozen
 from polytag.runs.args import load_run_data, read_run_args
 from polytag.runs.folder import RunFolder
 from polytag.text import counted
+
+_BLOCK = 4096  # rows whose logits are computed at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,22 +75,22 @@ def next_images(
         )
     dataset = load_run_data(args)
     train_set, known = dataset.split("train"), {os.path.realpath(path) for path in dataset.paths}
-    rows = [row for row, name in enumerate(pool.names) if not (isinstance(name, Path) and os.path.realpath(name) in known)]
+    is_known_N = np.array([isinstance(name, Path) and os.path.realpath(name) in known for name in pool.names], bool)
     predictor = Predictor.load(Checkpoint.read(folder.best), device=device)
     labelled_MD, labelled_rows, _ = features_of(
         predictor, train_set, on_batch=lambda done: on_batch("labelled images", done, len(train_set))
     )
-    scores = _scored(predictor, _rows_of(pool, rows), on_batch=lambda done: on_batch("pool", done, len(rows)))
+    scores = _without(_scored(predictor, pool, on_batch=lambda done: on_batch("pool", done, len(pool))), is_known_N)
     if not len(scores.row_N):
         raise DataError(
             "no image of the pool is left to label",
-            got=f"{counted(len(pool), 'images')}, {len(pool) - len(rows):,} of them labelled, {len(scores.failures):,} unreadable",
+            got=f"{counted(len(pool), 'images')}, {is_known_N.sum():,} of them labelled, {len(scores.failures):,} unreadable",
             expected="images that the run's data do not have",
         )
     logit_NC = scores.logit_NC
     positives_C = (train_set.target_NC[labelled_rows] == PRESENT).sum(axis=0)
     chosen = choose_images(scores.feature_ND, logit_NC, labelled_MD=labelled_MD.copy(), positives_C=positives_C, budget=budget)
-    names = [str(pool.names[rows[row]]) for row in scores.row_N.tolist()]
+    names = [str(pool.names[row]) for row in scores.row_N.tolist()]
     label_set = predictor.checkpoint.label_set
     found = [
         NextImage(
@@ -103,14 +106,9 @@ def next_images(
         checkpoint=predictor.checkpoint,
         images=tuple(found),
         num_pool=len(names),
-        num_labelled=len(pool) - len(rows),
-        failures=tuple((str(pool.names[rows[row]]), reason) for row, reason in scores.failures),
+        num_labelled=int(is_known_N.sum()),
+        failures=tuple((str(pool.names[row]), reason) for row, reason in scores.failures),
     )
-
-
-def _rows_of(pool: Images, rows: list[int]) -> Images:
-    """These rows of the images."""
-    return Images(names=[pool.names[row] for row in rows], read=lambda row: pool.read(rows[row]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,44 +121,92 @@ class _Scores:
     failures: list[tuple[int, str]]
 
 
+def _without(scores: _Scores, is_known_N: np.ndarray) -> _Scores:
+    """The scores of the images that are not known. All are scored, so that a pool of which some are labelled meanwhile has the same
+    place in the feature cache."""
+    is_new = ~is_known_N[scores.row_N]
+    failures = [(row, reason) for row, reason in scores.failures if not is_known_N[row]]
+    if is_new.all():
+        return replace(scores, failures=failures)
+    return _Scores(
+        feature_ND=scores.feature_ND[is_new], logit_NC=scores.logit_NC[is_new], row_N=scores.row_N[is_new], failures=failures
+    )
+
+
 def _scored(predictor: Predictor, images: Images, *, on_batch: Callable[[int], None]) -> _Scores:
-    """Both in one pass, and the features in one table from the first batch on: a pool can be large."""
-    checkpoint, frozen = predictor.checkpoint, predictor.frozen
+    """With a linear head the features alone are computed, or read from the cache where the images are files; else both at once."""
+    frozen, num_classes = predictor.frozen, len(predictor.checkpoint.label_set)
+    if frozen.head is None:
+        made_NX, row_N, errors = _computed(predictor, images, forward=_both(frozen), on_batch=on_batch)
+        feature_ND, logit_NC = made_NX[:, :-num_classes], np.ascontiguousarray(made_NX[:, -num_classes:])
+    else:
+        feature_ND, row_N, errors = _features(predictor, images, on_batch=on_batch)
+        logit_NC = np.zeros((len(feature_ND), num_classes), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(feature_ND), _BLOCK):
+                block = torch.from_numpy(feature_ND[start : start + _BLOCK]).to(predictor.arithmetic.device)
+                logit_NC[start : start + _BLOCK] = frozen.head(block).cpu().numpy()
+    is_finite = np.isfinite(logit_NC).all(axis=1)
+    failures = [(row, error.what) for row, error in errors]
+    failures += [(row, "the model gives no finite score for it") for row in row_N[~is_finite].tolist()]
+    if not is_finite.all():
+        feature_ND, logit_NC, row_N = feature_ND[is_finite], logit_NC[is_finite], row_N[is_finite]
+    calibration = predictor.checkpoint.calibration
+    calibrated_NC = logit_NC if calibration is None or not len(row_N) else calibration.apply(logit_NC)
+    return _Scores(feature_ND=feature_ND, logit_NC=calibrated_NC, row_N=row_N, failures=failures)
 
-    def forward(pixels: torch.Tensor) -> torch.Tensor:
-        feature_ND = frozen.features(pixels)
-        if frozen.head is None:
-            return torch.cat([feature_ND.flatten(1).float(), frozen.logits(pixels)], dim=1)
-        with torch.autocast(pixels.device.type, enabled=False):
-            return torch.cat([feature_ND.float(), frozen.head(feature_ND.float())], dim=1)
 
-    num_classes = len(checkpoint.label_set)
-    feature_ND, logit_NC = np.zeros((0, 0), np.float32), np.zeros((len(images), num_classes), np.float32)
-    row_N, failures, count = np.zeros(len(images), np.int64), list[tuple[int, str]](), 0
+def _both(frozen: Frozen) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Features and logits of a model without one linear head, side by side."""
+    return lambda pixels: torch.cat([frozen.features(pixels).flatten(1).float(), frozen.logits(pixels)], dim=1)
+
+
+def _features(predictor: Predictor, images: Images, *, on_batch: Callable[[int], None]) -> Extracted:
+    def compute() -> Extracted:
+        return _computed(predictor, images, forward=predictor.frozen.features, on_batch=on_batch)
+
+    paths = [name for name in images.names if isinstance(name, Path)]
+    cache = cache_of(predictor, paths) if len(paths) == len(images) else None
+    if cache is None:
+        return compute()
+    if cache.is_cached:
+        on_batch(len(images))
+    return cache.get(compute)
+
+
+def _computed(
+    predictor: Predictor,
+    images: Images,
+    *,
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    on_batch: Callable[[int], None],
+) -> Extracted:
+    """In one table from the first batch on: a pool can be large."""
+    preprocessing = predictor.checkpoint.preprocessing
+    made_NX, row_N, failures, count = (
+        np.zeros((0, 0), np.float32),
+        np.zeros(len(images), np.int64),
+        list[tuple[int, ImageError]](),
+        0,
+    )
     for scored in run(
         forward,
         (),
-        preprocessing=checkpoint.preprocessing,
+        preprocessing=preprocessing,
         arithmetic=predictor.arithmetic,
-        source=from_reader(lambda row: views(images.read(row), checkpoint.preprocessing)),
+        source=from_reader(lambda row: views(images.read(row), preprocessing)),
         rows=range(len(images)),
     ):
-        failures += [(row, error.what) for row, error in scored.failures]
+        failures += scored.failures
         on_batch(len(scored.rows) + len(scored.failures))
         if not len(scored.rows):
             continue
-        is_finite_N = np.isfinite(scored.output_ND).all(axis=1)
-        failures += [(row, "the model gives no finite score for it") for row in scored.rows[~is_finite_N].tolist()]
-        output_NX = scored.output_ND[is_finite_N]
-        if not len(feature_ND):
-            feature_ND = np.empty((len(images), output_NX.shape[1] - num_classes), np.float32)
-        these = slice(count, count + len(output_NX))
-        made_NC = np.ascontiguousarray(output_NX[:, -num_classes:])
-        feature_ND[these] = output_NX[:, :-num_classes]
-        logit_NC[these] = made_NC if checkpoint.calibration is None else checkpoint.calibration.apply(made_NC)
-        row_N[these] = scored.rows[is_finite_N]
-        count += len(output_NX)
-    return _Scores(feature_ND=feature_ND[:count], logit_NC=logit_NC[:count], row_N=row_N[:count], failures=failures)
+        if not len(made_NX):
+            made_NX = np.empty((len(images), scored.output_ND.shape[1]), np.float32)
+        these = slice(count, count + len(scored.rows))
+        made_NX[these], row_N[these] = scored.output_ND, scored.rows
+        count += len(scored.rows)
+    return made_NX[:count], row_N[:count], tuple(failures)
 
 
 def _reason(label_set: LabelSet, logit_C: np.ndarray, *, column: int, positives_C: np.ndarray, distance: float) -> str:

@@ -66,4 +66,4 @@ def out_of_fold_of_run(
     predictor = Predictor.load(Checkpoint.read(run.best), device=device)
     predictions = out_of_fold(predictor, dataset, seed=recipe.seed, on_batch=on_batch)
     note = "the backbone was fine-tuned on these labels and may have memorised wrong ones: a run of the recipe `probe` finds more"
-    return predictions, note if recipe.epochs and recipe.backbone_lr else ""
+    return predictions, note if recipe.epochs and recipe.peak_rates[1] else ""

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN
-from polytag.inference.probe import Probe, fit_probe, folds_of
+from polytag.inference.probe import Probe, fit_probe, folds_of, standardisation
 from polytag.logits import sigmoid
 from polytag.metrics.ap import mean_average_precision, mean_over_defined
 
 _ROUNDS = 2
-_EPOCHS, _MIN_STEPS, _BATCH_SIZE, _PEAK_LR, _DECAY = 10, 280, 32, 1e-3, 0.5
+_EPOCHS, _MIN_STEPS, _BATCH_SIZE, _DECAY = 10, 280, 32, 0.5
+_PEAK_LR, _NUM_FEATURES = 1e-3, 1280  # up to so many features; Adam moves every weight alike, so with more it is less
 
 
 class EpochLoss(Protocol):
@@ -60,8 +61,9 @@ def train_probe(
     """
     num_images = len(target_NC)
     fold_N = folds_of(np.arange(num_images) if group_N is None else group_N, seed=seed)
-    mean_D, scale_D = feature_ND.mean(axis=0), np.maximum(feature_ND.std(axis=0), 1e-6)
-    standard_ND, target = torch.from_numpy((feature_ND - mean_D) / scale_D), torch.from_numpy(np.array(target_NC))
+    feature, target = torch.from_numpy(feature_ND), torch.from_numpy(np.array(target_NC))
+    mean_D, scale_D = standardisation(feature)
+    standard_ND = (feature - mean_D) / scale_D
     held_out_NC, fold_maps = np.zeros(target_NC.shape, np.float32), []
     for fold in range(fold_N.max() + 1):
         rows, others = np.flatnonzero(fold_N == fold), np.flatnonzero(fold_N != fold)
@@ -70,10 +72,10 @@ def train_probe(
             held_out_NC[rows] = (standard_ND[rows] @ weight_CD.T + bias_C).numpy()
         fold_maps.append(mean_average_precision(target_NC[rows], held_out_NC[rows]))
     weight_CD, bias_C = _trained(standard_ND, target, loss=loss, seed=seed)
-    weight_CD = weight_CD / torch.from_numpy(scale_D)
+    weight_CD = weight_CD / scale_D
     return Probe(
         weight_CD=weight_CD,
-        bias_C=bias_C - weight_CD @ torch.from_numpy(mean_D),
+        bias_C=bias_C - weight_CD @ mean_D,
         strength=_DECAY,
         fold_map={_DECAY: mean_over_defined(np.array(fold_maps))},
         held_out_logit_NC=held_out_NC,
@@ -90,12 +92,13 @@ def _trained(standard_ND: Tensor, target_NC: Tensor, *, loss: EpochLoss, seed: i
     optimizer = torch.optim.AdamW([{"params": [weight], "weight_decay": _DECAY}, {"params": [bias], "weight_decay": 0.0}])
     order, num_steps = torch.Generator().manual_seed(seed), math.ceil(num_images / _BATCH_SIZE)
     num_epochs = max(_EPOCHS, math.ceil(_MIN_STEPS / num_steps))
+    peak_lr = _PEAK_LR * min(1.0, _NUM_FEATURES / standard_ND.shape[1])
     for epoch in range(num_epochs):
         loss.begin_epoch(epoch / (num_epochs - 1))
         for step, rows in enumerate(torch.randperm(num_images, generator=order).split(_BATCH_SIZE)):
             done = epoch + step / num_steps
             for group in optimizer.param_groups:
-                group["lr"] = _PEAK_LR * min(1.0, done + 0.01) * 0.5 * (1 + math.cos(math.pi * done / num_epochs))
+                group["lr"] = peak_lr * min(1.0, done + 0.01) * 0.5 * (1 + math.cos(math.pi * done / num_epochs))
             optimizer.zero_grad()
             loss(standard_ND[rows] @ weight.T + bias, target_NC[rows]).backward()
             optimizer.step()

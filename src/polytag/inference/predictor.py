@@ -1,6 +1,7 @@
 """The inference loop, images -> logits, of validation in training and of `polytag predict`."""
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -88,7 +89,7 @@ def run(
     batch_size: int | None = None,
     source: Source | None = None,
     rows: Sequence[int] | None = None,
-) -> Iterator[Scored]:
+) -> Generator[Scored]:
     """Apply a function of normalised images to every path, in order and in bounded memory; the outputs of views are averaged.
 
     `forward` maps n x 3 x S x S to n x D: a model's logits, or a backbone's features. On the processor each core computes its own
@@ -141,22 +142,39 @@ def extract_features(
     arithmetic: Arithmetic,
     batch_size: int | None = None,
     source: Source | None = None,
+    rows: Sequence[int] | None = None,
     on_batch: Callable[[int], None] = lambda num_images: None,
+    is_enough: Callable[[int], bool] = lambda num_images: False,
 ) -> Extracted:
-    """Pooled features of every image that can be read: feature_ND float32, its rows, and the (row, error) of the others."""
+    """Pooled features of every image that can be read: feature_ND float32, its rows, and the (row, error) of the others.
+
+    `rows` selects images, in this order; no more of them are taken where so many `is_enough`.
+    """
     frozen = freeze(model, arithmetic=arithmetic, image_size_px=preprocessing.image_size_px)
-    rows: list[np.ndarray] = []
+    read: list[np.ndarray] = []
     outputs: list[np.ndarray] = []
     failures: list[tuple[int, ImageError]] = []
-    for scored in run(
-        frozen.features, dataset.paths, preprocessing=preprocessing, arithmetic=arithmetic, batch_size=batch_size, source=source
-    ):
-        failures.extend(scored.failures)
-        on_batch(len(scored.rows) + len(scored.failures))
-        if len(scored.rows):
-            rows.append(scored.rows)
-            outputs.append(scored.output_ND)
-    index = np.concatenate(rows) if rows else np.zeros(0, np.int64)
+    num_done = 0
+    ready = run(
+        frozen.features,
+        dataset.paths,
+        preprocessing=preprocessing,
+        arithmetic=arithmetic,
+        batch_size=batch_size,
+        source=source,
+        rows=rows,
+    )
+    with contextlib.closing(ready):
+        for scored in ready:
+            failures.extend(scored.failures)
+            on_batch(len(scored.rows) + len(scored.failures))
+            if len(scored.rows):
+                read.append(scored.rows)
+                outputs.append(scored.output_ND)
+            num_done += len(scored.rows) + len(scored.failures)
+            if is_enough(num_done):
+                break
+    index = np.concatenate(read) if read else np.zeros(0, np.int64)
     return (np.concatenate(outputs) if outputs else np.zeros((0, 0), np.float32)), index, tuple(failures)
 
 

@@ -16,6 +16,7 @@ from polytag.models.heads import linear_head
 # L2 penalties relative to a class's mean loss, for standardised features; strong to weak, so that each solution starts the next.
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)
 NUM_FOLDS = 4
+_MIN_SCALE, _CONSTANT = 0.1, 1e-3  # of the median deviation of the features
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,8 +56,7 @@ def fit_probe(
     """
     feature = torch.from_numpy(feature_ND)
     target = torch.from_numpy(np.array(target_NC))
-    mean_D = feature.mean(dim=0)
-    scale_D = feature.std(dim=0, correction=0).clamp(min=1e-6)
+    mean_D, scale_D = standardisation(feature)
     standard = (feature - mean_D) / scale_D
     axis_DR, deviation_R = _principal_axes(standard)
     turned = standard @ axis_DR
@@ -94,6 +94,20 @@ def fit_probe(
         held_out_logit_NC=held_out[strength],
         fold_N=fold_N.numpy(),
     )
+
+
+def standardisation(feature_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and scale of each feature: its standard deviation, or a tenth of the median of those that vary where that is larger;
+    infinite, so that the feature counts for nothing, below a thousandth of it.
+
+    A feature that hardly varies here, such as the maximum of a channel that fires on one image in a thousand, would otherwise be
+    enlarged until the first other image on which it fires gets any score: docs/experiments.md has what that costs.
+    """
+    deviation_D = feature_ND.std(dim=0, correction=0)
+    varying_V = deviation_D[deviation_D > 0]  # where few images are fitted, most features may be constant
+    median = float(varying_V.median()) if len(varying_V) else 0.0
+    scale_D = deviation_D.clamp(min=max(1e-6, _MIN_SCALE * median))
+    return feature_ND.mean(dim=0), torch.where(deviation_D < _CONSTANT * median, torch.inf, scale_D)
 
 
 def folds_of(group_N: np.ndarray, *, seed: int) -> np.ndarray:

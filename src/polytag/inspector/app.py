@@ -15,20 +15,35 @@ from starlette.exceptions import HTTPException
 from polytag.data.cache.store import store_folder
 from polytag.errors import UsageError
 from polytag.files import cache_folder
-from polytag.inspector.browse.charts import bundle
+from polytag.inspector.browse.annotated_boxes import AnnotatedBoxes
 from polytag.inspector.browse.pages import ProblemPage, page_routes, rendered
 from polytag.inspector.browse.routes import service_routes
 from polytag.inspector.browse.service import InspectorService, NotThere
 from polytag.inspector.browse.thumbnails import Thumbnails
+from polytag.inspector.explain.duplicate_search import DuplicateSearch
+from polytag.inspector.explain.jobs import Jobs
+from polytag.inspector.explain.routes import explain_routes
 from polytag.inspector.inspection import Inspection
+from polytag.inspector.keep_threshold import keep_routes
+from polytag.inspector.map.places import MapOfImages
+from polytag.inspector.map.routes import map_routes
 from polytag.inspector.model.routes import model_routes
 from polytag.inspector.model.worker import ModelWorker
+from polytag.inspector.review.queue import IssueFinder
 from polytag.inspector.review.routes import review_routes
 from polytag.inspector.review.store import ReviewStore
+from polytag.inspector.review.training import DecisionTraining
+from polytag.inspector.review.worth_routes import worth_routes
+from polytag.inspector.selection.routes import selection_routes
+from polytag.inspector.validation import sentence
 
-VEGA = "vega.js"
 _JSON_PREFIXES = ("/api/", "/thumbnails/", "/images/", "/data/", "/static/")
 _MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+
+
+def is_page(method: str, path: str) -> bool:
+    """Whether a request asks for a page, and not for a part of one."""
+    return method == "GET" and not path.startswith(_JSON_PREFIXES)
 
 
 def create_app(inspection: Inspection) -> FastAPI:
@@ -37,11 +52,20 @@ def create_app(inspection: Inspection) -> FastAPI:
     service = InspectorService(inspection, store)
     worker = None if inspection.checkpoint is None else ModelWorker(inspection, store_folder())
 
+    jobs, slow_jobs, map_jobs = Jobs(), Jobs(), Jobs()
+    search = DuplicateSearch(inspection, jobs.queue)
+    training = DecisionTraining(inspection, store, slow_jobs.queue)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
         if worker is not None:
             worker.close()
+        search.stop()
+        training.close()
+        jobs.close()
+        slow_jobs.close()
+        map_jobs.close()
         service.evaluation.close()
         store.close()
 
@@ -54,13 +78,26 @@ def create_app(inspection: Inspection) -> FastAPI:
         lifespan=lifespan,
     )
     app.include_router(page_routes(service, warm_up=worker.warm_up if worker is not None else lambda: None))
-    app.include_router(service_routes(service, Thumbnails(cache_folder() / "thumbnails")))
-    app.include_router(review_routes(inspection, store))
-    app.include_router(model_routes(inspection, worker))
+    thumbnails = Thumbnails(cache_folder() / "thumbnails")
+    app.include_router(service_routes(service, thumbnails))
+    app.include_router(selection_routes(service, thumbnails))
+    app.include_router(keep_routes(service))
+    app.include_router(map_routes(service, MapOfImages(inspection, worker, map_jobs)))
+    issue_finder, annotated = IssueFinder(inspection), AnnotatedBoxes(inspection)
+    app.include_router(review_routes(inspection, store, issue_finder=issue_finder, corrected=service.corrected))
+    app.include_router(worth_routes(service, training))
+    app.include_router(model_routes(inspection, worker, annotated=annotated))
+    app.include_router(
+        explain_routes(
+            service, jobs=jobs, slow_jobs=slow_jobs, search=search, boxes=annotated, issue_finder=issue_finder, store=store
+        )
+    )
+
+    app.state.service = service
 
     @app.get("/static/{name:path}", include_in_schema=False)
     def static(name: str, request: Request) -> Response:
-        return _static(name, tag=request.headers.get("if-none-match", ""))
+        return static_answer(name, tag=request.headers.get("if-none-match", ""))
 
     _add_error_handlers(app, service)
     return app
@@ -88,10 +125,10 @@ def _add_error_handlers(app: FastAPI, service: InspectorService) -> None:
 
     @app.exception_handler(RequestValidationError)
     def validation_error(request: Request, error: RequestValidationError) -> Response:
-        details = [{"loc": list(each["loc"]), "msg": each["msg"], "type": each["type"]} for each in error.errors()]
+        details = [{"loc": list(each["loc"]), "msg": sentence(each), "type": each["type"]} for each in error.errors()]
         if request.url.path.startswith(_JSON_PREFIXES):
             return JSONResponse({"detail": details}, status_code=422)
-        return problem(request, 422, "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in details))
+        return problem(request, 422, " ".join(map(sentence, error.errors())))
 
 
 @cache
@@ -120,13 +157,11 @@ def _suffix(name: str) -> str:
     return "." + name.rpartition(".")[2]
 
 
-def _static(name: str, *, tag: str) -> Response:
-    if name == VEGA:
-        content = bundle()
-    elif name in static_files():
-        content = static_files()[name]
-    else:
+def static_answer(name: str, *, tag: str) -> Response:
+    """Return a static file, or that the copy with this tag is current; raises HTTPException for another path."""
+    if name not in static_files():
         raise HTTPException(404, "no such file")
+    content = static_files()[name]
     own_tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     headers = {"ETag": own_tag, "Cache-Control": "no-cache"}
     if tag == own_tag:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from polytag.contracts import Dataset, Predictions
+from polytag.contracts import UNKNOWN, Dataset, Predictions
 from polytag.data.read_options import ReadOptions
 from polytag.errors import PredictionsError
+from polytag.inspector.source_files import SourceFiles
 from polytag.metrics.groups import Groups, Value
 
 
@@ -23,12 +24,16 @@ class ComparedRun:
 
     name          display name
     predictions   the images that both runs scored, with the order, classes and truth of the first run
+    threshold_C   its own thresholds
     row_N         for each image of the first run its row in `predictions`, or -1 where the second run did not score it
+    history       rows of its results.csv; () without them
     """
 
     name: str
     predictions: Predictions
+    threshold_C: np.ndarray
     row_N: np.ndarray
+    history: Sequence[Mapping[str, float]] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,7 +53,9 @@ class Inspection:
     data            the labelled data set with all splits, or None; neighbours and boxes need it
     data_path, data_options   path of the annotations, or None, and how they are read
     groups          of dependent images, which intervals and folds keep together; None without
+    run_path        folder of the run, or None for a predictions file
     column_N        values to filter by, by column name: a text, a number or None for each image
+    source_files    the files that it was read from, as they were; None where nothing follows them
     """
 
     name: str
@@ -65,7 +72,9 @@ class Inspection:
     data_path: Path | None = None
     data_options: ReadOptions = field(default_factory=ReadOptions)
     groups: Groups | None = None
+    run_path: Path | None = None
     column_N: Mapping[str, Sequence[Value]] = field(default_factory=dict)
+    source_files: SourceFiles | None = None
 
     def __post_init__(self):
         assert self.threshold_C.shape == (len(self.predictions.label_set),)
@@ -78,6 +87,17 @@ class Inspection:
         return {name: row for row, name in enumerate(self.predictions.ids)}
 
     @cached_property
+    def unlabelled_rows(self) -> Sequence[int]:
+        """Return the rows of the images without any known label, in order."""
+        return np.flatnonzero((self.predictions.target_NC == UNKNOWN).all(axis=1)).tolist()
+
+    @property
+    def may_keep_thresholds(self) -> bool:
+        """Return whether a threshold can be kept: of the validation images of a run with a model of its own."""
+        is_of_run = self.run_path is not None and self.checkpoint is not None and self.split == "val"
+        return is_of_run and self.predictions.has_probabilities
+
+    @cached_property
     def version(self) -> str:
         """Return 16 hexadecimal digits that change with the scores, the images or their order. Cached addresses contain them."""
         digest = hashlib.sha256(self.predictions.logit_NC.tobytes())
@@ -85,8 +105,8 @@ class Inspection:
         return digest.hexdigest()[:16]
 
 
-def compared(name: str, second: Predictions, *, first: Predictions) -> ComparedRun:
-    """Align a second run with the images and classes of the first.
+def compared(name: str, second: Predictions, *, first: Predictions, threshold_C: np.ndarray | None = None) -> ComparedRun:
+    """Align a second run with the images and classes of the first. `threshold_C` are those of its own classes, 0.5 without.
 
     Raises PredictionsError where the second run lacks a class, or shares no image with the first.
     """
@@ -119,4 +139,5 @@ def compared(name: str, second: Predictions, *, first: Predictions) -> ComparedR
     )
     row_N = np.full(len(first), -1)
     row_N[shared] = np.arange(len(shared))
-    return ComparedRun(name=name, predictions=taken, row_N=row_N)
+    own_C = np.full(len(second.label_set), 0.5) if threshold_C is None else threshold_C
+    return ComparedRun(name=name, predictions=taken, threshold_C=own_C[columns], row_N=row_N)

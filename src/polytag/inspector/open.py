@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polytag.data.images.stored import is_image_there
-from polytag.errors import AnnotationError, CheckpointError, PolytagError, UsageError
+from polytag.errors import AnnotationError, CheckpointError, PolytagError, RunError, UsageError
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.checkpoint_files import CONFIG
-from polytag.runs.folder import RunFolder, predictions_path
+from polytag.runs.folder import RunFolder, predictions_path, run_of
 from polytag.runs.history import read_history
 
 if TYPE_CHECKING:
@@ -73,8 +73,10 @@ def open_inspection(
     """
     from polytag.inspector.inspection import Inspection
     from polytag.inspector.review.store import review_file_of
+    from polytag.inspector.source_files import SourceFiles
     from polytag.runs.groups import groups_for_intervals
 
+    source_files = SourceFiles.of(path, open_options.compare_with)
     run = RunFolder(path=path)
     is_run = run.is_run
     if open_options.split != "val" and not is_run:
@@ -102,8 +104,56 @@ def open_inspection(
         data_path=source.data_path,
         data_options=source.data_options,
         groups=groups_for_intervals(run, predictions.ids, note=note) if is_run else None,
+        run_path=path.resolve() if is_run else None,
         column_N=_columns(replace(source.labelled, predictions=predictions), open_options),
+        source_files=source_files,
     )
+
+
+def open_running(run: RunFolder) -> "Inspection | None":
+    """Return the inspection of the best epoch so far of a run that trains: its scores at the thresholds that it begins with.
+
+    None while there are none, or those that there are belong to other weights than best/. Raises PolytagError where files cannot be
+    read.
+    """
+    from polytag.inspector.inspection import Inspection
+    from polytag.inspector.review.store import review_file_of
+    from polytag.inspector.source_files import SourceFiles
+    from polytag.predictions.read import read_predictions
+
+    if not run.running_predictions.is_file():
+        return None
+    files = SourceFiles(scores=[run.running_predictions], thresholds=[])
+    predictions = read_predictions(run.running_predictions)
+    if predictions.checkpoint_id != Checkpoint.read(run.best).id:
+        return None
+    return Inspection(
+        name=run.path.resolve().name,
+        review_file=review_file_of(run.path),
+        predictions=predictions,
+        threshold_C=np.full(len(predictions.label_set), 0.5),
+        split="val",
+        facts=_facts(run, predictions),
+        run_path=run.path.resolve(),
+        source_files=files,
+    )
+
+
+def reopen_inspection(
+    inspection: "Inspection", path: Path, open_options: OpenOptions, *, options: "ReadOptions", note: Note = _ignore
+) -> "Inspection":
+    """Return the inspection as its files are now: with new thresholds, or where its scores changed, opened again.
+
+    Scores of training images are not computed again: they keep the model that they are from. Raises PolytagError where the files
+    cannot be read.
+    """
+    files = inspection.source_files
+    if files is not None and (files.changed() == "thresholds" or open_options.split == "train"):
+        files = files.now()
+        run = RunFolder(path=path)
+        threshold_C, goal = _thresholds(run.predictions if run.is_run else path, inspection.predictions)
+        return replace(inspection, threshold_C=threshold_C, goal=goal, source_files=files)
+    return open_inspection(path, open_options, options=options, note=note)
 
 
 def _model_of(run: RunFolder) -> Path | None:
@@ -218,8 +268,14 @@ def _compared(open_options: OpenOptions, *, first: "Predictions", options: "Read
 
     assert open_options.compare_with is not None
     path = open_options.compare_with
-    second, _ = _labelled(predictions_path(path), open_options, options=options, note=note)
-    return compared(path.resolve().name if path.is_dir() else path.stem, second.predictions, first=first)
+    file = predictions_path(path)
+    second, _ = _labelled(file, open_options, options=options, note=note)
+    threshold_C, _ = _thresholds(file, second.predictions)
+    name = path.resolve().name if path.is_dir() else path.stem
+    made, run = compared(name, second.predictions, first=first, threshold_C=threshold_C), run_of(path)
+    with suppress(RunError):  # its curves are no part of the comparison
+        made = replace(made, history=read_history(run) if run is not None else ())
+    return made
 
 
 def _columns(labelled: "LabelledPredictions", open_options: OpenOptions) -> Mapping[str, Sequence[Any]]:

@@ -27,6 +27,18 @@ FILTER_TEXT: Mapping[str, str] = {
 }
 """The name of each outcome that a ranking can be filtered by."""
 
+BOND_TEXT: Mapping[str, str] = {
+    "labelled": "both labelled",
+    "predicted": "both predicted",
+    "kept": "both labelled and predicted",
+    "invented": "both predicted, not both labelled",
+    "broken": "both labelled, not both predicted",
+}
+"""What an image has of two classes."""
+
+CHANGE_TEXT: Mapping[str, str] = {"gained": "gained: right here, wrong there", "lost": "lost: wrong here, right there"}
+"""What became of an image's decision against the second run, each run at its own threshold."""
+
 SORT_TEXT: Mapping[str, str] = {
     "score": "score",
     "loss": "loss",
@@ -36,8 +48,23 @@ SORT_TEXT: Mapping[str, str] = {
 }
 """The orders of a ranking."""
 
+COLOUR_TEXT: Mapping[str, str] = {
+    "error": "decision",
+    "label": "label",
+    "score": "score",
+    "labels": "number of labels",
+    "split": "split",
+}
+"""What the points of the map are coloured by."""
+
+PLACE_TEXT: Mapping[str, str] = {"features": "what the model sees", "umap": "what it sees, by UMAP", "scores": "scores"}
+"""What the places of the map are made of."""
+
 KIND_TEXT: Mapping[str, str] = {"issues": "suspicious labels", "unknown": "unknown labels", "all": "both"}
 """The kinds of labels that the review queue holds."""
+
+ORDER_TEXT: Mapping[str, str] = {"suspicion": "most suspicious first", "map": "largest effect on mAP first"}
+"""The orders of the review queue."""
 
 PAGE_WORDS: Mapping[str, Mapping[str, str]] = {
     "label": {str(label): text for label, text in LABEL_TEXT.items() if label is not None},
@@ -45,5 +72,8 @@ PAGE_WORDS: Mapping[str, Mapping[str, str]] = {
     "outcome": OUTCOME_TEXT,
     "filter": FILTER_TEXT,
     "kind": KIND_TEXT,
+    "order": ORDER_TEXT,
+    "bond": BOND_TEXT,
+    "change": CHANGE_TEXT,
 }
 """The words that every page carries as JSON for its scripts."""

@@ -11,7 +11,9 @@ isotonic     the monotone step function of least squares (Zadrozny, Elkan 2002; 
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 from scipy.optimize import isotonic_regression
@@ -20,6 +22,7 @@ from polytag.calibration import Calibration, ClassMap
 from polytag.contracts import Predictions
 from polytag.errors import PredictionsError, UsageError
 from polytag.logits import SMALLEST, sigmoid
+from polytag.machine import num_cores
 from polytag.metrics.decisions import decide
 from polytag.metrics.groups import Groups
 from polytag.metrics.reliability import calibration_error
@@ -52,7 +55,8 @@ class CalibrationFit:
 
     calibration       fitted on all images: the one to use
     notes             C texts: why a class has another map than the method's, or ""
-    before, after     quality of the original logits, and of cross-fitted ones: each fold calibrated by a map fitted on the others
+    target_NC, logit_NC, cross_fitted_logit_NC   labels, the original logits, and cross-fitted ones: each fold calibrated by a map
+                      fitted on the others
     num_positives_C, num_known_C   labels that the map of each class was fitted on
     num_folds         images are divided at random, all labels of an image in one fold, as `folds_of` does
     groups            of dependent images, of which none was divided between folds; None without
@@ -60,13 +64,23 @@ class CalibrationFit:
 
     calibration: Calibration
     notes: tuple[str, ...]
-    before: Quality
-    after: Quality
+    target_NC: np.ndarray
+    logit_NC: np.ndarray
     cross_fitted_logit_NC: np.ndarray
     num_positives_C: np.ndarray
     num_known_C: np.ndarray
     num_folds: int
     groups: Groups | None = None
+
+    @cached_property
+    def before(self) -> Quality:
+        """The quality of the original logits."""
+        return quality(self.target_NC, self.logit_NC)
+
+    @cached_property
+    def after(self) -> Quality:
+        """The quality of the cross-fitted logits."""
+        return quality(self.target_NC, self.cross_fitted_logit_NC)
 
 
 def fit_calibration(
@@ -114,8 +128,8 @@ def fit_calibration(
     return CalibrationFit(
         calibration=Calibration(method=method, maps=maps),
         notes=notes,
-        before=quality(target_NC, logit_NC),
-        after=quality(target_NC, crossed_NC),
+        target_NC=target_NC,
+        logit_NC=logit_NC,
         cross_fitted_logit_NC=crossed_NC,
         num_positives_C=(target_NC == 1).sum(axis=0),
         num_known_C=(target_NC >= 0).sum(axis=0),
@@ -143,11 +157,21 @@ def folds_of(target_NC: np.ndarray, *, num_folds: int, seed: int, groups: Groups
         rows = order[is_dealt_N[order] & (fold_N[order] < 0)]
         held_F = np.bincount(fold_N[is_dealt_N & (fold_N >= 0)], minlength=num_folds)
         size_F = np.bincount(fold_N[fold_N >= 0], minlength=num_folds)
-        # the next image goes to the fold that holds fewest of these, then to the smallest
-        place_FK = held_F[:, None] + np.arange(len(rows))
-        next_K = np.lexsort((np.repeat(size_F, len(rows)), place_FK.ravel()))[: len(rows)]
-        fold_N[rows] = next_K // max(1, len(rows))
+        fold_N[rows] = _dealt(len(rows), held_F=held_F, size_F=size_F)
     return fold_N
+
+
+def _dealt(num_images: int, *, held_F: np.ndarray, size_F: np.ndarray) -> np.ndarray:
+    """The folds of so many images, each dealt to the fold that holds fewest of them, then to the smallest."""
+    order_F = np.lexsort((np.arange(len(size_F)), size_F))
+    highest = int(held_F.min()) + num_images  # that any fold can reach
+    low, high = int(held_F.min()), highest
+    while low < high:  # the level up to which the folds are filled
+        level = (low + high) // 2
+        low, high = (low, level) if np.maximum(level - held_F, 0).sum() >= num_images else (level + 1, high)
+    levels_L = np.arange(int(held_F.min()), low)
+    takes_LF = held_F[order_F] <= levels_L[:, None]
+    return np.broadcast_to(order_F, takes_LF.shape)[takes_LF][:num_images]
 
 
 def _folds_of_groups(rarer_NC: np.ndarray, group_N: np.ndarray, *, num_folds: int, rng: np.random.Generator) -> np.ndarray:
@@ -220,26 +244,25 @@ def _pooled(target_NC: np.ndarray, logit_NC: np.ndarray) -> ClassMap:
 
 def _fit_again(target_NC: np.ndarray, logit_NC: np.ndarray, *, method: str, whole: Sequence[ClassMap]) -> tuple[ClassMap, ...]:
     """The maps of a part of the images, each of the kind that its class has in `whole`, from whose line the search starts."""
-    pooled = _pooled(target_NC, logit_NC)
-    maps: list[ClassMap] = []
-    for column, of_all in enumerate(whole):
+    pooled = cache(lambda: _pooled(target_NC, logit_NC))  # seldom needed, and as much work as all classes together
+
+    def of_class(column: int, of_all: ClassMap) -> ClassMap:
         known = target_NC[:, column] >= 0
         positive_N, logit_N = target_NC[known, column] == 1, logit_NC[known, column]
-        made = pooled
-        if not len(logit_N):  # all of its known labels are in the left-out groups
-            pass
-        elif of_all.kind == method == "isotonic":
-            made = _fit_isotonic(positive_N, logit_N) or _nearest_line(positive_N, logit_N, kind=method, with_bias=True)
-        elif of_all.kind == method:
-            start = (of_all.slope, of_all.bias)
-            made = _nearest_line(positive_N, logit_N, kind=method, with_bias=method == "platt", start=start)
-        maps.append(made)
-    return tuple(maps)
+        if not len(logit_N) or of_all.kind != method:  # without a label where all known ones are in the left-out groups
+            return pooled()
+        if method == "isotonic":
+            return _fit_isotonic(positive_N, logit_N) or _nearest_line(positive_N, logit_N, kind=method, with_bias=True)
+        start = (of_all.slope, of_all.bias)
+        return _nearest_line(positive_N, logit_N, kind=method, with_bias=method == "platt", start=start)
+
+    with ThreadPoolExecutor(num_cores()) as pool:
+        return tuple(pool.map(of_class, range(len(whole)), whole))
 
 
 def _fit(target_NC: np.ndarray, logit_NC: np.ndarray, *, method: str) -> tuple[tuple[ClassMap, ...], tuple[str, ...]]:
     """The maps and notes of all classes."""
-    known_NC, pooled = target_NC >= 0, _pooled(target_NC, logit_NC)
+    known_NC, pooled = target_NC >= 0, cache(lambda: _pooled(target_NC, logit_NC))
     maps: list[ClassMap] = []
     notes: list[str] = []
     for column in range(target_NC.shape[1]):
@@ -254,7 +277,7 @@ def _fit(target_NC: np.ndarray, logit_NC: np.ndarray, *, method: str) -> tuple[t
         else:
             made = _fit_isotonic(positive_N, logit_N) if method == "isotonic" else _line(positive_N, logit_N, kind=method)
             note = "" if made else "the scores do not rank it: all classes’ temperature"
-        maps.append(made or pooled)
+        maps.append(made or pooled())
         notes.append(note)
     return tuple(maps), tuple(notes)
 
@@ -284,19 +307,21 @@ def _fit_line(
     column_NF = np.stack([logit_N / scale, np.ones(len(logit_N))][: 2 if with_bias else 1], axis=1)
     weight_F = np.array([start[0] * scale, start[1]])[: column_NF.shape[1]]
 
-    def loss_of(weight_F: np.ndarray) -> float:
+    def loss_at(weight_F: np.ndarray) -> tuple[float, np.ndarray]:
         value_N = column_NF @ weight_F
-        return float(np.mean(np.logaddexp(0, value_N) - goal_N * value_N))
+        return float(np.mean(np.logaddexp(0, value_N) - goal_N * value_N)), value_N
 
-    loss = loss_of(weight_F)
+    loss, value_N = loss_at(weight_F)
     for _ in range(100):
-        probability_N = sigmoid(column_NF @ weight_F)
+        probability_N = sigmoid(value_N)
         gradient_F = column_NF.T @ (probability_N - goal_N) / len(goal_N)
         curvature_FF = (column_NF * (probability_N * (1 - probability_N))[:, None]).T @ column_NF / len(goal_N)
         step_F = np.linalg.solve(curvature_FF + 1e-12 * np.eye(len(weight_F)), gradient_F)
         length = 1.0
-        while (tried := loss_of(weight_F - length * step_F)) > loss and length > 1e-9:
+        tried, value_N = loss_at(weight_F - length * step_F)
+        while tried > loss and length > 1e-9:
             length /= 2
+            tried, value_N = loss_at(weight_F - length * step_F)
         weight_F, gained, loss = weight_F - length * step_F, loss - tried, tried
         if gained < 1e-11:
             break

@@ -13,24 +13,15 @@ from polytag.contracts import LabelSet
 from polytag.metrics.changes import Changes
 from polytag.metrics.groups import Groups
 from polytag.metrics.intervals import by_ap
+from polytag.metrics.lines import NAME_WIDTHS, Line, note_lines, shortened, table_lines
 from polytag.metrics.values import Mean
-from polytag.text import UNDEFINED, aligned, counted, json_number, number_text
+from polytag.text import UNDEFINED, aligned, counted, json_number, num_places, number_text
 
 BETTER, WORSE = "▲", "▼"
 """Marks of a significant gain and of a significant loss."""
 
 LEVEL = 0.05
 """A difference is significant, and marked, if its corrected p is at most this."""
-
-_NAME_WIDTH = 18  # of a run, as a heading
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One line and its kind: "heading", "row", "note", or "" for an empty one."""
-
-    text: str
-    kind: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +108,9 @@ class Comparison:
     num_labels_left_out: int
     groups: Groups | None = None
 
-    def lines(self) -> list[Line]:
-        """The lines of the tables, each with its kind: a heading, a row or a note."""
-        return comparison_lines(self)
+    def lines(self, *, width: int | None = None) -> list[Line]:
+        """The lines of the tables, each with its kind: a heading, a row or a note; with a `width`, none has more characters."""
+        return comparison_lines(self, width=width)
 
     def __str__(self) -> str:
         return "\n".join(line.text for line in self.lines())
@@ -129,14 +120,14 @@ class Comparison:
         return comparison_to_json(self)
 
 
-def comparison_lines(comparison: Comparison) -> list[Line]:
+def comparison_lines(comparison: Comparison, *, width: int | None = None) -> list[Line]:
     """A table for each later run, mAP first and then the classes in the order of `classes_by_difference`; then the notes."""
     lines: list[Line] = []
     for difference in comparison.differences:
-        lines += [*_difference_lines(comparison, difference), Line(text="", kind="")]
+        lines += [*_difference_lines(comparison, difference, width=width), Line(text="", kind="")]
     if len(comparison.pairs) > 1:
-        lines += [*_pair_lines(comparison), Line(text="", kind="")]
-    return lines + [Line(text=text, kind="note") for text in comparison_notes(comparison)]
+        lines += [*_pair_lines(comparison, width=width), Line(text="", kind="")]
+    return lines + note_lines(comparison_notes(comparison), width=width)
 
 
 def comparison_notes(comparison: Comparison) -> list[str]:
@@ -148,6 +139,8 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     notes = [f"Paired by id on the same {counted(c.num_images, 'images')} and on {classes}{tail}"]
     if left := left_out_note(c.names, c.num_images_left_out, c.classes_left_out, c.num_labels_left_out):
         notes.append(left)
+    later = c.names[1] if len(c.names) == 2 else "the later run"
+    notes.append(f"difference: {later} − {c.names[0]}.")
     corrected = ", corrected by Holm," if num_scored > 1 or len(c.pairs) > 1 else ""
     notes.append(
         f"{BETTER} {WORSE}: p{corrected} is at most {LEVEL}. The 95% intervals are of the paired difference "
@@ -192,10 +185,10 @@ def classes_by_difference(difference: Difference, *, support_C: np.ndarray) -> l
     return by_ap(difference.ap_C, support_C).tolist()
 
 
-def _difference_lines(comparison: Comparison, difference: Difference) -> list[Line]:
+def _difference_lines(comparison: Comparison, difference: Difference, *, width: int | None) -> list[Line]:
+    """The table of a later run. Where it is wider than `width`, the names of the runs are cut and then the counts of changed images
+    get a table of their own."""
     mean, ap_RC = difference.mean, comparison.ap_RC
-    first, second = (shortened(comparison.names[run]) for run in (mean.first, mean.second))
-    headings = ["class", first, second, "difference", "95% interval", "", "p (Holm)"]
     rows = [
         [
             f"mAP ({counted(mean.count, 'classes')})",
@@ -218,18 +211,27 @@ def _difference_lines(comparison: Comparison, difference: Difference) -> list[Li
         ]
         for column in order
     ]
-    if difference.changes:
-        headings += ["gained", "lost"]
-        rows[0] += [
-            str(sum(each.num_gained for each in difference.changes)),
-            str(sum(each.num_lost for each in difference.changes)),
-        ]
-        for row, column in zip(rows[1:], order, strict=True):
-            row += [str(difference.changes[column].num_gained), str(difference.changes[column].num_lost)]
-    return _table_lines(headings, rows, gap_after=1)
+    changes = difference.changes
+    sides = [[str(sum(each.num_gained for each in changes)), str(sum(each.num_lost for each in changes))]] if changes else []
+    sides += [[str(changes[column].num_gained), str(changes[column].num_lost)] for column in order] if changes else []
+    with_sides = [[*row, *side] for row, side in zip(rows, sides, strict=True)] if sides else rows
+    side_headings = ["gained", "lost"] if sides else []
+    headings: list[str] = []
+    for name_width in NAME_WIDTHS:
+        first, second = (shortened(comparison.names[run], name_width) for run in (mean.first, mean.second))
+        names = [first, second] if first != second else ["first", "later"]
+        headings = ["class", *names, "difference", "95% interval", "", "p (Holm)"]
+        whole = aligned([[*headings, *side_headings], *with_sides])
+        if width is None or max(map(num_places, whole)) <= width:
+            return table_lines([*headings, *side_headings], with_sides, gap_after=1)
+    lines = table_lines(headings, rows, gap_after=1, width=width)
+    if sides:
+        counts = [[row[0], *side] for row, side in zip(rows, sides, strict=True)]
+        lines += [Line(text="", kind=""), *table_lines(["changed images", "gained", "lost"], counts, gap_after=1, width=width)]
+    return lines
 
 
-def _pair_lines(comparison: Comparison) -> list[Line]:
+def _pair_lines(comparison: Comparison, *, width: int | None) -> list[Line]:
     headings = ["mAP of each pair", "difference", "95% interval", "", "p (Holm)"]
     names = comparison.names
     rows = [
@@ -239,7 +241,7 @@ def _pair_lines(comparison: Comparison) -> list[Line]:
         ]
         for pair in comparison.pairs
     ]
-    return _table_lines(headings, rows)
+    return table_lines(headings, rows, width=width)
 
 
 def _difference_cells(value: float, low: float, high: float, *, p: float, p_holm: float) -> list[str]:
@@ -264,21 +266,6 @@ def signed(value: float, *, digits: int = 3) -> str:
 def p_text(p: float) -> str:
     """Three decimals, "<0.001" below, an en dash if undefined."""
     return "<0.001" if p < 0.001 else number_text(p)
-
-
-def _table_lines(headings: Sequence[str], rows: Sequence[Sequence[str]], *, gap_after: int = 0) -> list[Line]:
-    """The aligned table, with an empty line after `gap_after` rows."""
-    heading, *others = aligned([headings, *rows])
-    lines = [Line(text=heading, kind="heading"), *(Line(text=text, kind="row") for text in others)]
-    return [*lines[: gap_after + 1], Line(text="", kind=""), *lines[gap_after + 1 :]] if gap_after else lines
-
-
-def shortened(name: str) -> str:
-    """The name of a run as a heading: a long name is cut in the middle, since names of similar runs differ at their ends."""
-    if len(name) <= _NAME_WIDTH:
-        return name
-    half = (_NAME_WIDTH - 1) // 2
-    return f"{name[: _NAME_WIDTH - 1 - half]}…{name[-half:]}"
 
 
 def _some(names: Sequence[str]) -> str:

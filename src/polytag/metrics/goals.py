@@ -12,8 +12,8 @@ SHARES = ("precision", "recall", "top", "fnr")
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """The goal of a threshold: "f", the best F-beta; "precision", "recall" or "top", a share; "fnr", a false negative rate; or
-    "default" (0.5).
+    """The goal of a threshold: "f", the best F-beta; "precision", "recall" or "top", a share; "fnr", a false negative rate;
+    "default" (0.5); or "none", for thresholds that were set one by one.
 
     `level` is beta, above 0 and at most 100, or the share or rate, in (0, 1); raises UsageError for another.
     """
@@ -22,7 +22,7 @@ class Goal:
     level: float = math.nan
 
     def __post_init__(self):
-        assert self.kind in ("default", "f", *SHARES)
+        assert self.kind in ("default", "none", "f", *SHARES)
         if self.kind == "f" and not 0 < self.level <= MAX_BETA:
             got, expected = f"f{self.level:g}", f"a beta above 0 and at most {MAX_BETA}"
             raise UsageError("a goal out of range", got=got, expected=expected)
@@ -48,7 +48,7 @@ class Goal:
         )
 
     def __str__(self) -> str:
-        return {"default": "default", "f": f"f{self.level:g}"}.get(self.kind, f"{self.kind}={self.level:g}")
+        return {"default": "default", "none": "", "f": f"f{self.level:g}"}.get(self.kind, f"{self.kind}={self.level:g}")
 
 
 def require_possible(goal: Goal, *, confidence: float | None, joint: bool, shared: bool, has_groups: bool) -> None:

@@ -16,9 +16,10 @@ from polytag.contracts import Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import average_precision
 from polytag.metrics.bootstrap import replicate_ap, weights_of
-from polytag.metrics.comparison import LEVEL, Line, left_out_note, mark, p_text, shortened, signed
+from polytag.metrics.comparison import LEVEL, left_out_note, mark, p_text, signed
 from polytag.metrics.groups import Groups, paired_groups
 from polytag.metrics.intervals import Estimates, Intervals, difference_intervals, estimates_of
+from polytag.metrics.lines import Line, note_lines, shortened
 from polytag.metrics.pairing import pair
 from polytag.metrics.proportions import Z
 from polytag.metrics.significance import same_rankings
@@ -74,9 +75,9 @@ class RecipeComparison:
         """Whether p is at most 0.05."""
         return self.p <= LEVEL
 
-    def lines(self) -> list[Line]:
-        """The lines of the tables, each with its kind: a heading, a row or a note."""
-        return _lines(self)
+    def lines(self, *, width: int | None = None) -> list[Line]:
+        """The lines of the tables, each with its kind: a heading, a row or a note, which a `width` wraps."""
+        return _lines(self, width=width)
 
     def __str__(self) -> str:
         return "\n".join(line.text for line in self.lines())
@@ -286,7 +287,7 @@ def _mean_of(estimates_R: Sequence[Estimates], *, unlike: int) -> Estimates:
     )
 
 
-def _lines(found: RecipeComparison) -> list[Line]:
+def _lines(found: RecipeComparison, *, width: int | None) -> list[Line]:
     """The runs of each recipe, their difference, and the notes."""
     runs = [["run", "mAP", "sd"]]
     for recipe in (found.first, found.second):
@@ -313,7 +314,7 @@ def _lines(found: RecipeComparison) -> list[Line]:
     for rows in (runs, difference):
         heading, *others = aligned(rows)
         lines += [Line(text=heading, kind="heading"), *(Line(text=text, kind="row") for text in others), Line(text="", kind="")]
-    return lines + [Line(text=text, kind="note") for text in _notes(found)]
+    return lines + note_lines(_notes(found), width=width)
 
 
 def _notes(found: RecipeComparison) -> list[str]:

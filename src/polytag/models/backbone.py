@@ -188,6 +188,12 @@ def fixed_input_size_px(backbone: str) -> int | None:
     return config.input_size[-1] if config is not None and config.fixed_input_size else None
 
 
+def pretrained_size_px(backbone: str) -> int | None:
+    """The input side that the pretrained weights of a backbone were trained with, or None where timm does not say."""
+    config = timm.get_pretrained_cfg(backbone)
+    return config.input_size[-1] if config is not None else None
+
+
 def require_input_size(model: nn.Module, *, backbone: str, image_size_px: int) -> None:
     """Raises UsageError for an image size that the model does not accept; runs one forward pass of one image."""
     training = model.training

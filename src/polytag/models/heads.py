@@ -1,6 +1,7 @@
 """What is on top of a backbone: its classifier, the features that it reads, and the logits that it gives.
 
-Shapes: N images, C classes, D features, M channels of the last feature map, E of the expanded one, h x w places.
+Shapes: N images, C classes, D features, M channels of the last feature map or of a token, E of the expanded map, h x w places,
+T tokens.
 """
 
 import threading
@@ -16,7 +17,7 @@ from polytag.errors import UsageError
 from polytag.models.backbone_args import HEADS
 from polytag.own_parts import FEATURES, OWN_BACKBONE
 
-_WITHIN = "backbone."  # before the names of the backbone's tensors in a ConcatPool
+_WITHIN = "backbone."  # before the names of the backbone's tensors in concat pooling
 _EXPANDED = "conv_pwl"  # timm's name of the projection at the end of an inverted residual block
 _SIZE_PX = 64  # of the image that a map is seen on, for backbones that take any size
 
@@ -45,6 +46,8 @@ def with_head(model: nn.Module, head: str, *, backbone: str, num_classes: int, i
     assert head in HEADS, head
     if head == "linear":
         return model
+    if isinstance(getattr(model, "num_prefix_tokens", None), int) and getattr(model, "global_pool", None):
+        return ConcatTokens(model, num_classes=num_classes)
     config = timm.get_pretrained_cfg(backbone)
     size_px = _SIZE_PX
     if config is not None and config.fixed_input_size:
@@ -56,7 +59,8 @@ _expanded = threading.local()  # on the processor each core computes a batch of 
 
 
 def _keep(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-    _expanded.last = inputs[0]
+    if getattr(_expanded, "is_wanted", False):  # not where gradient checkpointing computes the block again
+        _expanded.last = inputs[0]
 
 
 @final
@@ -88,10 +92,10 @@ class ConcatPool(nn.Module):
             last, expanded = self._maps(torch.zeros(1, 3, size_px, size_px, device=device))
             if last.ndim != 4:
                 raise UsageError(
-                    "the head concat-pool needs a feature map, which this backbone does not have",
+                    "the head concat-pool needs a feature map or the tokens of a ViT, which this backbone does not have",
                     where="--head",
                     got=f"features of shape {tuple(last.shape)}",
-                    expected="a feature map: channels, height and width",
+                    expected="a feature map: channels, height and width; or tokens, timm knowing how many precede the patches",
                     next_step="use --head linear, or another backbone",
                 )
             if handle is not None and (expanded is None or expanded.shape[2:] != last.shape[2:]):
@@ -107,6 +111,10 @@ class ConcatPool(nn.Module):
     def get_classifier(self) -> nn.Linear:
         """As of a timm model."""
         return self.classifier
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """As of a timm model."""
+        self.backbone.set_grad_checkpointing(enable)  # pyright: ignore[reportCallIssue]
 
     def forward_features(self, pixels: Tensor) -> Tensor:
         """The last map and the expanded one, N x (M + E) x h x w."""
@@ -126,9 +134,9 @@ class ConcatPool(nn.Module):
         return self.forward_head(self.forward_features(pixels))
 
     def _maps(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
-        _expanded.last = None
+        _expanded.last, _expanded.is_wanted = None, True
         last = self.backbone.forward_features(pixels)  # pyright: ignore[reportCallIssue]
-        expanded, _expanded.last = _expanded.last, None  # held no longer than it is needed
+        expanded, _expanded.last, _expanded.is_wanted = _expanded.last, None, False  # held no longer than it is needed
         return (last.permute(0, 3, 1, 2) if self._is_channels_last else last), expanded
 
     def _own(self, last: Tensor) -> Tensor:
@@ -136,8 +144,66 @@ class ConcatPool(nn.Module):
         return self.backbone.forward_head(last, pre_logits=True)  # pyright: ignore[reportCallIssue]
 
 
+@final
+class ConcatTokens(nn.Module):
+    """Concat pooling for a backbone that gives tokens, N x T x M, those of patches last: ViT and its relatives in timm.
+
+    The features are those of the backbone itself, then what they are not: the class token, if there is one, and the mean of the
+    patch tokens. These two are what DINOv2's linear evaluation reads (Oquab and others: *DINOv2*, TMLR 2024; the authors'
+    `create_linear_input` in dinov2/eval/linear.py). Where that adds nothing, as the backbone averages and has no class token,
+    the maximum over the patches follows, as over the places of a map. Distillation and register tokens are in no mean. A
+    normalisation that the backbone has after its pooling instead of before (timm's `fc_norm`) is applied to each.
+    """
+
+    def __init__(self, backbone: nn.Module, *, num_classes: int):
+        """Replaces the classifier of the backbone."""
+        super().__init__()
+        backbone.reset_classifier(0)  # pyright: ignore[reportCallIssue]  every timm model has it
+        self.backbone = backbone
+        self.num_prefix_tokens = int(backbone.num_prefix_tokens)  # pyright: ignore[reportArgumentType]  timm's count
+        pooling, class_token = backbone.global_pool, getattr(backbone, "cls_token", None)
+        has_class_token = class_token is not None or bool(getattr(backbone, "has_class_token", False))
+        self._adds_class_token = has_class_token and pooling != "token"
+        self._adds_mean = pooling != "avg"
+        self._adds_top = not self._adds_class_token and not self._adds_mean
+        self.num_own = int(backbone.head_hidden_size)  # pyright: ignore[reportArgumentType]
+        self.num_features = int(backbone.num_features)  # pyright: ignore[reportArgumentType]
+        num_added = self._adds_class_token + self._adds_mean + self._adds_top
+        self.classifier = nn.Linear(self.num_own + num_added * self.num_features, num_classes)
+
+    def get_classifier(self) -> nn.Linear:
+        """As of a timm model."""
+        return self.classifier
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """As of a timm model."""
+        self.backbone.set_grad_checkpointing(enable)  # pyright: ignore[reportCallIssue]
+
+    def forward_features(self, pixels: Tensor) -> Tensor:
+        """The backbone's tokens, N x T x M."""
+        return self.backbone.forward_features(pixels)  # pyright: ignore[reportCallIssue]
+
+    def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor:
+        """The logits of such tokens, N x C, or the features that the classifier reads, N x D."""
+        pooled = [self.backbone.forward_head(tokens, pre_logits=True)]  # pyright: ignore[reportCallIssue]
+        patches = tokens[:, self.num_prefix_tokens :]
+        norm = getattr(self.backbone, "fc_norm", None) or nn.Identity()
+        if self._adds_class_token:
+            pooled.append(norm(tokens[:, 0]))
+        if self._adds_mean:
+            pooled.append(norm(patches.mean(dim=1, dtype=torch.float32)))  # in bfloat16 it would be rounded
+        if self._adds_top:
+            pooled.append(norm(patches.amax(dim=1)))
+        feature_ND = torch.cat(pooled, dim=1)
+        return feature_ND if pre_logits else self.classifier(feature_ND)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """N x C logits of N x 3 x S x S."""
+        return self.forward_head(self.forward_features(pixels))
+
+
 def without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file, of a ConcatPool those of its backbone alone, by the names that they have in timm's model."""
+    """The tensors of a file, of concat pooling those of its backbone alone, by the names that they have in timm's model."""
     if not any(name.startswith(_WITHIN) for name in tensors):
         return dict(tensors)
     own = {name: value for name, value in tensors.items() if name not in ("classifier.weight", "classifier.bias")}
@@ -146,7 +212,7 @@ def without_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def backbone_features(model: nn.Module, feature_ND: np.ndarray) -> np.ndarray:
     """Of the features that a head reads, those of the backbone itself, whose cosine says how alike two images are."""
-    return feature_ND[:, : model.num_own] if isinstance(model, ConcatPool) else feature_ND
+    return feature_ND[:, : model.num_own] if isinstance(model, ConcatPool | ConcatTokens) else feature_ND
 
 
 def classifiers(model: nn.Module) -> list[tuple[str, nn.Module]]:

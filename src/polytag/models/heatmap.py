@@ -28,7 +28,8 @@ def class_activation(model: nn.Module, pixels: Tensor, columns: Sequence[int]) -
     Feature maps (CNNs, and transformers such as Swin): equations 1 and 2 at the last one. Tokens that the head pools (ViT with
     average pooling, Mixer): gradient times activation of the last tokens. Tokens that only a class token reads: the same at the
     input of the last attention, because afterwards they have no gradient. It must be taken after the normalisation: a function that
-    is invariant to the scale of x has x . grad = 0 (Euler) in every token.
+    is invariant to the scale of x has x . grad = 0 (Euler) in every token. Of a head that reads both, such as concat pooling, the
+    two are added: what it reads of the patches, and what the tokens before them have read.
 
     Raises UsageError for a backbone whose features are neither.
     """
@@ -41,11 +42,18 @@ def class_activation(model: nn.Module, pixels: Tensor, columns: Sequence[int]) -
             return _stacked(_of_feature_map(model, feature, columns))
         if not isinstance(feature, Tensor) or feature.ndim != 3:
             raise _cannot_map(model, feature)
-        if _num_patches(model, feature) and _heads_read_patches(model, feature):
+        reads_prefix, reads_patches = _tokens_read(model, feature)
+        can_attend = attended.output is not None and _num_patches(model, attended.output) > 0
+        if reads_prefix and attended.module is not None and can_attend:
+            read = _of_attended_tokens(model, pixels.float(), attended.module, columns)
+            if not reads_patches:
+                return _stacked(read)
+            pooled = _of_pooled_tokens(model, feature, columns)
+            if read[0].shape == pooled[0].shape:
+                return _stacked([first + second for first, second in zip(read, pooled, strict=True)])
+        if reads_patches:
             return _stacked(_of_pooled_tokens(model, feature, columns))
-        if not attended.module or attended.output is None or not _num_patches(model, attended.output):
-            raise _cannot_map(model, feature)
-        return _stacked(_of_attended_tokens(model, pixels.float(), attended.module, columns))
+        raise _cannot_map(model, feature)
 
 
 def _of_feature_map(model: nn.Module, feature: Tensor, columns: Sequence[int]) -> list[Tensor]:
@@ -64,7 +72,7 @@ def _of_pooled_tokens(model: nn.Module, feature: Tensor, columns: Sequence[int])
 
 
 def _of_attended_tokens(model: nn.Module, pixels: Tensor, module: nn.Module, columns: Sequence[int]) -> list[Tensor]:
-    """A second forward pass, in which the module's output is the leaf of the gradients."""
+    """A second forward pass: the module's output is the leaf of the gradients of what the tokens before the patches give."""
     leaves: list[Tensor] = []
 
     def cut(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -74,7 +82,9 @@ def _of_attended_tokens(model: nn.Module, pixels: Tensor, module: nn.Module, col
     handle = module.register_forward_hook(cut)
     try:
         with torch.enable_grad():
-            logits = _head(model, model.forward_features(pixels))[0].unbind()  # pyright: ignore[reportCallIssue]
+            feature = model.forward_features(pixels)  # pyright: ignore[reportCallIssue]
+            num_prefix = feature.shape[1] - _num_patches(model, feature)
+            logits = _head(model, torch.cat([feature[:, :num_prefix], feature[:, num_prefix:].detach()], dim=1))[0].unbind()
     finally:
         handle.remove()
     gradients = [torch.autograd.grad(logits[column], leaves[-1], retain_graph=True)[0] for column in columns]
@@ -119,13 +129,20 @@ class _Recorded:
             handle.remove()
 
 
-def _heads_read_patches(model: nn.Module, feature: Tensor) -> bool:
-    """Whether the logits depend on the patch tokens, and not on class tokens alone."""
+def _tokens_read(model: nn.Module, feature: Tensor) -> tuple[bool, bool]:
+    """Whether the logits are to be traced through the tokens before the patches, and through those of patches.
+
+    Through the first where they depend on none, or where no square of patches fits.
+    """
+    num_patches = _num_patches(model, feature)
+    if not num_patches:
+        return True, False
     leaf = feature.detach().clone().requires_grad_()
     with torch.enable_grad():
         total = _head(model, leaf.clone()).square().sum()
     (gradient,) = torch.autograd.grad(total, leaf)
-    return bool(gradient[0, -_num_patches(model, feature) :].any())
+    reads_patches = bool(gradient[0, -num_patches:].any())
+    return not reads_patches or bool(gradient[0, :-num_patches].any()), reads_patches
 
 
 def _num_patches(model: nn.Module, tokens: Tensor) -> int:

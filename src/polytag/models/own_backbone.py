@@ -43,6 +43,10 @@ class OwnNetwork(nn.Module):
         """The classifier."""
         return self.head
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """As of a timm model, where the user's module has it."""
+        self.backbone.set_grad_checkpointing(enable)  # pyright: ignore[reportCallIssue]
+
 
 def create_own_network(part: Any, *, num_classes: int, image_size_px: int) -> OwnNetwork:
     """A network around a copy of a module, or around what a factory returns, on the CPU.

@@ -42,6 +42,7 @@ PAGE = Palette(
 """The colours of a page are CSS variables, so that charts follow dark mode and print."""
 
 WIDTH_PX, HEIGHT_PX, NAMES_PX = 350, 200, 80
+_Y_LABELS_PX = 40  # whatever the labels: charts beside each other align
 
 
 def history_chart(history: Sequence[Row], *, train_key: str, val_key: str, title: str, palette: Palette) -> alt.LayerChart | None:
@@ -199,6 +200,7 @@ def _styled(chart: Any, palette: Palette, *, names_px: int) -> Any:
             ticks=False,
             domain=False,
         )
+        .configure_axisY(minExtent=_Y_LABELS_PX, maxExtent=_Y_LABELS_PX)
         .configure_title(color=palette.ink, fontSize=14, fontWeight=600, anchor="start", frame="group", offset=12)
         .configure_header(labelColor=palette.ink, titleColor=palette.muted)
     )

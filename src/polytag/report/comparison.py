@@ -16,10 +16,10 @@ from polytag.metrics.comparison import (
     comparison_notes,
     mark,
     p_text,
-    shortened,
     signed,
 )
 from polytag.metrics.intervals import FEW_POSITIVES
+from polytag.metrics.lines import shortened
 from polytag.metrics.values import positives_text
 from polytag.report.ranking import MAX_CLASSES_IN_DETAIL
 from polytag.report.rendering import write_page

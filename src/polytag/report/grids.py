@@ -22,7 +22,7 @@ BORDER_PX, BADGE_PX = 3, 20
 IMAGE_PX = TILE_PX - 2 * BORDER_PX
 
 INK, MUTED, PAPER, MATTE = (28, 31, 35), (104, 112, 122), (255, 255, 255), (240, 242, 244)
-EXPECTED, SURPRISING, UNLABELLED = (37, 99, 168), (206, 84, 0), (128, 136, 146)
+EXPECTED, SURPRISING, UNLABELLED = (37, 99, 168), (184, 74, 0), (128, 136, 146)
 """Blue: the label agrees with this end of the ranking. Orange: it does not. Grey: unknown. Safe for colour-blind readers."""
 
 _MAX_THUMBNAILS = 4096  # in memory: 130 MB

@@ -12,6 +12,7 @@ from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
 from polytag.metrics.intervals import FEW_POSITIVES
 from polytag.metrics.slices import Slices, caveats
 from polytag.metrics.values import Metrics, positives_text
+from polytag.metrics.worst_errors import worst_errors
 from polytag.report.averages import average_groups
 from polytag.report.charts import PAGE, history_chart, tail_charts, to_svg
 from polytag.report.curves import StepCurve, step_curve
@@ -25,7 +26,7 @@ from polytag.report.ranking import (
 from polytag.report.rendering import write_page
 from polytag.report.thumbnails import pack_for_page
 
-TOP = 50
+TOP, NUM_WORST = 50, 8
 INSPECTOR = "http://127.0.0.1:8421"
 """The default address of `polytag inspect`."""
 
@@ -50,6 +51,14 @@ class Grid:
     @property
     def num_unknown(self) -> int:
         return num_targets(self.rows)[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorView:
+    """One of the worst errors: an image, and the class that it is decided wrongly about."""
+
+    class_name: str
+    row: RankedRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +96,7 @@ def write_report(
     `metrics` are those of `predictions`. `history` rows have the keys of results.csv (epoch, train_loss, val_loss, train_map,
     val_map); any may be missing or NaN. `facts` are shown unchanged: backbone, recipe, date. Each of `slices` is a table.
 
+    The page begins with the eight worst errors, as far as their images can be read: see `worst_errors`.
     The 50 highest and the 50 lowest scored images of each class are embedded as thumbnails of 96 pixels, each image once,
     or of 64 pixels where there are more than 2,500 of them. With more than 100 classes, images and curves are those of the 50
     best and the 50 worst by average precision; the tables have all. An unreadable image is a grey tile with its id. The same
@@ -96,9 +106,10 @@ def write_report(
     """
     assert metrics.label_set == predictions.label_set
     assert metrics.num_images == len(predictions)
+    worst = _worst_errors(metrics, predictions)
     detailed = set(classes_in_detail(metrics.ap_C, metrics.support_C))
     classes = [_class_view(metrics, predictions, column, detailed=column in detailed) for column in metrics.best_first.tolist()]
-    shown = [row for view in classes for grid in view.grids for row in grid.rows]
+    shown = [each.row for each in worst] + [row for view in classes for grid in view.grids for row in grid.rows]
     num_shown = len({row.row for row in shown})
     sheets = pack_for_page([row.image_path for row in shown], num_images=num_shown)
     return write_page(
@@ -110,6 +121,7 @@ def write_report(
         metrics=metrics,
         predictions=predictions,
         facts=facts,
+        worst=[each for each in worst if each.row.image_path in sheets.places],
         classes=classes,
         with_ap=[view for view in classes if not np.isnan(view.ap)],
         ranked=[view for view in classes if view.support >= FEW_POSITIVES],
@@ -126,6 +138,26 @@ def write_report(
         truth=_TRUTH,
         inspector=INSPECTOR,
     )
+
+
+def _worst_errors(metrics: Metrics, predictions: Predictions) -> list[ErrorView]:
+    """The eight images with the highest loss of a wrong decision."""
+    found = worst_errors(predictions, metrics.threshold_C, top=NUM_WORST)
+    return [
+        ErrorView(
+            class_name=predictions.label_set.names[each.column],
+            row=RankedRow(
+                rank=rank,
+                row=each.row,
+                id=predictions.ids[each.row],
+                logit=float(predictions.logit_NC[each.row, each.column]),
+                probability=float(predictions.take([each.row]).probability_NC[0, each.column]),
+                target=int(predictions.target_NC[each.row, each.column]),
+                image_path=predictions.image_paths[each.row],
+            ),
+        )
+        for rank, each in enumerate(found, start=1)
+    ]
 
 
 def _class_view(metrics: Metrics, predictions: Predictions, column: int, *, detailed: bool) -> ClassView:

@@ -10,9 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from polytag import files
+from polytag.report.names import name_html
 from polytag.report.ranking import probability_text
 from polytag.report.thumbnails import Place, Sheets
-from polytag.text import counted, number_text, percent
+from polytag.text import counted, number_text, percent, with_minus
 
 
 def write_page(
@@ -44,9 +45,11 @@ def _environment(sheets: Sheets, filters: Mapping[str, Callable[..., object]]) -
     )
     shared: dict[str, Any] = {
         "number": number_text,
-        "score": probability_text,
+        "score": lambda probability: with_minus(probability_text(probability)),
+        "minus": with_minus,
         "percent": percent,
         "counted": counted,
+        "name": name_html,
         "crop": {path: _crop(place) for path, place in sheets.places.items()}.get,
     }
     environment.filters.update(shared | dict(filters))

@@ -25,6 +25,7 @@ class RunFolder:
     plan            of a run with a limit of minutes, what it does in them
     environment     versions, hardware, threads, where images came from
     predictions     of the validation images; `uncalibrated` is the same before a calibration
+    running_predictions   the same of the best epoch so far, while the run trains
     training_predictions   out-of-fold scores of the training images, once someone asks for them
     thresholds, calibration, metrics, report, plots, grids, review   what evaluation, review and their reports leave
     assignment      of a run of folds: the fold of each image
@@ -44,6 +45,7 @@ class RunFolder:
     environment = property(lambda self: self.path / "env.json")
     predictions = property(lambda self: self.path / "predictions-val.parquet")
     uncalibrated = property(lambda self: self.path / "predictions-val-uncalibrated.parquet")
+    running_predictions = property(lambda self: self.path / "state" / "predictions-val.parquet")
     training_predictions = property(lambda self: self.path / "predictions-train-out-of-fold.parquet")
     thresholds = property(lambda self: self.path / "thresholds.json")
     calibration = property(lambda self: self.path / "calibration.json")

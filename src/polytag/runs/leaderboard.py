@@ -16,7 +16,8 @@ from polytag.runs.history import Row, read_history
 from polytag.text import json_number
 
 FINISHED, RUNNING, INTERRUPTED, UNREADABLE = "finished", "running", "interrupted", "unreadable"
-_MAX_DEPTH = 8  # folders below the one that is searched
+MAX_DEPTH = 8
+"""Folders below the one that is searched."""
 _NAN = math.nan
 
 
@@ -100,13 +101,16 @@ class Leaderboard:
         }
 
 
-def leaderboard(folder: Path) -> Leaderboard:
-    """The runs in a folder and below it. Reads no weights and no scores. Raises RunError for a folder that is not there."""
+def leaderboard(folder: Path, *, max_depth: int = MAX_DEPTH) -> Leaderboard:
+    """The runs in a folder and up to `max_depth` folders below it. Reads no weights and no scores.
+
+    Raises RunError for a folder that is not there.
+    """
     if not folder.is_dir():
         raise RunError(
             "no folder of runs", where=str(folder), expected="a folder with runs below it", next_step="`polytag runs DIR`"
         )
-    found = [_summary(RunFolder(path=path), name=_name(path, folder)) for path in _run_folders(folder)]
+    found = [_summary(RunFolder(path=path), name=_name(path, folder)) for path in _run_folders(folder, deeper=max_depth)]
     groups: dict[str, list[RunSummary]] = {}
     for run in found:
         if run.status != UNREADABLE:
@@ -125,10 +129,12 @@ def _place(run: RunSummary) -> tuple[bool, float, str]:
     return math.isnan(run.value), math.inf if math.isnan(value) else -value, run.name
 
 
-def _run_folders(folder: Path, *, depth: int = 0) -> Iterator[Path]:
+def _run_folders(folder: Path, *, deeper: int) -> Iterator[Path]:
     """Run folders, in the order of their names; not those of folds, and none behind a link."""
     if RunFolder(path=folder).is_run:
         yield folder
+        return
+    if not deeper:
         return
     try:
         with os.scandir(folder) as entries:
@@ -137,9 +143,8 @@ def _run_folders(folder: Path, *, depth: int = 0) -> Iterator[Path]:
             )
     except OSError:  # a folder that may not be listed holds no run of the user
         return
-    if depth < _MAX_DEPTH:
-        for path in inner:
-            yield from _run_folders(Path(path), depth=depth + 1)
+    for path in inner:
+        yield from _run_folders(Path(path), deeper=deeper - 1)
 
 
 def _name(path: Path, folder: Path) -> str:

@@ -11,19 +11,21 @@ from polytag.parsing import MAX_JSON_BYTES, Malformed, parse_json, read_small_te
 from polytag.plain import WrongValue, from_plain
 from polytag.runs.recipe import Recipe
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A backbone that was tried on some training images.
+    """A backbone and a head that were tried on some training images.
 
-    held_out_map       of a probe, cross-validated on them
+    held_out_map       of a probe, cross-validated on `num_images` of them
     score_seconds      to decode and score an image
     """
 
     backbone: str
+    head: str
     held_out_map: float
+    num_images: int
     score_seconds: float
 
 
@@ -36,7 +38,9 @@ class Plan:
     epochs           of fine-tuning that fit, a fraction
     learn_seconds    to decode an image and learn from it once
     seconds          that each stage should take: "measuring", "probe", "fine-tuning", "closing"
-    candidates       the backbones that were tried, and on how many images
+    candidates       what was tried, the chosen one first
+    needs_less       there is time for more epochs than are of use
+    stopped_after    the share of the time after which Ctrl-C ended the training early; 0: it did not
     """
 
     recipe: Recipe
@@ -46,7 +50,8 @@ class Plan:
     learn_seconds: float
     seconds: Mapping[str, float]
     candidates: Sequence[Candidate] = ()
-    num_tried: int = 0
+    needs_less: bool = False
+    stopped_after: float = 0.0
 
     def text(self) -> str:
         """A line for people."""
@@ -55,10 +60,10 @@ class Plan:
         return f"{recipe.backbone} at {recipe.image_size_px} px, {stages}"
 
 
-def write_plan(plan: Plan, path: Path, *, ends: Sequence[tuple[int, int]] = ()) -> None:
-    """Write plan.json, with what the clock has changed meanwhile; raises RunError where it cannot be written."""
+def write_plan(plan: Plan, path: Path, *, ends: Sequence[tuple[int, int]] = (), stopped_after: float = 0.0) -> None:
+    """Write plan.json, with what the clock and Ctrl-C have changed meanwhile; raises RunError where it cannot be written."""
     recipe = replace(plan.recipe, ends=tuple(ends) or plan.recipe.ends)
-    values = {"version": VERSION, **asdict(replace(plan, recipe=recipe))}
+    values = {"version": VERSION, **asdict(replace(plan, recipe=recipe, stopped_after=round(stopped_after, 4)))}
     files.write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 
@@ -72,7 +77,8 @@ class _Stored:
     learn_seconds: float
     seconds: dict[str, object] = field(default_factory=dict)
     candidates: Sequence[Candidate] = ()
-    num_tried: int = 0
+    needs_less: bool = False
+    stopped_after: float = 0.0
 
 
 def read_plan(path: Path) -> Plan:
@@ -91,7 +97,8 @@ def read_plan(path: Path) -> Plan:
         raise RunError("the plan cannot be read", where=str(path), got=error.got, expected=error.expected) from error
     return Plan(
         recipe=stored.recipe, num_probe=stored.num_probe, num_val=stored.num_val, epochs=stored.epochs,
-        learn_seconds=stored.learn_seconds, seconds=seconds, candidates=stored.candidates, num_tried=stored.num_tried,
+        learn_seconds=stored.learn_seconds, seconds=seconds, candidates=stored.candidates, needs_less=stored.needs_less,
+        stopped_after=stored.stopped_after,
     )  # fmt: skip
 
 

@@ -31,9 +31,11 @@ class Recipe:
     loss                      a name of training.losses, or "auto": "bce", or what training.label_policy finds for partial labels
     class_weights             "none", or "balanced": positives of a class count num_absent / num_present times, at most 20
     head_start                "probe": the head starts from (or, with 0 epochs, is) a logistic regression on frozen features
+    micro_batch_size          images of a batch, or of a process's part, that go through the network at once; 0: all
+    grad_checkpointing        whether activations are computed again in the backward pass instead of being held
     epochs                    of fine-tuning; 0 is the probe alone
     optimizer                 "adamw" or "sgd" (momentum 0.9)
-    head_lr, backbone_lr      peak learning rates; with random weights the backbone learns at the head's
+    head_lr, backbone_lr      peak learning rates; None: what suits the weights (`peak_rates`)
     weight_decay              not applied to norms and biases
     schedule                  "cosine" to zero after `warmup_epochs` of linear warm-up, or "constant"
     batch_norm                "batch": batch normalisation uses and learns the statistics of each batch; "frozen": those of the
@@ -64,13 +66,15 @@ class Recipe:
     head_start: str = "probe"
     epochs: int = 10
     batch_size: int = 32
+    micro_batch_size: int = 0
+    grad_checkpointing: bool = False
     optimizer: str = "adamw"
-    head_lr: float = 2e-3
-    backbone_lr: float = 2e-4
+    head_lr: float | None = None
+    backbone_lr: float | None = None
     weight_decay: float = 0.02
     schedule: str = "cosine"
     warmup_epochs: float = 1.0
-    batch_norm: str = "batch"
+    batch_norm: str = "frozen"
     ema_decay: float = 0.99
     difficult: str = "ignore"
     seed: int = 0
@@ -101,9 +105,10 @@ class Recipe:
         for name, value, low, high in (
             ("epochs", self.epochs, 0, 100_000),
             ("batch size", self.batch_size, 2, 65_536),
+            ("micro-batch size", self.micro_batch_size, 0, 65_536),
             ("ema decay", self.ema_decay, 0, 0.999999),
-            ("head learning rate", self.head_lr, 0, 1000),
-            ("backbone learning rate", self.backbone_lr, 0, 1000),
+            ("head learning rate", 0 if self.head_lr is None else self.head_lr, 0, 1000),
+            ("backbone learning rate", 0 if self.backbone_lr is None else self.backbone_lr, 0, 1000),
             ("weight decay", self.weight_decay, 0, 1000),
             ("warm-up epochs", self.warmup_epochs, 0, 100_000),
             ("minutes between two saves", self.save_every_minutes, 0, 1_000_000),
@@ -131,13 +136,24 @@ class Recipe:
         if self.epochs == 0 and self.head_start == "none":
             raise UsageError("nothing to train", got="0 epochs and no probe", expected="epochs, or a probe as head start")
 
+    @property
+    def peak_rates(self) -> tuple[float, float]:
+        """Peak learning rates of the head and of the backbone; random weights have one rate, the head's.
+
+        Pretrained weights get gentle ones, which do not unlearn the probe that the head starts from (docs/experiments.md).
+        """
+        if self.weights == "random":
+            rate = 2e-3 if self.head_lr is None else self.head_lr
+            return rate, rate
+        return 2e-4 if self.head_lr is None else self.head_lr, 1e-4 if self.backbone_lr is None else self.backbone_lr
+
 
 # Docstrings of values: a recipe says what it promises, on what data and machine, in how long.
 
-FINETUNE = Recipe(name="finetune", head="auto", epochs=6, head_lr=2e-3, backbone_lr=3e-4)
-"""The default: the probe as head start, then a few epochs of the whole network.
+FINETUNE = Recipe(name="finetune", head="auto", epochs=6)
+"""The default: the probe as head start, then a few gentle epochs of the whole network.
 
-AdamW, the head at ten times the backbone's learning rate, warm-up and cosine, no decay of norms and biases, averaged weights.
+AdamW, warm-up and cosine, the statistics of batch normalisation as pretrained, no decay of norms and biases, averaged weights.
 The figures that it reached, with machine and spread, are in benchmarks/results/voc_mini.json and docs/experiments.md.
 """
 
@@ -166,6 +182,7 @@ BASELINE = Recipe(
     backbone_lr=0.001,
     weight_decay=0.0,
     schedule="constant",
+    batch_norm="batch",
     ema_decay=0.0,
     difficult="negative",
     seed=7,

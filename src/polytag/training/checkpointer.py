@@ -1,14 +1,16 @@
-"""Writes what a run leaves on the disk as it trains: the state for a resume, results.csv, and the checkpoints best/ and last/."""
+"""Writes what a run leaves on the disk as it trains: the state for a resume, results.csv, best/ with its scores, and last/."""
 
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from polytag.contracts import Dataset
-from polytag.models.checkpoint import save_checkpoint
+from polytag.contracts import Dataset, Predictions
+from polytag.models.checkpoint import Checkpoint, save_checkpoint
+from polytag.predictions.table import write_predictions
 from polytag.runs.folder import RunFolder
 from polytag.runs.history import write_history
 from polytag.runs.recipe import Recipe
@@ -32,11 +34,12 @@ class Checkpointer:
         self._run, self._context, self._dataset = run, context, dataset
         self._may_skip = context.arithmetic.device != "cpu"
         self._ended, self._took_seconds, self._saved_best = time.monotonic(), 0.0, -1
+        self._of_best: Predictions | None = None
 
     @property
     def hooks(self) -> CheckpointHooks:
         """For the loop."""
-        return CheckpointHooks(save_state=self._save_state, epoch_done=self._epoch_done)
+        return CheckpointHooks(save_state=self._save_state, epoch_done=self._epoch_done, save_first=self.save_first)
 
     def catch_up(self, state: State) -> None:
         """Write what follows from a state that was read back: a kill may have come between the state and the folders."""
@@ -51,8 +54,9 @@ class Checkpointer:
             state.used_seconds = self._context.clock.used
         save_state(self._run.state, state)
 
-    def _epoch_done(self, state: State) -> None:
+    def _epoch_done(self, state: State, of_best: Predictions | None) -> None:
         started = time.monotonic()
+        self._of_best = of_best or self._of_best
         recipe = self._context.recipe
         is_last = Pace(recipe, state, num_steps=num_steps_of(recipe, len(self._context.train_set))).is_over
         if self._may_skip and not is_last and (started - self._ended) * _SHARE_OF_TIME < self._took_seconds:
@@ -66,11 +70,17 @@ class Checkpointer:
         self._ended = time.monotonic()
         self._took_seconds = self._ended - started
 
-    def _save_best(self, state: State) -> None:
-        self._save_model(self._run.best, state.best, epoch=state.best_epoch, state=state)
-        self._saved_best = state.best_epoch
+    def save_first(self, tensors: Mapping[str, torch.Tensor], state: State) -> None:
+        """Write best/ before there is a validated model."""
+        self._save_model(self._run.best, tensors, epoch=state.epoch - 1, state=state)
 
-    def _save_model(self, folder: Path, tensors: Mapping[str, torch.Tensor], *, epoch: int, state: State) -> None:
+    def _save_best(self, state: State) -> None:
+        checkpoint = self._save_model(self._run.best, state.best, epoch=state.best_epoch, state=state)
+        if self._of_best is not None:  # for those who look at the run while it trains
+            write_predictions(replace(self._of_best, checkpoint_id=checkpoint.id), self._run.running_predictions)
+        self._saved_best, self._of_best = state.best_epoch, None
+
+    def _save_model(self, folder: Path, tensors: Mapping[str, torch.Tensor], *, epoch: int, state: State) -> Checkpoint:
         recipe, preprocessing, dataset = self._context.recipe, self._context.preprocessing, self._dataset
         val_map = next((row["val_map"] for row in state.rows if row["epoch"] == epoch), float("nan"))
         facts = {
@@ -83,7 +93,7 @@ class Checkpointer:
             "num_train": len(self._context.train_set),
             "num_val": len(self._context.val_set),
         }
-        save_checkpoint(
+        return save_checkpoint(
             folder,
             tensors=tensors,
             backbone=recipe.backbone,

@@ -85,6 +85,19 @@ class TrainingContext:
         return binary_cross_entropy if isinstance(self.loss, LargeLossRejection) else self.loss
 
 
+def draw_order(num_images: int, *, seed: int) -> np.ndarray:
+    """The rows of so many images in a random order, of which a few images are the first ones.
+
+    Drawn from another stream than the folds of a probe: in their order, every fourth image of the data set would be a fold.
+    """
+    return np.random.default_rng([seed, 1]).permutation(num_images)
+
+
+def drawn(num_images: int, part: Dataset, *, seed: int) -> Dataset:
+    """So many of the images, in the order of the draw; all of them in their own order for 0."""
+    return part.take(draw_order(len(part), seed=seed)[:num_images].tolist()) if num_images else part
+
+
 def at_most(num_images: int, part: Dataset, *, seed: int) -> Dataset:
     """So many of the images, drawn at random, in their order; all of them for 0."""
     if not 0 < num_images < len(part):

@@ -99,7 +99,7 @@ def class_weights(target_NC: np.ndarray, *, kind: str) -> Tensor | None:
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW or SGD over four groups: head and backbone, each with decay (weights) and without (norms and biases)."""
     head_names = head_parameters(model)
-    backbone_lr = recipe.head_lr if recipe.weights == "random" else recipe.backbone_lr
+    head_lr, backbone_lr = recipe.peak_rates
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         groups.setdefault(("head" if name in head_names else "backbone", parameter.ndim > 1), []).append(parameter)
@@ -107,8 +107,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {
             "params": parameters,
             "part": part,
-            "peak_lr": recipe.head_lr if part == "head" else backbone_lr,
-            "lr": recipe.head_lr if part == "head" else backbone_lr,
+            "peak_lr": head_lr if part == "head" else backbone_lr,
+            "lr": head_lr if part == "head" else backbone_lr,
             "weight_decay": recipe.weight_decay if decays else 0.0,
         }
         for (part, decays), parameters in groups.items()

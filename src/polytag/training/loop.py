@@ -7,7 +7,7 @@ import hashlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from polytag.metrics.ap import mean_average_precision
 from polytag.path_list import PathList
 from polytag.runs.recipe import Recipe
 from polytag.training.context import TrainingContext
+from polytag.training.epoch_choice import replicates_of_epoch
 from polytag.training.epoch_stats import EpochStats, running_loss
 from polytag.training.image_sources import ImageSources, uncached_sources
 from polytag.training.learner import Learner, class_weights, current_rates, set_learning_rates
@@ -31,21 +32,36 @@ from polytag.training.processes import shares
 from polytag.training.state import State
 from polytag.training.step import GraphedStep, Step
 
+_FIRST_MODEL = 50.0  # seconds of a run with a clock and without a probe until a model is on the disk
+
 
 class Interrupted(Exception):
-    """Ctrl-C: the state is saved, and a resume goes on from this very step."""
+    """Ctrl-C in a run without a limit of minutes, or a second one: the state is saved, and a resume goes on from this very step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointHooks:
-    """Where the loop hands over its state: within an epoch, for a resume, and at the end of every epoch."""
+    """Where the loop hands over its state: within an epoch, for a resume, and at the end of every epoch, with the predictions of
+    the validation images if it is the best so far; and, under a clock, the weights of a model that is not validated yet, within
+    the first minute."""
 
     save_state: Callable[[State], None]
-    epoch_done: Callable[[State], None]
+    epoch_done: Callable[[State, Predictions | None], None]
+    save_first: Callable[[Mapping[str, Tensor], State], None]
 
 
-NO_HOOKS = CheckpointHooks(save_state=lambda state: None, epoch_done=lambda state: None)
+NO_HOOKS = CheckpointHooks(
+    save_state=lambda state: None, epoch_done=lambda state, predictions: None, save_first=lambda tensors, state: None
+)
 """Saves nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trained:
+    """The final state, and the predictions of its best weights on the validation images, unless an earlier process made them."""
+
+    state: State
+    best_predictions: Predictions | None
 
 
 def train_loop(
@@ -55,11 +71,12 @@ def train_loop(
     state: State,
     hooks: CheckpointHooks = NO_HOOKS,
     sources: ImageSources | None = None,
-) -> State:
-    """Fine-tune from `state` to the recipe's last epoch and return the final state.
+) -> Trained:
+    """Fine-tune from `state` to the recipe's last epoch.
 
     With a probe as head start, a fresh state begins with epoch 0: the validation of the model as given. `sources` are where images
-    come from, by default the files. Raises Interrupted after Ctrl-C, with the state saved.
+    come from, by default the files. Ctrl-C ends the training of a run with a clock early. In any other it raises Interrupted, with
+    the state saved.
     """
     recipe, processes, callback = context.recipe, context.processes, context.callback
     sources = sources or uncached_sources(context)
@@ -70,26 +87,30 @@ def train_loop(
     if context.own_loss is not None:
         context.own_loss.begin(device=context.arithmetic.device)
     learner = Learner.begin(model, recipe, loss=context.own_loss)
-    pace = Pace(recipe, state, num_steps=num_steps, clock=context.clock)
+    pace = Pace(recipe, state, num_steps=num_steps, num_val=len(context.val_set), clock=context.clock)
     step = make_step(learner.model, context, sources=sources)
     stats = EpochStats(state, is_lazy=context.arithmetic.device != "cpu")
+    best: Predictions | None = None
+    first_due: float | None = _FIRST_MODEL
 
     if state.model:
         learner.restore(state)
     elif has_head_start(recipe):
         with pace.timing("validation"):
-            _end_epoch(0, state, learner, context, sources=sources, stats=stats)
+            best = _end_epoch(0, state, learner, context, sources=sources, stats=stats)
         with pace.timing("saving"):
-            hooks.epoch_done(state)
+            hooks.epoch_done(state, best)
 
     with _stop_requested() as stop:
         last_save = time.monotonic()
-        while not pace.is_over:
+        if not pace.is_over:
+            _look_at_clock(pace, state, context)
+        while state.step or not pace.is_over:  # the last epoch may have been interrupted before its validation
             epoch = state.epoch
             if isinstance(context.loss, LargeLossRejection):
                 context.loss.begin_epoch(min(1.0, (epoch - 1) / max(1, recipe.epochs - 1)))
             order = epoch_order(num_images, seed=recipe.seed, epoch=epoch, blocks=blocks)
-            starts = range(state.step * recipe.batch_size, num_images, recipe.batch_size)
+            starts = () if pace.is_over else range(state.step * recipe.batch_size, num_images, recipe.batch_size)
             chunks = [shares(order[start : start + recipe.batch_size], processes.count)[processes.rank] for start in starts]
             sources.next_pass()
             callback.phase(f"epoch {epoch}/{pace.num_epochs}", num_images - state.step * recipe.batch_size)
@@ -128,32 +149,68 @@ def train_loop(
                     stats.collect(processes)
                     learner.write_to(state)
                     hooks.save_state(state)
-                    if stop_now:
-                        raise Interrupted
-                if look_now:
-                    _look_at_clock(pace, context)
+                    if stop_now and (context.clock is None or not pace.is_over):
+                        _end_early(pace, state, context)
+                if first_due is not None and state.best_epoch < 0 and context.clock is not None and context.clock.used > first_due:
+                    hooks.save_first(learner.average.state_dict(), state)
+                    first_due = None
+                if look_now and not stop_now:
+                    _look_at_clock(pace, state, context)
                 if pace.is_over:
                     break
             stats.fold()  # waits for the device: the epoch's seconds are those of its arithmetic
             pace.end_epoch()
             state.epoch_seconds += time.monotonic() - started
+            if pace.has_dropped_steps:
+                break
 
             with pace.timing("validation"):
-                _end_epoch(epoch, state, learner, context, sources=sources, stats=stats)
-            _look_at_clock(pace, context)
+                of_best = _end_epoch(epoch, state, learner, context, sources=sources, stats=stats)
+                best = of_best or best
+            if not pace.is_over:
+                _look_at_clock(pace, state, context)
+            stop_now = bool(processes.total([stop.is_set()])[0]) and not pace.is_over
+            if stop_now and context.clock is not None:
+                _end_early(pace, state, context)
             with pace.timing("saving"):
-                hooks.epoch_done(state)
+                hooks.epoch_done(state, of_best)
             last_save = time.monotonic()
-            if processes.total([stop.is_set()])[0] and not pace.is_over:
+            if stop_now and context.clock is None:
                 hooks.save_state(state)
                 raise Interrupted
-    return state
+    return Trained(state=state, best_predictions=best)
 
 
-def _look_at_clock(pace: Pace, context: TrainingContext) -> None:
-    """Plan the end of the training anew by the clock of the first process, if the run has one."""
-    if context.clock is not None:
-        pace.move_end(context.processes.from_first(pace.planned()))
+def _look_at_clock(pace: Pace, state: State, context: TrainingContext) -> None:
+    """Plan the end of the training anew by the clock of the first process, if the run has one.
+
+    The steps of an epoch that there is no time to validate are dropped.
+    """
+    if context.clock is None:
+        return
+    end, is_late = context.processes.from_first((pace.planned(), pace.is_late))
+    if is_late and state.step and state.best_epoch >= 0:
+        pace.end_early(is_validated=False)
+    else:
+        pace.move_end(end)
+
+
+def _end_early(pace: Pace, state: State, context: TrainingContext) -> None:
+    """After Ctrl-C, end the training of a run with a clock, so that the run is finished with the best model so far.
+
+    The steps of the present epoch are validated where they took longer than that takes; a GPU always does it. Raises Interrupted in
+    a run without a clock.
+    """
+    clock, processes = context.clock, context.processes
+    if clock is None:
+        raise Interrupted
+    is_validated = state.best_epoch < 0 or context.arithmetic.device != "cpu" or pace.pays_validation
+    is_validated, state.stopped_after = processes.from_first((is_validated, min(1.0, clock.used / clock.seconds)))
+    pace.end_early(is_validated=is_validated)
+    context.callback.note(
+        f"Ctrl-C: the training ends after {state.stopped_after:.0%} of its time; the run is finished with the best model so far "
+        "(Ctrl-C once more interrupts it)"
+    )
 
 
 def make_step(
@@ -171,13 +228,19 @@ def make_step(
         loss_of=context.loss,
         weight_C=None if weight_C is None else weight_C.to(device),
         arithmetic=context.arithmetic,
+        micro_batch_size=context.recipe.micro_batch_size,
+        is_checkpointed=context.recipe.grad_checkpointing,
     )
     if device == "cpu":
         return plain.on_cpu
-    is_own = context.own_loss is not None
-    if is_own:  # a replay does not run Python, which a loss of somebody's may count on at every step
-        context.callback.note("the step runs without a CUDA graph: the loss is your own")
-    return GraphedStep(step=plain, note=context.callback.note, failed=is_own).on_device
+    reason = ""
+    if context.own_loss is not None:  # a replay does not run Python, which a loss of somebody's may count on at every step
+        reason = "the loss is your own"
+    elif plain.is_checkpointed:  # it reads the generator of random numbers, which a capture forbids
+        reason = "gradient checkpointing"
+    if reason:
+        context.callback.note(f"the step runs without a CUDA graph: {reason}")
+    return GraphedStep(step=plain, note=context.callback.note, failed=bool(reason)).on_device
 
 
 def has_head_start(recipe: Recipe) -> bool:
@@ -187,8 +250,11 @@ def has_head_start(recipe: Recipe) -> bool:
 
 def _end_epoch(
     epoch: int, state: State, learner: Learner, context: TrainingContext, *, sources: ImageSources, stats: EpochStats
-) -> None:
-    """Validate, write the epoch's row, save the averaged weights if they are the best, and turn to the next epoch."""
+) -> Predictions | None:
+    """Validate, write the epoch's row, keep the averaged weights if they are the best, and turn to the next epoch.
+
+    Returns the validation predictions of new best weights.
+    """
     sources.next_pass()
     context.callback.phase("validation", len(context.val_set))
     started = time.monotonic()
@@ -216,13 +282,16 @@ def _end_epoch(
             "seconds": state.epoch_seconds + time.monotonic() - started,
         }
     )
+    state.map_replicates.append(replicates_of_epoch(predictions, context.val_set))
     state.epoch, state.step, state.epoch_seconds = epoch + 1, 0, 0.0
     state.begin_epoch_results()
     learner.write_to(state)
-    if state.best_epoch < 0 or val_map > state.best_map:
+    is_best = state.best_epoch < 0 or val_map > state.best_map
+    if is_best:
         state.best_map, state.best_epoch = val_map, epoch
         state.best = {name: value.clone() for name, value in learner.average.state_dict().items()}
     context.callback.epoch(state.rows[-1])
+    return predictions if is_best else None
 
 
 def validate(model: nn.Module, context: TrainingContext, *, checkpoint_id: str = "", source: Source | None = None) -> Predictions:

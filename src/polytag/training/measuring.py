@@ -8,14 +8,11 @@ import numpy as np
 import torch
 
 from polytag.contracts import Dataset
-from polytag.data.groups import group_numbers
 from polytag.inference.predictor import extract_features, from_files
-from polytag.inference.probe import fit_probe
 from polytag.models.device import choose_arithmetic
 from polytag.runs.recipe import Recipe
-from polytag.training.context import TrainingContext
+from polytag.training.context import TrainingContext, draw_order
 from polytag.training.image_sources import uncached_sources
-from polytag.training.label_policy import label_policy
 from polytag.training.learner import Learner
 from polytag.training.loop import make_step
 from polytag.training.parts import NO_PARTS, Parts
@@ -41,31 +38,42 @@ class Speed:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Tried:
-    """A backbone's features of some training images, in the order that they were drawn in, and the seconds that an image took."""
+class Scored:
+    """A backbone's features of some training images, in the order that they were drawn in, and the seconds that an image took.
+
+    num_drawn  images that were drawn, of which `row_N` could be read
+    """
 
     feature_ND: np.ndarray
     row_N: np.ndarray
+    num_drawn: int
     decode_seconds: float
     score_seconds: float
 
-    def held_out_map(self, context: TrainingContext, *, num_images: int) -> float:
-        """mAP of a probe, cross-validated on the first so many of the images; 0 where no class can be judged."""
-        images = context.train_set.take(self.row_N[:num_images].tolist())
-        target_NC = label_policy(images, loss=context.recipe.loss).target_NC
-        group_N, seed = group_numbers(images), context.recipe.seed
-        probe = fit_probe(self.feature_ND[:num_images], target_NC, group_N=group_N, seed=seed)
-        found = probe.fold_map[probe.strength]
-        return 0.0 if np.isnan(found) else found
 
-
-def try_backbone(model: torch.nn.Module, context: TrainingContext, *, budget_seconds: float) -> Tried:
-    """Score some training images, drawn with the recipe's seed, as many as the seconds allow."""
+def score_some(model: torch.nn.Module, context: TrainingContext, *, budget_seconds: float, before: Scored | None = None) -> Scored:
+    """Score training images, drawn with the recipe's seed, as many as the seconds allow; after those that were scored before."""
     train_set = context.train_set
-    order = np.random.default_rng(context.recipe.seed).permutation(len(train_set))[:_MOST_IMAGES]
+    order = draw_order(len(train_set), seed=context.recipe.seed)[:_MOST_IMAGES]
     began = time.monotonic()
-    first, more = order[:_FIRST_IMAGES], order[_FIRST_IMAGES:]
-    decode = _seconds_of(lambda: list(from_files(train_set.paths, context.preprocessing)(first.tolist(), 16))) / len(first)
+    before = before or _first_scored(model, context, order[:_FIRST_IMAGES])
+    affordable = int((budget_seconds - (time.monotonic() - began)) / max(before.score_seconds, 1e-6))
+    rows = order[before.num_drawn : before.num_drawn + max(0, affordable)]
+    if not len(rows):
+        return before
+    feature_ND, row_N = _features(model, context, rows)
+    return replace(
+        before,
+        feature_ND=np.concatenate([before.feature_ND, feature_ND]) if len(row_N) else before.feature_ND,
+        row_N=np.concatenate([before.row_N, row_N]),
+        num_drawn=before.num_drawn + len(rows),
+    )
+
+
+def _first_scored(model: torch.nn.Module, context: TrainingContext, first: np.ndarray) -> Scored:
+    """The first images, which tell how long one takes."""
+    paths = context.train_set.paths
+    decode = _seconds_of(lambda: list(from_files(paths, context.preprocessing)(first.tolist(), 16))) / len(first)
     parts: list[tuple[np.ndarray, np.ndarray]] = []
 
     def score(rows: np.ndarray) -> float:
@@ -75,12 +83,10 @@ def try_backbone(model: torch.nn.Module, context: TrainingContext, *, budget_sec
     # What a pass takes however few its images are, such as fusing the network, is in both of these.
     few, some = score(first[_FEW_IMAGES : 2 * _FEW_IMAGES]), score(first[2 * _FEW_IMAGES :])
     each = max(some - few, 0.2 * some) / max(1, len(first) - 3 * _FEW_IMAGES)
-    affordable = int((budget_seconds - (time.monotonic() - began)) / max(each, 1e-6))
-    if affordable > 0:
-        score(more[:affordable])
-    return Tried(
+    return Scored(
         feature_ND=np.concatenate([part[0] for part in parts if len(part[1])]),
         row_N=np.concatenate([part[1] for part in parts]),
+        num_drawn=len(first),
         decode_seconds=decode,
         score_seconds=max(each, decode),
     )

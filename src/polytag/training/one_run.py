@@ -30,10 +30,13 @@ from polytag.training.callback import Callback
 from polytag.training.checkpointer import Checkpointer
 from polytag.training.clock import clock_of
 from polytag.training.context import TrainingContext, at_most
+from polytag.training.epoch_choice import optimism_note
 from polytag.training.evaluation import evaluate_best
 from polytag.training.head_start import HeadStart
 from polytag.training.image_sources import ImageSources, open_image_sources
 from polytag.training.loop import NO_HOOKS, Interrupted, has_head_start, train_loop
+from polytag.training.memory import require_grad_checkpointing, require_micro_batches
+from polytag.training.minutes import facts_of_plan, in_time, record
 from polytag.training.parts import Parts
 from polytag.training.preprocessing import preprocessing_of
 from polytag.training.processes import Processes
@@ -78,8 +81,10 @@ def begin_run(
             if plan is not None:
                 write_plan(plan, run.plan)
         callback.begin(run, args.recipe)
-        context = _context(data.dataset, recipe=args.recipe, parts=parts, processes=processes, callback=callback, began=began)
-        return _run(run, context, data=data, model=model, state=None)
+        context = _context(
+            data.dataset, recipe=args.recipe, parts=parts, processes=processes, callback=callback, plan=plan, began=began
+        )
+        return _run(run, context, data=data, args=args, model=model, state=None)
 
 
 def continue_run(
@@ -136,13 +141,14 @@ def _resume(
         layout = lay_out(recipe.backbone, **_network(recipe, dataset))  # None for a few backbones of old versions of timm
         if layout is not None:
             _require_modest(layout, state, run=run)
-    started = recipe if state is None else replace(recipe, weights="random")
+    started = recipe if state is None else replace(recipe, weights="random", micro_batch_size=0, grad_checkpointing=False)
     model = fresh_model(started, dataset, parts=parts, may_download=False, note=callback.note)
     if state is not None:
         require_same_model(state, model.state_dict(), where=run.state)
     began = time.monotonic() - (state.used_seconds if state is not None else 0.0)
-    context = _context(dataset, recipe=recipe, parts=parts, processes=processes, callback=callback, began=began)
-    return _run(run, context, data=data, model=model, state=state)
+    plan = read_plan(run.plan) if recipe.minutes else None
+    context = _context(dataset, recipe=recipe, parts=parts, processes=processes, callback=callback, plan=plan, began=began)
+    return _run(run, context, data=data, args=args, model=model, state=state)
 
 
 def _require_modest(layout: Mapping[str, torch.Tensor], state: State | None, *, run: RunFolder) -> None:
@@ -177,8 +183,18 @@ def interruptible(run: RunFolder) -> Generator[None]:
 
 
 def _context(
-    dataset: Dataset, *, recipe: Recipe, parts: Parts, processes: Processes, callback: Callback, began: float = 0.0
+    dataset: Dataset,
+    *,
+    recipe: Recipe,
+    parts: Parts,
+    processes: Processes,
+    callback: Callback,
+    plan: Plan | None,
+    began: float,
 ) -> TrainingContext:
+    clock = None
+    if plan is not None:
+        clock = clock_of(recipe, began=began, num_classes=len(dataset.label_set), learn_seconds=plan.learn_seconds)
     return TrainingContext(
         recipe=recipe,
         train_set=dataset.split("train"),
@@ -187,7 +203,7 @@ def _context(
         processes=processes,
         callback=callback,
         parts=parts,
-        clock=clock_of(recipe, began=began, num_classes=len(dataset.label_set)) if recipe.minutes else None,
+        clock=clock,
     )
 
 
@@ -196,17 +212,22 @@ def fresh_model(
 ) -> torch.nn.Module:
     """The network of a recipe with its starting weights; made before a run folder is, so that what cannot be trained leaves none.
 
-    Raises UsageError for a device that is not there, and for a backbone of the user's own that does not work; CheckpointError for
-    weights that are not available.
+    Raises UsageError for a device that is not there, for a backbone of the user's own that does not work, and for one that cannot
+    be trained in the memory that the recipe asks for; CheckpointError for weights that are not available.
     """
     choose_arithmetic(recipe.device, recipe.precision)
     network = _network(recipe, dataset)
     torch.manual_seed(recipe.seed)
     if parts.backbone is not None:
         num_classes, size_px = network["num_classes"], network["image_size_px"]
-        return build_own_network(parts.backbone, num_classes=num_classes, image_size_px=size_px, weights=recipe.weights)
-    model = build_model(recipe.backbone, **network, weights=recipe.weights, may_download=may_download, note=note)
-    require_input_size(model, backbone=recipe.backbone, image_size_px=network["image_size_px"])
+        model = build_own_network(parts.backbone, num_classes=num_classes, image_size_px=size_px, weights=recipe.weights)
+    else:
+        model = build_model(recipe.backbone, **network, weights=recipe.weights, may_download=may_download, note=note)
+        require_input_size(model, backbone=recipe.backbone, image_size_px=network["image_size_px"])
+    if recipe.grad_checkpointing:
+        require_grad_checkpointing(model, backbone=recipe.backbone)
+    if recipe.batch_norm == "batch" or recipe.weights == "random":
+        require_micro_batches(model, recipe.micro_batch_size)
     return model
 
 
@@ -220,7 +241,9 @@ def _network(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _run(run: RunFolder, context: TrainingContext, *, data: RunData, model: torch.nn.Module, state: State | None) -> TrainedRun:
+def _run(
+    run: RunFolder, context: TrainingContext, *, data: RunData, args: RunArgs, model: torch.nn.Module, state: State | None
+) -> TrainedRun:
     """Probe, fine-tune, evaluate; each stage leaves its part of the run folder."""
     dataset = data.dataset
     model = model.to(context.arithmetic.device)
@@ -228,7 +251,7 @@ def _run(run: RunFolder, context: TrainingContext, *, data: RunData, model: torc
         torch.backends.cudnn.benchmark = True  # batches have one size: the search for the fastest kernels pays
     head_start = HeadStart.prepare(model, context) if state is None and has_head_start(context.recipe) else None
     sources = open_image_sources(context, has_probe=head_start is not None and head_start.reads_images)
-    how = _how(sources, head_start, recipe=context.recipe)
+    how, used = _how(sources, head_start, recipe=context.recipe), sources
     with contextlib.closing(sources):
         _announce(run, context, data=data, sources=sources, how=how)
         if state is None:
@@ -239,9 +262,18 @@ def _run(run: RunFolder, context: TrainingContext, *, data: RunData, model: torc
                 ends=list(context.recipe.ends),
             )
             if head_start is not None:
-                head_start.install(state, sources=sources)
+                first = Checkpointer(run, context, dataset=dataset) if context.processes.is_first else None
+                looked = head_start.install(
+                    state,
+                    sources=sources,
+                    save_first=lambda: None if first is None else first.save_first(model.state_dict(), state),
+                )
+                context, used = in_time(context, dataset, looked, sources=sources)
+                if context.clock is not None and context.processes.is_first:
+                    record(run, args, context)
+                    _write_environment(run, context, data=data, how=how)
         context.processes.share_weights(model)
-        return _fit_and_evaluate(run, context, dataset=dataset, model=model, state=state, sources=sources, how=how)
+        return _fit_and_evaluate(run, context, dataset=dataset, model=model, state=state, sources=used, how=how)
 
 
 def _how(sources: ImageSources, head_start: HeadStart | None, *, recipe: Recipe) -> dict[str, str]:
@@ -253,18 +285,9 @@ def _how(sources: ImageSources, head_start: HeadStart | None, *, recipe: Recipe)
 
 def _announce(run: RunFolder, context: TrainingContext, *, data: RunData, sources: ImageSources, how: Mapping[str, str]) -> None:
     """Write env.json, and note what is unusual in it."""
-    processes, arithmetic = context.processes, context.arithmetic
+    processes = context.processes
     if processes.is_first:
-        write_environment(
-            run,
-            data_fingerprint=data.dataset.fingerprint,
-            validation_fingerprint=context.val_set.fingerprint,
-            arithmetic=f"{arithmetic.device} {arithmetic.precision}",
-            num_threads=torch.get_num_threads(),
-            num_processes=processes.count,
-            images=how,
-            split=data.split,
-        )
+        _write_environment(run, context, data=data, how=how)
     if context.labels.note and context.own_loss is None:
         context.callback.note(context.labels.note)
     if set(sources.how.values()) != {"files"}:
@@ -274,6 +297,19 @@ def _announce(run: RunFolder, context: TrainingContext, *, data: RunData, source
             f"{processes.count} processes share each batch of {context.recipe.batch_size}; batch normalisation, if the backbone "
             "has any, takes its statistics from each process's share, and they are averaged after every epoch"
         )
+
+
+def _write_environment(run: RunFolder, context: TrainingContext, *, data: RunData, how: Mapping[str, str]) -> None:
+    write_environment(
+        run,
+        data_fingerprint=data.dataset.fingerprint,
+        validation_fingerprint=context.val_set.fingerprint,
+        arithmetic=f"{context.arithmetic.device} {context.arithmetic.precision}",
+        num_threads=torch.get_num_threads(),
+        num_processes=context.processes.count,
+        images=how,
+        split=data.split,
+    )
 
 
 def _fit_and_evaluate(
@@ -291,16 +327,20 @@ def _fit_and_evaluate(
     if state.model and is_first:
         checkpointer.catch_up(state)
     hooks = checkpointer.hooks if is_first else NO_HOOKS
-    state = train_loop(model, context, state=state, hooks=hooks, sources=sources)
+    done = train_loop(model, context, state=state, hooks=hooks, sources=sources)
+    state = done.state
     if state.failures:
         names = ", ".join(sorted(state.failures)[:5]) + (", ..." if len(state.failures) > 5 else "")
         callback.note(f"{len(state.failures)} training images could not be read and were skipped: {names}")
     trained: TrainedRun | None = None
     if is_first:
         if context.recipe.minutes:
-            write_plan(read_plan(run.plan), run.plan, ends=state.ends)
-        facts = _facts(context, state=state, how=how) | _facts_of_plan(run, context)
-        metrics = evaluate_best(run, context, rows=state.rows, facts=facts, source=sources.val_views)
+            write_plan(read_plan(run.plan), run.plan, ends=state.ends, stopped_after=state.stopped_after)
+        facts = _facts(context, state=state, how=how) | facts_of_plan(run, context)
+        metrics = evaluate_best(run, context, done, facts=facts, source=sources.val_views)
+        run.running_predictions.unlink(missing_ok=True)  # predictions-val.parquet has them now
+        if note := optimism_note(state):
+            callback.note(note)
         num_unread = len(context.val_set) - metrics.num_images
         if num_unread:
             callback.note(f"{num_unread} validation images could not be read and are in no number")
@@ -324,27 +364,12 @@ def _facts(context: TrainingContext, *, state: State, how: Mapping[str, str]) ->
         "starting weights": Path(recipe.weights).name,
         "input": f"{context.preprocessing.image_size_px} px, {recipe.fit}",
         **({"best epoch": f"{state.best_epoch} of {state.rows[-1]['epoch']:.0f}"} if recipe.epochs else {}),
+        **({"choice of the epoch": note} if (note := optimism_note(state)) else {}),
         "arithmetic": f"{arithmetic.device}, {arithmetic.precision}"
         + (f", {processes.count} processes" if processes.count > 1 else ""),
         "training images": how["training"],
         **({"features": how["features"]} if "features" in how else {}),
         "training time": f"{sum(row['seconds'] for row in state.rows):.0f} s",
-    }
-
-
-def _facts_of_plan(run: RunFolder, context: TrainingContext) -> dict[str, str]:
-    if not context.recipe.minutes:
-        return {}
-    plan = read_plan(run.plan)
-    tried = ", ".join(f"{each.backbone} {each.held_out_map:.3f}" for each in plan.candidates)
-    return {
-        "plan": f"{plan.text()}, for {context.recipe.minutes:g} minutes",
-        **(
-            {"backbones tried": f"{tried} (mAP of a probe, cross-validated on {plan.num_tried} training images)"}
-            if len(plan.candidates) > 1
-            else {}
-        ),
-        **({"validation images": f"{plan.num_val}, drawn at random"} if context.recipe.max_val else {}),
     }
 
 

@@ -16,14 +16,22 @@ from polytag.training.clock import Clock
 from polytag.training.state import State
 
 LOOKS = 50  # in the whole time, at least
+LEAST_STEPS = 20  # of fine-tuning after a probe; fewer teach nothing
 _TOLERANCE = 0.02  # of the whole time: a plan that ends so near to it stays
 _LEAST_SHARE = 0.03  # of the whole time: a last part of an epoch that is shorter, validation included, is left out
 _NUM_STEPS_TIMED = 128  # as many as run ahead of a GPU before the loop waits for it (training.epoch_stats)
+MOST_EPOCHS, MOST_EPOCHS_RANDOM = 40, 300
+"""That a run with a limit of minutes takes, of pretrained and of random weights: more only fit the training images better."""
 
 
 def num_steps_of(recipe: Recipe, num_images: int) -> int:
     """Steps of an epoch."""
     return -(-num_images // recipe.batch_size)
+
+
+def most_steps(recipe: Recipe, num_steps: int) -> int:
+    """Steps of a training of this recipe at most, however many there is time for; an epoch has `num_steps`."""
+    return num_steps * (MOST_EPOCHS_RANDOM if recipe.weights == "random" else MOST_EPOCHS)
 
 
 def end_step(recipe: Recipe, *, num_steps: int, ends: Sequence[tuple[int, int]], at: int) -> int:
@@ -50,9 +58,12 @@ def epochs_scheduled(recipe: Recipe, *, num_steps: int, ends: Sequence[tuple[int
 class Pace:
     """How far a run is, and when it ends. The state holds what it decides: `state.ends`."""
 
-    def __init__(self, recipe: Recipe, state: State, *, num_steps: int, clock: Clock | None = None):
+    def __init__(self, recipe: Recipe, state: State, *, num_steps: int, num_val: int = 0, clock: Clock | None = None):
+        """`num_steps` are those of an epoch, `num_val` the validation images."""
         self._recipe, self._state, self._num_steps, self._clock = recipe, state, num_steps, clock
         self._step_seconds: deque[float] = deque(maxlen=_NUM_STEPS_TIMED)
+        self._share_again = min(1.0, clock.num_again / max(1, num_val)) if clock is not None else 0.0
+        self._step_guess = recipe.batch_size * clock.learn_seconds if clock is not None else 0.0
         self._seconds_of = {"validation": _validation_seconds(state, num_images=num_steps * recipe.batch_size), "saving": 0.0}
         self._looked = self._stepped = time.monotonic()
 
@@ -111,19 +122,45 @@ class Pace:
     def planned(self) -> int:
         """The step at which training should end, by the clock; without one, the end as it is."""
         self._looked = time.monotonic()
-        if self._clock is None or not self._step_seconds:
+        timed = self._step_seconds
+        per_step = sum(timed) / len(timed) if timed else self._step_guess
+        if self._clock is None or not per_step:
             return self.end
-        per_step = sum(self._step_seconds) / len(self._step_seconds)
         steps = steps_within(
-            self._clock.left - self._seconds_of["validation"],  # at the close the saved model is scored once more
+            self._clock.left - self._share_again * self._seconds_of["validation"],
             per_step=per_step,
             per_validation=sum(self._seconds_of.values()),
             num_steps=self._num_steps,
             done=self._state.step,
             least_seconds=_LEAST_SHARE * self._clock.seconds,
         )
-        end = self.at + steps
+        if self.at == 0 and steps < LEAST_STEPS:
+            return 0 if self._state.best_epoch >= 0 else max(1, steps)
+        end = min(self.at + steps, max(self.at, most_steps(self._recipe, self._num_steps)))
         return self.end if abs(end - self.end) * per_step < _TOLERANCE * self._clock.seconds else end
+
+    def end_early(self, *, is_validated: bool) -> None:
+        """End the training here; or, where this epoch will not be validated, where the last one ended: its steps are dropped."""
+        at = self.at if is_validated else self.at - self._state.step
+        self._state.ends = [*(pair for pair in self._state.ends if pair[0] <= at), (at, at)]
+
+    @property
+    def pays_validation(self) -> bool:
+        """Whether the steps of this epoch so far took at least as long as a validation."""
+        return self._state.epoch_seconds >= self._seconds_of["validation"]
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the clock leaves no time for the validation of this epoch."""
+        if self._clock is None:
+            return False
+        needed = (1 + self._share_again) * self._seconds_of["validation"]
+        return self._clock.left + _TOLERANCE * self._clock.seconds < needed
+
+    @property
+    def has_dropped_steps(self) -> bool:
+        """Whether the training ended before the present epoch."""
+        return self.at > self.end
 
     def move_end(self, end: int) -> bool:
         """Plan this end from now on; returns whether it is another one."""

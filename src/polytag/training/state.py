@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from polytag import files
 from polytag.errors import RunError
+from polytag.metrics.optimism import NUM_REPLICATES, optimism_of_best
 from polytag.runs.history import COLUMNS
 
-VERSION = 2
+VERSION = 4
 _MAGIC = b"polytag state\n"
 _DIGEST_BYTES = 32
 
@@ -35,9 +37,11 @@ class State:
     loss                   buffers of a loss of the user's own
     best, best_map, best_epoch   the averaged weights of the best epoch so far
     rows                   results.csv so far
+    map_replicates         validation mAP of every epoch in bootstrap replicates (metrics.optimism)
     epoch_logits, epoch_targets, epoch_loss_sum, epoch_num_images   of this epoch's steps so far, for its training loss and mAP
     epoch_seconds          of this epoch so far; failures: images that could not be read, name -> reason
     ends, used_seconds     when training ends, as planned at which steps (training.pace), and the time that the run has taken so far
+    stopped_after          the share of its time after which Ctrl-C ended the training early; 0: it did not
     """
 
     data_fingerprint: str
@@ -52,6 +56,7 @@ class State:
     best_map: float = float("-inf")
     best_epoch: int = -1
     rows: list[dict[str, float]] = field(default_factory=list)
+    map_replicates: list[Tensor] = field(default_factory=list)
     epoch_logits: list[Tensor] = field(default_factory=list)
     epoch_targets: list[Tensor] = field(default_factory=list)
     epoch_loss_sum: float = 0.0
@@ -61,6 +66,13 @@ class State:
     num_threads: int = 0
     ends: list[tuple[int, int]] = field(default_factory=list)
     used_seconds: float = 0.0
+    stopped_after: float = 0.0
+
+    @property
+    def optimism(self) -> float:
+        """About how much too high the best epoch's validation mAP is, because it was chosen by it."""
+        replicate_EB = np.array([each.numpy() for each in self.map_replicates])
+        return optimism_of_best(np.array([row["val_map"] for row in self.rows]), replicate_EB) if self.rows else 0.0
 
     def begin_epoch_results(self) -> None:
         """Clear the results of this epoch's steps."""
@@ -124,7 +136,7 @@ def _require_values_of_state(values: dict[str, Any], *, max_bytes: int) -> None:
         kind = get_origin(kind) or kind
         if not isinstance(values[name], (int, float) if kind is float else kind):
             raise TypeError(f"{name} is not of kind {kind.__name__}")
-    names, tensors = [*values["classes"]], [*values["epoch_logits"], *values["epoch_targets"]]
+    names, tensors = [*values["classes"]], [*values["epoch_logits"], *values["epoch_targets"], *values["map_replicates"]]
     for named in (values["model"], values["average"], values["best"], values["loss"]):
         names += named
         tensors += named.values()
@@ -135,12 +147,17 @@ def _require_values_of_state(values: dict[str, Any], *, max_bytes: int) -> None:
     for end in values["ends"]:
         if not (isinstance(end, tuple) and len(end) == 2 and all(isinstance(step, int) for step in end)):
             raise TypeError("an end that is no pair of steps")
-    numbers = (values["epoch"], values["step"], values["num_threads"], values["epoch_num_images"], values["used_seconds"])
+    numbers = [values[name] for name in ("epoch", "step", "num_threads", "epoch_num_images", "used_seconds", "stopped_after")]
     if min(*numbers, *(step for end in values["ends"] for step in end)) < 0:
         raise ValueError("a negative number")
     for row in values["rows"]:
         if not set(COLUMNS) <= set(row) or not all(isinstance(value, float | int) for value in row.values()):
             raise ValueError("a row of results.csv without its numbers")
+    replicates = values["map_replicates"]
+    kinds = {(each.dtype, tuple(each.shape)) for each in replicates}
+    whole, none = (torch.float64, (NUM_REPLICATES,)), (torch.float64, (0,))  # none of a single group of images
+    if len(replicates) != len(values["rows"]) or kinds not in (set(), {whole}, {none}):
+        raise ValueError("replicates of other epochs")
     for results in (values["epoch_logits"], values["epoch_targets"]):
         if {tuple(tensor.shape[1:]) for tensor in results} - {(len(values["classes"]),)}:
             raise ValueError("results of another number of classes")

@@ -5,6 +5,7 @@ one go. What is computed is the same.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -13,13 +14,16 @@ from torch import Tensor, nn
 from polytag.models.device import Arithmetic
 from polytag.models.heads import logits
 from polytag.training.losses import Loss
+from polytag.training.memory import grad_checkpointing, statistics_held
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
     """Calculates gradients of a batch; the optimizer's step is the caller's.
 
-    `pixels` makes n x 3 x S x S of the batch's inputs on the device.
+    `pixels` makes n x 3 x S x S of the batch's inputs on the device. With a `micro_batch_size` at most so many images go through
+    the network at once, in parts of about equal size, whose gradients add up to those of the batch: each part's loss counts by its
+    share of the batch's known labels. `is_checkpointed` is gradient checkpointing.
     """
 
     model: nn.Module
@@ -27,15 +31,32 @@ class Step:
     loss_of: Loss
     weight_C: Tensor | None
     arithmetic: Arithmetic
+    micro_batch_size: int = 0
+    is_checkpointed: bool = False
 
     def __call__(self, inputs: tuple[Tensor, ...], target_NC: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and float32 logits, detached. Gradients are those of loss times scale, and replace earlier ones."""
-        with self.arithmetic.autocast():
-            logit_NC = logits(self.model, self.pixels(*inputs))
-        loss = self.loss_of(logit_NC, target_NC, self.weight_C)
         for parameter in self.model.parameters():
             parameter.grad = None
-        (loss * scale).backward()
+        num_parts = -(-len(target_NC) // self.micro_batch_size) if self.micro_batch_size else 1
+        if num_parts <= 1:
+            return self._add_gradients(inputs, target_NC, scale)
+        num_known = (target_NC >= 0).sum().clamp(min=1)
+        parts = zip(*(tensor.tensor_split(num_parts) for tensor in (target_NC, *inputs)), strict=True)
+        losses, logits_of_parts = list[Tensor](), list[Tensor]()
+        for part_NC, *part_inputs in parts:
+            share = (part_NC >= 0).sum() / num_known
+            loss, logit_NC = self._add_gradients(tuple(part_inputs), part_NC, scale * share)
+            losses.append(loss * share)
+            logits_of_parts.append(logit_NC)
+        return torch.stack(losses).sum(), torch.cat(logits_of_parts)
+
+    def _add_gradients(self, inputs: tuple[Tensor, ...], target_NC: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        with self.arithmetic.autocast(), grad_checkpointing(self.model) if self.is_checkpointed else nullcontext():
+            logit_NC = logits(self.model, self.pixels(*inputs))
+        loss = self.loss_of(logit_NC, target_NC, self.weight_C)
+        with statistics_held(self.model) if self.is_checkpointed else nullcontext():
+            (loss * scale).backward()
         return loss.detach(), logit_NC.detach()
 
     def on_cpu(self, inputs: tuple[Tensor, ...], target_NC: Tensor, share: float) -> tuple[Tensor, Tensor]:

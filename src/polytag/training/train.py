@@ -76,8 +76,11 @@ def train(
             plan = processes.from_first(plan)
             assert plan is not None
             args = replace(args, recipe=plan.recipe)
-            ends = datetime.now() + timedelta(seconds=60 * recipe.minutes + began - time.monotonic())
-            callback.note(f"plan: {plan.text()}; ends at {ends:%H:%M:%S}")
+            whole = 60 * recipe.minutes
+            seconds = min(whole, sum(plan.seconds.values())) if plan.needs_less else whole
+            ends = datetime.now() + timedelta(seconds=seconds + began - time.monotonic())
+            early = ", before its time: more epochs would teach these images by heart" if plan.needs_less else ""
+            callback.note(f"plan: {plan.text()}; ends at {ends:%H:%M:%S}{early}")
         model = fresh_model(args.recipe, found.dataset, parts=parts, note=callback.note)  # what cannot be trained leaves no folder
         run = processes.from_first(create_run_folder(wanted) if processes.is_first else RunFolder(path=wanted))
         with interruptible(run):

@@ -169,6 +169,8 @@ def _cross_site(request: Request) -> Refusal | None:
         is_link = request.method == "GET" and modes == ([b"navigate"], [b"document"])
         return None if own or is_link else refusal
     own_origins = {f"http://{request.host}".encode("latin-1"), f"https://{request.host}".encode("latin-1")}
+    if sites == [b"same-origin"]:
+        own_origins.add(b"null")  # what a browser sends with a form of the pages, because they send no referrer
     own = own and all(origin.lower() in own_origins for origin in request.values(b"origin"))
     return None if own else refusal
 

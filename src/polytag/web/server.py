@@ -105,16 +105,17 @@ def serve(
     host: str = "127.0.0.1",
     port: int | None = None,
     token: str = "",
+    page: str = "",
     open_browser: bool = False,
     on_ready: Callable[[str], None] = print,
 ) -> None:
-    """Serve `app` behind the guard until Ctrl-C. `on_ready` is called once with the address, including the token.
+    """Serve `app` behind the guard until Ctrl-C. `on_ready` is called once with the address of a page, including the token.
 
     Raises UsageError for an address that is unsafe, belongs to another machine, or is in use.
     """
     rules = address_rules(host, token)
     listening = bound_socket(host, port)
-    address = address_of(rules, listening)
+    address = address_of(rules, listening, page=page)
 
     def ready() -> None:
         on_ready(address)
@@ -278,13 +279,13 @@ def _not_bound(error: OSError | ValueError, *, host: str, port: int, is_taken: b
     return UsageError("the server cannot be bound to this address", where=f"--host {host} --port {port}", got=reason)
 
 
-def address_of(rules: AddressRules, listening: socket.socket) -> str:
-    """The address to open, with the token where there is one."""
+def address_of(rules: AddressRules, listening: socket.socket, *, page: str = "") -> str:
+    """The address of a page, by default the first one, with the token where there is one."""
     port = listening.getsockname()[1]
     bound = ipaddress.ip_address(listening.getsockname()[0])
     host = socket.gethostname() if bound.is_unspecified else rules.host
     query = f"?token={rules.token}" if rules.token else ""
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/{query}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/{page}{query}"
 
 
 def _has_display() -> bool:

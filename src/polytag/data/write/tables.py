@@ -5,7 +5,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 import numpy as np
 
@@ -22,29 +22,43 @@ _BLOCK = 16_384  # rows that are written at a time
 def write_csv(dataset: Dataset, path: Path, *, group_column: str = "") -> Path:
     """Write the columns id, file_name (relative to the table), split, one per class (1, 0, nothing for UNKNOWN), and the groups."""
     _prepare_table(dataset, path, group_column=group_column)
-    texts = np.array(["0", "1", ""], dtype=object)  # by target; -1 is the last
 
     def fill(file: BinaryIO) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        writer = csv.writer(_UnixLines(text), lineterminator="\r\n")  # whose characters it puts in quotes, an id's "\r" too
-        writer.writerow((*OWN_COLUMNS, *dataset.label_set, *([group_column] if group_column else [])))
-        for rows in _blocks(dataset):
-            labels = texts[dataset.target_NC[rows]].tolist()
-            groups = [dataset.group_N[rows]] if group_column else []
-            for name, image, split, own, *group in zip(
-                dataset.ids[rows], _relative(dataset, rows, path), dataset.split_N[rows], labels, *groups, strict=True
-            ):
-                writer.writerow((name, image, split, *own, *group))
+        _fill_csv(text, dataset, lambda rows: _relative(dataset, rows, path), group_column=group_column)
         text.detach()
 
     _stream(path, fill)
     return path
 
 
+def csv_of(dataset: Dataset) -> str:
+    """Return the table of `write_csv` with absolute paths in file_name, for a file whose place is not known; raises as it does."""
+    require_free_names(dataset)
+    text = io.StringIO(newline="")
+    _fill_csv(
+        text, dataset, lambda rows: [os.path.abspath(image) for image in PathList(dataset.paths).texts[rows]], group_column=""
+    )
+    return text.getvalue()
+
+
+def _fill_csv(text: TextIO, dataset: Dataset, file_names: Callable[[slice], list[str]], *, group_column: str) -> None:
+    texts = np.array(["0", "1", ""], dtype=object)  # by target; -1 is the last
+    writer = csv.writer(_UnixLines(text), lineterminator="\r\n")  # whose characters it puts in quotes, an id's "\r" too
+    writer.writerow((*OWN_COLUMNS, *dataset.label_set, *([group_column] if group_column else [])))
+    for rows in _blocks(dataset):
+        labels = texts[dataset.target_NC[rows]].tolist()
+        groups = [dataset.group_N[rows]] if group_column else []
+        for name, image, split, own, *group in zip(
+            dataset.ids[rows], file_names(rows), dataset.split_N[rows], labels, *groups, strict=True
+        ):
+            writer.writerow((name, image, split, *own, *group))
+
+
 class _UnixLines:
     """Ends the rows that csv.writer hands over, one a call, with a line feed."""
 
-    def __init__(self, text: io.TextIOWrapper):
+    def __init__(self, text: TextIO):
         self._text = text
 
     def write(self, row: str) -> None:

@@ -7,9 +7,14 @@ import numpy as np
 from fastapi import Query as QueryParameter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from polytag.inspector.review.text import MAX_LENGTH_OF_TAG
+
 Outcome = Literal["true_positive", "true_negative", "false_positive", "false_negative", "unknown", "undecided"]
 Sort = Literal["score", "loss", "suspicion", "disagreement", "id"]
+Bond = Literal["labelled", "predicted", "kept", "invented", "broken"]
+Change = Literal["", "gained", "lost"]
 Label = Literal[1, 0, -1]
+Size = Literal["s", "m", "l"]
 Name = Annotated[str, Field(max_length=1000)]
 Row = Annotated[int, Field(ge=0, lt=2**31)]
 MAX_CLASSES_IN_QUERY = 12  # of a thousand characters each; servers refuse longer addresses
@@ -39,10 +44,15 @@ class RunAnswer(BaseModel):
     classes: list[str]
     has_probabilities: bool
     has_model: bool
+    may_keep_thresholds: bool = Field(description="Whether `POST /api/thresholds/keep` works.")
+    has_runs: bool = Field(description="Whether it is a run, beside which there may be others, and not a predictions file.")
+    num_unlabelled: int = Field(description="Number of images without any known label, which the page /label is about.")
     mAP: MeanAnswer
     compared: str | None = Field(description="The name of the second run.")
     mAP_compared: MeanAnswer | None = Field(description="mAP of the second run, on the images that both runs scored.")
-    gain: float | None = Field(description="mAP of the second run minus mAP of the first run on the same images.")
+    gain: float | None = Field(description="mAP of this run minus mAP of the second run, on the images that both scored.")
+    num_gained: int | None = Field(description="Sum over the classes; null without a second run, or where scores are ranks.")
+    num_lost: int | None
     num_shared: int = Field(description="Number of images that both runs scored.")
     note: str = Field(description="On the classes with few positives and the bias of mAP; empty if there is no such class.")
     is_evaluated: bool = Field(description="Whether the intervals, precision and recall are computed yet.")
@@ -68,7 +78,11 @@ class ClassAnswer(BaseModel):
     precision: float | None
     recall: float | None
     ap_compared: float | None = Field(description="Average precision of the second run, on the images that both runs scored.")
-    gain: float | None = Field(description="That minus the first run's average precision on the same images.")
+    gain: float | None = Field(description="This run's average precision on the same images, minus that.")
+    num_gained: int | None = Field(
+        None, description="Images that this run alone decides rightly, each run at its own threshold; null without a second run."
+    )
+    num_lost: int | None = Field(None, description="Images that the second run alone decides rightly.")
 
 
 class ClassesAnswer(BaseModel):
@@ -86,11 +100,33 @@ class ProportionAnswer(BaseModel):
     high: list[float | None]
 
 
+_SCOPE = "Which images the numbers are of, as the page says it; empty for all images, shown without a filter."
+
+
+class SliceAnswer(BaseModel):
+    """Average precision of a class on the images that pass the filters; filters on decisions do not count."""
+
+    num_images: int
+    num_present: int
+    num_absent: int
+    ap: float | None
+    low: float | None
+    high: float | None
+    scope: str = Field(description=_SCOPE)
+
+
+class ThumbnailsAnswer(BaseModel):
+    """Thumbnails of several images, in the order of their rows."""
+
+    images: list[str | None] = Field(description="JPEG, at most 250 by 250 pixels, in base64; null where the image cannot be read")
+
+
 class ThresholdsAnswer(BaseModel):
     """Counts and proportions of one class at 0, 0.001 to 1, and its own threshold. A count includes scores strictly above."""
 
     own_threshold: float
     goal: str
+    scope: str = Field(description=_SCOPE)
     threshold: list[float]
     present: list[int]
     absent: list[int]
@@ -103,11 +139,89 @@ class ThresholdsAnswer(BaseModel):
     num_present: int
 
 
-class ChartsAnswer(BaseModel):
-    """Vega-Lite specifications."""
+class RunOfClass(BaseModel):
+    """One of two runs on a class, at its own threshold: average precision, precision and recall with 95% Wilson intervals, counts.
 
-    precision_recall: dict[str, object] | None
-    histogram: dict[str, object]
+    What needs a decision is null where the scores are ranks.
+    """
+
+    name: str
+    ap: float | None
+    threshold: float | None
+    precision: float | None
+    precision_low: float | None
+    precision_high: float | None
+    recall: float | None
+    recall_low: float | None
+    recall_high: float | None
+    num_true_positives: int | None
+    num_false_positives: int | None
+    num_false_negatives: int | None
+
+
+class CurvePoint(BaseModel):
+    """A point of the precision-recall curve, and the score that it is cut at."""
+
+    recall: float
+    precision: float
+    score: float
+
+
+class HistogramAnswer(BaseModel):
+    """Numbers of images in equal bins of their score from `low` to `high`, by their label."""
+
+    low: float
+    high: float
+    present: list[int]
+    absent: list[int]
+    unknown: list[int]
+
+
+class ChartsAnswer(BaseModel):
+    """The curve is empty for a class without a positive or without a negative."""
+
+    precision_recall: list[CurvePoint]
+    histogram: HistogramAnswer
+    scope: str = Field(description=_SCOPE)
+
+
+class BothRunsAnswer(BaseModel):
+    """Both runs on one class: on the images that pass the filters and that both scored."""
+
+    runs: list[RunOfClass] = Field(description="This run, and the second one.")
+    num_images: int
+    num_gained: int | None = Field(description="Images that this run alone decides rightly, each at its own threshold.")
+    num_lost: int | None = Field(description="Images that the second run alone decides rightly.")
+    precision_recall: list[CurvePoint] = Field(description="The curve of the second run.")
+    scope: str = Field(description=_SCOPE)
+
+
+class PointAnswer(BaseModel):
+    """The threshold that a goal leads to for one class, and what it reaches on these images."""
+
+    threshold: float
+    attainable: bool
+    reason: str = Field(description="Why the goal is not attainable; otherwise empty.")
+    precision: float | None
+    precision_low: float | None
+    precision_high: float | None
+    recall: float | None
+    recall_low: float | None
+    recall_high: float | None
+    bound: float | None = Field(description="What is guaranteed: the least precision or recall, the largest share.")
+
+
+class GoalAnswer(BaseModel):
+    """A goal for the threshold of one class."""
+
+    goal: str
+    best: PointAnswer = Field(description="Best on these images.")
+    confidence: float = Field(description="Probability of the guarantee.")
+    guaranteed: PointAnswer | None = Field(
+        description="With a guarantee for new images; it holds for every threshold on the safe side. null where the goal has none."
+    )
+    safe_side: Literal["below", "above", ""] = Field(description="On which side of the guaranteed threshold the goal is safe.")
+    caveat: str = Field(description="What the guarantee does not account for; empty without one.")
 
 
 class RankingParameters(BaseModel):
@@ -126,10 +240,25 @@ class RankingParameters(BaseModel):
     max_labels: int | None = Field(None, ge=0, le=100_000)
     present: list[Name] = Field([], max_length=MAX_CLASSES_IN_QUERY, description="Classes that the image is labelled with.")
     absent: list[Name] = Field([], max_length=MAX_CLASSES_IN_QUERY, description="Classes that the image is labelled without.")
+    predicted: list[Name] = Field(
+        [], max_length=MAX_CLASSES_IN_QUERY, description="Classes that the image is predicted as, each at its own threshold."
+    )
+    not_predicted: list[Name] = Field([], max_length=MAX_CLASSES_IN_QUERY, description="Classes that it is not predicted as.")
+    other: Name = Field("", description="Another class, for `bond`.")
+    bond: Bond = Field(
+        "labelled", description="What the image has of the two classes, at their own thresholds; their labels are known."
+    )
     column: Name = ""
     value: Name = ""
     text: Annotated[str, Field(max_length=200)] = Field("", description="A part of the id.")
     disagree: bool = Field(False, description="Only images that the two runs decide differently.")
+    change: Change = Field(
+        "",
+        description="Only images that this run alone decides rightly (gained), or the second run alone (lost), at own thresholds.",
+    )
+    min_score: float | None = Field(None, ge=0, le=1, description="Only images whose probability of the class is at least this.")
+    max_score: float | None = Field(None, ge=0, le=1, description="Only images whose probability of the class is at most this.")
+    tag: Annotated[str, Field(max_length=MAX_LENGTH_OF_TAG)] = Field("", description="A tag of the review that the image has.")
 
     @model_validator(mode="before")
     @classmethod
@@ -144,6 +273,26 @@ class RankingParameters(BaseModel):
                 filled[name] = stripped
         return filled
 
+    @property
+    def filters(self) -> dict[str, object]:
+        """The parameters that leave images out, without those that leave out none."""
+        values = {name: getattr(self, name) for name in FILTERS}
+        return {name: value for name, value in values.items() if value or (name.startswith("max_") and value is not None)}
+
+    def without_filters(self) -> "RankingParameters":
+        """Return the parameters of the whole list in the same order."""
+        kept = {"class": self.class_name, "sort": self.sort, "order": self.order, "threshold": self.threshold}
+        return RankingParameters.model_validate({name: value for name, value in kept.items() if value is not None})
+
+
+FILTERS = (
+    *("outcome", "min_labels", "max_labels", "present", "absent", "predicted", "not_predicted", "other"),
+    *("min_score", "max_score", "column", "text", "disagree", "change", "tag"),
+)
+
+
+RankingQuery = Annotated[RankingParameters, QueryParameter()]
+
 
 class PageOfRanking(RankingParameters):
     """The parameters of a ranking, and which part of it is returned."""
@@ -156,6 +305,14 @@ class PageParameters(PageOfRanking):
     """The parameters in the address of a page. The class may be left out."""
 
     class_name: Name = Field("", alias="class")
+    size: Size = Field("m", description="The size of the images.")
+
+
+class Chip(BaseModel):
+    """A class that an image is labelled with, or predicted to have at the class's own threshold."""
+
+    name: str
+    outcome: Outcome
 
 
 class RankedImage(BaseModel):
@@ -172,6 +329,10 @@ class RankedImage(BaseModel):
     value: float | None = Field(description="The sort key, for loss, suspicion and disagreement.")
     reviewed: Label | None = Field(description="The label that a reviewer decided on.")
     decision: int = Field(description="Number of the last review row about this label; 0 for none.")
+    chips: list[Chip] = Field(description="Other classes that are labelled present or predicted, errors first; at most 8.")
+    num_more: int = Field(description="Number of such classes that `chips` leaves out.")
+    tags: list[str] = Field(description="Tags of the review.")
+    note: str = Field(description="The note of the review about the image.")
 
 
 class RankingAnswer(BaseModel):
@@ -180,6 +341,7 @@ class RankingAnswer(BaseModel):
     total: int
     offset: int
     images: list[RankedImage]
+    last_row: int = Field(description="Number of the last row of the review that the answer takes in; 0 for none.")
 
 
 class ImageClass(BaseModel):

@@ -6,6 +6,7 @@ from concurrent.futures import TimeoutError as NotReady
 import numpy as np
 
 from polytag.contracts import Predictions
+from polytag.inspector.browse.ranking import CHANGES, changed
 from polytag.inspector.inspection import Inspection
 from polytag.metrics.ap import ap_of, rank
 from polytag.metrics.evaluate import evaluate_predictions
@@ -17,7 +18,8 @@ class BackgroundEvaluation:
 
     ap_C            average precision of the run
     ap_compared_C   average precision of the second run, or None without one
-    gain_C          ap_compared_C minus the first run's average precision on the images that both scored, or None
+    gain_C          average precision of the first run on the images that both scored, minus ap_compared_C, or None
+    num_changed_C   for "gained" and "lost" the number of such images of each class; empty without a second run or for ranks
     """
 
     def __init__(self, inspection: Inspection):
@@ -27,7 +29,11 @@ class BackgroundEvaluation:
         self.gain_C: np.ndarray | None = None
         if compared is not None:
             self.ap_compared_C = _ap_of(compared.predictions)
-            self.gain_C = self.ap_compared_C - _ap_of(predictions.take(compared.row_N >= 0))
+            self.gain_C = _ap_of(predictions.take(compared.row_N >= 0)) - self.ap_compared_C
+        self.num_changed_C: dict[str, np.ndarray] = {}
+        if compared is not None and predictions.has_probabilities and compared.predictions.has_probabilities:
+            columns = range(len(predictions.label_set))
+            self.num_changed_C = {each: np.array([changed(inspection, c, each).sum() for c in columns]) for each in CHANGES}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="evaluation")
         threshold = tuple(inspection.threshold_C.tolist())
         self._metrics: Future[Metrics] = self._pool.submit(

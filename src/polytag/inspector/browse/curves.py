@@ -1,6 +1,6 @@
 """Computes the numbers of one class at every threshold, and the curves of its charts. Arrays in, arrays out.
 
-Shapes: N images, T thresholds.
+Shapes: N images, T thresholds, B bins.
 """
 
 from dataclasses import dataclass
@@ -9,14 +9,13 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
 from polytag.inspector.browse.ranking import probability_of
-from polytag.inspector.words import TRUTH_TEXT
 from polytag.logits import sigmoid
 from polytag.metrics.curves import precision_recall
 from polytag.metrics.decisions import decide, num_predicted
 from polytag.metrics.proportions import wilson
 
 NUM_STEPS = 1000
-NUM_BINS = 40
+NUM_BINS = 100
 _MAX_POINTS = 400
 
 
@@ -38,7 +37,7 @@ class Proportion:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ThresholdSweep:
-    """Counts and proportions of one class at T ascending thresholds: 0, 0.001 to 1, and the class's own threshold.
+    """Counts and proportions of one class at T ascending thresholds: 0, 0.001 to 1, the class's own, and one more if wanted.
 
     present_T, absent_T, unknown_T   images that count as predicted at the threshold, by their label
     precision, recall   of the images above the threshold
@@ -57,10 +56,11 @@ class ThresholdSweep:
     num_present: int
 
 
-def threshold_sweep(predictions: Predictions, column: int, *, own_threshold: float) -> ThresholdSweep:
-    """Return every number that the page shows while the threshold moves. The predictions must have probabilities."""
+def threshold_sweep(predictions: Predictions, column: int, *, own_threshold: float, also: float | None = None) -> ThresholdSweep:
+    """Return every number that the page shows while the threshold moves, and at `also`. The predictions must have probabilities."""
     assert predictions.has_probabilities
-    threshold_T = np.unique(np.append(np.arange(NUM_STEPS + 1) / NUM_STEPS, own_threshold))
+    further = [own_threshold] if also is None else [own_threshold, also]
+    threshold_T = np.unique(np.append(np.arange(NUM_STEPS + 1) / NUM_STEPS, further))
     probability_N, target_N = probability_of(predictions, column), predictions.target_NC[:, column]
     above = {label: num_predicted(probability_N[target_N == label], threshold_T) for label in (PRESENT, ABSENT, UNKNOWN)}
     is_right_N = (target_N >= 0) & (decide(probability_N, threshold_C=own_threshold) == (target_N == PRESENT))
@@ -78,8 +78,8 @@ def threshold_sweep(predictions: Predictions, column: int, *, own_threshold: flo
     )
 
 
-def curve_points(predictions: Predictions, column: int) -> list[dict[str, float]]:
-    """Return at most 400 points of the precision-recall curve in ascending recall, each with the score it is cut at.
+def curve_points(predictions: Predictions, column: int) -> list[tuple[float, float, float]]:
+    """Return at most 400 points (recall, precision, score) of the precision-recall curve in ascending recall.
 
     A longer curve is thinned evenly and keeps its last point. Without a positive or without a negative the
     list is empty.
@@ -88,38 +88,29 @@ def curve_points(predictions: Predictions, column: int) -> list[dict[str, float]
     if predictions.has_probabilities:
         score = sigmoid(score)
     indices = np.unique(np.linspace(0, len(recall) - 1, _MAX_POINTS).round().astype(int)) if len(recall) else []
-    return [
-        {"recall": round(float(recall[i]), 5), "precision": round(float(precision[i]), 5), "score": round(float(score[i]), 5)}
-        for i in indices
-    ]
+    return [(round(float(recall[i]), 5), round(float(precision[i]), 5), round(float(score[i]), 5)) for i in indices]
 
 
-def histogram(predictions: Predictions, column: int) -> list[dict[str, float | str]]:
-    """Return 40 bins of the scores of images labelled with the class, and 40 of images labelled without it.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Histogram:
+    """Numbers of images in B equal bins from `low` to `high`, the last with its upper end, by their label."""
 
-    Each bin has its bounds, its number of images and their share of all images with that label. Probabilities are binned from 0 to
-    1, ranks from the lowest to the highest.
-    """
+    low: float
+    high: float
+    present_B: np.ndarray
+    absent_B: np.ndarray
+    unknown_B: np.ndarray
+
+
+def histogram(predictions: Predictions, column: int) -> Histogram:
+    """Return 100 bins of the scores of one class: probabilities from 0 to 1, ranks from the lowest to the highest."""
     target_N = predictions.target_NC[:, column]
+    low, high = 0.0, 1.0
     if predictions.has_probabilities:
-        value_N, low, high = probability_of(predictions, column), 0.0, 1.0
+        value_N = probability_of(predictions, column)
     else:
         value_N = predictions.logit_NC[:, column].astype(np.float64)
-        low, high = float(value_N.min()), float(value_N.max())
-    edges = np.linspace(low, high if high > low else low + 1, NUM_BINS + 1)
-    bins: list[dict[str, float | str]] = []
-    for label in (PRESENT, ABSENT):
-        counts, _ = np.histogram(value_N[target_N == label], edges)
-        total = int(counts.sum())
-        bins += [
-            {
-                "from": float(edges[b]),
-                "to": float(edges[b + 1]),
-                "label": TRUTH_TEXT[label],
-                "images": int(counts[b]),
-                "share": counts[b] / total,
-            }
-            for b in range(NUM_BINS)
-            if total
-        ]
-    return bins
+        low, high = (float(value_N.min()), float(value_N.max())) if len(value_N) else (0.0, 1.0)
+        high = high if high > low else low + 1
+    counts = {label: np.histogram(value_N[target_N == label], NUM_BINS, (low, high))[0] for label in (PRESENT, ABSENT, UNKNOWN)}
+    return Histogram(low=low, high=high, present_B=counts[PRESENT], absent_B=counts[ABSENT], unknown_B=counts[UNKNOWN])

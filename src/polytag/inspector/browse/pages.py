@@ -4,9 +4,11 @@ Overview, rankings and images work without scripts, by links and forms. A script
 """
 
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -17,17 +19,40 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from polytag.inspector.browse.answers import ClassAnswer, ImageAnswer, PageParameters, RankingAnswer, RunAnswer
-from polytag.inspector.browse.service import InspectorService
+from polytag.inspector.browse.answers import (
+    BothRunsAnswer,
+    ClassAnswer,
+    ImageAnswer,
+    PageParameters,
+    RankingAnswer,
+    RunAnswer,
+    SliceAnswer,
+)
+from polytag.inspector.browse.both_runs import both_runs
+from polytag.inspector.browse.goals import GOAL_PATTERN
+from polytag.inspector.browse.run_curves import RunCurves, curves_of_group, curves_of_runs
+from polytag.inspector.browse.service import InspectorService, NotThere
+from polytag.inspector.explain.contexts import ClassPage, DuplicatesPage, Example, TogetherPage
+from polytag.inspector.explain.worst import worst_examples
+from polytag.inspector.live.contexts import LivePage
+from polytag.inspector.map.context import MapPage
 from polytag.inspector.model.routes import MAX_UPLOAD_BYTES
-from polytag.inspector.words import PAGE_WORDS, SORT_TEXT
+from polytag.inspector.review.contexts import DecisionsPage
+from polytag.inspector.review.worth import Worth
+from polytag.inspector.words import COLOUR_TEXT, PAGE_WORDS, PLACE_TEXT, SORT_TEXT
 from polytag.report.charts import PAGE, history_chart, tail_charts, to_svg
+from polytag.report.names import name_html
+from polytag.runs.leaderboard import FINISHED, Leaderboard, leaderboard
+from polytag.text import duration_text, storable
 
 PAGE_SIZE = 60
 _EVALUATION_TIMEOUT_SECONDS = 0.4  # small runs are evaluated within it, so their first page is complete
 
 PageParametersOfQuery = Annotated[PageParameters, QueryParameter()]
-CLASS_SORTS = ("name", "ap", "ap_chance", "num_present", "num_unknown", "threshold", "precision", "recall", "ap_compared", "gain")
+CLASS_SORTS = (
+    *("name", "ap", "ap_chance", "num_present", "num_unknown", "threshold", "precision", "recall"),
+    *("ap_compared", "gain", "num_gained", "num_lost"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +60,15 @@ class OverviewPage:
     """The run at a glance."""
 
     run: RunAnswer
+    worth: Worth | None
     facts: Mapping[str, str]
+    worst: Sequence[Example]
     classes: Sequence[ClassAnswer]
     sort: str
     order: str
+    filter: str
     history_charts: Sequence[Markup]
+    both_curves: RunCurves | None
     tail_charts: Sequence[Markup]
     goal: str
 
@@ -52,9 +81,12 @@ class RankingPage:
     parameters: PageParameters
     chosen: ClassAnswer
     threshold: float
+    part: SliceAnswer
+    both: BothRunsAnswer | None
     ranking: RankingAnswer
     sorts: Sequence[str]
     num_filters: int
+    tags: Sequence[str]
     query: str
     offset: int
     page_size: int
@@ -66,6 +98,7 @@ class ImagePage:
 
     run: RunAnswer
     image: ImageAnswer
+    ranked: str
     chosen: str
     query: str
     previous_id: str
@@ -84,11 +117,40 @@ class PredictPage:
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewPage:
-    """Labels to review, most suspicious first."""
+    """Labels to review, one after another."""
 
     run: RunAnswer
     class_name: str
     kind: str
+    order: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyPage:
+    """Labels of one class to review, many at a time."""
+
+    run: RunAnswer
+    class_name: str
+    kind: str
+    order: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsPage:
+    """The runs beside this one, as a leaderboard."""
+
+    run: RunAnswer
+    board: Leaderboard
+    curves: Sequence[RunCurves | None]
+    own_path: Path
+    other: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelPage:
+    """Images without labels, to be labelled one after another."""
+
+    run: RunAnswer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +168,15 @@ TEMPLATES: Mapping[type, str] = {
     ImagePage: "image.html.j2",
     PredictPage: "predict.html.j2",
     ReviewPage: "review.html.j2",
+    ManyPage: "many.html.j2",
+    RunsPage: "runs.html.j2",
+    LabelPage: "label.html.j2",
+    ClassPage: "class.html.j2",
+    TogetherPage: "together.html.j2",
+    DuplicatesPage: "duplicates.html.j2",
+    DecisionsPage: "decisions.html.j2",
+    LivePage: "live.html.j2",
+    MapPage: "map.html.j2",
     ProblemPage: "problem.html.j2",
 }
 
@@ -117,8 +188,14 @@ def environment() -> Environment:
         loader=PackageLoader("polytag.inspector"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     made.filters["number"] = number_text
+    made.filters["signed"] = signed_text
+    made.filters["duration"] = duration_text
+    made.filters["storable"] = storable
+    made.filters["quoted"] = shlex.quote
     made.filters["address"] = address
-    texts: dict[str, Any] = {"words": PAGE_WORDS, "sort_text": SORT_TEXT}
+    made.filters["name"] = name_html
+    texts: dict[str, Any] = {"words": PAGE_WORDS, "sort_text": SORT_TEXT, "colour_text": COLOUR_TEXT, "place_text": PLACE_TEXT}
+    texts |= {"goal_pattern": GOAL_PATTERN, "has_words": has_words}
     made.globals.update(texts)
     return made
 
@@ -134,34 +211,61 @@ def page_routes(service: InspectorService, *, warm_up: Callable[[], None]) -> AP
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/")
-    def overview(sort: str = "ap", order: str = "desc") -> Response:
-        return rendered(overview_page(service, sort=sort, is_ascending=order == "asc"))
+    def overview(sort: str = "ap", order: str = "desc", filter: str = "") -> Response:
+        return rendered(overview_page(service, sort=sort, is_ascending=order == "asc", filter=filter))
 
     @routes.get("/ranking")
     def ranking(parameters: PageParametersOfQuery, request: Request) -> Response:
         return rendered(ranking_page(service, parameters, query=request.url.query))
 
     @routes.get("/image")
-    def image(parameters: PageParametersOfQuery, request: Request, id: str = "") -> Response:
-        return rendered(image_page(service, parameters, image_id=id, query=request.url.query))
+    def image(parameters: PageParametersOfQuery, request: Request, id: str = "", label: str = "") -> Response:
+        return rendered(image_page(service, parameters, image_id=id, label=label, query=request.url.query))
 
     @routes.get("/predict")
     def predict() -> Response:
         warm_up()
         return rendered(PredictPage(run=service.run(), max_upload_bytes=MAX_UPLOAD_BYTES))
 
+    @routes.get("/label")
+    def label() -> Response:
+        return rendered(LabelPage(run=service.run()))
+
     @routes.get("/review")
-    def review(request: Request, kind: str = "issues") -> Response:
-        return rendered(ReviewPage(run=service.run(), class_name=request.query_params.get("class", ""), kind=kind))
+    def review(request: Request, kind: str = "issues", order: str = "suspicion", view: str = "") -> Response:
+        page = ManyPage if view == "grid" else ReviewPage
+        class_name = request.query_params.get("class", "")
+        return rendered(page(run=service.run(), class_name=class_name, kind=kind, order=order))
+
+    @routes.get("/runs")
+    def runs() -> Response:
+        return rendered(runs_page(service))
 
     return routes
 
 
-def overview_page(service: InspectorService, *, sort: str, is_ascending: bool) -> OverviewPage:
+def runs_page(service: InspectorService) -> RunsPage:
+    """Return the runs in the folder of this one and one level below it; raises NotThere for a predictions file."""
+    own_path = service.inspection.run_path
+    if own_path is None:
+        raise NotThere("a predictions file has no runs beside it")
+    board = leaderboard(own_path.parent, max_depth=2)
+    own_group = next((group for group in board.groups if any(run.path == own_path for run in group)), ())
+    others = [run.path for run in own_group if run.path != own_path and run.status == FINISHED]
+    return RunsPage(
+        run=service.run(),
+        board=board,
+        curves=[curves_of_group(group, own_path=own_path) for group in board.groups],
+        own_path=own_path,
+        other=others[0] if others else None,
+    )
+
+
+def overview_page(service: InspectorService, *, sort: str, is_ascending: bool, filter: str = "") -> OverviewPage:
     """Return the overview with its classes in one of the orders of CLASS_SORTS. Undefined numbers come last."""
     metrics = service.evaluation.metrics(timeout_seconds=_EVALUATION_TIMEOUT_SECONDS)
     sort = sort if sort in CLASS_SORTS else "ap"
-    history = service.inspection.history
+    history, compared = service.inspection.history, service.inspection.compared
     charts = [
         (history_chart(history, train_key="train_loss", val_key="val_loss", title="loss", palette=PAGE), "Loss over the epochs"),
         (
@@ -173,11 +277,17 @@ def overview_page(service: InspectorService, *, sort: str, is_ascending: bool) -
     tail_texts = ("Mean tail accuracy over the threshold", "Number of classes with an image above the threshold")
     return OverviewPage(
         run=service.run(),
+        worth=service.worth(),
         facts=service.inspection.facts,
+        worst=worst_examples(service),
         classes=sorted_classes(service.classes().classes, sort=sort, is_ascending=is_ascending),
         sort=sort,
         order="asc" if is_ascending else "desc",
+        filter=filter,
         history_charts=[inline_svg(chart, text) for chart, text in charts if chart is not None],
+        both_curves=curves_of_runs([(service.inspection.name, True, history), (compared.name, False, compared.history)])
+        if compared is not None and history and compared.history
+        else None,
         tail_charts=[inline_svg(chart, text) for chart, text in zip(tail or (), tail_texts, strict=bool(tail))],
         goal=service.inspection.goal,
     )
@@ -211,32 +321,28 @@ def ranking_page(service: InspectorService, parameters: PageParameters, *, query
         sorts[1:1] = ["loss", "suspicion"]
     if run.compared:
         sorts.insert(-1, "disagreement")
-    filters = (
-        parameters.outcome,
-        parameters.min_labels,
-        parameters.max_labels,
-        parameters.present,
-        parameters.absent,
-        parameters.column,
-        parameters.text,
-        parameters.disagree,
-    )
     return RankingPage(
         run=run,
         parameters=parameters,
         chosen=service.classes().classes[column],
         threshold=float(service.inspection.threshold_C[column]) if parameters.threshold is None else parameters.threshold,
+        part=service.slice_of(parameters),
+        both=both_runs(service.inspection, service.rankings, service.query(parameters)) if run.compared else None,
         ranking=service.ranking(parameters, offset=parameters.offset, limit=PAGE_SIZE),
         sorts=sorts,
-        num_filters=sum(1 for each in filters if each not in (None, [], "", 0, False)),
+        num_filters=len({re.sub("^(min|max)_", "", name) for name in parameters.filters}),
+        tags=list(service.tags()),
         query=query,
         offset=parameters.offset,
         page_size=PAGE_SIZE,
     )
 
 
-def image_page(service: InspectorService, parameters: PageParameters, *, image_id: str, query: str) -> ImagePage:
-    """Return an image with its neighbours in the ranking that it was opened from."""
+def image_page(service: InspectorService, parameters: PageParameters, *, image_id: str, label: str = "", query: str) -> ImagePage:
+    """Return an image with its neighbours in the ranking that it was opened from; `label` is the class to look at, "" for its own.
+
+    Raises NotThere for an unknown image or class.
+    """
     row = service.row(image_id)
     image = service.image(row)
     parameters = parameters.model_copy(update={"class_name": parameters.class_name or image.classes[0].name})
@@ -247,7 +353,8 @@ def image_page(service: InspectorService, parameters: PageParameters, *, image_i
     return ImagePage(
         run=service.run(),
         image=image,
-        chosen=parameters.class_name,
+        ranked=parameters.class_name,
+        chosen=service.inspection.predictions.label_set.names[service.column(label or parameters.class_name)],
         query=query,
         previous_id=ids[rows[place - 1]] if place > 0 else "",
         next_id=ids[rows[place + 1]] if 0 <= place < len(rows) - 1 else "",
@@ -263,9 +370,22 @@ def address(query: str, **changes: object) -> str:
     return "?" + urlencode(unchanged + changed)
 
 
+def has_words(name: str, text: str) -> bool:
+    """Whether a name holds every word of a text, in upper or lower case."""
+    return all(word in name.lower() for word in text.lower().split())
+
+
 def number_text(value: float | None, digits: int = 3) -> str:
     """Return three decimals, or an en dash where the value is undefined."""
     return "–" if value is None or np.isnan(value) else f"{value:.{digits}f}"
+
+
+def signed_text(value: float | None, digits: int = 3) -> str:
+    """Return a difference with its sign, or an en dash where it is undefined. A difference that rounds to 0 has none."""
+    if value is None or np.isnan(value):
+        return "–"
+    text = f"{value:+.{digits}f}"
+    return text[1:] if not float(text) else text.replace("-", "\N{MINUS SIGN}")
 
 
 def inline_svg(chart: Any, description: str) -> Markup:

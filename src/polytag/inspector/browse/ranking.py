@@ -22,6 +22,13 @@ SORTS = ("score", "loss", "suspicion", "disagreement", "id")
 OUTCOMES = ("true_positive", "true_negative", "false_positive", "false_negative", "unknown", "undecided")
 """The decision compared with the label. "undecided" means that the scores are ranks, which no threshold decides."""
 
+BONDS = ("labelled", "predicted", "kept", "invented", "broken")
+"""A pair of classes in an image whose labels of both are known: labelled with both, predicted as both, both of these, predicted
+only, labelled only."""
+
+CHANGES = ("gained", "lost")
+"""An image that this run alone decides rightly, and one that the second run alone does, each at its own threshold."""
+
 _MAX_ORDERS, _MAX_RANKINGS = 64, 32  # in the caches
 
 
@@ -35,9 +42,14 @@ class Query:
     outcomes            some of OUTCOMES; empty for all
     min_labels, max_labels   bounds of the number of classes that an image is labelled with
     present, absent     columns of classes that an image must be labelled with, or without
+    predicted, not_predicted   columns of classes that an image must be predicted as, or not, each at its own threshold
+    other, bond         the column of another class, and one of BONDS of the two at their own thresholds; None for no such filter
     column_name, value  a column of the Inspection and the text of its value; "" for no such filter
     text                a part of the id, in upper or lower case
     only_disagreements  only images that the second run decides differently
+    change              one of CHANGES; "" for no such filter
+    min_score, max_score   bounds of the probability of the class
+    tagged              rows of the images that have the wanted tag; None for no such filter
     """
 
     column: int
@@ -49,10 +61,18 @@ class Query:
     max_labels: int | None = None
     present: frozenset[int] = frozenset()
     absent: frozenset[int] = frozenset()
+    predicted: frozenset[int] = frozenset()
+    not_predicted: frozenset[int] = frozenset()
+    other: int | None = None
+    bond: str = "labelled"
     column_name: str = ""
     value: str = ""
     text: str = ""
     only_disagreements: bool = False
+    change: str = ""
+    min_score: float | None = None
+    max_score: float | None = None
+    tagged: frozenset[int] | None = None
 
 
 class Rankings:
@@ -107,6 +127,11 @@ class Rankings:
         for columns, label in ((query.present, PRESENT), (query.absent, ABSENT)):
             for other in columns:
                 passes_N &= predictions.target_NC[:, other] == label
+        for columns, is_wanted in ((query.predicted, True), (query.not_predicted, False)):
+            for other in columns:
+                passes_N &= self._is_predicted(other) == is_wanted
+        if query.other is not None:
+            passes_N &= self._has_bond(column, query.other, query.bond)
         if query.column_name:
             passes_N &= self._has_value(query.column_name, query.value)
         if query.text:
@@ -114,7 +139,31 @@ class Rankings:
             passes_N &= np.fromiter((wanted in name for name in self._folded()), bool, len(predictions))
         if query.only_disagreements:
             passes_N &= self._disagrees(column, query.threshold)
+        if query.change:
+            passes_N &= changed(self._inspection, column, query.change)
+        if query.min_score is not None or query.max_score is not None:
+            passes_N &= self._is_between(column, query.min_score, query.max_score)
+        if query.tagged is not None:
+            passes_N &= np.isin(np.arange(len(predictions)), np.fromiter(query.tagged, np.int64, len(query.tagged)))
         return passes_N
+
+    def _is_predicted(self, column: int) -> np.ndarray:
+        if not self._inspection.predictions.has_probabilities:
+            raise UsageError("ranks have no decisions", got="a filter by predictions", expected="scores that are probabilities")
+        return decide(probability_of(self._inspection.predictions, column), threshold_C=float(self._inspection.threshold_C[column]))
+
+    def _has_bond(self, column: int, other: int, bond: str) -> np.ndarray:
+        target_N2 = self._inspection.predictions.target_NC[:, [column, other]]
+        is_labelled_N = (target_N2 == PRESENT).all(axis=1)
+        is_predicted_N = self._is_predicted(column) & self._is_predicted(other)
+        chosen_N = {
+            "labelled": is_labelled_N,
+            "predicted": is_predicted_N,
+            "kept": is_labelled_N & is_predicted_N,
+            "invented": is_predicted_N & ~is_labelled_N,
+            "broken": is_labelled_N & ~is_predicted_N,
+        }[bond]
+        return chosen_N & (target_N2 != UNKNOWN).all(axis=1)
 
     def _has_value(self, name: str, value: str) -> np.ndarray:
         if name not in self._inspection.column_N:
@@ -128,6 +177,14 @@ class Rankings:
         if self._folded_ids is None:
             self._folded_ids = [name.casefold() for name in self._inspection.predictions.ids]
         return self._folded_ids
+
+    def _is_between(self, column: int, low: float | None, high: float | None) -> np.ndarray:
+        if not self._inspection.predictions.has_probabilities:
+            raise UsageError(
+                "ranks have no probability to filter by", got="min_score or max_score", expected="scores with probabilities"
+            )
+        probability_N = probability_of(self._inspection.predictions, column)
+        return (probability_N >= (0 if low is None else low)) & (probability_N <= (1 if high is None else high))
 
     def _disagrees(self, column: int, threshold: float) -> np.ndarray:
         compared, predictions = self._inspection.compared, self._inspection.predictions
@@ -199,6 +256,26 @@ def outcomes_of(predictions: Predictions, column: int, threshold: float) -> np.n
         np.where(is_predicted_N, OUTCOMES.index("false_positive"), OUTCOMES.index("true_negative")),
     )
     return np.where(target_N == UNKNOWN, OUTCOMES.index("unknown"), known_outcome_N).astype(np.int8)
+
+
+def changed(inspection: Inspection, column: int, change: str) -> np.ndarray:
+    """Return which images one run alone decides rightly about a class, this one ("gained") or the second one ("lost"): boolean, N.
+
+    Each decides at its own threshold of the class. An unknown label counts in neither, and so does an image that the second run did
+    not score. Raises UsageError without a second run, and where scores are ranks.
+    """
+    compared, predictions = inspection.compared, inspection.predictions
+    if compared is None or not (predictions.has_probabilities and compared.predictions.has_probabilities):
+        raise UsageError("no second run that could have gained or lost", expected="--compare-with RUN, both with probabilities")
+    is_right_N = _is_right(predictions, column, float(inspection.threshold_C[column]))
+    is_right_there_N = _is_right(compared.predictions, column, float(compared.threshold_C[column]))[compared.row_N]
+    is_known_N = (compared.row_N >= 0) & (predictions.target_NC[:, column] != UNKNOWN)
+    return is_known_N & (is_right_N != is_right_there_N) & (is_right_N == (change == "gained"))
+
+
+def _is_right(predictions: Predictions, column: int, threshold: float) -> np.ndarray:
+    is_predicted_N = decide(probability_of(predictions, column), threshold_C=threshold)
+    return is_predicted_N == (predictions.target_NC[:, column] == PRESENT)
 
 
 def text_of(value: Value) -> str:

@@ -1,6 +1,7 @@
 """Defines the JSON API over rankings, classes and images, and serves the images. /api/openapi.json documents it."""
 
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -14,21 +15,32 @@ from fastapi import Query as QueryParameter
 from polytag.data.images.stored import image_status
 from polytag.errors import ImageError
 from polytag.inspector.browse.answers import (
+    BothRunsAnswer,
     ChartsAnswer,
     ClassesAnswer,
+    CurvePoint,
+    GoalAnswer,
+    HistogramAnswer,
     ImageAnswer,
     PageQuery,
     Problem,
     RankingAnswer,
+    RankingQuery,
     RunAnswer,
+    SliceAnswer,
     ThresholdsAnswer,
+    ThumbnailsAnswer,
 )
-from polytag.inspector.browse.charts import histogram_chart, precision_recall_chart
-from polytag.inspector.browse.service import InspectorService
+from polytag.inspector.browse.both_runs import both_runs
+from polytag.inspector.browse.curves import curve_points, histogram
+from polytag.inspector.browse.filtered import FilteredSlice
+from polytag.inspector.browse.goals import GOAL_PATTERN, goal_answer
+from polytag.inspector.browse.service import InspectorService, NotThere
 from polytag.inspector.browse.thumbnails import Thumbnails, full_image
 
 ClassName = Annotated[str, QueryParameter(alias="class", max_length=1000)]
 RowNumber = Annotated[int, PathParameter(ge=0, lt=2**31)]
+RowNumbers = Annotated[str, QueryParameter(pattern=r"^\d{1,9}(,\d{1,9}){0,63}$", description="up to 64, with commas between them")]
 Version = Annotated[str, QueryParameter(max_length=64, description="RunAnswer.version. The image may then be cached for ever.")]
 
 MAX_IMAGE_REQUESTS = 16
@@ -58,18 +70,32 @@ def service_routes(service: InspectorService, thumbnails: Thumbnails) -> APIRout
         return service.classes()
 
     @routes.get("/api/thresholds", responses=REFUSED)
-    def thresholds(class_name: ClassName) -> ThresholdsAnswer:
-        """Counts and proportions of a class at every threshold of the slider. 409 where the scores are ranks."""
-        return service.thresholds(class_name)
+    def thresholds(parameters: RankingQuery, also: Annotated[float | None, QueryParameter(ge=0, le=1)] = None) -> ThresholdsAnswer:
+        """Counts and proportions of a class at every threshold of the slider, and at `also`, on the images that pass the filters.
+        Filters on decisions do not count. 409 where the scores are ranks, and for a filter that these scores do not have."""
+        return service.thresholds(parameters, also=also)
 
-    @routes.get("/api/charts", responses=NOT_THERE)
-    def charts(class_name: ClassName) -> ChartsAnswer:
-        """Precision over recall and the histogram of scores as Vega-Lite specifications."""
-        column = service.column(class_name)
-        predictions = service.inspection.predictions
-        return ChartsAnswer(
-            precision_recall=precision_recall_chart(predictions, column), histogram=histogram_chart(predictions, column)
-        )
+    @routes.get("/api/slice", responses=REFUSED)
+    def slice_of(parameters: RankingQuery) -> SliceAnswer:
+        """Average precision of a class on the images that pass the filters, with its 95% interval. Filters on decisions do not
+        count."""
+        return service.slice_of(parameters)
+
+    @routes.get("/api/charts", responses=REFUSED)
+    def charts(parameters: RankingQuery) -> ChartsAnswer:
+        """Precision over recall, and the histogram of the scores, of the images that pass the filters."""
+        return _charts(service.filtered(parameters))
+
+    @routes.get("/api/compared", responses=REFUSED)
+    def compared(parameters: RankingQuery) -> BothRunsAnswer:
+        """Both runs on a class: numbers at their own thresholds, what this run gained and lost, and the second run's curve. 409
+        without a second run."""
+        return both_runs(service.inspection, service.rankings, service.query(parameters))
+
+    @routes.get("/api/goal", responses=REFUSED)
+    def goal(class_name: ClassName, goal: Annotated[str, QueryParameter(pattern=f"^({GOAL_PATTERN})$")]) -> GoalAnswer:
+        """The threshold for "recall 0.8", "precision 0.9", "top 0.05" or "f1", and the one with a guarantee. 409 for ranks."""
+        return goal_answer(service.inspection, service.column(class_name), text=goal)
 
     @routes.get("/api/ranking", responses=REFUSED)
     def ranking(parameters: PageQuery) -> RankingAnswer:
@@ -84,6 +110,24 @@ def service_routes(service: InspectorService, thumbnails: Thumbnails) -> APIRout
     return routes
 
 
+def _charts(part: FilteredSlice) -> ChartsAnswer:
+    bins = histogram(part.predictions, 0)
+    return ChartsAnswer(
+        precision_recall=[
+            CurvePoint(recall=recall, precision=precision, score=score)
+            for recall, precision, score in curve_points(part.predictions, 0)
+        ],
+        histogram=HistogramAnswer(
+            low=bins.low,
+            high=bins.high,
+            present=bins.present_B.tolist(),
+            absent=bins.absent_B.tolist(),
+            unknown=bins.unknown_B.tolist(),
+        ),
+        scope=part.scope,
+    )
+
+
 def _add_image_routes(routes: APIRouter, service: InspectorService, thumbnails: Thumbnails) -> None:
     # A separate pool of threads for images leaves threads to the pages while many large images are decoded.
     image_limiter = CapacityLimiter(MAX_IMAGE_REQUESTS)
@@ -95,6 +139,15 @@ def _add_image_routes(routes: APIRouter, service: InspectorService, thumbnails: 
             lambda: _image(request, lambda: service.image_path(row), thumbnails.get, is_versioned=v == service.inspection.version),
             limiter=image_limiter,
         )
+
+    @routes.get("/api/thumbnails")
+    async def many_thumbnails(rows: RowNumbers, response: Response, v: Version = "") -> ThumbnailsAnswer:
+        """Several thumbnails in one answer."""
+        found = [int(row) for row in rows.split(",")]
+        answer = await to_thread.run_sync(lambda: _many(found, service, thumbnails), limiter=image_limiter)
+        is_kept = v == service.inspection.version and all(answer.images)
+        response.headers["Cache-Control"] = "private, max-age=31536000, immutable" if is_kept else "no-store"
+        return answer
 
     @routes.get("/images/{row}", responses=JPEG, response_class=Response)
     async def full(row: RowNumber, request: Request, v: Version = "") -> Response:
@@ -127,6 +180,16 @@ def _image(request: Request, find: Callable[[], Path], make: Callable[[Path], by
         return Response(make(path), media_type="image/jpeg", headers=headers)
     except ImageError:
         return no_image()
+
+
+def _many(rows: Sequence[int], service: InspectorService, thumbnails: Thumbnails) -> ThumbnailsAnswer:
+    images: list[str | None] = []
+    for row in rows:
+        try:
+            images.append(b64encode(thumbnails.get(service.image_path(row))).decode())
+        except (ImageError, NotThere):
+            images.append(None)
+    return ThumbnailsAnswer(images=images)
 
 
 @cache

@@ -1,8 +1,10 @@
 """Answers the questions of API and pages about one inspection: rankings, classes and images."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,18 +21,25 @@ from polytag.inspector.browse.answers import (
     RankingAnswer,
     RankingParameters,
     RunAnswer,
+    SliceAnswer,
     ThresholdsAnswer,
     to_json,
     to_json_list,
 )
 from polytag.inspector.browse.background_evaluation import BackgroundEvaluation
+from polytag.inspector.browse.chips import chips_of
 from polytag.inspector.browse.curves import Proportion, threshold_sweep
+from polytag.inspector.browse.filtered import FilteredSlice, ap_with_interval, filtered_slice
 from polytag.inspector.browse.ranking import OUTCOMES, Query, Rankings, outcomes_of, probability_of, text_of
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.review.store import Decision, ReviewStore
+from polytag.inspector.review.store import ReviewStore
+from polytag.inspector.review.worth import CorrectedLabels, Worth
 from polytag.metrics.ap import chance_ap, mean_over_defined
 from polytag.metrics.intervals import FEW_POSITIVES
 from polytag.report.ranking import probability_text
+from polytag.text import with_minus
+
+Found = TypeVar("Found")
 
 _MAX_VALUES = 200
 
@@ -44,9 +53,10 @@ class InspectorService:
 
     def __init__(self, inspection: Inspection, store: ReviewStore):
         self.inspection = inspection
-        self._store = store
+        self.store = store
         self.evaluation = BackgroundEvaluation(inspection)
         self.rankings = Rankings(inspection)
+        self.corrected = CorrectedLabels(inspection, store, ap_C=self.evaluation.ap_C)
 
     @cached_property
     def columns(self) -> dict[str, list[str]]:
@@ -101,10 +111,15 @@ class InspectorService:
             classes=list(inspection.predictions.label_set),
             has_probabilities=inspection.predictions.has_probabilities,
             has_model=inspection.checkpoint is not None,
+            may_keep_thresholds=inspection.may_keep_thresholds,
+            has_runs=inspection.run_path is not None,
+            num_unlabelled=len(inspection.unlabelled_rows),
             mAP=mean,
             compared=compared.name if compared else None,
             mAP_compared=mean_answer(evaluation.ap_compared_C) if evaluation.ap_compared_C is not None else None,
             gain=mean_answer(evaluation.gain_C).value if evaluation.gain_C is not None else None,
+            num_gained=self._num_changed("gained"),
+            num_lost=self._num_changed("lost"),
             num_shared=len(compared.predictions) if compared else 0,
             note=metrics.note if metrics else "",
             is_evaluated=metrics is not None,
@@ -134,21 +149,56 @@ class InspectorService:
                 recall=to_json(metrics.recall_C[c]) if metrics else None,
                 ap_compared=to_json(evaluation.ap_compared_C[c]) if evaluation.ap_compared_C is not None else None,
                 gain=to_json(evaluation.gain_C[c]) if evaluation.gain_C is not None else None,
+                num_gained=self._num_changed("gained", c),
+                num_lost=self._num_changed("lost", c),
             )
             for c, name in enumerate(inspection.predictions.label_set)
         ]
         return ClassesAnswer(is_evaluated=metrics is not None, classes=answers)
 
-    def thresholds(self, class_name: str) -> ThresholdsAnswer:
-        """Return counts and proportions at every threshold; raises UsageError where the scores are ranks."""
-        column, predictions = self.column(class_name), self.inspection.predictions
-        if not predictions.has_probabilities:
+    def _num_changed(self, change: str, column: int | None = None) -> int | None:
+        num_C = self.evaluation.num_changed_C.get(change)
+        return None if num_C is None else int(num_C.sum() if column is None else num_C[column])
+
+    def filtered(self, parameters: RankingParameters) -> FilteredSlice:
+        """Return the class of the images that pass the filters; raises NotThere and UsageError as the query does."""
+        return filtered_slice(self.inspection, self.rankings, self.query(parameters))
+
+    def slice_of(self, parameters: RankingParameters) -> SliceAnswer:
+        """Return the average precision of a class on the images that pass the filters.
+
+        That of all images has its interval once the run is evaluated.
+        """
+        part, column = self.filtered(parameters), self.column(parameters.class_name)
+        metrics = self.evaluation.metrics()
+        if not part.is_whole:
+            ap, low, high = ap_with_interval(part)
+        elif metrics is None:
+            ap, low, high = float(self.evaluation.ap_C[column]), math.nan, math.nan
+        else:
+            ap, low, high = (float(each_C[column]) for each_C in (metrics.ap_C, metrics.ap_low_C, metrics.ap_high_C))
+        target_N = part.predictions.target_NC[:, 0]
+        return SliceAnswer(
+            num_images=len(part.predictions),
+            num_present=int((target_N == PRESENT).sum()),
+            num_absent=int((target_N == ABSENT).sum()),
+            ap=to_json(ap),
+            low=to_json(low),
+            high=to_json(high),
+            scope=part.scope,
+        )
+
+    def thresholds(self, parameters: RankingParameters, *, also: float | None = None) -> ThresholdsAnswer:
+        """Return counts and proportions at every threshold; raises UsageError where the scores are ranks, and as the filters do."""
+        part, column = self.filtered(parameters), self.column(parameters.class_name)
+        if not part.predictions.has_probabilities:
             raise UsageError("these scores are ranks: no threshold means anything")
         own = float(self.inspection.threshold_C[column])
-        sweep = threshold_sweep(predictions, column, own_threshold=own)
+        sweep = threshold_sweep(part.predictions, 0, own_threshold=own, also=also)
         return ThresholdsAnswer(
             own_threshold=own,
             goal=self.inspection.goal,
+            scope=part.scope,
             threshold=sweep.threshold_T.tolist(),
             present=sweep.present_T.tolist(),
             absent=sweep.absent_T.tolist(),
@@ -172,18 +222,36 @@ class InspectorService:
             max_labels=parameters.max_labels,
             present=frozenset(map(self.column, parameters.present)),
             absent=frozenset(map(self.column, parameters.absent)),
+            predicted=frozenset(map(self.column, parameters.predicted)),
+            not_predicted=frozenset(map(self.column, parameters.not_predicted)),
+            other=self.column(parameters.other) if parameters.other else None,
+            bond=parameters.bond,
             column_name=parameters.column,
             value=parameters.value,
             text=parameters.text,
             only_disagreements=parameters.disagree,
+            change=parameters.change,
+            min_score=parameters.min_score,
+            max_score=parameters.max_score,
+            tagged=self._tagged(parameters.tag) if parameters.tag else None,
         )
+
+    def _tagged(self, tag: str) -> frozenset[int]:
+        row_of = self.inspection.row_of
+        return frozenset(row_of[name] for name in self.store.batches.tagged(self.inspection.split, tag) if name in row_of)
 
     def ranking(self, parameters: RankingParameters, *, offset: int, limit: int) -> RankingAnswer:
         """Return one part of a ranking; raises NotThere and UsageError as the query does."""
+        last_row = self.last_row()  # before what it is to cover is read
         query = self.query(parameters)
         rows = self.rankings.rows(query)
-        part = rows[offset : offset + limit]
+        images = self.images(rows[offset : offset + limit], query)
+        return RankingAnswer(total=len(rows), offset=offset, images=images, last_row=last_row)
+
+    def images(self, part: np.ndarray, query: Query) -> list[RankedImage]:
+        """Return the images of some rows as a ranking shows them."""
         predictions, column = self.inspection.predictions, query.column
+        split, class_name = self.inspection.split, predictions.label_set.names[column]
         taken = predictions.take(part)
         outcome_n = outcomes_of(taken, column, query.threshold)
         probability_n = probability_of(taken, column)
@@ -192,8 +260,11 @@ class InspectorService:
         if query.sort in ("loss", "suspicion", "disagreement"):
             value_n = self.rankings.values(column, query.sort)[part]
         num_labels_n = (taken.target_NC == PRESENT).sum(axis=1)
-        decision_n = self._decisions(taken.ids, parameters.class_name)
-        images = [
+        chips_n = chips_of(taken, threshold_C=self.inspection.threshold_C, column=column)
+        decisions = self._review(lambda: self.store.of_keys(split, [(name, class_name) for name in taken.ids]), otherwise={})
+        tags = self._review(lambda: self.store.batches.tags_of(split, taken.ids), otherwise={})
+        notes = self._review(lambda: self.store.batches.notes_of(split, taken.ids), otherwise={})
+        return [
             RankedImage(
                 row=int(part[i]),
                 id=taken.ids[i],
@@ -204,12 +275,15 @@ class InspectorService:
                 num_labels=int(num_labels_n[i]),
                 compared=to_json(compared_n[i]),
                 value=to_json(value_n[i]),
-                reviewed=decision.label if (decision := decision_n[i]) else None,  # pyright: ignore[reportArgumentType]
+                reviewed=decision.label if (decision := decisions.get((taken.ids[i], class_name))) else None,  # pyright: ignore[reportArgumentType]
                 decision=decision.number if decision else 0,
+                chips=chips_n[i][0],
+                num_more=chips_n[i][1],
+                tags=list(tags.get(taken.ids[i], ())),
+                note=notes.get(taken.ids[i], ""),
             )
             for i in range(len(part))
         ]
-        return RankingAnswer(total=len(rows), offset=offset, images=images)
 
     def image(self, row: int) -> ImageAnswer:
         """Return one image with all its classes; raises NotThere."""
@@ -233,20 +307,33 @@ class InspectorService:
         columns = {name: text_of(values[row]) for name, values in inspection.column_N.items()}
         return ImageAnswer(row=row, id=taken.ids[0], columns=columns, classes=classes)
 
-    def _decisions(self, ids: Sequence[str], class_name: str) -> list[Decision | None]:
-        """Return the last review row about one class of each image; None for all where the review cannot be read."""
+    def last_row(self) -> int:
+        """Return the number of the last row of the review; 0 for none, and where it cannot be read."""
+        return self._review(self.store.last_number, otherwise=0)
+
+    def tags(self) -> Mapping[str, int]:
+        """Return the number of images of every tag."""
+        return self._review(lambda: self.store.batches.tags(self.inspection.split), otherwise={})
+
+    def worth(self) -> Worth | None:
+        """Return what the decisions are worth; None where there is none, or the review cannot be read."""
+        found = self._review(self.corrected.worth, otherwise=None)
+        return found if found and found.num_decided else None
+
+    def _review(self, read: Callable[[], Found], *, otherwise: Found) -> Found:
+        """Read from the review; `otherwise` where it cannot be read: a ranking shows what it can."""
         try:
-            decided = self._store.of_class(self.inspection.split, class_name)
+            return read()
         except RunError:
-            return [None] * len(ids)
-        return [decided.get(name) for name in ids]
+            return otherwise
 
     def _compared(self, rows: np.ndarray, column: int) -> np.ndarray:
         compared = self.inspection.compared
-        if compared is None or not len(rows):
-            return np.full(len(rows), np.nan)
-        row_n = compared.row_N[rows]
-        return np.where(row_n >= 0, probability_of(compared.predictions.take(np.maximum(row_n, 0)), column), np.nan)
+        probability_n = np.full(len(rows), np.nan)
+        if compared is not None and (compared.row_N[rows] >= 0).any():
+            row_n = compared.row_N[rows]
+            probability_n[row_n >= 0] = probability_of(compared.predictions.take(row_n[row_n >= 0]), column)
+        return probability_n
 
 
 def mean_answer(value_C: np.ndarray) -> MeanAnswer:
@@ -263,4 +350,4 @@ def _proportion_answer(proportion: Proportion) -> ProportionAnswer:
 
 def score_text(probability: float, logit: float) -> str:
     """Return the probability as the page shows it, or the score where there is none."""
-    return f"{logit:.4g}" if np.isnan(probability) else probability_text(probability)
+    return with_minus(f"{logit:.4g}" if np.isnan(probability) else probability_text(probability))

@@ -26,6 +26,7 @@ class NeighbourAnswer(BaseModel):
 
     row: int = Field(description="Row in the data set.")
     id: str
+    image: str | None = Field(description="Its id among the images of the run, which have a page; null for another image.")
     distance: float = Field(ge=0, le=2, description="1 - cosine similarity of the features; near 0 for a copy.")
     labels: list[str] = Field(description="Classes that the image is labelled with.")
 

@@ -4,11 +4,9 @@ Heavy work never runs in the threads that serve the pages. An endpoint here wait
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict
-from functools import cache
-from threading import Lock
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -16,10 +14,9 @@ from fastapi import Query as QueryParameter
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from polytag.data.formats.boxes import Boxes, BoxesReader, boxes_reader
 from polytag.errors import CheckpointError, DataError, ImageError, UsageError
+from polytag.inspector.browse.annotated_boxes import AnnotatedBoxes
 from polytag.inspector.browse.answers import Problem
-from polytag.inspector.browse.dataset_rows import dataset_rows
 from polytag.inspector.browse.routes import ClassName, RowNumber
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.model.answers import (
@@ -34,6 +31,7 @@ from polytag.inspector.model.answers import (
 from polytag.inspector.model.job_queue import Busy
 from polytag.inspector.model.worker import ModelWorker, NearestNeighbors
 from polytag.report.ranking import probability_text
+from polytag.text import with_minus
 
 MAX_UPLOAD_BYTES = 32 * 2**20
 _RETRY_SECONDS = 2
@@ -62,10 +60,16 @@ _BODY: dict[str, Any] = {
 }
 
 
-def model_routes(inspection: Inspection, worker: ModelWorker | None, *, max_upload_bytes: int = MAX_UPLOAD_BYTES) -> APIRouter:
+def model_routes(
+    inspection: Inspection,
+    worker: ModelWorker | None,
+    *,
+    annotated: AnnotatedBoxes | None = None,
+    max_upload_bytes: int = MAX_UPLOAD_BYTES,
+) -> APIRouter:
     """Return the routes. Without a worker, those that need the model answer 409. The caller closes the worker."""
     routes = APIRouter()
-    reader = _Annotations(inspection)
+    reader = annotated or AnnotatedBoxes(inspection)
 
     @routes.post("/api/predict", responses=_UPLOAD, openapi_extra=_BODY)
     async def predict(request: Request) -> PredictionAnswer:
@@ -74,7 +78,7 @@ def model_routes(inspection: Inspection, worker: ModelWorker | None, *, max_uplo
         content = await _uploaded_image(request, at_worker, max_bytes=max_upload_bytes)
         decisions = await _answered(lambda: at_worker.predict(content))
         return PredictionAnswer(
-            classes=[PredictedClass(**asdict(each), text=probability_text(each.probability)) for each in decisions]
+            classes=[PredictedClass(**asdict(each), text=with_minus(probability_text(each.probability))) for each in decisions]
         )
 
     @routes.post("/api/predict/heat", responses=_PNG | _UPLOAD | _NOT_THERE, response_class=Response, openapi_extra=_BODY)
@@ -84,6 +88,15 @@ def model_routes(inspection: Inspection, worker: ModelWorker | None, *, max_uplo
         content = await _uploaded_image(request, at_worker, max_bytes=max_upload_bytes)
         heat = await _answered(lambda: at_worker.heat_of_upload(content, column))
         return Response(heat, media_type="image/png", headers={"Cache-Control": "no-store"})
+
+    @routes.post("/api/predict/nearest", responses=_UPLOAD, openapi_extra=_BODY)
+    async def predict_nearest(request: Request, limit: Limit = 12) -> NeighboursAnswer:
+        """The images of each split whose features are most similar to those of the image in the body."""
+        at_worker = _required(worker)
+        _require_data(inspection)
+        content = await _uploaded_image(request, at_worker, max_bytes=max_upload_bytes)
+        found = await _answered(lambda: at_worker.nearest_of_upload(content, limit=limit))
+        return _neighbours(found, image_of_row=await run_in_threadpool(reader.image_of_row))
 
     @routes.get(
         "/api/images/{row}/heat",
@@ -106,9 +119,9 @@ def model_routes(inspection: Inspection, worker: ModelWorker | None, *, max_uplo
         """The images of each split with the most similar features. The first request starts the computation."""
         _require_row(inspection, row)
         at_worker = _required(worker)
-        if inspection.data is None:
-            raise HTTPException(409, "the data set of this run cannot be read, so there is nothing to compare with")
-        return _neighbours(await _answered(lambda: at_worker.nearest(row, limit=limit), unreadable_status=404))
+        _require_data(inspection)
+        found = await _answered(lambda: at_worker.nearest(row, limit=limit), unreadable_status=404)
+        return _neighbours(found, image_of_row=await run_in_threadpool(reader.image_of_row))
 
     @routes.get("/api/images/{row}/boxes", responses=_NOT_THERE)
     def boxes(row: RowNumber) -> BoxesAnswer:
@@ -120,36 +133,16 @@ def model_routes(inspection: Inspection, worker: ModelWorker | None, *, max_uplo
     return routes
 
 
-class _Annotations:
-    """Reads boxes by row of the run. The annotations are opened with the first request."""
-
-    def __init__(self, inspection: Inspection):
-        self._inspection = inspection
-        self._lock = Lock()
-        self._opened = cache(self._open)
-
-    def boxes(self, row: int) -> Boxes:
-        with self._lock:  # a large file is read once, and concurrent requests wait for it
-            reader, row_in_data = self._opened()[0], int(self._opened()[1][row])
-            if reader is None:
-                return Boxes(note="the annotations of this run have no boxes, or cannot be read")
-            if row_in_data < 0:
-                return Boxes(note="this image is not in the data set")
-            return reader(row_in_data)
-
-    def _open(self) -> tuple[BoxesReader | None, Any]:
-        inspection = self._inspection
-        if inspection.data is None or inspection.data_path is None:
-            return None, dataset_rows(inspection)
-        reader = boxes_reader(inspection.data_path, dataset=inspection.data, options=inspection.data_options)
-        return reader, dataset_rows(inspection)
-
-
-def _neighbours(found: NearestNeighbors) -> NeighboursAnswer:
+def _neighbours(found: NearestNeighbors, *, image_of_row: Mapping[int, str]) -> NeighboursAnswer:
     splits = [
         SplitNeighbours(
             split=split,
-            images=[NeighbourAnswer(row=each.row, id=each.id, distance=each.distance, labels=list(each.labels)) for each in images],
+            images=[
+                NeighbourAnswer(
+                    row=each.row, id=each.id, image=image_of_row.get(each.row), distance=each.distance, labels=list(each.labels)
+                )
+                for each in images
+            ],
         )
         for split, images in found.of_split.items()
     ]
@@ -160,6 +153,11 @@ def _required(worker: ModelWorker | None) -> ModelWorker:
     if worker is None:
         raise HTTPException(409, "no model is at hand: open the run folder that it was trained in")
     return worker
+
+
+def _require_data(inspection: Inspection) -> None:
+    if inspection.data is None:
+        raise HTTPException(409, "the data set of this run cannot be read, so there is nothing to compare with")
 
 
 def _require_row(inspection: Inspection, row: int) -> None:

@@ -66,8 +66,17 @@ class NearestNeighbors:
     of_split: dict[str, tuple[NearestNeighbor, ...]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """The features of the whole data set, as far as they are computed. "waiting" where nobody has asked for them."""
+
+    status: Literal["ready", "computing", "waiting"]
+    progress: float
+    index: "NeighborIndex | None" = None
+
+
 class _Stopped(Exception):
-    """Ends the computation of the features when the worker closes."""
+    """Ends the computation of the features when the worker closes, or nobody wants them any more."""
 
 
 @final
@@ -85,7 +94,7 @@ class ModelWorker:
         self._predictor: Predictor | None = None
         self._overlays: OrderedDict[str, bytes] = OrderedDict()
         self._lock = Lock()
-        self._stop = Event()
+        self._stop, self._is_unwanted = Event(), Event()
         self._builder: Thread | None = None
         self._num_done = 0
         self._table: NeighborIndex | None = None
@@ -191,7 +200,40 @@ class ModelWorker:
             self._predictor = Predictor.load(checkpoint)
         return self._predictor
 
-    # ---- neighbours ----
+    # ---- features and neighbours ----
+
+    def features(self, *, begin: bool) -> Features:
+        """Return the features of the data set, or the progress of their computation, which `begin` starts in the background.
+
+        They are read from the cache folder where they are cached. After a failure the next call raises it, and the one after that
+        tries again. Raises Busy while the worker closes.
+        """
+        data = self._inspection.data
+        assert data is not None
+        with self._lock:
+            index, failure = self._table, self._failure
+            if index is None and failure is None:
+                if self._stop.is_set():
+                    raise Busy("the inspector is being closed")
+                if self._builder is None and not begin:
+                    return Features(status="waiting", progress=0.0)
+                if self._builder is None:
+                    self._is_unwanted.clear()
+                    self._builder = Thread(target=self._build, args=(data,), name="polytag-features", daemon=True)
+                    self._builder.start()
+                return Features(status="computing", progress=self._num_done / len(data))
+            self._failure = None
+        if failure is not None:
+            raise failure
+        return Features(status="ready", progress=1.0, index=index)
+
+    def stop_features(self) -> None:
+        """End the computation of the features, and wait until it has ended, which takes at most one batch of images."""
+        self._is_unwanted.set()
+        with self._lock:
+            builder = self._builder
+        if builder is not None:
+            builder.join()
 
     def nearest(self, row: int, *, limit: int) -> Future[NearestNeighbors]:
         """Return at most `limit` images of each split whose features are nearest to those of the image of a row. Raises Busy.
@@ -200,22 +242,19 @@ class ModelWorker:
         folder. Until then the answer holds the progress. After a failure the next request raises it, and the one after that tries
         again.
         """
-        data = self._inspection.data
+        return self._nearest_to(lambda table: self._feature_of_row(table, row), limit=limit)
+
+    def nearest_of_upload(self, content: bytes, *, limit: int) -> Future[NearestNeighbors]:
+        """As `nearest`, for an image given by the content of its file. Raises Busy."""
+        return self._nearest_to(lambda table: (self._feature(content), None), limit=limit)
+
+    def _nearest_to(self, query_of: "Callable[[NeighborIndex], _Query]", *, limit: int) -> Future[NearestNeighbors]:
+        data, found = self._inspection.data, self.features(begin=True)
         assert data is not None
-        with self._lock:
-            table, failure = self._table, self._failure
-            if table is None and failure is None:
-                if self._stop.is_set():
-                    raise Busy("the inspector is being closed")
-                if self._builder is None:
-                    self._builder = Thread(target=self._build, args=(data,), name="polytag-features", daemon=True)
-                    self._builder.start()
-                return _done(NearestNeighbors(status="computing", progress=self._num_done / len(data), of_split={}))
-            self._failure = None
-        if failure is not None:
-            raise failure
-        assert table is not None
-        return self._queue.submit(lambda: self._nearest_neighbors(table, data, row, limit=limit))
+        table = found.index
+        if table is None:
+            return _done(NearestNeighbors(status="computing", progress=found.progress, of_split={}))
+        return self._queue.submit(lambda: _nearest_neighbors(table, data, query_of(table), limit=limit))
 
     def _build(self, data: Dataset) -> None:
         """Read or compute the feature table in the background thread, between the jobs of the queue."""
@@ -239,27 +278,39 @@ class ModelWorker:
         def on_batch(num_images: int) -> None:
             self._num_done += num_images
             self._queue.yield_turn(self._stop)
-            if self._stop.is_set():
+            if self._stop.is_set() or self._is_unwanted.is_set():
                 raise _Stopped
 
         return build_index(self._loaded(), data, folder=self._cache_folder, on_batch=on_batch)
 
-    def _nearest_neighbors(self, table: "NeighborIndex", data: Dataset, row: int, *, limit: int) -> NearestNeighbors:
-        from polytag.inference.neighbors import image_feature, nearest
-
-        own_row = int(self._rows_N[row])
+    def _feature_of_row(self, table: "NeighborIndex", row: int) -> "_Query":
+        data, own_row = self._inspection.data, int(self._rows_N[row])
+        assert data is not None
         own_key = (data.split_N[own_row], data.ids[own_row]) if own_row >= 0 else None
         if own_key in table.index_of:
-            query_D = table.feature_ND[table.index_of[own_key]]
-        else:  # the image is not in the data set
-            path = _file(self._inspection.predictions.image_paths[row])
-            query_D = image_feature(self._loaded(), read_image(path, max_pixels=MAX_PIXELS))
-        of_split: dict[str, tuple[NearestNeighbor, ...]] = {}
-        for split in data.splits:
-            among_N = np.array([each == split for each in table.split_N])
-            found = nearest(table, query_D, k=limit, among_N=among_N, without=own_key)
-            of_split[split] = tuple(_nearest_neighbor(data, int(table.row_N[index]), distance) for index, distance in found)
-        return NearestNeighbors(status="ready", progress=1.0, of_split=of_split)
+            return table.feature_ND[table.index_of[own_key]], own_key
+        return self._feature(_file(self._inspection.predictions.image_paths[row])), own_key  # it is not in the data set
+
+    def _feature(self, source: Path | bytes) -> np.ndarray:
+        from polytag.inference.neighbors import image_feature
+
+        return image_feature(self._loaded(), read_image(source, max_pixels=MAX_PIXELS))
+
+
+_Query = tuple[np.ndarray, tuple[str, str] | None]
+"""The features of an image, and its (split, id) in the data set, which is left out of its neighbours."""
+
+
+def _nearest_neighbors(table: "NeighborIndex", data: Dataset, query: _Query, *, limit: int) -> NearestNeighbors:
+    from polytag.inference.neighbors import nearest
+
+    query_D, own_key = query
+    of_split: dict[str, tuple[NearestNeighbor, ...]] = {}
+    for split in data.splits:
+        among_N = np.array([each == split for each in table.split_N])
+        found = nearest(table, query_D, k=limit, among_N=among_N, without=own_key)
+        of_split[split] = tuple(_nearest_neighbor(data, int(table.row_N[index]), distance) for index, distance in found)
+    return NearestNeighbors(status="ready", progress=1.0, of_split=of_split)
 
 
 def _nearest_neighbor(data: Dataset, row: int, distance: float) -> NearestNeighbor:

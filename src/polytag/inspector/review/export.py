@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from polytag.data.read_options import ReadOptions
 from polytag.data.settings import with_settings
 from polytag.data.splits import lacks_validation, with_validation_split
 from polytag.errors import RunError, UsageError
-from polytag.inspector.review.store import Decision, open_review, review_file_of
+from polytag.inspector.review.added import add_labelled
+from polytag.inspector.review.rows import Decision
+from polytag.inspector.review.store import open_review, review_file_of
 from polytag.metrics.label_issues import MEANINGS
 from polytag.predictions.read import is_own, read_predictions
 from polytag.runs.args import load_run_data, read_run_args
@@ -28,32 +30,44 @@ CHANGES_COLUMNS = ("split", "image", "class", "before", "after", "reviewer", "no
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """The written data set, which `load_dataset` reads, with the column of its groups ("" for none), the list of changes, and the
-    number of confirmed labels."""
+    """The written data set, which `load_dataset` reads, with the column of its groups ("" for none), the list of changes, the
+    number of confirmed labels, and of the labelled images of lists those that were added, and that were known already."""
 
     data: Path
     group_column: str
     changes_file: Path
     changes: tuple[Change, ...]
     num_confirmed: int
+    num_added: int
+    num_known: int
 
 
-def export_labels(run: Path, out: Path, *, to: str | None = None, data: Path | None = None, options: ReadOptions) -> Exported:
+def export_labels(
+    run: Path,
+    out: Path,
+    *,
+    to: str | None = None,
+    data: Path | None = None,
+    lists: Sequence[Path] = (),
+    options: ReadOptions,
+) -> Exported:
     """Apply the decisions of a run's review to its data set, and write it and a list of changes as new files.
 
-    The args.yaml of a run folder gives the data and the reading options; data without splits get those of the training. The list of
-    changes is next to OUT: `<OUT without ending>-changes.csv`. Raises RunError where there is no review, no change, or an existing
-    output; UsageError for a predictions file without `data`; DataError where the decisions do not fit the data.
+    The labelled images of `lists`, which `polytag labels next` made, are added to the training images. The args.yaml of a run
+    folder gives the data and the reading options; data without splits get those of the training. The list of changes is next to
+    OUT: `<OUT without ending>-changes.csv`. Raises RunError where there is no review, no change, or an existing output; UsageError
+    for a predictions file without `data`; DataError where the decisions do not fit the data.
     """
-    decisions = _decisions(run)
-    dataset = _reviewed_data(run, data=data, options=options, names_splits=any(each.split for each in decisions))
-    decisions = _with_ids_of(dataset, decisions, run=run)
+    decisions = _decisions(run, is_needed=not lists)
+    dataset = _reviewed_data(run, data=data, options=options, names_splits=bool(lists) or any(each.split for each in decisions))
+    added = add_labelled(dataset, lists)
+    decisions = [*_with_ids_of(dataset, decisions, run=run), *added.decisions]
     corrections = [
         Correction(split=each.split, image_id=each.image_id, class_name=each.class_name, label=each.label)
         for each in decisions
         if each.label is not None
     ]
-    corrected, changes = apply_corrections(dataset, corrections)
+    corrected, changes = apply_corrections(added.dataset, corrections)
     if not changes:
         raise _nothing(run, got=f"{len(corrections):,} decisions, all equal to the data")
     format = to or (out.suffix.lower()[1:] if out.suffix.lower() in (".csv", ".parquet") else "csv")
@@ -77,6 +91,8 @@ def export_labels(run: Path, out: Path, *, to: str | None = None, data: Path | N
         changes_file=changes_file,
         changes=changes,
         num_confirmed=len(corrections) - len(changes),
+        num_added=added.num_images,
+        num_known=added.num_known,
     )
 
 
@@ -93,14 +109,14 @@ def changes_to_csv(changes: tuple[Change, ...], decision_of: Mapping[tuple[str, 
     return text.getvalue()
 
 
-def _decisions(run: Path) -> list[Decision]:
-    """The decisions of all splits; raises RunError where there is none."""
+def _decisions(run: Path, *, is_needed: bool) -> list[Decision]:
+    """The decisions of all splits; raises RunError where there is none and some are needed."""
     if not run.exists():
         raise RunError("nothing to export", where=str(run), expected="a run folder, or a predictions file")
     path = review_file_of(run)
     with open_review(path) as store:
         decisions = [row for split in store.splits() for row in store.current(split).values() if row.label is not None]
-    if not decisions:
+    if not decisions and is_needed:
         raise _nothing(run, got="no decision in the review" if path.exists() else f"no {path.name}")
     return decisions
 

@@ -33,6 +33,29 @@ _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION}",
     f"PRAGMA user_version = {VERSION}",
 )
+# Tables that came later. A file without them gets them with its next row, and is read as one whose tables are empty; an earlier
+# polytag reads and writes the decisions of a file that has them, so the version is the same.
+_ADDED = (
+    """CREATE TABLE IF NOT EXISTS batches (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        split TEXT NOT NULL,
+        reviewer TEXT NOT NULL,
+        time TEXT NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        undoes INTEGER UNIQUE REFERENCES batches (number)
+    )""",
+    """CREATE TABLE IF NOT EXISTS marks (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        batch INTEGER NOT NULL REFERENCES batches (number),
+        split TEXT NOT NULL,
+        image_id TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('tag', 'note')),
+        text TEXT NOT NULL,
+        is_on INTEGER NOT NULL CHECK (is_on IN (1, 0))
+    )""",
+    "CREATE INDEX IF NOT EXISTS of_image ON marks (split, image_id, kind, number)",
+)
 
 
 class ReviewFile:
@@ -80,6 +103,8 @@ class ReviewFile:
                     if not _is_ready(connection, self.path):
                         for statement in _SCHEMA:
                             connection.execute(statement)
+                    for statement in _ADDED:
+                        connection.execute(statement)
                     yield connection
                     connection.execute("COMMIT")
                 except BaseException:

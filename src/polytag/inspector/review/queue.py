@@ -7,15 +7,19 @@ from functools import cached_property
 from threading import Lock
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, Field
 
 from polytag.errors import PolytagError
-from polytag.inspector.browse.answers import Label
+from polytag.inspector.browse.answers import Label, to_json
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.review.store import Decision, LabelKey, Progress, ReviewStore
+from polytag.inspector.review.rows import Decision, LabelKey
+from polytag.inspector.review.store import ReviewStore
+from polytag.inspector.review.worth import CorrectedLabels
 from polytag.metrics.label_issues import LabelIssue, LabelIssues, find_label_issues
 
 Kind = Literal["issues", "unknown", "all"]
+Order = Literal["suspicion", "map"]
 Status = Literal["computing", "ready", "unavailable"]
 
 _MAX_ISSUES = 100_000  # of all classes together, about
@@ -47,6 +51,9 @@ class QueueEntry(BaseModel):
     given: Label
     probability: float = Field(description="Calibrated probability that the class is present.")
     is_counted: bool = Field(description="Whether the estimate of wrong labels counts this label.")
+    map_change: float | None = Field(
+        description="Change of mAP if the label is wrong as it stands; for an unknown one, if present."
+    )
     decision: DecisionAnswer | None = Field(description="The decision about the label, or null.")
     number: int = Field(description="Number of the last row about this label, 0 for none; `based_on` of the next decision.")
 
@@ -129,38 +136,49 @@ def queue(
     inspection: Inspection,
     issue_finder: IssueFinder,
     store: ReviewStore,
+    corrected: CorrectedLabels,
     *,
     kind: Kind = "issues",
+    order: Order = "suspicion",
     class_name: str = "",
     include_decided: bool = False,
     limit: int = 50,
     offset: int = 0,
     timeout_seconds: float = 0.0,
 ) -> QueueAnswer:
-    """Return a part of the queue of one class, or of all for "". Raises RunError as the store does."""
+    """Return a part of the queue of one class, or of all for "": first the most suspicious, or those that would change mAP most.
+
+    Raises RunError as the store does.
+    """
     found = issue_finder.found(timeout_seconds=timeout_seconds)
     if found is None:
         return QueueAnswer(status="computing", offset=offset)
-    current = store.current(inspection.split)
+    decided = {} if include_decided else store.labels(inspection.split)
     listed = [
         each
         for each in found.lists[kind]
-        if (not class_name or each.class_name == class_name) and (include_decided or not _is_decided(each, current))
+        if (not class_name or each.class_name == class_name) and (each.id, each.class_name) not in decided
     ]
+    if order == "map":
+        change_M = np.abs(corrected.map_changes(listed))
+        listed = [listed[place] for place in np.argsort(-change_M, kind="stable")]  # undefined ones last
+    part = listed[offset : offset + limit]
+    change_K = corrected.map_changes(part)
+    current = store.of_keys(inspection.split, [(each.id, each.class_name) for each in part])
     return QueueAnswer(
         status="unavailable" if found.reason else "ready",
         reason=found.reason,
         total=len(listed),
         offset=offset,
-        entries=[_entry(each, current) for each in listed[offset : offset + limit]],
+        entries=[_entry(each, current, map_change=change) for each, change in zip(part, change_K.tolist(), strict=True)],
     )
 
 
 def review_progress(inspection: Inspection, issue_finder: IssueFinder, store: ReviewStore) -> ProgressAnswer:
     """Return the progress in the inspected split. Raises RunError as the store does."""
     found = issue_finder.found()
-    current = store.current(inspection.split)
-    counts = Progress.of(current.values())
+    decided = store.labels(inspection.split)
+    counts = store.progress(inspection.split)
     issues = found.lists["issues"] if found else ()
     return ProgressAnswer(
         num_decided=counts.num_decided,
@@ -168,7 +186,7 @@ def review_progress(inspection: Inspection, issue_finder: IssueFinder, store: Re
         num_confirmed=counts.num_confirmed,
         status="computing" if found is None else "unavailable" if found.reason else "ready",
         num_label_issues=len(issues),
-        num_label_issues_decided=sum(_is_decided(each, current) for each in issues),
+        num_label_issues_decided=sum((each.id, each.class_name) in decided for each in issues),
     )
 
 
@@ -196,12 +214,7 @@ def current_answer(decision: Decision | None) -> DecisionAnswer | None:
     return None if decision is None or decision.label is None else decision_answer(decision)
 
 
-def _is_decided(issue: LabelIssue, current: Mapping[LabelKey, Decision]) -> bool:
-    decision = current.get((issue.id, issue.class_name))
-    return decision is not None and decision.label is not None
-
-
-def _entry(issue: LabelIssue, current: Mapping[LabelKey, Decision]) -> QueueEntry:
+def _entry(issue: LabelIssue, current: Mapping[LabelKey, Decision], *, map_change: float) -> QueueEntry:
     decision = current.get((issue.id, issue.class_name))
     return QueueEntry.model_validate(
         {
@@ -211,6 +224,7 @@ def _entry(issue: LabelIssue, current: Mapping[LabelKey, Decision]) -> QueueEntr
             "given": issue.given,
             "probability": issue.probability,
             "is_counted": issue.is_counted,
+            "map_change": to_json(map_change),
             "decision": current_answer(decision),
             "number": decision.number if decision else 0,
         }

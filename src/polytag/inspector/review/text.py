@@ -3,8 +3,8 @@
 from polytag.errors import UsageError
 from polytag.text import control_character, is_blank
 
-MAX_LENGTH_OF_NAME, MAX_LENGTH_OF_NOTE, MAX_LENGTH_OF_ID = 80, 2000, 4096
-"""Characters of a reviewer's name, of a note, and of an image's id or a class name."""
+MAX_LENGTH_OF_NAME, MAX_LENGTH_OF_NOTE, MAX_LENGTH_OF_ID, MAX_LENGTH_OF_TAG = 80, 2000, 4096, 40
+"""Characters of a reviewer's name, of a note, of an image's id or a class name, and of a tag."""
 
 
 def reviewer_name(name: str) -> str:
@@ -18,6 +18,14 @@ def reviewer_name(name: str) -> str:
 def note_text(note: str) -> str:
     """Return the stripped note; raises UsageError where it is too long or contains control characters other than line breaks."""
     return _shown_text("note", note.strip(), longest=MAX_LENGTH_OF_NOTE, lines=True)
+
+
+def tag_text(tag: str) -> str:
+    """Return the tag without spaces around it and without a leading "#"; raises UsageError for what is not one word."""
+    tag = _shown_text("tag", tag.strip().removeprefix("#"), longest=MAX_LENGTH_OF_TAG)
+    if is_blank(tag) or len(tag.split()) != 1:
+        raise UsageError("a tag is one word", got=repr(tag), expected=f"1 to {MAX_LENGTH_OF_TAG} characters without a space")
+    return tag
 
 
 def _shown_text(what: str, text: str, *, longest: int, lines: bool = False) -> str:

@@ -1,14 +1,16 @@
 // The page of one image: its classes, the heat map and boxes over it, its labels and its nearest images.
 import { withParameters, writeAddress } from "../shared/address.js";
 import { fetchJson } from "../shared/api.js";
+import { boxFrame } from "../shared/boxes.js";
 import { byId, element } from "../shared/dom.js";
-import { announce, bind } from "../shared/frame.js";
+import { announce, bind, leaveTo } from "../shared/frame.js";
 import { showHeatMap } from "../shared/heat.js";
+import { watchState } from "../shared/shown.js";
 import { showLabels } from "./labels.js";
-import { showNearest } from "./nearest.js";
+import { nearestOfRow, showNearest } from "../shared/nearest.js";
 import { isEnlarged, moveBy, zoomBy } from "./zoom.js";
 
-const { row, id: imageId } = document.querySelector(".image-page").dataset;
+const { row, id: imageId, ranked } = document.querySelector(".image-page").dataset;
 const [stage, sheet] = [byId("stage"), byId("sheet")];
 const options = new URLSearchParams(location.search); // heat, boxes and nearest
 
@@ -27,6 +29,7 @@ function choose(entry) {
   chosen.querySelector("a").setAttribute("aria-current", "true");
   chosen.scrollIntoView({ block: "nearest" });
   announce(className());
+  writeOption("label", className() === ranked ? null : className());
   showHeat();
   drawBoxes();
   labels.show(className());
@@ -42,17 +45,17 @@ for (const entry of entries) {
 
 // ---- heat map and boxes ----
 
-/** Write an option into the address, and into those of the neighbours. */
-function writeOption(name, on) {
-  writeAddress(withParameters(location.search, { [name]: on ? "1" : null }));
-  for (const link of [byId("previous"), byId("next")]) if (link) link.search = withParameters(link.search, { [name]: on ? "1" : null });
+/** Write an option into the address, and into those of the neighbours; null removes it. */
+function writeOption(name, value) {
+  writeAddress(withParameters(location.search, { [name]: value }), { data: history.state });
+  for (const link of [byId("previous"), byId("next"), ...document.querySelectorAll(".neighbours a")]) if (link) link.search = withParameters(link.search, { [name]: value });
 }
 
 const isOn = (button) => button?.getAttribute("aria-pressed") === "true";
 
 function toggle(button, name) {
   button.setAttribute("aria-pressed", String(!isOn(button)));
-  writeOption(name, isOn(button));
+  writeOption(name, isOn(button) ? "1" : null);
 }
 
 function showHeat() {
@@ -65,14 +68,8 @@ let boxes = [];
 function drawBoxes() {
   sheet.querySelector(".boxes")?.remove();
   if (!isOn(byId("boxes"))) return;
-  const layer = element("div", { class: "boxes" });
-  for (const box of boxes) {
-    const own = box.class_name === className();
-    const made = element("div", { class: `box${own ? " own" : ""}${box.is_doubtful ? " doubtful" : ""}` }, element("span", {}, box.class_name));
-    for (const [side, value] of [["left", box.left], ["top", box.top], ["right", 1 - box.right], ["bottom", 1 - box.bottom]]) made.style[side] = 100 * value + "%";
-    layer.append(made);
-  }
-  sheet.append(layer);
+  const frames = boxes.map((box) => boxFrame(box, { isOwn: box.class_name === className(), text: box.class_name }));
+  sheet.append(element("div", { class: "boxes" }, ...frames));
 }
 
 if (byId("heat")) {
@@ -99,9 +96,9 @@ fetchJson(`/api/images/${row}/boxes`).then((answer) => {
 // ---- nearest images ----
 
 function searchNearest() {
-  writeOption("nearest", true);
+  writeOption("nearest", "1");
   byId("nearest").hidden = true;
-  showNearest(byId("nearest-found"), row);
+  showNearest(byId("nearest-found"), () => nearestOfRow(row));
 }
 
 if (byId("nearest")) {
@@ -112,12 +109,13 @@ if (byId("nearest")) {
 
 // ---- the label of the chosen class ----
 
-const labels = showLabels(byId("labels"), { imageId, entries });
+watchState(byId("full"), () => {});
+const labels = showLabels(byId("labels"), { image: byId("full"), imageId, entries });
 labels.show(className());
 
 // ---- keys ----
 
-const follow = (id) => byId(id) && location.assign(byId(id).href);
+const follow = (id) => byId(id) && leaveTo(byId(id).href);
 bind(["ArrowLeft", "k"], "the previous image", (event) => {
   if (isEnlarged() && event.key === "ArrowLeft") return moveBy(80, 0);
   follow("previous");

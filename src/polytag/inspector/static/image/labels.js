@@ -1,11 +1,12 @@
 // The label of the chosen class of one image: what is given, what is decided and by whom, and deciding.
 import { fetchJson } from "../shared/api.js";
-import { LABELS, button, element } from "../shared/dom.js";
-import { bindLabelKeys, decide, timeText, undo } from "../shared/decide.js";
+import { LABELS, button, element, nameOf } from "../shared/dom.js";
+import { bindLabelKeys, decide, timeText, undo, undoneText } from "../shared/decide.js";
 import { bind, notify } from "../shared/frame.js";
+import { NOT_SHOWN, stateOf } from "../shared/shown.js";
 
 /** Fill `place` for the class that `show(name)` names, and mark the `entries` of the list of classes that are decided. */
-export function showLabels(place, { imageId, entries }) {
+export function showLabels(place, { image, imageId, entries }) {
   let labels = new Map(); // by class name: {given, decision, number of the last row}
   let shown = "";
 
@@ -17,16 +18,24 @@ export function showLabels(place, { imageId, entries }) {
     if (!label) return;
     const choice = (value, key) => {
       const isPressed = isDecided(label) && label.decision.label === value;
-      const made = button(LABELS[value] + " ", () => set(value), { "aria-pressed": String(isPressed) });
+      const made = button(LABELS[value] + " ", () => set(value), { "aria-pressed": String(isPressed), disabled: Boolean(unseen()) });
       made.append(element("kbd", {}, key));
       return made;
     };
     place.replaceChildren(
-      element("h3", {}, "Is ", element("b", {}, shown), " in this image?"),
+      element("h3", {}, "Is ", element("b", {}, nameOf(shown)), " in this image?"),
       element("p", { class: "note small" }, `Labelled ${LABELS[label.given]}; ${decisionText(label.decision)}.`),
       element("div", { class: "line" }, choice(1, "1"), choice(0, "0"), choice(-1, "u")),
+      ...(unseen() ? [unseenNode()] : []),
     );
     for (const entry of entries) markEntry(entry, labels.get(entry.dataset.class));
+  }
+
+  const unseen = () => ({ missing: NOT_SHOWN.missing, failed: NOT_SHOWN.failed })[image.dataset.state];
+
+  function unseenNode() {
+    const next = document.getElementById("next")?.href;
+    return element("div", { class: "unseen" }, element("p", {}, unseen()), next ? element("a", { class: "button", href: next }, "Next image") : null);
   }
 
   function decisionText(decision) {
@@ -56,6 +65,8 @@ export function showLabels(place, { imageId, entries }) {
   async function set(value) {
     const label = labels.get(shown);
     if (!label) return;
+    const state = await stateOf(image);
+    if (state !== "shown") return notify(NOT_SHOWN[state]);
     try {
       update(await decide({ image: imageId, className: shown, label: value, basedOn: label.number }));
       notify(`${shown} is ${LABELS[value]}. z undoes it.`);
@@ -68,6 +79,10 @@ export function showLabels(place, { imageId, entries }) {
   async function undoLast() {
     try {
       const row = await undo();
+      if (row.batch !== undefined) {
+        await load();
+        return notify(undoneText(row));
+      }
       notify(`Undone: ${row.class_name} in ${row.image}.`);
       if (row.image === imageId) update(row);
     } catch (error) {
@@ -76,8 +91,9 @@ export function showLabels(place, { imageId, entries }) {
   }
 
   bindLabelKeys((word) => `the label of the chosen class: ${word}`, set);
-  bind("z", "undo the last decision", undoLast);
+  bind("z", "undo the last decision", undoLast, { isHeld: false });
   load().catch(() => (place.hidden = true));
+  image.addEventListener("polytag:state", draw);
   return {
     show(name) {
       shown = name;

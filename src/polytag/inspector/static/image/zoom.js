@@ -1,5 +1,6 @@
 // The stage of one image: the whole image at first, enlarged about the pointer, moved by dragging.
 import { byId } from "../shared/dom.js";
+import { isDrawing } from "../shared/shown.js";
 
 const [stage, sheet, full] = ["stage", "sheet", "full"].map(byId);
 const MIN_PX = 960; // smaller images are enlarged up to this
@@ -9,7 +10,8 @@ let zoom = 1, left = 0, top_ = 0, base = { width: 0, height: 0 };
 
 function fit() {
   const [width, height] = [full.naturalWidth || 1, full.naturalHeight || 1];
-  const scale = Math.min(stage.clientWidth / width, stage.clientHeight / height, Math.max(1, MIN_PX / Math.max(width, height)));
+  const largest = isDrawing(full) ? 1 : Math.max(1, MIN_PX / Math.max(width, height));
+  const scale = Math.min(stage.clientWidth / width, stage.clientHeight / height, largest);
   base = { width: width * scale, height: height * scale };
   sheet.style.width = base.width + "px";
   sheet.style.height = base.height + "px";
@@ -67,7 +69,8 @@ stage.addEventListener("dblclick", (event) => {
   const box = stage.getBoundingClientRect();
   zoomBy(zoom > 1 ? 0 : 3, event.clientX - box.left, event.clientY - box.top);
 });
-full.complete && full.naturalWidth ? fit() : full.addEventListener("load", fit);
+for (const name of ["load", "polytag:state"]) full.addEventListener(name, fit);
+if (full.complete && full.naturalWidth) fit();
 new ResizeObserver(fit).observe(stage);
 for (const id of ["closer", "wider"]) byId(id).hidden = false;
 byId("closer").addEventListener("click", () => zoomBy(1.5));

@@ -1,7 +1,8 @@
 // The predict page: images of the visitor become cards, and the model predicts one after another.
-import { byId, button, clone, element } from "../shared/dom.js";
+import { byId, button, clone, element, nameOf } from "../shared/dom.js";
 import { fitImage } from "../shared/fit.js";
 import { announce, bind } from "../shared/frame.js";
+import { LIMIT, showNearest } from "../shared/nearest.js";
 import { takeFiles } from "../shared/take-files.js";
 import { inTurn, postFile } from "./requests.js";
 
@@ -24,7 +25,8 @@ function makeCard(file) {
   const remove = button("Remove", () => removeCard(card), { class: "quiet", "aria-label": `Remove ${file.name}` });
   card.element = element("li", { class: "card", tabindex: "-1", "aria-label": file.name },
     element("header", {}, element("h2", { title: file.name }, element("bdi", {}, file.name)), card.size, remove),
-    element("div", { class: "body" }, element("div", {}, stage, card.heatStatus), card.found));
+    element("div", { class: "body" }, element("div", {}, stage, card.heatStatus), card.found),
+    (card.similar = element("div", { class: "similar" })));
   fitImage(stage, card.sheet, card.image);
   card.image.addEventListener("load", () => (card.size.textContent = `${card.image.naturalWidth} × ${card.image.naturalHeight}`));
   card.image.addEventListener("error", () => {
@@ -84,15 +86,15 @@ function showClasses(card, answer) {
   const rowOf = (each) => {
     const title = `threshold ${each.threshold.toFixed(3)}; press for the heat map`;
     const made = element("button", { type: "button", class: each.is_present ? "above" : "below", "aria-pressed": "false", title },
-      element("span", { class: "name" }, element("bdi", {}, each.name)), bar(each), element("span", { class: "score" }, each.text));
+      nameOf(each.name), bar(each), element("span", { class: "score" }, each.text));
     made.addEventListener("click", () => showHeat(card, each.name, made));
     return element("li", {}, made);
   };
   const above = answer.classes.filter((each) => each.is_present); // the highest first
   const below = answer.classes.filter((each) => !each.is_present);
-  const names = above.map((each) => each.name).join(", ");
+  const names = above.flatMap((each, place) => [...(place ? [", "] : []), nameOf(each.name)]);
   const verdict = above.length
-    ? element("p", { class: "verdict" }, "Above their thresholds: ", element("b", {}, element("bdi", {}, names)), ".")
+    ? element("p", { class: "verdict" }, "Above their thresholds: ", element("b", {}, ...names), ".")
     : element("p", { class: "verdict" }, "No class is above its threshold.");
   const parts = [verdict];
   if (above.length) parts.push(element("ol", { class: "foundlist" }, ...above.map(rowOf)));
@@ -101,6 +103,7 @@ function showClasses(card, answer) {
     parts.push(element("details", { open: !above.length }, summary, element("ol", { class: "foundlist" }, ...below.map(rowOf))));
   }
   card.found.replaceChildren(...parts);
+  card.similar.replaceChildren(button("Similar images", () => showSimilar(card), { class: "quiet" }));
   card.heatStatus.textContent = HEAT_HINT;
   announce(`${card.file.name}: ${verdict.textContent}`);
 }
@@ -131,6 +134,17 @@ async function showHeat(card, className, button) {
     button.setAttribute("aria-pressed", "false");
     card.heatStatus.textContent = `No heat map. ${error.message}`;
   }
+}
+
+// ---- similar images ----
+
+/** Show the images of the data set that the model sees as similar to that of a card. */
+function showSimilar(card) {
+  const place = element("div", { "aria-live": "polite" });
+  card.similar.replaceChildren(place);
+  const path = "/api/predict/nearest?" + new URLSearchParams({ limit: LIMIT });
+  const onBusy = (seconds) => (place.textContent = `The model is busy. Trying again in ${seconds} s.`);
+  return showNearest(place, async () => (await postFile(path, card.file, { signal: card.abort.signal, onBusy })).json());
 }
 
 // ---- images come and go ----
@@ -195,4 +209,5 @@ bind("h", "heat map of the class", () => {
   const buttons = card ? buttonsOf(card) : [];
   (buttons.find((button) => button === document.activeElement) ?? buttons[0])?.click();
 });
+bind("s", "similar images", () => void (here() ?? cards[0])?.similar.querySelector("button")?.click());
 bind("x", "remove the image", () => here() && removeCard(here()));

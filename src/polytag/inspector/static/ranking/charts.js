@@ -1,46 +1,119 @@
-// Precision over recall and the distribution of scores, drawn by Vega. Its bundle is loaded when a chart is first shown.
+// The two curves of a class: precision over recall, and both over the threshold with their intervals. For ranks, the scores' distribution.
 import { fetchJson } from "../shared/api.js";
-import { byId } from "../shared/dom.js";
+import { byId, element } from "../shared/dom.js";
+import { pathOf, svg } from "../shared/svg.js";
+import { drawBars } from "./bars.js";
+import { bothRuns } from "./both-runs.js";
 
-const PLACES = { precision_recall: "precision-recall", histogram: "histogram" };
-const OPTIONS = { actions: false, renderer: "svg", ast: true, defaultStyle: false, logLevel: 1, tooltip: { disableDefaultStyle: true } };
+const [WIDTH, HEIGHT] = [480, 230];
+const [LEFT, RIGHT, TOP, BOTTOM] = [42, 10, 10, 38];
+const TICKS = [0, 0.25, 0.5, 0.75, 1];
+const x = (value) => LEFT + value * (WIDTH - LEFT - RIGHT);
+const y = (value) => HEIGHT - BOTTOM - value * (HEIGHT - TOP - BOTTOM);
 
-let bundle;
-
-function loadBundle() {
-  bundle ??= new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.type = "module";
-    script.src = "/static/vega.js";
-    script.onload = () => resolve();
-    script.onerror = () => reject(new Error("the charts cannot be drawn"));
-    document.head.append(script);
-  });
-  return bundle;
-}
-
-/** Replace the names of CSS variables in a specification by their colours. */
-function withColours(specification) {
-  const style = getComputedStyle(document.documentElement);
-  return JSON.parse(JSON.stringify(specification).replace(/var\((--[a-z]+)\)/g, (_, name) => style.getPropertyValue(name).trim()));
-}
-
-/** Draw both charts of a class. `at({threshold, recall, precision})` of the answer moves the mark at the threshold. */
-export async function showCharts(className) {
-  const [specifications] = await Promise.all([fetchJson("/api/charts?" + new URLSearchParams({ class: className })), loadBundle()]);
-  const views = [];
-  for (const [name, id] of Object.entries(PLACES)) {
-    byId(id).replaceChildren();
-    if (!specifications[name]) {
-      byId(id).textContent = "This class has no positive or no negative, so there is no curve.";
-      continue;
-    }
-    views.push((await window.vegaEmbed(byId(id), withColours(specifications[name]), OPTIONS)).view);
-  }
+/** Draw both charts of a slice. `at({threshold, recall, precision})` of the answer moves their marks. */
+export async function showCharts(query, sweep) {
+  const [{ precision_recall, histogram, scope }, both] = await Promise.all([fetchJson("/api/charts?" + query), bothRuns(query)]);
+  const title = (text) => `${text} ${scope}`.trim();
+  const points = precision_recall.map(({ recall, precision, score }) => ({ at: recall, recall, precision, score }));
+  const dot = svg("circle", { class: "mark", r: 5 });
+  const rule = svg("path", { class: "mark" });
+  const none = "There is no positive or no negative among these images, so there is no curve.";
+  show("precision-recall", title("precision over recall"), points.length ? curve(points, dot, both) : null, none);
+  if (sweep) show("over-threshold", title("precision and recall over the threshold"), overThreshold(sweep, rule));
+  else show("over-threshold", title("distribution of scores"), bars(histogram));
   return {
-    at(point) {
-      const isDefined = Object.values(point).every((value) => value !== null);
-      for (const view of views) view.data("at", isDefined ? [point] : []).run();
+    at({ threshold, recall, precision }) {
+      dot.toggleAttribute("hidden", recall === null || precision === null);
+      if (recall !== null && precision !== null) {
+        dot.setAttribute("cx", x(recall));
+        dot.setAttribute("cy", y(precision));
+      }
+      rule.setAttribute("d", `M${x(threshold)} ${y(0)}V${y(1)}`);
     },
   };
+}
+
+/** A heading with what is under the pointer beside it, and the chart or a sentence in its place. */
+function show(id, title, chart, sentence = "") {
+  const readout = element("span", { class: "readout" });
+  byId(id).replaceChildren(element("p", { class: "chart-title" }, element("b", {}, title), readout), chart ?? element("p", { class: "note" }, sentence));
+  chart?.addEventListener("pointermove", (event) => (readout.textContent = chart.textAt?.(event) ?? ""));
+  chart?.addEventListener("pointerleave", () => (readout.textContent = ""));
+}
+
+function frame(xName, ...children) {
+  const label = (value) => String(value).replace(/^0\./, ".");
+  return svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "plot", "aria-hidden": "true" },
+    ...TICKS.flatMap((value) => [
+      svg("path", { class: "gridline", d: `M${x(0)} ${y(value)}H${x(1)}` }),
+      svg("text", { class: "tick", x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, label(value)),
+      svg("text", { class: "tick", x: x(value), y: HEIGHT - BOTTOM + 18, "text-anchor": "middle" }, label(value)),
+    ]),
+    svg("text", { class: "tick", x: x(0.5), y: HEIGHT - 3, "text-anchor": "middle" }, xName),
+    ...children);
+}
+
+const stepsOf = (points) => pathOf(points.flatMap(({ recall, precision }, index) =>
+  index ? [[x(points[index - 1].recall), y(precision)], [x(recall), y(precision)]] : [[x(recall), y(precision)]]));
+
+function curve(points, dot, both) {
+  const chart = frame("recall", ...secondCurve(both), svg("path", { class: "curve", d: stepsOf(points) }), dot);
+  chart.textAt = (event) => {
+    const nearest = nearestTo(points, valueAt(chart, event));
+    return `precision ${nearest.precision.toFixed(3)}, recall ${nearest.recall.toFixed(3)} at score ${nearest.score.toFixed(3)}`;
+  };
+  return chart;
+}
+
+/** The curve of the second run, dashed, with a square at its own threshold; and which line is whose. */
+function secondCurve(both) {
+  if (!both?.precision_recall.length) return [];
+  const { name, recall, precision } = both.runs[1];
+  const key = (row, className, text) => [
+    svg("path", { class: `curve ${className}`, d: `M${x(0.03)} ${y(0.04 + row * 0.09)}h26` }),
+    svg("text", { class: "tick", x: x(0.03) + 34, y: y(0.04 + row * 0.09) + 4 }, text.length > 44 ? text.slice(0, 43) + "…" : text),
+  ];
+  const isDefined = recall !== null && precision !== null;
+  return [
+    svg("path", { class: "curve other", d: stepsOf(both.precision_recall) }),
+    ...(isDefined ? [svg("rect", { class: "mark other", x: x(recall) - 4, y: y(precision) - 4, width: 8, height: 8 })] : []),
+    ...key(1, "", "this run"), ...key(0, "other", name),
+  ];
+}
+
+function overThreshold(sweep, rule) {
+  const points = sweep.threshold.map((threshold, index) => ({ at: threshold, index }));
+  const line = (name) => {
+    const { value, low, high } = sweep[name];
+    const defined = points.filter(({ index }) => value[index] !== null);
+    const path = (values) => defined.map(({ at, index }) => [x(at), y(values[index])]);
+    return [
+      svg("path", { class: `band ${name}`, d: pathOf([...path(low), ...path(high).reverse()]) + "Z" }),
+      svg("path", { class: `curve ${name}`, d: pathOf(path(value)) }),
+    ];
+  };
+  const key = (name, at) => svg("text", { class: `key ${name}`, x: x(at), y: TOP + 12, "text-anchor": "end" }, name);
+  const chart = frame("threshold", ...line("precision"), ...line("recall"), rule, key("precision", 0.8), key("recall", 1));
+  chart.textAt = (event) => {
+    const { at, index } = nearestTo(points, valueAt(chart, event));
+    const [precision, recall] = ["precision", "recall"].map((name) => sweep[name].value[index]?.toFixed(3) ?? "–");
+    return `${at.toFixed(3)}: precision ${precision}, recall ${recall}`;
+  };
+  return chart;
+}
+
+function bars(histogram) {
+  const place = svg("svg", { class: "bars-only", "aria-hidden": "true" });
+  drawBars(place, histogram);
+  return place;
+}
+
+function valueAt(chart, { clientX }) {
+  const { left, width } = chart.getBoundingClientRect();
+  return (((clientX - left) / width) * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT);
+}
+
+function nearestTo(points, value) {
+  return points.reduce((best, point) => (Math.abs(point.at - value) < Math.abs(best.at - value) ? point : best), points[0]);
 }

@@ -1,6 +1,7 @@
 // The form above the list: class, order and filters. It reads a change from its controls, and shows a state in them.
 import { byId, element } from "../shared/dom.js";
 import { debounce } from "../shared/debounce.js";
+import { listQueryOf, queryOf } from "./state.js";
 
 const TYPING_MS = 150;
 const form = byId("controls");
@@ -11,23 +12,38 @@ export function readControls() {
   const text = (name) => data.get(name) ?? "";
   const names = (name) => data.getAll(name).filter(Boolean);
   return {
-    class: text("class"), sort: text("sort"), order: text("order"),
+    class: text("class"), sort: text("sort"), order: text("order"), size: text("size"),
     outcome: names("outcome"), min_labels: text("min_labels"), max_labels: text("max_labels"),
-    present: names("present"), absent: names("absent"),
-    column: text("column"), value: text("value"), text: text("text"), disagree: data.has("disagree"),
+    min_score: text("min_score"), max_score: text("max_score"),
+    present: names("present"), absent: names("absent"), predicted: names("predicted"), not_predicted: names("not_predicted"),
+    other: text("other"), bond: text("bond"),
+    column: text("column"), value: text("value"), text: text("text"), tag: text("tag"), change: text("change"), disagree: data.has("disagree"),
   };
 }
 
 /** Show a state in the controls; those that show it already are left alone, and so is the focus in them. */
 export function fillControls(state, columns) {
   if (byId("column")) fillValues(columns[state.column] ?? []);
-  for (const name of ["class", "sort", "order", "min_labels", "max_labels", "column", "value", "text"]) {
+  for (const name of ["class", "sort", "order", "min_labels", "max_labels", "min_score", "max_score", "column", "value", "text", "other", "bond", "tag", "change"]) {
     const control = form.elements[name];
     if (control && control.value !== state[name] && !(control.value === "" && state[name] === "0")) control.value = state[name];
   }
+  for (const choice of document.querySelectorAll("input[name=size]")) choice.checked = choice.value === state.size;
   for (const box of document.querySelectorAll("input[name=outcome]")) box.checked = state.outcome.includes(box.value);
   if (form.elements.disagree) form.elements.disagree.checked = state.disagree;
-  for (const name of ["present", "absent"]) fillSelects(name, state[name]);
+  for (const name of ["present", "absent", "predicted", "not_predicted"]) if (form.elements[name]) fillSelects(name, state[name]);
+  for (const link of document.querySelectorAll(".views a")) {
+    const parameters = new URLSearchParams(link.search);
+    for (const name of ["class", "present", "absent"]) if (parameters.has(name)) parameters.set(name, state.class);
+    link.search = parameters;
+  }
+  for (const link of document.querySelectorAll("[data-change]")) {
+    const isChosen = link.dataset.change === state.change;
+    if (isChosen) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+    link.search = queryOf({ ...state, offset: 0, change: isChosen ? "" : link.dataset.change });
+  }
+  byId("to-map").search = listQueryOf(state);
   byId("clear").search = new URLSearchParams({ class: state.class, sort: state.sort, order: state.order });
 }
 
@@ -56,11 +72,18 @@ export function listenToControls(onChange) {
   const afterTyping = debounce(() => onChange(true), TYPING_MS);
   const isTyped = (control) => control.type === "search" || control.type === "number";
   const isOurs = (control) => control.form === form && control.id !== "threshold";
-  const tools = document.querySelector(".tools");
+  const tools = byId("main");
   tools.addEventListener("input", ({ target }) => isOurs(target) && isTyped(target) && afterTyping());
   tools.addEventListener("change", ({ target }) => {
     if (!isOurs(target) || isTyped(target)) return;
     afterTyping.cancel();
+    onChange(false);
+  });
+  byId("both")?.addEventListener("click", (event) => {
+    const { change } = event.target.closest("[data-change]")?.dataset ?? {};
+    if (!change || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    form.elements.change.value = form.elements.change.value === change ? "" : change;
     onChange(false);
   });
   form.addEventListener("submit", (event) => {
@@ -71,12 +94,16 @@ export function listenToControls(onChange) {
   return afterTyping;
 }
 
+export function showPanel(button, panel, isOpen) {
+  panel.hidden = !isOpen;
+  button.setAttribute("aria-expanded", String(isOpen));
+}
+
 /** Let a button unfold a panel; `onToggle` is called after each change. */
 export function bindPanel(button, panel, onToggle = () => {}) {
   button.hidden = false;
   button.addEventListener("click", () => {
-    panel.hidden = !panel.hidden;
-    button.setAttribute("aria-expanded", String(!panel.hidden));
+    showPanel(button, panel, panel.hidden);
     onToggle();
   });
 }

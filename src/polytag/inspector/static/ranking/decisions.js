@@ -1,16 +1,19 @@
-// Decides the label of the focused image from the grid.
+// Decides labels from the grid: of the selected images, or of the focused one.
 import { LABELS } from "../shared/dom.js";
-import { bindLabelKeys, decide, undo } from "../shared/decide.js";
+import { bindLabelKeys, decide, undo, undoneText } from "../shared/decide.js";
 import { bind, notify } from "../shared/frame.js";
+import { NOT_SHOWN, stateOf } from "../shared/shown.js";
 
-/** Bind the keys that decide and undo; `classOf()` returns the class of the ranking. */
-export function bindDecisions(grid, classOf) {
+/** Bind the keys that decide and undo; `classOf()` returns the class of the ranking, `onBatch()` is called where a batch was undone. */
+export function bindDecisions(grid, { classOf, selection, bar, onBatch }) {
   const update = (image, row) => Object.assign(image, { reviewed: row.label, decision: row.number });
 
   async function decideFocused(label) {
     const image = grid.focused < 0 ? undefined : grid.at(grid.focused);
     if (!image) return notify("Choose an image with the arrow keys first.");
     const className = classOf();
+    const state = await stateOf(grid.cells.get(grid.focused).querySelector("img"));
+    if (state !== "shown") return notify(NOT_SHOWN[state]);
     try {
       update(image, await decide({ image: image.id, className, label, basedOn: image.decision }));
       notify(`${image.id}: ${className} is ${LABELS[label]}. z undoes it.`);
@@ -24,6 +27,10 @@ export function bindDecisions(grid, classOf) {
   async function undoLast() {
     try {
       const row = await undo();
+      if (row.batch !== undefined) {
+        await onBatch();
+        return notify(undoneText(row));
+      }
       const image = row.class_name === classOf() ? grid.find(({ id }) => id === row.image) : undefined;
       if (image) update(image, row);
       notify(`Undone: ${row.class_name} in ${row.image}.`);
@@ -33,6 +40,7 @@ export function bindDecisions(grid, classOf) {
     grid.refresh();
   }
 
-  bindLabelKeys((word) => `the label of the chosen image: ${word}`, decideFocused);
-  bind("z", "undo the last decision", undoLast);
+  const decideHere = (label) => (selection.num ? bar.label(label) : decideFocused(label));
+  bindLabelKeys((word) => `the label of the selected images, or of the chosen one: ${word}`, decideHere);
+  bind("z", "undo the last decision", undoLast, { isHeld: false });
 }

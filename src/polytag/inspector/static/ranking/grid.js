@@ -2,15 +2,17 @@
 
 const PAGE = 200; // cells per request
 const MAX_PAGES = 60; // in memory
-const MAX_LOADING = 12; // images: a browser opens six connections to a server, and an image that waits can still be dropped
+const GROUP = 8; // images a request, a divisor of PAGE: one request each costs the browser more than the image
+const MAX_LOADING = 3; // groups: a group that waits can still be dropped
 
 export class Grid {
   /**
    * `load(offset, limit, signal)` returns {total, images}, `make()` an empty cell, and `fill(cell, image, index)` shows an image
-   * in it: it writes the address into `data-source` of the <img>, which the grid loads when its turn comes.
+   * in it: it writes the address into `data-source` of the <img>, which the grid loads when its turn comes. `loadThumbnails(images)`
+   * returns addresses with the content of several in them, null where there is none; the first address then has what to show.
    */
-  constructor(list, { load, make, fill }) {
-    Object.assign(this, { list, load, make, fill, isTakenOver: false });
+  constructor(list, { load, make, fill, loadThumbnails }) {
+    Object.assign(this, { list, load, make, fill, loadThumbnails, isTakenOver: false });
     this.cells = new Map(); // by index
     this.total = 0;
     this.focused = -1;
@@ -39,12 +41,35 @@ export class Grid {
     this.moveTo(position);
   }
 
-  /** Scroll so that `above` pixels of the list are above the window, or to the cell `index`, or to the top; not at all with `keep`. */
-  moveTo({ above = null, index = 0, keep = false }) {
+  /** Show no cell, until another list is shown. */
+  clear() {
+    this.abort?.abort();
+    this.pages = new Map();
+    this.total = 0;
+    this.focused = -1;
+    if (!this.isTakenOver) this.takeOver();
+    for (const [index, cell] of this.cells) this.drop(index, cell);
+    this.layout();
+  }
+
+  /**
+   * Scroll so that `above` pixels of the list are above the window, or to the cell `index`, or to the top; not at all with `keep`.
+   * Focus the cell `focus`, with `id` only if it shows this image.
+   */
+  moveTo({ above = null, index = 0, keep = false, focus = -1, id = "" }) {
     if (above !== null) scrollTo({ top: above > 0 ? scrollY + this.top() + above : 0 });
     else if (index > 0) this.scrollTo(index);
     else if (!keep && this.top() < 0) scrollTo({ top: 0 });
     this.update();
+    if (focus >= 0 && focus < this.total) this.focus(focus, id);
+  }
+
+  async focus(index, id) {
+    await this.page(Math.floor(index / PAGE)).catch(() => {});
+    if (id && this.at(index)?.id !== id) return;
+    this.focused = index;
+    this.update();
+    this.cells.get(index)?.querySelector("a")?.focus({ preventScroll: true });
   }
 
   /** Replace the cells that the server drew, once the first answer has arrived. */
@@ -82,9 +107,44 @@ export class Grid {
     return undefined;
   }
 
+  /** Return the images from one index to another, both included; loads what is not there. */
+  async between(first, last) {
+    const found = [];
+    for (let number = Math.floor(first / PAGE); number <= Math.floor(last / PAGE); number++) {
+      const { images } = await this.page(number);
+      found.push(...images.slice(Math.max(0, first - number * PAGE), last + 1 - number * PAGE));
+    }
+    return found;
+  }
+
+  /** Load the list again and fill its cells anew; the window and the focus stay where they are. */
+  async reload() {
+    this.abort.abort();
+    this.abort = new AbortController();
+    const pages = (this.pages = new Map());
+    const { total } = await this.page(Math.floor(this.first / PAGE));
+    if (pages !== this.pages) return;
+    this.total = total;
+    for (const [index, element] of this.cells) {
+      if (index >= total) this.drop(index, element);
+      else this.page(Math.floor(index / PAGE)).then(() => this.fillIfLoaded(index, element), () => {});
+    }
+    this.layout();
+  }
+
+  fillIfLoaded(index, element) {
+    const image = this.at(index);
+    if (image && this.cells.get(index) === element) this.fill(element, image, index);
+  }
+
+  /** The answers that are loaded. */
+  answers() {
+    return [...this.pages.values()].map(({ answer }) => answer).filter(Boolean);
+  }
+
   layout() {
     if (!this.isTakenOver) return;
-    const style = getComputedStyle(document.documentElement);
+    const style = getComputedStyle(this.list);
     const length = (name) => parseFloat(style.getPropertyValue(name));
     const [cell, gap] = [length("--cell"), length("--gap")];
     const width = this.list.clientWidth;
@@ -149,32 +209,33 @@ export class Grid {
     return element;
   }
 
-  /** Load a few images, those in the window first and then the nearest. So a fast scroll builds up no queue of what it has passed. */
+  /** Load a few groups of images, those in the window first and then the nearest. So a fast scroll builds up no queue of what it has passed. */
   loadImages() {
     if (this.loading >= MAX_LOADING) return;
     const [first, last] = this.inView;
-    const distance = (index) => Math.max(first - index, index - last + 1, 0);
-    const waiting = [];
+    const distances = new Map(); // of the groups that wait
     for (const [index, element] of this.cells) {
-      const image = element.querySelector("img");
-      if (image.dataset.source && image.getAttribute("src") !== image.dataset.source) waiting.push([distance(index), image]);
+      if (!waits(element.querySelector("img"))) continue;
+      const [group, distance] = [Math.floor(index / GROUP), Math.max(first - index, index - last + 1, 0)];
+      distances.set(group, Math.min(distance, distances.get(group) ?? Infinity));
     }
-    waiting.sort(([one], [other]) => one - other);
-    for (const [, image] of waiting) {
-      if (this.loading >= MAX_LOADING) return;
-      this.loadImage(image);
-    }
+    const nearest = [...distances].sort(([, one], [, other]) => one - other).slice(0, MAX_LOADING - this.loading);
+    for (const [group] of nearest) this.loadGroup(group);
   }
 
-  loadImage(image) {
-    image.src = image.dataset.source;
-    if (image.complete) return; // from the cache of the browser
+  /** The same images make a group however the window came to them, so that the browser has kept the answer. */
+  async loadGroup(group) {
+    const wanted = []; // [image, the <img> that waits for it, if any]
+    for (let index = group * GROUP; index < Math.min(this.total, (group + 1) * GROUP); index++) {
+      const element = this.cells.get(index)?.querySelector("img");
+      if (element && waits(element)) element.dataset.asked = element.dataset.source;
+      wanted.push([this.at(index), element]);
+    }
     this.loading++;
-    image.onload = image.onerror = () => {
-      image.onload = image.onerror = null;
-      this.loading--;
-      this.loadImages();
-    };
+    const found = await this.loadThumbnails(wanted.map(([image]) => image)).catch(() => []);
+    for (const [place, [, element]] of wanted.entries()) if (element?.dataset.asked) show(element, found[place] ?? null);
+    this.loading--;
+    this.loadImages();
   }
 
   drop(index, element) {
@@ -184,10 +245,7 @@ export class Grid {
 
   /** Fill every cell in the document again. */
   refresh() {
-    for (const [index, element] of this.cells) {
-      const image = this.at(index);
-      if (image) this.fill(element, image, index);
-    }
+    for (const [index, element] of this.cells) this.fillIfLoaded(index, element);
     if (this.inView) this.loadImages();
   }
 
@@ -209,4 +267,11 @@ export class Grid {
     this.update();
     this.cells.get(wanted)?.querySelector("a")?.focus({ preventScroll: true });
   }
+}
+
+const waits = ({ dataset }) => dataset.source && dataset.source !== dataset.asked;
+
+/** Show what an <img> has asked for; where that is nothing, the server's own answer to its address. */
+function show(image, address) {
+  if (image.dataset.asked === image.dataset.source) image.src = address ?? image.dataset.source; // else it waits for another image by now
 }

@@ -1,24 +1,34 @@
 // The ranking page. Every change takes one path: state, address, view. Back and Forward read the state from the address again.
 import { isAddress, writeAddress } from "../shared/address.js";
-import { fetchJson } from "../shared/api.js";
+import { fetchJson, post } from "../shared/api.js";
 import { debounce } from "../shared/debounce.js";
 import { byId, element } from "../shared/dom.js";
 import { announce, bind, notify } from "../shared/frame.js";
-import { fillCell, makeCell } from "./cell.js";
+import { goToClass, onClassChosen } from "../shared/go-to-class.js";
+import { showBothRuns } from "./both-runs.js";
+import { fillCell, makeCell, showSelected } from "./cell.js";
 import { showCharts } from "./charts.js";
-import { bindPanel, fillControls, listenToControls, readControls } from "./controls.js";
+import { bindPanel, fillControls, listenToControls, readControls, showPanel } from "./controls.js";
 import { bindDecisions } from "./decisions.js";
+import { GoalField } from "./goal.js";
 import { Grid } from "./grid.js";
-import { NO_FILTERS, listQueryOf, queryOf, readState } from "./state.js";
+import { bindSelecting } from "./selecting.js";
+import { SelectionBar } from "./selection-bar.js";
+import { Selection } from "./selection.js";
+import { NO_FILTERS, SIZES, filterOf, listQueryOf, queryOf, rankingOf, readState, sliceQueryOf } from "./state.js";
 import { ThresholdPanel } from "./threshold.js";
+import { loadThumbnails } from "./thumbnails.js";
 
 const SAVE_MS = 150;
 const DRAG_MS = 60;
 
-const run = await fetchJson("/api/run");
+const classNames = [...byId("class").options].map(({ value }) => value);
+let run = null; // the answer of /api/run, once it is loaded
+const loaded = fetchJson("/api/run").then((answer) => (run = answer));
 let state = readState(location.search, byId("class").value);
-const shown = { class: null, list: null, isComplete: false }; // the class and the list that the page shows now
+const shown = { class: null, slice: null, list: null, isComplete: false }; // the class, its numbers and the list that the page shows now
 let numDraws = 0;
+let drawn = Promise.resolve(); // the draw in progress, for which keys wait
 let isDrawing = true; // scrolling is the page's own until it is drawn
 let charts = null;
 
@@ -31,24 +41,27 @@ function save() {
   saveSoon.cancel();
   const parameters = queryOf(state);
   const above = Math.max(0, -grid.top()); // pixels of the list above the window, whatever is unfolded over the list
-  const isSaved = isAddress(parameters) && Math.abs((history.state?.above ?? 0) - above) < 1;
-  if (!isSaved) writeAddress(parameters, { data: { above, width: innerWidth } });
+  const { focused } = grid;
+  const isSaved = isAddress(parameters) && Math.abs((history.state?.above ?? 0) - above) < 1 && (history.state?.focused ?? -1) === focused;
+  if (!isSaved) writeAddress(parameters, { data: { above, focused, width: innerWidth } });
 }
 
 function saveScroll() {
   if (isDrawing) return;
+  showPlace();
   state = { ...state, offset: grid.first };
   save();
 }
 
 const saveSoon = debounce(saveScroll, SAVE_MS);
 addEventListener("scroll", saveSoon, { passive: true });
+byId("grid").addEventListener("click", saveScroll, { capture: true }); // before the page of an image replaces this one
 
 /** Change the state, its address and the view. `push` makes a new entry of the history; its list begins at the top. */
 function change(changes, { push = false } = {}) {
   afterDrag.cancel();
   if (push) saveScroll();
-  state = { ...state, ...changes, offset: 0 };
+  state = { ...state, ...changes, offset: 0, id: "" };
   if (push) writeAddress(queryOf(state), { push });
   else save();
   return draw();
@@ -56,13 +69,15 @@ function change(changes, { push = false } = {}) {
 
 addEventListener("popstate", ({ state: data }) => {
   for (const pending of [saveSoon, afterDrag, afterTyping]) pending.cancel();
-  state = readState(location.search, run.classes[0]);
+  state = readState(location.search, classNames[0]);
+  showPanel(byId("show-curves"), byId("curves"), state.curves);
   draw(positionOf(data));
 });
 
 /** Return the position at which an entry of the history was left, or that of the offset in its address. */
 function positionOf(data) {
-  if (data?.width === innerWidth) return { above: data.above };
+  if (state.id) return { index: state.offset, focus: state.offset, id: state.id }; // the way back from the page of an image
+  if (data?.width === innerWidth) return { above: data.above, focus: data.focused };
   const isSameList = data === null && String(listQueryOf(state)) === shown.list;
   const isFirst = shown.list === null && state.offset === 0;
   return isSameList || isFirst ? { keep: true } : { index: state.offset };
@@ -70,31 +85,81 @@ function positionOf(data) {
 
 // ---- view ----
 
-const panel = byId("slider") && new ThresholdPanel({ onMove: moveThreshold });
+const panel = byId("slider") && new ThresholdPanel({ onMove: moveThreshold, onBrush: brush, onPlace: goToScore, onKeep: keep });
+const goal = panel && new GoalField({ classOf: () => state.class, onGoal: reachGoal });
 const threshold = () => state.threshold ?? panel?.own ?? 0.5;
 
 const grid = new Grid(byId("grid"), {
   load: (offset, limit, signal) => fetchJson(`/api/ranking?${shown.list}&` + new URLSearchParams({ offset, limit }), { signal }),
   make: makeCell,
+  loadThumbnails,
   fill(cell, image, index) {
     const parameters = queryOf({ ...state, offset: index });
     parameters.set("id", image.id);
-    fillCell(cell, image, { threshold: threshold(), href: "/image?" + parameters, comparedName: run.compared });
+    const isSelected = selection.has(image.row);
+    fillCell(cell, image, { className: state.class, threshold: threshold(), href: "/image?" + parameters, comparedName: run.compared, isSelected });
   },
 });
 
+const selection = new Selection(() => showSelection());
+let selectedFilter = ""; // the filter of which all is selected
+
+const bar = new SelectionBar(selection, {
+  classNames,
+  rankingOf: () => rankingOf(state),
+  seen() {
+    const answers = grid.answers();
+    const basedOn = Math.min(...answers.map(({ last_row }) => last_row));
+    const images = answers.flatMap((answer) => answer.images);
+    return { based_on: basedOn, later: Object.fromEntries(images.filter(({ decision }) => decision > basedOn).map(({ row, decision }) => [row, decision])) };
+  },
+  onWritten: reload,
+});
+
+function showSelection() {
+  if (selection.isAll && selection.rows.size === 0) selectedFilter = filterOf(state);
+  for (const [index, cell] of grid.cells) {
+    const image = grid.at(index);
+    if (image) showSelected(cell, selection.has(image.row));
+  }
+  bar.show(grid.total);
+}
+
+/** Load the list again after a batch: labels, tags and what a filter by tag leaves. */
+async function reload() {
+  await grid.reload();
+  showTotal();
+  const { tags } = await fetchJson("/api/selection/tags");
+  byId("tags").replaceChildren(...Object.keys(tags).map((tag) => element("option", { value: tag })));
+}
+
+/** Show the images in the size of the state; the first image in the window stays there. */
+function showSize() {
+  if (document.body.classList.contains(`size-${state.size}`)) return;
+  const { first } = grid;
+  for (const size of SIZES) document.body.classList.toggle(`size-${size}`, size === state.size);
+  grid.layout();
+  if (first > 0) grid.scrollTo(first);
+}
+
 /** Show the state: controls, class, threshold and list. A later call replaces one that is still loading. */
-async function draw(position = {}) {
+function draw(position = {}) {
+  return (drawn = loaded.then(() => drawNow(position)).catch((error) => showMessage(error.message)));
+}
+
+async function drawNow(position) {
   const draw_ = ++numDraws;
   const isReplaced = () => draw_ !== numDraws;
   isDrawing = true;
   byId("grid").setAttribute("aria-busy", "true");
   fillControls(state, run.columns);
+  showSize();
   let problem = "";
   try {
-    if (state.class !== shown.class) await showClass(isReplaced);
+    if (String(sliceQueryOf(state)) !== shown.slice) await showSlice(isReplaced);
     if (isReplaced()) return;
     if (panel) showThreshold();
+    if (selection.isAll && selectedFilter !== filterOf(state)) selection.clear(); // it was all of another list
     await showList(position);
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -102,26 +167,58 @@ async function draw(position = {}) {
   }
   if (isReplaced()) return;
   isDrawing = false;
+  if (state.id) {
+    state = { ...state, id: "" };
+    save();
+  }
+  if (problem) clearList();
+  showPlace();
   byId("grid").removeAttribute("aria-busy");
   showMessage(problem || (grid.total ? "" : "No image passes these filters."));
 }
 
-async function showClass(isReplaced) {
-  const className = state.class;
-  const [sweep, { classes }] = await Promise.all([panel?.load(className), fetchJson("/api/classes")]);
+async function showSlice(isReplaced) {
+  const [className, query] = [state.class, String(sliceQueryOf(state))];
+  const sweep = await panel?.load(query, state.threshold);
   if (isReplaced()) return;
   if (panel) {
     panel.sweep = sweep;
+    panel.scores.draw(sweep);
+    if (className !== shown.class) {
+      panel.scores.shade("safe", null);
+      goal.clear();
+    }
     if (state.threshold !== null) state = { ...state, threshold: panel.nearest(state.threshold) };
     if (!isAddress(queryOf(state))) writeAddress(queryOf(state), { data: history.state });
   }
+  shown.slice = query;
+  showAp(query);
+  showBothRuns(query);
+  showCurves();
+  if (className === shown.class) return;
   shown.class = className;
-  byId("ap").textContent = classes.find(({ name }) => name === className)?.ap?.toFixed(3) ?? "–";
   document.title = document.title.replace(/^.*(?= · .* · polytag$)/, () => className);
   for (const each of document.querySelectorAll(".tools h1 bdi")) each.textContent = className;
   byId("precision-recall").setAttribute("aria-label", `Precision over recall of ${className}`);
-  byId("histogram").setAttribute("aria-label", `Distribution of the scores of ${className}`);
-  showCurves();
+  const label = panel ? "Precision and recall over the threshold" : "Distribution of the scores";
+  byId("over-threshold").setAttribute("aria-label", `${label} of ${className}`);
+}
+
+/** Show the average precision of a slice, and which images it is of. Its interval may take a moment, for which nothing waits. */
+async function showAp(query) {
+  const answer = await fetchJson("/api/slice?" + query).catch(() => null);
+  if (query !== shown.slice) return;
+  const { ap = null, low = null, high = null, scope = "" } = answer ?? {};
+  byId("ap").textContent = ap?.toFixed(3) ?? "–";
+  byId("numbers")?.setAttribute("title", scope); // those at the threshold are of the same images
+  byId("ap-of").textContent = [low === null ? "" : `${low.toFixed(3)}–${high.toFixed(3)}`, scope].filter(Boolean).join(" ");
+}
+
+/** Show no image: those that are shown are not what was asked for. */
+function clearList() {
+  Object.assign(shown, { list: null, isComplete: false });
+  grid.clear();
+  byId("total").textContent = "0";
 }
 
 async function showList(position) {
@@ -131,10 +228,16 @@ async function showList(position) {
     return grid.moveTo(position);
   }
   Object.assign(shown, { list: query, isComplete: false });
+  grid.focused = -1; // it was an image of the list before
   await grid.show(position);
   shown.isComplete = true;
-  byId("total").textContent = grid.total.toLocaleString("en");
+  showTotal();
   announce(`${grid.total} images`);
+}
+
+function showTotal() {
+  byId("total").textContent = grid.total.toLocaleString("en");
+  bar.show(grid.total);
 }
 
 function showThreshold() {
@@ -145,11 +248,11 @@ function showThreshold() {
 async function showCurves() {
   charts = null;
   if (byId("curves").hidden) return;
-  const className = state.class;
+  const query = String(sliceQueryOf(state));
   try {
-    const drawn = await showCharts(className);
-    if (className !== state.class) return;
-    charts = drawn;
+    const made = await showCharts(query, panel?.sweep);
+    if (query !== String(sliceQueryOf(state))) return;
+    charts = made;
     if (panel?.sweep) showThreshold();
   } catch (error) {
     notify(error.message);
@@ -176,15 +279,65 @@ function moveThreshold(value) {
   afterDrag();
 }
 
+/** Save the threshold in the run; the page then shows the run as it is. */
+async function keep(value) {
+  try {
+    await post("/api/thresholds/keep", { class_name: state.class, threshold: value });
+    location.reload();
+  } catch (error) {
+    notify(error.message);
+  }
+}
+
+/** Show the images with these scores alone. */
+function brush([low, high]) {
+  change({ min_score: String(low), max_score: String(high) }, { push: true });
+}
+
+async function reachGoal(value, safe) {
+  const query = String(sliceQueryOf(state));
+  const sweep = await panel.load(query, value);
+  if (query !== shown.slice) return;
+  panel.sweep = sweep;
+  panel.scores.shade("safe", safe);
+  panel.move(value);
+}
+
+const isByScore = () => state.sort === "score" && Object.keys(NO_FILTERS).every((name) => String(state[name]) === String(NO_FILTERS[name]));
+
+/** Show where in the scores the window is, where the list is by score and has all images. */
+function showPlace() {
+  if (!panel?.sweep) return;
+  const { min_score, max_score } = state;
+  const isBrushed = min_score !== "" || max_score !== "";
+  panel.scores.shade("brushed", isBrushed ? [Number(min_score || 0), Number(max_score || 1)] : null);
+  const seen = [grid.first, Math.min(grid.total, grid.inView?.[1] ?? 1) - 1].map((index) => grid.at(index)?.probability);
+  panel.scores.see(isByScore() && seen.every((score) => score !== undefined) ? seen.sort((one, other) => one - other) : null);
+}
+
+function goToScore(score) {
+  const numAbove = panel.numAbove(score);
+  grid.focused = -1;
+  grid.scrollTo(Math.max(0, Math.min(grid.total - 1, state.order === "desc" ? numAbove : grid.total - numAbove)));
+}
+
 // ---- controls ----
 
 const afterTyping = listenToControls((isTyped) => {
   const changes = readControls();
   if (isAddress(queryOf({ ...state, ...changes }))) return; // the form was submitted unchanged
+  if (changes.size !== state.size) return changeSize(changes.size);
   if (changes.class !== state.class) changes.threshold = null;
-  if (changes.column !== state.column) changes.value = run.columns[changes.column]?.[0] ?? "";
+  if (changes.column !== state.column) changes.value = run?.columns[changes.column]?.[0] ?? "";
   change(changes, { push: !isTyped });
 });
+
+function changeSize(size) {
+  state = { ...state, size, offset: grid.first };
+  showSize();
+  grid.refresh(); // the links of the cells hold the address
+  save();
+}
 
 byId("clear").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -194,14 +347,21 @@ byId("clear").addEventListener("click", (event) => {
 
 byId("filters").hidden = "folded" in byId("filters").dataset;
 bindPanel(byId("show-filters"), byId("filters"));
-bindPanel(byId("show-curves"), byId("curves"), showCurves);
+showPanel(byId("show-curves"), byId("curves"), state.curves);
+bindPanel(byId("show-curves"), byId("curves"), () => {
+  state = { ...state, curves: !byId("curves").hidden };
+  save();
+  showCurves();
+});
 
 // ---- keys ----
 
+onClassChosen(classNames, (name) => change({ class: name, threshold: null }, { push: true }));
+byId("find-class").hidden = false;
+byId("find-class").addEventListener("click", () => goToClass());
 function stepClass(step) {
-  const { classes } = run;
-  const index = (classes.indexOf(state.class) + step + classes.length) % classes.length;
-  change({ class: classes[index], threshold: null }, { push: true });
+  const index = (classNames.indexOf(state.class) + step + classNames.length) % classNames.length;
+  change({ class: classNames[index], threshold: null }, { push: true });
 }
 
 function goToThreshold() {
@@ -211,26 +371,33 @@ function goToThreshold() {
   grid.scrollTo(Math.max(0, (state.order === "desc" ? numAbove : grid.total - numAbove) - grid.columns));
 }
 
-bind("t", "the top: highest scores first", () => change({ sort: "score", order: "desc" }, { push: true }));
-bind("b", "the bottom: lowest scores first", () => change({ sort: "score", order: "asc" }, { push: true }));
-bind(["[", "]"], "the previous class, the next class", (event) => stepClass(event.key === "]" ? 1 : -1));
+/** Let a key wait for the list that is being drawn. */
+const whenDrawn = (action) => (event) => void drawn.then(() => action(event));
+
+bind("t", "the top: highest scores first", whenDrawn(() => change({ sort: "score", order: "desc" }, { push: true })));
+bind("b", "the bottom: lowest scores first", whenDrawn(() => change({ sort: "score", order: "asc" }, { push: true })));
+bind(["[", "]"], "the previous class, the next class", whenDrawn((event) => stepClass(event.key === "]" ? 1 : -1)));
 if (panel) {
-  bind([",", "."], "threshold down, up", (event) => panel.move(threshold() + (event.key === "." ? 0.01 : -0.01)));
-  bind("l", "the first image below the threshold", goToThreshold);
+  bind([",", "."], "threshold down, up", whenDrawn((event) => panel.move(threshold() + (event.key === "." ? 0.01 : -0.01))));
+  bind("l", "the first image below the threshold", whenDrawn(goToThreshold));
 }
-bind(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], "move between images; enter opens one", (event) => {
+const afterMove = bindSelecting(grid, selection, whenDrawn);
+byId("select-all").addEventListener("click", () => selection.all(grid.total));
+bind(["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], "move between images, with shift select them; enter opens one", whenDrawn((event) => {
+  const from = grid.focused;
   grid.move({ ArrowLeft: -1, ArrowRight: 1, ArrowUp: -grid.columns, ArrowDown: grid.columns }[event.key]);
-});
-bind("Home", "the first image", () => {
+  afterMove(event, from);
+}));
+bind("Home", "the first image", whenDrawn(() => {
   grid.focused = -1;
   scrollTo({ top: 0 });
-});
+}));
 bind("f", "filters", () => byId("show-filters").click());
 bind("c", "curves", () => byId("show-curves").click());
 bind("/", "filter by name", () => {
   if (byId("filters").hidden) byId("show-filters").click();
   byId("text").focus();
 });
-bindDecisions(grid, () => state.class);
+bindDecisions(grid, { classOf: () => state.class, selection, bar, onBatch: reload });
 
-await draw(positionOf(history.state));
+draw(positionOf(history.state));

@@ -1,18 +1,27 @@
 // The state of the ranking page, and how the address holds it.
 //
 //   class, sort, order        the ranking
+//   size                      of the images: s, m or l
 //   threshold                 a number, or null for the class's own
-//   outcome, present, absent  arrays of names
-//   min_labels, max_labels, column, value, text   strings, "" for no filter
+//   outcome, present, absent, predicted, not_predicted   arrays of names
+//   min_labels, max_labels, column, value, text, other, bond, tag, change   strings, "" for no filter
+//   min_score, max_score      bounds of the score, strings, "" for none
+//   change                    "gained" or "lost" against the second run, "" for any
 //   disagree                  whether only images are shown that the two runs decide differently
 //   offset                    the index of the first image in the window
+//   id                        the image that is focused once, on the return from its page; "" for none
+//   curves                    whether the curves are unfolded
 import { withParameters } from "../shared/address.js";
 
-const ARRAYS = ["outcome", "present", "absent"];
-const TEXTS = ["min_labels", "max_labels", "column", "value", "text"];
+export const SIZES = ["s", "m", "l"];
+const ARRAYS = ["outcome", "present", "absent", "predicted", "not_predicted"];
+const TEXTS = ["min_labels", "max_labels", "min_score", "max_score", "column", "value", "text", "other", "bond", "tag", "change"];
 export const NO_FILTERS = {
   ...Object.fromEntries(ARRAYS.map((name) => [name, []])), ...Object.fromEntries(TEXTS.map((name) => [name, ""])), disagree: false,
+  bond: "labelled",
 };
+
+const NO_VIEW = { size: "m", offset: 0, id: "", curves: false }; // what changes no list
 
 /** Return the state that a query describes; `defaultClass` where it names no class. */
 export function readState(query, defaultClass) {
@@ -23,11 +32,15 @@ export function readState(query, defaultClass) {
     class: parameters.get("class") || defaultClass,
     sort: parameters.get("sort") || "score",
     order: parameters.get("order") || "desc",
+    size: SIZES.includes(parameters.get("size")) ? parameters.get("size") : "m",
     threshold: parameters.get("threshold") ? Number(parameters.get("threshold")) : null,
     ...arrays,
     ...texts,
+    bond: texts.bond || NO_FILTERS.bond,
     disagree: ["true", "1", "yes", "on"].includes(parameters.get("disagree")),
     offset: Number(parameters.get("offset") ?? 0) || 0,
+    id: parameters.get("id") ?? "",
+    curves: parameters.has("curves"),
   };
 }
 
@@ -37,10 +50,13 @@ export function queryOf(state) {
     ...state,
     sort: state.sort === "score" ? null : state.sort,
     order: state.order === "desc" ? null : state.order,
+    size: state.size === "m" ? null : state.size,
     threshold: state.threshold === null ? null : round(state.threshold),
     min_labels: state.min_labels === "0" ? null : state.min_labels,
     value: state.column ? state.value : null,
+    bond: state.other ? state.bond : null,
     disagree: state.disagree ? "true" : null,
+    curves: state.curves ? "1" : null,
     offset: state.offset > 0 ? state.offset : null,
   });
 }
@@ -48,7 +64,24 @@ export function queryOf(state) {
 /** Return the query of the list alone. Two states with the same one show the same images in the same order. */
 export function listQueryOf(state) {
   const dependsOnThreshold = state.outcome.length > 0 || state.disagree;
-  return queryOf({ ...state, offset: 0, threshold: dependsOnThreshold ? state.threshold : null });
+  return queryOf({ ...state, ...NO_VIEW, threshold: dependsOnThreshold ? state.threshold : null });
+}
+
+/** The ranking of a state as an object, as the bodies of requests hold it. */
+export function rankingOf(state) {
+  const parameters = queryOf({ ...state, ...NO_VIEW });
+  return Object.fromEntries([...new Set(parameters.keys())].map((name) => [name, ARRAYS.includes(name) ? parameters.getAll(name) : parameters.get(name)]));
+}
+
+/** What decides which images a list holds, whatever their order. */
+export function filterOf(state) {
+  const dependsOnClass = state.outcome.length > 0 || state.disagree || [state.other, state.change, state.min_score, state.max_score].some(Boolean);
+  return String(listQueryOf({ ...state, sort: "score", order: "desc", class: dependsOnClass ? state.class : null }));
+}
+
+/** Return the query of the slice alone. Two states with the same one show the same numbers at a threshold. */
+export function sliceQueryOf(state) {
+  return queryOf({ ...state, ...NO_VIEW, threshold: null, sort: "score", order: "desc" });
 }
 
 /** Six decimals of a threshold, or all of one so close to 0 or 1 that they would read as always or never. */

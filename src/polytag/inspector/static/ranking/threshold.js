@@ -1,28 +1,35 @@
-// The threshold of a class: slider, number, and the counts and proportions at it, which the server has computed for every threshold.
+// The threshold of a class: its scores as a slider, its number, and the counts and proportions at it, which the server has
+// computed for every threshold.
+import { withParameters } from "../shared/address.js";
 import { fetchJson } from "../shared/api.js";
 import { byId, element, words } from "../shared/dom.js";
+import { ScoreMap } from "./score-map.js";
 import { round } from "./state.js";
 
 export class ThresholdPanel {
-  /** `onMove(threshold)` is called while the threshold is moved; null stands for the class's own. */
-  constructor({ onMove }) {
+  /** `onMove(threshold)` is called while the threshold is moved; null stands for the class's own. `onKeep(threshold)` to save it. ScoreMap has the others. */
+  constructor({ onMove, onBrush, onPlace, onKeep }) {
     this.sweep = null; // the answer of /api/thresholds
-    this.onMove = onMove;
+    Object.assign(this, { onMove, onKeep });
+    this.scores = new ScoreMap({ onMove: (value) => this.move(value), onBrush, onPlace });
     byId("slider").addEventListener("input", (event) => this.move(event.target.value / 1000));
-    byId("threshold").addEventListener("change", (event) => this.move(Number(event.target.value)));
+    byId("threshold").addEventListener("change", ({ target }) => this.move(target.value === "" ? null : Number(target.value)));
     byId("own").addEventListener("click", () => this.onMove(null));
+    byId("keep")?.addEventListener("click", () => this.onKeep(this.threshold));
   }
 
-  async load(className) {
-    return fetchJson("/api/thresholds?" + new URLSearchParams({ class: className }));
+  /** The numbers of a slice, of a class and filters, at every threshold of the slider, and `also` at this one. */
+  load(query, also = null) {
+    return fetchJson("/api/thresholds?" + withParameters(query, { also }));
   }
 
   get own() {
     return this.sweep.own_threshold;
   }
 
+  /** Move to a threshold; null is the class's own. */
   move(value) {
-    if (this.sweep && !Number.isNaN(value)) this.onMove(this.nearest(value));
+    if (this.sweep && !Number.isNaN(value)) this.onMove(value === null ? null : this.nearest(value));
   }
 
   /** Return the highest threshold of the sweep that is not above `wanted`, or null for the class's own. */
@@ -49,8 +56,12 @@ export class ThresholdPanel {
     const slider = byId("slider");
     slider.disabled = false;
     if (Math.abs(slider.value - 1000 * threshold) > 0.5) slider.value = Math.round(1000 * threshold);
-    if (Number(byId("threshold").value) !== round(threshold)) byId("threshold").value = round(threshold);
+    const field = byId("threshold");
+    if (field.value === "" || Number(field.value) !== round(threshold)) field.value = round(threshold);
     byId("own").hidden = threshold === this.own;
+    if (byId("keep")) byId("keep").hidden = threshold === this.own;
+    this.threshold = threshold;
+    this.scores.at(threshold);
     const index = this.indexOf(threshold);
     byId("numbers").replaceChildren(...this.numbers(index));
     return { threshold, recall: this.sweep.recall.value[index], precision: this.sweep.precision.value[index] };

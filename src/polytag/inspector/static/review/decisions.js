@@ -1,5 +1,5 @@
 // The decisions that are made on this page: saving, undoing, conflicts with other reviewers, and what could not be saved.
-import { requireReviewer, undo } from "../shared/decide.js";
+import { requireReviewer, undo, undoneText } from "../shared/decide.js";
 import { byId, version } from "../shared/dom.js";
 import { announce } from "../shared/frame.js";
 import { Outbox } from "./outbox.js";
@@ -101,6 +101,10 @@ export class Decisions {
     if (!(await requireReviewer())) return;
     const row = await undo({ number: this.own.at(-1) ?? 0 });
     this.own.pop();
+    if (row.batch !== undefined) {
+      this.settled();
+      return announce(undoneText(row));
+    }
     await this.bringBack(row.image, row.class_name);
     announce(`Undone. ${byId("question").textContent}`);
     this.settled();

@@ -7,7 +7,7 @@ const OVERLAP = 5; // entries loaded again: where none of them is known, other r
 const NEAR_END = 20;
 
 export class ReviewQueue {
-  /** `filters` is {kind, class, decided}. */
+  /** `filters` is {kind, order, class, decided}. */
   constructor(filters) {
     this.filters = filters;
     this.entries = [];
@@ -32,19 +32,26 @@ export class ReviewQueue {
     return true;
   }
 
+  /** The entries that are in the list of the server. */
+  numListed() {
+    return this.filters.decided ? this.entries.length : this.entries.filter((entry) => !entry.decision).length;
+  }
+
   /** Load the next part into `entries`; returns the {status, reason} of the queue. */
   async more() {
     if (this.isWhole) return { status: "ready" };
-    const { kind, class: className, decided } = this.filters;
-    const numOpen = decided ? this.entries.length : this.entries.filter((entry) => !entry.decision).length;
-    for (let offset = Math.max(0, numOpen - OVERLAP); ; offset = Math.max(0, offset - PART + OVERLAP)) {
-      const parameters = { kind, class: className, include_decided: decided ? "true" : null, limit: PART, offset };
+    const { kind, order, class: className, decided } = this.filters;
+    let isEnd = false;
+    for (let offset = Math.max(0, this.numListed() - OVERLAP); ; offset = Math.max(0, offset - PART + OVERLAP)) {
+      const parameters = { kind, order, class: className, include_decided: decided ? "true" : null, limit: PART, offset };
       const answer = await fetchJson("/api/review/queue?" + withParameters("", parameters));
       if (answer.status !== "ready") return answer;
       this.total = answer.total;
       const numNew = answer.entries.filter((entry) => this.put(entry)).length;
-      if (offset > 0 && numNew === answer.entries.length) continue; // no overlap: load the part before it
-      this.isWhole = offset + answer.entries.length >= answer.total;
+      isEnd ||= offset + answer.entries.length >= answer.total;
+      const isShort = isEnd && this.numListed() < answer.total; // the order by mAP changes with the decisions
+      if (offset > 0 && (numNew === answer.entries.length || isShort)) continue; // no overlap: load the part before it
+      this.isWhole = isEnd;
       return answer;
     }
   }

@@ -1,18 +1,21 @@
 // The review page: one label after another. A decision shows the next label at once, and counts once the server acknowledges it.
 // Every change takes one path: state, address, view. Back and Forward read the state from the address again.
-import { writeAddress } from "../shared/address.js";
+import { withParameters, writeAddress } from "../shared/address.js";
 import { pause } from "../shared/debounce.js";
 import { bindLabelKeys, requireReviewer, reviewer } from "../shared/decide.js";
 import { LABELS, button, byId, element, words } from "../shared/dom.js";
 import { announce, bind } from "../shared/frame.js";
+import { NOT_SHOWN } from "../shared/shown.js";
 import { Decisions } from "./decisions.js";
 import { PastDecisions } from "./past.js";
 import { showProgress } from "./progress.js";
 import { questionText, showNoteStatus, showQuestion } from "./question.js";
 import { ReviewQueue } from "./queue.js";
-import { isImageLoaded, preload, showHeat, showImage } from "./stage.js";
+import { imageState, loadAgain, preload, showHeat, showImage, watchImage } from "./stage.js";
 import { haveSameQueue, queryOf, readState } from "./state.js";
 import { drawStrip } from "./strip.js";
+import { bindSwipe } from "./swipe.js";
+import { showWorth } from "./worth.js";
 
 const NUM_AHEAD = 3; // images that are loaded before they are shown
 const POLL_MS = 400;
@@ -20,6 +23,7 @@ const POLL_MS = 400;
 let state = readState(location.search);
 let queue = null; // of the state
 let index = 0; // of the current label; the length of the queue at its end
+let drawn = Promise.resolve(); // the draw in progress, for which keys wait
 let unavailable = ""; // why the server has no queue
 
 const past = new PastDecisions(byId("past"));
@@ -30,6 +34,7 @@ const decisions = new Decisions({
   onChange: () => queue && showEntry(),
   onSaved() {
     showProgress();
+    showWorth();
     past.show();
   },
 });
@@ -52,16 +57,24 @@ addEventListener("popstate", () => {
 });
 
 /** Show the state: the controls, the queue, and the label that it names or the first open one. */
-async function draw() {
+function draw() {
+  return (drawn = drawNow());
+}
+
+async function drawNow() {
   byId("kind").value = state.kind;
+  byId("order").value = state.order;
   byId("class").value = state.class;
   byId("decided").checked = state.decided;
+  byId("many").search = withParameters("", {
+    view: "grid", kind: state.kind === "unknown" ? "unknown" : null, order: state.order === "suspicion" ? null : state.order, class: state.class,
+  });
   if (queue && haveSameQueue(queue.filters, state) && state.id) {
     const found = queue.get(state.id, state.label);
     if (found) index = queue.indexOf(found);
     return show();
   }
-  const loading = (queue = new ReviewQueue({ kind: state.kind, class: state.class, decided: state.decided }));
+  const loading = (queue = new ReviewQueue({ kind: state.kind, order: state.order, class: state.class, decided: state.decided }));
   byId("workspace").hidden = true;
   past.className = state.class;
   past.show();
@@ -128,9 +141,24 @@ function showEntry() {
   const entry = current();
   if (!entry) return;
   showQuestion(entry, { job: decisions.jobOf(entry), conflict: decisions.conflictOf(entry), isHalted: decisions.isHalted });
+  showUnseen();
   byId("back").disabled = index === 0;
   showStrip();
 }
+
+/** Where the image cannot be shown, say so and offer the next label in place of the answers. */
+function showUnseen() {
+  const problem = { missing: NOT_SHOWN.missing, failed: NOT_SHOWN.failed }[imageState()];
+  for (const each of document.querySelectorAll(".answers button")) each.disabled = Boolean(problem);
+  byId("unseen").hidden = !problem;
+  if (!problem || byId("unseen").dataset.text === problem + index) return;
+  byId("unseen").dataset.text = problem + index;
+  const again = imageState() === "failed" ? [button("Try again", loadAgain), " "] : [];
+  byId("unseen").replaceChildren(element("p", {}, problem), ...again, button("Next label", () => goTo(index + 1)));
+  announce(problem);
+}
+
+watchImage(() => current() && showUnseen());
 
 function showStrip() {
   drawStrip(byId("strip"), { entries: queue.entries, index, markOf, choose: goTo });
@@ -172,7 +200,7 @@ function showEnd() {
 async function decideHere(label) {
   const entry = current();
   if (!entry || decisions.isUndoing) return;
-  if (!isImageLoaded()) return announce("The image is still loading.");
+  if (imageState() !== "shown") return announce(NOT_SHOWN[imageState()]);
   const name = await requireReviewer();
   if (!name) return (byId("standing").textContent = "Nothing is saved: a decision needs a name.");
   if (entry !== current()) return;
@@ -215,8 +243,7 @@ byId("reviewer").addEventListener("click", () => requireReviewer({ change: true 
 document.addEventListener("polytag:reviewer", showReviewer);
 
 byId("controls").addEventListener("change", (event) => {
-  event.target.blur();
-  change({ kind: byId("kind").value, class: byId("class").value, decided: byId("decided").checked, id: "", label: "" }, { push: true });
+  change({ kind: byId("kind").value, order: byId("order").value, class: byId("class").value, decided: byId("decided").checked, id: "", label: "" }, { push: true });
 });
 byId("heat")?.addEventListener("click", () => {
   state = { ...state, heat: !state.heat };
@@ -224,20 +251,22 @@ byId("heat")?.addEventListener("click", () => {
   showHeat(current(), { hasHeat: state.heat });
 });
 for (const each of document.querySelectorAll(".answers button")) each.addEventListener("click", () => decideHere(Number(each.dataset.label)));
+bindSwipe(byId("stage"), byId("sheet"), decideHere);
 byId("back").addEventListener("click", () => goTo(index - 1));
 byId("skip").addEventListener("click", () => goTo(index + 1));
 byId("undo").addEventListener("click", () => decisions.undoLast());
 
 const isHeldDown = (event) => event?.repeat; // a key that is held down decides one label
 bindLabelKeys((word, value) => (value === -1 ? "unknown: the image does not show it" : word), (value, event) => !isHeldDown(event) && decideHere(value));
-bind(["ArrowRight", "s"], "skip to the next label", () => goTo(index + 1));
-bind("ArrowLeft", "back to the previous label", () => goTo(index - 1));
-bind("z", "undo your last decision", (event) => void (isHeldDown(event) || decisions.undoLast()));
+bind(["ArrowRight", "s"], "skip to the next label", () => void drawn.then(() => goTo(index + 1)));
+bind("ArrowLeft", "back to the previous label", () => void drawn.then(() => goTo(index - 1)));
+bind("z", "undo your last decision", (event) => void (isHeldDown(event) || decisions.undoLast()), { isHeld: false });
 bind("m", "write a note; enter saves it, escape leaves it", () => byId("note").focus());
 if (byId("heat")) bind("h", "heat map", () => byId("heat").click());
 bind("l", "decisions so far", () => (byId("past").open = !byId("past").open));
 
 showReviewer();
+showWorth();
 decisions.showProblems();
 await draw();
 decisions.outbox.send(); // decisions that an earlier visit of this tab could not save

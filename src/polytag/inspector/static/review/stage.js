@@ -2,12 +2,13 @@
 import { byId, element, version } from "../shared/dom.js";
 import { fitImage } from "../shared/fit.js";
 import { showHeatMap } from "../shared/heat.js";
+import { watchState } from "../shared/shown.js";
 
 const preloaded = new Map(); // <img> by address
-let isLoaded = false;
+let state = "loading";
 
-/** Whether the image is visible: nobody decides about an image that is still loading. */
-export const isImageLoaded = () => isLoaded;
+/** "loading", "shown", "missing" or "failed": nobody decides about an image that is not shown. */
+export const imageState = () => state;
 
 const addressOf = (entry) => `/images/${entry.row}?v=${version}`;
 
@@ -16,13 +17,21 @@ export function showImage(entry, { hasHeat }) {
   byId("id").textContent = entry.image;
   byId("open").href = "/image?" + new URLSearchParams({ class: entry.class_name, id: entry.image });
   if (image.getAttribute("src") !== addressOf(entry)) {
-    isLoaded = false;
-    byId("sheet").classList.add("loading");
-    image.src = addressOf(entry);
+    loadImage(addressOf(entry));
   }
   image.alt = entry.image;
   showHeat(entry, { hasHeat });
 }
+
+function loadImage(address) {
+  state = "loading";
+  delete byId("full").dataset.state;
+  byId("sheet").classList.add("loading");
+  byId("full").src = address;
+}
+
+/** Load the image again, which could not be loaded. */
+export const loadAgain = () => loadImage(byId("full").getAttribute("src"));
 
 export function showHeat(entry, { hasHeat }) {
   byId("heat")?.setAttribute("aria-pressed", String(hasHeat));
@@ -37,12 +46,13 @@ export function preload(entries) {
   for (const address of addresses) if (!preloaded.has(address)) preloaded.set(address, element("img", { src: address }));
 }
 
-byId("full").addEventListener("load", () => {
-  isLoaded = true;
-  byId("sheet").classList.remove("loading");
-});
-byId("full").addEventListener("error", () => {
-  isLoaded = true;
-  byId("stage-status").textContent = "The image could not be loaded.";
-});
+/** Call `onState()` when the image is shown, and when it turns out that it cannot be. */
+export function watchImage(onState) {
+  watchState(byId("full"), (found) => {
+    state = found;
+    byId("sheet").classList.remove("loading");
+    onState();
+  });
+}
+
 fitImage(byId("stage"), byId("sheet"), byId("full"));

@@ -1,6 +1,7 @@
 // The state of the review page, and how the address holds it.
 //
 //   kind, class, decided   which labels are reviewed; "" for all classes; `decided` includes those that are decided
+//   order                  which of them come first
 //   id, label              the image and the class of the current label, "" at the end of the list
 //   heat                   whether the heat map is shown
 import { withParameters } from "../shared/address.js";
@@ -9,6 +10,7 @@ export function readState(query) {
   const parameters = new URLSearchParams(query);
   return {
     kind: parameters.get("kind") || "issues",
+    order: parameters.get("order") || "suspicion",
     class: parameters.get("class") ?? "",
     decided: parameters.has("decided"),
     id: parameters.get("id") ?? "",
@@ -22,9 +24,10 @@ export function queryOf(state) {
   return withParameters("", {
     ...state,
     kind: state.kind === "issues" ? null : state.kind,
+    order: state.order === "suspicion" ? null : state.order,
     decided: state.decided ? "1" : null,
     heat: state.heat ? "1" : null,
   });
 }
 
-export const haveSameQueue = (one, other) => one.kind === other.kind && one.class === other.class && one.decided === other.decided;
+export const haveSameQueue = (one, other) => one.kind === other.kind && one.order === other.order && one.class === other.class && one.decided === other.decided;

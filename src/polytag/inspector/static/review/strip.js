@@ -1,5 +1,5 @@
 // The labels around the current one, as thumbnails. Each is a button that leads to it.
-import { button, element, version } from "../shared/dom.js";
+import { button, element, nameOf, version } from "../shared/dom.js";
 
 const NUM_BEFORE = 2;
 const NUM_AFTER = 12;
@@ -11,7 +11,7 @@ export function drawStrip(list, { entries, index, markOf, choose }) {
   const cells = entries.slice(first, index + NUM_AFTER).map((entry, offset) => {
     const image = element("img", { src: `/thumbnails/${entry.row}?v=${version}`, alt: "", decoding: "async" });
     const made = button("", () => choose(first + offset), { title: entry.image, "aria-current": first + offset === index ? "true" : null });
-    made.append(element("span", { class: "thumb" }, image, markOf(entry)), element("span", { class: "name" }, element("bdi", {}, entry.class_name)));
+    made.append(element("span", { class: "thumb" }, image, markOf(entry)), nameOf(entry.class_name));
     made.dataset.key = entry.image + "\n" + entry.class_name;
     return element("li", {}, made);
   });

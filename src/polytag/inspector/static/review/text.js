@@ -22,3 +22,11 @@ export function decisionNodes(entry, { job, conflict, isHalted }) {
   if (!decision) return [];
   return ["Decided: ", ...by, decision.label === entry.given ? ". The label was right." : "."];
 }
+
+/** Return what becomes of mAP if a label is wrong as it stands, or "" where that is not known. */
+export function changeText({ given, map_change: change, decision }) {
+  if (change === undefined || change === null || decision) return "";
+  const number = Math.abs(change).toFixed(4);
+  const text = Number(number) ? (change > 0 ? "+" : "−") + number : "unchanged to four places";
+  return `If ${given === -1 ? "it is present" : "that is wrong"}: mAP ${text}`;
+}

@@ -1,5 +1,5 @@
 // Decisions about labels, for every page: the reviewer's name, a decision, and undoing one.
-import { fetchJson } from "./api.js";
+import { post } from "./api.js";
 import { LABELS, element } from "./dom.js";
 import { bind } from "./frame.js";
 
@@ -53,10 +53,6 @@ export function requireReviewer({ change = false } = {}) {
   });
 }
 
-function post(path, body) {
-  return fetchJson(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-}
-
 /**
  * Save a decision about a label: 1, 0 or -1. `basedOn` is the number of the last row that the page has seen of the label, 0 for
  * none. `by` names the reviewer where that is not the current one.
@@ -73,17 +69,23 @@ export async function decide({ image, className, label, basedOn, note = "", by =
   }
 }
 
-/** Undo the reviewer's last decision, or their decision of this number. Returns the new row. */
-export async function undo({ number = 0 } = {}) {
+/** Undo the last thing that the reviewer did, or their decision or batch of this number. Returns the new row, or the new batch. */
+export async function undo({ number = 0, batch = 0 } = {}) {
   const name = await requireReviewer();
   if (!name) throw new Error("Nothing is undone: this needs your name.");
-  return post("/api/review/undo", { reviewer: name, number });
+  return post("/api/review/undo", { reviewer: name, number, batch });
+}
+
+/** What an undone batch was. */
+export function undoneText({ num_labels, num_marks }) {
+  const parts = [[num_labels, "label"], [num_marks, "tag or note"]].filter(([number]) => number);
+  return `Undone: ${parts.map(([number, word]) => `${number.toLocaleString("en")} × ${word}`).join(", ") || "nothing was left to undo"}.`;
 }
 
 /** Bind the keys of the three labels. `describe(word)` describes one, `run(value, event)` decides. */
 export function bindLabelKeys(describe, run) {
   for (const [keys, value] of [[["1", "y"], 1], [["0", "n"], 0], ["u", -1]]) {
-    bind(keys, describe(LABELS[value], value), (event) => void run(value, event));
+    bind(keys, describe(LABELS[value], value), (event) => void run(value, event), { isHeld: false });
   }
 }
 

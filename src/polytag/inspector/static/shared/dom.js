@@ -2,7 +2,7 @@
 
 export const version = document.body.dataset.version;
 
-/** The words for labels and outcomes, from the table in words.py: {label, truth, outcome, filter, kind}. */
+/** The words for labels and outcomes, from the table in words.py: {label, truth, outcome, filter, kind, order}. */
 export const words = JSON.parse(document.getElementById("words").textContent);
 export const LABELS = words.label;
 
@@ -12,10 +12,23 @@ export const byId = (id) => document.getElementById(id);
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined) continue;
     if (key in made && typeof value !== "string") made[key] = value;
-    else if (value !== null && value !== undefined) made.setAttribute(key, value);
+    else made.setAttribute(key, value);
   }
   made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+const BETWEEN_PARTS = /(?<=[_-])(?=[^\s_-])/; // as in report/names.py
+const LONG_PART = 16;
+
+/** Return the name of a class or run, which wraps at its spaces and after `_` and `-`, and never inside a word. */
+export function nameOf(name) {
+  const parts = name.split(BETWEEN_PARTS);
+  const isLong = parts.some((part) => part.split(/\s+/).some((word) => word.length > LONG_PART));
+  const made = element("bdi", { class: "name", title: isLong ? name : null });
+  for (const part of parts) made.append(...(made.hasChildNodes() ? [element("wbr")] : []), part);
   return made;
 }
 

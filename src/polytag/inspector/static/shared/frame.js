@@ -1,9 +1,13 @@
-// The frame of every page: keys, the dialog that lists them, announcements to screen readers, and notices.
-import { byId, element } from "./dom.js";
+// The frame of every page: announcements to screen readers, notices, files that changed, and its keys (keys.js).
+import { fetchJson } from "./api.js";
+import { button, byId, element } from "./dom.js";
 import { debounce } from "./debounce.js";
+import { goToClass } from "./go-to-class.js";
+import { bind, leaveTo } from "./keys.js";
+
+export { bind, leaveTo };
 
 const NOTICE_MS = 6000;
-const KEY_NAMES = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", " ": "space", Escape: "esc", Enter: "enter" };
 
 // ---- announcements and notices ----
 
@@ -23,49 +27,24 @@ export function notify(text) {
   hideNotice();
 }
 
-// ---- keys ----
+// ---- files that changed on the disk ----
 
-const bindings = [];
+const CHANGED = {
+  thresholds: "The thresholds of this run changed on the disk.",
+  scores: "The scores of this run changed on the disk.",
+  unreadable: "The files of this run changed, and cannot be read now. Start polytag inspect again.",
+};
 
-/** Bind keys, named as in KeyboardEvent.key, to a function; `description` is shown in the list of keys. */
-export function bind(keys, description, run) {
-  bindings.push({ keys: [keys].flat(), description, run });
-}
-
-function isTyping(target) {
-  return target.matches?.("textarea, select, input:not([type=checkbox]):not([type=radio]):not([type=range]):not([type=file])");
-}
-
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-  if (isTyping(event.target)) {
-    if (event.key === "Escape") event.target.blur();
-    return;
-  }
-  if (document.querySelector("dialog[open]")) return;
-  if (event.target.matches?.("input[type=range]") && event.key.startsWith("Arrow")) return;
-  const found = bindings.find(({ keys }) => keys.includes(event.key));
-  if (found && found.run(event) !== false) event.preventDefault();
+document.addEventListener("polytag:changed", ({ detail }) => {
+  if (byId("changed")?.dataset.change === detail) return;
+  byId("changed")?.remove();
+  const reload = detail === "unreadable" ? null : button("Reload", () => location.reload());
+  document.body.append(element("p", { id: "changed", class: "notice", role: "status", "data-change": detail }, CHANGED[detail], reload));
 });
 
-function showKeys() {
-  if (!byId("key-list")) document.body.append(keyDialog());
-  byId("key-list").showModal();
-}
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) fetchJson("/api/run").catch(() => {}); // its answer says whether they did
+});
 
-function keyDialog() {
-  const rows = bindings.flatMap(({ keys, description }) => [
-    element("dt", {}, ...keys.map((key) => element("kbd", {}, KEY_NAMES[key] ?? key))), element("dd", {}, description)]);
-  return element("dialog", { id: "key-list", "aria-labelledby": "key-title" },
-    element("h2", { id: "key-title" }, "Keys"),
-    element("dl", {}, ...rows),
-    element("form", { method: "dialog" }, element("button", { class: "main" }, "Close")));
-}
-
-byId("keys").addEventListener("click", showKeys);
-bind("?", "this list", showKeys);
-bind("o", "overview", () => location.assign("/"));
-bind("g", "images", () => location.assign("/ranking"));
-bind("v", "review labels", () => location.assign("/review"));
-bind("p", "predict on an image", () => location.assign("/predict"));
+bind("g", "go to a class", () => void goToClass());
 for (const each of document.querySelectorAll(".scriptless")) each.hidden = true;

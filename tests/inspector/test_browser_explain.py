@@ -1,0 +1,85 @@
+"""The pages about errors in a real browser: at every width, without scripts, and while they are being computed."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from polytag.inspector.app import create_app
+from polytag.inspector.explain import duplicate_search
+from polytag.inspector.inspection import Inspection
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [pytest.mark.browser]
+Live = Callable[..., AbstractContextManager[Any]]
+PATHS = ("/", "/class?class=cat", "/together", "/duplicates", "/ranking?class=cat&order=asc&present=cat")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1024, "dark"), (1920, "light")])
+def test_nothing_is_wider_than_the_window(live: Live, visit: Callable[..., Any], copies: Inspection, width: int, scheme: str):
+    with live(create_app(copies)) as server:
+        page = visit(server.url + "/duplicates", viewport={"width": width, "height": 800}, color_scheme=scheme)
+        page.wait_for_selector(".groups")
+        for path in PATHS:
+            page.goto(server.url + path)
+            page.wait_for_load_state("networkidle")
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} at {width} px"
+            broken = page.eval_on_selector_all(
+                "main img[src]", "all => all.filter(image => image.complete && !image.naturalWidth).length"
+            )
+            assert broken == 0, path
+
+
+def test_without_scripts_a_class_leads_to_its_errors_and_back(live: Live, visit: Callable[..., Any], copies: Inspection):
+    with live(create_app(copies)) as server:
+        page = visit(server.url + "/", java_script_enabled=False)
+        page.get_by_role("link", name="why? cat").click()
+        assert page.locator("h1").inner_text() == "Errors of cat"
+        page.get_by_label("Class", exact=True).select_option("dog")
+        page.get_by_role("button", name="Show").click()
+        assert page.locator("h1").inner_text() == "Errors of dog"
+        page.locator(".eight a").first.click()
+        assert "/image?" in page.url
+        page.goto(server.url + "/together")
+        page.locator(".matrix a").nth(1).click()
+        assert "bond=predicted" in page.url
+        assert page.get_by_label("What an image has of the two classes").input_value() == "predicted"
+
+
+def test_without_scripts_a_search_is_begun_stopped_and_read(
+    live: Live, visit: Callable[..., Any], copies: Inspection, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(duplicate_search, "AT_ONCE", 1)
+    with live(create_app(copies)) as server:
+        page = visit(server.url + "/duplicates", java_script_enabled=False)
+        page.get_by_role("button", name="Search").click()
+        for _ in range(100):
+            if page.locator(".groups").count():
+                break
+            page.wait_for_timeout(50)
+            page.reload()
+        assert page.locator(".groups > li").count() == 3
+
+
+def test_a_page_is_completed_in_place(live: Live, visit: Callable[..., Any], copies: Inspection, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(duplicate_search, "AT_ONCE", 1)
+    with live(create_app(copies)) as server:
+        page = visit(server.url + "/duplicates")
+        page.evaluate("document.querySelector('header').dataset.same = 'yes'")
+        monkeypatch.setattr(duplicate_search, "AT_ONCE", 1000)
+        page.get_by_role("button", name="Search").click()
+        page.wait_for_selector(".groups")
+        assert page.locator(".groups > li").count() == 3
+        assert page.locator("[data-pending]").count() == 0
+
+
+def test_a_view_keeps_to_the_class_that_a_script_has_chosen(live: Live, visit: Callable[..., Any], copies: Inspection):
+    with live(create_app(copies)) as server:
+        page = visit(server.url + "/ranking?class=cat")
+        page.wait_for_selector("#grid.virtual")
+        page.keyboard.press("]")
+        page.get_by_role("link", name="lowest scored positives").click()
+        page.wait_for_selector("#grid.virtual")
+        assert "class=dog" in page.url
+        assert "present=dog" in page.url

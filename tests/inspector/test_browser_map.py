@@ -1,0 +1,124 @@
+"""The map in a real browser: a lasso and a rectangle select, the slice has its numbers, and the address holds it all."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polytag.contracts import LabelSet, Predictions
+from polytag.inspector.app import create_app
+from polytag.inspector.inspection import Inspection
+from polytag.inspector.review.store import open_review
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+ANN = "localStorage.setItem('polytag.reviewer', 'Ann')"
+
+
+@pytest.fixture(scope="module")
+def inspection(tmp_path_factory: pytest.TempPathFactory) -> Inspection:
+    """Two groups of images, far from each other in their scores; the right one has all the cats."""
+    folder = tmp_path_factory.mktemp("map")
+    rng = np.random.default_rng(0)
+    is_right = np.arange(80) >= 40
+    paths: list[str] = []
+    for row in range(80):
+        paths.append(str(folder / f"{row:02}.png"))
+        Image.new("RGB", (40, 30), (200, 40, 40) if is_right[row] else (40, 40, 200)).save(paths[-1])
+    logit_NC = rng.normal(0, 0.5, (80, 2)) + np.where(is_right, 4, -4)[:, None]
+    target_NC = np.stack([is_right & (np.arange(80) % 2 == 0), np.arange(80) % 3 == 0], axis=1).astype(np.int8)
+    predictions = Predictions(
+        ids=tuple(f"p{row:02}" for row in range(80)),
+        logit_NC=logit_NC,
+        target_NC=target_NC,
+        label_set=LabelSet(names=("cat", "dog")),
+        image_paths=tuple(paths),
+    )
+    return Inspection(
+        name="run", review_file=folder / "review.sqlite", predictions=predictions, threshold_C=np.full(2, 0.5), split="val"
+    )
+
+
+@pytest.fixture(scope="module")
+def server(live, inspection: Inspection) -> Iterator[Any]:
+    with live(create_app(inspection)) as running:
+        yield running
+
+
+def until(page: Any, expression: str) -> None:
+    give_up = time.monotonic() + 30
+    while not page.evaluate(expression):
+        assert time.monotonic() < give_up, expression
+        page.wait_for_timeout(20)
+
+
+def drawn(page: Any) -> None:
+    until(page, "document.querySelector('#legend li') && document.querySelector('#computing').hidden")
+
+
+def drag(page: Any, *path: tuple[float, float]) -> None:
+    box = page.locator("#canvas").bounding_box()
+    places = [(box["x"] + across * box["width"], box["y"] + down * box["height"]) for across, down in path]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=6)
+    page.mouse.up()
+
+
+def test_a_lasso_is_a_slice_and_a_selection_and_an_address(server, visit, inspection: Inspection):
+    page = visit(server.url + "/map?class=cat", viewport={"width": 1280, "height": 800})
+    page.evaluate(ANN)
+    drawn(page)
+    assert "80 images" in page.get_attribute("#canvas", "aria-label")
+    drag(page, (0.5, 0.02), (0.98, 0.02), (0.98, 0.98), (0.5, 0.98), (0.5, 0.02))
+    until(page, "document.querySelectorAll('#slice-numbers dd').length > 3")
+    first = page.inner_text("#slice-title")
+    assert first == "40 images"
+    assert "AP of cat" in page.inner_text("#slice-numbers")
+    assert "20 with, 20 without" in page.inner_text("#slice-numbers")  # or all cats are on the left, as signs go
+    page.keyboard.press("#")
+    page.fill("#asked", "group")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('#slice-tag a')?.textContent === '#group in the ranking'")
+    with open_review(inspection.review_file) as store:
+        assert store.batches.tags("val") == {"group": 40}
+    page.reload()
+    drawn(page)
+    until(page, "document.querySelector('#slice-title').textContent === '40 images'")
+    page.keyboard.press("Escape")
+    until(page, "document.querySelector('#slice').hidden && !location.search.includes('lasso')")
+    page.go_back()
+    until(page, "document.querySelector('#slice-title').textContent === '40 images'")
+
+
+def test_the_keys_go_from_image_to_image_and_draw_a_rectangle(server, visit):
+    page = visit(server.url + "/map?class=cat", viewport={"width": 1024, "height": 768})
+    drawn(page)
+    page.focus("#canvas")
+    page.keyboard.press("ArrowRight")
+    until(page, "!document.querySelector('#card').hidden")
+    one = page.inner_text("#card .id")
+    until(page, f"document.querySelector('#announcement').textContent.startsWith('{one}, cat ')")
+    page.keyboard.press("r")
+    for _ in range(12):
+        page.keyboard.press("Shift+ArrowRight")
+        page.keyboard.press("Shift+ArrowUp")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('#num-selected').textContent.endsWith('selected')")
+    assert int(page.inner_text("#num-selected").split()[0]) >= 1
+    page.keyboard.press("Escape")
+    until(page, "document.querySelector('#selection').hidden")
+    page.keyboard.press("+")
+    until(page, "location.search.includes('view=')")
+    page.keyboard.press("]")
+    until(page, "document.querySelector('#canvas').getAttribute('aria-label').endsWith('of dog')")
+    assert page.input_value("#class") == "dog"
+    page.select_option("#colour", "score")
+    until(page, "document.querySelector('#legend').textContent.includes('0.8 – 1.0')")
+    page.go_back()
+    until(page, "document.querySelector('#legend').textContent.includes('missed')")
+    assert page.input_value("#colour") == "error", "Back shows the colour of the address"

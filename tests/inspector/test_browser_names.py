@@ -1,0 +1,149 @@
+"""Names in a real browser, beside a second run: they wrap between words at every width, and never inside one."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polytag.contracts import LabelSet, Predictions
+from polytag.inspector.app import create_app
+from polytag.inspector.inspection import Inspection, compared
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+NAMES = (
+    "cat", "diningtable", "pottedplant", "motorcycle", "refrigerator", "skateboarding", "traffic_light", "hot-air balloon",
+    "sports/baseball_glove", "stop sign, partly hidden behind a very large tree",
+    "Donaudampfschifffahrtsgesellschaftskapitän", "שלום",
+)  # fmt: skip
+OTHER = "voc_mini-finetune-efficientnet_lite2-seed_7"
+WIDTHS_PX = (390, 768, 1024, 1280, 1920)
+
+BROKEN = """(names) => {
+    const broken = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    const range = document.createRange();
+    const words = new Set(names.flatMap((name) => name.split(/[\\s_\\-/,]+/)));
+    while (walker.nextNode()) {
+        const node = walker.currentNode;
+        if (!node.parentElement.checkVisibility() || node.parentElement.closest("select, script, .sr, title")) continue;
+        for (const found of node.data.matchAll(/[^\\s_\\-/,]+/g)) {
+            if (!words.has(found[0])) continue;
+            range.setStart(node, found.index);
+            range.setEnd(node, found.index + found[0].length);
+            const boxes = [...range.getClientRects()].filter((box) => box.width > 0);
+            const tops = new Set(boxes.map((box) => Math.round(box.top / 4)));
+            const place = node.parentElement.closest("[id], [class]");
+            if (tops.size > 1) broken.push(found[0] + " in " + place?.outerHTML.slice(0, 120));
+        }
+    }
+    return broken;
+}"""
+
+
+def beside_another(folder: Path) -> Inspection:
+    """Twelve images, with labels and decisions of every kind, and a second run of a long name."""
+    rng = np.random.default_rng(0)
+    num_images, num_classes = 60, len(NAMES)
+    target_NC = (rng.random((num_images, num_classes)) < 0.4).astype(np.int8)
+    target_NC[5:9, 1] = -1
+    paths = [folder / f"{row}.png" for row in range(num_images)]
+    for path in paths:
+        Image.new("RGB", (60, 40), tuple(rng.integers(0, 255, 3).tolist())).save(path)
+
+    def scored(name: str, noise: float) -> Predictions:
+        return Predictions(
+            ids=tuple(f"2008_{row:06}" for row in range(num_images)),
+            logit_NC=3.0 * target_NC + rng.normal(0, noise, target_NC.shape) - 1.5,
+            target_NC=target_NC,
+            label_set=LabelSet(names=NAMES),
+            image_paths=tuple(map(str, paths)),
+            source=name,
+        )
+
+    first = scored("first", 1.5)
+    return Inspection(
+        name="voc_mini-probe-efficientnet_lite2",
+        review_file=folder / "review.sqlite",
+        predictions=first,
+        threshold_C=np.full(num_classes, 0.5),
+        compared=compared(OTHER, scored("second", 2.0), first=first),
+        split="val",
+    )
+
+
+@pytest.fixture(scope="module")
+def inspection(tmp_path_factory: pytest.TempPathFactory) -> Inspection:
+    return beside_another(tmp_path_factory.mktemp("names"))
+
+
+@pytest.fixture(scope="module")
+def server(live, inspection: Inspection) -> Iterator[Any]:
+    with live(create_app(inspection)) as running:
+        yield running
+
+
+def until(page: Any, expression: str, arg: object = None) -> None:
+    """Wait until this is true; Playwright's own waiting evaluates strings in the page, which the page's policy does not allow."""
+    give_up = time.monotonic() + 30
+    while not page.evaluate(expression, arg):
+        assert time.monotonic() < give_up, expression
+        page.wait_for_timeout(20)
+
+
+READY = {
+    "/": "document.querySelectorAll('table.classes tbody tr').length === 12 && !document.querySelector('.pending')",
+    "/image": "document.querySelector('#labels b')",
+    "/review": "document.querySelector('#question .name')",
+    "/ranking": "document.querySelector('#grid.virtual') && !document.querySelector('[aria-busy]')",
+}
+
+
+@pytest.mark.parametrize("width_px", WIDTHS_PX)
+def test_no_name_is_split_inside_a_word(server, visit, inspection: Inspection, width_px: int):
+    names = [*NAMES, OTHER, inspection.name]
+    page = visit(server.url + "/", viewport={"width": width_px, "height": 900}, color_scheme="dark" if width_px % 3 else "light")
+    paths = ["/", "/ranking?class=traffic_light"]
+    paths += [f"/image?class={name}&id={inspection.predictions.ids[6]}" for name in ("diningtable", NAMES[-2])]
+    paths += [f"/review?kind=all&class={name}" for name in ("refrigerator", NAMES[-2])]
+    for path in paths:
+        page.goto(server.url + path)
+        until(page, READY[path.partition("?")[0]])
+        assert page.evaluate(BROKEN, names) == [], path
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        assert page.evaluate(
+            "(document.querySelector('.bars')?.scrollWidth ?? 0) <= (document.querySelector('.bars')?.clientWidth ?? 0)"
+        )
+
+
+def test_the_measure_finds_a_split_word(server, visit):
+    """The twin: with the rule that the pages had, words are split and found."""
+    page = visit(server.url + "/", viewport={"width": 390, "height": 900})
+    page.evaluate("""() => {
+        const sheet = new CSSStyleSheet();
+        sheet.replaceSync(".classes tbody th, .classes tbody th .name { overflow-wrap: anywhere; width: 60px; max-width: 60px; }");
+        document.adoptedStyleSheets = [sheet];
+    }""")
+    assert any("pottedplant" in each for each in page.evaluate(BROKEN, list(NAMES)))
+
+
+def test_a_word_that_is_too_long_is_cut_and_its_title_has_it_whole(server, visit, inspection: Inspection):
+    page = visit(f"{server.url}/image?id={inspection.predictions.ids[0]}", viewport={"width": 390, "height": 900})
+    name = page.locator("#bars .name", has_text=NAMES[-2])
+    assert name.get_attribute("title") == NAMES[-2]
+    assert name.evaluate("each => each.scrollWidth > each.clientWidth && getComputedStyle(each).textOverflow === 'ellipsis'")
+    assert page.locator("#bars .name", has_text="cat").first.get_attribute("title") is None
+
+
+def test_script_and_server_write_a_name_alike(server, visit, inspection: Inspection):
+    page = visit(f"{server.url}/image?class=traffic_light&id={inspection.predictions.ids[0]}")
+    until(page, "document.querySelector('#labels .name')")
+    by_server = {each.inner_text(): each.evaluate("each => each.outerHTML") for each in page.locator("#bars .name").all()}
+    for name in NAMES:
+        page.locator("#bars li").nth(list(by_server).index(name)).locator("a").click()
+        until(page, "(name) => document.querySelector('#labels .name').textContent === name", name)
+        assert page.locator("#labels .name").evaluate("each => each.outerHTML") == by_server[name]

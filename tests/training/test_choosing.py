@@ -1,0 +1,104 @@
+"""What `train --minutes` chooses on training images alone: backbones by successive halving, and the head for their features."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+from PIL import Image
+
+from polytag.contracts import Dataset
+from polytag.data.groups import group_numbers
+from polytag.data.load import load_dataset
+from polytag.inference.probe import folds_of
+from polytag.models.backbone import build_model
+from polytag.runs.recipe import FINETUNE, Recipe
+from polytag.training import choosing
+from polytag.training.callback import SilentCallback
+from polytag.training.choosing import Chosen, choose
+from polytag.training.context import drawn
+from polytag.training.parts import NO_PARTS
+
+NAMES = ("test_vit", "test_resnet", "test_efficientnet", "test_convnext")
+
+
+def small_objects(folder: Path, *, are_labels_true: bool) -> Dataset:
+    """Noise, in half of the images with a small red square: the mean of a map hardly sees it, its maximum does."""
+    rng = np.random.default_rng(0)
+    lines = ["file_name,split,square"]
+    for number in range(200):
+        pixels = rng.integers(60, 196, (64, 64, 3), dtype=np.uint8)
+        has_square = number % 2
+        if has_square:
+            top, left = rng.integers(0, 56, 2)
+            pixels[top : top + 6, left : left + 6] = (255, 0, 0)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        label = has_square if are_labels_true else rng.integers(2)
+        lines.append(f"{number}.png,{'train' if number < 160 else 'val'},{label}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return load_dataset(folder / "labels.csv")
+
+
+def test_folds_are_drawn_at_random_whatever_the_order_of_the_images(tmp_path: Path):
+    """Every second image has the label: folds of every fourth image would have one label each, and no mAP."""
+    recipe, dataset = recipe_of(tmp_path, "test_resnet"), small_objects(tmp_path, are_labels_true=True)
+    assert all(each.held_out_map > 0 for each in chosen(recipe, dataset, seconds=1.0).candidates)
+    train_set = dataset.split("train")
+    images = drawn(len(train_set), train_set, seed=recipe.seed)  # as a plan does for its probe
+    fold_N = folds_of(group_numbers(images), seed=recipe.seed)
+    assert all(0 < images.target_NC[fold_N == fold].mean() < 1 for fold in range(fold_N.max() + 1))
+
+
+def recipe_of(folder: Path, backbone: str) -> Recipe:
+    """With weights from a file, since random ones leave the head as it is."""
+    path = folder / "weights.safetensors"
+    model = build_model(backbone, num_classes=3, weights="random")
+    safetensors.torch.save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+    return replace(FINETUNE, backbone=backbone, weights=str(path), image_size_px=64, precision="fp32", minutes=1)
+
+
+def chosen(recipe: Recipe, dataset: Dataset, *, names: tuple[str, ...] = (), seconds: float = 5.0) -> Chosen:
+    names = names or (recipe.backbone,)
+    return choose(recipe, dataset, names=names, parts=NO_PARTS, seconds=seconds, callback=SilentCallback())
+
+
+@pytest.mark.parametrize("are_labels_true", [True, False], ids=["a small object", "planted noise"])
+def test_another_head_than_the_usual_one_has_to_be_surely_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, are_labels_true: bool
+):
+    """On the maps of an untrained EfficientNet, for which the linear head is made the usual one here."""
+    monkeypatch.setattr(choosing, "chosen_head", lambda head, backbone: "linear")
+    found = chosen(recipe_of(tmp_path, "test_efficientnet"), small_objects(tmp_path, are_labels_true=are_labels_true))
+    held_out = {each.head: each.held_out_map for each in found.candidates}
+    assert set(held_out) == {"linear", "concat-pool"}
+    assert found.candidates[0].head == found.recipe.head == ("concat-pool" if are_labels_true else "linear")
+    if are_labels_true:
+        assert held_out["concat-pool"] > held_out["linear"]
+
+
+def test_a_head_that_is_given_or_that_the_backbone_has_not_is_no_choice(tmp_path: Path):
+    dataset = small_objects(tmp_path, are_labels_true=True)
+    recipe = recipe_of(tmp_path, "test_resnet")
+    assert [each.head for each in chosen(replace(recipe, head="linear"), dataset).candidates] == ["linear"]
+    assert [each.head for each in chosen(replace(recipe, head="concat-pool"), dataset).candidates] == ["concat-pool"]
+    assert [each.head for each in chosen(replace(recipe, weights="random"), dataset).candidates] == ["linear"]
+
+
+def test_the_better_half_of_the_backbones_is_tried_on_more_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        choosing,
+        "fresh_model",
+        lambda own, data, parts, note: build_model(own.backbone, num_classes=1, image_size_px=own.image_size_px, head=own.head),
+    )
+    dataset = small_objects(tmp_path, are_labels_true=True)
+    recipe = replace(FINETUNE, weights="pretrained", image_size_px=160, head="linear", precision="fp32", minutes=1)
+    found = chosen(recipe, dataset, names=NAMES, seconds=2.0)
+    assert found.recipe.backbone == found.candidates[0].backbone
+    num_images = [each.num_images for each in found.candidates]
+    assert num_images == sorted(num_images, reverse=True)
+    assert num_images[0] == num_images[1] >= num_images[2] == num_images[3]
+    finalists, others = found.candidates[:2], found.candidates[2:]
+    assert finalists[0].held_out_map >= finalists[1].held_out_map
+    assert {each.backbone for each in found.candidates} == set(NAMES)
+    assert all(each.held_out_map > 0 for each in others)
