@@ -1,4 +1,4 @@
-"""The inspector on 50,000 images of 80 classes, in a real browser: first paint, threshold, scrolling, memory.
+"""The inspector on 50,000 images of 80 classes (`--images`, `--classes`) in a browser: first paint, threshold, scrolling, memory.
 
 The table is made up: seeded scores with signal, labels that nobody knows, COCO's class names. Its 50,000 images are hard links to
 2,000 generated JPEGs of 500 x 375 pixels; the thumbnails' cache goes by the path, so every one is decoded on its own, though the
@@ -56,7 +56,7 @@ WATCH = Path(__file__).with_name("inspector_watch.js").read_text()
 SPEEDS = {"reading": 1_500, "fling": 6_000, "hard fling": 15_000}  # pixels a second, at the beginning
 DECAY_SECONDS = 0.325  # of a trackpad's fling
 FLINGS = 5
-AIMS = {"first_useful_paint_ms": 1500, "threshold_ms": 50, "blank_ms": 200, "memory_mb": 500}
+AIMS = {"first_image_ms": 1000, "threshold_ms": 50, "blank_ms": 200, "memory_mb": 500}
 
 
 # ---- what is looked at ----
@@ -85,9 +85,8 @@ def make_images(folder: Path, number: int) -> list[str]:
     return paths
 
 
-def make_table(folder: Path, number: int) -> Path:
+def make_table(folder: Path, number: int, names: Sequence[str]) -> Path:
     rng = np.random.default_rng(1)
-    names = CLASSES
     share_C = np.exp(rng.uniform(np.log(0.003), np.log(0.3), len(names)))
     target_NC = (rng.random((number, len(names))) < share_C).astype(np.int8)
     bias_C, gain_C = np.log(share_C / (1 - share_C)) - 1, rng.uniform(2, 6, len(names))
@@ -345,6 +344,7 @@ def api(server: Server, class_names: Sequence[str]) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--classes", type=int, default=len(CLASSES))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=("paint", "threshold", "scroll", "api"), help="one part, printed and not kept")
     parser.add_argument("--data", type=Path, help="a folder to keep the made-up table in, and to find it again")
@@ -353,13 +353,13 @@ def main() -> None:
     if chromium is None:
         sys.exit("no chromium here; on Debian: apt-get install chromium")
     load = [round(each, 2) for each in os.getloadavg()]
-    names = CLASSES
+    names = CLASSES[: options.classes]
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as running:
         folder = options.data or Path(temporary)
         folder.mkdir(exist_ok=True)
         table = folder / "predictions.parquet"
         if not table.is_file():
-            make_table(folder, options.images)
+            make_table(folder, options.images, names)
         browser = running.chromium.launch(executable_path=chromium, args=QUIET)
 
         def wanted(part: str) -> bool:
@@ -402,13 +402,13 @@ def main() -> None:
             if wanted("scroll"):
                 result["scroll"] = scrolling(browser, server, names[10 : 10 + options.repeats])
             if wanted("api"):
-                result["api"] = api(server, names[20 : 20 + 3 * options.repeats])
+                result["api"] = api(server, names[-3 * options.repeats :])
             result["memory_when_done"] = memory(server.pid)
         browser.close()
     if options.only:
         print(json.dumps(result, indent=2))
     else:
-        write("inspector", result)
+        write("inspector" if options.images == 50_000 else f"inspector_{options.images}", result)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Two runs on one class: what this one gained and lost against `changes_of` of the metrics, and both runs' numbers."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import until
 from starlette.testclient import TestClient
 
 from polytag.contracts import LabelSet, Predictions
@@ -169,25 +169,19 @@ def test_what_was_gained_is_a_press_away_and_both_curves_are_drawn(server, visit
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     cat, dog, _ = expected_changes()
 
-    def until(expression: str) -> None:
-        give_up = time.monotonic() + 30
-        while not page.evaluate(expression):
-            assert time.monotonic() < give_up, expression
-            page.wait_for_timeout(20)
-
     page = visit(f"{server.url}/ranking?class=cat", excused=("404 (Not Found)",))  # there are no image files
-    until("document.querySelector('#grid.virtual') && !document.querySelector('[aria-busy]')")
+    until(page, "document.querySelector('#grid.virtual') && !document.querySelector('[aria-busy]')")
     page.locator("[data-change=gained]").click()
-    until(f"document.getElementById('total').textContent === '{cat.num_gained}'")
+    until(page, f"document.getElementById('total').textContent === '{cat.num_gained}'")
     assert "change=gained" in page.url
     assert page.locator("[data-change=gained]").get_attribute("aria-current") == "true"
     assert page.locator("[data-key=num_lost]").inner_text() == str(cat.num_lost), "both counts stay"
     page.keyboard.press("]")
-    until(f"document.getElementById('total').textContent === '{dog.num_gained}'")
-    assert page.locator("[data-key=num_lost]").inner_text() == str(dog.num_lost)
+    until(page, f"document.getElementById('total').textContent === '{dog.num_gained}'")
+    until(page, f"document.querySelector('[data-key=num_lost]').textContent === '{dog.num_lost}'")
     page.keyboard.press("c")
-    until("document.querySelector('#precision-recall .curve.other')")
+    until(page, "document.querySelector('#precision-recall .curve.other')")
     assert page.locator("#precision-recall rect.mark").count() == 1
     page.locator("[data-change=gained]").click()
-    until(f"document.getElementById('total').textContent === '{NUM_IMAGES}'")
+    until(page, f"document.getElementById('total').textContent === '{NUM_IMAGES}'")
     assert "change" not in page.url

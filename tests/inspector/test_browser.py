@@ -1,7 +1,6 @@
 """Overview, rankings and single images in a real browser, driven as a person would: on handwriting scenes and on photographs."""
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import until
 from typer.testing import CliRunner
 
 from polytag.cli.main import app as command
@@ -73,19 +73,7 @@ class Visit:
         self.page.wait_for_load_state("networkidle")
 
     def until(self, expression: str, *, patience_seconds: float = 20) -> None:
-        """Wait until an expression is true; Playwright's own way evaluates strings in the page, which the pages' policy forbids."""
-        end = time.monotonic() + patience_seconds
-        while not self._is_true(expression):
-            assert time.monotonic() < end, f"not within {patience_seconds} s: {expression}"
-            time.sleep(0.03)
-
-    def _is_true(self, expression: str) -> bool:
-        try:
-            return bool(self.page.evaluate(expression))
-        except playwright.Error as error:
-            if "navigation" in str(error) or "null" in str(error):  # the next page is on its way
-                return False
-            raise
+        until(self.page, expression, patience_seconds=patience_seconds)
 
     def settled(self) -> None:
         """Wait until the grid shows what was asked for."""

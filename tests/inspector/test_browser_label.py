@@ -1,12 +1,12 @@
 """Labelling images that have no labels, in a real browser: as a person does it, by keys and by hand, alone and beside another."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browsing import until
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
@@ -51,14 +51,6 @@ def page(live, visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         page.click("nav a[href='/label']")
         shows(page, "image 0")
         yield page
-
-
-def until(page: Any, expression: str, arg: object = None) -> None:
-    """Wait until this is true; Playwright's own waiting evaluates strings in the page, which the page's policy does not allow."""
-    give_up = time.monotonic() + 30
-    while not page.evaluate(expression, arg):
-        assert time.monotonic() < give_up, expression
-        page.wait_for_timeout(20)
 
 
 def shows(page: Any, image: str) -> None:

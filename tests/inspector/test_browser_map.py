@@ -1,11 +1,11 @@
 """The map in a real browser: a lasso and a rectangle select, the slice has its numbers, and the address holds it all."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from browsing import until
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
@@ -46,13 +46,6 @@ def inspection(tmp_path_factory: pytest.TempPathFactory) -> Inspection:
 def server(live, inspection: Inspection) -> Iterator[Any]:
     with live(create_app(inspection)) as running:
         yield running
-
-
-def until(page: Any, expression: str) -> None:
-    give_up = time.monotonic() + 30
-    while not page.evaluate(expression):
-        assert time.monotonic() < give_up, expression
-        page.wait_for_timeout(20)
 
 
 def drawn(page: Any) -> None:

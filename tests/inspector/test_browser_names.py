@@ -1,12 +1,12 @@
 """Names in a real browser, beside a second run: they wrap between words at every width, and never inside one."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browsing import until
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
@@ -85,14 +85,6 @@ def inspection(tmp_path_factory: pytest.TempPathFactory) -> Inspection:
 def server(live, inspection: Inspection) -> Iterator[Any]:
     with live(create_app(inspection)) as running:
         yield running
-
-
-def until(page: Any, expression: str, arg: object = None) -> None:
-    """Wait until this is true; Playwright's own waiting evaluates strings in the page, which the page's policy does not allow."""
-    give_up = time.monotonic() + 30
-    while not page.evaluate(expression, arg):
-        assert time.monotonic() < give_up, expression
-        page.wait_for_timeout(20)
 
 
 READY = {

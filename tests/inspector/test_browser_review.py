@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import until
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
@@ -71,14 +72,6 @@ def store(inspection: Inspection) -> Iterator[ReviewStore]:
 def rows(store: ReviewStore) -> tuple[Decision, ...]:
     """All rows, the oldest first."""
     return store.history("val", limit=1000)[::-1]
-
-
-def until(page: Any, expression: str, arg: object = None) -> None:
-    """Wait until this is true. Playwright's own waiting evaluates strings in the page, which the page's policy does not allow."""
-    give_up = time.monotonic() + 30
-    while not page.evaluate(expression, arg):
-        assert time.monotonic() < give_up, expression
-        page.wait_for_timeout(20)
 
 
 def ready(page: Any) -> None:
@@ -445,6 +438,26 @@ def test_an_answer_that_was_lost_is_not_written_twice(server, visit, store: Revi
     assert page.is_hidden("#trouble")
     assert page.is_hidden("#conflicts")
     assert len(rows(store)) == 1
+
+
+def test_keys_that_are_pressed_while_one_is_undone_wait_for_it(server, visit, store: ReviewStore):
+    page = as_ann(visit(server.url + "/review"))
+    first = shown(page)
+    press(page, "0", "1", "0")
+    saved(page, 3)
+    at_once = (
+        "(keys) => [...keys].forEach((key) => document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true })))"
+    )
+    page.evaluate(at_once, "zzz")
+    saved(page, 0)
+    until(page, "(id) => document.querySelector('#id').textContent === id", first[0])
+    ready(page)
+    page.evaluate(at_once, "1z")
+    until(page, "document.querySelector('#announcement').textContent.startsWith('Undone')")
+    saved(page, 0)
+    press(page, "1")
+    saved(page, 1)
+    assert [key for key, decision in store.current("val").items() if decision.label is not None] == [first]
 
 
 def test_a_full_disk_is_told_and_what_waits_can_be_discarded(server, visit, store: ReviewStore):

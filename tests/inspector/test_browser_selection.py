@@ -1,7 +1,6 @@
 """Many labels at once in a real browser: chips, the type-ahead, selections, and 24 label issues at a time."""
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import until
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
@@ -81,13 +81,6 @@ def open_page(
 def store(tmp_path: Path) -> Iterator[ReviewStore]:
     with open_review(tmp_path / "review.sqlite") as store:
         yield store
-
-
-def until(page: Any, expression: str) -> None:
-    end = time.monotonic() + 20
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, f"not within 20 s: {expression}"
-        time.sleep(0.03)
 
 
 def selected(page: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import until
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
@@ -52,23 +53,6 @@ def inspection(tmp_path_factory: pytest.TempPathFactory) -> Inspection:
 def server(live, inspection: Inspection) -> Iterator[Any]:
     with live(create_app(inspection)) as running:
         yield running
-
-
-def until(page: Any, expression: str, arg: object = None) -> None:
-    """Wait until this is true; Playwright's own waiting evaluates strings in the page, which the page's policy does not allow."""
-    give_up = time.monotonic() + 30
-    while not is_true(page, expression, arg):
-        assert time.monotonic() < give_up, expression
-        page.wait_for_timeout(20)
-
-
-def is_true(page: Any, expression: str, arg: object) -> bool:
-    try:
-        return bool(page.evaluate(expression, arg))
-    except playwright.Error as error:
-        if "navigation" in str(error):  # the next page is on its way
-            return False
-        raise
 
 
 def settled(page: Any) -> None:

@@ -1,12 +1,11 @@
 """Images that cannot be shown, in a real browser: they look alike, and nobody decides about them."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from browsing import until
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
@@ -46,14 +45,6 @@ def inspection_of(folder: Path, *, num_images: int = 40, is_labelled: bool = Tru
 @pytest.fixture(autouse=True)
 def _own_thumbnails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
-
-
-def until(page: Any, expression: str, arg: object = None) -> None:
-    """Wait until this is true; Playwright's own waiting evaluates strings in the page, which the page's policy does not allow."""
-    give_up = time.monotonic() + 30
-    while not page.evaluate(expression, arg):
-        assert time.monotonic() < give_up, expression
-        page.wait_for_timeout(20)
 
 
 STATE = "(state) => document.querySelector('#full').dataset.state === state"

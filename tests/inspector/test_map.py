@@ -8,41 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.metrics import average_precision_score
+from small_inspection import NAMES, small_inspection
 from starlette.testclient import TestClient
 
-from polytag.contracts import LabelSet, Predictions
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.map.places import EXTENT
-
-NAMES = ("cat", "dog", "<b>big</b>")
-
-
-def inspection_of(folder: Path, *, num_images: int = 60, scale: str = "logit") -> Inspection:
-    rng = np.random.default_rng(0)
-    paths: list[str] = []
-    for row in range(num_images):
-        paths.append(str(folder / f"{row:02}.png"))
-        Image.new("RGB", (8, 6), (row, 40, 90)).save(paths[-1])
-    logit_NC = rng.normal(0, 2, (num_images, 3))
-    logit_NC[1:3] = logit_NC[:1]  # three alike
-    predictions = Predictions(
-        ids=tuple(f"{row:02}" for row in range(num_images)),
-        logit_NC=logit_NC,
-        target_NC=rng.choice([1, 0, -1], (num_images, 3), p=[0.4, 0.5, 0.1]).astype(np.int8),
-        label_set=LabelSet(names=NAMES),
-        image_paths=tuple(paths),
-        scale=scale,
-    )
-    return Inspection(
-        name="run",
-        review_file=folder / "review.sqlite",
-        predictions=predictions,
-        threshold_C=np.array([0.5, 0.3, 0.7]),
-        split="val",
-    )
 
 
 @pytest.fixture
@@ -56,7 +28,7 @@ def serving(inspection: Inspection) -> TestClient:
 
 @pytest.fixture
 def inspection(tmp_path: Path, cache: None) -> Inspection:
-    return inspection_of(tmp_path)
+    return small_inspection(tmp_path, num_images=60)
 
 
 @pytest.fixture
@@ -157,7 +129,7 @@ def test_the_page_offers_what_there_is(client: TestClient, tmp_path: Path):
     assert "<b>big</b>" not in html
     assert client.get("/map?class=lion").status_code == 404
     (tmp_path / "ranks").mkdir()
-    with serving(inspection_of(tmp_path / "ranks", scale="rank")) as ranks:
+    with serving(small_inspection(tmp_path / "ranks", scale="rank")) as ranks:
         assert '<option value="error">' not in ranks.get("/map").text  # ranks have no threshold
         assert len(ready(ranks, "scores")["x"]) == 60
         assert set(ranks.get("/api/map/points?class=cat").json()["score"]) <= set(range(1001))
@@ -165,7 +137,7 @@ def test_the_page_offers_what_there_is(client: TestClient, tmp_path: Path):
 
 @pytest.mark.parametrize("num_images", [1, 2])
 def test_one_image_and_two_have_a_map(tmp_path: Path, cache: None, num_images: int):
-    inspection = inspection_of(tmp_path, num_images=3)
+    inspection = small_inspection(tmp_path, num_images=3)
     predictions = inspection.predictions.take(list(range(num_images)))
     with serving(replace(inspection, predictions=predictions)) as client:
         answer = ready(client, "scores")

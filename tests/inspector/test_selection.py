@@ -4,51 +4,28 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from small_inspection import NAMES, small_inspection
 from starlette.testclient import TestClient
 
-from polytag.contracts import LabelSet, Predictions
 from polytag.data.load import load_dataset
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
 from polytag.predictions.read import read_labelled
 from polytag.text import cell
 
-NAMES = ("cat", "dog", "<b>big</b>")
-
-
-def inspection_of(folder: Path, *, scale: str = "logit") -> Inspection:
-    rng = np.random.default_rng(0)
-    paths: list[str] = []
-    for row in range(40):
-        paths.append(str(folder / f"{row:02}.png"))
-        Image.new("RGB", (8, 6), (5 * row, 40, 90)).save(paths[-1])
-    predictions = Predictions(
-        ids=tuple(f"{row:02}" if row else "=1+1" for row in range(40)),
-        logit_NC=rng.normal(0, 2, (40, 3)),
-        target_NC=rng.choice([1, 0, -1], (40, 3), p=[0.4, 0.5, 0.1]).astype(np.int8),
-        label_set=LabelSet(names=NAMES),
-        image_paths=tuple(paths),
-        scale=scale,
-    )
-    return Inspection(
-        name="run",
-        review_file=folder / "review.sqlite",
-        predictions=predictions,
-        threshold_C=np.array([0.5, 0.3, 0.7]),
-        split="val",
-    )
-
 
 @pytest.fixture
 def inspection(tmp_path: Path) -> Inspection:
-    return inspection_of(tmp_path)
+    inspection = small_inspection(tmp_path)
+    predictions = inspection.predictions
+    return replace(inspection, predictions=replace(predictions, ids=("=1+1", *predictions.ids[1:])))
 
 
 @pytest.fixture
@@ -224,7 +201,7 @@ def test_ids_are_copied_one_a_line(client: TestClient):
 
 
 def test_ranks_have_scores_in_the_table(tmp_path: Path):
-    with TestClient(create_app(inspection_of(tmp_path, scale="rank")), base_url="http://127.0.0.1") as client:
+    with TestClient(create_app(small_inspection(tmp_path, scale="rank")), base_url="http://127.0.0.1") as client:
         assert send(client, "scores", some(1)).startswith("id,tags,score_cat,")
         assert all(chip["outcome"] == "undecided" for image in ranking(client)["images"] for chip in image["chips"])
 

@@ -77,11 +77,12 @@ def plan_run(recipe: Recipe, dataset: Dataset, *, parts: Parts = NO_PARTS, began
     budget, context = min(_SHARE_TIMING * clock.seconds, _LONGEST_TIMING), trial_context(recipe, dataset, parts=parts)
     crowding = Crowding(fills_cores=context.arithmetic.device == "cpu")
     learn = seconds_to_learn(model, context, budget_seconds=budget)
+    crowded = crowding.now  # of these seconds alone
     plan = plan_of(recipe, replace(speed, learn=learn), dataset=dataset, clock=clock, candidates=chosen.candidates)
-    if plan.epochs or crowding.now == 1:
+    if plan.epochs or crowded == 1:
         return plan
     # Others are busy in these seconds, which says little about the minutes: as it would be alone. The clock moves the end.
-    alone = replace(speed, learn=learn / crowding.now)
+    alone = replace(speed, learn=learn / crowded)
     return plan_of(recipe, alone, dataset=dataset, clock=clock, candidates=chosen.candidates)
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 WIDTH_PX, _HEIGHT_PX = 480, 236
 _LEFT_PX, _TOP_PX, _BOTTOM_PX = 44, 10, 38
+_WORD_PX = 88  # for the tags of a run's own lines, which are words
 _TAG_GAP_PX = 14  # between the middles of two tags
 NUM_DASHES = 5
 """Kinds of lines; a tag at the end of each line tells apart those of one kind."""
@@ -107,6 +108,21 @@ def epoch_chart(lines: Sequence[EpochLine], *, description: str, tag_px: int = 3
         x_ticks=[(x(epoch), f"{epoch:.0f}") for epoch in _whole_ticks(first, last)],
         y_ticks=[(y(value), f"{value:.{_num_decimals(y_values)}f}") for value in y_values],
     )
+
+
+def training_charts(history: Sequence[Mapping[str, float]]) -> list[tuple[str, EpochChart]]:
+    """Return the charts of a run's own epochs, with their titles: loss and mean average precision, of validation and training."""
+    charts = [
+        (title, _training_chart(history, f"train_{key}", f"val_{key}", what=title))
+        for title, key in (("loss", "loss"), ("mean average precision", "map"))
+    ]
+    return [(title, chart) for title, chart in charts if chart is not None]
+
+
+def _training_chart(history: Sequence[Mapping[str, float]], train_key: str, val_key: str, *, what: str) -> EpochChart | None:
+    lines = [line_of(history, val_key, tag="validation", is_main=True), line_of(history, train_key, tag="training")]
+    last = [f"{line.tag} {line.points[-1][1]:.3f} at epoch {line.points[-1][0]:.0f}" for line in lines if line.points]
+    return epoch_chart(lines, description=f"{what.capitalize()} over the epochs: {', '.join(last)}", tag_px=_WORD_PX)
 
 
 def _path(points: Sequence[tuple[float, float, float]]) -> str:

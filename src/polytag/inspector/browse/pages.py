@@ -29,6 +29,7 @@ from polytag.inspector.browse.answers import (
     SliceAnswer,
 )
 from polytag.inspector.browse.both_runs import both_runs
+from polytag.inspector.browse.epoch_curves import EpochChart, training_charts
 from polytag.inspector.browse.goals import GOAL_PATTERN
 from polytag.inspector.browse.run_curves import RunCurves, curves_of_group, curves_of_runs
 from polytag.inspector.browse.service import InspectorService, NotThere
@@ -40,7 +41,7 @@ from polytag.inspector.model.routes import MAX_UPLOAD_BYTES
 from polytag.inspector.review.contexts import DecisionsPage
 from polytag.inspector.review.worth import Worth
 from polytag.inspector.words import COLOUR_TEXT, PAGE_WORDS, PLACE_TEXT, SORT_TEXT
-from polytag.report.charts import PAGE, history_chart, tail_charts, to_svg
+from polytag.report.charts import PAGE, tail_charts, to_svg
 from polytag.report.names import name_html
 from polytag.runs.leaderboard import FINISHED, Leaderboard, leaderboard
 from polytag.text import duration_text, storable
@@ -67,7 +68,7 @@ class OverviewPage:
     sort: str
     order: str
     filter: str
-    history_charts: Sequence[Markup]
+    history_charts: Sequence[tuple[str, EpochChart]]
     both_curves: RunCurves | None
     tail_charts: Sequence[Markup]
     goal: str
@@ -266,13 +267,6 @@ def overview_page(service: InspectorService, *, sort: str, is_ascending: bool, f
     metrics = service.evaluation.metrics(timeout_seconds=_EVALUATION_TIMEOUT_SECONDS)
     sort = sort if sort in CLASS_SORTS else "ap"
     history, compared = service.inspection.history, service.inspection.compared
-    charts = [
-        (history_chart(history, train_key="train_loss", val_key="val_loss", title="loss", palette=PAGE), "Loss over the epochs"),
-        (
-            history_chart(history, train_key="train_map", val_key="val_map", title="mean average precision", palette=PAGE),
-            "Mean average precision over the epochs",
-        ),
-    ]
     tail = tail_charts(metrics, palette=PAGE) if metrics else None
     tail_texts = ("Mean tail accuracy over the threshold", "Number of classes with an image above the threshold")
     return OverviewPage(
@@ -284,7 +278,7 @@ def overview_page(service: InspectorService, *, sort: str, is_ascending: bool, f
         sort=sort,
         order="asc" if is_ascending else "desc",
         filter=filter,
-        history_charts=[inline_svg(chart, text) for chart, text in charts if chart is not None],
+        history_charts=training_charts(history) if len(history) > 1 else [],
         both_curves=curves_of_runs([(service.inspection.name, True, history), (compared.name, False, compared.history)])
         if compared is not None and history and compared.history
         else None,

@@ -16,7 +16,6 @@ class LivePage:
     run: RunAnswer
     progress: Progress
     path: str
-    loss_chart: EpochChart | None
-    map_chart: EpochChart | None
+    charts: Sequence[tuple[str, EpochChart]]
     worst: Sequence[Example]
     has_scores: bool

@@ -15,6 +15,11 @@ export function outcomeOf({ truth, probability }, threshold) {
   return truth === 1 ? (isAbove ? "true_positive" : "false_negative") : isAbove ? "false_positive" : "true_negative";
 }
 
+/** Whether a cell shows the decision about its image at a threshold. */
+export function showsDecision(cell, image, threshold) {
+  return cell.firstElementChild.classList.contains(outcomeOf(image, threshold));
+}
+
 /** Show an image in a cell. The grid loads the image from `data-source` when its turn comes. */
 export function fillCell(cell, image, { className, threshold, href, comparedName, isSelected }) {
   const outcome = outcomeOf(image, threshold);

@@ -14,6 +14,7 @@ export class Grid {
   constructor(list, { load, make, fill, loadThumbnails }) {
     Object.assign(this, { list, load, make, fill, loadThumbnails, isTakenOver: false });
     this.cells = new Map(); // by index
+    this.drawn = new Set(); // addresses of images that the server drew and the browser has: they appear at once
     this.total = 0;
     this.focused = -1;
     this.loading = 0;
@@ -75,6 +76,7 @@ export class Grid {
   /** Replace the cells that the server drew, once the first answer has arrived. */
   takeOver() {
     this.isTakenOver = true;
+    for (const image of this.list.querySelectorAll("img")) if (image.complete && image.naturalWidth) this.drawn.add(image.getAttribute("src"));
     this.list.replaceChildren();
     this.list.classList.add("virtual");
   }
@@ -215,7 +217,12 @@ export class Grid {
     const [first, last] = this.inView;
     const distances = new Map(); // of the groups that wait
     for (const [index, element] of this.cells) {
-      if (!waits(element.querySelector("img"))) continue;
+      const image = element.querySelector("img");
+      if (!waits(image)) continue;
+      if (this.drawn.has(image.dataset.source)) {
+        image.src = image.dataset.asked = image.dataset.source;
+        continue;
+      }
       const [group, distance] = [Math.floor(index / GROUP), Math.max(first - index, index - last + 1, 0)];
       distances.set(group, Math.min(distance, distances.get(group) ?? Infinity));
     }
@@ -243,9 +250,12 @@ export class Grid {
     this.cells.delete(index);
   }
 
-  /** Fill every cell in the document again. */
-  refresh() {
-    for (const [index, element] of this.cells) this.fillIfLoaded(index, element);
+  /** Fill the cells in the document again; with `isStale(cell, image)`, those alone that do not show what they should. */
+  refresh(isStale = () => true) {
+    for (const [index, element] of this.cells) {
+      const image = this.at(index);
+      if (image && isStale(element, image)) this.fill(element, image, index);
+    }
     if (this.inView) this.loadImages();
   }
 

@@ -6,7 +6,7 @@ import { byId, element } from "../shared/dom.js";
 import { announce, bind, notify } from "../shared/frame.js";
 import { goToClass, onClassChosen } from "../shared/go-to-class.js";
 import { showBothRuns } from "./both-runs.js";
-import { fillCell, makeCell, showSelected } from "./cell.js";
+import { fillCell, makeCell, showSelected, showsDecision } from "./cell.js";
 import { showCharts } from "./charts.js";
 import { bindPanel, fillControls, listenToControls, readControls, showPanel } from "./controls.js";
 import { bindDecisions } from "./decisions.js";
@@ -275,7 +275,7 @@ const afterDrag = debounce(() => {
 function moveThreshold(value) {
   state = { ...state, threshold: value };
   showThreshold();
-  grid.refresh();
+  grid.refresh((cell, image) => !showsDecision(cell, image, threshold())); // filling them all costs a frame
   afterDrag();
 }
 

@@ -18,7 +18,6 @@ export class Decisions {
     this.own = []; // numbers of this page's decisions, to be undone one by one
     this.conflicts = new Map(); // {wanted, current} by key
     this.warning = "";
-    this.isUndoing = false;
     this.outbox = new Outbox({
       key: "polytag.unsaved." + version,
       onSaved: (job, row) => this.saved(job, row),
@@ -78,15 +77,11 @@ export class Decisions {
   // ---- undo ----
 
   async undoLast() {
-    if (this.isUndoing) return;
-    this.isUndoing = true;
     try {
       await this.undoUnsentOrSaved();
     } catch (error) {
       if (error.status === 409 || error.status === 404) this.own.pop();
       this.warn(undoProblem(error));
-    } finally {
-      this.isUndoing = false;
     }
   }
 

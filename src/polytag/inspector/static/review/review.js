@@ -197,9 +197,17 @@ function showEnd() {
 
 // ---- deciding ----
 
-async function decideHere(label) {
+let turn = Promise.resolve();
+
+/** Deciding and undoing take turns, in the order of their keys: what is undone is there again before the next key acts. */
+const inTurn = (action) => (turn = turn.then(action, action));
+
+const decideHere = (label) => inTurn(() => decideNow(label));
+const undoLast = () => inTurn(() => decisions.undoLast());
+
+async function decideNow(label) {
   const entry = current();
-  if (!entry || decisions.isUndoing) return;
+  if (!entry) return;
   if (imageState() !== "shown") return announce(NOT_SHOWN[imageState()]);
   const name = await requireReviewer();
   if (!name) return (byId("standing").textContent = "Nothing is saved: a decision needs a name.");
@@ -254,13 +262,13 @@ for (const each of document.querySelectorAll(".answers button")) each.addEventLi
 bindSwipe(byId("stage"), byId("sheet"), decideHere);
 byId("back").addEventListener("click", () => goTo(index - 1));
 byId("skip").addEventListener("click", () => goTo(index + 1));
-byId("undo").addEventListener("click", () => decisions.undoLast());
+byId("undo").addEventListener("click", undoLast);
 
 const isHeldDown = (event) => event?.repeat; // a key that is held down decides one label
 bindLabelKeys((word, value) => (value === -1 ? "unknown: the image does not show it" : word), (value, event) => !isHeldDown(event) && decideHere(value));
 bind(["ArrowRight", "s"], "skip to the next label", () => void drawn.then(() => goTo(index + 1)));
 bind("ArrowLeft", "back to the previous label", () => void drawn.then(() => goTo(index - 1)));
-bind("z", "undo your last decision", (event) => void (isHeldDown(event) || decisions.undoLast()), { isHeld: false });
+bind("z", "undo your last decision", (event) => void (isHeldDown(event) || undoLast()), { isHeld: false });
 bind("m", "write a note; enter saves it, escape leaves it", () => byId("note").focus());
 if (byId("heat")) bind("h", "heat map", () => byId("heat").click());
 bind("l", "decisions so far", () => (byId("past").open = !byId("past").open));

@@ -1,0 +1,26 @@
+"""Waiting for what a page shows, shared by the browser tests. Playwright is imported inside, as tests without it skip."""
+
+import time
+from typing import Any
+
+
+def until(page: Any, expression: str, arg: object = None, *, patience_seconds: float = 30) -> None:
+    """Wait until an expression is true in the page, also across a navigation.
+
+    Playwright's own waiting evaluates strings in the page, which the page's policy does not allow.
+    """
+    give_up = time.monotonic() + patience_seconds
+    while not _is_true(page, expression, arg):
+        assert time.monotonic() < give_up, f"not within {patience_seconds} s: {expression}"
+        page.wait_for_timeout(20)
+
+
+def _is_true(page: Any, expression: str, arg: object) -> bool:
+    import playwright.sync_api as playwright
+
+    try:
+        return bool(page.evaluate(expression, arg))
+    except playwright.Error as error:
+        if "navigation" in str(error):  # the next page is on its way
+            return False
+        raise
