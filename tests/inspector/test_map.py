@@ -129,7 +129,7 @@ def test_the_page_offers_what_there_is(client: TestClient, tmp_path: Path):
     assert "<b>big</b>" not in html
     assert client.get("/map?class=lion").status_code == 404
     (tmp_path / "ranks").mkdir()
-    with serving(small_inspection(tmp_path / "ranks", scale="rank")) as ranks:
+    with serving(small_inspection(tmp_path / "ranks", num_images=60, scale="rank")) as ranks:
         assert '<option value="error">' not in ranks.get("/map").text  # ranks have no threshold
         assert len(ready(ranks, "scores")["x"]) == 60
         assert set(ranks.get("/api/map/points?class=cat").json()["score"]) <= set(range(1001))

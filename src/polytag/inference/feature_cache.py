@@ -76,10 +76,14 @@ class FeatureCache:
             return extracted
         started = time.monotonic()
         extracted = compute()
-        if time.monotonic() - started >= self._min_seconds and len(extracted[1]):
+        self.put(extracted, time.monotonic() - started)
+        return extracted
+
+    def put(self, extracted: Extracted, seconds: float) -> None:
+        """Save features that took so many seconds, unless they are cached or took too little."""
+        if not self.is_cached and seconds >= self._min_seconds and len(extracted[1]):
             with contextlib.suppress(OSError):
                 self._write(*extracted[:2])
-        return extracted
 
     @property
     def _path(self) -> Path:

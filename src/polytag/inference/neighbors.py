@@ -15,7 +15,7 @@ from PIL import Image
 from polytag.contracts import Dataset
 from polytag.data.images.augment import views
 from polytag.errors import DataError
-from polytag.inference.feature_cache import features_of
+from polytag.inference.feature_cache import cache_of, features_of
 from polytag.inference.predictor import Predictor, apply
 from polytag.models.heads import backbone_features
 
@@ -64,9 +64,7 @@ def build_index(
 
     Raises DataError where no image can be read.
     """
-    feature_ND, row_N, _ = features_of(
-        predictor, dataset, batch_size=_BACKGROUND_BATCH, min_seconds=0, folder=folder, on_batch=on_batch
-    )
+    feature_ND, row_N = _features_by_split(predictor, dataset, folder=folder, on_batch=on_batch)
     if not len(row_N):
         raise DataError("no image of the data set can be read", where=dataset.source, expected="at least one image")
     return NeighborIndex(
@@ -75,6 +73,26 @@ def build_index(
         row_N=row_N,
         feature_ND=np.stack([normalised(feature_D) for feature_D in backbone_features(predictor.model, feature_ND)]),
     )
+
+
+def _features_by_split(
+    predictor: Predictor, dataset: Dataset, *, folder: Path | None, on_batch: Callable[[int], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features and their rows, split after split: a training leaves those of some splits in the cache, by its own batch size."""
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    for split in dataset.splits:
+        rows = np.asarray(dataset.rows_of(split))
+        paths = dataset.take(rows).paths
+        of_training = cache_of(predictor, paths, folder=folder)
+        batch_size = None if of_training is not None and of_training.is_cached else _BACKGROUND_BATCH
+        feature_nD, row_n, _ = features_of(
+            predictor, dataset.take(rows), batch_size=batch_size, min_seconds=0, folder=folder, on_batch=on_batch
+        )
+        if len(row_n):
+            parts.append((feature_nD, rows[row_n]))
+    if not parts:
+        return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
+    return np.concatenate([each for each, _ in parts]), np.concatenate([rows for _, rows in parts])
 
 
 def image_feature(predictor: Predictor, image: Image.Image) -> np.ndarray:

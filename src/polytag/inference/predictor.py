@@ -190,17 +190,21 @@ def score_dataset(
     shard: tuple[int, int] = (0, 1),
     gather: Callable[[Sequence[Scored]], Sequence[Scored]] = lambda scored: scored,
     on_batch: Callable[[Scored], None] = lambda scored: None,
+    on_features: Callable[[Scored], None] | None = None,
 ) -> Predictions:
     """Predictions of a model on the device over a data set, without unreadable images; leaves the model in evaluation mode.
 
     `shard` (k, n): this process scores every n-th batch from the k-th on, and `gather` returns the batches of all n processes.
     Batches are those of a single process, so their bits are too, and no image is scored twice to equalise the shares.
+    `on_features` receives the features of every batch, which the pass computes anyway; never of a classifier that is not linear.
     """
     batch_size = batch_size or scoring_batch_size(arithmetic)
     rows = _rows_of_shard(len(dataset), batch_size=batch_size, shard=shard)
     own: list[Scored] = []
+    frozen = freeze(model, arithmetic=arithmetic, image_size_px=preprocessing.image_size_px)
+    has_both = on_features is not None and frozen.head is not None
     for scored in run(
-        freeze(model, arithmetic=arithmetic, image_size_px=preprocessing.image_size_px).logits,
+        frozen.features_and_logits if has_both else frozen.logits,
         dataset.paths,
         preprocessing=preprocessing,
         arithmetic=arithmetic,
@@ -209,6 +213,8 @@ def score_dataset(
         rows=rows,
     ):
         on_batch(scored)
+        if has_both:
+            scored = _taken_apart(scored, frozen, on_features)
         own.append(scored)
     parts = [scored for scored in gather(own) if len(scored.rows)]
     index = np.concatenate([scored.rows for scored in parts]) if parts else np.zeros(0, np.int64)
@@ -226,6 +232,15 @@ def score_dataset(
         source=dataset.source,
         absent_means=dataset.absent_means,
     )
+
+
+def _taken_apart(both: Scored, frozen: Frozen, on_features: Callable[[Scored], None] | None) -> Scored:
+    """Hand over the features of a batch, and return its logits."""
+    assert frozen.head is not None
+    assert on_features is not None
+    width = frozen.head.in_features if len(both.rows) else 0
+    on_features(replace(both, output_ND=both.output_ND[:, :width].copy()))
+    return replace(both, output_ND=both.output_ND[:, width:])
 
 
 def _rows_of_shard(num_rows: int, *, batch_size: int, shard: tuple[int, int]) -> list[int]:

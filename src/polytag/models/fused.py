@@ -36,6 +36,13 @@ class Frozen:
         """As `backbone.features`: N x D."""
         return self.extractor(pixels)
 
+    def features_and_logits(self, pixels: Tensor) -> Tensor:
+        """What both give, side by side, in one pass: N x (D + C) float32; for a linear classifier alone."""
+        assert self.head is not None
+        feature_ND = self.extractor(pixels).float()
+        with torch.autocast(pixels.device.type, enabled=False):
+            return torch.cat([feature_ND, self.head(feature_ND)], dim=1)
+
     def logits(self, pixels: Tensor) -> Tensor:
         """As `backbone.logits`: N x C float32, the classifier in float32."""
         if self.head is None:

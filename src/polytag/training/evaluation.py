@@ -44,7 +44,9 @@ def evaluate_best(
     else:
         callback.phase("evaluating best/", len(context.val_set))
         alone = replace(context, arithmetic=predictor.arithmetic, processes=ALONE)
-        predictions = validate(predictor.model, alone, checkpoint_id=checkpoint.id, source=source)
+        predictions = validate(predictor.model, alone, checkpoint_id=checkpoint.id, source=source, features=trained.features)
+        trained.features.keep()
+    trained.features.write(predictor)
     facts = {**facts, "scoring": f"{predictor.frozen.how} network, {predictor.arithmetic.precision}"}
     return write_results(run, predictions, checkpoint=checkpoint, rows=trained.state.rows, facts=facts, callback=callback)
 

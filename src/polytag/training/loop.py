@@ -31,6 +31,7 @@ from polytag.training.pace import Pace, num_steps_of
 from polytag.training.processes import shares
 from polytag.training.state import State
 from polytag.training.step import GraphedStep, Step
+from polytag.training.validation_features import ValidationFeatures
 
 _FIRST_MODEL = 50.0  # seconds of a run with a clock and without a probe until a model is on the disk
 
@@ -58,10 +59,14 @@ NO_HOOKS = CheckpointHooks(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-    """The final state, and the predictions of its best weights on the validation images, unless an earlier process made them."""
+    """The final state, and the predictions of its best weights on the validation images, unless an earlier process made them.
+
+    features   those of the validation images, kept from the pass that made the predictions
+    """
 
     state: State
     best_predictions: Predictions | None
+    features: ValidationFeatures
 
 
 def train_loop(
@@ -90,6 +95,7 @@ def train_loop(
     pace = Pace(recipe, state, num_steps=num_steps, num_val=len(context.val_set), clock=context.clock)
     step = make_step(learner.model, context, sources=sources)
     stats = EpochStats(state, is_lazy=context.arithmetic.device != "cpu")
+    features = ValidationFeatures(context)
     best: Predictions | None = None
     first_due: float | None = _FIRST_MODEL
 
@@ -97,7 +103,7 @@ def train_loop(
         learner.restore(state)
     elif has_head_start(recipe):
         with pace.timing("validation"):
-            best = _end_epoch(0, state, learner, context, sources=sources, stats=stats)
+            best = _end_epoch(0, state, learner, context, sources=sources, stats=stats, features=features)
         with pace.timing("saving"):
             hooks.epoch_done(state, best)
 
@@ -165,7 +171,7 @@ def train_loop(
                 break
 
             with pace.timing("validation"):
-                of_best = _end_epoch(epoch, state, learner, context, sources=sources, stats=stats)
+                of_best = _end_epoch(epoch, state, learner, context, sources=sources, stats=stats, features=features)
                 best = of_best or best
             if not pace.is_over:
                 _look_at_clock(pace, state, context)
@@ -178,7 +184,7 @@ def train_loop(
             if stop_now and context.clock is None:
                 hooks.save_state(state)
                 raise Interrupted
-    return Trained(state=state, best_predictions=best)
+    return Trained(state=state, best_predictions=best, features=features)
 
 
 def _look_at_clock(pace: Pace, state: State, context: TrainingContext) -> None:
@@ -249,7 +255,14 @@ def has_head_start(recipe: Recipe) -> bool:
 
 
 def _end_epoch(
-    epoch: int, state: State, learner: Learner, context: TrainingContext, *, sources: ImageSources, stats: EpochStats
+    epoch: int,
+    state: State,
+    learner: Learner,
+    context: TrainingContext,
+    *,
+    sources: ImageSources,
+    stats: EpochStats,
+    features: ValidationFeatures,
 ) -> Predictions | None:
     """Validate, write the epoch's row, keep the averaged weights if they are the best, and turn to the next epoch.
 
@@ -262,7 +275,7 @@ def _end_epoch(
     context.processes.average_statistics(learner.model)
     if learner.average is not learner.model:
         context.processes.average_statistics(learner.average)
-    predictions = validate(learner.average, context, source=sources.val_views)
+    predictions = validate(learner.average, context, source=sources.val_views, features=features)
     val_map = mean_average_precision(predictions.target_NC, predictions.logit_NC)
     train_map = float("nan")
     if state.epoch_logits:
@@ -290,11 +303,19 @@ def _end_epoch(
     if is_best:
         state.best_map, state.best_epoch = val_map, epoch
         state.best = {name: value.clone() for name, value in learner.average.state_dict().items()}
+        features.keep()
     context.callback.epoch(state.rows[-1])
     return predictions if is_best else None
 
 
-def validate(model: nn.Module, context: TrainingContext, *, checkpoint_id: str = "", source: Source | None = None) -> Predictions:
+def validate(
+    model: nn.Module,
+    context: TrainingContext,
+    *,
+    checkpoint_id: str = "",
+    source: Source | None = None,
+    features: ValidationFeatures,
+) -> Predictions:
     """Predictions on the validation images, by the one inference loop; each of several processes scores its batches."""
     processes = context.processes
     model.eval()
@@ -308,6 +329,7 @@ def validate(model: nn.Module, context: TrainingContext, *, checkpoint_id: str =
         shard=(processes.rank, processes.count),
         gather=lambda own: [scored for part in processes.gather(list(own)) for scored in part],
         on_batch=lambda scored: context.callback.progress(processes.count * (len(scored.rows) + len(scored.failures))),
+        on_features=features.begin(),
     )
 
 
