@@ -1,6 +1,6 @@
 """`polytag train --minutes M` on voc-mini: does it keep to its time, and what does it reach, beside probe and finetune.
 
-    python benchmarks/minutes.py [--minutes 1 3 10] [--seeds 0 1 2] [--twin SCENES]
+    python benchmarks/minutes.py [--minutes 1 3 10] [--seeds 0 1 2] [--scores FOLDER] [--twin SCENES]
 
 Each run is a whole process from a cold start, with the weights of EfficientNet Lite 0 and 2 where `polytag weights fetch` puts them
 and nothing else in the cache. Runs are kept one by one in results/minutes.json. `--twin` runs on the scenes of the demo instead,
@@ -22,8 +22,8 @@ from machine import RESULTS, SHARED, VOC_MINI, write
 BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite2")
 
 
-def one(minutes: float, seed: int, data: Path, *, options: tuple[str, ...]) -> dict[str, object]:
-    """Time and mAP of one run."""
+def one(minutes: float, seed: int, data: Path, *, options: tuple[str, ...], scores: Path | None) -> dict[str, object]:
+    """Time and mAP of one run, whose predictions on the validation images go to the folder `scores`, for `polytag compare`."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         if data == VOC_MINI:
@@ -40,6 +40,9 @@ def one(minutes: float, seed: int, data: Path, *, options: tuple[str, ...]) -> d
         seconds = time.perf_counter() - started
         mean_ap = json.loads((place / "run" / "metrics.json").read_text())["mAP"]
         plan = json.loads((place / "run" / "plan.json").read_text())
+        if scores is not None:
+            scores.mkdir(parents=True, exist_ok=True)
+            shutil.copy(place / "run" / "predictions-val.parquet", scores / f"minutes-{minutes:g}-seed-{seed}.parquet")
         rows = [line.split(",") for line in (place / "run" / "results.csv").read_text().splitlines()]
     column = rows[0].index("val_map")
     return {
@@ -72,6 +75,7 @@ def main() -> None:
     parser.add_argument("--minutes", nargs="+", type=float, default=[1.0, 3.0, 10.0])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--twin", metavar="SCENES", type=Path, help="a folder of `polytag demo`, instead of photographs")
+    parser.add_argument("--scores", metavar="FOLDER", type=Path, help="keep every run's predictions there")
     options = parser.parse_args()
     data = options.twin or VOC_MINI
     if not data.is_dir():
@@ -80,7 +84,9 @@ def main() -> None:
     further = ("--backbone", "resnet10t", "--weights", "random", "--image-size", "64") if options.twin else ()
     for minutes in options.minutes:
         for seed in options.seeds:
-            keep(one(minutes, seed, data, options=further), name="minutes_twin" if options.twin else "minutes")
+            keep(
+                one(minutes, seed, data, options=further, scores=options.scores), name="minutes_twin" if options.twin else "minutes"
+            )
 
 
 if __name__ == "__main__":
