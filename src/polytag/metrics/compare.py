@@ -12,7 +12,7 @@ import numpy as np
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import average_precision, mean_over_defined
-from polytag.metrics.bootstrap import replicate_ap, weights_of
+from polytag.metrics.bootstrap import bootstrap_weights, replicate_ap
 from polytag.metrics.changes import Changes, changes_of
 from polytag.metrics.comparison import Comparison, Difference, MeanDifference
 from polytag.metrics.groups import Groups, paired_groups
@@ -64,7 +64,7 @@ def compare(
         num_permutations = default_permutations(*target_NC.shape)
 
     ap_RC = np.array([average_precision(target_NC, table.logit_NC) for table in tables])
-    weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed, groups=groups)
+    weight_NB = bootstrap_weights(len(target_NC), num_replicates=num_replicates, seed=seed, groups=groups)
     replicate_RBC = [replicate_ap(target_NC, weight_NB, score_NC=table.logit_NC, groups=groups) for table in tables]
     estimates_R = [
         estimates_of(target_NC, table.logit_NC, ap_C=ap_C, groups=groups) for table, ap_C in zip(tables, ap_RC, strict=True)

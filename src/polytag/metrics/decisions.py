@@ -13,6 +13,8 @@ from polytag.contracts import UNKNOWN
 from polytag.metrics.ap import mean_over_defined
 from polytag.metrics.values import Mean
 
+_ROWS = 50_000  # that are sorted at a time: positions take eight bytes each
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Counts:
@@ -72,10 +74,12 @@ def num_predicted(probability_N: np.ndarray, threshold_K: np.ndarray) -> np.ndar
 
 def decide_top(predicted_NC: np.ndarray, *, logit_NC: np.ndarray, k: int = 3) -> np.ndarray:
     """Boolean N x C: predicted *and* among the image's k highest logits (ML-GCN's "top-3"). Ties go to the earlier class."""
-    highest = np.argsort(-logit_NC, axis=1, kind="stable")[:, :k]
-    chosen = np.zeros(predicted_NC.shape, bool)
-    np.put_along_axis(chosen, highest, True, axis=1)
-    return chosen & predicted_NC
+    chosen_NC = np.zeros(predicted_NC.shape, bool)
+    for start in range(0, len(logit_NC), _ROWS):
+        rows = slice(start, start + _ROWS)
+        highest_nk = np.argsort(-logit_NC[rows], axis=1, kind="stable")[:, :k]
+        np.put_along_axis(chosen_NC[rows], highest_nk, True, axis=1)
+    return chosen_NC & predicted_NC
 
 
 def averages_of(counts: Counts, *, prefix: str = "") -> dict[str, Mean]:

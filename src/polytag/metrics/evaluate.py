@@ -22,7 +22,7 @@ from polytag.metrics.ap import (
     roc_auc_of,
 )
 from polytag.metrics.auc_intervals import auc_intervals
-from polytag.metrics.bootstrap import percentiles, replicate_ap, replicate_means, weights_of
+from polytag.metrics.bootstrap import Weights, bootstrap_weights, percentiles, replicate_ap, replicate_means
 from polytag.metrics.decisions import Counts, averages_of, averages_per_image, count, decide, decide_top, false_negative_rates
 from polytag.metrics.frequency import Frequency
 from polytag.metrics.groups import Groups
@@ -53,7 +53,7 @@ def evaluate_predictions(
     UsageError for a threshold out of range, or if there is not one for each class.
     """
     assert groups is None or len(groups.group_N) == len(predictions)
-    target_NC, logit_NC, probability_NC = predictions.target_NC, predictions.logit_NC, predictions.probability_NC
+    target_NC, logit_NC = predictions.target_NC, predictions.logit_NC
     num_classes = len(predictions.label_set)
     threshold_C = threshold_of_each_class(threshold, num_classes=num_classes)
 
@@ -61,11 +61,12 @@ def evaluate_predictions(
     images = image_rankings(target_NC, logit_NC)
     estimates = estimates_of(target_NC, logit_NC, ap_C=areas.ap_C, left_out_C=areas.left_out_ap_C, groups=groups)
     of_auc = auc_intervals(target_NC, logit_NC, auc_C=areas.roc_auc_C, groups=groups)
-    weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed, groups=groups)
+    weight_NB = bootstrap_weights(len(target_NC), num_replicates=num_replicates, seed=seed, groups=groups)
     ap_BC = replicate_ap(target_NC, weight_NB, score_NC=logit_NC, groups=groups)
     intervals = _intervals(ap_BC, weight_NB, estimates, images)
     support_C, num_negative_C = (target_NC == 1).sum(axis=0), (target_NC == 0).sum(axis=0)
     frequency = frequency or Frequency(num_positives_C=support_C, is_of_training=False)
+    probability_NC = predictions.probability_NC  # after the bootstrap: of a million images it is the largest table
     brier_C, calibration_error_C = _reliability(target_NC, probability_NC, logit_NC)
 
     # ranks have no probabilities and so no decisions: all labels count as unknown, and every metric of decisions is undefined
@@ -225,7 +226,7 @@ class _Intervals:
     ranking_loss: tuple[float, float]
 
 
-def _intervals(ap_BC: np.ndarray, weight_NB: np.ndarray, estimates: Estimates, images: ImageRankings) -> _Intervals:
+def _intervals(ap_BC: np.ndarray, weight_NB: Weights, estimates: Estimates, images: ImageRankings) -> _Intervals:
     """All from the same replicates."""
     of_classes = intervals_of(ap_BC, estimates)
     samples_B, coverage_B, loss_B = replicate_means([images.ap_N, images.coverage_N, images.ranking_loss_N], weight_NB)

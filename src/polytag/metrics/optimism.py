@@ -6,7 +6,7 @@ Shapes: E candidates, such as the epochs of a training; B bootstrap replicates.
 import numpy as np
 
 from polytag.contracts import Predictions
-from polytag.metrics.bootstrap import replicate_ap, weights_of
+from polytag.metrics.bootstrap import bootstrap_weights, replicate_ap
 from polytag.metrics.groups import Groups
 
 NUM_REPLICATES = 100
@@ -14,7 +14,7 @@ NUM_REPLICATES = 100
 
 def replicate_map(predictions: Predictions, *, groups: Groups | None = None) -> np.ndarray:
     """float64 B: mAP of bootstrap replicates, which are the same for every prediction of the same images."""
-    weight_NB = weights_of(len(predictions), num_replicates=NUM_REPLICATES, seed=0, groups=groups)
+    weight_NB = bootstrap_weights(len(predictions), num_replicates=NUM_REPLICATES, seed=0, groups=groups)
     ap_BC = replicate_ap(predictions.target_NC, weight_NB, score_NC=predictions.logit_NC, groups=groups)
     defined_BC = ~np.isnan(ap_BC)
     with np.errstate(invalid="ignore"):  # a replicate without a defined class: NaN

@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 from polytag.contracts import Predictions
 from polytag.errors import UsageError
 from polytag.metrics.ap import average_precision
-from polytag.metrics.bootstrap import replicate_ap, weights_of
+from polytag.metrics.bootstrap import bootstrap_weights, replicate_ap
 from polytag.metrics.comparison import LEVEL, left_out_note, mark, p_text, signed
 from polytag.metrics.groups import Groups, paired_groups
 from polytag.metrics.intervals import Estimates, Intervals, difference_intervals, estimates_of
@@ -134,7 +134,7 @@ def compare_recipes(
     is_second_R = np.arange(len(tables)) >= len(first)
     scored_C = ~np.isnan(ap_RC[0])
     mean_ap_R = ap_RC[:, scored_C].mean(axis=1) if scored_C.any() else np.full(len(tables), np.nan)
-    weight_NB = weights_of(len(target_NC), num_replicates=num_replicates, seed=seed, groups=groups)
+    weight_NB = bootstrap_weights(len(target_NC), num_replicates=num_replicates, seed=seed, groups=groups)
     replicate_RBC = np.array([replicate_ap(target_NC, weight_NB, score_NC=table.logit_NC, groups=groups) for table in paired])
     noise = _noise(mean_ap_R, replicate_RBC, is_second_R)
     of_images = _interval_over_images(paired, ap_RC, replicate_RBC, is_second_R, groups)

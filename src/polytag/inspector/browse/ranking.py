@@ -30,6 +30,7 @@ CHANGES = ("gained", "lost")
 """An image that this run alone decides rightly, and one that the second run alone does, each at its own threshold."""
 
 _MAX_ORDERS, _MAX_RANKINGS = 64, 32  # in the caches
+_MAX_BYTES = 100_000_000  # of each cache: of a million images it holds a dozen orders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +204,7 @@ class Rankings:
         made.setflags(write=False)
         with self._lock:
             cache[key] = made
-            while len(cache) > size:
+            while len(cache) > max(1, min(size, _MAX_BYTES // max(1, made.nbytes))):
                 cache.popitem(last=False)
         return made
 
