@@ -16,6 +16,8 @@ from polytag.metrics.label_issues import find_label_issues
 from polytag.models.checkpoint import Checkpoint
 from polytag.runs.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 TINY = replace(PROBE, backbone="test_resnet", weights="random", image_size_px=32, device="cpu")
 
 

@@ -1,5 +1,6 @@
 """Decisions in a real browser at thresholds and probabilities next to 0 and 1: the page's are the server's."""
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import until
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.inspector.app import create_app
@@ -50,6 +52,15 @@ def expected(inspection: Inspection, threshold: float) -> dict[str, str]:
     return {name: names[int(target), bool(predicted)] for name, target, predicted in rows}
 
 
+def until_outcomes(page: Any, wanted: dict[str, str], name: str) -> None:
+    """Wait until the grid is drawn by the page's script and shows these."""
+    until(page, "document.querySelector('#grid.virtual') && !document.querySelector('#grid[aria-busy]')")
+    give_up = time.monotonic() + 30
+    while outcomes(page) != wanted and time.monotonic() < give_up:
+        page.wait_for_timeout(20)
+    assert outcomes(page) == wanted, name
+
+
 def test_the_page_decides_as_the_server_does(
     tmp_path: Path, visit: Callable[..., Any], live: Callable[..., AbstractContextManager], monkeypatch: pytest.MonkeyPatch
 ):
@@ -59,12 +70,10 @@ def test_the_page_decides_as_the_server_does(
         page = visit(f"{server.url}/ranking?class=half", excused=("404",))
         for name, threshold in THRESHOLDS.items():
             page.goto(f"{server.url}/ranking?class={name}")
-            page.wait_for_load_state("networkidle")
-            assert outcomes(page) == expected(inspection, threshold), name
+            until_outcomes(page, expected(inspection, threshold), name)
             num_above = sum(outcome in ("true_positive", "false_positive") for outcome in outcomes(page).values())
             assert f"{num_above} above" in page.locator("#numbers").inner_text()
             page.locator("#threshold").fill("0")  # every image, whatever its score
             page.locator("#threshold").press("Enter")
-            page.wait_for_load_state("networkidle")
-            assert outcomes(page) == expected(inspection, 0.0), name
+            until_outcomes(page, expected(inspection, 0.0), name)
             assert "5 above" in page.locator("#numbers").inner_text()

@@ -21,6 +21,8 @@ from polytag.inspector.review.export import export_labels
 from polytag.inspector.review.store import ReviewStore, open_review
 from polytag.metrics.compare import compare
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 TINY = replace(PROBE, backbone="test_resnet", weights="random", image_size_px=64)
 
 

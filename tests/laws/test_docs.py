@@ -68,6 +68,7 @@ def blocks_in(page: Path, *kinds: str) -> list[tuple[str, str]]:
     return [(kind, text) for kind, text in FENCE.findall(page.read_text()) if kind in kinds]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_in(page, *RUNS, *COMPILES)], ids=identify)
 def test_blocks_run(page: Path, at_hand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = tmp_path / "reader"

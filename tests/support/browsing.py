@@ -5,7 +5,7 @@ from typing import Any
 
 
 def until(page: Any, expression: str, arg: object = None, *, patience_seconds: float = 30) -> None:
-    """Wait until an expression is true in the page, also across a navigation.
+    """Wait until an expression is true in the page, also across a navigation, after which its parts come one after another.
 
     Playwright's own waiting evaluates strings in the page, which the page's policy does not allow.
     """
@@ -21,6 +21,8 @@ def _is_true(page: Any, expression: str, arg: object) -> bool:
     try:
         return bool(page.evaluate(expression, arg))
     except playwright.Error as error:
-        if "navigation" in str(error):  # the next page is on its way
+        if "navigation" in str(error) or "Cannot read properties of null" in str(
+            error
+        ):  # the next page is on its way, or half there
             return False
         raise

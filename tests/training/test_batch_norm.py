@@ -11,6 +11,8 @@ from polytag.models.backbone import build_model
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training.train import train
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,6 +20,8 @@ from polytag.runs.folder import RunFolder
 from polytag.training.loop import Interrupted
 from polytag.training.train import resume
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 TINY = {"backbone": "test_efficientnet", "weights": "random", "image_size_px": 32, "device": "cpu", "precision": "fp32"}
 TUNING = replace(FINETUNE, **TINY, head="concat-pool", epochs=2, batch_size=16, save_every_minutes=0)
 

@@ -25,6 +25,8 @@ from polytag.runs.recipe import FINETUNE
 from polytag.training.state import VERSION, State, load_state, save_state
 from polytag.training.train import resume, train
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 RECIPE = replace(FINETUNE, backbone="test_resnet", weights="random", image_size_px=32, epochs=2, batch_size=24, device="cpu")
 
 
@@ -75,6 +77,7 @@ _KILLING = """
 import os, sys, traceback
 sys.path.insert(0, sys.argv[1])
 from test_damaged_state import RECIPE
+sys.modules["polytag.report.grids"] = None  # without pages
 from polytag.training.callback import SilentCallback
 from polytag.training.train import train
 

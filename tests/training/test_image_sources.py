@@ -23,6 +23,8 @@ from polytag.training.image_sources import open_image_sources, uncached_sources
 from polytag.training.loop import make_step
 from polytag.training.train import train
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 CPU = Arithmetic(device="cpu", precision="fp32")
 RECIPE = replace(
     FINETUNE,

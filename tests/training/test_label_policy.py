@@ -1,5 +1,6 @@
 """What training makes of partial labels: which loss, which labels, and that a run of it is resumed to the bit."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,12 @@ TUNING = Recipe(
     name="finetune", backbone="test_resnet", weights="random", image_size_px=32, epochs=3, batch_size=16, head_lr=3e-3,
     augment="light", precision="fp32", device="cpu", ema_decay=0.9, save_every_minutes=0, loss="ll-r",
 )  # fmt: skip
+
+
+@pytest.fixture
+def without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a single test; others read the report."""
+    monkeypatch.setitem(sys.modules, "polytag.report.grids", None)
 
 
 @pytest.fixture
@@ -103,6 +110,7 @@ def test_a_probe_of_positives_alone_learns_and_says_what_it_made_of_them(dataset
     assert "ll-r" in (tmp_path / "rejecting" / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_run_that_doubts_labels_is_resumed_to_the_bit(colours: Path, tmp_path: Path, stopped_at):
     """The share of labels that are left out depends on the epoch alone: no state of its own."""
     whole = train(colours, recipe=TUNING, output=tmp_path / "whole").folder

@@ -18,6 +18,8 @@ from polytag.training.losses import asymmetric, binary_cross_entropy, focal
 from polytag.training.memory import require_grad_checkpointing, require_micro_batches
 from polytag.training.step import GraphedStep, Step
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 CPU = Arithmetic(device="cpu", precision="fp32")
 SMALL = {"test_vit": {"img_size": 32}}
 NUM_IMAGES = 8

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from polytag.cli.main import main
 from polytag.data.load import load_dataset
 from polytag.errors import PolytagError, RunError
 from polytag.models.backbone import build_model
@@ -37,6 +39,12 @@ from polytag.training.planning import plan_of, plan_run, sizes_px
 from polytag.training.train import resume, train
 
 MINUTES = 0.2
+
+
+@pytest.fixture
+def without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a single test; others read the report."""
+    monkeypatch.setitem(sys.modules, "polytag.report.grids", None)
 
 
 @pytest.fixture(scope="module")
@@ -86,17 +94,33 @@ def test_a_run_writes_its_plan_and_where_it_ended(planned_run: RunFolder):
     assert "a probe and" in planned_run.report.read_text()
 
 
-def test_a_plan_is_repeated_bit_for_bit_by_the_command(planned_run: RunFolder, colours: Path, tmp_path: Path):
-    command = [sys.executable, "-m", "polytag", "train", str(colours), "--plan", str(planned_run.plan)]
-    subprocess.run([*command, "--output", str(tmp_path / "again")], capture_output=True, check=True, timeout=300)
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What the command says when it refuses its arguments, as their usage."""
+
+    def refusal(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["polytag", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 2
+        return capsys.readouterr().err
+
+    return refusal
+
+
+def test_a_plan_is_repeated_bit_for_bit_by_the_command(
+    planned_run: RunFolder, colours: Path, tmp_path: Path, refused: Callable[..., str]
+):
+    arguments = ["train", str(colours), "--plan", str(planned_run.plan)]
+    command = [sys.executable, "-m", "polytag", *arguments, "--output", str(tmp_path / "again")]
+    subprocess.run(command, capture_output=True, check=True, timeout=300)
     for name in ("best", "last"):
         first, again = (run / name / "model.safetensors" for run in (planned_run.path, tmp_path / "again"))
         assert first.read_bytes() == again.read_bytes()
-    refused = subprocess.run([*command, "--epochs", "3"], capture_output=True, text=True, check=False)
-    assert refused.returncode == 2
-    assert "a plan decides these itself" in refused.stderr
+    assert "a plan decides these itself" in refused(*arguments, "--epochs", 3)
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_killed_run_goes_on_and_ends(recipe: Recipe, colours: Path, tmp_path: Path):
     """It knows how much of its time is over."""
     script = f"""
@@ -120,12 +144,12 @@ train({str(colours)!r}, recipe=recipe, output={str(tmp_path / "run")!r}, callbac
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     run = RunFolder(path=tmp_path / "run")
     assert (run.best / "config.json").is_file(), "there is a model from the first epoch on"
-    command = [sys.executable, "-m", "polytag", "train", "--resume", str(run.path)]
-    subprocess.run(command, capture_output=True, check=True, timeout=300)
+    resume(run.path)
     assert run.is_finished
     assert read_plan(run.plan).recipe.ends[-1][1] >= 6
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_ctrl_c_takes_the_best_so_far(recipe: Recipe, colours: Path, tmp_path: Path):
     """The command ends long before its time with everything that a run has, says so, and can be repeated."""
     command = [
@@ -164,6 +188,7 @@ class PressesCtrlC(SilentCallback):
                 signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_steps_that_are_not_worth_their_validation_are_dropped(
     recipe: Recipe, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -180,6 +205,7 @@ def test_steps_that_are_not_worth_their_validation_are_dropped(
         assert (run.path / name).read_bytes() == (again.path / name).read_bytes()
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_machine_that_is_too_slow_for_the_plan_uses_fewer_images(
     recipe: Recipe, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -226,6 +252,7 @@ def test_a_first_model_does_not_wait_for_its_validation(
     checkpoint.load_model()
 
 
+@pytest.mark.usefixtures("without_pages")
 def test_a_second_ctrl_c_interrupts(recipe: Recipe, colours: Path, tmp_path: Path):
     run = RunFolder(path=tmp_path / "run")
     with pytest.raises(Interrupted):
@@ -323,11 +350,10 @@ def test_a_backbone_is_chosen_by_its_features(recipe: Recipe, colours: Path, mon
         (["--minutes", "-1"], "0.2"),
     ],
 )
-def test_what_does_not_go_with_minutes(colours: Path, tmp_path: Path, arguments: list[str], message: str):
-    command = [sys.executable, "-m", "polytag", "train", str(colours), "--minutes", "1", *arguments]
-    done = subprocess.run([*command, "--output", str(tmp_path / "run")], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 2
-    assert message in done.stderr
+def test_what_does_not_go_with_minutes(
+    colours: Path, tmp_path: Path, arguments: list[str], message: str, refused: Callable[..., str]
+):
+    assert message in refused("train", colours, "--minutes", 1, *arguments, "--output", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -21,6 +21,9 @@ from polytag.runs.folder import RunFolder
 from polytag.runs.recipe import FINETUNE
 from polytag.training.preprocessing import preprocessing_of
 from polytag.training.processes import ALONE, shares
+from polytag.training.train import train
+
+pytestmark = pytest.mark.usefixtures("without_pages")
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 # No batch normalisation, so that a share of a batch teaches what it teaches in the whole.
@@ -79,6 +82,7 @@ import json, sys
 import torch
 sys.path.insert(0, {tests!r})
 from test_processes import RECIPE
+sys.modules["polytag.report.grids"] = None  # without pages
 from polytag.training.callback import SilentCallback
 from polytag.training.train import resume, train
 
@@ -99,7 +103,7 @@ print(json.dumps([str(run.folder.path), run.metrics.mean_ap.value]), flush=True)
 def launched(count: int, data: Path, run: Path, *, resumes: bool = False, dies: bool = False) -> subprocess.CompletedProcess[str]:
     script = run.parent / f"{run.name}-{count}-{resumes}.py"
     script.write_text(_TRAINER.format(tests=str(Path(__file__).parent), data=str(data), run=str(run), resumes=resumes, dies=dies))
-    starter = [] if count == 1 else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    starter = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     environment = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, *starter, str(script)], capture_output=True, text=True, check=False, env=environment, timeout=240
@@ -118,13 +122,13 @@ def test_two_processes_come_to_what_one_comes_to(
     colours: Path, of_two: tuple[RunFolder, subprocess.CompletedProcess[str]], tmp_path: Path
 ):
     runs = {1: RunFolder(path=tmp_path / "of-1"), 2: of_two[0]}
-    for count, done in ((1, launched(1, colours, runs[1].path)), (2, of_two[1])):
-        assert done.returncode == 0, done.stderr
-        lines = done.stdout.replace("][", "]\n[").splitlines()  # two processes may write before either ends its line
-        told = [json.loads(line) for line in lines if line.startswith('["')]  # PyTorch 2.8 prints lines of [Gloo] too
-        assert len(told) == count
-        assert len({tuple(each) for each in told}) == 1  # every process knows the result; one wrote it
-        assert [path.name for path in runs[count].path.parent.iterdir() if path.is_dir()] == [f"of-{count}"]
+    train(colours, recipe=RECIPE, output=runs[1].path)
+    assert of_two[1].returncode == 0, of_two[1].stderr
+    lines = of_two[1].stdout.replace("][", "]\n[").splitlines()  # two processes may write before either ends its line
+    told = [json.loads(line) for line in lines if line.startswith('["')]  # PyTorch 2.8 prints lines of [Gloo] too
+    assert len(told) == 2
+    assert len({tuple(each) for each in told}) == 1  # every process knows the result; one wrote it
+    assert [path.name for path in runs[2].path.parent.iterdir() if path.is_dir()] == ["of-2"]
 
     one, two = (read_predictions(run.predictions) for run in runs.values())
     assert one.ids == two.ids

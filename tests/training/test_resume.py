@@ -17,6 +17,8 @@ from polytag.training.callback import SilentCallback
 from polytag.training.loop import Interrupted
 from polytag.training.train import resume, train
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 RECIPE = Recipe(
     name="finetune", backbone="test_resnet", backbone_args={"drop_rate": 0.2}, weights="random", image_size_px=32, epochs=3,
     batch_size=8, head_lr=3e-3, augment="strong", save_every_minutes=0, precision="fp32", ema_decay=0.9,
@@ -29,6 +31,7 @@ from polytag.training.callback import SilentCallback
 from polytag.training.train import resume, train
 sys.path.insert(0, sys.argv[1])
 from test_resume import RECIPE
+sys.modules["polytag.report.grids"] = None  # without pages
 
 def started(run, resuming):
     "A process that trains, forked from this one, which has imported PyTorch and computed nothing; and the lines that it says."
