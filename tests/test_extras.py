@@ -10,8 +10,8 @@ from polytag.errors import MissingExtraError
 from polytag.extras import EXTRA_OF, explaining_missing_extras
 
 ROOT = Path(__file__).resolve().parents[1]
-NOT_IN_ALL = ("executorch", "tensorboard", "mlflow", "wandb")
-MODULE_OF = {"scikit-learn": "sklearn"}  # where it is not the distribution's name with underscores
+NOT_IN_ALL = ("executorch", "open-clip", "tensorboard", "mlflow", "wandb")
+MODULE_OF = {"open_clip_torch": "open_clip", "scikit-learn": "sklearn"}  # where it is not the distribution's name with underscores
 
 
 def test_every_library_of_an_extra_is_known_and_no_other():

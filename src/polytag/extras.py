@@ -28,6 +28,7 @@ EXTRA_OF = {  # module: extra; the same as [project.optional-dependencies] of py
     "onnx": "export",
     "onnxscript": "export",
     "executorch": "executorch",
+    "open_clip": "open-clip",
     "fsspec": "remote",
     "av": "video",
     "ray": "ray",

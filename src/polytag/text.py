@@ -67,6 +67,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub("\ufffd", text)
 
 
+def one_line(text: str) -> str:
+    """The words of a text with one space between them, without control characters."""
+    return " ".join(_CONTROL.sub(" ", text).split())
+
+
 def printable_lines(text: str) -> str:
     """As `printable`, with line breaks and tabs."""
     return _CONTROL_IN_LINES.sub("\ufffd", text)

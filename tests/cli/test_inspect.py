@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from polytag.data.images.read import read_image
@@ -65,6 +66,41 @@ def test_a_run_is_served_until_ctrl_c(run: Path, served):
     assert process.returncode == 0
     assert "Traceback" not in stderr + stdout
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before, "looking changes nothing"
+
+
+def test_a_text_model_without_its_extra_is_told_before_anything_is_read():
+    script = "import sys; sys.modules['open_clip'] = None; from polytag.cli.main import main; main()"
+    command = [sys.executable, "-c", script, "inspect", "no-such-run", "--text-model", "ViT-B-32:openai"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "polytag: this needs the extra 'open-clip', which is not installed\n  next: pip install 'polytag[open-clip]'\n"
+    )
+
+
+def test_a_text_model_that_is_not_there_ends_the_command(run: Path, shell):
+    pytest.importorskip("open_clip", reason="open_clip is not installed: pip install 'polytag[open-clip]'")
+    done = shell("inspect", run, "--no-browser", "--text-model", "ViT-B-32:/gone.safetensors")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("polytag: no such weights of the text model\n  where: --text-model\n")
+
+
+def test_images_are_found_by_a_text(run: Path, served, tmp_path: Path):
+    pytest.importorskip("open_clip", reason="open_clip is not installed: pip install 'polytag[open-clip]'")
+    from tiny_text_model import oracle_cosines, write_text_model
+
+    folder = write_text_model(tmp_path / "model")
+    process, address = served(run, "--text-model", folder)
+    for _ in range(100):
+        if get(address + "api/find?find=red")["status"] == "ready":
+            break
+    images = get(address + "api/ranking?class=red&find=red")["images"]
+    predictions = opened(run).predictions
+    assert [image["row"] for image in images] == np.argsort(-oracle_cosines(folder, predictions.image_paths, "red")).tolist()
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert stderr.strip() == "Ctrl-C ends it"
 
 
 def test_elsewhere_only_with_a_token(run: Path, shell, served):

@@ -15,7 +15,7 @@ from torch import nn
 from polytag.contracts import Preprocessing
 from polytag.data.cache.store import cache_files, clear
 from polytag.inference import feature_cache
-from polytag.inference.feature_cache import FeatureCache
+from polytag.inference.feature_cache import FeatureCache, what_computes
 from polytag.inference.predictor import Extracted, extract_features, from_files, run
 from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
@@ -71,7 +71,7 @@ def never() -> Extracted:
 
 
 def cached(model: nn.Module, paths: list[Path], folder: Path, **changes: Any) -> FeatureCache:
-    return FeatureCache(model, paths, folder=folder, **(SETTINGS | changes))
+    return FeatureCache(paths, what=what_computes(model, **(SETTINGS | changes)), folder=folder)
 
 
 def test_a_later_one_gets_the_same_bits_and_failures_without_calculating(model: nn.Module, paths: list[Path], tmp_path: Path):

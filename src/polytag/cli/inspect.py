@@ -1,5 +1,6 @@
 """`polytag inspect`: serve pages over a run, to look at its predictions and correct its labels."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from polytag.data.read_options import ReadOptions
+    from polytag.inference.text_model import TextModel
     from polytag.inspector.inspection import Inspection
 
 
@@ -28,6 +30,9 @@ def inspect(
     ] = "val",
     compare_with: Annotated[Path | None, typer.Option(metavar="RUN|PREDICTIONS", help="A second run, to compare with.")] = None,
     columns: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="A table by id, with columns to filter by.")] = None,
+    text_model: Annotated[
+        str, typer.Option(metavar="NAME:WEIGHTS|DIR", help="A model of open_clip, to find images by a text.")
+    ] = "",
     host: Annotated[str, typer.Option(help="Other than 127.0.0.1 only with --token.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(show_default="the first free one from 8421 on", help="0: any that is free.")] = None,
     token: Annotated[str, typer.Option(metavar="random|TEXT", help="What a visitor must show; random makes one.")] = "",
@@ -54,10 +59,16 @@ def inspect(
     if split not in ("val", "train"):
         raise UsageError("unknown split", where="--split", got=repr(split), expected="val or train")
     address_rules(host, token)  # raises before anything is read
-    open_options = OpenOptions(
-        split=split, compare_with=compare_with, image_dirs=options.image_dirs, truth=truth, scale=scale, columns=columns
-    )
     errors = Terminal(stderr=True)
+    open_options = OpenOptions(
+        split=split,
+        compare_with=compare_with,
+        image_dirs=options.image_dirs,
+        truth=truth,
+        scale=scale,
+        columns=columns,
+        text_model=_loaded(text_model, errors=errors) if text_model else None,
+    )
     return_freed_memory()
     bar_columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
 
@@ -88,6 +99,16 @@ def inspect(
         )
 
     serve_pages(inspection, reopen=reopen, host=host, port=port, token=token, browser=browser, errors=errors)
+
+
+def _loaded(name: str, *, errors: "Console") -> "TextModel":
+    """Load the text model before the pages are there, so that a wrong name or damaged weights end the command."""
+    if find_spec("open_clip") is None:  # before torch, which takes seconds
+        raise ModuleNotFoundError("No module named 'open_clip'", name="open_clip")
+    from polytag.inference.text_model import TextModel
+
+    with errors.status("loading the text model"):
+        return TextModel.load(name)
 
 
 def serve_pages(

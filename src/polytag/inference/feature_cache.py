@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,36 +36,15 @@ _MIN_SECONDS = 2.0  # features that are computed in less time are not worth a fi
 class FeatureCache:
     """Features of a list of images by one network, read from the cache (`is_cached`) or computed and then saved.
 
-    The classifier is not part of the key: a probe's checkpoint shares the features of the weights that it started from. A damaged,
-    missing or unwritable file costs time and is never an error. Features computed in less than `min_seconds`, by default two, are
-    not saved. `batch_size` is the one that they are computed with, by default that of scoring.
+    `what` identifies the network and all that can change a feature, as `what_computes` says it. A damaged, missing or unwritable
+    file costs time and is never an error. Features computed in less than `min_seconds`, by default two, are not saved.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        paths: Sequence[Path],
-        *,
-        backbone: str,
-        backbone_args: Mapping[str, object],
-        head: str,
-        preprocessing: Preprocessing,
-        arithmetic: Arithmetic,
-        batch_size: int | None = None,
-        min_seconds: float | None = None,
-        folder: Path | None = None,
-    ):
+    def __init__(self, paths: Sequence[Path], *, what: str, min_seconds: float | None = None, folder: Path | None = None):
         self._paths = paths
         self._folder = folder or store_folder()
         self._min_seconds = _MIN_SECONDS if min_seconds is None else min_seconds
-        processor = torch.backends.cpu.get_cpu_capability() if arithmetic.device == "cpu" else torch.cuda.get_device_name()
-        parts = (
-            _VERSION, torch.__version__, timm.__version__, processor, arithmetic, preprocessing,
-            batch_size or scoring_batch_size(arithmetic),
-            backbone, json.dumps(dict(backbone_args), sort_keys=True), _digest_of_weights(model),
-            *(() if head == "linear" else (head,)),
-        )  # fmt: skip
-        self._key = images_key(paths, "features\0" + "\0".join(map(str, parts)))
+        self._key = images_key(paths, "features\0" + what)
         self._cached = self._read()
         self.is_cached = self._cached is not None
 
@@ -114,6 +93,34 @@ class FeatureCache:
         return None if failures is None else (feature_ND, row_N, failures)
 
 
+def what_computes(
+    model: nn.Module,
+    *,
+    backbone: str,
+    backbone_args: Mapping[str, object],
+    head: str,
+    preprocessing: Preprocessing,
+    arithmetic: Arithmetic,
+    batch_size: int | None = None,
+) -> str:
+    """Identify a network of timm with all that can change its features. `batch_size` is by default that of scoring.
+
+    The classifier is no part of it: a probe's checkpoint shares the features of the weights that it started from.
+    """
+    parts = (
+        *versions(arithmetic), preprocessing, batch_size or scoring_batch_size(arithmetic),
+        backbone, json.dumps(dict(backbone_args), sort_keys=True), digest_of_weights(model, without=head_parameters(model)),
+        *(() if head == "linear" else (head,)),
+    )  # fmt: skip
+    return "\0".join(map(str, parts))
+
+
+def versions(arithmetic: Arithmetic) -> tuple[object, ...]:
+    """What else can change a feature of any network: libraries, processor, precision."""
+    processor = torch.backends.cpu.get_cpu_capability() if arithmetic.device == "cpu" else torch.cuda.get_device_name()
+    return _VERSION, torch.__version__, timm.__version__, processor, arithmetic
+
+
 def features_of(
     predictor: Predictor,
     dataset: Dataset,
@@ -158,18 +165,16 @@ def cache_of(
     checkpoint = predictor.checkpoint
     if checkpoint.own_backbone is not None:
         return None
-    return FeatureCache(
+    what = what_computes(
         predictor.model,
-        paths,
         backbone=checkpoint.backbone,
         backbone_args=checkpoint.backbone_args,
         head=checkpoint.head,
         preprocessing=checkpoint.preprocessing,
         arithmetic=predictor.arithmetic,
         batch_size=batch_size,
-        min_seconds=min_seconds,
-        folder=folder,
     )
+    return FeatureCache(paths, what=what, min_seconds=min_seconds, folder=folder)
 
 
 def _fits(feature_ND: np.ndarray, row_N: np.ndarray, *, num_rows: int) -> bool:
@@ -198,11 +203,11 @@ def _failures(paths: Sequence[Path], row_N: np.ndarray) -> tuple[tuple[int, Imag
     return tuple(failures)
 
 
-def _digest_of_weights(model: nn.Module) -> str:
-    """SHA-256 of all tensors but the classifier's."""
-    head, digest = head_parameters(model), hashlib.sha256()
+def digest_of_weights(model: nn.Module, *, without: Collection[str] = ()) -> str:
+    """SHA-256 of all tensors but those of these names."""
+    digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
-        if name not in head:
+        if name not in without:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -16,6 +16,7 @@ from polytag.data.cache.store import store_folder
 from polytag.errors import UsageError
 from polytag.files import cache_folder
 from polytag.inspector.browse.annotated_boxes import AnnotatedBoxes
+from polytag.inspector.browse.finding import finding_routes
 from polytag.inspector.browse.pages import ProblemPage, page_routes, rendered
 from polytag.inspector.browse.routes import service_routes
 from polytag.inspector.browse.service import InspectorService, NotThere
@@ -27,7 +28,8 @@ from polytag.inspector.inspection import Inspection
 from polytag.inspector.keep_threshold import keep_routes
 from polytag.inspector.map.places import MapOfImages
 from polytag.inspector.map.routes import map_routes
-from polytag.inspector.model.routes import model_routes
+from polytag.inspector.model.routes import RETRY_SECONDS, model_routes
+from polytag.inspector.model.text_search import NotYet, TextSearch
 from polytag.inspector.model.worker import ModelWorker
 from polytag.inspector.review.queue import IssueFinder
 from polytag.inspector.review.routes import review_routes
@@ -49,8 +51,11 @@ def is_page(method: str, path: str) -> bool:
 def create_app(inspection: Inspection) -> FastAPI:
     """Return the application over one inspection. The caller puts the guard around it (`web/guard.py`)."""
     store = ReviewStore.open(inspection.review_file)
-    service = InspectorService(inspection, store)
     worker = None if inspection.checkpoint is None else ModelWorker(inspection, store_folder())
+    text_search = None
+    if inspection.text_model is not None:
+        text_search = TextSearch(inspection, store_folder(), queue=worker.queue if worker is not None else None)
+    service = InspectorService(inspection, store, text_search)
 
     jobs, slow_jobs, map_jobs = Jobs(), Jobs(), Jobs()
     search = DuplicateSearch(inspection, jobs.queue)
@@ -61,6 +66,8 @@ def create_app(inspection: Inspection) -> FastAPI:
         yield
         if worker is not None:
             worker.close()
+        if text_search is not None:
+            text_search.close()
         search.stop()
         training.close()
         jobs.close()
@@ -80,6 +87,7 @@ def create_app(inspection: Inspection) -> FastAPI:
     app.include_router(page_routes(service, warm_up=worker.warm_up if worker is not None else lambda: None))
     thumbnails = Thumbnails(cache_folder() / "thumbnails")
     app.include_router(service_routes(service, thumbnails))
+    app.include_router(finding_routes(service))
     app.include_router(selection_routes(service, thumbnails))
     app.include_router(keep_routes(service))
     app.include_router(map_routes(service, MapOfImages(inspection, worker, map_jobs)))
@@ -118,6 +126,10 @@ def _add_error_handlers(app: FastAPI, service: InspectorService) -> None:
     @app.exception_handler(UsageError)
     def usage_error(request: Request, error: UsageError) -> Response:
         return problem(request, 409, error.what)
+
+    @app.exception_handler(NotYet)
+    def not_yet(request: Request, error: NotYet) -> Response:
+        return problem(request, 503, error.what, {"Retry-After": str(RETRY_SECONDS)})
 
     @app.exception_handler(HTTPException)
     def http_exception(request: Request, error: HTTPException) -> Response:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from polytag.data.read_options import ReadOptions
 from polytag.errors import PredictionsError
 from polytag.inspector.source_files import SourceFiles
 from polytag.metrics.groups import Groups, Value
+
+if TYPE_CHECKING:
+    from polytag.inference.text_model import TextModel
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +60,7 @@ class Inspection:
     run_path        folder of the run, or None for a predictions file
     column_N        values to filter by, by column name: a text, a number or None for each image
     source_files    the files that it was read from, as they were; None where nothing follows them
+    text_model      finds images by a text, or None
     """
 
     name: str
@@ -75,6 +80,7 @@ class Inspection:
     run_path: Path | None = None
     column_N: Mapping[str, Sequence[Value]] = field(default_factory=dict)
     source_files: SourceFiles | None = None
+    text_model: "TextModel | None" = None
 
     def __post_init__(self):
         assert self.threshold_C.shape == (len(self.predictions.label_set),)

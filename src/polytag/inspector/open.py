@@ -18,6 +18,7 @@ from polytag.runs.history import read_history
 if TYPE_CHECKING:
     from polytag.contracts import Dataset, Predictions
     from polytag.data.read_options import ReadOptions
+    from polytag.inference.text_model import TextModel
     from polytag.inspector.inspection import ComparedRun, Inspection
     from polytag.predictions.read import LabelledPredictions
 
@@ -38,6 +39,7 @@ class OpenOptions:
     truth          labels for scores that have none
     scale          what the scores are: logit, probability or rank
     columns        a table by id with columns to filter by
+    text_model     finds images by a text
     """
 
     split: str = "val"
@@ -46,6 +48,7 @@ class OpenOptions:
     truth: Path | None = None
     scale: str | None = None
     columns: Path | None = None
+    text_model: "TextModel | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +110,7 @@ def open_inspection(
         run_path=path.resolve() if is_run else None,
         column_N=_columns(replace(source.labelled, predictions=predictions), open_options),
         source_files=source_files,
+        text_model=open_options.text_model,
     )
 
 

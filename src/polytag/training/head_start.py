@@ -9,7 +9,7 @@ from torch import nn
 
 from polytag.contracts import Dataset
 from polytag.data.groups import group_numbers
-from polytag.inference.feature_cache import FeatureCache
+from polytag.inference.feature_cache import FeatureCache, what_computes
 from polytag.inference.predictor import Extracted, extract_features
 from polytag.inference.probe import install_probe
 from polytag.training.clock import LEAST_IMAGES, Clock
@@ -51,15 +51,15 @@ class HeadStart:
         images = drawn(recipe.max_probe, context.train_set, seed=recipe.seed)
         # Of code of somebody's own, no key knows all.
         if recipe.cache != "none" and context.parts.backbone is None and not recipe.max_probe:
-            cache = FeatureCache(
+            what = what_computes(
                 model,
-                images.paths,
                 backbone=recipe.backbone,
                 backbone_args=recipe.backbone_args,
                 head=recipe.head,
                 preprocessing=context.preprocessing,
                 arithmetic=context.arithmetic,
             )
+            cache = FeatureCache(images.paths, what=what)
         return cls(model=model, context=context, images=images, cache=cache)
 
     @property

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import Query as QueryParameter
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from polytag.inspector.review.text import MAX_LENGTH_OF_TAG
+from polytag.text import one_line
 
 Outcome = Literal["true_positive", "true_negative", "false_positive", "false_negative", "unknown", "undecided"]
 Sort = Literal["score", "loss", "suspicion", "disagreement", "id"]
@@ -17,6 +18,7 @@ Label = Literal[1, 0, -1]
 Size = Literal["s", "m", "l"]
 Name = Annotated[str, Field(max_length=1000)]
 Row = Annotated[int, Field(ge=0, lt=2**31)]
+SearchText = Annotated[str, Field(max_length=200), AfterValidator(one_line)]
 MAX_CLASSES_IN_QUERY = 12  # of a thousand characters each; servers refuse longer addresses
 
 
@@ -44,6 +46,7 @@ class RunAnswer(BaseModel):
     classes: list[str]
     has_probabilities: bool
     has_model: bool
+    has_text_search: bool = Field(description="Whether images can be found by a text: `--text-model`.")
     may_keep_thresholds: bool = Field(description="Whether `POST /api/thresholds/keep` works.")
     has_runs: bool = Field(description="Whether it is a run, beside which there may be others, and not a predictions file.")
     num_unlabelled: int = Field(description="Number of images without any known label, which the page /label is about.")
@@ -232,6 +235,9 @@ class RankingParameters(BaseModel):
     class_name: Name = Field(alias="class")
     sort: Sort = "score"
     order: Literal["desc", "asc"] = "desc"
+    find: SearchText = Field(
+        "", description="What the images show: in place of `sort`, they come by the cosine of this text's vector and theirs."
+    )
     threshold: float | None = Field(
         None, ge=0, le=1, description="A class counts as present above it. The default is the class's own threshold."
     )
@@ -281,7 +287,7 @@ class RankingParameters(BaseModel):
 
     def without_filters(self) -> "RankingParameters":
         """Return the parameters of the whole list in the same order."""
-        kept = {"class": self.class_name, "sort": self.sort, "order": self.order, "threshold": self.threshold}
+        kept = {name: getattr(self, name) for name in ("sort", "order", "find", "threshold")} | {"class": self.class_name}
         return RankingParameters.model_validate({name: value for name, value in kept.items() if value is not None})
 
 
@@ -326,7 +332,7 @@ class RankedImage(BaseModel):
     outcome: Outcome
     num_labels: int
     compared: float | None = Field(description="Probability of the second run.")
-    value: float | None = Field(description="The sort key, for loss, suspicion and disagreement.")
+    value: float | None = Field(description="The sort key, for loss, suspicion, disagreement and a text to find.")
     reviewed: Label | None = Field(description="The label that a reviewer decided on.")
     decision: int = Field(description="Number of the last review row about this label; 0 for none.")
     chips: list[Chip] = Field(description="Other classes that are labelled present or predicted, errors first; at most 8.")

@@ -30,6 +30,7 @@ from polytag.inspector.browse.answers import (
 )
 from polytag.inspector.browse.both_runs import both_runs
 from polytag.inspector.browse.epoch_curves import EpochChart, training_charts
+from polytag.inspector.browse.finding import FindingAnswer, finding
 from polytag.inspector.browse.goals import GOAL_PATTERN
 from polytag.inspector.browse.run_curves import RunCurves, curves_of_group, curves_of_runs
 from polytag.inspector.browse.service import InspectorService, NotThere
@@ -38,6 +39,7 @@ from polytag.inspector.explain.worst import worst_examples
 from polytag.inspector.live.contexts import LivePage
 from polytag.inspector.map.context import MapPage
 from polytag.inspector.model.routes import MAX_UPLOAD_BYTES
+from polytag.inspector.model.text_search import NotYet
 from polytag.inspector.review.contexts import DecisionsPage
 from polytag.inspector.review.worth import Worth
 from polytag.inspector.words import COLOUR_TEXT, PAGE_WORDS, PLACE_TEXT, SORT_TEXT
@@ -85,6 +87,7 @@ class RankingPage:
     part: SliceAnswer
     both: BothRunsAnswer | None
     ranking: RankingAnswer
+    finding: FindingAnswer | None
     sorts: Sequence[str]
     num_filters: int
     tags: Sequence[str]
@@ -315,6 +318,9 @@ def ranking_page(service: InspectorService, parameters: PageParameters, *, query
         sorts[1:1] = ["loss", "suspicion"]
     if run.compared:
         sorts.insert(-1, "disagreement")
+    found = finding(service, parameters.find) if parameters.find else None
+    is_there = found is None or found.status == "ready"
+    ranked = parameters if is_there else parameters.model_copy(update={"find": ""})  # for the number of images alone
     return RankingPage(
         run=run,
         parameters=parameters,
@@ -322,7 +328,8 @@ def ranking_page(service: InspectorService, parameters: PageParameters, *, query
         threshold=float(service.inspection.threshold_C[column]) if parameters.threshold is None else parameters.threshold,
         part=service.slice_of(parameters),
         both=both_runs(service.inspection, service.rankings, service.query(parameters)) if run.compared else None,
-        ranking=service.ranking(parameters, offset=parameters.offset, limit=PAGE_SIZE),
+        ranking=service.ranking(ranked, offset=parameters.offset, limit=PAGE_SIZE if is_there else 0),
+        finding=found,
         sorts=sorts,
         num_filters=len({re.sub("^(min|max)_", "", name) for name in parameters.filters}),
         tags=list(service.tags()),
@@ -340,7 +347,10 @@ def image_page(service: InspectorService, parameters: PageParameters, *, image_i
     row = service.row(image_id)
     image = service.image(row)
     parameters = parameters.model_copy(update={"class_name": parameters.class_name or image.classes[0].name})
-    rows = service.rankings.rows(service.query(parameters))
+    try:
+        rows = service.rankings.rows(service.query(parameters))
+    except NotYet:  # the page of an image waits for no search
+        rows = np.zeros(0, np.int64)
     found = np.flatnonzero(rows == row)
     place = int(found[0]) if len(found) else -1
     ids = service.inspection.predictions.ids

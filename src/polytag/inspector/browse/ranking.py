@@ -4,7 +4,7 @@ Shapes: N images, C classes. Everything here works on arrays; nothing is read or
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -29,6 +29,8 @@ only, labelled only."""
 CHANGES = ("gained", "lost")
 """An image that this run alone decides rightly, and one that the second run alone does, each at its own threshold."""
 
+NO_TEXT_MODEL = "no text model is at hand: start polytag inspect with --text-model to find images by a text"
+
 _MAX_ORDERS, _MAX_RANKINGS = 64, 32  # in the caches
 _MAX_BYTES = 100_000_000  # of each cache: of a million images it holds a dozen orders
 
@@ -39,6 +41,7 @@ class Query:
 
     column              column of the class
     sort, is_ascending  one of SORTS; equal values are ordered by id, undefined values come last
+    find                a text by whose cosine with the images they are ordered in place of `sort`; "" for none
     threshold           probability above which the class counts as present
     outcomes            some of OUTCOMES; empty for all
     min_labels, max_labels   bounds of the number of classes that an image is labelled with
@@ -56,6 +59,7 @@ class Query:
     column: int
     sort: str = "score"
     is_ascending: bool = False
+    find: str = ""
     threshold: float = 0.5
     outcomes: frozenset[str] = frozenset()
     min_labels: int = 0
@@ -79,15 +83,15 @@ class Query:
 class Rankings:
     """Answers queries over one inspection, and caches orders and answers so that paging costs nothing.
 
-    Safe to call from many threads.
+    `cosines` returns the cosine of each image and a text, N; None where nothing does. Safe to call from many threads.
     """
 
-    def __init__(self, inspection: Inspection):
-        self._inspection = inspection
+    def __init__(self, inspection: Inspection, *, cosines: Callable[[str], np.ndarray] | None = None):
+        self._inspection, self._cosines = inspection, cosines
         self._lock = Lock()
-        self._orders: OrderedDict[tuple[int, str, bool], np.ndarray] = OrderedDict()
+        self._orders: OrderedDict[tuple[Hashable, bool], np.ndarray] = OrderedDict()
         self._rankings: OrderedDict[Query, np.ndarray] = OrderedDict()
-        self._values: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
+        self._values: OrderedDict[Hashable, np.ndarray] = OrderedDict()
         predictions = inspection.predictions
         self._id_rank_N = np.empty(len(predictions), np.int64)
         self._id_rank_N[sorted(range(len(predictions)), key=predictions.ids.__getitem__)] = np.arange(len(predictions))
@@ -95,25 +99,33 @@ class Rankings:
         self._folded_ids: list[str] | None = None
 
     def rows(self, query: Query) -> np.ndarray:
-        """Return the rows that pass every filter, in the order of the query. Raises UsageError as the filters do."""
+        """Return the rows that pass every filter, in the order of the query. Raises as the filters and `cosines` do."""
         return self._cached(self._rankings, query, _MAX_RANKINGS, lambda: self._filtered(query))
 
-    def values(self, column: int, sort: str) -> np.ndarray:
-        """Return `sort_values`, cached because Platt scaling takes time."""
-        return self._cached(self._values, (column, sort), _MAX_RANKINGS, lambda: sort_values(self._inspection, column, sort))
+    def values(self, query: Query) -> np.ndarray:
+        """Return the cosines of the query's text, or `sort_values`, cached because Platt scaling takes time."""
+
+        def computed() -> np.ndarray:
+            if not query.find:
+                return sort_values(self._inspection, query.column, query.sort)
+            if self._cosines is None:
+                raise UsageError(NO_TEXT_MODEL)
+            return self._cosines(query.find)
+
+        return self._cached(self._values, _kind_of_values(query), _MAX_RANKINGS, computed)
 
     def _filtered(self, query: Query) -> np.ndarray:
-        order = self._order(query.column, query.sort, query.is_ascending)
+        order = self._order(query)
         return order[self._passes(query)[order]]
 
-    def _order(self, column: int, sort: str, is_ascending: bool) -> np.ndarray:
+    def _order(self, query: Query) -> np.ndarray:
         def sorted_rows() -> np.ndarray:
-            if sort == "id":
-                return np.argsort(self._id_rank_N if is_ascending else -self._id_rank_N)
-            value_N = self.values(column, sort)
-            return np.lexsort((self._id_rank_N, value_N if is_ascending else -value_N))  # NaN is last either way
+            if query.sort == "id" and not query.find:
+                return np.argsort(self._id_rank_N if query.is_ascending else -self._id_rank_N)
+            value_N = self.values(query)
+            return np.lexsort((self._id_rank_N, value_N if query.is_ascending else -value_N))  # NaN is last either way
 
-        return self._cached(self._orders, (column, sort, is_ascending), _MAX_ORDERS, sorted_rows)
+        return self._cached(self._orders, (_kind_of_values(query), query.is_ascending), _MAX_ORDERS, sorted_rows)
 
     def _passes(self, query: Query) -> np.ndarray:
         predictions, column = self._inspection.predictions, query.column
@@ -207,6 +219,10 @@ class Rankings:
             while len(cache) > max(1, min(size, _MAX_BYTES // max(1, made.nbytes))):
                 cache.popitem(last=False)
         return made
+
+
+def _kind_of_values(query: Query) -> Hashable:
+    return query.find or (query.column, query.sort)
 
 
 def sort_values(inspection: Inspection, column: int, sort: str) -> np.ndarray:

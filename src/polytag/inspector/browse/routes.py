@@ -47,6 +47,7 @@ MAX_IMAGE_REQUESTS = 16
 
 NOT_THERE: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 REFUSED: dict[int | str, dict[str, Any]] = {404: {"model": Problem}, 409: {"model": Problem}}
+NOT_YET: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "try again after Retry-After seconds"}}
 JPEG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}, "image/svg+xml": {}}},
     304: {"description": "the copy of the browser is current"},
@@ -97,9 +98,10 @@ def service_routes(service: InspectorService, thumbnails: Thumbnails) -> APIRout
         """The threshold for "recall 0.8", "precision 0.9", "top 0.05" or "f1", and the one with a guarantee. 409 for ranks."""
         return goal_answer(service.inspection, service.column(class_name), text=goal)
 
-    @routes.get("/api/ranking", responses=REFUSED)
+    @routes.get("/api/ranking", responses=REFUSED | NOT_YET)
     def ranking(parameters: PageQuery) -> RankingAnswer:
-        """One part of a ranking. 409 for an order or filter that these scores do not have."""
+        """One part of a ranking. 409 for an order or filter that these scores do not have. 503 while `find` waits for the images to
+        be read: /api/find says how far that is."""
         return service.ranking(parameters, offset=parameters.offset, limit=parameters.limit)
 
     @routes.get("/api/images/{row}", responses=NOT_THERE)

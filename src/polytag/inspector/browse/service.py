@@ -32,6 +32,7 @@ from polytag.inspector.browse.curves import Proportion, threshold_sweep
 from polytag.inspector.browse.filtered import FilteredSlice, ap_with_interval, filtered_slice
 from polytag.inspector.browse.ranking import OUTCOMES, Query, Rankings, outcomes_of, probability_of, text_of
 from polytag.inspector.inspection import Inspection
+from polytag.inspector.model.text_search import TextSearch
 from polytag.inspector.review.store import ReviewStore
 from polytag.inspector.review.worth import CorrectedLabels, Worth
 from polytag.metrics.ap import chance_ap, mean_over_defined
@@ -51,11 +52,12 @@ class NotThere(DataError):
 class InspectorService:
     """Answers questions about one inspection. Safe to call from many threads."""
 
-    def __init__(self, inspection: Inspection, store: ReviewStore):
+    def __init__(self, inspection: Inspection, store: ReviewStore, text_search: TextSearch | None = None):
         self.inspection = inspection
         self.store = store
+        self.text_search = text_search
         self.evaluation = BackgroundEvaluation(inspection)
-        self.rankings = Rankings(inspection)
+        self.rankings = Rankings(inspection, cosines=text_search.cosines if text_search else None)
         self.corrected = CorrectedLabels(inspection, store, ap_C=self.evaluation.ap_C)
 
     @cached_property
@@ -111,6 +113,7 @@ class InspectorService:
             classes=list(inspection.predictions.label_set),
             has_probabilities=inspection.predictions.has_probabilities,
             has_model=inspection.checkpoint is not None,
+            has_text_search=self.text_search is not None,
             may_keep_thresholds=inspection.may_keep_thresholds,
             has_runs=inspection.run_path is not None,
             num_unlabelled=len(inspection.unlabelled_rows),
@@ -216,6 +219,7 @@ class InspectorService:
             column=column,
             sort=parameters.sort,
             is_ascending=parameters.order == "asc",
+            find=parameters.find,
             threshold=float(self.inspection.threshold_C[column]) if parameters.threshold is None else parameters.threshold,
             outcomes=frozenset(parameters.outcome),
             min_labels=parameters.min_labels,
@@ -241,7 +245,7 @@ class InspectorService:
         return frozenset(row_of[name] for name in self.store.batches.tagged(self.inspection.split, tag) if name in row_of)
 
     def ranking(self, parameters: RankingParameters, *, offset: int, limit: int) -> RankingAnswer:
-        """Return one part of a ranking; raises NotThere and UsageError as the query does."""
+        """Return one part of a ranking; raises NotThere and UsageError as the query does, NotYet as a search by text."""
         last_row = self.last_row()  # before what it is to cover is read
         query = self.query(parameters)
         rows = self.rankings.rows(query)
@@ -257,8 +261,8 @@ class InspectorService:
         probability_n = probability_of(taken, column)
         compared_n = self._compared(part, column)
         value_n = np.full(len(part), np.nan)
-        if query.sort in ("loss", "suspicion", "disagreement"):
-            value_n = self.rankings.values(column, query.sort)[part]
+        if query.find or query.sort in ("loss", "suspicion", "disagreement"):
+            value_n = self.rankings.values(query)[part]
         num_labels_n = (taken.target_NC == PRESENT).sum(axis=1)
         chips_n = chips_of(taken, threshold_C=self.inspection.threshold_C, column=column)
         decisions = self._review(lambda: self.store.of_keys(split, [(name, class_name) for name in taken.ids]), otherwise={})

@@ -16,10 +16,13 @@ _MAX_ANSWERS, _MAX_WAITING = 64, 8
 
 @final
 class Jobs:
-    """Answers to questions of the pages, the last 64 of which stay. Safe to call from many threads."""
+    """Answers to questions of the pages, the last 64 of which stay. Safe to call from many threads.
 
-    def __init__(self):
-        self.queue = JobQueue(max_waiting=_MAX_WAITING)
+    `queue` is shared with other work, or by default its own.
+    """
+
+    def __init__(self, queue: JobQueue | None = None):
+        self.queue = queue or JobQueue(max_waiting=_MAX_WAITING)
         self._lock = Lock()
         self._asked: OrderedDict[Hashable, Future[Any]] = OrderedDict()
 

@@ -1,5 +1,6 @@
 """Serves the map of the images, and where its points are and what they show."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -64,7 +65,7 @@ def map_routes(service: InspectorService, images: MapOfImages) -> APIRouter:
         rows = np.array(list(dict.fromkeys(parameters.row)), np.int64)
         if len(rows) and rows.max() >= len(service.inspection.predictions):
             raise NotThere("no such image", got=f"row {rows.max()}")
-        return ImagesAnswer(images=service.images(rows, service.query(parameters)))
+        return ImagesAnswer(images=service.images(rows, replace(service.query(parameters), find="")))
 
     return routes
 
@@ -91,7 +92,7 @@ def map_page(service: InspectorService, images: MapOfImages, parameters: PagePar
 def points_answer(service: InspectorService, parameters: RankingParameters) -> PointsAnswer:
     """Return what the points show; raises NotThere and UsageError as the query does."""
     last_row = service.last_row()  # before what it is to cover is read
-    query, predictions = service.query(parameters), service.inspection.predictions
+    query, predictions = replace(service.query(parameters), find=""), service.inspection.predictions
     column = query.column
     if predictions.has_probabilities:
         share_N = probability_of(predictions, column)

@@ -57,10 +57,14 @@ class JobQueue:
     def yield_turn(self, stop: Event) -> None:
         """Let all waiting jobs run between two pieces of background work, unless `stop` is set."""
         self._turn.release()
+        self.wait_until_idle(stop)
+        self._turn.acquire()
+
+    def wait_until_idle(self, stop: Event) -> None:
+        """Wait until no job runs or waits, unless `stop` is set: for background work that has no turn."""
         with self._changed:
             while self._num_inside and not stop.is_set():
                 self._changed.wait(timeout=0.1)
-        self._turn.acquire()
 
     def end_background(self) -> None:
         """Release the turn of the background job; called however the job ends."""

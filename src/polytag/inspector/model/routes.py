@@ -34,7 +34,7 @@ from polytag.report.ranking import probability_text
 from polytag.text import with_minus
 
 MAX_UPLOAD_BYTES = 32 * 2**20
-_RETRY_SECONDS = 2
+RETRY_SECONDS = 2
 
 Answer = TypeVar("Answer")
 Responses = dict[int | str, dict[str, Any]]
@@ -177,7 +177,7 @@ async def _answered(submit: Callable[[], Future[Answer]], *, unreadable_status: 
     try:
         return await asyncio.wrap_future(submit())
     except Busy as error:
-        raise HTTPException(503, error.what, headers={"Retry-After": str(_RETRY_SECONDS)}) from error
+        raise HTTPException(503, error.what, headers={"Retry-After": str(RETRY_SECONDS)}) from error
     except ImageError as error:
         raise HTTPException(unreadable_status, error.what) from error
     except (CheckpointError, DataError, UsageError) as error:
@@ -190,7 +190,7 @@ async def _uploaded_image(request: Request, worker: ModelWorker, *, max_bytes: i
     if not content_type.startswith("image/") and content_type != "application/octet-stream":
         raise HTTPException(415, "send the content of an image file, as image/* or application/octet-stream")
     if worker.is_full:
-        raise HTTPException(503, "the model is busy with other images", headers={"Retry-After": str(_RETRY_SECONDS)})
+        raise HTTPException(503, "the model is busy with other images", headers={"Retry-After": str(RETRY_SECONDS)})
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length[:20]) > max_bytes:
         raise _too_large(max_bytes)

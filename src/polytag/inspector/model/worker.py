@@ -102,6 +102,11 @@ class ModelWorker:
         self._rows_N = dataset_rows(inspection)
 
     @property
+    def queue(self) -> JobQueue:
+        """The queue of its jobs, for other work that is to take turns with them."""
+        return self._queue
+
+    @property
     def is_full(self) -> bool:
         """Whether a job would raise Busy. Callers check it before they read an upload."""
         return self._queue.is_full

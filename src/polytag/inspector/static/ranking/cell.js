@@ -34,7 +34,7 @@ export function fillCell(cell, image, { className, threshold, href, comparedName
   part(".reviewed").textContent = image.reviewed === null ? "" : `reviewed: ${LABELS[image.reviewed]}`;
   part(".score").textContent = image.text;
   part(".outcome").textContent = words.outcome[outcome];
-  part(".id").textContent = image.value === null ? image.id : `${image.value.toFixed(2).replace("-", "−")} · ${image.id}`;
+  part(".id").textContent = image.value === null ? image.id : `${image.value.toFixed(3).replace("-", "−")} · ${image.id}`;
   link.lastElementChild.textContent = ", " + words.truth[image.truth];
   cell.lastElementChild.setAttribute("aria-label", `Select ${image.id}`);
   showSelected(cell, isSelected);

@@ -1,4 +1,5 @@
 // The form above the list: class, order and filters. It reads a change from its controls, and shows a state in them.
+import { withParameters } from "../shared/address.js";
 import { byId, element } from "../shared/dom.js";
 import { debounce } from "../shared/debounce.js";
 import { listQueryOf, queryOf } from "./state.js";
@@ -12,7 +13,7 @@ export function readControls() {
   const text = (name) => data.get(name) ?? "";
   const names = (name) => data.getAll(name).filter(Boolean);
   return {
-    class: text("class"), sort: text("sort"), order: text("order"), size: text("size"),
+    class: text("class"), sort: text("sort"), find: text("find").trim(), order: text("order"), size: text("size"),
     outcome: names("outcome"), min_labels: text("min_labels"), max_labels: text("max_labels"),
     min_score: text("min_score"), max_score: text("max_score"),
     present: names("present"), absent: names("absent"), predicted: names("predicted"), not_predicted: names("not_predicted"),
@@ -24,7 +25,7 @@ export function readControls() {
 /** Show a state in the controls; those that show it already are left alone, and so is the focus in them. */
 export function fillControls(state, columns) {
   if (byId("column")) fillValues(columns[state.column] ?? []);
-  for (const name of ["class", "sort", "order", "min_labels", "max_labels", "min_score", "max_score", "column", "value", "text", "other", "bond", "tag", "change"]) {
+  for (const name of ["class", "sort", "find", "order", "min_labels", "max_labels", "min_score", "max_score", "column", "value", "text", "other", "bond", "tag", "change"]) {
     const control = form.elements[name];
     if (control && control.value !== state[name] && !(control.value === "" && state[name] === "0")) control.value = state[name];
   }
@@ -44,7 +45,7 @@ export function fillControls(state, columns) {
     link.search = queryOf({ ...state, offset: 0, change: isChosen ? "" : link.dataset.change });
   }
   byId("to-map").search = listQueryOf(state);
-  byId("clear").search = new URLSearchParams({ class: state.class, sort: state.sort, order: state.order });
+  byId("clear").search = withParameters("", { class: state.class, sort: state.sort, find: state.find, order: state.order });
 }
 
 /** Offer the values of the chosen column. */
@@ -67,13 +68,17 @@ function fillSelects(name, chosen) {
   for (const select of selects.slice(chosen.length + 1)) select.remove();
 }
 
-/** Call `onChange(isTyped)` when a control changes; typing in a text or number field is one change after a pause. */
+/**
+ * Call `onChange(isTyped)` when a control changes; typing in a text or number field is one change after a pause, and in the search by
+ * text none before enter.
+ */
 export function listenToControls(onChange) {
   const afterTyping = debounce(() => onChange(true), TYPING_MS);
-  const isTyped = (control) => control.type === "search" || control.type === "number";
+  const isTyped = (control) => (control.type === "search" && control.id !== "find") || control.type === "number";
   const isOurs = (control) => control.form === form && control.id !== "threshold";
   const tools = byId("main");
   tools.addEventListener("input", ({ target }) => isOurs(target) && isTyped(target) && afterTyping());
+  byId("find")?.addEventListener("input", ({ target }) => target.value || onChange(false)); // the cross in it
   tools.addEventListener("change", ({ target }) => {
     if (!isOurs(target) || isTyped(target)) return;
     afterTyping.cancel();

@@ -10,12 +10,13 @@ import { fillCell, makeCell, showSelected, showsDecision } from "./cell.js";
 import { showCharts } from "./charts.js";
 import { bindPanel, fillControls, listenToControls, readControls, showPanel } from "./controls.js";
 import { bindDecisions } from "./decisions.js";
+import { waitForOrder } from "./finding.js";
 import { GoalField } from "./goal.js";
 import { Grid } from "./grid.js";
 import { bindSelecting } from "./selecting.js";
 import { SelectionBar } from "./selection-bar.js";
 import { Selection } from "./selection.js";
-import { NO_FILTERS, SIZES, filterOf, listQueryOf, queryOf, rankingOf, readState, sliceQueryOf } from "./state.js";
+import { NO_FILTERS, SIZES, filterOf, listQueryOf, queryOf, rankingOf, readState, sliceQueryOf, withOneOrder } from "./state.js";
 import { ThresholdPanel } from "./threshold.js";
 import { loadThumbnails } from "./thumbnails.js";
 
@@ -154,13 +155,15 @@ async function drawNow(position) {
   byId("grid").setAttribute("aria-busy", "true");
   fillControls(state, run.columns);
   showSize();
-  let problem = "";
+  let [problem, isThere] = ["", true];
   try {
     if (String(sliceQueryOf(state)) !== shown.slice) await showSlice(isReplaced);
     if (isReplaced()) return;
     if (panel) showThreshold();
     if (selection.isAll && selectedFilter !== filterOf(state)) selection.clear(); // it was all of another list
-    await showList(position);
+    isThere = !byId("finding") || (await waitForOrder(state, { isReplaced, onWait: clearList }));
+    if (isReplaced()) return;
+    if (isThere) await showList(position);
   } catch (error) {
     if (error.name === "AbortError") return;
     problem = error.message;
@@ -171,10 +174,13 @@ async function drawNow(position) {
     state = { ...state, id: "" };
     save();
   }
-  if (problem) clearList();
+  if (problem) {
+    clearList();
+    byId("total").textContent = "0";
+  }
   showPlace();
   byId("grid").removeAttribute("aria-busy");
-  showMessage(problem || (grid.total ? "" : "No image passes these filters."));
+  showMessage(problem || (grid.total || !isThere ? "" : "No image passes these filters."));
 }
 
 async function showSlice(isReplaced) {
@@ -218,7 +224,6 @@ async function showAp(query) {
 function clearList() {
   Object.assign(shown, { list: null, isComplete: false });
   grid.clear();
-  byId("total").textContent = "0";
 }
 
 async function showList(position) {
@@ -324,7 +329,7 @@ function goToScore(score) {
 // ---- controls ----
 
 const afterTyping = listenToControls((isTyped) => {
-  const changes = readControls();
+  const changes = withOneOrder(readControls(), state);
   if (isAddress(queryOf({ ...state, ...changes }))) return; // the form was submitted unchanged
   if (changes.size !== state.size) return changeSize(changes.size);
   if (changes.class !== state.class) changes.threshold = null;
@@ -374,8 +379,8 @@ function goToThreshold() {
 /** Let a key wait for the list that is being drawn. */
 const whenDrawn = (action) => (event) => void drawn.then(() => action(event));
 
-bind("t", "the top: highest scores first", whenDrawn(() => change({ sort: "score", order: "desc" }, { push: true })));
-bind("b", "the bottom: lowest scores first", whenDrawn(() => change({ sort: "score", order: "asc" }, { push: true })));
+bind("t", "the top: highest scores first", whenDrawn(() => change({ sort: "score", find: "", order: "desc" }, { push: true })));
+bind("b", "the bottom: lowest scores first", whenDrawn(() => change({ sort: "score", find: "", order: "asc" }, { push: true })));
 bind(["[", "]"], "the previous class, the next class", whenDrawn((event) => stepClass(event.key === "]" ? 1 : -1)));
 if (panel) {
   bind([",", "."], "threshold down, up", whenDrawn((event) => panel.move(threshold() + (event.key === "." ? 0.01 : -0.01))));
@@ -398,6 +403,7 @@ bind("/", "filter by name", () => {
   if (byId("filters").hidden) byId("show-filters").click();
   byId("text").focus();
 });
+if (byId("find")) bind("w", "find by text: write what the images show", () => byId("find").focus());
 bindDecisions(grid, { classOf: () => state.class, selection, bar, onBatch: reload });
 
 draw(positionOf(history.state));

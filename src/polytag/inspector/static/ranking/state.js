@@ -1,6 +1,7 @@
 // The state of the ranking page, and how the address holds it.
 //
 //   class, sort, order        the ranking
+//   find                      a text by which it is ordered in place of a sort, which is "" then; "" for none
 //   size                      of the images: s, m or l
 //   threshold                 a number, or null for the class's own
 //   outcome, present, absent, predicted, not_predicted   arrays of names
@@ -27,10 +28,12 @@ const NO_VIEW = { size: "m", offset: 0, id: "", curves: false }; // what changes
 export function readState(query, defaultClass) {
   const parameters = new URLSearchParams(query);
   const texts = Object.fromEntries(TEXTS.map((name) => [name, parameters.get(name) ?? ""]));
+  const find = (parameters.get("find") ?? "").trim();
   const arrays = Object.fromEntries(ARRAYS.map((name) => [name, parameters.getAll(name).filter(Boolean)]));
   return {
     class: parameters.get("class") || defaultClass,
-    sort: parameters.get("sort") || "score",
+    sort: find ? "" : parameters.get("sort") || "score",
+    find,
     order: parameters.get("order") || "desc",
     size: SIZES.includes(parameters.get("size")) ? parameters.get("size") : "m",
     threshold: parameters.get("threshold") ? Number(parameters.get("threshold")) : null,
@@ -42,6 +45,13 @@ export function readState(query, defaultClass) {
     id: parameters.get("id") ?? "",
     curves: parameters.has("curves"),
   };
+}
+
+/** Changes that leave one order: a text that is typed takes the place of a sort, and a sort that is chosen that of a text. */
+export function withOneOrder(changes, before) {
+  if (changes.find === before.find && changes.sort !== before.sort) return { ...changes, find: "" };
+  if (!changes.find) return { ...changes, sort: changes.sort || "score" };
+  return { ...changes, sort: "", order: before.find ? changes.order : "desc" };
 }
 
 /** Return the query of a state, without what is default. */
@@ -76,12 +86,12 @@ export function rankingOf(state) {
 /** What decides which images a list holds, whatever their order. */
 export function filterOf(state) {
   const dependsOnClass = state.outcome.length > 0 || state.disagree || [state.other, state.change, state.min_score, state.max_score].some(Boolean);
-  return String(listQueryOf({ ...state, sort: "score", order: "desc", class: dependsOnClass ? state.class : null }));
+  return String(listQueryOf({ ...state, sort: "score", find: "", order: "desc", class: dependsOnClass ? state.class : null }));
 }
 
 /** Return the query of the slice alone. Two states with the same one show the same numbers at a threshold. */
 export function sliceQueryOf(state) {
-  return queryOf({ ...state, ...NO_VIEW, threshold: null, sort: "score", order: "desc" });
+  return queryOf({ ...state, ...NO_VIEW, threshold: null, sort: "score", find: "", order: "desc" });
 }
 
 /** Six decimals of a threshold, or all of one so close to 0 or 1 that they would read as always or never. */
