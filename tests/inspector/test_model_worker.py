@@ -262,12 +262,12 @@ def test_features_are_kept_between_two_workers(modelled: Inspection, tmp_path: P
     worker = ModelWorker(modelled, tmp_path)
     expected = neighbours(worker, 4)
     worker.close()
-    (file,) = tmp_path.iterdir()
-    written = file.stat().st_ino
+    written = {file: file.stat().st_ino for file in tmp_path.iterdir()}
+    assert len(written) == 2, "a file for each split"
     again = ModelWorker(modelled, tmp_path)
     assert neighbours(again, 4) == expected
     again.close()
-    assert file.stat().st_ino == written
+    assert {file: file.stat().st_ino for file in tmp_path.iterdir()} == written
 
 
 def test_a_cache_folder_that_cannot_be_written_costs_no_neighbours(modelled: Inspection, tmp_path: Path):
