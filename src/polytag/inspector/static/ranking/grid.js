@@ -3,6 +3,8 @@
 const PAGE = 200; // cells per request
 const MAX_PAGES = 60; // in memory
 const GROUP = 8; // images a request, a divisor of PAGE: one request each costs the browser more than the image
+const BEYOND = 0.75; // of the window: how far there are cells beyond it
+const REST_MS = 250; // after a jump, until there are
 const MAX_LOADING = 3; // groups: a group that waits can still be dropped
 
 export class Grid {
@@ -172,9 +174,12 @@ export class Grid {
   update() {
     if (!this.pages || !this.columns) return;
     const above = -this.top();
-    const overscan = innerHeight * 0.75;
+    const isJump = this.isJump(above);
+    const overscan = isJump ? 0 : innerHeight * BEYOND;
     const first = Math.max(0, Math.floor((above - overscan) / this.rowHeight) * this.columns);
     const last = Math.min(this.total, Math.ceil((above + innerHeight + overscan) / this.rowHeight) * this.columns);
+    clearTimeout(this.rest);
+    if (isJump && first < last) this.rest = setTimeout(this.update, REST_MS);
     for (const [index, element] of this.cells) {
       if ((index < first || index >= last) && index !== this.focused) this.drop(index, element);
     }
@@ -189,6 +194,14 @@ export class Grid {
     this.inView = [Math.floor(above / this.rowHeight) * this.columns, Math.ceil((above + innerHeight) / this.rowHeight) * this.columns];
     this.loadImages();
     this.first = Math.max(0, Math.floor(above / this.rowHeight + 0.2) * this.columns);
+  }
+
+  /** Whether the window shows none of the cells: those beyond it wait until its own are there. */
+  isJump(above) {
+    const first = Math.floor(above / this.rowHeight) * this.columns;
+    const last = Math.ceil((above + innerHeight) / this.rowHeight) * this.columns;
+    for (const index of this.cells.keys()) if (index >= first && index < last) return false;
+    return true;
   }
 
   add(index) {
