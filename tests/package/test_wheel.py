@@ -151,8 +151,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
 def test_the_metadata_say_what_it_is_and_where_it_lives(metadata: Message):
     assert (metadata["Name"], metadata["Version"], metadata["License-Expression"]) == ("polytag", __version__, "Apache-2.0")
     extras = {
-        "all", "excel", "executorch", "export", "hub", "mlflow", "openvino", "ray", "remote", "runtime", "tensorboard", "train",
-        "video", "wandb", "web",
+        "all", "excel", "executorch", "export", "hub", "mlflow", "open-clip", "openvino", "ray", "remote", "runtime",
+        "tensorboard", "train", "video", "wandb", "web",
     }  # fmt: skip
     assert set(metadata.get_all("Provides-Extra", [])) == extras
     assert "Repository, https://github.com/polytag/polytag" in metadata.get_all("Project-URL", [])
