@@ -174,7 +174,8 @@ export class Grid {
   update() {
     if (!this.pages || !this.columns) return;
     const above = -this.top();
-    const isJump = this.isJump(above);
+    this.inView = [Math.floor(above / this.rowHeight) * this.columns, Math.ceil((above + innerHeight) / this.rowHeight) * this.columns];
+    const isJump = !this.showsSome(); // cells beyond the window wait until its own are there
     const overscan = isJump ? 0 : innerHeight * BEYOND;
     const first = Math.max(0, Math.floor((above - overscan) / this.rowHeight) * this.columns);
     const last = Math.min(this.total, Math.ceil((above + innerHeight + overscan) / this.rowHeight) * this.columns);
@@ -191,17 +192,15 @@ export class Grid {
     for (const index of [last + PAGE / 2, first - PAGE / 2]) {
       if (index >= 0 && index < this.total) this.page(Math.floor(index / PAGE)); // load the next page ahead of the window
     }
-    this.inView = [Math.floor(above / this.rowHeight) * this.columns, Math.ceil((above + innerHeight) / this.rowHeight) * this.columns];
     this.loadImages();
     this.first = Math.max(0, Math.floor(above / this.rowHeight + 0.2) * this.columns);
   }
 
-  /** Whether the window shows none of the cells: those beyond it wait until its own are there. */
-  isJump(above) {
-    const first = Math.floor(above / this.rowHeight) * this.columns;
-    const last = Math.ceil((above + innerHeight) / this.rowHeight) * this.columns;
-    for (const index of this.cells.keys()) if (index >= first && index < last) return false;
-    return true;
+  /** Whether some of the cells are in the window. */
+  showsSome() {
+    const [first, last] = this.inView;
+    for (const index of this.cells.keys()) if (index >= first && index < last) return true;
+    return false;
   }
 
   add(index) {
