@@ -1,6 +1,6 @@
-"""A training step in bfloat16 beside float32 on this processor, in turn: seconds an image, by backbone and image size.
+"""A training step in float32, in bfloat16 with oneDNN's gradients, and in bfloat16 as it is, on this processor, in turn.
 
-    python benchmarks/step_precision.py [--backbones tf_efficientnet_lite0 mobilenetv2_100] [--sizes 128 224 384] [--turns 5]
+    python benchmarks/step_precision.py [--backbones tf_efficientnet_lite0 mobilenetv2_100] [--sizes 128 224] [--turns 5]
 
 Random weights and pixels. A step is that of training (forward, loss, backward, optimizer, average), with the statistics of batch
 normalisation frozen, as in `finetune`. `share_used` is processor time over what the cores had: a step that waits is below 1.
@@ -10,6 +10,7 @@ import argparse
 import os
 import statistics
 import time
+from contextlib import nullcontext
 
 import torch
 
@@ -17,19 +18,21 @@ from machine import write
 from polytag import FINETUNE
 from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
+from polytag.training import step
+from polytag.training.depthwise import DepthwiseGradients
 from polytag.training.learner import Learner
 from polytag.training.losses import binary_cross_entropy
-from polytag.training.step import Step
 
-PRECISIONS = ("fp32", "bf16")
+SIDES = ("fp32", "bf16, oneDNN's gradients", "bf16")
 NUM_CLASSES = 20
 LEAST_SECONDS = 4.0  # of a turn
 
 
 class Side:
-    """A network that learns in one precision."""
+    """A network that learns in one way."""
 
-    def __init__(self, backbone: str, size_px: int, precision: str):
+    def __init__(self, backbone: str, size_px: int, name: str):
+        self.depthwise = nullcontext if "oneDNN" in name else DepthwiseGradients
         torch.manual_seed(0)
         model = build_model(backbone, num_classes=NUM_CLASSES).to(memory_format=torch.channels_last)
         self.learner = Learner.begin(model, FINETUNE)
@@ -39,16 +42,17 @@ class Side:
                 module.eval()
         self.pixels = torch.randn(FINETUNE.batch_size, 3, size_px, size_px).to(memory_format=torch.channels_last)
         self.target_NC = (torch.rand(FINETUNE.batch_size, NUM_CLASSES) < 0.1).float()
-        self.step = Step(
+        self.step = step.Step(
             model=model,
             pixels=lambda pixels: pixels,
             loss_of=binary_cross_entropy,
             weight_C=None,
-            arithmetic=Arithmetic(device="cpu", precision=precision),
+            arithmetic=Arithmetic(device="cpu", precision=name[:4]),
         )
         self.once()
 
     def once(self) -> None:
+        step.DepthwiseGradients = self.depthwise
         self.step.on_cpu((self.pixels,), self.target_NC, 1.0)
         self.learner.optimizer.step()
         self.learner.update_average(decay=0.99)
@@ -63,31 +67,38 @@ class Side:
 
 
 def compared(backbone: str, size_px: int, *, turns: int) -> dict[str, object]:
-    sides = {precision: Side(backbone, size_px, precision) for precision in PRECISIONS}
-    taken = {precision: [] for precision in PRECISIONS}
+    sides = {name: Side(backbone, size_px, name) for name in SIDES}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in SIDES}
     for _ in range(turns):
-        for precision, side in sides.items():
-            taken[precision].append(side.turn())
-    ratios = [bf16[0] / fp32[0] for fp32, bf16 in zip(taken["fp32"], taken["bf16"], strict=True)]
+        for name, side in sides.items():
+            taken[name].append(side.turn())
+    first = SIDES[0]
+
+    def over_float32(name: str) -> dict[str, float]:
+        ratios = [one[0] / other[0] for one, other in zip(taken[name], taken[first], strict=True)]
+        return {told: round(of(ratios), 3) for told, of in (("median", statistics.median), ("min", min), ("max", max))}
+
     return {
         "backbone": backbone,
         "image_size_px": size_px,
         "turns": turns,
-        "bf16_over_fp32": {name: round(of(ratios), 3) for name, of in (("median", statistics.median), ("min", min), ("max", max))},
         **{
-            precision: {
+            name: {
                 "seconds_an_image": round(statistics.median(wall for wall, _ in each), 4),
                 "share_used": round(statistics.median(processor / wall for wall, processor in each) / torch.get_num_threads(), 2),
+                **({"over_fp32": over_float32(name)} if name != first else {}),
             }
-            for precision, each in taken.items()
+            for name, each in taken.items()
         },
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backbones", nargs="+", default=["tf_efficientnet_lite0", "tf_efficientnet_lite2", "mobilenetv2_100"])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[128, 224, 384])
+    parser.add_argument(
+        "--backbones", nargs="+", default=["tf_efficientnet_lite0", "tf_efficientnet_lite2", "mobilenetv2_100", "convnext_atto"]
+    )
+    parser.add_argument("--sizes", nargs="+", type=int, default=[128, 224])
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
     load, results = os.getloadavg()[0], []

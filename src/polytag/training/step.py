@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from polytag.models.device import Arithmetic
 from polytag.models.heads import logits
+from polytag.training.depthwise import DepthwiseGradients
 from polytag.training.losses import Loss
 from polytag.training.memory import grad_checkpointing, statistics_held
 
@@ -52,11 +53,13 @@ class Step:
         return torch.stack(losses).sum(), torch.cat(logits_of_parts)
 
     def _add_gradients(self, inputs: tuple[Tensor, ...], target_NC: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        with self.arithmetic.autocast(), grad_checkpointing(self.model) if self.is_checkpointed else nullcontext():
-            logit_NC = logits(self.model, self.pixels(*inputs))
-        loss = self.loss_of(logit_NC, target_NC, self.weight_C)
-        with statistics_held(self.model) if self.is_checkpointed else nullcontext():
-            (loss * scale).backward()
+        is_cpu_bf16 = (self.arithmetic.device, self.arithmetic.precision) == ("cpu", "bf16")
+        with DepthwiseGradients() if is_cpu_bf16 else nullcontext():
+            with self.arithmetic.autocast(), grad_checkpointing(self.model) if self.is_checkpointed else nullcontext():
+                logit_NC = logits(self.model, self.pixels(*inputs))
+            loss = self.loss_of(logit_NC, target_NC, self.weight_C)
+            with statistics_held(self.model) if self.is_checkpointed else nullcontext():
+                (loss * scale).backward()
         return loss.detach(), logit_NC.detach()
 
     def on_cpu(self, inputs: tuple[Tensor, ...], target_NC: Tensor, share: float) -> tuple[Tensor, Tensor]:
