@@ -16,6 +16,7 @@ import torch
 
 from machine import write
 from polytag import FINETUNE
+from polytag.allocator import keep_freed_memory
 from polytag.models.backbone import build_model
 from polytag.models.device import Arithmetic
 from polytag.training import step
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[128, 224])
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
+    keep_freed_memory()  # as the command does
     load, results = os.getloadavg()[0], []
     for backbone in options.backbones:
         for size_px in options.sizes:

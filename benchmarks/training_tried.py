@@ -126,6 +126,7 @@ RECIPES: dict[str, dict[str, object]] = {
     "no augmentation": {"augment": "none"},
     "a third of the rates": {"head_lr": 2e-4 / 3, "backbone_lr": 1e-4 / 3},
     "three times the rates": {"head_lr": 6e-4, "backbone_lr": 3e-4},
+    "finetune of 2026-11-27": {"head": "linear", "batch_norm": "batch", "head_lr": 2e-3, "backbone_lr": 3e-4},
 }
 HALFWAY = "halfway to the probe"
 VARIANTS = (*RECIPES, HALFWAY, *STEPS, "randaugment")

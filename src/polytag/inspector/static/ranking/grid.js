@@ -5,7 +5,7 @@ const MAX_PAGES = 60; // in memory
 const GROUP = 8; // images a request, a divisor of PAGE: one request each costs the browser more than the image
 const BEYOND = 0.75; // of the window: how far there are cells beyond it
 const REST_MS = 250; // after a jump, until there are
-const MAX_LOADING = 3; // groups: a group that waits can still be dropped
+const MAX_LOADING = 3; // groups while the window moves on: a group that waits can still be dropped. After a jump, all of the window
 
 export class Grid {
   /**
@@ -14,7 +14,7 @@ export class Grid {
    * returns addresses with the content of several in them, null where there is none; the first address then has what to show.
    */
   constructor(list, { load, make, fill, loadThumbnails }) {
-    Object.assign(this, { list, load, make, fill, loadThumbnails, isTakenOver: false });
+    Object.assign(this, { list, load, make, fill, loadThumbnails, isTakenOver: false, isJump: false });
     this.cells = new Map(); // by index
     this.drawn = new Set(); // addresses of images that the server drew and the browser has: they appear at once
     this.total = 0;
@@ -175,12 +175,12 @@ export class Grid {
     if (!this.pages || !this.columns) return;
     const above = -this.top();
     this.inView = [Math.floor(above / this.rowHeight) * this.columns, Math.ceil((above + innerHeight) / this.rowHeight) * this.columns];
-    const isJump = !this.showsSome(); // cells beyond the window wait until its own are there
-    const overscan = isJump ? 0 : innerHeight * BEYOND;
+    this.isJump = !this.showsSome(); // what is beyond the window waits until its own cells are there
+    const overscan = this.isJump ? 0 : innerHeight * BEYOND;
     const first = Math.max(0, Math.floor((above - overscan) / this.rowHeight) * this.columns);
     const last = Math.min(this.total, Math.ceil((above + innerHeight + overscan) / this.rowHeight) * this.columns);
     clearTimeout(this.rest);
-    if (isJump && first < last) this.rest = setTimeout(this.update, REST_MS);
+    if (this.isJump && first < last) this.rest = setTimeout(this.update, REST_MS);
     for (const [index, element] of this.cells) {
       if ((index < first || index >= last) && index !== this.focused) this.drop(index, element);
     }
@@ -189,7 +189,7 @@ export class Grid {
       if (!this.cells.has(index)) fresh.append(this.add(index));
     }
     this.list.append(fresh);
-    for (const index of [last + PAGE / 2, first - PAGE / 2]) {
+    for (const index of this.isJump ? [] : [last + PAGE / 2, first - PAGE / 2]) {
       if (index >= 0 && index < this.total) this.page(Math.floor(index / PAGE)); // load the next page ahead of the window
     }
     this.loadImages();
@@ -225,7 +225,8 @@ export class Grid {
 
   /** Load a few groups of images, those in the window first and then the nearest. So a fast scroll builds up no queue of what it has passed. */
   loadImages() {
-    if (this.loading >= MAX_LOADING) return;
+    const free = (this.isJump ? Infinity : MAX_LOADING) - this.loading;
+    if (free <= 0) return;
     const [first, last] = this.inView;
     const distances = new Map(); // of the groups that wait
     for (const [index, element] of this.cells) {
@@ -238,7 +239,7 @@ export class Grid {
       const [group, distance] = [Math.floor(index / GROUP), Math.max(first - index, index - last + 1, 0)];
       distances.set(group, Math.min(distance, distances.get(group) ?? Infinity));
     }
-    const nearest = [...distances].sort(([, one], [, other]) => one - other).slice(0, MAX_LOADING - this.loading);
+    const nearest = [...distances].sort(([, one], [, other]) => one - other).slice(0, free);
     for (const [group] of nearest) this.loadGroup(group);
   }
 
