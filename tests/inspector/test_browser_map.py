@@ -88,6 +88,26 @@ def test_a_lasso_is_a_slice_and_a_selection_and_an_address(server, visit, inspec
     until(page, "document.querySelector('#slice-title').textContent === '40 images'")
 
 
+def test_images_of_a_class_that_was_left_are_forgotten_also_where_their_answer_comes_late(server, visit):
+    page = visit(server.url + "/map?class=cat")
+    drawn(page)
+    found = page.evaluate("""async () => {
+        const { Images } = await import("/static/map/images.js");
+        const asked = [];
+        window.fetch = () => new Promise((resolve) => asked.push(resolve));
+        const images = new Images({ queryOf: () => new URLSearchParams() });
+        const answer = (text) => new Response(JSON.stringify({ images: [{ row: 0, text }] }));
+        const before = images.of([0]);
+        images.clear();
+        const after = images.of([0]);
+        asked[1](answer("of dog"));
+        await after;
+        asked[0](answer("of cat"));
+        return [await before, await images.of([0])];
+    }""")
+    assert found == [[], [{"row": 0, "text": "of dog"}]]
+
+
 def test_the_keys_go_from_image_to_image_and_draw_a_rectangle(server, visit):
     page = visit(server.url + "/map?class=cat", viewport={"width": 1024, "height": 768})
     drawn(page)

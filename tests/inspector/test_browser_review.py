@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import until
+from browsing import hold, press_at_once, until, until_held
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
@@ -301,6 +301,21 @@ def test_the_list_goes_on_past_its_first_part_and_ends(live, tmp_path: Path, vis
         page.close()  # before its server is
 
 
+def test_whoever_is_faster_than_the_list_is_shown_the_rest_when_it_comes(live, tmp_path: Path, visit):
+    inspection = inspection_of(tmp_path, num_images=300, share_wrong=0.3)
+    with live(create_app(inspection)) as server:
+        page = as_ann(visit(server.url + "/review?class=cat"))
+        held = hold(page, re.compile(r"/api/review/queue\?.*offset=[1-9]"), times=1)
+        while page.is_hidden("#state"):
+            page.keyboard.press("s")
+        assert page.inner_text("#state").startswith("The end of the list")
+        until_held(page, held)
+        held[0].continue_()
+        ready(page)
+        assert page.is_hidden("#state")
+        page.close()
+
+
 def test_by_hand_on_a_phone(server, visit, store: ReviewStore):
     page = visit(
         server.url + "/review", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, color_scheme="dark"
@@ -358,6 +373,8 @@ def test_two_tabs_do_not_overwrite_each_other(server, visit, store: ReviewStore)
     assert len(rows(store)) == 1
     assert shown(bo) != contested, "nobody is torn away from the label that is being looked at"
     bo.get_by_role("button", name="Look at it").click()
+    question = "[document.querySelector('#id').textContent, document.querySelector('#question b').textContent]"
+    until(bo, f"([id, name]) => {question}[0] === id && {question}[1] === name", list(contested))
     ready(bo)
     assert shown(bo) == contested
     assert "Decided meanwhile: present, by Ann" in bo.inner_text("#standing")
@@ -445,14 +462,12 @@ def test_keys_that_are_pressed_while_one_is_undone_wait_for_it(server, visit, st
     first = shown(page)
     press(page, "0", "1", "0")
     saved(page, 3)
-    at_once = (
-        "(keys) => [...keys].forEach((key) => document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true })))"
-    )
-    page.evaluate(at_once, "zzz")
+    press_at_once(page, "z", "z", "z")
     saved(page, 0)
     until(page, "(id) => document.querySelector('#id').textContent === id", first[0])
     ready(page)
-    page.evaluate(at_once, "1z")
+    page.evaluate("document.querySelector('#announcement').textContent = ''")
+    press_at_once(page, "1", "z")
     until(page, "document.querySelector('#announcement').textContent.startsWith('Undone')")
     saved(page, 0)
     press(page, "1")

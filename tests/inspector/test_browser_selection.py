@@ -1,6 +1,8 @@
 """Many labels at once in a real browser: chips, the type-ahead, selections, and 24 label issues at a time."""
 
+import json
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import until
+from browsing import hold, press_at_once, until, until_held
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
@@ -68,6 +70,8 @@ def open_page(
         page.evaluate("localStorage.setItem('polytag.reviewer', 'Ada')")
         page.goto(url + address)
         page.wait_for_load_state("networkidle")
+        if address.startswith("/ranking"):
+            settled(page)
         return page
 
     yield opening
@@ -81,6 +85,10 @@ def open_page(
 def store(tmp_path: Path) -> Iterator[ReviewStore]:
     with open_review(tmp_path / "review.sqlite") as store:
         yield store
+
+
+def settled(page: Any) -> None:
+    until(page, "document.querySelector('#grid.virtual') && !document.querySelector('#grid[aria-busy]')")
 
 
 def selected(page: Any) -> str:
@@ -137,7 +145,8 @@ def test_the_table_of_a_thousand_classes_is_filtered(open_page: Callable[..., An
     shown = page.locator("table.classes tbody tr:visible th").all_inner_texts()
     assert sorted(shown) == sorted(name for name in THOUSAND if "bag" in name and "12" in name)
     page.get_by_role("link", name="positives").click()
-    page.wait_for_url("**filter=bag+12**")
+    page.wait_for_url("**sort=num_present**")
+    assert "filter=bag+12" in page.url
     assert page.locator("table.classes tbody tr:visible").count() == len(shown)
 
 
@@ -201,6 +210,7 @@ def test_ranges_by_mouse_and_all_of_a_filter(open_page: Callable[..., Any], stor
     page.locator("#selection-class").click()
     page.keyboard.type("traf")
     page.keyboard.press("Enter")
+    until(page, "document.querySelector('#selection-class').textContent === 'traffic light'")
     page.get_by_role("button", name="Unknown", exact=True).click()
     said(page, f"{total - 1} labels of traffic light: unknown")
     assert list(shown_labels(store, "traffic light").values()) == [-1] * (total - 1)
@@ -258,7 +268,119 @@ def test_a_selection_is_exported_in_two_actions(open_page: Callable[..., Any], t
     page.goto("about:blank")
     page.set_content((tmp_path / "selection.html").read_text())
     assert page.locator(".cell").count() == total
-    assert page.evaluate("[...document.images].every(image => image.naturalWidth > 20)")
+    until(page, "[...document.images].every(image => image.naturalWidth > 20)")
+
+
+def history(store: ReviewStore) -> list[int | None]:
+    """The labels of all rows, the oldest first; None of an undo."""
+    return [row.label for row in store.history("train")[::-1]]
+
+
+def test_what_is_undone_is_the_decision_before_also_where_it_is_on_its_way(open_page: Callable[..., Any], store: ReviewStore):
+    page = open_page("/ranking?class=cat")
+    page.keyboard.press("ArrowRight")
+    until(page, "document.activeElement.querySelector('img')?.naturalWidth > 20")
+    press_at_once(page, "1", "z")
+    said(page, "Undone: cat in")
+    assert history(store) == [1, None]
+    press_at_once(page, "1", "0")  # each knows of the one before it
+    said(page, "cat is absent")
+    assert history(store) == [1, None, 1, 0]
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#labels button")
+    until(page, "document.querySelector('#full').dataset.state === 'shown'")
+    press_at_once(page, "u", "z")
+    said(page, "Undone: cat in")
+    assert history(store) == [1, None, 1, 0, -1, 0]
+
+
+def test_a_batch_that_is_saved_while_another_class_is_drawn(open_page: Callable[..., Any], store: ReviewStore):
+    page = open_page("/ranking?class=cat")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press(" ")
+    posts, lists = hold(page, "**/api/selection/labels"), hold(page, "**/api/ranking?*", times=1)
+    page.keyboard.press("1")
+    until_held(page, posts)
+    page.keyboard.press("]")
+    until_held(page, lists)
+    posts[0].continue_()
+    said(page, "1 label of cat: present")
+    settled(page)
+    assert page.input_value("#class") == "dog"
+    until(page, "document.querySelectorAll('#grid > li .score').length > 10")
+    assert list(shown_labels(store).values()) == [1]
+
+
+def test_an_image_stands_over_its_own_name_also_where_answers_come_late(open_page: Callable[..., Any], store: ReviewStore):
+    """Ten tagged images; the first loses its tag while thumbnails are on their way, and all others move up by one cell."""
+    ids = [f"{row:04}.png" for row in range(10)]
+    store.batches.mark(ids, kind="tag", text="x", split="train", reviewer="Ada")
+    page = open_page("/ranking?class=cat&tag=x", excused=("ERR_FAILED",))
+    page.route("**/thumbnails/*", lambda route: route.abort())  # else they are there already
+    held = hold(page, "**/api/thumbnails?*")
+
+    def answer(number: int) -> None:
+        until_held(page, held, number + 1)
+        rows = re.search(r"rows=([\d,]+)", held[number].request.url.replace("%2C", ","))[1].split(",")
+        images = [b64encode(f"image {int(row):04}".encode()).decode() for row in rows]
+        held[number].fulfill(status=200, content_type="application/json", body=json.dumps({"images": images}))
+
+    page.reload()
+    settled(page)
+    until_held(page, held, 2)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press(" ")
+    page.keyboard.press("#")
+    page.get_by_label("One word").fill("x")
+    page.get_by_role("button", name="Remove the tag").click()
+    said(page, "1 image without the tag")
+    for number in (2, 0, 3, 1):
+        answer(number)
+    shown = """[...document.querySelectorAll('#grid > li')].map((cell) =>
+        [cell.querySelector('.caption.id').textContent, atob(cell.querySelector('img').src.split(',').pop())])"""
+    until(page, f"{shown}.length === 9 && {shown}.every(([name, image]) => image === `image ${{name.slice(0, 4)}}`)")
+    page.wait_for_timeout(200)
+    assert all(image == f"image {name[:4]}" for name, image in page.evaluate(shown))
+
+
+def many(page: Any) -> list[str]:
+    until(page, "!document.querySelector('#confirm').disabled")
+    return page.locator("#many .id").all_inner_texts()
+
+
+def test_enter_and_undo_take_turns_and_what_is_skipped_is_not_confirmed(open_page: Callable[..., Any], store: ReviewStore):
+    page = open_page("/review?view=grid&class=cat")
+    many(page)
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('#standing').textContent.startsWith('24 saved')")
+    first, second = shown_labels(store), many(page)
+    press_at_once(page, "Enter", "z")
+    until(page, "document.querySelector('#standing').textContent.startsWith('Undone: ')")
+    assert shown_labels(store) == first
+    assert many(page) == second
+    held = hold(page, "**/api/review/queue?*", times=1)
+    page.keyboard.press("s")
+    page.keyboard.press("Enter")
+    until_held(page, held)
+    held[0].continue_()
+    until(page, f"document.querySelector('#many .id').textContent !== {second[0]!r}")
+    assert shown_labels(store) == first
+
+
+def test_of_two_classes_the_last_one_is_reviewed(open_page: Callable[..., Any]):
+    page = open_page("/review?view=grid&class=cat")
+    names = many(page)
+    held = hold(page, "**/api/review/queue?*")
+    for number, name in enumerate(("dog", "cat"), 1):  # nothing is doubtful about dogs
+        page.select_option("#class", name)
+        until_held(page, held, number)
+    held[1].continue_()
+    assert many(page) == names
+    with page.expect_response(lambda response: "class=dog" in response.url):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    assert page.is_hidden("#state")
+    assert many(page) == names
 
 
 def test_24_labels_at_a_time(open_page: Callable[..., Any], store: ReviewStore):

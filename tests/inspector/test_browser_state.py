@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import until
+from browsing import hold, press_at_once, until, until_held
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
@@ -123,6 +123,46 @@ def test_a_wrong_number_of_labels_is_explained_where_the_images_were(server, vis
     until(page, "document.querySelector('#empty').hidden && document.querySelectorAll('#grid > li').length > 5")
 
 
+# ---- answers that come late ----
+
+
+def late(page: Any, route: Any) -> None:
+    """A request that was held is answered, and the page has had time to make something of it."""
+    with page.expect_response(lambda response: response.url == route.request.url):
+        route.continue_()
+    page.wait_for_timeout(200)
+
+
+def test_the_curves_of_a_class_that_was_left_are_not_drawn(server, visit):
+    page = visit(f"{server.url}/ranking?class=cat")
+    settled(page)
+    held = hold(page, "**/api/charts?*class=cat*")
+    page.keyboard.press("c")
+    until_held(page, held)
+    page.keyboard.press("]")
+    until(page, "document.querySelector('#precision-recall path.curve')")
+    drawn = page.inner_html("#precision-recall")
+    late(page, held[0])
+    assert page.inner_html("#precision-recall") == drawn
+
+
+def test_of_two_goals_the_last_one_counts(server, visit):
+    page = visit(f"{server.url}/ranking?class=cat")
+    settled(page)
+    held = hold(page, "**/api/goal?*")
+    for number, goal in enumerate(("recall 0.9", "recall 0.4"), 1):
+        page.fill("#goal", goal)
+        page.press("#goal", "Enter")
+        until_held(page, held, number)
+    held[1].continue_()
+    until(page, "document.querySelector('#promise').textContent.startsWith('recall 0.4: ')")
+    until(page, "location.search.includes('threshold')")
+    threshold = page.input_value("#threshold")
+    late(page, held[0])
+    assert page.inner_text("#promise").startswith("recall 0.4: ")
+    assert page.input_value("#threshold") == threshold
+
+
 # ---- the address ----
 
 
@@ -131,7 +171,7 @@ def test_the_address_of_an_image_holds_its_class_and_that_of_a_ranking_its_curve
     page = visit(f"{server.url}/image?class=cat&id={first}&offset=2")
     page.wait_for_selector("#closer")
     page.locator("#bars li[data-class=dog] a").click()
-    assert "label=dog" in page.url
+    until(page, "location.search.includes('label=dog')")
     page.reload()
     assert page.locator("#bars .chosen .name").inner_text() == "dog"
     assert "3 of 90 for cat" in page.inner_text(".crumbs")
@@ -140,7 +180,7 @@ def test_the_address_of_an_image_holds_its_class_and_that_of_a_ranking_its_curve
     until(page, "(name) => document.querySelector('h1')?.textContent === name", ranked(inspection, "cat")[3])
     assert page.locator("#bars .chosen .name").inner_text() == "dog"
     page.locator("#bars li[data-class=cat] a").click()
-    assert "label=" not in page.url
+    until(page, "!location.search.includes('label=')")
     page.goto(f"{server.url}/ranking?class=cat")
     settled(page)
     page.keyboard.press("c")
@@ -192,14 +232,6 @@ def test_a_key_after_a_choice_is_the_pages_and_not_another_choice(server, visit)
 
 def slow(page: Any, pattern: str, seconds: float) -> None:
     page.route(pattern, lambda route: (time.sleep(seconds), route.continue_()))
-
-
-def press_at_once(page: Any, *keys: str) -> None:
-    """Before the browser leaves the page that the first key leaves."""
-    page.evaluate(
-        "(keys) => { for (const key of keys) document.body.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true})); }",
-        list(keys),
-    )
 
 
 def test_keys_that_come_while_the_page_loads_are_not_lost(server, visit, inspection: Inspection):

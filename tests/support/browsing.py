@@ -15,6 +15,29 @@ def until(page: Any, expression: str, arg: object = None, *, patience_seconds: f
         page.wait_for_timeout(20)
 
 
+def hold(page: Any, pattern: object, *, times: int | None = None) -> list[Any]:
+    """Hold the requests to such addresses, or so many of them: each is put into the list, and goes on when it is told to."""
+    held: list[Any] = []
+    page.route(pattern, lambda route: held.append(route), times=times)
+    return held
+
+
+def until_held(page: Any, held: list[Any], number: int = 1, *, patience_seconds: float = 30) -> None:
+    """Wait until so many requests are held."""
+    give_up = time.monotonic() + patience_seconds
+    while len(held) < number:
+        assert time.monotonic() < give_up, f"{len(held)} requests within {patience_seconds} s"
+        page.wait_for_timeout(20)
+
+
+def press_at_once(page: Any, *keys: str) -> None:
+    """Press keys one right after another, sooner than the page can answer the first."""
+    page.evaluate(
+        "(keys) => { for (const key of keys) document.body.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true})); }",
+        list(keys),
+    )
+
+
 def _is_true(page: Any, expression: str, arg: object) -> bool:
     import playwright.sync_api as playwright
 

@@ -1,7 +1,7 @@
 // The label of the chosen class of one image: what is given, what is decided and by whom, and deciding.
 import { fetchJson } from "../shared/api.js";
 import { LABELS, button, element, nameOf } from "../shared/dom.js";
-import { bindLabelKeys, decide, timeText, undo, undoneText } from "../shared/decide.js";
+import { bindLabelKeys, decide, inTurn, timeText, undo, undoneText } from "../shared/decide.js";
 import { bind, notify } from "../shared/frame.js";
 import { NOT_SHOWN, stateOf } from "../shared/shown.js";
 
@@ -62,14 +62,20 @@ export function showLabels(place, { image, imageId, entries }) {
     draw();
   }
 
-  async function set(value) {
-    const label = labels.get(shown);
+  /** Decide about the class that is chosen now, also where other decisions are still on their way. */
+  function set(value) {
+    const [className, seen] = [shown, stateOf(image)];
+    return inTurn(() => decideAbout(className, value, seen));
+  }
+
+  async function decideAbout(className, value, seen) {
+    const label = labels.get(className);
     if (!label) return;
-    const state = await stateOf(image);
+    const state = await seen;
     if (state !== "shown") return notify(NOT_SHOWN[state]);
     try {
-      update(await decide({ image: imageId, className: shown, label: value, basedOn: label.number }));
-      notify(`${shown} is ${LABELS[value]}. z undoes it.`);
+      update(await decide({ image: imageId, className, label: value, basedOn: label.number }));
+      notify(`${className} is ${LABELS[value]}. z undoes it.`);
     } catch (error) {
       if (error.current) update(error.current);
       notify(error.message);
@@ -91,7 +97,7 @@ export function showLabels(place, { image, imageId, entries }) {
   }
 
   bindLabelKeys((word) => `the label of the chosen class: ${word}`, set);
-  bind("z", "undo the last decision", undoLast, { isHeld: false });
+  bind("z", "undo the last decision", () => void inTurn(undoLast), { isHeld: false });
   load().catch(() => (place.hidden = true));
   image.addEventListener("polytag:state", draw);
   return {

@@ -1,13 +1,9 @@
 // Follows a run that trains: loads the parts of the page again every few seconds. Once it has ended, the page is the inspector.
 import { announce } from "../shared/frame.js";
 import { pause } from "../shared/debounce.js";
+import { laterPage } from "../shared/later-page.js";
 
 const POLL_MS = 3000;
-
-async function laterPage() {
-  const answer = await fetch(location.href).catch(() => null); // the server may have been ended
-  return answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
-}
 
 for (;;) {
   await pause(POLL_MS);

@@ -12,7 +12,7 @@ export class Images {
 
   /** Forget what is known: another class is shown, or a decision was made. */
   clear() {
-    this.cached.clear();
+    this.cached = new Map(); // answers that are on their way are of the one before
   }
 
   /** The images of some rows, in this order. */

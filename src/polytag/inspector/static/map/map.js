@@ -5,7 +5,7 @@ import { Selection } from "../ranking/selection.js";
 import { isAddress, writeAddress } from "../shared/address.js";
 import { fetchJson } from "../shared/api.js";
 import { debounce } from "../shared/debounce.js";
-import { bindLabelKeys, undo, undoneText } from "../shared/decide.js";
+import { bindLabelKeys, inTurn, undo, undoneText } from "../shared/decide.js";
 import { byId, element, nameOf, words } from "../shared/dom.js";
 import { announce, bind, leaveTo, notify } from "../shared/frame.js";
 import { goToClass, onClassChosen } from "../shared/go-to-class.js";
@@ -256,7 +256,7 @@ async function click(left, top, isTouch) {
 }
 
 async function openImage(row) {
-  const [image] = await images.of([row]);
+  const [image] = await images.of([row]).catch((error) => (notify(error.message), []));
   save();
   if (image) leaveTo(addressOf(image.id));
 }
@@ -325,7 +325,9 @@ bind(["[", "]"], "the previous class, the next class", ({ key }) => {
   change({ class: classNames.at(index % classNames.length), threshold: null });
 });
 bindLabelKeys((word) => `the label of the selected images: ${word}`, (label) => (selection.num ? bar.label(label) : notify("Select images first.")));
-bind("z", "undo the last decision", async () => {
+bind("z", "undo the last decision", () => void inTurn(undoLast), { isHeld: false });
+
+async function undoLast() {
   try {
     const row = await undo();
     await onWritten();
@@ -333,7 +335,7 @@ bind("z", "undo the last decision", async () => {
   } catch (error) {
     notify(error.message);
   }
-}, { isHeld: false });
+}
 
 // ---- controls ----
 

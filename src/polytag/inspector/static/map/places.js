@@ -48,7 +48,10 @@ export function placesOf({ wanted, isPinned, use }) {
     let answer = await get(source, isAskedFor).catch((error) => ({ status: "failed", message: error.message }));
     while (asked === numAsked && answer.status !== "ready") {
       say(answer);
-      if (!shown && !isPinned() && source !== "scores") put("scores", await get("scores"));
+      if (!shown && !isPinned() && source !== "scores") {
+        const stand = await get("scores");
+        if (asked === numAsked) put("scores", stand);
+      }
       if (answer.status !== "computing") return;
       await pause(POLL_MS);
       if (asked !== numAsked) return;
@@ -79,7 +82,7 @@ export function placesOf({ wanted, isPinned, use }) {
   byId("stop-or-begin").addEventListener("click", async ({ target }) => {
     if (target.textContent !== "Stop") return show(true);
     numAsked++;
-    say(await fetchJson("/api/map/stop", { method: "POST" }));
+    say(await fetchJson("/api/map/stop", { method: "POST" }).catch((error) => ({ status: "failed", message: error.message })));
   });
 
   return { show, shown: () => shown };

@@ -51,7 +51,7 @@ function polygonOf(text) {
 }
 
 /** A polygon as the address holds it: whole places, and no more corners than fit. */
-export function shortened(polygon) {
+function shortened(polygon) {
   const number = Math.min(polygon.length, MAX_CORNERS);
   const kept = Array.from({ length: number }, (_, index) => polygon[Math.floor((index * polygon.length) / number)]);
   return kept.map((corner) => corner.map((value) => Math.round(Math.min(EXTENT + 999, Math.max(0, value)))));

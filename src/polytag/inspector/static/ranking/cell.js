@@ -8,7 +8,7 @@ export function makeCell() {
 }
 
 /** Return the decision at a threshold compared with the label. */
-export function outcomeOf({ truth, probability }, threshold) {
+function outcomeOf({ truth, probability }, threshold) {
   if (truth === -1) return "unknown";
   if (probability === null) return "undecided";
   const isAbove = probability > threshold || threshold === 0; // at 0 every image counts as predicted: decide() of the metrics

@@ -11,9 +11,13 @@ const TICKS = [0, 0.25, 0.5, 0.75, 1];
 const x = (value) => LEFT + value * (WIDTH - LEFT - RIGHT);
 const y = (value) => HEIGHT - BOTTOM - value * (HEIGHT - TOP - BOTTOM);
 
-/** Draw both charts of a slice. `at({threshold, recall, precision})` of the answer moves their marks. */
-export async function showCharts(query, sweep) {
+/**
+ * Draw both charts of a slice; `at({threshold, recall, precision})` of the answer moves their marks. Draws nothing, and returns null, where
+ * `isReplaced()` once their numbers are there.
+ */
+export async function showCharts(query, sweep, isReplaced) {
   const [{ precision_recall, histogram, scope }, both] = await Promise.all([fetchJson("/api/charts?" + query), bothRuns(query)]);
+  if (isReplaced()) return null;
   const title = (text) => `${text} ${scope}`.trim();
   const points = precision_recall.map(({ recall, precision, score }) => ({ at: recall, recall, precision, score }));
   const dot = svg("circle", { class: "mark", r: 5 });

@@ -1,6 +1,6 @@
 // Decides labels from the grid: of the selected images, or of the focused one.
 import { LABELS } from "../shared/dom.js";
-import { bindLabelKeys, decide, undo, undoneText } from "../shared/decide.js";
+import { bindLabelKeys, decide, inTurn, undo, undoneText } from "../shared/decide.js";
 import { bind, notify } from "../shared/frame.js";
 import { NOT_SHOWN, stateOf } from "../shared/shown.js";
 
@@ -8,11 +8,16 @@ import { NOT_SHOWN, stateOf } from "../shared/shown.js";
 export function bindDecisions(grid, { classOf, selection, bar, onBatch }) {
   const update = (image, row) => Object.assign(image, { reviewed: row.label, decision: row.number });
 
-  async function decideFocused(label) {
+  /** Decide about the image that has the focus now, also where other decisions are still on their way. */
+  function decideFocused(label) {
     const image = grid.focused < 0 ? undefined : grid.at(grid.focused);
     if (!image) return notify("Choose an image with the arrow keys first.");
-    const className = classOf();
-    const state = await stateOf(grid.cells.get(grid.focused).querySelector("img"));
+    const [className, seen] = [classOf(), stateOf(grid.cells.get(grid.focused).querySelector("img"))];
+    return inTurn(() => decideAbout(image, { className, label, seen }));
+  }
+
+  async function decideAbout(image, { className, label, seen }) {
+    const state = await seen;
     if (state !== "shown") return notify(NOT_SHOWN[state]);
     try {
       update(image, await decide({ image: image.id, className, label, basedOn: image.decision }));
@@ -42,5 +47,5 @@ export function bindDecisions(grid, { classOf, selection, bar, onBatch }) {
 
   const decideHere = (label) => (selection.num ? bar.label(label) : decideFocused(label));
   bindLabelKeys((word) => `the label of the selected images, or of the chosen one: ${word}`, decideHere);
-  bind("z", "undo the last decision", undoLast, { isHeld: false });
+  bind("z", "undo the last decision", () => void inTurn(undoLast), { isHeld: false });
 }

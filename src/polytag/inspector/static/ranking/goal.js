@@ -5,28 +5,27 @@ import { button, byId } from "../shared/dom.js";
 export class GoalField {
   /** `onGoal(threshold, safe)` receives the threshold of a goal, and the range of thresholds at which it is guaranteed, or null. */
   constructor({ classOf, onGoal }) {
-    Object.assign(this, { classOf, onGoal });
+    Object.assign(this, { classOf, onGoal, numAsked: 0 });
     byId("goal").hidden = false;
     byId("goal").addEventListener("change", () => this.ask());
     byId("goal").addEventListener("input", () => !byId("goal").value && this.clear());
   }
 
   clear() {
+    this.numAsked++;
     byId("goal").value = "";
     byId("promise").hidden = true;
   }
 
   async ask() {
     const goal = (byId("goal").value = byId("goal").value.trim().toLowerCase());
-    const className = this.classOf();
+    const [className, asked] = [this.classOf(), ++this.numAsked];
     if (!goal) return this.clear();
     if (!byId("goal").checkValidity()) return this.say(`“${goal}” is no goal for a threshold. Try recall 0.8, precision 0.9, top 0.05 or f1.`);
-    try {
-      const answer = await fetchJson("/api/goal?" + new URLSearchParams({ class: className, goal }));
-      if (className === this.classOf()) this.show(answer);
-    } catch (error) {
-      this.say(error.message);
-    }
+    const answer = await fetchJson("/api/goal?" + new URLSearchParams({ class: className, goal })).catch((error) => error);
+    if (asked !== this.numAsked || className !== this.classOf()) return; // another goal or class is asked for by now
+    if (answer instanceof Error) this.say(answer.message);
+    else this.show(answer);
   }
 
   show({ goal, best, guaranteed, confidence, safe_side, caveat }) {

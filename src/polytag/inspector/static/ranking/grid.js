@@ -131,7 +131,7 @@ export class Grid {
     this.total = total;
     for (const [index, element] of this.cells) {
       if (index >= total) this.drop(index, element);
-      else this.page(Math.floor(index / PAGE)).then(() => this.fillIfLoaded(index, element), () => {});
+      else this.page(Math.floor(index / PAGE)).then(() => this.fillIfLoaded(index, element)).then(() => this.loadImages(), () => {});
     }
     this.layout();
   }
@@ -245,15 +245,15 @@ export class Grid {
 
   /** The same images make a group however the window came to them, so that the browser has kept the answer. */
   async loadGroup(group) {
-    const wanted = []; // [image, the <img> that waits for it, if any]
+    const wanted = []; // [image, the <img> that waits for it, if any, and its address]
     for (let index = group * GROUP; index < Math.min(this.total, (group + 1) * GROUP); index++) {
       const element = this.cells.get(index)?.querySelector("img");
       if (element && waits(element)) element.dataset.asked = element.dataset.source;
-      wanted.push([this.at(index), element]);
+      wanted.push([this.at(index), element, element?.dataset.source]);
     }
     this.loading++;
     const found = await this.loadThumbnails(wanted.map(([image]) => image)).catch(() => []);
-    for (const [place, [, element]] of wanted.entries()) if (element?.dataset.asked) show(element, found[place] ?? null);
+    for (const [place, [, element, source]] of wanted.entries()) if (element?.dataset.asked) show(element, source, found[place] ?? null);
     this.loading--;
     this.loadImages();
   }
@@ -294,7 +294,7 @@ export class Grid {
 
 const waits = ({ dataset }) => dataset.source && dataset.source !== dataset.asked;
 
-/** Show what an <img> has asked for; where that is nothing, the server's own answer to its address. */
-function show(image, address) {
-  if (image.dataset.asked === image.dataset.source) image.src = address ?? image.dataset.source; // else it waits for another image by now
+/** Show what an <img> has asked for, the image of `source`; where that is nothing, the server's own answer to its address. */
+function show(image, source, address) {
+  if (image.dataset.asked === source && image.dataset.source === source) image.src = address ?? source; // else it waits for another image by now
 }

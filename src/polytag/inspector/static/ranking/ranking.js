@@ -32,6 +32,7 @@ let numDraws = 0;
 let drawn = Promise.resolve(); // the draw in progress, for which keys wait
 let isDrawing = true; // scrolling is the page's own until it is drawn
 let charts = null;
+let [numCharts, numGoals] = [0, 0]; // an answer gives way to one that was asked for after it
 
 // ---- address ----
 
@@ -128,7 +129,9 @@ function showSelection() {
 
 /** Load the list again after a batch: labels, tags and what a filter by tag leaves. */
 async function reload() {
-  await grid.reload();
+  await grid.reload().catch((error) => {
+    if (error.name !== "AbortError") throw error; // else another list is being drawn by now
+  });
   showTotal();
   const { tags } = await fetchJson("/api/selection/tags");
   byId("tags").replaceChildren(...Object.keys(tags).map((tag) => element("option", { value: tag })));
@@ -165,7 +168,7 @@ async function drawNow(position) {
     if (isReplaced()) return;
     if (isThere) await showList(position);
   } catch (error) {
-    if (error.name === "AbortError") return;
+    if (error.name === "AbortError") return isReplaced() ? undefined : drawNow(position); // a batch loaded the list again meanwhile
     problem = error.message;
   }
   if (isReplaced()) return;
@@ -252,11 +255,12 @@ function showThreshold() {
 
 async function showCurves() {
   charts = null;
+  const number = ++numCharts;
   if (byId("curves").hidden) return;
   const query = String(sliceQueryOf(state));
   try {
-    const made = await showCharts(query, panel?.sweep);
-    if (query !== String(sliceQueryOf(state))) return;
+    const made = await showCharts(query, panel?.sweep, () => number !== numCharts || query !== String(sliceQueryOf(state)));
+    if (!made) return;
     charts = made;
     if (panel?.sweep) showThreshold();
   } catch (error) {
@@ -300,9 +304,9 @@ function brush([low, high]) {
 }
 
 async function reachGoal(value, safe) {
-  const query = String(sliceQueryOf(state));
-  const sweep = await panel.load(query, value);
-  if (query !== shown.slice) return;
+  const [query, number] = [String(sliceQueryOf(state)), ++numGoals];
+  const sweep = await panel.load(query, value).catch((error) => notify(error.message));
+  if (!sweep || query !== shown.slice || number !== numGoals) return;
   panel.sweep = sweep;
   panel.scores.shade("safe", safe);
   panel.move(value);

@@ -10,10 +10,12 @@ const MAX_RANGE = 10_000;
 export function bindSelecting(grid, selection, whenDrawn) {
   let anchor = -1; // where a range begins
   let before = null; // the selected rows that a range is added to
+  let numRanges = 0; // a range whose images are still on their way gives way to what comes after it
 
   function toggle(index) {
     const image = grid.at(index);
     if (!image) return;
+    numRanges++;
     selection.toggle(image.row);
     anchor = index;
     before = null;
@@ -22,9 +24,10 @@ export function bindSelecting(grid, selection, whenDrawn) {
   async function selectTo(index) {
     if (anchor < 0) anchor = index;
     before ??= selection.isAll ? new Set() : new Set(selection.rows);
-    const [first, last] = [Math.min(anchor, index), Math.max(anchor, index)];
+    const [first, last, range] = [Math.min(anchor, index), Math.max(anchor, index), ++numRanges];
     if (last - first >= MAX_RANGE) return notify(`A range has at most ${MAX_RANGE.toLocaleString("en")} images. The key a selects all of the filter.`);
     const images = await grid.between(first, last);
+    if (range !== numRanges) return;
     selection.replace([...before, ...images.map(({ row }) => row)]);
     announce(`${selection.num.toLocaleString("en")} selected`);
   }
@@ -48,6 +51,7 @@ export function bindSelecting(grid, selection, whenDrawn) {
   bind("Escape", "clear the selection", () => {
     if (!selection.num) return false;
     anchor = -1;
+    numRanges++;
     selection.clear();
   });
 

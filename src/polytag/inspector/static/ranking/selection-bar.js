@@ -1,7 +1,7 @@
 // The bar at the foot of the page while images are selected: labels, tags, notes and exports of all of them at once.
 import { fetchJson, post } from "../shared/api.js";
 import { askText, askWhether } from "../shared/ask.js";
-import { requireReviewer } from "../shared/decide.js";
+import { inTurn, requireReviewer } from "../shared/decide.js";
 import { LABELS, byId, element } from "../shared/dom.js";
 import { bind, notify } from "../shared/frame.js";
 import { pickClass } from "../shared/pick-class.js";
@@ -56,8 +56,7 @@ export class SelectionBar {
 
   async label(value) {
     const { className } = this;
-    const body = { class_name: className, label: value, ...this.seen() };
-    const batch = await this.write("labels", body);
+    const batch = await this.write("labels", () => ({ class_name: className, label: value, ...this.seen() }));
     if (batch) notify(`${counted(batch.num_labels, "label")} of ${className}: ${LABELS[value]}. z undoes them all.`);
   }
 
@@ -70,7 +69,7 @@ export class SelectionBar {
     });
     if (!asked) return;
     const isOn = asked.choice === "Tag";
-    const batch = await this.write("tag", { tag: asked.text, is_on: isOn });
+    const batch = await this.write("tag", () => ({ tag: asked.text, is_on: isOn }));
     if (batch) notify(`${counted(batch.num_marks, "image")} ${isOn ? "tagged" : "without the tag"}. z undoes it.`);
   }
 
@@ -79,27 +78,31 @@ export class SelectionBar {
     const title = `A note for ${counted(this.selection.num, "image")}`;
     const asked = await askText({ title, label: "In place of the notes that they have; empty removes them", choices: ["Save"], maxLength: MAX_NOTE_LENGTH, isLong: true, isNeeded: false });
     if (!asked) return;
-    const batch = await this.write("note", { note: asked.text });
+    const batch = await this.write("note", () => ({ note: asked.text }));
     if (batch) notify(`${counted(batch.num_marks, "note")} saved. z undoes it.`);
   }
 
-  /** Send one batch about the selection; returns the answer, or undefined where nothing was saved, which is then said. */
-  async write(what, body, { leaveOut = false } = {}) {
+  /** Send one batch about the selection in its turn; returns the answer, or undefined where nothing was saved, which is then said. */
+  write(what, bodyOf) {
+    return inTurn(() => this.send(what, bodyOf()));
+  }
+
+  async send(what, body, { leaveOut = false } = {}) {
+    let batch;
     try {
       const reviewer = await requireReviewer();
       if (!reviewer) return void notify("Nothing is saved: a decision needs a name.");
       const selection = this.selection.request(this.rankingOf());
-      const batch = await post(`/api/selection/${what}`, { selection, reviewer, ...body, ...(leaveOut ? { leave_out_conflicts: true } : {}) });
-      await this.onWritten(what, body);
-      return batch;
+      batch = await post(`/api/selection/${what}`, { selection, reviewer, ...body, ...(leaveOut ? { leave_out_conflicts: true } : {}) });
     } catch (error) {
       const numConflicts = error.status === 409 ? error.answer?.num_conflicts : 0;
       if (!numConflicts || leaveOut) return void notify(error.message);
       const text = `Nothing is saved yet: ${error.message}. They can be left as they are.`;
       const isWanted = await askWhether({ title: "Other decisions came first", text, yes: `Save the other ${(this.selection.num - numConflicts).toLocaleString("en")}` });
-      if (isWanted) return this.write(what, body, { leaveOut: true });
-      return void (await this.onWritten());
+      if (isWanted) return this.send(what, body, { leaveOut: true });
     }
+    await this.onWritten(batch && what, body).catch(() => {}); // what is saved is saved, also where the list cannot be loaded again
+    return batch;
   }
 
   // ---- exports ----

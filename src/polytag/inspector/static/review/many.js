@@ -4,7 +4,7 @@ import { fetchJson, post } from "../shared/api.js";
 import { askWhether } from "../shared/ask.js";
 import { boxFrame } from "../shared/boxes.js";
 import { pause } from "../shared/debounce.js";
-import { requireReviewer, reviewer, undo, undoneText } from "../shared/decide.js";
+import { inTurn, requireReviewer, reviewer, undo, undoneText } from "../shared/decide.js";
 import { LABELS, byId, clone, element, version, words } from "../shared/dom.js";
 import { announce, bind, notify } from "../shared/frame.js";
 import { onClassChosen } from "../shared/go-to-class.js";
@@ -21,6 +21,8 @@ let entries = []; // that the page shows
 let numLeft = 0; // of the class and the same given label, in what is loaded
 let skipped = new Set(); // ids
 let isBusy = false;
+let numDraws = 0;
+let isDrawn = false; // whether the page shows what was asked for last: nothing else is confirmed
 const own = []; // numbers of this page's batches
 
 const buttons = () => [...document.querySelectorAll("#many button")];
@@ -34,11 +36,17 @@ const wrongLabel = (given) => 1 - rightLabel(given);
 
 // ---- state, address, view ----
 
+/** Show the labels of the state. A later call replaces one that is still loading. */
 async function draw() {
+  const draw_ = ++numDraws;
+  const isReplaced = () => draw_ !== numDraws;
   byId("kind").value = state.kind;
   byId("order").value = state.order;
+  isDrawn = false;
+  showVerdicts();
   try {
-    const queue = await loaded();
+    const queue = await loaded(isReplaced);
+    if (isReplaced()) return undefined;
     if (queue.reason) return showMessage(`There is no list: ${queue.reason}.`);
     const open = queue.entries.filter((entry) => !entry.decision && !skipped.has(entry.image));
     if (!state.class && open.length) {
@@ -48,7 +56,7 @@ async function draw() {
     const alike = open.filter((entry) => entry.given === open[0].given);
     [entries, numLeft] = [alike.slice(0, NUM_SHOWN), alike.length];
   } catch (error) {
-    return showMessage(error.message);
+    return isReplaced() ? undefined : showMessage(error.message);
   }
   byId("class").value = state.class;
   const order = state.order === "suspicion" ? null : state.order;
@@ -58,17 +66,19 @@ async function draw() {
   show();
 }
 
-/** Return the queue of the state, as soon as the server has computed it. */
-async function loaded() {
+/** Return the queue of the state, as soon as the server has computed it, or where it is not wanted any more. */
+async function loaded(isReplaced) {
   for (;;) {
     const queue = await fetchJson("/api/review/queue?" + withParameters("", { ...state, limit: PART }));
-    if (queue.status !== "computing") return queue;
+    if (queue.status !== "computing" || isReplaced()) return queue;
     showMessage("The model’s doubts about the labels are being computed, once.");
     await pause(POLL_MS);
   }
 }
 
 function show() {
+  isDrawn = true;
+  byId("many").replaceChildren(...entries.map(cellOf));
   if (!entries.length) return showMessage(`Nothing is left to decide${state.class ? ` about ${state.class}` : ""}.`);
   showMessage("");
   byId("workspace").hidden = false;
@@ -77,7 +87,6 @@ function show() {
   if (given === -1) byId("question").replaceChildren("Is ", name, " in these images? Press those where it is not.");
   else byId("question").replaceChildren(given === 1 ? "Labelled " : "Labelled without ", name, ": press the ones where that is wrong.");
   byId("given").textContent = `${entries.length} of ${numLeft.toLocaleString("en")}, ${words.order[state.order]}. Enter confirms the rest.`;
-  byId("many").replaceChildren(...entries.map(cellOf));
   showVerdicts();
   buttons()[0].focus({ preventScroll: true });
   announce(byId("question").textContent);
@@ -126,7 +135,7 @@ function showVerdicts() {
   const isLoading = !all.every(stateOf);
   const numHidden = all.length - shown.length;
   const counts = `Save: ${numWrong} wrong, ${shown.length - numWrong} right${numHidden ? `, ${numHidden} not shown` : ""} `;
-  byId("confirm").disabled = isLoading || isBusy || !shown.length;
+  byId("confirm").disabled = isLoading || isBusy || !isDrawn || !shown.length;
   byId("confirm").replaceChildren(isLoading ? "Images are loading …" : counts, element("kbd", {}, "enter"));
 }
 
@@ -138,17 +147,25 @@ function showMessage(text) {
 
 // ---- deciding ----
 
-async function confirm({ leaveOut = false } = {}) {
-  if (byId("confirm").disabled || !entries.length) return;
-  const name = await requireReviewer();
-  if (!name) return notify("Nothing is saved: a decision needs a name.");
+/** Save what the page shows now, in its turn. */
+function confirm() {
+  if (byId("confirm").disabled) return;
+  const answers = buttons().map((button, index) => ({ entry: entries[index], isWrong: isWrong(button), isShown: isShown(button) }));
   isBusy = true;
   showVerdicts();
-  const answers = buttons().map((button, index) => ({ entry: entries[index], isWrong: isWrong(button), isShown: isShown(button) }));
+  inTurn(() => save(answers)).finally(() => {
+    isBusy = false;
+    showVerdicts();
+  });
+}
+
+async function save(answers, { leaveOut = false } = {}) {
   const decisions = answers.filter((answer) => answer.isShown).map(({ entry, isWrong }) => ({
     image: entry.image, class_name: entry.class_name, based_on: entry.number, label: isWrong ? wrongLabel(entry.given) : rightLabel(entry.given),
   }));
   try {
+    const name = await requireReviewer();
+    if (!name) return notify("Nothing is saved: a decision needs a name.");
     const batch = await post("/api/review/batch", { decisions, reviewer: name, leave_out_conflicts: leaveOut });
     own.push(batch.batch);
     byId("standing").textContent = `${batch.num_labels} saved. z undoes them.`;
@@ -158,18 +175,15 @@ async function confirm({ leaveOut = false } = {}) {
   } catch (error) {
     const numConflicts = error.status === 409 ? error.answer.num_conflicts : 0;
     if (!numConflicts) return notify(error.message);
-    isBusy = false;
-    showVerdicts();
     const text = `Nothing is saved yet: ${error.message}. They can be left as they are.`;
-    if (await askWhether({ title: "Other decisions came first", text, yes: `Save the other ${decisions.length - numConflicts}` })) return confirm({ leaveOut: true });
+    if (await askWhether({ title: "Other decisions came first", text, yes: `Save the other ${decisions.length - numConflicts}` })) return save(answers, { leaveOut: true });
     await draw();
-  } finally {
-    isBusy = false;
-    if (entries.length) showVerdicts();
   }
 }
 
-async function undoLast() {
+const undoLast = () => inTurn(undoNow);
+
+async function undoNow() {
   try {
     const row = await undo({ batch: own.at(-1) ?? 0 });
     own.pop();
@@ -183,8 +197,11 @@ async function undoLast() {
 }
 
 function skip() {
-  for (const { image } of entries) skipped.add(image);
-  draw();
+  isDrawn = false; // nor are they confirmed before others are there
+  return inTurn(() => {
+    for (const { image } of entries) skipped.add(image);
+    return draw();
+  });
 }
 
 // ---- controls and keys ----
@@ -209,8 +226,8 @@ bind("Enter", "save: what is pressed is wrong, the rest is right", (event) => {
   if (event.target.matches("button, a, summary") && !byId("many").contains(event.target)) return false;
   if (!event.repeat) confirm();
 });
-bind("s", "skip these", skip);
-bind("z", "undo your last batch", (event) => void (event.repeat || undoLast()));
+bind("s", "skip these", () => void skip());
+bind("z", "undo your last batch", (event) => void (event.repeat || undoLast()), { isHeld: false });
 
 byId("confirm").addEventListener("click", () => confirm());
 byId("skip").addEventListener("click", skip);
@@ -218,6 +235,7 @@ byId("undo").addEventListener("click", undoLast);
 byId("controls").addEventListener("change", () => change({ kind: byId("kind").value, order: byId("order").value, class: byId("class").value }));
 byId("reviewer").addEventListener("click", () => requireReviewer({ change: true }));
 document.addEventListener("polytag:reviewer", showReviewer);
+document.addEventListener("polytag:reviewer", () => (own.length = 0)); // those were another reviewer's
 onClassChosen([...byId("class").options].map((option) => option.value).filter(Boolean), (name) => change({ class: name }));
 
 function showReviewer() {

@@ -2,7 +2,7 @@
 // Every change takes one path: state, address, view. Back and Forward read the state from the address again.
 import { withParameters, writeAddress } from "../shared/address.js";
 import { pause } from "../shared/debounce.js";
-import { bindLabelKeys, requireReviewer, reviewer } from "../shared/decide.js";
+import { bindLabelKeys, inTurn, requireReviewer, reviewer } from "../shared/decide.js";
 import { LABELS, button, byId, element, words } from "../shared/dom.js";
 import { announce, bind } from "../shared/frame.js";
 import { NOT_SHOWN } from "../shared/shown.js";
@@ -115,7 +115,8 @@ function goTo(next) {
   index = Math.max(0, Math.min(queue.entries.length, next));
   show();
   const mine = queue;
-  queue.loadAhead(index).then(() => mine === queue && (current() ? showStrip() : show()), () => {});
+  const showMore = () => (current() && !byId("workspace").hidden ? showStrip() : show()); // it was the end of the list until then
+  queue.loadAhead(index).then(() => mine === queue && showMore(), () => {});
 }
 
 /** Go to the next label that nobody has decided. */
@@ -196,11 +197,6 @@ function showEnd() {
 }
 
 // ---- deciding ----
-
-let turn = Promise.resolve();
-
-/** Deciding and undoing take turns, in the order of their keys: what is undone is there again before the next key acts. */
-const inTurn = (action) => (turn = turn.then(action, action));
 
 const decideHere = (label) => inTurn(() => decideNow(label));
 const undoLast = () => inTurn(() => decisions.undoLast());

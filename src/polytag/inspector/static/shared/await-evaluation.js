@@ -12,7 +12,7 @@ const isInUse = () => isLeaving || document.querySelector("dialog[open], input:f
 while (document.querySelector(".pending")) {
   await pause(POLL_MS);
   if (isInUse()) continue;
-  const { is_evaluated } = await fetchJson("/api/run");
+  const { is_evaluated } = await fetchJson("/api/run").catch(() => ({})); // the server may be there again later
   if (!is_evaluated || isInUse()) continue;
   location.reload();
   break;

@@ -1,13 +1,9 @@
 // Loads the parts of a page again while one of them is being computed. Without scripts a reload does the same.
 import "./frame.js";
 import { pause } from "./debounce.js";
+import { laterPage } from "./later-page.js";
 
 const POLL_MS = 1000;
-
-async function laterPage() {
-  const answer = await fetch(location.href);
-  return answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
-}
 
 while (document.querySelector("[data-pending]")) {
   await pause(POLL_MS);

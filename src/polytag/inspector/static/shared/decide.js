@@ -69,6 +69,11 @@ export async function decide({ image, className, label, basedOn, note = "", by =
   }
 }
 
+let turn = Promise.resolve();
+
+/** Deciding and undoing take turns, in the order of their keys: what is undone is the decision before, and not one before that. */
+export const inTurn = (action) => (turn = turn.then(action, action));
+
 /** Undo the last thing that the reviewer did, or their decision or batch of this number. Returns the new row, or the new batch. */
 export async function undo({ number = 0, batch = 0 } = {}) {
   const name = await requireReviewer();
