@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,12 +83,12 @@ def test_a_long_search_waits_to_be_asked_for_shows_its_progress_and_can_be_stopp
     copies: Inspection, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(duplicate_search, "AT_ONCE", 10)
-    may_go_on, read = threading.Event(), duplicate_search.read_contents
+    permits, read = threading.Semaphore(0), duplicate_search.read_contents
 
     def slowly(paths, *, on_image, **more):
         def one_more() -> None:
             on_image()
-            assert may_go_on.wait(20)
+            assert permits.acquire(timeout=60)
 
         return read(paths, on_image=one_more, **more)
 
@@ -103,9 +104,29 @@ def test_a_long_search_waits_to_be_asked_for_shows_its_progress_and_can_be_stopp
             time.sleep(0.02)
         assert "Images read: 1 of 33." in html
         assert "data-pending" in html
-        threading.Timer(0.1, may_go_on.set).start()
-        assert "Every one of the 33 images is read once" in client.post("/duplicates?action=stop").text
+        with ThreadPoolExecutor(1) as pool:
+            stopped = pool.submit(client.post, "/duplicates?action=stop")
+            while not stopped.done():  # it waits for the image that is being read
+                permits.release()
+                wait([stopped], timeout=0.05)
+        assert "Every one of the 33 images is read once" in stopped.result().text
+        permits.release(100)
         client.post("/duplicates?action=search")
+        assert len(groups_of(visited(client))) == 3
+
+
+def test_a_search_that_ends_while_its_page_is_made_is_found(copies: Inspection, monkeypatch: pytest.MonkeyPatch):
+    found = duplicate_search.DuplicateSearch.found
+
+    def ended_since(search):
+        before, thread = found(search), search._thread
+        if thread is not None:
+            thread.join()
+        return before
+
+    monkeypatch.setattr(duplicate_search.DuplicateSearch, "found", ended_since)
+    with TestClient(create_app(copies), base_url="http://127.0.0.1") as client:
+        assert "Every one of the 33 images is read once" not in client.get("/duplicates").text
         assert len(groups_of(visited(client))) == 3
 
 

@@ -1,17 +1,19 @@
 """A served run whose files change: the answers say so, and the next page is of the new ones."""
 
 import shutil
-import time
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import until
 
 from polytag import FINETUNE, train
 from polytag.cli.main import app as command
 from polytag.data.read_options import ReadOptions
+from polytag.errors import RunError
 from polytag.inspector.follow import Follower
 from polytag.inspector.open import OpenOptions, open_inspection, reopen_inspection
 from polytag.inspector.source_files import SourceFiles
@@ -92,6 +94,42 @@ def test_files_that_cannot_be_read_leave_what_is_there(server, run: Path):
     assert header(server) == ""
 
 
+def test_files_that_can_be_read_again_before_they_were_given_up_are_read_with_the_next_page(run: Path, live):
+    tries: list[int] = []
+
+    def reopen(before):
+        tries.append(1)
+        if len(tries) == 1:  # the other file of two comes a moment later than the first
+            polytag("thresholds", run, "--goal", "recall=0.9")
+            raise RunError("half of it is there")
+        return reopen_inspection(before, run, OPTIONS, options=ReadOptions())
+
+    with live(Follower(open_inspection(run, OPTIONS, options=ReadOptions()), reopen=reopen)) as server:
+        polytag("thresholds", run, "--goal", "recall=0.7")
+        assert b"200 OK" in server.get("/")
+        assert header(server) == "thresholds"
+        assert "recall" in server.get("/").decode()
+        assert (header(server), len(tries)) == ("", 2)
+
+
+def test_the_new_pages_wait_for_no_job_of_the_old_ones(server, run: Path, monkeypatch: pytest.MonkeyPatch):
+    may_end, begun, overslept = threading.Event(), threading.Event(), []
+
+    def slowly(*_: object) -> tuple:
+        begun.set()
+        overslept.append(not may_end.wait(10))
+        return ()
+
+    monkeypatch.setattr("polytag.inspector.explain.class_page.slices_of_class", slowly)
+    server.get("/class?class=red")
+    assert begun.wait(20)
+    polytag("thresholds", run, "--goal", "recall=0.9")
+    assert "recall" in server.get("/").decode()
+    assert b"200 OK" in server.get("/ranking?class=red")
+    assert overslept == [], "the job still runs"
+    may_end.set()
+
+
 def test_what_is_watched_is_what_was_read(run: Path):
     files = SourceFiles.of(run)
     assert files.changed() == ""
@@ -108,10 +146,7 @@ def test_what_is_watched_is_what_was_read(run: Path):
 @pytest.mark.slow
 def test_an_open_page_says_that_the_thresholds_changed(server, run: Path, visit):
     page = visit(f"{server.url}/ranking?class=red")
-    give_up = time.monotonic() + 30
-    while not page.evaluate("document.querySelector('#grid.virtual') && !document.querySelector('[aria-busy]')"):
-        assert time.monotonic() < give_up
-        page.wait_for_timeout(20)
+    until(page, "document.querySelector('#grid.virtual') && !document.querySelector('[aria-busy]')")
     before = page.input_value("#threshold")
     assert page.locator("#changed").count() == 0
     polytag("thresholds", run, "--goal", "recall=0.95")
@@ -121,6 +156,4 @@ def test_an_open_page_says_that_the_thresholds_changed(server, run: Path, visit)
     page.keyboard.press("[")
     page.get_by_role("button", name="Reload").click()
     page.wait_for_selector("#changed", state="detached")
-    while page.input_value("#threshold") == before:
-        assert time.monotonic() < give_up
-        page.wait_for_timeout(20)
+    until(page, "(before) => document.querySelector('#threshold').value !== before", before)

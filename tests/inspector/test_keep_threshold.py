@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from polytag.models.checkpoint import Checkpoint
 from polytag.predictions.read import read_predictions
 from polytag.predictions.thresholds import find_thresholds
 from polytag.runs.folder import RunFolder, locked
+from polytag.runs.model import open_run
 
 
 @pytest.fixture
@@ -61,6 +64,23 @@ def test_two_thresholds_kept_one_after_the_other_are_both_there(run: Path):
     keep_threshold(inspection, 2, 0.75)
     thresholds = Checkpoint.read(run).thresholds
     assert (thresholds[0], thresholds[2]) == (0.25, 0.75)
+
+
+def test_two_thresholds_kept_at_the_same_time_are_both_there(run: Path, monkeypatch: pytest.MonkeyPatch):
+    both = threading.Barrier(2, timeout=20)
+
+    def opened_by_both(path: Path):
+        found = open_run(path)
+        both.wait()
+        return found
+
+    monkeypatch.setattr("polytag.inspector.keep_threshold.open_run", opened_by_both)
+    inspection = opened(run)
+    with ThreadPoolExecutor(2) as pool:
+        for kept in [pool.submit(keep_threshold, inspection, column, 0.25) for column in (0, 2)]:
+            kept.result(30)
+    thresholds = Checkpoint.read(run).thresholds
+    assert (thresholds[0], thresholds[2]) == (0.25, 0.25)
 
 
 def test_the_api_keeps_and_refuses(run: Path):

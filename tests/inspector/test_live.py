@@ -164,6 +164,8 @@ def test_of_a_run_of_folds_the_page_is_of_the_fold_that_trains(tmp_path: Path):
     found = progress_of(run)
     assert (found.fold, found.num_folds, found.best_map) == (2, 3, 0.4)
     assert "fold 2 of 3" in served(run).get("/").text
+    with locked(run, doing="training"):
+        assert "time left of this fold" in served(run).get("/").text
 
 
 TRAINING = """

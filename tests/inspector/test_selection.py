@@ -138,10 +138,11 @@ def test_a_note_of_many_images(client: TestClient):
 def test_the_table_is_read_back_with_the_labels_of_the_review(client: TestClient, inspection: Inspection, tmp_path: Path):
     label(client, some(0, 7), label=0)
     send(client, "tag", some(0), tag="odd")
+    send(client, "tag", some(3), tag="=2+2")
     selection = all_but(2, total=39, sort="id")
     text = send(client, "scores", selection)
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert [row["tags"] for row in rows if row["tags"]] == ["odd"]
+    assert sorted(row["tags"] for row in rows if row["tags"]) == ["'=2+2", "odd"]
     assert "'=1+1" in text, "no spreadsheet computes it"
     (tmp_path / "selection.csv").write_text(text)
     back = read_labelled(tmp_path / "selection.csv").predictions
@@ -192,6 +193,19 @@ def test_the_page_is_one_file_without_scripts_and_links(client: TestClient, insp
     assert sum(each.startswith("data:") for each in found.addresses) == 40
     listed = [image["id"] for image in ranking(client, sort="loss", **{"class": "<b>big</b>"})["images"]]
     assert re.findall(r'<span class="caption id">([^<]*)</span>', html) == listed
+
+
+def test_the_page_says_which_images_it_has(inspection: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
+    of_camera = replace(inspection, column_N={"camera": tuple("<i>" if row % 2 else "b" for row in range(40))})
+    with TestClient(create_app(of_camera), base_url="http://127.0.0.1") as client:
+        filters = {"column": "camera", "value": "<i>", "other": "dog", "bond": "broken"}
+        total = ranking(client, **filters)["total"]
+        html = send(client, "page", all_but(total=total, **filters))
+    assert total > 0
+    assert "column <bdi>camera: &lt;i&gt;</bdi>" in html
+    assert "other <bdi>dog: both labelled, not both predicted</bdi>" in html
+    assert "average precision, all images" in html
 
 
 def test_ids_are_copied_one_a_line(client: TestClient):

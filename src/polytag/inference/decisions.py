@@ -31,10 +31,15 @@ def save_thresholds(run: Run, points: OperatingPoints) -> None:
     Raises RunError where another process holds the run or has changed its model, or a file cannot be written.
     """
     with held(run, doing="saving thresholds") as checkpoint:
-        calibration = checkpoint.calibration
-        values = thresholds_to_json(points, checkpoint_id=checkpoint.id, calibration=calibration.id if calibration else "")
-        _write_json(run.folder, values)
-        update_checkpoint(checkpoint, thresholds=points.thresholds, calibration=calibration)
+        write_thresholds(run.folder, checkpoint, points)
+
+
+def write_thresholds(folder: RunFolder, checkpoint: Checkpoint, points: OperatingPoints) -> None:
+    """As `save_thresholds`, in a run that is held; `checkpoint` is its best/ as it is now."""
+    calibration = checkpoint.calibration
+    values = thresholds_to_json(points, checkpoint_id=checkpoint.id, calibration=calibration.id if calibration else "")
+    _write_json(folder, values)
+    update_checkpoint(checkpoint, thresholds=points.thresholds, calibration=calibration)
 
 
 def save_calibration(run: Run, raw: Predictions, calibration: Calibration | None, *, facts: str = "") -> str:

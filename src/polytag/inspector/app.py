@@ -10,6 +10,7 @@ from importlib.resources.abc import Traversable
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from polytag.data.cache.store import store_folder
@@ -61,9 +62,7 @@ def create_app(inspection: Inspection) -> FastAPI:
     search = DuplicateSearch(inspection, jobs.queue)
     training = DecisionTraining(inspection, store, slow_jobs.queue)
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        yield
+    def close() -> None:
         if worker is not None:
             worker.close()
         if text_search is not None:
@@ -75,6 +74,11 @@ def create_app(inspection: Inspection) -> FastAPI:
         map_jobs.close()
         service.evaluation.close()
         store.close()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        await run_in_threadpool(close)  # it waits for what runs, and the server answers for a newer application meanwhile
 
     app = FastAPI(
         title="polytag inspector",

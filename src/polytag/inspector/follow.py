@@ -34,6 +34,7 @@ class Follower:
         self._reopen = reopen
         self._served = _Served(inspection)
         self._reopening = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] == "lifespan":
@@ -47,7 +48,7 @@ class Follower:
             await served.app(scope, receive, served.marked(send) if scope["path"].startswith("/api/") else send)
         finally:
             served.num_active -= 1
-            await self._close_if_left(served)
+            self._close_if_left(served)
 
     async def _live(self, receive: "Receive", send: "Send") -> None:
         """Answer the server's questions about beginning and end."""
@@ -70,6 +71,7 @@ class Follower:
     async def end(self) -> None:
         """Serve no more."""
         await self._served.end()
+        await asyncio.gather(*self._closing)
 
     async def follow(self) -> None:
         """Look at the disk, and serve the files as they are now."""
@@ -77,20 +79,23 @@ class Follower:
             served = self._served
             if served.change() in ("", UNREADABLE):
                 return
+            files = served.files_now()  # before they are read, so that no change is missed
             try:
                 inspection = await run_in_threadpool(self._reopen, served.inspection)
             except PolytagError:
-                served.remember_unreadable()
+                served.unreadable = files
                 return
-            fresh = _Served(inspection)
+            fresh = await run_in_threadpool(_Served, inspection)
             await fresh.begin()
             self._served = fresh
-            await self._close_if_left(served)
+            self._close_if_left(served)
 
-    async def _close_if_left(self, served: "_Served") -> None:
-        """End what is served no more, once its last request is answered."""
+    def _close_if_left(self, served: "_Served") -> None:
+        """End what is served no more, once its last request is answered. Its end waits for its jobs, and no page does."""
         if served is not self._served and not served.num_active:
-            await served.end()
+            closing = asyncio.create_task(served.end())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
 
 class _Served:
@@ -101,7 +106,7 @@ class _Served:
         self.app = create_app(inspection)
         self.num_active = 0
         self._life: AbstractAsyncContextManager[object] | None = None
-        self._unreadable: SourceFiles | None = None  # the state of the files that could not be opened
+        self.unreadable: SourceFiles | None = None  # the state of the files that could not be opened
         self._looked_at, self._seen = -_LOOK_SECONDS, ""
 
     async def begin(self) -> None:
@@ -117,14 +122,14 @@ class _Served:
         """Look at the disk; the value of the header, or "" where the files are those of the inspection."""
         files = self.inspection.source_files
         change = files.changed() if files is not None else ""
-        if change and self._unreadable is not None and not self._unreadable.changed():
+        if change and self.unreadable is not None and not self.unreadable.changed():
             change = UNREADABLE
         self._looked_at, self._seen = time.monotonic(), change
         return change
 
-    def remember_unreadable(self) -> None:
+    def files_now(self) -> SourceFiles | None:
         files = self.inspection.source_files
-        self._unreadable = files.now() if files is not None else None
+        return files.now() if files is not None else None
 
     def marked(self, send: "Send") -> "Send":
         """Return `send` with the header added to an answer."""

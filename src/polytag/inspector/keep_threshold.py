@@ -8,13 +8,13 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from polytag.errors import PolytagError, UsageError
-from polytag.inference.decisions import save_thresholds
+from polytag.inference.decisions import write_thresholds
 from polytag.inspector.browse.answers import Problem
 from polytag.inspector.browse.service import InspectorService
 from polytag.inspector.inspection import Inspection
 from polytag.metrics.goals import Goal
 from polytag.metrics.operating_points import points_at
-from polytag.runs.model import of_this_model, open_run
+from polytag.runs.model import held, of_this_model, open_run
 
 
 class KeepRequest(BaseModel):
@@ -67,8 +67,10 @@ def keep_threshold(inspection: Inspection, column: int, threshold: float) -> flo
     if run is None:
         raise UsageError("only a run with a model of its own keeps thresholds, chosen on its validation images")
     predictions = of_this_model(run, inspection.predictions, where=run.folder.predictions)
-    threshold_C = np.array(run.checkpoint.thresholds)
-    before = float(threshold_C[column])
-    threshold_C[column] = threshold
-    save_thresholds(run, replace(points_at(predictions, threshold_C=threshold_C), goal=Goal(kind="none")))
+    with held(run, doing="saving a threshold") as checkpoint:  # another request may have saved one since the run was opened
+        threshold_C = np.array(checkpoint.thresholds)
+        before = float(threshold_C[column])
+        threshold_C[column] = threshold
+        points = replace(points_at(predictions, threshold_C=threshold_C), goal=Goal(kind="none"))
+        write_thresholds(run.folder, checkpoint, points)
     return before

@@ -19,19 +19,17 @@ from polytag.metrics.ap import mean_over_defined
 from polytag.metrics.leakage import evaluate_without_leakage
 
 PAGE_SIZE = 30
-SHOWN = {"": "all groups", "splits": "across splits", "labels": "with contradicting labels"}
-"""Which groups the page shows, by the parameter `show`."""
 
 
 def duplicates_page(service: InspectorService, search: DuplicateSearch, *, jobs: Jobs, show: str, offset: int) -> DuplicatesPage:
     """Return the groups from an offset on, those across splits first, then those with contradicting labels.
 
-    A visit begins the search where it is short.
+    `show` is "splits" or "labels" for these alone, "" for all. A visit begins the search where it is short.
     """
-    found = search.found()
-    if found is None:
+    if search.found() is None:
         search.start()
-        found = search.found()
+    is_running = search.is_running  # before what it found: a search that ends in between is found
+    found = search.found()
     images = search.images
     is_across = {group.rows: len({images.split_M[row] for row in group.rows}) > 1 for group in found.groups} if found else {}
     contradicted = {group.rows: contradicted_columns(images.target_MC[list(group.rows)]) for group in found.groups} if found else {}
@@ -46,7 +44,7 @@ def duplicates_page(service: InspectorService, search: DuplicateSearch, *, jobs:
     )
     has_effect = bool(is_leaked_N.any() and not is_leaked_N.all())
     effect = _effect(service, is_leaked_N, jobs=jobs) if has_effect else None
-    status = "found" if found else "running" if search.is_running else "waiting"
+    status = "found" if found else "running" if is_running else "waiting"
     return DuplicatesPage(
         run=service.run(),
         status=status,

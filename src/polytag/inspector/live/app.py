@@ -76,7 +76,7 @@ class LiveRun:
                     inspection, reopen = await run_in_threadpool(self._open_ended)
                 except PolytagError:
                     return
-                await self._follow(Follower(inspection, reopen=reopen))
+                await self._follow(await run_in_threadpool(Follower, inspection, reopen=reopen))
                 self._is_ended = True
             elif self._followed is None:
                 try:
@@ -84,7 +84,7 @@ class LiveRun:
                 except PolytagError:
                     return
                 if running is not None:
-                    await self._follow(Follower(running, reopen=self._open_again))
+                    await self._follow(await run_in_threadpool(Follower, running, reopen=self._open_again))
             elif not self._is_ended:
                 await self._followed.follow()
 

@@ -12,11 +12,13 @@ from markupsafe import Markup
 from polytag.contracts import Dataset
 from polytag.data.write.tables import csv_of
 from polytag.errors import ImageError, UsageError
+from polytag.inspector.browse.answers import RankingParameters
 from polytag.inspector.browse.pages import environment
 from polytag.inspector.browse.service import InspectorService, NotThere
 from polytag.inspector.browse.thumbnails import Thumbnails
 from polytag.inspector.selection.selected import Selection, reviewed_targets, selected_rows
-from polytag.text import cell
+from polytag.inspector.words import BOND_TEXT
+from polytag.text import UNDEFINED, cell
 
 MAX_IMAGES_IN_FILE = 500
 _BLOCK = 1_000  # rows of a table that are made at a time
@@ -45,7 +47,8 @@ def score_table(service: InspectorService, selection: Selection) -> Iterator[str
             score_nC = taken.probability_NC if predictions.has_probabilities else taken.logit_NC
             texts_nC = np.array(["0", "1", ""], object)[target_nC[start : start + _BLOCK]]  # by label; -1 is the last
             own_n = [
-                [cell(name), " ".join(tags.get(name, ()))] + ([cell(notes.get(name, ""))] if notes else []) for name in taken.ids
+                [cell(name), cell(" ".join(tags.get(name, ())))] + ([cell(notes.get(name, ""))] if notes else [])
+                for name in taken.ids
             ]
             scores_n, labels_n = score_nC.tolist(), texts_nC.tolist()
             yield _csv(
@@ -98,13 +101,23 @@ def selection_file(service: InspectorService, selection: Selection, thumbnails: 
             run=service.run(),
             chosen=service.classes().classes[query.column],
             threshold=query.threshold,
-            filters=selection.ranking.filters if selection.is_all else {},
+            filters=_told(selection.ranking) if selection.is_all else {},
             images=service.images(shown, query),
             sources=[_source(service, thumbnails, row) for row in shown.tolist()],
             total=len(rows),
             style=Markup("\n".join((package_files(package) / path).read_text("utf-8") for package, path in _STYLES)),
         )
     )
+
+
+def _told(ranking: RankingParameters) -> dict[str, object]:
+    """The filters as the page says them: a column with its value, and another class with what an image has of the two."""
+    told = ranking.filters
+    if ranking.column:
+        told["column"] = f"{ranking.column}: {ranking.value or UNDEFINED}"
+    if ranking.other:
+        told["other"] = f"{ranking.other}: {BOND_TEXT[ranking.bond]}"
+    return told
 
 
 def _source(service: InspectorService, thumbnails: Thumbnails, row: int) -> str:
