@@ -248,7 +248,9 @@ def test_kill_9_loses_no_acknowledged_batch_and_leaves_none_in_part(tmp_path: Pa
         assert process.stdout.readline() == "ready\n"
         process.stdin.write("\n")
         process.stdin.flush()
-        time.sleep(rng.uniform(0.05, 0.3))
+        for _ in range(rng.randint(2, 6)):  # however long each takes here
+            acknowledged.add(int(process.stdout.readline()))
+        time.sleep(rng.uniform(0, 0.05))
         process.send_signal(signal.SIGKILL)
         output, _ = process.communicate()
         acknowledged |= {int(line) for line in output.splitlines()}

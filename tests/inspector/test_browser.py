@@ -71,6 +71,8 @@ class Visit:
     def go(self, path: str) -> None:
         self.page.goto(self.url + path)
         self.page.wait_for_load_state("networkidle")
+        if path.startswith("/ranking"):
+            self.settled()
 
     def until(self, expression: str, *, patience_seconds: float = 20) -> None:
         until(self.page, expression, patience_seconds=patience_seconds)
@@ -243,7 +245,7 @@ def test_filters_are_in_the_address_and_leave_what_they_say(visit: Visit):
     assert visit.count() == len(visit.predictions)
     page.keyboard.press("/")
     page.keyboard.type(visit.predictions.ids[7])
-    visit.until("/text=/.test(location.href)")
+    visit.until(f"new URLSearchParams(location.search).get('text') === {visit.predictions.ids[7]!r}")
     visit.settled()
     assert visit.predictions.ids[7] in visit.ids()
 
@@ -254,7 +256,7 @@ def test_by_keys_alone_to_an_image_and_back(visit: Visit):
     page, ranked = visit.page, visit.ranked(name)
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"):
         page.keyboard.press(key)
-    assert page.evaluate("document.activeElement.querySelector('.caption.id').textContent") == ranked[1]
+    visit.until(f"document.activeElement.querySelector('.caption.id')?.textContent === {ranked[1]!r}")
     page.keyboard.press("Enter")
     page.wait_for_selector(".image-page")
     assert page.locator("h1").inner_text() == ranked[1]
@@ -275,6 +277,7 @@ def test_one_image_shows_every_class_and_enlarges(visit: Visit):
     shown = page.locator("#bars .name").all_inner_texts()
     logit_C = visit.predictions.logit_NC[3]
     assert shown == [visit.predictions.label_set.names[column] for column in np.argsort(-logit_C, kind="stable")]
+    visit.until("document.querySelector('#full').dataset.state === 'shown' && document.querySelector('#sheet').style.width")
     before = page.locator("#full").bounding_box()
     page.keyboard.press("+")
     page.keyboard.press("+")
@@ -321,6 +324,7 @@ def test_labels_are_decided_in_the_grid_and_on_the_image(visit: Visit):
     visit.go(f"/ranking?class={names[0]}")
     page, first = visit.page, visit.ranked(names[0])[0]
     page.keyboard.press("ArrowRight")
+    visit.until("document.activeElement.querySelector('img')?.naturalWidth > 20")  # nobody decides about what is not shown
     page.keyboard.press("0")
     page.get_by_label("Your name").fill("Ada")
     page.keyboard.press("Enter")
@@ -328,6 +332,7 @@ def test_labels_are_decided_in_the_grid_and_on_the_image(visit: Visit):
     assert page.locator("#grid .reviewed:visible").inner_text() == "reviewed: absent"
     visit.go(f"/image?class={names[0]}&id={first}")
     page.wait_for_selector("#labels button")
+    visit.until("document.querySelector('#full').dataset.state === 'shown'")
     assert "decided: absent, by Ada" in page.locator("#labels").inner_text()
     page.keyboard.press("u")
     page.wait_for_selector("#labels button[aria-pressed=true] >> text=unknown")
@@ -443,15 +448,17 @@ def test_without_scripts_pages_are_pages(visit: Visit, browser):
     page.goto(visit.url + "/")
     page.locator("table.classes tbody th a").first.click()
     page.get_by_role("link", name="Next").click()
+    page.wait_for_url("**offset=60**")
     page.locator("#grid a").first.click()
-    page.wait_for_load_state()
+    page.wait_for_url("**/image?**")
     assert page.locator("#bars li").count() == len(visit.predictions.label_set)
     page.locator("#next").click()
+    page.wait_for_url("**offset=61**")
     page.locator("#back").click()
+    page.wait_for_url("**/ranking?**")
     page.locator("#sort").select_option("loss")
     page.get_by_role("button", name="Show").click()
-    assert "sort=loss" in page.url
-    page.wait_for_load_state()
+    page.wait_for_url("**sort=loss**")
     assert page.locator("#grid li").count() > 10
     context.close()
 

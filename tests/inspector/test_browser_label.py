@@ -56,7 +56,8 @@ def page(live, visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def shows(page: Any, image: str) -> None:
     """This image is there, with its classes, and can be labelled."""
     until(page, "(image) => document.querySelector('#id')?.textContent === image", image)
-    until(page, "document.querySelector('#full').complete && document.querySelectorAll('#choices li').length === 3")
+    until(page, "document.querySelector('#full').dataset.state === 'shown'")
+    until(page, "document.querySelectorAll('#choices li').length === 3")
 
 
 def chosen(page: Any) -> list[str]:

@@ -115,6 +115,7 @@ def test_no_name_is_split_inside_a_word(server, visit, inspection: Inspection, w
 def test_the_measure_finds_a_split_word(server, visit):
     """The twin: with the rule that the pages had, words are split and found."""
     page = visit(server.url + "/", viewport={"width": 390, "height": 900})
+    until(page, READY["/"])  # it would be loaded again
     page.evaluate("""() => {
         const sheet = new CSSStyleSheet();
         sheet.replaceSync(".classes tbody th, .classes tbody th .name { overflow-wrap: anywhere; width: 60px; max-width: 60px; }");
