@@ -67,6 +67,21 @@ def test_everything_that_predictions_carry(predictor, checkpoint, images):
     assert predictions.source == "generated"
 
 
+def test_scores_that_are_collected_hold_no_features(predictor, checkpoint, images):
+    """Of a million images the features are a hundred times as large as the scores: who wants them decides how many are kept."""
+    collected: list[Scored] = []
+    score_dataset(
+        predictor.model,
+        dataset_of(images, checkpoint.label_set),
+        preprocessing=checkpoint.preprocessing,
+        arithmetic=FLOAT,
+        gather=lambda own: collected.extend(own) or own,
+        on_features=lambda features: None,
+    )
+    held = [part.output_ND if part.output_ND.base is None else part.output_ND.base for part in collected]
+    assert sum(map(np.size, held)) == len(images) * len(checkpoint.label_set)
+
+
 def test_the_order_is_that_of_the_data_set(predictor, checkpoint, images):
     forward = predictor.score(dataset_of(images, checkpoint.label_set))
     backward = predictor.score(dataset_of(images[::-1], checkpoint.label_set))

@@ -3,7 +3,7 @@
 Shapes: N images of the index, D features, k neighbours.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,28 +71,37 @@ def build_index(
         ids=tuple(dataset.ids[row] for row in row_N.tolist()),
         split_N=tuple(dataset.split_N[row] for row in row_N.tolist()),
         row_N=row_N,
-        feature_ND=np.stack([normalised(feature_D) for feature_D in backbone_features(predictor.model, feature_ND)]),
+        feature_ND=feature_ND,
     )
 
 
 def _features_by_split(
     predictor: Predictor, dataset: Dataset, *, folder: Path | None, on_batch: Callable[[int], None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features and their rows, split after split: a training leaves those of some splits in the cache, by its own batch size."""
+    """Normalised features and their rows, split after split: a training leaves those of some in the cache, by its own batch size.
+
+    Those of one split at a time are in memory as they are computed: in float32, with all that the head reads.
+    """
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     for split in dataset.splits:
         rows = np.asarray(dataset.rows_of(split))
         paths = dataset.take(rows).paths
-        of_training = cache_of(predictor, paths, folder=folder)
-        batch_size = None if of_training is not None and of_training.is_cached else _BACKGROUND_BATCH
+        batch_size = None if _are_of_training(predictor, paths, folder=folder) else _BACKGROUND_BATCH
         feature_nD, row_n, _ = features_of(
             predictor, dataset.take(rows), batch_size=batch_size, min_seconds=0, folder=folder, on_batch=on_batch
         )
         if len(row_n):
-            parts.append((feature_nD, rows[row_n]))
+            own_nD = backbone_features(predictor.model, feature_nD)
+            parts.append((np.stack([normalised(feature_D) for feature_D in own_nD]), rows[row_n]))
     if not parts:
-        return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
+        return np.zeros((0, 0), np.float16), np.zeros(0, np.int64)
     return np.concatenate([each for each, _ in parts]), np.concatenate([rows for _, rows in parts])
+
+
+def _are_of_training(predictor: Predictor, paths: Sequence[Path], *, folder: Path | None) -> bool:
+    """Whether the features are cached by the batch size of scoring; the cache that tells, and holds them, goes at once."""
+    cache = cache_of(predictor, paths, folder=folder)
+    return cache is not None and cache.is_cached
 
 
 def image_feature(predictor: Predictor, image: Image.Image) -> np.ndarray:

@@ -240,7 +240,7 @@ def _taken_apart(both: Scored, frozen: Frozen, on_features: Callable[[Scored], N
     assert on_features is not None
     width = frozen.head.in_features if len(both.rows) else 0
     on_features(replace(both, output_ND=both.output_ND[:, :width].copy()))
-    return replace(both, output_ND=both.output_ND[:, width:])
+    return replace(both, output_ND=both.output_ND[:, width:].copy())  # a view would hold the features as long as the logits
 
 
 def _rows_of_shard(num_rows: int, *, batch_size: int, shard: tuple[int, int]) -> list[int]:
