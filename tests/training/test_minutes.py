@@ -1,6 +1,7 @@
 """`train --minutes`: the plan is kept, said and repeated; a killed run goes on with what is left of its time."""
 
 import json
+import math
 import re
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,11 +33,13 @@ from polytag.training import choosing, head_start, loop, measuring, minutes, pac
 from polytag.training import clock as clock_module
 from polytag.training.callback import SilentCallback
 from polytag.training.clock import Clock
-from polytag.training.loop import Interrupted
-from polytag.training.measuring import Speed
+from polytag.training.loop import Interrupted, train_loop
+from polytag.training.measuring import Speed, trial_context
+from polytag.training.one_run import fresh_model
 from polytag.training.pace import MOST_EPOCHS, Pace
-from polytag.training.parts import Parts
+from polytag.training.parts import NO_PARTS, Parts
 from polytag.training.planning import plan_of, plan_run, sizes_px
+from polytag.training.state import State
 from polytag.training.train import resume, train
 
 MINUTES = 0.2
@@ -51,6 +55,7 @@ def without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """Of a small network with weights from a file, so that it has a probe."""
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    torch.manual_seed(0)
     model = build_model("test_resnet", num_classes=3, weights="random")
     safetensors.torch.save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
     return replace(
@@ -173,6 +178,24 @@ def test_ctrl_c_takes_the_best_so_far(recipe: Recipe, colours: Path, tmp_path: P
     train(colours, recipe=repeated(plan), output=again.path)
     for name in ("best/model.safetensors", "last/model.safetensors", "predictions-val.parquet"):
         assert (run.path / name).read_bytes() == (again.path / name).read_bytes()
+
+
+def test_the_speed_of_an_epoch_that_ends_early_is_that_of_the_images_that_it_took(recipe: Recipe, colours: Path):
+    """Three of its six steps, of eight images each."""
+    dataset, own = load_dataset(colours), replace(recipe, minutes=0.0, epochs=2, ends=((0, 9),))
+    state = State(data_fingerprint="", classes=list(dataset.label_set), ends=list(own.ends))
+    seconds: list[float] = []
+
+    class Listener(SilentCallback):
+        def phase(self, name: str, num_images: int) -> None:
+            if name == "validation":
+                seconds.append(state.epoch_seconds)
+
+    context = replace(trial_context(own, dataset), callback=Listener())
+    train_loop(fresh_model(own, dataset, parts=NO_PARTS, note=print), context, state=state)
+    speeds = [row["images_per_second"] for row in state.rows]
+    assert np.isnan(speeds[0]), "of the probe"
+    assert np.multiply(speeds[1:], seconds[1:]) == pytest.approx([48, 24])
 
 
 class PressesCtrlC(SilentCallback):
@@ -324,6 +347,7 @@ def test_a_backbone_is_chosen_by_its_features(recipe: Recipe, colours: Path, mon
     """Of those at hand, on training images alone: validation labels that are turned around change nothing."""
     dataset = load_dataset(colours)
     monkeypatch.setattr(planning, "weights_at_hand", lambda: ["test_resnet", "test_vit"])
+    monkeypatch.setattr(choosing, "_OVERRUN", math.inf)  # a crowded machine tries both too
     for module in (planning, choosing):
         monkeypatch.setattr(
             module, "fresh_model", lambda own, data, parts, note: build_model(own.backbone, num_classes=3, image_size_px=32)
@@ -406,6 +430,7 @@ def test_others_that_are_busy_while_steps_are_timed_take_no_epochs_away(
 ):
     """Twenty steps of eight images in a minute: not at 0.6 s an image, but if two thirds of that were others' they are planned."""
     dataset, long = load_dataset(colours), replace(recipe, minutes=1)
+    monkeypatch.setattr(clock_module, "_processor_seconds", lambda: 0.0)  # what follows the training takes what it takes alone
     monkeypatch.setattr(planning, "seconds_to_learn", lambda *_, **__: 0.6)
     plans = {}
     for crowding in (1.0, 3.0):
@@ -416,6 +441,27 @@ def test_others_that_are_busy_while_steps_are_timed_take_no_epochs_away(
     assert plans[3.0].learn_seconds == pytest.approx(0.2)
     monkeypatch.setattr(planning, "seconds_to_learn", lambda *_, **__: 0.1)
     assert plan_run(long, dataset, began=time.monotonic(), callback=SilentCallback()).learn_seconds == 0.1  # as it was measured
+
+
+def test_a_plan_without_epochs_says_when_it_really_ends(recipe: Recipe, colours: Path, monkeypatch: pytest.MonkeyPatch):
+    """A probe of 72 images takes no half an hour, and no step fits."""
+    monkeypatch.setattr(planning, "seconds_to_learn", lambda *_, **__: 1e6)
+    said: list[str] = []
+
+    class Stops(SilentCallback):
+        def note(self, text: str) -> None:
+            if text.startswith("plan: "):
+                said.append(text)
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(colours, recipe=replace(recipe, minutes=30.0), callbacks=[Stops()])
+    found = re.search(r"a probe alone; ends at (\d+):(\d+):(\d+)$", said[0])
+    assert found, said
+    hour, minute, second = map(int, found.groups())
+    now = datetime.now()
+    left = (3600 * (hour - now.hour) + 60 * (minute - now.minute) + second - now.second) % 86400
+    assert left < 600
 
 
 def test_random_weights_are_trained_without_a_probe(colours: Path):

@@ -6,6 +6,7 @@ Successive halving: Jamieson and Talwalkar, Non-stochastic best arm identificati
 """
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,7 @@ from polytag.training.one_run import fresh_model
 from polytag.training.parts import Parts
 
 _SURE = 2.0  # standard errors, between folds, by which another head has to be better than the usual one
+_OVERRUN = 2.0  # times the seconds for trying, after which no further backbone is begun
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,20 +106,27 @@ class _Trial:
 def choose(recipe: Recipe, dataset: Dataset, *, names: Sequence[str], parts: Parts, seconds: float, callback: Callback) -> Chosen:
     """Try these backbones for so many seconds in all, and the heads for each where the recipe leaves the head open.
 
-    Raises as `fresh_model`.
+    A backbone that is slow takes longer than its share, because it scores some images in any case. Those that are not begun after
+    twice the seconds are left out, and `callback` is told. Raises as `fresh_model`.
     """
     recipes = {name: replace(recipe, backbone=name) for name in names}
     trials: dict[str, _Trial] = {}
     found: dict[str, list[Candidate]] = {}
-    left, num_rounds = list(names), max(1, math.ceil(math.log2(len(names))))
+    left, num_rounds, began = list(names), max(1, math.ceil(math.log2(len(names)))), time.monotonic()
     for _ in range(num_rounds):
-        for name in left:
+        for name in tuple(left):
+            if trials and name not in trials and time.monotonic() - began > _OVERRUN * seconds:
+                callback.note(f"{name} is not tried: the time for trying is over")
+                left.remove(name)
+                continue
             callback.phase(f"trying {name}", 0)
             trial = trials.get(name) or _Trial.of(recipes[name], dataset, parts=parts)
             trials[name] = trial.more(seconds / num_rounds / len(left))
         num_images = min(len(_scored(trials[name]).row_N) for name in left)  # all are judged by the same images
         found |= {name: trials[name].candidates(recipes[name], num_images=num_images) for name in left}
         left = sorted(left, key=lambda name: -found[name][0].held_out_map)[: -(-len(left) // 2)]
+        if len(left) == 1:
+            break
     best = left[0]
     return Chosen(
         recipe=replace(recipes[best], head=found[best][0].head),

@@ -281,7 +281,7 @@ def _end_epoch(
     if state.epoch_logits:
         train_map = mean_average_precision(torch.cat(state.epoch_targets).numpy(), torch.cat(state.epoch_logits).numpy())
     head_lr, backbone_lr = current_rates(learner.optimizer) if epoch else (float("nan"), float("nan"))
-    num_images = len(context.train_set) if epoch else 0
+    num_images = min(len(context.train_set), state.step * context.recipe.batch_size)  # the clock may end an epoch early
     state.rows.append(
         {
             "epoch": epoch,

@@ -76,8 +76,7 @@ def train(
             plan = processes.from_first(plan)
             assert plan is not None
             args = replace(args, recipe=plan.recipe)
-            whole = 60 * recipe.minutes
-            seconds = min(whole, sum(plan.seconds.values())) if plan.needs_less else whole
+            seconds = min(60 * recipe.minutes, sum(plan.seconds.values()))  # a probe alone may need less, too
             ends = datetime.now() + timedelta(seconds=seconds + began - time.monotonic())
             early = ", before its time: more epochs would teach these images by heart" if plan.needs_less else ""
             callback.note(f"plan: {plan.text()}; ends at {ends:%H:%M:%S}{early}")
