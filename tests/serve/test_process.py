@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import logging
 import os
 import signal
 import socket
@@ -171,6 +172,8 @@ def test_what_cannot_be_served_is_refused_in_words(small_export: Exported, capsy
         main()
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith(f"polytag: {message}\n")
+    log = logging.getLogger("polytag")
+    assert (log.propagate, log.handlers) == (True, []), "what the package says later in this process is heard as before"
 
 
 def test_a_missing_extra_names_itself(small_export: Exported, capsys, monkeypatch):

@@ -39,12 +39,6 @@ def serve(
         def format(self, record: logging.LogRecord) -> str:
             return printable_lines(super().format(record))
 
-    handler = logging.StreamHandler()
-    handler.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
-    log = logging.getLogger("polytag")
-    log.addHandler(handler)
-    log.propagate = False
-
     def ready(served: ServedModel, address: str) -> None:
         classes = counted(len(served.label_set), "classes")
         say(f"{served.name}: {classes}, model {served.id}, {served.scorer.engine} {served.scorer.precision}")
@@ -57,7 +51,13 @@ def serve(
         return_freed_images()
     else:  # PyTorch maps the memory of every batch anew unless it is kept
         keep_freed_memory()
+    handler = logging.StreamHandler()
+    handler.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger("polytag")
+    log.addHandler(handler)
+    log.propagate = False
     try:
         serve_model(model, config, host=host, port=port, token=token, on_ready=ready)
     finally:
         log.removeHandler(handler)
+        log.propagate = True
