@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -91,9 +92,10 @@ def test_images_are_found_by_a_text(run: Path, served, tmp_path: Path):
 
     folder = write_text_model(tmp_path / "model")
     process, address = served(run, "--text-model", folder)
-    for _ in range(100):
-        if get(address + "api/find?find=red")["status"] == "ready":
-            break
+    give_up = time.monotonic() + 60
+    while get(address + "api/find?find=red")["status"] != "ready":
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
     images = get(address + "api/ranking?class=red&find=red")["images"]
     predictions = opened(run).predictions
     assert [image["row"] for image in images] == np.argsort(-oracle_cosines(folder, predictions.image_paths, "red")).tolist()

@@ -20,7 +20,7 @@ from polytag.download.retries import NotThere, Patience
 from polytag.errors import FetchError, ImageError, MissingExtraError, UsageError
 
 CONTENT = bytes(range(256)) * 4096  # a mebibyte
-HASTY = Patience(timeout_seconds=0.5, max_tries=4, pause_seconds=0.01, max_pause_seconds=0.05)
+HASTY = Patience(timeout_seconds=30, max_tries=4, pause_seconds=0.01, max_pause_seconds=0.05)
 
 
 @dataclass
@@ -153,7 +153,7 @@ def test_a_body_that_stops(server: Server):
         time.sleep(1.2)
 
     server.script = [stalls]
-    assert read(server) == CONTENT
+    assert read(server, patience=replace(HASTY, timeout_seconds=0.5)) == CONTENT
 
 
 def test_a_body_that_only_drips(server: Server):

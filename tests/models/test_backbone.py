@@ -104,15 +104,15 @@ def test_pretrained_without_a_network_fails_at_once_and_names_the_other_choices(
 
     from huggingface_hub import constants
 
-    with socket.socket() as free:  # a port that nothing listens on
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    started = time.monotonic()
-    with pytest.raises(CheckpointError) as error:
-        build_model("resnet18", num_classes=3, weights="pretrained")
-    assert time.monotonic() - started < 5
+    with socket.socket() as silent:  # bound, so that no other process of the suite gets the port, and listening to nobody
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        started = time.monotonic()
+        with pytest.raises(CheckpointError) as error:
+            build_model("resnet18", num_classes=3, weights="pretrained")
+        assert time.monotonic() - started < 5
     assert str(error.value) == (
         f"no pretrained weights for resnet18: the model hub cannot be reached\n  where: 127.0.0.1:{port}\n"
         "  expected: a network, or the weights in the hub's cache\n"

@@ -258,6 +258,12 @@ def test_names(tmp_path: Path):
 def test_a_batch_is_taken_where_it_pays(small_export: Exported, monkeypatch: pytest.MonkeyPatch):
     import polytag.serve.served_model as module
 
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self) -> float:
+            return self.now
+
     class Timed:
         engine, precision = "onnx", "fp32"
 
@@ -268,9 +274,11 @@ def test_a_batch_is_taken_where_it_pays(small_export: Exported, monkeypatch: pyt
             pass
 
         def logits_of(self, pixels_NVHWC: np.ndarray) -> np.ndarray:
-            time.sleep(self.seconds_of(len(pixels_NVHWC)))
+            clock.now += self.seconds_of(len(pixels_NVHWC))
             return np.zeros((len(pixels_NVHWC), 3), np.float32)
 
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
     for seconds_of, expected in ((lambda number: 0.02, 4), (lambda number: 0.01 * number, 1)):
         served = ServedModel(name="m", model=small_export, scorer=Timed(seconds_of))
         assert module._worthwhile_batch(served, 4) == expected

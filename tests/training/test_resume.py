@@ -92,7 +92,9 @@ def test_kill_at_any_moment_and_resume_gives_the_same_bits(colours: Path, tmp_pa
     killed = tmp_path / "killed"
     command = [sys.executable, "-c", _KILLING, str(Path(__file__).parent), str(colours), str(tmp_path / "whole"), str(killed)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.stdout == "4 True\n", done.stderr
+    num_kills, finished = done.stdout.split() or (0, done.stderr)
+    assert finished == "True", done.stderr
+    assert 2 <= int(num_kills) <= 4  # fewer than four where the process that kills had to wait for the processor
     assert weights(killed) == weights(tmp_path / "whole")
     assert (killed / "predictions-val.parquet").read_bytes() == (tmp_path / "whole" / "predictions-val.parquet").read_bytes()
     columns = [line.split(",")[:7] for line in (killed / "results.csv").read_text().splitlines()]
