@@ -1,16 +1,20 @@
 """The head's start: features of an earlier run serve, and the model is the same to the bit."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 from polytag import PROBE, train
 from polytag.data.cache.store import cache_files
+from polytag.errors import DataError
 from polytag.inference import feature_cache
 from polytag.inference.out_of_fold import out_of_fold_of_run
+from polytag.models.backbone import build_model
 from polytag.runs.folder import RunFolder
 from polytag.runs.recipe import FINETUNE, Recipe
 from polytag.training import head_start
@@ -80,3 +84,20 @@ def test_label_issues_of_a_probe_need_no_second_pass(run_of, tmp_path: Path, mon
     assert (again.logit_NC == expected.logit_NC).all()
     assert seen == [48]
     assert [file.path.suffix for file in cache_files()] == [".features"] * 2  # of the training and of the validation images
+
+
+@pytest.mark.parametrize("minutes", [0.0, 1.0])
+def test_training_images_of_which_none_can_be_read_are_told(tmp_path: Path, colours: Path, minutes: float):
+    """As pointers to large files are, where only these were copied."""
+    shutil.copytree(colours.parent, tmp_path / "data")
+    for image in (tmp_path / "data" / "images").iterdir():
+        image.write_text("version https://git-lfs.github.com/spec/v1")
+    weights = tmp_path / "weights.safetensors"
+    save_file({name: value.contiguous() for name, value in build_model("test_resnet", num_classes=3).state_dict().items()}, weights)
+    labels = tmp_path / "data" / "labels.csv"
+    recipe = replace(TINY_PROBE, weights=str(weights), minutes=minutes)
+    with pytest.raises(DataError) as caught:
+        train(labels, recipe=recipe, output=tmp_path / "run")
+    assert caught.value.what == "no training image can be read"
+    assert caught.value.got.startswith("48 images, such as ")
+    assert caught.value.next_step == "run `polytag data check` on the data: it says what is wrong with each image"

@@ -6,8 +6,10 @@ from functools import cached_property
 import numpy as np
 
 from polytag.contracts import Dataset, Preprocessing
+from polytag.errors import DataError
 from polytag.models.device import Arithmetic
 from polytag.runs.recipe import Recipe
+from polytag.text import counted
 from polytag.training.callback import Callback, SilentCallback
 from polytag.training.clock import Clock
 from polytag.training.input_pipeline import InputPipeline
@@ -83,6 +85,18 @@ class TrainingContext:
     def val_loss(self) -> Loss:
         """The loss of the validation, whose labels are not doubted."""
         return binary_cross_entropy if isinstance(self.loss, LargeLossRejection) else self.loss
+
+
+def require_readable(num_read: int, images: Dataset) -> None:
+    """Raises DataError where not one of these training images, which a probe learns from, could be read."""
+    if not num_read:
+        raise DataError(
+            "no training image can be read",
+            where=images.source,
+            got=f"{counted(len(images), 'images')}, such as {images.paths[0]}",
+            expected="at least one image",
+            next_step="run `polytag data check` on the data: it says what is wrong with each image",
+        )
 
 
 def draw_order(num_images: int, *, seed: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from polytag.inference.feature_cache import FeatureCache, what_computes
 from polytag.inference.predictor import Extracted, extract_features
 from polytag.inference.probe import install_probe
 from polytag.training.clock import LEAST_IMAGES, Clock
-from polytag.training.context import TrainingContext, drawn
+from polytag.training.context import TrainingContext, drawn, require_readable
 from polytag.training.image_sources import ImageSources
 from polytag.training.label_policy import label_policy
 from polytag.training.state import State
@@ -131,6 +131,7 @@ class HeadStart:
     def _fit(self, extracted: Extracted) -> str:
         """Fit the probe to these features and put it into the model; returns a sentence about it."""
         feature_ND, rows, _ = extracted
+        require_readable(len(rows), self.images)
         readable, recipe = self.images.take(rows), self.context.recipe
         probe, how = label_policy(readable, loss=recipe.loss).fit(feature_ND, group_N=group_numbers(readable), seed=recipe.seed)
         install_probe(self.model, probe)

@@ -11,7 +11,7 @@ from polytag.contracts import Dataset
 from polytag.inference.predictor import extract_features, from_files
 from polytag.models.device import choose_arithmetic
 from polytag.runs.recipe import Recipe
-from polytag.training.context import TrainingContext, draw_order
+from polytag.training.context import TrainingContext, draw_order, require_readable
 from polytag.training.image_sources import uncached_sources
 from polytag.training.learner import Learner
 from polytag.training.loop import make_step
@@ -83,6 +83,7 @@ def _first_scored(model: torch.nn.Module, context: TrainingContext, first: np.nd
     # What a pass takes however few its images are, such as fusing the network, is in both of these.
     few, some = score(first[_FEW_IMAGES : 2 * _FEW_IMAGES]), score(first[2 * _FEW_IMAGES :])
     each = max(some - few, 0.2 * some) / max(1, len(first) - 3 * _FEW_IMAGES)
+    require_readable(sum(len(part[1]) for part in parts), context.train_set.take(first.tolist()))
     return Scored(
         feature_ND=np.concatenate([part[0] for part in parts if len(part[1])]),
         row_N=np.concatenate([part[1] for part in parts]),
