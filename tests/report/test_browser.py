@@ -172,7 +172,7 @@ def test_numbers_have_a_minus_sign(browser, tmp_path: Path, predictions: Predict
     page = browser.new_page()
     page.goto(path.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
-    scores = page.locator("ol.grid.low li").all_inner_texts()
+    scores = page.locator("details ol.grid li").all_inner_texts()
     assert any("−" in text for text in scores)
     assert not any("-" in text.replace("image-", "") for text in scores)
     page.close()

@@ -15,7 +15,7 @@ from polytag.metrics.evaluate import evaluate_predictions
 from polytag.metrics.values import Mean, Metrics
 from polytag.report.curves import step_curve
 from polytag.report.page import INSPECTOR, _curve_path, write_report
-from polytag.report.ranking import probability_text, ranked_rows
+from polytag.report.ranking import RankedRow, probability_text, ranked_rows
 from polytag.text import with_minus
 
 _VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -157,18 +157,38 @@ def test_every_reference_has_its_target_once(tmp_path: Path, predictions, metric
             assert attributes["href"][1:] in ids
 
 
+def in_grids(predictions: Predictions, metrics: Metrics) -> list[tuple[int, RankedRow]]:
+    """What the grids hold in their order, with the column of the class: highest, lowest positives, lowest."""
+    return [
+        (column, row)
+        for column in np.argsort(-metrics.ap_C).tolist()
+        for top, lowest, positives in ((50, False, False), (20, True, True), (50, True, False))
+        for row in ranked_rows(predictions, class_name=metrics.label_set.names[column], top=top, lowest=lowest, positives=positives)
+    ]
+
+
 def test_the_grids_show_the_ranking(tmp_path: Path, predictions, metrics):
     page = report(tmp_path, predictions, metrics)
     truth = {1: "labelled present", 0: "labelled absent", -1: "label unknown"}
     expected = [
-        f"{row.id}, {truth[row.target]}, logit {with_minus(f'{row.logit:.3f}')}"
-        for column in np.argsort(-metrics.ap_C)
-        for lowest in (False, True)
-        for row in ranked_rows(predictions, class_name=metrics.label_set.names[column], top=50, lowest=lowest)
+        f"{row.id}, {truth[row.target]}, logit {with_minus(f'{row.logit:.3f}')}" for _, row in in_grids(predictions, metrics)
     ]
     assert [tile["title"] for tile in page.all("li") if ", logit " in tile["title"]] == expected
     (best,) = ranked_rows(predictions, class_name="dog", top=1)
     assert probability_text(best.probability) in page.text
+
+
+def test_orange_is_an_error_and_nothing_else(tmp_path: Path, predictions, metrics):
+    threshold_C = np.array([0.2, 0.5, 0.9])
+    page = report(tmp_path, predictions, replace(metrics, threshold_C=threshold_C))
+    tiles = [tile for tile in page.all("li") if ", logit " in tile["title"]]
+    for (column, row), tile in zip(in_grids(predictions, metrics), tiles, strict=True):
+        is_right = (predictions.probability_NC[row.row, column] > threshold_C[column]) == (row.target == 1)
+        assert tile["class"].split()[1:] == ([] if row.target == -1 else ["right" if is_right else "wrong"])
+    assert {tile["class"] for tile in tiles} == {"y right", "y wrong", "n right", "n wrong", "u "}
+    ranks = report(tmp_path, replace(predictions, scale="rank"))
+    assert {tile["class"].strip() for tile in ranks.all("li")} == {"y", "n", "u"}  # ranks decide nothing
+    assert "orange" not in ranks.text
 
 
 def test_it_begins_with_the_eight_worst_errors(tmp_path: Path, predictions, metrics):
@@ -181,7 +201,7 @@ def test_it_begins_with_the_eight_worst_errors(tmp_path: Path, predictions, metr
     report(tmp_path, predictions, metrics)
     html = (tmp_path / "report.html").read_text()
     shown = html.split('<section id="worst">')[1].split("</section>")[0]
-    assert re.findall(r'error" title="(.*?),', shown) == [predictions.ids[row] for row in worst]
+    assert re.findall(r'wrong" title="(.*?),', shown) == [predictions.ids[row] for row in worst]
     assert re.findall(r'<span class="of"><bdi class="name">(.*?)</bdi>', shown) == [wrong_by[row][1] for row in worst]
     assert html.index('id="worst"') < html.index('<dl class="facts">') < html.index("<main>")
     without = replace(predictions, image_paths=("",) * len(predictions))
@@ -260,7 +280,7 @@ def test_no_image_above_the_threshold(tmp_path: Path):
 @pytest.mark.parametrize("num_images", [0, 1, 2])
 def test_a_handful_of_images_and_one_class(tmp_path: Path, num_images: int):
     page = report(tmp_path, without_images(np.ones((num_images, 1), int), names=("dog",)))
-    assert len(page.all("li")) == 2 * num_images
+    assert len(page.all("li")) == 3 * num_images  # highest, lowest positives, lowest
 
 
 def test_without_history_there_is_no_training_section(tmp_path: Path, predictions, metrics, history):

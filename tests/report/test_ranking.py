@@ -23,12 +23,15 @@ def single_class(logits: list[float], *, ids: list[str] | None = None, targets: 
     logits=st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.5, 3.0]) | st.floats(-20, 20, width=32), min_size=1, max_size=40),
     top=st.integers(0, 50),
     lowest=st.booleans(),
+    positives=st.booleans(),
 )
-def test_the_ranking_is_a_stable_full_sort_cut_off(logits: list[float], top: int, lowest: bool):
-    predictions = single_class(logits)  # ids ascend with the row, so a stable sort breaks ties by id
+def test_the_ranking_is_a_stable_full_sort_cut_off(logits: list[float], top: int, lowest: bool, positives: bool):
+    targets = [row % 3 - 1 for row in range(len(logits))]
+    predictions = single_class(logits, targets=targets)  # ids ascend with the row, so a stable sort breaks ties by id
     score_N = np.array(logits, dtype=np.float32)
-    expected = np.argsort(score_N if lowest else -score_N, kind="stable")[:top]
-    rows = ranked_rows(predictions, class_name="dog", top=top, lowest=lowest)
+    expected = np.argsort(score_N if lowest else -score_N, kind="stable")
+    expected = np.array([row for row in expected.tolist() if not positives or targets[row] == 1][:top])
+    rows = ranked_rows(predictions, class_name="dog", top=top, lowest=lowest, positives=positives)
     assert [row.row for row in rows] == expected.tolist()
     assert [row.rank for row in rows] == list(range(1, len(expected) + 1))
 

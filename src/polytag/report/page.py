@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
+from polytag.metrics.decisions import decide
 from polytag.metrics.intervals import FEW_POSITIVES
 from polytag.metrics.slices import Slices, caveats
 from polytag.metrics.values import Metrics, positives_text
@@ -26,18 +27,20 @@ from polytag.report.ranking import (
 from polytag.report.rendering import write_page
 from polytag.report.thumbnails import pack_for_page
 
-TOP, NUM_WORST = 50, 8
+TOP, TOP_POSITIVES, NUM_WORST = 50, 20, 8
 INSPECTOR = "http://127.0.0.1:8421"
 """The default address of `polytag inspect`."""
 
+_GRIDS = ((False, False, TOP), (True, True, TOP_POSITIVES), (True, False, TOP))  # lowest, positives, the number of images
 _TRUTH = {PRESENT: ("y", "labelled present"), ABSENT: ("n", "labelled absent"), UNKNOWN: ("u", "label unknown")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """One end of the ranking of a class, with its numbers of present, absent and unknown labels."""
+    """One end of the ranking of a class, of all images or of its positives, with its numbers of labels of each kind."""
 
     lowest: bool
+    positives: bool
     rows: tuple[RankedRow, ...]
 
     @property
@@ -97,10 +100,11 @@ def write_report(
     val_map); any may be missing or NaN. `facts` are shown unchanged: backbone, recipe, date. Each of `slices` is a table.
 
     The page begins with the eight worst errors, as far as their images can be read: see `worst_errors`.
-    The 50 highest and the 50 lowest scored images of each class are embedded as thumbnails of 96 pixels, each image once,
-    or of 64 pixels where there are more than 2,500 of them. With more than 100 classes, images and curves are those of the 50
-    best and the 50 worst by average precision; the tables have all. An unreadable image is a grey tile with its id. The same
-    input gives the same bytes.
+    The 50 highest and the 50 lowest scored images of each class, and its 20 lowest scored positives, are embedded as thumbnails of
+    96 pixels, each image once, or of 64 pixels where there are more than 2,500 of them. An orange frame is a decision that
+    contradicts the label, as in the inspector. With more than 100 classes, images and curves are those of the 50 best and the 50
+    worst by average precision; the tables have all. An unreadable image is a grey tile with its id. The same input gives the same
+    bytes.
 
     Raises RunError if the file cannot be written.
     """
@@ -116,7 +120,12 @@ def write_report(
         path,
         "report.html.j2",
         sheets=sheets,
-        filters={"curve_path": _curve_path, "positives": positives_text, "class_query": lambda name: urlencode({"class": name})},
+        filters={
+            "curve_path": _curve_path,
+            "positives": positives_text,
+            "class_query": lambda name: urlencode({"class": name}),
+            "side": _side,
+        },
         title=title,
         metrics=metrics,
         predictions=predictions,
@@ -165,8 +174,14 @@ def _class_view(metrics: Metrics, predictions: Predictions, column: int, *, deta
     grids: tuple[Grid, ...] = ()
     if detailed:
         grids = tuple(
-            Grid(lowest=lowest, rows=ranked_rows(predictions, class_name=name, top=TOP, lowest=lowest)) for lowest in (False, True)
+            Grid(
+                lowest=lowest,
+                positives=positives,
+                rows=ranked_rows(predictions, class_name=name, top=top, lowest=lowest, positives=positives),
+            )
+            for lowest, positives, top in _GRIDS
         )
+        grids = tuple(grid for grid in grids if grid.rows or not grid.positives)
     return ClassView(
         number=column,
         name=name,
@@ -183,6 +198,14 @@ def _class_view(metrics: Metrics, predictions: Predictions, column: int, *, deta
         curve=step_curve(predictions, class_name=name) if detailed else None,
         grids=grids,
     )
+
+
+def _side(row: RankedRow, threshold: float) -> str:
+    """Whether the decision about an image is "right" or "wrong"; "" where its label is unknown, or the scores are ranks."""
+    if row.target == UNKNOWN or np.isnan(row.probability):
+        return ""
+    is_present = bool(decide(np.array(row.probability), threshold_C=threshold))
+    return "right" if is_present == (row.target == PRESENT) else "wrong"
 
 
 def _history_charts(history: Sequence[Mapping[str, float]]) -> list[Markup]:

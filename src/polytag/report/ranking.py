@@ -38,9 +38,12 @@ class RankedRow:
         return f"{self.logit:.4g}" if np.isnan(self.probability) else probability_text(self.probability)
 
 
-def ranked_rows(predictions: Predictions, *, class_name: str, top: int, lowest: bool = False) -> tuple[RankedRow, ...]:
+def ranked_rows(
+    predictions: Predictions, *, class_name: str, top: int, lowest: bool = False, positives: bool = False
+) -> tuple[RankedRow, ...]:
     """The `top` images with the highest scores for a class, best first; with `lowest`, those with the lowest, lowest first.
 
+    With `positives`, only images that are labelled with the class.
     Ties are sorted by id, so the order does not depend on the order of the images. Returns fewer rows if there are fewer images.
     Compares logits, since probabilities near 0 and 1 coincide.
 
@@ -49,12 +52,13 @@ def ranked_rows(predictions: Predictions, *, class_name: str, top: int, lowest: 
     if top < 0:
         raise UsageError("a negative number of images", got=str(top), expected="0 or more")
     column = predictions.label_set.index(class_name)
-    logit_N = predictions.logit_NC[:, column]
+    logit_N, target_N = predictions.logit_NC[:, column], predictions.target_NC[:, column]
     first_N = logit_N if lowest else -logit_N  # ascending: the first has the smallest
-    top = min(top, len(predictions))
+    row_n = np.flatnonzero(target_N == PRESENT) if positives else np.arange(len(predictions))
+    top = min(top, len(row_n))
     if top == 0:
         return ()
-    candidate_rows = np.flatnonzero(first_N <= np.partition(first_N, top - 1)[top - 1])
+    candidate_rows = row_n[first_N[row_n] <= np.partition(first_N[row_n], top - 1)[top - 1]]
     order = sorted(candidate_rows.tolist(), key=lambda row: (first_N[row], predictions.ids[row]))[:top]
     probability = predictions.take(order).probability_NC[:, column]
     return tuple(
@@ -64,7 +68,7 @@ def ranked_rows(predictions: Predictions, *, class_name: str, top: int, lowest: 
             id=predictions.ids[row],
             logit=float(logit_N[row]),
             probability=float(probability[rank - 1]),
-            target=int(predictions.target_NC[row, column]),
+            target=int(target_N[row]),
             image_path=predictions.image_paths[row],
         )
         for rank, row in enumerate(order, start=1)
