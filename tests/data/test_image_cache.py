@@ -52,6 +52,14 @@ def filled(paths: list[Path], folder: Path, **settings) -> ImageCache:
     return cache
 
 
+def test_a_link_and_dots_lead_to_the_same_cache(paths: list[Path], tmp_path: Path):
+    filled(paths, tmp_path / "c")
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    for way in (tmp_path / "inside" / "..", tmp_path / "link", tmp_path / "link" / "inside" / ".."):
+        assert cached([way / path.name for path in paths], tmp_path / "c").is_cached, way
+
+
 def test_the_first_pass_keeps_and_every_later_one_reads_the_same_bits(paths: list[Path], tmp_path: Path):
     cache = cached(paths, tmp_path / "c")
     assert (cache.is_cached, cache.how) == (False, "files, decoded once and cached")

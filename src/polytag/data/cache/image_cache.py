@@ -147,15 +147,21 @@ def expected_bytes(paths: Sequence[Path], size_of: Callable[[tuple[int, int]], i
 
 
 def images_key(paths: Sequence[Path], what: str) -> str:
-    """32 hexadecimal digits: a digest of the path, size and time of change of each image, of `what` and of the decoder."""
+    """32 hexadecimal digits: a digest of the path, size and time of change of each image, of `what` and of the decoder.
+
+    A folder counts as the one that it is, whatever links and ".." lead to it.
+    """
     digest = hashlib.sha256(f"{what}\0{PIL.__version__}\0{features.version('jpg')}\0{features.version('webp')}".encode())
+    real_folders: dict[Path, str] = {}
     for path in paths:
+        if path.parent not in real_folders:
+            real_folders[path.parent] = os.path.realpath(path.parent)
         try:
             status = image_status(path)
             facts = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
         except (OSError, ValueError):
             facts = "missing"
-        digest.update(f"\0{path.absolute()}\0{facts}".encode("utf-8", "surrogatepass"))
+        digest.update(f"\0{real_folders[path.parent]}/{path.name}\0{facts}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:32]
 
 
