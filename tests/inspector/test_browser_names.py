@@ -12,6 +12,7 @@ from PIL import Image
 from polytag.contracts import LabelSet, Predictions
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection, compared
+from polytag.inspector.words import OUTCOME_TEXT
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -97,7 +98,7 @@ READY = {
 
 @pytest.mark.parametrize("width_px", WIDTHS_PX)
 def test_no_name_is_split_inside_a_word(server, visit, inspection: Inspection, width_px: int):
-    names = [*NAMES, OTHER, inspection.name]
+    names = [*NAMES, OTHER, inspection.name, *OUTCOME_TEXT.values()]
     page = visit(server.url + "/", viewport={"width": width_px, "height": 900}, color_scheme="dark" if width_px % 3 else "light")
     paths = ["/", "/ranking?class=traffic_light"]
     paths += [f"/image?class={name}&id={inspection.predictions.ids[6]}" for name in ("diningtable", NAMES[-2])]
