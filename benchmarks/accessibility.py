@@ -34,7 +34,7 @@ WIDTHS = (1280, 390)
 SCHEMES = ("light", "dark")
 WAIT_SECONDS = 60
 SIDEWAYS = "document.documentElement.scrollWidth > innerWidth"
-BROKEN = """() => [...document.querySelectorAll('[data-name] bdi, bdi[data-name], th bdi, .name bdi')].flatMap((name) => {
+BROKEN = """() => [...document.querySelectorAll('bdi.name, [data-name] bdi')].flatMap((name) => {
     const text = [...name.childNodes].find((node) => node.nodeType === Node.TEXT_NODE);
     if (!text || !name.checkVisibility()) return [];
     const word = document.createRange();
@@ -103,6 +103,9 @@ def states(predictions: Predictions, *, has_second: bool) -> dict[str, State]:
         "review": State(path="/review", sees=question),
         "review, after an answer": State(path="/review", act=key("y"), sees="document.querySelector('#rows li, #rows tr, #past')"),
         "what decisions are worth": State(path="/decisions"),
+        "review, disputed labels": State(
+            path="/review?kind=disputed", sees="document.querySelector('#state, #workspace:not([hidden])')"
+        ),
         "review of many": State(path=f"/review?view=grid&class={name}", sees=question),
         "predict": State(path="/predict"),
         "predict, one image": State(

@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polytag.contracts import LabelSet, Predictions
 from polytag.data.images.read import read_image
 from polytag.data.read_options import ReadOptions
 from polytag.errors import DataError, PredictionsError, UsageError
 from polytag.inspector.open import OpenOptions, open_inspection
+from polytag.predictions.table import write_predictions
 
 
 def opened(path: Path, **options: object):
@@ -209,6 +211,18 @@ def test_columns_of_a_table_can_be_chosen_from(run: Path, tmp_path: Path):
     column_N = opened(run, columns=table).column_N
     assert set(column_N) == {"site", "when"}
     assert list(column_N["site"][:3]) == ["a", "b", "a"]
+
+
+def test_a_column_of_many_numbers_is_opened_for_slices_and_one_of_many_texts_is_not(tmp_path: Path):
+    ids = tuple(f"{row:03}" for row in range(300))
+    zeros_NC = np.zeros((300, 1))
+    predictions = Predictions(ids=ids, logit_NC=zeros_NC, target_NC=zeros_NC, label_set=LabelSet(names=("cat",)))
+    write_predictions(predictions, tmp_path / "scores.parquet")
+    table = tmp_path / "columns.csv"
+    table.write_text("id,width,photographer\n" + "".join(f"{name},{row / 7},p{row}\n" for row, name in enumerate(ids)))
+    column_N = opened(tmp_path / "scores.parquet", columns=table).column_N
+    assert list(column_N) == ["width"]
+    assert column_N["width"][:2] == [0.0, pytest.approx(1 / 7)]
 
 
 @pytest.mark.parametrize(("arguments", "end"), [((), "top"), (("--lowest",), "bottom")])

@@ -91,6 +91,20 @@ def test_keys_label_image_after_image(page: Any, store: ReviewStore):
     assert {decision.reviewer for decision in store.current("").values()} == {"Ann"}
 
 
+def test_a_class_is_found_by_typing_and_is_present(page: Any, store: ReviewStore):
+    assert chosen(page) == ["cat"]
+    page.keyboard.press("g")
+    page.keyboard.type("boat")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelectorAll('#choices .choose[aria-pressed=true]').length === 2")
+    assert page.url.endswith("/label?id=image+0"), "what was chosen is not lost"
+    page.get_by_role("button", name="Find a class").click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Enter")
+    shows(page, "image 1")
+    assert labels(store, "image 0") == {"cat": 1, "dog": 0, "<b>boat</b>": 1}
+
+
 def test_a_labelled_image_shows_its_labels_and_adds_rows_for_changes_alone(page: Any, store: ReviewStore):
     page.keyboard.press("2")
     page.keyboard.press("Enter")

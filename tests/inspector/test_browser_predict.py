@@ -253,6 +253,25 @@ def test_it_can_be_heard(server, visit, images: list[Path]):
     assert page.get_by_role("listitem", name=images[0].name).count() == 1
 
 
+def test_what_is_similar_to_one_image_comes_by_itself_once_the_features_are_there(
+    visit, server, inspection: Inspection, images: list[Path]
+):
+    page = visit(server.url + "/predict")
+    page.set_input_files("#files", str(images[0]))
+    done(page, 1)
+    page.wait_for_load_state("networkidle")
+    assert page.locator(".similar button").count() == 1  # nobody asked for the features
+    page.keyboard.press("s")
+    page.locator(".similar .neighbours li").first.wait_for()
+    page.reload()
+    page.set_input_files("#files", str(images[0]))
+    page.locator(".similar .neighbours li").filter(has_text=inspection.predictions.ids[0]).wait_for()
+    page.set_input_files("#files", [str(image) for image in images[1:]])
+    done(page, 3)
+    page.wait_for_load_state("networkidle")
+    assert page.locator(".card:not(:last-child) .similar button").count() == 2  # of several only on request
+
+
 def test_similar_images_of_the_data_set(visit, server, inspection: Inspection, images: list[Path]):
     page = visit(server.url + "/predict")
     page.set_input_files("#files", str(images[0]))

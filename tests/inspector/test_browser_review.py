@@ -552,6 +552,46 @@ def test_the_heat_map_stays_on_from_label_to_label(
         page.wait_for_load_state("networkidle")  # a map that is on its way would find no server
 
 
+def test_labels_on_which_two_disagree_are_settled_one_after_another(server, visit, store: ReviewStore, inspection: Inspection):
+    for image in ("p001", "p002"):
+        for reviewer, label in (("Bob", 1), ("Cleo", 0)):
+            last = store.of_image("val", image).get("cat")
+            store.decide(
+                split="val", image_id=image, class_name="cat", label=label, given=0, reviewer=reviewer,
+                based_on=last.number if last else 0,
+            )  # fmt: skip
+    page = as_ann(visit(server.url + "/review"))
+    page.get_by_text("Agreement of the reviewers").click()
+    assert "Bob, Cleo" in page.locator("#agreement-rows tr").inner_text().replace("\t", " ")
+    page.get_by_role("link", name="Review them").click()
+    until(page, "document.querySelector('#kind')?.value === 'disputed' && document.querySelectorAll('#strip li').length === 2")
+    first = shown(page)
+    press(page, "1")
+    until(page, "(before) => document.querySelector('#id').textContent != before", first[0])
+    second = shown(page)
+    assert {first, second} == {("p001", "cat"), ("p002", "cat")}
+    press(page, "0")
+    until(page, "document.querySelector('#state').textContent.startsWith('Nothing is left to decide among the disputed labels')")
+    until(page, "fetch('/api/review/agreement').then(answer => answer.json()).then(answer => answer.num_disputed === 0)")
+    votes = store.votes("val")
+    assert (votes[first]["Ann"], votes[second]["Ann"]) == (1, 0)
+    page.select_option("#kind", "issues")
+    ready(page)
+    assert not page.is_checked("#decided")
+
+
+def test_a_class_that_is_found_by_typing_is_reviewed(server, visit):
+    page = as_ann(visit(server.url + "/review"))
+    page.keyboard.press("g")
+    page.keyboard.type("boat")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('#class')?.value === '<b>boat</b>'")
+    ready(page)
+    assert page.url.startswith(server.url + "/review?")
+    until(page, "[...document.querySelectorAll('#strip li')].every(each => each.textContent.includes('<b>boat</b>'))")
+    assert shown(page)[1] == "<b>boat</b>"
+
+
 def test_back_and_forward_keep_the_page(server, visit):
     page = as_ann(visit(server.url + "/review"))
     page.evaluate("window.marker = 'the same page'")

@@ -137,6 +137,33 @@ def test_a_class_of_a_thousand_is_found_by_keys_alone(open_page: Callable[..., A
     assert page.get_by_role("combobox", name="Go to a class").count() == 0
 
 
+def test_a_page_of_a_class_stays_with_the_class_that_is_found(open_page: Callable[..., Any]):
+    page = open_page("/", names=THOUSAND)
+
+    def find(text: str) -> None:
+        page.keyboard.press("g")
+        page.locator("#class-wanted").wait_for()
+        page.keyboard.type(text)
+        until(page, "document.querySelectorAll('#class-options li').length === 1")
+        page.keyboard.press("Enter")
+
+    host = page.url.rstrip("/")
+    page.goto(host + "/class?class=" + THOUSAND[1])
+    find("winter grebe")
+    page.wait_for_url("**/class?class=Great*")
+    page.goto(host + "/together")
+    find("winter grebe")
+    page.wait_for_url("**/together?class=Great*#one")
+    page.goto(host + "/image?id=0005.png")
+    until(page, "document.querySelector('#labels h3')")
+    find("winter grebe")
+    until(page, "(name) => document.querySelector('#labels b').textContent === name", LONG)
+    assert "label=Great" in page.url
+    chosen = page.locator("#bars .chosen")
+    box, bars = chosen.bounding_box(), page.locator("#bars").bounding_box()
+    assert bars["y"] <= box["y"] <= bars["y"] + bars["height"] - box["height"] + 1, "it is in sight"
+
+
 def test_the_table_of_a_thousand_classes_is_filtered(open_page: Callable[..., Any]):
     page = open_page("/", names=THOUSAND)
     page.keyboard.press("/")

@@ -159,6 +159,7 @@ def test_slices_are_evaluated_and_the_bad_one_is_said(visit, tmp_path: Path):
         assert (part.num_present, part.num_found) == (is_present_N[rows].sum(), is_found_N[rows].sum())
     assert len(of_height) == 4
     assert not any(part.link_value for part in of_height), "no ranking filters by a bin"
+    assert list(client.get("/api/run").json()["columns"]) == ["camera"]
 
 
 def test_recall_by_size_counts_the_largest_sure_box_of_the_class(tmp_path: Path):

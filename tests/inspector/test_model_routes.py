@@ -326,6 +326,8 @@ def test_a_model_that_is_gone_and_data_that_are_gone_are_told_without_paths(mode
         ):
             assert nearest.status_code == 409
             assert nearest.json() == {"detail": "the data set of this run cannot be read, so there is nothing to compare with"}
+        unasked = client.post("/api/predict/nearest?begin=false", content=image, headers=BINARY)
+        assert (unasked.status_code, unasked.json()["status"]) == (200, "waiting")
     worker.close()
 
 

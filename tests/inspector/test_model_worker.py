@@ -224,6 +224,10 @@ def test_many_large_images_at_once_are_refused_beyond_the_line(modelled: Inspect
 
 def test_neighbours_of_every_split_without_the_image_itself(worker: ModelWorker, modelled: Inspection):
     assert modelled.data is not None
+    content = Path(modelled.predictions.image_paths[0]).read_bytes()
+    for _ in range(2):
+        unasked = worker.nearest_of_upload(content, limit=5, is_asked_for=False).result(PATIENCE_SECONDS)
+        assert unasked.status == "waiting"
     first = worker.nearest(0, limit=5).result(PATIENCE_SECONDS)
     assert first == NearestNeighbors(status="computing", progress=0.0, of_split={})
     found = neighbours(worker, 0)
@@ -265,6 +269,9 @@ def test_features_are_kept_between_two_workers(modelled: Inspection, tmp_path: P
     written = {file: file.stat().st_ino for file in tmp_path.iterdir()}
     assert len(written) == 2, "a file for each split"
     again = ModelWorker(modelled, tmp_path)
+    content = Path(modelled.predictions.image_paths[4]).read_bytes()
+    unasked = again.nearest_of_upload(content, limit=5, is_asked_for=False).result(PATIENCE_SECONDS)
+    assert unasked.status == "computing", "cached features are read, though nobody asked for them"
     assert neighbours(again, 4) == expected
     again.close()
     assert {file: file.stat().st_ino for file in tmp_path.iterdir()} == written

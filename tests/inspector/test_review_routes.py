@@ -365,6 +365,24 @@ def test_reviewers_who_disagree(client: TestClient):
     assert found["disputed"] == [{"image": "03.jpg", "class_name": "cat", "votes": {"Ada": 1, "Ben": 0}}]
 
 
+def test_the_labels_on_which_reviewers_disagree_are_a_queue(client: TestClient):
+    assert ready(client, kind="disputed")["entries"] == []
+    doubted = {(entry["image"], entry["class_name"]): entry for entry in ready(client, kind="all", limit=500)["entries"]}
+    trusted = next(name for name in (f"{row:02}.jpg" for row in range(NUM_IMAGES)) if (name, "cat") not in doubted)
+    for image in (trusted, "03.jpg"):
+        first = decide(client, image=image)
+        last = decide(client, image=image, label=0, reviewer="Ben", based_on=first["number"])
+    found = ready(client, kind="disputed")
+    assert found["total"] == 2
+    assert [entry["image"] for entry in found["entries"]] == ["03.jpg", trusted], "what the model doubts comes first"
+    assert found["entries"][0]["probability"] == doubted["03.jpg", "cat"]["probability"]
+    assert 0 < found["entries"][1]["probability"] < 1
+    assert [entry["decision"]["author"] for entry in found["entries"]] == ["Ben", "Ben"]
+    assert ready(client, kind="disputed", **{"class": "dog"})["total"] == 0
+    decide(client, image="03.jpg", label=0, reviewer="Cleo", based_on=last["number"])
+    assert [entry["image"] for entry in ready(client, kind="disputed")["entries"]] == [trusted], "two of three agree"
+
+
 def test_every_status_is_declared(client: TestClient):
     paths = client.get("/api/openapi.json").json()["paths"]
     declared = {

@@ -205,7 +205,25 @@ def test_the_page_says_which_images_it_has(inspection: Inspection, tmp_path: Pat
     assert total > 0
     assert "column <bdi>camera: &lt;i&gt;</bdi>" in html
     assert "other <bdi>dog: both labelled, not both predicted</bdi>" in html
-    assert "average precision, all images" in html
+    assert f"average precision of {sum(name == '<i>' for name in of_camera.column_N['camera'])}, right or wrong" in html
+
+
+def test_the_page_says_which_images_its_average_precision_is_of(client: TestClient):
+    def fact(selection: dict[str, Any]) -> str:
+        found = re.search(r"<dt>(average precision[^<]*)</dt><dd>([\d.]+)", send(client, "page", selection))
+        assert found
+        return f"{found[1]}: {found[2]}"
+
+    def ap(**filters: object) -> str:
+        return f"{client.get('/api/slice', params={'class': 'cat', **filters}).json()['ap']:.3f}"
+
+    total = ranking(client, present="dog")["total"]
+    assert ap(present="dog") != ap()
+    assert fact(all_but(total=40)) == f"average precision: {ap()}"
+    assert fact(all_but(total=total, present=["dog"])) == f"average precision of these images: {ap(present='dog')}"
+    first = ranking(client, present="dog")["images"][0]["row"]
+    assert fact(all_but(first, total=total - 1, present=["dog"])) == f"average precision, all images: {ap()}"
+    assert fact(some(1, 2)) == f"average precision, all images: {ap()}"
 
 
 def test_ids_are_copied_one_a_line(client: TestClient):

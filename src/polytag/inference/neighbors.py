@@ -75,6 +75,17 @@ def build_index(
     )
 
 
+def is_index_cached(predictor: Predictor, dataset: Dataset, *, folder: Path | None = None) -> bool:
+    """Whether `build_index` finds the features of every split in the cache, so that it takes moments."""
+
+    def is_cached(split: str) -> bool:
+        paths = dataset.take(np.asarray(dataset.rows_of(split))).paths
+        caches = (cache_of(predictor, paths, batch_size=size, folder=folder) for size in (None, _BACKGROUND_BATCH))
+        return any(cache is not None and cache.is_cached for cache in caches)
+
+    return all(map(is_cached, dataset.splits))
+
+
 def _features_by_split(
     predictor: Predictor, dataset: Dataset, *, folder: Path | None, on_batch: Callable[[int], None]
 ) -> tuple[np.ndarray, np.ndarray]:

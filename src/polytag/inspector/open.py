@@ -283,7 +283,7 @@ def _compared(open_options: OpenOptions, *, first: "Predictions", options: "Read
 
 
 def _columns(labelled: "LabelledPredictions", open_options: OpenOptions) -> Mapping[str, Sequence[Any]]:
-    """Return the columns of --columns, or else of the table of truth, that have at most 200 values."""
+    """Return the columns of --columns, or else of the table of truth: of numbers, or of at most 200 texts."""
     from polytag.data.formats.column_names import id_column
     from polytag.data.formats.rows import read_table
     from polytag.inspector.browse.ranking import text_of
@@ -300,7 +300,8 @@ def _columns(labelled: "LabelledPredictions", open_options: OpenOptions) -> Mapp
         if open_options.columns is not None:
             raise
         return {}  # a truth that was joined by the images' paths: nobody asked for its columns, and they are by id
-    return {name: values for name, values in found.items() if len({text_of(value) for value in values}) <= 200}
+    texts = {name for name, values in found.items() if any(isinstance(value, str) for value in values)}
+    return {name: values for name, values in found.items() if name not in texts or len({text_of(each) for each in values}) <= 200}
 
 
 def _facts(run: RunFolder, predictions: "Predictions") -> Mapping[str, str]:

@@ -60,7 +60,12 @@ COLOUR_TEXT: Mapping[str, str] = {
 PLACE_TEXT: Mapping[str, str] = {"features": "what the model sees", "umap": "what it sees, by UMAP", "scores": "scores"}
 """What the places of the map are made of."""
 
-KIND_TEXT: Mapping[str, str] = {"issues": "suspicious labels", "unknown": "unknown labels", "all": "both"}
+KIND_TEXT: Mapping[str, str] = {
+    "issues": "suspicious labels",
+    "unknown": "unknown labels",
+    "all": "both",
+    "disputed": "disputed labels",
+}
 """The kinds of labels that the review queue holds."""
 
 ORDER_TEXT: Mapping[str, str] = {"suspicion": "most suspicious first", "map": "largest effect on mAP first"}

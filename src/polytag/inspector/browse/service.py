@@ -62,12 +62,14 @@ class InspectorService:
 
     @cached_property
     def columns(self) -> dict[str, list[str]]:
-        """The values of each column to filter by, at most 200 per column."""
+        """The values of each column to filter by: those with at most 200. Of more numbers the page of a class has slices."""
         found: dict[str, list[str]] = {}
         for name, values in self.inspection.column_N.items():
             distinct = {value for value in values if value is not None and value == value}
+            if len(distinct) > _MAX_VALUES:
+                continue
             key = float if all(isinstance(value, float) for value in distinct) else str
-            found[name] = [text_of(value) for value in sorted(distinct, key=key)[:_MAX_VALUES]]  # pyright: ignore[reportArgumentType,reportCallIssue]
+            found[name] = [text_of(value) for value in sorted(distinct, key=key)]  # pyright: ignore[reportArgumentType,reportCallIssue]
         return found
 
     def column(self, class_name: str) -> int:

@@ -41,7 +41,7 @@ class SplitNeighbours(BaseModel):
 class NeighboursAnswer(BaseModel):
     """The nearest images of each split. Empty until the features of the whole data set are computed."""
 
-    status: Literal["ready", "computing"]
+    status: Literal["ready", "computing", "waiting"] = Field(description='"waiting": the features wait to be asked for.')
     progress: float = Field(ge=0, le=1, description="Share of the data set whose features are computed.")
     splits: list[SplitNeighbours]
 

@@ -90,12 +90,15 @@ def model_routes(
         return Response(heat, media_type="image/png", headers={"Cache-Control": "no-store"})
 
     @routes.post("/api/predict/nearest", responses=_UPLOAD, openapi_extra=_BODY)
-    async def predict_nearest(request: Request, limit: Limit = 12) -> NeighboursAnswer:
-        """The images of each split whose features are most similar to those of the image in the body."""
+    async def predict_nearest(request: Request, limit: Limit = 12, begin: bool = True) -> NeighboursAnswer:
+        """The images of each split whose features are most similar to those of the image in the body. Without `begin` no features
+        of the data set are computed that are not cached."""
         at_worker = _required(worker)
+        if not begin and inspection.data is None:
+            return NeighboursAnswer(status="waiting", progress=0.0, splits=[])
         _require_data(inspection)
         content = await _uploaded_image(request, at_worker, max_bytes=max_upload_bytes)
-        found = await _answered(lambda: at_worker.nearest_of_upload(content, limit=limit))
+        found = await _answered(lambda: at_worker.nearest_of_upload(content, limit=limit, is_asked_for=begin))
         return _neighbours(found, image_of_row=await run_in_threadpool(reader.image_of_row))
 
     @routes.get(

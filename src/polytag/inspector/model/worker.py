@@ -59,9 +59,12 @@ class NearestNeighbor:
 
 @dataclass(frozen=True, kw_only=True)
 class NearestNeighbors:
-    """The nearest images of each split, nearest first. Empty while features are computed; `progress` is the share done."""
+    """The nearest images of each split, nearest first. Empty while features are computed; `progress` is the share done.
 
-    status: Literal["ready", "computing"]
+    "waiting" where nobody has asked for features that are not cached.
+    """
+
+    status: Literal["ready", "computing", "waiting"]
     progress: float
     of_split: dict[str, tuple[NearestNeighbor, ...]]
 
@@ -249,8 +252,13 @@ class ModelWorker:
         """
         return self._nearest_to(lambda table: self._feature_of_row(table, row), limit=limit)
 
-    def nearest_of_upload(self, content: bytes, *, limit: int) -> Future[NearestNeighbors]:
-        """As `nearest`, for an image given by the content of its file. Raises Busy."""
+    def nearest_of_upload(self, content: bytes, *, limit: int, is_asked_for: bool = True) -> Future[NearestNeighbors]:
+        """As `nearest`, for an image given by the content of its file. Raises Busy.
+
+        Where nobody asked for it, features are read from the cache folder, and computed nowhere: "waiting" without them.
+        """
+        if not is_asked_for and self.features(begin=False).status == "waiting":
+            return self._queue.submit(self._begin_if_cached)
         return self._nearest_to(lambda table: (self._feature(content), None), limit=limit)
 
     def _nearest_to(self, query_of: "Callable[[NeighborIndex], _Query]", *, limit: int) -> Future[NearestNeighbors]:
@@ -260,6 +268,14 @@ class ModelWorker:
         if table is None:
             return _done(NearestNeighbors(status="computing", progress=found.progress, of_split={}))
         return self._queue.submit(lambda: _nearest_neighbors(table, data, query_of(table), limit=limit))
+
+    def _begin_if_cached(self) -> NearestNeighbors:
+        from polytag.inference.neighbors import is_index_cached
+
+        assert self._inspection.data is not None
+        if not is_index_cached(self._loaded(), self._inspection.data, folder=self._cache_folder):
+            return NearestNeighbors(status="waiting", progress=0.0, of_split={})
+        return NearestNeighbors(status="computing", progress=self.features(begin=True).progress, of_split={})
 
     def _build(self, data: Dataset) -> None:
         """Read or compute the feature table in the background thread, between the jobs of the queue."""

@@ -12,13 +12,15 @@ from pydantic import BaseModel, Field
 
 from polytag.errors import PolytagError
 from polytag.inspector.browse.answers import Label, to_json
+from polytag.inspector.browse.ranking import probability_of
 from polytag.inspector.inspection import Inspection
+from polytag.inspector.review.agreement import disputed
 from polytag.inspector.review.rows import Decision, LabelKey
 from polytag.inspector.review.store import ReviewStore
 from polytag.inspector.review.worth import CorrectedLabels
 from polytag.metrics.label_issues import LabelIssue, LabelIssues, find_label_issues
 
-Kind = Literal["issues", "unknown", "all"]
+Kind = Literal["issues", "unknown", "all", "disputed"]
 Order = Literal["suspicion", "map"]
 Status = Literal["computing", "ready", "unavailable"]
 
@@ -49,7 +51,9 @@ class QueueEntry(BaseModel):
     image: str
     class_name: str
     given: Label
-    probability: float = Field(description="Calibrated probability that the class is present.")
+    probability: float = Field(
+        description="Calibrated probability that the class is present; the run's for a disputed label that the model doubts not."
+    )
     is_counted: bool = Field(description="Whether the estimate of wrong labels counts this label.")
     map_change: float | None = Field(
         description="Change of mAP if the label is wrong as it stands; for an unknown one, if present."
@@ -148,15 +152,15 @@ def queue(
 ) -> QueueAnswer:
     """Return a part of the queue of one class, or of all for "": first the most suspicious, or those that would change mAP most.
 
-    Raises RunError as the store does.
+    Labels on which reviewers disagree ("disputed") are decided, and listed all the same. Raises RunError as the store does.
     """
     found = issue_finder.found(timeout_seconds=timeout_seconds)
     if found is None:
         return QueueAnswer(status="computing", offset=offset)
-    decided = {} if include_decided else store.labels(inspection.split)
+    decided = {} if include_decided or kind == "disputed" else store.labels(inspection.split)
     listed = [
         each
-        for each in found.lists[kind]
+        for each in (_disputed(inspection, store, found) if kind == "disputed" else found.lists[kind])
         if (not class_name or each.class_name == class_name) and (each.id, each.class_name) not in decided
     ]
     if order == "map":
@@ -172,6 +176,29 @@ def queue(
         offset=offset,
         entries=[_entry(each, current, map_change=change) for each, change in zip(part, change_K.tolist(), strict=True)],
     )
+
+
+def _disputed(inspection: Inspection, store: ReviewStore, found: _Found) -> list[LabelIssue]:
+    """Return the labels on which reviewers disagree, the most suspicious first; none where the scores are ranks."""
+    doubted = {(each.id, each.class_name): each for each in found.lists["all"]}
+    predictions, row_of = inspection.predictions, inspection.row_of
+    listed: list[LabelIssue] = []
+    for image, class_name in disputed(store.votes(inspection.split)):
+        if image not in row_of or class_name not in predictions.label_set.names or not predictions.has_probabilities:
+            continue
+        row, column = row_of[image], predictions.label_set.index(class_name)
+        undoubted = LabelIssue(
+            row=row,
+            id=image,
+            class_name=class_name,
+            given=int(predictions.target_NC[row, column]),
+            probability=float(probability_of(predictions.take([row]), column)[0]),
+            belief=np.inf,
+            is_counted=False,
+            image_path="",
+        )
+        listed.append(doubted.get((image, class_name), undoubted))
+    return sorted(listed, key=lambda each: (_doubt(each) if np.isfinite(each.belief) else np.inf, each.class_name, each.id))
 
 
 def review_progress(inspection: Inspection, issue_finder: IssueFinder, store: ReviewStore) -> ProgressAnswer:

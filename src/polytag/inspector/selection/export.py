@@ -87,19 +87,24 @@ def dataset_table(service: InspectorService, selection: Selection) -> str:
 
 
 def selection_file(service: InspectorService, selection: Selection, thumbnails: Thumbnails) -> str:
-    """Return the selection as one HTML file without scripts: the first images with their numbers, in the order of the ranking."""
+    """Return the selection as one HTML file without scripts: the first images with their numbers, in the order of the ranking.
+
+    Average precision is that of the images that pass the filters, where all of them are selected; else that of all images.
+    """
     rows = selected_rows(service, selection)
     query = service.query(selection.ranking)
     if not selection.is_all:
         order_N = service.rankings.rows(service.query(selection.ranking.without_filters()))
         rows = order_N[np.isin(order_N, rows)]
-    shown = rows[:MAX_IMAGES_IN_FILE]
+    shown, is_filter = rows[:MAX_IMAGES_IN_FILE], selection.is_all and not selection.rows
     return (
         environment()
         .get_template("selection.html.j2")
         .render(
             run=service.run(),
             chosen=service.classes().classes[query.column],
+            part=service.slice_of(selection.ranking if is_filter else selection.ranking.without_filters()),
+            is_filter=is_filter,
             threshold=query.threshold,
             filters=_told(selection.ranking) if selection.is_all else {},
             images=service.images(shown, query),

@@ -4,6 +4,7 @@ import { fetchJson } from "../shared/api.js";
 import { boxFrame } from "../shared/boxes.js";
 import { byId, element } from "../shared/dom.js";
 import { announce, bind, leaveTo } from "../shared/frame.js";
+import { goToClass, onClassChosen } from "../shared/go-to-class.js";
 import { showHeatMap } from "../shared/heat.js";
 import { watchState } from "../shared/shown.js";
 import { showLabels } from "./labels.js";
@@ -42,6 +43,9 @@ for (const entry of entries) {
     choose(entry);
   });
 }
+
+onClassChosen(entries.map((entry) => entry.dataset.class), (name) => choose(entries.find((entry) => entry.dataset.class === name)), { title: "Look at which class?" });
+byId("find-class")?.addEventListener("click", () => goToClass());
 
 // ---- heat map and boxes ----
 

@@ -6,6 +6,7 @@ import { requireReviewer, reviewer } from "../shared/decide.js";
 import { LABELS, button, byId, element, version } from "../shared/dom.js";
 import { announce, bind } from "../shared/frame.js";
 import { fitImage } from "../shared/fit.js";
+import { goToClass, onClassChosen } from "../shared/go-to-class.js";
 import { NOT_SHOWN, watchState } from "../shared/shown.js";
 import { probabilityText } from "../review/text.js";
 
@@ -122,6 +123,15 @@ function set(each, label) {
   announce(`${each.class_name}: ${LABELS[label]}`);
 }
 
+/** Choose a class that was found by its name, and show where it is. */
+function choosePresent(name) {
+  const each = classes.find(({ class_name }) => class_name === name);
+  if (!each) return;
+  set(each, 1);
+  const made = [...byId("choices").querySelectorAll(".choose")].find(({ dataset }) => dataset.key === `choose ${name}`);
+  made.scrollIntoView({ block: "nearest" });
+}
+
 function showEnd() {
   const text = images.length ? "All images of the list are labelled. " : "Every image has labels already. ";
   const commands = images.length ? "End polytag with Ctrl-C in its terminal: it shows what comes next. " : "";
@@ -178,6 +188,8 @@ watchState(byId("full"), (state) => {
   imageState = state;
   showUnseen();
 });
+onClassChosen(null, choosePresent, { title: "Which class is in the image?" });
+byId("find-class").addEventListener("click", () => goToClass());
 byId("save").addEventListener("click", save);
 byId("back").addEventListener("click", () => goTo(index - 1));
 byId("skip").addEventListener("click", () => goTo(index + 1));

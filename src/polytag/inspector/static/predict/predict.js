@@ -104,6 +104,7 @@ function showClasses(card, answer) {
   }
   card.found.replaceChildren(...parts);
   card.similar.replaceChildren(button("Similar images", () => showSimilar(card), { class: "quiet" }));
+  if (card.isAlone) showSimilar(card, { begin: false });
   card.heatStatus.textContent = HEAT_HINT;
   announce(`${card.file.name}: ${verdict.textContent}`);
 }
@@ -138,20 +139,22 @@ async function showHeat(card, className, button) {
 
 // ---- similar images ----
 
-/** Show the images of the data set that the model sees as similar to that of a card. */
-function showSimilar(card) {
+/** Show the images of the data set that the model sees as similar to that of a card; with `begin` false only where that takes moments. */
+async function showSimilar(card, { begin = true } = {}) {
   const place = element("div", { "aria-live": "polite" });
-  card.similar.replaceChildren(place);
-  const path = "/api/predict/nearest?" + new URLSearchParams({ limit: LIMIT });
+  const path = "/api/predict/nearest?" + new URLSearchParams({ limit: LIMIT, begin });
   const onBusy = (seconds) => (place.textContent = `The model is busy. Trying again in ${seconds} s.`);
-  return showNearest(place, async () => (await postFile(path, card.file, { signal: card.abort.signal, onBusy })).json());
+  const ask = async () => (await postFile(path, card.file, { signal: card.abort.signal, onBusy })).json();
+  if (!begin && (await ask().catch(() => ({ status: "waiting" }))).status === "waiting") return;
+  card.similar.replaceChildren(place);
+  await showNearest(place, ask);
 }
 
 // ---- images come and go ----
 
 function add(files) {
   if (!files.length) return announce("No file was chosen.");
-  const made = files.map(makeCard);
+  const made = files.map((file) => Object.assign(makeCard(file), { isAlone: files.length === 1 }));
   cards.unshift(...made);
   byId("cards").prepend(...made.map((card) => card.element));
   for (const card of made) predict(card);

@@ -62,10 +62,9 @@ export class SelectionBar {
 
   async tag() {
     if (!this.selection.num) return notify("Select images first.");
-    const { tags } = await fetchJson("/api/selection/tags").catch(() => ({ tags: {} }));
     const asked = await askText({
       title: `Tag ${counted(this.selection.num, "image")}`, label: "One word", choices: ["Tag", "Remove the tag"], maxLength: MAX_TAG_LENGTH,
-      suggestions: Object.keys(tags),
+      suggestions: fetchJson("/api/selection/tags").then(({ tags }) => Object.keys(tags)),
     });
     if (!asked) return;
     const isOn = asked.choice === "Tag";

@@ -11,7 +11,8 @@ async function show() {
   byId("agreement-empty").hidden = classes.length > 0;
   byId("agreement-found").hidden = classes.length === 0;
   byId("agreement-rows").replaceChildren(...classes.map(rowOf));
-  byId("disputed-title").textContent = num_disputed ? `${num_disputed.toLocaleString("en")} disputed` : "No label is disputed.";
+  const all = num_disputed ? [" ", element("a", { href: "/review?kind=disputed" }, "Review them")] : [];
+  byId("disputed-title").replaceChildren(num_disputed ? `${num_disputed.toLocaleString("en")} disputed.` : "No label is disputed.", ...all);
   byId("disputed").replaceChildren(...disputed.map(labelOf));
 }
 

@@ -18,7 +18,7 @@ const POLL_MS = 400;
 
 let state = { kind: byId("kind").value, order: byId("order").value, class: byId("class").value };
 let entries = []; // that the page shows
-let numLeft = 0; // of the class and the same given label, in what is loaded
+let numLeft = ""; // of the class and the same given label: what is loaded may be less than all
 let skipped = new Set(); // ids
 let isBusy = false;
 let numDraws = 0;
@@ -54,7 +54,8 @@ async function draw() {
       return draw();
     }
     const alike = open.filter((entry) => entry.given === open[0].given);
-    [entries, numLeft] = [alike.slice(0, NUM_SHOWN), alike.length];
+    const isMore = queue.total > queue.entries.length;
+    [entries, numLeft] = [alike.slice(0, NUM_SHOWN), (isMore ? "at least " : "") + alike.length.toLocaleString("en")];
   } catch (error) {
     return isReplaced() ? undefined : showMessage(error.message);
   }
@@ -86,7 +87,7 @@ function show() {
   const name = element("b", {}, element("bdi", {}, className));
   if (given === -1) byId("question").replaceChildren("Is ", name, " in these images? Press those where it is not.");
   else byId("question").replaceChildren(given === 1 ? "Labelled " : "Labelled without ", name, ": press the ones where that is wrong.");
-  byId("given").textContent = `${entries.length} of ${numLeft.toLocaleString("en")}, ${words.order[state.order]}. Enter confirms the rest.`;
+  byId("given").textContent = `${entries.length} of ${numLeft}, ${words.order[state.order]}. Enter confirms the rest.`;
   showVerdicts();
   buttons()[0].focus({ preventScroll: true });
   announce(byId("question").textContent);

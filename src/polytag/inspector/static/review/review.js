@@ -5,6 +5,7 @@ import { pause } from "../shared/debounce.js";
 import { bindLabelKeys, inTurn, requireReviewer, reviewer } from "../shared/decide.js";
 import { LABELS, button, byId, element, words } from "../shared/dom.js";
 import { announce, bind } from "../shared/frame.js";
+import { onClassChosen } from "../shared/go-to-class.js";
 import { NOT_SHOWN } from "../shared/shown.js";
 import { Decisions } from "./decisions.js";
 import { PastDecisions } from "./past.js";
@@ -247,8 +248,12 @@ byId("reviewer").addEventListener("click", () => requireReviewer({ change: true 
 document.addEventListener("polytag:reviewer", showReviewer);
 
 byId("controls").addEventListener("change", (event) => {
-  change({ kind: byId("kind").value, order: byId("order").value, class: byId("class").value, decided: byId("decided").checked, id: "", label: "" }, { push: true });
+  const kind = byId("kind").value;
+  const decided = kind === "disputed" || (state.kind !== "disputed" && byId("decided").checked);
+  change({ kind, order: byId("order").value, class: byId("class").value, decided, id: "", label: "" }, { push: true });
 });
+const classNames = [...byId("class").options].map(({ value }) => value).filter(Boolean);
+onClassChosen(classNames, (name) => change({ class: name, id: "", label: "" }, { push: true }), { title: "Review which class?" });
 byId("heat")?.addEventListener("click", () => {
   state = { ...state, heat: !state.heat };
   writeAddress(queryOf(state));

@@ -1,6 +1,6 @@
 // The state of the review page, and how the address holds it.
 //
-//   kind, class, decided   which labels are reviewed; "" for all classes; `decided` includes those that are decided
+//   kind, class, decided   which labels are reviewed; "" for all classes; `decided` includes those that are decided, as disputed ones are
 //   order                  which of them come first
 //   id, label              the image and the class of the current label, "" at the end of the list
 //   heat                   whether the heat map is shown
@@ -12,7 +12,7 @@ export function readState(query) {
     kind: parameters.get("kind") || "issues",
     order: parameters.get("order") || "suspicion",
     class: parameters.get("class") ?? "",
-    decided: parameters.has("decided"),
+    decided: parameters.has("decided") || parameters.get("kind") === "disputed",
     id: parameters.get("id") ?? "",
     label: parameters.get("label") ?? "",
     heat: parameters.has("heat"),

@@ -3,12 +3,13 @@ import { element } from "./dom.js";
 
 /**
  * Ask for a text; resolves to {text, choice}, or to null where the dialog is closed. `choices` are the words of the buttons, the main
- * one first; with `isLong` the text may have lines; `suggestions` are texts to choose from.
+ * one first; with `isLong` the text may have lines; `suggestions` are a promise of texts to choose from, for which nobody waits.
  */
-export function askText({ title, label, choices, maxLength, isLong = false, isNeeded = true, suggestions = [] }) {
+export function askText({ title, label, choices, maxLength, isLong = false, isNeeded = true, suggestions = null }) {
   const attributes = { id: "asked", maxLength, required: isNeeded, autocomplete: "off" };
   const input = isLong ? element("textarea", { ...attributes, rows: 3 }) : element("input", { ...attributes, list: "suggested" });
-  const list = element("datalist", { id: "suggested" }, ...suggestions.map((text) => element("option", { value: text })));
+  const list = element("datalist", { id: "suggested" });
+  suggestions?.then((texts) => list.append(...texts.map((text) => element("option", { value: text }))), () => {});
   return opened(title, choices, element("label", { for: "asked" }, label), input, list)
     .then((choice) => (choice ? { text: input.value, choice } : null));
 }

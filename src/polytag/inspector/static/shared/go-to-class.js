@@ -1,18 +1,21 @@
-// The key g of every page: choose a class, and see its images.
+// The key g of every page: choose a class by typing. A page that is about one class then shows that one; the others go to its ranking.
 import { fetchJson } from "./api.js";
 import { pickClass } from "./pick-class.js";
 
-let here = null; // {names, choose} of a page that shows a class itself
+const SHOWN_BY = { "/class": "", "/together": "#one" }; // pages of one class that the server renders, and where on them it is
+let here = null; // {names, choose, title} of a page that shows a class itself
 
-/** Let the page show the chosen class instead of the page of its ranking. */
-export function onClassChosen(names, choose) {
-  here = { names, choose };
+/** Let the page show the chosen class instead of another page. `names` are its classes; by default all of the run. */
+export function onClassChosen(names, choose, { title } = {}) {
+  here = { names, choose, title };
 }
 
 export async function goToClass() {
   const names = here?.names ?? fetchJson("/api/run").then(({ classes }) => classes);
-  const name = await pickClass(names, { current: new URLSearchParams(location.search).get("class") ?? "" });
+  const parameters = new URLSearchParams(location.search);
+  const name = await pickClass(names, { current: parameters.get("label") ?? parameters.get("class") ?? "", title: here?.title });
   if (!name) return;
-  if (here) here.choose(name);
-  else location.assign("/ranking?" + new URLSearchParams({ class: name }));
+  if (here) return here.choose(name);
+  const path = location.pathname in SHOWN_BY ? location.pathname : "/ranking";
+  location.assign(`${path}?${new URLSearchParams({ class: name })}${SHOWN_BY[path] ?? ""}`);
 }
