@@ -9,7 +9,8 @@ const MAX_SHOWN = 100;
  */
 export function pickClass(wanted, { title = "Go to a class", current = "" } = {}) {
   const { dialog, input, list, status } = makeDialog(title);
-  let names = [];
+  let names = null; // until they are loaded
+  let isEntered = false; // before they were
   let found = [];
   let chosen = -1;
 
@@ -24,6 +25,7 @@ export function pickClass(wanted, { title = "Go to a class", current = "" } = {}
   }
 
   function search() {
+    if (!names) return;
     const all = matches(names, input.value);
     found = all.slice(0, MAX_SHOWN);
     list.replaceChildren(...found.map((name, index) =>
@@ -36,7 +38,8 @@ export function pickClass(wanted, { title = "Go to a class", current = "" } = {}
   input.addEventListener("input", search);
   input.addEventListener("keydown", (event) => {
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10 };
-    if (event.key === "Enter") dialog.close(found[chosen] ?? "");
+    if (event.key === "Enter" && !names) isEntered = true;
+    else if (event.key === "Enter") dialog.close(found[chosen] ?? "");
     else if (event.key in steps) choose(chosen + steps[event.key]);
     else return;
     event.preventDefault();
@@ -51,6 +54,7 @@ export function pickClass(wanted, { title = "Go to a class", current = "" } = {}
   Promise.resolve(wanted).then((loaded) => {
     names = loaded;
     search();
+    if (isEntered) dialog.close(found[chosen] ?? "");
   }, (error) => (status.textContent = error.message));
   return new Promise((resolve) => dialog.addEventListener("close", () => {
     dialog.remove();
