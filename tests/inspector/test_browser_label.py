@@ -100,7 +100,7 @@ def test_a_class_is_found_by_typing_and_is_present(page: Any, store: ReviewStore
     assert page.url.endswith("/label?id=image+0"), "what was chosen is not lost"
     page.get_by_role("button", name="Find a class").click()
     page.keyboard.press("Escape")
-    page.keyboard.press("Enter")
+    page.click("#save")
     shows(page, "image 1")
     assert labels(store, "image 0") == {"cat": 1, "dog": 0, "<b>boat</b>": 1}
 
