@@ -99,3 +99,4 @@ def test_a_view_keeps_to_the_class_that_a_script_has_chosen(live: Live, visit: C
         page.get_by_role("link", name="lowest scored positives").click()
         page.wait_for_url("**present=dog**")
         assert "class=dog" in page.url
+        page.close()  # before its server is

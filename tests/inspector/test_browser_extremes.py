@@ -77,3 +77,4 @@ def test_the_page_decides_as_the_server_does(
             page.locator("#threshold").press("Enter")
             until_outcomes(page, expected(inspection, 0.0), name)
             assert "5 above" in page.locator("#numbers").inner_text()
+        page.close()  # before its server is

@@ -51,6 +51,7 @@ def page(live, visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         page.click("nav a[href='/label']")
         shows(page, "image 0")
         yield page
+        page.close()  # before its server is: it loads the next image ahead
 
 
 def shows(page: Any, image: str) -> None:

@@ -14,7 +14,7 @@ from polytag.metrics.class_pairs import Bonds, ClassPairs
 
 MAX_CLASSES = 40
 RADIUS_PX = 240
-_MAX_GREY_EDGES, _MAX_LETTERS = 80, 18
+_MAX_EDGES, _MAX_LETTERS = 80, 18
 _LABEL_GAP_PX, _LETTER_PX, _LARGEST_PX, _SMALLEST_PX = 14, 8.5, 8.0, 2.5
 
 
@@ -69,7 +69,7 @@ def class_graph(names: Sequence[str], pairs: ClassPairs, found: Bonds) -> ClassG
         two = [(int(a), int(b)) for a, b in np.argwhere(np.triu(is_CC)) if a in angle_of and b in angle_of]
         two.sort(key=lambda each: -num_CC[each])
         largest = max((int(num_CC[each]) for each in two), default=1)
-        for a, b in two[:_MAX_GREY_EDGES]:
+        for a, b in two[:_MAX_EDGES]:
             num = int(num_CC[a, b])
             explained = "" if expected_CC is None else f"; own errors explain {expected_CC[a, b]:.1f}"
             edges.append(
