@@ -21,7 +21,9 @@ from polytag.training import choosing
 from polytag.training.callback import SilentCallback
 from polytag.training.choosing import Chosen, choose
 from polytag.training.context import drawn
+from polytag.training.measuring import Scored
 from polytag.training.parts import NO_PARTS
+from polytag.training.planning import images_within
 
 NAMES = ("test_vit", "test_resnet", "test_efficientnet", "test_convnext")
 
@@ -108,6 +110,35 @@ def test_the_better_half_of_the_backbones_is_tried_on_more_images(tmp_path: Path
     assert finalists[0].held_out_map >= finalists[1].held_out_map
     assert {each.backbone for each in found.candidates} == set(NAMES)
     assert all(each.held_out_map > 0 for each in others)
+
+
+@pytest.mark.parametrize(("share", "is_chosen"), [(0.4, False), (0.6, True)])
+def test_a_backbone_that_reads_less_than_half_of_the_images_is_not_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, is_chosen: bool
+):
+    monkeypatch.setattr(
+        choosing,
+        "fresh_model",
+        lambda own, data, parts, note: build_model(own.backbone, num_classes=1, image_size_px=own.image_size_px, head=own.head),
+    )
+    recipe = replace(FINETUNE, weights="pretrained", image_size_px=160, head="linear", precision="fp32", minutes=1)
+    dataset, names = small_objects(tmp_path, are_labels_true=True), ("test_resnet", "test_efficientnet")
+    best = chosen(recipe, dataset, names=names).recipe.backbone
+    found = choose(
+        recipe, dataset, names=names, parts=NO_PARTS, seconds=300.0, callback=SilentCallback(),
+        reach=lambda own, scored: share * 1000 if own.backbone == best else 1000,
+    )  # fmt: skip
+    assert (found.recipe.backbone == best) == is_chosen
+    assert found.candidates[0].backbone == found.recipe.backbone
+    assert {each.backbone for each in found.candidates} == set(names)
+
+
+def test_images_within_a_time_are_those_of_the_smallest_size():
+    scored = Scored(feature_ND=np.zeros((0, 0)), row_N=np.zeros(0), num_drawn=96, decode_seconds=0.002, score_seconds=0.018)
+    open_size, fixed = replace(FINETUNE, backbone="resnet18"), replace(FINETUNE, backbone="resnet18", image_size_px=256)
+    assert images_within(18.0, fixed, scored) == pytest.approx(1000)
+    assert images_within(18.0, open_size, scored) == pytest.approx(18 / (0.002 + 0.016 * (224 / 256) ** 2))
+    assert images_within(-1.0, fixed, scored) == 0
 
 
 def test_backbones_that_the_time_does_not_reach_are_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

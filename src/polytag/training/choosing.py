@@ -7,7 +7,7 @@ Successive halving: Jamieson and Talwalkar, Non-stochastic best arm identificati
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +31,7 @@ from polytag.training.parts import Parts
 
 _SURE = 2.0  # standard errors, between folds, by which another head has to be better than the usual one
 _OVERRUN = 2.0  # times the seconds for trying, after which no further backbone is begun
+_LEAST_REACH = 0.5  # of the images that another backbone can score in the run: half of the labels cost more than a better one gives
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,9 +104,20 @@ class _Trial:
         return np.array([mean_average_precision(target_NC[rows], probe.held_out_logit_NC[rows]) for rows in folds])
 
 
-def choose(recipe: Recipe, dataset: Dataset, *, names: Sequence[str], parts: Parts, seconds: float, callback: Callback) -> Chosen:
+def choose(
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    names: Sequence[str],
+    parts: Parts,
+    seconds: float,
+    callback: Callback,
+    reach: Callable[[Recipe, Scored], float] = lambda recipe, scored: 1.0,
+) -> Chosen:
     """Try these backbones for so many seconds in all, and the heads for each where the recipe leaves the head open.
 
+    `reach` says how many images a backbone can score in the time of the run. One that reaches less than half as many as another is
+    not chosen, however good it is on the few that are tried.
     A backbone that is slow takes longer than its share, because it scores some images in any case. Those that are not begun after
     twice the seconds are left out, and `callback` is told. Raises as `fresh_model`.
     """
@@ -124,7 +136,9 @@ def choose(recipe: Recipe, dataset: Dataset, *, names: Sequence[str], parts: Par
             trials[name] = trial.more(seconds / num_rounds / len(left))
         num_images = min(len(_scored(trials[name]).row_N) for name in left)  # all are judged by the same images
         found |= {name: trials[name].candidates(recipes[name], num_images=num_images) for name in left}
-        left = sorted(left, key=lambda name: -found[name][0].held_out_map)[: -(-len(left) // 2)]
+        reached = {name: reach(recipes[name], _scored(trials[name])) for name in left}
+        least = _LEAST_REACH * max(reached.values())
+        left = sorted(left, key=lambda name: (reached[name] < least, -found[name][0].held_out_map))[: -(-len(left) // 2)]
         if len(left) == 1:
             break
     best = left[0]

@@ -13,7 +13,7 @@ from polytag.runs.recipe import AUTO, FINETUNE, Recipe
 from polytag.training.callback import Callback, SilentCallback
 from polytag.training.choosing import choose
 from polytag.training.clock import LEAST_IMAGES, SAVING_SECONDS, Clock, Crowding, clock_of
-from polytag.training.measuring import Speed, seconds_to_learn, trial_context
+from polytag.training.measuring import Scored, Speed, seconds_to_learn, trial_context
 from polytag.training.one_run import fresh_model
 from polytag.training.pace import LEAST_STEPS, most_steps, num_steps_of, steps_within
 from polytag.training.parts import NO_PARTS, Parts
@@ -61,7 +61,16 @@ def plan_run(recipe: Recipe, dataset: Dataset, *, parts: Parts = NO_PARTS, began
     _require_plannable(recipe)
     clock = clock_of(recipe, began=began, num_classes=len(dataset.label_set))
     trying = min(_SHARE_TRYING * clock.seconds, _LONGEST_TRYING)
-    chosen = choose(recipe, dataset, names=_names(recipe), parts=parts, seconds=trying, callback=callback)
+    num_images = len(dataset.rows_of("train")) + len(dataset.rows_of("val"))
+    chosen = choose(
+        recipe,
+        dataset,
+        names=_names(recipe),
+        parts=parts,
+        seconds=trying,
+        callback=callback,
+        reach=lambda own, scored: min(num_images, images_within(clock.seconds - trying - clock.closing, own, scored)),
+    )
     recipe, scored = chosen.recipe, chosen.scored
     speed = Speed(
         size_px=preprocessing_of(recipe).image_size_px,
@@ -84,6 +93,14 @@ def plan_run(recipe: Recipe, dataset: Dataset, *, parts: Parts = NO_PARTS, began
     # Others are busy in these seconds, which says little about the minutes: as it would be alone. The clock moves the end.
     alone = replace(speed, learn=learn / crowded)
     return plan_of(recipe, alone, dataset=dataset, clock=clock, candidates=chosen.candidates)
+
+
+def images_within(seconds: float, recipe: Recipe, scored: Scored) -> float:
+    """Images that the recipe's backbone scores in these seconds, at the smallest size that a plan takes."""
+    size_px = preprocessing_of(recipe).image_size_px
+    speed = Speed(size_px=size_px, decode=scored.decode_seconds, score=scored.score_seconds, learn=scored.score_seconds)
+    smallest_px = sizes_px(recipe.backbone)[-1] if recipe.image_size_px is None else size_px
+    return max(0.0, seconds) / speed.at(smallest_px).score
 
 
 def plan_of(recipe: Recipe, speed: Speed, *, dataset: Dataset, clock: Clock, candidates: Sequence[Candidate] = ()) -> Plan:
