@@ -346,12 +346,13 @@ def test_ten_heavy_requests_do_not_stop_the_page(modelled: Inspection, tmp_path:
             return client.post("/api/predict", content=file.getvalue(), headers=BINARY)
 
         waiting = [pool.submit(heavy, number) for number in range(20)]
-        slowest, num_pings = 0.0, 0
+        began, slowest, num_pings = time.perf_counter(), 0.0, 0
         while not all(future.done() for future in waiting):
             start = time.perf_counter()
             assert client.get("/ping").json() == "pong"
             slowest, num_pings = max(slowest, time.perf_counter() - start), num_pings + 1
             time.sleep(0.02)
+        all_of_them = time.perf_counter() - began
         answers = [future.result() for future in waiting]
     worker.close()
     assert {answer.status_code for answer in answers} == {200, 503}
@@ -361,7 +362,7 @@ def test_ten_heavy_requests_do_not_stop_the_page(modelled: Inspection, tmp_path:
             assert answer.json() == {"detail": "the model is busy with other images"}
             assert answer.headers["retry-after"] == "2"
     assert num_pings > 3
-    assert slowest < 2  # measured: 0.1 on an idle machine; the point is that it does not wait for 20 images
+    assert slowest < all_of_them / 2  # measured: 0.1 s on an idle machine; the point is that it does not wait for 20 images
 
 
 def test_threads_of_the_page_are_not_held_while_waiting(modelled: Inspection, tmp_path: Path):
