@@ -176,14 +176,14 @@ def test_another_model_another_preprocessing_and_a_changed_image_are_computed_ag
     assert build(predictor, dataset) == 6
 
 
-def test_a_hundred_thousand_images_are_searched_in_about_the_time_of_reading_them():
+def test_a_hundred_thousand_images_are_searched_sooner_than_by_a_plain_product():
     index = random_index(100_000, num_features=512)
     query_D = index.feature_ND[5]
     nearest(index, query_D, k=1)  # the lengths are worked out once
     best = min(_seconds(lambda: nearest(index, query_D, k=12)) for _ in range(3))
     product = min(_seconds(lambda: index.feature_ND @ query_D) for _ in range(3))
     assert nearest(index, query_D, k=1)[0][0] == 5
-    assert best < 10 * product
+    assert best < product  # in half precision, as the index is kept
 
 
 def _seconds(call) -> float:
