@@ -106,6 +106,9 @@ def states(predictions: Predictions, *, has_second: bool) -> dict[str, State]:
         "review, disputed labels": State(
             path="/review?kind=disputed", sees="document.querySelector('#state, #workspace:not([hidden])')"
         ),
+        "review, second opinions": State(
+            path="/review?kind=second", sees="document.querySelector('#state:not([hidden]), #workspace:not([hidden])')"
+        ),
         "review of many": State(path=f"/review?view=grid&class={name}", sees=question),
         "predict": State(path="/predict"),
         "predict, one image": State(

@@ -580,6 +580,78 @@ def test_labels_on_which_two_disagree_are_settled_one_after_another(server, visi
     assert not page.is_checked("#decided")
 
 
+def test_a_second_opinion_is_given_without_seeing_the_first(server, visit, store: ReviewStore):
+    def decide(image: str, reviewer: str, label: int) -> None:
+        last = store.of_image("val", image).get("cat")
+        store.decide(
+            split="val", image_id=image, class_name="cat", label=label, given=0, reviewer=reviewer, note=f"{reviewer} is sure",
+            based_on=last.number if last else 0,
+        )  # fmt: skip
+
+    for image in ("p001", "p002", "p003", "p004"):
+        decide(image, "Bob", 1)
+    decide("p004", "Ann", 0)
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    page = as_ann(visit(server.url + "/review", excused=("409",), **phone))  # Cleo's decision below is told to the page
+    page.get_by_text("Agreement of the reviewers").click()
+    until(
+        page, "document.querySelector('#second').innerText.startsWith('3 labels that others decided wait for your second opinion.')"
+    )
+    page.get_by_role("link", name="Give it without seeing theirs").click()
+    until(page, "document.querySelector('#kind')?.value === 'second' && document.querySelectorAll('#strip li').length === 3")
+    ready(page)
+
+    def left(number: int) -> None:
+        until(page, "(text) => document.querySelector('#counts').textContent.startsWith(text)", f"{number} left")
+
+    def next_than(before: tuple[str, str]) -> tuple[str, str]:
+        until(page, "(before) => document.querySelector('#id').textContent != before", before[0])
+        ready(page)
+        return shown(page)
+
+    left(3)
+    first = shown(page)
+    unseen = [first[0]]
+    assert "Bob" not in page.inner_text("body")
+    decide(first[0], "Cleo", -1)  # meanwhile: it neither comes in the way, nor is it shown
+    page.keyboard.press("0")
+    second = next_than(first)
+    left(2)
+    assert page.locator("#conflicts").is_hidden()
+    page.keyboard.press("z")
+    assert next_than(second) == first
+    left(3)
+    assert (page.inner_text("#standing"), page.input_value("#note")) == ("", "")
+    assert page.locator("[aria-pressed=true]").count() == 0
+    swiped(page, (-0.1, 0), (-0.25, 0), (-0.4, 0))
+    assert next_than(first) == second
+    page.reload()
+    ready(page)
+    left(2)
+    unseen += [shown(page)[0]]
+    page.keyboard.press("1")
+    unseen += [next_than(second)[0]]
+    assert not {name for name in ("Bob", "Cleo") if name in page.inner_text("body")}
+    page.keyboard.press("1")
+    until(page, "document.querySelector('#state').textContent.startsWith('Nothing is left to decide among the labels that others')")
+    left(0)
+    assert sorted(unseen) == ["p001", "p002", "p003"], "the one that Ann has decided is not asked again"
+    votes = store.votes("val")
+    assert votes[first] == {"Bob": 1, "Cleo": -1, "Ann": 0}
+    page.goto(server.url + "/decisions")
+    page.evaluate("localStorage.setItem('polytag.reviewer', 'Bob')")
+    page.reload()
+    page.wait_for_load_state("networkidle")
+    assert page.locator("#second").is_hidden(), "Bob has decided all of them"
+    page.evaluate("localStorage.setItem('polytag.reviewer', 'Dora')")
+    page.reload()
+    page.get_by_role("link", name="Give it without seeing theirs").click()
+    left(4)
+    page.select_option("#kind", "disputed")
+    until(page, "document.querySelectorAll('#strip li').length === 2")
+    assert page.locator("#standing").inner_text().startswith("Decided: ")
+
+
 def test_a_class_that_is_found_by_typing_is_reviewed(server, visit):
     page = as_ann(visit(server.url + "/review"))
     page.keyboard.press("g")

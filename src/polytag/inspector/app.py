@@ -32,6 +32,7 @@ from polytag.inspector.map.routes import map_routes
 from polytag.inspector.model.routes import RETRY_SECONDS, model_routes
 from polytag.inspector.model.text_search import NotYet, TextSearch
 from polytag.inspector.model.worker import ModelWorker
+from polytag.inspector.review.agreement_routes import agreement_routes
 from polytag.inspector.review.queue import IssueFinder
 from polytag.inspector.review.routes import review_routes
 from polytag.inspector.review.store import ReviewStore
@@ -97,6 +98,7 @@ def create_app(inspection: Inspection) -> FastAPI:
     app.include_router(map_routes(service, MapOfImages(inspection, worker, map_jobs)))
     issue_finder, annotated = IssueFinder(inspection), AnnotatedBoxes(inspection)
     app.include_router(review_routes(inspection, store, issue_finder=issue_finder, corrected=service.corrected))
+    app.include_router(agreement_routes(inspection, store))
     app.include_router(worth_routes(service, training))
     app.include_router(model_routes(inspection, worker, annotated=annotated))
     app.include_router(

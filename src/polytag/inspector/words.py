@@ -65,6 +65,7 @@ KIND_TEXT: Mapping[str, str] = {
     "unknown": "unknown labels",
     "all": "both",
     "disputed": "disputed labels",
+    "second": "second opinions",
 }
 """The kinds of labels that the review queue holds."""
 

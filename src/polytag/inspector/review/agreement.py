@@ -6,6 +6,7 @@ The vote of a reviewer on a label is their last decision about it that is not un
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import combinations
 
 from polytag.inspector.review.rows import LabelKey
@@ -65,6 +66,19 @@ def cohen_kappa(labels: Sequence[tuple[int, int]]) -> float:
 def disputed(votes: Votes) -> list[LabelKey]:
     """Return the labels on which at least two reviewers voted and no answer has more votes than every other."""
     return [key for key, label_of in votes.items() if len(label_of) > 1 and not _has_majority(label_of)]
+
+
+def second_opinions(votes: Votes, reviewer: str) -> list[LabelKey]:
+    """Return the labels on which others voted and this reviewer did not, in the same random order for everyone.
+
+    The order depends on the names of image and class alone. It tells nothing about the votes, and the first labels are a random
+    sample of all of them, on which kappa can be computed at any time.
+    """
+    return sorted((key for key, label_of in votes.items() if label_of and reviewer not in label_of), key=_place_of)
+
+
+def _place_of(key: LabelKey) -> bytes:
+    return blake2b("\n".join(key).encode(), digest_size=16).digest()
 
 
 def _has_majority(label_of: Mapping[str, int]) -> bool:

@@ -14,13 +14,13 @@ from polytag.errors import PolytagError
 from polytag.inspector.browse.answers import Label, to_json
 from polytag.inspector.browse.ranking import probability_of
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.review.agreement import disputed
+from polytag.inspector.review.agreement import disputed, second_opinions
 from polytag.inspector.review.rows import Decision, LabelKey
 from polytag.inspector.review.store import ReviewStore
 from polytag.inspector.review.worth import CorrectedLabels
 from polytag.metrics.label_issues import LabelIssue, LabelIssues, find_label_issues
 
-Kind = Literal["issues", "unknown", "all", "disputed"]
+Kind = Literal["issues", "unknown", "all", "disputed", "second"]
 Order = Literal["suspicion", "map"]
 Status = Literal["computing", "ready", "unavailable"]
 
@@ -52,13 +52,13 @@ class QueueEntry(BaseModel):
     class_name: str
     given: Label
     probability: float = Field(
-        description="Calibrated probability that the class is present; the run's for a disputed label that the model doubts not."
+        description="Calibrated probability that the class is present; the run's for a decided label that the model doubts not."
     )
     is_counted: bool = Field(description="Whether the estimate of wrong labels counts this label.")
     map_change: float | None = Field(
-        description="Change of mAP if the label is wrong as it stands; for an unknown one, if present."
+        description="Change of mAP if the label is wrong as it stands; for an unknown one, if present. Null for a second opinion."
     )
-    decision: DecisionAnswer | None = Field(description="The decision about the label, or null.")
+    decision: DecisionAnswer | None = Field(description="The decision about the label, or null; null for a second opinion.")
     number: int = Field(description="Number of the last row about this label, 0 for none; `based_on` of the next decision.")
 
 
@@ -146,17 +146,22 @@ def queue(
     order: Order = "suspicion",
     class_name: str = "",
     include_decided: bool = False,
+    reviewer: str = "",
     limit: int = 50,
     offset: int = 0,
     timeout_seconds: float = 0.0,
 ) -> QueueAnswer:
     """Return a part of the queue of one class, or of all for "": first the most suspicious, or those that would change mAP most.
 
-    Labels on which reviewers disagree ("disputed") are decided, and listed all the same. Raises RunError as the store does.
+    Labels on which reviewers disagree ("disputed") are decided, and listed all the same. Labels that others decided and `reviewer`
+    did not ("second") come in a random order, and the answer tells nothing about the decisions. Raises RunError as the store does.
     """
     found = issue_finder.found(timeout_seconds=timeout_seconds)
     if found is None:
         return QueueAnswer(status="computing", offset=offset)
+    if kind == "second":
+        keys = second_opinions_of(inspection, store, reviewer=reviewer, class_name=class_name)
+        return _blind(inspection, store, found, keys, limit=limit, offset=offset)
     decided = {} if include_decided or kind == "disputed" else store.labels(inspection.split)
     listed = [
         each
@@ -178,14 +183,49 @@ def queue(
     )
 
 
+def second_opinions_of(inspection: Inspection, store: ReviewStore, *, reviewer: str, class_name: str = "") -> list[LabelKey]:
+    """Return the labels that wait for the second opinion of a reviewer, of one class or of all for "".
+
+    There are none where the scores are ranks. Raises RunError as the store does.
+    """
+    keys = second_opinions(store.votes(inspection.split), reviewer.strip())
+    return [key for key in _scored(inspection, keys) if not class_name or key[1] == class_name]
+
+
+def _blind(
+    inspection: Inspection, store: ReviewStore, found: _Found, keys: Sequence[LabelKey], *, limit: int, offset: int
+) -> QueueAnswer:
+    """Return a part of these labels without anything that depends on the decisions about them, but the number of the last row."""
+    part = keys[offset : offset + limit]
+    number_of = {key: row.number for key, row in store.of_keys(inspection.split, part).items()}
+    entries = [_entry(each, {}, map_change=float("nan")) for each in _issues_of(inspection, found, part)]
+    return QueueAnswer(
+        status="unavailable" if found.reason else "ready",
+        reason=found.reason,
+        total=len(keys),
+        offset=offset,
+        entries=[each.model_copy(update={"number": number_of.get((each.image, each.class_name), 0)}) for each in entries],
+    )
+
+
 def _disputed(inspection: Inspection, store: ReviewStore, found: _Found) -> list[LabelIssue]:
     """Return the labels on which reviewers disagree, the most suspicious first; none where the scores are ranks."""
+    listed = _issues_of(inspection, found, _scored(inspection, disputed(store.votes(inspection.split))))
+    return sorted(listed, key=lambda each: (_doubt(each) if np.isfinite(each.belief) else np.inf, each.class_name, each.id))
+
+
+def _scored(inspection: Inspection, keys: Sequence[LabelKey]) -> list[LabelKey]:
+    """Return the labels that have a probability in this run."""
+    predictions, names = inspection.predictions, frozenset(inspection.predictions.label_set.names)
+    return [key for key in keys if predictions.has_probabilities and key[0] in inspection.row_of and key[1] in names]
+
+
+def _issues_of(inspection: Inspection, found: _Found, keys: Sequence[LabelKey]) -> list[LabelIssue]:
+    """Return these labels as the list of label issues has them, or with the probability of the run."""
     doubted = {(each.id, each.class_name): each for each in found.lists["all"]}
     predictions, row_of = inspection.predictions, inspection.row_of
     listed: list[LabelIssue] = []
-    for image, class_name in disputed(store.votes(inspection.split)):
-        if image not in row_of or class_name not in predictions.label_set.names or not predictions.has_probabilities:
-            continue
+    for image, class_name in keys:
         row, column = row_of[image], predictions.label_set.index(class_name)
         undoubted = LabelIssue(
             row=row,
@@ -198,7 +238,7 @@ def _disputed(inspection: Inspection, store: ReviewStore, found: _Found) -> list
             image_path="",
         )
         listed.append(doubted.get((image, class_name), undoubted))
-    return sorted(listed, key=lambda each: (_doubt(each) if np.isfinite(each.belief) else np.inf, each.class_name, each.id))
+    return listed
 
 
 def review_progress(inspection: Inspection, issue_finder: IssueFinder, store: ReviewStore) -> ProgressAnswer:

@@ -52,6 +52,7 @@ Id = Annotated[str, Field(max_length=MAX_LENGTH_OF_ID)]
 Reviewer = Annotated[str, Field(max_length=200), AfterValidator(as_value_error(reviewer_name))]
 Tag = Annotated[str, Field(max_length=MAX_LENGTH_OF_TAG + 1), AfterValidator(as_value_error(tag_text))]
 Note = Annotated[str, Field(max_length=MAX_LENGTH_OF_NOTE), AfterValidator(as_value_error(note_text))]
+Blind = Annotated[str, QueryParameter(max_length=200, description="Who gives a second opinion.")]
 ClassName = Annotated[str, QueryParameter(alias="class", max_length=MAX_LENGTH_OF_ID, description="Empty for all.")]
 
 

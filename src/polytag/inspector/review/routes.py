@@ -1,8 +1,7 @@
 """Defines the JSON API of label review under /api/review: the queue, decisions and undo."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Container, Mapping
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from polytag.inspector.browse.answers import Label, to_json
 from polytag.inspector.inspection import Inspection
-from polytag.inspector.review.agreement import Votes, agreements, disputed
+from polytag.inspector.review.agreement import second_opinions
 from polytag.inspector.review.batches import Batch, LabelDecision
 from polytag.inspector.review.queue import (
     DecisionAnswer,
@@ -30,6 +29,7 @@ from polytag.inspector.review.replies import (
     READS,
     WRITES,
     BatchAnswer,
+    Blind,
     ClassName,
     GivenLabel,
     Id,
@@ -49,7 +49,6 @@ from polytag.inspector.review.worth import CorrectedLabels
 from polytag.metrics.decisions import decide
 
 MAX_LABELS = 100_000  # of an image in one request
-MAX_DISPUTED = 500  # labels in one answer
 
 
 class DecisionRequest(BaseModel):
@@ -148,33 +147,6 @@ class UnlabelledAnswer(BaseModel):
     images: list[UnlabelledImage]
 
 
-class AgreementOfTwo(BaseModel):
-    """Two reviewers on one class."""
-
-    class_name: str
-    first: str
-    second: str
-    num_labels: int = Field(description="Labels that both decided.")
-    num_equal: int = Field(description="Of these, labels on which both decided the same.")
-    kappa: float | None = Field(description="Cohen's kappa; null where both always gave one and the same answer.")
-
-
-class DisputedLabel(BaseModel):
-    """A label on which no answer has more votes than every other."""
-
-    image: str
-    class_name: str
-    votes: dict[str, Label] = Field(description="The last decision of each reviewer.")
-
-
-class AgreementAnswer(BaseModel):
-    """How far the reviewers agree, the least agreement first, and the labels on which they do not."""
-
-    classes: list[AgreementOfTwo]
-    num_disputed: int
-    disputed: list[DisputedLabel] = Field(description="At most 500.")
-
-
 class HistoryAnswer(BaseModel):
     """Rows of the review, newest first."""
 
@@ -207,17 +179,18 @@ def _add_queue_routes(
         order: Order = "suspicion",
         class_name: ClassName = "",
         include_decided: bool = False,
+        reviewer: Blind = "",
         limit: Annotated[int, QueryParameter(ge=1, le=500)] = 50,
         offset: Annotated[int, QueryParameter(ge=0, lt=2**31)] = 0,
     ) -> QueueAnswer:
-        """Labels to review, the most suspicious first, or those that would change mAP most. While `status` is "computing" the list
-        is empty; ask again."""
+        """Labels to review, the most suspicious first, or those that would change mAP most; second opinions in a random order and
+        without the decisions of others. While `status` is "computing" the list is empty; ask again."""
         if class_name:
             column_of(names, class_name)
         return or_503(
             lambda: queue(
                 inspection, issue_finder, store, corrected, kind=kind, order=order, class_name=class_name,
-                include_decided=include_decided, limit=limit, offset=offset,
+                include_decided=include_decided, reviewer=reviewer, limit=limit, offset=offset,
             )
         )  # fmt: skip
 
@@ -244,11 +217,6 @@ def _add_read_routes(routes: APIRouter, inspection: Inspection, store: ReviewSto
         rows = or_503(lambda: store.history(inspection.split, image_id=image, class_name=class_name, limit=limit))
         return HistoryAnswer(decisions=[decision_answer(row) for row in rows])
 
-    @routes.get("/agreement", responses={503: READS[503]})
-    def agreement() -> AgreementAnswer:
-        """Cohen's kappa of every two reviewers on every class, and the labels on which reviewers disagree."""
-        return _agreement(or_503(lambda: store.votes(inspection.split)))
-
     @routes.get("/images", responses={503: READS[503]})
     def unlabelled(
         limit: Annotated[int, QueryParameter(ge=1, le=5000)] = 1000, offset: Annotated[int, QueryParameter(ge=0, lt=2**31)] = 0
@@ -257,11 +225,14 @@ def _add_read_routes(routes: APIRouter, inspection: Inspection, store: ReviewSto
         return _unlabelled(inspection, or_503(lambda: store.labels(inspection.split)), limit=limit, offset=offset)
 
     @routes.get("/labels", responses=READS)
-    def labels(image: Annotated[str, QueryParameter(max_length=MAX_LENGTH_OF_ID)]) -> LabelsAnswer:
-        """The given label and the decision of every class of one image."""
+    def labels(image: Annotated[str, QueryParameter(max_length=MAX_LENGTH_OF_ID)], reviewer: Blind = "") -> LabelsAnswer:
+        """The given label and the decision of every class of one image; for a second opinion without decisions about labels that
+        the reviewer has not decided."""
         row = row_of(inspection, image)
         decisions = or_503(lambda: store.of_image(inspection.split, image))
-        return LabelsAnswer(row=row, image=image, classes=_classes(inspection, row, decisions))
+        votes = or_503(lambda: store.votes(inspection.split, image_id=image)) if reviewer.strip() else {}
+        hidden = {class_name for _, class_name in second_opinions(votes, reviewer.strip())}
+        return LabelsAnswer(row=row, image=image, classes=_classes(inspection, row, decisions, hidden=hidden))
 
 
 def _add_write_routes(routes: APIRouter, inspection: Inspection, store: ReviewStore) -> None:
@@ -344,18 +315,6 @@ def _undone(store: ReviewStore, request: UndoRequest, *, split: str) -> Decision
     return store.batches.undo_last(reviewer=request.reviewer, split=split)
 
 
-def _agreement(votes: Votes) -> AgreementAnswer:
-    keys = disputed(votes)
-    return AgreementAnswer(
-        classes=[AgreementOfTwo.model_validate({**asdict(each), "kappa": to_json(each.kappa)}) for each in agreements(votes)],
-        num_disputed=len(keys),
-        disputed=[
-            DisputedLabel.model_validate({"image": image, "class_name": class_name, "votes": votes[image, class_name]})
-            for image, class_name in keys[:MAX_DISPUTED]
-        ],
-    )
-
-
 def _unlabelled(inspection: Inspection, decided: Mapping[LabelKey, int], *, limit: int, offset: int) -> UnlabelledAnswer:
     ids, num_classes = inspection.predictions.ids, len(inspection.predictions.label_set)
     num_decided = Counter(image for image, _ in decided)
@@ -371,7 +330,7 @@ def _unlabelled(inspection: Inspection, decided: Mapping[LabelKey, int], *, limi
     )
 
 
-def _classes(inspection: Inspection, row: int, decisions: Mapping[str, Decision]) -> list[LabelAnswer]:
+def _classes(inspection: Inspection, row: int, decisions: Mapping[str, Decision], *, hidden: Container[str]) -> list[LabelAnswer]:
     predictions = inspection.predictions
     probability_C = predictions.take([row]).probability_NC[0]
     is_predicted_C = decide(probability_C, threshold_C=inspection.threshold_C)
@@ -383,7 +342,7 @@ def _classes(inspection: Inspection, row: int, decisions: Mapping[str, Decision]
             "given": int(predictions.target_NC[row, column]),
             "probability": to_json(float(probability_C[column])),
             "is_predicted": bool(is_predicted_C[column]),
-            "decision": current_answer(decision),
+            "decision": None if name in hidden else current_answer(decision),
             "number": decision.number if decision else 0,
         }
         found.append(LabelAnswer.model_validate(values))

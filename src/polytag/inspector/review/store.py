@@ -173,15 +173,16 @@ class ReviewStore:
             rows = [] if connection is None else connection.execute(query, (split,)).fetchall()
         return {(image_id, class_name): label for image_id, class_name, label in rows}
 
-    def votes(self, split: str) -> Votes:
-        """Return the last decision of each reviewer about every label of a split, without those that are undone."""
+    def votes(self, split: str, *, image_id: str = "") -> Votes:
+        """Return the last decision of each reviewer about every label of a split or an image, without those that are undone."""
         query = (
             "SELECT image_id, class_name, reviewer, label FROM decisions WHERE number IN (SELECT max(number) FROM decisions d"
-            " WHERE split = ? AND undoes IS NULL AND NOT EXISTS (SELECT 1 FROM decisions u WHERE u.undoes = d.number)"
+            " WHERE split = ?1 AND (?2 = '' OR image_id = ?2) AND undoes IS NULL"
+            " AND NOT EXISTS (SELECT 1 FROM decisions u WHERE u.undoes = d.number)"
             " GROUP BY image_id, class_name, reviewer) ORDER BY number"
         )
         with self._file.reading() as connection:
-            rows = [] if connection is None else connection.execute(query, (split,)).fetchall()
+            rows = [] if connection is None else connection.execute(query, (split, image_id)).fetchall()
         found: dict[LabelKey, dict[str, int]] = {}
         for image_id, class_name, reviewer, label in rows:
             found.setdefault((image_id, class_name), {})[reviewer] = label

@@ -1,13 +1,13 @@
 // How far the reviewers agree, and the labels on which they do not. It is loaded when the list is unfolded.
-import { fetchJson } from "../shared/api.js";
 import { LABELS, byId, element } from "../shared/dom.js";
 import { notify } from "../shared/frame.js";
+import { showSecond } from "./second.js";
 
 byId("agreement").hidden = false;
 byId("agreement").addEventListener("toggle", () => byId("agreement").open && show().catch((error) => notify(error.message)));
 
 async function show() {
-  const { classes, disputed, num_disputed } = await fetchJson("/api/review/agreement");
+  const { classes, disputed, num_disputed } = await showSecond();
   byId("agreement-empty").hidden = classes.length > 0;
   byId("agreement-found").hidden = classes.length === 0;
   byId("agreement-rows").replaceChildren(...classes.map(rowOf));

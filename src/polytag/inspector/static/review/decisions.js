@@ -46,12 +46,12 @@ export class Decisions {
     return this.outbox.error !== null;
   }
 
-  /** Decide about an entry; the outbox saves it in its turn. */
-  add(entry, label, by) {
+  /** Decide about an entry; the outbox saves it in its turn. A second opinion `isBlind`: decisions of others come not in its way. */
+  add(entry, label, by, { isBlind = false } = {}) {
     const note = (entry.draft ?? entry.decision?.note ?? "").trim();
     delete entry.draft;
     this.conflicts.delete(keyOf(entry));
-    this.outbox.add({ image: entry.image, className: entry.class_name, label, note, by, basedOn: entry.number });
+    this.outbox.add({ image: entry.image, className: entry.class_name, label, note, by, isBlind, basedOn: entry.number });
   }
 
   saved(job, row) {
@@ -62,6 +62,7 @@ export class Decisions {
   }
 
   conflicted(job, current) {
+    if (job.isBlind && current?.author !== job.by) return this.outbox.add({ ...job, isTried: false, basedOn: current?.number ?? 0 });
     const entry = this.find(job.image, job.className);
     if (entry) Object.assign(entry, { decision: current?.label === null ? null : current, number: current?.number ?? 0 });
     this.conflicts.set(keyOf(job), { wanted: job, current });

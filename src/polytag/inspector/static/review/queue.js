@@ -7,7 +7,7 @@ const OVERLAP = 5; // entries loaded again: where none of them is known, other r
 const NEAR_END = 20;
 
 export class ReviewQueue {
-  /** `filters` is {kind, order, class, decided}. */
+  /** `filters` is {kind, order, class, decided}, and the `reviewer` who gives second opinions, else "". */
   constructor(filters) {
     this.filters = filters;
     this.entries = [];
@@ -40,10 +40,10 @@ export class ReviewQueue {
   /** Load the next part into `entries`; returns the {status, reason} of the queue. */
   async more() {
     if (this.isWhole) return { status: "ready" };
-    const { kind, order, class: className, decided } = this.filters;
+    const { kind, order, class: className, decided, reviewer } = this.filters;
     let isEnd = false;
     for (let offset = Math.max(0, this.numListed() - OVERLAP); ; offset = Math.max(0, offset - PART + OVERLAP)) {
-      const parameters = { kind, order, class: className, include_decided: decided ? "true" : null, limit: PART, offset };
+      const parameters = { kind, order, class: className, include_decided: decided ? "true" : null, reviewer: reviewer || null, limit: PART, offset };
       const answer = await fetchJson("/api/review/queue?" + withParameters("", parameters));
       if (answer.status !== "ready") return answer;
       this.total = answer.total;
@@ -73,9 +73,12 @@ export class ReviewQueue {
     return found < 0 ? this.entries.length : found;
   }
 
-  /** Load the decision about one label again. Returns its entry, which is inserted at `index` where the list lacks it. */
+  /**
+   * Load the decision about one label again, for a second opinion only where the reviewer has given one. Returns its entry, which is
+   * inserted at `index` where the list lacks it.
+   */
   async refresh(image, className, index) {
-    const { row, classes } = await fetchJson("/api/review/labels?" + new URLSearchParams({ image }));
+    const { row, classes } = await fetchJson("/api/review/labels?" + withParameters("", { image, reviewer: this.filters.reviewer || null }));
     const found = classes.find(({ class_name }) => class_name === className);
     if (!found) return undefined;
     const entry = this.get(image, className);

@@ -9,11 +9,11 @@ import { onClassChosen } from "../shared/go-to-class.js";
 import { NOT_SHOWN } from "../shared/shown.js";
 import { Decisions } from "./decisions.js";
 import { PastDecisions } from "./past.js";
-import { showProgress } from "./progress.js";
+import { showProgress, showSecondLeft } from "./progress.js";
 import { questionText, showNoteStatus, showQuestion } from "./question.js";
 import { ReviewQueue } from "./queue.js";
 import { imageState, loadAgain, preload, showHeat, showImage, watchImage } from "./stage.js";
-import { haveSameQueue, queryOf, readState } from "./state.js";
+import { haveSameQueue, includesDecided, queryOf, readState } from "./state.js";
 import { drawStrip } from "./strip.js";
 import { bindSwipe } from "./swipe.js";
 import { showWorth } from "./worth.js";
@@ -33,14 +33,11 @@ const decisions = new Decisions({
   refresh: (image, className) => queue.refresh(image, className),
   bringBack,
   onChange: () => queue && showEntry(),
-  onSaved() {
-    showProgress();
-    showWorth();
-    past.show();
-  },
+  onSaved: showReview,
 });
 
 const current = () => queue?.entries[index];
+const isSecond = () => state.kind === "second"; // the decisions of others, and all that tells them, are hidden
 const isOpen = (entry) => !entry.decision && !decisions.jobOf(entry);
 
 // ---- state, address, view ----
@@ -67,6 +64,7 @@ async function drawNow() {
   byId("order").value = state.order;
   byId("class").value = state.class;
   byId("decided").checked = state.decided;
+  document.body.classList.toggle("blind", isSecond());
   byId("many").search = withParameters("", {
     view: "grid", kind: state.kind === "unknown" ? "unknown" : null, order: state.order === "suspicion" ? null : state.order, class: state.class,
   });
@@ -75,10 +73,12 @@ async function drawNow() {
     if (found) index = queue.indexOf(found);
     return show();
   }
-  const loading = (queue = new ReviewQueue({ kind: state.kind, order: state.order, class: state.class, decided: state.decided }));
+  const by = isSecond() ? reviewer() : "";
+  const loading = (queue = new ReviewQueue({ kind: state.kind, order: state.order, class: state.class, decided: state.decided, reviewer: by }));
   byId("workspace").hidden = true;
   past.className = state.class;
   past.show();
+  if (isSecond() && !by) loading.isWhole = true; // without a name nothing is listed
   try {
     const answer = await firstPart(loading);
     const wanted = answer && (await wantedEntry(loading));
@@ -89,7 +89,15 @@ async function drawNow() {
   } catch (error) {
     if (loading === queue) showMessage(error.message);
   }
+  showReview();
+}
+
+/** Show what has become of the review; of second opinions only how many are left, which tells nothing of what others decided. */
+function showReview() {
+  if (isSecond()) return void showSecondLeft(reviewer(), state.class);
   showProgress();
+  showWorth();
+  past.show();
 }
 
 /** Load the first part of a queue, as soon as the server has computed it; undefined where another queue was opened meanwhile. */
@@ -187,7 +195,8 @@ function showMessage(...nodes) {
 }
 
 function showEnd() {
-  const kind = state.kind === "all" ? "labels" : words.kind[state.kind];
+  if (isSecond() && !queue.filters.reviewer) return showMessage("Labels that you decided yourself are left out, so this list needs your name. ", button("Your name", () => requireReviewer()));
+  const kind = { all: "labels", second: "labels that others decided" }[state.kind] ?? words.kind[state.kind];
   const what = kind + (state.class ? ` of ${state.class}` : "");
   if (unavailable) return showMessage(`There is no list of ${what}: ${unavailable}.`);
   const numSkipped = queue.entries.filter(isOpen).length;
@@ -209,7 +218,7 @@ async function decideNow(label) {
   const name = await requireReviewer();
   if (!name) return (byId("standing").textContent = "Nothing is saved: a decision needs a name.");
   if (entry !== current()) return;
-  decisions.add(entry, label, name);
+  decisions.add(entry, label, name, { isBlind: isSecond() });
   forward();
 }
 
@@ -224,7 +233,7 @@ async function saveNote() {
   byId("note").blur();
   if (!entry?.decision || entry.draft === undefined || decisions.jobOf(entry)) return;
   const name = await requireReviewer();
-  if (name) decisions.add(entry, entry.decision.label, name);
+  if (name) decisions.add(entry, entry.decision.label, name, { isBlind: isSecond() });
 }
 
 byId("note").addEventListener("input", () => {
@@ -245,11 +254,16 @@ function showReviewer() {
   byId("reviewer").textContent = reviewer() ? `Reviewer: ${reviewer()}` : "Your name";
 }
 byId("reviewer").addEventListener("click", () => requireReviewer({ change: true }));
-document.addEventListener("polytag:reviewer", showReviewer);
+document.addEventListener("polytag:reviewer", () => {
+  showReviewer();
+  if (!isSecond()) return;
+  queue = null; // it was another reviewer's
+  change({ id: "", label: "" });
+});
 
 byId("controls").addEventListener("change", (event) => {
   const kind = byId("kind").value;
-  const decided = kind === "disputed" || (state.kind !== "disputed" && byId("decided").checked);
+  const decided = includesDecided(kind, state.kind !== "disputed" && byId("decided").checked);
   change({ kind, order: byId("order").value, class: byId("class").value, decided, id: "", label: "" }, { push: true });
 });
 const classNames = [...byId("class").options].map(({ value }) => value).filter(Boolean);
@@ -272,10 +286,10 @@ bind("ArrowLeft", "back to the previous label", () => void drawn.then(() => goTo
 bind("z", "undo your last decision", (event) => void (isHeldDown(event) || undoLast()), { isHeld: false });
 bind("m", "write a note; enter saves it, escape leaves it", () => byId("note").focus());
 if (byId("heat")) bind("h", "heat map", () => byId("heat").click());
-bind("l", "decisions so far", () => (byId("past").open = !byId("past").open));
+bind("l", "decisions so far", () => isSecond() || (byId("past").open = !byId("past").open));
 
 showReviewer();
-showWorth();
+if (!isSecond()) showWorth();
 decisions.showProblems();
 await draw();
 decisions.outbox.send(); // decisions that an earlier visit of this tab could not save

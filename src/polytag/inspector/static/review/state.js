@@ -1,6 +1,7 @@
 // The state of the review page, and how the address holds it.
 //
-//   kind, class, decided   which labels are reviewed; "" for all classes; `decided` includes those that are decided, as disputed ones are
+//   kind, class, decided   which labels are reviewed; "" for all classes; `decided` includes those that are decided, as disputed ones are;
+//                          second opinions are asked of labels that others decided, and their decisions are hidden
 //   order                  which of them come first
 //   id, label              the image and the class of the current label, "" at the end of the list
 //   heat                   whether the heat map is shown
@@ -12,12 +13,15 @@ export function readState(query) {
     kind: parameters.get("kind") || "issues",
     order: parameters.get("order") || "suspicion",
     class: parameters.get("class") ?? "",
-    decided: parameters.has("decided") || parameters.get("kind") === "disputed",
+    decided: includesDecided(parameters.get("kind"), parameters.has("decided")),
     id: parameters.get("id") ?? "",
     label: parameters.get("label") ?? "",
     heat: parameters.has("heat"),
   };
 }
+
+/** Whether the list of a kind includes decided labels, where the reviewer `wishes` it or not. */
+export const includesDecided = (kind, wishes) => kind === "disputed" || (kind !== "second" && wishes);
 
 /** Return the query of a state, without what is default. */
 export function queryOf(state) {
