@@ -1,12 +1,15 @@
 """The map in a real browser: a lasso and a rectangle select, the slice has its numbers, and the address holds it all."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from browsing import until
 from PIL import Image
+from umap_stand_in import ENDLESS, PRINTS, stand_in
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.inspector.app import create_app
@@ -135,3 +138,22 @@ def test_the_keys_go_from_image_to_image_and_draw_a_rectangle(server, visit):
     page.go_back()
     until(page, "document.querySelector('#legend').textContent.includes('missed')")
     assert page.input_value("#colour") == "error", "Back shows the colour of the address"
+
+
+def test_umap_says_how_far_it_is_and_stops(live, visit, modelled: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
+    stand_in(ENDLESS, tmp_path, monkeypatch)
+    with live(create_app(replace(modelled, review_file=tmp_path / "review.sqlite"))) as server:
+        page = visit(server.url + "/map?class=red&by=features")
+        drawn(page)
+        page.select_option("#by", "umap")
+        until(page, "document.querySelector('#computing').textContent.includes('UMAP places the images: 25%.')")
+        assert "Until then this is the map of what the model sees." in page.inner_text("#computing")
+        page.click("text=Stop")
+        until(page, "document.querySelector('#computing').textContent.includes('The map by UMAP is not computed.')")
+        page.reload()
+        until(page, "document.querySelector('#computing').textContent.includes('The map by UMAP is not computed.')")
+        (tmp_path / "umap" / "__init__.py").write_text(PRINTS)
+        page.click("text=Compute it")
+        until(page, "document.querySelector('#made-of').textContent.includes('by UMAP')")
+        assert page.is_hidden("#computing")

@@ -1,7 +1,9 @@
 """The map's page and API: where images are, what their points show, and the numbers of a selection."""
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 from small_inspection import NAMES, small_inspection
 from starlette.testclient import TestClient
+from umap_stand_in import ENDLESS, MISFIT, PRINTS, stand_in
 
 from polytag.inspector.app import create_app
 from polytag.inspector.inspection import Inspection
@@ -159,3 +162,61 @@ def test_what_the_model_sees_has_the_other_splits_too(modelled: Inspection, tmp_
         assert len(other["x"]) == len(other["y"]) == len(other["rows"]) > 0
         assert client.post("/api/map/stop").json()["status"] == "waiting"
         assert ready(client, "features") == answer
+
+
+@pytest.fixture
+def umap(
+    modelled: Inspection, tmp_path: Path, cache: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], TestClient]]:
+    """Serves the run beside a stand-in for umap-learn."""
+    with ExitStack() as stack:
+
+        def of(code: str) -> TestClient:
+            stand_in(code, tmp_path, monkeypatch)
+            return stack.enter_context(serving(replace(modelled, review_file=tmp_path / "review.sqlite")))
+
+        yield of
+
+
+def asked(client: TestClient, is_there: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Visit the map by UMAP until its answer is so."""
+    give_up = time.monotonic() + 60
+    while not is_there(answer := client.get("/api/map?by=umap").json()):
+        assert time.monotonic() < give_up, answer
+        time.sleep(0.02)
+    return answer
+
+
+def test_umap_has_its_progress_and_a_stop_that_ends_its_process(umap: Callable[[str], TestClient], tmp_path: Path):
+    client = umap(ENDLESS)
+    assert '<option value="umap">' in client.get("/map").text
+    answer = asked(client, lambda answer: answer["step"] == "umap" and answer["progress"] > 0)
+    assert (answer["status"], answer["progress"], answer["x"]) == ("computing", 0.25, [])
+    number = int((tmp_path / "number").read_text())
+    assert client.post("/api/map/stop").json() | {"status": "waiting", "step": "umap"} == client.get("/api/map?by=umap").json()
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
+    assert len(ready(client, "features")["x"]) > 0, "the features are not what was stopped"
+    (tmp_path / "umap" / "__init__.py").write_text(PRINTS)
+    answer = ready(client, "umap")
+    assert (answer["step"], answer["shares"], answer["others"]) == ("umap", None, [])
+    assert len(answer["x"]) == len(client.get("/api/map/points?class=red").json()["truth"])
+    assert max(answer["x"] + answer["y"]) == EXTENT
+
+
+def test_a_failure_of_umap_is_said_and_the_next_visit_tries_again(umap: Callable[[str], TestClient], tmp_path: Path):
+    client = umap(MISFIT)
+    for _ in range(2):
+        failed = asked(client, lambda answer: "detail" in answer)
+        assert failed == {"detail": "UMAP failed: ImportError: Numba needs NumPy 1.0 or less"}
+    assert len(ready(client, "features")["x"]) > 0
+
+
+def test_closing_ends_umap(modelled: Inspection, tmp_path: Path, cache: None, monkeypatch: pytest.MonkeyPatch):
+    stand_in(ENDLESS, tmp_path, monkeypatch)
+    with serving(replace(modelled, review_file=tmp_path / "review.sqlite")) as client:
+        asked(client, lambda answer: answer["progress"] == 0.25 and answer["step"] == "umap")
+        number = int((tmp_path / "number").read_text())
+        os.kill(number, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)

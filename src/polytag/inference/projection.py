@@ -1,18 +1,14 @@
-"""Places images on a plane by their features: principal components, the same each time, or UMAP where it is installed.
+"""Places images on a plane by their features: principal components, the same each time.
 
 Shapes: N images, D features.
 """
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
 
-from polytag.errors import UsageError
-
-MIN_IMAGES_OF_UMAP = 20  # its neighbourhoods have 15 images
 _BLOCK = 2048  # rows that are widened at a time
 _NOISE = {np.float32: 1e-5, np.float64: 1e-12}  # of the largest value: what rounding leaves of images that are all the same
 
@@ -106,23 +102,3 @@ def _wide(feature_ND: np.ndarray) -> type[np.float32] | type[np.float64]:
 def is_finite(feature_ND: np.ndarray) -> np.ndarray:
     """Return for each image whether all of its features are finite: bool, N."""
     return np.asarray(np.isfinite(feature_ND).all(axis=1))
-
-
-def has_umap() -> bool:
-    """Whether `umap-learn` is installed, which polytag itself never needs."""
-    return importlib.util.find_spec("umap") is not None
-
-
-def umap_places(feature_ND: np.ndarray) -> np.ndarray:
-    """Return the coordinates of images by UMAP of the cosine, seeded: float64, N x 2, NaN for an image that is not finite.
-
-    Raises UsageError with fewer than 20 images. Takes about a minute for 50,000.
-    """
-    from umap import UMAP  # pyright: ignore[reportMissingImports]
-
-    finite_N = is_finite(feature_ND)
-    if finite_N.sum() < MIN_IMAGES_OF_UMAP:
-        raise UsageError("UMAP needs more images", got=f"{finite_N.sum()}", expected=f"at least {MIN_IMAGES_OF_UMAP}")
-    place_N2 = np.full((len(feature_ND), 2), np.nan)
-    place_N2[finite_N] = UMAP(metric="cosine", random_state=0).fit_transform(feature_ND[finite_N].astype(np.float32))
-    return place_N2

@@ -62,12 +62,14 @@ def create_app(inspection: Inspection) -> FastAPI:
     jobs, slow_jobs, map_jobs = Jobs(), Jobs(), Jobs()
     search = DuplicateSearch(inspection, jobs.queue)
     training = DecisionTraining(inspection, store, slow_jobs.queue)
+    images = MapOfImages(inspection, worker, map_jobs)
 
     def close() -> None:
         if worker is not None:
             worker.close()
         if text_search is not None:
             text_search.close()
+        images.close()
         search.stop()
         training.close()
         jobs.close()
@@ -95,7 +97,7 @@ def create_app(inspection: Inspection) -> FastAPI:
     app.include_router(finding_routes(service))
     app.include_router(selection_routes(service, thumbnails))
     app.include_router(keep_routes(service))
-    app.include_router(map_routes(service, MapOfImages(inspection, worker, map_jobs)))
+    app.include_router(map_routes(service, images))
     issue_finder, annotated = IssueFinder(inspection), AnnotatedBoxes(inspection)
     app.include_router(review_routes(inspection, store, issue_finder=issue_finder, corrected=service.corrected))
     app.include_router(agreement_routes(inspection, store))

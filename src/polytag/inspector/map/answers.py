@@ -19,8 +19,9 @@ class OtherPlacesAnswer(BaseModel):
 class PlacesAnswer(BaseModel):
     """The places of all images on the map, by their rows in the scores. Empty until they are computed."""
 
-    status: Literal["ready", "computing", "waiting"] = Field(description='"waiting": the features wait to be asked for.')
-    progress: float = Field(ge=0, le=1, description="Share of the data set whose features are computed.")
+    status: Literal["ready", "computing", "waiting"] = Field(description='"waiting": the step waits to be asked for.')
+    step: Literal["features", "umap"] = Field(description="What the places wait for.")
+    progress: float = Field(ge=0, le=1, description="Share of the data set whose features are computed, or of the epochs of UMAP.")
     x: list[int] = Field(description="0 to 65,535 from left to right; -1 for an image without features, which has no place.")
     y: list[int] = Field(description="0 to 65,535 from the foot to the top; -1 likewise.")
     shares: list[float] | None = Field(description="Shares of the variance along both axes, for principal components.")

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 
-from polytag.inference.projection import PrincipalPlane, has_umap, principal_plane, umap_places
+from polytag.inference.projection import PrincipalPlane, principal_plane
+from polytag.inference.umap_process import UmapProcess, has_umap
 from polytag.inspector.browse.dataset_rows import dataset_rows
 from polytag.inspector.explain.jobs import Jobs
 from polytag.inspector.inspection import Inspection
+from polytag.inspector.map.umap_job import UmapJob
 from polytag.inspector.model.worker import ModelWorker
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 Source = Literal["features", "umap", "scores"]
 Status = Literal["ready", "computing", "waiting"]
+Step = Literal["features", "umap"]
 EXTENT = 65_535
 """Places are integers from 0 to this along the longer side of the map."""
 NOWHERE = -1
@@ -52,20 +55,22 @@ class Places:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The places, or the progress of what they need, a share from 0 to 1."""
+    """The places, or the progress of the step that they wait for, a share from 0 to 1."""
 
     status: Status
+    step: Step = "features"
     progress: float = 0.0
     places: Places | None = None
 
 
 @final
 class MapOfImages:
-    """Answers where the images are. Each map is computed once, in the queue of jobs. Safe to call from many threads."""
+    """Answers where the images are. Each map is computed once: in the queue of jobs, or by UMAP. Safe to call from many threads."""
 
     def __init__(self, inspection: Inspection, worker: ModelWorker | None, jobs: Jobs):
         self._inspection, self._worker, self._jobs = inspection, worker, jobs
         self._is_stopped = False
+        self._umap: UmapJob[Places] = UmapJob()
 
     @cached_property
     def sources(self) -> list[Source]:
@@ -75,9 +80,9 @@ class MapOfImages:
         return ["features", "umap", "scores"] if has_umap() else ["features", "scores"]
 
     def found(self, source: Source, *, is_asked_for: bool = False) -> Found:
-        """Return the places. A visit alone computes no features of more than AT_ONCE images, and none that were stopped.
+        """Return the places. A visit alone computes no features of more than AT_ONCE images, and nothing that was stopped.
 
-        Raises as the model does: CheckpointError, DataError, Busy; UsageError for UMAP of too few images.
+        Raises as the model does: CheckpointError, DataError, Busy; UsageError as UMAP does.
         """
         if source == "scores":
             places = self._jobs.answer(source, lambda: places_by_scores(self._inspection))
@@ -90,16 +95,32 @@ class MapOfImages:
         index = features.index
         if index is None:
             return Found(status=features.status, progress=features.progress)
-        places = self._jobs.answer(
-            source, lambda: places_by_features(self._inspection, index, self._data_row_N, is_umap=source == "umap")
-        )
+        if source == "umap":
+            places, progress = self._umap.found(lambda process: self._by_umap(index, process), is_asked_for=is_asked_for)
+            status = "ready" if places else "waiting" if progress is None else "computing"
+            return Found(status=status, step="umap", progress=progress or 0.0, places=places)
+        places = self._jobs.answer(source, lambda: places_by_features(self._inspection, index, self._data_row_N))
         return Found(status="ready" if places else "computing", progress=1.0, places=places)
 
-    def stop(self) -> None:
-        """End the computation of the features until somebody asks for them."""
+    def stop(self) -> Found:
+        """End the computation by UMAP, or else that of the features, until somebody asks for it."""
+        if self._umap.stop():
+            return Found(status="waiting", step="umap")
         self._is_stopped = True
         if self._worker is not None:
             self._worker.stop_features()
+        return Found(status="waiting")
+
+    def close(self) -> None:
+        """End the computation by UMAP."""
+        self._umap.stop()
+
+    def _by_umap(self, index: "NeighborIndex", process: UmapProcess) -> Places:
+        positions = _positions(self._inspection, index, self._data_row_N)
+        place_N2 = np.full((len(positions.of_run_N), 2), np.nan)
+        own_N = positions.of_run_N >= 0
+        place_N2[own_N] = process.places(index.feature_ND[positions.of_run_N[own_N]])
+        return Places(place_N2=_on_map(place_N2)[0], share_2=None)
 
     @cached_property
     def _data_row_N(self) -> np.ndarray:
@@ -115,21 +136,30 @@ def places_by_scores(inspection: Inspection) -> Places:
     return Places(place_N2=_on_map(plane.places(score_NC))[0], share_2=_shares(plane))
 
 
-def places_by_features(inspection: Inspection, index: "NeighborIndex", data_row_N: np.ndarray, *, is_umap: bool) -> Places:
-    """Return the places of the run's images; with principal components also those of the other splits on the same plane.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Positions:
+    """Where the features of images are in an index, of all images of the data set and of those of the run; NOWHERE for none."""
 
-    An image that is not in the index, or whose features are zeros as they were not finite, has no place.
-    """
+    of_data_M: np.ndarray
+    of_run_N: np.ndarray
+
+
+def _positions(inspection: Inspection, index: "NeighborIndex", data_row_N: np.ndarray) -> _Positions:
+    """An image that is not in the index, or whose features are zeros as they were not finite, has no position."""
     assert inspection.data is not None
     position_M = np.full(len(inspection.data), NOWHERE)
     position_M[index.row_N] = np.where(index.feature_ND.any(axis=1), np.arange(len(index.row_N)), NOWHERE)
-    position_N = np.where(data_row_N >= 0, position_M[data_row_N], NOWHERE)
+    return _Positions(of_data_M=position_M, of_run_N=np.where(data_row_N >= 0, position_M[data_row_N], NOWHERE))
+
+
+def places_by_features(inspection: Inspection, index: "NeighborIndex", data_row_N: np.ndarray) -> Places:
+    """Return the principal components of the features, of the run's images and of those of the other splits on the same plane."""
+    assert inspection.data is not None
+    positions = _positions(inspection, index, data_row_N)
+    position_M, position_N = positions.of_data_M, positions.of_run_N
     own_N = position_N >= 0
     feature_nD = index.feature_ND[position_N[own_N]]
     place_N2 = np.full((len(position_N), 2), np.nan)
-    if is_umap:
-        place_N2[own_N] = umap_places(feature_nD)
-        return Places(place_N2=_on_map(place_N2)[0], share_2=None)
     plane = principal_plane(feature_nD)
     place_N2[own_N] = plane.places(feature_nD)
     is_other = position_M >= 0

@@ -43,16 +43,15 @@ def map_routes(service: InspectorService, images: MapOfImages) -> APIRouter:
     @routes.get("/api/map", responses=REFUSED)
     def places(by: Source = "scores", begin: bool = False) -> PlacesAnswer:
         """Where the images are, by the features that the model sees, by UMAP of them, or by their scores. Features of a large
-        data set are computed once they are asked for, with `begin`. 409 for a map that cannot be made here."""
+        data set, and what was stopped, are computed once they are asked for, with `begin`. 409 for a map that cannot be made."""
         if by not in images.sources:
             raise UsageError("there is no such map of these images: it needs the model of the run, its data set or an extra")
         return _places_answer(_found(images, by, is_asked_for=begin))
 
     @routes.post("/api/map/stop")
     def stop() -> PlacesAnswer:
-        """End the computation of the features, until it is asked for again."""
-        images.stop()
-        return _places_answer(Found(status="waiting"))
+        """End the computation by UMAP, or else that of the features, until it is asked for again."""
+        return _places_answer(images.stop())
 
     @routes.get("/api/map/points", responses=REFUSED)
     def points(parameters: RankingQuery) -> PointsAnswer:
@@ -124,9 +123,11 @@ def _found(images: MapOfImages, source: Source, *, is_asked_for: bool) -> Found:
 def _places_answer(found: Found) -> PlacesAnswer:
     places = found.places
     if places is None:
-        return PlacesAnswer(status=found.status, progress=min(1.0, found.progress), x=[], y=[], shares=None, others=[])
+        progress = min(1.0, found.progress)
+        return PlacesAnswer(status=found.status, step=found.step, progress=progress, x=[], y=[], shares=None, others=[])
     return PlacesAnswer(
         status=found.status,
+        step=found.step,
         progress=1.0,
         x=places.place_N2[:, 0].tolist(),
         y=places.place_N2[:, 1].tolist(),

@@ -7,6 +7,8 @@ import { announce } from "../shared/frame.js";
 const POLL_MS = 1000;
 const percent = (share) => `${Math.round(100 * share)}%`;
 const ofShares = (shares) => (shares ? ` The two axes hold ${percent(shares[0] + shares[1])} of the variance.` : "");
+const MAP_OF = { features: "of what the model sees", umap: "by UMAP", scores: "of the scores" };
+const umapText = (progress) => (progress ? `UMAP places the images: ${percent(progress)}.` : "UMAP looks for the images that are nearest to each one …");
 const MADE_OF = {
   features: ({ shares }) => `Images that look alike to the model lie near each other: the principal components of its features.${ofShares(shares)}`,
   umap: () => "Images that look alike to the model lie near each other, by UMAP: the distance between groups says little.",
@@ -66,15 +68,16 @@ export function placesOf({ wanted, isPinned, use }) {
 
   /** Say what is computed and how far, or why not; null for nothing. */
   function say(answer) {
-    const stand = shown || !isPinned() ? " Until then this is the map of the scores." : "";
+    const stand = shown || !isPinned() ? ` Until then this is the map ${MAP_OF[shown || "scores"]}.` : "";
+    const isUmap = answer?.step === "umap";
+    const canStop = answer?.status === "computing" && (isUmap || answer.progress < 1);
     const text = {
-      computing: () => (answer.progress < 1 ? `What the model sees is being computed, once: ${percent(answer.progress)}.${stand}` : "The map is being computed …"),
-      waiting: () => `What the model sees is not computed yet.${stand}`,
+      computing: () => (canStop ? (isUmap ? umapText(answer.progress) : `What the model sees is being computed, once: ${percent(answer.progress)}.`) + stand : "The map is being computed …"),
+      waiting: () => (isUmap ? "The map by UMAP is not computed." : "What the model sees is not computed yet.") + stand,
       failed: () => answer.message,
     }[answer?.status]?.() ?? "";
     byId("computing").hidden = !text;
     byId("computing").firstElementChild.textContent = text;
-    const canStop = answer?.status === "computing" && answer.progress < 1;
     byId("stop-or-begin").hidden = !canStop && answer?.status !== "waiting";
     byId("stop-or-begin").textContent = canStop ? "Stop" : "Compute it";
   }
