@@ -91,6 +91,45 @@ def test_a_lasso_is_a_slice_and_a_selection_and_an_address(server, visit, inspec
     until(page, "document.querySelector('#slice-title').textContent === '40 images'")
 
 
+def test_a_lasso_is_shown_in_the_ranking_in_one_action(server, visit):
+    page = visit(server.url + "/map?class=cat", viewport={"width": 1280, "height": 800})
+    drawn(page)
+    drag(page, (0.5, 0.02), (0.98, 0.02), (0.98, 0.98), (0.5, 0.98), (0.5, 0.02))
+    until(page, "document.querySelectorAll('#slice-numbers dd').length > 3")
+    shown = page.inner_text("#slice-numbers b")
+    page.click("#more")
+    until(page, "document.querySelectorAll('#strip .id').length === 40")
+    ids = page.evaluate("[...document.querySelectorAll('#strip .id')].map((each) => each.textContent)")
+    page.click("text=These in the ranking")
+    until(page, "document.querySelector('#total')?.textContent === '40' && document.querySelector('#grid .id')")
+    assert len(page.url) < 1500
+    for _ in range(2):
+        until(page, "(ap) => document.querySelector('#ap').textContent === ap", shown)
+        assert page.inner_text("#ap-of").endswith("of these images")
+        until(page, "document.querySelectorAll('#grid .id').length >= 10")
+        assert set(page.evaluate("[...document.querySelectorAll('#grid .id')].map((each) => each.textContent)")) <= set(ids)
+        answer = page.evaluate("fetch('/api/ranking' + location.search + '&limit=100').then((found) => found.json())")
+        assert sorted(each["id"] for each in answer["images"]) == sorted(ids), "the images of the slice, and no others"
+        assert page.is_checked("input[name=region]")
+        assert "lasso on the map of scores" in page.inner_text("#regions")
+        page.reload()
+        until(page, "document.querySelector('#total')?.textContent === '40'")
+    page.check("input[name=outcome][value=true_positive]")
+    until(page, "document.querySelector('#total').textContent === '20'")
+    page.click("#to-map")
+    until(page, "document.querySelector('#count')?.textContent.startsWith('20 of 80 images')")
+    page.go_back()
+    until(page, "document.querySelector('#total')?.textContent === '20' && document.querySelector('input[name=region]').checked")
+    page.click("input[name=region]")
+    until(page, "document.querySelector('#regions').hidden && !location.search.includes('region')")
+    assert page.is_hidden("#regions")
+    page.go_back()
+    until(page, "document.querySelector('#total').textContent === '20' && location.search.includes('region')")
+    assert page.is_checked("input[name=region]")
+    page.click("#clear")
+    until(page, "document.querySelector('#total').textContent === '80' && !location.search.includes('region')")
+
+
 def test_images_of_a_class_that_was_left_are_forgotten_also_where_their_answer_comes_late(server, visit):
     page = visit(server.url + "/map?class=cat")
     drawn(page)

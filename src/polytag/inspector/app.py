@@ -57,12 +57,11 @@ def create_app(inspection: Inspection) -> FastAPI:
     text_search = None
     if inspection.text_model is not None:
         text_search = TextSearch(inspection, store_folder(), queue=worker.queue if worker is not None else None)
-    service = InspectorService(inspection, store, text_search)
-
     jobs, slow_jobs, map_jobs = Jobs(), Jobs(), Jobs()
+    images = MapOfImages(inspection, worker, map_jobs)
+    service = InspectorService(inspection, store, text_search=text_search, inside=images.inside)
     search = DuplicateSearch(inspection, jobs.queue)
     training = DecisionTraining(inspection, store, slow_jobs.queue)
-    images = MapOfImages(inspection, worker, map_jobs)
 
     def close() -> None:
         if worker is not None:
@@ -125,7 +124,11 @@ def _add_error_handlers(app: FastAPI, service: InspectorService) -> None:
     def problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
         if request.url.path.startswith(_JSON_PREFIXES):
             return JSONResponse({"detail": detail}, status_code=status, headers=headers)
-        return rendered(ProblemPage(run=service.run(), status=status, detail=detail), status=status)
+        page = rendered(ProblemPage(run=service.run(), status=status, detail=detail), status=status)
+        page.headers.update(headers or {})
+        if "Retry-After" in page.headers:
+            page.headers["Refresh"] = page.headers["Retry-After"]  # the browser asks again, without a script
+        return page
 
     @app.exception_handler(NotThere)
     def not_there(request: Request, error: NotThere) -> Response:

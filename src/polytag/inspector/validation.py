@@ -7,6 +7,7 @@ _NAMES = {
     "min_labels": "The smallest number of labels",
     "max_labels": "The largest number of labels",
     "class": "The class",
+    "region": "The region of the map",
     "based_on": "The number of the last row",
 }
 _WHOLE, _NUMBER = "a whole number", "a number"

@@ -81,5 +81,6 @@ PAGE_WORDS: Mapping[str, Mapping[str, str]] = {
     "order": ORDER_TEXT,
     "bond": BOND_TEXT,
     "change": CHANGE_TEXT,
+    "place": PLACE_TEXT,
 }
 """The words that every page carries as JSON for its scripts."""

@@ -7,6 +7,7 @@ import numpy as np
 from fastapi import Query as QueryParameter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from polytag.inspector.browse.regions import MAX_LENGTH, MAX_REGIONS, checked_region
 from polytag.inspector.review.text import MAX_LENGTH_OF_TAG
 from polytag.text import one_line
 
@@ -19,6 +20,7 @@ Size = Literal["s", "m", "l"]
 Name = Annotated[str, Field(max_length=1000)]
 Row = Annotated[int, Field(ge=0, lt=2**31)]
 SearchText = Annotated[str, Field(max_length=200), AfterValidator(one_line)]
+RegionText = Annotated[str, Field(max_length=MAX_LENGTH), AfterValidator(checked_region)]
 MAX_CLASSES_IN_QUERY = 12  # of a thousand characters each; servers refuse longer addresses
 
 
@@ -265,6 +267,9 @@ class RankingParameters(BaseModel):
     min_score: float | None = Field(None, ge=0, le=1, description="Only images whose probability of the class is at least this.")
     max_score: float | None = Field(None, ge=0, le=1, description="Only images whose probability of the class is at most this.")
     tag: Annotated[str, Field(max_length=MAX_LENGTH_OF_TAG)] = Field("", description="A tag of the review that the image has.")
+    region: list[RegionText] = Field(
+        [], max_length=MAX_REGIONS, description="Regions of the map that the image lies in, as scores.100_200-900_200-500_900."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -293,7 +298,7 @@ class RankingParameters(BaseModel):
 
 FILTERS = (
     *("outcome", "min_labels", "max_labels", "present", "absent", "predicted", "not_predicted", "other"),
-    *("min_score", "max_score", "column", "text", "disagree", "change", "tag"),
+    *("min_score", "max_score", "column", "text", "disagree", "change", "tag", "region"),
 )
 
 

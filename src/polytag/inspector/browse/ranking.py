@@ -6,6 +6,7 @@ Shapes: N images, C classes. Everything here works on arrays; nothing is read or
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock
 
 import numpy as np
@@ -54,6 +55,7 @@ class Query:
     change              one of CHANGES; "" for no such filter
     min_score, max_score   bounds of the probability of the class
     tagged              rows of the images that have the wanted tag; None for no such filter
+    regions             regions of the map that an image must lie in, each as `regions.py` reads it
     """
 
     column: int
@@ -78,20 +80,29 @@ class Query:
     min_score: float | None = None
     max_score: float | None = None
     tagged: frozenset[int] | None = None
+    regions: tuple[str, ...] = ()
 
 
 class Rankings:
     """Answers queries over one inspection, and caches orders and answers so that paging costs nothing.
 
-    `cosines` returns the cosine of each image and a text, N; None where nothing does. Safe to call from many threads.
+    `cosines` returns the cosine of each image and a text, N; None where nothing does. `inside` returns which images lie in a region
+    of the map, N; None where there is no map. Safe to call from many threads.
     """
 
-    def __init__(self, inspection: Inspection, *, cosines: Callable[[str], np.ndarray] | None = None):
-        self._inspection, self._cosines = inspection, cosines
+    def __init__(
+        self,
+        inspection: Inspection,
+        *,
+        cosines: Callable[[str], np.ndarray] | None = None,
+        inside: Callable[[str], np.ndarray] | None = None,
+    ):
+        self._inspection, self._cosines, self._inside = inspection, cosines, inside
         self._lock = Lock()
         self._orders: OrderedDict[tuple[Hashable, bool], np.ndarray] = OrderedDict()
         self._rankings: OrderedDict[Query, np.ndarray] = OrderedDict()
         self._values: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self._regions: OrderedDict[str, np.ndarray] = OrderedDict()
         predictions = inspection.predictions
         self._id_rank_N = np.empty(len(predictions), np.int64)
         self._id_rank_N[sorted(range(len(predictions)), key=predictions.ids.__getitem__)] = np.arange(len(predictions))
@@ -99,7 +110,7 @@ class Rankings:
         self._folded_ids: list[str] | None = None
 
     def rows(self, query: Query) -> np.ndarray:
-        """Return the rows that pass every filter, in the order of the query. Raises as the filters and `cosines` do."""
+        """Return the rows that pass every filter, in the order of the query. Raises as filters, `cosines` and `inside` do."""
         return self._cached(self._rankings, query, _MAX_RANKINGS, lambda: self._filtered(query))
 
     def values(self, query: Query) -> np.ndarray:
@@ -158,6 +169,9 @@ class Rankings:
             passes_N &= self._is_between(column, query.min_score, query.max_score)
         if query.tagged is not None:
             passes_N &= np.isin(np.arange(len(predictions)), np.fromiter(query.tagged, np.int64, len(query.tagged)))
+        for region in query.regions:
+            assert self._inside is not None
+            passes_N &= self._cached(self._regions, region, _MAX_RANKINGS, partial(self._inside, region))
         return passes_N
 
     def _is_predicted(self, column: int) -> np.ndarray:

@@ -50,14 +50,21 @@ class NotThere(DataError):
 
 
 class InspectorService:
-    """Answers questions about one inspection. Safe to call from many threads."""
+    """Answers questions about one inspection. `inside` finds the images in a region of the map. Safe to call from many threads."""
 
-    def __init__(self, inspection: Inspection, store: ReviewStore, text_search: TextSearch | None = None):
+    def __init__(
+        self,
+        inspection: Inspection,
+        store: ReviewStore,
+        *,
+        text_search: TextSearch | None,
+        inside: Callable[[str], np.ndarray],
+    ):
         self.inspection = inspection
         self.store = store
         self.text_search = text_search
         self.evaluation = BackgroundEvaluation(inspection)
-        self.rankings = Rankings(inspection, cosines=text_search.cosines if text_search else None)
+        self.rankings = Rankings(inspection, cosines=text_search.cosines if text_search else None, inside=inside)
         self.corrected = CorrectedLabels(inspection, store, ap_C=self.evaluation.ap_C)
 
     @cached_property
@@ -240,6 +247,7 @@ class InspectorService:
             min_score=parameters.min_score,
             max_score=parameters.max_score,
             tagged=self._tagged(parameters.tag) if parameters.tag else None,
+            regions=tuple(parameters.region),
         )
 
     def _tagged(self, tag: str) -> frozenset[int]:

@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 
+from polytag.errors import CheckpointError, DataError, UsageError
 from polytag.inference.projection import PrincipalPlane, principal_plane
 from polytag.inference.umap_process import UmapProcess, has_umap
 from polytag.inspector.browse.dataset_rows import dataset_rows
+from polytag.inspector.browse.regions import Source, parsed_region
 from polytag.inspector.explain.jobs import Jobs
 from polytag.inspector.inspection import Inspection
 from polytag.inspector.map.umap_job import UmapJob
+from polytag.inspector.model.job_queue import Busy
+from polytag.inspector.model.text_search import NotYet
 from polytag.inspector.model.worker import ModelWorker
 
 if TYPE_CHECKING:
     from polytag.inference.neighbors import NeighborIndex
 
-Source = Literal["features", "umap", "scores"]
 Status = Literal["ready", "computing", "waiting"]
 Step = Literal["features", "umap"]
 EXTENT = 65_535
@@ -101,6 +104,26 @@ class MapOfImages:
             return Found(status=status, step="umap", progress=progress or 0.0, places=places)
         places = self._jobs.answer(source, lambda: places_by_features(self._inspection, index, self._data_row_N))
         return Found(status="ready" if places else "computing", progress=1.0, places=places)
+
+    def inside(self, region: str) -> np.ndarray:
+        """Return which images lie in a region of a map: bool, N.
+
+        Raises NotYet while that map is computed, and UsageError where it cannot be, or waits to be asked for.
+        """
+        wanted = parsed_region(region)
+        if wanted.source not in self.sources:
+            raise UsageError("the map that the region was drawn on needs the model of the run, its data set or an extra")
+        try:
+            found = self.found(wanted.source)
+        except Busy as error:
+            raise NotYet(error.what) from error
+        except (CheckpointError, DataError) as error:
+            raise UsageError(error.what) from error
+        if found.status == "waiting":
+            raise UsageError("the map that the region was drawn on is not computed: the page of the map computes it")
+        if found.places is None:
+            raise NotYet(f"the map that the region was drawn on is being computed: {found.progress:.0%}. Try again in a moment")
+        return wanted.holds(found.places.place_N2)
 
     def stop(self) -> Found:
         """End the computation by UMAP, or else that of the features, until somebody asks for it."""

@@ -12,11 +12,12 @@ from polytag.errors import CheckpointError, DataError, UsageError
 from polytag.inspector.browse.answers import PageParameters, RankingParameters, RankingQuery, Row
 from polytag.inspector.browse.pages import PageParametersOfQuery, rendered
 from polytag.inspector.browse.ranking import OUTCOMES, outcomes_of, probability_of
+from polytag.inspector.browse.regions import Source
 from polytag.inspector.browse.routes import NOT_THERE, REFUSED
 from polytag.inspector.browse.service import InspectorService, NotThere
 from polytag.inspector.map.answers import ImagesAnswer, OtherPlacesAnswer, PlacesAnswer, PointsAnswer
 from polytag.inspector.map.context import MapPage
-from polytag.inspector.map.places import Found, MapOfImages, Source
+from polytag.inspector.map.places import Found, MapOfImages
 from polytag.inspector.model.job_queue import Busy
 
 MAX_IMAGES = 100

@@ -40,7 +40,7 @@ class SelectionNumbers(BaseModel):
 
 def selection_numbers(service: InspectorService, selection: Selection) -> SelectionNumbers:
     """Return the numbers of a selection; raises as `selected_rows` does. The labels are those of the run, without the review."""
-    rows = selected_rows(service, selection)
+    rows = np.sort(selected_rows(service, selection))  # the interval is the same in whatever order they were selected
     inspection, column = service.inspection, service.column(selection.ranking.class_name)
     own = one_class(inspection.predictions, column).take(rows)
     groups = inspection.groups.take(rows) if inspection.groups else None

@@ -4,7 +4,7 @@ import { SelectionBar } from "../ranking/selection-bar.js";
 import { Selection } from "../ranking/selection.js";
 import { isAddress, writeAddress } from "../shared/address.js";
 import { fetchJson } from "../shared/api.js";
-import { debounce } from "../shared/debounce.js";
+import { debounce, pause } from "../shared/debounce.js";
 import { bindLabelKeys, inTurn, undo, undoneText } from "../shared/decide.js";
 import { byId, element, nameOf, words } from "../shared/dom.js";
 import { announce, bind, leaveTo, notify } from "../shared/frame.js";
@@ -18,9 +18,10 @@ import { countsOf, kindsOf } from "./kinds.js";
 import { placesOf } from "./places.js";
 import { Points } from "./points.js";
 import { Slice } from "./slice.js";
-import { WHOLE, bounded, queryOf, rankingQuery, readState, withLasso } from "./state.js";
+import { WHOLE, bounded, queryOf, rankingQuery, readState, regionQuery, withLasso } from "./state.js";
 
 const SAVE_MS = 150;
+const WAIT_MS = 1000; // before what is not there yet is asked for again
 const REST_MS = 120; // after which a view that moved is drawn anew
 const REACH_PX = 12; // how near the pointer has to be to a point
 const canvas = byId("canvas");
@@ -102,8 +103,12 @@ function fillControls() {
 
 async function loadPoints() {
   const query = String(rankingQuery(state));
-  const found = await fetchJson(`/api/map/points?${query}`);
+  const found = await fetchJson(`/api/map/points?${query}`).catch(async (error) => {
+    if (error.status !== 503) throw error; // else the map of a region is being computed
+    return pause(WAIT_MS);
+  });
   if (query !== String(rankingQuery(state))) return;
+  if (!found) return loadPoints();
   answer = found;
   images.clear();
   showPoints();
@@ -188,6 +193,7 @@ function showSelection() {
 
 function showSlice() {
   const rows = [...selection.rows];
+  byId("slice-ranking").search = regionQuery({ ...state, by: places.shown() });
   const countOf = (outcome) => rows.filter((row) => answer.outcomes[answer.outcome[row]] === outcome).length;
   slice.show(rows, selection.request(rankingOf(state)), { className: state.class, countOf });
 }

@@ -27,12 +27,20 @@ export function queryOf(state) {
   if (state.by) parameters.set("by", state.by);
   const { x, y, scale } = state.view;
   if (scale !== 1 || x !== WHOLE.x || y !== WHOLE.y) parameters.set("view", [Math.round(x), Math.round(y), scale.toFixed(2)].join("_"));
-  for (const polygon of state.lassos) parameters.append("lasso", polygon.map((corner) => corner.join("_")).join("-"));
+  for (const polygon of state.lassos) parameters.append("lasso", written(polygon));
   return parameters;
+}
+
+/** The query of the ranking of what lies in the lassos, which the filters of the state let pass. */
+export function regionQuery(state) {
+  const region = [state.by, ...state.lassos.map(written)].join(".");
+  return rankingQuery({ ...state, region: [...state.region, region] });
 }
 
 /** The query of the ranking with the same class, order and filters. */
 export const rankingQuery = (state) => rankingQueryOf({ ...state, offset: 0, id: "", size: "m", curves: false });
+
+const written = (polygon) => polygon.map((corner) => corner.join("_")).join("-");
 
 function viewOf(text) {
   const [x, y, scale] = (text ?? "").split("_").map(Number);
@@ -47,7 +55,7 @@ export function bounded({ x, y, scale }) {
 
 function polygonOf(text) {
   const corners = text.split("-").map((corner) => corner.split("_").map(Number));
-  return corners.every((corner) => corner.length === 2 && corner.every(Number.isFinite)) ? corners.slice(0, MAX_CORNERS) : [];
+  return corners.every((corner) => corner.length === 2 && corner.every(Number.isFinite)) ? shortened(corners) : [];
 }
 
 /** A polygon as the address holds it: whole places, and no more corners than fit. */

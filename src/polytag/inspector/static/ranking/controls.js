@@ -1,6 +1,6 @@
 // The form above the list: class, order and filters. It reads a change from its controls, and shows a state in them.
 import { withParameters } from "../shared/address.js";
-import { byId, element } from "../shared/dom.js";
+import { byId, element, words } from "../shared/dom.js";
 import { debounce } from "../shared/debounce.js";
 import { listQueryOf, queryOf } from "./state.js";
 
@@ -16,7 +16,7 @@ export function readControls() {
     class: text("class"), sort: text("sort"), find: text("find").trim(), order: text("order"), size: text("size"),
     outcome: names("outcome"), min_labels: text("min_labels"), max_labels: text("max_labels"),
     min_score: text("min_score"), max_score: text("max_score"),
-    present: names("present"), absent: names("absent"), predicted: names("predicted"), not_predicted: names("not_predicted"),
+    present: names("present"), absent: names("absent"), predicted: names("predicted"), not_predicted: names("not_predicted"), region: names("region"),
     other: text("other"), bond: text("bond"),
     column: text("column"), value: text("value"), text: text("text"), tag: text("tag"), change: text("change"), disagree: data.has("disagree"),
   };
@@ -33,6 +33,7 @@ export function fillControls(state, columns) {
   for (const box of document.querySelectorAll("input[name=outcome]")) box.checked = state.outcome.includes(box.value);
   if (form.elements.disagree) form.elements.disagree.checked = state.disagree;
   for (const name of ["present", "absent", "predicted", "not_predicted"]) if (form.elements[name]) fillSelects(name, state[name]);
+  showRegions(state.region);
   for (const link of document.querySelectorAll(".views a")) {
     const parameters = new URLSearchParams(link.search);
     for (const name of ["class", "present", "absent"]) if (parameters.has(name)) parameters.set(name, state.class);
@@ -46,6 +47,19 @@ export function fillControls(state, columns) {
   }
   byId("to-map").search = listQueryOf(state);
   byId("clear").search = withParameters("", { class: state.class, sort: state.sort, find: state.find, order: state.order });
+}
+
+/** A box for each region of the map that filters; one that is cleared ends its filter. */
+function showRegions(regions) {
+  const boxes = regions.map((region) => {
+    const box = element("input", { type: "checkbox", name: "region", value: region });
+    box.setAttribute("form", form.id);
+    box.checked = true;
+    return element("label", {}, box, ` lasso on the map of ${words.place[region.split(".")[0]]}`);
+  });
+  byId("regions").hidden = !regions.length;
+  if ([...document.querySelectorAll("input[name=region]")].map(({ value, checked }) => checked && value).join() === regions.join()) return;
+  byId("regions").replaceChildren(byId("regions").firstElementChild, ...boxes);
 }
 
 /** Offer the values of the chosen column. */

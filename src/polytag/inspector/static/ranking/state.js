@@ -5,6 +5,7 @@
 //   size                      of the images: s, m or l
 //   threshold                 a number, or null for the class's own
 //   outcome, present, absent, predicted, not_predicted   arrays of names
+//   region                    array of regions of the map, as browse/regions.py reads them
 //   min_labels, max_labels, column, value, text, other, bond, tag, change   strings, "" for no filter
 //   min_score, max_score      bounds of the score, strings, "" for none
 //   change                    "gained" or "lost" against the second run, "" for any
@@ -15,7 +16,7 @@
 import { withParameters } from "../shared/address.js";
 
 export const SIZES = ["s", "m", "l"];
-const ARRAYS = ["outcome", "present", "absent", "predicted", "not_predicted"];
+const ARRAYS = ["outcome", "present", "absent", "predicted", "not_predicted", "region"];
 const TEXTS = ["min_labels", "max_labels", "min_score", "max_score", "column", "value", "text", "other", "bond", "tag", "change"];
 export const NO_FILTERS = {
   ...Object.fromEntries(ARRAYS.map((name) => [name, []])), ...Object.fromEntries(TEXTS.map((name) => [name, ""])), disagree: false,
