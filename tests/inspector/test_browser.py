@@ -319,6 +319,31 @@ def test_heat_map_boxes_and_nearest_images(visit: Visit):
     assert "heat=1" in page.url
 
 
+def test_a_nearest_image_of_another_split_opens_in_place(visit: Visit):
+    visit.go(f"/image?id={visit.predictions.ids[0]}")
+    page, address = visit.page, visit.page.url
+    page.keyboard.press("s")
+    page.wait_for_selector(".neighbours li", timeout=120_000)
+    opener = page.locator(".neighbours").nth(0).get_by_role("button").nth(1)
+    distance, name = opener.locator("b").inner_text(), opener.locator(".id").inner_text()
+    assert name not in visit.predictions.ids
+    opener.focus()
+    for close in ("Escape", "Enter"):  # Enter presses the button that has the focus
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog", name=name)
+        visit.until("document.querySelector('dialog img')?.naturalWidth > 0")
+        assert dialog.get_by_role("img", name=name).bounding_box()["height"] > 2 * opener.locator("img").bounding_box()["height"]
+        text = dialog.locator("#enlarged-text").inner_text()
+        assert (text.startswith("train · "), text.endswith(f" · distance {distance}")) == (True, True)
+        assert dialog.get_by_role("button", name="Close").evaluate("button => button === document.activeElement")
+        page.keyboard.press("ArrowRight")  # no key of the page
+        page.keyboard.press(close)
+        visit.until("!document.querySelector('dialog')")
+        assert opener.evaluate("button => button === document.activeElement")
+    assert page.url.partition("?")[0] == address.partition("?")[0]
+    assert page.inner_text("h1") == visit.predictions.ids[0]
+
+
 def test_labels_are_decided_in_the_grid_and_on_the_image(visit: Visit):
     names = visit.predictions.label_set.names
     visit.go(f"/ranking?class={names[0]}")

@@ -166,6 +166,13 @@ def _add_image_routes(routes: APIRouter, service: InspectorService, thumbnails: 
             lambda: _image(request, lambda: service.data_image_path(row), thumbnails.get, is_versioned=False), limiter=image_limiter
         )
 
+    @routes.get("/data/{row}/image", responses=JPEG, response_class=Response)
+    async def data_image(row: RowNumber, request: Request) -> Response:
+        """An image of the data set, of any split, fitted into 2,048 by 2,048 pixels."""
+        return await to_thread.run_sync(
+            lambda: _image(request, lambda: service.data_image_path(row), full_image, is_versioned=False), limiter=image_limiter
+        )
+
 
 def _image(request: Request, find: Callable[[], Path], make: Callable[[Path], bytes], *, is_versioned: bool) -> Response:
     """Return the image as JPEG: cached for ever if its address has a version, else revalidated by its tag."""

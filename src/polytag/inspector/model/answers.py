@@ -22,7 +22,7 @@ class PredictionAnswer(BaseModel):
 
 
 class NeighbourAnswer(BaseModel):
-    """An image of the data set with similar features. Its thumbnail is at /data/{row}/thumbnail."""
+    """An image of the data set with similar features. It is at /data/{row}/image, its thumbnail at /data/{row}/thumbnail."""
 
     row: int = Field(description="Row in the data set.")
     id: str

@@ -3,6 +3,7 @@ import { withParameters } from "./address.js";
 import { fetchJson } from "./api.js";
 import { pause } from "./debounce.js";
 import { element } from "./dom.js";
+import { lookAt } from "./look.js";
 
 export const LIMIT = 8; // images of each split
 const POLL_MS = 600;
@@ -29,17 +30,21 @@ export async function showNearest(place, ask) {
 }
 
 function splitNodes({ split, images }) {
-  return [element("h3", {}, split || "all images"), element("ol", { class: "neighbours" }, ...images.map(neighbour))];
+  return [element("h3", {}, split || "all images"), element("ol", { class: "neighbours" }, ...images.map((image) => neighbour(image, split)))];
 }
 
-/** An image of the run is a link to its page, with the class and the ranking of this one. */
-function neighbour(image) {
+/** An image of the run is a link to its page, with the class and the ranking of this one. Another one, which has no page, is shown large in place. */
+function neighbour(image, split) {
   const labels = image.labels.join(", ") || "no label";
-  const figure = element("figure", {},
+  const parts = [
     element("img", { src: `/data/${image.row}/thumbnail`, alt: "", loading: "lazy" }),
-    element("figcaption", {}, element("b", {}, image.distance.toFixed(3)), " " + labels, element("span", { class: "id" }, image.id)));
-  if (image.image === null) return element("li", {}, figure);
+    element("span", { class: "named" }, element("b", {}, image.distance.toFixed(3)), " " + labels, element("span", { class: "id" }, image.id))];
+  if (image.image === null) {
+    const made = element("button", { type: "button", "aria-haspopup": "dialog" }, ...parts);
+    made.addEventListener("click", () => lookAt({ ...image, split, labels }, { from: made }));
+    return element("li", {}, made);
+  }
   const ranked = document.querySelector(".image-page")?.dataset.ranked; // none on the page of predictions
   const parameters = withParameters(ranked ? location.search : "", { class: ranked, id: image.image, offset: null });
-  return element("li", {}, element("a", { href: "/image?" + parameters }, figure));
+  return element("li", {}, element("a", { href: "/image?" + parameters }, ...parts));
 }
