@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -150,7 +151,7 @@ def test_slices_are_evaluated_and_the_bad_one_is_said(visit, tmp_path: Path):
     assert text.startswith(f"It is found less often where camera is night & fog: recall {night:.2f} (")
     assert f"elsewhere {day:.2f} (" in text
     assert total(client, link) == (is_present_N & ~is_found_N & is_night_N).sum()
-    of_camera, of_height = slices_of_class(inspection, DOG)
+    of_camera, of_height, of_labels = slices_of_class(inspection, DOG)
     assert [part.value for part in of_camera] == ["night & fog", "day"], "the worst first"
     for part in of_camera:
         rows = (camera_N == part.value) & (target_NC[:, DOG] >= 0)
@@ -158,8 +159,63 @@ def test_slices_are_evaluated_and_the_bad_one_is_said(visit, tmp_path: Path):
         assert part.low <= part.ap <= part.high
         assert (part.num_present, part.num_found) == (is_present_N[rows].sum(), is_found_N[rows].sum())
     assert len(of_height) == 4
-    assert not any(part.link_value for part in of_height), "no ranking filters by a bin"
+    assert not any(part.filters for part in of_height), "no ranking filters by a bin"
+    assert {part.column for part in of_labels} == {"num_labels"}, "which is known without a column"
     assert list(client.get("/api/run").json()["columns"]) == ["camera"]
+
+
+@pytest.mark.parametrize("num_classes", [4, 24])
+def test_number_of_labels_and_folder_are_sliced_without_a_table(visit, tmp_path: Path, num_classes: int):
+    """Four classes make a slice of each number; 24 have more numbers than that, and make bins."""
+    rng = np.random.default_rng(num_classes)
+    target_NC = (rng.random((NUM, num_classes)) < 0.3).astype(np.int8)
+    target_NC[rng.random(target_NC.shape) < 0.05] = -1
+    num_labels_N = (target_NC == 1).sum(axis=1)
+    folder_N = rng.choice(["site/cam1", "site/cam10", "lab"], NUM)
+    probability_NC = np.where(target_NC == 1, rng.uniform(0.4, 1, target_NC.shape), rng.uniform(0, 0.6, target_NC.shape))
+    probability_NC[(folder_N == "lab") & (target_NC[:, 0] == 1), 0] *= 0.5
+    predictions = Predictions(
+        ids=tuple(f"{row:04}.jpg" for row in range(NUM)),
+        logit_NC=np.log(probability_NC / (1 - probability_NC)),
+        target_NC=target_NC,
+        label_set=LabelSet(names=tuple(f"class {column}" for column in range(num_classes))),
+        image_paths=tuple(f"/data/{folder}/{row:04}.jpg" for row, folder in enumerate(folder_N)),
+    )
+    threshold_C = np.full(num_classes, 0.5)
+    inspection = Inspection(name="run", review_file=tmp_path / "review", predictions=predictions, threshold_C=threshold_C)
+    client, html = visit(inspection, "/class?class=class+0")
+    by_column = {parts[0].column: parts for parts in slices_of_class(inspection, 0)}
+    assert list(by_column) == ["num_labels", "source"]
+    assert {part.value for part in by_column["source"]} == {"site/cam1", "site/cam10", "lab"}, "written from the shared folder"
+    assert by_column["source"][0].value == "lab", "the worst first"
+    assert any("found less often where source is lab" in text for text, _ in lines(html))
+    total_of = dict.fromkeys(by_column, 0)
+    for column, parts in by_column.items():
+        for part in parts:
+            first, _, last = part.value.partition(" to ")
+            in_part_N = folder_N == part.value
+            if column == "num_labels":
+                in_part_N = (num_labels_N >= int(first)) & (num_labels_N <= int(last or first))
+                assert client.get("/api/ranking", params={"class": "class 0", **part.filters}).json()["total"] == part.num_images
+            assert part.num_images == in_part_N.sum()
+            total_of[column] += part.num_images
+            rows = in_part_N & (target_NC[:, 0] >= 0)
+            if set(target_NC[rows, 0].tolist()) == {0, 1}:
+                assert part.ap == pytest.approx(average_precision_score(target_NC[rows, 0], probability_NC[rows, 0]))
+                assert part.low <= part.ap <= part.high
+    assert set(total_of.values()) == {NUM}, "every image is in one slice of each column"
+    assert len(by_column["num_labels"]) == (len(set(num_labels_N.tolist())) if num_classes == 4 else 4)
+
+
+def test_what_all_images_share_is_no_slice():
+    """One folder, and labels of which each image has one."""
+    target_NC = np.eye(4, dtype=np.int8)[np.arange(NUM) % 4]
+    _, probability_NC = planted(11)
+    assert slices_of_class(inspected(target_NC, probability_NC), DOG) == ()
+    folders_NC = tuple(f"/data/{NAMES[row % 4][:3]}/{row}.jpg" for row in range(NUM))
+    of_folders = inspected(target_NC, probability_NC)
+    of_folders = replace(of_folders, predictions=replace(of_folders.predictions, image_paths=folders_NC))
+    assert slices_of_class(of_folders, DOG) == (), "a folder a class: one folder has all of its positives"
 
 
 def test_recall_by_size_counts_the_largest_sure_box_of_the_class(tmp_path: Path):

@@ -3,14 +3,16 @@
 Shapes: N images, C classes, P positives.
 """
 
-from collections.abc import Callable, Sequence
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from polytag.contracts import ABSENT, PRESENT
+from polytag.contracts import ABSENT, PRESENT, Predictions
 from polytag.data.formats.boxes import Boxes
 from polytag.errors import UsageError
 from polytag.inspector.browse.ranking import one_class, probability_of, text_of
@@ -29,19 +31,20 @@ MAX_SIZED = 2000
 MAX_SLICED = 200_000
 """Images of which slices are evaluated."""
 
+NUM_LABELS = "num_labels"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SliceOfClass:
     """The images of one value of a column, for one class.
 
-    link_value    the value as the ranking filters by it; "" for a bin of numbers
+    filters       the parameters by which a ranking shows these images; none where no filter does
     p             of at least as many misses if they were spread evenly over the column, corrected by Holm over all slices of all
                   columns; NaN without decisions
     """
 
     column: str
     value: str
-    link_value: str
     num_images: int
     num_present: int
     num_found: int
@@ -50,6 +53,7 @@ class SliceOfClass:
     high: float
     chance: float
     p: float
+    filters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,15 +139,20 @@ def class_evidence(inspection: Inspection, column: int, *, boxes_of: BoxesOfRow 
 def slices_of_class(inspection: Inspection, column: int) -> tuple[tuple[SliceOfClass, ...], ...]:
     """Evaluate one class on the images of every value, or bin, of every column, each the lowest AP first, undefined ones last.
 
-    A column of more than 50 texts is left out. With more than 200,000 images there are no slices: intervals would take minutes.
+    The columns are those that a ranking filters by, and the number of labels and the folder of an image, which are known without
+    opening it: these two only where at least two of their slices have a positive. A column of more than 50 texts is left out. With
+    more than 200,000 images there are no slices: intervals would take minutes.
     """
     if len(inspection.predictions) > MAX_SLICED:
         return ()
     predictions, threshold = one_class(inspection.predictions, column), float(inspection.threshold_C[column])
+    known = {name: values for name, values in _known_columns(inspection.predictions).items() if name not in inspection.column_N}
     found: list[Slices] = []
-    for name, values in inspection.column_N.items():
+    for name, values in (dict(inspection.column_N) | known).items():
         with suppress(UsageError):  # no value, or too many texts
-            found.append(slice_scores(predictions, values, column=name, threshold=threshold, groups=inspection.groups))
+            each = slice_scores(predictions, values, column=name, threshold=threshold, groups=inspection.groups)
+            if name not in known or sum(part.metrics.support_C[0] > 0 for part in each.slices) > 1:
+                found.append(each)
     counts = [[_positives(part.metrics) for part in each.slices] for each in found]
     raw = [more_misses(*np.array(each).T) for each in counts]
     p_S = holm(np.concatenate([np.zeros(0), *raw]) if predictions.has_probabilities else np.full(sum(map(len, raw)), np.nan))
@@ -154,7 +163,6 @@ def slices_of_class(inspection: Inspection, column: int) -> tuple[tuple[SliceOfC
                 SliceOfClass(
                     column=each.column,
                     value=part.value,
-                    link_value=link_value,
                     num_images=part.num_images,
                     num_present=num_present,
                     num_found=num_found,
@@ -163,9 +171,10 @@ def slices_of_class(inspection: Inspection, column: int) -> tuple[tuple[SliceOfC
                     high=float(part.metrics.ap_high_C[0]),
                     chance=float(part.metrics.ap_chance_C[0]),
                     p=float(p),
+                    filters=filters,
                 )
-                for part, link_value, (num_present, num_found), p in zip(
-                    each.slices, _link_values(each, inspection.column_N[each.column]), of_slices, of_column, strict=True
+                for part, filters, (num_present, num_found), p in zip(
+                    each.slices, _filters(each, inspection), of_slices, of_column, strict=True
                 )
             ]
         )
@@ -179,10 +188,34 @@ def _positives(metrics: Metrics) -> tuple[int, int]:
     return num_present, round(float(metrics.recall_C[0]) * num_present) if num_present and metrics.recall_C[0] >= 0 else 0
 
 
-def _link_values(slices: Slices, values: Sequence[Value]) -> list[str]:
-    """The value of each slice as a ranking filters by it; "" for bins."""
-    if slices.edges:
-        return [""] * len(slices.slices)
+def _known_columns(predictions: Predictions) -> dict[str, Sequence[Value]]:
+    """What `evaluate --slice` calls num_labels and source, of every image. A folder is written from the one that all share."""
+    folders = [os.path.dirname(path) + "/" if path else None for path in predictions.image_paths]
+    shared = os.path.commonprefix([folder for folder in set(folders) if folder])  # noqa: RUF071  the next line cuts it at a slash
+    start = shared.rfind("/") + 1
+    return {
+        NUM_LABELS: [float(num) for num in (predictions.target_NC == PRESENT).sum(axis=1)],
+        "source": [None if folder is None else folder[start:-1] or "." for folder in folders],
+    }
+
+
+def _filters(slices: Slices, inspection: Inspection) -> list[dict[str, str]]:
+    """The parameters of the ranking of each slice."""
+    column = slices.column
+    if column in inspection.column_N:
+        values = [] if slices.edges else _texts(inspection.column_N[column])
+        return [{"column": column, "value": value} if value else {} for value in values or [""] * len(slices.slices)]
+    if column != NUM_LABELS:
+        return [{} for _ in slices.slices]
+    if not slices.edges:
+        return [{"min_labels": part.value, "max_labels": part.value} for part in slices.slices]
+    firsts = [math.ceil(edge) for edge in slices.edges]  # of each bin; the last edge is inside the last one
+    lasts = [*(first - 1 for first in firsts[1:-1]), math.floor(slices.edges[-1])]
+    return [{"min_labels": str(first), "max_labels": str(last)} for first, last in zip(firsts[:-1], lasts, strict=True)]
+
+
+def _texts(values: Sequence[Value]) -> list[str]:
+    """The distinct values as a ranking filters by them, in the order of the slices."""
     distinct = {value for value in values if not is_missing(value)}
     key: Any = str if any(isinstance(value, str) for value in distinct) else float
     return [text_of(value) for value in sorted(distinct, key=key)]

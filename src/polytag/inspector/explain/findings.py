@@ -167,7 +167,7 @@ def _about_slices(chosen: ClassAnswer, of_columns: Sequence[Sequence[SliceOfClas
                     f"({_interval(each.low, each.high)}), over all images {chosen.ap:.3f}.",
                     num_errors=0.0,
                     link=ranking_of_slice(chosen.name, each),
-                    link_text=counted(each.num_images, "images") if each.link_value else "",
+                    link_text=counted(each.num_images, "images") if each.filters else "",
                 )
 
 
@@ -179,10 +179,8 @@ def _is_ranked_worse(chosen: ClassAnswer, each: SliceOfClass) -> bool:
 
 
 def ranking_of_slice(name: str, each: SliceOfClass, **more: str) -> str:
-    """Return the address of the slice's images, or "" for a bin of numbers, which no ranking filters by."""
-    if not each.link_value:
-        return ""
-    return "/ranking?" + urlencode({"class": name, **more, "column": each.column, "value": each.link_value})
+    """Return the address of the slice's images, or "" where no ranking filters by it, such as for a bin of a column of numbers."""
+    return "/ranking?" + urlencode({"class": name, **more, **each.filters}) if each.filters else ""
 
 
 def _recall(num: int, found: int) -> str:
