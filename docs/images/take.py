@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from polytag import read_predictions
+from polytag.models.checkpoint import Checkpoint
 from polytag.report.grids import draw_grid
 
 HERE = Path(__file__).parent
@@ -33,7 +34,8 @@ def main() -> None:
     tail = Image.open(run / "plots" / "tail-accuracy.png").convert("RGB")
     tail.quantize(64, dither=Image.Dither.NONE).save(HERE / "demo-tail-accuracy.png", optimize=True)
     predictions = read_predictions(run / "predictions-val.parquet")
-    draw_grid(predictions, class_name="two").save(HERE / "demo-grid.jpg", quality=82)
+    threshold = Checkpoint.read(run).thresholds[predictions.label_set.index("two")]
+    draw_grid(predictions, class_name="two", threshold=threshold).save(HERE / "demo-grid.jpg", quality=82)
     with inspected(run) as page:
         page.goto("/ranking?class=two")
         page.wait_for_selector("#numbers span")

@@ -66,7 +66,7 @@ def test_the_run_folder_holds_what_the_design_says(run: Path):
         *(f"{folder}/{name}" for folder in ("best", "last") for name in checkpoint),
         "state/lock", "state/state.pt",
         *(f"plots/{name}.png" for name in ("loss", "mean-average-precision", "precision-recall", "tail-accuracy")),
-        *(f"grids/{name}-{end}.png" for name in ("red", "green", "blue") for end in ("top", "bottom")),
+        *(f"grids/{name}-{end}.png" for name in ("red", "green", "blue") for end in ("top", "bottom", "bottom-positives")),
     }  # fmt: skip
 
 

@@ -227,7 +227,9 @@ def test_the_keys_of_metrics_json_are_all_listed(at_hand: Path):
 def test_the_files_of_a_run_are_all_listed(at_hand: Path):
     page, run = REFERENCE / "run-folder.md", at_hand / "runs" / "VOC2012-finetune"
     found = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-    assert_lists(page, "Files", {re.sub(r"^grids/.*-(top|bottom)", r"grids/<class>-\1", name) for name in found})
+    assert_lists(
+        page, "Files", {re.sub(r"^grids/.*?-(top|bottom(-positives)?)(?=\.)", r"grids/<class>-\1", name) for name in found}
+    )
     assert_lists(page, "args.yaml", {"data", "dataset", "relative", "reading", "recipe", "parts", "features", "class_features"})
     with (run / "results.csv").open() as file:
         assert_lists(page, "results.csv", set(next(csv.reader(file))))

@@ -1,5 +1,6 @@
 """Grid files: their size, the marks of the truth, names that every file system takes, images that cannot be read."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,15 @@ from polytag.report.ranking import ranked_rows
 
 def test_files_and_their_size(tmp_path: Path, predictions: Predictions):
     written = write_grids(tmp_path / "grids", predictions=predictions)
-    assert [path.name for path in written] == [f"{name}-{end}.png" for name in ("dog", "cat", "boat") for end in ("top", "bottom")]
+    ends = ("top", "bottom", "bottom-positives")
+    assert [path.name for path in written] == [
+        f"{name}-{end}.png"
+        for name in ("dog", "cat", "boat")
+        for end in ends[: 3 if (predictions.target_NC[:, predictions.label_set.index(name)] == 1).any() else 2]
+    ]
     for path in written:
+        if path.name.endswith("-positives.png"):
+            continue
         with Image.open(path) as grid:
             assert grid.format == "PNG"
             assert grid.size == (2 * 24 + 10 * 104 + 9 * 10, 76 + 5 * (104 + 20 + 10) + 24 - 10)  # ten tiles by five
@@ -26,21 +34,23 @@ def test_only_the_named_classes(tmp_path: Path, predictions: Predictions):
     assert [path.name for path in write_grids(tmp_path, predictions=predictions, class_names=["cat"], top=3)] == [
         "cat-top.png",
         "cat-bottom.png",
+        "cat-bottom-positives.png",
     ]
     with pytest.raises(UsageError, match="unknown class name"):
         write_grids(tmp_path, predictions=predictions, class_names=["unicorn"])
 
 
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
 @pytest.mark.parametrize("lowest", [False, True])
-def test_border_and_sign_show_the_label(predictions: Predictions, lowest: bool):
-    grid = np.asarray(draw_grid(predictions, class_name="dog", lowest=lowest)).astype(int)
+def test_the_frame_shows_the_decision_and_the_sign_the_label(predictions: Predictions, lowest: bool, threshold: float):
+    grid = np.asarray(draw_grid(predictions, class_name="dog", lowest=lowest, threshold=threshold)).astype(int)
     rows = ranked_rows(predictions, class_name="dog", top=50, lowest=lowest)
     assert {row.target for row in rows} == {1, 0, -1}
     sign_of: dict[int, np.ndarray] = {}
     for row in rows:
         left, top = tile_corner(row.rank)
-        fits = (row.target == 1) != lowest
-        colour = grids.UNLABELLED if row.target == -1 else grids.EXPECTED if fits else grids.SURPRISING
+        is_right = (row.probability > threshold) == (row.target == 1)
+        colour = grids.UNDECIDED if row.target == -1 else grids.RIGHT if is_right else grids.WRONG
         for y, x in ((50, 0), (50, 103), (103, 50), (0, 50)):
             assert tuple(grid[top + y, left + x]) == colour
         # The sign is what is paper-white in the badge, whatever its colour: it must show the label by itself.
@@ -49,6 +59,35 @@ def test_border_and_sign_show_the_label(predictions: Predictions, lowest: bool):
         assert np.abs(sign - sign_of[row.target]).sum() <= 8, "one truth, one sign"
     for one, other in ((1, 0), (1, -1), (0, -1)):
         assert np.abs(sign_of[one] - sign_of[other]).sum() > 20, "different truths, different signs"
+
+
+def test_ranks_decide_nothing_so_their_frames_are_grey(predictions: Predictions):
+    ranks = replace(predictions, scale="rank")
+    grid = np.asarray(draw_grid(ranks, class_name="dog"))
+    for row in ranked_rows(ranks, class_name="dog", top=50):
+        left, top = tile_corner(row.rank)
+        assert tuple(grid[top + 50, left]) == grids.UNDECIDED
+    assert not (grid == grids.WRONG).all(-1).any()
+
+
+def test_the_lowest_scored_positives_are_those_of_the_report_at_the_threshold_of_the_class(
+    tmp_path: Path, predictions: Predictions
+):
+    threshold_C = [0.3, 0.6, 0.9]
+    write_grids(tmp_path, predictions=predictions, threshold=threshold_C)
+    for name, threshold in zip(predictions.label_set, threshold_C, strict=True):
+        rows = ranked_rows(predictions, class_name=name, top=20, lowest=True, positives=True)
+        path = tmp_path / f"{name}-bottom-positives.png"
+        assert path.is_file() == bool(rows)
+        if not rows:
+            continue
+        with Image.open(path) as image:
+            grid = np.asarray(image)
+        expected = draw_grid(predictions, class_name=name, top=20, lowest=True, positives=True, threshold=threshold)
+        assert (grid == np.asarray(expected)).all()
+        for row in rows:
+            left, top = tile_corner(row.rank)
+            assert tuple(grid[top + 50, left]) == (grids.RIGHT if row.probability > threshold else grids.WRONG)
 
 
 def test_the_image_is_shown_whole(predictions: Predictions):

@@ -5,15 +5,17 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from polytag import files
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
-from polytag.report.ranking import RankedRow, num_targets, ranked_rows
+from polytag.report.ranking import TOP, TOP_POSITIVES, RankedRow, num_targets, ranked_rows, side_of
 from polytag.report.thumbnails import num_threads, read_thumbnail
 
 NUM_COLUMNS = 10
@@ -22,20 +24,47 @@ BORDER_PX, BADGE_PX = 3, 20
 IMAGE_PX = TILE_PX - 2 * BORDER_PX
 
 INK, MUTED, PAPER, MATTE = (28, 31, 35), (104, 112, 122), (255, 255, 255), (240, 242, 244)
-EXPECTED, SURPRISING, UNLABELLED = (37, 99, 168), (184, 74, 0), (128, 136, 146)
-"""Blue: the label agrees with this end of the ranking. Orange: it does not. Grey: unknown. Safe for colour-blind readers."""
+RIGHT, WRONG, UNDECIDED = (37, 99, 168), (184, 74, 0), (128, 136, 146)
+"""Blue: the decision at the threshold agrees with the label. Orange: it does not. Grey: unknown label, or ranks. Safe for
+colour-blind readers."""
 
 _MAX_THUMBNAILS = 4096  # in memory: 130 MB
 
 
-def write_grids(folder: Path, *, predictions: Predictions, top: int = 50, class_names: Sequence[str] = ()) -> list[Path]:
-    """Write `<class>-top.png` and `<class>-bottom.png` for these classes, or for all by default; returns the files.
+@dataclass(frozen=True, kw_only=True)
+class _Title:
+    """What a grid is of."""
 
-    A row has ten images. An unreadable image is a grey tile. `file_stem` replaces class names that a file system would reject or
-    confuse. Twenty classes took 2 s on two cores.
+    class_name: str
+    lowest: bool
+    positives: bool
+
+    def text(self, num: int) -> str:
+        what = "lowest" if self.lowest else "highest"
+        if self.positives:
+            return f"the {num} {what} scored positive" + ("s" if num != 1 else "")
+        return f"the {num} {what} score" + ("s" if num != 1 else "")
+
+
+def write_grids(
+    folder: Path,
+    *,
+    predictions: Predictions,
+    threshold: float | Sequence[float] | np.ndarray = 0.5,
+    top: int = TOP,
+    class_names: Sequence[str] = (),
+) -> list[Path]:
+    """Write the grids of these classes, or of all by default; returns the files.
+
+    `<class>-top.png` and `<class>-bottom.png` are the highest and the lowest scored images, `<class>-bottom-positives.png` the
+    20 lowest scored ones that are labelled with the class, at most `top`; a class without a positive has none. `threshold` is that
+    of all classes, or one of each. A row has ten images. An unreadable image is a grey tile. `file_stem` replaces class names that
+    a file system would reject or confuse. Twenty classes took 2 s on two cores.
 
     Raises UsageError for an unknown class name; RunError if the folder cannot be written.
     """
+    names = predictions.label_set.names
+    threshold_C = np.broadcast_to(np.asarray(threshold, float), len(names))
     with files.saving(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -45,10 +74,14 @@ def write_grids(folder: Path, *, predictions: Predictions, top: int = 50, class_
 
     def write(class_name: str) -> list[Path]:
         written: list[Path] = []
-        for end, lowest in (("top", False), ("bottom", True)):
-            rows = ranked_rows(predictions, class_name=class_name, top=top, lowest=lowest)
-            grid = _drawn(rows, [thumbnail(row.image_path) for row in rows], class_name=class_name, lowest=lowest)
-            path = folder / f"{file_stem(class_name, predictions.label_set)}-{end}.png"
+        for lowest, positives, num in ((False, False, top), (True, False, top), (True, True, min(top, TOP_POSITIVES))):
+            rows = ranked_rows(predictions, class_name=class_name, top=num, lowest=lowest, positives=positives)
+            if positives and not rows:
+                continue
+            title = _Title(class_name=class_name, lowest=lowest, positives=positives)
+            thumbnails = [thumbnail(row.image_path) for row in rows]
+            grid = _drawn(rows, thumbnails, title=title, threshold=float(threshold_C[names.index(class_name)]))
+            path = folder / file_name(class_name, predictions.label_set, lowest=lowest, positives=positives)
             content = BytesIO()
             grid.save(content, "PNG", compress_level=3)
             files.write_bytes(path, content.getvalue())
@@ -56,17 +89,31 @@ def write_grids(folder: Path, *, predictions: Predictions, top: int = 50, class_
         return written
 
     with ThreadPoolExecutor(num_threads()) as pool:
-        return [path for paths in pool.map(write, class_names or predictions.label_set.names) for path in paths]
+        return [path for paths in pool.map(write, class_names or names) for path in paths]
 
 
-def draw_grid(predictions: Predictions, *, class_name: str, top: int = 50, lowest: bool = False) -> Image.Image:
-    """One grid as an RGB image: ten tiles per row, the score below each, the label marked by a border and a sign.
+def draw_grid(
+    predictions: Predictions,
+    *,
+    class_name: str,
+    threshold: float = 0.5,
+    top: int = TOP,
+    lowest: bool = False,
+    positives: bool = False,
+) -> Image.Image:
+    """One grid as an RGB image: ten tiles per row, the score below each, the label a sign, the decision the colour of the frame.
 
-    Raises UsageError for an unknown class name.
+    With `positives`, only images that are labelled with the class. `threshold` is that of the class. Raises UsageError for an
+    unknown class name.
     """
-    rows = ranked_rows(predictions, class_name=class_name, top=top, lowest=lowest)
+    rows = ranked_rows(predictions, class_name=class_name, top=top, lowest=lowest, positives=positives)
     thumbnails = [read_thumbnail(row.image_path, size_px=IMAGE_PX) for row in rows]
-    return _drawn(rows, thumbnails, class_name=class_name, lowest=lowest)
+    return _drawn(rows, thumbnails, title=_Title(class_name=class_name, lowest=lowest, positives=positives), threshold=threshold)
+
+
+def file_name(class_name: str, label_set: LabelSet, *, lowest: bool, positives: bool) -> str:
+    """The name of the file of a grid: `<class>-top.png`, `<class>-bottom-positives.png`."""
+    return f"{file_stem(class_name, label_set)}-{'bottom' if lowest else 'top'}{'-positives' if positives else ''}.png"
 
 
 def file_stem(class_name: str, label_set: LabelSet) -> str:
@@ -90,24 +137,22 @@ def tile_corner(rank: int) -> tuple[int, int]:
     return MARGIN_PX + column * (TILE_PX + GAP_PX), HEADER_PX + row * (TILE_PX + CAPTION_PX + GAP_PX)
 
 
-def mark_colour(target: int, *, lowest: bool) -> tuple[int, int, int]:
-    """The colour of a label at this end of a ranking: high scores expect PRESENT, low scores ABSENT."""
-    if target == UNKNOWN:
-        return UNLABELLED
-    return EXPECTED if (target == PRESENT) != lowest else SURPRISING
+def _frame_colour(row: RankedRow, threshold: float) -> tuple[int, int, int]:
+    """The colour of the decision about an image, as in the report."""
+    return {"right": RIGHT, "wrong": WRONG, "": UNDECIDED}[side_of(row, threshold)]
 
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _drawn(rows: Sequence[RankedRow], thumbnails: Sequence[Image.Image | None], *, class_name: str, lowest: bool) -> Image.Image:
+def _drawn(rows: Sequence[RankedRow], thumbnails: Sequence[Image.Image | None], *, title: _Title, threshold: float) -> Image.Image:
     num_rows = max(1, -(-len(rows) // NUM_COLUMNS))
     width_px = 2 * MARGIN_PX + NUM_COLUMNS * TILE_PX + (NUM_COLUMNS - 1) * GAP_PX
     height_px = HEADER_PX + num_rows * (TILE_PX + CAPTION_PX + GAP_PX) + MARGIN_PX - GAP_PX
     grid = Image.new("RGB", (width_px, height_px), PAPER)
     draw = ImageDraw.Draw(grid)
-    _draw_header(grid, draw, rows, class_name=class_name, lowest=lowest)
+    _draw_header(grid, draw, rows, title=title, threshold=threshold)
     caption_font = ImageFont.load_default(13)
     for row, thumbnail in zip(rows, thumbnails, strict=True):
         left, top = tile_corner(row.rank)
@@ -117,7 +162,7 @@ def _drawn(rows: Sequence[RankedRow], thumbnails: Sequence[Image.Image | None], 
             draw.text(((left + right) / 2, (top + bottom) / 2), "no image", fill=MUTED, font=caption_font, anchor="mm")
         else:
             grid.paste(thumbnail, (left + (TILE_PX - thumbnail.width) // 2, top + (TILE_PX - thumbnail.height) // 2))
-        colour = mark_colour(row.target, lowest=lowest)
+        colour = _frame_colour(row, threshold)
         draw.rectangle((left, top, right, bottom), outline=colour, width=BORDER_PX)
         grid.paste(colour, (left, top), _badge(row.target))
         grid.paste(PAPER, (left, top), _sign(row.target))
@@ -125,13 +170,18 @@ def _drawn(rows: Sequence[RankedRow], thumbnails: Sequence[Image.Image | None], 
     return grid
 
 
-def _draw_header(grid: Image.Image, draw: ImageDraw.ImageDraw, rows: Sequence[RankedRow], *, class_name: str, lowest: bool) -> None:
+def _draw_header(
+    grid: Image.Image, draw: ImageDraw.ImageDraw, rows: Sequence[RankedRow], *, title: _Title, threshold: float
+) -> None:
     title_font, note_font = ImageFont.load_default(20), ImageFont.load_default(13)
     num_present, num_absent, num_unknown = num_targets(rows)
-    end = "lowest" if lowest else "highest"
-    name = " ".join(class_name.split())
+    name = " ".join(title.class_name.split())
     draw.text((MARGIN_PX, 28), name if len(name) <= 48 else name[:47] + "…", fill=INK, font=title_font, anchor="lm")
-    draw.text((MARGIN_PX, 54), f"the {len(rows)} {end} scores", fill=MUTED, font=note_font, anchor="lm")
+    left, sides = MARGIN_PX, [side_of(row, threshold) for row in rows]
+    draw.text((left, 54), title.text(len(rows)), fill=MUTED, font=note_font, anchor="lm")
+    if any(sides):
+        left += round(draw.textlength(title.text(len(rows)), font=note_font)) + 22
+        draw.text((left, 54), f"{sides.count('wrong')} wrong at {threshold:.3g}", fill=WRONG, font=note_font, anchor="lm")
     right = grid.width - MARGIN_PX
     for target, text in (
         (UNKNOWN, f"{num_unknown} unknown"),
@@ -141,7 +191,7 @@ def _draw_header(grid: Image.Image, draw: ImageDraw.ImageDraw, rows: Sequence[Ra
         right -= round(draw.textlength(text, font=note_font))
         draw.text((right, 54), text, fill=MUTED, font=note_font, anchor="lm")
         right -= BADGE_PX + 6
-        grid.paste(mark_colour(target, lowest=lowest), (right, 44), _badge(target))
+        grid.paste(UNDECIDED, (right, 44), _badge(target))
         grid.paste(PAPER, (right, 44), _sign(target))
         right -= 22
 

@@ -9,7 +9,6 @@ import numpy as np
 from markupsafe import Markup
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
-from polytag.metrics.decisions import decide
 from polytag.metrics.intervals import FEW_POSITIVES
 from polytag.metrics.slices import Slices, caveats
 from polytag.metrics.values import Metrics, positives_text
@@ -19,15 +18,18 @@ from polytag.report.charts import PAGE, history_chart, tail_charts, to_svg
 from polytag.report.curves import StepCurve, step_curve
 from polytag.report.ranking import (
     MAX_CLASSES_IN_DETAIL,
+    TOP,
+    TOP_POSITIVES,
     RankedRow,
     classes_in_detail,
     num_targets,
     ranked_rows,
+    side_of,
 )
 from polytag.report.rendering import write_page
 from polytag.report.thumbnails import pack_for_page
 
-TOP, TOP_POSITIVES, NUM_WORST = 50, 20, 8
+NUM_WORST = 8
 INSPECTOR = "http://127.0.0.1:8421"
 """The default address of `polytag inspect`."""
 
@@ -124,7 +126,7 @@ def write_report(
             "curve_path": _curve_path,
             "positives": positives_text,
             "class_query": lambda name: urlencode({"class": name}),
-            "side": _side,
+            "side": side_of,
         },
         title=title,
         metrics=metrics,
@@ -198,14 +200,6 @@ def _class_view(metrics: Metrics, predictions: Predictions, column: int, *, deta
         curve=step_curve(predictions, class_name=name) if detailed else None,
         grids=grids,
     )
-
-
-def _side(row: RankedRow, threshold: float) -> str:
-    """Whether the decision about an image is "right" or "wrong"; "" where its label is unknown, or the scores are ranks."""
-    if row.target == UNKNOWN or np.isnan(row.probability):
-        return ""
-    is_present = bool(decide(np.array(row.probability), threshold_C=threshold))
-    return "right" if is_present == (row.target == PRESENT) else "wrong"
 
 
 def _history_charts(history: Sequence[Mapping[str, float]]) -> list[Markup]:

@@ -7,7 +7,11 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
 from polytag.errors import UsageError
+from polytag.metrics.decisions import decide
 from polytag.metrics.intervals import FEW_POSITIVES, by_ap
+
+TOP, TOP_POSITIVES = 50, 20
+"""The images of each end of a ranking, and its lowest scored positives, that reports and the grids of a run show."""
 
 MAX_CLASSES_IN_DETAIL = 100
 """With more classes than this, a report shows images and curves of the best and the worst half of this number."""
@@ -93,6 +97,14 @@ def num_targets(rows: Sequence[RankedRow]) -> tuple[int, int, int]:
     """The numbers of present, absent and unknown labels among the rows."""
     targets = [row.target for row in rows]
     return targets.count(PRESENT), targets.count(ABSENT), targets.count(UNKNOWN)
+
+
+def side_of(row: RankedRow, threshold: float) -> str:
+    """Whether the decision about an image is "right" or "wrong"; "" where its label is unknown, or the scores are ranks."""
+    if row.target == UNKNOWN or np.isnan(row.probability):
+        return ""
+    is_present = bool(decide(np.array(row.probability), threshold_C=threshold))
+    return "right" if is_present == (row.target == PRESENT) else "wrong"
 
 
 def probability_text(probability: float) -> str:

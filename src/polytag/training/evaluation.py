@@ -119,5 +119,5 @@ def write_pages(
         return
     write_plots(run.plots, metrics=metrics, predictions=predictions, history=rows)
     if has_images:
-        write_grids(run.grids, predictions=predictions)
+        write_grids(run.grids, predictions=predictions, threshold=metrics.threshold_C)
     write_report(run.report, metrics=metrics, predictions=predictions, history=rows, title=run.path.name, facts=facts)
