@@ -22,7 +22,7 @@ from polytag.inspector.browse.pages import TEMPLATES, environment, sorted_classe
 from polytag.inspector.inspection import Inspection, compared
 from polytag.metrics.ap import mean_average_precision
 from polytag.report.charts import FILE, PAGE
-from polytag.report.grids import SURPRISING
+from polytag.report.grids import WRONG
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "inspector.md"
 HOSTILE = ("<b>cat</b>", 'a"b&c', "{{ 7 * 7 }}", "dog")
@@ -347,7 +347,7 @@ def test_the_colours_of_files_are_those_of_the_page():
     for name in ("ink", "muted", "line", "accent", "soft"):
         assert getattr(FILE, name) == light[name]
         assert getattr(PAGE, name) == f"var(--{name})"
-    assert "#" + bytes(SURPRISING).hex() == light["orange"]
+    assert "#" + bytes(WRONG).hex() == light["orange"]
     for colours in (light, dark):  # of text, and of the signs on it
         for ground in ("paper", "matte", "raised", "sign"):
             assert contrast(colours["orange"], colours[ground]) >= 4.5, ground

@@ -181,7 +181,9 @@ def _draw_header(
     draw.text((left, 54), title.text(len(rows)), fill=MUTED, font=note_font, anchor="lm")
     if any(sides):
         left += round(draw.textlength(title.text(len(rows)), font=note_font)) + 22
-        draw.text((left, 54), f"{sides.count('wrong')} wrong at {threshold:.3g}", fill=WRONG, font=note_font, anchor="lm")
+        num_wrong = sides.count("wrong")
+        colour = WRONG if num_wrong else MUTED
+        draw.text((left, 54), f"{num_wrong} wrong at {threshold:.3g}", fill=colour, font=note_font, anchor="lm")
     right = grid.width - MARGIN_PX
     for target, text in (
         (UNKNOWN, f"{num_unknown} unknown"),

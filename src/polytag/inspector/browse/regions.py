@@ -15,9 +15,10 @@ import numpy as np
 Source = Literal["features", "umap", "scores"]
 MAX_REGIONS = 4
 _MAX_POLYGONS, _MAX_CORNERS = 8, 60  # of the map's page: static/map/state.js
-_CORNER = r"\d{1,5}_\d{1,5}"
+_CORNER = "[0-9]{1,5}_[0-9]{1,5}"
 _POLYGON = rf"\.{_CORNER}(?:-{_CORNER}){{2,{_MAX_CORNERS - 1}}}"
-_REGION = re.compile(rf"(features|umap|scores)((?:{_POLYGON}){{1,{_MAX_POLYGONS}}})", re.ASCII)
+PATTERN = f"^(features|umap|scores)((?:{_POLYGON}){{1,{_MAX_POLYGONS}}})$"
+_REGION = re.compile(PATTERN)
 MAX_LENGTH = len("features") + _MAX_POLYGONS * _MAX_CORNERS * len("-65535_65535")
 
 
