@@ -1,6 +1,9 @@
 """Names in a real browser, beside a second run: they wrap between words at every width, and never inside one."""
 
+import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 from browsing import until
 from PIL import Image
+from starlette.testclient import TestClient
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.inspector.app import create_app
@@ -46,22 +50,23 @@ BROKEN = """(names) => {
 }"""
 
 
-def beside_another(folder: Path) -> Inspection:
-    """Twelve images, with labels and decisions of every kind, and a second run of a long name."""
+def beside_another(folder: Path, names: tuple[str, ...] = NAMES) -> Inspection:
+    """Sixty images, with labels and decisions of every kind, and a second run of a long name."""
     rng = np.random.default_rng(0)
-    num_images, num_classes = 60, len(NAMES)
+    num_images, num_classes = 60, len(names)
     target_NC = (rng.random((num_images, num_classes)) < 0.4).astype(np.int8)
     target_NC[5:9, 1] = -1
     paths = [folder / f"{row}.png" for row in range(num_images)]
     for path in paths:
-        Image.new("RGB", (60, 40), tuple(rng.integers(0, 255, 3).tolist())).save(path)
+        small = Image.fromarray(rng.integers(0, 255, (9, 12, 3), np.uint8))
+        small.resize((120, 90), Image.Resampling.BICUBIC).save(path)
 
     def scored(name: str, noise: float) -> Predictions:
         return Predictions(
             ids=tuple(f"2008_{row:06}" for row in range(num_images)),
             logit_NC=3.0 * target_NC + rng.normal(0, noise, target_NC.shape) - 1.5,
             target_NC=target_NC,
-            label_set=LabelSet(names=NAMES),
+            label_set=LabelSet(names=names),
             image_paths=tuple(map(str, paths)),
             source=name,
         )
@@ -141,3 +146,62 @@ def test_script_and_server_write_a_name_alike(server, visit, inspection: Inspect
         page.locator("#bars li").nth(list(by_server).index(name)).locator("a").click()
         until(page, "(name) => document.querySelector('#labels .name').textContent === name", name)
         assert page.locator("#labels .name").evaluate("each => each.outerHTML") == by_server[name]
+
+
+def many(number: int) -> tuple[str, ...]:
+    """So many long names, each with words that could be split."""
+    if number == 2:
+        return NAMES[-3:-1]
+    return tuple((*NAMES, *(f"{NAMES[row % len(NAMES)]}_nr{row}" for row in range(len(NAMES), number)))[:number])
+
+
+PAGES = {
+    "/class": "document.querySelector('#findings') && !document.querySelector('[data-pending]')",
+    "/runs": "document.querySelectorAll('table.runs tbody tr').length === 2",
+    "/decisions": "document.querySelectorAll('table.classes tbody tr').length >= 2",
+    "/predict": "document.querySelector('.card .foundlist .name')",
+}
+AFTER_RESIZING = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
+
+
+@pytest.fixture
+def of_many(request: pytest.FixtureRequest, tmp_path: Path, modelled: Inspection, monkeypatch: pytest.MonkeyPatch) -> Inspection:
+    """So many classes, two runs in one folder, a model, and decisions about the first classes."""
+    monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
+    assert modelled.checkpoint is not None
+    (tmp_path / "images").mkdir()
+    made = beside_another(tmp_path / "images", many(request.param))
+    for name in (made.name, OTHER):
+        shutil.copytree(modelled.checkpoint.parent, tmp_path / "runs" / name)
+    own_path = tmp_path / "runs" / made.name
+    made = replace(made, run_path=own_path, checkpoint=own_path / "best")
+    with TestClient(create_app(made), base_url="http://127.0.0.1") as client:
+        for image, name in zip(made.predictions.ids, made.predictions.label_set.names[:20], strict=False):
+            decision = {"image": image, "class_name": name, "label": 1, "reviewer": "Ada", "based_on": 0}
+            assert client.post("/api/review/decisions", json=decision).status_code == 200
+    return made
+
+
+@pytest.mark.parametrize("of_many", [2, 20, 1000], indirect=True)
+def test_no_name_is_split_on_the_other_pages_with_few_and_many_classes(live, visit, of_many: Inspection):
+    """Each page is visited once, and measured at every width."""
+    names = of_many.predictions.label_set.names
+    classes = [{"name": name, "probability": 0.7, "text": "0.700", "threshold": 0.5, "is_present": True} for name in names[:60]]
+    words = [*names, OTHER, of_many.name, *OUTCOME_TEXT.values()]
+    with live(create_app(of_many)) as server:
+        page = visit(server.url + "/runs", viewport={"width": 1280, "height": 900})
+        page.route(
+            "**/api/predict", lambda route: route.fulfill(content_type="application/json", body=json.dumps({"classes": classes}))
+        )
+        for path, ready in PAGES.items():
+            page.goto(server.url + path + (f"?class={names[1]}" if path == "/class" else ""))
+            if path == "/predict":
+                page.wait_for_selector("#choose:enabled")
+                page.set_input_files("#files", of_many.predictions.image_paths[2])
+            until(page, ready)
+            for width_px in WIDTHS_PX:
+                page.set_viewport_size({"width": width_px, "height": 900})
+                page.evaluate(AFTER_RESIZING)
+                assert page.evaluate(BROKEN, words) == [], f"{path} at {width_px} px"
+                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} at {width_px} px"
+        page.close()  # before its server is
