@@ -41,9 +41,10 @@ BROKEN = """(names) => {
             range.setStart(node, found.index);
             range.setEnd(node, found.index + found[0].length);
             const boxes = [...range.getClientRects()].filter((box) => box.width > 0);
-            const tops = new Set(boxes.map((box) => Math.round(box.top / 4)));
+            const isVertical = getComputedStyle(node.parentElement).writingMode.startsWith("vertical");
+            const lines = new Set(boxes.map((box) => Math.round((isVertical ? box.left : box.top) / 4)));
             const place = node.parentElement.closest("[id], [class]");
-            if (tops.size > 1) broken.push(found[0] + " in " + place?.outerHTML.slice(0, 120));
+            if (lines.size > 1) broken.push(found[0] + " in " + place?.outerHTML.slice(0, 120));
         }
     }
     return broken;
@@ -60,6 +61,7 @@ def beside_another(folder: Path, names: tuple[str, ...] = NAMES) -> Inspection:
     for path in paths:
         small = Image.fromarray(rng.integers(0, 255, (9, 12, 3), np.uint8))
         small.resize((120, 90), Image.Resampling.BICUBIC).save(path)
+    shutil.copyfile(paths[0], paths[1])  # a near duplicate with other labels
 
     def scored(name: str, noise: float) -> Predictions:
         return Predictions(
@@ -157,10 +159,14 @@ def many(number: int) -> tuple[str, ...]:
 
 PAGES = {
     "/class": "document.querySelector('#findings') && !document.querySelector('[data-pending]')",
+    "/together": "document.querySelector('main svg circle') && !document.querySelector('[data-pending]')",
+    "/map": "document.querySelector('#strip li img') && document.querySelector('#computing').hidden",
     "/runs": "document.querySelectorAll('table.runs tbody tr').length === 2",
     "/decisions": "document.querySelectorAll('table.classes tbody tr').length >= 2",
+    "/duplicates": "document.querySelector('.groups > li') && !document.querySelector('[data-pending]')",
     "/predict": "document.querySelector('.card .foundlist .name')",
 }
+ALL_OF_THE_MAP = "0_0-66000_0-66000_66000-0_66000"
 AFTER_RESIZING = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 
 
@@ -194,7 +200,8 @@ def test_no_name_is_split_on_the_other_pages_with_few_and_many_classes(live, vis
             "**/api/predict", lambda route: route.fulfill(content_type="application/json", body=json.dumps({"classes": classes}))
         )
         for path, ready in PAGES.items():
-            page.goto(server.url + path + (f"?class={names[1]}" if path == "/class" else ""))
+            query = {"/class": f"?class={names[1]}", "/map": f"?class={names[1]}&by=scores&lasso={ALL_OF_THE_MAP}"}
+            page.goto(server.url + path + query.get(path, ""))
             if path == "/predict":
                 page.wait_for_selector("#choose:enabled")
                 page.set_input_files("#files", of_many.predictions.image_paths[2])
