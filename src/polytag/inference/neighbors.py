@@ -80,8 +80,7 @@ def is_index_cached(predictor: Predictor, dataset: Dataset, *, folder: Path | No
 
     def is_cached(split: str) -> bool:
         paths = dataset.take(np.asarray(dataset.rows_of(split))).paths
-        caches = (cache_of(predictor, paths, batch_size=size, folder=folder) for size in (None, _BACKGROUND_BATCH))
-        return any(cache is not None and cache.is_cached for cache in caches)
+        return any(_are_cached(predictor, paths, batch_size=size, folder=folder) for size in (None, _BACKGROUND_BATCH))
 
     return all(map(is_cached, dataset.splits))
 
@@ -97,7 +96,7 @@ def _features_by_split(
     for split in dataset.splits:
         rows = np.asarray(dataset.rows_of(split))
         paths = dataset.take(rows).paths
-        batch_size = None if _are_of_training(predictor, paths, folder=folder) else _BACKGROUND_BATCH
+        batch_size = None if _are_cached(predictor, paths, batch_size=None, folder=folder) else _BACKGROUND_BATCH
         feature_nD, row_n, _ = features_of(
             predictor, dataset.take(rows), batch_size=batch_size, min_seconds=0, folder=folder, on_batch=on_batch
         )
@@ -109,9 +108,9 @@ def _features_by_split(
     return np.concatenate([each for each, _ in parts]), np.concatenate([rows for _, rows in parts])
 
 
-def _are_of_training(predictor: Predictor, paths: Sequence[Path], *, folder: Path | None) -> bool:
-    """Whether the features are cached by the batch size of scoring; the cache that tells, and holds them, goes at once."""
-    cache = cache_of(predictor, paths, folder=folder)
+def _are_cached(predictor: Predictor, paths: Sequence[Path], *, batch_size: int | None, folder: Path | None) -> bool:
+    """Whether features are cached by this batch size, None for that of scoring; the cache, which holds them, goes at once."""
+    cache = cache_of(predictor, paths, batch_size=batch_size, folder=folder)
     return cache is not None and cache.is_cached
 
 

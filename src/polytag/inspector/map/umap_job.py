@@ -7,7 +7,6 @@ from collections.abc import Callable
 from threading import Lock, Thread
 from typing import Generic, TypeVar, final
 
-from polytag.errors import PolytagError
 from polytag.inference.umap_process import UmapProcess, UmapStopped
 
 Made = TypeVar("Made")
@@ -60,7 +59,7 @@ class UmapJob(Generic[Made]):
             made = make(process)
         except UmapStopped:
             pass
-        except (PolytagError, OSError) as error:  # raised by the next visit
+        except Exception as error:  # whatever it is, the next visit raises it, and none waits for ever
             failure = error
         with self._lock:
             self._made, self._failure, self._process, self._thread = made, failure, None, None

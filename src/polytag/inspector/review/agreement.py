@@ -78,7 +78,7 @@ def second_opinions(votes: Votes, reviewer: str) -> list[LabelKey]:
 
 
 def _place_of(key: LabelKey) -> bytes:
-    return blake2b("\n".join(key).encode(), digest_size=16).digest()
+    return blake2b("\n".join(key).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _has_majority(label_of: Mapping[str, int]) -> bool:

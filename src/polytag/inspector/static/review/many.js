@@ -38,8 +38,8 @@ const wrongLabel = (given) => 1 - rightLabel(given);
 
 /** Show the labels of the state. A later call replaces one that is still loading. */
 async function draw() {
-  const draw_ = ++numDraws;
-  const isReplaced = () => draw_ !== numDraws;
+  const mine = ++numDraws;
+  const isReplaced = () => mine !== numDraws;
   byId("kind").value = state.kind;
   byId("order").value = state.order;
   isDrawn = false;
