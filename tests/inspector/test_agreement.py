@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from polytag.inspector.review.agreement import agreements, cohen_kappa, disputed
+from polytag.inspector.review.agreement import agreements, cohen_kappa, disputed, second_opinions
 from polytag.inspector.review.store import open_review
 
 LABELS = st.sampled_from([1, 0, -1])
@@ -55,3 +55,8 @@ def test_votes_are_last_decisions_that_are_not_undone(tmp_path: Path):
         assert disputed(store.votes("val")) == []
         decide("a", -1, "Ada")
         assert disputed(store.votes("val")) == [("a", "cat")], "three answers"
+
+
+def test_an_image_whose_name_is_no_utf_8_has_its_place_among_second_opinions():
+    keys = [("\udcff.png", "cat"), ("a.png", "cat")]
+    assert sorted(second_opinions({key: {"Ben": 1} for key in keys}, "Ada")) == sorted(keys)
