@@ -14,7 +14,7 @@ from small_inspection import small_inspection
 from starlette.testclient import TestClient
 
 from polytag.inspector.app import create_app
-from polytag.inspector.browse.regions import MAX_LENGTH, parsed_region
+from polytag.inspector.browse.regions import parsed_region
 from polytag.inspector.inspection import Inspection
 
 LEFT = "scores.0_0-32767_0-32767_65535-0_65535"
@@ -107,9 +107,8 @@ def test_a_bad_region_is_refused_in_plain_words(client: TestClient, region: str)
 
 def test_what_is_too_long_or_of_no_map_here_is_refused(client: TestClient):
     longest = "scores" + ("." + "-".join(["65535_65535"] * 60)) * 8
-    assert len(longest) <= MAX_LENGTH
     assert client.get("/api/ranking", params={"class": "cat", "region": longest}).status_code == 200
-    assert client.get("/api/ranking", params={"class": "cat", "region": "s" * (MAX_LENGTH + 1)}).status_code == 422
+    assert client.get("/api/ranking", params={"class": "cat", "region": longest + "1"}).status_code == 422
     assert client.get("/api/ranking", params={"class": "cat", "region": [LEFT] * 5}).status_code == 422
     for source in ("features", "umap"):
         answer = client.get("/ranking", params={"class": "cat", "region": LEFT.replace("scores", source)})

@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import Query as QueryParameter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from polytag.inspector.browse.regions import MAX_LENGTH, MAX_REGIONS, PATTERN, checked_region
+from polytag.inspector.browse.regions import MAX_REGIONS, PATTERN, checked_region
 from polytag.inspector.review.text import MAX_LENGTH_OF_TAG
 from polytag.text import one_line
 
@@ -20,7 +20,7 @@ Size = Literal["s", "m", "l"]
 Name = Annotated[str, Field(max_length=1000)]
 Row = Annotated[int, Field(ge=0, lt=2**31)]
 SearchText = Annotated[str, Field(max_length=200), AfterValidator(one_line)]
-RegionText = Annotated[str, Field(max_length=MAX_LENGTH, json_schema_extra={"pattern": PATTERN}), AfterValidator(checked_region)]
+RegionText = Annotated[str, Field(json_schema_extra={"pattern": PATTERN}), AfterValidator(checked_region)]  # bounds its length
 MAX_CLASSES_IN_QUERY = 12  # of a thousand characters each; servers refuse longer addresses
 
 

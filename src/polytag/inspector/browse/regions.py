@@ -19,7 +19,6 @@ _CORNER = "[0-9]{1,5}_[0-9]{1,5}"
 _POLYGON = rf"\.{_CORNER}(?:-{_CORNER}){{2,{_MAX_CORNERS - 1}}}"
 PATTERN = f"^(features|umap|scores)((?:{_POLYGON}){{1,{_MAX_POLYGONS}}})$"
 _REGION = re.compile(PATTERN)
-MAX_LENGTH = len("features") + _MAX_POLYGONS * _MAX_CORNERS * len("-65535_65535")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
