@@ -80,10 +80,10 @@ WORK = {
 @pytest.mark.parametrize("enough_px", [None, 250])
 def test_work_without_end_is_refused_at_once(name, enough_px):
     content = WORK[name]()
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ImageError, match="the image takes too much work to decode"):
         read_image(content, enough_px=enough_px)
-    assert time.monotonic() - start < ENOUGH_SECONDS
+    assert time.process_time() - start < ENOUGH_SECONDS
 
 
 METADATA = {
@@ -103,9 +103,9 @@ METADATA = {
 def test_metadata_is_passed_over_and_the_pixels_stay(name):
     content = METADATA[name]()
     plain = {"p": PNG, "j": JPEG, "g": GIF}[name[0]]
-    start = time.monotonic()
+    start = time.process_time()
     image = read_image(content)
-    assert time.monotonic() - start < ENOUGH_SECONDS
+    assert time.process_time() - start < ENOUGH_SECONDS
     np.testing.assert_array_equal(np.asarray(image), np.asarray(read_image(plain)))
 
 
@@ -116,9 +116,9 @@ def test_hundreds_of_frames_cost_as_much_as_the_first(kind, tmp_path):
     path.write_bytes(
         encoded(frames[7], kind, save_all=True, append_images=frames, **({"lossless": True} if kind == "WEBP" else {}))
     )
-    start = time.monotonic()
+    start = time.process_time()
     image, size = read_image(path), read_size(path)
-    assert time.monotonic() - start < 0.5
+    assert time.process_time() - start < 0.5
     assert image.getpixel((3, 3)) == (7, 7, 7)
     assert size == (16, 16)
 
