@@ -48,8 +48,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, by a guess: no process of the suite ends long before the others (`--no-loadscope-reorder`)."""
     seconds_of: Counter[Path] = Counter()
     for item in items:
-        is_slow = any(item.iter_markers("browser")) or any(item.iter_markers("slow"))
-        seconds_of[item.path] += 2.0 if is_slow else 0.4 if item.path.parent.name in TRAINING_ROOMS else 0.02
+        slow, is_slow = item.get_closest_marker("slow"), any(item.iter_markers("browser"))
+        guess = 2.0 if slow or is_slow else 0.4 if item.path.parent.name in TRAINING_ROOMS else 0.02
+        seconds_of[item.path] += slow.args[0] if slow and slow.args else guess
     items.sort(key=lambda item: -seconds_of[item.path])
 
 
@@ -295,6 +296,7 @@ def browser() -> Iterator[Any]:
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     """`visit(url, excused=("409",), **context)` opens a page in a context of its own, or in that of `compared`, another page.
 
+    `reviewer` is whom the page knows already: typed once, on an earlier day.
     At the end of the test no page may have said anything in its console but what holds an excused text, nor asked any other host.
     """
     said: list[str] = []
@@ -302,9 +304,12 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     hosts: set[str] = set()
     contexts: list[Any] = []
 
-    def visiting(url: str, *, excused: tuple[str, ...] = (), compared: Any = None, **options: Any) -> Any:
+    def visiting(url: str, *, excused: tuple[str, ...] = (), compared: Any = None, reviewer: str = "", **options: Any) -> Any:
         if compared is None:
             contexts.append(browser.new_context(**options))
+        if reviewer:
+            known = f"localStorage['polytag.reviewer'] ??= {reviewer!r}"
+            contexts[-1].add_init_script(f"if (location.protocol === 'http:') {known}")
         page = (compared.context if compared else contexts[-1]).new_page()
         page.set_default_timeout(1000 * PATIENCE_SECONDS)
         hosts.add(urlsplit(url).netloc)

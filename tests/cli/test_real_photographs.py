@@ -7,8 +7,10 @@ import pytest
 
 from polytag.models.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.usefixtures("without_pages")
 
-@pytest.mark.slow
+
+@pytest.mark.slow(25)
 def test_the_probe_on_voc_mini_reaches_what_its_features_are_worth(shared: Path, tmp_path: Path, polytag):
     polytag(
         "train", shared / "data" / "voc-mini", "--recipe", "probe", "--output", tmp_path / "run",

@@ -1,5 +1,6 @@
 """A run with its model, and images with copies, for the pages to show."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,9 @@ def modelled(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Inspect
     """A finished run of a tiny network on squares of colour, with its model and its data set. Read-only by agreement."""
     run = tmp_path_factory.mktemp("modelled") / "run"
     tiny = replace(FINETUNE, backbone="test_resnet", weights="random", image_size_px=64, epochs=3)
-    train(colours, recipe=tiny, output=run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "polytag.report.grids", None)  # without pages
+        train(colours, recipe=tiny, output=run)
     predictions = read_predictions(run / "predictions-val.parquet")
     return Inspection(
         name="run",

@@ -1,6 +1,7 @@
 """Overview, rankings and single images in a real browser, driven as a person would: on handwriting scenes and on photographs."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -29,7 +30,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def trained(folder: Path, *arguments: object) -> Path:
-    done = CliRunner().invoke(command, ["train", *map(str, arguments), "--output", str(folder / "run")], catch_exceptions=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "polytag.report.grids", None)  # without pages
+        done = CliRunner().invoke(command, ["train", *map(str, arguments), "--output", str(folder / "run")], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return folder / "run"
 

@@ -21,7 +21,6 @@ from polytag.inspector.review.store import Decision, ReviewStore, open_review
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 NAMES = ("cat", "dog", "<b>boat</b>")
-ANN = "localStorage.setItem('polytag.reviewer', 'Ann')"
 
 
 def inspection_of(folder: Path, *, num_images: int = 120, share_wrong: float = 0.1) -> Inspection:
@@ -96,11 +95,16 @@ def saved(page: Any, number: int) -> None:
     until(page, f"(wanted) => [...{counts}].reduce((sum, each) => sum + Number(each[1]), 0) === wanted", number)
 
 
-def as_ann(page: Any) -> Any:
-    page.evaluate(ANN)
-    page.reload()
-    ready(page)
-    return page
+@pytest.fixture
+def as_ann(visit: Any) -> Any:
+    """`as_ann(url, **context)` opens a page of the review that knows its reviewer, with the image of a label to decide."""
+
+    def visiting(url: str, **options: Any) -> Any:
+        page = visit(url, reviewer="Ann", **options)
+        ready(page)
+        return page
+
+    return visiting
 
 
 def swiped(page: Any, *moves: tuple[float, float]) -> None:
@@ -120,8 +124,8 @@ def swiped(page: Any, *moves: tuple[float, float]) -> None:
     session.detach()
 
 
-def test_a_finger_swipes_the_answers(server, visit, store: ReviewStore):
-    page = as_ann(visit(server.url + "/review", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True))
+def test_a_finger_swipes_the_answers(server, as_ann, store: ReviewStore):
+    page = as_ann(server.url + "/review", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     assert page.locator("#present").bounding_box()["y"] > 844 / 2  # in reach of the thumb, without scrolling
     assert page.locator("#present").bounding_box()["y"] + 60 <= 844
     first = shown(page)
@@ -183,8 +187,8 @@ def test_without_a_name_nothing_is_decided(server, visit, store: ReviewStore):
     assert rows(store) == ()
 
 
-def test_a_key_held_down_decides_one_label(server, visit, store: ReviewStore):
-    page = as_ann(visit(server.url + "/review"))
+def test_a_key_held_down_decides_one_label(server, as_ann, store: ReviewStore):
+    page = as_ann(server.url + "/review")
     for _ in range(10):
         page.keyboard.down("1")
     page.keyboard.up("1")
@@ -192,8 +196,8 @@ def test_a_key_held_down_decides_one_label(server, visit, store: ReviewStore):
     assert len(rows(store)) == 1
 
 
-def test_skip_back_and_undo_even_after_a_reload(server, visit, store: ReviewStore):
-    page = as_ann(visit(server.url + "/review", excused=("404",)))
+def test_skip_back_and_undo_even_after_a_reload(server, as_ann, store: ReviewStore):
+    page = as_ann(server.url + "/review", excused=("404",))
     first = shown(page)
     press(page, "s")
     second = shown(page)
@@ -220,8 +224,8 @@ def test_skip_back_and_undo_even_after_a_reload(server, visit, store: ReviewStor
     assert [(row.label, row.undoes) for row in found] == [(1, None), (0, None), (None, 2), (None, 1)]
 
 
-def test_a_note_is_saved_by_enter(server, visit, store: ReviewStore):
-    page = as_ann(visit(server.url + "/review"))
+def test_a_note_is_saved_by_enter(server, as_ann, store: ReviewStore):
+    page = as_ann(server.url + "/review")
     press(page, "m")
     page.keyboard.type("hides behind 1 tree")
     page.keyboard.press("Enter")
@@ -242,8 +246,8 @@ def test_a_note_is_saved_by_enter(server, visit, store: ReviewStore):
     assert "none at all" in page.inner_text("#rows tr:first-child")
 
 
-def test_class_and_kind_stand_in_the_address_and_back_returns(server, visit, inspection: Inspection):
-    page = as_ann(visit(server.url + "/review?class=dog"))
+def test_class_and_kind_stand_in_the_address_and_back_returns(server, as_ann, inspection: Inspection):
+    page = as_ann(server.url + "/review?class=dog")
     assert shown(page)[1] == "dog"
     press(page, "s", "s")
     place = shown(page)
@@ -272,10 +276,10 @@ def test_class_and_kind_stand_in_the_address_and_back_returns(server, visit, ins
     assert shown(page) == (inspection.predictions.ids[7], "cat")
 
 
-def test_the_list_goes_on_past_its_first_part_and_ends(live, tmp_path: Path, visit):
+def test_the_list_goes_on_past_its_first_part_and_ends(live, tmp_path: Path, as_ann):
     inspection = inspection_of(tmp_path, num_images=150, share_wrong=0.3)
     with live(create_app(inspection)) as server, open_review(inspection.review_file) as store:
-        page = as_ann(visit(server.url + "/review?class=cat&order=map", excused=("409",)))  # an order that the decisions change
+        page = as_ann(server.url + "/review?class=cat&order=map", excused=("409",))  # an order that the decisions change
         total = page.evaluate("fetch('/api/review/queue?class=cat&limit=500').then(answer => answer.json())")["entries"]
         assert len(total) > 30
         for entry in total[20:25]:  # somebody else works on the same list
@@ -301,10 +305,10 @@ def test_the_list_goes_on_past_its_first_part_and_ends(live, tmp_path: Path, vis
         page.close()  # before its server is
 
 
-def test_whoever_is_faster_than_the_list_is_shown_the_rest_when_it_comes(live, tmp_path: Path, visit):
+def test_whoever_is_faster_than_the_list_is_shown_the_rest_when_it_comes(live, tmp_path: Path, as_ann):
     inspection = inspection_of(tmp_path, num_images=300, share_wrong=0.3)
     with live(create_app(inspection)) as server:
-        page = as_ann(visit(server.url + "/review?class=cat"))
+        page = as_ann(server.url + "/review?class=cat")
         held = hold(page, re.compile(r"/api/review/queue\?.*offset=[1-9]"), times=1)
         while page.is_hidden("#state"):
             page.keyboard.press("s")
@@ -316,11 +320,10 @@ def test_whoever_is_faster_than_the_list_is_shown_the_rest_when_it_comes(live, t
         page.close()
 
 
-def test_by_hand_on_a_phone(server, visit, store: ReviewStore):
-    page = visit(
+def test_by_hand_on_a_phone(server, as_ann, store: ReviewStore):
+    page = as_ann(
         server.url + "/review", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, color_scheme="dark"
     )
-    as_ann(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     box = page.locator("#absent").bounding_box()
     assert box["y"] + box["height"] < 844, "the buttons are in sight, under the image"
@@ -337,15 +340,15 @@ def test_by_hand_on_a_phone(server, visit, store: ReviewStore):
 
 
 @pytest.mark.parametrize(("width_px", "zoom"), [(1280, 1), (640, 2)])
-def test_it_fits(server, visit, width_px: int, zoom: int):
-    page = as_ann(visit(server.url + "/review", viewport={"width": width_px, "height": 800 // zoom}, device_scale_factor=zoom))
+def test_it_fits(server, as_ann, width_px: int, zoom: int):
+    page = as_ann(server.url + "/review", viewport={"width": width_px, "height": 800 // zoom}, device_scale_factor=zoom)
     press(page, "1", "l")
     page.wait_for_selector("#rows tr")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_the_focus_stays_in_the_strip(server, visit):
-    page = as_ann(visit(server.url + "/review"))
+def test_the_focus_stays_in_the_strip(server, as_ann):
+    page = as_ann(server.url + "/review")
     assert page.locator("#strip").bounding_box()["height"] > 90, "the whole thumbnails are to be seen"
     page.focus("#strip li:nth-child(4) button")
     name = page.evaluate("document.activeElement.dataset.key")
@@ -354,9 +357,9 @@ def test_the_focus_stays_in_the_strip(server, visit):
     assert "\n".join(shown(page)) == name
 
 
-def test_two_tabs_do_not_overwrite_each_other(server, visit, store: ReviewStore):
+def test_two_tabs_do_not_overwrite_each_other(server, visit, as_ann, store: ReviewStore):
     excused = ("409",)
-    ann = as_ann(visit(server.url + "/review", excused=excused))
+    ann = as_ann(server.url + "/review", excused=excused)
     bo = visit(server.url + "/review", excused=excused)
     bo.evaluate("localStorage.setItem('polytag.reviewer', 'Bo')")
     bo.reload()
@@ -390,8 +393,8 @@ def test_two_tabs_do_not_overwrite_each_other(server, visit, store: ReviewStore)
     assert len(rows(store)) == 2
 
 
-def test_what_others_decide_is_seen_when_its_turn_comes(server, visit, store: ReviewStore):
-    page = as_ann(visit(server.url + "/review"))
+def test_what_others_decide_is_seen_when_its_turn_comes(server, as_ann, store: ReviewStore):
+    page = as_ann(server.url + "/review")
     listed = page.evaluate("fetch('/api/review/queue').then(answer => answer.json())")["entries"]
     third = listed[2]
     store.decide(split="val", image_id=third["image"], class_name=third["class_name"], label=1, given=third["given"], reviewer="Bo")
@@ -401,11 +404,11 @@ def test_what_others_decide_is_seen_when_its_turn_comes(server, visit, store: Re
     assert "by Bo" in page.inner_text("#standing")
 
 
-def test_a_killed_server_is_told_and_nothing_is_claimed(live, inspection: Inspection, visit):
+def test_a_killed_server_is_told_and_nothing_is_claimed(live, inspection: Inspection, as_ann):
     excused = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
     with contextlib.ExitStack() as first:
         server = first.enter_context(live(create_app(inspection)))
-        page = as_ann(visit(server.url + "/review", excused=excused))
+        page = as_ann(server.url + "/review", excused=excused)
         press(page, "0")
         saved(page, 1)
         ready(page)
@@ -426,10 +429,10 @@ def test_a_killed_server_is_told_and_nothing_is_claimed(live, inspection: Inspec
             assert [row.label for row in rows(store)] == [0, 1]
 
 
-def test_a_decision_that_was_not_saved_outlives_a_reload(live, inspection: Inspection, visit):
+def test_a_decision_that_was_not_saved_outlives_a_reload(live, inspection: Inspection, as_ann):
     excused = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "beforeunload")
     with live(create_app(inspection)) as server:
-        page = as_ann(visit(server.url + "/review", excused=excused))
+        page = as_ann(server.url + "/review", excused=excused)
         ready(page)
     page.on("dialog", lambda dialog: dialog.accept())
     page.keyboard.press("1")
@@ -440,8 +443,8 @@ def test_a_decision_that_was_not_saved_outlives_a_reload(live, inspection: Inspe
         assert [row.label for row in rows(store)] == [1]
 
 
-def test_an_answer_that_was_lost_is_not_written_twice(server, visit, store: ReviewStore):
-    page = as_ann(visit(server.url + "/review", excused=("ERR_FAILED", "409")))
+def test_an_answer_that_was_lost_is_not_written_twice(server, as_ann, store: ReviewStore):
+    page = as_ann(server.url + "/review", excused=("ERR_FAILED", "409"))
 
     def lose(route: Any) -> None:
         route.fetch()
@@ -457,8 +460,8 @@ def test_an_answer_that_was_lost_is_not_written_twice(server, visit, store: Revi
     assert len(rows(store)) == 1
 
 
-def test_keys_that_are_pressed_while_one_is_undone_wait_for_it(server, visit, store: ReviewStore):
-    page = as_ann(visit(server.url + "/review"))
+def test_keys_that_are_pressed_while_one_is_undone_wait_for_it(server, as_ann, store: ReviewStore):
+    page = as_ann(server.url + "/review")
     first = shown(page)
     press(page, "0", "1", "0")
     saved(page, 3)
@@ -475,8 +478,8 @@ def test_keys_that_are_pressed_while_one_is_undone_wait_for_it(server, visit, st
     assert [key for key, decision in store.current("val").items() if decision.label is not None] == [first]
 
 
-def test_a_full_disk_is_told_and_what_waits_can_be_discarded(server, visit, store: ReviewStore):
-    page = as_ann(visit(server.url + "/review", excused=("503",)))
+def test_a_full_disk_is_told_and_what_waits_can_be_discarded(server, as_ann, store: ReviewStore):
+    page = as_ann(server.url + "/review", excused=("503",))
     answer = {"status": 503, "content_type": "application/json", "body": '{"detail": "the disk is full"}'}
     page.route("**/api/review/decisions", lambda route: route.fulfill(**answer))
     press(page, "0", "1")
@@ -495,8 +498,8 @@ def test_a_full_disk_is_told_and_what_waits_can_be_discarded(server, visit, stor
     saved(page, 1)
 
 
-def test_another_reviewer_takes_over(server, visit, store: ReviewStore):
-    page = as_ann(visit(server.url + "/review"))
+def test_another_reviewer_takes_over(server, as_ann, store: ReviewStore):
+    page = as_ann(server.url + "/review")
     press(page, "1")
     saved(page, 1)
     page.click("#reviewer")
@@ -510,8 +513,8 @@ def test_another_reviewer_takes_over(server, visit, store: ReviewStore):
     assert [(row.reviewer, row.label) for row in rows(store)] == [("Ann", 1), ("Bo", 1), ("Bo", None)]
 
 
-def test_it_can_be_heard(server, visit):
-    page = as_ann(visit(server.url + "/review"))
+def test_it_can_be_heard(server, as_ann):
+    page = as_ann(server.url + "/review")
     until(page, "document.querySelector('#announcement').textContent.startsWith('Is ')")
     assert re.search(r"Labelled (present|absent); the model says", page.inner_text("#announcement"))
     for role, name in [("region", "Image"), ("group", "Decide"), ("region", "Queue"), ("navigation", "Pages"), ("main", None)]:
@@ -552,7 +555,7 @@ def test_the_heat_map_stays_on_from_label_to_label(
         page.wait_for_load_state("networkidle")  # a map that is on its way would find no server
 
 
-def test_labels_on_which_two_disagree_are_settled_one_after_another(server, visit, store: ReviewStore, inspection: Inspection):
+def test_labels_on_which_two_disagree_are_settled_one_after_another(server, as_ann, store: ReviewStore, inspection: Inspection):
     for image in ("p001", "p002"):
         for reviewer, label in (("Bob", 1), ("Cleo", 0)):
             last = store.of_image("val", image).get("cat")
@@ -560,7 +563,7 @@ def test_labels_on_which_two_disagree_are_settled_one_after_another(server, visi
                 split="val", image_id=image, class_name="cat", label=label, given=0, reviewer=reviewer,
                 based_on=last.number if last else 0,
             )  # fmt: skip
-    page = as_ann(visit(server.url + "/review"))
+    page = as_ann(server.url + "/review")
     page.get_by_text("Agreement of the reviewers").click()
     assert "Bob, Cleo" in page.locator("#agreement-rows tr").inner_text().replace("\t", " ")
     page.get_by_role("link", name="Review them").click()
@@ -580,7 +583,7 @@ def test_labels_on_which_two_disagree_are_settled_one_after_another(server, visi
     assert not page.is_checked("#decided")
 
 
-def test_a_second_opinion_is_given_without_seeing_the_first(server, visit, store: ReviewStore):
+def test_a_second_opinion_is_given_without_seeing_the_first(server, as_ann, store: ReviewStore):
     def decide(image: str, reviewer: str, label: int) -> None:
         last = store.of_image("val", image).get("cat")
         store.decide(
@@ -592,7 +595,7 @@ def test_a_second_opinion_is_given_without_seeing_the_first(server, visit, store
         decide(image, "Bob", 1)
     decide("p004", "Ann", 0)
     phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-    page = as_ann(visit(server.url + "/review", excused=("409",), **phone))  # Cleo's decision below is told to the page
+    page = as_ann(server.url + "/review", excused=("409",), **phone)  # Cleo's decision below is told to the page
     page.get_by_text("Agreement of the reviewers").click()
     until(
         page, "document.querySelector('#second').innerText.startsWith('3 labels that others decided wait for your second opinion.')"
@@ -652,8 +655,8 @@ def test_a_second_opinion_is_given_without_seeing_the_first(server, visit, store
     assert page.locator("#standing").inner_text().startswith("Decided: ")
 
 
-def test_a_class_that_is_found_by_typing_is_reviewed(server, visit):
-    page = as_ann(visit(server.url + "/review"))
+def test_a_class_that_is_found_by_typing_is_reviewed(server, as_ann):
+    page = as_ann(server.url + "/review")
     page.keyboard.press("g")
     page.keyboard.type("boat")
     page.keyboard.press("Enter")
@@ -664,8 +667,8 @@ def test_a_class_that_is_found_by_typing_is_reviewed(server, visit):
     assert shown(page)[1] == "<b>boat</b>"
 
 
-def test_back_and_forward_keep_the_page(server, visit):
-    page = as_ann(visit(server.url + "/review"))
+def test_back_and_forward_keep_the_page(server, as_ann):
+    page = as_ann(server.url + "/review")
     page.evaluate("window.marker = 'the same page'")
     press(page, "s")
     first = shown(page)

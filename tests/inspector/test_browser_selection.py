@@ -65,10 +65,8 @@ def open_page(
     def opening(address: str, *, names: tuple[str, ...] = NAMES, excused: tuple[str, ...] = (), **context: Any) -> Any:
         servers.append(live(create_app(inspection_of(tmp_path, names))))
         url = servers[-1].__enter__().url
-        page = visit(url + "/runs", excused=("404", *excused), **context)
+        page = visit(url + address, excused=("404", *excused), reviewer="Ada", **context)
         pages.append(page)
-        page.evaluate("localStorage.setItem('polytag.reviewer', 'Ada')")
-        page.goto(url + address)
         page.wait_for_load_state("networkidle")
         if address.startswith("/ranking"):
             settled(page)

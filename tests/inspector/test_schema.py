@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
@@ -99,12 +100,14 @@ def run_schemathesis(address: str, *arguments: str, folder: Path) -> None:
     assert re.search(r"Selected: ([1-9]\d*)/\d+\n +Tested: \1\n", done.stdout), done.stdout
 
 
+@pytest.mark.slow(20)
 def test_every_answer_is_one_that_the_document_names(live, tmp_path, monkeypatch):
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
     with live(create_app(small_inspection(tmp_path))) as server:
         run_schemathesis(server.url, folder=tmp_path)
 
 
+@pytest.mark.slow(10)
 def test_every_answer_of_the_model_too(live, modelled, tmp_path, monkeypatch):
     monkeypatch.setenv("POLYTAG_CACHE", str(tmp_path / "cache"))
     with live(create_app(replace(modelled, review_file=tmp_path / "review.sqlite"))) as server:

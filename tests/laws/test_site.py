@@ -383,7 +383,7 @@ def test_search_finds_tail_accuracy_on_the_page_of_metrics(address: str, look: A
     assert page.locator("#tail-accuracy").is_visible()
 
 
-@slow
+@pytest.mark.slow(15)
 @pytest.mark.browser
 def test_every_page_fits_a_phone_and_asks_nobody(site: Path, look: Any):
     page = look(390, is_mobile=True)

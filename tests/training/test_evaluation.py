@@ -20,6 +20,8 @@ from polytag.training import checkpointer, validation_features
 from polytag.training.callback import SilentCallback
 from polytag.training.train import train
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 RECIPE = replace(FINETUNE, backbone="test_resnet", weights="random", image_size_px=32, epochs=2, device="cpu", head_lr=3e-3)
 
 

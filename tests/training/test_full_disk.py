@@ -15,6 +15,8 @@ from polytag.training.callback import SilentCallback
 from polytag.training.state import load_state
 from polytag.training.train import resume, train
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 RECIPE = replace(FINETUNE, backbone="test_resnet", weights="random", image_size_px=32, epochs=3, batch_size=24, device="cpu")
 
 

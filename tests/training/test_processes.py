@@ -117,7 +117,7 @@ def of_two(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run
     return RunFolder(path=run), launched(2, colours, run)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_two_processes_come_to_what_one_comes_to(
     colours: Path, of_two: tuple[RunFolder, subprocess.CompletedProcess[str]], tmp_path: Path
 ):
@@ -142,7 +142,7 @@ def test_two_processes_come_to_what_one_comes_to(
     assert environment["num_processes"] == 2
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_two_processes_go_on_where_they_were_stopped(
     colours: Path, of_two: tuple[RunFolder, subprocess.CompletedProcess[str]], tmp_path: Path
 ):

@@ -25,6 +25,8 @@ from polytag.training.tracking.contents import Params, tags_of
 from polytag.training.tracking.track import tracking
 from polytag.training.train import resume, train
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 RECIPE = replace(FINETUNE, backbone="test_resnet", weights="random", image_size_px=32, epochs=2, batch_size=24, device="cpu")
 
 
