@@ -32,6 +32,7 @@ def test_nothing_is_wider_than_the_window(live: Live, visit: Callable[..., Any],
                 "main img[src]", "all => all.filter(image => image.complete && !image.naturalWidth).length"
             )
             assert broken == 0, path
+        page.close()  # before its server is
 
 
 def test_without_scripts_a_class_leads_to_its_errors_and_back(live: Live, visit: Callable[..., Any], copies: Inspection):
@@ -48,6 +49,7 @@ def test_without_scripts_a_class_leads_to_its_errors_and_back(live: Live, visit:
         page.locator(".matrix a").nth(1).click()
         assert "bond=predicted" in page.url
         assert page.get_by_label("What an image has of the two classes").input_value() == "predicted"
+        page.close()  # before its server is
 
 
 def test_without_scripts_a_search_is_begun_stopped_and_read(
@@ -63,6 +65,7 @@ def test_without_scripts_a_search_is_begun_stopped_and_read(
             page.wait_for_timeout(50)
             page.reload()
         assert page.locator(".groups > li").count() == 3
+        page.close()  # before its server is
 
 
 def test_a_page_is_completed_in_place_also_where_one_request_fails(
@@ -88,6 +91,7 @@ def test_a_page_is_completed_in_place_also_where_one_request_fails(
         may_go_on.set()
         until(page, "document.querySelectorAll('.groups > li').length === 3 && !document.querySelector('[data-pending]')")
         assert page.locator("header").get_attribute("data-same") == "yes", "the page was not loaded again"
+        page.close()  # before its server is
 
 
 def test_a_view_keeps_to_the_class_that_a_script_has_chosen(live: Live, visit: Callable[..., Any], copies: Inspection):
