@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polytag.cli.compare import run_names
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import PredictionsError, UsageError
 from polytag.metrics.compare import compare
@@ -17,6 +16,7 @@ from polytag.metrics.recipes import RecipeComparison, compare_recipes
 from polytag.models.checkpoint import Checkpoint, update_checkpoint
 from polytag.predictions.read import read_predictions
 from polytag.predictions.table import write_predictions
+from polytag.runs.folder import run_names
 
 
 @pytest.fixture(scope="module")

@@ -194,14 +194,37 @@ def test_changed_training_labels_are_scored_anew(colours: Path, run: Path, tmp_p
 
 
 def test_a_second_run_must_know_the_classes_and_share_an_image(run: Path, tmp_path: Path):
-    assert opened(run, compare_with=run).compared.name == run.name
+    assert [each.name for each in opened(run, compare_with=[run]).compared] == [run.name]
     other = tmp_path / "other.jsonl"
     other.write_text('{"id": "elsewhere", "probability": {"red": 0.5, "green": 0.5, "blue": 0.5}}\n')
     with pytest.raises(PredictionsError, match="none of these images"):
-        opened(run, compare_with=other)
+        opened(run, compare_with=[run, other])
     other.write_text('{"id": "elsewhere", "probability": {"red": 0.5}}\n')
     with pytest.raises(PredictionsError, match="does not know all classes"):
-        opened(run, compare_with=other)
+        opened(run, compare_with=[run, other])
+
+
+def test_several_runs_have_names_that_tell_them_apart_and_each_is_opened_once(run: Path, tmp_path: Path):
+    for folder in ("old", "new"):
+        shutil.copytree(run, tmp_path / folder / run.name)
+    others = [tmp_path / "old" / run.name, tmp_path / "new" / run.name]
+    scores = others[1] / "predictions-val.parquet"  # the same once more, as a file
+    found = opened(run, compare_with=[*others, scores, others[0]])
+    assert [each.name for each in found.compared] == [f"old/{run.name}", f"new/{run.name}"]
+    assert all(each.history for each in found.compared), "their training curves"
+    assert found.source_files is not None
+    (others[1] / "thresholds.json").write_text("{}")
+    assert found.source_files.changed() == "scores", "what any of them decides by is followed"
+
+
+def test_several_runs_are_served(run: Path, served, tmp_path: Path):
+    other = tmp_path / "another"
+    shutil.copytree(run, other)
+    _, address = served(run, "--compare-with", other, "--compare-with", run)
+    answer = get(address + "api/run?against=" + run.name)
+    assert (answer["compared_runs"], answer["compared"]) == (["another", run.name], run.name)
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get(address + "api/run?against=nowhere")
 
 
 def test_columns_of_a_table_can_be_chosen_from(run: Path, tmp_path: Path):

@@ -44,7 +44,7 @@ def inspection(folder: Path, first: Predictions = FIRST) -> Inspection:
         review_file=folder / "review.sqlite",
         predictions=first,
         threshold_C=OWN_C,
-        compared=compared("the other", second, first=first, threshold_C=OTHER_C[::-1]),
+        compared=[compared("the other", second, first=first, threshold_C=OTHER_C[::-1])],
         column_N={"camera": tuple("ab"[row % 2] for row in range(NUM_IMAGES))},
     )
 
@@ -123,7 +123,7 @@ def test_the_pages_link_what_was_gained_and_lost(client: TestClient):
     overview, of_class = client.get("/").text, client.get("/class?class=cat").text
     for page in (overview, of_class):
         assert 'href="/ranking?class=cat&amp;change=gained"' in page
-    assert f"{num_gained} gained" in of_class
+    assert f'>{num_gained}<span class="sr"> gained against the other</span></a>' in of_class
     ranking = client.get("/ranking?class=cat&change=gained").text
     assert f'<b data-key="num_gained">{num_gained}</b> gained' in ranking
     assert 'aria-current="true"><b data-key="num_gained">' in ranking
@@ -180,7 +180,7 @@ def test_what_was_gained_is_a_press_away_and_both_curves_are_drawn(server, visit
     until(page, f"document.getElementById('total').textContent === '{dog.num_gained}'")
     until(page, f"document.querySelector('[data-key=num_lost]').textContent === '{dog.num_lost}'")
     page.keyboard.press("c")
-    until(page, "document.querySelector('#precision-recall .curve.other')")
+    until(page, "document.querySelector('#precision-recall .chosen .curve')")
     assert page.locator("#precision-recall rect.mark").count() == 1
     page.locator("[data-change=gained]").click()
     until(page, f"document.getElementById('total').textContent === '{NUM_IMAGES}'")

@@ -79,7 +79,7 @@ def beside_another(folder: Path, names: tuple[str, ...] = NAMES) -> Inspection:
         review_file=folder / "review.sqlite",
         predictions=first,
         threshold_C=np.full(num_classes, 0.5),
-        compared=compared(OTHER, scored("second", 2.0), first=first),
+        compared=[compared(OTHER, scored("second", 2.0), first=first)],
         split="val",
     )
 
@@ -118,6 +118,29 @@ def test_no_name_is_split_inside_a_word(server, visit, inspection: Inspection, w
         assert page.evaluate(
             "(document.querySelector('.bars')?.scrollWidth ?? 0) <= (document.querySelector('.bars')?.clientWidth ?? 0)"
         )
+
+
+def test_no_name_of_several_runs_is_split(live, visit, inspection: Inspection):
+    """Their names stand in heads of columns, in the choice above a ranking, and beside the lines of the curves."""
+    others = [OTHER, "voc_mini-probe-tf_efficientnet_lite0-seed_11", "runs of last week/voc_mini-baseline", NAMES[-2]]
+    several = replace(inspection, compared=[replace(inspection.compared[0], name=name) for name in others])
+    words = [*NAMES, *others, inspection.name, *OUTCOME_TEXT.values()]
+    pages = {
+        "/": READY["/"],
+        "/class?class=refrigerator": PAGES["/class"],
+        "/ranking?class=refrigerator&curves=1": f"{READY['/ranking']} && document.querySelectorAll('.lines li').length === 5",
+    }
+    with live(create_app(several)) as server:
+        page = visit(server.url + "/", viewport={"width": 1280, "height": 900})
+        for path, ready in pages.items():
+            page.goto(f"{server.url}{path}{'&' if '?' in path else '?'}against={others[2].replace(' ', '%20')}")
+            until(page, ready)
+            for width_px in WIDTHS_PX:
+                page.set_viewport_size({"width": width_px, "height": 900})
+                page.evaluate(AFTER_RESIZING)
+                assert page.evaluate(BROKEN, words) == [], f"{path} at {width_px} px"
+                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} at {width_px} px"
+        page.close()  # before its server is
 
 
 def test_the_measure_finds_a_split_word(server, visit):

@@ -37,7 +37,7 @@ def client(tmp_path: Path) -> TestClient:
         review_file=tmp_path / "review.sqlite",
         predictions=first,
         threshold_C=np.array([0.4, 0.5, 0.5]),
-        compared=compared("other", table(seed=1), first=first),
+        compared=[compared("other", table(seed=1), first=first)],
         groups=groups_of([f"scene {row // 2}" for row in range(NUM_IMAGES)]),
         column_N={"camera": tuple("ab"[row % 2] for row in range(NUM_IMAGES))},
     )

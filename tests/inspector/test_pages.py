@@ -259,7 +259,7 @@ def test_ranks_are_shown_without_a_threshold(tmp_path: Path):
 def test_a_second_run_stands_beside_the_first(tmp_path: Path):
     first = predictions()
     second = replace(first, logit_NC=first.logit_NC[:, ::-1])
-    client = inspected(tmp_path, compared=compared("other", second, first=first))
+    client = inspected(tmp_path, compared=[compared("other", second, first=first)])
     assert client.get("/api/run").json()["compared"] == "other"
     shown = page(client, "/?sort=gain")
     assert "other AP" in shown.texts
@@ -270,7 +270,7 @@ def test_two_runs_are_compared_on_the_images_that_both_scored_by_one_truth(tmp_p
     first = predictions()
     part = first.take(np.random.default_rng(1).permutation(150)[:60])
     second = replace(part, logit_NC=part.logit_NC[:, ::-1], target_NC=np.full_like(part.target_NC, -1))  # and no truth of its own
-    client = inspected(tmp_path, compared=compared("other", second, first=first))
+    client = inspected(tmp_path, compared=[compared("other", second, first=first)])
     run = client.get("/api/run").json()
     shared = first.take([first.ids.index(name) for name in sorted(part.ids, key=first.ids.index)])
     own, other = (mean_average_precision(shared.target_NC, logit_NC) for logit_NC in (shared.logit_NC, shared.logit_NC[:, ::-1]))

@@ -132,7 +132,7 @@ def test_disagreement_pairs_the_runs_by_id_whatever_their_order():
     second = replace(  # and the classes the other way round
         second, label_set=LabelSet(names=NAMES[::-1]), logit_NC=second.logit_NC[:, ::-1], target_NC=second.target_NC[:, ::-1]
     )
-    looked = inspection(first, compared=compared("second", second, first=first))
+    looked = inspection(first, compared=[compared("second", second, first=first)])
     value_N = sort_values(looked, 0, "disagreement")
     place = {row: number for number, row in enumerate(order.tolist())}
     for row in range(30):

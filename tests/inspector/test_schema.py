@@ -14,7 +14,7 @@ from PIL import Image
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.inspector.app import create_app
-from polytag.inspector.inspection import Inspection
+from polytag.inspector.inspection import Inspection, compared
 
 # Words that exist are worth more than random ones: behind a 404 lies little code.
 CLASSES = ("red", "blue", 'g"r<e>n&')  # two of them the model's
@@ -27,6 +27,7 @@ KNOWN = {
     "values": ["1", "2"],
     "names": ["Ada"],
     "row_lists": ["0", "0,1,2", "3,9"],
+    "runs": ["other", "third", "no such run"],
 }
 BINDINGS = {
     "query.class": "classes",
@@ -39,6 +40,7 @@ BINDINGS = {
     "body.class_name": "classes",
     "body.reviewer": "names",
     "body.based_on": "rows",
+    "query.against": "runs",
 }
 SETTINGS = """
 seed = 0
@@ -87,6 +89,10 @@ def small_inspection(folder: Path) -> Inspection:
         review_file=folder / "review.sqlite",
         predictions=predictions,
         threshold_C=np.array([0.5, 0.2, 1.0]),
+        compared=[
+            compared("other", replace(predictions, logit_NC=-predictions.logit_NC), first=predictions),
+            compared("third", replace(predictions, scale="rank").take([0, 3]), first=predictions),
+        ],
         column_N={"camera": ("1", "2", None, "1", "2"), "age": (1.0, float("nan"), 3.0, None, 5.0)},
     )
 

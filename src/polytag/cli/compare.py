@@ -61,6 +61,7 @@ def compare(
     from polytag.metrics.compare import compare as comparison_of
     from polytag.metrics.comparison import Comparison
     from polytag.metrics.recipes import NUM_PERMUTATIONS, compare_recipes
+    from polytag.runs.folder import run_names
 
     require_use_of_columns(columns, used=bool(group), options="--group")
     options = apart_from_groups(options, group, truth=truth)
@@ -126,21 +127,6 @@ def print_comparison(console: "Console", comparison: "Comparison | RecipeCompari
             text.highlight_words([BETTER], "blue")
             text.highlight_words([WORSE], "dark_orange3")
         console.print(text, highlight=False, soft_wrap=True)
-
-
-def run_names(paths: Sequence[Path]) -> list[str]:
-    """The name of each run: that of its folder or file, with as much of its path as makes it distinct."""
-    from polytag.runs.folder import RunFolder
-
-    places = [path.parent if path == RunFolder(path=path.parent).predictions and path.parent != Path() else path for path in paths]
-    places = [place.resolve() if place.name in ("", "..") else place for place in places]
-    stems = [place if place.is_dir() else place.with_suffix("") for place in places]
-    for num_parts in range(1, max(len(stem.parts) for stem in stems) + 1):
-        names = [str(Path(*stem.parts[-num_parts:])) for stem in stems]
-        if len(set(names)) == len(names):
-            return names
-    names = [str(path) for path in paths]  # the same run twice, or one name with two endings
-    return [name if names.count(name) == 1 else f"{name} ({1 + names[:row].count(name)})" for row, name in enumerate(names)]
 
 
 def _other_folds_note(paths: Sequence[Path]) -> str:

@@ -28,7 +28,9 @@ def inspect(
     split: Annotated[
         str, typer.Option(metavar="val|train", help="Of a run: its validation images, or its training images, scored out-of-fold.")
     ] = "val",
-    compare_with: Annotated[Path | None, typer.Option(metavar="RUN|PREDICTIONS", help="A second run, to compare with.")] = None,
+    compare_with: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN|PREDICTIONS", help="Another run, to compare with; repeatable.")
+    ] = None,
     columns: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="A table by id, with columns to filter by.")] = None,
     text_model: Annotated[
         str, typer.Option(metavar="NAME:WEIGHTS|DIR", help="A model of open_clip, to find images by a text.")
@@ -62,7 +64,7 @@ def inspect(
     errors = Terminal(stderr=True)
     open_options = OpenOptions(
         split=split,
-        compare_with=compare_with,
+        compare_with=compare_with or (),
         image_dirs=options.image_dirs,
         truth=truth,
         scale=scale,

@@ -17,8 +17,9 @@ from polytag.data.cache.store import store_folder
 from polytag.errors import UsageError
 from polytag.files import cache_folder
 from polytag.inspector.browse.annotated_boxes import AnnotatedBoxes
+from polytag.inspector.browse.contexts import ProblemPage
 from polytag.inspector.browse.finding import finding_routes
-from polytag.inspector.browse.pages import ProblemPage, page_routes, rendered
+from polytag.inspector.browse.pages import page_routes, rendered
 from polytag.inspector.browse.routes import service_routes
 from polytag.inspector.browse.service import InspectorService, NotThere
 from polytag.inspector.browse.thumbnails import Thumbnails

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ComparedRun:
-    """A second run that the first is compared with.
+    """A run that the first is compared with.
 
-    name          display name
+    name          display name, unlike those of the others
     predictions   the images that both runs scored, with the order, classes and truth of the first run
     threshold_C   its own thresholds
     row_N         for each image of the first run its row in `predictions`, or -1 where the second run did not score it
@@ -52,7 +52,7 @@ class Inspection:
     split           split of the images: "val", "train", or "" where it is unknown
     history         rows of results.csv; () without them
     facts           texts by name for the overview: recipe, backbone, data, checkpoint
-    compared        the second run, or None
+    compared        the runs that it is compared with, by distinct names
     checkpoint      folder of the model, or None; predictions and heat maps need it
     data            the labelled data set with all splits, or None; neighbours and boxes need it
     data_path, data_options   path of the annotations, or None, and how they are read
@@ -71,7 +71,7 @@ class Inspection:
     split: str = ""
     history: Sequence[Mapping[str, float]] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
-    compared: ComparedRun | None = None
+    compared: Sequence[ComparedRun] = ()
     checkpoint: Path | None = None
     data: Dataset | None = None
     data_path: Path | None = None
@@ -84,8 +84,13 @@ class Inspection:
 
     def __post_init__(self):
         assert self.threshold_C.shape == (len(self.predictions.label_set),)
-        assert self.compared is None or len(self.compared.row_N) == len(self.predictions)
+        assert all(len(each.row_N) == len(self.predictions) for each in self.compared)
+        assert len({each.name for each in self.compared}) == len(self.compared)
         assert all(len(values) == len(self.predictions) for values in self.column_N.values())
+
+    def against(self, place: int) -> ComparedRun | None:
+        """Return the run at a place of `compared`; None where it is compared with none."""
+        return self.compared[place] if self.compared else None
 
     @cached_property
     def row_of(self) -> Mapping[str, int]:
@@ -114,6 +119,8 @@ class Inspection:
 def compared(name: str, second: Predictions, *, first: Predictions, threshold_C: np.ndarray | None = None) -> ComparedRun:
     """Align a second run with the images and classes of the first. `threshold_C` are those of its own classes, 0.5 without.
 
+    Names and labels of the images are those of the first, and are held once.
+
     Raises PredictionsError where the second run lacks a class, or shares no image with the first.
     """
     missing = [each for each in first.label_set if each not in set(second.label_set)]
@@ -138,6 +145,8 @@ def compared(name: str, second: Predictions, *, first: Predictions, threshold_C:
     given_NC = taken.given_probability_NC
     taken = replace(
         taken,
+        ids=tuple(first.ids[row] for row in shared),
+        image_paths=(),
         logit_NC=taken.logit_NC[:, columns],
         target_NC=first.target_NC[shared],
         label_set=first.label_set,

@@ -12,8 +12,9 @@ from polytag.data.images.stored import is_image_there
 from polytag.errors import AnnotationError, CheckpointError, PolytagError, RunError, UsageError
 from polytag.models.checkpoint import Checkpoint
 from polytag.models.checkpoint_files import CONFIG
-from polytag.runs.folder import RunFolder, predictions_path, run_of
+from polytag.runs.folder import RunFolder, predictions_path, run_names, run_of
 from polytag.runs.history import read_history
+from polytag.text import storable
 
 if TYPE_CHECKING:
     from polytag.contracts import Dataset, Predictions
@@ -34,7 +35,7 @@ class OpenOptions:
     """Options that the command line adds to the run or file.
 
     split          "val", or "train" for the training images of a run
-    compare_with   a second run or predictions file
+    compare_with   other runs or predictions files, to compare with
     image_dirs     folders in which images are looked up by id
     truth          labels for scores that have none
     scale          what the scores are: logit, probability or rank
@@ -43,7 +44,7 @@ class OpenOptions:
     """
 
     split: str = "val"
-    compare_with: Path | None = None
+    compare_with: Sequence[Path] = ()
     image_dirs: Sequence[str] = ()
     truth: Path | None = None
     scale: str | None = None
@@ -101,7 +102,7 @@ def open_inspection(
         split=open_options.split if is_run else "",
         history=read_history(run) if is_run else (),
         facts=_facts(run, predictions) if is_run else {},
-        compared=_compared(open_options, first=predictions, options=options, note=note) if open_options.compare_with else None,
+        compared=_compared(path, open_options, first=predictions, options=options, note=note),
         checkpoint=_model_of(run) if is_run else None,
         data=source.data,
         data_path=source.data_path,
@@ -267,19 +268,27 @@ def _thresholds(path: Path, predictions: "Predictions") -> tuple[np.ndarray, str
     return np.asarray(found.thresholds), found.goal
 
 
-def _compared(open_options: OpenOptions, *, first: "Predictions", options: "ReadOptions", note: Note) -> "ComparedRun":
+def _compared(
+    path: Path, open_options: OpenOptions, *, first: "Predictions", options: "ReadOptions", note: Note
+) -> "Sequence[ComparedRun]":
+    """Return the runs to compare with, each once, by names that tell them apart from each other and from the first run."""
     from polytag.inspector.inspection import compared
 
-    assert open_options.compare_with is not None
-    path = open_options.compare_with
-    file = predictions_path(path)
-    second, _ = _labelled(file, open_options, options=options, note=note)
-    threshold_C, _ = _thresholds(file, second.predictions)
-    name = path.resolve().name if path.is_dir() else path.stem
-    made, run = compared(name, second.predictions, first=first, threshold_C=threshold_C), run_of(path)
-    with suppress(RunError):  # its curves are no part of the comparison
-        made = replace(made, history=read_history(run) if run is not None else ())
-    return made
+    paths: dict[Path, Path] = {}
+    for each in open_options.compare_with:
+        paths.setdefault(predictions_path(each).resolve(), each)
+    is_own = predictions_path(path).resolve() in paths
+    names = run_names([*paths.values(), *([] if is_own else [path])])
+    found: list[ComparedRun] = []
+    for each, name in zip(paths.values(), names, strict=False):
+        file = predictions_path(each)
+        second, _ = _labelled(file, open_options, options=options, note=note)
+        threshold_C, _ = _thresholds(file, second.predictions)
+        made, run = compared(storable(name), second.predictions, first=first, threshold_C=threshold_C), run_of(each)
+        with suppress(RunError):  # its curves are no part of the comparison
+            made = replace(made, history=read_history(run) if run is not None else ())
+        found.append(made)
+    return found
 
 
 def _columns(labelled: "LabelledPredictions", open_options: OpenOptions) -> Mapping[str, Sequence[Any]]:

@@ -20,13 +20,12 @@ class SourceFiles:
         self._scores, self._thresholds = _stamps(scores), _stamps(thresholds)
 
     @classmethod
-    def of(cls, path: Path, compare_with: Path | None = None) -> "SourceFiles":
-        """Return those of a run folder or a predictions file, and of the second run."""
+    def of(cls, path: Path, compare_with: Sequence[Path] = ()) -> "SourceFiles":
+        """Return those of a run folder or a predictions file, and of the runs that it is compared with."""
         run = RunFolder(path=path)
         file = run.predictions if run.is_run else path
         scores = [file]
-        if compare_with is not None:  # its thresholds are read with its scores
-            other = predictions_path(compare_with)
+        for other in map(predictions_path, compare_with):  # its thresholds are read with its scores
             scores += [other, other.parent / FILE, other.parent / "best" / CONFIG]
         return cls(scores=scores, thresholds=[file.parent / FILE, file.parent / "best" / CONFIG])
 

@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +90,19 @@ def run_of(path: Path) -> RunFolder | None:
         if run.is_run and path in (run.path, run.best, run.last, run.predictions, run.uncalibrated):
             return run
     return None
+
+
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """The name of each run: that of its folder or file, with as much of its path as makes it distinct."""
+    places = [path.parent if path == RunFolder(path=path.parent).predictions and path.parent != Path() else path for path in paths]
+    places = [place.resolve() if place.name in ("", "..") else place for place in places]
+    stems = [place if place.is_dir() else place.with_suffix("") for place in places]
+    for num_parts in range(1, max(len(stem.parts) for stem in stems) + 1):
+        names = [str(Path(*stem.parts[-num_parts:])) for stem in stems]
+        if len(set(names)) == len(names):
+            return names
+    names = [str(path) for path in paths]  # the same run twice, or one name with two endings
+    return [name if names.count(name) == 1 else f"{name} ({1 + names[:row].count(name)})" for row, name in enumerate(names)]
 
 
 def create_run_folder(wanted: Path) -> RunFolder:

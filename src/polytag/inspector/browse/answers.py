@@ -53,10 +53,11 @@ class RunAnswer(BaseModel):
     has_runs: bool = Field(description="Whether it is a run, beside which there may be others, and not a predictions file.")
     num_unlabelled: int = Field(description="Number of images without any known label, which the page /label is about.")
     mAP: MeanAnswer
-    compared: str | None = Field(description="The name of the second run.")
-    mAP_compared: MeanAnswer | None = Field(description="mAP of the second run, on the images that both runs scored.")
-    gain: float | None = Field(description="mAP of this run minus mAP of the second run, on the images that both scored.")
-    num_gained: int | None = Field(description="Sum over the classes; null without a second run, or where scores are ranks.")
+    compared_runs: list[str] = Field(description="The runs that it is compared with: values of the parameter `against`.")
+    compared: str | None = Field(description="The name of the compared run that these numbers are about.")
+    mAP_compared: MeanAnswer | None = Field(description="mAP of the compared run, on the images that both runs scored.")
+    gain: float | None = Field(description="mAP of this run minus mAP of the compared run, on the images that both scored.")
+    num_gained: int | None = Field(description="Sum over the classes; null without a compared run, or where scores are ranks.")
     num_lost: int | None
     num_shared: int = Field(description="Number of images that both runs scored.")
     note: str = Field(description="On the classes with few positives and the bias of mAP; empty if there is no such class.")
@@ -82,12 +83,11 @@ class ClassAnswer(BaseModel):
     threshold: float
     precision: float | None
     recall: float | None
-    ap_compared: float | None = Field(description="Average precision of the second run, on the images that both runs scored.")
+    ap_compared: float | None = Field(description="Average precision of the compared run, on the images that both runs scored.")
     gain: float | None = Field(description="This run's average precision on the same images, minus that.")
-    num_gained: int | None = Field(
-        None, description="Images that this run alone decides rightly, each run at its own threshold; null without a second run."
-    )
-    num_lost: int | None = Field(None, description="Images that the second run alone decides rightly.")
+    num_gained: int | None = Field(None, description="Images that this run alone decides rightly, each at its own threshold.")
+    num_lost: int | None = Field(None, description="Images that the compared run alone decides rightly.")
+    ap_of_runs: list[float | None] = Field([], description="`ap_compared` of all compared runs; null while one is computed.")
 
 
 class ClassesAnswer(BaseModel):
@@ -193,11 +193,12 @@ class ChartsAnswer(BaseModel):
 class BothRunsAnswer(BaseModel):
     """Both runs on one class: on the images that pass the filters and that both scored."""
 
-    runs: list[RunOfClass] = Field(description="This run, and the second one.")
+    runs: list[RunOfClass] = Field(description="This run, and the compared one.")
     num_images: int
+    num_left_out: int = Field(description="Images that pass the filters, and that the compared run did not score.")
     num_gained: int | None = Field(description="Images that this run alone decides rightly, each at its own threshold.")
-    num_lost: int | None = Field(description="Images that the second run alone decides rightly.")
-    precision_recall: list[CurvePoint] = Field(description="The curve of the second run.")
+    num_lost: int | None = Field(description="Images that the compared run alone decides rightly.")
+    precision_recall: list[CurvePoint] = Field(description="The curve of the compared run.")
     scope: str = Field(description=_SCOPE)
 
 
@@ -261,9 +262,9 @@ class RankingParameters(BaseModel):
     text: Annotated[str, Field(max_length=200)] = Field("", description="A part of the id.")
     disagree: bool = Field(False, description="Only images that the two runs decide differently.")
     change: Change = Field(
-        "",
-        description="Only images that this run alone decides rightly (gained), or the second run alone (lost), at own thresholds.",
+        "", description="Only images that this run alone decides rightly (gained), or the compared run alone (lost)."
     )
+    against: Name = Field("", description="The name of the run to compare with; empty for the first one.")
     min_score: float | None = Field(None, ge=0, le=1, description="Only images whose probability of the class is at least this.")
     max_score: float | None = Field(None, ge=0, le=1, description="Only images whose probability of the class is at most this.")
     tag: Annotated[str, Field(max_length=MAX_LENGTH_OF_TAG)] = Field("", description="A tag of the review that the image has.")
@@ -292,7 +293,8 @@ class RankingParameters(BaseModel):
 
     def without_filters(self) -> "RankingParameters":
         """Return the parameters of the whole list in the same order."""
-        kept = {name: getattr(self, name) for name in ("sort", "order", "find", "threshold")} | {"class": self.class_name}
+        names = ("sort", "order", "find", "threshold", "against")
+        kept = {name: getattr(self, name) for name in names} | {"class": self.class_name}
         return RankingParameters.model_validate({name: value for name, value in kept.items() if value is not None})
 
 
@@ -336,7 +338,7 @@ class RankedImage(BaseModel):
     truth: Label
     outcome: Outcome
     num_labels: int
-    compared: float | None = Field(description="Probability of the second run.")
+    compared: float | None = Field(description="Probability of the compared run.")
     value: float | None = Field(description="The sort key, for loss, suspicion, disagreement and a text to find.")
     reviewed: Label | None = Field(description="The label that a reviewer decided on.")
     decision: int = Field(description="Number of the last review row about this label; 0 for none.")

@@ -1,4 +1,4 @@
-"""Puts the second run beside this one: one class on the images that both scored, each run at its own threshold."""
+"""Puts a compared run beside this one: one class on the images that both scored, each run at its own threshold."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def both_runs(inspection: Inspection, rankings: Rankings, query: Query) -> BothR
 
     Raises UsageError without a second run, and as the filters do.
     """
-    compared, column = inspection.compared, query.column
+    compared, column = inspection.against(query.against), query.column
     if compared is None:
         raise UsageError("no second run", expected="--compare-with RUN")
     part = filtered_slice(inspection, rankings, query)
@@ -28,13 +28,14 @@ def both_runs(inspection: Inspection, rankings: Rankings, query: Query) -> BothR
     other = one_class(compared.predictions, column).take(compared.row_N[row_n])
     num_changed: dict[str, int | None] = dict.fromkeys(CHANGES)
     if own.has_probabilities and other.has_probabilities:
-        num_changed = {each: int(changed(inspection, column, each)[row_n].sum()) for each in CHANGES}
+        num_changed = {each: int(changed(inspection, compared, column, each)[row_n].sum()) for each in CHANGES}
     return BothRunsAnswer(
         runs=[
             _run_of_class("this run", own, float(inspection.threshold_C[column])),
             _run_of_class(compared.name, other, float(compared.threshold_C[column])),
         ],
         num_images=len(row_n),
+        num_left_out=len(part.rows) - len(row_n),
         num_gained=num_changed["gained"],
         num_lost=num_changed["lost"],
         precision_recall=[
@@ -42,6 +43,15 @@ def both_runs(inspection: Inspection, rankings: Rankings, query: Query) -> BothR
         ],
         scope=part.scope,
     )
+
+
+def runs_of_class(inspection: Inspection, rankings: Rankings, column: int) -> list[list[BothRunsAnswer]]:
+    """Return this run with each compared one on a class: lists of those that scored the same images, in the order of the first."""
+    same: dict[bytes, list[BothRunsAnswer]] = {}
+    for place, compared in enumerate(inspection.compared):
+        answer = both_runs(inspection, rankings, Query(column=column, against=place))
+        same.setdefault(np.packbits(compared.row_N >= 0).tobytes(), []).append(answer)
+    return list(same.values())
 
 
 def _run_of_class(name: str, predictions: Predictions, threshold: float) -> RunOfClass:

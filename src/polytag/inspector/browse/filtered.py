@@ -38,7 +38,7 @@ class FilteredSlice:
 
 def filtered_slice(inspection: Inspection, rankings: Rankings, query: Query) -> FilteredSlice:
     """Return the slice of a query; raises UsageError as its filters do."""
-    ordered = replace(query, sort="id", is_ascending=True, find="", threshold=0.5)
+    ordered = replace(query, sort="id", is_ascending=True, find="", threshold=0.5, against=0)
     undecided = _without_decisions(ordered)
     is_whole = undecided == Query(column=query.column, sort="id", is_ascending=True)
     own = one_class(inspection.predictions, query.column)

@@ -6,9 +6,8 @@ Overview, rankings and images work without scripts, by links and forms. A script
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -19,36 +18,41 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from polytag.inspector.browse.answers import (
-    BothRunsAnswer,
-    ClassAnswer,
-    ImageAnswer,
-    PageParameters,
-    RankingAnswer,
-    RunAnswer,
-    SliceAnswer,
-)
+from polytag.inspector.browse.answers import ClassAnswer, PageParameters, RunAnswer
 from polytag.inspector.browse.both_runs import both_runs
-from polytag.inspector.browse.epoch_curves import EpochChart, training_charts
-from polytag.inspector.browse.finding import FindingAnswer, finding
+from polytag.inspector.browse.contexts import (
+    ImagePage,
+    LabelPage,
+    ManyPage,
+    OverviewPage,
+    PredictPage,
+    ProblemPage,
+    RankingPage,
+    ReviewPage,
+    RunsPage,
+)
+from polytag.inspector.browse.epoch_curves import training_charts
+from polytag.inspector.browse.finding import finding
 from polytag.inspector.browse.goals import GOAL_PATTERN
-from polytag.inspector.browse.run_curves import RunCurves, curves_of_group, curves_of_runs
+from polytag.inspector.browse.run_curves import curves_of_group, curves_of_runs
 from polytag.inspector.browse.service import InspectorService, NotThere
-from polytag.inspector.explain.contexts import ClassPage, DuplicatesPage, Example, TogetherPage
+from polytag.inspector.explain.contexts import ClassPage, DuplicatesPage, TogetherPage
 from polytag.inspector.explain.worst import worst_examples
 from polytag.inspector.live.contexts import LivePage
 from polytag.inspector.map.context import MapPage
 from polytag.inspector.model.routes import MAX_UPLOAD_BYTES
 from polytag.inspector.model.text_search import NotYet
 from polytag.inspector.review.contexts import DecisionsPage
-from polytag.inspector.review.worth import Worth
 from polytag.inspector.words import COLOUR_TEXT, PAGE_WORDS, PLACE_TEXT, SORT_TEXT
 from polytag.report.charts import PAGE, tail_charts, to_svg
 from polytag.report.names import name_html
-from polytag.runs.leaderboard import FINISHED, Leaderboard, leaderboard
+from polytag.runs.leaderboard import FINISHED, leaderboard
 from polytag.text import duration_text, storable
 
 PAGE_SIZE = 60
+MAX_DRAWN = 5
+"""Compared runs that have a column in the table of classes, and a curve in a chart; of more, the chosen one alone has."""
+
 _EVALUATION_TIMEOUT_SECONDS = 0.4  # small runs are evaluated within it, so their first page is complete
 
 PageParametersOfQuery = Annotated[PageParameters, QueryParameter()]
@@ -56,114 +60,6 @@ CLASS_SORTS = (
     *("name", "ap", "ap_chance", "num_present", "num_unknown", "threshold", "precision", "recall"),
     *("ap_compared", "gain", "num_gained", "num_lost"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class OverviewPage:
-    """The run at a glance."""
-
-    run: RunAnswer
-    worth: Worth | None
-    facts: Mapping[str, str]
-    worst: Sequence[Example]
-    classes: Sequence[ClassAnswer]
-    sort: str
-    order: str
-    filter: str
-    history_charts: Sequence[tuple[str, EpochChart]]
-    both_curves: RunCurves | None
-    tail_charts: Sequence[Markup]
-    goal: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankingPage:
-    """The ranked images of a class."""
-
-    run: RunAnswer
-    parameters: PageParameters
-    chosen: ClassAnswer
-    threshold: float
-    part: SliceAnswer
-    both: BothRunsAnswer | None
-    ranking: RankingAnswer
-    finding: FindingAnswer | None
-    sorts: Sequence[str]
-    num_filters: int
-    tags: Sequence[str]
-    query: str
-    offset: int
-    page_size: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImagePage:
-    """One image with all classes."""
-
-    run: RunAnswer
-    image: ImageAnswer
-    ranked: str
-    chosen: str
-    query: str
-    previous_id: str
-    next_id: str
-    place: int
-    total: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictPage:
-    """Predictions on images that the visitor chooses."""
-
-    run: RunAnswer
-    max_upload_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReviewPage:
-    """Labels to review, one after another."""
-
-    run: RunAnswer
-    class_name: str
-    kind: str
-    order: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ManyPage:
-    """Labels of one class to review, many at a time."""
-
-    run: RunAnswer
-    class_name: str
-    kind: str
-    order: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunsPage:
-    """The runs beside this one, as a leaderboard."""
-
-    run: RunAnswer
-    board: Leaderboard
-    curves: Sequence[RunCurves | None]
-    own_path: Path
-    other: Path | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelPage:
-    """Images without labels, to be labelled one after another."""
-
-    run: RunAnswer
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProblemPage:
-    """The reason why a page cannot be shown."""
-
-    run: RunAnswer
-    status: int
-    detail: str
 
 
 TEMPLATES: Mapping[type, str] = {
@@ -191,15 +87,12 @@ def environment() -> Environment:
     made = Environment(
         loader=PackageLoader("polytag.inspector"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters["number"] = number_text
-    made.filters["signed"] = signed_text
-    made.filters["duration"] = duration_text
-    made.filters["storable"] = storable
-    made.filters["quoted"] = shlex.quote
-    made.filters["address"] = address
-    made.filters["name"] = name_html
+    filters: dict[str, Any] = {"number": number_text, "signed": signed_text, "whole": whole_text, "duration": duration_text}
+    filters |= {"storable": storable, "quoted": shlex.quote, "name": name_html}
+    filters |= {"address": address, "kept": kept_query, "with_run": with_run}
+    made.filters.update(filters)
     texts: dict[str, Any] = {"words": PAGE_WORDS, "sort_text": SORT_TEXT, "colour_text": COLOUR_TEXT, "place_text": PLACE_TEXT}
-    texts |= {"goal_pattern": GOAL_PATTERN, "has_words": has_words}
+    texts |= {"goal_pattern": GOAL_PATTERN, "has_words": has_words, "max_drawn": MAX_DRAWN}
     made.globals.update(texts)
     return made
 
@@ -215,8 +108,9 @@ def page_routes(service: InspectorService, *, warm_up: Callable[[], None]) -> AP
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/")
-    def overview(sort: str = "ap", order: str = "desc", filter: str = "") -> Response:
-        return rendered(overview_page(service, sort=sort, is_ascending=order == "asc", filter=filter))
+    def overview(sort: str = "ap", order: str = "desc", filter: str = "", against: str = "") -> Response:
+        place = service.place(against)
+        return rendered(overview_page(service, sort=sort, is_ascending=order == "asc", filter=filter, against=place))
 
     @routes.get("/ranking")
     def ranking(parameters: PageParametersOfQuery, request: Request) -> Response:
@@ -227,28 +121,28 @@ def page_routes(service: InspectorService, *, warm_up: Callable[[], None]) -> AP
         return rendered(image_page(service, parameters, image_id=id, label=label, query=request.url.query))
 
     @routes.get("/predict")
-    def predict() -> Response:
+    def predict(against: str = "") -> Response:
         warm_up()
-        return rendered(PredictPage(run=service.run(), max_upload_bytes=MAX_UPLOAD_BYTES))
+        return rendered(PredictPage(run=service.run(service.place(against)), max_upload_bytes=MAX_UPLOAD_BYTES))
 
     @routes.get("/label")
-    def label() -> Response:
-        return rendered(LabelPage(run=service.run()))
+    def label(against: str = "") -> Response:
+        return rendered(LabelPage(run=service.run(service.place(against))))
 
     @routes.get("/review")
-    def review(request: Request, kind: str = "issues", order: str = "suspicion", view: str = "") -> Response:
+    def review(request: Request, kind: str = "issues", order: str = "suspicion", view: str = "", against: str = "") -> Response:
         page = ManyPage if view == "grid" else ReviewPage
         class_name = request.query_params.get("class", "")
-        return rendered(page(run=service.run(), class_name=class_name, kind=kind, order=order))
+        return rendered(page(run=service.run(service.place(against)), class_name=class_name, kind=kind, order=order))
 
     @routes.get("/runs")
-    def runs() -> Response:
-        return rendered(runs_page(service))
+    def runs(against: str = "") -> Response:
+        return rendered(runs_page(service, against=service.place(against)))
 
     return routes
 
 
-def runs_page(service: InspectorService) -> RunsPage:
+def runs_page(service: InspectorService, *, against: int = 0) -> RunsPage:
     """Return the runs in the folder of this one and one level below it; raises NotThere for a predictions file."""
     own_path = service.inspection.run_path
     if own_path is None:
@@ -257,33 +151,38 @@ def runs_page(service: InspectorService) -> RunsPage:
     own_group = next((group for group in board.groups if any(run.path == own_path for run in group)), ())
     others = [run.path for run in own_group if run.path != own_path and run.status == FINISHED]
     return RunsPage(
-        run=service.run(),
+        run=service.run(against),
         board=board,
         curves=[curves_of_group(group, own_path=own_path) for group in board.groups],
         own_path=own_path,
-        other=others[0] if others else None,
+        others=others[:MAX_DRAWN],
     )
 
 
-def overview_page(service: InspectorService, *, sort: str, is_ascending: bool, filter: str = "") -> OverviewPage:
-    """Return the overview with its classes in one of the orders of CLASS_SORTS. Undefined numbers come last."""
+def overview_page(service: InspectorService, *, sort: str, is_ascending: bool, filter: str = "", against: int = 0) -> OverviewPage:
+    """Return the overview with its classes in one of the orders of CLASS_SORTS. Undefined numbers come last.
+
+    `against` is the place of the run that it is compared with. Of the others it shows what is computed by then.
+    """
     metrics = service.evaluation.metrics(timeout_seconds=_EVALUATION_TIMEOUT_SECONDS)
     sort = sort if sort in CLASS_SORTS else "ap"
-    history, compared = service.inspection.history, service.inspection.compared
+    history, others = service.inspection.history, [each for each in service.inspection.compared if each.history]
+    places = range(len(service.inspection.compared))
     tail = tail_charts(metrics, palette=PAGE) if metrics else None
     tail_texts = ("Mean tail accuracy over the threshold", "Number of classes with an image above the threshold")
     return OverviewPage(
-        run=service.run(),
+        run=service.run(against),
+        against=[service.run(place) if place == against or service.evaluation.compared_so_far(place) else None for place in places],
         worth=service.worth(),
         facts=service.inspection.facts,
         worst=worst_examples(service),
-        classes=sorted_classes(service.classes().classes, sort=sort, is_ascending=is_ascending),
+        classes=sorted_classes(service.classes(against).classes, sort=sort, is_ascending=is_ascending),
         sort=sort,
         order="asc" if is_ascending else "desc",
         filter=filter,
         history_charts=training_charts(history) if len(history) > 1 else [],
-        both_curves=curves_of_runs([(service.inspection.name, True, history), (compared.name, False, compared.history)])
-        if compared is not None and history and compared.history
+        curves=curves_of_runs([(service.inspection.name, True, history), *((each.name, False, each.history) for each in others)])
+        if history and others
         else None,
         tail_charts=[inline_svg(chart, text) for chart, text in zip(tail or (), tail_texts, strict=bool(tail))],
         goal=service.inspection.goal,
@@ -311,8 +210,8 @@ def ranking_page(service: InspectorService, parameters: PageParameters, *, query
     """Return the ranking of a class from its offset on; raises NotThere for an unknown class."""
     names = service.inspection.predictions.label_set.names
     parameters = parameters.model_copy(update={"class_name": parameters.class_name or names[0]})
-    column = service.column(parameters.class_name)
-    run = service.run()
+    column, query_of_page = service.column(parameters.class_name), service.query(parameters)
+    run = service.run(query_of_page.against)
     sorts = ["score", "id"]
     if run.has_probabilities:
         sorts[1:1] = ["loss", "suspicion"]
@@ -324,10 +223,10 @@ def ranking_page(service: InspectorService, parameters: PageParameters, *, query
     return RankingPage(
         run=run,
         parameters=parameters,
-        chosen=service.classes().classes[column],
+        chosen=service.classes(query_of_page.against).classes[column],
         threshold=float(service.inspection.threshold_C[column]) if parameters.threshold is None else parameters.threshold,
         part=service.slice_of(parameters),
-        both=both_runs(service.inspection, service.rankings, service.query(parameters)) if run.compared else None,
+        both=both_runs(service.inspection, service.rankings, query_of_page) if run.compared else None,
         ranking=service.ranking(ranked, offset=parameters.offset, limit=PAGE_SIZE if is_there else 0),
         finding=found,
         sorts=sorts,
@@ -344,8 +243,8 @@ def image_page(service: InspectorService, parameters: PageParameters, *, image_i
 
     Raises NotThere for an unknown image or class.
     """
-    row = service.row(image_id)
-    image = service.image(row)
+    row, against = service.row(image_id), service.place(parameters.against)
+    image = service.image(row, against)
     parameters = parameters.model_copy(update={"class_name": parameters.class_name or image.classes[0].name})
     try:
         rows = service.rankings.rows(service.query(parameters))
@@ -355,7 +254,7 @@ def image_page(service: InspectorService, parameters: PageParameters, *, image_i
     place = int(found[0]) if len(found) else -1
     ids = service.inspection.predictions.ids
     return ImagePage(
-        run=service.run(),
+        run=service.run(against),
         image=image,
         ranked=parameters.class_name,
         chosen=service.inspection.predictions.label_set.names[service.column(label or parameters.class_name)],
@@ -374,6 +273,18 @@ def address(query: str, **changes: object) -> str:
     return "?" + urlencode(unchanged + changed)
 
 
+def kept_query(run: RunAnswer, other: str | None = None) -> str:
+    """Return the query that links keep from page to page: `other`, by default the compared run, unless it is the first one."""
+    other = other or run.compared
+    return "" if other is None or other == run.compared_runs[0] else urlencode({"against": other})
+
+
+def with_run(link: str, run: RunAnswer) -> str:
+    """Return a link with what links keep."""
+    kept = kept_query(run)
+    return link + ("&" if "?" in link else "?") + kept if kept else link
+
+
 def has_words(name: str, text: str) -> bool:
     """Whether a name holds every word of a text, in upper or lower case."""
     return all(word in name.lower() for word in text.lower().split())
@@ -382,6 +293,11 @@ def has_words(name: str, text: str) -> bool:
 def number_text(value: float | None, digits: int = 3) -> str:
     """Return three decimals, or an en dash where the value is undefined."""
     return "–" if value is None or np.isnan(value) else f"{value:.{digits}f}"
+
+
+def whole_text(value: int | None) -> str:
+    """Return a count, or an en dash where it is undefined."""
+    return "–" if value is None else f"{value:,}"
 
 
 def signed_text(value: float | None, digits: int = 3) -> str:

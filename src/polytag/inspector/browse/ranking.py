@@ -13,7 +13,7 @@ import numpy as np
 
 from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
 from polytag.errors import UsageError
-from polytag.inspector.inspection import Inspection
+from polytag.inspector.inspection import ComparedRun, Inspection
 from polytag.logits import sigmoid
 from polytag.metrics.calibration import fit_calibration, folds_of
 from polytag.metrics.decisions import decide
@@ -28,7 +28,7 @@ BONDS = ("labelled", "predicted", "kept", "invented", "broken")
 only, labelled only."""
 
 CHANGES = ("gained", "lost")
-"""An image that this run alone decides rightly, and one that the second run alone does, each at its own threshold."""
+"""An image that this run alone decides rightly, and one that the compared run alone does, each at its own threshold."""
 
 NO_TEXT_MODEL = "no text model is at hand: start polytag inspect with --text-model to find images by a text"
 
@@ -51,11 +51,12 @@ class Query:
     other, bond         the column of another class, and one of BONDS of the two at their own thresholds; None for no such filter
     column_name, value  a column of the Inspection and the text of its value; "" for no such filter
     text                a part of the id, in upper or lower case
-    only_disagreements  only images that the second run decides differently
+    only_disagreements  only images that the compared run decides differently
     change              one of CHANGES; "" for no such filter
     min_score, max_score   bounds of the probability of the class
     tagged              rows of the images that have the wanted tag; None for no such filter
     regions             regions of the map that an image must lie in, each as `regions.py` reads it
+    against             the place of the compared run among those of the Inspection
     """
 
     column: int
@@ -81,6 +82,7 @@ class Query:
     max_score: float | None = None
     tagged: frozenset[int] | None = None
     regions: tuple[str, ...] = ()
+    against: int = 0
 
 
 class Rankings:
@@ -118,7 +120,7 @@ class Rankings:
 
         def computed() -> np.ndarray:
             if not query.find:
-                return sort_values(self._inspection, query.column, query.sort)
+                return sort_values(self._inspection, query.column, query.sort, against=query.against)
             if self._cosines is None:
                 raise UsageError(NO_TEXT_MODEL)
             return self._cosines(query.find)
@@ -162,9 +164,9 @@ class Rankings:
             wanted = query.text.casefold()
             passes_N &= np.fromiter((wanted in name for name in self._folded()), bool, len(predictions))
         if query.only_disagreements:
-            passes_N &= self._disagrees(column, query.threshold)
+            passes_N &= self._disagrees(column, query.threshold, query.against)
         if query.change:
-            passes_N &= changed(self._inspection, column, query.change)
+            passes_N &= changed(self._inspection, self._inspection.against(query.against), column, query.change)
         if query.min_score is not None or query.max_score is not None:
             passes_N &= self._is_between(column, query.min_score, query.max_score)
         if query.tagged is not None:
@@ -213,8 +215,8 @@ class Rankings:
         probability_N = probability_of(self._inspection.predictions, column)
         return (probability_N >= (0 if low is None else low)) & (probability_N <= (1 if high is None else high))
 
-    def _disagrees(self, column: int, threshold: float) -> np.ndarray:
-        compared, predictions = self._inspection.compared, self._inspection.predictions
+    def _disagrees(self, column: int, threshold: float, against: int) -> np.ndarray:
+        compared, predictions = self._inspection.against(against), self._inspection.predictions
         if compared is None or not (predictions.has_probabilities and compared.predictions.has_probabilities):
             raise UsageError("no second run whose decisions could differ", expected="--compare-with RUN, both with probabilities")
         ours_N = decide(probability_of(predictions, column), threshold_C=threshold)
@@ -236,26 +238,27 @@ class Rankings:
 
 
 def _kind_of_values(query: Query) -> Hashable:
-    return query.find or (query.column, query.sort)
+    return query.find or (query.column, query.sort, query.against if query.sort == "disagreement" else 0)
 
 
-def sort_values(inspection: Inspection, column: int, sort: str) -> np.ndarray:
+def sort_values(inspection: Inspection, column: int, sort: str, *, against: int = 0) -> np.ndarray:
     """Return the sort key of every image for one class: float64, N, NaN where it is undefined.
 
     score         the logit, or the given score
     loss          binary cross-entropy of the given label; undefined for an unknown label
     suspicion     minus the log-odds of the given label under cross-fitted Platt scaling (`metrics/label_issues.py`); for an unknown
                   label, the log-odds that the class is present
-    disagreement  difference of the two runs' probabilities, or of their normalised ranks where the scores are ranks
+    disagreement  difference of the probabilities of this run and the compared one at the place `against`, or of their normalised
+                  ranks where the scores are ranks
 
-    Raises UsageError for another name, for "disagreement" without a second run, and for "loss" and "suspicion" of ranks.
+    Raises UsageError for another name, for "disagreement" without another run, and for "loss" and "suspicion" of ranks.
     """
     predictions = inspection.predictions
     logit_N, target_N = predictions.logit_NC[:, column].astype(np.float64), predictions.target_NC[:, column]
     if sort == "score":
         return logit_N
     if sort == "disagreement":
-        return _disagreement(inspection, column)
+        return _disagreement(inspection, inspection.against(against), column)
     if sort not in ("loss", "suspicion"):
         raise UsageError("unknown order", got=repr(sort), expected="one of " + ", ".join(SORTS))
     if not predictions.has_probabilities:
@@ -289,13 +292,13 @@ def outcomes_of(predictions: Predictions, column: int, threshold: float) -> np.n
     return np.where(target_N == UNKNOWN, OUTCOMES.index("unknown"), known_outcome_N).astype(np.int8)
 
 
-def changed(inspection: Inspection, column: int, change: str) -> np.ndarray:
-    """Return which images one run alone decides rightly about a class, this one ("gained") or the second one ("lost"): boolean, N.
+def changed(inspection: Inspection, compared: ComparedRun | None, column: int, change: str) -> np.ndarray:
+    """Return which images one run alone decides rightly about a class, this one ("gained") or the other one ("lost"): boolean, N.
 
-    Each decides at its own threshold of the class. An unknown label counts in neither, and so does an image that the second run did
-    not score. Raises UsageError without a second run, and where scores are ranks.
+    Each decides at its own threshold of the class. An unknown label counts in neither, and so does an image that the other run did
+    not score. Raises UsageError without another run, and where scores are ranks.
     """
-    compared, predictions = inspection.compared, inspection.predictions
+    predictions = inspection.predictions
     if compared is None or not (predictions.has_probabilities and compared.predictions.has_probabilities):
         raise UsageError("no second run that could have gained or lost", expected="--compare-with RUN, both with probabilities")
     is_right_N = _is_right(predictions, column, float(inspection.threshold_C[column]))
@@ -338,8 +341,8 @@ def _suspicion(predictions: Predictions, column: int, *, groups: Groups | None) 
     return np.where(target_N == PRESENT, -logit_N, logit_N)
 
 
-def _disagreement(inspection: Inspection, column: int) -> np.ndarray:
-    compared, predictions = inspection.compared, inspection.predictions
+def _disagreement(inspection: Inspection, compared: ComparedRun | None, column: int) -> np.ndarray:
+    predictions = inspection.predictions
     if compared is None:
         raise UsageError("no second run to disagree with", got="disagreement", expected="--compare-with RUN")
     if predictions.has_probabilities and compared.predictions.has_probabilities:

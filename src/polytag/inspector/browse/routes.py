@@ -39,6 +39,7 @@ from polytag.inspector.browse.service import InspectorService, NotThere
 from polytag.inspector.browse.thumbnails import Thumbnails, full_image
 
 ClassName = Annotated[str, QueryParameter(alias="class", max_length=1000)]
+RunName = Annotated[str, QueryParameter(max_length=1000, description="The run to compare with; the first one by default.")]
 RowNumber = Annotated[int, PathParameter(ge=0, lt=2**31)]
 RowNumbers = Annotated[str, QueryParameter(pattern=r"^\d{1,9}(,\d{1,9}){0,63}$", description="up to 64, with commas between them")]
 Version = Annotated[str, QueryParameter(max_length=64, description="RunAnswer.version. The image may then be cached for ever.")]
@@ -60,15 +61,15 @@ def service_routes(service: InspectorService, thumbnails: Thumbnails) -> APIRout
     routes = APIRouter()
     _add_image_routes(routes, service, thumbnails)
 
-    @routes.get("/api/run")
-    def run() -> RunAnswer:
-        """The run under inspection, and which features it supports."""
-        return service.run()
+    @routes.get("/api/run", responses=NOT_THERE)
+    def run(against: RunName = "") -> RunAnswer:
+        """The run under inspection, which features it supports, and how it compares with another one."""
+        return service.run(service.place(against))
 
-    @routes.get("/api/classes")
-    def classes() -> ClassesAnswer:
+    @routes.get("/api/classes", responses=NOT_THERE)
+    def classes(against: RunName = "") -> ClassesAnswer:
         """All classes with their numbers. Intervals, precision and recall are null until `is_evaluated`."""
-        return service.classes()
+        return service.classes(service.place(against))
 
     @routes.get("/api/thresholds", responses=REFUSED)
     def thresholds(parameters: RankingQuery, also: Annotated[float | None, QueryParameter(ge=0, le=1)] = None) -> ThresholdsAnswer:
@@ -89,8 +90,8 @@ def service_routes(service: InspectorService, thumbnails: Thumbnails) -> APIRout
 
     @routes.get("/api/compared", responses=REFUSED)
     def compared(parameters: RankingQuery) -> BothRunsAnswer:
-        """Both runs on a class: numbers at their own thresholds, what this run gained and lost, and the second run's curve. 409
-        without a second run."""
+        """Both runs on a class: numbers at their own thresholds, what this run gained and lost, and the compared run's curve. 409
+        without a compared run."""
         return both_runs(service.inspection, service.rankings, service.query(parameters))
 
     @routes.get("/api/goal", responses=REFUSED)
@@ -105,9 +106,9 @@ def service_routes(service: InspectorService, thumbnails: Thumbnails) -> APIRout
         return service.ranking(parameters, offset=parameters.offset, limit=parameters.limit)
 
     @routes.get("/api/images/{row}", responses=NOT_THERE)
-    def image(row: RowNumber) -> ImageAnswer:
+    def image(row: RowNumber, against: RunName = "") -> ImageAnswer:
         """One image with all classes."""
-        return service.image(row)
+        return service.image(row, service.place(against))
 
     return routes
 

@@ -26,7 +26,7 @@ from polytag.inspector.browse.answers import (
     to_json,
     to_json_list,
 )
-from polytag.inspector.browse.background_evaluation import BackgroundEvaluation
+from polytag.inspector.browse.background_evaluation import BackgroundEvaluation, ComparedEvaluation
 from polytag.inspector.browse.chips import chips_of
 from polytag.inspector.browse.curves import Proportion, threshold_sweep
 from polytag.inspector.browse.filtered import FilteredSlice, ap_with_interval, filtered_slice
@@ -86,6 +86,13 @@ class InspectorService:
             raise NotThere("no such class", got=repr(class_name[:100]))
         return names.index(class_name)
 
+    def place(self, against: str) -> int:
+        """Return the place of the compared run with this name, 0 for ""; raises NotThere."""
+        names = [each.name for each in self.inspection.compared]
+        if against and against not in names:
+            raise NotThere("no such run to compare with", got=repr(against[:100]))
+        return names.index(against) if against else 0
+
     def row(self, image_id: str) -> int:
         """Return the row of an image; raises NotThere."""
         if image_id not in self.inspection.row_of:
@@ -108,11 +115,11 @@ class InspectorService:
             raise NotThere("no such image in the data set", got=f"row {row}")
         return data.paths[row]
 
-    def run(self) -> RunAnswer:
-        """Describe the run."""
+    def run(self, against: int = 0) -> RunAnswer:
+        """Describe the run, and how it compares with the one at a place of `compared`."""
         inspection, metrics = self.inspection, self.evaluation.metrics()
-        compared, evaluation = inspection.compared, self.evaluation
-        mean = mean_answer(evaluation.ap_C)
+        compared, evaluation = inspection.against(against), self.evaluation.compared(against)
+        mean = mean_answer(self.evaluation.ap_C)
         if metrics is not None:
             mean = mean.model_copy(update={"low": to_json(metrics.mean_ap.low), "high": to_json(metrics.mean_ap.high)})
         return RunAnswer(
@@ -127,11 +134,12 @@ class InspectorService:
             has_runs=inspection.run_path is not None,
             num_unlabelled=len(inspection.unlabelled_rows),
             mAP=mean,
+            compared_runs=[each.name for each in inspection.compared],
             compared=compared.name if compared else None,
-            mAP_compared=mean_answer(evaluation.ap_compared_C) if evaluation.ap_compared_C is not None else None,
-            gain=mean_answer(evaluation.gain_C).value if evaluation.gain_C is not None else None,
-            num_gained=self._num_changed("gained"),
-            num_lost=self._num_changed("lost"),
+            mAP_compared=mean_answer(evaluation.ap_C) if evaluation else None,
+            gain=mean_answer(evaluation.gain_C).value if evaluation else None,
+            num_gained=_num_changed(evaluation, "gained"),
+            num_lost=_num_changed(evaluation, "lost"),
             num_shared=len(compared.predictions) if compared else 0,
             note=metrics.note if metrics else "",
             is_evaluated=metrics is not None,
@@ -139,16 +147,17 @@ class InspectorService:
             columns=self.columns,
         )
 
-    def classes(self) -> ClassesAnswer:
-        """Return all classes in the order of the label set."""
-        inspection, metrics, evaluation = self.inspection, self.evaluation.metrics(), self.evaluation
+    def classes(self, against: int = 0) -> ClassesAnswer:
+        """Return all classes in the order of the label set, compared with the run at a place of `compared`."""
+        inspection, metrics, evaluation = self.inspection, self.evaluation.metrics(), self.evaluation.compared(against)
+        of_runs = [self.evaluation.compared_so_far(place) for place in range(len(inspection.compared))]
         target_NC = inspection.predictions.target_NC
         counts = {label: (target_NC == label).sum(axis=0) for label in (PRESENT, ABSENT, UNKNOWN)}
         chance_C = chance_ap(counts[PRESENT], counts[ABSENT])
         answers = [
             ClassAnswer(
                 name=name,
-                ap=to_json(evaluation.ap_C[c]),
+                ap=to_json(self.evaluation.ap_C[c]),
                 ap_low=to_json(metrics.ap_low_C[c]) if metrics else None,
                 ap_high=to_json(metrics.ap_high_C[c]) if metrics else None,
                 ap_chance=to_json(chance_C[c]),
@@ -159,18 +168,15 @@ class InspectorService:
                 threshold=float(inspection.threshold_C[c]),
                 precision=to_json(metrics.precision_C[c]) if metrics else None,
                 recall=to_json(metrics.recall_C[c]) if metrics else None,
-                ap_compared=to_json(evaluation.ap_compared_C[c]) if evaluation.ap_compared_C is not None else None,
-                gain=to_json(evaluation.gain_C[c]) if evaluation.gain_C is not None else None,
-                num_gained=self._num_changed("gained", c),
-                num_lost=self._num_changed("lost", c),
+                ap_compared=to_json(evaluation.ap_C[c]) if evaluation else None,
+                gain=to_json(evaluation.gain_C[c]) if evaluation else None,
+                num_gained=_num_changed(evaluation, "gained", c),
+                num_lost=_num_changed(evaluation, "lost", c),
+                ap_of_runs=[to_json(each.ap_C[c]) if each else None for each in of_runs],
             )
             for c, name in enumerate(inspection.predictions.label_set)
         ]
         return ClassesAnswer(is_evaluated=metrics is not None, classes=answers)
-
-    def _num_changed(self, change: str, column: int | None = None) -> int | None:
-        num_C = self.evaluation.num_changed_C.get(change)
-        return None if num_C is None else int(num_C.sum() if column is None else num_C[column])
 
     def filtered(self, parameters: RankingParameters) -> FilteredSlice:
         """Return the class of the images that pass the filters; raises NotThere and UsageError as the query does."""
@@ -248,6 +254,7 @@ class InspectorService:
             max_score=parameters.max_score,
             tagged=self._tagged(parameters.tag) if parameters.tag else None,
             regions=tuple(parameters.region),
+            against=self.place(parameters.against),
         )
 
     def _tagged(self, tag: str) -> frozenset[int]:
@@ -269,7 +276,7 @@ class InspectorService:
         taken = predictions.take(part)
         outcome_n = outcomes_of(taken, column, query.threshold)
         probability_n = probability_of(taken, column)
-        compared_n = self._compared(part, column)
+        compared_n = self._compared(part, column, query.against)
         value_n = np.full(len(part), np.nan)
         if query.find or query.sort in ("loss", "suspicion", "disagreement"):
             value_n = self.rankings.values(query)[part]
@@ -299,8 +306,8 @@ class InspectorService:
             for i in range(len(part))
         ]
 
-    def image(self, row: int) -> ImageAnswer:
-        """Return one image with all its classes; raises NotThere."""
+    def image(self, row: int, against: int = 0) -> ImageAnswer:
+        """Return one image with all its classes, beside the run at a place of `compared`; raises NotThere."""
         inspection, predictions = self.inspection, self.inspection.predictions
         if not 0 <= row < len(predictions):
             raise NotThere("no such image", got=f"row {row}")
@@ -314,7 +321,7 @@ class InspectorService:
                 threshold=float(inspection.threshold_C[c]),
                 truth=int(taken.target_NC[0, c]),  # pyright: ignore[reportArgumentType]
                 outcome=OUTCOMES[outcomes_of(taken, c, float(inspection.threshold_C[c]))[0]],  # pyright: ignore[reportArgumentType]
-                compared=to_json(self._compared(np.array([row]), c)[0]),
+                compared=to_json(self._compared(np.array([row]), c, against)[0]),
             )
             for c in np.argsort(-logit_C, kind="stable").tolist()
         ]
@@ -341,13 +348,18 @@ class InspectorService:
         except RunError:
             return otherwise
 
-    def _compared(self, rows: np.ndarray, column: int) -> np.ndarray:
-        compared = self.inspection.compared
+    def _compared(self, rows: np.ndarray, column: int, against: int) -> np.ndarray:
+        compared = self.inspection.against(against)
         probability_n = np.full(len(rows), np.nan)
         if compared is not None and (compared.row_N[rows] >= 0).any():
             row_n = compared.row_N[rows]
             probability_n[row_n >= 0] = probability_of(compared.predictions.take(row_n[row_n >= 0]), column)
         return probability_n
+
+
+def _num_changed(evaluation: ComparedEvaluation | None, change: str, column: int | None = None) -> int | None:
+    num_C = evaluation.num_changed_C.get(change) if evaluation else None
+    return None if num_C is None else int(num_C.sum() if column is None else num_C[column])
 
 
 def mean_answer(value_C: np.ndarray) -> MeanAnswer:

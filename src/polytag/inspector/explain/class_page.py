@@ -8,8 +8,7 @@ import numpy as np
 from polytag.contracts import PRESENT
 from polytag.errors import RunError
 from polytag.inspector.browse.answers import RankingParameters
-from polytag.inspector.browse.both_runs import both_runs
-from polytag.inspector.browse.ranking import Query
+from polytag.inspector.browse.both_runs import runs_of_class
 from polytag.inspector.browse.service import InspectorService
 from polytag.inspector.explain.contexts import ClassPage, CompanionRow, CompanionTable, Example, Examples, SliceRow
 from polytag.inspector.explain.evidence import BoxesOfRow, ClassEvidence, class_evidence, slices_of_class
@@ -30,6 +29,7 @@ def class_page(
     service: InspectorService,
     class_name: str,
     *,
+    against: int = 0,
     jobs: Jobs,
     slow_jobs: Jobs,
     boxes_of: BoxesOfRow | None,
@@ -40,11 +40,12 @@ def class_page(
     """Return everything that is known about a class; raises NotThere for an unknown one.
 
     What takes longer than a moment is missing while `is_pending`, and the page asks again. `leaked_rows` are the images of the run
-    with a near duplicate among the training images, as far as they are known. `slow_jobs` evaluate slices.
+    with a near duplicate among the training images, as far as they are known. `slow_jobs` evaluate slices. Links lead to pages that
+    compare with the run at the place `against`.
     """
     inspection, column = service.inspection, service.column(class_name)
     metrics = service.evaluation.metrics(timeout_seconds=_MORE_SECONDS)
-    chosen = service.classes().classes[column]
+    chosen = service.classes(against).classes[column]
     evidence = jobs.answer(
         ("class", column, inspection.threshold_C.tobytes()), lambda: class_evidence(inspection, column, boxes_of=boxes_of)
     )
@@ -59,9 +60,9 @@ def class_page(
     num_trained_on = _num_trained_on(service, class_name)
     is_leaked_N = np.isin(np.arange(len(inspection.predictions)), list(leaked_rows))
     return ClassPage(
-        run=service.run(),
+        run=service.run(against),
         chosen=chosen,
-        both=both_runs(inspection, service.rankings, Query(column=column)) if inspection.compared else None,
+        against=runs_of_class(inspection, service.rankings, column),
         num_trained_on=num_trained_on,
         examples=_examples(service, class_name),
         is_pending=evidence is None or slices is None or (has_issues and issues is None) or metrics is None,

@@ -64,7 +64,7 @@ class ClassPage:
 
     run: RunAnswer
     chosen: ClassAnswer
-    both: BothRunsAnswer | None
+    against: Sequence[Sequence[BothRunsAnswer]]
     num_trained_on: int | None
     examples: Sequence[Examples]
     is_pending: bool

@@ -35,11 +35,12 @@ def explain_routes(
     routes = APIRouter(include_in_schema=False)
 
     @routes.get("/class")
-    def of_class(class_name: ClassName = "") -> Response:
+    def of_class(class_name: ClassName = "", against: str = "") -> Response:
         return rendered(
             class_page(
                 service,
                 class_name or service.inspection.predictions.label_set.names[0],
+                against=service.place(against),
                 jobs=jobs,
                 slow_jobs=slow_jobs,
                 boxes_of=boxes.boxes,

@@ -26,7 +26,7 @@ def _no_answer(name: str) -> RunAnswer:
     """The answer about a run without scores."""
     return RunAnswer(
         name=name, split="val", num_images=0, classes=[], has_probabilities=False, has_model=False, has_text_search=False,
-        may_keep_thresholds=False, has_runs=False, num_unlabelled=0, mAP=MeanAnswer(value=None, num_classes=0), compared=None,
-        mAP_compared=None, gain=None, num_gained=None, num_lost=None, num_shared=0, note="", is_evaluated=False,
-        version="", columns={},
+        may_keep_thresholds=False, has_runs=False, num_unlabelled=0, mAP=MeanAnswer(value=None, num_classes=0),
+        compared_runs=[], compared=None, mAP_compared=None, gain=None, num_gained=None, num_lost=None, num_shared=0,
+        note="", is_evaluated=False, version="", columns={},
     )  # fmt: skip

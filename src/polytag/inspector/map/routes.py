@@ -80,9 +80,10 @@ def map_page(service: InspectorService, images: MapOfImages, parameters: PagePar
     data = service.inspection.data
     if "features" in images.sources and data is not None and len(data.splits) > 1:
         colours.append("split")
+    against = service.place(parameters.against)
     return MapPage(
-        run=service.run(),
-        chosen=service.classes().classes[column],
+        run=service.run(against),
+        chosen=service.classes(against).classes[column],
         sources=images.sources,
         colours=colours,
         query=query,

@@ -101,8 +101,8 @@ def selection_file(service: InspectorService, selection: Selection, thumbnails: 
         environment()
         .get_template("selection.html.j2")
         .render(
-            run=service.run(),
-            chosen=service.classes().classes[query.column],
+            run=service.run(query.against),
+            chosen=service.classes(query.against).classes[query.column],
             part=service.slice_of(selection.ranking if is_filter else selection.ranking.without_filters()),
             is_filter=is_filter,
             threshold=query.threshold,
@@ -122,6 +122,8 @@ def _told(ranking: RankingParameters) -> dict[str, object]:
         told["column"] = f"{ranking.column}: {ranking.value or UNDEFINED}"
     if ranking.other:
         told["other"] = f"{ranking.other}: {BOND_TEXT[ranking.bond]}"
+    if ranking.against and (ranking.change or ranking.disagree):
+        told["against"] = ranking.against
     return told
 
 

@@ -43,7 +43,7 @@ const drawing = new Drawing(canvas);
 const images = new Images({
   queryOf: () => rankingQuery(state),
   hrefOf: (image) => addressOf(image.id),
-  settings: () => ({ className: state.class, threshold: threshold(), comparedName: run.compared }),
+  settings: () => ({ className: state.class, threshold: threshold(), comparedName: state.against || run.compared }),
 });
 const card = new Card(images);
 const slice = new Slice({ images, scoreOf: (row) => answer.score[row] });

@@ -1,12 +1,13 @@
 // The two curves of a class: precision over recall, and both over the threshold with their intervals. For ranks, the scores' distribution.
 import { fetchJson } from "../shared/api.js";
-import { byId, element } from "../shared/dom.js";
+import { byId, element, nameOf } from "../shared/dom.js";
 import { pathOf, svg } from "../shared/svg.js";
 import { drawBars } from "./bars.js";
-import { bothRuns } from "./both-runs.js";
+import { drawnRuns } from "./both-runs.js";
 
 const [WIDTH, HEIGHT] = [480, 230];
 const [LEFT, RIGHT, TOP, BOTTOM] = [42, 10, 10, 38];
+const NUM_DASHES = 5; // kinds of lines, as in browse/epoch_curves.py
 const TICKS = [0, 0.25, 0.5, 0.75, 1];
 const x = (value) => LEFT + value * (WIDTH - LEFT - RIGHT);
 const y = (value) => HEIGHT - BOTTOM - value * (HEIGHT - TOP - BOTTOM);
@@ -16,14 +17,15 @@ const y = (value) => HEIGHT - BOTTOM - value * (HEIGHT - TOP - BOTTOM);
  * `isReplaced()` once their numbers are there.
  */
 export async function showCharts(query, sweep, isReplaced) {
-  const [{ precision_recall, histogram, scope }, both] = await Promise.all([fetchJson("/api/charts?" + query), bothRuns(query)]);
+  const [{ precision_recall, histogram, scope }, others] = await Promise.all([fetchJson("/api/charts?" + query), drawnRuns(query)]);
   if (isReplaced()) return null;
   const title = (text) => `${text} ${scope}`.trim();
   const points = precision_recall.map(({ recall, precision, score }) => ({ at: recall, recall, precision, score }));
   const dot = svg("circle", { class: "mark", r: 5 });
   const rule = svg("path", { class: "mark" });
   const none = "There is no positive or no negative among these images, so there is no curve.";
-  show("precision-recall", title("precision over recall"), points.length ? curve(points, dot, both) : null, none);
+  show("precision-recall", title("precision over recall"), points.length ? curve(points, dot, others) : null, none);
+  if (points.length && others.length) byId("precision-recall").append(keyOf(others));
   if (sweep) show("over-threshold", title("precision and recall over the threshold"), overThreshold(sweep, rule));
   else show("over-threshold", title("distribution of scores"), bars(histogram));
   return {
@@ -61,8 +63,8 @@ function frame(xName, ...children) {
 const stepsOf = (points) => pathOf(points.flatMap(({ recall, precision }, index) =>
   index ? [[x(points[index - 1].recall), y(precision)], [x(recall), y(precision)]] : [[x(recall), y(precision)]]));
 
-function curve(points, dot, both) {
-  const chart = frame("recall", ...secondCurve(both), svg("path", { class: "curve", d: stepsOf(points) }), dot);
+function curve(points, dot, others) {
+  const chart = frame("recall", ...others.toSorted((one, other) => one.isChosen - other.isChosen).flatMap(otherCurve), svg("path", { class: "curve", d: stepsOf(points) }), dot);
   chart.textAt = (event) => {
     const nearest = nearestTo(points, valueAt(chart, event));
     return `precision ${nearest.precision.toFixed(3)}, recall ${nearest.recall.toFixed(3)} at score ${nearest.score.toFixed(3)}`;
@@ -70,20 +72,25 @@ function curve(points, dot, both) {
   return chart;
 }
 
-/** The curve of the second run, dashed, with a square at its own threshold; and which line is whose. */
-function secondCurve(both) {
-  if (!both?.precision_recall.length) return [];
-  const { name, recall, precision } = both.runs[1];
-  const key = (row, className, text) => [
-    svg("path", { class: `curve ${className}`, d: `M${x(0.03)} ${y(0.04 + row * 0.09)}h26` }),
-    svg("text", { class: "tick", x: x(0.03) + 34, y: y(0.04 + row * 0.09) + 4 }, text.length > 44 ? text.slice(0, 43) + "…" : text),
-  ];
-  const isDefined = recall !== null && precision !== null;
+const lineOf = ({ place, isChosen }) => `line dash${(1 + place) % NUM_DASHES}${isChosen ? " chosen" : ""}`;
+
+/** The curve of a compared run; the chosen one has a square at its own threshold. */
+function otherCurve(both) {
+  const { recall, precision } = both.runs[1];
+  const hasMark = both.isChosen && recall !== null && precision !== null;
   return [
-    svg("path", { class: "curve other", d: stepsOf(both.precision_recall) }),
-    ...(isDefined ? [svg("rect", { class: "mark other", x: x(recall) - 4, y: y(precision) - 4, width: 8, height: 8 })] : []),
-    ...key(1, "", "this run"), ...key(0, "other", name),
+    svg("g", { class: lineOf(both) }, svg("path", { class: "curve", d: stepsOf(both.precision_recall) })),
+    ...(hasMark ? [svg("rect", { class: "mark", x: x(recall) - 4, y: y(precision) - 4, width: 8, height: 8 })] : []),
   ];
+}
+
+/** Which line is whose. */
+function keyOf(others) {
+  const entry = (className, name) => {
+    const line = svg("g", { class: className }, svg("path", { class: "curve", d: "M1 5H33" }));
+    return element("li", {}, svg("svg", { viewBox: "0 0 34 10", class: "plot", "aria-hidden": "true" }, line), nameOf(name));
+  };
+  return element("ul", { class: "lines" }, entry("", "this run"), ...others.map((both) => entry(lineOf(both), both.runs[1].name)));
 }
 
 function overThreshold(sweep, rule) {

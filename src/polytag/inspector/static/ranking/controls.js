@@ -18,17 +18,18 @@ export function readControls() {
     min_score: text("min_score"), max_score: text("max_score"),
     present: names("present"), absent: names("absent"), predicted: names("predicted"), not_predicted: names("not_predicted"), region: names("region"),
     other: text("other"), bond: text("bond"),
-    column: text("column"), value: text("value"), text: text("text"), tag: text("tag"), change: text("change"), disagree: data.has("disagree"),
+    column: text("column"), value: text("value"), text: text("text"), tag: text("tag"), change: text("change"), against: text("against"), disagree: data.has("disagree"),
   };
 }
 
 /** Show a state in the controls; those that show it already are left alone, and so is the focus in them. */
 export function fillControls(state, columns) {
   if (byId("column")) fillValues(columns[state.column] ?? []);
-  for (const name of ["class", "sort", "find", "order", "min_labels", "max_labels", "min_score", "max_score", "column", "value", "text", "other", "bond", "tag", "change"]) {
+  for (const name of ["class", "sort", "find", "order", "min_labels", "max_labels", "min_score", "max_score", "column", "value", "text", "other", "bond", "tag", "change", "against"]) {
     const control = form.elements[name];
     if (control && control.value !== state[name] && !(control.value === "" && state[name] === "0")) control.value = state[name];
   }
+  if (form.elements.against?.selectedIndex < 0) form.elements.against.selectedIndex = 0; // the first run, by its name
   for (const choice of document.querySelectorAll("input[name=size]")) choice.checked = choice.value === state.size;
   for (const box of document.querySelectorAll("input[name=outcome]")) box.checked = state.outcome.includes(box.value);
   if (form.elements.disagree) form.elements.disagree.checked = state.disagree;
@@ -37,8 +38,9 @@ export function fillControls(state, columns) {
   for (const link of document.querySelectorAll(".views a")) {
     const parameters = new URLSearchParams(link.search);
     for (const name of ["class", "present", "absent"]) if (parameters.has(name)) parameters.set(name, state.class);
-    link.search = parameters;
+    link.search = withParameters(parameters, { against: state.against });
   }
+  for (const link of document.querySelectorAll(".bar a")) link.search = withParameters(link.search, { against: state.against });
   for (const link of document.querySelectorAll("[data-change]")) {
     const isChosen = link.dataset.change === state.change;
     if (isChosen) link.setAttribute("aria-current", "true");
@@ -46,7 +48,7 @@ export function fillControls(state, columns) {
     link.search = queryOf({ ...state, offset: 0, change: isChosen ? "" : link.dataset.change });
   }
   byId("to-map").search = listQueryOf(state);
-  byId("clear").search = withParameters("", { class: state.class, sort: state.sort, find: state.find, order: state.order });
+  byId("clear").search = withParameters("", { class: state.class, sort: state.sort, find: state.find, order: state.order, against: state.against });
 }
 
 /** A box for each region of the map that filters; one that is cleared ends its filter. */

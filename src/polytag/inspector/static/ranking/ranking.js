@@ -99,7 +99,7 @@ const grid = new Grid(byId("grid"), {
     const parameters = queryOf({ ...state, offset: index });
     parameters.set("id", image.id);
     const isSelected = selection.has(image.row);
-    fillCell(cell, image, { className: state.class, threshold: threshold(), href: "/image?" + parameters, comparedName: run.compared, isSelected });
+    fillCell(cell, image, { className: state.class, threshold: threshold(), href: "/image?" + parameters, comparedName: state.against || run.compared, isSelected });
   },
 });
 

@@ -8,7 +8,8 @@
 //   region                    array of regions of the map, as browse/regions.py reads them
 //   min_labels, max_labels, column, value, text, other, bond, tag, change   strings, "" for no filter
 //   min_score, max_score      bounds of the score, strings, "" for none
-//   change                    "gained" or "lost" against the second run, "" for any
+//   change                    "gained" or "lost" against the compared run, "" for any
+//   against                   the name of the compared run, "" for the first one
 //   disagree                  whether only images are shown that the two runs decide differently
 //   offset                    the index of the first image in the window
 //   id                        the image that is focused once, on the return from its page; "" for none
@@ -41,6 +42,7 @@ export function readState(query, defaultClass) {
     ...arrays,
     ...texts,
     bond: texts.bond || NO_FILTERS.bond,
+    against: parameters.get("against") ?? "",
     disagree: ["true", "1", "yes", "on"].includes(parameters.get("disagree")),
     offset: Number(parameters.get("offset") ?? 0) || 0,
     id: parameters.get("id") ?? "",
@@ -87,7 +89,8 @@ export function rankingOf(state) {
 /** What decides which images a list holds, whatever their order. */
 export function filterOf(state) {
   const dependsOnClass = state.outcome.length > 0 || state.disagree || [state.other, state.change, state.min_score, state.max_score].some(Boolean);
-  return String(listQueryOf({ ...state, sort: "score", find: "", order: "desc", class: dependsOnClass ? state.class : null }));
+  const against = state.disagree || state.change ? state.against : "";
+  return String(listQueryOf({ ...state, sort: "score", find: "", order: "desc", class: dependsOnClass ? state.class : null, against }));
 }
 
 /** Return the query of the slice alone. Two states with the same one show the same numbers at a threshold. */
