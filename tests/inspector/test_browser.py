@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 import pytest
@@ -181,6 +182,44 @@ def test_one_scrolls_down_to_the_last_image_and_only_what_is_seen_is_drawn(visit
     visit.settled()
     visit.until("document.querySelectorAll('#grid > li').length > 5")
     assert abs(page.evaluate("scrollY") - place) < 420, "an address leads to the same place"
+
+
+IN_WINDOW = """[...document.querySelectorAll('#grid > li')].filter(cell => {
+    const { top, bottom } = cell.getBoundingClientRect();
+    return bottom > 0 && top < innerHeight;
+})"""
+
+
+def test_after_a_jump_the_window_is_asked_for_alone_and_then_what_is_around_it(visit: Visit):
+    name = visit.predictions.label_set.names[0]
+    visit.go(f"/ranking?class={name}")
+    page = visit.page
+    visit.settled()
+    asked: list[dict[str, str]] = []
+    page.on(
+        "request",
+        lambda request: asked.append(dict(parse_qsl(urlsplit(request.url).query))) if "/api/ranking?" in request.url else None,
+    )
+    page.evaluate("scrollTo(0, 0.8 * document.documentElement.scrollHeight)")
+    visit.until(f"{IN_WINDOW}.length && {IN_WINDOW}.every(cell => cell.querySelector('img').naturalWidth)")
+    first, last = int(asked[0]["offset"]), int(asked[0]["offset"]) + int(asked[0]["limit"])
+    assert last - first <= 64, "less than a page"
+    shown = page.evaluate(f"{IN_WINDOW}.map(cell => [Number(cell.dataset.index), cell.querySelector('.id').textContent])")
+    assert [first <= index < last for index, _ in shown] == [True] * len(shown)
+    assert [image_id for _, image_id in shown] == [visit.ranked(name)[index] for index, _ in shown]
+    own = """Promise.all(cells.map(async cell => {
+        const bytes = new Uint8Array(await (await fetch(cell.querySelector('img').dataset.source)).arrayBuffer());
+        return cell.querySelector('img').src === 'data:image/jpeg;base64,' + btoa(String.fromCharCode(...bytes));
+    }))"""
+    assert page.evaluate(f"(cells => {own})({IN_WINDOW})") == [True] * len(shown), "each cell has its own image"
+    visit.until(f"document.querySelectorAll('#grid > li').length > {len(shown) + 8}")
+    page.evaluate("scrollBy(0, -250)")
+    visit.until(f"{IN_WINDOW}.every(cell => cell.querySelector('img').naturalWidth)")
+    assert any(each["limit"] == "200" for each in asked[1:]), "what is around it comes in pages"
+    for index, image_id in page.evaluate(
+        f"{IN_WINDOW}.map(cell => [Number(cell.dataset.index), cell.querySelector('.id').textContent])"
+    ):
+        assert image_id == visit.ranked(name)[index]
 
 
 @on_photographs_too

@@ -212,6 +212,17 @@ def test_a_failure_of_umap_is_said_and_the_next_visit_tries_again(umap: Callable
     assert len(ready(client, "features")["x"]) > 0
 
 
+def test_a_map_by_umap_outlives_the_inspector(umap: Callable[[str], TestClient], tmp_path: Path):
+    answer = ready(umap(PRINTS), "umap")
+    assert ready(umap(MISFIT), "umap") == answer, "it is read and not computed"
+    (file,) = (tmp_path / "cache").rglob("*.places")
+    file.write_bytes(file.read_bytes()[:-40])
+    failed = asked(umap(MISFIT), lambda answer: "detail" in answer)
+    assert "UMAP failed" in failed["detail"], "a damaged file is not read"
+    assert ready(umap(PRINTS), "umap") == answer
+    assert ready(umap(MISFIT), "umap") == answer, "it was written again"
+
+
 def test_closing_ends_umap(modelled: Inspection, tmp_path: Path, cache: None, monkeypatch: pytest.MonkeyPatch):
     stand_in(ENDLESS, tmp_path, monkeypatch)
     with serving(replace(modelled, review_file=tmp_path / "review.sqlite")) as client:

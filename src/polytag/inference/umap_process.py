@@ -20,6 +20,7 @@ from polytag.inference.projection import is_finite
 
 MIN_IMAGES = 20  # the neighbourhoods of UMAP have 15 images
 _MAX_REASON = 200  # characters
+_BLOCK = 2048  # images that are widened at a time
 
 
 class UmapStopped(Exception):
@@ -55,7 +56,7 @@ class UmapProcess:
             raise UsageError(f"UMAP needs at least {MIN_IMAGES} images, and {finite_N.sum()} have features")
         process = self._started(int(finite_N.sum()))
         try:
-            place_n2 = self._answer(process, feature_ND[finite_N].astype(np.float32))
+            place_n2 = self._answer(process, feature_ND if finite_N.all() else feature_ND[finite_N])
         finally:
             self._end(process)
         place_N2 = np.full((len(feature_ND), 2), np.nan)
@@ -89,7 +90,8 @@ class UmapProcess:
         assert process.stdout is not None
         reason = ""
         try:
-            process.stdin.write(np.ascontiguousarray(feature_nD).data.cast("B"))
+            for start in range(0, len(feature_nD), _BLOCK):
+                process.stdin.write(feature_nD[start : start + _BLOCK].astype(np.float32).tobytes())
             process.stdin.close()
         except OSError:  # it has ended: what it said tells why
             pass

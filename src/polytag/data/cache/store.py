@@ -13,7 +13,7 @@ from polytag.files import cache_folder
 
 RESERVE_BYTES = 5_000_000_000
 SHARE_OF_DISK = 4  # the cache takes at most one part in four of the disk
-IMAGES, FEATURES, CHECKED = ".images", ".features", ".checked"  # endings of the files
+IMAGES, FEATURES, CHECKED, PLACES = ".images", ".features", ".checked", ".places"  # endings of the files
 
 
 def store_folder() -> Path:
@@ -34,7 +34,7 @@ def cache_files(folder: Path | None = None) -> list[CacheFile]:
     """The cache files, including incomplete ones of interrupted runs, least recently used first."""
     folder = folder or store_folder()
     found: list[CacheFile] = []
-    for pattern in (f"*{IMAGES}", f"*{FEATURES}", f"*{CHECKED}", ".*.part"):
+    for pattern in (f"*{IMAGES}", f"*{FEATURES}", f"*{CHECKED}", f"*{PLACES}", ".*.part"):
         for path in folder.glob(pattern):
             with contextlib.suppress(OSError):
                 status = path.stat()

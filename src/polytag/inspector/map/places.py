@@ -17,6 +17,7 @@ from polytag.inspector.browse.dataset_rows import dataset_rows
 from polytag.inspector.browse.regions import Source, parsed_region
 from polytag.inspector.explain.jobs import Jobs
 from polytag.inspector.inspection import Inspection
+from polytag.inspector.map.umap_cache import places_by_umap
 from polytag.inspector.map.umap_job import UmapJob
 from polytag.inspector.model.job_queue import Busy
 from polytag.inspector.model.text_search import NotYet
@@ -142,7 +143,7 @@ class MapOfImages:
         positions = _positions(self._inspection, index, self._data_row_N)
         place_N2 = np.full((len(positions.of_run_N), 2), np.nan)
         own_N = positions.of_run_N >= 0
-        place_N2[own_N] = process.places(index.feature_ND[positions.of_run_N[own_N]])
+        place_N2[own_N] = places_by_umap(index.feature_ND[positions.of_run_N[own_N]], process)
         return Places(place_N2=_on_map(place_N2)[0], share_2=None)
 
     @cached_property

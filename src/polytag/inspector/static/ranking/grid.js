@@ -22,6 +22,7 @@ export class Grid {
     this.loading = 0;
     this.first = 0; // the first cell in the window
     this.update = this.update.bind(this);
+    this.afterRest = this.afterRest.bind(this);
     addEventListener("scroll", this.update, { passive: true });
     new ResizeObserver(() => this.layout()).observe(list);
     list.addEventListener("focusin", (event) => {
@@ -34,7 +35,7 @@ export class Grid {
   async show(position = {}) {
     this.abort?.abort();
     this.abort = new AbortController();
-    const pages = (this.pages = new Map());
+    const pages = this.forget();
     const answer = await this.page(Math.floor((position.index ?? 0) / PAGE));
     if (pages !== this.pages) return;
     this.total = answer.total;
@@ -47,7 +48,7 @@ export class Grid {
   /** Show no cell, until another list is shown. */
   clear() {
     this.abort?.abort();
-    this.pages = new Map();
+    this.forget();
     this.total = 0;
     this.focused = -1;
     if (!this.isTakenOver) this.takeOver();
@@ -83,29 +84,60 @@ export class Grid {
     this.list.classList.add("virtual");
   }
 
+  /** Forget what is loaded; returns the pages to come. */
+  forget() {
+    this.part = null; // after a jump: {first, last, loading} of the window alone, which the server answers sooner than a page
+    return (this.pages = new Map());
+  }
+
   page(number) {
     if (!this.pages.has(number)) {
       if (this.pages.size >= MAX_PAGES) this.pages.delete(this.pages.keys().next().value);
       const pages = this.pages;
-      const loading = this.load(number * PAGE, PAGE, this.abort.signal).catch((error) => {
-        pages.delete(number);
-        throw error;
-      });
-      loading.then((answer) => (loading.answer = answer), () => {});
+      const loading = this.answered(number * PAGE, PAGE);
+      loading.catch(() => pages.delete(number));
       pages.set(number, loading);
     }
     return this.pages.get(number);
   }
 
+  /** Return the promise of a part of the list, which has its `answer` once that has arrived. */
+  answered(offset, limit) {
+    const loading = this.load(offset, limit, this.abort.signal);
+    loading.then((answer) => (loading.answer = answer), () => {});
+    return loading;
+  }
+
+  /** Load the window after a jump, unless a page of it is loaded or loading; in whole groups, as their images load together. */
+  loadPart(first, last) {
+    if (first >= last || this.pages.has(Math.floor(first / PAGE)) || this.pages.has(Math.floor((last - 1) / PAGE))) return;
+    if (this.part && this.part.first <= first && last <= this.part.last) return;
+    [first, last] = [Math.floor(first / GROUP) * GROUP, Math.ceil(last / GROUP) * GROUP];
+    const part = (this.part = { first, last, loading: this.answered(first, last - first) });
+    part.loading.catch(() => this.part === part && (this.part = null));
+  }
+
+  /** Return the promise of what holds the image of a cell. */
+  holding(index) {
+    const number = Math.floor(index / PAGE);
+    return this.isInPart(index) && !this.pages.has(number) ? this.part.loading : this.page(number);
+  }
+
+  isInPart(index) {
+    return Boolean(this.part) && index >= this.part.first && index < this.part.last;
+  }
+
   /** Return the image of a cell; undefined while it is loading. */
   at(index) {
-    return this.pages.get(Math.floor(index / PAGE))?.answer?.images[index % PAGE];
+    const page = this.pages.get(Math.floor(index / PAGE))?.answer;
+    if (page || !this.isInPart(index)) return page?.images[index % PAGE];
+    return this.part.loading.answer?.images[index - this.part.first];
   }
 
   /** Return the first loaded image that passes a test. */
   find(test) {
-    for (const { answer } of this.pages.values()) {
-      const found = answer?.images.find(test);
+    for (const { images } of this.answers()) {
+      const found = images.find(test);
       if (found) return found;
     }
     return undefined;
@@ -125,7 +157,7 @@ export class Grid {
   async reload() {
     this.abort.abort();
     this.abort = new AbortController();
-    const pages = (this.pages = new Map());
+    const pages = this.forget();
     const { total } = await this.page(Math.floor(this.first / PAGE));
     if (pages !== this.pages) return;
     this.total = total;
@@ -143,7 +175,7 @@ export class Grid {
 
   /** The answers that are loaded. */
   answers() {
-    return [...this.pages.values()].map(({ answer }) => answer).filter(Boolean);
+    return [...this.pages.values(), this.part?.loading].map((loading) => loading?.answer).filter(Boolean);
   }
 
   layout() {
@@ -180,20 +212,27 @@ export class Grid {
     const first = Math.max(0, Math.floor((above - overscan) / this.rowHeight) * this.columns);
     const last = Math.min(this.total, Math.ceil((above + innerHeight + overscan) / this.rowHeight) * this.columns);
     clearTimeout(this.rest);
-    if (this.isJump && first < last) this.rest = setTimeout(this.update, REST_MS);
+    if (this.isJump && first < last) this.rest = setTimeout(this.afterRest, REST_MS);
     for (const [index, element] of this.cells) {
       if ((index < first || index >= last) && index !== this.focused) this.drop(index, element);
     }
+    if (this.isJump) this.loadPart(first, last);
     const fresh = document.createDocumentFragment();
     for (let index = first; index < last; index++) {
       if (!this.cells.has(index)) fresh.append(this.add(index));
     }
     this.list.append(fresh);
-    for (const index of this.isJump ? [] : [last + PAGE / 2, first - PAGE / 2]) {
-      if (index >= 0 && index < this.total) this.page(Math.floor(index / PAGE)); // load the next page ahead of the window
+    for (const index of this.isJump ? [] : [first, last - 1, last + PAGE / 2, first - PAGE / 2]) {
+      if (index >= 0 && index < this.total) this.page(Math.floor(index / PAGE)); // the pages of the window, and the next ones ahead of it
     }
     this.loadImages();
     this.first = Math.max(0, Math.floor(above / this.rowHeight + 0.2) * this.columns);
+  }
+
+  /** Show what is beyond the window too, once its own images are there. */
+  afterRest() {
+    if (this.loading) this.rest = setTimeout(this.afterRest, REST_MS);
+    else this.update();
   }
 
   /** Whether some of the cells are in the window. */
@@ -210,14 +249,9 @@ export class Grid {
     element.setAttribute("aria-setsize", this.total);
     this.position(index, element);
     this.cells.set(index, element);
-    const loading = this.page(Math.floor(index / PAGE));
-    const fill = (answer) => {
-      const image = answer.images[index % PAGE];
-      if (image && this.cells.get(index) === element) this.fill(element, image, index);
-    };
-    if (loading.answer) fill(loading.answer);
-    else loading.then((answer) => {
-      fill(answer);
+    if (this.at(index)) this.fillIfLoaded(index, element);
+    else this.holding(index).then(() => {
+      this.fillIfLoaded(index, element);
       queueMicrotask(() => this.loadImages()); // after all cells of the answer are filled
     }, () => {});
     return element;
