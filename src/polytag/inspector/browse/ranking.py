@@ -5,7 +5,8 @@ Shapes: N images, C classes. Everything here works on arrays; nothing is read or
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 
@@ -320,15 +321,15 @@ def text_of(value: Value) -> str:
 
 
 def one_class(predictions: Predictions, column: int) -> Predictions:
-    """Return the same images with one class alone."""
-    given_NC = predictions.given_probability_NC
-    return replace(
-        predictions,
+    """Return the same images with one class alone. Nothing is checked again: a million names would take a third of a second."""
+    one, given_NC = copy(predictions), predictions.given_probability_NC
+    vars(one).update(
         logit_NC=predictions.logit_NC[:, [column]],
         target_NC=predictions.target_NC[:, [column]],
         label_set=LabelSet(names=(predictions.label_set.names[column],)),
         given_probability_NC=None if given_NC is None else given_NC[:, [column]],
     )
+    return one
 
 
 def _suspicion(predictions: Predictions, column: int, *, groups: Groups | None) -> np.ndarray:
