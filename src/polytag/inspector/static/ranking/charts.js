@@ -104,8 +104,8 @@ function overThreshold(sweep, rule) {
       svg("path", { class: `curve ${name}`, d: pathOf(path(value)) }),
     ];
   };
-  const key = (name, at) => svg("text", { class: `key ${name}`, x: x(at), y: TOP + 12, "text-anchor": "end" }, name);
-  const chart = frame("threshold", ...line("precision"), ...line("recall"), rule, key("precision", 0.8), key("recall", 1));
+  const key = (name, at) => svg("text", { class: `key ${name}`, x: x(at), y: y(0.06), "text-anchor": "end" }, name);
+  const chart = frame("threshold", ...line("precision"), ...line("recall"), rule, key("precision", 0.32), key("recall", 0.45));
   chart.textAt = (event) => {
     const { at, index } = nearestTo(points, valueAt(chart, event));
     const [precision, recall] = ["precision", "recall"].map((name) => sweep[name].value[index]?.toFixed(3) ?? "–");
