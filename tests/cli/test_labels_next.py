@@ -47,7 +47,7 @@ def test_the_list_is_read_by_other_verbs(run: Path, colours: Path, pool: Path, t
     rows = list(csv.DictReader(listed.read_text().splitlines()))
     assert [row["rank"] for row in rows] == list("123456")
     assert {Path(row["image"]).parent for row in rows} == {pool}
-    assert all(" labelled; distance " in row["reason"] for row in rows)
+    assert all(" labelled; novelty " in row["reason"] for row in rows)
     text = " ".join(said.output.split())
     assert "of 20 images without labels; left out as labelled already: 72" in text
     assert "6 images to label" in text
@@ -67,7 +67,7 @@ def test_parquet_holds_scores_whose_labels_are_unknown(run: Path, pool: Path, tm
     assert (predictions.target_NC == -1).all()
     table = pq.read_table(listed)
     assert table["rank"].to_pylist() == ["1", "2", "3"]
-    assert all(" labelled; distance " in reason for reason in table["reason"].to_pylist())
+    assert all(" labelled; novelty " in reason for reason in table["reason"].to_pylist())
     assert f"polytag inspect {listed}" in said.output
 
 

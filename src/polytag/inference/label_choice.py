@@ -1,13 +1,17 @@
-"""Which images to label next: those that the model is unsure about, of classes with few positives, far from what has labels.
+"""Which images to label next: those whose labels would tell a linear model the most, of classes with few positives first.
 
 Shapes: N images of the pool, M labelled images, D features, C classes, K chosen images.
 
-The gain of an image is u d³. u is the sum over the classes of the entropy of its probability divided by sqrt(1 + positives of the
-class), so that rare classes count more; d is its distance, 1 - cosine of standardised features, to the nearest image that is
-labelled or already chosen. Images are chosen one after the other, each with the largest gain (k-center greedy, Sener and Savarese
-2018, is the same with d alone); the expected positives of a chosen image count as positives.
+The gain of an image is r^(200 / M) times the sum over the classes of log(1 + p (1 - p) v) / sqrt(1 + positives of the class). r is
+the novelty of the image, the share of the variance of its logits that the labelled and the chosen images leave open: x' H⁻¹ x with
+H = I + s Σ x x', x standardised and of length 1. v is that variance, r times what it is before any label, and the logarithm twice
+the information that the label has about the weights of the class (BALD, Houlsby and others 2011, by Laplace's approximation). Few
+labels leave the probabilities p worth little, so novelty counts the more the smaller M is. Images are chosen one after the other,
+each with the largest gain, and the expected positives of a chosen image count as positives. The numbers were chosen on voc-mini:
+benchmarks/labels_next.py.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,63 +19,108 @@ import torch
 
 from polytag.logits import sigmoid
 
-_POWER = 3  # of the distance, chosen on voc-mini: benchmarks/labels_next.py
+_PRIOR = 25.0  # variance of a logit before any label
+_USUAL_DOUBT = 0.1  # p (1 - p) of a label that is known, so that s is 2.5
+_FEW, _FEWEST = 200, 50  # the power of r is 4 at most
 _BLOCK = 2048  # rows that are computed at once, so that a large pool needs no second table
-_FARTHEST = 2.0
+_MOST_LIKELY = 256  # images whose gain is computed again at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChosenImages:
     """Images of the pool in the order of the choice, K of them.
 
-    row_K        their rows
-    gain_K       as they were chosen
-    distance_K   to the nearest image that was labelled or chosen before
-    class_K      the class that adds most to u
+    row_K      their rows
+    gain_K     as they were chosen
+    novelty_K  r as they were chosen, 0 to 1
+    class_K    the class that adds most to the gain
     """
 
     row_K: np.ndarray
     gain_K: np.ndarray
-    distance_K: np.ndarray
+    novelty_K: np.ndarray
     class_K: np.ndarray
 
 
 def choose_images(
     pool_ND: np.ndarray, logit_NC: np.ndarray, *, labelled_MD: np.ndarray, positives_C: np.ndarray, budget: int
 ) -> ChosenImages:
-    """Choose at most `budget` images of the pool; deterministic, ties in the order of the pool.
+    """Choose at most `budget` images of the pool; deterministic at a thread count, ties in the order of the pool.
 
     `labelled_MD` are features of the labelled images, M >= 0, and `positives_C` the positives among them. Both arrays of features
     are overwritten: 100,000 images of 1,280 features are half a gigabyte.
     """
     assert len(pool_ND) == len(logit_NC)
     _standardise(pool_ND, labelled_MD)
-    pool, distance_N = torch.from_numpy(pool_ND), _distances(pool_ND, labelled_MD)
-    probability_NC = sigmoid(logit_NC).astype(np.float32)
-    entropy_NC = _entropy(probability_NC)
+    novelty = _Novelty.of(pool_ND, labelled_MD)
+    doubt_NC = sigmoid(logit_NC).astype(np.float32)
+    doubt_NC *= _PRIOR * (1 - doubt_NC)
+    power = _FEW / max(len(labelled_MD), _FEWEST)
     positives_C = positives_C.astype(np.float64)
-    is_left_N = np.ones(len(pool_ND), bool)
+
+    def gains(rows: np.ndarray) -> np.ndarray:
+        information_nC = np.log1p(doubt_NC[rows] * novelty.of_N[rows, None])
+        return (information_nC @ (1 / np.sqrt(1 + positives_C))) * novelty.of_N[rows] ** power
+
+    every = np.arange(len(pool_ND))
+    bound_N = np.concatenate([gains(rows) for rows in np.split(every, every[_BLOCK::_BLOCK])]) if len(every) else np.zeros(0)
     number = min(budget, len(pool_ND))
-    row_K, class_K, gain_K, distance_K = np.zeros(number, np.int64), np.zeros(number, np.int64), np.zeros(number), np.zeros(number)
+    row_K, class_K, gain_K, novelty_K = np.zeros(number, np.int64), np.zeros(number, np.int64), np.zeros(number), np.zeros(number)
     for place in range(number):
-        weight_C = 1 / np.sqrt(1 + positives_C)
-        gain_N = np.where(is_left_N, (entropy_NC @ weight_C.astype(np.float32)) * distance_N**_POWER, -1.0)
-        row = int(gain_N.argmax())
-        row_K[place], class_K[place] = row, (entropy_NC[row] * weight_C).argmax()
-        gain_K[place], distance_K[place] = gain_N[row], distance_N[row]
-        is_left_N[row] = False
-        positives_C += probability_NC[row]
-        np.minimum(distance_N, np.clip(1 - (pool @ pool[row]).numpy(), 0, _FARTHEST), out=distance_N)
-    return ChosenImages(row_K=row_K, gain_K=gain_K, distance_K=distance_K, class_K=class_K)
+        row = _largest(bound_N, gains)
+        information_C = np.log1p(doubt_NC[row] * novelty.of_N[row]) / np.sqrt(1 + positives_C)
+        row_K[place], class_K[place] = row, information_C.argmax()
+        gain_K[place], novelty_K[place] = bound_N[row], novelty.of_N[row]
+        bound_N[row] = -1.0
+        positives_C += sigmoid(logit_NC[row])
+        novelty.close(row)
+    return ChosenImages(row_K=row_K, gain_K=gain_K, novelty_K=novelty_K, class_K=class_K)
 
 
-def _entropy(probability_NC: np.ndarray) -> np.ndarray:
-    """Of each probability, in nats; computed in place of blocks, so that a large pool needs no second table in float64."""
-    entropy_NC = np.empty_like(probability_NC)
-    for start in range(0, len(probability_NC), _BLOCK):
-        p = np.clip(probability_NC[start : start + _BLOCK].astype(np.float64), 1e-12, 1 - 1e-12)
-        entropy_NC[start : start + _BLOCK] = -(p * np.log(p) + (1 - p) * np.log1p(-p))
-    return entropy_NC
+def _largest(bound_N: np.ndarray, gains: Callable[[np.ndarray], np.ndarray]) -> int:
+    """The row of the largest gain, by bounds that only ever fall: those that may be the largest are computed again, in place."""
+    is_fresh_N = bound_N < 0  # those that are chosen
+    while not is_fresh_N[row := int(bound_N.argmax())]:
+        number = min(_MOST_LIKELY, len(bound_N))
+        likely = np.argpartition(bound_N, -number)[-number:]
+        likely = np.union1d(likely[~is_fresh_N[likely]], row)
+        bound_N[likely] = gains(likely)
+        is_fresh_N[likely] = True
+    return row
+
+
+@dataclass(eq=False)
+class _Novelty:
+    """What labelled and chosen images leave open.
+
+    pool        unit vectors, N x D
+    inverse_DD  H⁻¹
+    of_N        r of every image of the pool, float64
+    """
+
+    pool: torch.Tensor
+    inverse_DD: torch.Tensor
+    of_N: np.ndarray
+
+    @classmethod
+    def of(cls, pool_ND: np.ndarray, labelled_MD: np.ndarray) -> "_Novelty":
+        sum_DD = np.eye(pool_ND.shape[1])
+        for block in _blocks(labelled_MD):
+            sum_DD += _PRIOR * _USUAL_DOUBT * (block.T @ block)
+        inverse_DD = torch.from_numpy(np.linalg.inv(sum_DD).astype(np.float32))
+        novelty_N = np.zeros(len(pool_ND))
+        for start in range(0, len(pool_ND), _BLOCK):
+            block = torch.from_numpy(pool_ND[start : start + _BLOCK])
+            novelty_N[start : start + _BLOCK] = ((block @ inverse_DD) * block).sum(dim=1).clip(0, 1).numpy()
+        return cls(pool=torch.from_numpy(pool_ND), inverse_DD=inverse_DD, of_N=novelty_N)
+
+    def close(self, row: int) -> None:
+        """Let the image of a row count as labelled."""
+        direction_D = self.inverse_DD @ self.pool[row]
+        share = _PRIOR * _USUAL_DOUBT / (1 + _PRIOR * _USUAL_DOUBT * self.of_N[row])
+        self.of_N -= share * (self.pool @ direction_D).numpy().astype(np.float64) ** 2
+        self.of_N.clip(0, 1, out=self.of_N)
+        self.inverse_DD.addr_(direction_D, direction_D, alpha=-share)
 
 
 def _standardise(pool_ND: np.ndarray, labelled_MD: np.ndarray) -> None:
@@ -93,14 +142,3 @@ def _standardise(pool_ND: np.ndarray, labelled_MD: np.ndarray) -> None:
 def _blocks(array: np.ndarray) -> list[np.ndarray]:
     """Views of rows."""
     return [array[start : start + _BLOCK] for start in range(0, len(array), _BLOCK)]
-
-
-def _distances(pool_ND: np.ndarray, labelled_MD: np.ndarray) -> np.ndarray:
-    """float64, N: to the nearest labelled image; 2, the largest there is, without any."""
-    distance_N = np.full(len(pool_ND), _FARTHEST)
-    for start in range(0, len(pool_ND), _BLOCK):
-        block = torch.from_numpy(pool_ND[start : start + _BLOCK])
-        for labelled in _blocks(labelled_MD):
-            nearest = (block @ torch.from_numpy(labelled).T).max(dim=1).values.numpy()
-            distance_N[start : start + _BLOCK] = np.minimum(distance_N[start : start + _BLOCK], np.clip(1 - nearest, 0, _FARTHEST))
-    return distance_N

@@ -95,11 +95,11 @@ def next_images(
     found = [
         NextImage(
             path=names[row],
-            reason=_reason(label_set, logit_NC[row], column=column, positives_C=positives_C, distance=distance),
+            reason=_reason(label_set, logit_NC[row], column=column, positives_C=positives_C, novelty=novelty),
             labels=_labels(predictor.checkpoint, logit_NC[row]),
             logit_C=logit_NC[row],
         )
-        for row, column, distance in zip(chosen.row_K.tolist(), chosen.class_K.tolist(), chosen.distance_K.tolist(), strict=True)
+        for row, column, novelty in zip(chosen.row_K.tolist(), chosen.class_K.tolist(), chosen.novelty_K.tolist(), strict=True)
     ]
     return NextImages(
         label_set=label_set,
@@ -209,9 +209,9 @@ def _computed(
     return made_NX[:count], row_N[:count], tuple(failures)
 
 
-def _reason(label_set: LabelSet, logit_C: np.ndarray, *, column: int, positives_C: np.ndarray, distance: float) -> str:
+def _reason(label_set: LabelSet, logit_C: np.ndarray, *, column: int, positives_C: np.ndarray, novelty: float) -> str:
     probability = float(sigmoid(logit_C[column]))
-    return f"{label_set.names[column]} at {probability:.2f}, {positives_C[column]:,} labelled; distance {distance:.2f}"
+    return f"{label_set.names[column]} at {probability:.2f}, {positives_C[column]:,} labelled; novelty {novelty:.2f}"
 
 
 def _labels(checkpoint: Checkpoint, logit_C: np.ndarray) -> tuple[str, ...]:
