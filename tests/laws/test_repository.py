@@ -25,6 +25,12 @@ def test_no_large_file_and_no_weights(tracked):
         )
 
 
+def test_no_link(tracked):
+    """A link to an environment beside the checkout would replace the environment itself elsewhere."""
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not [line for line in listed.splitlines() if line.startswith("120000")]
+
+
 def test_no_path_of_somebodys_machine(tracked):
     pattern = re.compile(r"(?<![\w.])/(?:home|Users|root|work)/\w+")
     for path in tracked:
