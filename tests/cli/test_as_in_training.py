@@ -35,9 +35,9 @@ def test_a_truth_is_read_with_the_classes_of_the_run(shaped: RunFolder, tmp_path
         assert said in polytag(*verb, "--truth", tmp_path / "labels.csv").stderr
     polytag("grid", shaped.path, "--truth", tmp_path / "labels.csv", "--class", "red", "--output", tmp_path / "grid.png")
     notes: list[str] = []
-    both = OpenOptions(truth=tmp_path / "labels.csv", compare_with=shaped.path)
+    both = OpenOptions(truth=tmp_path / "labels.csv", compare_with=[shaped.path])
     found = open_inspection(shaped.predictions, both, options=ReadOptions(), note=notes.append)
-    assert found.compared is not None
+    assert len(found.compared) == 1
     assert [f"note: {note}\n" for note in notes] == [said, said]
     with pytest.raises(PredictionsError, match=r"only in the labels: azure, crimson; only in the predictions: blue"):
         polytag("evaluate", shaped.predictions, "--truth", tmp_path / "labels.csv", "--rename", "blue=azure")

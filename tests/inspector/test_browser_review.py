@@ -83,6 +83,12 @@ def shown(page: Any) -> tuple[str, str]:
     return page.inner_text("#id"), page.inner_text("#question b")
 
 
+def shows(page: Any, wanted: tuple[str, str]) -> None:
+    """The page shows this question, once the answer that brings it is there."""
+    shown_now = "[document.querySelector('#id').innerText, document.querySelector('#question b')?.innerText]"
+    until(page, f"(wanted) => String({shown_now}) === String(wanted)", list(wanted))
+
+
 def press(page: Any, *keys: str) -> None:
     for key in keys:
         ready(page)
@@ -210,12 +216,12 @@ def test_skip_back_and_undo_even_after_a_reload(server, as_ann, store: ReviewSto
     saved(page, 2)
     press(page, "z")
     saved(page, 1)
-    assert shown(page) == third
+    shows(page, third)
     page.reload()
     ready(page)
     press(page, "z")
     saved(page, 0)
-    assert shown(page) == second
+    shows(page, second)
     assert page.inner_text("#standing") == ""
     page.keyboard.press("z")
     page.wait_for_selector("#trouble:not([hidden])")

@@ -15,7 +15,7 @@ from polytag.metrics.compare import compare
 from polytag.metrics.comparison import Comparison, classes_by_difference, p_text, signed
 from polytag.report.comparison import TOP, Axis, _axis, _pair_row, write_comparison
 
-_VOID = {"meta", "link", "br"}
+_VOID = {"wbr", "meta", "link", "br"}
 
 
 class Page(HTMLParser):

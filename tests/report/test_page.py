@@ -18,7 +18,7 @@ from polytag.report.page import INSPECTOR, _curve_path, write_report
 from polytag.report.ranking import RankedRow, probability_text, ranked_rows
 from polytag.text import with_minus
 
-_VOID = {"meta", "link", "br", "hr", "img", "input"}
+_VOID = {"wbr", "meta", "link", "br", "hr", "img", "input"}
 _ADDRESS = ("src", "href", "xlink:href", "action", "data", "poster", "srcset", "formaction", "background")
 
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from polytag import files
-from polytag.report.names import name_html
+from polytag.report.names import name_html, path_html
 from polytag.report.ranking import probability_text
 from polytag.report.thumbnails import Place, Sheets
 from polytag.text import counted, number_text, percent, with_minus
@@ -50,6 +50,7 @@ def _environment(sheets: Sheets, filters: Mapping[str, Callable[..., object]]) -
         "percent": percent,
         "counted": counted,
         "name": name_html,
+        "path": path_html,
         "crop": {path: _crop(place) for path, place in sheets.places.items()}.get,
     }
     environment.filters.update(shared | dict(filters))
