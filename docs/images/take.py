@@ -28,7 +28,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         # the report names its data by their full path, which is nobody's business here
-        page.write_text((run / "report.html").read_text().replace(f"{run.parent.parent}/", ""))
+        page.write_text((run / "report.html").read_text().replace(f"{run.parent.parent}/".replace("/", "/<wbr>"), ""))
         screenshot = f"--screenshot={HERE / 'demo-report.png'}"
         subprocess.run([*CHROMIUM, screenshot, page.as_uri()], check=True, stderr=subprocess.DEVNULL)
     tail = Image.open(run / "plots" / "tail-accuracy.png").convert("RGB")
