@@ -20,7 +20,7 @@ import torch
 from polytag.logits import sigmoid
 
 _PRIOR = 25.0  # variance of a logit before any label
-_USUAL_DOUBT = 0.1  # p (1 - p) of a label that is known, so that s is 2.5
+_WEIGHT = 0.1 * _PRIOR  # s: the variance of a label that is known is taken as 0.1
 _FEW, _FEWEST = 200, 50  # the power of r is 4 at most
 _BLOCK = 2048  # rows that are computed at once, so that a large pool needs no second table
 _MOST_LIKELY = 256  # images whose gain is computed again at once
@@ -58,18 +58,20 @@ def choose_images(
     power = _FEW / max(len(labelled_MD), _FEWEST)
     positives_C = positives_C.astype(np.float64)
 
-    def gains(rows: np.ndarray) -> np.ndarray:
-        information_nC = np.log1p(doubt_NC[rows] * novelty.of_N[rows, None])
-        return (information_nC @ (1 / np.sqrt(1 + positives_C))) * novelty.of_N[rows] ** power
+    def information(rows: np.ndarray | slice) -> np.ndarray:
+        return np.log1p(doubt_NC[rows] * novelty.of_N[rows, None]) / np.sqrt(1 + positives_C)
 
-    every = np.arange(len(pool_ND))
-    bound_N = np.concatenate([gains(rows) for rows in np.split(every, every[_BLOCK::_BLOCK])]) if len(every) else np.zeros(0)
+    def gains(rows: np.ndarray | slice) -> np.ndarray:
+        return information(rows).sum(axis=1) * novelty.of_N[rows] ** power
+
+    bound_N = np.zeros(len(pool_ND))
+    for start in range(0, len(pool_ND), _BLOCK):
+        bound_N[start : start + _BLOCK] = gains(slice(start, start + _BLOCK))
     number = min(budget, len(pool_ND))
     row_K, class_K, gain_K, novelty_K = np.zeros(number, np.int64), np.zeros(number, np.int64), np.zeros(number), np.zeros(number)
     for place in range(number):
         row = _largest(bound_N, gains)
-        information_C = np.log1p(doubt_NC[row] * novelty.of_N[row]) / np.sqrt(1 + positives_C)
-        row_K[place], class_K[place] = row, information_C.argmax()
+        row_K[place], class_K[place] = row, information(slice(row, row + 1)).argmax()
         gain_K[place], novelty_K[place] = bound_N[row], novelty.of_N[row]
         bound_N[row] = -1.0
         positives_C += sigmoid(logit_NC[row])
@@ -106,7 +108,7 @@ class _Novelty:
     def of(cls, pool_ND: np.ndarray, labelled_MD: np.ndarray) -> "_Novelty":
         sum_DD = np.eye(pool_ND.shape[1])
         for block in _blocks(labelled_MD):
-            sum_DD += _PRIOR * _USUAL_DOUBT * (block.T @ block)
+            sum_DD += _WEIGHT * (block.T @ block)
         inverse_DD = torch.from_numpy(np.linalg.inv(sum_DD).astype(np.float32))
         novelty_N = np.zeros(len(pool_ND))
         for start in range(0, len(pool_ND), _BLOCK):
@@ -117,7 +119,7 @@ class _Novelty:
     def close(self, row: int) -> None:
         """Let the image of a row count as labelled."""
         direction_D = self.inverse_DD @ self.pool[row]
-        share = _PRIOR * _USUAL_DOUBT / (1 + _PRIOR * _USUAL_DOUBT * self.of_N[row])
+        share = _WEIGHT / (1 + _WEIGHT * self.of_N[row])
         self.of_N -= share * (self.pool @ direction_D).numpy().astype(np.float64) ** 2
         self.of_N.clip(0, 1, out=self.of_N)
         self.inverse_DD.addr_(direction_D, direction_D, alpha=-share)

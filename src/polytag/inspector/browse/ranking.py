@@ -322,13 +322,11 @@ def text_of(value: Value) -> str:
 
 def one_class(predictions: Predictions, column: int) -> Predictions:
     """Return the same images with one class alone. Nothing is checked again: a million names would take a third of a second."""
-    one, given_NC = copy(predictions), predictions.given_probability_NC
-    vars(one).update(
-        logit_NC=predictions.logit_NC[:, [column]],
-        target_NC=predictions.target_NC[:, [column]],
-        label_set=LabelSet(names=(predictions.label_set.names[column],)),
-        given_probability_NC=None if given_NC is None else given_NC[:, [column]],
-    )
+    one, names = copy(predictions), ("logit_NC", "target_NC", "given_probability_NC")
+    arrays = {name: values[:, [column]] for name in names if (values := getattr(predictions, name)) is not None}
+    for values in arrays.values():
+        values.setflags(write=False)  # as those of all predictions are
+    vars(one).update(arrays, label_set=LabelSet(names=(predictions.label_set.names[column],)))
     return one
 
 
