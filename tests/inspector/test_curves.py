@@ -24,8 +24,9 @@ def table(num_images: int = 500, seed: int = 0) -> Predictions:
     return Predictions(ids=ids, logit_NC=logit_NC, target_NC=target_NC, label_set=LabelSet(names=("cat", "dog")))
 
 
-def test_counts_are_those_of_counting():
-    predictions, own = table(), 0.37
+@pytest.mark.parametrize("own", [0.0, 0.37, 0.5, 1.0])
+def test_counts_are_those_of_counting(own: float):
+    predictions = table()
     found = threshold_sweep(predictions, 1, own_threshold=own)
     probability_N, target_N = predictions.probability_NC[:, 1], predictions.target_NC[:, 1]
     assert own in found.threshold_T

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from polytag.contracts import LabelSet, Predictions
 from polytag.errors import UsageError
-from polytag.inspector.browse.ranking import BONDS, OUTCOMES, Query, Rankings, sort_values, text_of
+from polytag.inspector.browse.ranking import BONDS, OUTCOMES, Query, Rankings, ascending, sort_values, text_of
 from polytag.inspector.inspection import Inspection, compared
 from polytag.metrics.label_issues import find_label_issues
 from polytag.report.ranking import ranked_rows
@@ -107,6 +107,18 @@ def test_rows_are_those_of_a_plain_reading(query: Query, seed: int):
         return (direction * logit, predictions.ids[row])
 
     assert found.tolist() == sorted(filter(passes, range(len(predictions))), key=key)
+
+
+NEAR = (0.0, -0.0, 1.0, 1.0 + 1e-12, 1.0 - 1e-12, -1.0, -1.0 - 1e-12, 1e-300, -1e-300, 1e300, 2e300, -np.inf, np.nan)
+
+
+@settings(max_examples=250)
+@given(values=st.lists(st.one_of(st.sampled_from(NEAR), st.floats()), max_size=40), seed=st.integers(0, 5))
+def test_values_that_one_float32_stands_for_keep_their_order_and_equal_ones_that_of_the_ids(values: list[float], seed: int):
+    value_N, by_id_N = np.array(values, np.float64), np.random.default_rng(seed).permutation(len(values))
+    place_N = np.argsort(by_id_N)
+    value_N[value_N == np.inf] = 0  # undefined values come after every number, and no value is infinite
+    assert ascending(value_N, by_id_N=by_id_N).tolist() == np.lexsort((place_N, value_N)).tolist()
 
 
 @pytest.mark.parametrize("lowest", [False, True])

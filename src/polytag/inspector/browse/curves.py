@@ -11,7 +11,7 @@ from polytag.contracts import ABSENT, PRESENT, UNKNOWN, Predictions
 from polytag.inspector.browse.ranking import probability_of
 from polytag.logits import sigmoid
 from polytag.metrics.curves import precision_recall
-from polytag.metrics.decisions import decide, num_predicted
+from polytag.metrics.decisions import num_predicted
 from polytag.metrics.proportions import wilson
 
 NUM_STEPS = 1000
@@ -63,9 +63,11 @@ def threshold_sweep(predictions: Predictions, column: int, *, own_threshold: flo
     threshold_T = np.unique(np.append(np.arange(NUM_STEPS + 1) / NUM_STEPS, further))
     probability_N, target_N = probability_of(predictions, column), predictions.target_NC[:, column]
     above = {label: num_predicted(probability_N[target_N == label], threshold_T) for label in (PRESENT, ABSENT, UNKNOWN)}
-    is_right_N = (target_N >= 0) & (decide(probability_N, threshold_C=own_threshold) == (target_N == PRESENT))
     num_present = int((target_N == PRESENT).sum())
     known_T = above[PRESENT] + above[ABSENT]
+    (own,) = np.flatnonzero(threshold_T == own_threshold)
+    is_from_own_T = np.arange(len(threshold_T)) >= own
+    right_T = np.where(is_from_own_T, above[PRESENT], above[PRESENT][own] + above[ABSENT] - above[ABSENT][own])
     return ThresholdSweep(
         threshold_T=threshold_T,
         present_T=above[PRESENT],
@@ -73,7 +75,7 @@ def threshold_sweep(predictions: Predictions, column: int, *, own_threshold: flo
         unknown_T=above[UNKNOWN],
         precision=Proportion.of(above[PRESENT], known_T),
         recall=Proportion.of(above[PRESENT], np.full(len(threshold_T), num_present)),
-        tail_accuracy=Proportion.of(num_predicted(probability_N[is_right_N], threshold_T), known_T),
+        tail_accuracy=Proportion.of(right_T, known_T),
         num_present=num_present,
     )
 

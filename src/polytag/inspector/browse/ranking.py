@@ -16,6 +16,7 @@ from polytag.contracts import ABSENT, PRESENT, UNKNOWN, LabelSet, Predictions
 from polytag.errors import UsageError
 from polytag.inspector.inspection import ComparedRun, Inspection
 from polytag.logits import sigmoid
+from polytag.metrics.ap import ordered_integers
 from polytag.metrics.calibration import fit_calibration, folds_of
 from polytag.metrics.decisions import decide
 from polytag.metrics.groups import Groups, Value
@@ -33,6 +34,7 @@ CHANGES = ("gained", "lost")
 
 NO_TEXT_MODEL = "no text model is at hand: start polytag inspect with --text-model to find images by a text"
 
+_PLACE_BITS, _PLACE_MASK = np.uint64(32), np.uint64(2**32 - 1)
 _MAX_ORDERS, _MAX_RANKINGS = 64, 32  # in the caches
 _MAX_BYTES = 100_000_000  # of each cache: of a million images it holds a dozen orders
 
@@ -107,8 +109,7 @@ class Rankings:
         self._values: OrderedDict[Hashable, np.ndarray] = OrderedDict()
         self._regions: OrderedDict[str, np.ndarray] = OrderedDict()
         predictions = inspection.predictions
-        self._id_rank_N = np.empty(len(predictions), np.int64)
-        self._id_rank_N[sorted(range(len(predictions)), key=predictions.ids.__getitem__)] = np.arange(len(predictions))
+        self._by_id_N = np.array(sorted(range(len(predictions)), key=predictions.ids.__getitem__), np.int64)
         self._num_labels_N = (predictions.target_NC == PRESENT).sum(axis=1)
         self._folded_ids: list[str] | None = None
 
@@ -129,15 +130,15 @@ class Rankings:
         return self._cached(self._values, _kind_of_values(query), _MAX_RANKINGS, computed)
 
     def _filtered(self, query: Query) -> np.ndarray:
-        order = self._order(query)
-        return order[self._passes(query)[order]]
+        order, passes_N = self._order(query), self._passes(query)
+        return order if passes_N.all() else order[passes_N[order]]
 
     def _order(self, query: Query) -> np.ndarray:
         def sorted_rows() -> np.ndarray:
             if query.sort == "id" and not query.find:
-                return np.argsort(self._id_rank_N if query.is_ascending else -self._id_rank_N)
+                return self._by_id_N if query.is_ascending else self._by_id_N[::-1]
             value_N = self.values(query)
-            return np.lexsort((self._id_rank_N, value_N if query.is_ascending else -value_N))  # NaN is last either way
+            return ascending(value_N if query.is_ascending else -value_N, by_id_N=self._by_id_N)
 
         return self._cached(self._orders, (_kind_of_values(query), query.is_ascending), _MAX_ORDERS, sorted_rows)
 
@@ -236,6 +237,27 @@ class Rankings:
             while len(cache) > max(1, min(size, _MAX_BYTES // max(1, made.nbytes))):
                 cache.popitem(last=False)
         return made
+
+
+def ascending(value_N: np.ndarray, *, by_id_N: np.ndarray) -> np.ndarray:
+    """Return the rows by ascending value, NaN last, and rows of equal values in their order in `by_id_N`.
+
+    NumPy sorts integers in a third of the time of `lexsort`: the value as float32, and behind it the place in `by_id_N`.
+    """
+    value_N = np.where(np.isnan(value_N), np.inf, value_N)[by_id_N]
+    with np.errstate(over="ignore"):
+        key_N = ordered_integers(value_N.astype(np.float32)).astype(np.uint64) << _PLACE_BITS
+    key_N |= np.arange(len(key_N), dtype=np.uint64)
+    key_N.sort()
+    order_N = (key_N & _PLACE_MASK).astype(np.int64)
+    sorted_N = value_N[order_N]
+    if (sorted_N[1:] < sorted_N[:-1]).any():  # float64 values that are one float32
+        key_N >>= _PLACE_BITS
+        is_tied_N = np.zeros(len(key_N), bool)
+        is_tied_N[1:] = key_N[1:] == key_N[:-1]
+        is_tied_N[:-1] |= is_tied_N[1:]
+        order_N[is_tied_N] = order_N[is_tied_N][np.lexsort((order_N[is_tied_N], sorted_N[is_tied_N]))]
+    return by_id_N[order_N]
 
 
 def _kind_of_values(query: Query) -> Hashable:

@@ -79,6 +79,11 @@ class InspectorService:
             found[name] = [text_of(value) for value in sorted(distinct, key=key)]  # pyright: ignore[reportArgumentType,reportCallIssue]
         return found
 
+    @cached_property
+    def num_labels_C(self) -> Mapping[int, np.ndarray]:
+        """The number of images with each label, 1, 0 and -1, of each class."""
+        return {label: (self.inspection.predictions.target_NC == label).sum(axis=0) for label in (PRESENT, ABSENT, UNKNOWN)}
+
     def column(self, class_name: str) -> int:
         """Return the column of a class; raises NotThere."""
         names = self.inspection.predictions.label_set.names
@@ -151,8 +156,7 @@ class InspectorService:
         """Return all classes in the order of the label set, compared with the run at a place of `compared`."""
         inspection, metrics, evaluation = self.inspection, self.evaluation.metrics(), self.evaluation.compared(against)
         of_runs = [self.evaluation.compared_so_far(place) for place in range(len(inspection.compared))]
-        target_NC = inspection.predictions.target_NC
-        counts = {label: (target_NC == label).sum(axis=0) for label in (PRESENT, ABSENT, UNKNOWN)}
+        counts = self.num_labels_C
         chance_C = chance_ap(counts[PRESENT], counts[ABSENT])
         answers = [
             ClassAnswer(
