@@ -1,7 +1,9 @@
 """Several compared runs: one is chosen in the address, and every answer is the one that this run alone would have."""
 
 import re
+import time
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ PART = np.flatnonzero(np.random.default_rng(5).random(NUM_IMAGES) < 0.7)
 HISTORY = [
     {"epoch": float(epoch), "val_map": 0.2 * epoch, "train_map": 0.3, "val_loss": 0.1, "train_loss": 0.1} for epoch in range(4)
 ]
+EXPLAINED = ("/together", "/together?class=cat", "/duplicates", "/decisions")
 RUNS = {
     "whole": compared("whole", table(2), first=FIRST, threshold_C=np.array([0.6, 0.45, 0.5])),
     "a part": compared("a part", table(3).take(PART), first=FIRST, threshold_C=np.array([0.4, 0.4, 0.6])),
@@ -102,7 +105,7 @@ def test_the_first_run_is_the_default_and_another_name_is_refused(client: TestCl
     first, named, empty = (client.get(path).json() for path in ("/api/run", "/api/run?against=whole", "/api/run?against="))
     assert first["compared"] == named["compared"] == empty["compared"] == "whole"
     assert first["gain"] == named["gain"] == empty["gain"] is not None  # intervals come when the background has computed them
-    for path in ("/", "/ranking?class=cat", "/image?id=p001", "/class?class=cat", "/map?class=cat", "/review"):
+    for path in ("/", "/ranking?class=cat", "/image?id=p001", "/class?class=cat", "/map?class=cat", "/review", *EXPLAINED):
         assert client.get(path, params={**dict(re.findall(r"(\w+)=(\w+)", path)), "against": "gone"}).status_code == 404, path
     assert client.get("/api/ranking?class=cat&against=gone").json() == {"detail": "no such run to compare with: 'gone'"}
     assert client.get("/api/run?against=" + "x" * 1001).status_code == 422
@@ -118,19 +121,58 @@ def test_all_that_was_gained_against_the_chosen_run_is_a_selection(client: TestC
     assert "folder/whole" in page, "it says which run they were gained against"
 
 
-PAGES = ("/", "/ranking?class=cat&change=lost", "/image?class=cat&id=p001", "/class?class=cat", "/map?class=cat")
+PAGES = ("/", "/ranking?class=cat&change=lost", "/image?class=cat&id=p001", "/class?class=cat", "/map?class=cat", "/review")
+PAGES += ("/review?view=grid", "/label", "/predict", *EXPLAINED, "/ranking?class=cat&offset=-1")  # the last one is an error
+KEPT = "against=folder%2Fwhole"
+
+
+def finished(client: TestClient, path: str) -> str:
+    """The page, once what it computes is there."""
+    for _ in range(400):
+        html = client.get(path).text
+        if "data-pending" not in html:
+            return html
+        time.sleep(0.03)
+    raise AssertionError(f"{path} is never finished")
+
+
+def links_of(html: str) -> list[str]:
+    """The addresses of pages of the inspector that a page leads to by links and forms without fields."""
+    found = re.findall(r'(?:href|action)="(/[^"]*)"', html.replace('method="get" action=', ""))
+    return [unescape(link) for link in found if not link.startswith(("/static/", "/images/", "/thumbnails/"))]
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_every_link_to_another_page_keeps_the_chosen_run(client: TestClient, path: str):
-    kept = "against=folder%2Fwhole"
-    html = client.get(f"{path}{'&' if '?' in path else '?'}{kept}").text
-    links = re.findall(r'href="(/(?:ranking|class|image|map|review|label|predict)?(?:\?[^"]*)?)"', html)
+    decision = {"image": "p001", "class_name": "cat", "label": 0, "reviewer": "Ann", "based_on": 0}
+    assert client.post("/api/review/decisions", json=decision).status_code == 200, "there is something to see on /decisions"
+    html = finished(client, f"{path}{'&' if '?' in path else '?'}{KEPT}")
+    links = links_of(html)
     assert len(links) > 4
-    others = [link for link in links if kept not in link and link != "/ranking"]  # which a script fills in
+    others = [link for link in links if KEPT not in link and link != "/ranking"]  # which a script fills in
     if path == "/" or path.startswith("/class"):  # which choose another run
         others = [link for link in others if "sort=" not in link and "change=" not in link]
     assert others == []
+    forms = re.findall(r'<form [^>]*method="get".*?</form>', html, re.DOTALL)
+    if path.split("?")[0] in ("/", "/class", "/together"):  # the other forms are a script's
+        assert forms
+        assert all('name="against" value="folder/whole"' in form for form in forms)
+
+
+def test_links_of_groups_and_of_actions_keep_it_too(copies: Inspection):
+    runs = [compared(name, copies.predictions, first=copies.predictions) for name in ("one", "two")]
+    with TestClient(create_app(replace(copies, compared=runs)), base_url="http://127.0.0.1") as client:
+        html = finished(client, "/duplicates?against=two")
+        links = links_of(html)
+        assert [link for link in links if link.startswith("/image?")]
+        assert [link for link in links if link.startswith("/duplicates?show=splits")]
+        assert [link for link in links if "against=two" not in link] == []
+        assert "against" not in "".join(links_of(finished(client, "/duplicates?against=one"))), "the first one is the default"
+        for action in ("/duplicates?action=stop", "/decisions?action=stop"):
+            answer = client.post(action + "&against=two", follow_redirects=False)
+            assert answer.headers["location"].startswith(action.split("?")[0] + "?against=two")
+            assert client.post(action, follow_redirects=False).headers["location"] in ("/duplicates", "/decisions#train")
+            assert client.post(action + "&against=gone").status_code == 404
 
 
 def test_the_overview_chooses_and_has_a_column_for_each_of_a_few(client: TestClient):
@@ -241,6 +283,49 @@ def test_another_run_is_chosen_in_place_and_back_returns(server, visit, client: 
     page.reload()
     is_shown(page, "ranks", NUM_IMAGES)
     assert page.locator("[data-change=gained]").is_hidden()
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_keys_and_what_scripts_write_keep_the_run(server, visit):
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    page = visit(f"{server.url}/together?class=dog&against=a+part", excused=("404 (Not Found)",), reviewer="Ann")
+
+    def is_at(path: str) -> None:
+        until(page, "(path) => location.pathname === path && location.search.includes('against=a+part')", path)
+        page.wait_for_load_state("networkidle")
+
+    is_at("/together")
+    for key, path in (("i", "/ranking"), ("v", "/review"), ("p", "/predict"), ("o", "/")):
+        page.keyboard.press(key)
+        is_at(path)
+    page.get_by_role("link", name="Near duplicates").click()
+    is_at("/duplicates")
+    page.keyboard.press("g")
+    page.keyboard.type("dog")
+    page.keyboard.press("Enter")
+    is_at("/ranking")
+    page.keyboard.press("v")
+    is_at("/review")
+    until(page, "document.querySelector('#open')?.href.includes('against=a+part')")
+    page.keyboard.press("s")
+    is_at("/review")
+    page.get_by_role("link", name="24 at a time").click()
+    is_at("/review")
+    until(page, "location.search.includes('view=grid') && document.querySelector('#many button')")
+    page.get_by_role("link", name="One at a time").click()
+    is_at("/review")
+    until(page, "document.querySelector('#open')?.href")
+    answer = page.evaluate("""async () => {
+        const body = JSON.stringify({image: 'p002', class_name: 'dog', label: 0, reviewer: 'Ann', based_on: 0});
+        return (await fetch('/api/review/decisions', {method: 'POST', body, headers: {'content-type': 'application/json'}})).ok;
+    }""")
+    assert answer
+    page.reload()
+    page.locator("#worth a").first.click()
+    is_at("/decisions")
+    page.locator("table.classes tbody a", has_text="dog").click()
+    is_at("/ranking")
 
 
 @pytest.mark.browser

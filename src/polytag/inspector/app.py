@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from importlib.resources import files as package_files
 from importlib.resources.abc import Traversable
@@ -17,6 +17,7 @@ from polytag.data.cache.store import store_folder
 from polytag.errors import UsageError
 from polytag.files import cache_folder
 from polytag.inspector.browse.annotated_boxes import AnnotatedBoxes
+from polytag.inspector.browse.answers import RunAnswer
 from polytag.inspector.browse.contexts import ProblemPage
 from polytag.inspector.browse.finding import finding_routes
 from polytag.inspector.browse.pages import page_routes, rendered
@@ -122,10 +123,15 @@ def create_app(inspection: Inspection) -> FastAPI:
 def _add_error_handlers(app: FastAPI, service: InspectorService) -> None:
     """Answer errors as JSON where a program asks, and as a page where a person does."""
 
+    def run_of(request: Request) -> RunAnswer:
+        with suppress(NotThere):
+            return service.run(service.place(request.query_params.get("against", "")))
+        return service.run()
+
     def problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
         if request.url.path.startswith(_JSON_PREFIXES):
             return JSONResponse({"detail": detail}, status_code=status, headers=headers)
-        page = rendered(ProblemPage(run=service.run(), status=status, detail=detail), status=status)
+        page = rendered(ProblemPage(run=run_of(request), status=status, detail=detail), status=status)
         page.headers.update(headers or {})
         if "Retry-After" in page.headers:
             page.headers["Refresh"] = page.headers["Retry-After"]  # the browser asks again, without a script

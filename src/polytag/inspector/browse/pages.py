@@ -282,7 +282,8 @@ def kept_query(run: RunAnswer, other: str | None = None) -> str:
 def with_run(link: str, run: RunAnswer) -> str:
     """Return a link with what links keep."""
     kept = kept_query(run)
-    return link + ("&" if "?" in link else "?") + kept if kept else link
+    path, hash, fragment = link.partition("#")
+    return path + ("&" if "?" in path else "?") + kept + hash + fragment if kept else link
 
 
 def has_words(name: str, text: str) -> bool:

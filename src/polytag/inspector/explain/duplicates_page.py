@@ -21,10 +21,13 @@ from polytag.metrics.leakage import evaluate_without_leakage
 PAGE_SIZE = 30
 
 
-def duplicates_page(service: InspectorService, search: DuplicateSearch, *, jobs: Jobs, show: str, offset: int) -> DuplicatesPage:
+def duplicates_page(
+    service: InspectorService, search: DuplicateSearch, *, against: int = 0, jobs: Jobs, show: str, offset: int
+) -> DuplicatesPage:
     """Return the groups from an offset on, those across splits first, then those with contradicting labels.
 
-    `show` is "splits" or "labels" for these alone, "" for all. A visit begins the search where it is short.
+    `show` is "splits" or "labels" for these alone, "" for all; `against` is the place of the compared run. A visit begins the
+    search where it is short.
     """
     if search.found() is None:
         search.start()
@@ -46,7 +49,7 @@ def duplicates_page(service: InspectorService, search: DuplicateSearch, *, jobs:
     effect = _effect(service, is_leaked_N, jobs=jobs) if has_effect else None
     status = "found" if found else "running" if is_running else "waiting"
     return DuplicatesPage(
-        run=service.run(),
+        run=service.run(against),
         status=status,
         num_images=len(images),
         num_done=search.num_done,

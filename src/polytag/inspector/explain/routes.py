@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse
 
 from polytag.inspector.browse.annotated_boxes import AnnotatedBoxes
 from polytag.inspector.browse.answers import Row
-from polytag.inspector.browse.pages import rendered
+from polytag.inspector.browse.pages import rendered, with_run
 from polytag.inspector.browse.service import InspectorService
 from polytag.inspector.explain.class_page import class_page
 from polytag.inspector.explain.duplicate_search import DuplicateSearch
@@ -51,19 +51,20 @@ def explain_routes(
         )
 
     @routes.get("/together")
-    def together(class_name: ClassName = "") -> Response:
-        return rendered(together_page(service, class_name, jobs=jobs))
+    def together(class_name: ClassName = "", against: str = "") -> Response:
+        return rendered(together_page(service, class_name, against=service.place(against), jobs=jobs))
 
     @routes.get("/duplicates")
-    def duplicates(show: Literal["", "splits", "labels"] = "", offset: Row = 0) -> Response:
-        return rendered(duplicates_page(service, search, jobs=jobs, show=show, offset=offset))
+    def duplicates(show: Literal["", "splits", "labels"] = "", offset: Row = 0, against: str = "") -> Response:
+        return rendered(duplicates_page(service, search, against=service.place(against), jobs=jobs, show=show, offset=offset))
 
     @routes.post("/duplicates")
-    def search_or_stop(action: Literal["search", "stop"]) -> Response:
+    def search_or_stop(action: Literal["search", "stop"], against: str = "") -> Response:
+        run = service.run(service.place(against))
         if action == "search":
             search.start(is_asked_for=True)
         else:
             search.stop()
-        return RedirectResponse("/duplicates", status_code=303)
+        return RedirectResponse(with_run("/duplicates", run), status_code=303)
 
     return routes

@@ -55,10 +55,10 @@ def compared_pairs(inspection: Inspection) -> ComparedPairs:
     return compared
 
 
-def together_page(service: InspectorService, class_name: str, *, jobs: Jobs) -> TogetherPage:
+def together_page(service: InspectorService, class_name: str, *, against: int = 0, jobs: Jobs) -> TogetherPage:
     """Return the page with the row of one class, by default of the first in the worst pair.
 
-    Raises NotThere for an unknown class, UsageError for ranks.
+    `against` is the place of the compared run. Raises NotThere for an unknown class, UsageError for ranks.
     """
     inspection = service.inspection
     if class_name:
@@ -68,7 +68,7 @@ def together_page(service: InspectorService, class_name: str, *, jobs: Jobs) -> 
     compared = jobs.answer(("pairs", inspection.threshold_C.tobytes()), lambda: compared_pairs(inspection))
     if compared is None:
         return TogetherPage(
-            run=service.run(),
+            run=service.run(against),
             is_pending=True,
             chosen=class_name,
             num_classes=0,
@@ -81,7 +81,7 @@ def together_page(service: InspectorService, class_name: str, *, jobs: Jobs) -> 
         )
     chosen = class_name or (compared.deviating[0].first if compared.deviating else compared.names[0])
     return TogetherPage(
-        run=service.run(),
+        run=service.run(against),
         is_pending=False,
         chosen=chosen,
         num_classes=len(compared.names),

@@ -10,11 +10,14 @@ from polytag.inspector.review.training import CorrectedData, DecisionTraining, T
 _MAX_CLASSES = 50
 
 
-def decisions_page(service: InspectorService, training: DecisionTraining) -> DecisionsPage:
-    """Return the page as of the decisions that are on the disk now."""
+def decisions_page(service: InspectorService, training: DecisionTraining, *, against: int = 0) -> DecisionsPage:
+    """Return the page as of the decisions that are on the disk now. `against` is the place of the compared run."""
     run_path = service.inspection.run_path
     return DecisionsPage(
-        run=service.run(), worth=service.worth(), training=_shown(service, training), path="" if run_path is None else str(run_path)
+        run=service.run(against),
+        worth=service.worth(),
+        training=_shown(service, training),
+        path="" if run_path is None else str(run_path),
     )
 
 

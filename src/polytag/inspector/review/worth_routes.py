@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from polytag.errors import PolytagError
 from polytag.inspector.browse.answers import MeanAnswer, to_json
-from polytag.inspector.browse.pages import rendered
+from polytag.inspector.browse.pages import rendered, with_run
 from polytag.inspector.browse.service import InspectorService
 from polytag.inspector.review.decisions_page import decisions_page
 from polytag.inspector.review.replies import READS, or_503
@@ -63,16 +63,17 @@ def worth_routes(service: InspectorService, training: DecisionTraining) -> APIRo
         )
 
     @routes.get("/decisions", include_in_schema=False)
-    def decisions() -> Response:
-        return rendered(decisions_page(service, training))
+    def decisions(against: str = "") -> Response:
+        return rendered(decisions_page(service, training, against=service.place(against)))
 
     @routes.post("/decisions", include_in_schema=False)
-    def train_or_stop(action: Literal["train", "stop"]) -> Response:
+    def train_or_stop(action: Literal["train", "stop"], against: str = "") -> Response:
+        run = service.run(service.place(against))
         if action == "train":
             with suppress(PolytagError):  # the page says why there is nothing to train on
                 training.start()
         else:
             training.stop()
-        return RedirectResponse("/decisions#train", status_code=303)
+        return RedirectResponse(with_run("/decisions#train", run), status_code=303)
 
     return routes

@@ -1,6 +1,6 @@
 // The page that labels images which have no labels: one image after another, with what the model predicts already chosen.
 // Saving sends the labels of all classes at once; the next image is shown when the server has them on its disk.
-import { withParameters, writeAddress } from "../shared/address.js";
+import { kept, pageAddress, withParameters, writeAddress } from "../shared/address.js";
 import { fetchJson, post } from "../shared/api.js";
 import { requireReviewer, reviewer } from "../shared/decide.js";
 import { LABELS, button, byId, element, version } from "../shared/dom.js";
@@ -52,7 +52,7 @@ function showCounts() {
 async function goTo(next) {
   index = Math.max(0, Math.min(images.length, next));
   const entry = current();
-  writeAddress(withParameters("", { id: entry?.image ?? null }));
+  writeAddress(withParameters("", { id: entry?.image ?? null, ...kept() }));
   byId("workspace").hidden = !entry;
   byId("state").hidden = Boolean(entry);
   byId("standing").textContent = "";
@@ -61,7 +61,7 @@ async function goTo(next) {
   showCounts();
   if (!entry) return showEnd();
   byId("id").textContent = byId("full").alt = entry.image;
-  byId("open").href = "/image?" + new URLSearchParams({ id: entry.image });
+  byId("open").href = pageAddress("/image", { id: entry.image });
   byId("back").disabled = index === 0;
   byId("stage-status").textContent = "";
   imageState = "loading";

@@ -2,7 +2,7 @@
 import { rankingOf } from "../ranking/state.js";
 import { SelectionBar } from "../ranking/selection-bar.js";
 import { Selection } from "../ranking/selection.js";
-import { isAddress, writeAddress } from "../shared/address.js";
+import { isAddress, withParameters, writeAddress } from "../shared/address.js";
 import { fetchJson } from "../shared/api.js";
 import { debounce, pause } from "../shared/debounce.js";
 import { bindLabelKeys, inTurn, undo, undoneText } from "../shared/decide.js";
@@ -203,7 +203,7 @@ async function onWritten(what, body) {
   await loadPoints();
   if (what !== "tag" || !body.is_on) return;
   const tag = body.tag.replace(/^#/, "");
-  byId("slice-tag").replaceChildren(element("a", { href: "/ranking?" + new URLSearchParams({ class: state.class, tag }) }, `#${tag} in the ranking`));
+  byId("slice-tag").replaceChildren(element("a", { href: "/ranking?" + withParameters("", { class: state.class, tag, against: state.against }) }, `#${tag} in the ranking`));
 }
 
 // ---- view ----

@@ -1,5 +1,5 @@
 // Many labels of one class at a time: press those that are wrong, and confirm the rest, as one batch.
-import { isAddress, withParameters, writeAddress } from "../shared/address.js";
+import { isAddress, kept, withParameters, writeAddress } from "../shared/address.js";
 import { fetchJson, post } from "../shared/api.js";
 import { askWhether } from "../shared/ask.js";
 import { boxFrame } from "../shared/boxes.js";
@@ -61,9 +61,9 @@ async function draw() {
   }
   byId("class").value = state.class;
   const order = state.order === "suspicion" ? null : state.order;
-  const parameters = withParameters("", { view: "grid", kind: state.kind === "issues" ? null : state.kind, order, class: state.class });
+  const parameters = withParameters("", { view: "grid", kind: state.kind === "issues" ? null : state.kind, order, class: state.class, ...kept() });
   if (!isAddress(parameters)) writeAddress(parameters);
-  byId("one").search = withParameters("", { kind: state.kind, order, class: state.class });
+  byId("one").search = withParameters("", { kind: state.kind, order, class: state.class, ...kept() });
   show();
 }
 

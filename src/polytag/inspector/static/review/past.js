@@ -1,5 +1,5 @@
 // The decisions so far, newest first. They are loaded when the list is unfolded.
-import { withParameters } from "../shared/address.js";
+import { pageAddress, withParameters } from "../shared/address.js";
 import { fetchJson } from "../shared/api.js";
 import { LABELS, element } from "../shared/dom.js";
 import { timeText } from "../shared/decide.js";
@@ -29,7 +29,7 @@ export class PastDecisions {
 function rowOf(row) {
   const isUndo = row.undoes !== null;
   const decided = !isUndo ? LABELS[row.label] : row.label === null ? "undone" : `undone: ${LABELS[row.label]}, by ${row.author}`;
-  const address = "/image?" + new URLSearchParams({ class: row.class_name, id: row.image });
+  const address = pageAddress("/image", { class: row.class_name, id: row.image });
   return element("tr", { class: isUndo ? "undone" : "" },
     element("td", { title: row.time }, timeText(row.time)), element("td", {}, element("bdi", {}, row.reviewer)),
     element("td", {}, element("a", { href: address }, element("bdi", {}, row.image))), element("td", {}, element("bdi", {}, row.class_name)),

@@ -67,6 +67,7 @@ async function drawNow() {
   document.body.classList.toggle("blind", isSecond());
   byId("many").search = withParameters("", {
     view: "grid", kind: state.kind === "unknown" ? "unknown" : null, order: state.order === "suspicion" ? null : state.order, class: state.class,
+    against: state.against,
   });
   if (queue && haveSameQueue(queue.filters, state) && state.id) {
     const found = queue.get(state.id, state.label);

@@ -1,5 +1,5 @@
 // The way to the labels that wait for a second opinion, where there are any: in the agreement of the reviewers, and with what it is worth.
-import { withParameters } from "../shared/address.js";
+import { pageAddress, withParameters } from "../shared/address.js";
 import { fetchJson } from "../shared/api.js";
 import { reviewer } from "../shared/decide.js";
 import { byId, element } from "../shared/dom.js";
@@ -9,7 +9,7 @@ export async function showSecond() {
   const answer = await fetchJson("/api/review/agreement?" + withParameters("", { reviewer: reviewer() }));
   const number = answer.num_second;
   const what = `${number.toLocaleString("en")} ${number === 1 ? "label that others decided waits" : "labels that others decided wait"} for your second opinion.`;
-  byId("second").replaceChildren(what + " ", element("a", { href: "/review?kind=second" }, "Give it without seeing theirs"));
+  byId("second").replaceChildren(what + " ", element("a", { href: pageAddress("/review", { kind: "second" }) }, "Give it without seeing theirs"));
   byId("second").hidden = !number;
   return answer;
 }

@@ -1,4 +1,5 @@
 // The image of the current label, its heat map, and the images that come next.
+import { pageAddress } from "../shared/address.js";
 import { byId, element, version } from "../shared/dom.js";
 import { fitImage } from "../shared/fit.js";
 import { showHeatMap } from "../shared/heat.js";
@@ -15,7 +16,7 @@ const addressOf = (entry) => `/images/${entry.row}?v=${version}`;
 export function showImage(entry, { hasHeat }) {
   const image = byId("full");
   byId("id").textContent = entry.image;
-  byId("open").href = "/image?" + new URLSearchParams({ class: entry.class_name, id: entry.image });
+  byId("open").href = pageAddress("/image", { class: entry.class_name, id: entry.image });
   if (image.getAttribute("src") !== addressOf(entry)) {
     loadImage(addressOf(entry));
   }

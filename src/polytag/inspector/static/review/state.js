@@ -5,6 +5,7 @@
 //   order                  which of them come first
 //   id, label              the image and the class of the current label, "" at the end of the list
 //   heat                   whether the heat map is shown
+//   against                the compared run of the other pages, "" for the first one
 import { withParameters } from "../shared/address.js";
 
 export function readState(query) {
@@ -17,6 +18,7 @@ export function readState(query) {
     id: parameters.get("id") ?? "",
     label: parameters.get("label") ?? "",
     heat: parameters.has("heat"),
+    against: parameters.get("against") ?? "",
   };
 }
 

@@ -1,4 +1,5 @@
 // What the decisions are worth: mAP under the labels as they are in the data, and under the corrected ones.
+import { pageAddress } from "../shared/address.js";
 import { fetchJson } from "../shared/api.js";
 import { byId, element } from "../shared/dom.js";
 
@@ -27,8 +28,8 @@ function show({ num_decided, num_confirmed, before, after }) {
   const decisions = `${num_decided.toLocaleString("en")} ${num_decided === 1 ? "decision" : "decisions"}`;
   const confirmed = `${num_confirmed.toLocaleString("en")} of them confirmed`;
   byId("worth").replaceChildren(
-    element("a", { href: "/decisions" }, "mAP ", element("b", {}, number(before)), " → ", element("b", {}, number(after))),
+    element("a", { href: pageAddress("/decisions") }, "mAP ", element("b", {}, number(before)), " → ", element("b", {}, number(after))),
     `${classes} with ${decisions}, ${confirmed}. Mostly labels that contradict the model are reviewed, which favours it.`,
-    ...(byId("worth").dataset.split === "train" ? [" ", element("a", { href: "/decisions#train" }, "Train on these")] : []),
+    ...(byId("worth").dataset.split === "train" ? [" ", element("a", { href: pageAddress("/decisions") + "#train" }, "Train on these")] : []),
   );
 }

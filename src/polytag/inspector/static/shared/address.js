@@ -10,6 +10,15 @@ export function withParameters(query, changes) {
   return parameters;
 }
 
+/** What links to other pages keep of the address: the compared run. */
+export const kept = () => ({ against: new URLSearchParams(location.search).get("against") });
+
+/** Return the address of a page of the inspector, with what links keep. */
+export function pageAddress(path, parameters = {}) {
+  const query = String(withParameters("", { ...parameters, ...kept() }));
+  return path + (query ? "?" + query : "");
+}
+
 /** Show this query in the address: as a new entry of the history with `push`, else in the current one. `data` is stored with it. */
 export function writeAddress(parameters, { push = false, data = null } = {}) {
   const query = String(parameters);

@@ -1,5 +1,5 @@
 // The key g of every page: choose a class by typing. A page that is about one class then shows that one; the others go to its ranking.
-import { withParameters } from "./address.js";
+import { pageAddress } from "./address.js";
 import { fetchJson } from "./api.js";
 import { pickClass } from "./pick-class.js";
 
@@ -18,6 +18,5 @@ export async function goToClass() {
   if (!name) return;
   if (here) return here.choose(name);
   const path = location.pathname in SHOWN_BY ? location.pathname : "/ranking";
-  const kept = withParameters("", { class: name, against: parameters.get("against") });
-  location.assign(`${path}?${kept}${SHOWN_BY[path] ?? ""}`);
+  location.assign(pageAddress(path, { class: name }) + (SHOWN_BY[path] ?? ""));
 }

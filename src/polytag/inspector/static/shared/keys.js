@@ -1,4 +1,5 @@
 // The keys of every page. A key that is pressed while the page, or the next one, is loading is held until its time comes.
+import { pageAddress } from "./address.js";
 import { byId, element } from "./dom.js";
 
 const KEY_NAMES = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", " ": "space", Escape: "esc", Enter: "enter" };
@@ -154,7 +155,7 @@ function keyDialog() {
 
 byId("keys").addEventListener("click", showKeys);
 bind("?", "this list", showKeys);
-bind("o", "overview", () => leaveTo("/"));
-bind("i", "images", () => leaveTo("/ranking"));
-bind("v", "review labels", () => leaveTo("/review"));
-bind("p", "predict on an image", () => leaveTo("/predict"));
+bind("o", "overview", () => leaveTo(pageAddress("/")));
+bind("i", "images", () => leaveTo(pageAddress("/ranking")));
+bind("v", "review labels", () => leaveTo(pageAddress("/review")));
+bind("p", "predict on an image", () => leaveTo(pageAddress("/predict")));

@@ -1,5 +1,5 @@
 // The images of the data set whose features are nearest to those of an image: one of the run, or one of the visitor.
-import { withParameters } from "./address.js";
+import { kept, withParameters } from "./address.js";
 import { fetchJson } from "./api.js";
 import { pause } from "./debounce.js";
 import { element } from "./dom.js";
@@ -45,6 +45,6 @@ function neighbour(image, split) {
     return element("li", {}, made);
   }
   const ranked = document.querySelector(".image-page")?.dataset.ranked; // none on the page of predictions
-  const parameters = withParameters(ranked ? location.search : "", { class: ranked, id: image.image, offset: null });
+  const parameters = withParameters(ranked ? location.search : "", { class: ranked, id: image.image, offset: null, ...kept() });
   return element("li", {}, element("a", { href: "/image?" + parameters }, ...parts));
 }
