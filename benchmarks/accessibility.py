@@ -109,6 +109,12 @@ def states(predictions: Predictions, *, has_second: bool) -> dict[str, State]:
         "ranking, all selected": State(path=ranking, act=key("a"), sees="!document.querySelector('#selection').hidden"),
         "ranking, the dialog of tags": State(path=ranking, act=tag, sees="document.querySelector('dialog[open] input')"),
         "ranking, large images": State(path=ranking + "&size=l", sees=grid),
+        "ranking, images that are not loaded": State(
+            path=ranking, act=lose_the_window, sees="document.querySelector('#unloaded')", excused="ERR_FAILED"
+        ),
+        "ranking, a list that is not loaded": State(
+            path=ranking, act=lose_the_list, sees="document.querySelector('#empty:not([hidden])')", excused="ERR_FAILED"
+        ),
         "image": State(path=image),
         "image, heat map": State(path=image, act=key("h")),
         "class": State(path=f"/class?class={name}", sees="document.querySelector('#findings')"),
@@ -151,6 +157,18 @@ def states(predictions: Predictions, *, has_second: bool) -> dict[str, State]:
         "no labels: ranking": State(path=ranking, sees=grid, of="no labels"),
         "no labels: label": State(path="/label", sees="document.querySelectorAll('#choices li').length", of="no labels"),
     }
+
+
+def lose_the_window(page: Page) -> None:
+    """Scroll to images that cannot be loaded."""
+    page.route("**/api/ranking?*", lambda route: route.abort())
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+
+
+def lose_the_list(page: Page) -> None:
+    """Order the images anew, where they cannot be loaded."""
+    page.route("**/api/ranking?*", lambda route: route.abort())
+    page.keyboard.press("b")
 
 
 def conflict(page: Page) -> None:

@@ -1,4 +1,5 @@
 // A grid of any number of cells. Only the cells near the window are in the document, and the window itself scrolls.
+import { Retry, mayPass } from "../shared/retry.js";
 
 const PAGE = 200; // cells per request
 const MAX_PAGES = 60; // in memory
@@ -12,11 +13,14 @@ export class Grid {
    * `load(offset, limit, signal)` returns {total, images}, `make()` an empty cell, and `fill(cell, image, index)` shows an image
    * in it: it writes the address into `data-source` of the <img>, which the grid loads when its turn comes. `loadThumbnails(images)`
    * returns addresses with the content of several in them, null where there is none; the first address then has what to show.
+   * `onUnloaded(error, again)` is called when cells of the document cannot be loaded, and with null once they are; it is tried again.
    */
-  constructor(list, { load, make, fill, loadThumbnails }) {
+  constructor(list, { load, make, fill, loadThumbnails, onUnloaded }) {
     Object.assign(this, { list, load, make, fill, loadThumbnails, isTakenOver: false, isJump: false });
     this.cells = new Map(); // by index
     this.drawn = new Set(); // addresses of images that the server drew and the browser has: they appear at once
+    this.left = new Map(); // cells by index whose request failed
+    this.retry = new Retry({ again: () => this.again(), onState: (error) => onUnloaded(error, () => this.retry.now()) });
     this.total = 0;
     this.focused = -1;
     this.loading = 0;
@@ -41,6 +45,7 @@ export class Grid {
     this.total = answer.total;
     if (!this.isTakenOver) this.takeOver();
     for (const [index, cell] of this.cells) this.drop(index, cell);
+    this.settle();
     this.layout();
     this.moveTo(position);
   }
@@ -53,6 +58,7 @@ export class Grid {
     this.focused = -1;
     if (!this.isTakenOver) this.takeOver();
     for (const [index, cell] of this.cells) this.drop(index, cell);
+    this.settle();
     this.layout();
   }
 
@@ -104,7 +110,10 @@ export class Grid {
   /** Return the promise of a part of the list, which has its `answer` once that has arrived. */
   answered(offset, limit) {
     const loading = this.load(offset, limit, this.abort.signal);
-    loading.then((answer) => (loading.answer = answer), () => {});
+    loading.then((answer) => {
+      loading.answer = answer;
+      if (this.left.size) this.again(); // who answers now may answer for those as well
+    }, () => {});
     return loading;
   }
 
@@ -163,9 +172,45 @@ export class Grid {
     this.total = total;
     for (const [index, element] of this.cells) {
       if (index >= total) this.drop(index, element);
-      else this.page(Math.floor(index / PAGE)).then(() => this.fillIfLoaded(index, element)).then(() => this.loadImages(), () => {});
+      else this.fillLater(index, element);
     }
     this.layout();
+  }
+
+  /** Fill a cell as soon as what holds its image is loaded. */
+  async fillLater(index, element) {
+    try {
+      await this.holding(index);
+    } catch (error) {
+      return this.leave([[index, element]], error);
+    }
+    this.fillIfLoaded(index, element);
+    this.settle();
+    queueMicrotask(() => this.loadImages()); // after all cells of the answer are filled
+  }
+
+  /** Keep cells that could not be loaded, to load them again. */
+  leave(cells, error) {
+    const own = cells.filter(([index, element]) => element && this.cells.get(index) === element);
+    if (!own.length || error.name === "AbortError") return; // else another list is shown by now, or comes
+    for (const [index, element] of own) this.left.set(index, element);
+    this.retry.failed(error);
+  }
+
+  /** Load again what could not be loaded. */
+  again() {
+    const left = [...this.left];
+    this.left.clear();
+    for (const [index, element] of left) {
+      if (this.at(index)) this.fillIfLoaded(index, element);
+      else this.fillLater(index, element);
+    }
+    this.loadImages();
+    if (!left.length) this.retry.done();
+  }
+
+  settle() {
+    if (!this.left.size) this.retry.done();
   }
 
   fillIfLoaded(index, element) {
@@ -205,6 +250,7 @@ export class Grid {
 
   update() {
     if (!this.pages || !this.columns) return;
+    this.retry.soon();
     const above = -this.top();
     this.inView = [Math.floor(above / this.rowHeight) * this.columns, Math.ceil((above + innerHeight) / this.rowHeight) * this.columns];
     this.isJump = !this.showsSome(); // what is beyond the window waits until its own cells are there
@@ -250,10 +296,7 @@ export class Grid {
     this.position(index, element);
     this.cells.set(index, element);
     if (this.at(index)) this.fillIfLoaded(index, element);
-    else this.holding(index).then(() => {
-      this.fillIfLoaded(index, element);
-      queueMicrotask(() => this.loadImages()); // after all cells of the answer are filled
-    }, () => {});
+    else this.fillLater(index, element);
     return element;
   }
 
@@ -265,7 +308,7 @@ export class Grid {
     const distances = new Map(); // of the groups that wait
     for (const [index, element] of this.cells) {
       const image = element.querySelector("img");
-      if (!waits(image)) continue;
+      if (!waits(image) || this.left.has(index)) continue;
       if (this.drawn.has(image.dataset.source)) {
         image.src = image.dataset.asked = image.dataset.source;
         continue;
@@ -286,8 +329,15 @@ export class Grid {
       wanted.push([this.at(index), element, element?.dataset.source]);
     }
     this.loading++;
-    const found = await this.loadThumbnails(wanted.map(([image]) => image)).catch(() => []);
-    for (const [place, [, element, source]] of wanted.entries()) if (element?.dataset.asked) show(element, source, found[place] ?? null);
+    try {
+      const images = wanted.map(([image]) => image);
+      const found = images.every(Boolean) ? await this.loadThumbnails(images).catch(refused) : []; // else the list is loading again
+      for (const [place, [, element, source]] of wanted.entries()) if (element?.dataset.asked) show(element, source, found[place] ?? null);
+      this.settle();
+    } catch (error) {
+      for (const [, element, source] of wanted) if (element?.dataset.asked === source) delete element.dataset.asked; // it waits again
+      this.leave(wanted.map(([, element], place) => [group * GROUP + place, element?.closest("li")]), error);
+    }
     this.loading--;
     this.loadImages();
   }
@@ -295,6 +345,7 @@ export class Grid {
   drop(index, element) {
     element.remove();
     this.cells.delete(index);
+    this.left.delete(index);
   }
 
   /** Fill the cells in the document again; with `isStale(cell, image)`, those alone that do not show what they should. */
@@ -327,6 +378,12 @@ export class Grid {
 }
 
 const waits = ({ dataset }) => dataset.source && dataset.source !== dataset.asked;
+
+/** No images, where the server refuses those of a group; other failures may pass. */
+function refused(error) {
+  if (mayPass(error)) throw error;
+  return [];
+}
 
 /** Show what an <img> has asked for, the image of `source`; where that is nothing, the server's own answer to its address. */
 function show(image, source, address) {

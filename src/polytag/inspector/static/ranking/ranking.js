@@ -5,6 +5,7 @@ import { debounce } from "../shared/debounce.js";
 import { byId, element } from "../shared/dom.js";
 import { announce, bind, notify } from "../shared/frame.js";
 import { goToClass, onClassChosen } from "../shared/go-to-class.js";
+import { Retry, mayPass, reasonText } from "../shared/retry.js";
 import { showBothRuns } from "./both-runs.js";
 import { fillCell, makeCell, showSelected, showsDecision } from "./cell.js";
 import { showCharts } from "./charts.js";
@@ -19,17 +20,24 @@ import { Selection } from "./selection.js";
 import { NO_FILTERS, SIZES, filterOf, listQueryOf, queryOf, rankingOf, readState, sliceQueryOf, withOneOrder } from "./state.js";
 import { ThresholdPanel } from "./threshold.js";
 import { loadThumbnails } from "./thumbnails.js";
+import { showUnloaded } from "./unloaded.js";
 
 const SAVE_MS = 150;
 const DRAG_MS = 60;
 
 const classNames = [...byId("class").options].map(({ value }) => value);
 let run = null; // the answer of /api/run, once it is loaded
-const loaded = fetchJson("/api/run").then((answer) => (run = answer));
+let loading = null; // its promise
+const loaded = () => (loading ??= fetchJson("/api/run").then((answer) => (run = answer), (error) => {
+  loading = null;
+  throw error;
+}));
 let state = readState(location.search, byId("class").value);
 const shown = { class: null, slice: null, list: null, isComplete: false }; // the class, its numbers and the list that the page shows now
 let numDraws = 0;
 let drawn = Promise.resolve(); // the draw in progress, for which keys wait
+let wanted = {}; // the position that it is to be at
+const redraw = new Retry({ again: () => draw(wanted), onState: () => {} });
 let isDrawing = true; // scrolling is the page's own until it is drawn
 let charts = null;
 let [numCharts, numGoals] = [0, 0]; // an answer gives way to one that was asked for after it
@@ -95,6 +103,10 @@ const grid = new Grid(byId("grid"), {
   load: (offset, limit, signal) => fetchJson(`/api/ranking?${shown.list}&` + new URLSearchParams({ offset, limit }), { signal }),
   make: makeCell,
   loadThumbnails,
+  onUnloaded(error, again) {
+    showUnloaded(error, again);
+    if (!error && shown.isComplete) announce("All images are loaded.");
+  },
   fill(cell, image, index) {
     const parameters = queryOf({ ...state, offset: index });
     parameters.set("id", image.id);
@@ -148,7 +160,8 @@ function showSize() {
 
 /** Show the state: controls, class, threshold and list. A later call replaces one that is still loading. */
 function draw(position = {}) {
-  return (drawn = loaded.then(() => drawNow(position)).catch((error) => showMessage(error.message)));
+  wanted = position;
+  return (drawn = loaded().then(() => drawNow(position)).catch(showProblem));
 }
 
 async function drawNow(position) {
@@ -158,7 +171,7 @@ async function drawNow(position) {
   byId("grid").setAttribute("aria-busy", "true");
   fillControls(state, run.columns);
   showSize();
-  let [problem, isThere] = ["", true];
+  let [problem, isThere] = [null, true];
   try {
     if (String(sliceQueryOf(state)) !== shown.slice) await showSlice(isReplaced);
     if (isReplaced()) return;
@@ -169,7 +182,7 @@ async function drawNow(position) {
     if (isThere) await showList(position);
   } catch (error) {
     if (error.name === "AbortError") return isReplaced() ? undefined : drawNow(position); // a batch loaded the list again meanwhile
-    problem = error.message;
+    problem = error;
   }
   if (isReplaced()) return;
   isDrawing = false;
@@ -183,7 +196,16 @@ async function drawNow(position) {
   }
   showPlace();
   byId("grid").removeAttribute("aria-busy");
-  showMessage(problem || (grid.total || !isThere ? "" : "No image passes these filters."));
+  if (problem) return showProblem(problem);
+  redraw.done();
+  showMessage(grid.total || !isThere ? "" : "No image passes these filters.");
+}
+
+/** Say why the list is not there; it is asked for again where that may help. */
+function showProblem(error) {
+  showMessage(reasonText(error));
+  if (mayPass(error)) redraw.failed(error);
+  else redraw.done();
 }
 
 async function showSlice(isReplaced) {

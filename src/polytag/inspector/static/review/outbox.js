@@ -2,6 +2,7 @@
 // sent one after another, and wait while the server does not answer.
 import { debounce } from "../shared/debounce.js";
 import { decide } from "../shared/decide.js";
+import { mayPass } from "../shared/retry.js";
 
 const RETRY_MS = 3000;
 
@@ -75,7 +76,7 @@ export class Outbox {
           continue;
         }
         this.error = error;
-        if (error.status === undefined || error.status >= 500) this.retry();
+        if (mayPass(error)) this.retry();
         return;
       }
     }

@@ -2,18 +2,17 @@
 
 /** Return the JSON answer; throws an Error whose message can be shown, with `status` and `answer` of a refusal. */
 export async function fetchJson(path, options = {}) {
-  let response;
-  try {
-    response = await fetch(path, options);
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Error("polytag does not answer: is it still running?");
-  }
+  const response = await fetch(path, options).catch(unanswered);
   const changed = response.headers.get("polytag-changed");
   if (changed) document.dispatchEvent(new CustomEvent("polytag:changed", { detail: changed }));
-  const answer = await response.json().catch(() => ({}));
+  const answer = await response.json().catch(response.ok ? unanswered : () => ({})); // a connection may break within an answer
   if (response.ok) return answer;
   throw Object.assign(new Error(problemText(answer, response.status)), { status: response.status, answer });
+}
+
+function unanswered(error) {
+  if (error.name === "AbortError") throw error;
+  throw new Error("polytag does not answer: is it still running?");
 }
 
 /** Send a body as JSON; returns and throws as fetchJson does. */
