@@ -216,6 +216,17 @@ def test_a_folder_a_device_or_a_pipe_is_no_place_for_a_file(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
 
 
+@pytest.mark.parametrize("write", ["write_text(Path('x'), 'text')", "write_folder(Path('x'), lambda folder: None)"])
+def test_a_working_folder_that_was_removed_is_an_error_at_once(write: str, tmp_path: Path):
+    """It exists, by the name of `.`, and nothing can be made in it."""
+    script = f"import os; from pathlib import Path; from polytag import files; os.rmdir(os.getcwd()); files.{write}"
+    (tmp_path / "gone").mkdir()
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path / "gone", capture_output=True, text=True, timeout=60, check=False)
+    assert "RunError: could not save x" in done.stderr
+    assert "No such file or directory" in done.stderr
+
+
 # ---- folders ----
 
 

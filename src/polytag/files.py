@@ -254,16 +254,14 @@ def _create(folder: Path, *, is_folder: bool) -> tuple[Path, int]:
     """A new, locked file or folder under a temporary name: its path and its handle, -1 for a folder of Windows."""
     while True:
         path = folder / _temporary_name()
-        try:
-            if is_folder:
-                path.mkdir(parents=True)
+        if is_folder:
+            path.mkdir(parents=True)
+            try:
                 handle = -1 if os.name == "nt" else os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            else:
-                handle = os.open(path, _NEW_FILE, 0o666)
-        except FileNotFoundError:
-            if not folder.is_dir():
-                raise
-            continue  # removed as a leftover before it could be opened
+            except FileNotFoundError:
+                continue  # removed as a leftover before it could be opened
+        else:
+            handle = os.open(path, _NEW_FILE, 0o666)
         if handle < 0:
             return path, handle
         _lock(handle, wait=True)

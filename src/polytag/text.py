@@ -8,6 +8,7 @@ U+200F and U+061C are none: Hebrew and Arabic names hold them, and they turn no 
 import difflib
 import math
 import re
+import shlex
 import unicodedata
 from collections.abc import Sequence
 
@@ -86,6 +87,11 @@ def control_character(text: str) -> str:
 def is_blank(text: str) -> bool:
     """Whether nothing of the text can be seen: spaces, and characters of no width."""
     return all(unicodedata.category(letter)[0] in "ZC" for letter in text)
+
+
+def word(value: object) -> str:
+    """A path or a name as a word of a command that is shown: in quotes where a shell would take it for several, or for more."""
+    return shlex.quote(str(value))
 
 
 def storable(text: str) -> str:

@@ -59,6 +59,16 @@ def test_the_list_is_read_by_other_verbs(run: Path, colours: Path, pool: Path, t
     assert again.read_text() == listed.read_text()
 
 
+def test_a_name_that_is_no_text_is_in_the_list(run: Path, pool: Path, tmp_path: Path, polytag: Callable[..., Result]):
+    os.rename(pool / "broken.png", os.fsencode(pool / "p") + b"\xe9.png")
+    shutil.copy(next(pool.glob("copy-*")), os.fsencode(pool / "q") + b"\xe9.png")
+    output = tmp_path / "next list.csv"
+    polytag("labels", "next", run, pool, "--budget", 40, "--output", output)
+    names = [Path(row["image"]).name for row in csv.DictReader(output.read_text().splitlines())]
+    assert len(names) == 21
+    assert "q\\xe9.png" in names
+
+
 def test_parquet_holds_scores_whose_labels_are_unknown(run: Path, pool: Path, tmp_path: Path, polytag: Callable[..., Result]):
     listed = tmp_path / "next.parquet"
     said = polytag("labels", "next", run, pool, "--budget", 3, "--output", listed, "--device", "cpu")

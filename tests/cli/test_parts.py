@@ -70,6 +70,9 @@ def test_a_run_with_a_file_of_parts(colours: Path, parts_file: Path, tmp_path: P
         ("my_parts.py", "x = 1\n1 / 0\n",
          "the file of parts cannot be executed\n  where: PATH:2\n  got: ZeroDivisionError: division by zero\n"
          "  expected: Python that defines augment, loss, backbone"),
+        ("my_parts.py", "import sys\nsys.exit(3)\n",
+         "the file of parts cannot be executed\n  where: PATH:2\n  got: SystemExit: 3\n"
+         "  expected: Python that defines augment, loss, backbone"),
         ("my_parts.py", "def los(): ...\n",
          "the file defines no part\n  where: PATH\n  got: los\n  expected: one of augment, loss, backbone, callbacks"),
         ("json.py", "", "the file of parts has the name of another module\n  where: --parts\n  got: PATH\n"

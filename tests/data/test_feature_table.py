@@ -77,6 +77,12 @@ def test_short_numbers(kind: str, tmp_path: Path):
         assert (open_feature_table(path).take(np.arange(50)) == values.astype(np.float32)).all()
 
 
+def test_ids_that_are_bytes_are_text(tmp_path: Path):
+    ids = pa.array([name.encode() for name in IDS[:50]])
+    path = parquet(tmp_path, {"id": ids, "embedding": lists(FEATURE_ND[:50], pa.list_(pa.float32()))})
+    assert open_feature_table(path).ids == tuple(IDS[:50])
+
+
 def broken(at: int, value: float) -> np.ndarray:
     values = FEATURE_ND.astype(np.float64)
     values[at, 2] = value
@@ -85,6 +91,11 @@ def broken(at: int, value: float) -> np.ndarray:
 
 def nulls(column: list[Any]) -> Callable[[Path], Path]:
     return lambda folder: parquet(folder, {"id": ["a", "b"], "embedding": pa.array(column, pa.list_(pa.float32()))})
+
+
+def text(path: Path) -> Path:
+    path.write_text("id,f0\na,1\n")
+    return path
 
 
 WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
@@ -132,6 +143,9 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str]] = {
                 "arrays of Python objects are not supported\n  where: PATH\n"
                 "  got: an array of dtype object, which can run any code when it is read\n  expected: a whole .npz file\n"
                 "  next: save names as text, with np.array(names, dtype=str)"),
+    "no array": (lambda folder: text(folder / "table.npz"),
+                 "the feature table cannot be read\n  where: PATH\n  got: bytes that no array of NumPy begins with\n"
+                 "  expected: a whole .npz file"),
     "several arrays": (lambda folder: npz(folder, ids=np.array(["a"]), one=np.ones((1, 2)), two=np.ones((1, 2))),
                        "the arrays of the feature table are not found\n  where: PATH\n  got: ids, one, two\n"
                        "  expected: the arrays ids and features\n  next: np.savez(path, ids=ids, features=features)"),

@@ -15,7 +15,6 @@ from polytag.models.device import Arithmetic
 from polytag.models.heads import linear_head
 from polytag.runs.recipe import RECIPES
 from polytag.training.learner import make_optimizer
-from polytag.training.loop import has_head_start
 from polytag.training.preprocessing import preprocessing_of
 
 
@@ -28,7 +27,7 @@ def test_the_verb_says_what_it_does():
 def test_its_recipe_needs_no_download_and_is_not_offered_for_other_data():
     assert DEMO.weights == "random"
     assert DEMO.epochs > 0
-    assert not has_head_start(DEMO)  # features of random weights are worth no probe
+    assert not DEMO.has_head_start  # features of random weights are worth no probe
     assert DEMO.name not in RECIPES
 
 

@@ -37,6 +37,24 @@ def test_names():
             {"epochs": 0, "head_start": "none"},
             "nothing to train\n  got: 0 epochs and no probe\n  expected: epochs, or a probe as head start",
         ),
+        (
+            {"ends": ((0, 9), (5, 3))},
+            "training cannot end so\n  got: ends: ((0, 9), (5, 3))\n"
+            "  expected: pairs (at, end) with 0 <= at <= end, each at from that of the last on",
+        ),
+        (
+            {"ends": ((5, 9), (2, 9))},
+            "training cannot end so\n  got: ends: ((5, 9), (2, 9))\n"
+            "  expected: pairs (at, end) with 0 <= at <= end, each at from that of the last on",
+        ),
+        (
+            {"ends": ((0, 0),), "weights": "random"},
+            "nothing to train\n  got: an end at step 0 and no probe\n  expected: a step, or a probe as head start",
+        ),
+        (
+            {"name": "/../../x"},
+            "the recipe's name cannot be used\n  got: '/../../x'\n  expected: 1 to 100 printable characters without / and \\",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(change, message):

@@ -100,6 +100,14 @@ def test_what_is_no_callback_is_refused_before_a_folder_is_made(colours: Path, t
     assert not (tmp_path / "run").exists()
 
 
+def test_one_callback_in_place_of_a_list():
+    with pytest.raises(UsageError) as error:
+        Callbacks(Table())  # pyright: ignore[reportArgumentType]
+    assert str(error.value) == (
+        "the callbacks are no list\n  where: callbacks\n  got: Table\n  expected: a list, such as [MyCallback()]"
+    )
+
+
 def test_a_callback_has_these_methods():
     assert set(EVENTS) == {name for name in vars(SilentCallback) if not name.startswith("_")}
     assert all(hasattr(Callbacks, event) for event in EVENTS)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from polytag import FINETUNE, PROBE, Checkpoint, Predictor, ReadOptions, load_dataset, predict_features, resume, train
 from polytag.cli.main import app
+from polytag.data.load import load_labels
 from polytag.errors import CheckpointError, DataError, PredictionsError, UsageError
 from polytag.inference.feature_cache import features_of
 from polytag.inspector.open import OpenOptions, open_inspection
@@ -201,3 +202,13 @@ def test_on_the_command_line(labels: Path, table: Path, trained: TrainedRun, tmp
     assert "polytag predict runs/labels-probe --features TABLE" in printed
     run = RunFolder(path=tmp_path / "runs" / "labels-probe")
     assert Checkpoint.read(run.path).id == trained.checkpoint.id
+
+
+def test_a_table_without_an_image_of_a_split(labels: Path, table: Path, tmp_path: Path):
+    dataset, rows = load_labels(labels), pq.read_table(table)
+    ids = {dataset.ids[row] for row in dataset.rows_of("train")}
+    pq.write_table(rows.filter([name in ids for name in rows["id"].to_pylist()]), tmp_path / "train.parquet")
+    with pytest.raises(PredictionsError) as error:
+        train(labels, recipe=PROBE, features=tmp_path / "train.parquet", output=tmp_path / "run")
+    assert (error.value.what, error.value.where) == ("no image of the split 'val' is in the table", str(tmp_path / "train.parquet"))
+    assert error.value.got == "without a row: 0 of 48 train; 24 of 24 val"

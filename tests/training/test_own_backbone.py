@@ -194,6 +194,9 @@ def test_wrong_ones_are_named_with_what_they_gave(colours: Path, tmp_path: Path)
          f"  expected: features of shape {shapes}"),
         (Answers(lambda feature: {"last_hidden_state": feature}),
          f"the backbone {name} gives no features\n  where: 2 images of 32 px\n  got: dict\n  expected: features of shape {shapes}"),
+        (Answers(lambda feature: feature.half()),
+         f"the backbone {name} gives no features\n  where: 2 images of 32 px\n  got: float16 of shape 2 x 4\n"
+         f"  expected: features of shape {shapes}, as float32"),
         (Answers(lambda feature: feature[:1]),
          f"the backbone {name} gives no features\n  where: 2 images of 32 px\n  got: float32 of shape 1 x 4\n"
          f"  expected: features of shape {shapes}"),
@@ -274,3 +277,14 @@ def test_on_the_command_line(colours: Path, tmp_path: Path, monkeypatch: pytest.
     )
     path.write_text("def augment(image): return image\n")
     assert "the file defines no backbone" in str(typed("predict", run, image, "--parts", str(path)).exception)
+
+
+def test_a_recipe_with_a_backbone_of_its_own_asks_for_it(colours: Path, tmp_path: Path):
+    """As the plan of a run with one is."""
+    with pytest.raises(UsageError) as error:
+        train(colours, recipe=replace(RECIPE, backbone="own"), output=tmp_path / "run")
+    assert str(error.value) == (
+        "the recipe has a backbone of its own\n  where: backbone\n  got: none\n"
+        "  expected: the module, or a function that makes one\n"
+        "  next: give it: `--parts FILE.py`, or in Python train(..., backbone=...)"
+    )

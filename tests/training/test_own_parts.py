@@ -261,6 +261,21 @@ def test_a_wrong_loss_is_named_before_a_folder_is_made(colours: Path, tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_training_that_diverges_says_so(colours: Path, tmp_path: Path):
+    calls: list[int] = []
+
+    def breaks(logit_NC: Tensor, target_NC: Tensor) -> Tensor:
+        calls.append(1)
+        return masked_bce(logit_NC, target_NC) * (float("nan") if len(calls) > 4 else 1.0)
+
+    with pytest.raises(RunError) as error:
+        train(colours, recipe=RECIPE, loss=breaks, output=tmp_path / "run")
+    assert str(error.value) == (
+        "the training has diverged\n  where: epoch 1\n  got: weights that are not finite\n  expected: finite weights\n"
+        "  next: start a new run with lower learning rates, --head-lr and --backbone-lr; or look at a loss of your own"
+    )
+
+
 def test_a_loss_that_raises_says_where(colours: Path, tmp_path: Path):
     with pytest.raises(UsageError) as error:
         train(colours, recipe=RECIPE, output=tmp_path / "run", loss=raises)

@@ -10,7 +10,7 @@ import typer
 
 from polytag.cli import split as splitting
 from polytag.cli.reading import ColumnsById, GroupOfImages, reads_annotations, with_grouping
-from polytag.text import counted
+from polytag.text import counted, word
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -158,7 +158,7 @@ def fetch(
 
         place = fetching.fetch(name, folder, base_url=base_url, on_progress=show)
     console.print(f"{'fetched' if tasks else 'already there'}: {place}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"\nNext:\n  polytag train {place}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\nNext:\n  polytag train {word(place)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_check(console: "Console", found: "DataCheck") -> None:

@@ -86,7 +86,7 @@ def export(
 def _print(console: "Terminal", made: "Exported") -> None:
     from polytag.export.readme import checked_text
     from polytag.models.exported import IMAGE
-    from polytag.text import counted
+    from polytag.text import counted, word
 
     console.print(f"{made.folder}", highlight=False, markup=False, soft_wrap=True)
     for name, file in made.files.items():
@@ -103,6 +103,5 @@ def _print(console: "Terminal", made: "Exported") -> None:
             markup=False,
         )
     if any(file.engine != "executorch" for file in made.files.values()):
-        console.print(
-            f"\nNext:\n  polytag predict {made.folder} IMAGE...    # without PyTorch", highlight=False, markup=False, soft_wrap=True
-        )
+        command = f"polytag predict {word(made.folder)} IMAGE...    # without PyTorch"
+        console.print(f"\nNext:\n  {command}", highlight=False, markup=False, soft_wrap=True)

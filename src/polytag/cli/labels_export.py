@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytag.cli.reading import reads_annotations
-from polytag.text import counted
+from polytag.text import counted, word
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,5 +70,5 @@ def print_export(console: "Console", exported: "Exported") -> None:
         console.print(f"{counted(exported.num_added, 'images')} added{known}", highlight=False, markup=False)
     for heading, path in (("data:    ", exported.data), ("changes: ", exported.changes_file)):
         console.print(f"{heading}{path}", highlight=False, markup=False, soft_wrap=True)
-    grouped = f" --group {exported.group_column}" if exported.group_column else ""
-    console.print(f"\nNext:\n  polytag train {exported.data}{grouped}", highlight=False, markup=False, soft_wrap=True)
+    grouped = f" --group {word(exported.group_column)}" if exported.group_column else ""
+    console.print(f"\nNext:\n  polytag train {word(exported.data)}{grouped}", highlight=False, markup=False, soft_wrap=True)

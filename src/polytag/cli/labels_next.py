@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytag.cli.say import say
-from polytag.text import cell, counted
+from polytag.text import cell, counted, storable, word
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,8 +69,9 @@ def next_labels(
     if output.suffix == ".parquet":
         if review:
             _label(output, errors)
-        first = "" if review else f"  polytag inspect {output}\n"
-        say(f"\nNext:\n{first}  polytag labels export {run} labelled --add {output}\n  polytag train labelled/labels.csv")
+        first = "" if review else f"  polytag inspect {word(output)}\n"
+        added = f"polytag labels export {word(run)} labelled --add {word(output)}"
+        say(f"\nNext:\n{first}  {added}\n  polytag train labelled/labels.csv")
 
 
 def _require_output(output: Path, *, review: bool) -> None:
@@ -89,7 +90,7 @@ def _require_output(output: Path, *, review: bool) -> None:
             where=str(review_file_of(output)),
             got=f"--output {output}",
             expected="a new name",
-            next_step=f"label more of the earlier list with `polytag inspect {output}`, or give another --output",
+            next_step=f"label more of the earlier list with `polytag inspect {word(output)}`, or give another --output",
         )
 
 
@@ -125,7 +126,7 @@ def next_to_csv(found: "NextImages") -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for rank, image in enumerate(found.images, start=1):
-        writer.writerow([rank, cell(image.path), cell("|".join(image.labels)), cell(image.reason)])
+        writer.writerow([rank, cell(storable(image.path)), cell("|".join(image.labels)), cell(image.reason)])
     return text.getvalue()
 
 

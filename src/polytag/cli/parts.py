@@ -46,7 +46,7 @@ def parts_of(path: Path | None) -> dict[str, Any]:
     sys.modules[path.stem] = module  # where the source of its classes is looked for
     try:
         specification.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file raises
+    except (Exception, SystemExit) as error:  # whatever a user's file raises; it may be a script that ends itself
         place = place_of(error)
         raise UsageError(
             "the file of parts cannot be executed",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polytag.text import counted, duration_text, interval_text, number_text
+from polytag.text import counted, duration_text, interval_text, number_text, word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,7 +61,7 @@ def print_leaderboard(console: "Console", found: "Leaderboard") -> None:
         console.print(Text(f" {run.name}: {run.reason}"), soft_wrap=True)
     best = next((run for group in found.groups for run in group[:1] if not math.isnan(run.value)), None)
     if best is not None:
-        console.print(f"\nNext:\n  polytag inspect {best.path}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"\nNext:\n  polytag inspect {word(best.path)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _rows(group: "Sequence[RunSummary]") -> "Iterator[tuple[RunSummary, str, str]]":

@@ -9,6 +9,7 @@ import typer
 from polytag.cli.reading import ColumnsById, GroupOfImages, reads_annotations, with_grouping
 from polytag.cli.say import say
 from polytag.errors import UsageError
+from polytag.text import word
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,8 +79,8 @@ def split(
     written = write_division(division, out)
     for line in division.lines():
         say(line)
-    command = f"polytag train {written}" + (f" --folds {folds}" if folds else "") + (f" --group {group}" if group else "")
-    say(f"\n{len(dataset):,} images -> {written}\n\nNext:\n  {command}")
+    also = (f" --folds {folds}" if folds else "") + (f" --group {word(group)}" if group else "")
+    say(f"\n{len(dataset):,} images -> {written}\n\nNext:\n  polytag train {word(written)}{also}")
 
 
 def parse_parts(text: str) -> dict[str, float]:

@@ -9,7 +9,7 @@ import typer
 from polytag.cli.reading import reads_annotations
 from polytag.cli.scores import Scale, Truth, read_labelled_scores, say_where_nothing_is_saved
 from polytag.cli.slices import ColumnsFile, apart_from_groups, groups_by, groups_of_training, require_use_of_columns
-from polytag.text import interval_text, number_text
+from polytag.text import interval_text, number_text, word
 
 if TYPE_CHECKING:
     from polytag.data.read_options import ReadOptions
@@ -89,7 +89,7 @@ def thresholds(
     save_thresholds(found, points)
     console.print(
         f"\nSaved in {found.folder.thresholds} and in best/: `polytag predict` and "
-        f"`polytag evaluate {found.folder.predictions}` use them.",
+        f"`polytag evaluate {word(found.folder.predictions)}` use them.",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -15,6 +15,7 @@ from polytag.cli.parts import PartsFile, parts_of
 from polytag.cli.reading import ColumnsById, GroupOfImages, reads_annotations, with_grouping
 from polytag.errors import UsageError
 from polytag.machine import process_seconds
+from polytag.text import word
 
 if TYPE_CHECKING:
     from polytag.data.read_options import ReadOptions
@@ -138,6 +139,7 @@ def _run(
     from polytag.cli.progress import ConsoleCallback, LastingConsole
     from polytag.training import folds as training_folds
     from polytag.training import train as training
+    from polytag.training.callback import listed
     from polytag.training.loop import Interrupted
     from polytag.training.tracking.callback import stopping
     from polytag.training.tracking.track import tracking
@@ -149,7 +151,7 @@ def _run(
     tracked = tracking(trackers if is_first else (), note=callback.note)
     with callback, stopping(*tracked):
         own = parts_of(parts)
-        own["callbacks"] = [callback, *tracked, *own.get("callbacks", ())]
+        own["callbacks"] = [callback, *tracked, *listed(own.get("callbacks", ()))]
         try:
             if folds is not None:
                 if resume is not None:
@@ -173,7 +175,8 @@ def _run(
                 )
         except Interrupted as interrupted:
             given = {"--parts": parts, "--track": ",".join(trackers)}
-            again = f"polytag train --resume {interrupted}" + "".join(f" {flag} {value}" for flag, value in given.items() if value)
+            also = "".join(f" {flag} {word(value)}" for flag, value in given.items() if value)
+            again = f"polytag train --resume {word(interrupted)}{also}"
             console.print(f"\nStopped; nothing is lost. Go on with:\n  {again}", highlight=False, markup=False)
             raise typer.Exit(130) from None
     if isinstance(found, training_folds.TrainedFolds):
@@ -269,9 +272,9 @@ def print_folds(console: "Any", run: "TrainedFolds") -> None:
         f"\n  report   {run.folder.report}",
         f"  scores   {run.folder.predictions}",
         "\nNext:",
-        f"  polytag inspect {path}",
-        f"  polytag labels issues {path}",
-        f"  polytag predict {run.folder.fold(1).path} IMAGE...",
+        f"  polytag inspect {word(path)}",
+        f"  polytag labels issues {word(path)}",
+        f"  polytag predict {word(run.folder.fold(1).path)} IMAGE...",
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -294,7 +297,7 @@ def print_result(console: "Any", run: "TrainedRun") -> None:
     console.print(f"\n  report   {run.folder.report}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"  model    {run.folder.best}", highlight=False, markup=False, soft_wrap=True)
     console.print("\nNext:", highlight=False)
-    console.print(f"  polytag inspect {path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  polytag inspect {word(path)}", highlight=False, markup=False, soft_wrap=True)
     wanted = "IMAGE..." if run.checkpoint.num_features is None else "--features TABLE"
-    console.print(f"  polytag predict {path} {wanted}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  polytag evaluate {run.folder.predictions}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  polytag predict {word(path)} {wanted}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  polytag evaluate {word(run.folder.predictions)}", highlight=False, markup=False, soft_wrap=True)

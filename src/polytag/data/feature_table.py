@@ -132,6 +132,8 @@ def _require_unique(table: FeatureTable) -> None:
 
 
 def _reason(error: Exception) -> str:
+    if "allow_pickle" in str(error):  # NumPy takes what it does not know for a pickle
+        return "bytes that no array of NumPy begins with"
     return printable((str(error).strip() or type(error).__name__).splitlines()[0])[:300]
 
 
@@ -310,8 +312,7 @@ def _open_npz(path: Path) -> FeatureTable:
             got=f"{id}: {ids.dtype} of shape {ids.shape}",
             expected="one id for each row",
         )
-    texts = [each.decode() if isinstance(each, bytes) else each for each in ids.tolist()]
-    return _of_array(value, _texts(texts, path=path), path=path)
+    return _of_array(value, _texts(ids.tolist(), path=path), path=path)
 
 
 def _require_matrix(value: np.ndarray, *, name: str, path: Path) -> None:
@@ -338,7 +339,7 @@ def _of_array(value: np.ndarray, ids: tuple[str, ...], *, path: Path) -> Feature
 
 
 def _texts(cells: Sequence[object], *, path: Path) -> tuple[str, ...]:
-    texts = tuple("" if cell is None else str(cell) for cell in cells)
+    texts = tuple("" if cell is None else cell.decode() if isinstance(cell, bytes) else str(cell) for cell in cells)
     if "" in texts:
         raise DataError("a row has no image id", where=f"{path}, row {texts.index('') + 1}", expected="an id in every row")
     return texts

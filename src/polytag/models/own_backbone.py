@@ -66,13 +66,14 @@ def create_own_network(part: Any, *, num_classes: int, image_size_px: int) -> Ow
             got=f"{type(error).__name__}: {error}",
             expected=_EXPECTED,
         ) from error
-    if not isinstance(feature, Tensor) or feature.ndim not in (2, 4) or len(feature) != 2 or not feature.is_floating_point():
+    if not isinstance(feature, Tensor) or feature.ndim not in (2, 4) or len(feature) != 2 or feature.dtype != torch.float32:
         shape = " x ".join(map(str, feature.shape)) if isinstance(feature, Tensor) else ""
+        kind = ", as float32" if isinstance(feature, Tensor) and feature.dtype != torch.float32 else ""
         raise UsageError(
             f"the backbone {name} gives no features",
             where=f"2 images of {image_size_px} px",
             got=f"{str(feature.dtype).removeprefix('torch.')} of shape {shape}" if shape else type(feature).__qualname__,
-            expected=_EXPECTED.replace("N", "2"),
+            expected=_EXPECTED.replace("N", "2") + kind,
         )
     if not bool(feature.isfinite().all()):
         raise UsageError(

@@ -11,6 +11,7 @@ from polytag.errors import PolytagError, RunError
 from polytag.metrics.groups import Groups, groups_of
 from polytag.runs.args import read_run_args
 from polytag.runs.folder import RunFolder
+from polytag.text import word
 
 _COLUMNS = ("id", "group")
 
@@ -58,8 +59,8 @@ def groups_for_intervals(run: RunFolder, ids: Sequence[str], *, note: Note) -> G
 
 
 def _read_groups(run: RunFolder, *, column: str) -> dict[str, str]:
-    expected = f"the file that `polytag train --group {column}` wrote"
-    next_step = f"name the groups: --group {column} --columns FILE"
+    expected = f"the file that `polytag train --group {word(column)}` wrote"
+    next_step = f"name the groups: --group {word(column)} --columns FILE"
     if not run.groups.is_file():
         raise RunError("the groups of the run are missing", where=str(run.groups), expected=expected, next_step=next_step)
     table = read_table(run.groups)

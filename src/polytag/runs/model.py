@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polytag.runs.folder import RunFolder, locked, require_own_folders
+from polytag.text import word
 
 if TYPE_CHECKING:
     from polytag.contracts import Predictions
@@ -96,7 +97,7 @@ def of_this_model(run: Run, predictions: "Predictions", *, where: Path) -> "Pred
             where=str(where),
             got=f"checkpoint {predictions.checkpoint_id or 'none'}",
             expected=f"{run.checkpoint.id}, the run's best/",
-            next_step=f"score with this run: polytag predict {run.folder.path} DATA --split NAME --output FILE.parquet",
+            next_step=f"score with this run: polytag predict {word(run.folder.path)} DATA --split NAME --output FILE.parquet",
         )
     calibration = run.checkpoint.calibration
     if not predictions.calibration:
@@ -107,7 +108,7 @@ def of_this_model(run: Run, predictions: "Predictions", *, where: Path) -> "Pred
             where=str(where),
             got=predictions.calibration,
             expected=f"{calibration.id if calibration else 'none'}, as the run's best/ has it",
-            next_step=f"predict again, or calibrate again: polytag calibrate {run.folder.path}",
+            next_step=f"predict again, or calibrate again: polytag calibrate {word(run.folder.path)}",
         )
     return predictions
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from polytag import files
-from polytag.errors import RunError
+from polytag.errors import PolytagError, RunError
 from polytag.parsing import MAX_JSON_BYTES, Malformed, parse_json, read_small_text
 from polytag.plain import WrongValue, from_plain
 from polytag.runs.recipe import Recipe
@@ -85,9 +85,10 @@ def read_plan(path: Path) -> Plan:
     """The content of a plan.json; raises RunError for any other file. Every value is checked as on the command line."""
     expected = f"the plan.json of a run of `polytag train --minutes`, version {VERSION}"
     try:
-        stored = from_plain(_Stored, parse_json(read_small_text(path, max_bytes=MAX_JSON_BYTES)))
-        if stored.version != VERSION:
-            raise WrongValue("version", stored.version, expected=str(VERSION))
+        values = from_plain(dict, parse_json(read_small_text(path, max_bytes=MAX_JSON_BYTES)))
+        if (version := values.get("version")) != VERSION:  # before all else: other versions have other names
+            raise WrongValue("version", version, expected=expected)
+        stored = from_plain(_Stored, values)
         seconds = from_plain(Mapping[str, float], stored.seconds, name="seconds")  # pyright: ignore[reportArgumentType]
     except OSError as error:
         raise RunError("no plan here", where=str(path), got=error.strerror or str(error), expected=expected) from error
@@ -95,6 +96,9 @@ def read_plan(path: Path) -> Plan:
         raise RunError("the plan cannot be read", where=error.place(path), got=error.problem, expected=expected) from error
     except WrongValue as error:
         raise RunError("the plan cannot be read", where=str(path), got=error.got, expected=error.expected) from error
+    except PolytagError as error:  # of the recipe
+        got = f"{error.what}: {error.got}" if error.got else error.what
+        raise RunError("the plan cannot be read", where=str(path), got=got, expected=error.expected or expected) from error
     return Plan(
         recipe=stored.recipe, num_probe=stored.num_probe, num_val=stored.num_val, epochs=stored.epochs,
         learn_seconds=stored.learn_seconds, seconds=seconds, candidates=stored.candidates, needs_less=stored.needs_less,

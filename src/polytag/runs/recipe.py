@@ -133,8 +133,34 @@ class Recipe:
             check_backbone_args(self.backbone_args)
         except WrongValue as error:
             raise UsageError("the recipe's backbone cannot be made", got=error.got, expected=error.expected) from error
+        if not self.name.isprintable() or not 1 <= len(self.name) <= 100 or {"/", "\\"} & set(self.name):
+            raise UsageError(
+                "the recipe's name cannot be used",
+                got=ascii(self.name[:100]),
+                expected="1 to 100 printable characters without / and \\",
+            )
+        self._require_ends()
         if self.epochs == 0 and self.head_start == "none":
             raise UsageError("nothing to train", got="0 epochs and no probe", expected="epochs, or a probe as head start")
+
+    def _require_ends(self) -> None:
+        """Raises UsageError for ends that are no plans one after another, and for an end without a model."""
+        at = 0
+        for planned_at, end in self.ends:
+            if not at <= planned_at <= end:
+                raise UsageError(
+                    "training cannot end so",
+                    got=f"ends: {self.ends[:5]}",
+                    expected="pairs (at, end) with 0 <= at <= end, each at from that of the last on",
+                )
+            at = planned_at
+        if self.ends and self.ends[-1][1] == 0 and self.epochs and not self.has_head_start:
+            raise UsageError("nothing to train", got="an end at step 0 and no probe", expected="a step, or a probe as head start")
+
+    @property
+    def has_head_start(self) -> bool:
+        """Whether the head starts from a probe; features of random weights deserve one only where no epoch follows."""
+        return self.head_start == "probe" and (self.weights != "random" or self.epochs == 0)
 
     @property
     def peak_rates(self) -> tuple[float, float]:

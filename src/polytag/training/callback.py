@@ -51,14 +51,24 @@ class SilentCallback:
     def end(self, run: RunFolder, metrics: Metrics) -> None: ...
 
 
+def listed(callbacks: object) -> Sequence[object]:
+    """The callbacks that were given; raises UsageError for anything but a list or a tuple of them."""
+    if isinstance(callbacks, list | tuple):
+        return callbacks  # pyright: ignore[reportUnknownVariableType]  of anything
+    raise UsageError(
+        "the callbacks are no list", where="callbacks", got=type(callbacks).__qualname__, expected="a list, such as [MyCallback()]"
+    )
+
+
 class Callbacks:
     """Several callbacks as one. Each is any object with some of the methods of a Callback, and receives those events.
 
-    Raises UsageError for an object without any of them. What a callback raises ends the training, with a note that names it.
+    Raises UsageError for an object without any of them, and for one in place of a list. What a callback raises ends the training,
+    with a note that names it.
     """
 
     def __init__(self, given: Sequence[object]):
-        for each in given:
+        for each in listed(given):
             if not any(callable(getattr(each, event, None)) for event in EVENTS):
                 raise UsageError(
                     "the callback has no method that training calls",

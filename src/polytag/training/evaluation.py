@@ -19,6 +19,7 @@ from polytag.predictions.thresholds import write_thresholds
 from polytag.runs.folder import RunFolder
 from polytag.runs.groups import groups_for_intervals
 from polytag.runs.history import Row
+from polytag.text import word
 from polytag.training.callback import Callback
 from polytag.training.clock import num_scored_again
 from polytag.training.context import TrainingContext
@@ -114,7 +115,7 @@ def write_pages(
         from polytag.report.plots import write_plots
     except ModuleNotFoundError as error:
         callback.note(
-            f"no plots and no report: {error.name} is not installed; `polytag evaluate {run.predictions}` makes one later"
+            f"no plots and no report: {error.name} is not installed; `polytag evaluate {word(run.predictions)}` makes one later"
         )
         return
     write_plots(run.plots, metrics=metrics, predictions=predictions, history=rows)

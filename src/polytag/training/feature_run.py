@@ -167,6 +167,14 @@ def _joined(dataset: Dataset, table: FeatureTable, *, callback: Callback) -> tup
     names = ", ".join(dataset.ids[row] for row in missing[:3]) + (", ..." if len(missing) > 3 else "")
     callback.note(f"images without a row in {table.path.name} are left out ({'; '.join(counts)}): {names}")
     there = np.flatnonzero(rows >= 0)
+    if empty := [split for split in ("train", "val") if not (split_N[there] == split).any()]:
+        raise PredictionsError(
+            f"no image of the split {empty[0]!r} is in the table",
+            where=str(table.path),
+            got="without a row: " + "; ".join(counts),
+            expected="rows of training and of validation images",
+            next_step="give the table of all images of the data",
+        )
     kept = dataset.take(there)
     require_trainable(kept)
     return kept, rows[there]

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from polytag.contracts import Predictions
 from polytag.data.images.order import blocks_of, epoch_order
+from polytag.errors import PredictionsError, RunError
 from polytag.inference.predictor import Source, score_dataset
 from polytag.metrics.ap import mean_average_precision
 from polytag.path_list import PathList
-from polytag.runs.recipe import Recipe
 from polytag.training.context import TrainingContext
 from polytag.training.epoch_choice import replicates_of_epoch
 from polytag.training.epoch_stats import EpochStats, running_loss
@@ -101,7 +101,7 @@ def train_loop(
 
     if state.model:
         learner.restore(state)
-    elif has_head_start(recipe):
+    elif recipe.has_head_start:
         with pace.timing("validation"):
             best = _end_epoch(0, state, learner, context, sources=sources, stats=stats, features=features)
         with pace.timing("saving"):
@@ -249,11 +249,6 @@ def make_step(
     return GraphedStep(step=plain, note=context.callback.note, failed=bool(reason)).on_device
 
 
-def has_head_start(recipe: Recipe) -> bool:
-    """Whether the head starts from a probe; features of random weights deserve one only where no epoch follows."""
-    return recipe.head_start == "probe" and (recipe.weights != "random" or recipe.epochs == 0)
-
-
 def _end_epoch(
     epoch: int,
     state: State,
@@ -275,7 +270,10 @@ def _end_epoch(
     context.processes.average_statistics(learner.model)
     if learner.average is not learner.model:
         context.processes.average_statistics(learner.average)
-    predictions = validate(learner.average, context, source=sources.val_views, features=features)
+    try:
+        predictions = validate(learner.average, context, source=sources.val_views, features=features)
+    except PredictionsError as error:
+        raise _diverged(learner, error, where=f"epoch {epoch}") from error
     val_map = mean_average_precision(predictions.target_NC, predictions.logit_NC)
     train_map = float("nan")
     if state.epoch_logits:
@@ -306,6 +304,19 @@ def _end_epoch(
         features.keep()
     context.callback.epoch(state.rows[-1])
     return predictions if is_best else None
+
+
+def _diverged(learner: Learner, error: PredictionsError, *, where: str) -> PredictionsError | RunError:
+    """What scores that are not finite come from: weights that are not finite either, else the error as it is."""
+    if all(bool(tensor.isfinite().all()) for tensor in learner.average.state_dict().values()):
+        return error
+    return RunError(
+        "the training has diverged",
+        where=where,
+        got="weights that are not finite",
+        expected="finite weights",
+        next_step="start a new run with lower learning rates, --head-lr and --backbone-lr; or look at a loss of your own",
+    )
 
 
 def validate(

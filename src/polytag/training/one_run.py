@@ -34,7 +34,7 @@ from polytag.training.epoch_choice import optimism_note
 from polytag.training.evaluation import evaluate_best
 from polytag.training.head_start import HeadStart
 from polytag.training.image_sources import ImageSources, open_image_sources
-from polytag.training.loop import NO_HOOKS, Interrupted, has_head_start, train_loop
+from polytag.training.loop import NO_HOOKS, Interrupted, train_loop
 from polytag.training.memory import require_grad_checkpointing, require_micro_batches
 from polytag.training.minutes import facts_of_plan, in_time, record
 from polytag.training.parts import Parts
@@ -249,7 +249,7 @@ def _run(
     model = model.to(context.arithmetic.device)
     if context.arithmetic.device == "cuda":
         torch.backends.cudnn.benchmark = True  # batches have one size: the search for the fastest kernels pays
-    head_start = HeadStart.prepare(model, context) if state is None and has_head_start(context.recipe) else None
+    head_start = HeadStart.prepare(model, context) if state is None and context.recipe.has_head_start else None
     sources = open_image_sources(context, has_probe=head_start is not None and head_start.reads_images)
     how, used = _how(sources, head_start, recipe=context.recipe), sources
     with contextlib.closing(sources):

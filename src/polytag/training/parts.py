@@ -56,8 +56,17 @@ class Parts:
         return recipe.backbone if self.backbone is None else self.records["backbone"].name
 
     def recipe_of(self, recipe: Recipe) -> Recipe:
-        """The recipe, whose backbone and its arguments give way to the user's own; raises UsageError for arguments of another."""
+        """The recipe, whose backbone and its arguments give way to the user's own; raises UsageError for arguments of another,
+        and where it is missing."""
         if self.backbone is None:
+            if recipe.backbone == OWN_BACKBONE:
+                raise UsageError(
+                    "the recipe has a backbone of its own",
+                    where="backbone",
+                    got="none",
+                    expected="the module, or a function that makes one",
+                    next_step="give it: `--parts FILE.py`, or in Python train(..., backbone=...)",
+                )
             return recipe
         if recipe.backbone_args:
             raise UsageError(

@@ -13,6 +13,7 @@ from polytag.errors import DataError, RunError
 from polytag.inspector.review.rows import Decision
 from polytag.inspector.review.store import open_review, review_file_of
 from polytag.predictions.read import read_predictions
+from polytag.text import word
 
 _SPLIT = "train"
 _NUM_NAMED = 3
@@ -83,7 +84,7 @@ def _labelled(file: Path) -> dict[str, list[Decision]]:
             where=str(file),
             got=f"{len(decided):,} decisions in {review_file_of(file).name}",
             expected="a list whose images were labelled in the browser",
-            next_step=f"label them: polytag inspect {file}",
+            next_step=f"label them: polytag inspect {word(file)}",
         )
     missing = [path for path in found if not is_image_there(path)]
     if missing:

@@ -23,7 +23,7 @@ from polytag.metrics.label_issues import MEANINGS
 from polytag.predictions.read import is_own, read_predictions
 from polytag.runs.args import load_run_data, read_run_args
 from polytag.runs.folder import RunFolder
-from polytag.text import cell
+from polytag.text import cell, word
 
 CHANGES_COLUMNS = ("split", "image", "class", "before", "after", "reviewer", "note", "time")
 
@@ -123,7 +123,7 @@ def _decisions(run: Path, *, is_needed: bool) -> list[Decision]:
 
 def _nothing(run: Path, *, got: str) -> Exception:
 
-    command = f"polytag inspect {run}" + (" --split train" if run.is_dir() and not RunFolder(path=run).has_folds else "")
+    command = f"polytag inspect {word(run)}" + (" --split train" if run.is_dir() and not RunFolder(path=run).has_folds else "")
     return RunError(
         "no label was changed: nothing to export",
         where=str(run),
