@@ -2,6 +2,7 @@
 
 import os
 from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def test_a_thumbnail_is_made_once(tmp_path: Path):
     path = image(tmp_path / "a.png")
     thumbnails = Thumbnails(tmp_path / "cache")
     first = thumbnails.get(path)
+    thumbnails.flush()
     assert opened(first).size == (250, 188)
     (own,) = kept(tmp_path / "cache")
     own.write_bytes(first[:-2] + b"\0\0\xff\xd9")  # told apart from one that is made anew
@@ -50,11 +52,24 @@ def test_a_changed_image_and_a_cut_thumbnail_are_made_anew(tmp_path: Path):
     path = image(tmp_path / "a.png")
     thumbnails = Thumbnails(tmp_path / "cache")
     first = thumbnails.get(path)
+    thumbnails.flush()
     kept(tmp_path / "cache")[0].write_bytes(first[:100])
     assert thumbnails.get(path) == first
     image(path, colour=(20, 200, 20))
     os.utime(path, ns=(1, 1))
     assert np.asarray(opened(thumbnails.get(path)))[50, 50, 1] > 150
+
+
+def test_many_who_ask_at_once_all_get_it(tmp_path: Path):
+    paths = [image(tmp_path / f"{number}.png", colour=(20 * number, 0, 0)) for number in range(10)]
+    thumbnails = Thumbnails(tmp_path / "cache")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(thumbnails.begin, 20 * paths))
+    contents = [each.result() for each in found]
+    assert contents == 20 * contents[:10]
+    thumbnails.flush()
+    assert sorted(path.read_bytes() for path in kept(tmp_path / "cache")) == sorted(contents[:10])
+    assert [thumbnails.get(path) for path in paths] == contents[:10]
 
 
 def test_an_upright_image_and_nothing_but_its_pixels(tmp_path: Path):
@@ -73,6 +88,7 @@ def test_the_folder_holds_no_more_than_it_may(tmp_path: Path):
         path = tmp_path / f"{number}.png"
         Image.fromarray(rng.integers(0, 255, (128, 128, 3), dtype=np.uint8)).save(path)
         thumbnails.get(path)
+        thumbnails.flush()
         os.utime(kept(tmp_path / "cache")[0], (number, number))
     thumbnails.shrink()
     assert 0 < sum(path.stat().st_size for path in kept(tmp_path / "cache")) <= 20_000
@@ -87,8 +103,11 @@ def test_where_nothing_can_be_written_images_are_served_all_the_same(tmp_path: P
 def test_what_is_no_image_is_never_sent(tmp_path: Path, content: bytes):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
-    with pytest.raises(ImageError):
-        Thumbnails(tmp_path / "cache").get(path)
+    thumbnails = Thumbnails(tmp_path / "cache")
+    for _ in range(2):  # the second time as the first: nothing of it is left
+        with pytest.raises(ImageError):
+            thumbnails.get(path)
+    thumbnails.flush()
     with pytest.raises(ImageError):
         full_image(path)
     with pytest.raises(ImageError):

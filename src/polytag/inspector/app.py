@@ -77,6 +77,7 @@ def create_app(inspection: Inspection) -> FastAPI:
         slow_jobs.close()
         map_jobs.close()
         service.evaluation.close()
+        thumbnails.flush()
         store.close()
 
     @asynccontextmanager

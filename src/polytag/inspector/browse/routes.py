@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -193,13 +194,20 @@ def _image(request: Request, find: Callable[[], Path], make: Callable[[Path], by
 
 
 def _many(rows: Sequence[int], service: InspectorService, thumbnails: Thumbnails) -> ThumbnailsAnswer:
-    images: list[str | None] = []
-    for row in rows:
+    def begun(row: int) -> Future[bytes] | None:
         try:
-            images.append(b64encode(thumbnails.get(service.image_path(row))).decode())
+            return thumbnails.begin(service.image_path(row))
         except (ImageError, NotThere):
-            images.append(None)
-    return ThumbnailsAnswer(images=images)
+            return None
+
+    def content(image: Future[bytes] | None) -> str | None:
+        try:
+            return image and b64encode(image.result()).decode()
+        except ImageError:
+            return None
+
+    images = [begun(row) for row in rows]  # both decoders work on one answer, and then on the next
+    return ThumbnailsAnswer(images=[content(image) for image in images])
 
 
 @cache

@@ -5,11 +5,11 @@ Thumbnails are cached in a folder of limited size. Full images are encoded for e
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from threading import Lock
+from threading import Condition, Lock
 
 from PIL import Image, ImageOps
 
@@ -33,17 +33,24 @@ _DECODERS = ThreadPoolExecutor(2, thread_name_prefix="decoder")
 class Thumbnails:
     """Caches thumbnails of image files in a folder of at most `max_bytes`. The least recently used ones are deleted first.
 
-    The key of a thumbnail is the path, size and modification time of its file, so a changed image gets a new one. A thumbnail that
-    cannot be written is still returned. Safe to call from many threads, and from several processes on one folder.
+    The key of a thumbnail is the path, size and modification time of its file, so a changed image gets a new one. A thumbnail is
+    returned before it is written, and made once however many ask for it meanwhile; one that cannot be written is still returned.
+    Safe to call from many threads, and from several processes on one folder.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int = 1_000_000_000):
         self._folder, self._max_bytes = folder, max_bytes
         self._lock = Lock()
+        self._is_written = Condition(self._lock)
+        self._unwritten: dict[Path, Future[bytes]] = {}  # what is being made, and what is made, by the file that is to hold it
         self._num_written = 0
 
     def get(self, path: Path) -> bytes:
         """Return the image fitted into 250 by 250 pixels as JPEG; raises ImageError where it cannot be read."""
+        return self.begin(path).result()
+
+    def begin(self, path: Path) -> Future[bytes]:
+        """Begin what `get` does, and return its answer to come; raises ImageError where there is no file."""
         try:
             status = image_status(path)
         except (OSError, ValueError) as error:
@@ -51,12 +58,43 @@ class Thumbnails:
         key = hashlib.sha256(f"{THUMBNAIL_PX}\0{path}\0{status.st_mtime_ns}\0{status.st_size}".encode("utf-8", "surrogatepass"))
         name = key.hexdigest()
         cached = self._folder / name[:2] / f"{name}.jpg"
+        with self._lock:
+            if cached in self._unwritten:
+                return self._unwritten[cached]
         if (content := _whole_jpeg(cached)) is not None:
+            found: Future[bytes] = Future()
+            found.set_result(content)
+            return found
+        with self._lock:
+            if cached not in self._unwritten:  # else another thread was faster
+                self._unwritten[cached] = _DECODERS.submit(self._made, path, cached)
+            return self._unwritten[cached]
+
+    def flush(self) -> None:
+        """Wait until what was made is written."""
+        with self._is_written:
+            self._is_written.wait_for(lambda: not self._unwritten)
+
+    def _made(self, path: Path, cached: Path) -> bytes:
+        try:
+            content = encoded(_fitted(path, THUMBNAIL_PX), quality=_THUMBNAIL_QUALITY)
+            _DECODERS.submit(self._keep, cached, content)  # after the images that wait to be decoded: writing takes half as long
             return content
-        content = encoded(fitted(path, THUMBNAIL_PX), quality=_THUMBNAIL_QUALITY)
-        with suppress(OSError, RunError):  # a full or read-only disk costs speed, not images
-            self._write(cached, content)
-        return content
+        except BaseException:
+            self._forget(cached)
+            raise
+
+    def _keep(self, cached: Path, content: bytes) -> None:
+        try:
+            with suppress(OSError, RunError):  # a full or read-only disk costs speed, not images
+                self._write(cached, content)
+        finally:
+            self._forget(cached)
+
+    def _forget(self, cached: Path) -> None:
+        with self._is_written:
+            del self._unwritten[cached]
+            self._is_written.notify_all()
 
     def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
