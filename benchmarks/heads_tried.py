@@ -75,6 +75,20 @@ class ResidualAttention(nn.Module):
         return activation_NPC.mean(dim=1) + self.share * (torch.softmax(activation_NPC, dim=1) * activation_NPC).sum(dim=1)
 
 
+class ResidualAttentionBesidePooling(nn.Module):
+    """CSRA on the maps, and beside it a linear layer on what `concat-pool` reads, of which the maxima are new to it."""
+
+    reads = ("maps", "features")
+
+    def __init__(self, inputs: Inputs, num_classes: int):
+        super().__init__()
+        self.attention = ResidualAttention(inputs, num_classes)
+        self.of_features = _zero(nn.Linear(inputs["features"].shape[1], num_classes, bias=False))
+
+    def forward(self, map_NPD: Tensor, feature_NF: Tensor) -> Tensor:
+        return self.attention(map_NPD) + self.of_features(feature_NF)
+
+
 class AttentionPooling(nn.Module):
     """One learned query attends to the places; a linear layer reads its answer."""
 
@@ -162,6 +176,7 @@ HEADS_TRIED: dict[str, Made] = {
     "linear on the means, trained": lambda inputs, num_classes: ResidualAttention(inputs, num_classes, share=0.0),
     "MLP": Perceptron,
     "CSRA": ResidualAttention,
+    "CSRA beside concat-pool": ResidualAttentionBesidePooling,
 }
 ATTENTION: dict[str, Made] = {
     "attention pooling": AttentionPooling,

@@ -1,12 +1,13 @@
 """Heads on the places of a frozen backbone's maps, beside `concat-pool` by the probe; and BoostLU for partial labels.
 
-    python benchmarks/map_heads.py [NAMES...] [--again] [--exchanged]
+    python benchmarks/map_heads.py [NAMES...] [--again] [--exchanged] [--backbone tf_efficientnet_lite2] [--size 384]
 
 The maps of EfficientNet Lite 0 at 256 px on voc-mini, the last one and the expanded one, are computed once and kept in float16:
-64 places of 2,432 channels. Heads with attention read 384 principal axes of the training images' places. A head is trained alone,
-and added to the probe's logits: in training to the out-of-fold ones, so that it learns what the probe misses on images that it has
-not seen. Rate and number of epochs are those of the best mAP of one fold of the training images, held out. Three seeds each are
-then compared with the probe, paired, on the validation images, which decide nothing. What is in the result file is kept.
+64 places of 2,432 channels; or those of another backbone and size. Heads with attention read 384 principal axes of the training
+images' places. A head is trained alone, and added to the probe's logits: in training to the out-of-fold ones, so that it learns
+what the probe misses on images that it has not seen. Rate and number of epochs are those of the best mAP of one fold of the
+training images, held out. Three seeds each are then compared with the probe, paired, on the validation images, which decide
+nothing. What is in the result file is kept.
 """
 
 import argparse
@@ -23,9 +24,9 @@ from torch import Tensor
 
 from heads_tried import ATTENTION, HEADS_TRIED, Boosted, Inputs, Linear, Made, boosted_mean, known_labels, scores, training
 from losses_tried import TRIED, Tried
-from machine import RESULTS, VOC_MINI, write
-from partial_labels import RECIPES, SEEDS, one_positive, predictions_of
-from polytag import Dataset, Predictions, load_dataset
+from machine import RESULTS, SHARED, VOC_MINI, write
+from partial_labels import SEEDS, one_positive, predictions_of
+from polytag import PROBE, Dataset, Predictions, Recipe, load_dataset
 from polytag.allocator import keep_freed_memory
 from polytag.inference.predictor import run
 from polytag.inference.probe import Probe, folds_of, standardisation
@@ -69,35 +70,37 @@ class Scale:
     top: slice
 
 
-def maps_of(dataset: Dataset, model: ConcatPool) -> tuple[Dataset, Tensor, np.ndarray]:
+def maps_of(dataset: Dataset, model: ConcatPool, recipe: Recipe) -> tuple[Dataset, Tensor, np.ndarray]:
     """The images that can be read, their maps N x D x h x w in float16, and the features of concat pooling."""
     found = list(
         run(
             lambda pixels: model.forward_features(pixels).flatten(1), dataset.paths,
-            preprocessing=preprocessing_of(RECIPES["tf_efficientnet_lite0"]), arithmetic=choose_arithmetic("auto", "auto"),
+            preprocessing=preprocessing_of(recipe), arithmetic=choose_arithmetic("auto", "auto"),
         )
     )  # fmt: skip
     found.sort(key=lambda scored: int(scored.rows[0]))
     flat = torch.cat([torch.from_numpy(scored.output_ND).half() for scored in found])
-    map_NDhw = flat.unflatten(1, (model.num_features, 8, 8))
+    assert recipe.image_size_px is not None
+    side = recipe.image_size_px // 32
+    map_NDhw = flat.unflatten(1, (model.num_features, side, side))
     with torch.inference_mode():
         feature_NF = torch.cat([model.forward_head(part.float(), pre_logits=True) for part in map_NDhw.split(64)]).numpy()
     return dataset.take(np.concatenate([scored.rows for scored in found])), map_NDhw, feature_NF
 
 
-def prepared(splits: tuple[str, str]) -> tuple[Images, Images, Scale]:
+def prepared(splits: tuple[str, str], recipe: Recipe) -> tuple[Images, Images, Scale]:
     """The images of a split to train on and of one that judges, standardised by the former."""
-    dataset, recipe = load_dataset(VOC_MINI), RECIPES["tf_efficientnet_lite0"]
+    dataset = load_dataset(VOC_MINI)
     model = build_model(
         recipe.backbone,
         num_classes=len(dataset.label_set),
-        image_size_px=256,
+        image_size_px=recipe.image_size_px,
         weights=recipe.weights,
         note=print,
         head="concat-pool",
     ).eval()
     assert isinstance(model, ConcatPool)
-    sets, maps, features = zip(*(maps_of(dataset.split(split), model) for split in splits), strict=True)
+    sets, maps, features = zip(*(maps_of(dataset.split(split), model, recipe) for split in splits), strict=True)
     mean_F, scale_F = standardisation(torch.from_numpy(features[0]))
     own, channels = model.num_own, model.num_features
     columns = torch.cat([torch.arange(own), torch.arange(own + channels, len(mean_F))])
@@ -295,9 +298,9 @@ REMOVED: dict[str, tuple[Removed, Tried]] = {
 }
 
 
-def measurements(splits: tuple[str, str]) -> dict[str, Callable[[], dict[str, object]]]:
+def measurements(splits: tuple[str, str], recipe: Recipe) -> dict[str, Callable[[], dict[str, object]]]:
     """What is measured, by name, each when it is asked for."""
-    train, val, scale = prepared(splits)
+    train, val, scale = prepared(splits, recipe)
     rest, out = folds(train)
     of_rest, probes = probe_of(rest, seed=0), [probe_of(train, seed=seed) for seed in SEEDS]
     reference = [predictions_of(probe_scores(probe, val).numpy(), val.dataset) for probe in probes]
@@ -323,15 +326,23 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="such as 'CSRA'; by default all")
     parser.add_argument("--again", action="store_true", help="also what is in the result file")
     parser.add_argument("--exchanged", action="store_true", help="train on the validation images, and judge on the training images")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0", choices=["tf_efficientnet_lite0", "tf_efficientnet_lite2"])
+    parser.add_argument("--size", type=int, default=256)
     options = parser.parse_args()
     if not VOC_MINI.is_dir():
         print("skipped: no voc-mini photographs beside this checkout (../shared)")
         return
     keep_freed_memory()
+    recipe = replace(
+        PROBE, backbone=options.backbone, weights=str(SHARED / "weights" / f"{options.backbone}.safetensors"),
+        image_size_px=options.size,
+    )  # fmt: skip
     path, key = RESULTS / "map_heads.json", "halves exchanged" if options.exchanged else "results"
+    if (options.backbone, options.size) != ("tf_efficientnet_lite0", 256):
+        key += f", {options.backbone}, {options.size} px"
     kept = json.loads(path.read_text()) if path.is_file() else {}
-    known = kept.setdefault(key, {})
-    for name, measure in measurements(("val", "train") if options.exchanged else ("train", "val")).items():
+    known, splits = kept.setdefault(key, {}), ("val", "train") if options.exchanged else ("train", "val")
+    for name, measure in measurements(splits, recipe).items():
         if (not options.names or name in options.names) and (options.again or name not in known):
             known[name] = measure()
             kept = {"what": "EfficientNet Lite 0 at 256 px, voc-mini, 874 and 874 images, 3 seeds"} | kept

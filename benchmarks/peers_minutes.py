@@ -41,6 +41,7 @@ HERE = Path(__file__).parent
 MINUTES = (1.0, 3.0, 10.0, 30.0)
 LITE0, LITE2 = "tf_efficientnet_lite0", "tf_efficientnet_lite2"
 PACKAGES = {"fastai": "fastai", "transformers": "transformers", "lightlytrain": "lightly-train"}
+ALSO = {"transformers": ["accelerate"]}  # which the Trainer needs
 FASTAI = {"size_px": 224, "batch_size": 64, "learning_rate": 2e-3}
 TRAINER = {"size_px": 224, "batch_size": 8, "learning_rate": 5e-5}
 LIGHTLY = {"size_px": 224, "batch_size": 16, "learning_rate": 3e-4}
@@ -74,7 +75,7 @@ SETTINGS = {
 
 def training(side: str, job: dict, options: argparse.Namespace) -> dict:
     """What the side prints of one training; it runs alone in its environment, with one thread where processor seconds count."""
-    python = peer_python(side, options.peers, packages=[PACKAGES[side]])
+    python = peer_python(side, options.peers, packages=[PACKAGES[side], *ALSO.get(side, ())])
     if python is None:
         raise RuntimeError(f"{PACKAGES[side]} cannot be installed into {options.peers / side}")
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if options.clock == "processor" else {}
@@ -233,7 +234,7 @@ def one(side: str, name: str, minutes: float, seed: int, *, kept: dict, options:
         run |= {"clock": "wall"} | polytag(name, minutes, seed, options=options)
     else:
         run |= {"clock": options.clock} | peer(side, name, minutes, seed, kept=kept, options=options)
-        python = peer_python(side, options.peers, packages=[PACKAGES[side]])
+        python = peer_python(side, options.peers, packages=[PACKAGES[side], *ALSO.get(side, ())])
         assert python is not None
         kept["versions"][side] = version_of(python, PACKAGES[side])
     mean_ap = evaluate_predictions(read_predictions(scores_file(options, side, name, minutes, seed))).mean_ap

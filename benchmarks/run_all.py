@@ -19,6 +19,7 @@ SCRIPTS = (
     "minutes",
     "peers_minutes",
     "heads",
+    "attention",
     "map_heads",
     "optimism",
     "prediction_sets",

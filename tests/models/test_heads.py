@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from polytag.contracts import LabelSet, Preprocessing
 from polytag.errors import CheckpointError, UsageError
 from polytag.models.backbone import build_model, create_backbone, lay_out
+from polytag.models.backbone_args import HEADS
 from polytag.models.checkpoint import Checkpoint, save_checkpoint
 from polytag.models.device import Arithmetic
 from polytag.models.fused import freeze
@@ -24,9 +25,9 @@ MOBILE = "mobilenetv2_035"  # an inverted residual block before its last map
 FLOAT = Arithmetic(device="cpu", precision="fp32")
 
 
-def headed(backbone: str = MOBILE, *, seed: int = 0, **arguments: object) -> nn.Module:
+def headed(backbone: str = MOBILE, *, seed: int = 0, head: str = "concat-pool", **arguments: object) -> nn.Module:
     torch.manual_seed(seed)
-    return build_model(backbone, num_classes=3, head="concat-pool", backbone_args=arguments).eval()
+    return build_model(backbone, num_classes=3, head=head, backbone_args=arguments).eval()
 
 
 def images(n: int = 2, *, size_px: int = 64) -> Tensor:
@@ -57,6 +58,89 @@ def test_the_features_are_those_of_the_backbone_then_maxima_then_means():
     assert backbone_features(model, wanted_ND).tobytes() == own_ND.tobytes()
     assert linear_head(model) is model.get_classifier()
     assert head_parameters(model) == {"classifier.weight", "classifier.bias"}
+
+
+def attention_by_hand(weight_CM: np.ndarray, map_NMP: np.ndarray) -> np.ndarray:
+    """CSRA, equations 3 and 4 with T = 1, for each image, class and place; less the mean, which the linear layer has already."""
+    added_NC = np.zeros((len(map_NMP), len(weight_CM)))
+    for n, map_MP in enumerate(map_NMP):
+        for c, weight_M in enumerate(weight_CM):
+            evidence_P = weight_M.astype(np.float64) @ map_MP
+            share_P = np.exp(evidence_P) / np.exp(evidence_P).sum()
+            added_NC[n, c] = 0.2 * (share_P @ evidence_P - evidence_P.mean())
+    return added_NC
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_attention_adds_what_the_best_places_have_over_the_mean(pooling: str):
+    model, pixels = headed(head="csra", global_pool=pooling), images()
+    plain = create_backbone(MOBILE, num_classes=0, backbone_args={"global_pool": pooling}).eval()
+    _, last, expanded = maps_by_hand(model, pixels) if pooling == "avg" else (None, *map_of(model, pixels))
+    with torch.no_grad():
+        model.classifier.weight.mul_(20)  # so that places differ
+    weight_CD, own, total = model.classifier.weight.detach().numpy(), model.num_own, model.num_own + model.num_features
+    means, maps = [weight_CD[:, total:]], [expanded]
+    if pooling == "avg":  # a maximum of the backbone's own is no mean over the places
+        means, maps = [weight_CD[:, :own], *means], [last, *maps]
+    added_NC = attention_by_hand(np.concatenate(means, 1), np.concatenate(maps, 1).reshape(2, -1, 4))
+    with torch.inference_mode():
+        wanted_NC = model.classifier(features(model, pixels)).numpy() + added_NC
+        np.testing.assert_allclose(logits(model, pixels).numpy(), wanted_NC, atol=1e-4)
+        np.testing.assert_allclose(model(pixels).numpy(), wanted_NC, atol=1e-4)
+    assert (added_NC > 0).all()
+    assert added_NC.max() > 1e-3
+    assert plain.num_features == own
+
+
+def map_of(model: nn.Module, pixels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    with torch.inference_mode():
+        maps = model.forward_features(pixels).numpy()
+    return maps[:, : model.num_own], maps[:, model.num_own :]
+
+
+def test_maps_that_are_alike_everywhere_get_no_attention():
+    model = headed(head="csra")
+    with torch.inference_mode():
+        added_NC = model.attention(torch.randn(2, model.num_features, 1, 1).expand(-1, -1, 3, 3))
+    torch.testing.assert_close(added_NC, torch.zeros(2, 3), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_frozen_attention_is_that_of_the_plain_network(precision: str):
+    model, pixels = headed(head="csra", pad_type="same"), images()
+    frozen = freeze(model, arithmetic=Arithmetic(device="cpu", precision=precision), image_size_px=64)
+    autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
+    with torch.inference_mode(), autocast:
+        both_ND, logit_NC = frozen.features_and_logits(pixels), frozen.logits(pixels)
+        width = model.classifier.in_features
+        assert both_ND.shape == (2, width + 3)
+        assert logit_NC.dtype == torch.float32
+        assert torch.equal(both_ND[:, width:], logit_NC)
+        assert torch.equal(both_ND[:, :width], frozen.features(pixels).float())
+        linear_NC = torch.nn.functional.linear(both_ND[:, :width], model.classifier.weight.float(), model.classifier.bias.float())
+        torch.testing.assert_close(linear_NC.float() + frozen.attention(pixels), logit_NC, atol=2e-2, rtol=2e-2)
+        torch.testing.assert_close(logit_NC, logits(model, pixels), atol=1e-4 if precision == "fp32" else 0.1, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "problem"), [("test_convnext", "averages its last map"), ("test_vit", "needs a feature map,")]
+)
+def test_attention_needs_places_whose_mean_is_read(backbone: str, problem: str):
+    with pytest.raises(UsageError, match=problem):
+        headed(backbone, head="csra")
+
+
+def test_attention_has_a_checkpoint_a_heat_map_and_another_heads_weights(tmp_path: Path):
+    model, pixels = headed(head="csra"), images()
+    saved(tmp_path, model, head="csra")
+    read = Checkpoint.read(tmp_path).load_model()
+    with torch.inference_mode():
+        assert torch.equal(read(pixels), model(pixels))
+    assert class_activation(read, pixels[:1], [0, 2]).shape == (2, 2, 2)
+    assert lay_out(MOBILE, num_classes=3, head="csra") is not None
+    assert headed("test_resnet", head="csra").classifier.in_features == 2 * headed("test_resnet", head="csra").num_own
+    narrow = build_model(MOBILE, num_classes=2, head="linear", weights=str(tmp_path / "model.safetensors"))
+    assert torch.equal(narrow.conv_head.weight, model.backbone.conv_head.weight)
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_efficientnet", "mobilenetv3_small_050", "test_nfnet"])
@@ -205,12 +289,13 @@ def test_channels_last_maps_are_read_as_the_others():
 
 def test_it_is_chosen_where_it_was_measured():
     names = ("tf_efficientnet_lite0", "mobilenetv2_100.ra_in1k", "resnet18", "vit_tiny_patch16_224", "no_such_model")
-    assert [chosen_head("auto", backbone=name) for name in names] == ["concat-pool", "concat-pool", "linear", "linear", "linear"]
-    assert [chosen_head(head, backbone="resnet18") for head in ("linear", "concat-pool")] == ["linear", "concat-pool"]
+    assert [chosen_head("auto", backbone=name) for name in names] == ["csra", "csra", "linear", "linear", "linear"]
+    assert [chosen_head(head, backbone="resnet18") for head in HEADS] == list(HEADS)
     assert [chosen_head("auto", backbone=backbone) for backbone in (OWN_BACKBONE, FEATURES)] == ["linear", "linear"]
     assert chosen_head("auto", backbone="auto") == "auto"  # until a plan chooses the backbone
-    with pytest.raises(UsageError) as error:
-        chosen_head("concat-pool", backbone=OWN_BACKBONE)
+    for head in ("csra", "concat-pool"):
+        with pytest.raises(UsageError) as error:
+            chosen_head(head, backbone=OWN_BACKBONE)
     assert str(error.value) == (
         "this head reads a backbone of timm alone\n  where: --head\n  got: concat-pool\n"
         "  expected: linear with a backbone of your own\n  next: leave --head out"
@@ -311,7 +396,11 @@ def test_a_checkpoint_of_tokens_answers_as_the_model_did_and_starts_the_linear_h
 @pytest.mark.parametrize(
     ("changes", "got", "expected"),
     [
-        ({"head": "csra"}, "head: 'csra'", "one of linear, concat-pool; a newer version of polytag may have others"),
+        (
+            {"head": "ml-decoder"},
+            "head: 'ml-decoder'",
+            "one of linear, concat-pool, csra; a newer version of polytag may have others",
+        ),
         ({"version": 1}, "version: 1", "1 for the head linear, else 2"),
         ({"head": "linear"}, "version: 2", "1 for the head linear, else 2"),
     ],

@@ -1,4 +1,4 @@
-"""A run with concat pooling: fitted by the probe, trained further, resumed to the bit, looked into and shipped as any other."""
+"""A run with concat pooling, and attention on it: fitted by the probe, trained further, resumed to the bit, and exported."""
 
 import json
 from dataclasses import replace
@@ -17,13 +17,14 @@ from polytag.inference.out_of_fold import out_of_fold_of_run
 from polytag.inference.predictor import Predictor
 from polytag.models.checkpoint import Checkpoint
 from polytag.runs.folder import RunFolder
+from polytag.training.label_policy import label_policy
 from polytag.training.loop import Interrupted
 from polytag.training.train import resume
 
 pytestmark = pytest.mark.usefixtures("without_pages")
 
-TINY = {"backbone": "test_efficientnet", "weights": "random", "image_size_px": 32, "device": "cpu", "precision": "fp32"}
-TUNING = replace(FINETUNE, **TINY, head="concat-pool", epochs=2, batch_size=16, save_every_minutes=0)
+TINY = {"backbone": "test_efficientnet", "weights": "random", "image_size_px": 64, "device": "cpu", "precision": "fp32"}
+TUNING = replace(FINETUNE, **TINY, epochs=2, batch_size=16, save_every_minutes=0)
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,9 @@ def probed(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder
 
 
 def test_the_run_says_which_head_was_chosen(probed: RunFolder):
-    assert yaml.safe_load(probed.args.read_text())["recipe"]["head"] == "concat-pool"
-    assert json.loads((probed.best / "config.json").read_text())["head"] == "concat-pool"
-    assert "| head | concat-pool |" in (probed.best / "README.md").read_text()
+    assert yaml.safe_load(probed.args.read_text())["recipe"]["head"] == "csra"
+    assert json.loads((probed.best / "config.json").read_text())["head"] == "csra"
+    assert "| head | csra |" in (probed.best / "README.md").read_text()
 
 
 def test_the_probe_is_fitted_to_all_that_the_head_reads(probed: RunFolder, colours: Path):
@@ -48,7 +49,11 @@ def test_the_probe_is_fitted_to_all_that_the_head_reads(probed: RunFolder, colou
         assert np.abs(part * feature_ND.std(0)[slice(0, own) if part.shape[1] == own else slice(own, total)]).max() > 1e-4
     scored = predictor.score(train_set)
     bias_C = predictor.model.get_classifier().bias.detach().numpy()
-    np.testing.assert_allclose(scored.logit_NC, feature_ND @ weight_CD.T + bias_C, atol=1e-3)
+    added_NC = scored.logit_NC - (feature_ND @ weight_CD.T + bias_C)
+    assert added_NC.min() > -1e-3
+    assert added_NC.max() > 1e-2, "attention"
+    solved = label_policy(train_set, loss="auto").fit(feature_ND, group_N=np.arange(len(train_set)), seed=0)[0]
+    np.testing.assert_allclose(bias_C + added_NC.mean(axis=0), solved.bias_C, atol=1e-3)  # which the biases give back on average
     held_out, _ = out_of_fold_of_run(probed, device="cpu")
     assert held_out.logit_NC.shape == (len(rows), 3)
 
@@ -65,8 +70,10 @@ def test_neighbours_are_compared_by_the_backbones_own_features(probed: RunFolder
     np.testing.assert_allclose(query, index.feature_ND[0], atol=2e-3)
 
 
-def test_it_is_trained_further_and_resumed_to_the_bit(colours: Path, tmp_path: Path):
-    whole = train(colours, recipe=TUNING, output=tmp_path / "whole").folder
+@pytest.mark.parametrize("head", ["concat-pool", "csra"])
+def test_it_is_trained_further_and_resumed_to_the_bit(colours: Path, tmp_path: Path, head: str):
+    tuning = replace(TUNING, head=head)
+    whole = train(colours, recipe=tuning, output=tmp_path / "whole").folder
     steps: list[int] = []
 
     class Stop:
@@ -77,7 +84,7 @@ def test_it_is_trained_further_and_resumed_to_the_bit(colours: Path, tmp_path: P
                 raise KeyboardInterrupt
 
     with pytest.raises(Interrupted):
-        train(colours, recipe=TUNING, output=tmp_path / "stopped", callbacks=[Stop()])
+        train(colours, recipe=tuning, output=tmp_path / "stopped", callbacks=[Stop()])
     resume(tmp_path / "stopped")
     for name in ("best", "last"):
         resumed, never_stopped = (folder / name / "model.safetensors" for folder in (tmp_path / "stopped", whole.path))

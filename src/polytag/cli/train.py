@@ -42,7 +42,7 @@ def train(
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of the timm model; repeatable.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="pretrained, random, or a safetensors file.")] = None,
-    head: Annotated[str | None, typer.Option(help="What reads the backbone: auto, linear or concat-pool.")] = None,
+    head: Annotated[str | None, typer.Option(help="What reads the backbone: auto, linear, concat-pool or csra.")] = None,
     image_size: Annotated[int | None, typer.Option(metavar="PX", help="Side of the square input.")] = None,
     fit: Annotated[str | None, typer.Option(help="squash (the whole image) or crop (the centre).")] = None,
     crops: Annotated[str | None, typer.Option(help="Views scored and averaged: center, flip, five or ten.")] = None,

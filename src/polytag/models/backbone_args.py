@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from polytag.own_parts import FEATURES, OWN_BACKBONE
 from polytag.plain import WrongValue, is_finite, shown
 
-HEADS = ("linear", "concat-pool")
+HEADS = ("linear", "concat-pool", "csra")
 """What reads the backbone's maps; `models.heads` has them."""
 _MAX_ITEMS = 64
 _SWITCHES = (

@@ -1,16 +1,17 @@
 """What is on top of a backbone: its classifier, the features that it reads, and the logits that it gives.
 
-Shapes: N images, C classes, D features, M channels of the last feature map or of a token, E of the expanded map, h x w places,
-T tokens.
+Shapes: N images, C classes, D features, M channels of the last feature map or of a token, E of the expanded map, h x w places
+(P of them), T tokens.
 """
 
 import threading
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, TypeGuard, final
 
 import numpy as np
 import timm
 import torch
+from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from torch import Tensor, nn
 
 from polytag.errors import UsageError
@@ -20,15 +21,16 @@ from polytag.own_parts import FEATURES, OWN_BACKBONE
 _WITHIN = "backbone."  # before the names of the backbone's tensors in concat pooling
 _EXPANDED = "conv_pwl"  # timm's name of the projection at the end of an inverted residual block
 _SIZE_PX = 64  # of the image that a map is seen on, for backbones that take any size
+_ATTENTION = 0.2  # lambda of CSRA; docs/experiments.md has others
 
 
 def chosen_head(head: str, *, backbone: str) -> str:
-    """One of HEADS for "auto": concat-pool for timm's EfficientNets and their relatives, on which it was measured, else linear.
+    """One of HEADS for "auto": csra for timm's EfficientNets and their relatives, on which it was measured, else linear.
 
     It stays "auto" while the backbone is to be chosen too. Raises UsageError for another head than the linear one on a backbone of
     the user's own, or on features that are given.
     """
-    if backbone in (OWN_BACKBONE, FEATURES) and head == "concat-pool":
+    if backbone in (OWN_BACKBONE, FEATURES) and head in ("concat-pool", "csra"):
         raise UsageError(
             "this head reads a backbone of timm alone",
             where="--head",
@@ -38,7 +40,7 @@ def chosen_head(head: str, *, backbone: str) -> str:
         )
     if head != "auto" or backbone == "auto":
         return head
-    return "concat-pool" if backbone.partition(".")[0] in timm.list_models(module="efficientnet") else "linear"
+    return "csra" if backbone.partition(".")[0] in timm.list_models(module="efficientnet") else "linear"
 
 
 def with_head(model: nn.Module, head: str, *, backbone: str, num_classes: int, image_size_px: int | None) -> nn.Module:
@@ -46,13 +48,13 @@ def with_head(model: nn.Module, head: str, *, backbone: str, num_classes: int, i
     assert head in HEADS, head
     if head == "linear":
         return model
-    if isinstance(getattr(model, "num_prefix_tokens", None), int) and getattr(model, "global_pool", None):
+    if head == "concat-pool" and isinstance(getattr(model, "num_prefix_tokens", None), int) and getattr(model, "global_pool", None):
         return ConcatTokens(model, num_classes=num_classes)
     config = timm.get_pretrained_cfg(backbone)
     size_px = _SIZE_PX
     if config is not None and config.fixed_input_size:
         size_px = image_size_px or config.input_size[-1]
-    return ConcatPool(model, num_classes=num_classes, size_px=size_px)
+    return ConcatPool(model, num_classes=num_classes, size_px=size_px, attends=head == "csra")
 
 
 _expanded = threading.local()  # on the processor each core computes a batch of its own, in a thread of its own
@@ -72,10 +74,15 @@ class ConcatPool(nn.Module):
     MobileNet or an EfficientNet computes before its projection to few channels: timm's feature location "expansion". It costs no
     arithmetic, since the backbone computes it anyway. docs/experiments.md has what this gains.
 
+    With `attends`, each class also looks at the places of the maps, by class-specific residual attention (CSRA: Zhu and Wu, ICCV
+    2021, equations 3 to 5). A class's weights for the means give its evidence at each place; the mean of that evidence, weighted by
+    its own softmax over the places, counts beside the plain mean: `_ATTENTION` times what the two differ by is added. So a small
+    object counts for more than its area. The weights stay those of one linear layer, and the probe fits them without attention.
+
     It has the functions of a timm model that polytag uses. Its feature map has the channels of both maps.
     """
 
-    def __init__(self, backbone: nn.Module, *, num_classes: int, size_px: int):
+    def __init__(self, backbone: nn.Module, *, num_classes: int, size_px: int, attends: bool = False):
         """Replaces the classifier of the backbone; raises UsageError for a backbone without a feature map.
 
         One forward pass of one image of `size_px` a side tells the shapes.
@@ -91,13 +98,7 @@ class ConcatPool(nn.Module):
         with torch.inference_mode():
             last, expanded = self._maps(torch.zeros(1, 3, size_px, size_px, device=device))
             if last.ndim != 4:
-                raise UsageError(
-                    "the head concat-pool needs a feature map or the tokens of a ViT, which this backbone does not have",
-                    where="--head",
-                    got=f"features of shape {tuple(last.shape)}",
-                    expected="a feature map: channels, height and width; or tokens, timm knowing how many precede the patches",
-                    next_step="use --head linear, or another backbone",
-                )
+                raise _no_maps("csra" if attends else "concat-pool", last)
             if handle is not None and (expanded is None or expanded.shape[2:] != last.shape[2:]):
                 handle.remove()
                 expanded = None
@@ -106,6 +107,15 @@ class ConcatPool(nn.Module):
         self._num_last = last.shape[1]
         num_expanded = 0 if expanded is None else expanded.shape[1]
         self.num_features = self._num_last + num_expanded
+        self.attends, self._own_is_mean = attends, self.num_own == self._num_last and _averages(backbone)
+        if attends and not self._own_is_mean and not num_expanded:
+            raise UsageError(
+                "the head csra needs a backbone that averages its last map, or one with inverted residual blocks",
+                where="--head",
+                got=f"a {type(backbone).__name__} of timm with another pooling",
+                expected="such as an EfficientNet, a MobileNet or a ResNet",
+                next_step="use --head concat-pool or linear, or another backbone",
+            )
         self.classifier = nn.Linear(self.num_own + self.num_features + num_expanded, num_classes)
 
     def get_classifier(self) -> nn.Linear:
@@ -127,7 +137,19 @@ class ConcatPool(nn.Module):
         own = self._own(maps[:, : self._num_last])
         mean = maps[:, self._num_last :].mean(dim=(2, 3), dtype=torch.float32)  # in bfloat16 it would be rounded
         feature_ND = torch.cat([own, top, mean], dim=1)
-        return feature_ND if pre_logits else self.classifier(feature_ND)
+        if pre_logits:
+            return feature_ND
+        logit_NC = self.classifier(feature_ND)
+        return logit_NC + self.attention(maps) if self.attends else logit_NC
+
+    def attention(self, maps: Tensor) -> Tensor:
+        """What attention adds to the logits of the linear layer, N x C; of float32 maps in float32."""
+        weight_CD, first = self.classifier.weight, 0 if self._own_is_mean else self._num_last
+        weights = [weight_CD[:, : self.num_own]] if self._own_is_mean else []
+        weights.append(weight_CD[:, self.num_own + self.num_features :])
+        evidence_NCP = torch.cat(weights, dim=1) @ maps[:, first:].flatten(2)
+        attended_NC = (evidence_NCP.softmax(dim=2) * evidence_NCP).sum(dim=2)
+        return _ATTENTION * (attended_NC - evidence_NCP.mean(dim=2))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """N x C logits of N x 3 x S x S."""
@@ -142,6 +164,23 @@ class ConcatPool(nn.Module):
     def _own(self, last: Tensor) -> Tensor:
         last = last.permute(0, 2, 3, 1) if self._is_channels_last else last
         return self.backbone.forward_head(last, pre_logits=True)  # pyright: ignore[reportCallIssue]
+
+
+def _averages(backbone: nn.Module) -> bool:
+    """Whether the backbone's own features are the mean of its last map, if they are as many as its channels."""
+    pooling = getattr(backbone, "global_pool", None)
+    return isinstance(pooling, SelectAdaptivePool2d) and pooling.pool_type == "avg"
+
+
+def _no_maps(head: str, features: Tensor) -> UsageError:
+    of_tokens = head == "concat-pool"
+    return UsageError(
+        f"the head {head} needs a feature map" + " or the tokens of a ViT" * of_tokens + ", which this backbone does not have",
+        where="--head",
+        got=f"features of shape {tuple(features.shape)}",
+        expected="a feature map: channels, height and width" + "; or tokens, timm knowing how many precede the patches" * of_tokens,
+        next_step="use --head linear, or another backbone",
+    )
 
 
 @final
@@ -253,6 +292,13 @@ def logits(model: nn.Module, pixels: Tensor) -> Tensor:
     layers = classifiers(model)
     if len(layers) != 1 or not isinstance(layers[0][1], nn.Linear):
         return model(pixels).float()
-    feature_ND = features(model, pixels)
+    maps = model.forward_features(pixels)  # pyright: ignore[reportCallIssue]
+    feature_ND = model.forward_head(maps, pre_logits=True)  # pyright: ignore[reportCallIssue]
     with torch.autocast(pixels.device.type, enabled=False):
-        return layers[0][1](feature_ND.float())
+        logit_NC = layers[0][1](feature_ND.float())
+        return logit_NC + model.attention(maps.float()) if attends(model) else logit_NC
+
+
+def attends(model: nn.Module) -> TypeGuard[ConcatPool]:
+    """Whether the head looks at the places of the maps beside the features that its linear layer reads."""
+    return isinstance(model, ConcatPool) and model.attends

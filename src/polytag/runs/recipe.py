@@ -26,7 +26,7 @@ class Recipe:
     weights                   "pretrained", "random", or a safetensors file
     image_size_px             side of the square input; None: 256, or the one size that a backbone such as ViT is built for
     fit, interpolation, crops, mean, std   see contracts.Preprocessing; mean and std None: what the weights were trained with
-    head                      of models.heads: "linear", "concat-pool", or "auto": concat-pool for the backbones it was measured on
+    head                      of models.heads: "linear", "concat-pool", "csra", or "auto": csra for the backbones it was measured on
     augment                   a preset of data.augment
     loss                      a name of training.losses, or "auto": "bce", or what training.label_policy finds for partial labels
     class_weights             "none", or "balanced": positives of a class count num_absent / num_present times, at most 20

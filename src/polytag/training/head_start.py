@@ -5,13 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import nn
 
 from polytag.contracts import Dataset
 from polytag.data.groups import group_numbers
 from polytag.inference.feature_cache import FeatureCache, what_computes
-from polytag.inference.predictor import Extracted, extract_features
+from polytag.inference.predictor import Extracted, extract_features, run
 from polytag.inference.probe import install_probe
+from polytag.models.fused import freeze
+from polytag.models.heads import ConcatPool, attends
 from polytag.training.clock import LEAST_IMAGES, Clock
 from polytag.training.context import TrainingContext, drawn, require_readable
 from polytag.training.image_sources import ImageSources
@@ -21,6 +24,7 @@ from polytag.training.state import State
 _FIRST_MINUTE = 55.0  # seconds of a run with a clock until there is a model on the disk
 _FIRST_MODEL = 42.0  # seconds until a probe of the features so far is that model
 _FITTING_SECONDS = 3.0
+_BALANCING = 128  # images: their mean attention is known to a few hundredths of a logit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +99,11 @@ class HeadStart:
         elif clock is None or context.processes.count > 1:
             extracted = calculate()
         else:
-            extracted = self._in_time(calculate, clock=clock, save_first=save_first)
+            extracted = self._in_time(calculate, clock=clock, sources=sources, save_first=save_first)
         num_images = len(extracted[1]) + len(extracted[2])
         looked = Looked(num_images=num_images, seconds_an_image=(time.monotonic() - started) / num_images)
         callback.phase("logistic regression", 0)
-        how = self._fit(extracted)
+        how = self._fit(extracted, sources=sources)
         state.failures.update({self.images.ids[row]: error.what for row, error in extracted[2]})
         state.epoch_seconds = time.monotonic() - started
         if clock is not None and clock.used + len(context.val_set) * looked.seconds_an_image > _FIRST_MINUTE:
@@ -107,7 +111,9 @@ class HeadStart:
         callback.note(how + ("" if self.reads_images else "; features of an earlier run"))
         return looked
 
-    def _in_time(self, calculate: Callable[..., Extracted], *, clock: Clock, save_first: Callable[[], None]) -> Extracted:
+    def _in_time(
+        self, calculate: Callable[..., Extracted], *, clock: Clock, sources: ImageSources, save_first: Callable[[], None]
+    ) -> Extracted:
         """The features of as many images as leave time for as large a share of the validation images."""
         num_images, num_val = len(self.images), len(self.context.val_set)
         share = num_images / (num_images + num_val + min(num_val, clock.num_again))
@@ -122,17 +128,32 @@ class HeadStart:
         if num_done == num_images or is_over():
             return first
         if len(first[1]) >= LEAST_IMAGES:
-            self._fit(first)
+            self._fit(first, sources=sources)
             save_first()
         more = calculate(range(num_done, num_images), until=lambda num: is_over())
         parts = [each for each in (first, more) if len(each[1])] or [first]
         return np.concatenate([each[0] for each in parts]), np.concatenate([each[1] for each in parts]), first[2] + more[2]
 
-    def _fit(self, extracted: Extracted) -> str:
+    def _fit(self, extracted: Extracted, *, sources: ImageSources) -> str:
         """Fit the probe to these features and put it into the model; returns a sentence about it."""
         feature_ND, rows, _ = extracted
         require_readable(len(rows), self.images)
         readable, recipe = self.images.take(rows), self.context.recipe
         probe, how = label_policy(readable, loss=recipe.loss).fit(feature_ND, group_N=group_numbers(readable), seed=recipe.seed)
         install_probe(self.model, probe)
+        if attends(self.model):
+            self._balance(self.model, rows, sources=sources)
         return how
+
+    def _balance(self, model: ConcatPool, rows: np.ndarray, *, sources: ImageSources) -> None:
+        """Take from the biases what attention adds to each class on average, seen on some of the images."""
+        context = self.context
+        some = np.random.default_rng(context.recipe.seed).permutation(np.sort(rows))[:_BALANCING].tolist()
+        frozen = freeze(model, arithmetic=context.arithmetic, image_size_px=context.preprocessing.image_size_px)
+        ready = run(
+            frozen.attention, self.images.paths, preprocessing=context.preprocessing, arithmetic=context.arithmetic,
+            source=sources.train_views if self.images is context.train_set else None, rows=some,
+        )  # fmt: skip
+        added = np.concatenate([scored.output_ND for scored in ready if len(scored.rows)])
+        with torch.no_grad():
+            model.classifier.bias.sub_(torch.from_numpy(added.mean(axis=0)).to(model.classifier.bias))
