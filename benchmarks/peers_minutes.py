@@ -187,7 +187,8 @@ def polytag(name: str, minutes: float, seed: int, *, options: argparse.Namespace
         epochs = round(json.loads(plan.read_text())["epochs"], 2) if plan.is_file() else 0
         shutil.copy(place / "run" / "predictions-val.parquet", scores_file(options, "polytag", name, minutes, seed))
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    setting = {"backbone": header["backbone"], "size_px": header["preprocessing"]["image_size_px"], "epochs": epochs}
+    setting = {"backbone": header["backbone"], "head": header.get("head", "linear"), "epochs": epochs}
+    setting["size_px"] = header["preprocessing"]["image_size_px"]
     return {"setting": setting, "share_of_time": round(seconds / (60 * minutes), 3), "processor_seconds": round(processor, 1)}
 
 
