@@ -1,6 +1,7 @@
 """A run with concat pooling, and attention on it: fitted by the probe, trained further, resumed to the bit, and exported."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def test_the_probe_is_fitted_to_all_that_the_head_reads(probed: RunFolder, colou
     assert added_NC.min() > -1e-3
     assert added_NC.max() > 1e-2, "attention"
     solved = label_policy(train_set, loss="auto").fit(feature_ND, group_N=np.arange(len(train_set)), seed=0)[0]
-    np.testing.assert_allclose(bias_C + added_NC.mean(axis=0), solved.bias_C, atol=1e-3)  # which the biases give back on average
+    seen = np.random.default_rng(PROBE.seed).permutation(len(train_set))[: math.ceil(len(train_set) / 16)]
+    np.testing.assert_allclose(bias_C + added_NC[seen].mean(axis=0), solved.bias_C, atol=1e-3)  # which the biases give back
     held_out, _ = out_of_fold_of_run(probed, device="cpu")
     assert held_out.logit_NC.shape == (len(rows), 3)
 

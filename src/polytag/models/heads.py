@@ -30,7 +30,7 @@ def chosen_head(head: str, *, backbone: str) -> str:
     It stays "auto" while the backbone is to be chosen too. Raises UsageError for another head than the linear one on a backbone of
     the user's own, or on features that are given.
     """
-    if backbone in (OWN_BACKBONE, FEATURES) and head in ("concat-pool", "csra"):
+    if backbone in (OWN_BACKBONE, FEATURES) and head not in ("auto", "linear"):
         raise UsageError(
             "this head reads a backbone of timm alone",
             where="--head",

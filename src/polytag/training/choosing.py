@@ -55,7 +55,8 @@ class _Trial:
     def of(cls, recipe: Recipe, dataset: Dataset, *, parts: Parts) -> "_Trial":
         """Where the head is open, with the one that reads more, if the backbone has it: the linear one reads a part of it."""
         silent, usual = SilentCallback(), chosen_head(recipe.head, backbone=recipe.backbone)
-        for head in (usual if usual != "linear" else "concat-pool", "linear") if _chooses_head(recipe) else (usual,):
+        richer = "concat-pool" if usual == "linear" else usual
+        for head in (richer, "linear") if _chooses_head(recipe) else (usual,):
             own = replace(recipe, head=head)
             try:
                 model = fresh_model(own, dataset, parts=parts, note=silent.note)

@@ -1,5 +1,6 @@
 """The head's start: a probe over frozen features, fitted before the first epoch; with no epochs it is the whole training."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from polytag.training.state import State
 _FIRST_MINUTE = 55.0  # seconds of a run with a clock until there is a model on the disk
 _FIRST_MODEL = 42.0  # seconds until a probe of the features so far is that model
 _FITTING_SECONDS = 3.0
-_BALANCING = 128  # images: their mean attention is known to a few hundredths of a logit
+_BALANCED_SHARE, _MOST_BALANCED = 1 / 16, 128  # of the images: their mean attention is known to a few hundredths of a logit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +147,9 @@ class HeadStart:
         return how
 
     def _balance(self, model: ConcatPool, rows: np.ndarray, *, sources: ImageSources) -> None:
-        """Take from the biases what attention adds to each class on average, seen on some of the images."""
-        context = self.context
-        some = np.random.default_rng(context.recipe.seed).permutation(np.sort(rows))[:_BALANCING].tolist()
+        """Take from the biases what attention adds to each class on average, seen on so few images that it costs little time."""
+        context, number = self.context, min(math.ceil(_BALANCED_SHARE * len(rows)), _MOST_BALANCED)
+        some = np.random.default_rng(context.recipe.seed).permutation(np.sort(rows))[:number].tolist()
         frozen = freeze(model, arithmetic=context.arithmetic, image_size_px=context.preprocessing.image_size_px)
         ready = run(
             frozen.attention, self.images.paths, preprocessing=context.preprocessing, arithmetic=context.arithmetic,
