@@ -61,7 +61,7 @@ def test_the_features_are_those_of_the_backbone_then_maxima_then_means():
 
 
 def attention_by_hand(weight_CM: np.ndarray, map_NMP: np.ndarray) -> np.ndarray:
-    """CSRA, equations 3 and 4 with T = 1, for each image, class and place; less the mean, which the linear layer has already."""
+    """CSRA with T = 1, for each image, class and place; less the mean, which the linear layer has already."""
     added_NC = np.zeros((len(map_NMP), len(weight_CM)))
     for n, map_MP in enumerate(map_NMP):
         for c, weight_M in enumerate(weight_CM):

@@ -75,9 +75,9 @@ class ConcatPool(nn.Module):
     arithmetic, since the backbone computes it anyway. docs/experiments.md has what this gains.
 
     With `attends`, each class also looks at the places of the maps, by class-specific residual attention (CSRA: Zhu and Wu, ICCV
-    2021, equations 3 to 5). A class's weights for the means give its evidence at each place; the mean of that evidence, weighted by
-    its own softmax over the places, counts beside the plain mean: `_ATTENTION` times what the two differ by is added. So a small
-    object counts for more than its area. The weights stay those of one linear layer, and the probe fits them without attention.
+    2021). A class's weights for the means give its evidence at each place; the mean of that evidence, weighted by its own softmax
+    over the places, counts beside the plain mean: `_ATTENTION` times what the two differ by is added. So a small object counts for
+    more than its area. The weights stay those of one linear layer, and the probe fits them without attention.
 
     It has the functions of a timm model that polytag uses. Its feature map has the channels of both maps.
     """
